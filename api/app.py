@@ -1,0 +1,131 @@
+"""The application: `create_app()` is the factory that `uvicorn --factory` and the tests call."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any, BinaryIO, cast
+
+from anyio import to_thread
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Match
+
+import ledger
+from api import openapi
+from api.auth import Authenticator
+from api.errors import TABLE, MethodNotAllowed, problem_response
+from api.logs import bridge_logging, make_logger
+from api.middleware import RequestFrame
+from api.routes import log, lookups, oprf, reports, system
+from api.wire import refusal
+from ledger.errors import InvalidRequest, LedgerError, NotFound
+from ledger.service.runtime import open_runtime, utc_now
+from ledger.settings import Settings
+
+DESCRIPTION = """\
+Platforms share **confirmed** refund fraud without sharing who their customers are: reports and lookups carry blinded
+identifiers, and every report has its place in a signed, append-only log that anybody can verify.
+
+Binary values are base64url without padding, times are UTC with whole seconds (`2026-01-31T23:59:59Z`), amounts are
+integers in the currency's minor unit. JSON objects refuse unknown members.
+
+Every failure is an `application/problem+json` document (RFC 9457); match on its `code`. Beyond what each operation
+lists, any request may get 404 `not_found` (no such path), 405 `method_not_allowed` (with `Allow`), 413
+`body_too_large` and 500 `internal`. Every answer carries `X-Request-Id`.
+"""
+
+TAGS = [
+    {"name": "lookups", "description": "Ask for a standing before a refund is decided."},
+    {"name": "reports", "description": "Record confirmed fraud, correct it, prove that the log holds it."},
+    {"name": "oprf", "description": "Turn blinded identifiers into elements (RFC 9497)."},
+    {"name": "suite", "description": "The keys that clients pin."},
+    {"name": "log", "description": "The public log (C2SP tlog-checkpoint and tlog-tiles)."},
+    {"name": "health", "description": "For load balancers and operators."},
+]
+
+
+def create_app(
+    settings: Settings | None = None,
+    *,
+    now: Callable[[], datetime] = utc_now,
+    log_stream: BinaryIO | None = None,
+) -> FastAPI:
+    """The API. The database and keys are opened when the server starts and closed, after what waits is done, when it
+    stops. Settings come from the environment, logs go to standard error, unless given."""
+    settings = settings or Settings()
+    logger = make_logger(log_stream)
+    bridge_logging(logger)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        runtime = await to_thread.run_sync(open_runtime, settings, now)
+        app.state.runtime = runtime
+        app.state.authenticator = Authenticator(runtime.members, settings.service, now)
+        try:
+            yield
+        finally:
+            await to_thread.run_sync(runtime.close)
+
+    app = FastAPI(
+        title="Refund Credit Ledger",
+        version=ledger.__version__,
+        description=DESCRIPTION,
+        openapi_tags=TAGS,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        docs_url=None,  # both pages load scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # its spans would record exceptions' messages
+    )
+    app.state.logger = logger
+    app.add_middleware(RequestFrame, body_limit_bytes=settings.body_limit_bytes, logger=logger)
+    app.add_exception_handler(LedgerError, _ledger_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_exception)
+    for module in (lookups, reports, oprf, system, log):
+        app.include_router(module.router)
+    openapi.install(app)
+    return app
+
+
+async def _ledger_error(request: Request, error: Exception) -> Response:
+    if type(error) not in TABLE:
+        raise error  # a fault of ours: the frame logs it and answers 500
+    return _refused(request, cast(LedgerError, error))
+
+
+async def _validation_error(request: Request, error: Exception) -> Response:
+    return _refused(request, refusal(cast(RequestValidationError, error).errors()))
+
+
+async def _http_exception(request: Request, error: Exception) -> Response:
+    """What the framework itself refuses."""
+    status = cast(HTTPException, error).status_code
+    if status == 404:
+        return _refused(request, NotFound("There is nothing at this path."))
+    if status == 405:
+        allow = _allowed(request)
+        return _refused(request, MethodNotAllowed(f"This path answers {allow}.", allow=allow))
+    return _refused(request, InvalidRequest("The request cannot be read."))
+
+
+def _refused(request: Request, error: LedgerError) -> Response:
+    state = request.scope["state"]
+    state["code"] = error.code
+    return problem_response(error, state["request_id"])
+
+
+def _allowed(request: Request) -> str:
+    """All methods of the path: the framework names only those of the first route that matches it."""
+    methods: set[str] = set()
+    for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+        scope: dict[str, Any] = {**request.scope, "method": method}
+        if any(route.matches(scope)[0] == Match.FULL for route in request.app.router.routes):
+            methods.add(method)
+    return ", ".join(sorted(methods))

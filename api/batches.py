@@ -1,0 +1,55 @@
+"""A batch of reports: each item is checked, recorded and answered by itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from api.logs import failure
+from api.wire import batch_item, batch_problem, check_shape
+from ledger.errors import InvalidRequest, LedgerError
+from ledger.service.commands import Stored
+from ledger.service.members import Member
+from ledger.service.reports import submit_reports
+from ledger.service.runtime import Runtime
+
+_ITEM = frozenset({"idempotency_key", "body", "signature", "subjects"})
+_KEY = re.compile(r"[!-~]{1,255}\Z")
+
+
+def record_reports(rt: Runtime, member: Member, items: Sequence[Any], request_id: str, logger: Any) -> list[bytes]:
+    """The result of each item as JSON, in order. It blocks until all are durable or refused: call it in a thread.
+
+    Raises Overloaded or Unavailable when none was taken.
+    """
+    outcomes = [_shape_error(item) for item in items]
+    taken = submit_reports(rt, member, [item for item, bad in zip(items, outcomes, strict=True) if bad is None])
+    remaining = iter(taken)
+    return [
+        _result(next(remaining) if bad is None else bad, request_id, logger) for bad in outcomes
+    ]
+
+
+def _shape_error(item: object) -> LedgerError | None:
+    try:
+        key = check_shape(item, _ITEM)["idempotency_key"]
+    except InvalidRequest as error:
+        return error
+    if not isinstance(key, str) or not _KEY.match(key):
+        return InvalidRequest("An idempotency key has 1 to 255 visible ASCII characters.")
+    return None
+
+
+def _result(outcome: Future[Stored] | LedgerError, request_id: str, logger: Any) -> bytes:
+    if isinstance(outcome, LedgerError):
+        return batch_problem(outcome, request_id)
+    try:
+        stored = outcome.result()
+    except LedgerError as error:
+        return batch_problem(error, request_id)
+    except Exception as error:  # the others stand; this one gets `internal`
+        logger.error("batch_report_failed", request_id=request_id, **failure(error))
+        return batch_problem(LedgerError("The server failed."), request_id)
+    return batch_item(stored.status, "report", stored.body)

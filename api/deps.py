@@ -1,0 +1,39 @@
+"""What routes depend on: the runtime, and the member behind the token."""
+
+from __future__ import annotations
+
+from typing import Annotated, cast
+
+from fastapi import Depends
+from starlette.requests import Request
+
+from api.auth import authenticate
+from ledger.service.members import Member
+from ledger.service.runtime import Runtime
+
+
+def runtime(request: Request) -> Runtime:
+    """What this process holds open."""
+    return cast(Runtime, request.app.state.runtime)
+
+
+async def _with_report(request: Request) -> Member:
+    return authenticate(request, "report")
+
+
+async def _with_lookup(request: Request) -> Member:
+    return authenticate(request, "lookup")
+
+
+async def _with_either(request: Request) -> Member:
+    return authenticate(request, "lookup", "report")
+
+
+Reporter = Annotated[Member, Depends(_with_report)]
+"""A member whose token holds the scope `report`. A dependency, so that it is checked before any parameter."""
+
+Inquirer = Annotated[Member, Depends(_with_lookup)]
+"""A member whose token holds the scope `lookup`."""
+
+Blinder = Annotated[Member, Depends(_with_either)]
+"""A member whose token holds the scope `lookup` or `report`."""

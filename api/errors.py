@@ -1,0 +1,157 @@
+"""The error table: which HTTP status each error of `ledger.errors` becomes, and the problem document it is sent as.
+
+Every failure is `application/problem+json` (RFC 9457). `code` is what programs match on. An error that is not in the
+table is a fault of the server: 500 `internal`, logged, and nothing about it is sent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+
+from ledger import errors as e
+from ledger.errors import LedgerError
+
+PROBLEM_MEDIA_TYPE = "application/problem+json"
+TYPE_PREFIX = "urn:refund-ledger:problem:"
+
+
+class InvalidJson(e.InvalidInput):
+    """The body is not JSON."""
+
+    code = "invalid_json"
+
+
+class UnsupportedMediaType(LedgerError):
+    """The body is declared as something else than JSON."""
+
+    code = "unsupported_media_type"
+
+
+class MethodNotAllowed(LedgerError):
+    """`details["allow"]` lists the methods of the path."""
+
+    code = "method_not_allowed"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Status of an error, and its title: what it means whenever it occurs."""
+
+    status: int
+    title: str
+
+
+TABLE: dict[type[LedgerError], Row] = {
+    # The request can never succeed as it is.
+    InvalidJson: Row(400, "The body is not valid JSON"),
+    UnsupportedMediaType: Row(415, "The body must be application/json"),
+    e.BodyTooLarge: Row(413, "The body is larger than this service reads"),
+    MethodNotAllowed: Row(405, "This path has no such method"),
+    e.InvalidRequest: Row(422, "The request does not have the documented form"),
+    e.InvalidEncoding: Row(422, "A binary value is not base64url of the right length"),
+    e.InvalidCanonicalForm: Row(422, "A signed value has no canonical form"),
+    e.InvalidTime: Row(422, "A time is not of the form 2026-01-31T23:59:59Z"),
+    e.UnsupportedKind: Row(422, "No such kind of identifier"),
+    e.InvalidPoint: Row(422, "A value is not a canonical ristretto255 element"),
+    e.IdentityPoint: Row(422, "An element is the identity"),
+    e.BatchSizeInvalid: Row(422, "A batch is empty or too large"),
+    e.InvalidCursor: Row(422, "The cursor names no place in this list"),
+    e.InvalidReport: Row(422, "The report does not follow the rules"),
+    e.UnknownConduct: Row(422, "No such conduct code"),
+    e.EvidenceInsufficient: Row(422, "The evidence falls short of the conduct's minimum"),
+    e.EvidenceInvalid: Row(422, "An item of evidence is malformed"),
+    e.EvidenceRefused: Row(422, "This type of evidence is never accepted"),
+    e.NoticeInvalid: Row(422, "The notice to the person is missing or out of time"),
+    e.ConsentMissing: Row(422, "The CN profile requires a consent reference"),
+    e.AlreadyExpired: Row(422, "The act is past retention"),
+    e.SubjectsInvalid: Row(422, "The subjects are malformed, doubled or do not match the signed body"),
+    e.CommitmentMismatch: Row(422, "An element and salt do not open the signed commitment"),
+    e.InvalidSignature: Row(422, "The report's signature does not verify"),
+    e.LinkedReportInvalid: Row(422, "A linked report does not carry an account_farm report"),
+    e.ReplacementInvalid: Row(422, "The report that `replaces` names cannot be replaced"),
+    e.RestitutionInvalid: Row(422, "The restitution does not match the report"),
+    # Who asks.
+    e.Unauthenticated: Row(401, "A bearer token is required"),
+    e.InvalidToken: Row(401, "The token is not acceptable"),
+    e.TokenExpired: Row(401, "The token has expired"),
+    e.UnknownKey: Row(401, "The token's key is unknown or revoked"),
+    e.ScopeMissing: Row(403, "The scope for this is missing"),
+    e.PlatformSuspended: Row(403, "The platform is suspended"),
+    # What the ledger holds.
+    e.NotFound: Row(404, "There is no such thing here"),
+    e.OrderAlreadyReported: Row(409, "The order has a live report already"),
+    e.AlreadyReversed: Row(409, "The report was taken back before"),
+    e.AlreadyRestituted: Row(409, "Restitution was recorded before"),
+    e.IdempotencyMismatch: Row(409, "The idempotency key was used for a different request"),
+    e.StaleEpoch: Row(409, "The key epoch is not the current one"),
+    # It may work later, unchanged.
+    e.QuotaExceeded: Row(429, "The daily quota of blinded elements is used up"),
+    e.ReceiptPending: Row(202, "No checkpoint covers the report yet"),
+    e.Unavailable: Row(503, "The service cannot do this now"),
+    e.LogFrozen: Row(503, "The log is frozen: reads go on, writes are refused"),
+    e.DatabaseUnavailable: Row(503, "The database cannot be reached"),
+    e.Overloaded: Row(503, "Too many requests are waiting"),
+    e.IndexNotReached: Row(503, "The requested log index has not been reached"),
+}
+INTERNAL = Row(500, "The server failed")
+
+
+def problem(error: LedgerError, request_id: str) -> dict[str, Any]:
+    """The problem document of an error; its `details` become extension members. An error that is not in the table
+    becomes `internal`, and says nothing about itself."""
+    row = TABLE.get(type(error))
+    if row is None:
+        return _internal(request_id)
+    document: dict[str, Any] = {key: value for key, value in error.details.items() if key not in _NOT_SHOWN}
+    document.update(
+        type=TYPE_PREFIX + error.code,
+        title=row.title,
+        status=row.status,
+        detail=str(error),
+        code=error.code,
+        request_id=request_id,
+    )
+    return document
+
+
+_NOT_SHOWN = frozenset({"retry_after_seconds", "allow", "scope"})
+"""Details that are sent as headers."""
+
+
+def problem_response(error: LedgerError, request_id: str) -> Response:
+    """The answer for an error in the table, with the headers its status calls for."""
+    body = orjson.dumps(problem(error, request_id))
+    return Response(body, TABLE[type(error)].status, headers=_headers(error), media_type=PROBLEM_MEDIA_TYPE)
+
+
+def internal_response(request_id: str) -> Response:
+    """The answer for a fault of the server."""
+    return Response(orjson.dumps(_internal(request_id)), INTERNAL.status, media_type=PROBLEM_MEDIA_TYPE)
+
+
+def _internal(request_id: str) -> dict[str, Any]:
+    return {
+        "type": TYPE_PREFIX + LedgerError.code,
+        "title": INTERNAL.title,
+        "status": INTERNAL.status,
+        "detail": "The server failed. The request id finds the cause in its log.",
+        "code": LedgerError.code,
+        "request_id": request_id,
+    }
+
+
+def _headers(error: LedgerError) -> dict[str, str]:
+    status = TABLE[type(error)].status
+    if status == 401:  # RFC 6750 section 3: no error code when no token was sent
+        return {"WWW-Authenticate": "Bearer" if type(error) is e.Unauthenticated else 'Bearer error="invalid_token"'}
+    if isinstance(error, e.ScopeMissing):
+        return {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{error.details["scope"]}"'}
+    if status in (202, 429, 503):
+        return {"Retry-After": str(error.details.get("retry_after_seconds", 1))}
+    if status == 405:
+        return {"Allow": str(error.details["allow"])}
+    return {}

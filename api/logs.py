@@ -1,0 +1,98 @@
+"""Structured logs: one JSON object a line on standard error.
+
+The rule is that no line holds an identifier, element, tag, token or key. So nothing of a request's content is logged:
+an access line has the route's template, never the path or the query; a failure is logged as the exception's class and
+the places in the code it came through, never its message, because a driver's message quotes what was being written.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import orjson
+import structlog
+
+MAX_MESSAGE_CHARS = 200
+MAX_FRAMES = 20
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+def make_logger(stream: BinaryIO | None = None) -> Any:
+    """A logger that writes to `stream`, by default standard error."""
+    return structlog.wrap_logger(
+        structlog.BytesLogger(sys.stderr.buffer if stream is None else stream),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(serializer=orjson.dumps),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        cache_logger_on_first_use=True,
+    )
+
+
+def failure(error: BaseException) -> dict[str, Any]:
+    """What may be logged about an exception: its class, its causes' classes, and where it was raised."""
+    causes: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None and len(causes) < 5:
+        causes.append(f"{type(cause).__module__}.{type(cause).__qualname__}")
+        cause = cause.__cause__ or cause.__context__
+    return {"exception": causes, "frames": _frames(error.__traceback__)}
+
+
+def _frames(traceback: TracebackType | None) -> list[str]:
+    frames: list[str] = []
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        path = Path(code.co_filename)
+        shown = path.relative_to(_ROOT) if path.is_relative_to(_ROOT) else Path(*path.parts[-2:])
+        frames.append(f"{shown}:{traceback.tb_lineno} {code.co_name}")
+        traceback = traceback.tb_next
+    return frames[-MAX_FRAMES:]
+
+
+class _Bridge(logging.Handler):
+    """Gives what libraries log through `logging` to the structured logger, under the module's rule."""
+
+    def __init__(self, logger: Any) -> None:
+        super().__init__(logging.INFO)
+        self._logger = logger
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line: the first line of the message, and an exception without its message."""
+        try:
+            # asyncio and others put a repr of values on further lines.
+            message = record.getMessage().partition("\n")[0][:MAX_MESSAGE_CHARS]
+            fields: dict[str, Any] = {"logger": record.name}
+            if record.exc_info and record.exc_info[1] is not None:
+                fields.update(failure(record.exc_info[1]))
+            level = "error" if record.levelno >= logging.ERROR else record.levelname.lower()
+            getattr(self._logger, level, self._logger.info)(message, **fields)
+        except Exception:
+            self.handleError(record)
+
+
+def bridge_logging(logger: Any) -> None:
+    """Send everything that libraries log (uvicorn, SQLAlchemy, asyncio) to `logger`; again replaces the last one.
+
+    uvicorn's access log is switched off: it would write paths with their queries.
+    """
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if isinstance(handler, _Bridge)]:
+        root.removeHandler(handler)
+    root.addHandler(_Bridge(logger))
+    if root.level > logging.INFO or root.level == logging.NOTSET:
+        root.setLevel(logging.INFO)
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.asgi"):
+        library = logging.getLogger(name)
+        library.handlers.clear()
+        library.propagate = True
+    access = logging.getLogger("uvicorn.access")
+    access.handlers.clear()
+    access.propagate = False
+    access.disabled = True

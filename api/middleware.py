@@ -1,0 +1,111 @@
+"""The frame around every request, as one plain ASGI middleware: request id, body limit, access line, last resort.
+
+One class instead of four: each layer of ASGI costs every request a few calls, and all of these need the same things
+(the response's start, the time, the id).
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from time import perf_counter
+from typing import Any
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.errors import internal_response, problem_response
+from api.logs import failure
+from ledger.errors import BodyTooLarge
+
+CLIENT_GONE = 499
+"""Logged, never sent: the client closed the connection before it had sent its request."""
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9_-]{1,64}\Z")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+
+
+class RequestFrame:
+    """See the module. `body_limit_bytes` also holds for bodies sent in chunks of unknown total length."""
+
+    def __init__(self, app: ASGIApp, *, body_limit_bytes: int, logger: Any) -> None:
+        self._app = app
+        self._body_limit_bytes = body_limit_bytes
+        self._logger = logger
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI entry point."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = perf_counter()
+        request_id, content_length = _read_headers(scope)
+        state: dict[str, Any] = scope.setdefault("state", {})
+        state["request_id"] = request_id
+        limit = self._body_limit_bytes
+        status = received = 0
+
+        async def receive_limited() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > limit:
+                raise _too_large(limit)
+            return message
+
+        async def send_framed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (b"x-request-id", request_id.encode("ascii")),
+                    (b"x-content-type-options", b"nosniff"),
+                ]
+            await send(message)
+
+        try:
+            if content_length > limit:
+                state["code"] = BodyTooLarge.code
+                await problem_response(_too_large(limit), request_id)(scope, receive, send_framed)
+            else:
+                await self._app(scope, receive_limited, send_framed)
+        except ClientDisconnect:
+            status = CLIENT_GONE
+        except Exception as error:
+            state["code"] = "internal"
+            self._logger.error("request_failed", request_id=request_id, **failure(error))
+            if status:  # the answer had begun: only closing the connection can tell the client
+                raise
+            await internal_response(request_id)(scope, receive, send_framed)
+        finally:
+            self._log(scope, state, status, started)
+
+    def _log(self, scope: Scope, state: dict[str, Any], status: int, started: float) -> None:
+        method = scope["method"]
+        self._logger.info(
+            "request",
+            method=method if method in _METHODS else "other",
+            route=getattr(scope.get("route"), "path", None),
+            status=status,
+            duration_ms=round((perf_counter() - started) * 1000, 2),
+            request_id=state["request_id"],
+            platform=state.get("platform"),
+            code=state.get("code"),
+        )
+
+
+def _read_headers(scope: Scope) -> tuple[str, int]:
+    """The request's id, the client's own if it is fit, and the declared body length (0 if none)."""
+    request_id = None
+    content_length = 0
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.match(value):
+            request_id = value.decode("ascii")
+        elif name == b"content-length" and value.isdigit():
+            content_length = int(value[:20])
+    return request_id or secrets.token_hex(12), content_length
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"A body has at most {limit} bytes.", limit_bytes=limit)

@@ -1,0 +1,248 @@
+"""The OpenAPI 3.1 description. Routes answer prebuilt bytes and parse their own bodies, so each says here what it
+takes and gives; `tests/api` holds the description to what really happens."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+from starlette.responses import Response
+
+from api.errors import (
+    INTERNAL,
+    PROBLEM_MEDIA_TYPE,
+    TABLE,
+    TYPE_PREFIX,
+    InvalidJson,
+    UnsupportedMediaType,
+)
+from api.schemas.common import Problem
+from ledger import errors as e
+from ledger.errors import LedgerError
+
+REF = "#/components/schemas/{model}"
+SECURITY_SCHEME = "token"
+
+AUTH_ERRORS: tuple[type[LedgerError], ...] = (
+    e.Unauthenticated,
+    e.InvalidToken,
+    e.TokenExpired,
+    e.UnknownKey,
+    e.ScopeMissing,
+    e.PlatformSuspended,
+    e.DatabaseUnavailable,
+)
+BODY_ERRORS: tuple[type[LedgerError], ...] = (
+    InvalidJson,
+    UnsupportedMediaType,
+    e.BodyTooLarge,
+    e.InvalidRequest,
+)
+WRITE_ERRORS: tuple[type[LedgerError], ...] = (
+    e.IdempotencyMismatch,
+    e.LogFrozen,
+    e.Overloaded,
+    e.Unavailable,
+)
+"""What every command that goes to the appender may meet."""
+
+REPORT_ERRORS: tuple[type[LedgerError], ...] = (
+    e.InvalidEncoding,
+    e.InvalidCanonicalForm,
+    e.InvalidTime,
+    e.UnsupportedKind,
+    e.InvalidPoint,
+    e.IdentityPoint,
+    e.InvalidReport,
+    e.UnknownConduct,
+    e.EvidenceInsufficient,
+    e.EvidenceInvalid,
+    e.EvidenceRefused,
+    e.NoticeInvalid,
+    e.ConsentMissing,
+    e.AlreadyExpired,
+    e.SubjectsInvalid,
+    e.CommitmentMismatch,
+    e.InvalidSignature,
+    e.LinkedReportInvalid,
+    e.ReplacementInvalid,
+    e.OrderAlreadyReported,
+    e.StaleEpoch,
+)
+LOOKUP_ERRORS: tuple[type[LedgerError], ...] = (e.StaleEpoch, e.IndexNotReached)
+
+_HEADERS = {
+    "X-Request-Id": {
+        "description": "The request's id, as the client sent it or as made by the service.",
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"},
+    }
+}
+_RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}}
+_WWW_AUTHENTICATE = {"WWW-Authenticate": {"description": "RFC 6750.", "schema": {"type": "string"}}}
+
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": True,
+    "description": (
+        "Made by the client, one for each thing to be done, and sent again with every retry. Kept 24 hours: the same "
+        "request gets the stored answer, another one gets 409 `idempotency_mismatch`."
+    ),
+    "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A good answer: what it means, its model or (with another `media_type`) its format, and headers of its own."""
+
+    description: str
+    model: type[BaseModel] | None = None
+    media_type: str = "application/json"
+    binary: bool = False
+    headers: Mapping[str, Any] | None = None
+    example: object = None
+
+
+def operation(
+    operation_id: str,
+    summary: str,
+    tag: str,
+    answers: Mapping[int, Answer],
+    *,
+    scopes: tuple[str, ...] = (),
+    body: type[BaseModel] | None = None,
+    example: object = None,
+    idempotent: bool = False,
+    raises: tuple[type[LedgerError], ...] = (),
+) -> dict[str, Any]:
+    """Arguments for a route's decorator. The token must hold one of `scopes` (none: no token), `body` is the request's
+    model, `raises` what the route answers beyond the errors of tokens and bodies."""
+    errors = (AUTH_ERRORS if scopes else ()) + (BODY_ERRORS if body else ()) + raises
+    extra: dict[str, Any] = {"security": [{SECURITY_SCHEME: [scope]} for scope in scopes]}
+    if body is not None:
+        content: dict[str, Any] = {"schema": {"$ref": REF.format(model=body.__name__)}}
+        if example is not None:
+            content["example"] = example
+        extra["requestBody"] = {"required": True, "content": {"application/json": content}}
+        _MODELS.add(body)
+    if idempotent:
+        extra["parameters"] = [_IDEMPOTENCY_KEY]
+    responses: dict[int | str, Any] = {status: _good(one) for status, one in answers.items()}
+    responses.update(_problems(errors))
+    return {
+        "operation_id": operation_id,
+        "summary": summary,
+        "tags": [tag],
+        "status_code": min(answers),
+        "response_class": Response,
+        "response_model": None,
+        "responses": responses,
+        "openapi_extra": extra,
+    }
+
+
+_MODELS: set[type[BaseModel]] = {Problem}
+
+
+def _good(one: Answer) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    if one.model is not None:
+        _MODELS.add(one.model)
+        content["schema"] = {"$ref": REF.format(model=one.model.__name__)}
+    elif one.binary:
+        content["schema"] = {"type": "string", "contentMediaType": one.media_type}
+    else:
+        content["schema"] = {"type": "string"}
+    if one.example is not None:
+        content["example"] = one.example
+    return {
+        "description": one.description,
+        "content": {one.media_type: content},
+        "headers": {**_HEADERS, **(one.headers or {})},
+    }
+
+
+def _problems(errors: tuple[type[LedgerError], ...]) -> dict[int | str, Any]:
+    by_status: dict[int, list[tuple[str, str]]] = defaultdict(list)
+    for error in dict.fromkeys(errors):
+        row = TABLE[error]
+        by_status[row.status].append((error.code, row.title))
+    by_status[INTERNAL.status].append((LedgerError.code, INTERNAL.title))
+    return {status: _problem(status, codes) for status, codes in sorted(by_status.items())}
+
+
+def _problem(status: int, codes: list[tuple[str, str]]) -> dict[str, Any]:
+    headers: dict[str, Any] = dict(_HEADERS)
+    if status in (202, 429, 503):
+        headers.update(_RETRY_AFTER)
+    if status == 401:
+        headers.update(_WWW_AUTHENTICATE)
+    return {
+        "description": "; ".join(f"`{code}`: {title}" for code, title in codes),
+        "headers": headers,
+        "content": {
+            PROBLEM_MEDIA_TYPE: {
+                "schema": {"$ref": REF.format(model="Problem")},
+                "examples": {code: {"value": _example(status, code, title)} for code, title in codes},
+            }
+        },
+    }
+
+
+def _example(status: int, code: str, title: str) -> dict[str, Any]:
+    return {
+        "type": TYPE_PREFIX + code,
+        "title": title,
+        "status": status,
+        "detail": f"{title}.",
+        "code": code,
+        "request_id": "3f9b2c7d1a",
+    }
+
+
+def install(app: FastAPI) -> None:
+    """Make `app.openapi()` give the whole description."""
+
+    def describe() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _describe(app)
+        return app.openapi_schema
+
+    app.openapi = describe  # type: ignore[method-assign]
+
+
+def _describe(app: FastAPI) -> dict[str, Any]:
+    document = get_openapi(
+        title=app.title,
+        version=app.version,
+        description=app.description,
+        routes=app.routes,
+        tags=app.openapi_tags,
+        license_info=app.license_info,
+    )
+    models = sorted(_MODELS, key=lambda model: model.__name__)
+    _, schemas = models_json_schema([(model, "validation") for model in models], ref_template=REF)
+    components = document.setdefault("components", {})
+    components["schemas"] = dict(sorted({**components.get("schemas", {}), **schemas["$defs"]}.items()))
+    for schema in components["schemas"].values():
+        for member in schema.get("properties", {}).values():
+            member.pop("default", None)  # an optional member is absent, it has no default
+    components["securitySchemes"] = {
+        SECURITY_SCHEME: {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "JWT",
+            "description": (
+                "A JWT that the platform signs itself: EdDSA, header `kid`, claims `iss` (the platform), `aud` (the "
+                "service id), `iat`, `exp` (at most 900 s later), and optionally `scope` to narrow what it may do."
+            ),
+        }
+    }
+    return document

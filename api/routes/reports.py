@@ -1,0 +1,199 @@
+"""Reports: record, read, take back, restitution, receipt."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+from anyio import to_thread
+from fastapi import APIRouter, Path, Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.batches import record_reports
+from api.deps import Reporter, runtime
+from api.openapi import REPORT_ERRORS, WRITE_ERRORS, Answer, operation
+from api.schemas.common import Bytes32
+from api.schemas.reports import (
+    PAGE_DEFAULT,
+    PAGE_LIMIT,
+    BatchItems,
+    ReportAccepted,
+    ReportBatch,
+    ReportBatchResult,
+    ReportPage,
+    ReportSubmission,
+    ReportView,
+    RestitutionRequest,
+    Withdrawal,
+)
+from api.schemas.samples import REPORT, REPORT_VIEW
+from api.wire import answer, batch_response, check_shape, idempotency_key, parse, read_json, stored_response
+from ledger import errors as e
+from ledger.service import receipts, reports
+
+router = APIRouter()
+
+TEXT = "text/plain; charset=utf-8"
+_REPLAYED = {
+    "Idempotency-Replayed": {
+        "description": "`true` when this is the stored answer of an earlier request.",
+        "schema": {"type": "string", "enum": ["true"]},
+    }
+}
+_SUBMISSION = frozenset({"body", "signature", "subjects"})
+
+PublicId = Annotated[str, Path(description="A report's id.", examples=["rp_Xk3mPq9a"])]
+
+
+@router.post(
+    "/v1/reports",
+    **operation(
+        "createReport",
+        "Record a confirmed fraud",
+        "reports",
+        {201: Answer("It is durable and has its place in the log.", ReportAccepted, headers=_REPLAYED)},
+        scopes=("report",),
+        body=ReportSubmission,
+        example=REPORT,
+        idempotent=True,
+        raises=(*REPORT_ERRORS, *WRITE_ERRORS),
+    ),
+)
+async def create_report(request: Request, member: Reporter) -> Response:
+    """Refused reports leave no trace, so the same idempotency key may be used again after a refusal."""
+    key = idempotency_key(request)
+    payload = check_shape(await read_json(request), _SUBMISSION)
+    return stored_response(await asyncio.wrap_future(reports.submit_report(runtime(request), member, payload, key)))
+
+
+@router.post(
+    "/v1/reports/batch",
+    **operation(
+        "createReports",
+        "Record up to 1000 reports",
+        "reports",
+        {200: Answer("One result for each, in order; each may be a problem of its own.", ReportBatchResult)},
+        scopes=("report",),
+        body=ReportBatch,
+        example={"reports": [{"idempotency_key": "A-1001", **REPORT}]},
+        raises=(e.BatchSizeInvalid, *WRITE_ERRORS[1:]),
+    ),
+)
+async def create_reports(request: Request, member: Reporter) -> Response:
+    """A bad report does not touch the others. Each carries its own idempotency key; the header is not used."""
+    items = parse(BatchItems, await read_json(request)).reports
+    state = request.app.state
+    results = await to_thread.run_sync(
+        record_reports, runtime(request), member, items, request.state.request_id, state.logger
+    )
+    return batch_response(results)
+
+
+@router.get(
+    "/v1/reports",
+    **operation(
+        "listReports",
+        "Your platform's reports, newest first",
+        "reports",
+        {200: Answer("A page.", ReportPage, example={"data": [REPORT_VIEW], "has_more": False})},
+        scopes=("report",),
+        raises=(e.InvalidRequest, e.InvalidEncoding, e.InvalidCursor),
+    ),
+)
+def list_reports(
+    request: Request,
+    member: Reporter,
+    limit: Annotated[int, Query(ge=1, le=PAGE_LIMIT, description="Reports on a page.")] = PAGE_DEFAULT,
+    starting_after: Annotated[
+        str | None, Query(max_length=64, description="The last id of the page before.", examples=["rp_Xk3mPq9a"])
+    ] = None,
+    order_ref: Annotated[Bytes32 | None, Query(description="Only reports of this order.")] = None,
+) -> Response:
+    """Page on with `starting_after` while `has_more`."""
+    return answer(reports.list_reports(runtime(request), member, limit, starting_after, order_ref))
+
+
+@router.get(
+    "/v1/reports/{report_id}",
+    **operation(
+        "getReport",
+        "One of your platform's reports",
+        "reports",
+        {200: Answer("The report.", ReportView, example=REPORT_VIEW)},
+        scopes=("report",),
+        raises=(e.NotFound,),
+    ),
+)
+def get_report(request: Request, member: Reporter, report_id: PublicId) -> Response:
+    """404 for other platforms' reports too."""
+    return answer(reports.get_report(runtime(request), member, report_id))
+
+
+@router.post(
+    "/v1/reports/{report_id}/withdraw",
+    **operation(
+        "withdrawReport",
+        "Take a report back",
+        "reports",
+        {200: Answer("The report, withdrawn.", ReportView, headers=_REPLAYED)},
+        scopes=("report",),
+        body=Withdrawal,
+        example={"reason": "wrong_person"},
+        idempotent=True,
+        raises=(e.NotFound, e.AlreadyReversed, *WRITE_ERRORS),
+    ),
+)
+async def withdraw_report(request: Request, member: Reporter, report_id: PublicId) -> Response:
+    """It stops counting at once. The entry stays in the log; its withdrawal is another entry."""
+    key = idempotency_key(request)
+    wanted = parse(Withdrawal, await read_json(request))
+    done = reports.withdraw_report(runtime(request), member, report_id, wanted.reason, key)
+    return stored_response(await asyncio.wrap_future(done))
+
+
+@router.post(
+    "/v1/reports/{report_id}/restitution",
+    **operation(
+        "restituteReport",
+        "Record that the buyer paid the full amount back",
+        "reports",
+        {200: Answer("The report, with its restitution.", ReportView, headers=_REPLAYED)},
+        scopes=("report",),
+        body=RestitutionRequest,
+        example={"received_at": "2026-02-03T09:00:00Z", "amount_minor": 12900, "currency": "CNY"},
+        idempotent=True,
+        raises=(
+            e.InvalidTime,
+            e.RestitutionInvalid,
+            e.NotFound,
+            e.AlreadyReversed,
+            e.AlreadyRestituted,
+            *WRITE_ERRORS,
+        ),
+    ),
+)
+async def restitute_report(request: Request, member: Reporter, report_id: PublicId) -> Response:
+    """Halves the report's points, once."""
+    key = idempotency_key(request)
+    wanted = parse(RestitutionRequest, await read_json(request))
+    done = reports.restitute_report(
+        runtime(request), member, report_id, wanted.received_at, wanted.amount_minor, wanted.currency, key
+    )
+    return stored_response(await asyncio.wrap_future(done))
+
+
+@router.get(
+    "/v1/reports/{report_id}/receipt",
+    **operation(
+        "getReceipt",
+        "Proof that the log holds the report",
+        "reports",
+        {200: Answer("A C2SP tlog-proof with the opening of the commitment.", media_type=TEXT)},
+        scopes=("report",),
+        raises=(e.ReceiptPending, e.NotFound),
+    ),
+)
+def get_receipt(request: Request, member: Reporter, report_id: PublicId) -> Response:
+    """202 until a checkpoint covers the report, about a second."""
+    return Response(receipts.receipt(runtime(request), member, report_id), media_type=TEXT)

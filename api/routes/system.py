@@ -1,0 +1,51 @@
+"""The suite, and whether the process lives and can serve."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.deps import runtime
+from api.openapi import Answer, operation
+from api.schemas.service import Health, Readiness, Suite
+from api.wire import answer
+from ledger.service import health
+from ledger.service.suite import suite
+
+router = APIRouter()
+
+
+@router.get(
+    "/v1/suite",
+    **operation(
+        "getSuite",
+        "The service's id, key epochs, holders and log key",
+        "suite",
+        {200: Answer("What a client compares with the suite file it pinned.", Suite)},
+    ),
+)
+async def get_suite(request: Request) -> Response:
+    """No token is needed."""
+    return answer(suite(runtime(request)))
+
+
+@router.get("/healthz", **operation("getHealth", "The process runs", "health", {200: Answer("It runs.", Health)}))
+async def get_health() -> Response:
+    """Touches nothing else."""
+    return answer({"status": "ok"})
+
+
+@router.get(
+    "/readyz",
+    **operation(
+        "getReadiness",
+        "The process can serve everything",
+        "health",
+        {200: Answer("It can.", Readiness), 503: Answer("It cannot.", Readiness)},
+    ),
+)
+def get_readiness(request: Request) -> Response:
+    """Database reachable, log not frozen, appender and lookup desk alive, list of members fresh."""
+    state = health.readiness(runtime(request))
+    return answer(state, 200 if state["status"] == "ready" else 503)

@@ -1,0 +1,109 @@
+"""Schemas of direct lookups."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints
+
+from api.schemas.common import AmountMinor, Bytes32, Currency, Epoch, Kind, Problem, Time, Wire
+from ledger.core.encoding import MAX_INTEGER
+
+MAX_BATCH = 1000
+MAX_SUBJECTS = 8
+
+
+class TaggedSubject(Wire):
+    """An identifier of the person as its tag (docs/protocol.md)."""
+
+    kind: Kind
+    tag: Bytes32
+
+
+class Refund(Wire):
+    """The refund that is asked for. It only shapes the guidance."""
+
+    amount_minor: AmountMinor
+    currency: Currency
+    claim: Literal["damaged", "not_received", "not_as_described", "returned", "other"]
+
+
+class Lookup(Wire):
+    """One person, by 1 to 8 of their identifiers, and why they are looked up."""
+
+    epoch: Epoch
+    subjects: Annotated[list[TaggedSubject], Field(min_length=1, max_length=MAX_SUBJECTS)]
+    purpose: Literal["refund_review", "appeal"]
+    order_ref: Bytes32
+    consent_ref: Annotated[
+        str | None,
+        StringConstraints(pattern=r"^[!-~]{1,128}$"),
+        Field(description="Where the person's consent is recorded at the platform: visible ASCII."),
+    ] = None
+    refund: Refund | None = None
+    min_index: Annotated[
+        int | None,
+        Field(ge=0, le=MAX_INTEGER, description="Answer only from a log of at least this many entries."),
+    ] = None
+
+
+class LookupBatch(Wire):
+    """1 to 1000 lookups. Each succeeds or fails by itself."""
+
+    lookups: Annotated[list[Lookup], Field(min_length=1, max_length=MAX_BATCH)]
+
+
+class LookupItems(Wire):
+    """The batch before its items are looked at."""
+
+    lookups: Annotated[list[Any], Field(min_length=1, max_length=MAX_BATCH)]
+
+
+class Reason(Wire):
+    """Why, for programs and for people."""
+
+    code: str
+    en: str
+    zh_cn: str
+
+
+class LookupAnswer(Wire):
+    """A credit standing. It never says "deny": a refusal needs a human decision and a fresh direct lookup."""
+
+    id: Annotated[str, Field(pattern=r"^lk_[A-Za-z0-9]{8,29}$")]
+    tier: Literal["clear", "watch", "review", "high"]
+    credit: Annotated[int, Field(ge=0, le=100, description="100 is a clean record.")]
+    points: Annotated[float, Field(ge=0)]
+    events: Annotated[int, Field(ge=0)]
+    reporters: Annotated[int, Field(ge=0, description="Independent members whose reports count.")]
+    disputed: bool
+    protected: Annotated[bool, Field(description="The person's account was abused by somebody else.")]
+    has_statement: bool
+    reasons: Annotated[list[Reason], Field(max_length=4)]
+    guidance: Annotated[list[str], Field(description="Advice for a human step.")]
+    matched_kinds: list[Kind]
+    policy: str
+    as_of_index: Annotated[int, Field(ge=0, description="The answer saw entries 0 to as_of_index - 1 of the log.")]
+    as_of: Time
+    expires_at: Time
+    padding: Annotated[str, Field(description="Gives every answer the same size.")]
+
+
+class LookupDone(Wire):
+    """A lookup of the batch that was answered."""
+
+    status: Literal[200]
+    lookup: LookupAnswer
+
+
+class LookupRefused(Wire):
+    """A lookup of the batch that was refused."""
+
+    status: Annotated[int, Field(ge=400, le=599)]
+    problem: Problem
+
+
+class LookupBatchResult(Wire):
+    """One result for each lookup, in order."""
+
+    results: list[LookupDone | LookupRefused]

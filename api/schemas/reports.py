@@ -1,0 +1,204 @@
+"""Schemas of reports. The body's rules are `ledger.core.reports.parse_body`; these say the same in JSON Schema."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints
+
+from api.schemas.common import AmountMinor, Bytes32, Bytes64, Currency, Epoch, Kind, Problem, ReportId, Time, Wire
+from ledger.core.conduct import MAX_EVIDENCE_ITEMS, Conduct, EvidenceType, Strength
+
+MAX_BATCH = 1000
+MAX_SUBJECTS = 8
+PAGE_LIMIT = 100
+PAGE_DEFAULT = 50
+
+Code = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:+/ -]{0,63}$")]
+IdempotencyKey = Annotated[
+    str,
+    StringConstraints(pattern=r"^[!-~]{1,255}$"),
+    Field(description="1 to 255 visible ASCII characters, made by the client, one for each thing to be done."),
+]
+
+
+class Finding(Wire):
+    """What an inspection tool found in an item of evidence."""
+
+    code: Code
+    strength: Strength
+    tool_version: Code
+
+
+class EvidenceItem(Wire):
+    """One item of evidence. The file stays at the platform; only its digest is sent."""
+
+    type: EvidenceType
+    sha256: Bytes32
+    pdq: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] = ""
+    finding: Finding = None  # type: ignore[assignment]  # optional means absent, never null
+    report_id: Annotated[ReportId, Field(description="With `linked_instrument`, and only there.")] = ""
+
+
+class SignedSubject(Wire):
+    """A subject as signed: a commitment HMAC-SHA256(salt, epoch || kind || element)."""
+
+    kind: Kind
+    c: Bytes32
+
+
+class OpenedSubject(Wire):
+    """What opens the commitment. It is kept in an erasable row, never in the log."""
+
+    kind: Kind
+    element: Bytes32
+    salt: Bytes32
+
+
+class ReportSubmission(Wire):
+    """A signed report and the openings of its subjects, in the order of `body.subjects`."""
+
+    body: ReportBody
+    signature: Annotated[Bytes64, Field(description="Ed25519 over the canonical body.")]
+    subjects: Annotated[list[OpenedSubject], Field(min_length=1, max_length=MAX_SUBJECTS)]
+
+
+class BatchItem(ReportSubmission):
+    """A report of a batch, with the idempotency key it would have been sent with alone."""
+
+    idempotency_key: IdempotencyKey
+
+
+class ReportBatch(Wire):
+    """1 to 1000 reports. Each succeeds or fails by itself."""
+
+    reports: Annotated[list[BatchItem], Field(min_length=1, max_length=MAX_BATCH)]
+
+
+class BatchItems(Wire):
+    """The batch before its items are looked at."""
+
+    reports: Annotated[list[Any], Field(min_length=1, max_length=MAX_BATCH)]
+
+
+class ReportAccepted(Wire):
+    """The report is durable and has its place in the log."""
+
+    id: ReportId
+    entry_index: Annotated[int, Field(ge=0)]
+    status: Literal["counting", "cooling"]
+    effective_from: Annotated[Time, Field(description="From then on lookups show it.")]
+    expires_at: Time
+    receipt_url: Annotated[str, Field(examples=["/v1/reports/rp_Xk3mPq9a/receipt"])]
+
+
+class BatchAccepted(Wire):
+    """A report of the batch that was recorded."""
+
+    status: Literal[201]
+    report: ReportAccepted
+
+
+class BatchRefused(Wire):
+    """A report of the batch that was refused; the others stand."""
+
+    status: Annotated[int, Field(ge=400, le=599)]
+    problem: Problem
+
+
+class ReportBatchResult(Wire):
+    """One result for each report, in order."""
+
+    results: list[BatchAccepted | BatchRefused]
+
+
+class Restituted(Wire):
+    """The buyer paid the full amount back."""
+
+    received_at: Time
+    entry_index: Annotated[int, Field(ge=0)]
+
+
+class Withdrawn(Wire):
+    """The report was taken back. `linked_report_void` is the ledger's own reason."""
+
+    reason: Literal["wrong_person", "wrong_facts", "duplicate", "other", "linked_report_void"]
+    recorded_at: Time
+    entry_index: Annotated[int, Field(ge=0)]
+
+
+class ReportView(Wire):
+    """A report as the platform that made it sees it."""
+
+    id: ReportId
+    entry_index: Annotated[int, Field(ge=0)]
+    status: Literal[
+        "cooling",
+        "counting",
+        "disputed",
+        "unconfirmed",
+        "withdrawn",
+        "overturned",
+        "victim",
+        "expired",
+        "erased",
+    ]
+    conduct: Conduct
+    order_ref: Bytes32
+    amount_minor: AmountMinor
+    currency: Currency
+    outcome: Literal["refund_refused", "refund_recovered", "refund_suffered"]
+    act_ended_at: Time
+    notice_sent_at: Time
+    recorded_at: Time
+    effective_from: Time
+    expires_at: Time
+    replaces: ReportId | None
+    replaced_by: ReportId | None
+    restitution: Restituted | None
+    withdrawal: Withdrawn | None
+    receipt_url: str
+
+
+class ReportPage(Wire):
+    """Newest first. Ask on with `starting_after` = the last id while `has_more`."""
+
+    data: list[ReportView]
+    has_more: bool
+
+
+class Withdrawal(Wire):
+    """Why the report is taken back."""
+
+    reason: Literal["wrong_person", "wrong_facts", "duplicate", "other"]
+
+
+class RestitutionRequest(Wire):
+    """The full amount came back. Partial repayments are not recorded."""
+
+    received_at: Time
+    amount_minor: AmountMinor
+    currency: Currency
+
+
+class ReportBody(Wire):
+    """What the platform's key signs, in canonical form: sorted keys, integers only, NFC (docs/protocol.md)."""
+
+    v: Literal[1]
+    service: Annotated[str, Field(description="Service id of the ledger it is for.", min_length=1, max_length=64)]
+    platform: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{1,31}$")]
+    kid: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+    epoch: Epoch
+    subjects: Annotated[list[SignedSubject], Field(min_length=1, max_length=MAX_SUBJECTS)]
+    order_ref: Bytes32
+    conduct: Conduct
+    evidence: Annotated[list[EvidenceItem], Field(min_length=1, max_length=MAX_EVIDENCE_ITEMS)]
+    amount_minor: AmountMinor
+    currency: Currency
+    outcome: Literal["refund_refused", "refund_recovered", "refund_suffered"]
+    act_ended_at: Time
+    notice_sent_at: Time
+    notice_ref: str
+    decided_by: str
+    consent_ref: str = ""
+    replaces: Annotated[ReportId, Field(description="The report that this one corrects.")] = ""

@@ -1,0 +1,118 @@
+"""Reading requests and writing answers: JSON bodies, idempotency keys, prebuilt bytes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.errors import InvalidJson, UnsupportedMediaType, problem
+from ledger.errors import BatchSizeInvalid, InvalidRequest, LedgerError
+from ledger.service.commands import Stored
+
+Model = TypeVar("Model", bound=BaseModel)
+
+MAX_ERRORS_SHOWN = 20
+_KEY = re.compile(r"[!-~]{1,255}\Z")
+_KNOWN_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}\Z")
+_BATCH_FIELDS = frozenset({"blinded", "reports", "lookups"})
+
+
+async def read_json(request: Request) -> Any:
+    """The body as JSON. Strict UTF-8 and strict JSON: no NaN, no lone surrogates, bounded nesting.
+
+    Of doubled keys the last one counts. That is safe here: signed bodies are put into canonical form again from what
+    was parsed, so a signature is always over what this service understood.
+    Raises UnsupportedMediaType, InvalidJson, BodyTooLarge.
+    """
+    declared = request.headers.get("content-type", "")
+    media_type, _, parameters = declared.partition(";")
+    charset = parameters.strip().lower().replace('"', "")
+    if media_type.strip().lower() != "application/json" or charset not in ("", "charset=utf-8"):
+        raise UnsupportedMediaType("Send the body as application/json in UTF-8.")
+    try:
+        return orjson.loads(await request.body())
+    except orjson.JSONDecodeError as error:
+        raise InvalidJson("The body is not valid JSON in UTF-8.") from error
+
+
+def parse(model: type[Model], value: object) -> Model:
+    """`value` as `model`. Raises InvalidRequest, or BatchSizeInvalid, with what is wrong where (see `shown`)."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise refusal(error.errors(include_url=False, include_context=False, include_input=False)) from error
+
+
+def refusal(errors: Sequence[Mapping[str, Any]]) -> InvalidRequest | BatchSizeInvalid:
+    """The error for pydantic's `errors`: no value of the request is in it."""
+    for one in errors:
+        if one["type"] in ("too_long", "too_short") and len(one["loc"]) == 1 and one["loc"][0] in _BATCH_FIELDS:
+            return BatchSizeInvalid("A batch holds 1 to 1000 items.")
+    return InvalidRequest("The request does not have the documented form.", errors=shown(errors))
+
+
+def shown(errors: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Pydantic's errors as {loc, message}. A name the client made up is not repeated unless it looks like a name:
+    somebody may have put an identifier in its place."""
+    return [
+        {
+            "loc": [part if isinstance(part, int) or _KNOWN_NAME.match(part) else "?" for part in one["loc"]],
+            "message": one["msg"],
+        }
+        for one in list(errors)[:MAX_ERRORS_SHOWN]
+    ]
+
+
+def check_shape(value: object, names: frozenset[str]) -> dict[str, Any]:
+    """`value` as an object with exactly these members. What is in them is checked by whoever parses them."""
+    if not isinstance(value, dict) or value.keys() != names:
+        wanted = ", ".join(sorted(names))
+        raise InvalidRequest(f"An object with exactly these members is expected: {wanted}.")
+    return value
+
+
+def idempotency_key(request: Request) -> str:
+    """The `Idempotency-Key` header. Raises InvalidRequest when it is missing, doubled or unfit."""
+    keys = request.headers.getlist("idempotency-key")
+    if len(keys) != 1 or not _KEY.match(keys[0]):
+        raise InvalidRequest("Send one Idempotency-Key header of 1 to 255 visible ASCII characters, without spaces.")
+    return keys[0]
+
+
+def json_response(body: bytes | str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """JSON that is text already."""
+    return Response(body, status, headers=headers, media_type="application/json")
+
+
+def answer(value: object, status: int = 200) -> Response:
+    """`value` as JSON."""
+    return json_response(orjson.dumps(value), status)
+
+
+def stored_response(stored: Stored) -> Response:
+    """The stored answer of a command; a replay says that it is one."""
+    headers = {"Idempotency-Replayed": "true"} if stored.replayed else None
+    return json_response(stored.body, stored.status, headers)
+
+
+def batch_item(status: int, name: str, body: bytes | str) -> bytes:
+    """One good result of a batch: {"status": status, name: body}, where `body` is JSON already."""
+    data = body if isinstance(body, bytes) else body.encode()
+    return b'{"status":%d,"%s":%s}' % (status, name.encode(), data)
+
+
+def batch_problem(error: LedgerError, request_id: str) -> bytes:
+    """One refused result of a batch."""
+    document = problem(error, request_id)
+    return batch_item(document["status"], "problem", orjson.dumps(document))
+
+
+def batch_response(results: Iterable[bytes]) -> Response:
+    """All results, in order."""
+    return json_response(b'{"results":[' + b",".join(results) + b"]}")

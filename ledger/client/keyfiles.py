@@ -1,0 +1,121 @@
+"""The platform's own secrets: its signing key (PEM) and its order key. Both live in files of mode 0600."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from ledger.core.encoding import b64url, unb64url
+from ledger.errors import ConfigurationError, InvalidEncoding
+
+ORDER_KEY_BYTES = 32
+
+
+def load_signing_key(path: str | Path) -> Ed25519PrivateKey:
+    """The platform's Ed25519 key from a PKCS#8 PEM file. Raises ConfigurationError, also if others may read it."""
+    try:
+        key = load_pem_private_key(_read_secret(Path(path)), password=None)
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(f"The key file {Path(path).name} is not an unencrypted PEM key.") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ConfigurationError(f"The key file {Path(path).name} does not hold an Ed25519 key.")
+    return key
+
+
+def load_or_create_signing_key(path: str | Path) -> Ed25519PrivateKey:
+    """As `load_signing_key`; a fresh key is made and stored first if there is no such file."""
+    path = Path(path)
+    if not path.exists():
+        fresh = Ed25519PrivateKey.generate()
+        create_secret(path, fresh.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return load_signing_key(path)
+
+
+def order_key_path(key_path: str | Path) -> Path:
+    """Where the order key lies: `acme.order.key` beside `acme.pem`."""
+    return Path(key_path).with_suffix(".order.key")
+
+
+def load_or_create_order_key(path: str | Path) -> bytes:
+    """The 32 bytes that make `order_ref` (HMAC) of an order number. Made and stored if there is no such file.
+
+    All services of a platform must use the same one, or one order could be reported twice: copy the file.
+    Raises ConfigurationError.
+    """
+    path = Path(path)
+    if not path.exists():
+        create_secret(path, (b64url(secrets.token_bytes(ORDER_KEY_BYTES)) + "\n").encode())
+    try:
+        return unb64url(_read_secret(path).decode("ascii").strip(), ORDER_KEY_BYTES)
+    except (InvalidEncoding, UnicodeError) as error:
+        raise ConfigurationError(f"The order key file {path.name} is damaged.") from error
+
+
+def create_secret(path: Path, data: bytes) -> None:
+    """Write a new file of mode 0600: whole and on disk, or not at all. One that appeared meanwhile is kept.
+
+    Raises ConfigurationError when the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            # A link, unlike a rename, never replaces what is there.
+            with suppress(FileExistsError):
+                os.link(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise ConfigurationError(f"The file {path.name} cannot be written.") from error
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Replace `path` by `data` in one step, mode 0600, on disk when this returns. Raises OSError."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a new or renamed file in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read_secret(path: Path) -> bytes:
+    try:
+        mode = path.stat().st_mode
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"The key file {path.name} cannot be read.") from error
+    if stat.S_IMODE(mode) & 0o077:
+        raise ConfigurationError(f"The key file {path.name} must not be readable by others: chmod 600 it.")
+    return data

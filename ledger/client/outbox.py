@@ -1,0 +1,174 @@
+"""The outbox: what was sent, or is about to be, and has no answer yet. An SQLite file of mode 0600.
+
+An item is on disk before its first attempt and leaves only after the ledger has answered, with the same idempotency
+key and the same bytes at every attempt; so neither a crash nor an outage loses a report or makes two of it. Items that
+the ledger refused for good stay, marked `refused`, until somebody has looked at them.
+
+The file holds elements, salts and signatures: protect it like the signing key.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from ledger.core.encoding import format_time, parse_time
+from ledger.errors import ConfigurationError, LedgerError, NotFound
+
+Operation = Literal["report", "withdraw", "restitution"]
+ItemState = Literal["pending", "refused"]
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS item (
+    number INTEGER PRIMARY KEY,
+    idempotency_key TEXT NOT NULL UNIQUE,
+    operation TEXT NOT NULL,
+    path TEXT NOT NULL,
+    content BLOB NOT NULL,
+    state TEXT NOT NULL DEFAULT 'pending',
+    added_at TEXT NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    first_attempt_at TEXT,
+    error TEXT
+) STRICT
+"""
+_COLUMNS = "idempotency_key, operation, path, content, state, added_at, attempts, first_attempt_at, error"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """Something to deliver. `content` is the exact request body; `error` is {code, message} of the last attempt."""
+
+    idempotency_key: str
+    operation: Operation
+    path: str
+    content: bytes
+    state: ItemState
+    added_at: datetime
+    attempts: int
+    first_attempt_at: datetime | None
+    error: dict[str, str] | None
+
+    def __repr__(self) -> str:
+        return f"Item(idempotency_key={self.idempotency_key!r}, operation={self.operation!r}, state={self.state!r})"
+
+
+class Outbox:
+    """See the module. Several threads and processes may share one file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            self._database = sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False)
+            # FULL: the item must survive a power cut between this commit and the first attempt.
+            self._database.execute("PRAGMA synchronous = FULL")
+            self._database.execute("PRAGMA secure_delete = ON")
+            self._database.execute(_SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            raise ConfigurationError("The outbox cannot be opened; is the state folder writable?") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._database.close()
+
+    def add(self, items: Iterable[tuple[str, Operation, str, bytes]], now: datetime) -> None:
+        """Store (idempotency key, operation, path, content) right before the first attempt, all or none.
+
+        A key that is here already keeps its item: it may have been sent.
+        """
+        text = format_time(now)
+        rows = [(*item, text, text) for item in items]
+        with self._writing() as database:
+            database.executemany(
+                "INSERT INTO item (idempotency_key, operation, path, content, added_at, attempts, first_attempt_at) "
+                "VALUES (?, ?, ?, ?, ?, 1, ?) ON CONFLICT (idempotency_key) DO NOTHING",
+                rows,
+            )
+
+    def attempting(self, keys: Sequence[str], now: datetime) -> None:
+        """Note that these are being sent again now."""
+        with self._writing() as database:
+            database.executemany(
+                "UPDATE item SET attempts = attempts + 1, first_attempt_at = coalesce(first_attempt_at, ?) "
+                "WHERE idempotency_key = ?",
+                [(format_time(now), key) for key in keys],
+            )
+
+    def delivered(self, keys: Sequence[str]) -> None:
+        """Forget what the ledger has answered."""
+        with self._writing() as database:
+            database.executemany("DELETE FROM item WHERE idempotency_key = ?", [(key,) for key in keys])
+
+    def failed(self, errors: Sequence[tuple[str, LedgerError, bool]]) -> None:
+        """Note (key, error, for good) for each: refused for good, or still to be tried."""
+        rows = [
+            ("refused" if for_good else "pending", json.dumps({"code": error.code, "message": str(error)}), key)
+            for key, error, for_good in errors
+        ]
+        with self._writing() as database:
+            database.executemany("UPDATE item SET state = ?, error = ? WHERE idempotency_key = ?", rows)
+
+    def retry(self, key: str) -> None:
+        """Make a refused item pending again. Raises NotFound."""
+        self._one("UPDATE item SET state = 'pending' WHERE idempotency_key = ?", key)
+
+    def discard(self, key: str) -> None:
+        """Drop an item, delivered or not. Raises NotFound."""
+        self._one("DELETE FROM item WHERE idempotency_key = ?", key)
+
+    def get(self, key: str) -> Item | None:
+        """The item with this idempotency key."""
+        with self._lock:
+            row = self._database.execute(f"SELECT {_COLUMNS} FROM item WHERE idempotency_key = ?", (key,)).fetchone()
+        return None if row is None else _item(row)
+
+    def items(self, state: ItemState | None = None) -> list[Item]:
+        """What is here, oldest first."""
+        with self._lock:
+            rows = self._database.execute(
+                f"SELECT {_COLUMNS} FROM item WHERE ? IS NULL OR state = ? ORDER BY number", (state, state)
+            ).fetchall()
+        return [_item(row) for row in rows]
+
+    def _one(self, statement: str, key: str) -> None:
+        with self._writing() as database:
+            if database.execute(statement, (key,)).rowcount == 0:
+                raise NotFound("The outbox has no item with this idempotency key.")
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._database
+            except BaseException:
+                self._database.execute("ROLLBACK")
+                raise
+            self._database.execute("COMMIT")
+
+
+def _item(row: Sequence[Any]) -> Item:
+    key, operation, path, content, state, added_at, attempts, first, error = row
+    return Item(
+        idempotency_key=key,
+        operation=operation,
+        path=path,
+        content=content,
+        state=state,
+        added_at=parse_time(added_at),
+        attempts=attempts,
+        first_attempt_at=None if first is None else parse_time(first),
+        error=None if error is None else json.loads(error),
+    )

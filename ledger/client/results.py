@@ -1,0 +1,303 @@
+"""What the ledger answers, as typed values. Every answer is checked field by field before anything is built from it.
+
+Unknown extra fields are ignored, so that an older SDK keeps working with a newer service; a missing field or one of
+another type raises UnexpectedAnswer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeVar, cast
+
+from ledger.core.encoding import parse_time
+from ledger.core.identifiers import Kind, parse_kind
+from ledger.errors import LedgerError, UnexpectedAnswer
+
+T = TypeVar("T")
+
+Tier = Literal["clear", "watch", "review", "high", "unavailable"]
+TIERS: tuple[Tier, ...] = ("clear", "watch", "review", "high")
+"""The tiers a ledger answers, mildest first. `unavailable` is the SDK's own: no answer came in time."""
+
+DeliveryState = Literal["accepted", "pending", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a standing is what it is: a stable code and a sentence in each language."""
+
+    code: str
+    en: str
+    zh_cn: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """A buyer's standing as the ledger tells it. Advice for a human step, never a reason to refuse by itself.
+
+    When no answer came in time, `tier` is `unavailable`, `credit` and `id` are None, `guidance` is empty and
+    `unavailable_because` says why: follow your normal process.
+    """
+
+    tier: Tier
+    credit: int | None
+    """0 to 100; 100 is a clean record."""
+    points: float | None
+    events: int
+    reporters: int
+    disputed: bool
+    protected: bool
+    has_statement: bool
+    reasons: tuple[Reason, ...]
+    guidance: tuple[str, ...]
+    matched_kinds: tuple[Kind, ...]
+    id: str | None = None
+    policy: str | None = None
+    as_of_index: int | None = None
+    """Entries of the log that this answer has seen."""
+    as_of: datetime | None = None
+    expires_at: datetime | None = None
+    unavailable_because: str | None = None
+    """The code of what went wrong, when `tier` is `unavailable`."""
+
+    @property
+    def available(self) -> bool:
+        """Whether the ledger answered."""
+        return self.tier != "unavailable"
+
+
+def unavailable(because: str) -> Lookup:
+    """The Lookup for an outage."""
+    return Lookup("unavailable", None, None, 0, 0, False, False, False, (), (), (), unavailable_because=because)
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedReport:
+    """The ledger has recorded the report durably, under entry `entry_index` of its log."""
+
+    id: str
+    entry_index: int
+    status: str
+    effective_from: datetime
+    expires_at: datetime
+    receipt_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReportView:
+    """One of your own reports as it stands now."""
+
+    id: str
+    entry_index: int
+    status: str
+    conduct: str
+    order_ref: str
+    amount_minor: int
+    currency: str
+    outcome: str
+    act_ended_at: datetime
+    notice_sent_at: datetime
+    recorded_at: datetime
+    effective_from: datetime
+    expires_at: datetime
+    replaces: str | None
+    replaced_by: str | None
+    restituted_at: datetime | None
+    withdrawal_reason: str | None
+    receipt_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReportPage:
+    """A page of reports, newest first. Ask for the next with `starting_after=page.reports[-1].id`."""
+
+    reports: tuple[ReportView, ...]
+    has_more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery(Generic[T]):
+    """What became of something you sent.
+
+    `accepted`: the ledger has it, `report` is its answer. `pending`: the ledger could not be reached; it waits in the
+    outbox, `error` says why. `refused`: the ledger will never take it as it is; it stays in the outbox with `error`.
+    """
+
+    idempotency_key: str
+    state: DeliveryState
+    report: T | None = None
+    error: LedgerError | None = None
+    replayed: bool = False
+    """The ledger had it from an earlier attempt and repeated its answer."""
+
+
+ReportResult = Delivery[AcceptedReport]
+"""What became of a report."""
+ChangeResult = Delivery[ReportView]
+"""What became of a withdrawal or a restitution."""
+
+
+# --- reading JSON -------------------------------------------------------------------------------------------------
+
+
+class Fields:
+    """Strict access to the members of a JSON object."""
+
+    def __init__(self, value: object) -> None:
+        if not isinstance(value, dict):
+            raise UnexpectedAnswer("The ledger's answer is not a JSON object.")
+        self._value = cast("dict[str, Any]", value)
+
+    def text(self, name: str) -> str:
+        """A string."""
+        return cast(str, self._typed(name, str))
+
+    def integer(self, name: str) -> int:
+        """An integer that is not negative."""
+        number = cast(int, self._typed(name, int))
+        if number < 0:
+            raise UnexpectedAnswer(f"`{name}` of the ledger's answer is negative.")
+        return number
+
+    def flag(self, name: str) -> bool:
+        """A boolean."""
+        return cast(bool, self._typed(name, bool))
+
+    def time(self, name: str) -> datetime:
+        """A UTC time."""
+        return _converted(name, parse_time, self.text(name))
+
+    def items(self, name: str) -> list[Any]:
+        """A list."""
+        return cast("list[Any]", self._typed(name, list))
+
+    def optional(self, name: str) -> Any:
+        """Anything, or None when absent."""
+        return self._value.get(name)
+
+    def optional_text(self, name: str) -> str | None:
+        """A string or null."""
+        return None if self._value.get(name) is None else self.text(name)
+
+    def object(self, name: str) -> Fields:
+        """An object."""
+        return Fields(self._typed(name, dict))
+
+    def number(self, name: str) -> float:
+        """A number that is not negative."""
+        value = self._value.get(name)
+        if type(value) not in (int, float) or not value >= 0:
+            raise UnexpectedAnswer(f"`{name}` of the ledger's answer is not a number.")
+        return float(value)
+
+    def label(self, name: str) -> str:
+        """A string or integer, as text."""
+        value = self._value.get(name)
+        if type(value) not in (str, int):
+            raise UnexpectedAnswer(f"`{name}` of the ledger's answer is not a label.")
+        return str(value)
+
+    def _typed(self, name: str, kind: type) -> object:
+        value = self._value.get(name)
+        if type(value) is not kind:
+            raise UnexpectedAnswer(f"`{name}` of the ledger's answer is missing or of another type.")
+        return value
+
+
+def _converted(name: str, convert: Callable[[str], T], text: str) -> T:
+    try:
+        return convert(text)
+    except LedgerError as error:
+        raise UnexpectedAnswer(f"`{name}` of the ledger's answer is malformed.") from error
+
+
+def parse_lookup(value: object) -> Lookup:
+    """A Lookup from the service's answer. Raises UnexpectedAnswer."""
+    fields = Fields(value)
+    tier, credit = fields.text("tier"), fields.integer("credit")
+    if tier not in TIERS or credit > 100:
+        raise UnexpectedAnswer("The ledger answered with a standing that this version does not know.")
+    return Lookup(
+        tier=tier,
+        credit=credit,
+        points=fields.number("points"),
+        events=fields.integer("events"),
+        reporters=fields.integer("reporters"),
+        disputed=fields.flag("disputed"),
+        protected=fields.flag("protected"),
+        has_statement=fields.flag("has_statement"),
+        reasons=tuple([_reason(item) for item in fields.items("reasons")]),
+        guidance=_texts(fields, "guidance"),
+        matched_kinds=tuple([_converted("matched_kinds", parse_kind, one) for one in _texts(fields, "matched_kinds")]),
+        id=fields.text("id"),
+        policy=fields.label("policy"),
+        as_of_index=fields.integer("as_of_index"),
+        as_of=fields.time("as_of"),
+        expires_at=fields.time("expires_at"),
+    )
+
+
+def _reason(value: object) -> Reason:
+    fields = Fields(value)
+    return Reason(fields.text("code"), fields.text("en"), fields.text("zh_cn"))
+
+
+def _texts(fields: Fields, name: str) -> tuple[str, ...]:
+    values = fields.items(name)
+    if any(type(value) is not str for value in values):
+        raise UnexpectedAnswer(f"`{name}` of the ledger's answer is malformed.")
+    return tuple(values)
+
+
+def parse_accepted(value: object) -> AcceptedReport:
+    """An AcceptedReport from the service's 201 answer. Raises UnexpectedAnswer."""
+    fields = Fields(value)
+    return AcceptedReport(
+        id=fields.text("id"),
+        entry_index=fields.integer("entry_index"),
+        status=fields.text("status"),
+        effective_from=fields.time("effective_from"),
+        expires_at=fields.time("expires_at"),
+        receipt_url=fields.text("receipt_url"),
+    )
+
+
+def parse_view(value: object) -> ReportView:
+    """A ReportView from the service's answer. Raises UnexpectedAnswer."""
+    fields = Fields(value)
+    restitution, withdrawal = fields.optional("restitution"), fields.optional("withdrawal")
+    return ReportView(
+        id=fields.text("id"),
+        entry_index=fields.integer("entry_index"),
+        status=fields.text("status"),
+        conduct=fields.text("conduct"),
+        order_ref=fields.text("order_ref"),
+        amount_minor=fields.integer("amount_minor"),
+        currency=fields.text("currency"),
+        outcome=fields.text("outcome"),
+        act_ended_at=fields.time("act_ended_at"),
+        notice_sent_at=fields.time("notice_sent_at"),
+        recorded_at=fields.time("recorded_at"),
+        effective_from=fields.time("effective_from"),
+        expires_at=fields.time("expires_at"),
+        replaces=fields.optional_text("replaces"),
+        replaced_by=fields.optional_text("replaced_by"),
+        restituted_at=None if restitution is None else Fields(restitution).time("received_at"),
+        withdrawal_reason=None if withdrawal is None else Fields(withdrawal).text("reason"),
+        receipt_url=fields.text("receipt_url"),
+    )
+
+
+def parse_page(value: object) -> ReportPage:
+    """A ReportPage from the service's answer. Raises UnexpectedAnswer."""
+    fields = Fields(value)
+    return ReportPage(tuple([parse_view(item) for item in fields.items("data")]), fields.flag("has_more"))
+
+
+def as_mapping(value: object) -> Mapping[str, Any]:
+    """`value` as a JSON object. Raises UnexpectedAnswer."""
+    if not isinstance(value, dict):
+        raise UnexpectedAnswer("The ledger's answer is not a JSON object.")
+    return value

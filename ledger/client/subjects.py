@@ -1,0 +1,156 @@
+"""From a buyer's identifiers to blinded elements and tags (RFC 9497), with every holder's proof checked.
+
+Identifiers never leave the process. What was evaluated is remembered in memory only, for the last `CACHE_SIZE`
+identifiers, under a MAC with a key that dies with the process: neither identifiers nor their guessable hashes stay.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ledger.client.results import Fields
+from ledger.core import voprf
+from ledger.core.encoding import b64url, unb64url
+from ledger.core.identifiers import Kind, canonical, parse_kind
+from ledger.core.tags import TAG_BYTES, tag
+from ledger.errors import BatchSizeInvalid, InvalidEncoding, InvalidProof, UnexpectedAnswer
+
+CACHE_SIZE = 10_000
+MAX_SUBJECTS = 8
+"""Identifiers of one person in a report or lookup, at most."""
+
+Identifiers = Mapping[str, str]
+"""One person's raw identifiers by kind: {"phone": "+86 138 0013 8000", "payment": "..."}."""
+
+Evaluate = Callable[[Sequence[bytes]], object]
+"""Sends at most 1000 blinded elements and gives back the JSON answer of `POST /v1/oprf/evaluate`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectIds:
+    """One identifier of a person, blinded. `element` is needed to report and is None when only the tag is known."""
+
+    kind: Kind
+    tag: bytes
+    element: bytes | None = None
+
+    def __repr__(self) -> str:
+        return f"SubjectIds(kind={self.kind.value!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Buyer:
+    """A person as the ledger can know them: 1 to 8 blinded identifiers under one key epoch."""
+
+    epoch: int
+    subjects: tuple[SubjectIds, ...]
+
+    @classmethod
+    def from_tags(cls, epoch: int, tags: Iterable[tuple[str, str]]) -> Buyer:
+        """A buyer from stored (kind, tag) pairs, tags as base64url. Good for lookups, not for reports.
+
+        Raises UnsupportedKind, InvalidEncoding, BatchSizeInvalid.
+        """
+        subjects = tuple([SubjectIds(parse_kind(kind), unb64url(text, TAG_BYTES)) for kind, text in tags])
+        check_count(len(subjects))
+        return cls(epoch, subjects)
+
+    def tags(self) -> list[tuple[str, str]]:
+        """(kind, tag as base64url) pairs: what a platform stores beside its customer. Tags do not lead back to the
+        identifiers without the ledger's key, but treat them as personal data all the same."""
+        return [(subject.kind.value, b64url(subject.tag)) for subject in self.subjects]
+
+
+def check_count(count: int) -> None:
+    """Raises BatchSizeInvalid unless a person has 1 to 8 identifiers."""
+    if not 1 <= count <= MAX_SUBJECTS:
+        raise BatchSizeInvalid(f"A buyer has 1 to {MAX_SUBJECTS} identifiers.")
+
+
+def normalise(identifiers: Identifiers, region: str | None) -> list[tuple[Kind, bytes]]:
+    """(kind, canonical bytes) of each identifier. Raises the InvalidIdentifier of the kind, BatchSizeInvalid."""
+    check_count(len(identifiers))
+    return [(parse_kind(kind), canonical(kind, raw, region=region)) for kind, raw in identifiers.items()]
+
+
+class Blinder:
+    """Turns canonical identifiers into elements of the pinned current epoch. Thread-safe."""
+
+    def __init__(
+        self, epoch: int, holders: Sequence[voprf.HolderKey], random_bytes: Callable[[int], bytes] = secrets.token_bytes
+    ) -> None:
+        self.epoch = epoch
+        self._holders = tuple(holders)
+        self._random_bytes = random_bytes
+        self._cache: OrderedDict[bytes, bytes] = OrderedDict()
+        self._cache_key = secrets.token_bytes(32)
+        self._lock = threading.Lock()
+
+    def buyers(self, people: Sequence[Sequence[tuple[Kind, bytes]]], evaluate: Evaluate) -> list[Buyer]:
+        """A Buyer for each person's (kind, canonical bytes) pairs. `evaluate` is called once for each 1000 identifiers
+        that are not remembered.
+
+        Raises HolderMismatch, InvalidProof, IdentityPoint, UnexpectedAnswer and what `evaluate` raises.
+        """
+        wanted = list(dict.fromkeys([value for person in people for _, value in person]))
+        elements = self._recall(wanted)
+        missing = [value for value in wanted if value not in elements]
+        for start in range(0, len(missing), voprf.MAX_BATCH):
+            chunk = missing[start : start + voprf.MAX_BATCH]
+            fresh = dict(zip(chunk, self._evaluated(chunk, evaluate), strict=True))
+            self._remember(fresh)
+            elements.update(fresh)
+        return [
+            Buyer(
+                self.epoch,
+                tuple([SubjectIds(kind, tag(kind, elements[value]), elements[value]) for kind, value in person]),
+            )
+            for person in people
+        ]
+
+    def _evaluated(self, inputs: Sequence[bytes], evaluate: Evaluate) -> list[bytes]:
+        # Fresh blinds for every batch: one used twice would link two requests for the same person.
+        blinds = [voprf.blinding_scalar(self._random_bytes(64)) for _ in inputs]
+        blinded = voprf.blind(inputs, blinds)
+        return voprf.unblind(blinds, blinded, self._shares(evaluate(blinded)), self._holders)
+
+    def _shares(self, answer: object) -> list[voprf.Share]:
+        fields = Fields(answer)
+        if fields.integer("epoch") != self.epoch:
+            raise UnexpectedAnswer("The ledger evaluated under another key epoch than the pinned one.")
+        shares = []
+        for item in fields.items("shares"):
+            share = Fields(item)
+            try:
+                evaluated = tuple([unb64url(text, voprf.ELEMENT_BYTES) for text in share.items("evaluated")])
+                proof = unb64url(share.text("proof"), voprf.PROOF_BYTES)
+            except InvalidEncoding as error:
+                raise InvalidProof("A holder's answer is not of the right form.") from error
+            shares.append(voprf.Share(share.text("holder"), evaluated, proof))
+        return shares
+
+    def _name(self, value: bytes) -> bytes:
+        return hashlib.blake2b(value, key=self._cache_key, digest_size=16).digest()
+
+    def _recall(self, values: Iterable[bytes]) -> dict[bytes, bytes]:
+        found: dict[bytes, bytes] = {}
+        with self._lock:
+            for value in values:
+                name = self._name(value)
+                element = self._cache.get(name)
+                if element is not None:
+                    self._cache.move_to_end(name)
+                    found[value] = element
+        return found
+
+    def _remember(self, elements: Mapping[bytes, bytes]) -> None:
+        with self._lock:
+            for value, element in elements.items():
+                self._cache[self._name(value)] = element
+            while len(self._cache) > CACHE_SIZE:
+                self._cache.popitem(last=False)

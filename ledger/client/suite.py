@@ -1,0 +1,166 @@
+"""The pinned suite: what `platform add` wrote down about the service, and the check that the service still is that.
+
+Whoever could swap the holders' keys could find out whom a platform asks about, and whoever could swap the log key
+could show each platform another history. So both come from a file that the operator hands over, never from the
+network.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ledger.client.results import Fields
+from ledger.core.checkpoint import parse_verifier_key
+from ledger.core.encoding import unb64url
+from ledger.core.voprf import ELEMENT_BYTES, SUITE, HolderKey, check_element
+from ledger.errors import ConfigurationError, HolderMismatch, LedgerError, StaleEpoch, UnexpectedAnswer
+
+MAX_SUITE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """A key epoch and all its holders. `state` is next, current, previous or retired."""
+
+    epoch: int
+    state: str
+    holders: tuple[HolderKey, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The public facts of a service: what `GET /v1/suite` answers."""
+
+    service: str
+    environment: str
+    suite: str
+    epochs: tuple[Epoch, ...]
+    log_origin: str
+    log_key: str
+    """The log's verifier key as C2SP signed-note writes it."""
+    policy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """A platform's suite file: who it is at which service, and the keys it pins."""
+
+    url: str
+    platform: str
+    control_group: str
+    profile: str
+    kid: str
+    pinned: Service
+
+    @property
+    def current(self) -> Epoch:
+        """The epoch that new tags and reports are made under."""
+        return next(epoch for epoch in self.pinned.epochs if epoch.state == "current")
+
+    @property
+    def log_public(self) -> bytes:
+        """The log's Ed25519 public key, 32 bytes."""
+        return parse_verifier_key(self.pinned.log_key)[1]
+
+
+def load_suite(path: str | Path) -> Suite:
+    """Read a suite file. Raises ConfigurationError."""
+    path = Path(path)
+    try:
+        text = path.read_bytes()
+        if len(text) > MAX_SUITE_BYTES:
+            raise ConfigurationError(f"The suite file {path.name} is too large.")
+        return parse_suite(json.loads(text))
+    except OSError as error:
+        raise ConfigurationError(f"The suite file {path.name} cannot be read.") from error
+    except ValueError as error:
+        raise ConfigurationError(f"The suite file {path.name} is not JSON.") from error
+
+
+def parse_suite(value: object) -> Suite:
+    """A Suite from the JSON of a suite file. Raises ConfigurationError."""
+    try:
+        fields = Fields(value)
+        suite = Suite(
+            url=fields.text("url").rstrip("/"),
+            platform=fields.text("platform"),
+            control_group=fields.text("control_group"),
+            profile=fields.text("profile"),
+            kid=fields.text("kid"),
+            pinned=parse_service(value),
+        )
+    except LedgerError as error:
+        raise ConfigurationError("The suite file lacks something or is damaged. Ask the operator for it.") from error
+    parts = urlsplit(suite.url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigurationError("The suite file's `url` must be an http or https address.")
+    if [epoch.state for epoch in suite.pinned.epochs].count("current") != 1:
+        raise ConfigurationError("The suite file must name exactly one current key epoch.")
+    return suite
+
+
+def parse_service(value: object) -> Service:
+    """A Service from the answer of `GET /v1/suite`. Raises UnexpectedAnswer, HolderMismatch, InvalidPoint."""
+    fields = Fields(value)
+    log = fields.object("log")
+    service = Service(
+        service=fields.text("service"),
+        environment=fields.text("environment"),
+        suite=fields.text("suite"),
+        epochs=tuple([_epoch(item) for item in fields.items("epochs")]),
+        log_origin=log.text("origin"),
+        log_key=log.text("key"),
+        policy=fields.label("policy"),
+    )
+    if service.suite != SUITE:
+        raise UnexpectedAnswer("The service uses a cipher suite that this version does not know.")
+    if parse_verifier_key(service.log_key)[0] != service.log_origin:
+        raise UnexpectedAnswer("The service's log key belongs to another log.")
+    return service
+
+
+def _epoch(value: object) -> Epoch:
+    fields = Fields(value)
+    holders = []
+    for item in fields.items("holders"):
+        holder = Fields(item)
+        key = unb64url(holder.text("public_key"), ELEMENT_BYTES)
+        check_element(key)
+        holders.append(HolderKey(holder.text("id"), key))
+    if not holders or len({holder.holder for holder in holders}) != len(holders):
+        raise HolderMismatch("A key epoch needs at least one holder, each named once.")
+    return Epoch(fields.integer("epoch"), fields.text("state"), tuple(holders))
+
+
+def check_served(pinned: Service, served: Service) -> None:
+    """That what the service says of itself does not contradict what was pinned.
+
+    Raises HolderMismatch (another holder or key for a known epoch), ConfigurationError (another service, environment
+    or log), StaleEpoch (the pinned current epoch is gone: get a new suite file).
+    """
+    if (served.service, served.environment) != (pinned.service, pinned.environment):
+        raise ConfigurationError("The server at this address is another service or environment than the pinned one.")
+    if (served.log_origin, served.log_key) != (pinned.log_origin, pinned.log_key):
+        raise ConfigurationError("The server's log key is not the pinned one. Do not go on; ask the operator why.")
+    answered = {epoch.epoch: epoch for epoch in served.epochs}
+    for epoch in pinned.epochs:
+        found = answered.get(epoch.epoch)
+        if found is not None and set(found.holders) != set(epoch.holders):
+            raise HolderMismatch("The server names other key holders than the pinned ones.")
+        if found is None and epoch.state == "current":
+            raise StaleEpoch("The service has retired the pinned key epoch. Get a new suite file from the operator.")
+
+
+def is_loopback(url: str) -> bool:
+    """Whether `url` leads to this machine."""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

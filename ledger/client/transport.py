@@ -1,0 +1,247 @@
+"""HTTP to the service: one pooled client, hard time limits, and problem documents turned into named errors."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import httpx2
+
+from ledger import __version__
+from ledger.client.suite import is_loopback
+from ledger.errors import ConfigurationError, LedgerError, LimitExceeded, Unavailable, UnexpectedAnswer
+
+T = TypeVar("T")
+
+MAX_ANSWER_BYTES = 32 * 1024 * 1024
+"""An answer longer than this is refused: the largest honest one, an entry bundle, stays below 17 MB."""
+MAX_CONNECTIONS = 32
+RETRY_FIRST_SECONDS = 0.1
+RETRY_LONGEST_SECONDS = 2.0
+_MESSAGE_CHARS = 500
+_PROBLEM_FIELDS = frozenset({"type", "title", "status", "detail", "code"})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A successful answer: status 2xx, lower-case header names."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """The body as JSON. Raises UnexpectedAnswer."""
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError) as error:
+            raise UnexpectedAnswer("The ledger's answer is not JSON.") from error
+
+
+class Deadline:
+    """A moment on the monotonic clock by which something must be over."""
+
+    def __init__(self, seconds: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._end = monotonic() + seconds
+
+    def left(self) -> float:
+        """Seconds left; 0 when it is over."""
+        return max(0.0, self._end - self._monotonic())
+
+    def check(self) -> None:
+        """Raises Unavailable when it is over."""
+        if self.left() <= 0:
+            raise Unavailable("The ledger did not answer in time.", reason="timeout")
+
+
+class Transport:
+    """Sends requests to one service. Thread-safe. `authorization` makes the Authorization header's value.
+
+    `https` is demanded except on this machine: tags and elements must not travel in clear.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        authorization: Callable[[], str] | None = None,
+        *,
+        insecure_http: bool = False,
+        sleep: Callable[[float], None] = time.sleep,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        local = is_loopback(url)
+        if url.startswith("http://") and not (local or insecure_http):
+            raise ConfigurationError("The service's address must be https.")
+        self._authorization = authorization
+        self._sleep = sleep
+        self._jitter = jitter
+        self._http = httpx2.Client(
+            base_url=url,
+            follow_redirects=False,
+            trust_env=not local,  # a proxy cannot reach this machine for us
+            limits=httpx2.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS),
+            headers={"User-Agent": f"refund-ledger/{__version__}", "Accept": "application/json"},
+        )
+        self._pool = ThreadPoolExecutor(MAX_CONNECTIONS, thread_name_prefix="refund-ledger")
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._http.close()
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        deadline: Deadline,
+        *,
+        content: bytes | None = None,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """One attempt. Raises Unavailable (no answer, or 5xx), the named error of a 4xx, or UnexpectedAnswer."""
+        deadline.check()
+        sent = dict(headers or {})
+        if self._authorization is not None:
+            sent["Authorization"] = self._authorization()
+        if content is not None:
+            sent["Content-Type"] = "application/json"
+        timeout = httpx2.Timeout(max(deadline.left(), 0.001))
+        try:
+            with self._http.stream(
+                method, path, content=content, params=query, headers=sent, timeout=timeout
+            ) as response:
+                body = _read(response, deadline)
+        except httpx2.TimeoutException as error:
+            raise Unavailable("The ledger did not answer in time.", reason="timeout") from error
+        except httpx2.RequestError as error:
+            raise Unavailable("The ledger could not be reached.", reason=_reason(error)) from error
+        except RuntimeError as error:  # the client was closed meanwhile
+            raise Unavailable("The connection to the ledger is closed.", reason="closed") from error
+        lower = {name.lower(): value for name, value in response.headers.items()}
+        if 200 <= response.status_code < 300:
+            return Answer(response.status_code, lower, body)
+        raise error_from(response.status_code, lower, body)
+
+    def within(self, seconds: float, work: Callable[[Deadline], T]) -> T:
+        """`work(deadline)`, given up after `seconds` whatever it hangs in (name resolution knows no timeout).
+
+        Raises Unavailable when the time is over.
+        """
+        deadline = Deadline(seconds)
+        try:
+            future = self._pool.submit(work, deadline)
+        except RuntimeError as error:
+            raise Unavailable("The connection to the ledger is closed.", reason="closed") from error
+        try:
+            return future.result(timeout=deadline.left())
+        except FutureTimeout as error:
+            future.cancel()
+            raise Unavailable("The ledger did not answer in time.", reason="timeout") from error
+
+    def retrying(self, seconds: float, work: Callable[[Deadline], T], attempt_seconds: float | None = None) -> T:
+        """`work(deadline)`, again after outages and 429 with growing pauses, for at most `seconds` in total.
+
+        Each attempt has `attempt_seconds` at most. Raises the last error.
+        """
+        total = Deadline(seconds)
+        for pause in self._pauses():
+            try:
+                return work(Deadline(min(total.left(), attempt_seconds or seconds)))
+            except (Unavailable, LimitExceeded) as error:
+                if not worth_retrying(error):
+                    raise
+                pause = max(pause, _retry_after(error))
+                if pause >= total.left():
+                    raise
+                self._sleep(pause)
+        raise AssertionError("the pauses never end")
+
+    def _pauses(self) -> Iterator[float]:
+        """Full jitter between half and the whole of a doubling pause: many clients must not come back at once."""
+        longest = RETRY_FIRST_SECONDS
+        while True:
+            yield longest * (0.5 + 0.5 * self._jitter())
+            longest = min(2 * longest, RETRY_LONGEST_SECONDS)
+
+
+def worth_retrying(error: LedgerError) -> bool:
+    """Whether the same request may succeed later as it is."""
+    return isinstance(error, Unavailable) or (isinstance(error, LimitExceeded) and error.details.get("status") == 429)
+
+
+def _retry_after(error: LedgerError) -> float:
+    seconds = error.details.get("retry_after_seconds")
+    return float(seconds) if isinstance(seconds, int) else 0.0
+
+
+def _reason(error: httpx2.RequestError) -> str:
+    return "connect" if isinstance(error, httpx2.ConnectError) else "connection"
+
+
+def _read(response: httpx2.Response, deadline: Deadline) -> bytes:
+    """The body, in bounded time and space: a read timeout alone would let a slow sender go on for ever."""
+    parts: list[bytes] = []
+    size = 0
+    for part in response.iter_bytes():
+        deadline.check()
+        size += len(part)
+        if size > MAX_ANSWER_BYTES:
+            raise UnexpectedAnswer("The ledger's answer is too long.")
+        parts.append(part)
+    return b"".join(parts)
+
+
+# --- problem documents --------------------------------------------------------------------------------------------
+
+
+def error_from(status: int, headers: Mapping[str, str], body: bytes) -> LedgerError:
+    """The named error of a failed answer (RFC 9457)."""
+    try:
+        problem = json.loads(body)
+    except (ValueError, RecursionError):
+        problem = None
+    error = error_from_problem(status, problem if isinstance(problem, dict) else {})
+    after = headers.get("retry-after", "")
+    if after.isascii() and after.isdigit():
+        error.details["retry_after_seconds"] = int(after[:9])
+    return error
+
+
+def error_from_problem(status: int, problem: Mapping[str, Any]) -> LedgerError:
+    """The error whose `code` the problem has; an unknown code becomes Unavailable (5xx) or UnexpectedAnswer."""
+    code, detail = problem.get("code"), problem.get("detail")
+    known = _classes().get(code) if isinstance(code, str) else None
+    details = {str(name): value for name, value in problem.items() if name not in _PROBLEM_FIELDS}
+    details["status"] = status
+    message = _plain(detail) if isinstance(detail, str) else ""
+    if status >= 500 and (known is None or not issubclass(known, Unavailable)):
+        known, details["answered_code"] = Unavailable, _plain(str(code))
+        message = message or f"The ledger failed with status {status}."
+    elif known is None or known is LedgerError:
+        known, details["answered_code"] = UnexpectedAnswer, _plain(str(code))
+        message = message or f"The ledger answered with status {status} and no reason."
+    return known(message or f"The ledger refused with status {status}.", **details)
+
+
+def _plain(text: str) -> str:
+    """`text` without what could move a terminal's cursor."""
+    return "".join(char for char in text[:_MESSAGE_CHARS] if char.isprintable())
+
+
+def _classes() -> dict[str, type[LedgerError]]:
+    """Every error class by its code. The first class with a code wins: a subclass without its own adds nothing."""
+    found: dict[str, type[LedgerError]] = {}
+    level: list[type[LedgerError]] = [LedgerError]
+    while level:
+        for one in level:
+            found.setdefault(one.code, one)
+        level = [sub for one in level for sub in one.__subclasses__()]
+    return found

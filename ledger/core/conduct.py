@@ -1,0 +1,257 @@
+"""What may be reported, and how much it takes: conduct codes, evidence types, the minimum for each conduct.
+
+Only confirmed fraud is reportable, and this module is where that is enforced. Evidence itself never comes
+here: a report names each item by type and SHA-256, and the file stays at the platform. `docs/reports.md`
+shows `MINIMUMS` as a table, and a test keeps the two equal.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import combinations
+from typing import Any
+
+from ledger.core.encoding import unb64url
+from ledger.errors import EvidenceInsufficient, EvidenceInvalid, EvidenceRefused, InvalidEncoding
+
+MAX_EVIDENCE_ITEMS = 32
+MAX_CODE_CHARS = 64
+
+
+class Conduct(StrEnum):
+    """A confirmed act, or `impersonated`: somebody else abused this person's account."""
+
+    AI_FABRICATED_IMAGE = "ai_fabricated_image"
+    EDITED_IMAGE = "edited_image"
+    TAMPERED_VIDEO = "tampered_video"
+    FALSE_NON_RECEIPT = "false_non_receipt"
+    EMPTY_PARCEL = "empty_parcel"
+    SWITCHED_RETURN = "switched_return"
+    FAKE_RETURN_TRACKING = "fake_return_tracking"
+    WARDROBING = "wardrobing"
+    FRIENDLY_CHARGEBACK = "friendly_chargeback"
+    ACCOUNT_FARM = "account_farm"
+    IMPERSONATED = "impersonated"
+
+
+class EvidenceType(StrEnum):
+    """What an item of evidence is."""
+
+    ORIGINAL_FILE = "original_file"
+    SOURCE_IMAGE = "source_image"
+    AI_LABEL = "ai_label"
+    LISTING_MATCH = "listing_match"
+    LIVE_RESHOOT_FAILED = "live_reshoot_failed"
+    PHYSICAL_CONTRADICTION = "physical_contradiction"
+    FRAME_CONTRADICTION = "frame_contradiction"
+    ADMISSION = "admission"
+    DELIVERY_SCAN = "delivery_scan"
+    DELIVERY_GPS = "delivery_gps"
+    DELIVERY_PHOTO = "delivery_photo"
+    SIGNATURE = "signature"
+    DISPATCH_WEIGHT = "dispatch_weight"
+    RETURN_WEIGHT = "return_weight"
+    INTAKE_PHOTO = "intake_photo"
+    SERIAL_MISMATCH = "serial_mismatch"
+    INSPECTION_REPORT = "inspection_report"
+    CARRIER_RECORD = "carrier_record"
+    POLICY_CLAUSE = "policy_clause"
+    UNDISPUTED_TRANSACTION = "undisputed_transaction"
+    IP_MATCH = "ip_match"
+    DEVICE_MATCH = "device_match"
+    LINKED_INSTRUMENT = "linked_instrument"
+
+
+REFUSED_EVIDENCE = frozenset({"police_penalty_record"})
+"""Never accepted for anything: art. 136 of the PRC Public Security Administration Punishments Law (in force
+since 2026) seals these records, and giving them to a consortium would be unlawful for whoever holds them."""
+
+
+class Strength(StrEnum):
+    """How far a finding of an image inspection goes."""
+
+    IDENTIFIES = "identifies"
+    INDICATES = "indicates"
+    HINT = "hint"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What an inspection tool found in the item."""
+
+    code: str
+    strength: Strength
+    tool_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One item: its type, the SHA-256 (32 bytes) of the file, and what goes with it.
+
+    `pdq` is a PDQ perceptual hash as 64 hexadecimal digits; `report_id` names the report that a
+    `linked_instrument` rests on.
+    """
+
+    type: EvidenceType
+    sha256: bytes
+    pdq: str | None = None
+    finding: Finding | None = None
+    report_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """At least `count` items whose type is one of `of`; more than one means as many different SHA-256."""
+
+    of: tuple[EvidenceType, ...]
+    count: int = 1
+
+    def __str__(self) -> str:
+        names = ", ".join(self.of)
+        if self.count == 1:
+            return names if len(self.of) == 1 else f"one of: {names}"
+        return f"{('', '', 'two', 'three')[self.count]} {'of: ' if len(self.of) > 1 else ''}{names}"
+
+
+Minimum = tuple[tuple[Need, ...], ...]
+"""Alternatives, each a list of needs that must all be met."""
+
+
+def _need(*of: EvidenceType, count: int = 1) -> Need:
+    return Need(of, count)
+
+
+_E = EvidenceType
+_IMAGE_PROOF = (_E.AI_LABEL, _E.LISTING_MATCH, _E.LIVE_RESHOOT_FAILED, _E.PHYSICAL_CONTRADICTION, _E.ADMISSION)
+_FABRICATED = (_need(_E.ORIGINAL_FILE), _need(*_IMAGE_PROOF, count=2))
+
+MINIMUMS: dict[Conduct, Minimum] = {
+    Conduct.AI_FABRICATED_IMAGE: (_FABRICATED,),
+    Conduct.EDITED_IMAGE: (
+        _FABRICATED,
+        (_need(_E.ORIGINAL_FILE), _need(_E.SOURCE_IMAGE), _need(*_IMAGE_PROOF)),
+    ),
+    Conduct.TAMPERED_VIDEO: ((_need(_E.ORIGINAL_FILE), _need(_E.FRAME_CONTRADICTION, _E.ADMISSION)),),
+    Conduct.FALSE_NON_RECEIPT: (
+        (_need(_E.DELIVERY_SCAN), _need(_E.DELIVERY_GPS, _E.DELIVERY_PHOTO, _E.SIGNATURE, _E.ADMISSION)),
+    ),
+    Conduct.EMPTY_PARCEL: ((_need(_E.DISPATCH_WEIGHT), _need(_E.RETURN_WEIGHT), _need(_E.INTAKE_PHOTO)),),
+    Conduct.SWITCHED_RETURN: ((_need(_E.SERIAL_MISMATCH, _E.INSPECTION_REPORT), _need(_E.INTAKE_PHOTO)),),
+    Conduct.FAKE_RETURN_TRACKING: ((_need(_E.CARRIER_RECORD),),),
+    Conduct.WARDROBING: ((_need(_E.INTAKE_PHOTO), _need(_E.POLICY_CLAUSE)),),
+    Conduct.FRIENDLY_CHARGEBACK: (
+        (_need(_E.UNDISPUTED_TRANSACTION, count=2), _need(_E.IP_MATCH, _E.DEVICE_MATCH)),
+    ),
+    Conduct.ACCOUNT_FARM: ((_need(_E.LINKED_INSTRUMENT, count=2),),),
+    Conduct.IMPERSONATED: ((_need(*EvidenceType),),),
+}
+
+_HEX64 = re.compile(r"[0-9a-f]{64}\Z")
+_CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+/ -]{0,63}\Z")
+_REPORT_ID = re.compile(r"rp_[A-Za-z0-9]{8,29}\Z")
+_KEYS = {"type", "sha256", "pdq", "finding", "report_id"}
+_TYPES: dict[object, EvidenceType] = {item.value: item for item in EvidenceType}
+_STRENGTHS: dict[object, Strength] = {item.value: item for item in Strength}
+
+
+def parse_evidence(items: object) -> tuple[Evidence, ...]:
+    """The evidence list of a report body, strictly: unknown keys are refused, nothing is guessed.
+
+    Raises EvidenceInvalid, EvidenceRefused (types that are never accepted) or InvalidEncoding.
+    """
+    if type(items) is not list or not 1 <= len(items) <= MAX_EVIDENCE_ITEMS:
+        raise EvidenceInvalid(f"A report needs a list of 1 to {MAX_EVIDENCE_ITEMS} items of evidence.")
+    return tuple([_item(item) for item in items])
+
+
+def _item(item: Any) -> Evidence:
+    if type(item) is not dict or not item.keys() <= _KEYS:
+        raise EvidenceInvalid("An item of evidence has type, sha256 and optionally pdq, finding, report_id, no more.")
+    name = item.get("type")
+    if not isinstance(name, str) or name in REFUSED_EVIDENCE:
+        _refuse(name)
+    kind = _TYPES.get(name)
+    if kind is None:
+        raise EvidenceInvalid("Unknown type of evidence.", known=sorted(EvidenceType))
+    pdq, report_id = item.get("pdq"), item.get("report_id")
+    if "pdq" in item and not (isinstance(pdq, str) and _HEX64.match(pdq)):
+        raise EvidenceInvalid("A pdq hash has 64 lower-case hexadecimal digits.")
+    if ("report_id" in item) != (kind is EvidenceType.LINKED_INSTRUMENT):
+        raise EvidenceInvalid("A linked_instrument names the report it rests on in report_id; nothing else does.")
+    if report_id is not None and not (isinstance(report_id, str) and _REPORT_ID.match(report_id)):
+        raise EvidenceInvalid("A report_id looks like rp_ and letters and digits.")
+    try:
+        sha256 = unb64url(item.get("sha256", ""), 32)
+    except InvalidEncoding as error:
+        raise EvidenceInvalid("An item of evidence needs a sha256: 32 bytes as base64url without padding.") from error
+    finding = _finding(item["finding"]) if "finding" in item else None
+    return Evidence(kind, sha256, pdq, finding, report_id)
+
+
+def _refuse(name: object) -> None:
+    if not isinstance(name, str):
+        raise EvidenceInvalid("An item of evidence needs a type.")
+    raise EvidenceRefused(
+        "Police penalty records are sealed by law and are never accepted as evidence.", refused=sorted(REFUSED_EVIDENCE)
+    )
+
+
+def _finding(value: Any) -> Finding:
+    if type(value) is not dict or value.keys() != {"code", "strength", "tool_version"}:
+        raise EvidenceInvalid("A finding has exactly code, strength and tool_version.")
+    code, tool_version, strength = value["code"], value["tool_version"], value["strength"]
+    for text in (code, tool_version):
+        if not isinstance(text, str) or not _CODE.match(text):
+            raise EvidenceInvalid(f"A finding's code and tool_version are plain text of 1 to {MAX_CODE_CHARS} characters.")
+    found = _STRENGTHS.get(strength) if isinstance(strength, str) else None
+    if found is None:
+        raise EvidenceInvalid("A finding's strength is identifies, indicates or hint.")
+    return Finding(code, found, tool_version)
+
+
+def check_evidence(conduct: Conduct, evidence: Sequence[Evidence]) -> None:
+    """Nothing if `evidence` reaches the minimum of `conduct`.
+
+    Raises EvidenceInsufficient with `details["missing"]`, the unmet needs of the alternative that came closest,
+    and EvidenceInvalid for too many items. A detector never decides alone: an `ai_label` counts only with a
+    finding of strength `identifies`, and however many there are, all of them are one proof.
+    """
+    if len(evidence) > MAX_EVIDENCE_ITEMS:
+        raise EvidenceInvalid(f"A report has at most {MAX_EVIDENCE_ITEMS} items of evidence.")
+    missing: list[Need] | None = None
+    for alternative in MINIMUMS[conduct]:
+        unmet = [need for need in alternative if not _met(need, evidence)]
+        if not unmet:
+            return
+        if missing is None or len(unmet) < len(missing):
+            missing = unmet
+    names = [str(need) for need in missing or ()]
+    raise EvidenceInsufficient(
+        f"The evidence for {conduct} falls short: {'; '.join(names)} missing.", missing=names, conduct=conduct.value
+    )
+
+
+def _met(need: Need, evidence: Sequence[Evidence]) -> bool:
+    fit = [item for item in evidence if item.type in need.of and _counts(item)]
+    if len(fit) < need.count or need.count == 1:
+        return bool(fit)
+    return any(_all_different(chosen) for chosen in combinations(fit, need.count))
+
+
+def _counts(item: Evidence) -> bool:
+    if item.type is not EvidenceType.AI_LABEL:
+        return True
+    return item.finding is not None and item.finding.strength is Strength.IDENTIFIES
+
+
+def _all_different(chosen: Sequence[Evidence]) -> bool:
+    """Whether these items may count as that many: different files, different linked reports, and no second
+    `ai_label`, because two labels are still the word of one kind of detector."""
+    linked = [item.report_id for item in chosen if item.report_id is not None]
+    labels = [item for item in chosen if item.type is EvidenceType.AI_LABEL]
+    return (
+        len({item.sha256 for item in chosen}) == len(chosen) and len(set(linked)) == len(linked) and len(labels) <= 1
+    )

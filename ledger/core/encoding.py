@@ -1,0 +1,138 @@
+"""Bytes, times and JSON in the one form that everyone signs, hashes and compares.
+
+Binary values travel as base64url without padding (RFC 4648 section 5). Signed and committed JSON is
+canonical: UTF-8, keys sorted by code point, no white space, integers only, strings in Unicode NFC.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+import unicodedata
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from ledger.errors import InvalidCanonicalForm, InvalidEncoding, InvalidTime
+
+HOUR_SECONDS = 3600
+DAY_SECONDS = 86400
+MAX_INTEGER = 2**53 - 1
+"""Largest magnitude a canonical integer may have: what every JSON reader keeps exactly (RFC 8259 section 6)."""
+
+_B64URL = re.compile(r"[A-Za-z0-9_-]*\Z")
+_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z\Z")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def b64url(data: bytes) -> str:
+    """base64url without padding."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+def unb64url(text: str, length: int | None = None) -> bytes:
+    """Strict inverse of `b64url`: one text for each value. `length` is the exact number of bytes expected.
+
+    Raises InvalidEncoding for padding, foreign characters, stray trailing bits or a wrong length.
+    """
+    if not isinstance(text, str) or not _B64URL.match(text):
+        raise InvalidEncoding("A binary value must be base64url without padding.")
+    try:
+        data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except (binascii.Error, ValueError) as error:
+        raise InvalidEncoding("A binary value must be base64url without padding.") from error
+    if b64url(data) != text:
+        raise InvalidEncoding("A base64url value has stray trailing bits.")
+    if length is not None and len(data) != length:
+        raise InvalidEncoding(f"A binary value must have {length} bytes, not {len(data)}.")
+    return data
+
+
+def canonical_json(value: Any) -> bytes:
+    """The canonical bytes of `value` (see the module). Raises InvalidCanonicalForm for floats, too large
+    integers, strings that are not NFC or not UTF-8, and keys that are not strings."""
+    _check(value, 0)
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return text.encode("utf-8")
+
+
+_MAX_DEPTH = 16
+
+
+def _check(value: Any, depth: int) -> None:
+    if depth > _MAX_DEPTH:
+        raise InvalidCanonicalForm(f"Canonical JSON nests at most {_MAX_DEPTH} levels.")
+    kind = type(value)
+    if kind is str:
+        if value.isascii():
+            return
+        if not unicodedata.is_normalized("NFC", value):
+            raise InvalidCanonicalForm("Strings must be in Unicode NFC.")
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InvalidCanonicalForm("Strings must be valid Unicode.") from error
+    elif kind is int:
+        if abs(value) > MAX_INTEGER:
+            raise InvalidCanonicalForm("Integers must stay within 2^53 - 1.")
+    elif kind is dict:
+        for key, item in value.items():
+            if type(key) is not str:
+                raise InvalidCanonicalForm("Keys must be strings.")
+            _check(key, depth + 1)
+            _check(item, depth + 1)
+    elif kind is list or kind is tuple:
+        for item in value:
+            _check(item, depth + 1)
+    elif value is not None and kind is not bool:
+        raise InvalidCanonicalForm("Canonical JSON holds strings, integers, true, false, null, lists and objects only.")
+
+
+def format_time(moment: datetime) -> str:
+    """`moment` (aware) as `YYYY-MM-DDTHH:MM:SSZ`; fractions of a second are dropped."""
+    if moment.tzinfo is None:
+        raise InvalidTime("A time must carry its zone.")
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_time(text: str) -> datetime:
+    """Strict inverse of `format_time`: UTC, whole seconds, the letter Z. Raises InvalidTime."""
+    if not isinstance(text, str) or not _TIME.match(text):
+        raise InvalidTime("A time must look like 2026-01-31T23:59:59Z.")
+    try:
+        return datetime.fromisoformat(text[:-1]).replace(tzinfo=UTC)
+    except ValueError as error:
+        raise InvalidTime("No such date or time.") from error
+
+
+def unix_seconds(moment: datetime) -> int:
+    """Whole seconds since 1970-01-01T00:00:00Z, rounded down."""
+    if moment.tzinfo is None:
+        raise InvalidTime("A time must carry its zone.")
+    return (moment - _EPOCH) // timedelta(seconds=1)
+
+
+def day_floor(moment: datetime) -> int:
+    """Days since the Unix epoch, rounded down to the UTC day."""
+    return unix_seconds(moment) // DAY_SECONDS
+
+
+def day_ceil(moment: datetime) -> int:
+    """Days since the Unix epoch, rounded up to the UTC day (a fraction of a second counts)."""
+    return -((_EPOCH - moment) // timedelta(days=1))
+
+
+def hour_floor(moment: datetime) -> int:
+    """Hours since the Unix epoch, rounded down."""
+    return unix_seconds(moment) // HOUR_SECONDS
+
+
+def from_day(day: int) -> datetime:
+    """Midnight UTC of `day` (days since the Unix epoch)."""
+    return _EPOCH + timedelta(days=day)
+
+
+def from_hour(hour: int) -> datetime:
+    """The start of `hour` (hours since the Unix epoch)."""
+    return _EPOCH + timedelta(hours=hour)

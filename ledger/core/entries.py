@@ -1,0 +1,288 @@
+"""The ledger's entries: private bodies, the commitments that stand for them in public, and public leaves.
+
+A *leaf* is what the Merkle log hashes and everybody may read. Governance entries stand in it in clear. Every
+other entry is only a commitment, HMAC-SHA256(salt, canonical body): its type, its platform and its exact time
+stay inside the body, so that whoever sees a standing change cannot learn from the log who reported. Body and
+salt live in erasable rows; once they are gone the commitment says nothing and every proof still verifies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from ledger.core.encoding import MAX_INTEGER, b64url, canonical_json, format_time, parse_time, unb64url
+from ledger.errors import InvalidCanonicalForm, InvalidEncoding, InvalidRequest, LedgerError
+
+SALT_BYTES = 32
+EVENT_SORT = "event"
+MAX_LEAF_BYTES = 65535
+"""An entry bundle of C2SP tlog-tiles gives each entry a 16-bit length."""
+
+
+class EventType(StrEnum):
+    """Entries about somebody: committed to in public, never shown."""
+
+    REPORT = "report"
+    WITHDRAWAL = "withdrawal"
+    RESTITUTION = "restitution"
+    DISPUTE = "dispute"
+    RESOLUTION = "resolution"
+    STATEMENT = "statement"
+    ERASURE = "erasure"
+
+
+class GovernanceType(StrEnum):
+    """Entries about the ledger itself: public in full."""
+
+    POLICY = "policy"
+    KEY_ROTATION = "key_rotation"
+    SNAPSHOT = "snapshot"
+    PLATFORM_STATUS = "platform_status"
+
+
+class WithdrawalReason(StrEnum):
+    """Why a report was taken back. The last is the ledger's own, never a platform's."""
+
+    WRONG_PERSON = "wrong_person"
+    WRONG_FACTS = "wrong_facts"
+    DUPLICATE = "duplicate"
+    OTHER = "other"
+    LINKED_REPORT_VOID = "linked_report_void"
+    """An `account_farm` report falls with either of the reports it rests on."""
+
+
+class PlatformState(StrEnum):
+    """Whether a platform may write, and whether its control group's reports carry weight."""
+
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One public record. `commitment` (32 bytes) is set for events, `body` for governance entries."""
+
+    index: int
+    sort: str
+    hour: datetime
+    commitment: bytes | None = None
+    body: Mapping[str, Any] | None = None
+
+
+def commitment(salt: bytes, body: bytes) -> bytes:
+    """HMAC-SHA256 of the canonical `body` under the 32-byte `salt`: 32 bytes. Raises InvalidEncoding."""
+    if len(salt) != SALT_BYTES:
+        raise InvalidEncoding(f"An entry's salt must have {SALT_BYTES} bytes.")
+    return hmac.digest(salt, body, hashlib.sha256)
+
+
+def event_leaf(index: int, hour: datetime, commitment: bytes) -> bytes:
+    """Canonical bytes of an event's leaf; `hour` is rounded down to the full hour.
+
+    Raises InvalidEncoding unless `commitment` has 32 bytes, InvalidRequest for an impossible index.
+    """
+    if len(commitment) != 32:
+        raise InvalidEncoding("A commitment must have 32 bytes.")
+    leaf = {"index": _index(index), "sort": EVENT_SORT, "hour": _hour(hour), "commitment": b64url(commitment)}
+    return canonical_json(leaf)
+
+
+def governance_leaf(index: int, sort: GovernanceType, hour: datetime, body: Mapping[str, Any]) -> bytes:
+    """Canonical bytes of a governance entry's leaf; `hour` is rounded down to the full hour.
+
+    Raises InvalidRequest for a leaf of more than 65,535 bytes, InvalidCanonicalForm for an unfit body.
+    """
+    sort = GovernanceType(sort)
+    leaf = {"index": _index(index), "sort": sort.value, "hour": _hour(hour), "body": dict(body)}
+    data = canonical_json(leaf)
+    if len(data) > MAX_LEAF_BYTES:
+        raise InvalidRequest(f"A leaf has at most {MAX_LEAF_BYTES} bytes.")
+    return data
+
+
+def parse_leaf(data: bytes) -> Leaf:
+    """Strict inverse of `event_leaf` and `governance_leaf`: only the very bytes they make are accepted.
+
+    Raises InvalidCanonicalForm for anything else.
+    """
+    if len(data) > MAX_LEAF_BYTES:
+        raise InvalidCanonicalForm("This leaf is too long.")
+    value = parse_canonical(data)
+    try:
+        if isinstance(value, dict):
+            return _leaf(value)
+    except (LedgerError, ValueError):
+        pass
+    raise InvalidCanonicalForm("This is not a leaf of this ledger.")
+
+
+def _leaf(value: dict[str, Any]) -> Leaf:
+    """Raises ValueError or a LedgerError for anything that is not a leaf."""
+    is_event = value.get("sort") == EVENT_SORT
+    if value.keys() != {"index", "sort", "hour", "commitment" if is_event else "body"}:
+        raise ValueError("other keys")
+    index, hour = _index(value["index"]), parse_time(value["hour"])
+    if hour.minute or hour.second:
+        raise ValueError("not a full hour")
+    if is_event:
+        return Leaf(index, EVENT_SORT, hour, commitment=unb64url(value["commitment"], 32))
+    if not isinstance(value["body"], dict):
+        raise ValueError("no body")
+    return Leaf(index, GovernanceType(value["sort"]).value, hour, body=value["body"])
+
+
+def parse_canonical(data: bytes) -> Any:
+    """The value whose canonical JSON is exactly `data`. Raises InvalidCanonicalForm, also for doubled keys."""
+    try:
+        value = json.loads(data.decode("utf-8"))
+        same = canonical_json(value) == data
+    except (UnicodeError, ValueError, RecursionError) as error:
+        raise InvalidCanonicalForm("These bytes are not canonical JSON.") from error
+    if not same:
+        raise InvalidCanonicalForm("These bytes are not in canonical form.")
+    return value
+
+
+# --- private bodies -----------------------------------------------------------------------------------------
+
+
+def report_entry(
+    *,
+    report_id: str,
+    platform: str,
+    control_group: str,
+    recorded_at: datetime,
+    effective_from: datetime,
+    expires_at: datetime,
+    policy_version: int,
+    body: Mapping[str, Any],
+    signature: bytes,
+) -> bytes:
+    """Canonical bytes of a report's entry: the signed `body`, its 64-byte Ed25519 `signature`, and what the
+    ledger adds. The act it joined is left out: the reporter may read its own entry, and an act shared with
+    others would tell it that another platform reported. Raises InvalidEncoding, InvalidCanonicalForm."""
+    if len(signature) != 64:
+        raise InvalidEncoding("An Ed25519 signature must have 64 bytes.")
+    return canonical_json(
+        {
+            "type": EventType.REPORT.value,
+            "id": report_id,
+            "platform": platform,
+            "control_group": control_group,
+            "recorded_at": format_time(recorded_at),
+            "effective_from": format_time(effective_from),
+            "expires_at": format_time(expires_at),
+            "policy": policy_version,
+            "body": dict(body),
+            "signature": b64url(signature),
+        }
+    )
+
+
+def withdrawal_entry(*, report_id: str, platform: str, reason: WithdrawalReason, recorded_at: datetime) -> bytes:
+    """Canonical bytes of a withdrawal. `platform` is the reporter, also when the ledger itself withdraws
+    (`linked_report_void`)."""
+    return canonical_json(
+        {
+            "type": EventType.WITHDRAWAL.value,
+            "report": report_id,
+            "platform": platform,
+            "reason": WithdrawalReason(reason).value,
+            "recorded_at": format_time(recorded_at),
+        }
+    )
+
+
+def restitution_entry(*, report_id: str, platform: str, received_at: datetime, recorded_at: datetime) -> bytes:
+    """Canonical bytes of a restitution: the full amount of the report came back at `received_at`."""
+    return canonical_json(
+        {
+            "type": EventType.RESTITUTION.value,
+            "report": report_id,
+            "platform": platform,
+            "received_at": format_time(received_at),
+            "recorded_at": format_time(recorded_at),
+        }
+    )
+
+
+# --- governance bodies --------------------------------------------------------------------------------------
+
+
+def policy_body(*, version: int, toml_sha256: bytes, published_at: datetime, in_effect_at: datetime) -> dict[str, Any]:
+    """A policy's publication: `toml_sha256` (32 bytes) pins its text. Raises InvalidEncoding."""
+    if len(toml_sha256) != 32:
+        raise InvalidEncoding("A SHA-256 must have 32 bytes.")
+    return {
+        "version": version,
+        "toml_sha256": b64url(toml_sha256),
+        "published_at": format_time(published_at),
+        "in_effect_at": format_time(in_effect_at),
+    }
+
+
+def key_rotation_body(
+    *,
+    epoch: int,
+    holders: Sequence[tuple[str, bytes]],
+    log_origin: str,
+    log_key: str,
+    retired_epochs: Sequence[int] = (),
+) -> dict[str, Any]:
+    """The public keys in force from this entry on.
+
+    `holders` are (id, 32-byte ristretto255 public key) in the order shares are listed in; `log_key` is the
+    log's C2SP verifier key text; `retired_epochs` no longer answer. Raises InvalidEncoding.
+    """
+    if not holders or any(len(key) != 32 for _, key in holders):
+        raise InvalidEncoding("Each of at least one holder needs a public key of 32 bytes.")
+    return {
+        "epoch": epoch,
+        "holders": [{"id": holder, "public_key": b64url(key)} for holder, key in holders],
+        "log": {"origin": log_origin, "key": log_key},
+        "retired": list(retired_epochs),
+    }
+
+
+def platform_status_body(
+    *,
+    platform: str,
+    control_group: str,
+    profile: str,
+    status: PlatformState,
+    keys: Sequence[tuple[str, bytes, bool]],
+) -> dict[str, Any]:
+    """A platform as it stands from this entry on; `keys` are (kid, 32-byte Ed25519 public key, revoked).
+
+    Anybody can then check a report's signature against the key that was valid. Raises InvalidEncoding.
+    """
+    if any(len(key) != 32 for _, key, _ in keys):
+        raise InvalidEncoding("An Ed25519 public key must have 32 bytes.")
+    return {
+        "platform": platform,
+        "control_group": control_group,
+        "profile": profile,
+        "status": PlatformState(status).value,
+        "keys": [
+            {"kid": kid, "public_key": b64url(key), "status": "revoked" if revoked else "active"}
+            for kid, key, revoked in keys
+        ],
+    }
+
+
+def _index(index: int) -> int:
+    if type(index) is not int or not 0 <= index <= MAX_INTEGER:
+        raise InvalidRequest("An entry's index must be an integer from 0 to 2^53 - 1.")
+    return index
+
+
+def _hour(moment: datetime) -> str:
+    text = format_time(moment)
+    return text[:14] + "00:00Z"

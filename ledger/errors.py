@@ -1,0 +1,323 @@
+"""Every error the ledger raises, in one tree. It knows no HTTP: `api/errors.py` maps classes to statuses.
+
+    LedgerError
+     +-- InvalidInput            the request can never succeed as it is
+     |    +-- InvalidEncoding, InvalidCanonicalForm, InvalidTime
+     |    +-- InvalidIdentifier  InvalidPhone, InvalidEmail, InvalidCnId, InvalidPayment, InvalidDevice,
+     |    |                      UnsupportedKind
+     |    +-- InvalidPoint       IdentityPoint
+     |    +-- InvalidScalar, BatchSizeInvalid
+     |    +-- InvalidReport      EvidenceInsufficient, AlreadyExpired, NoticeMissing, ConsentMissing, ...
+     |    +-- InvalidCursor, InvalidRequest
+     +-- ProofError              a peer's or the log's cryptographic claim is false
+     |    +-- InvalidProof       the DLEQ proof of an evaluation
+     |    +-- HolderMismatch     a key holder is missing, doubled or unknown
+     |    +-- InvalidSignature, InvalidCheckpoint, InvalidInclusion, InvalidTile, InvalidLeaf, InvalidReceipt
+     |    +-- Inconsistent        Equivocation
+     +-- Unauthenticated         InvalidToken, TokenExpired, UnknownKey
+     +-- Forbidden               ScopeMissing, PlatformSuspended
+     +-- NotFound
+     +-- Conflict                OrderAlreadyReported, AlreadyReversed, AlreadyRestituted, IdempotencyMismatch,
+     |                           StaleEpoch, NotReversible, IdempotencyInProgress
+     +-- LimitExceeded           QuotaExceeded, BodyTooLarge
+     +-- Unavailable             LogFrozen, DatabaseUnavailable, Overloaded, IndexNotReached, ReceiptPending
+     +-- UnexpectedAnswer        the service answered what this version does not know, or cannot read
+     +-- ConfigurationError      what an operator or integrator must put right before anything runs
+
+`code` is stable: programs match on it, and `docs/api.md` lists it. `str(error)` is one plain sentence for
+people; it never holds an identifier, element, tag, token or secret.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class LedgerError(Exception):
+    """Base of all errors here. `code` is stable, the message is for people, `details` are safe to show."""
+
+    code: ClassVar[str] = "internal"
+
+    def __init__(self, message: str, **details: object) -> None:
+        super().__init__(message)
+        self.details = details
+
+
+class InvalidInput(LedgerError):
+    code = "invalid_input"
+
+
+class InvalidRequest(InvalidInput):
+    code = "invalid_request"
+
+
+class InvalidEncoding(InvalidInput):
+    code = "invalid_encoding"
+
+
+class InvalidCanonicalForm(InvalidInput):
+    code = "invalid_canonical_form"
+
+
+class InvalidTime(InvalidInput):
+    code = "invalid_time"
+
+
+class InvalidIdentifier(InvalidInput):
+    code = "invalid_identifier"
+
+
+class InvalidPhone(InvalidIdentifier):
+    code = "invalid_phone"
+
+
+class InvalidEmail(InvalidIdentifier):
+    code = "invalid_email"
+
+
+class InvalidCnId(InvalidIdentifier):
+    code = "invalid_cn_id"
+
+
+class InvalidPayment(InvalidIdentifier):
+    code = "invalid_payment"
+
+
+class InvalidDevice(InvalidIdentifier):
+    code = "invalid_device"
+
+
+class UnsupportedKind(InvalidIdentifier):
+    code = "unsupported_kind"
+
+
+class InvalidPoint(InvalidInput):
+    code = "invalid_point"
+
+
+class IdentityPoint(InvalidPoint):
+    code = "identity_point"
+
+
+class InvalidScalar(InvalidInput):
+    code = "invalid_scalar"
+
+
+class BatchSizeInvalid(InvalidInput):
+    code = "batch_size_invalid"
+
+
+class InvalidCursor(InvalidInput):
+    code = "invalid_cursor"
+
+
+class InvalidReport(InvalidInput):
+    code = "invalid_report"
+
+
+class UnknownConduct(InvalidReport):
+    code = "unknown_conduct"
+
+
+class EvidenceInsufficient(InvalidReport):
+    code = "evidence_insufficient"
+
+
+class EvidenceInvalid(InvalidReport):
+    code = "evidence_invalid"
+
+
+class EvidenceRefused(InvalidReport):
+    code = "evidence_refused"
+
+
+class NoticeInvalid(InvalidReport):
+    code = "notice_invalid"
+
+
+class ConsentMissing(InvalidReport):
+    code = "consent_missing"
+
+
+class AlreadyExpired(InvalidReport):
+    code = "already_expired"
+
+
+class SubjectsInvalid(InvalidReport):
+    code = "subjects_invalid"
+
+
+class CommitmentMismatch(InvalidReport):
+    code = "commitment_mismatch"
+
+
+class LinkedReportInvalid(InvalidReport):
+    code = "linked_report_invalid"
+
+
+class ReplacementInvalid(InvalidReport):
+    code = "replacement_invalid"
+
+
+class RestitutionInvalid(InvalidReport):
+    code = "restitution_invalid"
+
+
+class PolicyInvalid(InvalidInput):
+    code = "policy_invalid"
+
+
+class ProofError(LedgerError):
+    code = "proof_error"
+
+
+class InvalidProof(ProofError):
+    code = "invalid_proof"
+
+
+class HolderMismatch(ProofError):
+    code = "holder_mismatch"
+
+
+class InvalidSignature(ProofError):
+    code = "invalid_signature"
+
+
+class InvalidCheckpoint(ProofError):
+    code = "invalid_checkpoint"
+
+
+class InvalidInclusion(ProofError):
+    code = "invalid_inclusion"
+
+
+class Inconsistent(ProofError):
+    code = "inconsistent_log"
+
+
+class Equivocation(Inconsistent):
+    """The log signed two checkpoints of which neither is a prefix of the other: keep both notes, they prove it."""
+
+    code = "equivocation"
+
+
+class InvalidTile(ProofError):
+    code = "invalid_tile"
+
+
+class InvalidLeaf(ProofError):
+    code = "invalid_leaf"
+
+
+class InvalidReceipt(ProofError):
+    code = "invalid_receipt"
+
+
+class Unauthenticated(LedgerError):
+    code = "unauthenticated"
+
+
+class InvalidToken(Unauthenticated):
+    code = "invalid_token"
+
+
+class TokenExpired(Unauthenticated):
+    code = "token_expired"
+
+
+class UnknownKey(Unauthenticated):
+    code = "unknown_key"
+
+
+class Forbidden(LedgerError):
+    code = "forbidden"
+
+
+class ScopeMissing(Forbidden):
+    code = "scope_missing"
+
+
+class PlatformSuspended(Forbidden):
+    code = "platform_suspended"
+
+
+class NotFound(LedgerError):
+    code = "not_found"
+
+
+class Conflict(LedgerError):
+    code = "conflict"
+
+
+class OrderAlreadyReported(Conflict):
+    code = "order_already_reported"
+
+
+class AlreadyReversed(Conflict):
+    code = "already_reversed"
+
+
+class AlreadyRestituted(Conflict):
+    code = "already_restituted"
+
+
+class IdempotencyMismatch(Conflict):
+    code = "idempotency_mismatch"
+
+
+class StaleEpoch(Conflict):
+    code = "stale_epoch"
+
+
+class AlreadyExists(Conflict):
+    code = "already_exists"
+
+
+class LimitExceeded(LedgerError):
+    code = "limit_exceeded"
+
+
+class QuotaExceeded(LimitExceeded):
+    """`details["retry_after_seconds"]` says when the quota renews."""
+
+    code = "quota_exceeded"
+
+
+class BodyTooLarge(LimitExceeded):
+    code = "body_too_large"
+
+
+class Unavailable(LedgerError):
+    """It may work later, unchanged. `details["retry_after_seconds"]` suggests when."""
+
+    code = "unavailable"
+
+
+class LogFrozen(Unavailable):
+    code = "log_frozen"
+
+
+class DatabaseUnavailable(Unavailable):
+    code = "database_unavailable"
+
+
+class Overloaded(Unavailable):
+    code = "overloaded"
+
+
+class IndexNotReached(Unavailable):
+    code = "index_not_reached"
+
+
+class ReceiptPending(Unavailable):
+    code = "receipt_pending"
+
+
+class ConfigurationError(LedgerError):
+    code = "configuration_error"
+
+
+class UnexpectedAnswer(LedgerError):
+    """`details["answered_code"]` is the problem code of the answer, where it had one."""
+
+    code = "unexpected_answer"

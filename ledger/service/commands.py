@@ -1,0 +1,77 @@
+"""What the appender is asked to do: commands already checked as far as they can be without the database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from ledger.core.entries import WithdrawalReason
+from ledger.core.reports import Intake, ReportBody
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedSubject:
+    """A subject whose commitment was checked: blinded element, commitment salt, and the tag lookups will use."""
+
+    kind: str
+    element: bytes
+    salt: bytes
+    tag: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Who asked, and under which idempotency key. `request_mac` is 32 bytes over the whole request."""
+
+    platform: str
+    control_group: str
+    key: str
+    request_mac: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitReport:
+    """Record a report. `signed` is the body as the platform signed it, `replaces` and `links` are decoded ids."""
+
+    asked: Asked
+    body: ReportBody
+    signed: Mapping[str, Any]
+    signature: bytes
+    intake: Intake
+    subjects: tuple[PreparedSubject, ...]
+    replaces: int | None
+    links: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawReport:
+    """Take a report back."""
+
+    asked: Asked
+    report_id: int
+    reason: WithdrawalReason
+
+
+@dataclass(frozen=True, slots=True)
+class RestituteReport:
+    """The buyer paid the full amount back."""
+
+    asked: Asked
+    report_id: int
+    received_at: datetime
+    amount_minor: int
+    currency: str
+
+
+Command = SubmitReport | WithdrawReport | RestituteReport
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The answer to a command: HTTP status, JSON text, and whether it was remembered from before."""
+
+    status: int
+    body: str
+    replayed: bool

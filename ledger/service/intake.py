@@ -1,0 +1,398 @@
+"""One transaction of the appender: decide every command of a batch against the database, then write all at once.
+
+The batch is loaded with a few queries, decided in memory in the order of arrival (a later command sees what an
+earlier one of the same batch did), and written with one statement a table. A command that is refused leaves no
+trace and does not touch the others. Only what succeeded is remembered under its idempotency key: a refusal changed
+nothing, so asking again is safe and may succeed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+
+from ledger.core.encoding import from_day, from_hour, hour_floor
+from ledger.core.entries import EventType, WithdrawalReason, report_entry, restitution_entry, withdrawal_entry
+from ledger.core.ids import encode_id
+from ledger.core.policy import Policy
+from ledger.errors import (
+    AlreadyRestituted,
+    AlreadyReversed,
+    IdempotencyMismatch,
+    LedgerError,
+    LinkedReportInvalid,
+    NotFound,
+    OrderAlreadyReported,
+    ReplacementInvalid,
+    RestitutionInvalid,
+)
+from ledger.service.commands import Command, RestituteReport, Stored, SubmitReport, WithdrawReport
+from ledger.service.log_writer import Draft, EventDraft, append, open_head
+from ledger.service.report_views import accepted_json, report_json
+from ledger.store import reports as store
+from ledger.store.engine import writing
+from ledger.store.reports import Candidate, ReportRow, RestitutionRow, ReversalRow, StoredAnswer
+from ledger.store.tables import Idempotency, Listing, Report, ReportLink, Restitution, Reversal, Subject
+
+IDEMPOTENCY_HOURS = 24
+"""How long the answer to an idempotency key is remembered."""
+
+
+def apply(
+    commands: Sequence[Command],
+    *,
+    engine: Engine,
+    policy: Policy,
+    service: str,
+    clock: Callable[[], datetime],
+    new_salt: Callable[[], bytes],
+) -> list[Stored | LedgerError]:
+    """Carry out `commands` in one transaction; one outcome each. Raises LogFrozen, DatabaseUnavailable for all."""
+    with writing(engine) as connection:
+        head, now = open_head(connection, clock())
+        batch = _Batch(connection, head.size, now, policy, service, new_salt)
+        batch.load(commands)
+        outcomes = [batch.decide(command) for command in commands]
+        append(connection, head, batch.drafts, now)
+        batch.write()
+    return outcomes
+
+
+class _Batch:
+    """What the batch knows (loaded, then overlaid by its own decisions) and what it will write."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        size: int,
+        now: datetime,
+        policy: Policy,
+        service: str,
+        new_salt: Callable[[], bytes],
+    ) -> None:
+        self._connection = connection
+        self._size = size
+        self._now = now
+        self._policy = policy
+        self._service = service
+        self._new_salt = new_salt
+        self.drafts: list[Draft] = []
+        self._rows: dict[type[Any], list[dict[str, Any]]] = {}
+        self._unlisted: list[int] = []
+        self._restituted: list[int] = []
+        self._outdated_keys: list[tuple[str, str]] = []
+
+    # --- loading ---------------------------------------------------------------------------------------------
+
+    def load(self, commands: Sequence[Command]) -> None:
+        connection = self._connection
+        self._answers: dict[tuple[str, str], StoredAnswer] = store.stored_answers(
+            connection, [(command.asked.platform, command.asked.key) for command in commands]
+        )
+        submits = [command for command in commands if isinstance(command, SubmitReport)]
+        self._live_orders = store.live_orders(connection, [command.body.order_ref for command in submits])
+        reversing = [command.report_id for command in commands if isinstance(command, WithdrawReport)]
+        reversing += [command.replaces for command in submits if command.replaces is not None]
+        named = set(reversing)
+        named |= {command.report_id for command in commands if isinstance(command, RestituteReport)}
+        named |= {link for command in submits for link in command.links}
+        self._reports = store.reports_by_id(connection, named)
+        self._dependants: dict[int, list[ReportRow]] = {}
+        while reversing:
+            level = store.live_dependants(connection, reversing)
+            self._dependants.update(level)
+            new = [row for rows in level.values() for row in rows if row.id not in self._reports]
+            self._reports.update({row.id: row for row in new})
+            reversing = [row.id for row in new]
+        self._reversals = store.reversals(connection, self._reports)
+        self._restitutions = store.restitutions(connection, self._reports)
+        self._replaced_by = store.replacements(connection, self._reports)
+        tags = [subject.tag for command in submits for subject in command.subjects]
+        self._listed: dict[bytes, list[Candidate]] = {}
+        for candidate in store.candidates(connection, tags):
+            self._listed.setdefault(bytes(candidate.tag), []).append(candidate)
+        links = {link for command in submits for link in command.links}
+        self._tags = store.tags_of(connection, links) if links else {}
+
+    # --- deciding --------------------------------------------------------------------------------------------
+
+    def decide(self, command: Command) -> Stored | LedgerError:
+        asked = command.asked
+        answer = self._answers.get((asked.platform, asked.key))
+        if answer is not None:
+            if answer.created_at > self._now - timedelta(hours=IDEMPOTENCY_HOURS):
+                if bytes(answer.request_mac) != asked.request_mac:
+                    return IdempotencyMismatch("This idempotency key was used for a different request.")
+                return Stored(answer.status, answer.body, replayed=True)
+            self._outdated_keys.append((asked.platform, asked.key))
+        try:
+            if isinstance(command, SubmitReport):
+                status, report_id, body = 201, *self._submit(command)
+            elif isinstance(command, WithdrawReport):
+                status, report_id, body = 200, *self._withdraw(command)
+            else:
+                status, report_id, body = 200, *self._restitute(command)
+        except LedgerError as error:
+            return error
+        self._answers[(asked.platform, asked.key)] = StoredAnswer(asked.request_mac, status, body, self._now)
+        self._add(
+            Idempotency,
+            platform=asked.platform,
+            key=asked.key,
+            request_mac=asked.request_mac,
+            report_id=report_id,
+            status=status,
+            body=body,
+            created_at=self._now,
+        )
+        return Stored(status, body, replayed=False)
+
+    def _submit(self, command: SubmitReport) -> tuple[int, str]:
+        body, asked = command.body, command.asked
+        order = (asked.control_group, body.order_ref)
+        replaced = self._replaced(command)
+        existing = self._live_orders.get(order)
+        if existing is not None and (replaced is None or existing != replaced.id):
+            raise OrderAlreadyReported(
+                "Your control group already has a live report for this order. Withdraw it, or send a report that "
+                "replaces it.",
+                report=self._public(existing),
+            )
+        self._check_links(command)
+
+        report_id = self._size + len(self.drafts)
+        effective_hour = max(command.intake.effective_hour, hour_floor(self._now))
+        row = ReportRow(
+            id=report_id,
+            platform=asked.platform,
+            control_group=asked.control_group,
+            order_ref=body.order_ref,
+            conduct=body.conduct.value,
+            amount_minor=body.amount_minor,
+            currency=body.currency,
+            outcome=body.outcome,
+            act_ended_at=body.act_ended_at,
+            notice_sent_at=body.notice_sent_at,
+            recorded_at=self._now,
+            effective_hour=effective_hour,
+            expires_day=command.intake.expires_day,
+            act_id=self._act_of(command, report_id),
+            live=True,
+            replaces=command.replaces,
+        )
+        self._draft(
+            EventType.REPORT,
+            report_entry(
+                report_id=self._public(report_id),
+                platform=asked.platform,
+                control_group=asked.control_group,
+                recorded_at=self._now,
+                effective_from=from_hour(effective_hour),
+                expires_at=from_day(row.expires_day),
+                policy_version=self._policy.version,
+                body=command.signed,
+                signature=command.signature,
+            ),
+        )
+        if replaced is not None:
+            self._replaced_by[replaced.id] = report_id
+            if replaced.live:
+                self._reverse(replaced, report_id, "replacement", WithdrawalReason.WRONG_FACTS.value)
+        self._live_orders[order] = report_id
+        self._reports[report_id] = row
+        self._add(Report, **{name: getattr(row, name) for name in ReportRow.__dataclass_fields__})
+        self._list(command, row)
+        for link in command.links:
+            self._add(ReportLink, report_id=report_id, linked_id=link)
+            self._dependants.setdefault(link, []).append(row)
+        return report_id, accepted_json(row, self._service, self._now)
+
+    def _list(self, command: SubmitReport, row: ReportRow) -> None:
+        for slot, subject in enumerate(command.subjects):
+            self._add(
+                Subject,
+                report_id=row.id,
+                slot=slot,
+                epoch=command.body.epoch,
+                kind=subject.kind,
+                element=subject.element,
+                salt=subject.salt,
+            )
+            self._add(
+                Listing,
+                tag=subject.tag,
+                report_id=row.id,
+                kind=subject.kind,
+                act_id=row.act_id,
+                control_group=row.control_group,
+                conduct=row.conduct,
+                amount_minor=row.amount_minor,
+                currency=row.currency,
+                act_day=command.intake.act_day,
+                effective_hour=row.effective_hour,
+                expires_day=row.expires_day,
+                disputed=False,
+                unconfirmed=False,
+                restituted=False,
+                has_statement=False,
+            )
+            self._listed.setdefault(subject.tag, []).append(
+                Candidate(
+                    subject.tag,
+                    row.id,
+                    row.act_id,
+                    row.control_group,
+                    row.amount_minor,
+                    row.currency,
+                    command.intake.act_day,
+                )
+            )
+        self._tags[row.id] = {subject.tag for subject in command.subjects}
+
+    def _replaced(self, command: SubmitReport) -> ReportRow | None:
+        if command.replaces is None:
+            return None
+        row = self._reports.get(command.replaces)
+        if row is None or row.platform != command.asked.platform:
+            raise ReplacementInvalid("`replaces` names no report of yours.")
+        if row.id in self._replaced_by:
+            raise ReplacementInvalid("The report that `replaces` names was replaced before.")
+        return row
+
+    def _check_links(self, command: SubmitReport) -> None:
+        """An `account_farm` report rests on counting reports of the same platform about different accounts."""
+        seen: set[bytes] = set()
+        hour = hour_floor(self._now)
+        for link in command.links:
+            row = self._reports.get(link)
+            if row is None or row.platform != command.asked.platform or not row.live:
+                raise LinkedReportInvalid("A `report_id` of a linked account names no live report of yours.")
+            if row.effective_hour > hour or from_day(row.expires_day) <= self._now:
+                raise LinkedReportInvalid("A linked account's report must be counting: not cooling, not expired.")
+            tags = self._tags.get(link, set())
+            if seen & tags:
+                raise LinkedReportInvalid("The linked reports must be about different accounts.")
+            seen |= tags
+
+    def _act_of(self, command: SubmitReport, report_id: int) -> int:
+        """The act this report is about: another group's report of the same person, amount and days, if any."""
+        body, group = command.body, command.asked.control_group
+        joined = [
+            candidate
+            for subject in command.subjects
+            for candidate in self._listed.get(subject.tag, ())
+            if candidate.control_group != group
+            and candidate.currency == body.currency
+            and candidate.amount_minor == body.amount_minor
+            and abs(candidate.act_day - command.intake.act_day) <= self._policy.act_window_days
+        ]
+        return min(joined, key=lambda candidate: candidate.report_id).act_id if joined else report_id
+
+    def _withdraw(self, command: WithdrawReport) -> tuple[int, str]:
+        row = self._own(command.report_id, command.asked.platform)
+        if row.id in self._reversals:
+            raise AlreadyReversed("This report was taken back before. Nothing is reversed twice.")
+        self._withdrawn(row, command.reason)
+        return row.id, self._view(row.id)
+
+    def _withdrawn(self, row: ReportRow, reason: WithdrawalReason) -> None:
+        index = self._size + len(self.drafts)
+        self._draft(
+            EventType.WITHDRAWAL,
+            withdrawal_entry(
+                report_id=self._public(row.id), platform=row.platform, reason=reason, recorded_at=self._now
+            ),
+        )
+        self._reverse(row, index, "withdrawal", reason.value)
+
+    def _reverse(self, row: ReportRow, entry_index: int, kind: str, reason: str) -> None:
+        reversal = ReversalRow(row.id, entry_index, kind, reason, self._now)
+        self._reversals[row.id] = reversal
+        self._add(Reversal, **{name: getattr(reversal, name) for name in ReversalRow.__dataclass_fields__})
+        self._unlisted.append(row.id)
+        self._live_orders.pop((row.control_group, row.order_ref), None)
+        for listed in self._listed.values():
+            listed[:] = [candidate for candidate in listed if candidate.report_id != row.id]
+        self._tags.pop(row.id, None)
+        self._reports[row.id] = _dead(row)
+        for dependant in self._dependants.get(row.id, ()):
+            if dependant.id not in self._reversals:
+                self._withdrawn(dependant, WithdrawalReason.LINKED_REPORT_VOID)
+
+    def _restitute(self, command: RestituteReport) -> tuple[int, str]:
+        row = self._own(command.report_id, command.asked.platform)
+        if row.id in self._reversals:
+            raise AlreadyReversed("This report was taken back; there is nothing to halve.")
+        if row.id in self._restitutions:
+            raise AlreadyRestituted("Restitution was recorded for this report before.")
+        if (command.amount_minor, command.currency) != (row.amount_minor, row.currency):
+            raise RestitutionInvalid("Restitution is of the full amount, in the currency of the report.")
+        if not row.act_ended_at <= command.received_at <= self._now + timedelta(minutes=5):
+            raise RestitutionInvalid("`received_at` must lie between the act and now.")
+        index = self._size + len(self.drafts)
+        self._draft(
+            EventType.RESTITUTION,
+            restitution_entry(
+                report_id=self._public(row.id),
+                platform=row.platform,
+                received_at=command.received_at,
+                recorded_at=self._now,
+            ),
+        )
+        restitution = RestitutionRow(row.id, index, command.received_at, self._now)
+        self._restitutions[row.id] = restitution
+        self._add(Restitution, **{name: getattr(restitution, name) for name in RestitutionRow.__dataclass_fields__})
+        self._restituted.append(row.id)
+        return row.id, self._view(row.id)
+
+    def _own(self, report_id: int, platform: str) -> ReportRow:
+        row = self._reports.get(report_id)
+        if row is None or row.platform != platform:
+            raise NotFound("You have no report of this id.")
+        return row
+
+    def _view(self, report_id: int) -> str:
+        return report_json(
+            self._reports[report_id],
+            reversal=self._reversals.get(report_id),
+            restitution=self._restitutions.get(report_id),
+            replaced_by=self._replaced_by.get(report_id),
+            service=self._service,
+            now=self._now,
+        )
+
+    def _public(self, report_id: int) -> str:
+        return encode_id("rp", report_id, self._service)
+
+    def _draft(self, type_: EventType, body: bytes) -> None:
+        self.drafts.append(EventDraft(type_, body, self._new_salt()))
+
+    def _add(self, table: type[Any], **row: Any) -> None:
+        self._rows.setdefault(table, []).append(row)
+
+    # --- writing ---------------------------------------------------------------------------------------------
+
+    def write(self) -> None:
+        """Write the projections. Reports are unlisted first: a replacement takes over its order."""
+        connection = self._connection
+        dead = set(self._unlisted)
+        new_reports = self._rows.get(Report, [])
+        for row in new_reports:
+            row["live"] = row["id"] not in dead
+        self._rows[Listing] = [row for row in self._rows.get(Listing, ()) if row["report_id"] not in dead]
+        store.unlist(connection, sorted(dead - {row["id"] for row in new_reports}))
+        store.drop_answers(connection, self._outdated_keys)
+        for table in _WRITE_ORDER:
+            store.insert_rows(connection, table, self._rows.get(table, ()))
+        store.mark_restituted(connection, self._restituted)
+
+
+_WRITE_ORDER: tuple[type[Any], ...] = (Report, Subject, Listing, ReportLink, Reversal, Restitution, Idempotency)
+
+
+def _dead(row: ReportRow) -> ReportRow:
+    return dataclasses.replace(row, live=False)

@@ -1,0 +1,311 @@
+"""Member platforms and their keys: a snapshot every request reads, and the operator's commands that change them.
+
+Every change to what a signature or a weight rests on (a platform, its keys, its status) is a public
+`platform_status` entry, appended in the same transaction as the change. Quotas are not: they move nobody's standing.
+
+Suspension is a platform's: its tokens are refused at once. A control group weighs 0 when all its platforms are
+suspended; while one of them is active, what the group asserted keeps its weight, because that one still answers for it.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from types import MappingProxyType
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import IntegrityError
+
+from ledger.core.entries import GovernanceType, PlatformState, platform_status_body
+from ledger.errors import AlreadyExists, DatabaseUnavailable, InvalidRequest, LedgerError, NotFound
+from ledger.service.log_writer import append_governance
+from ledger.store import members as store
+from ledger.store.engine import reading, writing
+from ledger.store.members import KeyRow, PlatformRow
+
+SCOPES = frozenset({"lookup", "report", "appeal", "log"})
+PROFILES = frozenset({"CN", "EU", "US"})
+MAX_AGE_SECONDS = 5.0
+"""A revocation is effective within this time everywhere: nobody is let in on an older snapshot."""
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,31}\Z")
+_KID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A platform as a request sees it."""
+
+    platform: str
+    control_group: str
+    profile: str
+    scopes: frozenset[str]
+    status: str
+    oprf_daily_quota_elements: int | None
+
+    @property
+    def suspended(self) -> bool:
+        """Whether its tokens are refused."""
+        return self.status == PlatformState.SUSPENDED
+
+
+@dataclass(frozen=True, slots=True)
+class MemberKey:
+    """A platform's Ed25519 public key (32 bytes)."""
+
+    kid: str
+    platform: str
+    public_key: bytes
+    revoked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    """Everything as one transaction saw it; `started` is the monotonic time when its reading began."""
+
+    members: Mapping[str, Member]
+    keys: Mapping[str, MemberKey]
+    weights: Mapping[str, int]
+    started: float
+
+
+class Members:
+    """All platforms and keys, re-read every `refresh_seconds` by a background thread.
+
+    Reading takes no lock: a refresh replaces one reference. When the newest snapshot is older than 5 s (the database
+    is away) every read raises DatabaseUnavailable, so that a revoked key is never let in for longer.
+    """
+
+    def __init__(
+        self, engine: Engine, refresh_seconds: float = 1.0, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._engine = engine
+        self._refresh_seconds = refresh_seconds
+        self._monotonic = monotonic
+        self._stop = threading.Event()
+        self._snapshot = _read(engine, monotonic)
+        self._thread = threading.Thread(target=self._run, name="members", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop refreshing."""
+        self._stop.set()
+        self._thread.join()
+
+    def refresh(self) -> None:
+        """Read everything now. Raises DatabaseUnavailable; the last snapshot then stays until it is too old."""
+        self._snapshot = _read(self._engine, self._monotonic)
+
+    def fresh(self) -> bool:
+        """Whether the snapshot is young enough to let anybody in."""
+        return self._monotonic() - self._snapshot.started <= MAX_AGE_SECONDS
+
+    def member(self, platform: str) -> Member | None:
+        """The platform of this name."""
+        return self._current().members.get(platform)
+
+    def key(self, kid: str) -> MemberKey | None:
+        """The key of this id, revoked or not."""
+        return self._current().keys.get(kid)
+
+    def weights(self) -> Mapping[str, int]:
+        """Weight in twentieths by control group; 0 for a group whose platforms are all suspended."""
+        return self._current().weights
+
+    def _current(self) -> _Snapshot:
+        snapshot = self._snapshot
+        if self._monotonic() - snapshot.started > MAX_AGE_SECONDS:
+            raise DatabaseUnavailable("The list of members is out of date. Try again.", retry_after_seconds=1)
+        return snapshot
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._refresh_seconds):
+            try:
+                self.refresh()
+            except LedgerError:
+                continue  # `fresh` and `_current` tell; the next round tries again
+
+
+def _read(engine: Engine, monotonic: Callable[[], float]) -> _Snapshot:
+    started = monotonic()
+    with reading(engine) as connection:
+        platforms = store.read_platforms(connection)
+        keys = store.read_keys(connection)
+        weights = store.read_weights(connection)
+    active = {row.control_group for row in platforms if row.status != PlatformState.SUSPENDED}
+    return _Snapshot(
+        members=MappingProxyType({row.name: _member(row) for row in platforms}),
+        keys=MappingProxyType({row.kid: _key(row) for row in keys}),
+        weights=MappingProxyType({name: weight if name in active else 0 for name, weight in weights.items()}),
+        started=started,
+    )
+
+
+def _member(row: PlatformRow) -> Member:
+    return Member(
+        platform=row.name,
+        control_group=row.control_group,
+        profile=row.profile,
+        scopes=frozenset(row.scopes.split()),
+        status=row.status,
+        oprf_daily_quota_elements=row.oprf_daily_quota_elements,
+    )
+
+
+def _key(row: KeyRow) -> MemberKey:
+    return MemberKey(row.kid, row.platform, row.public_key, row.revoked_at is not None)
+
+
+# --- the operator's commands ------------------------------------------------------------------------------------
+
+
+def add_platform(
+    engine: Engine,
+    *,
+    name: str,
+    control_group: str,
+    profile: str,
+    scopes: Iterable[str],
+    kid: str,
+    public_key: bytes,
+    now: datetime,
+    quota: int | None = None,
+) -> None:
+    """Enrol a platform with its first Ed25519 public key (32 bytes), and log it.
+
+    `quota` is its daily number of blinded elements; None means the service's default. Raises InvalidRequest,
+    AlreadyExists (name, kid or public key is known), LogFrozen, DatabaseUnavailable.
+    """
+    _require(_NAME.match(name), "A platform's name is 2 to 32 of a-z, 0-9 and -, and starts with a letter or digit.")
+    _require(_NAME.match(control_group), "A control group's name follows the same rule as a platform's.")
+    _require(profile in PROFILES, "The profile must be CN, EU or US.")
+    granted = frozenset(scopes)
+    _require(granted and granted <= SCOPES, "Scopes are one or more of lookup, report, appeal and log.")
+    _check_key(kid, public_key)
+    _check_quota(quota)
+    row = PlatformRow(
+        name=name,
+        control_group=control_group,
+        profile=profile,
+        scopes=" ".join(sorted(granted)),
+        status=PlatformState.ACTIVE,
+        oprf_daily_quota_elements=quota,
+        created_at=now,
+    )
+    try:
+        with writing(engine) as connection:
+            if store.lock_platform(connection, name) is not None:
+                raise AlreadyExists("There is a platform of this name already.")
+            store.ensure_control_group(connection, control_group)
+            store.insert_platform(connection, row)
+            _insert_key(connection, kid, name, public_key, now)
+            _log_state(connection, row, now)
+    except IntegrityError as error:  # the same command twice at once
+        raise AlreadyExists("There is a platform of this name already.") from error
+
+
+def add_key(engine: Engine, *, platform: str, kid: str, public_key: bytes, now: datetime) -> None:
+    """Give a platform one more Ed25519 public key (32 bytes), and log it.
+
+    Raises InvalidRequest, NotFound, AlreadyExists (kid or public key is known), LogFrozen, DatabaseUnavailable.
+    """
+    _check_key(kid, public_key)
+    try:
+        with writing(engine) as connection:
+            row = _locked(connection, platform)
+            _insert_key(connection, kid, platform, public_key, now)
+            _log_state(connection, row, now)
+    except IntegrityError as error:
+        raise AlreadyExists("This key id or public key is known already.") from error
+
+
+def revoke_key(engine: Engine, *, platform: str, kid: str, now: datetime) -> None:
+    """Revoke a key for good, and log it; within 5 s no process accepts it. Revoking it again changes nothing.
+
+    Raises NotFound, LogFrozen, DatabaseUnavailable.
+    """
+    with writing(engine) as connection:
+        row = _locked(connection, platform)
+        key = store.read_key(connection, kid)
+        if key is None or key.platform != platform:
+            raise NotFound("This platform has no key of this id.")
+        if key.revoked_at is None:
+            store.set_key_revoked(connection, kid, now)
+            _log_state(connection, row, now)
+
+
+def set_status(engine: Engine, *, platform: str, status: str, now: datetime) -> None:
+    """Make a platform `active` or `suspended`, and log it. Setting what it is changes nothing.
+
+    Raises InvalidRequest, NotFound, LogFrozen, DatabaseUnavailable.
+    """
+    _require(status in set(PlatformState), "The status must be active or suspended.")
+    with writing(engine) as connection:
+        row = _locked(connection, platform)
+        if row.status != status:
+            store.set_platform_status(connection, platform, status)
+            _log_state(connection, _locked(connection, platform), now)
+
+
+def set_quota(engine: Engine, *, platform: str, quota: int | None) -> None:
+    """Set the daily number of blinded elements; None returns to the service's default.
+
+    Raises InvalidRequest, NotFound, DatabaseUnavailable.
+    """
+    _check_quota(quota)
+    with writing(engine) as connection:
+        _locked(connection, platform)
+        store.set_platform_quota(connection, platform, quota)
+
+
+def list_platforms(engine: Engine) -> list[tuple[Member, list[MemberKey]]]:
+    """Every platform with its keys, by name."""
+    with reading(engine) as connection:
+        platforms = store.read_platforms(connection)
+        keys = [_key(row) for row in store.read_keys(connection)]
+    return [(_member(row), [key for key in keys if key.platform == row.name]) for row in platforms]
+
+
+def _insert_key(connection: Connection, kid: str, platform: str, public_key: bytes, now: datetime) -> None:
+    if store.read_key(connection, kid) is not None:
+        raise AlreadyExists("There is a key of this id already.")
+    if store.public_key_known(connection, public_key):
+        raise AlreadyExists("This public key belongs to a platform already. Each key is used by one platform only.")
+    store.insert_key(connection, kid=kid, platform=platform, public_key=public_key, created_at=now)
+
+
+def _locked(connection: Connection, platform: str) -> PlatformRow:
+    row = store.lock_platform(connection, platform)
+    if row is None:
+        raise NotFound("There is no platform of this name.")
+    return row
+
+
+def _log_state(connection: Connection, row: PlatformRow, now: datetime) -> None:
+    keys = store.read_platform_keys(connection, row.name)
+    body = platform_status_body(
+        platform=row.name,
+        control_group=row.control_group,
+        profile=row.profile,
+        status=PlatformState(row.status),
+        keys=[(key.kid, key.public_key, key.revoked_at is not None) for key in keys],
+    )
+    append_governance(connection, GovernanceType.PLATFORM_STATUS, body, now)
+
+
+def _check_key(kid: str, public_key: bytes) -> None:
+    _require(_KID.match(kid), "A key id is 1 to 64 letters, digits, dots, underscores or hyphens.")
+    _require(len(public_key) == 32, "An Ed25519 public key must have 32 bytes.")
+
+
+def _check_quota(quota: int | None) -> None:
+    _require(quota is None or 0 <= quota <= 2**31 - 1, "A quota lies between 0 and 2,147,483,647 elements a day.")
+
+
+def _require(condition: object, message: str) -> None:
+    if not condition:
+        raise InvalidRequest(message)

@@ -1,0 +1,45 @@
+"""Bring a database to the schema of this checkout (Alembic), and say whether it is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine
+
+from ledger.errors import ConfigurationError
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The checkout: the server runs from one (DESIGN.md section 12)."""
+
+
+def alembic_config(database_url: str) -> Config:
+    """Alembic's configuration for `database_url`."""
+    config = Config(str(ROOT / "alembic.ini"))
+    config.set_main_option("script_location", str(ROOT / "migrations"))
+    config.attributes["database_url"] = database_url
+    return config
+
+
+def upgrade(database_url: str, revision: str = "head") -> None:
+    """Run the migrations up to `revision`."""
+    command.upgrade(alembic_config(database_url), revision)
+
+
+def downgrade(database_url: str, revision: str = "base") -> None:
+    """Run the migrations down to `revision`."""
+    command.downgrade(alembic_config(database_url), revision)
+
+
+def check_current(engine: Engine) -> None:
+    """Raises ConfigurationError unless the database has the schema of this checkout."""
+    wanted = ScriptDirectory.from_config(alembic_config(str(engine.url))).get_current_head()
+    with engine.connect() as connection:
+        found = MigrationContext.configure(connection).get_current_revision()
+    if found != wanted:
+        raise ConfigurationError(
+            "The database has another schema than this version needs. Run `refund-ledger keys migrate`."
+        )

@@ -1,0 +1,175 @@
+"""The publisher: signs what is committed, once a second when the log grew, and freezes the log when it must not.
+
+It runs as its own process (`python -m ledger.service.publisher`), which holds the log key and never the OPRF key. Order
+of every step: read the head, recompute the root from the tiles, compare with the guard, sign, make the guard
+durable, publish. Killed anywhere in between, the next run finds the guard ahead of what is published and finishes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import FrameType
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import Engine
+
+from ledger.core.checkpoint import Checkpoint, sign
+from ledger.core.merkle import tree_root
+from ledger.errors import DatabaseUnavailable, InvalidCheckpoint, LedgerError
+from ledger.service.guard import Guard
+from ledger.service.keys import check_log_key, load_log_key, raw_public
+from ledger.service.log_writer import tile_reader
+from ledger.settings import Settings
+from ledger.store import log as log_store
+from ledger.store.engine import open_engine, reading, writing
+from ledger.store.log import Published
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one round found: the size that is signed, or why the log is frozen."""
+
+    signed_size: int | None
+    frozen: str | None
+
+
+def publish_once(engine: Engine, guard: Guard, key: Ed25519PrivateKey, origin: str, now: datetime) -> Verdict:
+    """One round. The caller holds the guard's lock. Raises DatabaseUnavailable; then nothing was signed."""
+    with reading(engine) as connection:
+        head = log_store.read_head(connection)
+        published = log_store.latest_checkpoint(connection)
+        size = 0 if head is None else head.size
+        read_tile = tile_reader(connection)
+        try:
+            found = guard.read()
+        except InvalidCheckpoint:
+            found, reason = None, "the guard is not a checkpoint of this log"
+        else:
+            reason = "the guard is missing" if found is None else None
+        if found is not None:
+            checkpoint, note = found
+            reason = _contradiction(checkpoint, size, published, lambda wanted: tree_root(wanted, read_tile))
+        try:
+            root = tree_root(size, read_tile) if reason is None else b""
+        except LedgerError:
+            reason = "the stored tiles do not make a tree"
+    if reason is not None or found is None:
+        reason = reason or "the guard is missing"
+        _freeze(engine, reason, head.frozen if head is not None else None)
+        return Verdict(None, reason)
+    if head is not None and head.frozen is not None:
+        _thaw(engine)
+    if size > checkpoint.size:
+        checkpoint = Checkpoint(origin, size, root)
+        note = sign(checkpoint, key)
+        guard.write(note)
+    if checkpoint.size > 0 and (published is None or published.size < checkpoint.size):
+        with writing(engine) as connection:
+            log_store.publish_checkpoint(connection, Published(checkpoint.size, checkpoint.root, note), now)
+    return Verdict(checkpoint.size, None)
+
+
+def _contradiction(guard: Checkpoint, size: int, published: Published | None, root_at: Callable[[int], bytes]) -> str | None:
+    """Why the committed log cannot follow what was signed, or None."""
+    if size < guard.size:
+        return f"the log has {size} entries, but {guard.size} were signed: an old backup?"
+    try:
+        same = root_at(guard.size) == guard.root
+    except LedgerError:  # a tile is missing or has the wrong length
+        same = False
+    if not same:
+        return "the log's past differs from what was signed"
+    if published is not None and published.size > guard.size:
+        return "a newer checkpoint is published than the guard knows: an old guard?"
+    return None
+
+
+def _freeze(engine: Engine, reason: str, already: str | None) -> None:
+    if already != reason:
+        log.error("log_frozen", extra={"reason": reason})
+        with writing(engine) as connection:
+            log_store.set_frozen(connection, reason[:200])
+
+
+def _thaw(engine: Engine) -> None:
+    """The right database and guard are back together: every signed checkpoint is a prefix again."""
+    log.warning("log_thawed")
+    with writing(engine) as connection:
+        log_store.set_frozen(connection, None)
+
+
+def run(settings: Settings, stop: threading.Event, *, with_parent: bool = False) -> int:
+    """Publish until `stop`. Prints one JSON line for the first verdict (the supervisor waits for it).
+
+    `with_parent`: stop as well when the process that started this one is gone, however it ended.
+    """
+    parent = os.getppid()
+    key = load_log_key(settings)
+    engine = open_engine(
+        settings.database_url,
+        lock_timeout_ms=settings.lock_timeout_ms,
+        statement_timeout_ms=settings.statement_timeout_ms,
+        pool_size=1,
+    )
+    with reading(engine) as connection:
+        check_log_key(key, settings, connection)
+    guard = Guard(settings.guard_dir, settings.origin, raw_public(key))
+    try:
+        told = False
+        while not stop.is_set() and not (with_parent and os.getppid() != parent):
+            # Without the lock another publisher is at work; wait to take over.
+            if guard.try_lock():
+                verdict = _round(engine, guard, key, settings)
+                if verdict is not None and not told:
+                    print(json.dumps({"signed_size": verdict.signed_size, "frozen": verdict.frozen}), flush=True)
+                    told = True
+            elif not told:
+                print(json.dumps({"standby": True}), flush=True)
+                told = True
+            stop.wait(settings.publish_interval_ms / 1000)
+    finally:
+        guard.close()
+        engine.dispose()
+    return 0
+
+
+def _round(engine: Engine, guard: Guard, key: Ed25519PrivateKey, settings: Settings) -> Verdict | None:
+    try:
+        return publish_once(engine, guard, key, settings.origin, datetime.now(UTC))
+    except DatabaseUnavailable:
+        log.warning("publisher_database_unavailable")
+    except Exception:
+        # Signing nothing is always safe; dying would leave nobody to sign once the cause is gone.
+        log.exception("publisher_round_failed")
+    return None
+
+
+def main() -> int:
+    """Entry point of the publisher process."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s publisher %(levelname)s %(message)s")
+    stop = threading.Event()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+    try:
+        return run(Settings(), stop, with_parent="--with-parent" in sys.argv[1:])
+    except LedgerError as error:
+        print(json.dumps({"error": error.code, "message": str(error)}), flush=True)
+        return 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

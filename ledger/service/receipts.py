@@ -1,0 +1,45 @@
+"""Receipts: proof that the log holds a report (C2SP tlog-proof, with the opening of the commitment as extra data)."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from ledger.core.encoding import b64url, canonical_json, format_time
+from ledger.core.ids import decode_id
+from ledger.core.merkle import inclusion_proof
+from ledger.core.tlog_proof import TlogProof, format_proof
+from ledger.errors import InvalidRequest, NotFound, ReceiptPending
+from ledger.service.log_writer import tile_reader
+from ledger.service.members import Member
+from ledger.store import log as log_store
+from ledger.store import reports as report_store
+from ledger.store.engine import reading
+
+if TYPE_CHECKING:
+    from ledger.service.runtime import Runtime
+
+
+def receipt(rt: Runtime, member: Member, report_id: str) -> str:
+    """The receipt of a report of this platform, under the newest checkpoint.
+
+    Raises ReceiptPending before a checkpoint covers it, NotFound for others' reports and after erasure.
+    """
+    try:
+        number = decode_id("rp", report_id, rt.settings.service)
+    except InvalidRequest as error:
+        raise NotFound("You have no report of this id.") from error
+    with reading(rt.engine) as connection:
+        row = report_store.reports_by_id(connection, [number]).get(number)
+        if row is None or row.platform != member.platform:
+            raise NotFound("You have no report of this id.")
+        opening = log_store.read_body(connection, number)
+        if opening is None:
+            raise NotFound("This report was erased; its entry stays in the log, its content is gone.")
+        published = log_store.latest_checkpoint(connection)
+        if published is None or published.size <= number:
+            raise ReceiptPending("No checkpoint covers this report yet. Ask again.", retry_after_seconds=1)
+        hour, salt, body = opening
+        hashes = inclusion_proof(number, published.size, tile_reader(connection))
+    extra = canonical_json({"entry": json.loads(body), "hour": format_time(hour), "salt": b64url(salt)})
+    return format_proof(TlogProof(number, tuple(hashes), published.note, extra))

@@ -1,0 +1,99 @@
+"""What one API process holds open: database, keys, policy, members, the appender and the lookup desk."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+
+from sqlalchemy import Engine
+
+from ledger.core.encoding import b64url
+from ledger.core.entries import SALT_BYTES, GovernanceType, parse_leaf
+from ledger.core.policy import Policy
+from ledger.errors import ConfigurationError
+from ledger.policies import shipped_policy
+from ledger.service import intake, migrate
+from ledger.service.batcher import Batcher
+from ledger.service.commands import Command, Stored
+from ledger.service.keys import ServerKeys, load_server_keys
+from ledger.service.lookups import LookupDesk
+from ledger.service.members import Members
+from ledger.settings import Settings
+from ledger.store import log as log_store
+from ledger.store.engine import open_engine, reading
+from ledger.store.log import Connection
+
+
+def utc_now() -> datetime:
+    """The clock of the real world."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """See the module. `close` finishes what waits and lets everything go."""
+
+    settings: Settings
+    engine: Engine
+    keys: ServerKeys
+    policy: Policy
+    members: Members
+    appender: Batcher[Command, Stored]
+    desk: LookupDesk
+    now: Callable[[], datetime]
+
+    def close(self) -> None:
+        self.appender.close()
+        self.desk.close()
+        self.members.close()
+        self.engine.dispose()
+
+
+def open_runtime(settings: Settings, now: Callable[[], datetime] = utc_now) -> Runtime:
+    """Open everything. Raises ConfigurationError when keys, log, policy or schema do not agree."""
+    engine = open_engine(
+        settings.database_url,
+        lock_timeout_ms=settings.lock_timeout_ms,
+        statement_timeout_ms=settings.statement_timeout_ms,
+        pool_size=settings.pool_size,
+    )
+    try:
+        migrate.check_current(engine)
+        with reading(engine) as connection:
+            keys = load_server_keys(settings, connection)
+            policy = _logged_policy(connection)
+        members = Members(engine, settings.auth_refresh_seconds)
+    except BaseException:
+        engine.dispose()
+        raise
+    apply = partial(
+        intake.apply,
+        engine=engine,
+        policy=policy,
+        service=settings.service,
+        clock=now,
+        new_salt=lambda: secrets.token_bytes(SALT_BYTES),
+    )
+    appender: Batcher[Command, Stored] = Batcher(
+        "appender",
+        apply,
+        max_batch=settings.appender_max_batch,
+        linger_ms=settings.appender_linger_ms,
+        queue_limit=settings.appender_queue_limit,
+    )
+    desk = LookupDesk(settings, engine, keys, policy, members, now)
+    return Runtime(settings, engine, keys, policy, members, appender, desk, now)
+
+
+def _logged_policy(connection: Connection) -> Policy:
+    """The shipped policy, if it is the one that the log says is in effect."""
+    leaf = log_store.newest_governance_leaf(connection, GovernanceType.POLICY)
+    text, policy = shipped_policy()
+    body = None if leaf is None else parse_leaf(leaf).body
+    if body is None or body["toml_sha256"] != b64url(hashlib.sha256(text.encode()).digest()):
+        raise ConfigurationError("The policy shipped with this version is not the one in the log.")
+    return policy

@@ -1,0 +1,58 @@
+"""Settings of the server and its operator commands, read once from the environment (`REFUND_LEDGER_*`).
+
+Nothing is read at import: call `Settings()`. Secrets have no default; keys live in files (see `service/keys.py`).
+Every limit is here, with its unit last in the name.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Frozen settings. Field names map to `REFUND_LEDGER_<NAME>`."""
+
+    model_config = SettingsConfigDict(env_prefix="REFUND_LEDGER_", frozen=True, extra="ignore")
+
+    database_url: str = "sqlite:///var/ledger.db"
+    """`sqlite:///path` (embedded default) or `postgresql+psycopg://...` (production)."""
+    service: str = Field("refund-ledger.local", pattern=r"^[a-z0-9.-]{1,64}$")
+    """Service id: the audience of tokens, part of every signed report, and the base of the log's origin."""
+    environment: Literal["live", "test"] = "live"
+    holder: str = Field("ledger", pattern=r"^[a-z0-9-]{1,32}$")
+    """Id of the OPRF key holder that this deployment is."""
+    keys_dir: Path = Path("var/keys")
+    guard_dir: Path = Path("var/guard")
+    """Folder of the checkpoint guard. Keep it outside the database and outside its backups."""
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    public_url: str | None = None
+    """The URL that platforms use; written into suite files."""
+
+    oprf_daily_quota_elements: int = Field(100_000, ge=1)
+    """Blinded elements a platform may have evaluated in a UTC day, unless `platform quota` says otherwise."""
+    body_limit_bytes: int = Field(4 * 1024 * 1024, ge=1024)
+    """Largest request body. A batch of 1000 reports with two subjects and four evidence items fits."""
+    appender_max_batch: int = Field(2000, ge=1)
+    """Commands that one transaction of the appender takes at most. 1 means one transaction a command."""
+    appender_linger_ms: float = Field(1.0, ge=0)
+    """How long the appender waits for company after the first command of a batch, in milliseconds."""
+    appender_queue_limit: int = Field(20_000, ge=1)
+    """Commands waiting at most; beyond it a request gets 503 `overloaded`."""
+    lookup_linger_ms: float = Field(0.0, ge=0)
+    publish_interval_ms: int = Field(1000, ge=10)
+    """How often the publisher looks whether the log grew."""
+    auth_refresh_seconds: float = Field(1.0, gt=0, le=5)
+    """How often a process re-reads platforms and keys; a revocation is effective everywhere within 5 s."""
+    lock_timeout_ms: int = Field(5_000, ge=1)
+    statement_timeout_ms: int = Field(30_000, ge=1)
+    pool_size: int = Field(10, ge=1)
+
+    @property
+    def origin(self) -> str:
+        """Origin line of the log's checkpoints (C2SP tlog-checkpoint)."""
+        return f"{self.service}/log"

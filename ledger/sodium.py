@@ -1,0 +1,281 @@
+"""Checked calls into libsodium's ristretto255 group: bytes in, bytes out, nothing invalid goes through.
+
+The library comes inside the wheel `rbcl` (libsodium 1.0.18), as one hexadecimal literal in a module. Importing that
+wheel leaves a temporary file behind on every start, so its source is only read: the shared object is loaded from
+memory and no file stays. Loading takes about 20 ms and happens at the first call, not at import.
+
+Why this is checked again here: libsodium's functions trust their lengths, its addition yields the identity for an
+invalid point, and its multiplication takes scalars that are not reduced. Here a point or scalar in another form than
+its one canonical encoding is always an error. Functions that touch secret scalars run in constant time (libsodium).
+
+Encodings: RFC 9496 section 4.3 for points (32 bytes), 32 bytes little-endian for scalars. The identity is a valid
+result of `add` and `sub` only; no function takes or gives it otherwise.
+"""
+
+from __future__ import annotations
+
+import binascii
+import ctypes
+import functools
+import importlib.util
+import mmap
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ledger.errors import ConfigurationError, IdentityPoint, InvalidInput, InvalidPoint, InvalidScalar
+
+POINT_BYTES = 32
+SCALAR_BYTES = 32
+UNIFORM_BYTES = 64
+GROUP_ORDER = 2**252 + 27742317777372353535851937790883648493
+"""The prime order of ristretto255 (RFC 9496 section 4)."""
+IDENTITY = bytes(POINT_BYTES)
+
+_ORDER_BYTES = GROUP_ORDER.to_bytes(SCALAR_BYTES, "little")
+_LITERAL_START = b"bytes.fromhex('"
+_LITERAL_END = b"'"
+
+# Each function with its number of pointer arguments; all return a C int.
+_SIGNATURES = {
+    "crypto_core_ristretto255_is_valid_point": 1,
+    "crypto_core_ristretto255_from_hash": 2,
+    "crypto_core_ristretto255_add": 3,
+    "crypto_core_ristretto255_sub": 3,
+    "crypto_core_ristretto255_scalar_reduce": 2,
+    "crypto_core_ristretto255_scalar_invert": 2,
+    "crypto_core_ristretto255_scalar_add": 3,
+    "crypto_core_ristretto255_scalar_sub": 3,
+    "crypto_core_ristretto255_scalar_mul": 3,
+    "crypto_scalarmult_ristretto255": 3,
+    "crypto_scalarmult_ristretto255_base": 2,
+}
+
+
+def is_valid_point(point: bytes) -> bool:
+    """Whether `point` is the canonical encoding of an element other than the identity."""
+    return (
+        len(point) == POINT_BYTES and point != IDENTITY and _lib().crypto_core_ristretto255_is_valid_point(point) == 1
+    )
+
+
+def check_point(point: bytes) -> None:
+    """Raises InvalidPoint unless `is_valid_point`; IdentityPoint (an InvalidPoint) if it is the identity."""
+    if len(point) != POINT_BYTES:
+        raise InvalidPoint(f"A group element must have {POINT_BYTES} bytes.")
+    if point == IDENTITY:
+        raise IdentityPoint("The identity of the group is not an acceptable element.")
+    if _lib().crypto_core_ristretto255_is_valid_point(point) != 1:
+        raise InvalidPoint("A group element is not a canonical ristretto255 encoding.")
+
+
+def is_canonical_scalar(scalar: bytes) -> bool:
+    """Whether `scalar` is 32 bytes little-endian, not zero and below the group order; in constant time."""
+    if len(scalar) != SCALAR_BYTES:
+        return False
+    lib = _lib()
+    return bool(
+        lib.sodium_compare(scalar, _ORDER_BYTES, SCALAR_BYTES) == -1 and lib.sodium_is_zero(scalar, SCALAR_BYTES) == 0
+    )
+
+
+def check_scalar(scalar: bytes) -> None:
+    """Raises InvalidScalar unless `is_canonical_scalar`."""
+    if not is_canonical_scalar(scalar):
+        raise InvalidScalar(f"A scalar must have {SCALAR_BYTES} bytes, be below the group order and not be zero.")
+
+
+def point_from_hash(uniform: bytes) -> bytes:
+    """The element that 64 uniform bytes map to (RFC 9496 section 4.3.4). Raises InvalidInput for another length."""
+    _check_uniform(uniform)
+    out = _buffer()
+    _lib().crypto_core_ristretto255_from_hash(out, uniform)
+    return out.raw
+
+
+def scalarmult(scalar: bytes, point: bytes) -> bytes:
+    """scalar x point. Raises InvalidScalar, InvalidPoint, IdentityPoint."""
+    return scalarmult_many(scalar, (point,))[0]
+
+
+def scalarmult_many(scalar: bytes, points: Iterable[bytes]) -> list[bytes]:
+    """One scalar times each point, in order. Raises as `scalarmult`."""
+    check_scalar(scalar)
+    multiply = _lib().crypto_scalarmult_ristretto255
+    out = _buffer()
+    products: list[bytes] = []
+    for point in points:
+        # libsodium validates the point itself: a second check would cost a tenth of the multiplication.
+        if len(point) != POINT_BYTES or multiply(out, scalar, point) != 0:
+            _refuse_product(point)
+        products.append(out.raw)
+    return products
+
+
+def scalarmult_base(scalar: bytes) -> bytes:
+    """scalar x the group's generator. Raises InvalidScalar."""
+    check_scalar(scalar)
+    out = _buffer()
+    if _lib().crypto_scalarmult_ristretto255_base(out, scalar) != 0:
+        raise InvalidScalar("A scalar gave no element.")
+    return out.raw
+
+
+def sum_of_products(coefficients: Iterable[int], points: Sequence[bytes]) -> bytes:
+    """The sum of coefficient x point over all pairs.
+
+    `coefficients` are non-negative integers of any size, one for each point, reduced modulo the group order here, not
+    in constant time: give public values only. Raises InvalidPoint, IdentityPoint (also when a product or the sum is
+    the identity) and InvalidInput when the counts differ.
+    """
+    lib = _lib()
+    multiply, plus = lib.crypto_scalarmult_ristretto255, lib.crypto_core_ristretto255_add
+    total, product = _buffer(), _buffer()
+    order = GROUP_ORDER
+    try:
+        for coefficient, point in zip(coefficients, points, strict=True):
+            scalar = (coefficient % order).to_bytes(SCALAR_BYTES, "little")
+            if len(point) != POINT_BYTES or multiply(product, scalar, point) != 0:
+                _refuse_product(point)
+            plus(total, total, product)
+    except ValueError as error:
+        raise InvalidInput("There must be as many coefficients as points.") from error
+    if total.raw == IDENTITY:
+        raise IdentityPoint("A sum of products is the identity of the group.")
+    return total.raw
+
+
+def add(left: bytes, right: bytes) -> bytes:
+    """left + right; the result may be IDENTITY, which the caller has to refuse. Raises InvalidPoint, IdentityPoint."""
+    return _combine("crypto_core_ristretto255_add", left, right)
+
+
+def sub(left: bytes, right: bytes) -> bytes:
+    """left - right; the result may be IDENTITY, which the caller has to refuse. Raises InvalidPoint, IdentityPoint."""
+    return _combine("crypto_core_ristretto255_sub", left, right)
+
+
+def scalar_reduce(uniform: bytes) -> bytes:
+    """64 bytes little-endian modulo the group order, as a scalar; zero with negligible probability.
+
+    Raises InvalidInput for another length.
+    """
+    _check_uniform(uniform)
+    out = _buffer()
+    _lib().crypto_core_ristretto255_scalar_reduce(out, uniform)
+    return out.raw
+
+
+def scalar_mul(left: bytes, right: bytes) -> bytes:
+    """left x right modulo the group order. Raises InvalidScalar."""
+    return _scalars("crypto_core_ristretto255_scalar_mul", left, right)
+
+
+def scalar_add(left: bytes, right: bytes) -> bytes:
+    """left + right modulo the group order; may be zero. Raises InvalidScalar."""
+    return _scalars("crypto_core_ristretto255_scalar_add", left, right)
+
+
+def scalar_sub(left: bytes, right: bytes) -> bytes:
+    """left - right modulo the group order; may be zero. Raises InvalidScalar."""
+    return _scalars("crypto_core_ristretto255_scalar_sub", left, right)
+
+
+def scalar_invert(scalar: bytes) -> bytes:
+    """1 / scalar modulo the group order. Raises InvalidScalar."""
+    check_scalar(scalar)
+    out = _buffer()
+    if _lib().crypto_core_ristretto255_scalar_invert(out, scalar) != 0:
+        raise InvalidScalar("Zero has no inverse.")
+    return out.raw
+
+
+def library_version() -> str:
+    """Version of the libsodium in use."""
+    version: bytes = _lib().sodium_version_string()
+    return version.decode("ascii")
+
+
+def _combine(name: str, left: bytes, right: bytes) -> bytes:
+    check_point(left)
+    check_point(right)
+    out = _buffer()
+    if getattr(_lib(), name)(out, left, right) != 0:
+        raise InvalidPoint("A group element is not a canonical ristretto255 encoding.")
+    return out.raw
+
+
+def _scalars(name: str, left: bytes, right: bytes) -> bytes:
+    check_scalar(left)
+    check_scalar(right)
+    out = _buffer()
+    getattr(_lib(), name)(out, left, right)
+    return out.raw
+
+
+def _buffer() -> ctypes.Array[ctypes.c_char]:
+    # One for each call: ctypes releases the interpreter lock, so a shared buffer would mix up threads.
+    return ctypes.create_string_buffer(32)
+
+
+def _check_uniform(uniform: bytes) -> None:
+    if len(uniform) != UNIFORM_BYTES:
+        raise InvalidInput(f"A uniform value must have {UNIFORM_BYTES} bytes.")
+
+
+def _refuse_product(point: bytes) -> None:
+    """Say why libsodium refused a multiplication: the point, or else the result was the identity."""
+    check_point(point)
+    raise IdentityPoint("A product is the identity of the group.")
+
+
+@functools.cache
+def _lib() -> ctypes.CDLL:
+    source = _wheel_source()
+    with source.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        start = text.find(_LITERAL_START) + len(_LITERAL_START)
+        end = text.find(_LITERAL_END, start)
+        if start < len(_LITERAL_START) or end < 0:
+            raise ConfigurationError("The installed wheel rbcl does not hold libsodium in the expected form.")
+        image = binascii.unhexlify(text[start:end])
+    try:
+        lib = _load_image(image)
+    except OSError as error:
+        raise ConfigurationError("libsodium from the wheel rbcl does not run on this system.") from error
+    for name, pointers in _SIGNATURES.items():
+        function = getattr(lib, name)
+        function.argtypes = [ctypes.c_char_p] * pointers
+        function.restype = ctypes.c_int
+    lib.sodium_compare.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t]
+    lib.sodium_is_zero.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
+    lib.sodium_version_string.argtypes = []
+    lib.sodium_version_string.restype = ctypes.c_char_p
+    if lib.sodium_init() < 0:
+        raise ConfigurationError("libsodium could not be initialised.")
+    return lib
+
+
+def _wheel_source() -> Path:
+    spec = importlib.util.find_spec("rbcl")  # finds the package without running it
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        source = Path(folder) / "_sodium.py"
+        if source.is_file():
+            return source
+    raise ConfigurationError("The wheel rbcl, which carries libsodium, is not installed.")
+
+
+def _load_image(image: bytes) -> ctypes.CDLL:
+    """Load a shared object from bytes: from memory on Linux, elsewhere through a file deleted at once."""
+    try:
+        descriptor = os.memfd_create("libsodium", os.MFD_CLOEXEC)
+        with open(descriptor, "wb") as file:
+            file.write(image)
+            file.flush()
+            return ctypes.CDLL(f"/proc/self/fd/{descriptor}")
+    except (AttributeError, OSError):  # no memfd on this system, or /proc is not mounted
+        import tempfile  # rarely needed, and it brings half the standard library
+
+        with tempfile.NamedTemporaryFile(suffix=".so") as named:
+            named.write(image)
+            named.flush()
+            return ctypes.CDLL(named.name)

@@ -1,0 +1,90 @@
+"""Queries behind lookups: listings by tag, the log of disclosures, counts, id blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from ledger.store.tables import IdBlock, Listing, LookupCount, LookupLog, LookupTag
+
+_CHUNK = 500
+
+
+@dataclass(frozen=True, slots=True)
+class ListingRow:
+    """One subject of one live report, as folding needs it."""
+
+    tag: bytes
+    report_id: int
+    kind: str
+    act_id: int
+    control_group: str
+    conduct: str
+    act_day: int
+    effective_hour: int
+    expires_day: int
+    disputed: bool
+    unconfirmed: bool
+    restituted: bool
+    has_statement: bool
+
+
+_COLUMNS = [getattr(Listing, name) for name in ListingRow.__dataclass_fields__]
+
+
+def listings(connection: Connection, tags: Iterable[bytes]) -> dict[bytes, list[ListingRow]]:
+    """Listings by tag."""
+    found: dict[bytes, list[ListingRow]] = {}
+    unique = list(dict.fromkeys(tags))
+    for start in range(0, len(unique), _CHUNK):
+        some = unique[start : start + _CHUNK]
+        for row in connection.execute(select(*_COLUMNS).where(Listing.tag.in_(some))):
+            listing = ListingRow(*row)
+            found.setdefault(bytes(listing.tag), []).append(listing)
+    return found
+
+
+def log_disclosures(
+    connection: Connection, lookups: Sequence[Mapping[str, Any]], tags: Sequence[Mapping[str, Any]]
+) -> None:
+    """Record lookups that disclosed an event, and the tags they were about."""
+    connection.execute(insert(LookupLog), list(lookups))
+    connection.execute(insert(LookupTag), list(tags))
+
+
+def count_lookups(connection: Connection, counts: Mapping[tuple[str, int], tuple[int, int]]) -> None:
+    """Add (clean, disclosed) to the counts of each (platform, UTC day)."""
+    if not counts:
+        return
+    table = LookupCount.__table__
+    statement: Any = (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(table)
+    statement = statement.on_conflict_do_update(
+        index_elements=[table.c.platform, table.c.day],
+        set_={
+            "clean": table.c.clean + statement.excluded.clean,
+            "disclosed": table.c.disclosed + statement.excluded.disclosed,
+        },
+    )
+    # Sorted, so that two processes lock the rows in the same order.
+    rows = [
+        {"platform": platform, "day": day, "clean": clean, "disclosed": disclosed}
+        for (platform, day), (clean, disclosed) in sorted(counts.items())
+    ]
+    connection.execute(statement, rows)
+
+
+def reserve_ids(connection: Connection, name: str, count: int) -> int:
+    """Reserve `count` integers of block `name`; returns the first. Other processes get others."""
+    first = connection.execute(
+        update(IdBlock).where(IdBlock.name == name).values(next=IdBlock.next + count).returning(IdBlock.next)
+    ).scalar_one_or_none()
+    if first is not None:
+        return first - count
+    table = IdBlock.__table__
+    statement: Any = (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(table)
+    connection.execute(statement.values(name=name, next=1).on_conflict_do_nothing(index_elements=[table.c.name]))
+    return reserve_ids(connection, name, count)

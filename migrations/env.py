@@ -1,0 +1,56 @@
+"""Runs migrations on one connection, one process at a time, giving up instead of blocking traffic.
+
+PostgreSQL: a lock timeout of 5 s (a migration that waits for a lock makes everybody behind it wait) and an advisory
+lock, so that two deployments never migrate together. SQLite: the write lock of the transaction does the same.
+"""
+
+from __future__ import annotations
+
+from alembic import context
+from sqlalchemy import Connection, create_engine, make_url, pool, text
+
+from ledger.store.tables import Base
+
+MIGRATION_LOCK = 7_246_315_028_117
+"""Any fixed number: the advisory lock that every migration run takes."""
+
+
+def run(connection: Connection) -> None:
+    context.configure(
+        connection=connection,
+        target_metadata=Base.metadata,
+        compare_type=True,
+        compare_server_default=True,
+        render_as_batch=connection.dialect.name == "sqlite",
+        transaction_per_migration=False,
+    )
+    with context.begin_transaction():
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SET LOCAL lock_timeout = '5s'"))
+            connection.execute(text("SET LOCAL statement_timeout = '10min'"))
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+        context.run_migrations()
+
+
+def database_url() -> str:
+    given = context.config.attributes.get("database_url")
+    if given:
+        return str(given)
+    from ledger.settings import Settings
+
+    return Settings().database_url
+
+
+url = make_url(database_url())
+if url.get_backend_name() == "postgresql":
+    url = url.set(drivername="postgresql+psycopg")
+elif url.database:
+    from pathlib import Path
+
+    Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+engine = create_engine(url, poolclass=pool.NullPool)
+try:
+    with engine.connect() as opened:
+        run(opened)
+finally:
+    engine.dispose()

@@ -1,0 +1,74 @@
+"""`make bench`: every line of the speed tables, as ratios against a baseline measured in the same run.
+
+Prints a table and writes `var/bench.json`: a list of {name, ours, baseline, ratio, unit, target, met}. Missed targets are
+shown as missed; the exit code stays 0, because a benchmark reports and does not judge.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tests import pg
+from tests.bench import bench_lookups, bench_oprf, bench_reports
+from tests.support import ROOT
+
+Rows = list[dict[str, Any]]
+
+
+def main() -> None:
+    """Run the named benchmarks, or all."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("names", nargs="*", help="oprf, reports, lookups (default: all)")
+    names = parser.parse_args().names
+    console = Console()
+    with tempfile.TemporaryDirectory(prefix="rcl-bench-") as name:
+        folder = Path(name)
+        admin = pg.server(folder, durable=True)
+
+        def new_database() -> str:
+            return pg.create_database(admin).render_as_string(hide_password=False)
+
+        benchmarks: dict[str, Callable[[], Rows]] = {
+            "oprf": bench_oprf.run,
+            "reports": lambda: bench_reports.run(new_database, folder / "reports"),
+            "lookups": lambda: bench_lookups.run(new_database, folder / "lookups"),
+        }
+        rows: Rows = []
+        for benchmark in names or benchmarks:
+            with console.status(f"measuring {benchmark} ..."):
+                rows += benchmarks[benchmark]()
+    show(console, rows)
+    path = ROOT / "var" / "bench.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(rows, indent=1) + "\n")
+    console.print(f"written to {path.relative_to(ROOT)}")
+
+
+def show(console: Console, rows: Rows) -> None:
+    """The table people read."""
+    table = Table(title="ours against a baseline of the same run")
+    for column in ("what", "ours", "baseline", "unit", "ratio", "target", ""):
+        table.add_column(column, justify="left" if column in ("what", "unit", "") else "right")
+    for row in rows:
+        table.add_row(
+            row["name"],
+            f"{row['ours']:,}",
+            f"{row['baseline']:,}",
+            row["unit"],
+            f"{row['ratio']:.2f}",
+            f"{row['target']:.2f}",
+            "[green]met[/]" if row["met"] else "[red]missed[/]",
+        )
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""The yardstick for lookups: a plain FastAPI + SQLAlchemy endpoint that selects one row by key.
+
+Nothing of the ledger but the table: no authentication, folding, logging of disclosures or padding. It is written as the
+documentation of both libraries suggests: a sync route, a session a request, a response model.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, HTTPException
+from pydantic import BaseModel
+from sqlalchemy import create_engine, select
+from sqlalchemy.orm import Session
+
+from ledger.core.encoding import unb64url
+from ledger.store.tables import Listing
+
+
+class Question(BaseModel):
+    """One tag."""
+
+    tag: str
+
+
+class Answer(BaseModel):
+    """One row."""
+
+    report_id: int
+    conduct: str
+    act_day: int
+    expires_day: int
+
+
+def create_app() -> FastAPI:
+    """The application."""
+    engine = create_engine(os.environ["REFUND_LEDGER_DATABASE_URL"], pool_size=10, max_overflow=10)
+    app = FastAPI()
+
+    def session() -> Iterator[Session]:
+        with Session(engine) as opened:
+            yield opened
+
+    @app.post("/v1/rows")
+    def row(question: Question, db: Annotated[Session, Depends(session)]) -> Answer:
+        found = db.scalars(select(Listing).where(Listing.tag == unb64url(question.tag, 32))).first()
+        if found is None:
+            raise HTTPException(404)
+        return Answer(
+            report_id=found.report_id,
+            conduct=found.conduct,
+            act_day=found.act_day,
+            expires_day=found.expires_day,
+        )
+
+    return app

@@ -1,0 +1,67 @@
+"""Fixtures and settings that all tests share: databases on both engines, hypothesis, a clean environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from sqlalchemy import make_url
+
+from tests import pg
+
+# A shared two-core machine makes single examples slow without any of them being wrong, so no deadline.
+settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# CI draws the same examples every time: a red run is about the change, and can be repeated.
+settings.register_profile("ci", settings.get_profile("default"), derandomize=True, database=None, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+ENGINES = ("sqlite", "postgresql")
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the developer has set for a ledger of their own must not reach a test."""
+    for name in [name for name in os.environ if name.startswith("REFUND_LEDGER_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def pg_admin_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """URL of the database `postgres` of the run's PostgreSQL, started when the first test asks for it."""
+    base = tmp_path_factory.getbasetemp()
+    # xdist gives each worker a folder below the run's; the server belongs to the run.
+    folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    return pg.server(folder).render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def make_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """`make_database(engine, template=None)` gives the URL of one more fresh database, on "sqlite" or "postgresql".
+
+    `template` is the URL of a PostgreSQL database to copy, to which nobody is connected. All are deleted afterwards.
+    """
+    made: list[str] = []
+    files = count()
+
+    def make(engine: str, template: str | None = None) -> str:
+        if engine == "sqlite":
+            assert template is None, "copy the file instead"
+            return f"sqlite:///{tmp_path / f'ledger{next(files)}.db'}"
+        admin = make_url(request.getfixturevalue("pg_admin_url"))
+        url = pg.create_database(admin, None if template is None else make_url(template))
+        made.append(url.render_as_string(hide_password=False))
+        return made[-1]
+
+    yield make
+    for url in made:
+        pg.drop_database(url)
+
+
+@pytest.fixture(params=[pytest.param(name, marks=getattr(pytest.mark, name)) for name in ENGINES])
+def database_url(request: pytest.FixtureRequest, make_database: Callable[..., str]) -> str:
+    """URL of a fresh, empty database; the test runs once on each engine."""
+    return make_database(str(request.param))

@@ -1,0 +1,306 @@
+"""Enrolment, keys, suspension: what is stored, what is logged, what a process sees and when."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from ledger.core.encoding import b64url
+from ledger.core.entries import parse_leaf
+from ledger.errors import (
+    AlreadyExists,
+    DatabaseUnavailable,
+    InvalidRequest,
+    LedgerError,
+    LogFrozen,
+    NotFound,
+)
+from ledger.service.members import (
+    Member,
+    Members,
+    add_key,
+    add_platform,
+    list_platforms,
+    revoke_key,
+    set_quota,
+    set_status,
+)
+from ledger.store import log as log_store
+from ledger.store.engine import open_engine, reading, writing
+from tests.support import new_ledger
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def engine(database_url: str, tmp_path: Path) -> Iterator[Engine]:
+    """A fresh ledger's database."""
+    settings = new_ledger(database_url, tmp_path)
+    engine = open_engine(settings.database_url, pool_size=4)
+    yield engine
+    engine.dispose()
+
+
+def enrol(engine: Engine, **changes: Any) -> None:
+    """Enrol `acme`, but for `changes`."""
+    values: dict[str, Any] = {
+        "name": "acme",
+        "control_group": "acme-group",
+        "profile": "CN",
+        "scopes": ["report", "lookup"],
+        "kid": "acme-1",
+        "public_key": b"\x01" * 32,
+        "now": NOW,
+    }
+    add_platform(engine, **{**values, **changes})
+
+
+def newest_state(engine: Engine) -> dict[str, Any]:
+    """Body of the newest public `platform_status` entry."""
+    with reading(engine) as connection:
+        leaf = log_store.newest_governance_leaf(connection, "platform_status")
+    assert leaf is not None
+    body = parse_leaf(leaf).body
+    assert body is not None
+    return dict(body)
+
+
+def log_size(engine: Engine) -> int:
+    """Entries in the log."""
+    with reading(engine) as connection:
+        head = log_store.read_head(connection)
+    assert head is not None
+    return head.size
+
+
+def test_enrolment_is_stored_and_logged(engine: Engine) -> None:
+    before = log_size(engine)
+    enrol(engine)
+    assert log_size(engine) == before + 1
+    assert newest_state(engine) == {
+        "platform": "acme",
+        "control_group": "acme-group",
+        "profile": "CN",
+        "status": "active",
+        "keys": [{"kid": "acme-1", "public_key": b64url(b"\x01" * 32), "status": "active"}],
+    }
+    [(member, keys)] = list_platforms(engine)
+    assert member == Member("acme", "acme-group", "CN", frozenset({"lookup", "report"}), "active", None)
+    assert [(key.kid, key.platform, key.public_key, key.revoked) for key in keys] == [
+        ("acme-1", "acme", b"\x01" * 32, False)
+    ]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "Acme"},
+        {"name": "a"},
+        {"name": "-acme"},
+        {"name": "a" * 33},
+        {"name": "acme\n"},
+        {"control_group": ""},
+        {"profile": "UK"},
+        {"scopes": []},
+        {"scopes": ["report", "admin"]},
+        {"kid": "with space"},
+        {"kid": "k" * 65},
+        {"public_key": b"\x01" * 31},
+        {"quota": -1},
+        {"quota": 2**31},
+    ],
+)
+def test_unfit_enrolments_are_refused_and_leave_nothing(engine: Engine, changes: dict[str, Any]) -> None:
+    before = log_size(engine)
+    with pytest.raises(InvalidRequest):
+        enrol(engine, **changes)
+    assert (log_size(engine), list_platforms(engine)) == (before, [])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kid": "other", "public_key": b"\x02" * 32},
+        {"name": "other", "public_key": b"\x02" * 32},
+        {"name": "other", "kid": "other"},
+    ],
+    ids=["name", "kid", "public key"],
+)
+def test_names_kids_and_public_keys_are_unique(engine: Engine, changes: dict[str, Any]) -> None:
+    enrol(engine)
+    before = log_size(engine)
+    with pytest.raises(AlreadyExists):
+        enrol(engine, **changes)
+    assert log_size(engine) == before
+    assert len(list_platforms(engine)) == 1
+
+
+def test_the_same_enrolment_twice_at_once_succeeds_once(engine: Engine) -> None:
+    before = log_size(engine)
+    outcomes: list[str] = []
+    barrier = threading.Barrier(4)
+
+    def run() -> None:
+        barrier.wait()
+        try:
+            enrol(engine)
+            outcomes.append("done")
+        except AlreadyExists:
+            outcomes.append("exists")
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["done", "exists", "exists", "exists"]
+    assert log_size(engine) == before + 1
+
+
+def test_keys_are_added_and_revoked_once_and_each_change_is_logged(engine: Engine) -> None:
+    enrol(engine)
+    add_key(engine, platform="acme", kid="acme-2", public_key=b"\x02" * 32, now=NOW)
+    revoke_key(engine, platform="acme", kid="acme-1", now=NOW)
+    size = log_size(engine)
+    revoke_key(engine, platform="acme", kid="acme-1", now=NOW)
+    assert log_size(engine) == size, "revoking again is not an event"
+    assert {key["kid"]: key["status"] for key in newest_state(engine)["keys"]} == {
+        "acme-1": "revoked",
+        "acme-2": "active",
+    }
+    with pytest.raises(AlreadyExists):
+        add_key(engine, platform="acme", kid="acme-3", public_key=b"\x01" * 32, now=NOW)
+    with pytest.raises(AlreadyExists):
+        add_key(engine, platform="acme", kid="acme-1", public_key=b"\x03" * 32, now=NOW)
+    assert log_size(engine) == size
+
+
+def test_nobody_changes_another_platforms_key(engine: Engine) -> None:
+    enrol(engine)
+    enrol(engine, name="rival", control_group="rival-group", kid="rival-1", public_key=b"\x02" * 32)
+    with pytest.raises(NotFound):
+        revoke_key(engine, platform="rival", kid="acme-1", now=NOW)
+    for change in (
+        lambda: revoke_key(engine, platform="nobody", kid="acme-1", now=NOW),
+        lambda: add_key(engine, platform="nobody", kid="n", public_key=b"\x04" * 32, now=NOW),
+        lambda: set_status(engine, platform="nobody", status="suspended", now=NOW),
+        lambda: set_quota(engine, platform="nobody", quota=1),
+    ):
+        with pytest.raises(NotFound):
+            change()
+
+
+def test_a_frozen_log_takes_no_change_of_members(engine: Engine) -> None:
+    enrol(engine)
+    with writing(engine) as connection:
+        log_store.set_frozen(connection, "test")
+    with pytest.raises(LogFrozen):
+        revoke_key(engine, platform="acme", kid="acme-1", now=NOW)
+    [(_, keys)] = list_platforms(engine)
+    assert not keys[0].revoked, "the change and its entry stand or fall together"
+
+
+def test_a_group_weighs_nothing_when_all_its_platforms_are_suspended(engine: Engine) -> None:
+    enrol(engine)
+    enrol(engine, name="acme-two", kid="two-1", public_key=b"\x02" * 32)
+    members = Members(engine, refresh_seconds=60)
+    try:
+        assert members.weights() == {"acme-group": 20}
+        set_status(engine, platform="acme", status="suspended", now=NOW)
+        members.refresh()
+        assert members.weights() == {"acme-group": 20}
+        suspended = members.member("acme")
+        assert suspended is not None
+        assert suspended.suspended
+        set_status(engine, platform="acme-two", status="suspended", now=NOW)
+        members.refresh()
+        assert members.weights() == {"acme-group": 0}
+        assert newest_state(engine)["status"] == "suspended"
+        size = log_size(engine)
+        set_status(engine, platform="acme-two", status="suspended", now=NOW)
+        assert log_size(engine) == size
+        set_status(engine, platform="acme", status="active", now=NOW)
+        members.refresh()
+        assert members.weights() == {"acme-group": 20}
+        with pytest.raises(InvalidRequest):
+            set_status(engine, platform="acme", status="gone", now=NOW)
+    finally:
+        members.close()
+
+
+def test_quotas_are_set_and_unset(engine: Engine) -> None:
+    enrol(engine, quota=5)
+    assert list_platforms(engine)[0][0].oprf_daily_quota_elements == 5
+    set_quota(engine, platform="acme", quota=None)
+    assert list_platforms(engine)[0][0].oprf_daily_quota_elements is None
+    with pytest.raises(InvalidRequest):
+        set_quota(engine, platform="acme", quota=-1)
+
+
+def test_the_background_refresh_sees_a_revocation(engine: Engine) -> None:
+    enrol(engine)
+    members = Members(engine, refresh_seconds=0.05)
+    try:
+        revoke_key(engine, platform="acme", kid="acme-1", now=NOW)
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            key = members.key("acme-1")
+            assert key is not None
+            if key.revoked:
+                break
+            time.sleep(0.02)
+        assert key.revoked
+    finally:
+        members.close()
+
+
+def test_a_stale_list_lets_nobody_in(engine: Engine) -> None:
+    enrol(engine)
+    clock = [100.0]
+    members = Members(engine, refresh_seconds=60, monotonic=lambda: clock[0])
+    try:
+        clock[0] = 105.0
+        assert members.fresh()
+        assert members.member("acme") is not None
+        clock[0] = 105.1
+        assert not members.fresh()
+        for read in (lambda: members.member("acme"), lambda: members.key("acme-1"), members.weights):
+            with pytest.raises(DatabaseUnavailable):
+                read()
+        members.refresh()
+        assert members.member("acme") is not None
+    finally:
+        members.close()
+
+
+def test_a_failing_refresh_keeps_the_thread_alive(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    enrol(engine)
+    members = Members(engine, refresh_seconds=0.02)
+    calls: list[int] = []
+
+    def refuse() -> None:
+        calls.append(1)
+        raise DatabaseUnavailable("The database cannot be reached.")
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(members, "refresh", refuse)
+            deadline = time.monotonic() + 5
+            while len(calls) < 3 and time.monotonic() < deadline:
+                time.sleep(0.01)
+        assert len(calls) >= 3
+        assert isinstance(DatabaseUnavailable("x"), LedgerError)
+        add_key(engine, platform="acme", kid="acme-2", public_key=b"\x02" * 32, now=NOW)
+        deadline = time.monotonic() + 5
+        while members.key("acme-2") is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert members.key("acme-2") is not None
+    finally:
+        members.close()

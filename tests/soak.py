@@ -1,0 +1,54 @@
+"""`make soak`: the fault tests, long. The server is killed again and again under load on both engines; prints counts."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from tests import pg
+from tests.faults.test_sigkill import kill_again_and_again
+from tests.support import Platform, new_ledger
+
+KILLS_A_ROUND = 10
+
+
+def main() -> None:
+    """Run rounds until the time is over; any broken promise ends it with a traceback."""
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    console = Console()
+    deadline = time.monotonic() + arguments.minutes * 60
+    with tempfile.TemporaryDirectory(prefix="rcl-soak-") as name:
+        folder = Path(name)
+        admin = pg.server(folder)
+        number = 0
+        while number < 2 or time.monotonic() < deadline:  # each engine at least once
+            engine = ("sqlite", "postgresql")[number % 2]
+            home = folder / f"round-{number}"
+            home.mkdir()
+            url = (
+                f"sqlite:///{home / 'ledger.db'}"
+                if engine == "sqlite"
+                else pg.create_database(admin).render_as_string(hide_password=False)
+            )
+            settings = new_ledger(url, home)
+            platforms = [Platform(f"p{n}", f"g{n % 2}", f"p{n}-1").enrol(settings) for n in range(3)]
+            seen, counts = kill_again_and_again(
+                settings, platforms, kills=KILLS_A_ROUND, threads=8, seed=arguments.seed + number
+            )
+            console.print(
+                f"round {number} {engine}: {KILLS_A_ROUND} kills, {len(seen.reports)} acknowledged, "
+                f"{counts}, answers {dict(seen.statuses)}"
+            )
+            number += 1
+    console.print(f"{number} rounds, {number * KILLS_A_ROUND} kills, no promise broken")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,272 @@
+"""What many tests need: a fresh ledger, a running server, a platform that reports and looks up."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from ledger.core import reports as core_reports
+from ledger.core import voprf
+from ledger.core.encoding import b64url, format_time
+from ledger.core.identifiers import Kind, canonical
+from ledger.core.tags import subject_commitment, tag
+from ledger.service.genesis import init_keys
+from ledger.service.guard import Guard
+from ledger.service.keys import load_log_key, raw_public
+from ledger.service.lookups import LookupRequest
+from ledger.service.members import Member, add_platform
+from ledger.service.publisher import Verdict, publish_once
+from ledger.service.runtime import Runtime, open_runtime, utc_now
+from ledger.settings import Settings
+from ledger.store.engine import open_engine
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+"""A folder `shared` beside the checkout, where real data and vectors may lie; tests that need it skip without."""
+
+ORDER_KEY = b"o" * 32
+
+
+def new_ledger(database_url: str, folder: Path, **overrides: Any) -> Settings:
+    """Settings of a fresh ledger with keys, guard, schema and genesis."""
+    values: dict[str, Any] = {
+        "database_url": database_url,
+        "keys_dir": folder / "keys",
+        "guard_dir": folder / "guard",
+        "publish_interval_ms": 50,
+        "auth_refresh_seconds": 0.2,
+        **overrides,
+    }
+    settings = Settings(**values)
+    init_keys(settings, datetime.now(UTC))
+    return settings
+
+
+def publish(settings: Settings) -> Verdict:
+    """One round of the publisher."""
+    key = load_log_key(settings)
+    engine = open_engine(settings.database_url, pool_size=1)
+    guard = Guard(settings.guard_dir, settings.origin, raw_public(key))
+    try:
+        assert guard.try_lock()
+        return publish_once(engine, guard, key, settings.origin, datetime.now(UTC))
+    finally:
+        guard.close()
+        engine.dispose()
+
+
+@dataclass
+class Platform:
+    """A member in a test: its keys, and how it makes what it sends."""
+
+    name: str
+    control_group: str
+    kid: str
+    profile: str = "CN"
+    scopes: tuple[str, ...] = ("lookup", "report", "log")
+    key: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
+
+    def enrol(self, settings: Settings) -> Platform:
+        """Add this platform to the ledger."""
+        engine = open_engine(settings.database_url, pool_size=1)
+        try:
+            add_platform(
+                engine,
+                name=self.name,
+                control_group=self.control_group,
+                profile=self.profile,
+                scopes=self.scopes,
+                kid=self.kid,
+                public_key=raw_public(self.key),
+                now=datetime.now(UTC),
+            )
+        finally:
+            engine.dispose()
+        return self
+
+    def member(self) -> Member:
+        """As a request sees it."""
+        return Member(self.name, self.control_group, self.profile, frozenset(self.scopes), "active", None)
+
+
+def element_of(rt: Runtime, kind: Kind, raw: str) -> bytes:
+    """The element of an identifier, made with the server's own key (tests of blinding go the long way)."""
+    blind = voprf.derive_secret(secrets.token_bytes(32), b"test blind")
+    blinded = voprf.blind([canonical(kind, raw)], [blind])
+    evaluation = voprf.evaluate(rt.keys.oprf_secret, blinded, secrets.token_bytes(64))
+    share = voprf.Share(rt.keys.holder, evaluation.evaluated, evaluation.proof)
+    holder = voprf.HolderKey(rt.keys.holder, rt.keys.oprf_public)
+    return voprf.unblind([blind], blinded, [share], [holder])[0]
+
+
+def mint(key: Ed25519PrivateKey, kid: str, platform: str, audience: str, **changes: Any) -> str:
+    """A self-signed token, good for ten minutes."""
+    now = datetime.now(UTC)
+    claims: dict[str, Any] = {"iss": platform, "aud": audience, "iat": now, "exp": now + timedelta(minutes=10)}
+    return jwt.encode({**claims, **changes}, key, algorithm="EdDSA", headers={"kid": kid})
+
+
+def evidence(*types: str) -> list[dict[str, Any]]:
+    """Evidence items of these types, each with its own SHA-256."""
+    return [{"type": name, "sha256": b64url(secrets.token_bytes(32))} for name in types]
+
+
+def report_payload(
+    rt: Runtime,
+    platform: Platform,
+    subjects: list[tuple[Kind, bytes]],
+    *,
+    order: str | None = None,
+    now: datetime | None = None,
+    **changes: Any,
+) -> dict[str, Any]:
+    """A signed report about these (kind, element) pairs: by default false return tracking, notice four days old."""
+    now = now or rt.now()
+    salts = [secrets.token_bytes(32) for _ in subjects]
+    body: dict[str, Any] = {
+        "v": 1,
+        "service": rt.settings.service,
+        "platform": platform.name,
+        "kid": platform.kid,
+        "epoch": rt.keys.epoch,
+        "subjects": [
+            {"kind": kind.value, "c": b64url(subject_commitment(salt, rt.keys.epoch, kind, element))}
+            for salt, (kind, element) in zip(salts, subjects, strict=True)
+        ],
+        "order_ref": b64url(core_reports.order_ref(ORDER_KEY, order or secrets.token_hex(8))),
+        "conduct": "fake_return_tracking",
+        "evidence": evidence("carrier_record"),
+        "amount_minor": 12_900,
+        "currency": "CNY",
+        "outcome": "refund_refused",
+        "act_ended_at": format_time(now - timedelta(days=6)),
+        "notice_sent_at": format_time(now - timedelta(days=4)),
+        "notice_ref": "notice-1",
+        "decided_by": "agent-7",
+        "consent_ref": "terms-2026",
+    }
+    for name, value in changes.items():
+        if value is None:
+            body.pop(name, None)
+        else:
+            body[name] = value
+    return {
+        "body": body,
+        "signature": b64url(core_reports.sign(body, platform.key)),
+        "subjects": [
+            {"kind": kind.value, "element": b64url(element), "salt": b64url(salt)}
+            for salt, (kind, element) in zip(salts, subjects, strict=True)
+        ],
+    }
+
+
+def lookup_request(rt: Runtime, subjects: list[tuple[Kind, bytes]], **changes: Any) -> LookupRequest:
+    """A lookup of these (kind, element) pairs."""
+    values: dict[str, Any] = {
+        "epoch": rt.keys.epoch,
+        "subjects": tuple((kind, tag(kind, element)) for kind, element in subjects),
+        "purpose": "refund_review",
+        "order_ref": core_reports.order_ref(ORDER_KEY, "lookup"),
+        "claim": "damaged",
+    }
+    return LookupRequest(**{**values, **changes})
+
+
+@contextmanager
+def opened(settings: Settings, now: Callable[[], datetime] = utc_now) -> Iterator[Runtime]:
+    """A runtime, closed at the end."""
+    runtime = open_runtime(settings, now)
+    try:
+        yield runtime
+    finally:
+        runtime.close()
+
+
+class RunningServer:
+    """`refund-ledger serve` in a process of its own: publisher and API, over real HTTP on a free port."""
+
+    def __init__(self, settings: Settings, **environment: str) -> None:
+        self.settings = settings
+        self._environment = {**os.environ, **server_environment(settings), **environment}
+        self.url = ""
+        self.log: list[str] = []
+        self.start()
+
+    def start(self) -> None:
+        """Start, and wait until it answers."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "ledger", "--json", "serve", "--port", "0"],
+            cwd=ROOT,
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        threading.Thread(target=self._collect, args=(self._process,), daemon=True).start()
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        try:
+            self.url = json.loads(line)["url"]
+        except (ValueError, KeyError) as error:
+            self.kill()
+            raise RuntimeError(f"the server did not start: {line!r} {''.join(self.log)}") from error
+
+    def _collect(self, process: subprocess.Popen[str]) -> None:
+        assert process.stderr is not None
+        self.log.extend(process.stderr)
+
+    def kill(self) -> None:
+        """SIGKILL to the server and everything it started."""
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self._finish()
+
+    def stop(self) -> int:
+        """SIGTERM, and the exit code."""
+        self._process.terminate()
+        try:
+            code = self._process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+        self._finish()
+        return code
+
+    def _finish(self) -> None:
+        self._process.wait(timeout=20)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+
+def server_environment(settings: Settings) -> dict[str, str]:
+    """The environment that makes a process use these settings."""
+    prefix = "REFUND_LEDGER_"
+    values = settings.model_dump(mode="json", exclude_none=True)
+    return {prefix + name.upper(): str(value) for name, value in values.items()}
+
+
+@contextmanager
+def serving(settings: Settings, **environment: str) -> Iterator[RunningServer]:
+    """A running server, stopped at the end."""
+    server = RunningServer(settings, **environment)
+    try:
+        yield server
+    finally:
+        server.kill()
