@@ -48,6 +48,8 @@ class Settings(BaseSettings):
     """How often the publisher looks whether the log grew."""
     auth_refresh_seconds: float = Field(1.0, gt=0, le=5)
     """How often a process re-reads platforms and keys; a revocation is effective everywhere within 5 s."""
+    maintenance_interval_seconds: float = Field(3600.0, gt=0)
+    """How often what is due is erased and old idempotency answers are forgotten."""
     lock_timeout_ms: int = Field(5_000, ge=1)
     statement_timeout_ms: int = Field(30_000, ge=1)
     pool_size: int = Field(10, ge=1)

@@ -203,8 +203,8 @@ def _keep(folder: Path, durable: bool) -> None:
 def _serve(folder: Path, socket_dir: Path, postgres: subprocess.Popen[bytes]) -> None:
     while True:
         try:
-            with psycopg.connect(host=str(socket_dir), user="postgres", dbname="postgres"):
-                break
+            psycopg.connect(host=str(socket_dir), user="postgres", dbname="postgres").close()
+            break
         except psycopg.OperationalError:
             if postgres.poll() is not None:
                 return
@@ -217,12 +217,11 @@ def _serve(folder: Path, socket_dir: Path, postgres: subprocess.Popen[bytes]) ->
     draft.rename(state)
     while postgres.poll() is None:
         time.sleep(0.2)
-        with _locked(folder):
-            # BlockingIOError: somebody holds the other end. b"": nobody does, and with the lock nobody will.
-            with contextlib.suppress(BlockingIOError):
-                if os.read(pipe, 1) == b"":
-                    state.unlink()
-                    return
+        # BlockingIOError: somebody holds the other end. b"": nobody does, and with the lock nobody will.
+        with _locked(folder), contextlib.suppress(BlockingIOError):
+            if os.read(pipe, 1) == b"":
+                state.unlink(missing_ok=True)
+                return
 
 
 def _stop(postgres: subprocess.Popen[bytes]) -> None:

@@ -35,14 +35,14 @@ def test_it_is_postgresql_18_and_each_database_is_its_own(make_database: Callabl
 def test_backends_are_cut_and_connections_refused(make_database: Callable[..., str]) -> None:
     url = make_database("postgresql")
     target = make_url(url)
-    arguments = {"host": str(target.query["host"]), "user": "postgres", "dbname": target.database}
-    with psycopg.connect(**arguments) as connection:
+    where = f"host={target.query['host']} user=postgres dbname={target.database}"
+    with psycopg.connect(where) as connection:
         assert pg.terminate_backends(url) == 1
         with pytest.raises(psycopg.OperationalError):
             connection.execute("SELECT 1")
     with pg.refused_connections(url), pytest.raises(psycopg.OperationalError):
-        psycopg.connect(**arguments)
-    psycopg.connect(**arguments).close()
+        psycopg.connect(where)
+    psycopg.connect(where).close()
 
 
 ROOT = Path(__file__).resolve().parents[1]

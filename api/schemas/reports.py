@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
 from api.schemas.common import AmountMinor, Bytes32, Bytes64, Currency, Epoch, Kind, Problem, ReportId, Time, Wire
 from ledger.core.conduct import MAX_EVIDENCE_ITEMS, Conduct, EvidenceType, Strength
+from ledger.core.currencies import CURRENCIES
 
 MAX_BATCH = 1000
 MAX_SUBJECTS = 8
@@ -22,6 +23,14 @@ IdempotencyKey = Annotated[
 ]
 
 
+Reference = Annotated[
+    str,
+    StringConstraints(pattern=r"^[^\u0000-\u001f\u007f-\u009f]{1,128}$"),
+    Field(description="Printable text in Unicode NFC. Never an identifier of a person."),
+]
+IsoCurrency = Annotated[str, Field(description="ISO 4217 code.", json_schema_extra={"enum": sorted(CURRENCIES)})]
+
+
 class Finding(Wire):
     """What an inspection tool found in an item of evidence."""
 
@@ -32,6 +41,14 @@ class Finding(Wire):
 
 class EvidenceItem(Wire):
     """One item of evidence. The file stays at the platform; only its digest is sent."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"properties": {"type": {"const": "linked_instrument"}}},
+            "then": {"required": ["report_id"]},
+            "else": {"properties": {"report_id": False}},
+        }
+    )
 
     type: EvidenceType
     sha256: Bytes32
@@ -185,7 +202,9 @@ class ReportBody(Wire):
     """What the platform's key signs, in canonical form: sorted keys, integers only, NFC (docs/protocol.md)."""
 
     v: Literal[1]
-    service: Annotated[str, Field(description="Service id of the ledger it is for.", min_length=1, max_length=64)]
+    service: Annotated[
+        str, StringConstraints(pattern=r"^[a-z0-9.-]{1,64}$"), Field(description="Service id of the ledger it is for.")
+    ]
     platform: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{1,31}$")]
     kid: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
     epoch: Epoch
@@ -194,11 +213,11 @@ class ReportBody(Wire):
     conduct: Conduct
     evidence: Annotated[list[EvidenceItem], Field(min_length=1, max_length=MAX_EVIDENCE_ITEMS)]
     amount_minor: AmountMinor
-    currency: Currency
+    currency: IsoCurrency
     outcome: Literal["refund_refused", "refund_recovered", "refund_suffered"]
     act_ended_at: Time
     notice_sent_at: Time
-    notice_ref: str
-    decided_by: str
-    consent_ref: str = ""
+    notice_ref: Annotated[Reference, Field(description="Identifies the notice that told the person.")]
+    decided_by: Annotated[Reference, Field(description="Opaque reference to the human who confirmed the fraud.")]
+    consent_ref: Annotated[Reference, Field(description="Required under the CN profile.")] = ""
     replaces: Annotated[ReportId, Field(description="The report that this one corrects.")] = ""

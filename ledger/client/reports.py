@@ -13,12 +13,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ledger.client.subjects import Buyer
 from ledger.client.suite import Suite
 from ledger.core import reports as core_reports
-from ledger.core.conduct import Evidence, EvidenceType, Finding, check_evidence
-from ledger.core.encoding import b64url, format_time
+from ledger.core.conduct import Evidence, EvidenceType, Finding, Strength, check_evidence
+from ledger.core.encoding import b64url, format_time, parse_time, unb64url
 from ledger.core.tags import SALT_BYTES, subject_commitment
-from ledger.errors import EvidenceInvalid, StaleEpoch, SubjectsInvalid
-
-_CHUNK_BYTES = 1 << 20
+from ledger.errors import EvidenceInvalid, InvalidReport, StaleEpoch, SubjectsInvalid
 
 
 def evidence(
@@ -129,48 +127,45 @@ def build_report(
     return {"body": body, "signature": b64url(core_reports.sign(body, key)), "subjects": sent_subjects}
 
 
-def report_from_json(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Keyword arguments of `RefundLedger.report` (all but `buyer`) from JSON; for the command line.
+def arguments_from_json(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Keyword arguments of `RefundLedger.report` (all but `buyer`) from JSON: for report files and batches.
 
-    `evidence` is a list of {type, file | sha256, pdq?, finding?, report_id?}; times are `2026-01-31T23:59:59Z`.
-    Raises InvalidReport, InvalidTime, EvidenceInvalid, InvalidEncoding.
+    `evidence` is a list of {type, file | sha256, pdq?, finding?, report_id?}, sha256 as base64url; times look like
+    `2026-01-31T23:59:59Z`. Raises InvalidReport for unknown or missing names, InvalidTime, EvidenceInvalid.
     """
-    return _arguments(value)
-
-
-def _arguments(value: Mapping[str, Any]) -> dict[str, Any]:
-    from ledger.core.encoding import parse_time, unb64url
-
     arguments = dict(value)
-    items = arguments.get("evidence")
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+    missing, unknown = _REQUIRED - arguments.keys(), arguments.keys() - _REQUIRED - _OPTIONAL
+    if missing or unknown:
+        names = ", ".join(sorted(missing)) or "none"
+        raise InvalidReport(f"A report file has unknown names or lacks some; missing: {names}.")
+    if not isinstance(arguments["evidence"], list):
         raise EvidenceInvalid("`evidence` must be a list of objects.")
-    made = []
-    for item in items:
-        extra = item.keys() - {"type", "file", "sha256", "pdq", "finding", "report_id"}
-        if extra:
-            raise EvidenceInvalid("An item of evidence has type, file or sha256, pdq, finding and report_id, no more.")
-        digest = item.get("sha256")
-        made.append(
-            evidence(
-                str(item.get("type")),
-                file=item.get("file"),
-                sha256=None if digest is None else unb64url(digest, 32),
-                pdq=item.get("pdq"),
-                finding=None if item.get("finding") is None else _finding(item["finding"]),
-                report_id=item.get("report_id"),
-            )
-        )
-    arguments["evidence"] = made
+    arguments["evidence"] = [_evidence_from_json(item) for item in arguments["evidence"]]
     for name in ("act_ended_at", "notice_sent_at"):
-        if name in arguments:
-            arguments[name] = parse_time(arguments[name])
+        arguments[name] = parse_time(arguments[name])
     return arguments
 
 
-def _finding(value: object) -> Finding:
-    from ledger.core.conduct import Strength
+_REQUIRED = frozenset(
+    "conduct evidence order amount_minor currency outcome act_ended_at notice_sent_at notice_ref decided_by".split()
+)
+_OPTIONAL = frozenset({"consent_ref", "replaces"})
 
+
+def _evidence_from_json(item: object) -> Evidence:
+    if not isinstance(item, dict) or item.keys() - {"type", "file", "sha256", "pdq", "finding", "report_id"}:
+        raise EvidenceInvalid("An item of evidence has type, file or sha256, pdq, finding and report_id, no more.")
+    return evidence(
+        str(item.get("type")),
+        file=item.get("file"),
+        sha256=unb64url(item["sha256"], 32) if "sha256" in item else None,
+        pdq=item.get("pdq"),
+        finding=_finding(item["finding"]) if "finding" in item else None,
+        report_id=item.get("report_id"),
+    )
+
+
+def _finding(value: object) -> Finding:
     if not isinstance(value, dict) or value.keys() != {"code", "strength", "tool_version"}:
         raise EvidenceInvalid("A finding has exactly code, strength and tool_version.")
     try:

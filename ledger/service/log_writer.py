@@ -67,12 +67,12 @@ def append(connection: Connection, head: Head, drafts: Sequence[Draft], recorded
         if isinstance(draft, EventDraft):
             leaf = event_leaf(index, hour, commitment(draft.salt, draft.body))
             bodies.append(
-                {"index": index, "type": draft.type.value, "hour": hour, "salt": draft.salt, "body": draft.body}
+                {"entry_index": index, "type": draft.type.value, "hour": hour, "salt": draft.salt, "body": draft.body}
             )
         else:
             leaf = governance_leaf(index, draft.sort, hour, draft.body)
             log_store.insert_governance(connection, index, draft.sort.value)
-        entries.append({"index": index, "leaf": leaf})
+        entries.append({"entry_index": index, "leaf": leaf})
         hashes.append(leaf_hash(leaf))
     edge = log_store.read_tiles(connection, edge_tiles(head.size))
     growth = grow(head.size, edge, hashes)

@@ -21,6 +21,7 @@ from ledger.service.batcher import Batcher
 from ledger.service.commands import Command, Stored
 from ledger.service.keys import ServerKeys, load_server_keys
 from ledger.service.lookups import LookupDesk
+from ledger.service.maintenance import Maintenance
 from ledger.service.members import Members
 from ledger.settings import Settings
 from ledger.store import log as log_store
@@ -44,9 +45,11 @@ class Runtime:
     members: Members
     appender: Batcher[Command, Stored]
     desk: LookupDesk
+    maintenance: Maintenance
     now: Callable[[], datetime]
 
     def close(self) -> None:
+        self.maintenance.close()
         self.appender.close()
         self.desk.close()
         self.members.close()
@@ -86,7 +89,8 @@ def open_runtime(settings: Settings, now: Callable[[], datetime] = utc_now) -> R
         queue_limit=settings.appender_queue_limit,
     )
     desk = LookupDesk(settings, engine, keys, policy, members, now)
-    return Runtime(settings, engine, keys, policy, members, appender, desk, now)
+    maintenance = Maintenance(engine, policy, settings.service, now, settings.maintenance_interval_seconds)
+    return Runtime(settings, engine, keys, policy, members, appender, desk, maintenance, now)
 
 
 def _logged_policy(connection: Connection) -> Policy:

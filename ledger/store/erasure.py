@@ -33,7 +33,7 @@ def erase(connection: Connection, ids: Sequence[int]) -> None:
         entries += connection.scalars(select(model.entry_index).where(model.report_id.in_(ids)))
     # A replacement reverses with its own entry: that one stays until the replacement itself is due.
     alive = set(connection.scalars(select(Report.id).where(Report.id.in_(entries), Report.id.not_in(ids))))
-    connection.execute(delete(EntryBody).where(EntryBody.index.in_([one for one in entries if one not in alive])))
+    connection.execute(delete(EntryBody).where(EntryBody.entry_index.in_([one for one in entries if one not in alive])))
     for table in (Subject, Listing, Idempotency, Reversal, Restitution, ReportLink):
         connection.execute(delete(table).where(table.report_id.in_(ids)))
     connection.execute(delete(Report).where(Report.id.in_(ids)))

@@ -80,7 +80,7 @@ def insert_bodies(connection: Connection, bodies: Sequence[Mapping[str, Any]]) -
 
 def read_tile(connection: Connection, level: int, index: int) -> bytes | None:
     """The stored hashes of a tile (as many as the log has now), or None."""
-    return connection.execute(select(Tile.data).where(Tile.level == level, Tile.index == index)).scalar_one_or_none()
+    return connection.execute(select(Tile.data).where(Tile.level == level, Tile.tile_index == index)).scalar_one_or_none()
 
 
 def read_tiles(connection: Connection, places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
@@ -89,10 +89,10 @@ def read_tiles(connection: Connection, places: Sequence[tuple[int, int]]) -> dic
         return {}
     where = None
     for level, index in places:
-        one = (Tile.level == level) & (Tile.index == index)
+        one = (Tile.level == level) & (Tile.tile_index == index)
         where = one if where is None else where | one
     assert where is not None
-    rows = connection.execute(select(Tile.level, Tile.index, Tile.data).where(where))
+    rows = connection.execute(select(Tile.level, Tile.tile_index, Tile.data).where(where))
     return {(level, index): data for level, index, data in rows}
 
 
@@ -116,20 +116,20 @@ def write_tiles(connection: Connection, tiles: Mapping[tuple[int, int], bytes]) 
 def read_leaves(connection: Connection, start: int, stop: int) -> list[bytes]:
     """The leaves of entries start <= index < stop, in order."""
     rows = connection.execute(
-        select(LogEntry.leaf).where(LogEntry.index >= start, LogEntry.index < stop).order_by(LogEntry.index)
+        select(LogEntry.leaf).where(LogEntry.entry_index >= start, LogEntry.entry_index < stop).order_by(LogEntry.entry_index)
     )
     return [leaf for (leaf,) in rows]
 
 
 def read_leaf(connection: Connection, index: int) -> bytes | None:
     """One leaf."""
-    return connection.execute(select(LogEntry.leaf).where(LogEntry.index == index)).scalar_one_or_none()
+    return connection.execute(select(LogEntry.leaf).where(LogEntry.entry_index == index)).scalar_one_or_none()
 
 
 def read_body(connection: Connection, index: int) -> tuple[datetime, bytes, bytes] | None:
     """(hour, salt, canonical body) of a private entry, or None when it was erased or never was private."""
     row = connection.execute(
-        select(EntryBody.hour, EntryBody.salt, EntryBody.body).where(EntryBody.index == index)
+        select(EntryBody.hour, EntryBody.salt, EntryBody.body).where(EntryBody.entry_index == index)
     ).one_or_none()
     return None if row is None else (row[0], row[1], row[2])
 
@@ -155,15 +155,15 @@ def publish_checkpoint(connection: Connection, published: Published, now: dateti
 
 def insert_governance(connection: Connection, index: int, sort: str) -> None:
     """Remember where a governance entry is."""
-    connection.execute(insert(GovernanceEntry).values(index=index, sort=sort))
+    connection.execute(insert(GovernanceEntry).values(entry_index=index, sort=sort))
 
 
 def newest_governance_leaf(connection: Connection, sort: str) -> bytes | None:
     """The newest public leaf of governance `sort`."""
     return connection.execute(
         select(LogEntry.leaf)
-        .join(GovernanceEntry, GovernanceEntry.index == LogEntry.index)
+        .join(GovernanceEntry, GovernanceEntry.entry_index == LogEntry.entry_index)
         .where(GovernanceEntry.sort == sort)
-        .order_by(GovernanceEntry.index.desc())
+        .order_by(GovernanceEntry.entry_index.desc())
         .limit(1)
     ).scalar_one_or_none()

@@ -67,7 +67,7 @@ class LogEntry(Base):
 
     __tablename__ = "log_entry"
 
-    index: Mapped[int] = mapped_column("entry_index", BigInt, primary_key=True, autoincrement=False)
+    entry_index: Mapped[int] = mapped_column(BigInt, primary_key=True, autoincrement=False)
     leaf: Mapped[bytes] = mapped_column(LargeBinary)
 
 
@@ -77,7 +77,7 @@ class GovernanceEntry(Base):
     __tablename__ = "governance_entry"
     __table_args__ = (Index("ix_governance_entry_sort", "sort", "entry_index"),)
 
-    index: Mapped[int] = mapped_column("entry_index", BigInt, primary_key=True, autoincrement=False)
+    entry_index: Mapped[int] = mapped_column(BigInt, primary_key=True, autoincrement=False)
     sort: Mapped[str] = mapped_column(String(16))
 
 
@@ -86,7 +86,7 @@ class EntryBody(Base):
 
     __tablename__ = "entry_body"
 
-    index: Mapped[int] = mapped_column("entry_index", BigInt, primary_key=True, autoincrement=False)
+    entry_index: Mapped[int] = mapped_column(BigInt, primary_key=True, autoincrement=False)
     type: Mapped[str] = mapped_column(String(16))
     hour: Mapped[datetime] = mapped_column(UtcDateTime)
     salt: Mapped[bytes] = mapped_column(Bytes32)
@@ -99,7 +99,7 @@ class Tile(Base):
     __tablename__ = "tile"
 
     level: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
-    index: Mapped[int] = mapped_column("tile_index", BigInt, primary_key=True, autoincrement=False)
+    tile_index: Mapped[int] = mapped_column(BigInt, primary_key=True, autoincrement=False)
     width: Mapped[int] = mapped_column(SmallInteger)
     data: Mapped[bytes] = mapped_column(LargeBinary)
 

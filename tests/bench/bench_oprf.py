@@ -4,8 +4,8 @@ The baseline calls libsodium's multiplication, and nothing else, as often as the
 n evaluations, n for the composite, then Z, t2 and t3), in the same process and thread. The composite also needs n - 1
 additions of encoded points, each with two decodings and one encoding (over a quarter of a multiplication): with them
 alone, bare libsodium keeps no more than about 0.87 of the baseline. The last row compares with multiplications and
-additions together and shows what hashing, proof and Python cost on top. Rounds alternate, so that a change of clock speed
-meets all.
+additions together and shows what hashing, proof and Python cost on top. Rounds alternate, so that a change of clock
+speed meets all.
 
     python tests/bench/bench_oprf.py
 """

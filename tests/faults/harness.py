@@ -147,7 +147,7 @@ def audit(settings: Settings, seen: Acknowledged, people: list[bytes]) -> dict[s
     try:
         with reading(engine) as connection:
             size = connection.scalar(select(LogHead.size)) or 0
-            entries = connection.execute(select(LogEntry.index, LogEntry.leaf).order_by(LogEntry.index)).all()
+            entries = connection.execute(select(LogEntry.entry_index, LogEntry.leaf).order_by(LogEntry.entry_index)).all()
             bodies = {row.entry_index: row for row in connection.execute(select(EntryBody.__table__))}
             checkpoints = connection.execute(select(CheckpointRow.size, CheckpointRow.root, CheckpointRow.note)).all()
             reports = {row.id: row for row in connection.execute(select(Report.__table__))}

@@ -20,7 +20,7 @@ from ledger.store.tables import EntryBody, Subject
 def standings_from_entries(rt: Runtime, people: Sequence[bytes]) -> dict[bytes, Standing]:
     """Standing by tag of each person (a phone's element), from entry bodies and commitment salts alone."""
     with reading(rt.engine) as connection:
-        rows = connection.execute(select(EntryBody.index, EntryBody.body).order_by(EntryBody.index)).all()
+        rows = connection.execute(select(EntryBody.entry_index, EntryBody.body).order_by(EntryBody.entry_index)).all()
         salts = {(row.report_id, row.slot): bytes(row.salt) for row in connection.execute(select(Subject.__table__))}
     live: dict[int, Event] = {}
     amounts: dict[int, tuple[int, str]] = {}

@@ -133,9 +133,9 @@ def test_a_flipped_bit_in_a_tile_freezes_the_log(settings: Settings, rt: Runtime
     first = report(rt, acme, "one")
     publish(settings)
     with writing(rt.engine) as connection:
-        data = bytearray(connection.scalar(select(Tile.data).where(Tile.level == 0, Tile.index == 0)) or b"")
+        data = bytearray(connection.scalar(select(Tile.data).where(Tile.level == 0, Tile.tile_index == 0)) or b"")
         data[40] ^= 1
-        connection.execute(update(Tile).where(Tile.level == 0, Tile.index == 0).values(data=bytes(data)))
+        connection.execute(update(Tile).where(Tile.level == 0, Tile.tile_index == 0).values(data=bytes(data)))
     assert_frozen(settings, rt, acme, first, "differs from what was signed")
 
 

@@ -1,0 +1,248 @@
+"""Delivering what changes the ledger: on disk first, the same bytes at every attempt, forgotten after the answer.
+
+An attempt without an answer may have succeeded. Within 24 hours the service remembers the idempotency key, so sending
+again is safe. Later it has forgotten; then the service is asked first whether the thing was done.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from ledger.client.outbox import Item, Operation, Outbox
+from ledger.client.results import (
+    AcceptedReport,
+    Delivery,
+    Fields,
+    ReportView,
+    as_mapping,
+    parse_accepted,
+    parse_page,
+    parse_view,
+)
+from ledger.client.transport import Answer, Transport, error_from_problem
+from ledger.core.encoding import format_time
+from ledger.errors import (
+    Forbidden,
+    LedgerError,
+    LimitExceeded,
+    Unauthenticated,
+    Unavailable,
+    UnexpectedAnswer,
+)
+
+BATCH_ITEMS = 1000
+BATCH_BYTES = 3 * 1024 * 1024
+"""Longest batch sent; the service reads 4 MiB."""
+REMEMBERED = timedelta(hours=23)
+"""After this the service may have forgotten an idempotency key (it keeps them for 24 hours)."""
+CLOCK_SLACK = timedelta(minutes=5)
+
+_UNDECIDED = (Unavailable, LimitExceeded, Unauthenticated, Forbidden, UnexpectedAnswer)
+"""Errors that say nothing about the thing sent: it stays pending. All others refuse it for good."""
+
+
+def for_good(error: LedgerError) -> bool:
+    """Whether the ledger refused the thing itself, so that sending it again is useless."""
+    return not isinstance(error, _UNDECIDED)
+
+
+class Courier:
+    """Sends through the outbox. `budget_seconds` bounds all attempts of one call, `attempt_seconds` each of them."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        outbox: Outbox,
+        now: Callable[[], datetime],
+        budget_seconds: float,
+        attempt_seconds: float,
+    ) -> None:
+        self._transport = transport
+        self._outbox = outbox
+        self._now = now
+        self._budget_seconds = budget_seconds
+        self._attempt_seconds = attempt_seconds
+
+    def report(self, key: str, payload: Mapping[str, Any]) -> Delivery[AcceptedReport]:
+        """Send one report under idempotency key `key`."""
+        return self._deliver("report", "/v1/reports", key, payload, parse_accepted)
+
+    def change(self, operation: Operation, path: str, key: str, payload: Mapping[str, Any]) -> Delivery[ReportView]:
+        """Send a withdrawal or restitution."""
+        return self._deliver(operation, path, key, payload, parse_view)
+
+    def reports(self, payloads: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Delivery[AcceptedReport]]:
+        """Send many (idempotency key, report) in batches; one result each, in order."""
+        self._outbox.add(
+            [(key, "report", "/v1/reports", _encode(payload)) for key, payload in payloads], self._now()
+        )
+        items = [self._outbox.get(key) for key, _ in payloads]
+        return self._send_batches([item for item in items if item is not None])
+
+    def flush(self) -> list[Delivery[Any]]:
+        """Send everything that is pending, oldest first; stops at the first outage."""
+        results: list[Delivery[Any]] = []
+        waiting: list[Item] = []
+        pending = self._outbox.items("pending")
+        for item in pending:
+            try:
+                done = self._done_before(item)
+            except LedgerError as error:
+                return results + [Delivery(one.idempotency_key, "pending", error=error) for one in pending[len(results) :]]
+            if done is None:
+                waiting.append(item)
+            else:
+                results.append(done)
+        self._outbox.attempting([item.idempotency_key for item in waiting], self._now())
+        results += self._send_batches([item for item in waiting if item.operation == "report"])
+        for item in waiting:
+            if item.operation != "report":
+                results.append(self._send(item, parse_view))
+        return results
+
+    def _deliver(
+        self,
+        operation: Operation,
+        path: str,
+        key: str,
+        payload: Mapping[str, Any],
+        parse: Callable[[object], Any],
+    ) -> Delivery[Any]:
+        self._outbox.add([(key, operation, path, _encode(payload))], self._now())
+        item = self._outbox.get(key)
+        if item is None:  # another process has delivered it meanwhile: ask for the answer again with the same bytes
+            item = Item(key, operation, path, _encode(payload), "pending", self._now(), 1, None, None)
+        return self._send(item, parse)
+
+    def _send(self, item: Item, parse: Callable[[object], Any]) -> Delivery[Any]:
+        key = item.idempotency_key
+        try:
+            answer = self._post(item.path, item.content, {"Idempotency-Key": key})
+            report = parse(answer.json())
+        except LedgerError as error:
+            return self._failed(key, error)
+        self._outbox.delivered([key])
+        return Delivery(key, "accepted", report, replayed=answer.headers.get("idempotency-replayed") == "true")
+
+    def _failed(self, key: str, error: LedgerError) -> Delivery[Any]:
+        self._outbox.failed([(key, error, for_good(error))])
+        return Delivery(key, "refused" if for_good(error) else "pending", error=error)
+
+    def _post(self, path: str, content: bytes, headers: Mapping[str, str]) -> Answer:
+        return self._transport.retrying(
+            self._budget_seconds,
+            lambda limit: self._transport.send("POST", path, limit, content=content, headers=headers),
+            self._attempt_seconds,
+        )
+
+    def _send_batches(self, items: Sequence[Item]) -> list[Delivery[AcceptedReport]]:
+        results: list[Delivery[AcceptedReport]] = []
+        outage: LedgerError | None = None
+        for chunk in _chunks(items):
+            if outage is None:
+                try:
+                    results += self._send_batch(chunk)
+                    continue
+                except LedgerError as error:
+                    outage = error if not for_good(error) else UnexpectedAnswer(
+                        "The ledger refused a whole batch.", answered_code=error.code
+                    )
+            self._outbox.failed([(item.idempotency_key, outage, False) for item in chunk])
+            results += [Delivery(item.idempotency_key, "pending", error=outage) for item in chunk]
+        return results
+
+    def _send_batch(self, items: Sequence[Item]) -> list[Delivery[AcceptedReport]]:
+        parts = [
+            b'{"idempotency_key":' + json.dumps(item.idempotency_key).encode() + b"," + item.content[1:]
+            for item in items
+        ]
+        answer = self._post("/v1/reports/batch", b'{"reports":[' + b",".join(parts) + b"]}", {})
+        outcomes = Fields(answer.json()).items("results")
+        if len(outcomes) != len(items):
+            raise UnexpectedAnswer("The ledger answered another number of reports than were sent.")
+        deliveries = [_outcome(item.idempotency_key, value) for item, value in zip(items, outcomes, strict=True)]
+        self._outbox.delivered([one.idempotency_key for one in deliveries if one.state == "accepted"])
+        self._outbox.failed(
+            [(one.idempotency_key, one.error, one.state == "refused") for one in deliveries if one.error is not None]
+        )
+        return deliveries
+
+    # --- after the service has forgotten the idempotency key ------------------------------------------------------
+
+    def _done_before(self, item: Item) -> Delivery[Any] | None:
+        """The answer of an earlier attempt, if the service shows that one succeeded; None: send (again)."""
+        if item.first_attempt_at is None or self._now() - item.first_attempt_at < REMEMBERED:
+            return None
+        view = self._find_report(item) if item.operation == "report" else self._find_change(item)
+        if view is None:
+            return None
+        self._outbox.delivered([item.idempotency_key])
+        if item.operation != "report":
+            return Delivery(item.idempotency_key, "accepted", view, replayed=True)
+        accepted = AcceptedReport(
+            view.id, view.entry_index, view.status, view.effective_from, view.expires_at, view.receipt_url
+        )
+        return Delivery(item.idempotency_key, "accepted", accepted, replayed=True)
+
+    def _get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
+        return self._transport.retrying(
+            self._budget_seconds,
+            lambda limit: self._transport.send("GET", path, limit, query=query),
+            self._attempt_seconds,
+        ).json()
+
+    def _find_report(self, item: Item) -> ReportView | None:
+        body = json.loads(item.content)["body"]
+        page = parse_page(self._get("/v1/reports", {"order_ref": body["order_ref"], "limit": "100"}))
+        assert item.first_attempt_at is not None
+        earliest = item.first_attempt_at - CLOCK_SLACK
+        for view in page.reports:
+            same = {
+                "conduct": view.conduct,
+                "amount_minor": view.amount_minor,
+                "currency": view.currency,
+                "outcome": view.outcome,
+                "act_ended_at": format_time(view.act_ended_at),
+                "notice_sent_at": format_time(view.notice_sent_at),
+            }
+            if view.recorded_at >= earliest and all(body[name] == value for name, value in same.items()):
+                return view
+        return None
+
+    def _find_change(self, item: Item) -> ReportView | None:
+        view = parse_view(self._get(item.path.rpartition("/")[0]))
+        done = view.withdrawal_reason if item.operation == "withdraw" else view.restituted_at
+        return None if done is None else view
+
+
+def _outcome(key: str, value: object) -> Delivery[AcceptedReport]:
+    fields = Fields(value)
+    status = fields.integer("status")
+    try:
+        if status == 201:
+            return Delivery(key, "accepted", parse_accepted(fields.optional("report")))
+        error = error_from_problem(status, as_mapping(fields.optional("problem")))
+    except UnexpectedAnswer as unexpected:
+        error = unexpected
+    return Delivery(key, "refused" if for_good(error) else "pending", error=error)
+
+
+def _encode(payload: Mapping[str, Any]) -> bytes:
+    return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _chunks(items: Sequence[Item]) -> list[list[Item]]:
+    """Batches that stay within both limits."""
+    chunks: list[list[Item]] = []
+    size = 0
+    for item in items:
+        length = len(item.content) + len(item.idempotency_key) + 32
+        if not chunks or len(chunks[-1]) == BATCH_ITEMS or size + length > BATCH_BYTES:
+            chunks.append([])
+            size = 0
+        chunks[-1].append(item)
+        size += length
+    return chunks

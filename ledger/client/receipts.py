@@ -1,0 +1,89 @@
+"""Receipts: fetched, verified against the pinned log key, and held against the last checkpoint seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ledger.client.state import SeenCheckpoint
+from ledger.client.suite import Suite
+from ledger.client.transport import Deadline, Transport
+from ledger.core.encoding import b64url, unb64url
+from ledger.core.reports import verify_signature
+from ledger.core.tlog_proof import Receipt, open_receipt
+from ledger.errors import InvalidReceipt, LedgerError, ReceiptPending
+
+PAUSE_SECONDS = 0.25
+"""Between two questions for a receipt that is not there yet; checkpoints come every second."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedReceipt:
+    """Proof, checked, that the log holds the report. `text` is the C2SP tlog-proof: keep it, it proves offline."""
+
+    report_id: str
+    text: str
+    receipt: Receipt
+
+
+def fetch_receipt(
+    transport: Transport, report_id: str, seconds: float, sleep: Callable[[float], None], attempt_seconds: float
+) -> str:
+    """The text of a receipt, waiting up to `seconds` for a checkpoint to cover it. Raises ReceiptPending."""
+    deadline = Deadline(seconds)
+    while True:
+        answer = transport.retrying(
+            max(deadline.left(), attempt_seconds),
+            lambda limit: transport.send("GET", f"/v1/reports/{report_id}/receipt", limit),
+            attempt_seconds,
+        )
+        if answer.status == 200:
+            try:
+                return answer.body.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise InvalidReceipt("The receipt is not text.") from error
+        if deadline.left() <= PAUSE_SECONDS:
+            raise ReceiptPending("No checkpoint covers this report yet. Ask again.", retry_after_seconds=1)
+        sleep(PAUSE_SECONDS)
+
+
+def check_receipt(
+    text: str, report_id: str, suite: Suite, public_key: bytes, signature: str | None = None
+) -> VerifiedReceipt:
+    """That `text` proves that the pinned log holds report `report_id` as this platform signed it.
+
+    `public_key` is the platform's Ed25519 key; `signature` (base64url) is that of the very body sent, when known.
+    Raises InvalidReceipt, InvalidCheckpoint, InvalidInclusion.
+    """
+    receipt = open_receipt(text, suite.pinned.log_origin, suite.log_public)
+    entry = receipt.entry
+    if entry.get("type") != "report" or entry.get("id") != report_id or entry.get("platform") != suite.platform:
+        raise InvalidReceipt("The receipt proves another entry than the one asked for.")
+    body, signed = entry.get("body"), entry.get("signature")
+    try:
+        if not isinstance(body, dict) or not isinstance(signed, str):
+            raise InvalidReceipt("The entry of this receipt holds no signed body.")
+        raw = unb64url(signed, 64)
+        verify_signature(body, raw, public_key)
+    except LedgerError as error:
+        raise InvalidReceipt("The entry of this receipt does not hold what this platform's key signed.") from error
+    if signature is not None and b64url(raw) != signature:
+        raise InvalidReceipt("The entry of this receipt holds another report of this platform.")
+    return VerifiedReceipt(report_id, text, receipt)
+
+
+def log_fetcher(transport: Transport, attempt_seconds: float) -> Callable[[str], bytes]:
+    """Reads the log's resources (`checkpoint`, `tile/0/000`): what `ledger.client.log` asks for."""
+
+    def fetch(path: str) -> bytes:
+        return transport.retrying(
+            2 * attempt_seconds, lambda limit: transport.send("GET", f"/log/{path}", limit).body, attempt_seconds
+        )
+
+    return fetch
+
+
+def accept_receipt(verified: VerifiedReceipt, seen: SeenCheckpoint, transport: Transport, attempt_seconds: float) -> None:
+    """Hold the receipt's checkpoint against the last one seen. Raises Equivocation and what a fetch raises."""
+    note = verified.text.partition("\n\n")[2]
+    seen.accept(note, log_fetcher(transport, attempt_seconds))

@@ -1,0 +1,83 @@
+"""The state folder: the outbox, and the newest checkpoint of the log that this platform has seen."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ledger.client.keyfiles import replace_file
+from ledger.client.log import Fetch, compare_views
+from ledger.client.suite import Suite
+from ledger.core.checkpoint import Checkpoint, open_checkpoint
+from ledger.errors import ConfigurationError
+
+CHECKPOINT_FILE = "checkpoint"
+OUTBOX_FILE = "outbox.db"
+
+
+def default_state_dir(suite: Suite) -> Path:
+    """`~/.local/state/refund-ledger/<service>-<log>/<platform>`, below `XDG_STATE_HOME` if that is set.
+
+    <log> is made from the log's key: another log must not be compared with what was seen of this one.
+    """
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    log = hashlib.sha256(suite.pinned.log_key.encode()).hexdigest()[:8]
+    return Path(base) / "refund-ledger" / f"{suite.pinned.service}-{log}" / suite.platform
+
+
+class SeenCheckpoint:
+    """The newest checkpoint seen, as a signed note in a file. Processes take turns by a lock beside it."""
+
+    def __init__(self, folder: Path, origin: str, public_key: bytes) -> None:
+        self._path = folder / CHECKPOINT_FILE
+        self._origin = origin
+        self._public_key = public_key
+
+    def note(self) -> str | None:
+        """The signed note, or None when nothing was seen yet. Raises ConfigurationError when it is damaged."""
+        try:
+            return self._path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeError) as error:
+            raise ConfigurationError("The stored checkpoint cannot be read.") from error
+
+    def accept(self, note: str, fetch: Fetch) -> Checkpoint:
+        """Check that `note` continues, or is a part of, what was seen before; keep the newer of the two.
+
+        `fetch` reads the log. The first checkpoint is taken as it is: there is nothing to compare it with.
+        Raises Equivocation when the log has told two histories, InvalidCheckpoint, InvalidTile, NotFound.
+        """
+        with self._locked():
+            seen = self.note()
+            if seen is None:
+                self._keep(note)
+                return open_checkpoint(note, self._origin, self._public_key)
+            newer = compare_views(seen, note, fetch, self._origin, self._public_key).newer
+            if newer != open_checkpoint(seen, self._origin, self._public_key):
+                self._keep(note)
+            return newer
+
+    def _keep(self, note: str) -> None:
+        open_checkpoint(note, self._origin, self._public_key)
+        try:
+            replace_file(self._path, note.encode())
+        except OSError as error:
+            raise ConfigurationError("The checkpoint cannot be stored; is the state folder writable?") from error
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            descriptor = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise ConfigurationError("The state folder cannot be written.") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)

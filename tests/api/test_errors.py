@@ -1,0 +1,101 @@
+"""The error table is complete, one code means one thing, and docs/api.md lists every row."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import orjson
+import pytest
+
+from api.errors import INTERNAL, TABLE, internal_response, problem, problem_response
+from ledger.errors import (
+    ConfigurationError,
+    HolderMismatch,
+    InvalidIdentifier,
+    InvalidInput,
+    InvalidProof,
+    InvalidScalar,
+    LedgerError,
+    PolicyInvalid,
+    ProofError,
+    QuotaExceeded,
+    ScopeMissing,
+    StaleEpoch,
+    UnsupportedKind,
+)
+from tests.support import ROOT
+
+NEVER_SENT = {
+    # Raised where no request is being answered, or a fault of the server if one is: 500 `internal`.
+    ConfigurationError,
+    PolicyInvalid,
+    InvalidScalar,
+    # The client's business: the service never sees an identifier, a proof or a receipt.
+    *(one for one in InvalidIdentifier.__subclasses__() if one is not UnsupportedKind),
+    *ProofError.__subclasses__(),
+}
+
+
+def classes(root: type[LedgerError] = LedgerError) -> Iterator[type[LedgerError]]:
+    """All error classes below `root`."""
+    for one in root.__subclasses__():
+        yield one
+        yield from classes(one)
+
+
+def test_every_error_has_a_row_or_is_known_never_to_be_sent() -> None:
+    groups = {one for one in classes() if one.__subclasses__()}
+    missing = set(classes()) - TABLE.keys() - NEVER_SENT - groups
+    assert not missing, "add a row to api/errors.py, or say here why the API never sends it"
+    assert TABLE.keys().isdisjoint({InvalidProof, HolderMismatch, ConfigurationError, InvalidInput})
+
+
+def test_codes_are_unique_and_stable_in_form() -> None:
+    codes = [one.code for one in classes()]
+    assert len(codes) == len(set(codes))
+    assert all(re.fullmatch(r"[a-z]+(_[a-z]+)*", code) for code in codes)
+
+
+def test_the_guide_lists_exactly_the_table() -> None:
+    text = (ROOT / "docs" / "api.md").read_text()
+    listed = re.findall(r"^\| `([a-z_]+)` \| (\d{3}) \| (.+) \|$", text, re.MULTILINE)
+    rows = {(one.code, str(row.status), row.title) for one, row in TABLE.items()}
+    assert set(listed) == rows | {("internal", "500", INTERNAL.title)}
+    assert len(listed) == len(set(listed))
+
+
+@pytest.mark.parametrize("error", TABLE, ids=lambda error: error.code)
+def test_every_row_makes_a_problem(error: type[LedgerError]) -> None:
+    details = {"scope": "report"} if error is ScopeMissing else {"allow": "GET"}
+    answer = problem_response(error("One sentence.", **details), "r-1")
+    assert answer.status_code == TABLE[error].status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert orjson.loads(answer.body) == {
+        "type": f"urn:refund-ledger:problem:{error.code}",
+        "title": TABLE[error].title,
+        "status": TABLE[error].status,
+        "detail": "One sentence.",
+        "code": error.code,
+        "request_id": "r-1",
+    }
+    assert ("retry-after" in answer.headers) == (answer.status_code in (202, 429, 503))
+    assert ("www-authenticate" in answer.headers) == (answer.status_code == 401 or error is ScopeMissing)
+    assert ("allow" in answer.headers) == (answer.status_code == 405)
+
+
+def test_details_become_members_and_never_replace_the_standard_ones() -> None:
+    assert problem(StaleEpoch("Old.", epoch=4), "r")["epoch"] == 4
+    shown = problem(StaleEpoch("Old.", status=200, code="x", detail="y"), "r")
+    assert (shown["status"], shown["code"], shown["detail"]) == (409, "stale_epoch", "Old.")
+    answer = problem_response(QuotaExceeded("Enough.", retry_after_seconds=77), "r")
+    assert answer.headers["retry-after"] == "77"
+    assert b"retry_after_seconds" not in answer.body
+
+
+def test_what_has_no_row_says_nothing_about_itself() -> None:
+    shown = problem(ConfigurationError("The key file log.key is missing.", path="/keys"), "r-1")
+    assert shown == orjson.loads(internal_response("r-1").body)
+    assert shown["code"] == "internal"
+    assert "key" not in str(shown)
+

@@ -1,0 +1,56 @@
+"""What /readyz says when something is wrong, and that reads go on while the log is frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ledger.core.identifiers import Kind
+from ledger.store import log as log_store
+from ledger.store.engine import writing
+from tests.api.conftest import ACME, Api, person, running
+from tests.support import new_ledger
+
+
+@pytest.fixture
+def own(database_url: str, tmp_path: Path) -> Iterator[Api]:
+    """A server that a test may break."""
+    settings = new_ledger(database_url, tmp_path)
+    ACME.enrol(settings)
+    with running(settings) as api:
+        yield api
+
+
+def test_a_frozen_log_refuses_writes_and_keeps_reading(own: Api) -> None:
+    kept = own.report(ACME, [(Kind.PHONE, person())]).json()
+    own.publish()
+    with writing(own.rt.engine) as connection:
+        log_store.set_frozen(connection, "test")
+    ready = own.request("GET", "/readyz")
+    assert (ready.status_code, ready.json()["status"], ready.json()["log"]) == (503, "not_ready", "frozen")
+    refused = own.report(ACME, [(Kind.PHONE, person())])
+    assert (refused.status_code, refused.json()["code"]) == (503, "log_frozen")
+    assert int(refused.headers["retry-after"]) > 0
+    assert own.request("GET", "/healthz").status_code == 200
+    assert own.request("GET", f"/v1/reports/{kept['id']}", ACME).status_code == 200
+    assert own.request("GET", kept["receipt_url"], ACME).status_code == 200
+    assert own.request("GET", "/log/checkpoint").status_code == 200
+    lookup = own.request("POST", "/v1/lookups", ACME, json=own.lookup_body((Kind.PHONE, person())))
+    assert lookup.status_code == 200
+
+
+def test_a_stopped_appender_is_not_ready(own: Api) -> None:
+    own.rt.appender.close()
+    ready = own.request("GET", "/readyz")
+    assert (ready.status_code, ready.json()["checks"]["appender"]) == (503, "stopped")
+    refused = own.report(ACME, [(Kind.PHONE, person())])
+    assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+
+
+def test_a_stopped_lookup_desk_is_not_ready(own: Api) -> None:
+    own.rt.desk.close()
+    assert own.request("GET", "/readyz").json()["checks"]["lookups"] == "stopped"
+    lookup = own.request("POST", "/v1/lookups", ACME, json=own.lookup_body((Kind.PHONE, person())))
+    assert (lookup.status_code, lookup.json()["code"]) == (503, "unavailable")

@@ -1,0 +1,219 @@
+"""The house rules that no linter knows: what files may say, what documentation promises, what is pinned how."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from ledger import errors
+
+ROOT = Path(__file__).resolve().parents[1]
+READMES = ("README.md", "README.zh-CN.md")
+REQUIREMENTS = ("requirements/demo.txt", "requirements/test.txt")
+MAX_LINES = 400
+
+# In pieces, so that this file may pass its own test.
+REGISTRY_HOSTS = ["py" + "pi.org", "python" + "hosted", "registry." + "npmjs", "deb." + "debian", "crates" + ".io"]
+HOME_PATH = re.compile(r"(?<![\w.])/(?:root|home/[a-z_][\w-]*|Users/\w+)/")
+PLAIN_COMMANDS = {"git", "cd"}
+
+
+@cache
+def project_files() -> tuple[Path, ...]:
+    """Every file that is, or would be, under version control."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout, so what belongs to the project is unknown")
+    files = (ROOT / name for name in listed.stdout.decode().split("\0") if name)
+    return tuple(sorted(file for file in files if file.is_file()))
+
+
+def text_files() -> list[tuple[str, str]]:
+    """(path from the root, text) of every project file that is text."""
+    found = []
+    for file in project_files():
+        try:
+            found.append((str(file.relative_to(ROOT)), file.read_text(encoding="utf-8")))
+        except UnicodeDecodeError:
+            continue
+    return found
+
+
+def code_blocks(text: str) -> list[str]:
+    """The command lines of a page's shell blocks, without comments."""
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", text, re.S) for line in block.splitlines()]
+    return [line.split(" #")[0].strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def test_no_python_file_is_too_long() -> None:
+    lengths = {name: text.count("\n") for name, text in text_files() if name.endswith(".py")}
+    assert {name: length for name, length in lengths.items() if length > MAX_LINES} == {}
+
+
+def test_no_file_names_a_registry_or_a_path_of_one_machine() -> None:
+    paths = [f"{ROOT}/", f"{ROOT.parent}/"] if len(ROOT.parts) > 2 else [f"{ROOT}/"]
+    paths = [path for path in paths if len(path) > 5 and path != "/tmp/"]
+    found = [
+        (name, line.strip()[:120])
+        for name, text in text_files()
+        for line in text.splitlines()
+        if any(host in line for host in (*REGISTRY_HOSTS, *paths)) or HOME_PATH.search(line)
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("host", REGISTRY_HOSTS)
+def test_the_rule_about_hosts_and_paths_can_fail(host: str) -> None:
+    assert host in f"https://{host}/simple"
+    assert HOME_PATH.search("see /" + "home/ann/ledger")
+    assert not HOME_PATH.search("GET /v1/reports, docs/home/page")
+
+
+def test_the_core_never_asks_for_the_time() -> None:
+    clocks = {"now", "utcnow", "today"}
+    found = []
+    for file in (ROOT / "ledger" / "core").glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in clocks:
+                found.append(f"{file.name}:{node.lineno}")
+    assert found == []
+
+
+def test_both_readmes_say_the_same() -> None:
+    english, chinese = ((ROOT / name).read_text() for name in READMES)
+    assert code_blocks(english) == code_blocks(chinese)
+    levels = [re.findall(r"^(#+) ", re.sub(r"```.*?```", "", text, flags=re.S), re.M) for text in (english, chinese)]
+    assert levels[0] == levels[1]
+    links = [re.findall(r"\]\((?!README)([^)]+)\)", text) for text in (english, chinese)]
+    assert links[0] == links[1]
+
+
+def test_every_command_of_the_readme_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z]+):", makefile, re.M))
+    commands = code_blocks((ROOT / "README.md").read_text())
+    assert commands
+    for command in commands:
+        program, *arguments = command.split()
+        if program == "make":
+            assert arguments[0] in targets, command
+        elif program.endswith("refund-ledger"):
+            words = [word for word in arguments if re.fullmatch(r"[a-z-]+", word) and not word.startswith("-")]
+            called = subprocess.run(
+                [sys.executable, "-m", "ledger", words[0], "--help"], cwd=ROOT, capture_output=True, check=False
+            )
+            assert called.returncode == 0, command
+        else:
+            assert program in PLAIN_COMMANDS, command
+
+
+def test_every_make_target_is_explained_and_phony() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z]+):", makefile, re.M))
+    assert {"demo", "serve", "test", "check", "bench", "soak"} <= targets
+    phony = re.search(r"^\.PHONY: (.*)$", makefile, re.M)
+    assert phony is not None
+    assert set(phony[1].split()) == targets
+    assert set(re.findall(r"^([a-z]+):.*## ", makefile, re.M)) == targets
+
+
+def pins(name: str) -> dict[str, str]:
+    """{distribution: "==version ; marker"} of a requirements file."""
+    lines = (ROOT / name).read_text().splitlines()
+    found = (re.fullmatch(r"([a-z0-9.-]+(?:\[[a-z,]+\])?)(==[^\\]*?) ?\\?", line) for line in lines)
+    return {match[1].split("[")[0]: match[2].strip() for match in found if match}
+
+
+@pytest.mark.parametrize("name", REQUIREMENTS)
+def test_requirements_are_pinned_by_hash_and_name_no_index(name: str) -> None:
+    text = (ROOT / name).read_text()
+    assert "://" not in text
+    entries = [entry for entry in re.split(r"\n(?=[a-z])", text) if entry.strip()]
+    assert len(entries) == len(pins(name)) > 20
+    for entry in entries:
+        assert re.match(r"[a-z0-9.\[\],-]+==", entry), entry[:80]
+        assert re.search(r"--hash=sha256:[0-9a-f]{64}\b", entry), entry[:80]
+        assert set(re.findall(r"(?<!\S)--([a-z-]+)", entry)) == {"hash"}, entry[:80]
+
+
+def test_the_tests_run_on_what_the_demo_installs() -> None:
+    demo, test = (pins(name) for name in REQUIREMENTS)
+    assert demo.items() <= test.items()
+
+
+def test_everything_the_project_asks_for_is_pinned() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    demo, test = (pins(name) for name in REQUIREMENTS)
+
+    def names(requirements: list[str]) -> set[str]:
+        return {re.split(r"[\[<>=~! ]", line)[0] for line in requirements}
+
+    assert names(project["dependencies"]) | names(extras["server"]) <= demo.keys()
+    wanted = [line for line in (ROOT / "requirements" / "test.in").read_text().splitlines() if line[:1].isalpha()]
+    assert names(wanted) | names([line for extra in extras.values() for line in extra]) <= test.keys()
+
+
+def test_the_changelog_has_an_unreleased_section() -> None:
+    headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert headings[0] == "[Unreleased]"
+
+
+def anchors(text: str) -> set[str]:
+    """The fragments that a page's headings make."""
+    titles = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", text, flags=re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+def test_links_between_pages_resolve() -> None:
+    broken = []
+    for name, text in text_files():
+        if not name.endswith(".md"):
+            continue
+        prose = re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.S)
+        for link in re.findall(r"\]\(([^)\s]+)\)", prose):
+            if re.match(r"[a-z]+:", link):
+                continue
+            path, _, fragment = link.partition("#")
+            target = (ROOT / name).parent / path if path else ROOT / name
+            if not target.exists() or (fragment and fragment not in anchors(target.read_text())):
+                broken.append((name, link))
+    assert broken == []
+
+
+def test_the_index_of_the_documentation_is_complete() -> None:
+    docs = ROOT / "docs"
+    index = (docs / "README.md").read_text()
+    pages = [str(page.relative_to(docs)) for page in docs.rglob("*.md") if page.name != "README.md"]
+    assert [page for page in pages if f"({page})" not in index] == []
+
+
+def test_decisions_are_numbered_without_gaps() -> None:
+    names = sorted(page.name for page in (ROOT / "docs" / "decisions").glob("*.md"))
+    assert [int(name[:4]) for name in names] == list(range(1, len(names) + 1))
+
+
+def all_errors(base: type[errors.LedgerError] = errors.LedgerError) -> list[type[errors.LedgerError]]:
+    """`base` and every class below it in ledger/errors.py."""
+    below = [error for child in base.__subclasses__() for error in all_errors(child)]
+    return [error for error in (base, *below) if error.__module__ == errors.__name__]
+
+
+def test_every_error_code_is_its_own_and_documented() -> None:
+    codes = [error.code for error in all_errors()]
+    assert len(codes) == len(set(codes))
+    page = (ROOT / "docs" / "api.md").read_text()
+    assert [code for code in codes if f"`{code}`" not in page] == []
+
+
+def test_the_tree_of_errors_is_drawn_in_full() -> None:
+    drawn = set(re.findall(r"\b[A-Z]\w+\b", str(errors.__doc__)))
+    assert [error.__name__ for error in all_errors() if error.__name__ not in drawn] == []
