@@ -59,7 +59,6 @@ TABLE: dict[type[LedgerError], Row] = {
     e.InvalidPoint: Row(422, "A value is not a canonical ristretto255 element"),
     e.IdentityPoint: Row(422, "An element is the identity"),
     e.BatchSizeInvalid: Row(422, "A batch is empty or too large"),
-    e.InvalidCursor: Row(422, "The cursor names no place in this list"),
     e.InvalidReport: Row(422, "The report does not follow the rules"),
     e.UnknownConduct: Row(422, "No such conduct code"),
     e.EvidenceInsufficient: Row(422, "The evidence falls short of the conduct's minimum"),

@@ -16,6 +16,10 @@ from typing import Any, BinaryIO
 import orjson
 import structlog
 
+CHATTY = ("uvicorn", "ledger", "api", "alembic")
+"""Packages whose ordinary messages are logged. Of all others only warnings are: an HTTP client, for one, writes whole
+URLs into its ordinary ones."""
+
 MAX_MESSAGE_CHARS = 200
 MAX_FRAMES = 20
 _ROOT = Path(__file__).resolve().parent.parent
@@ -65,6 +69,8 @@ class _Bridge(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """One line: the first line of the message, and an exception without its message."""
+        if record.levelno < logging.WARNING and record.name.partition(".")[0] not in CHATTY:
+            return
         try:
             # asyncio and others put a repr of values on further lines.
             message = record.getMessage().partition("\n")[0][:MAX_MESSAGE_CHARS]
@@ -86,8 +92,8 @@ def bridge_logging(logger: Any) -> None:
     for handler in [handler for handler in root.handlers if isinstance(handler, _Bridge)]:
         root.removeHandler(handler)
     root.addHandler(_Bridge(logger))
-    if root.level > logging.INFO or root.level == logging.NOTSET:
-        root.setLevel(logging.INFO)
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.INFO)
     for name in ("uvicorn", "uvicorn.error", "uvicorn.asgi"):
         library = logging.getLogger(name)
         library.handlers.clear()

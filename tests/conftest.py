@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from sqlalchemy import make_url
 
+from ledger.service import migrate
 from tests import pg
 
 # A shared two-core machine makes single examples slow without any of them being wrong, so no deadline.
@@ -65,3 +67,36 @@ def make_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ca
 def database_url(request: pytest.FixtureRequest, make_database: Callable[..., str]) -> str:
     """URL of a fresh, empty database; the test runs once on each engine."""
     return make_database(str(request.param))
+
+
+@pytest.fixture(scope="session")
+def schema_template(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """`schema_template(engine)` gives the URL of a database with the schema and nothing in it, made once a process:
+    copying it is many times faster than migrating."""
+    made: dict[str, str] = {}
+
+    def template(engine: str) -> str:
+        if engine not in made:
+            if engine == "sqlite":
+                made[engine] = f"sqlite:///{tmp_path_factory.mktemp('schema') / 'template.db'}"
+            else:
+                admin = make_url(request.getfixturevalue("pg_admin_url"))
+                made[engine] = pg.create_database(admin).render_as_string(hide_password=False)
+            migrate.upgrade(made[engine])
+        return made[engine]
+
+    return template
+
+
+@pytest.fixture(params=[pytest.param(name, marks=getattr(pytest.mark, name)) for name in ENGINES])
+def migrated_url(
+    request: pytest.FixtureRequest, make_database: Callable[..., str], schema_template: Callable[[str], str]
+) -> str:
+    """URL of a fresh database with the schema; the test runs once on each engine."""
+    engine = str(request.param)
+    template = schema_template(engine)
+    if engine == "postgresql":
+        return make_database(engine, template)
+    url = make_database(engine)
+    shutil.copyfile(str(make_url(template).database), str(make_url(url).database))
+    return url

@@ -129,6 +129,7 @@ def report_payload(
     rt: Runtime,
     platform: Platform,
     subjects: list[tuple[Kind, bytes]],
+    /,
     *,
     order: str | None = None,
     now: datetime | None = None,

@@ -98,7 +98,7 @@ async def create_reports(request: Request, member: Reporter) -> Response:
         "reports",
         {200: Answer("A page.", ReportPage, example={"data": [REPORT_VIEW], "has_more": False})},
         scopes=("report",),
-        raises=(e.InvalidRequest, e.InvalidEncoding, e.InvalidCursor),
+        raises=(e.InvalidRequest,),
     ),
 )
 def list_reports(

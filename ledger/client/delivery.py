@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -68,60 +69,52 @@ class Courier:
 
     def report(self, key: str, payload: Mapping[str, Any]) -> Delivery[AcceptedReport]:
         """Send one report under idempotency key `key`."""
-        return self._deliver("report", "/v1/reports", key, payload, parse_accepted)
+        return self._deliver("report", "/v1/reports", key, payload)
 
     def change(self, operation: Operation, path: str, key: str, payload: Mapping[str, Any]) -> Delivery[ReportView]:
         """Send a withdrawal or restitution."""
-        return self._deliver(operation, path, key, payload, parse_view)
+        return self._deliver(operation, path, key, payload)
 
     def reports(self, payloads: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Delivery[AcceptedReport]]:
         """Send many (idempotency key, report) in batches; one result each, in order."""
-        self._outbox.add(
-            [(key, "report", "/v1/reports", _encode(payload)) for key, payload in payloads], self._now()
-        )
+        self._outbox.add([(key, "report", "/v1/reports", _encode(payload)) for key, payload in payloads], self._now())
         items = [self._outbox.get(key) for key, _ in payloads]
         return self._send_batches([item for item in items if item is not None])
 
     def flush(self) -> list[Delivery[Any]]:
         """Send everything that is pending, oldest first; stops at the first outage."""
-        results: list[Delivery[Any]] = []
-        waiting: list[Item] = []
         pending = self._outbox.items("pending")
+        results: list[Delivery[Any]] = []
         for item in pending:
             try:
                 done = self._done_before(item)
             except LedgerError as error:
-                return results + [Delivery(one.idempotency_key, "pending", error=error) for one in pending[len(results) :]]
-            if done is None:
-                waiting.append(item)
-            else:
+                done_keys = {result.idempotency_key for result in results}
+                left = [one.idempotency_key for one in pending if one.idempotency_key not in done_keys]
+                return results + [Delivery(key, "pending", error=error) for key in left]
+            if done is not None:
                 results.append(done)
+        done_keys = {result.idempotency_key for result in results}
+        waiting = [item for item in pending if item.idempotency_key not in done_keys]
         self._outbox.attempting([item.idempotency_key for item in waiting], self._now())
         results += self._send_batches([item for item in waiting if item.operation == "report"])
         for item in waiting:
             if item.operation != "report":
-                results.append(self._send(item, parse_view))
+                results.append(self._send(item))
         return results
 
-    def _deliver(
-        self,
-        operation: Operation,
-        path: str,
-        key: str,
-        payload: Mapping[str, Any],
-        parse: Callable[[object], Any],
-    ) -> Delivery[Any]:
+    def _deliver(self, operation: Operation, path: str, key: str, payload: Mapping[str, Any]) -> Delivery[Any]:
         self._outbox.add([(key, operation, path, _encode(payload))], self._now())
         item = self._outbox.get(key)
         if item is None:  # another process has delivered it meanwhile: ask for the answer again with the same bytes
             item = Item(key, operation, path, _encode(payload), "pending", self._now(), 1, None, None)
-        return self._send(item, parse)
+        return self._send(item)
 
-    def _send(self, item: Item, parse: Callable[[object], Any]) -> Delivery[Any]:
+    def _send(self, item: Item) -> Delivery[Any]:
         key = item.idempotency_key
         try:
             answer = self._post(item.path, item.content, {"Idempotency-Key": key})
-            report = parse(answer.json())
+            report = _accepted(item, answer.json()) if item.operation == "report" else parse_view(answer.json())
         except LedgerError as error:
             return self._failed(key, error)
         self._outbox.delivered([key])
@@ -147,8 +140,10 @@ class Courier:
                     results += self._send_batch(chunk)
                     continue
                 except LedgerError as error:
-                    outage = error if not for_good(error) else UnexpectedAnswer(
-                        "The ledger refused a whole batch.", answered_code=error.code
+                    outage = (
+                        error
+                        if not for_good(error)
+                        else UnexpectedAnswer("The ledger refused a whole batch.", answered_code=error.code)
                     )
             self._outbox.failed([(item.idempotency_key, outage, False) for item in chunk])
             results += [Delivery(item.idempotency_key, "pending", error=outage) for item in chunk]
@@ -163,7 +158,7 @@ class Courier:
         outcomes = Fields(answer.json()).items("results")
         if len(outcomes) != len(items):
             raise UnexpectedAnswer("The ledger answered another number of reports than were sent.")
-        deliveries = [_outcome(item.idempotency_key, value) for item, value in zip(items, outcomes, strict=True)]
+        deliveries = [_outcome(item, value) for item, value in zip(items, outcomes, strict=True)]
         self._outbox.delivered([one.idempotency_key for one in deliveries if one.state == "accepted"])
         self._outbox.failed(
             [(one.idempotency_key, one.error, one.state == "refused") for one in deliveries if one.error is not None]
@@ -183,7 +178,13 @@ class Courier:
         if item.operation != "report":
             return Delivery(item.idempotency_key, "accepted", view, replayed=True)
         accepted = AcceptedReport(
-            view.id, view.entry_index, view.status, view.effective_from, view.expires_at, view.receipt_url
+            id=view.id,
+            entry_index=view.entry_index,
+            status=view.status,
+            effective_from=view.effective_from,
+            expires_at=view.expires_at,
+            receipt_url=view.receipt_url,
+            signature=_signature(item),
         )
         return Delivery(item.idempotency_key, "accepted", accepted, replayed=True)
 
@@ -218,12 +219,21 @@ class Courier:
         return None if done is None else view
 
 
-def _outcome(key: str, value: object) -> Delivery[AcceptedReport]:
+def _accepted(item: Item, value: object) -> AcceptedReport:
+    return replace(parse_accepted(value), signature=_signature(item))
+
+
+def _signature(item: Item) -> str:
+    return str(json.loads(item.content)["signature"])
+
+
+def _outcome(item: Item, value: object) -> Delivery[AcceptedReport]:
+    key = item.idempotency_key
     fields = Fields(value)
     status = fields.integer("status")
     try:
         if status == 201:
-            return Delivery(key, "accepted", parse_accepted(fields.optional("report")))
+            return Delivery(key, "accepted", _accepted(item, fields.optional("report")))
         error = error_from_problem(status, as_mapping(fields.optional("problem")))
     except UnexpectedAnswer as unexpected:
         error = unexpected

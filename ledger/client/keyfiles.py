@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+from collections.abc import Callable
 from contextlib import suppress
+from functools import cache, partial
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -60,6 +62,22 @@ def load_or_create_order_key(path: str | Path) -> bytes:
         return unb64url(_read_secret(path).decode("ascii").strip(), ORDER_KEY_BYTES)
     except (InvalidEncoding, UnicodeError) as error:
         raise ConfigurationError(f"The order key file {path.name} is damaged.") from error
+
+
+def order_key_source(order_key: bytes | str | Path | None, key: object) -> Callable[[], bytes]:
+    """Gives the order key when it is first needed: as given, from its file, or from beside the signing key's file.
+
+    Raises ConfigurationError when neither it nor a key file is named.
+    """
+    if isinstance(order_key, bytes):
+        return lambda: order_key
+    if order_key is not None:
+        path = Path(order_key)
+    elif isinstance(key, str | Path):
+        path = order_key_path(key)
+    else:
+        raise ConfigurationError("Give `order_key` when the signing key does not come from a file.")
+    return cache(partial(load_or_create_order_key, path))
 
 
 def create_secret(path: Path, data: bytes) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ledger.client.results import AcceptedReport
 from ledger.client.state import SeenCheckpoint
 from ledger.client.suite import Suite
 from ledger.client.transport import Deadline, Transport
@@ -27,7 +29,11 @@ class VerifiedReceipt:
 
 
 def fetch_receipt(
-    transport: Transport, report_id: str, seconds: float, sleep: Callable[[float], None], attempt_seconds: float
+    transport: Transport,
+    report_id: str,
+    seconds: float,
+    attempt_seconds: float,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> str:
     """The text of a receipt, waiting up to `seconds` for a checkpoint to cover it. Raises ReceiptPending."""
     deadline = Deadline(seconds)
@@ -48,11 +54,11 @@ def fetch_receipt(
 
 
 def check_receipt(
-    text: str, report_id: str, suite: Suite, public_key: bytes, signature: str | None = None
+    text: str, report_id: str, suite: Suite, public_key: bytes, accepted: AcceptedReport | None = None
 ) -> VerifiedReceipt:
     """That `text` proves that the pinned log holds report `report_id` as this platform signed it.
 
-    `public_key` is the platform's Ed25519 key; `signature` (base64url) is that of the very body sent, when known.
+    `public_key` is the platform's Ed25519 key; `accepted` is the answer to the report, when it is still at hand.
     Raises InvalidReceipt, InvalidCheckpoint, InvalidInclusion.
     """
     receipt = open_receipt(text, suite.pinned.log_origin, suite.log_public)
@@ -67,8 +73,8 @@ def check_receipt(
         verify_signature(body, raw, public_key)
     except LedgerError as error:
         raise InvalidReceipt("The entry of this receipt does not hold what this platform's key signed.") from error
-    if signature is not None and b64url(raw) != signature:
-        raise InvalidReceipt("The entry of this receipt holds another report of this platform.")
+    if accepted is not None and (b64url(raw), receipt.index) != (accepted.signature, accepted.entry_index):
+        raise InvalidReceipt("The receipt proves another report or place than the ledger's answer said.")
     return VerifiedReceipt(report_id, text, receipt)
 
 
@@ -83,7 +89,9 @@ def log_fetcher(transport: Transport, attempt_seconds: float) -> Callable[[str],
     return fetch
 
 
-def accept_receipt(verified: VerifiedReceipt, seen: SeenCheckpoint, transport: Transport, attempt_seconds: float) -> None:
+def accept_receipt(
+    verified: VerifiedReceipt, seen: SeenCheckpoint, transport: Transport, attempt_seconds: float
+) -> None:
     """Hold the receipt's checkpoint against the last one seen. Raises Equivocation and what a fetch raises."""
     note = verified.text.partition("\n\n")[2]
     seen.accept(note, log_fetcher(transport, attempt_seconds))

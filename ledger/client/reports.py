@@ -17,6 +17,7 @@ from ledger.core.conduct import Evidence, EvidenceType, Finding, Strength, check
 from ledger.core.encoding import b64url, format_time, parse_time, unb64url
 from ledger.core.tags import SALT_BYTES, subject_commitment
 from ledger.errors import EvidenceInvalid, InvalidReport, StaleEpoch, SubjectsInvalid
+from ledger.policies import shipped_policy
 
 
 def evidence(
@@ -67,6 +68,7 @@ def build_report(
     key: Ed25519PrivateKey,
     order_key: bytes,
     random_bytes: Callable[[int], bytes],
+    now: datetime,
     *,
     buyer: Buyer,
     conduct: str,
@@ -85,7 +87,7 @@ def build_report(
     """{body, signature, subjects}, ready to send. What can be checked without the ledger is checked first.
 
     Raises SubjectsInvalid (tags without elements), StaleEpoch (a buyer of another epoch), and what
-    `core.reports.parse_body` and `core.conduct.check_evidence` raise.
+    `core.reports.parse_body` and `check_intake` raise.
     """
     epoch = suite.current.epoch
     if buyer.epoch != epoch:
@@ -97,9 +99,7 @@ def build_report(
         salt = random_bytes(SALT_BYTES)
         commitment = subject_commitment(salt, epoch, subject.kind, subject.element)
         signed_subjects.append({"kind": subject.kind.value, "c": b64url(commitment)})
-        sent_subjects.append(
-            {"kind": subject.kind.value, "element": b64url(subject.element), "salt": b64url(salt)}
-        )
+        sent_subjects.append({"kind": subject.kind.value, "element": b64url(subject.element), "salt": b64url(salt)})
     body: dict[str, Any] = {
         "v": 1,
         "service": suite.pinned.service,
@@ -123,7 +123,11 @@ def build_report(
     if replaces is not None:
         body["replaces"] = replaces
     parsed = core_reports.parse_body(body)
-    check_evidence(parsed.conduct, parsed.evidence)
+    _, policy = shipped_policy()
+    if suite.pinned.policy == str(policy.version):
+        core_reports.check_intake(parsed, suite.profile, policy, now)
+    else:  # the ledger has moved to rules that this version does not know
+        check_evidence(parsed.conduct, parsed.evidence)
     return {"body": body, "signature": b64url(core_reports.sign(body, key)), "subjects": sent_subjects}
 
 
@@ -147,8 +151,11 @@ def arguments_from_json(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _REQUIRED = frozenset(
-    "conduct evidence order amount_minor currency outcome act_ended_at notice_sent_at notice_ref decided_by".split()
-)
+    {
+        "conduct", "evidence", "order", "amount_minor", "currency", "outcome", "act_ended_at", "notice_sent_at",
+        "notice_ref", "decided_by",
+    }
+)  # fmt: skip
 _OPTIONAL = frozenset({"consent_ref", "replaces"})
 
 

@@ -75,7 +75,10 @@ def unavailable(because: str) -> Lookup:
 
 @dataclass(frozen=True, slots=True)
 class AcceptedReport:
-    """The ledger has recorded the report durably, under entry `entry_index` of its log."""
+    """The ledger has recorded the report durably, under entry `entry_index` of its log.
+
+    `signature` (base64url) is the platform's own, over the body that was sent: it tells which report this is.
+    """
 
     id: str
     entry_index: int
@@ -83,6 +86,7 @@ class AcceptedReport:
     effective_from: datetime
     expires_at: datetime
     receipt_url: str
+    signature: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +147,7 @@ ChangeResult = Delivery[ReportView]
 
 
 class Fields:
-    """Strict access to the members of a JSON object."""
+    """Strict access to the members of a JSON object. Each method raises UnexpectedAnswer."""
 
     def __init__(self, value: object) -> None:
         if not isinstance(value, dict):
@@ -181,14 +185,14 @@ class Fields:
         """A string or null."""
         return None if self._value.get(name) is None else self.text(name)
 
-    def object(self, name: str) -> Fields:
+    def member(self, name: str) -> Fields:
         """An object."""
         return Fields(self._typed(name, dict))
 
     def number(self, name: str) -> float:
         """A number that is not negative."""
         value = self._value.get(name)
-        if type(value) not in (int, float) or not value >= 0:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
             raise UnexpectedAnswer(f"`{name}` of the ledger's answer is not a number.")
         return float(value)
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ledger.client.delivery import BATCH_ITEMS, Courier
-from ledger.client.keyfiles import load_or_create_order_key, load_signing_key, order_key_path
+from ledger.client.keyfiles import load_signing_key, order_key_source
+from ledger.client.lookups import Query, Refund, parse_outcome, query_json
 from ledger.client.outbox import Item, ItemState, Outbox
 from ledger.client.receipts import VerifiedReceipt, accept_receipt, check_receipt, fetch_receipt
 from ledger.client.reports import build_report
@@ -28,25 +30,24 @@ from ledger.client.results import (
     ReportPage,
     ReportResult,
     ReportView,
-    as_mapping,
     parse_lookup,
     parse_page,
     parse_view,
     unavailable,
 )
-from ledger.client.state import OUTBOX_FILE, SeenCheckpoint, default_state_dir
+from ledger.client.state import CHECKPOINT_FILE, OUTBOX_FILE, SeenCheckpoint, default_state_dir
 from ledger.client.subjects import Blinder, Buyer, Identifiers, normalise
 from ledger.client.suite import Suite, check_served, load_suite, parse_service
 from ledger.client.tokens import TokenSource
-from ledger.client.transport import Deadline, Transport, error_from_problem
+from ledger.client.transport import Deadline, Transport
 from ledger.core.conduct import Evidence
 from ledger.core.encoding import b64url, format_time
 from ledger.core.reports import order_ref
 from ledger.errors import (
-    ConfigurationError,
+    Forbidden,
     InvalidRequest,
     LedgerError,
-    StaleEpoch,
+    Unauthenticated,
     Unavailable,
     UnexpectedAnswer,
 )
@@ -55,26 +56,8 @@ LOOKUP_BUDGET_SECONDS = 0.3
 """A refund review never waits longer for the ledger, connection and blinding included."""
 READ_BUDGET_SECONDS = 10.0
 ATTEMPT_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Refund:
-    """What is asked for. `claim`: damaged, not_received, not_as_described, returned or other."""
-
-    amount_minor: int
-    currency: str
-    claim: str
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """One lookup of a batch."""
-
-    buyer: Buyer
-    order: str
-    refund: Refund | None = None
-    purpose: str = "refund_review"
-    consent_ref: str | None = None
+T = TypeVar("T")
+_REPORT_ID = re.compile(r"rp_[A-Za-z0-9]{1,29}\Z")
 
 
 def utc_now() -> datetime:
@@ -109,7 +92,7 @@ class RefundLedger:
     ) -> None:
         self.suite = suite if isinstance(suite, Suite) else load_suite(suite)
         self._key = key if isinstance(key, Ed25519PrivateKey) else load_signing_key(key)
-        self._order_key = _order_key_source(order_key, key)
+        self._order_key = order_key_source(order_key, key)
         self._state_dir = default_state_dir(self.suite) if state_dir is None else Path(state_dir)
         self._now = now
         self._random_bytes = random_bytes
@@ -128,7 +111,7 @@ class RefundLedger:
             self.suite.url, lambda: f"Bearer {self._tokens.token()}", insecure_http=insecure_http
         )
         self._blinder = Blinder(epoch.epoch, epoch.holders, random_bytes)
-        self._seen = SeenCheckpoint(self._state_dir, pinned.log_origin, self.suite.log_public)
+        self._seen = SeenCheckpoint(self._state_dir / CHECKPOINT_FILE, pinned.log_origin, self.suite.log_public)
         self._lock = threading.Lock()
         self._checked = False
         self._opened_outbox: Outbox | None = None
@@ -198,20 +181,16 @@ class RefundLedger:
         ConfigurationError.
         """
         person = buyer if isinstance(buyer, Buyer) else normalise(buyer, region)
-        query = {"order": order, "purpose": purpose, "refund": refund, "consent_ref": consent_ref}
         reference = order_ref(self._order_key(), order)
 
         def ask(limit: Deadline) -> Lookup:
             self._check_served(limit)
-            found = (
-                person
-                if isinstance(person, Buyer)
-                else self._blinder.buyers([person], lambda blinded: self._evaluate(blinded, limit))[0]
-            )
-            body = self._lookup_json(found, reference, **{k: v for k, v in query.items() if k != "order"})
-            if min_index is not None:
-                body["min_index"] = min_index
-            return parse_lookup(self._post("/v1/lookups", body, limit))
+            if isinstance(person, Buyer):
+                found = person
+            else:
+                found = self._blinder.buyers([person], lambda blinded: self._evaluate(blinded, limit))[0]
+            query = Query(found, order, refund, purpose, consent_ref, min_index)
+            return parse_lookup(self._post("/v1/lookups", query_json(query, self._blinder.epoch, reference), limit))
 
         try:
             return self._transport.within(self._lookup_budget_seconds, ask)
@@ -229,21 +208,16 @@ class RefundLedger:
         outcomes: list[Lookup | LedgerError] = []
         for start in range(0, len(queries), BATCH_ITEMS):
             chunk = queries[start : start + BATCH_ITEMS]
+            references = [order_ref(self._order_key(), query.order) for query in chunk]
             items = [
-                self._lookup_json(
-                    query.buyer,
-                    order_ref(self._order_key(), query.order),
-                    purpose=query.purpose,
-                    refund=query.refund,
-                    consent_ref=query.consent_ref,
-                )
-                for query in chunk
+                query_json(query, self._blinder.epoch, reference)
+                for query, reference in zip(chunk, references, strict=True)
             ]
-            answer = self._retrying(lambda limit, items=items: self._post("/v1/lookups/batch", {"lookups": items}, limit))
+            answer = self._retrying(partial(self._post, "/v1/lookups/batch", {"lookups": items}))
             results = Fields(answer).items("results")
             if len(results) != len(chunk):
                 raise UnexpectedAnswer("The ledger answered another number of lookups than were asked.")
-            outcomes += [_lookup_outcome(result) for result in results]
+            outcomes += [parse_outcome(result) for result in results]
         return outcomes
 
     # --- reports --------------------------------------------------------------------------------------------------
@@ -328,16 +302,16 @@ class RefundLedger:
     def receipt(self, report: str | AcceptedReport, wait_seconds: float = 5.0) -> VerifiedReceipt:
         """The verified receipt of a report of yours: proof that the log holds what your key signed.
 
-        Waits up to `wait_seconds` for a checkpoint, checks signature, inclusion and content, and that the log's
-        history continues the last checkpoint seen, which it replaces in the state folder.
+        Given the AcceptedReport itself, the entry must hold the very body that was sent. Waits up to `wait_seconds` for
+        a checkpoint, checks signature, inclusion and content, and that the log's history continues the last checkpoint
+        seen, which it replaces in the state folder.
         Raises ReceiptPending, InvalidReceipt, InvalidCheckpoint, InvalidInclusion, Equivocation, NotFound.
         """
         report_id = _id(report if isinstance(report, str) else report.id)
         self.check()
+        accepted = report if isinstance(report, AcceptedReport) else None
         text = fetch_receipt(self._transport, report_id, wait_seconds, ATTEMPT_SECONDS)
-        verified = check_receipt(text, report_id, self.suite, self._key.public_key().public_bytes_raw())
-        if isinstance(report, AcceptedReport) and verified.receipt.index != report.entry_index:
-            raise UnexpectedAnswer("The receipt names another entry than the ledger's answer did.")
+        verified = check_receipt(text, report_id, self.suite, self._key.public_key().public_bytes_raw(), accepted)
         accept_receipt(verified, self._seen, self._transport, ATTEMPT_SECONDS)
         return verified
 
@@ -359,3 +333,63 @@ class RefundLedger:
     def discard(self, idempotency_key: str) -> None:
         """Drop an item of the outbox. A pending one may have been recorded all the same. Raises NotFound."""
         self._outbox().discard(idempotency_key)
+
+    # --- inside ---------------------------------------------------------------------------------------------------
+
+    def _check_served(self, limit: Deadline) -> None:
+        if not self._checked:
+            answer = self._transport.send("GET", "/v1/suite", limit)
+            check_served(self.suite.pinned, parse_service(answer.json()))
+            self._checked = True
+
+    def _evaluate(self, blinded: Sequence[bytes], limit: Deadline) -> Any:
+        body = {"epoch": self._blinder.epoch, "blinded": [b64url(element) for element in blinded]}
+        return self._post("/v1/oprf/evaluate", body, limit)
+
+    def _post(self, path: str, body: Mapping[str, Any], limit: Deadline) -> Any:
+        content = json.dumps(body, separators=(",", ":")).encode()
+        return self._transport.send("POST", path, limit, content=content).json()
+
+    def _get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
+        self.check()
+        return self._retrying(lambda limit: self._transport.send("GET", path, limit, query=query).json())
+
+    def _retrying(self, work: Callable[[Deadline], Any]) -> Any:
+        return self._transport.retrying(self._budget_seconds, work, ATTEMPT_SECONDS)
+
+    def _payload(self, *, buyer: Buyer, **arguments: Any) -> dict[str, Any]:
+        return build_report(
+            self.suite, self._key, self._order_key(), self._random_bytes, self._now(), buyer=buyer, **arguments
+        )
+
+    def _new_key(self) -> str:
+        return f"{self.suite.platform}-{b64url(self._random_bytes(18))}"
+
+    def _courier(self) -> Courier:
+        return Courier(self._transport, self._outbox(), self._now, self._budget_seconds, ATTEMPT_SECONDS)
+
+    def _outbox(self) -> Outbox:
+        with self._lock:
+            if self._opened_outbox is None:
+                self._opened_outbox = Outbox(self._state_dir / OUTBOX_FILE)
+            return self._opened_outbox
+
+
+def _raised(delivery: Delivery[T]) -> Delivery[T]:
+    """Refusals, and answers that say the platform itself is not let in, are the caller's to see at once."""
+    error = delivery.error
+    if error is not None and (delivery.state == "refused" or isinstance(error, Unauthenticated | Forbidden)):
+        raise error
+    return delivery
+
+
+def _status(error: LedgerError) -> int:
+    status = error.details.get("status")
+    return status if isinstance(status, int) else 0
+
+
+def _id(report_id: str) -> str:
+    """A report's id, fit to stand in a path."""
+    if not _REPORT_ID.match(report_id):
+        raise InvalidRequest("A report's id looks like rp_ and letters and digits.")
+    return report_id

@@ -24,16 +24,25 @@ def default_state_dir(suite: Suite) -> Path:
 
     <log> is made from the log's key: another log must not be compared with what was seen of this one.
     """
+    return state_home() / f"{suite.pinned.service}-{log_label(suite.pinned.log_key)}" / suite.platform
+
+
+def state_home() -> Path:
+    """Where all state goes by default (XDG Base Directory Specification)."""
     base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    log = hashlib.sha256(suite.pinned.log_key.encode()).hexdigest()[:8]
-    return Path(base) / "refund-ledger" / f"{suite.pinned.service}-{log}" / suite.platform
+    return Path(base) / "refund-ledger"
+
+
+def log_label(log_key: str) -> str:
+    """Eight hexadecimal digits that tell logs apart by their key."""
+    return hashlib.sha256(log_key.encode()).hexdigest()[:8]
 
 
 class SeenCheckpoint:
-    """The newest checkpoint seen, as a signed note in a file. Processes take turns by a lock beside it."""
+    """The newest checkpoint seen, as a signed note in the file `path`. Processes take turns by a lock beside it."""
 
-    def __init__(self, folder: Path, origin: str, public_key: bytes) -> None:
-        self._path = folder / CHECKPOINT_FILE
+    def __init__(self, path: Path, origin: str, public_key: bytes) -> None:
+        self._path = path
         self._origin = origin
         self._public_key = public_key
 
@@ -73,7 +82,7 @@ class SeenCheckpoint:
     def _locked(self) -> Iterator[None]:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+            descriptor = os.open(self._path.with_name(self._path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise ConfigurationError("The state folder cannot be written.") from error
         try:

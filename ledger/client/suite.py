@@ -106,7 +106,7 @@ def parse_suite(value: object) -> Suite:
 def parse_service(value: object) -> Service:
     """A Service from the answer of `GET /v1/suite`. Raises UnexpectedAnswer, HolderMismatch, InvalidPoint."""
     fields = Fields(value)
-    log = fields.object("log")
+    log = fields.member("log")
     service = Service(
         service=fields.text("service"),
         environment=fields.text("environment"),

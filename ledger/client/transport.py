@@ -15,7 +15,7 @@ import httpx2
 
 from ledger import __version__
 from ledger.client.suite import is_loopback
-from ledger.errors import ConfigurationError, LedgerError, LimitExceeded, Unavailable, UnexpectedAnswer
+from ledger.errors import ConfigurationError, LedgerError, LimitExceeded, NotFound, Unavailable, UnexpectedAnswer
 
 T = TypeVar("T")
 
@@ -225,6 +225,8 @@ def error_from_problem(status: int, problem: Mapping[str, Any]) -> LedgerError:
     if status >= 500 and (known is None or not issubclass(known, Unavailable)):
         known, details["answered_code"] = Unavailable, _plain(str(code))
         message = message or f"The ledger failed with status {status}."
+    elif known is None and status == 404:
+        known, message = NotFound, message or "There is no such thing at this address."
     elif known is None or known is LedgerError:
         known, details["answered_code"] = UnexpectedAnswer, _plain(str(code))
         message = message or f"The ledger answered with status {status} and no reason."

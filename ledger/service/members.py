@@ -223,18 +223,17 @@ def add_key(engine: Engine, *, platform: str, kid: str, public_key: bytes, now: 
         raise AlreadyExists("This key id or public key is known already.") from error
 
 
-def revoke_key(engine: Engine, *, platform: str, kid: str, now: datetime) -> None:
+def revoke_key(engine: Engine, kid: str, now: datetime) -> None:
     """Revoke a key for good, and log it; within 5 s no process accepts it. Revoking it again changes nothing.
 
     Raises NotFound, LogFrozen, DatabaseUnavailable.
     """
     with writing(engine) as connection:
-        row = _locked(connection, platform)
         key = store.read_key(connection, kid)
-        if key is None or key.platform != platform:
-            raise NotFound("This platform has no key of this id.")
-        if key.revoked_at is None:
-            store.set_key_revoked(connection, kid, now)
+        if key is None:
+            raise NotFound("There is no key of this id.")
+        row = _locked(connection, key.platform)
+        if store.set_key_revoked(connection, kid, now):
             _log_state(connection, row, now)
 
 

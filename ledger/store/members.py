@@ -127,9 +127,15 @@ def insert_key(connection: Connection, *, kid: str, platform: str, public_key: b
     )
 
 
-def set_key_revoked(connection: Connection, kid: str, revoked_at: datetime) -> None:
-    """Revoke a key for good."""
-    connection.execute(update(PlatformKey).where(PlatformKey.kid == kid).values(revoked_at=revoked_at))
+def set_key_revoked(connection: Connection, kid: str, revoked_at: datetime) -> bool:
+    """Revoke a key for good; whether it was not revoked before."""
+    statement = (
+        update(PlatformKey)
+        .where(PlatformKey.kid == kid, PlatformKey.revoked_at.is_(None))
+        .values(revoked_at=revoked_at)
+        .returning(PlatformKey.kid)
+    )
+    return connection.execute(statement).first() is not None
 
 
 def set_platform_status(connection: Connection, name: str, status: str) -> None:

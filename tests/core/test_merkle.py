@@ -343,9 +343,9 @@ def test_no_proof_outside_the_tree(index: int, size: int) -> None:
 @pytest.mark.parametrize("length", [0, 31, 33, 64])
 def test_hashes_have_32_bytes(length: int) -> None:
     odd = bytes(length)
-    for call in (lambda: merkle.node_hash(odd, HASHES[0]), lambda: merkle.node_hash(HASHES[0], odd)):
+    for left, right in ((odd, HASHES[0]), (HASHES[0], odd)):
         with pytest.raises(InvalidEncoding):
-            call()
+            merkle.node_hash(left, right)
     with pytest.raises(InvalidEncoding):
         merkle.root_of([HASHES[0], odd])
     with pytest.raises(InvalidEncoding):

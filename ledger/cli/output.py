@@ -1,0 +1,140 @@
+"""How commands talk: readable tables, or JSON for machines; exit codes; errors in one line."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Mapping
+from enum import IntEnum
+from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ledger.errors import ConfigurationError, InvalidInput, LedgerError, Unavailable
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+SERVER_EXTRA = "refund-credit-ledger[server]"
+
+
+class ExitCode(IntEnum):
+    """What a command's exit status says."""
+
+    OK = 0
+    REFUSED = 1
+    """Refused by the ledger, or a verification failed."""
+    USAGE = 2
+    """Wrong options, input or configuration."""
+    EXTRA_MISSING = 3
+    """The command needs an extra that is not installed."""
+    UNAVAILABLE = 4
+    """The ledger could not be reached, or the thing still waits."""
+
+
+class _Mode:
+    json = False
+
+
+def _set_json(value: bool) -> bool:
+    if value:
+        _Mode.json = True
+    return value
+
+
+JsonFlag = Annotated[
+    bool, typer.Option("--json", callback=_set_json, is_eager=True, help="Print JSON for machines.")
+]
+
+
+def reset() -> None:
+    """Forget an earlier `--json`; called once for each run."""
+    _Mode.json = False
+
+
+def json_asked() -> bool:
+    """Whether `--json` was given."""
+    return _Mode.json
+
+
+def console() -> Console:
+    """Standard output, for people."""
+    return Console(highlight=False)
+
+
+def messages() -> Console:
+    """Standard error, for progress and complaints."""
+    return Console(stderr=True, highlight=False)
+
+
+def emit(value: Mapping[str, Any], show: Callable[[Console], None]) -> None:
+    """`value` as one JSON document if `--json` was given, else what `show` prints."""
+    if _Mode.json:
+        sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+        sys.stdout.flush()
+    else:
+        show(console())
+
+
+def fields(pairs: Mapping[str, object]) -> Table:
+    """Names and values, one a line."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in pairs.items():
+        table.add_row(name, Text("" if value is None else str(value)))
+    return table
+
+
+def fail(code: ExitCode, message: str, **details: object) -> NoReturn:
+    """Say what is wrong and exit with `code`."""
+    if _Mode.json:
+        sys.stdout.write(json.dumps({"error": {"message": message, **details}}, ensure_ascii=False, default=str) + "\n")
+    else:
+        messages().print(Text.assemble(("error: ", "bold red"), message))
+    raise typer.Exit(int(code))
+
+
+def exit_code(error: LedgerError) -> ExitCode:
+    """The exit code of an error."""
+    if isinstance(error, Unavailable):
+        return ExitCode.UNAVAILABLE
+    if isinstance(error, InvalidInput | ConfigurationError):
+        return ExitCode.USAGE
+    return ExitCode.REFUSED
+
+
+def guarded(command: Callable[P, R]) -> Callable[P, R]:
+    """Turns errors of the ledger, and a missing extra, into one line and an exit code."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except LedgerError as error:
+            fail(exit_code(error), str(error), code=error.code, details=error.details)
+        except ModuleNotFoundError as error:
+            if not _from_server_extra(error.name):
+                raise
+            fail(
+                ExitCode.EXTRA_MISSING,
+                f"This command needs the server extra: pip install '{SERVER_EXTRA}' (missing: {error.name}).",
+                code="extra_missing",
+                extra="server",
+            )
+
+    return run
+
+
+_SERVER_MODULES = frozenset(
+    "alembic api fastapi httptools migrations orjson psycopg pydantic pydantic_settings sqlalchemy starlette "
+    "structlog uvicorn uvloop".split()  # noqa: SIM905
+)
+
+
+def _from_server_extra(module: str | None) -> bool:
+    return module is not None and module.partition(".")[0] in _SERVER_MODULES

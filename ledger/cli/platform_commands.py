@@ -1,0 +1,267 @@
+"""`platform`: enrol members, look after their keys, status and quotas. Every change but a quota is logged publicly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ledger.cli import output
+from ledger.cli.output import JsonFlag, guarded
+from ledger.cli.server_commands import read_settings
+from ledger.client.keyfiles import load_or_create_signing_key, replace_file
+from ledger.errors import AlreadyExists, ConfigurationError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from ledger.settings import Settings
+
+platform = typer.Typer(no_args_is_help=True, help="Enrol member platforms and look after them.")
+
+Name = Annotated[str, typer.Argument(help="The platform's name: 2 to 32 of a-z, 0-9 and -.")]
+KidOption = Annotated[str, typer.Option("--kid", help="Key id.")]
+
+
+@contextmanager
+def _database() -> Iterator[tuple[Settings, Engine]]:
+    from ledger.store.engine import open_engine
+
+    settings = read_settings()
+    engine = open_engine(settings.database_url, pool_size=1)
+    try:
+        yield settings, engine
+    finally:
+        engine.dispose()
+
+
+@platform.command("add")
+@guarded
+def add(
+    name: Name,
+    control_group: Annotated[str, typer.Option("--control-group", help="Who controls it: platforms of one owner.")],
+    key: Annotated[Path, typer.Option("--key", help="Its Ed25519 private key (PEM); made here if there is none.")],
+    profile: Annotated[str, typer.Option("--profile", help="CN, EU or US: the law its reports are made under.")] = "CN",
+    scopes: Annotated[str, typer.Option("--scopes", help="Comma-separated: lookup, report, appeal, log.")] = (
+        "lookup,report,log"
+    ),
+    kid: Annotated[str | None, typer.Option("--kid", help="Key id. [default: NAME-1]")] = None,
+    quota: Annotated[int | None, typer.Option("--quota", help="Blinded elements a day.")] = None,
+    suite: Annotated[Path | None, typer.Option("--suite", help="Suite file. [default: NAME.suite.json by the key]")] = None,
+    url: Annotated[str | None, typer.Option("--url", help="Where the platform reaches the ledger.")] = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Enrol a platform and write the suite file it pins. Only its public key is stored."""
+    suite_path = suite or key.parent / f"{name}.suite.json"
+    with _database() as (settings, engine):
+        enrol(
+            settings,
+            engine,
+            name=name,
+            control_group=control_group,
+            profile=profile,
+            scopes=[scope.strip() for scope in scopes.split(",") if scope.strip()],
+            kid=kid or f"{name}-1",
+            quota=quota,
+            key_path=key,
+            suite_path=suite_path,
+            url=url,
+        )
+    output.emit(
+        {"platform": name, "kid": kid or f"{name}-1", "suite": str(suite_path), "key": str(key)},
+        lambda console: console.print(
+            f"Enrolled {name} in control group {control_group}. Hand over {suite_path} (public) and {key} (secret)."
+        ),
+    )
+
+
+def enrol(
+    settings: Settings,
+    engine: Engine,
+    *,
+    name: str,
+    control_group: str,
+    profile: str,
+    scopes: list[str],
+    kid: str,
+    quota: int | None,
+    key_path: Path,
+    suite_path: Path,
+    url: str | None,
+) -> None:
+    """Enrol and write the suite file. Raises AlreadyExists, also for a suite file that is there already."""
+    from ledger.service.members import add_platform
+
+    if suite_path.exists():
+        raise AlreadyExists(f"{suite_path.name} exists already.")
+    text = suite_text(settings, engine, name, control_group, profile, kid, url)
+    public_key = load_or_create_signing_key(key_path).public_key().public_bytes_raw()
+    add_platform(
+        engine,
+        name=name,
+        control_group=control_group,
+        profile=profile,
+        scopes=scopes,
+        kid=kid,
+        public_key=public_key,
+        now=datetime.now(UTC),
+        quota=quota,
+    )
+    write_suite(suite_path, text)
+
+
+def suite_text(
+    settings: Settings, engine: Engine, name: str, control_group: str, profile: str, kid: str, url: str | None
+) -> str:
+    """The suite file of a platform. Raises ConfigurationError when keys and log disagree."""
+    from ledger.policies import shipped_policy
+    from ledger.service.keys import load_server_keys
+    from ledger.service.suite import describe
+    from ledger.store.engine import reading
+
+    with reading(engine) as connection:
+        keys = load_server_keys(settings, connection)
+    where = url or settings.public_url or f"http://{settings.host}:{settings.port}"
+    described = describe(settings, keys, shipped_policy()[1])
+    whole = {"url": where, "platform": name, "control_group": control_group, "profile": profile, "kid": kid}
+    return json.dumps({**whole, **described}, indent=2) + "\n"
+
+
+def write_suite(path: Path, text: str) -> None:
+    """Write a suite file. Raises ConfigurationError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, text.encode())
+        path.chmod(0o644)
+    except OSError as error:
+        raise ConfigurationError(f"{path.name} cannot be written.") from error
+
+
+@platform.command("suite")
+@guarded
+def suite_again(
+    name: Name,
+    file: Annotated[Path, typer.Option("--suite", help="Where to write it.")],
+    kid: KidOption,
+    url: Annotated[str | None, typer.Option("--url", help="Where the platform reaches the ledger.")] = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Write a platform's suite file again."""
+    from ledger.errors import NotFound
+    from ledger.service.members import list_platforms
+
+    with _database() as (settings, engine):
+        found = [member for member, _ in list_platforms(engine) if member.platform == name]
+        if not found:
+            raise NotFound("There is no platform of this name.")
+        write_suite(file, suite_text(settings, engine, name, found[0].control_group, found[0].profile, kid, url))
+    output.emit({"platform": name, "suite": str(file)}, lambda console: console.print(f"Wrote {file}."))
+
+
+@platform.command("list")
+@guarded
+def list_all(json_output: JsonFlag = False) -> None:
+    """All platforms with their keys."""
+    from ledger.service.members import list_platforms
+
+    with _database() as (_, engine):
+        rows: list[dict[str, Any]] = [
+            {
+                "platform": member.platform,
+                "control_group": member.control_group,
+                "profile": member.profile,
+                "scopes": sorted(member.scopes),
+                "status": member.status,
+                "quota": member.oprf_daily_quota_elements,
+                "keys": [{"kid": key.kid, "revoked": key.revoked} for key in keys],
+            }
+            for member, keys in list_platforms(engine)
+        ]
+
+    def show(console: Console) -> None:
+        table = Table("platform", "control group", "profile", "scopes", "status", "quota a day", "keys")
+        for row in rows:
+            keys = ", ".join(key["kid"] + (" (revoked)" if key["revoked"] else "") for key in row["keys"])
+            quota = "default" if row["quota"] is None else str(row["quota"])
+            table.add_row(
+                row["platform"], row["control_group"], row["profile"], " ".join(row["scopes"]), row["status"], quota, keys
+            )
+        console.print(table)
+
+    output.emit({"platforms": rows}, show)
+
+
+@platform.command("add-key")
+@guarded
+def add_key(
+    name: Name,
+    key: Annotated[Path, typer.Option("--key", help="Its new Ed25519 private key (PEM); made here if there is none.")],
+    kid: KidOption,
+    json_output: JsonFlag = False,
+) -> None:
+    """Give a platform one more key, before the old one is revoked."""
+    from ledger.service import members
+
+    public_key = load_or_create_signing_key(key).public_key().public_bytes_raw()
+    with _database() as (_, engine):
+        members.add_key(engine, platform=name, kid=kid, public_key=public_key, now=datetime.now(UTC))
+    _done(name, f"Key {kid} of {name} is active.", kid=kid)
+
+
+@platform.command("revoke-key")
+@guarded
+def revoke_key(name: Name, kid: KidOption, json_output: JsonFlag = False) -> None:
+    """Revoke a key for good; effective everywhere within 5 seconds."""
+    from ledger.service import members
+
+    with _database() as (_, engine):
+        members.revoke_key(engine, platform=name, kid=kid, now=datetime.now(UTC))
+    _done(name, f"Key {kid} of {name} is revoked.", kid=kid)
+
+
+@platform.command("suspend")
+@guarded
+def suspend(name: Name, json_output: JsonFlag = False) -> None:
+    """Refuse a platform's tokens; its reports weigh nothing once its whole control group is suspended."""
+    _set_status(name, "suspended")
+
+
+@platform.command("resume")
+@guarded
+def resume(name: Name, json_output: JsonFlag = False) -> None:
+    """End a suspension."""
+    _set_status(name, "active")
+
+
+def _set_status(name: str, status: str) -> None:
+    from ledger.service import members
+
+    with _database() as (_, engine):
+        members.set_status(engine, platform=name, status=status, now=datetime.now(UTC))
+    _done(name, f"{name} is {status}.", status=status)
+
+
+@platform.command("quota")
+@guarded
+def quota(
+    name: Name,
+    elements: Annotated[int | None, typer.Argument(help="Blinded elements a day; leave out for the default.")] = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Set how many blinded elements a platform may have evaluated in a UTC day."""
+    from ledger.service import members
+
+    with _database() as (_, engine):
+        members.set_quota(engine, platform=name, quota=elements)
+    _done(name, f"{name} may have {'the default number of' if elements is None else elements} elements a day.", quota=elements)
+
+
+def _done(name: str, sentence: str, **facts: object) -> None:
+    output.emit({"platform": name, **facts}, lambda console: console.print(sentence))

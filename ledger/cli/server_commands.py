@@ -1,0 +1,102 @@
+"""`serve` and `keys`: what the operator runs. The server's modules are loaded when a command runs, not before."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ledger.cli import output
+from ledger.cli.output import JsonFlag, guarded
+
+if TYPE_CHECKING:
+    from ledger.settings import Settings
+
+PREFIX = "REFUND_LEDGER_"
+
+keys = typer.Typer(no_args_is_help=True, help="Make and show the server's keys.")
+
+
+def read_settings(**changes: object) -> Settings:
+    """Settings from the environment, with `changes` that are not None. Raises ConfigurationError."""
+    from pydantic import ValidationError
+
+    from ledger.errors import ConfigurationError
+    from ledger.settings import Settings
+
+    try:
+        return Settings(**{name: value for name, value in changes.items() if value is not None})
+    except ValidationError as error:
+        names = ", ".join(sorted({PREFIX + str(one["loc"][0]).upper() for one in error.errors() if one["loc"]}))
+        raise ConfigurationError(f"These settings are not acceptable: {names or 'several together'}.") from error
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """The environment in which a child process reads the same settings."""
+    values = settings.model_dump(mode="json", exclude_none=True)
+    return {**os.environ, **{PREFIX + name.upper(): str(value) for name, value in values.items()}}
+
+
+@guarded
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one. [default: 8000]")] = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Run the ledger: API and publisher. Settings come from REFUND_LEDGER_* variables."""
+    from ledger.cli.serve import run
+
+    settings = read_settings(host=host, port=port)
+    run(settings, environment_of(settings))
+
+
+@keys.command("init")
+@guarded
+def keys_init(json_output: JsonFlag = False) -> None:
+    """Create keys, checkpoint guard, database schema and the log's first entries. Never overwrites anything."""
+    from ledger.service.genesis import init_keys
+
+    settings = read_settings()
+    done = init_keys(settings, datetime.now(UTC))
+    output.emit(
+        {"created_keys": done.created_keys, "log_size": done.log_size, "keys_dir": str(settings.keys_dir)},
+        lambda console: console.print(
+            f"{'Created' if done.created_keys else 'Found'} the keys in {settings.keys_dir}; "
+            f"the log has {done.log_size} entries. Back up the key folder and {settings.guard_dir} apart from "
+            "each other and from the database."
+        ),
+    )
+
+
+@keys.command("show")
+@guarded
+def keys_show(json_output: JsonFlag = False) -> None:
+    """Show the public keys that the log names: what platforms pin."""
+    from ledger.service.keys import logged_keys
+    from ledger.store.engine import open_engine, reading
+
+    engine = open_engine(read_settings().database_url, pool_size=1)
+    try:
+        with reading(engine) as connection:
+            logged = dict(logged_keys(connection))
+    finally:
+        engine.dispose()
+    holders = {f"holder {one['id']}": one["public_key"] for one in logged["holders"]}
+    output.emit(
+        logged,
+        lambda console: console.print(
+            output.fields({"epoch": logged["epoch"], **holders, "log key": logged["log"]["key"]})
+        ),
+    )
+
+
+@keys.command("migrate")
+@guarded
+def keys_migrate(json_output: JsonFlag = False) -> None:
+    """Bring the database to the schema of this version. Stop the servers first."""
+    from ledger.service.migrate import upgrade
+
+    upgrade(read_settings().database_url)
+    output.emit({"migrated": True}, lambda console: console.print("The database has the schema of this version."))

@@ -1,0 +1,49 @@
+"""The SDK for platforms: tag, look up, report, prove. See `docs/sdk.md`."""
+
+from ledger.client.lookups import Query, Refund
+from ledger.client.receipts import VerifiedReceipt
+from ledger.client.reports import evidence
+from ledger.client.results import (
+    AcceptedReport,
+    ChangeResult,
+    Delivery,
+    Lookup,
+    Reason,
+    ReportPage,
+    ReportResult,
+    ReportView,
+    Tier,
+)
+from ledger.client.sdk import RefundLedger
+from ledger.client.subjects import Buyer, Identifiers, SubjectIds
+from ledger.client.suite import Suite, load_suite
+from ledger.core.conduct import Conduct, Evidence, EvidenceType, Finding, Strength
+from ledger.core.identifiers import Kind
+
+__all__ = [
+    "AcceptedReport",
+    "Buyer",
+    "ChangeResult",
+    "Conduct",
+    "Delivery",
+    "Evidence",
+    "EvidenceType",
+    "Finding",
+    "Identifiers",
+    "Kind",
+    "Lookup",
+    "Query",
+    "Reason",
+    "Refund",
+    "RefundLedger",
+    "ReportPage",
+    "ReportResult",
+    "ReportView",
+    "Strength",
+    "SubjectIds",
+    "Suite",
+    "Tier",
+    "VerifiedReceipt",
+    "evidence",
+    "load_suite",
+]

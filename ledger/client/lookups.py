@@ -1,0 +1,62 @@
+"""What a lookup sends, and what a batch of them gets back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ledger.client.results import Fields, Lookup, as_mapping, parse_lookup
+from ledger.client.subjects import Buyer
+from ledger.client.transport import error_from_problem
+from ledger.core.encoding import b64url
+from ledger.errors import LedgerError, StaleEpoch
+
+
+@dataclass(frozen=True, slots=True)
+class Refund:
+    """What is asked for. `claim`: damaged, not_received, not_as_described, returned or other."""
+
+    amount_minor: int
+    currency: str
+    claim: str
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One lookup. `purpose` is refund_review or appeal."""
+
+    buyer: Buyer
+    order: str
+    refund: Refund | None = None
+    purpose: str = "refund_review"
+    consent_ref: str | None = None
+    min_index: int | None = None
+
+
+def query_json(query: Query, epoch: int, reference: bytes) -> dict[str, Any]:
+    """The request for `query`; `reference` is its 32-byte order_ref. Raises StaleEpoch for a buyer of another epoch."""
+    if query.buyer.epoch != epoch:
+        raise StaleEpoch("This buyer was blinded under another key epoch. Blind again.")
+    body: dict[str, Any] = {
+        "epoch": epoch,
+        "subjects": [{"kind": one.kind.value, "tag": b64url(one.tag)} for one in query.buyer.subjects],
+        "purpose": query.purpose,
+        "order_ref": b64url(reference),
+    }
+    if query.refund is not None:
+        amount, currency, claim = query.refund.amount_minor, query.refund.currency, query.refund.claim
+        body["refund"] = {"amount_minor": amount, "currency": currency, "claim": claim}
+    if query.consent_ref is not None:
+        body["consent_ref"] = query.consent_ref
+    if query.min_index is not None:
+        body["min_index"] = query.min_index
+    return body
+
+
+def parse_outcome(value: object) -> Lookup | LedgerError:
+    """One result of a batch: the answer, or the error that refused this one. Raises UnexpectedAnswer."""
+    fields = Fields(value)
+    status = fields.integer("status")
+    if status == 200:
+        return parse_lookup(fields.optional("lookup"))
+    return error_from_problem(status, as_mapping(fields.optional("problem")))

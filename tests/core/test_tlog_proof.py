@@ -1,0 +1,242 @@
+"""Receipts: the tlog-proof format to the byte, and that nothing but the logged entry opens under it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ledger.core.checkpoint import Checkpoint, b64, sign
+from ledger.core.encoding import b64url, canonical_json
+from ledger.core.entries import commitment, event_leaf
+from ledger.core.merkle import grow, inclusion_proof, leaf_hash
+from ledger.core.tlog_proof import (
+    MAX_EXTRA_BYTES,
+    TlogProof,
+    format_proof,
+    format_receipt,
+    open_receipt,
+    parse_proof,
+)
+from ledger.errors import InvalidCheckpoint, InvalidInclusion, InvalidReceipt, ProofError
+
+ORIGIN = "refund-ledger.test/log"
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+PUBLIC = KEY.public_key().public_bytes_raw()
+HOUR = datetime(2026, 11, 23, 19, tzinfo=UTC)
+SALTS = [number.to_bytes(32, "big") for number in range(300)]
+ENTRIES = [{"type": "report", "n": number, "body": {"reason": "\u7834\u635f"}} for number in range(300)]
+BODIES = [canonical_json(entry) for entry in ENTRIES]
+LEAVES = [event_leaf(n, HOUR, commitment(SALTS[n], body)) for n, body in enumerate(BODIES)]
+TREE = grow(0, {}, [leaf_hash(leaf) for leaf in LEAVES])
+NOTE = sign(Checkpoint(ORIGIN, TREE.size, TREE.root), KEY)
+
+
+def read(level: int, index: int) -> bytes:
+    return TREE.tiles[level, index]
+
+
+def receipt(number: int, /, **changes: Any) -> str:
+    """A true receipt of entry `number`, or one that differs in `changes`."""
+    values: dict[str, Any] = {
+        "index": number,
+        "hashes": inclusion_proof(number, TREE.size, read),
+        "checkpoint_note": NOTE,
+        "body": BODIES[number],
+        "hour": HOUR,
+        "salt": SALTS[number],
+    }
+    return format_receipt(**{**values, **changes})
+
+
+def with_extra(extra: bytes | None) -> str:
+    return format_proof(replace(parse_proof(receipt(7)), extra=extra))
+
+
+def test_the_text_is_what_the_specification_says() -> None:
+    hashes = (b"\x01" * 32, b"\xfb" * 32)
+    lines = ["c2sp.org/tlog-proof@v1", "index 7", *(base64.b64encode(item).decode() for item in hashes)]
+    text = "\n".join(lines) + "\n\n" + NOTE
+    assert format_proof(TlogProof(7, hashes, NOTE)) == text
+    assert parse_proof(text) == TlogProof(7, hashes, NOTE, None)
+    lines.insert(1, "extra " + base64.b64encode(b"{}?>").decode())
+    text = "\n".join(lines) + "\n\n" + NOTE
+    assert format_proof(TlogProof(7, hashes, NOTE, b"{}?>")) == text
+    assert parse_proof(text) == TlogProof(7, hashes, NOTE, b"{}?>")
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.integers(0, 2**63 - 1),
+    st.lists(st.binary(min_size=32, max_size=32), max_size=63),
+    st.none() | st.binary(min_size=1, max_size=100),
+)
+def test_proofs_come_back(index: int, hashes: list[bytes], extra: bytes | None) -> None:
+    proof = TlogProof(index, tuple(hashes), NOTE, extra)
+    assert parse_proof(format_proof(proof)) == proof
+
+
+@pytest.mark.parametrize("index", [0, 7, 255, 256, 299])
+def test_a_receipt_opens(index: int) -> None:
+    opened = open_receipt(receipt(index), ORIGIN, PUBLIC)
+    assert opened.index == index
+    assert opened.entry == ENTRIES[index]
+    assert opened.hour == "2026-11-23T19:00:00Z"
+    assert opened.checkpoint == Checkpoint(ORIGIN, 300, TREE.root)
+    extra = {"entry": ENTRIES[index], "hour": "2026-11-23T19:00:00Z", "salt": b64url(SALTS[index])}
+    assert parse_proof(receipt(index)).extra == canonical_json(extra)
+
+
+def test_any_moment_of_the_hour_makes_the_same_receipt() -> None:
+    kolkata = timezone(timedelta(hours=5, minutes=30))
+    for moment in (HOUR + timedelta(minutes=59, seconds=59), HOUR.astimezone(kolkata)):
+        assert receipt(7, hour=moment) == receipt(7)
+
+
+def test_a_tree_of_one_needs_no_hashes() -> None:
+    single = grow(0, {}, [leaf_hash(LEAVES[0])])
+    note = sign(Checkpoint(ORIGIN, 1, single.root), KEY)
+    assert open_receipt(receipt(0, hashes=[], checkpoint_note=note), ORIGIN, PUBLIC).index == 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"body": BODIES[8]},
+        {"salt": SALTS[8]},
+        {"hour": HOUR + timedelta(hours=1)},
+        {"index": 8},
+        {"index": 300},
+        {"hashes": inclusion_proof(8, 300, read)},
+        {"hashes": inclusion_proof(7, 299, read)},
+        {"hashes": inclusion_proof(7, 300, read)[:-1]},
+        {"hashes": []},
+        {"checkpoint_note": sign(Checkpoint(ORIGIN, 600, TREE.root), KEY)},
+        {"checkpoint_note": sign(Checkpoint(ORIGIN, 300, b"\x00" * 32), KEY)},
+    ],
+)
+def test_nothing_else_is_in_the_log(changes: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInclusion):
+        open_receipt(receipt(7, **changes), ORIGIN, PUBLIC)
+
+
+def test_only_the_pinned_log_is_believed() -> None:
+    other = Ed25519PrivateKey.from_private_bytes(b"\x07" * 32)
+    forged = receipt(7, checkpoint_note=sign(Checkpoint(ORIGIN, 300, TREE.root), other))
+    for text, origin in ((forged, ORIGIN), (receipt(7), "else.test/log"), (receipt(7, checkpoint_note="x\n"), ORIGIN)):
+        with pytest.raises(InvalidCheckpoint):
+            open_receipt(text, origin, PUBLIC)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.data())
+def test_every_flipped_bit_is_noticed(data: st.DataObject) -> None:
+    raw = bytearray(receipt(7).encode())
+    bit = data.draw(st.integers(0, len(raw) * 8 - 1))
+    raw[bit // 8] ^= 1 << bit % 8
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        return
+    with pytest.raises(ProofError):
+        open_receipt(text, ORIGIN, PUBLIC)
+
+
+OPENING = {"entry": ENTRIES[7], "hour": "2026-11-23T19:00:00Z", "salt": b64url(SALTS[7])}
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        None,
+        b"x",
+        b"\xff",
+        b"[]",
+        b"[" * 100_000,
+        json.dumps(OPENING, sort_keys=True).encode(),
+        canonical_json({**OPENING, "more": 1}),
+        canonical_json({"entry": ENTRIES[7], "hour": OPENING["hour"]}),
+        canonical_json({**OPENING, "entry": "report"}),
+        canonical_json({**OPENING, "hour": "2026-11-23T19:30:00Z"}),
+        canonical_json({**OPENING, "hour": 19}),
+        canonical_json({**OPENING, "salt": b64url(SALTS[7][:31])}),
+        canonical_json({**OPENING, "salt": None}),
+        canonical_json(OPENING).replace(b'"n":7', b'"n":7,"n":7'),
+        canonical_json(OPENING).replace(b'"n":7', b'"n":7.0'),
+    ],
+)
+def test_an_opening_has_one_form(extra: bytes | None) -> None:
+    assert extra != canonical_json(OPENING)
+    with pytest.raises(InvalidReceipt):
+        open_receipt(with_extra(extra), ORIGIN, PUBLIC)
+
+
+HEAD = "c2sp.org/tlog-proof@v1\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        HEAD,
+        HEAD + "index 7",
+        HEAD + "index 7\n",
+        HEAD + "index 7\n\n",
+        HEAD + "index 7\n" + NOTE,
+        HEAD + "\n" + NOTE,
+        HEAD + "index 07\n\n" + NOTE,
+        HEAD + "index -7\n\n" + NOTE,
+        HEAD + "index  7\n\n" + NOTE,
+        HEAD + "index 7 \n\n" + NOTE,
+        HEAD + "index \u0667\n\n" + NOTE,
+        HEAD + f"index {2**63}\n\n" + NOTE,
+        HEAD + "index 7\r\n\n" + NOTE,
+        HEAD + "extra \nindex 7\n\n" + NOTE,
+        HEAD + "extra\nindex 7\n\n" + NOTE,
+        HEAD + "extra e30\nindex 7\n\n" + NOTE,
+        HEAD + "extra e31=\nindex 7\n\n" + NOTE,
+        HEAD + "extra e30=\nextra e30=\nindex 7\n\n" + NOTE,
+        HEAD + "index 7\nextra e30=\n\n" + NOTE,
+        HEAD + f"extra {b64(bytes(MAX_EXTRA_BYTES + 1))}\nindex 7\n\n" + NOTE,
+        HEAD + "index 7\n" + b64(bytes(31)) + "\n\n" + NOTE,
+        HEAD + "index 7\n" + b64(bytes(33)) + "\n\n" + NOTE,
+        HEAD + "index 7\n" + bytes(32).hex() + "\n\n" + NOTE,
+        HEAD + "index 7\n" + (b64(bytes(32)) + "\n") * 64 + "\n" + NOTE,
+        HEAD.replace("v1", "v2") + "index 7\n\n" + NOTE,
+        "\n" + HEAD + "index 7\n\n" + NOTE,
+        "\ufeff" + HEAD + "index 7\n\n" + NOTE,
+        HEAD + "index 7\n\n" + "x" * 2**20,
+    ],
+)
+def test_other_texts_are_no_proofs(text: str) -> None:
+    with pytest.raises(InvalidReceipt):
+        parse_proof(text)
+
+
+@pytest.mark.parametrize(
+    "proof",
+    [
+        TlogProof(-1, (), NOTE),
+        TlogProof(2**63, (), NOTE),
+        TlogProof(7, (bytes(31),), NOTE),
+        TlogProof(7, (bytes(32),) * 64, NOTE),
+        TlogProof(7, (), ""),
+        TlogProof(7, (), NOTE, b""),
+    ],
+)
+def test_no_text_for_impossible_proofs(proof: TlogProof) -> None:
+    with pytest.raises(InvalidReceipt):
+        format_proof(proof)
+
+
+@pytest.mark.parametrize("changes", [{"body": b"{} "}, {"body": b"x"}, {"hour": HOUR.replace(tzinfo=None)}])
+def test_no_receipt_for_unfit_values(changes: dict[str, Any]) -> None:
+    with pytest.raises(InvalidReceipt):
+        receipt(7, **changes)

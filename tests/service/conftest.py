@@ -1,0 +1,98 @@
+"""A ledger with three platforms, two of them under one control, on both engines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ledger.core.identifiers import Kind
+from ledger.service.reports import restitute_report, submit_report, withdraw_report
+from ledger.service.runtime import Runtime, utc_now
+from ledger.settings import Settings
+from tests.support import Platform, element_of, lookup_request, new_ledger, opened, report_payload
+
+Subjects = list[tuple[Kind, bytes]]
+
+
+class Clock:
+    """A clock that tests turn."""
+
+    def __init__(self) -> None:
+        self.moment = utc_now().replace(microsecond=0)
+
+    def __call__(self) -> datetime:
+        return self.moment
+
+
+@dataclass
+class Town:
+    """The ledger and its members: acme and acme2 under one control, bolt on its own."""
+
+    rt: Runtime
+    clock: Clock
+    acme: Platform
+    acme2: Platform
+    bolt: Platform
+
+    def person(self, number: int = 0) -> Subjects:
+        """Phone and payment of a person."""
+        phone = element_of(self.rt, Kind.PHONE, f"+86138001380{number:02d}")
+        wallet = element_of(self.rt, Kind.PAYMENT, f"alipay/20880000000000{number:02d}")
+        return [(Kind.PHONE, phone), (Kind.PAYMENT, wallet)]
+
+    def report(
+        self, platform: Platform, subjects: Subjects, key: str | None = None, **changes: Any
+    ) -> dict[str, Any]:
+        """Record a report; the answer."""
+        payload = report_payload(self.rt, platform, subjects, **changes)
+        stored = submit_report(self.rt, platform.member(), payload, key or payload["signature"]).result(10)
+        return dict(json.loads(stored.body))
+
+    def withdraw(self, platform: Platform, report_id: str, key: str = "w", reason: str = "other") -> dict[str, Any]:
+        """Take a report back; the report."""
+        done = withdraw_report(self.rt, platform.member(), report_id, reason, key + report_id).result(10)
+        return dict(json.loads(done.body))
+
+    def restitute(self, platform: Platform, report: dict[str, Any], received_at: str, **changes: Any) -> dict[str, Any]:
+        """Record restitution of 129.00 CNY; the report."""
+        values = {"amount_minor": 12_900, "currency": "CNY", **changes}
+        done = restitute_report(
+            self.rt, platform.member(), report["id"], received_at, values["amount_minor"], values["currency"],
+            values.get("key", "r" + report["id"]),
+        )  # fmt: skip
+        return dict(json.loads(done.result(10).body))
+
+    def lookup(self, subjects: Subjects, **changes: Any) -> dict[str, Any]:
+        """bolt's lookup; the answer without padding."""
+        answer = json.loads(self.rt.desk.submit(self.bolt.member(), lookup_request(self.rt, subjects, **changes)).result(10))
+        del answer["padding"]
+        return dict(answer)
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    return new_ledger(database_url, tmp_path)
+
+
+@pytest.fixture
+def town(settings: Settings) -> Iterator[Town]:
+    acme = Platform("acme", "acme-group", "acme-1").enrol(settings)
+    acme2 = Platform("acme2", "acme-group", "acme2-1").enrol(settings)
+    bolt = Platform("bolt", "bolt-group", "bolt-1", profile="EU").enrol(settings)
+    clock = Clock()
+    with opened(settings, clock) as rt:
+        yield Town(rt, clock, acme, acme2, bolt)
+
+
+
+
+@pytest.fixture
+def database_url(migrated_url: str) -> str:
+    """Here every test starts from a database with the schema."""
+    return migrated_url
