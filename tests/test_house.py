@@ -81,14 +81,14 @@ def test_the_core_never_asks_for_the_time() -> None:
     clocks = {"now", "utcnow", "today"}
     found = []
     for file in (ROOT / "ledger" / "core").glob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text())):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in clocks:
                 found.append(f"{file.name}:{node.lineno}")
     assert found == []
 
 
 def test_both_readmes_say_the_same() -> None:
-    english, chinese = ((ROOT / name).read_text() for name in READMES)
+    english, chinese = ((ROOT / name).read_text("utf-8") for name in READMES)
     assert code_blocks(english) == code_blocks(chinese)
     levels = [re.findall(r"^(#+) ", re.sub(r"```.*?```", "", text, flags=re.S), re.M) for text in (english, chinese)]
     assert levels[0] == levels[1]
@@ -97,9 +97,9 @@ def test_both_readmes_say_the_same() -> None:
 
 
 def test_every_command_of_the_readme_exists() -> None:
-    makefile = (ROOT / "Makefile").read_text()
+    makefile = (ROOT / "Makefile").read_text("utf-8")
     targets = set(re.findall(r"^([a-z]+):", makefile, re.M))
-    commands = code_blocks((ROOT / "README.md").read_text())
+    commands = code_blocks((ROOT / "README.md").read_text("utf-8"))
     assert commands
     for command in commands:
         program, *arguments = command.split()
@@ -116,7 +116,7 @@ def test_every_command_of_the_readme_exists() -> None:
 
 
 def test_every_make_target_is_explained_and_phony() -> None:
-    makefile = (ROOT / "Makefile").read_text()
+    makefile = (ROOT / "Makefile").read_text("utf-8")
     targets = set(re.findall(r"^([a-z]+):", makefile, re.M))
     assert {"demo", "serve", "test", "check", "bench", "soak"} <= targets
     phony = re.search(r"^\.PHONY: (.*)$", makefile, re.M)
@@ -127,14 +127,14 @@ def test_every_make_target_is_explained_and_phony() -> None:
 
 def pins(name: str) -> dict[str, str]:
     """{distribution: "==version ; marker"} of a requirements file."""
-    lines = (ROOT / name).read_text().splitlines()
+    lines = (ROOT / name).read_text("utf-8").splitlines()
     found = (re.fullmatch(r"([a-z0-9.-]+(?:\[[a-z,]+\])?)(==[^\\]*?) ?\\?", line) for line in lines)
     return {match[1].split("[")[0]: match[2].strip() for match in found if match}
 
 
 @pytest.mark.parametrize("name", REQUIREMENTS)
 def test_requirements_are_pinned_by_hash_and_name_no_index(name: str) -> None:
-    text = (ROOT / name).read_text()
+    text = (ROOT / name).read_text("utf-8")
     assert "://" not in text
     entries = [entry for entry in re.split(r"\n(?=[a-z])", text) if entry.strip()]
     assert len(entries) == len(pins(name)) > 20
@@ -150,7 +150,7 @@ def test_the_tests_run_on_what_the_demo_installs() -> None:
 
 
 def test_everything_the_project_asks_for_is_pinned() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     extras = project["optional-dependencies"]
     demo, test = (pins(name) for name in REQUIREMENTS)
 
@@ -158,12 +158,12 @@ def test_everything_the_project_asks_for_is_pinned() -> None:
         return {re.split(r"[\[<>=~! ]", line)[0] for line in requirements}
 
     assert names(project["dependencies"]) | names(extras["server"]) <= demo.keys()
-    wanted = [line for line in (ROOT / "requirements" / "test.in").read_text().splitlines() if line[:1].isalpha()]
+    wanted = [line for line in (ROOT / "requirements" / "test.in").read_text("utf-8").splitlines() if line[:1].isalpha()]
     assert names(wanted) | names([line for extra in extras.values() for line in extra]) <= test.keys()
 
 
 def test_the_changelog_has_an_unreleased_section() -> None:
-    headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.M)
     assert headings[0] == "[Unreleased]"
 
 
@@ -184,14 +184,14 @@ def test_links_between_pages_resolve() -> None:
                 continue
             path, _, fragment = link.partition("#")
             target = (ROOT / name).parent / path if path else ROOT / name
-            if not target.exists() or (fragment and fragment not in anchors(target.read_text())):
+            if not target.exists() or (fragment and fragment not in anchors(target.read_text("utf-8"))):
                 broken.append((name, link))
     assert broken == []
 
 
 def test_the_index_of_the_documentation_is_complete() -> None:
     docs = ROOT / "docs"
-    index = (docs / "README.md").read_text()
+    index = (docs / "README.md").read_text("utf-8")
     pages = [str(page.relative_to(docs)) for page in docs.rglob("*.md") if page.name != "README.md"]
     assert [page for page in pages if f"({page})" not in index] == []
 
@@ -210,7 +210,7 @@ def all_errors(base: type[errors.LedgerError] = errors.LedgerError) -> list[type
 def test_every_error_code_is_its_own_and_documented() -> None:
     codes = [error.code for error in all_errors()]
     assert len(codes) == len(set(codes))
-    page = (ROOT / "docs" / "api.md").read_text()
+    page = (ROOT / "docs" / "api.md").read_text("utf-8")
     assert [code for code in codes if f"`{code}`" not in page] == []
 
 

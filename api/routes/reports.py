@@ -27,7 +27,7 @@ from api.schemas.reports import (
     RestitutionRequest,
     Withdrawal,
 )
-from api.schemas.samples import REPORT, REPORT_VIEW
+from api.schemas.samples import REPORT
 from api.wire import answer, batch_response, check_shape, idempotency_key, parse, read_json, stored_response
 from ledger import errors as e
 from ledger.service import receipts, reports
@@ -96,7 +96,7 @@ async def create_reports(request: Request, member: Reporter) -> Response:
         "listReports",
         "Your platform's reports, newest first",
         "reports",
-        {200: Answer("A page.", ReportPage, example={"data": [REPORT_VIEW], "has_more": False})},
+        {200: Answer("A page.", ReportPage)},
         scopes=("report",),
         raises=(e.InvalidRequest,),
     ),
@@ -120,7 +120,7 @@ def list_reports(
         "getReport",
         "One of your platform's reports",
         "reports",
-        {200: Answer("The report.", ReportView, example=REPORT_VIEW)},
+        {200: Answer("The report.", ReportView)},
         scopes=("report",),
         raises=(e.NotFound,),
     ),

@@ -82,7 +82,7 @@ class LookupAnswer(Wire):
     reasons: Annotated[list[Reason], Field(max_length=4)]
     guidance: Annotated[list[str], Field(description="Advice for a human step.")]
     matched_kinds: list[Kind]
-    policy: str
+    policy: Annotated[int, Field(ge=1, description="Version of the policy that it was folded under.")]
     as_of_index: Annotated[int, Field(ge=0, description="The answer saw entries 0 to as_of_index - 1 of the log.")]
     as_of: Time
     expires_at: Time

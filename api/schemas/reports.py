@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, StringConstraints
 
 from api.schemas.common import AmountMinor, Bytes32, Bytes64, Currency, Epoch, Kind, Problem, ReportId, Time, Wire
+from api.schemas.samples import REPORT_VIEW
 from ledger.core.conduct import MAX_EVIDENCE_ITEMS, Conduct, EvidenceType, Strength
 from ledger.core.currencies import CURRENCIES
 
@@ -146,6 +147,8 @@ class Withdrawn(Wire):
 
 class ReportView(Wire):
     """A report as the platform that made it sees it."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [REPORT_VIEW]})
 
     id: ReportId
     entry_index: Annotated[int, Field(ge=0)]

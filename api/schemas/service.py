@@ -64,7 +64,7 @@ class Suite(Wire):
     suite: Literal["ristretto255-SHA512"]
     epochs: list[SuiteEpoch]
     log: LogKey
-    policy: str
+    policy: Annotated[int, Field(ge=1, description="Version of the policy in effect.")]
 
 
 class Health(Wire):

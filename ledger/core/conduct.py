@@ -110,6 +110,7 @@ class Need:
     count: int = 1
 
     def __str__(self) -> str:
+        """For people: `original_file`, `one of: a, b`, `two of: a, b, c`."""
         names = ", ".join(self.of)
         if self.count == 1:
             return names if len(self.of) == 1 else f"one of: {names}"
@@ -205,7 +206,7 @@ def _finding(value: Any) -> Finding:
     code, tool_version, strength = value["code"], value["tool_version"], value["strength"]
     for text in (code, tool_version):
         if not isinstance(text, str) or not _CODE.match(text):
-            raise EvidenceInvalid(f"A finding's code and tool_version are plain text of 1 to {MAX_CODE_CHARS} characters.")
+            raise EvidenceInvalid(f"A finding's code and tool_version are plain text, 1 to {MAX_CODE_CHARS} characters.")
     found = _STRENGTHS.get(strength) if isinstance(strength, str) else None
     if found is None:
         raise EvidenceInvalid("A finding's strength is identifies, indicates or hint.")

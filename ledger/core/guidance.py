@@ -1,7 +1,7 @@
-"""Guidance: advice for a human step, from a standing and what the buyer claims.
+"""Advice for the human step before a refund. There is no advice to refuse, and there will be none.
 
-It never says "deny". An automatic denial on the strength of a score would be unlawful (PRC Personal Information
-Protection Law art. 24; GDPR art. 22 as the CJEU reads it in C-634/21, SCHUFA).
+An automatic refusal on the strength of a score is unlawful: PIPL art. 24, GDPR art. 22 and CJEU C-634/21
+(SCHUFA), under which the score itself is already the decision if the platform leans on it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from ledger.core.standing import Standing, Tier
 
 
 class Claim(StrEnum):
-    """What the buyer says is wrong."""
+    """What the buyer says happened."""
 
     DAMAGED = "damaged"
     NOT_RECEIVED = "not_received"
@@ -21,8 +21,8 @@ class Claim(StrEnum):
     OTHER = "other"
 
 
-class Guidance(StrEnum):
-    """Steps that leave the decision to a person."""
+class Advice(StrEnum):
+    """What a platform may do next; always something the buyer can pass."""
 
     APPROVE = "approve"
     LIVE_RESHOOT = "live_reshoot"
@@ -32,13 +32,25 @@ class Guidance(StrEnum):
     ACCOUNT_REVIEW = "account_review"
 
 
-def advise(standing: Standing, claim: str | None = None) -> tuple[Guidance, ...]:
-    """What to do next. Raises ValueError for an unknown claim."""
-    claimed = None if claim is None else Claim(claim)
+_WATCH: dict[Claim, tuple[Advice, ...]] = {
+    Claim.DAMAGED: (Advice.LIVE_RESHOOT,),
+    Claim.NOT_AS_DESCRIBED: (Advice.REQUIRE_RETURN,),
+    Claim.OTHER: (Advice.REQUIRE_RETURN,),
+    # Nothing can be sent back that never came or is on its way back already: a person reads the carrier's record.
+    Claim.NOT_RECEIVED: (Advice.HUMAN_REVIEW,),
+    Claim.RETURNED: (Advice.HUMAN_REVIEW,),
+}
+_REVIEW = (Advice.HUMAN_REVIEW, Advice.EXTEND_REVIEW_WINDOW)
+_HIGH = (*_REVIEW, Advice.ACCOUNT_REVIEW)
+
+
+def advise(standing: Standing, claim: Claim) -> tuple[Advice, ...]:
+    """Advice for a refund with this `claim` by a person with this `standing`, most useful first, never empty.
+
+    Only what counts matters: with nothing but disputed reports or a protective note, the advice is `approve`.
+    """
     if standing.tier is Tier.CLEAR:
-        return (Guidance.APPROVE,)
+        return (Advice.APPROVE,)
     if standing.tier is Tier.WATCH:
-        # A new photo settles a claim of damage; for the rest the goods themselves do.
-        return (Guidance.LIVE_RESHOOT if claimed is Claim.DAMAGED else Guidance.REQUIRE_RETURN,)
-    steps = (Guidance.HUMAN_REVIEW, Guidance.EXTEND_REVIEW_WINDOW)
-    return (*steps, Guidance.ACCOUNT_REVIEW) if standing.tier is Tier.HIGH else steps
+        return _WATCH[claim]
+    return _REVIEW if standing.tier is Tier.REVIEW else _HIGH

@@ -120,7 +120,7 @@ def verify_consistency(old_size: int, old_root: bytes, new_size: int, new_root: 
         raise Inconsistent("A log never shrinks.")
     if any(len(item) != HASH_BYTES for item in (old_root, new_root, *proof)):
         raise Inconsistent("A Merkle hash must have 32 bytes.")
-    if (old_size == 0 and old_root != EMPTY_ROOT) or (new_size == 0 and new_root != EMPTY_ROOT):
+    if old_size == 0 and old_root != EMPTY_ROOT:
         raise Inconsistent("An empty tree has only one root.")
     if old_size in (0, new_size):
         if proof:

@@ -1,58 +1,113 @@
-"""Reason codes in words, English and simplified Chinese: what a clerk may read out to the person."""
+"""Why a standing is what it is: reason codes, and one plain text for each in English and Chinese.
+
+A text tells a person at the platform, and the consumer who asks, what is on record and what it does not mean.
+It accuses nobody and names no platform.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from enum import StrEnum
+from typing import Literal
+
+from ledger.core.conduct import Conduct
+
+Locale = Literal["en", "zh-CN"]
+MAX_REASONS = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A sentence in both languages."""
+class Reason(StrEnum):
+    """In the order in which they are given: what speaks for the person first, then how sure the record is."""
 
-    en: str
-    zh_cn: str
-
-
-REASONS: Mapping[str, Text] = MappingProxyType(
-    {
-        "protected_impersonation": Text(
-            "This person's account was abused by someone else; they are protected, not suspected.",
-            "此人的账户曾被他人冒用，其本人受到保护，并非嫌疑人。",
-        ),
-        "disputed_event": Text(
-            "A record is disputed by the person and does not count while it is reviewed.",
-            "有一条记录正被本人申诉，复核期间不计入信用。",
-        ),
-        "confirmed_by_several_platforms": Text(
-            "Independent platforms have each confirmed refund fraud.", "多家相互独立的平台分别确认过退款欺诈。"
-        ),
-        "repeated_at_one_platform": Text(
-            "One platform has confirmed refund fraud several times.", "同一平台多次确认过退款欺诈。"
-        ),
-        "weak_match": Text(
-            "Matched by one identifier that people share or change, such as a phone number.",
-            "仅由一项可能共用或更换的标识（如手机号）匹配。",
-        ),
-        "ai_fabricated_image": Text("A damage photo made with AI was confirmed.", "已确认使用人工智能伪造的损坏照片。"),
-        "edited_image": Text("An edited photo was confirmed.", "已确认使用修改过的照片。"),
-        "tampered_video": Text("A tampered video was confirmed.", "已确认使用篡改过的视频。"),
-        "false_non_receipt": Text("A false claim of non-receipt was confirmed.", "已确认虚假声称未收到货。"),
-        "empty_parcel": Text("An empty or short return was confirmed.", "已确认退回空包裹或缺件。"),
-        "switched_return": Text(
-            "Another or a counterfeit item was returned, as was confirmed.", "已确认退回的是其他商品或假货。"
-        ),
-        "fake_return_tracking": Text("False return tracking was confirmed.", "已确认使用虚假退货物流信息。"),
-        "wardrobing": Text("A used item was returned as new, as was confirmed.", "已确认将使用过的商品当作新品退回。"),
-        "friendly_chargeback": Text("A false chargeback was confirmed.", "已确认虚假拒付。"),
-        "account_farm": Text(
-            "Linked accounts were used for refund fraud, as was confirmed.", "已确认利用关联账户实施退款欺诈。"
-        ),
-    }
-)
+    PROTECTED = "protected"
+    DISPUTED = "disputed_not_counted"
+    WEAK_MATCH = "weak_match_only"
+    REPEATED = "repeated_at_one_platform"
+    ONE_REPORTER = "one_reporter_only"
+    INDEPENDENT = "independent_reporters"
+    FALSE_IMAGE = "false_image_or_video"
+    FALSE_DELIVERY = "false_delivery_claim"
+    FALSE_RETURN = "false_return"
+    FALSE_CHARGEBACK = "false_chargeback"
+    LINKED_ACCOUNTS = "linked_accounts"
+    RESTITUTED = "restituted"
+    FADED = "minor_or_faded"
+    NO_RECORD = "no_record"
 
 
-def texts(code: str) -> Text:
-    """The words of a reason code. Raises KeyError for an unknown one."""
-    return REASONS[code]
+CONDUCT_REASON: dict[Conduct, Reason] = {
+    Conduct.AI_FABRICATED_IMAGE: Reason.FALSE_IMAGE,
+    Conduct.EDITED_IMAGE: Reason.FALSE_IMAGE,
+    Conduct.TAMPERED_VIDEO: Reason.FALSE_IMAGE,
+    Conduct.FALSE_NON_RECEIPT: Reason.FALSE_DELIVERY,
+    Conduct.EMPTY_PARCEL: Reason.FALSE_RETURN,
+    Conduct.SWITCHED_RETURN: Reason.FALSE_RETURN,
+    Conduct.FAKE_RETURN_TRACKING: Reason.FALSE_RETURN,
+    Conduct.WARDROBING: Reason.FALSE_RETURN,
+    Conduct.FRIENDLY_CHARGEBACK: Reason.FALSE_CHARGEBACK,
+    Conduct.ACCOUNT_FARM: Reason.LINKED_ACCOUNTS,
+}
+"""`impersonated` has no entry: it is a reason to protect, given as `protected`."""
+
+REASON_TEXTS: dict[Reason, dict[Locale, str]] = {
+    Reason.PROTECTED: {
+        "en": "A member confirmed that somebody else abused this person's account. Treat them as a victim.",
+        "zh-CN": "有成员平台确认此人的账户曾被他人冒用。请按受害者对待。",
+    },
+    Reason.DISPUTED: {
+        "en": "This person contests a report. Until the appeal is decided it does not count.",
+        "zh-CN": "本人已对某条记录提出异议。在异议处理完毕之前，该记录不计分。",
+    },
+    Reason.WEAK_MATCH: {
+        "en": "Only one changeable identifier matched, such as a phone number, which may have had another owner.",
+        "zh-CN": "仅匹配到一项可能变更的标识（例如手机号），它此前可能属于他人。",
+    },
+    Reason.REPEATED: {
+        "en": "One member reported three or more separate acts. Without a second, independent member this stays a notice.",
+        "zh-CN": "同一成员平台报告了三次或以上独立行为。没有其他独立成员佐证时，仅作提示。",
+    },
+    Reason.ONE_REPORTER: {
+        "en": "All counted reports come from one member; no independent member confirms them.",
+        "zh-CN": "全部计分记录来自同一成员平台，尚无其他独立成员佐证。",
+    },
+    Reason.INDEPENDENT: {
+        "en": "Independent members each reported separate confirmed acts.",
+        "zh-CN": "多个相互独立的成员平台分别报告了经确认的行为。",
+    },
+    Reason.FALSE_IMAGE: {
+        "en": "The weightiest record: a refund claim with a picture or video confirmed as made up or altered.",
+        "zh-CN": "权重最高的记录：退款申请所用的图片或视频经确认为伪造或篡改。",
+    },
+    Reason.FALSE_DELIVERY: {
+        "en": "The weightiest record: a claim of non-receipt for a parcel confirmed as delivered.",
+        "zh-CN": "权重最高的记录：包裹经确认已送达，却申请未收到货退款。",
+    },
+    Reason.FALSE_RETURN: {
+        "en": "The weightiest record: a return confirmed as empty, switched, never sent, or used goods sent back as new.",
+        "zh-CN": "权重最高的记录：退货经确认为空包、调包、未寄出，或将使用过的商品当作新品退回。",
+    },
+    Reason.FALSE_CHARGEBACK: {
+        "en": "The weightiest record: a card payment charged back although the purchase was the person's own.",
+        "zh-CN": "权重最高的记录：确属本人的交易却向发卡机构申请拒付。",
+    },
+    Reason.LINKED_ACCOUNTS: {
+        "en": "The weightiest record: several linked accounts used for confirmed refund fraud.",
+        "zh-CN": "权重最高的记录：多个关联账户被用于经确认的退款欺诈。",
+    },
+    Reason.RESTITUTED: {
+        "en": "The full amount of at least one report was paid back; its points are halved.",
+        "zh-CN": "至少一条记录的款项已全额退还，其分值减半。",
+    },
+    Reason.FADED: {
+        "en": "What is on record is minor or long ago and does not affect the standing.",
+        "zh-CN": "现有记录轻微或时间久远，不影响信用状况。",
+    },
+    Reason.NO_RECORD: {
+        "en": "Nothing on record counts against this person.",
+        "zh-CN": "没有任何对此人不利的有效记录。",
+    },
+}
+
+
+def reason_text(code: str, locale: Locale) -> str:
+    """The plain text of reason `code` in `locale`. Raises ValueError for a code that does not exist."""
+    return REASON_TEXTS[Reason(code)][locale]

@@ -110,6 +110,7 @@ def test_only_the_pinned_log_and_key_are_believed() -> None:
         (sign(CHECKPOINT, OTHER), ORIGIN, PUBLIC),
         (signed(BODY, KEY, "else.example/log"), ORIGIN, PUBLIC),
         (sign(Checkpoint("else.example/log", 70, ROOT), KEY), ORIGIN, PUBLIC),
+        (signed(BODY.replace(ORIGIN, "else.example/log"), KEY, ORIGIN), ORIGIN, PUBLIC),
     ]:
         with pytest.raises(InvalidCheckpoint):
             open_checkpoint(note, origin, key)

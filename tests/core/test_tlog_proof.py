@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,10 +15,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger.core.checkpoint import Checkpoint, b64, sign
+from ledger.core.checkpoint import Checkpoint, b64, open_checkpoint, parse_verifier_key, sign
 from ledger.core.encoding import b64url, canonical_json
-from ledger.core.entries import commitment, event_leaf
-from ledger.core.merkle import grow, inclusion_proof, leaf_hash
+from ledger.core.entries import commitment, event_leaf, parse_leaf
+from ledger.core.merkle import grow, inclusion_proof, leaf_hash, root_of
 from ledger.core.tlog_proof import (
     MAX_EXTRA_BYTES,
     TlogProof,
@@ -240,3 +242,19 @@ def test_no_text_for_impossible_proofs(proof: TlogProof) -> None:
 def test_no_receipt_for_unfit_values(changes: dict[str, Any]) -> None:
     with pytest.raises(InvalidReceipt):
         receipt(7, **changes)
+
+
+def test_the_example_in_the_documentation() -> None:
+    """docs/log.md gives auditors values to test a verifier of their own against."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "log.md").read_text("utf-8")
+    key_text, table, note, text = re.findall(r"^```text\n(.*?)^```$", page.split("## An example")[1], re.S | re.M)
+    origin, public_key = parse_verifier_key(key_text.strip())
+    assert public_key == PUBLIC
+    lines = table.splitlines()
+    leaves, hashes = [line.encode() for line in lines[::2]], [bytes.fromhex(line) for line in lines[1::2]]
+    assert [leaf_hash(item) for item in leaves] == hashes
+    assert [parse_leaf(item).index for item in leaves] == [0, 1, 2]
+    assert open_checkpoint(note, origin, public_key) == Checkpoint(origin, 3, root_of(hashes))
+    opened = open_receipt(text, origin, public_key)
+    assert (opened.index, opened.entry["reason"]) == (1, "duplicate")
+    assert parse_proof(text).checkpoint_note == note

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from ledger.core.identifiers import Kind
+from ledger.service.lookups import submit_lookup
 from ledger.service.reports import restitute_report, submit_report, withdraw_report
 from ledger.service.runtime import Runtime, utc_now
 from ledger.settings import Settings
@@ -70,7 +71,8 @@ class Town:
 
     def lookup(self, subjects: Subjects, **changes: Any) -> dict[str, Any]:
         """bolt's lookup; the answer without padding."""
-        answer = json.loads(self.rt.desk.submit(self.bolt.member(), lookup_request(self.rt, subjects, **changes)).result(10))
+        request = lookup_request(self.rt, subjects, **changes)
+        answer = json.loads(submit_lookup(self.rt, self.bolt.member(), request).result(10))
         del answer["padding"]
         return dict(answer)
 

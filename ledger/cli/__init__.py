@@ -1,0 +1,57 @@
+"""The command `refund-ledger`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ledger import __version__
+from ledger.cli import output
+from ledger.cli.demo import demo
+from ledger.cli.lookup_commands import lookup, tag
+from ledger.cli.platform_commands import platform
+from ledger.cli.replay import replay
+from ledger.cli.report_commands import report
+from ledger.cli.server_commands import keys, serve
+from ledger.cli.verify import verify
+
+app = typer.Typer(
+    name="refund-ledger",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # its tracebacks print local variables, which here are people's identifiers
+    help="Refund Credit Ledger: share confirmed refund fraud without sharing who the customers are.",
+    epilog="Exit codes: 0 done, 1 refused or verification failed, 2 wrong use, 3 extra not installed, 4 unavailable.",
+)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        output.console().print(f"refund-ledger {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    json_output: output.JsonFlag = False,
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True)] = False,
+) -> None:
+    """Options that stand before the command."""
+
+
+app.command("tag")(tag)
+app.command("lookup")(lookup)
+app.add_typer(report, name="report")
+app.command("verify")(verify)
+app.command("serve")(serve)
+app.add_typer(keys, name="keys")
+app.add_typer(platform, name="platform")
+app.command("demo")(demo)
+app.command("replay")(replay)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    output.reset()
+    app()

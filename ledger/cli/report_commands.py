@@ -1,0 +1,315 @@
+"""`report`: confirmed fraud into the ledger, and what becomes of it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ledger.cli import options, output
+from ledger.cli.options import (
+    CnIdOption,
+    DeviceOption,
+    EmailOption,
+    KeyOption,
+    PaymentOption,
+    PhoneOption,
+    RegionOption,
+    StateOption,
+    SuiteOption,
+)
+from ledger.cli.output import ExitCode, JsonFlag, guarded
+from ledger.client import Delivery, RefundLedger, ReportView
+from ledger.client.reports import arguments_from_json
+from ledger.core.encoding import format_time, parse_time
+from ledger.errors import ConfigurationError, InvalidRequest
+
+report = typer.Typer(no_args_is_help=True, help="Report confirmed refund fraud, correct it, prove it was recorded.")
+
+ReportId = Annotated[str, typer.Argument(help="The report's id, rp_...")]
+
+
+@report.command("send")
+@guarded
+def send(
+    suite: SuiteOption,
+    key: KeyOption,
+    state_dir: StateOption = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", help="JSON: one report or a list, each with `buyer` (identifiers). - is stdin."),
+    ] = None,
+    phone: PhoneOption = None,
+    email: EmailOption = None,
+    cn_id: CnIdOption = None,
+    payment: PaymentOption = None,
+    device: DeviceOption = None,
+    region: RegionOption = None,
+    conduct: Annotated[str | None, typer.Option("--conduct")] = None,
+    evidence: Annotated[list[str] | None, typer.Option("--evidence", help="type=file; only its SHA-256 is sent.")] = None,
+    order: Annotated[str | None, typer.Option("--order")] = None,
+    amount_minor: Annotated[int | None, typer.Option("--amount-minor")] = None,
+    currency: Annotated[str | None, typer.Option("--currency")] = None,
+    outcome: Annotated[
+        str | None, typer.Option("--outcome", help="refund_refused, refund_recovered or refund_suffered.")
+    ] = None,
+    act_ended_at: Annotated[str | None, typer.Option("--act-ended-at", help="2026-01-31T23:59:59Z")] = None,
+    notice_sent_at: Annotated[str | None, typer.Option("--notice-sent-at")] = None,
+    notice_ref: Annotated[str | None, typer.Option("--notice-ref")] = None,
+    decided_by: Annotated[str | None, typer.Option("--decided-by", help="Who confirmed it, opaque.")] = None,
+    consent_ref: Annotated[str | None, typer.Option("--consent-ref")] = None,
+    replaces: Annotated[str | None, typer.Option("--replaces", help="The report that this one corrects.")] = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Send one report from options, or many from --file. What cannot be delivered waits in the outbox (exit 4)."""
+    if file is not None:
+        reports = _read_reports(file)
+    else:
+        values = {
+            "conduct": conduct, "order": order, "amount_minor": amount_minor, "currency": currency,
+            "outcome": outcome, "act_ended_at": act_ended_at, "notice_sent_at": notice_sent_at,
+            "notice_ref": notice_ref, "decided_by": decided_by, "consent_ref": consent_ref, "replaces": replaces,
+        }  # fmt: skip
+        one: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
+        one["evidence"] = [_evidence_option(text) for text in evidence or ()]
+        one["buyer"] = options.identifiers(phone, email, cn_id, payment, device)
+        reports = [one]
+    with options.open_ledger(suite, key, state_dir) as ledger:
+        people = [_take_buyer(value) for value in reports]
+        arguments = [arguments_from_json(value) for value in reports]
+        buyers = ledger.subjects_many(people, region=region)
+        if len(buyers) == 1:
+            results: Sequence[Delivery[Any]] = [ledger.report(buyers[0], **arguments[0])]
+        else:
+            results = ledger.report_many(list(zip(buyers, arguments, strict=True)))
+    _show_deliveries(results)
+
+
+def _read_reports(path: Path) -> list[dict[str, Any]]:
+    try:
+        value = json.loads(sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{path.name} cannot be read as JSON.") from error
+    reports = value if isinstance(value, list) else [value]
+    if not reports or not all(isinstance(one, dict) for one in reports):
+        raise InvalidRequest("A report file holds one report, or a list of them, as JSON objects.")
+    return [dict(one) for one in reports]
+
+
+def _take_buyer(value: dict[str, Any]) -> dict[str, str]:
+    buyer = value.pop("buyer", None)
+    if not isinstance(buyer, dict) or not all(isinstance(raw, str) for raw in buyer.values()):
+        raise InvalidRequest("Each report needs `buyer`: identifiers by kind.")
+    return buyer
+
+
+def _evidence_option(text: str) -> dict[str, str]:
+    kind, separator, path = text.partition("=")
+    if not separator:
+        raise InvalidRequest("--evidence is type=file.")
+    return {"type": kind, "file": path}
+
+
+@report.command("withdraw")
+@guarded
+def withdraw(
+    report_id: ReportId,
+    suite: SuiteOption,
+    key: KeyOption,
+    reason: Annotated[str, typer.Option("--reason", help="wrong_person, wrong_facts, duplicate or other.")],
+    state_dir: StateOption = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Take a report back."""
+    with options.open_ledger(suite, key, state_dir) as ledger:
+        _show_deliveries([ledger.withdraw(report_id, reason)])
+
+
+@report.command("restitution")
+@guarded
+def restitution(
+    report_id: ReportId,
+    suite: SuiteOption,
+    key: KeyOption,
+    received_at: Annotated[str, typer.Option("--received-at", help="2026-01-31T23:59:59Z")],
+    amount_minor: Annotated[int, typer.Option("--amount-minor", help="The report's full amount, in minor units.")],
+    currency: Annotated[str, typer.Option("--currency")],
+    state_dir: StateOption = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Record that the buyer paid the full amount back; halves the report's points."""
+    with options.open_ledger(suite, key, state_dir) as ledger:
+        _show_deliveries([ledger.restitution(report_id, parse_time(received_at), amount_minor, currency)])
+
+
+@report.command("show")
+@guarded
+def show(
+    report_id: ReportId, suite: SuiteOption, key: KeyOption, state_dir: StateOption = None, json_output: JsonFlag = False
+) -> None:
+    """Show a report of yours as it stands."""
+    with options.open_ledger(suite, key, state_dir) as ledger:
+        view = _plain(ledger.get_report(report_id))
+    output.emit(view, lambda console: console.print(output.fields(view)))
+
+
+@report.command("list")
+@guarded
+def list_all(
+    suite: SuiteOption,
+    key: KeyOption,
+    order: Annotated[str | None, typer.Option("--order", help="Only of this order.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=100)] = 50,
+    starting_after: Annotated[str | None, typer.Option("--starting-after", help="Last id of the page before.")] = None,
+    state_dir: StateOption = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """List your reports, newest first."""
+    with options.open_ledger(suite, key, state_dir) as ledger:
+        page = ledger.list_reports(limit=limit, starting_after=starting_after, order=order)
+
+    def tell(console: Console) -> None:
+        table = Table("id", "status", "conduct", "amount", "act ended", "expires")
+        for view in page.reports:
+            amount = f"{view.amount_minor} {view.currency}"
+            ended, expires = format_time(view.act_ended_at), format_time(view.expires_at)
+            table.add_row(view.id, view.status, view.conduct, amount, ended, expires)
+        console.print(table)
+        if page.has_more:
+            console.print(f"More: --starting-after {page.reports[-1].id}")
+
+    output.emit({"reports": [_plain(view) for view in page.reports], "has_more": page.has_more}, tell)
+
+
+@report.command("receipt")
+@guarded
+def receipt(
+    report_id: ReportId,
+    suite: SuiteOption,
+    key: KeyOption,
+    out: Annotated[Path | None, typer.Option("--out", help="Write the receipt (C2SP tlog-proof) here.")] = None,
+    wait_seconds: Annotated[float, typer.Option("--wait-seconds", min=0)] = 5.0,
+    state_dir: StateOption = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Fetch and verify a report's receipt: proof that the log holds what your key signed."""
+    with options.open_ledger(suite, key, state_dir) as ledger:
+        verified = ledger.receipt(report_id, wait_seconds)
+    if out is not None:
+        try:
+            out.write_text(verified.text, encoding="utf-8")
+        except OSError as error:
+            raise ConfigurationError(f"{out.name} cannot be written.") from error
+    found = verified.receipt
+    facts = {
+        "report": report_id,
+        "entry_index": found.index,
+        "hour": found.hour,
+        "log": found.checkpoint.origin,
+        "log_size": found.checkpoint.size,
+        "verified": True,
+    }
+    output.emit(facts, lambda console: console.print(output.fields(facts)))
+
+
+@report.command("outbox")
+@guarded
+def outbox(
+    suite: SuiteOption,
+    key: KeyOption,
+    state_dir: StateOption = None,
+    flush: Annotated[bool, typer.Option("--flush", help="Send what is pending.")] = False,
+    retry: Annotated[str | None, typer.Option("--retry", help="Make this refused item pending again.")] = None,
+    discard: Annotated[str | None, typer.Option("--discard", help="Drop this item.")] = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Show what has not been delivered, or deliver it. Exit 4 while something is pending."""
+    with options.open_ledger(suite, key, state_dir) as ledger:
+        if retry is not None:
+            ledger.retry_refused(retry)
+        if discard is not None:
+            ledger.discard(discard)
+        if flush:
+            _show_deliveries(ledger.flush_outbox())
+            return
+        _show_outbox(ledger)
+
+
+def _show_outbox(ledger: RefundLedger) -> None:
+    items = [
+        {
+            "idempotency_key": item.idempotency_key,
+            "operation": item.operation,
+            "state": item.state,
+            "added_at": format_time(item.added_at),
+            "attempts": item.attempts,
+            "error": item.error,
+        }
+        for item in ledger.outbox()
+    ]
+
+    def tell(console: Console) -> None:
+        table = Table("idempotency key", "what", "state", "since", "attempts", "last error")
+        for item in items:
+            error = item["error"]
+            why = f"{error['code']}: {error['message']}" if isinstance(error, dict) else ""
+            cells = [str(item[name]) for name in ("idempotency_key", "operation", "state", "added_at", "attempts")]
+            table.add_row(*[Text(cell) for cell in (*cells, why)])
+        console.print(table if items else "The outbox is empty.")
+
+    output.emit({"items": items}, tell)
+    if any(item["state"] == "pending" for item in items):
+        raise typer.Exit(int(ExitCode.UNAVAILABLE))
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    return {name: format_time(one) if isinstance(one, datetime) else one for name, one in asdict(value).items()}
+
+
+def _delivery_json(one: Delivery[Any]) -> dict[str, Any]:
+    value: dict[str, Any] = {"idempotency_key": one.idempotency_key, "state": one.state, "replayed": one.replayed}
+    if one.report is not None:
+        value["report"] = {name: field for name, field in _plain(one.report).items() if name != "signature"}
+    if one.error is not None:
+        value["error"] = {"code": one.error.code, "message": str(one.error)}
+    return value
+
+
+def _show_deliveries(results: Sequence[Delivery[Any]]) -> None:
+    """Print what became of each and exit: 4 if something is pending, 1 if something was refused, else 0."""
+
+    def tell(console: Console) -> None:
+        if not results:
+            console.print("Nothing to deliver.")
+            return
+        table = Table("state", "report", "status", "counts from", "note")
+        for one in results:
+            view: Any = one.report
+            cells = ("", "", "") if view is None else (view.id, view.status, format_time(view.effective_from))
+            note = f"{one.error.code}: {one.error}" if one.error is not None else _note(view)
+            table.add_row(one.state, *cells, Text(note))
+        console.print(table)
+
+    output.emit({"results": [_delivery_json(one) for one in results]}, tell)
+    states = {one.state for one in results}
+    if "pending" in states:
+        raise typer.Exit(int(ExitCode.UNAVAILABLE))
+    if "refused" in states:
+        raise typer.Exit(int(ExitCode.REFUSED))
+
+
+def _note(view: object) -> str:
+    if isinstance(view, ReportView) and view.withdrawal_reason is not None:
+        return f"withdrawn: {view.withdrawal_reason}"
+    if isinstance(view, ReportView) and view.restituted_at is not None:
+        return "restitution recorded"
+    return ""

@@ -1,0 +1,82 @@
+"""Schemathesis over the published description, against a running server: no 5xx but the documented ones, no
+undocumented status or media type, no answer of another form, with valid, narrowed and broken tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.checks import CHECKS, load_all_checks
+from schemathesis.generation import GenerationMode
+
+from tests.api.conftest import ACME, READER, Api
+
+EXAMPLES = 12
+NOT_PROMISED = {
+    # Well-formed is not enough: a report needs a good signature, a lookup the current epoch, an id must exist.
+    "positive_data_acceptance",
+}
+EACH_BY_ITSELF = {"negative_data_rejection"}
+"""A batch answers 200 with a refusal for each bad item."""
+
+AVAILABLE_503 = "index_not_reached"
+
+TOKENS: dict[str, Callable[[Api], dict[str, str]]] = {
+    "valid": lambda api: {"Authorization": f"Bearer {api.token(ACME)}"},
+    "another scope": lambda api: {"Authorization": f"Bearer {api.token(READER)}"},
+    "none": lambda api: {"Authorization": ""},
+    "forged": lambda api: {"Authorization": f"Bearer {api.token(ACME)[:-8]}AAAAAAAA"},
+    "nonsense": lambda api: {"Authorization": "Bearer ,;=.."},
+}
+
+
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=lambda mode: mode.value)
+@pytest.mark.parametrize("token", TOKENS)
+def test_the_server_keeps_to_its_description(api: Api, token: str, mode: GenerationMode) -> None:
+    load_all_checks()
+    schema = schemathesis.openapi.from_url(f"{api.url}/openapi.json")
+    headers = TOKENS[token](api)
+    excluded = set(NOT_PROMISED)
+    if token != "valid":
+        excluded.add("ignored_auth")
+    covered = 0
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        covered += 1
+        if mode is GenerationMode.NEGATIVE and not _can_be_wrong(operation):
+            continue
+        skip = excluded | (EACH_BY_ITSELF if operation.path.endswith("/batch") else set())
+        _probe(operation, mode, headers, [check for check in CHECKS.get_all() if _name(check) in skip])
+    assert covered == 16
+
+
+def _can_be_wrong(operation: Any) -> bool:
+    """Whether the operation takes anything that could be malformed: every text is a possible path."""
+    return bool(operation.body) or bool(operation.query)
+
+
+def _name(check: Any) -> str:
+    return str(check.__name__)
+
+
+def _probe(operation: Any, mode: GenerationMode, headers: dict[str, str], excluded: list[Any]) -> None:
+    @settings(
+        max_examples=EXAMPLES,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def run(case: Any) -> None:
+        response = case.call(headers=headers)
+        if response.status_code == 503 and response.json()["code"] == AVAILABLE_503:
+            case.validate_response(response, excluded_checks=[*excluded, CHECKS.get_one("not_a_server_error")])
+        else:
+            case.validate_response(response, excluded_checks=excluded)
+
+    run()

@@ -1,0 +1,195 @@
+"""Direct lookups: what they disclose is logged first, what they do not is only counted, and all look alike."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from ledger.core.entries import PlatformState
+from ledger.core.identifiers import Kind
+from ledger.core.reasons import REASONS
+from ledger.core.standing import MAX_REASONS
+from ledger.core.tags import tag
+from ledger.errors import IndexNotReached, StaleEpoch
+from ledger.service.lookups import ANSWER_BYTES, MIN_INDEX_WAIT_MS, lookup, padded, submit_lookup
+from ledger.service.members import set_status
+from ledger.store.engine import reading, writing
+from ledger.store.lookups import reserve_ids
+from ledger.store.tables import Listing, LookupCount, LookupLog, LookupTag
+from tests.service.conftest import Town
+from tests.support import evidence, lookup_request, opened
+
+
+def rows(town: Town, table: Any) -> list[Any]:
+    with reading(town.rt.engine) as connection:
+        return list(connection.execute(select(table.__table__)))
+
+
+def test_hit_and_miss_have_the_same_size_and_shape(town: Town) -> None:
+    town.report(town.acme, town.person())
+    town.report(town.bolt, town.person(), conduct="wardrobing", amount_minor=1,
+                evidence=evidence("intake_photo", "policy_clause"))  # fmt: skip
+    answers = [
+        submit_lookup(town.rt, town.bolt.member(), lookup_request(town.rt, subjects)).result(10)
+        for subjects in (town.person(), town.person(1), town.person(2)[:1])
+    ]
+    assert {len(answer) for answer in answers} == {ANSWER_BYTES}
+    assert len({tuple(json.loads(answer)) for answer in answers}) == 1
+
+
+def test_the_longest_answer_fits() -> None:
+    longest = sorted(REASONS.values(), key=lambda text: -len((text.en + text.zh_cn).encode()))[:MAX_REASONS]
+    answer = {
+        "id": "lk_" + "x" * 29,
+        "tier": "review",
+        "credit": 100,
+        "points": 1_000_000.25,
+        "events": 10**9,
+        "reporters": 10**9,
+        "disputed": False,
+        "protected": False,
+        "has_statement": False,
+        "reasons": [{"code": "c" * 40, "en": text.en, "zh_cn": text.zh_cn} for text in longest],
+        "guidance": ["human_review", "extend_review_window", "account_review"],
+        "matched_kinds": [kind.value for kind in Kind],
+        "policy": 10**6,
+        "as_of_index": 2**53,
+        "as_of": "2026-01-01T00:00:00Z",
+        "expires_at": "2026-01-01T00:00:00Z",
+    }
+    assert len(padded(answer)) == ANSWER_BYTES
+    assert json.loads(padded(answer))["tier"] == "review"
+
+
+def test_a_disclosure_is_logged_against_the_tags_and_a_clean_lookup_is_not(town: Town) -> None:
+    town.report(town.acme, town.person())
+    person = lookup_request(town.rt, town.person(), consent_ref="c-1")
+    disclosed = json.loads(submit_lookup(town.rt, town.bolt.member(), person).result(10))
+    town.lookup(town.person(1))
+    (logged,) = rows(town, LookupLog)
+    assert (logged.platform, logged.purpose, logged.tier, logged.consent_ref, logged.claim) == (
+        "bolt", "refund_review", disclosed["tier"], "c-1", "damaged",
+    )  # fmt: skip
+    assert {bytes(row.tag) for row in rows(town, LookupTag)} == {tag for _, tag in person.subjects}
+    assert {row.lookup_id for row in rows(town, LookupTag)} == {logged.id}
+
+
+@pytest.mark.parametrize(
+    ("change", "disclosed"),
+    [
+        ({}, True),
+        ({"disputed": True}, True),
+        ({"conduct": "impersonated"}, True),
+        ({"unconfirmed": True}, False),
+        ({"effective_hour": 10**6}, False),
+        ({"expires_day": 1}, False),
+    ],
+)
+def test_what_counts_as_a_disclosure(town: Town, change: dict[str, Any], disclosed: bool) -> None:
+    town.report(town.acme, town.person())
+    with writing(town.rt.engine) as connection:
+        connection.execute(Listing.__table__.update().values({"kind": Listing.__table__.c.kind, **change}))
+    answer = town.lookup(town.person())
+    assert bool(rows(town, LookupLog)) is disclosed
+    if change == {"disputed": True}:
+        assert (answer["tier"], answer["disputed"], answer["guidance"]) == ("clear", True, ["approve"])
+    if change == {"conduct": "impersonated"}:
+        assert (answer["tier"], answer["protected"], answer["events"]) == ("clear", True, 0)
+
+
+def test_clean_lookups_are_counted_by_day_and_platform(town: Town) -> None:
+    town.report(town.acme, town.person())
+    for number in (0, 1, 1, 2):
+        town.lookup(town.person(number))
+    town.clock.moment += timedelta(days=1)
+    town.lookup(town.person(1))
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        counted = sorted((row.clean, row.disclosed) for row in rows(town, LookupCount))
+        if counted == [(1, 0), (3, 1)]:
+            return
+        time.sleep(0.1)
+    pytest.fail(f"counted {counted}")
+
+
+def test_several_identifiers_are_one_person(town: Town) -> None:
+    town.report(town.acme, town.person())
+    alone = town.lookup(town.person()[:1])
+    both = town.lookup(town.person())
+    assert (alone["events"], both["events"]) == (1, 1)
+    assert alone["points"] == both["points"]
+    assert both["matched_kinds"] == ["payment", "phone"]
+    assert alone["reasons"][0]["code"] == "weak_match"
+
+
+def test_a_suspended_groups_reports_weigh_nothing(town: Town) -> None:
+    town.report(town.acme, town.person())
+    assert town.lookup(town.person())["tier"] == "watch"
+    for platform in (town.acme, town.acme2):
+        set_status(town.rt.engine, platform=platform.name, status=PlatformState.SUSPENDED, now=town.clock())
+    town.rt.members.refresh()
+    assert town.lookup(town.person())["tier"] == "clear"
+
+
+def test_another_epoch_is_refused(town: Town) -> None:
+    with pytest.raises(StaleEpoch) as caught:
+        town.lookup(town.person(), epoch=2)
+    assert caught.value.details["epoch"] == 1
+
+
+def test_min_index_reads_ones_own_writes_and_waits_no_longer_than_it_says(town: Town) -> None:
+    report = town.report(town.acme, town.person())
+    seen = town.lookup(town.person(), min_index=report["entry_index"] + 1)
+    assert seen["as_of_index"] == report["entry_index"] + 1
+    ahead = lookup_request(town.rt, town.person(), min_index=seen["as_of_index"] + 1)
+    started = time.monotonic()
+    with pytest.raises(IndexNotReached):
+        asyncio.run(lookup(town.rt, town.bolt.member(), ahead))
+    assert time.monotonic() - started >= MIN_INDEX_WAIT_MS / 1000
+
+
+def test_min_index_is_met_by_a_report_that_comes_meanwhile(town: Town) -> None:
+    size = town.lookup(town.person())["as_of_index"]
+    request = lookup_request(town.rt, town.person(), min_index=size + 1)
+
+    async def both() -> bytes:
+        waiting = asyncio.create_task(lookup(town.rt, town.bolt.member(), request))
+        await asyncio.sleep(0.1)
+        await asyncio.to_thread(town.report, town.acme, town.person())
+        return await waiting
+
+    assert json.loads(asyncio.run(both()))["tier"] == "watch"
+
+
+def test_one_unmet_min_index_does_not_hold_up_the_others(town: Town) -> None:
+    futures = [
+        submit_lookup(town.rt, town.bolt.member(), lookup_request(town.rt, town.person(n), min_index=index))
+        for n, index in enumerate((None, 10**6, 0))
+    ]
+    assert [type(future.exception(10)) for future in futures] == [type(None), IndexNotReached, type(None)]
+
+
+def test_two_processes_never_share_an_id(town: Town) -> None:
+    with opened(town.rt.settings) as other:
+        ids = [
+            json.loads(submit_lookup(rt, town.bolt.member(), lookup_request(rt, town.person())).result(10))["id"]
+            for rt in (town.rt, other) * 5
+        ]
+    assert len(set(ids)) == 10
+    with writing(town.rt.engine) as connection:
+        blocks = [reserve_ids(connection, "test", 7) for _ in range(3)]
+    assert [b - a for a, b in itertools.pairwise(blocks)] == [7, 7]
+
+
+def test_the_lookup_table_is_read_by_tag(town: Town) -> None:
+    town.report(town.acme, town.person())
+    phone = tag(Kind.PHONE, town.person()[0][1])
+    with reading(town.rt.engine) as connection:
+        assert connection.scalar(select(func.count()).where(Listing.tag == phone)) == 1
