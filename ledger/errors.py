@@ -7,8 +7,10 @@
      |    |                      UnsupportedKind
      |    +-- InvalidPoint       IdentityPoint
      |    +-- InvalidScalar, BatchSizeInvalid
-     |    +-- InvalidReport      EvidenceInsufficient, AlreadyExpired, NoticeMissing, ConsentMissing, ...
-     |    +-- InvalidCursor, InvalidRequest
+     |    +-- InvalidReport      UnknownConduct, EvidenceInsufficient, EvidenceInvalid, EvidenceRefused, NoticeInvalid,
+     |    |                      ConsentMissing, AlreadyExpired, SubjectsInvalid, CommitmentMismatch,
+     |    |                      LinkedReportInvalid, ReplacementInvalid, RestitutionInvalid
+     |    +-- InvalidCursor, InvalidRequest, PolicyInvalid
      +-- ProofError              a peer's or the log's cryptographic claim is false
      |    +-- InvalidProof       the DLEQ proof of an evaluation
      |    +-- HolderMismatch     a key holder is missing, doubled or unknown
@@ -18,7 +20,7 @@
      +-- Forbidden               ScopeMissing, PlatformSuspended
      +-- NotFound
      +-- Conflict                OrderAlreadyReported, AlreadyReversed, AlreadyRestituted, IdempotencyMismatch,
-     |                           StaleEpoch, NotReversible, IdempotencyInProgress
+     |                           StaleEpoch, AlreadyExists
      +-- LimitExceeded           QuotaExceeded, BodyTooLarge
      +-- Unavailable             LogFrozen, DatabaseUnavailable, Overloaded, IndexNotReached, ReceiptPending
      +-- UnexpectedAnswer        the service answered what this version does not know, or cannot read

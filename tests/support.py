@@ -218,7 +218,8 @@ class RunningServer:
             text=True,
             start_new_session=True,
         )
-        threading.Thread(target=self._collect, args=(self._process,), daemon=True).start()
+        self._collector = threading.Thread(target=self._collect, args=(self._process,), daemon=True)
+        self._collector.start()
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         try:
@@ -229,7 +230,8 @@ class RunningServer:
 
     def _collect(self, process: subprocess.Popen[str]) -> None:
         assert process.stderr is not None
-        self.log.extend(process.stderr)
+        with process.stderr:
+            self.log.extend(process.stderr)
 
     def kill(self) -> None:
         """SIGKILL to the server and everything it started."""
@@ -252,6 +254,7 @@ class RunningServer:
 
     def _finish(self) -> None:
         self._process.wait(timeout=20)
+        self._collector.join(timeout=20)
         if self._process.stdout is not None:
             self._process.stdout.close()
 

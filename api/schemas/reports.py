@@ -6,10 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints
 
-from api.schemas.common import AmountMinor, Bytes32, Bytes64, Currency, Epoch, Kind, Problem, ReportId, Time, Wire
+from api.schemas.common import AmountMinor, Bytes32, Bytes64, Currency, Kind, Problem, ReportId, Time, Wire
 from api.schemas.samples import REPORT_VIEW
 from ledger.core.conduct import MAX_EVIDENCE_ITEMS, Conduct, EvidenceType, Strength
-from ledger.core.currencies import CURRENCIES
+from ledger.core.currencies import MINOR_DIGITS
+from ledger.core.encoding import MAX_INTEGER
 
 MAX_BATCH = 1000
 MAX_SUBJECTS = 8
@@ -24,12 +25,13 @@ IdempotencyKey = Annotated[
 ]
 
 
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}$")]
 Reference = Annotated[
     str,
     StringConstraints(pattern=r"^[^\u0000-\u001f\u007f-\u009f]{1,128}$"),
     Field(description="Printable text in Unicode NFC. Never an identifier of a person."),
 ]
-IsoCurrency = Annotated[str, Field(description="ISO 4217 code.", json_schema_extra={"enum": sorted(CURRENCIES)})]
+IsoCurrency = Annotated[str, Field(description="ISO 4217 code.", json_schema_extra={"enum": sorted(MINOR_DIGITS)})]
 
 
 class Finding(Wire):
@@ -205,12 +207,10 @@ class ReportBody(Wire):
     """What the platform's key signs, in canonical form: sorted keys, integers only, NFC (docs/protocol.md)."""
 
     v: Literal[1]
-    service: Annotated[
-        str, StringConstraints(pattern=r"^[a-z0-9.-]{1,64}$"), Field(description="Service id of the ledger it is for.")
-    ]
-    platform: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{1,31}$")]
-    kid: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
-    epoch: Epoch
+    service: Annotated[Name, Field(description="Service id of the ledger it is for.")]
+    platform: Annotated[Name, Field(description="Your platform.")]
+    kid: Annotated[Name, Field(description="Id of the key that signs.")]
+    epoch: Annotated[int, Field(ge=1, le=MAX_INTEGER, description="Key epoch of the elements.")]
     subjects: Annotated[list[SignedSubject], Field(min_length=1, max_length=MAX_SUBJECTS)]
     order_ref: Bytes32
     conduct: Conduct

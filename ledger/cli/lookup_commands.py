@@ -180,7 +180,8 @@ def lookup_table(found: Lookup) -> Table:
     }
     for number, reason in enumerate(found.reasons, 1):
         facts[f"reason {number}"] = f"{reason.en} / {reason.zh_cn} ({reason.code})"
-    for name, flag in (("disputed", found.disputed), ("protected", found.protected), ("statement", found.has_statement)):
+    flags = {"disputed": found.disputed, "protected": found.protected, "statement": found.has_statement}
+    for name, flag in flags.items():
         if flag:
             facts[name] = "yes"
     if found.expires_at is not None:

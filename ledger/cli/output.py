@@ -46,9 +46,7 @@ def _set_json(value: bool) -> bool:
     return value
 
 
-JsonFlag = Annotated[
-    bool, typer.Option("--json", callback=_set_json, is_eager=True, help="Print JSON for machines.")
-]
+JsonFlag = Annotated[bool, typer.Option("--json", callback=_set_json, is_eager=True, help="Print JSON for machines.")]
 
 
 def reset() -> None:
@@ -90,13 +88,13 @@ def fields(pairs: Mapping[str, object]) -> Table:
     return table
 
 
-def fail(code: ExitCode, message: str, **details: object) -> NoReturn:
-    """Say what is wrong and exit with `code`."""
+def fail(exit_with: ExitCode, message: str, /, **details: object) -> NoReturn:
+    """Say what is wrong and exit with that code."""
     if _Mode.json:
         sys.stdout.write(json.dumps({"error": {"message": message, **details}}, ensure_ascii=False, default=str) + "\n")
     else:
         messages().print(Text.assemble(("error: ", "bold red"), message))
-    raise typer.Exit(int(code))
+    raise typer.Exit(int(exit_with))
 
 
 def exit_code(error: LedgerError) -> ExitCode:
@@ -131,9 +129,11 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
 
 
 _SERVER_MODULES = frozenset(
-    "alembic api fastapi httptools migrations orjson psycopg pydantic pydantic_settings sqlalchemy starlette "
-    "structlog uvicorn uvloop".split()  # noqa: SIM905
-)
+    {
+        "alembic", "api", "fastapi", "httptools", "migrations", "orjson", "psycopg", "pydantic", "pydantic_settings",
+        "sqlalchemy", "starlette", "structlog", "uvicorn", "uvloop",
+    }
+)  # fmt: skip
 
 
 def _from_server_extra(module: str | None) -> bool:

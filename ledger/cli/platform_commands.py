@@ -54,7 +54,9 @@ def add(
     ),
     kid: Annotated[str | None, typer.Option("--kid", help="Key id. [default: NAME-1]")] = None,
     quota: Annotated[int | None, typer.Option("--quota", help="Blinded elements a day.")] = None,
-    suite: Annotated[Path | None, typer.Option("--suite", help="Suite file. [default: NAME.suite.json by the key]")] = None,
+    suite: Annotated[
+        Path | None, typer.Option("--suite", help="Suite file. [default: NAME.suite.json by the key]")
+    ] = None,
     url: Annotated[str | None, typer.Option("--url", help="Where the platform reaches the ledger.")] = None,
     json_output: JsonFlag = False,
 ) -> None:
@@ -191,7 +193,13 @@ def list_all(json_output: JsonFlag = False) -> None:
             keys = ", ".join(key["kid"] + (" (revoked)" if key["revoked"] else "") for key in row["keys"])
             quota = "default" if row["quota"] is None else str(row["quota"])
             table.add_row(
-                row["platform"], row["control_group"], row["profile"], " ".join(row["scopes"]), row["status"], quota, keys
+                row["platform"],
+                row["control_group"],
+                row["profile"],
+                " ".join(row["scopes"]),
+                row["status"],
+                quota,
+                keys,
             )
         console.print(table)
 
@@ -217,13 +225,13 @@ def add_key(
 
 @platform.command("revoke-key")
 @guarded
-def revoke_key(name: Name, kid: KidOption, json_output: JsonFlag = False) -> None:
+def revoke_key(kid: Annotated[str, typer.Argument(help="Key id.")], json_output: JsonFlag = False) -> None:
     """Revoke a key for good; effective everywhere within 5 seconds."""
     from ledger.service import members
 
     with _database() as (_, engine):
-        members.revoke_key(engine, platform=name, kid=kid, now=datetime.now(UTC))
-    _done(name, f"Key {kid} of {name} is revoked.", kid=kid)
+        members.revoke_key(engine, kid, datetime.now(UTC))
+    output.emit({"kid": kid, "revoked": True}, lambda console: console.print(f"Key {kid} is revoked."))
 
 
 @platform.command("suspend")
@@ -260,7 +268,8 @@ def quota(
 
     with _database() as (_, engine):
         members.set_quota(engine, platform=name, quota=elements)
-    _done(name, f"{name} may have {'the default number of' if elements is None else elements} elements a day.", quota=elements)
+    many = "the default number of" if elements is None else str(elements)
+    _done(name, f"{name} may have {many} elements a day.", quota=elements)
 
 
 def _done(name: str, sentence: str, **facts: object) -> None:

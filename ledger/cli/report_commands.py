@@ -55,7 +55,9 @@ def send(
     device: DeviceOption = None,
     region: RegionOption = None,
     conduct: Annotated[str | None, typer.Option("--conduct")] = None,
-    evidence: Annotated[list[str] | None, typer.Option("--evidence", help="type=file; only its SHA-256 is sent.")] = None,
+    evidence: Annotated[
+        list[str] | None, typer.Option("--evidence", help="type=file; only its SHA-256 is sent.")
+    ] = None,
     order: Annotated[str | None, typer.Option("--order")] = None,
     amount_minor: Annotated[int | None, typer.Option("--amount-minor")] = None,
     currency: Annotated[str | None, typer.Option("--currency")] = None,
@@ -154,7 +156,11 @@ def restitution(
 @report.command("show")
 @guarded
 def show(
-    report_id: ReportId, suite: SuiteOption, key: KeyOption, state_dir: StateOption = None, json_output: JsonFlag = False
+    report_id: ReportId,
+    suite: SuiteOption,
+    key: KeyOption,
+    state_dir: StateOption = None,
+    json_output: JsonFlag = False,
 ) -> None:
     """Show a report of yours as it stands."""
     with options.open_ledger(suite, key, state_dir) as ledger:

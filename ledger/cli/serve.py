@@ -92,7 +92,7 @@ class Publisher:
 
 
 def run(settings: Settings, environment: dict[str, str]) -> None:
-    """Serve until SIGTERM or SIGINT. `environment` makes child processes read the same settings.
+    """Serve until SIGTERM or SIGINT. `environment` makes the publisher read the same settings.
 
     Raises ConfigurationError when keys, log, schema or address do not allow it.
     """
@@ -149,9 +149,7 @@ def _url(host: str, port: int) -> str:
 def _announce(settings: Settings, url: str, verdict: dict[str, Any]) -> None:
     def show(console: Any) -> None:
         console.print(
-            Text.assemble(
-                "Refund Credit Ledger at ", (url, "bold"), f" ({settings.environment}), stop with Ctrl-C"
-            )
+            Text.assemble("Refund Credit Ledger at ", (url, "bold"), f" ({settings.environment}), stop with Ctrl-C")
         )
 
     frozen = verdict.get("frozen")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,7 +19,7 @@ PREFIX = "REFUND_LEDGER_"
 keys = typer.Typer(no_args_is_help=True, help="Make and show the server's keys.")
 
 
-def read_settings(**changes: object) -> Settings:
+def read_settings(**changes: Any) -> Settings:
     """Settings from the environment, with `changes` that are not None. Raises ConfigurationError."""
     from pydantic import ValidationError
 

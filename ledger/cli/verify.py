@@ -16,7 +16,7 @@ from ledger.cli.output import JsonFlag, guarded
 from ledger.client.log import Fetch, LogReport, compare_views, fetch_checkpoint, verify_log
 from ledger.client.state import CHECKPOINT_FILE, SeenCheckpoint, default_state_dir, log_label, state_home
 from ledger.client.suite import load_suite
-from ledger.client.transport import Deadline, Transport
+from ledger.client.transport import Transport
 from ledger.core.checkpoint import parse, parse_verifier_key
 from ledger.errors import ConfigurationError, InvalidRequest
 
@@ -30,8 +30,12 @@ def verify(
     suite: Annotated[
         Path | None, typer.Option("--suite", envvar="REFUND_LEDGER_SUITE", help="Suite file with the pinned log key.")
     ] = None,
-    log_key: Annotated[str | None, typer.Option("--log-key", help="The log's verifier key, instead of --suite.")] = None,
-    receipts: Annotated[list[Path] | None, typer.Option("--receipt", help="A receipt whose entry must be there.")] = None,
+    log_key: Annotated[
+        str | None, typer.Option("--log-key", help="The log's verifier key, instead of --suite.")
+    ] = None,
+    receipts: Annotated[
+        list[Path] | None, typer.Option("--receipt", help="A receipt whose entry must be there.")
+    ] = None,
     state: Annotated[
         Path | None, typer.Option("--state", help="File with the last checkpoint seen. [default: XDG state]")
     ] = None,
@@ -59,7 +63,7 @@ def verify(
     transport = Transport(address, insecure_http=insecure_http)
     try:
         fetch = log_fetch(transport, address)
-        with _progress() as progress:
+        with _Bar() as progress:
             report = verify_log(fetch, origin, public_key, seen.note(), receipts=texts, progress=progress)
         compared = None if compare is None else _compare(compare, report.note, fetch, origin, public_key, insecure_http)
         seen.accept(report.note, fetch)
@@ -102,7 +106,7 @@ def _compare(other: str, note: str, fetch: Fetch, origin: str, public_key: bytes
         mirror.close()
 
 
-class _progress:
+class _Bar:
     """A bar on standard error while a large log is read; nothing with `--json` or without a terminal."""
 
     def __enter__(self) -> Callable[[int, int], None] | None:

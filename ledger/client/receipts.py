@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 from ledger.client.results import AcceptedReport
 from ledger.client.state import SeenCheckpoint
 from ledger.client.suite import Suite
@@ -54,7 +56,7 @@ def fetch_receipt(
 
 
 def check_receipt(
-    text: str, report_id: str, suite: Suite, public_key: bytes, accepted: AcceptedReport | None = None
+    text: str, report_id: str, suite: Suite, public_key: Ed25519PublicKey, accepted: AcceptedReport | None = None
 ) -> VerifiedReceipt:
     """That `text` proves that the pinned log holds report `report_id` as this platform signed it.
 

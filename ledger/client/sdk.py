@@ -311,7 +311,7 @@ class RefundLedger:
         self.check()
         accepted = report if isinstance(report, AcceptedReport) else None
         text = fetch_receipt(self._transport, report_id, wait_seconds, ATTEMPT_SECONDS)
-        verified = check_receipt(text, report_id, self.suite, self._key.public_key().public_bytes_raw(), accepted)
+        verified = check_receipt(text, report_id, self.suite, self._key.public_key(), accepted)
         accept_receipt(verified, self._seen, self._transport, ATTEMPT_SECONDS)
         return verified
 

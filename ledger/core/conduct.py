@@ -143,9 +143,7 @@ MINIMUMS: dict[Conduct, Minimum] = {
     Conduct.SWITCHED_RETURN: ((_need(_E.SERIAL_MISMATCH, _E.INSPECTION_REPORT), _need(_E.INTAKE_PHOTO)),),
     Conduct.FAKE_RETURN_TRACKING: ((_need(_E.CARRIER_RECORD),),),
     Conduct.WARDROBING: ((_need(_E.INTAKE_PHOTO), _need(_E.POLICY_CLAUSE)),),
-    Conduct.FRIENDLY_CHARGEBACK: (
-        (_need(_E.UNDISPUTED_TRANSACTION, count=2), _need(_E.IP_MATCH, _E.DEVICE_MATCH)),
-    ),
+    Conduct.FRIENDLY_CHARGEBACK: ((_need(_E.UNDISPUTED_TRANSACTION, count=2), _need(_E.IP_MATCH, _E.DEVICE_MATCH)),),
     Conduct.ACCOUNT_FARM: ((_need(_E.LINKED_INSTRUMENT, count=2),),),
     Conduct.IMPERSONATED: ((_need(*EvidenceType),),),
 }
@@ -206,7 +204,7 @@ def _finding(value: Any) -> Finding:
     code, tool_version, strength = value["code"], value["tool_version"], value["strength"]
     for text in (code, tool_version):
         if not isinstance(text, str) or not _CODE.match(text):
-            raise EvidenceInvalid(f"A finding's code and tool_version are plain text, 1 to {MAX_CODE_CHARS} characters.")
+            raise EvidenceInvalid(f"A finding's code and tool_version have 1 to {MAX_CODE_CHARS} characters.")
     found = _STRENGTHS.get(strength) if isinstance(strength, str) else None
     if found is None:
         raise EvidenceInvalid("A finding's strength is identifies, indicates or hint.")
@@ -253,6 +251,4 @@ def _all_different(chosen: Sequence[Evidence]) -> bool:
     `ai_label`, because two labels are still the word of one kind of detector."""
     linked = [item.report_id for item in chosen if item.report_id is not None]
     labels = [item for item in chosen if item.type is EvidenceType.AI_LABEL]
-    return (
-        len({item.sha256 for item in chosen}) == len(chosen) and len(set(linked)) == len(linked) and len(labels) <= 1
-    )
+    return len({item.sha256 for item in chosen}) == len(chosen) and len(set(linked)) == len(linked) and len(labels) <= 1

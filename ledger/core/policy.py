@@ -98,10 +98,11 @@ class Appeals:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """One version of the policy. Severities are points, retention is days from the day of the act."""
+    """One version of the policy: `severity` in points by conduct code, `retention_days` from the day of the act by
+    severity."""
 
     version: int
-    severity: Mapping[Conduct, int]
+    severity: Mapping[str, int]
     retention_days: Mapping[int, int]
     tiers: Tiers
     weights: Weights
@@ -110,7 +111,7 @@ class Policy:
     erasure: Erasure
     appeals: Appeals
 
-    def expiry_day(self, conduct: Conduct, act_day: int, recorded_day: int | None = None) -> int:
+    def expiry_day(self, conduct: str, act_day: int, recorded_day: int | None = None) -> int:
         """The day (since the Unix epoch) at whose UTC midnight a report of an act on `act_day` is gone:
         the recorded one if any, or earlier if this policy keeps such reports for less time; never later."""
         day = act_day + self.retention_days[self.severity[conduct]]
@@ -176,7 +177,7 @@ def _check_promises(policy: Policy) -> None:
         "Every severity needs its retention, and every retention a severity.": set(policy.severity.values())
         == set(policy.retention_days),
         "impersonated protects a person and has severity 0; everything else has more.": all(
-            (points == 0) == (conduct is Conduct.IMPERSONATED) for conduct, points in policy.severity.items()
+            (points == 0) == (conduct == Conduct.IMPERSONATED) for conduct, points in policy.severity.items()
         ),
         "The tiers' thresholds must rise.": tiers.watch_total_millipoints
         < tiers.review_total_millipoints
@@ -196,9 +197,9 @@ def _check_promises(policy: Policy) -> None:
             raise PolicyInvalid(sentence)
 
 
-def _severities(table: dict[str, Any]) -> Mapping[Conduct, int]:
+def _severities(table: dict[str, Any]) -> Mapping[str, int]:
     _keys(table, set(Conduct), "severity")
-    return MappingProxyType({conduct: _integer(table, conduct, 0, MAX_SEVERITY) for conduct in Conduct})
+    return MappingProxyType({str(conduct): _integer(table, conduct, 0, MAX_SEVERITY) for conduct in Conduct})
 
 
 def _retention(table: dict[str, Any]) -> Mapping[int, int]:

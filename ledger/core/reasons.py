@@ -22,8 +22,8 @@ class Reason(StrEnum):
     DISPUTED = "disputed_not_counted"
     WEAK_MATCH = "weak_match_only"
     REPEATED = "repeated_at_one_platform"
-    ONE_REPORTER = "one_reporter_only"
     INDEPENDENT = "independent_reporters"
+    ONE_REPORTER = "one_reporter_only"
     FALSE_IMAGE = "false_image_or_video"
     FALSE_DELIVERY = "false_delivery_claim"
     FALSE_RETURN = "false_return"
@@ -34,7 +34,7 @@ class Reason(StrEnum):
     NO_RECORD = "no_record"
 
 
-CONDUCT_REASON: dict[Conduct, Reason] = {
+CONDUCT_REASON: dict[str, Reason] = {
     Conduct.AI_FABRICATED_IMAGE: Reason.FALSE_IMAGE,
     Conduct.EDITED_IMAGE: Reason.FALSE_IMAGE,
     Conduct.TAMPERED_VIDEO: Reason.FALSE_IMAGE,
@@ -62,8 +62,8 @@ REASON_TEXTS: dict[Reason, dict[Locale, str]] = {
         "zh-CN": "仅匹配到一项可能变更的标识（例如手机号），它此前可能属于他人。",
     },
     Reason.REPEATED: {
-        "en": "One member reported three or more separate acts. Without a second, independent member this stays a notice.",
-        "zh-CN": "同一成员平台报告了三次或以上独立行为。没有其他独立成员佐证时，仅作提示。",
+        "en": "One member reported three or more separate acts; being many adds no points to them.",
+        "zh-CN": "同一成员平台报告了三次或以上独立行为；次数本身不额外计分。",
     },
     Reason.ONE_REPORTER: {
         "en": "All counted reports come from one member; no independent member confirms them.",
@@ -82,7 +82,7 @@ REASON_TEXTS: dict[Reason, dict[Locale, str]] = {
         "zh-CN": "权重最高的记录：包裹经确认已送达，却申请未收到货退款。",
     },
     Reason.FALSE_RETURN: {
-        "en": "The weightiest record: a return confirmed as empty, switched, never sent, or used goods sent back as new.",
+        "en": "The weightiest record: a return confirmed as empty, switched, never sent, or of used goods as new.",
         "zh-CN": "权重最高的记录：退货经确认为空包、调包、未寄出，或将使用过的商品当作新品退回。",
     },
     Reason.FALSE_CHARGEBACK: {

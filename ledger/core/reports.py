@@ -1,7 +1,7 @@
-"""A report before it meets the ledger: its signed body, the checks it can be given alone, and its status.
+"""A report: its signed body, what is checked at intake, and the state it is in.
 
-The body is canonical JSON that the platform signs (Ed25519, RFC 8032): a report proves "this platform asserts it", and
-neither the operator nor a rival can invent one.
+The platform signs the canonical body, so a report proves "this platform asserts it" and nobody else can invent
+one. Subjects stand in it only as commitments; the elements travel beside it and can be erased.
 """
 
 from __future__ import annotations
@@ -16,17 +16,28 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature as BadSignature
+from cryptography.exceptions import InvalidSignature as _BadSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from ledger.core.conduct import Conduct, Evidence, check_evidence, parse_evidence
-from ledger.core.currencies import CURRENCIES
-from ledger.core.encoding import MAX_INTEGER, canonical_json, day_ceil, day_floor, from_day, hour_floor, parse_time, unb64url
+from ledger.core.currencies import MINOR_DIGITS
+from ledger.core.encoding import (
+    HOUR_SECONDS,
+    MAX_INTEGER,
+    canonical_json,
+    day_ceil,
+    day_floor,
+    hour_floor,
+    parse_time,
+    unb64url,
+    unix_seconds,
+)
 from ledger.core.identifiers import Kind
-from ledger.core.policy import Policy
+from ledger.core.policy import Policy, Profile, is_expired
 from ledger.errors import (
     AlreadyExpired,
     ConsentMissing,
+    InvalidEncoding,
     InvalidReport,
     InvalidSignature,
     NoticeInvalid,
@@ -34,16 +45,17 @@ from ledger.errors import (
     UnknownConduct,
 )
 
-SIGNATURE_DOMAIN = b"refund-ledger report v1\n"
-ORDER_DOMAIN = b"refund-ledger order v1:"
+BODY_VERSION = 1
 MAX_SUBJECTS = 8
 MAX_REF_CHARS = 128
-PROFILES_WITH_CONSENT = frozenset({"CN"})
-"""PIPL art. 23 and Credit Reporting Industry Regulation art. 13 and 18 want the person's consent."""
+MAX_ID_CHARS = 64
+SIGNATURE_DOMAIN = b"refund-ledger report v1\n"
+_ORDER_DOMAIN = "refund-ledger order v1:"
+_HOURS_A_DAY = 24
 
 
 class Outcome(StrEnum):
-    """What became of the refund."""
+    """What became of the money."""
 
     REFUND_REFUSED = "refund_refused"
     REFUND_RECOVERED = "refund_recovered"
@@ -51,7 +63,7 @@ class Outcome(StrEnum):
 
 
 class Status(StrEnum):
-    """Where a report stands."""
+    """The state of a report as its reporter and the person see it."""
 
     COOLING = "cooling"
     COUNTING = "counting"
@@ -65,22 +77,22 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class SubjectCommitment:
-    """A subject as the body has it: the kind, and the 32-byte commitment `c` to the element."""
+class SubjectRef:
+    """A subject in the signed body: its kind and a 32-byte commitment to its element."""
 
     kind: Kind
-    c: bytes
+    commitment: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class ReportBody:
-    """The signed body, parsed. Times are aware UTC, the amount is in minor units of `currency`."""
+    """The signed body, checked. `order_ref` has 32 bytes; times are UTC; money is in minor units."""
 
     service: str
     platform: str
     kid: str
     epoch: int
-    subjects: tuple[SubjectCommitment, ...]
+    subjects: tuple[SubjectRef, ...]
     order_ref: bytes
     conduct: Conduct
     evidence: tuple[Evidence, ...]
@@ -91,30 +103,31 @@ class ReportBody:
     notice_sent_at: datetime
     notice_ref: str
     decided_by: str
-    consent_ref: str | None
-    replaces: str | None
+    consent_ref: str | None = None
+    replaces: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """What intake fixes for good: days and hours since the Unix epoch, and the severity at that time."""
+    """What the ledger derives from an accepted body: hours and days since the Unix epoch (UTC), points.
 
-    act_day: int
+    The report may be shown from the start of `effective_hour` and is gone at midnight of `expires_day`.
+    """
+
     effective_hour: int
     expires_day: int
+    act_day: int
     severity: int
 
 
-_NEEDED = frozenset(
+_REQUIRED = frozenset(
     {
-        "v", "service", "platform", "kid", "epoch", "subjects", "order_ref", "conduct", "evidence", "amount_minor",
-        "currency", "outcome", "act_ended_at", "notice_sent_at", "notice_ref", "decided_by",
+        *("v", "service", "platform", "kid", "epoch", "subjects", "order_ref", "conduct", "evidence"),
+        *("amount_minor", "currency", "outcome", "act_ended_at", "notice_sent_at", "notice_ref", "decided_by"),
     }
-)  # fmt: skip
-_OPTIONAL = frozenset({"consent_ref", "replaces"})
-_SERVICE = re.compile(r"[a-z0-9.-]{1,64}\Z")
-_PLATFORM = re.compile(r"[a-z0-9][a-z0-9-]{1,31}\Z")
-_KID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+)
+_ALLOWED = _REQUIRED | {"consent_ref", "replaces"}
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}\Z")
 _REPORT_ID = re.compile(r"rp_[A-Za-z0-9]{8,29}\Z")
 _KINDS: dict[object, Kind] = {kind.value: kind for kind in Kind}
 _CONDUCTS: dict[object, Conduct] = {conduct.value: conduct for conduct in Conduct}
@@ -122,169 +135,194 @@ _OUTCOMES: dict[object, Outcome] = {outcome.value: outcome for outcome in Outcom
 
 
 def parse_body(data: Mapping[str, Any]) -> ReportBody:
-    """The body as a value, strictly: nothing unknown, nothing missing, nothing guessed.
+    """The checked form of a signed body. Strict: unknown keys are refused, nothing is coerced or trimmed.
 
-    Raises InvalidReport and its kin (SubjectsInvalid, UnknownConduct, EvidenceInvalid, EvidenceRefused),
-    InvalidEncoding, InvalidTime.
+    Raises InvalidReport or one of its leaves (UnknownConduct, SubjectsInvalid, EvidenceInvalid, EvidenceRefused),
+    InvalidTime. Whether the evidence suffices and the times fit is for `check_intake`.
     """
-    keys = data.keys()
-    if not keys <= _NEEDED | _OPTIONAL or not keys >= _NEEDED:
-        missing = sorted(_NEEDED - keys)
-        raise InvalidReport(
-            f"The report body lacks {', '.join(missing)}." if missing else "The report body has unknown fields.",
-            missing=missing,
-        )
-    if type(data["v"]) is not int or data["v"] != 1:
-        raise InvalidReport("Only version 1 of the report body is known.")
-    conduct = _pick(_CONDUCTS, data["conduct"])
-    if conduct is None:
+    if not isinstance(data, dict):
+        raise InvalidReport("A report's body must be an object.")
+    if not (data.keys() >= _REQUIRED and data.keys() <= _ALLOWED):
+        _explain_keys(data)
+    if type(data["v"]) is not int or data["v"] != BODY_VERSION:
+        raise InvalidReport(f"A report's body must have version {BODY_VERSION}.")
+    conduct = data["conduct"]
+    if not isinstance(conduct, str) or conduct not in _CONDUCTS:
         raise UnknownConduct("Unknown conduct.", known=sorted(Conduct))
-    outcome = _pick(_OUTCOMES, data["outcome"])
-    if outcome is None:
-        raise InvalidReport("`outcome` is refund_refused, refund_recovered or refund_suffered.")
-    currency = data["currency"]
-    if not isinstance(currency, str) or currency not in CURRENCIES:
-        raise InvalidReport("`currency` must be a currency of ISO 4217.")
+    currency, outcome = data["currency"], data["outcome"]
+    if not isinstance(currency, str) or currency not in MINOR_DIGITS:
+        raise InvalidReport("currency must be an ISO 4217 code in capital letters, such as CNY.")
+    if not isinstance(outcome, str) or outcome not in _OUTCOMES:
+        raise InvalidReport("Unknown outcome.", known=sorted(Outcome))
+    replaces = data.get("replaces")
+    if "replaces" in data and not (isinstance(replaces, str) and _REPORT_ID.match(replaces)):
+        raise InvalidReport("replaces must be a report id: rp_ and letters and digits.")
     return ReportBody(
-        service=_match(_SERVICE, data["service"], "service"),
-        platform=_match(_PLATFORM, data["platform"], "platform"),
-        kid=_match(_KID, data["kid"], "kid"),
-        epoch=_integer(data["epoch"], "epoch", 1, 2**31 - 1),
+        service=_id(data, "service"),
+        platform=_id(data, "platform"),
+        kid=_id(data, "kid"),
+        epoch=_integer(data, "epoch", 1),
         subjects=_subjects(data["subjects"]),
-        order_ref=unb64url(data["order_ref"], 32),
-        conduct=conduct,
+        order_ref=_bytes32(data, "order_ref"),
+        conduct=_CONDUCTS[conduct],
         evidence=parse_evidence(data["evidence"]),
-        amount_minor=_integer(data["amount_minor"], "amount_minor", 0, MAX_INTEGER),
+        amount_minor=_integer(data, "amount_minor", 0),
         currency=currency,
-        outcome=outcome,
+        outcome=_OUTCOMES[outcome],
         act_ended_at=parse_time(data["act_ended_at"]),
         notice_sent_at=parse_time(data["notice_sent_at"]),
-        notice_ref=_ref(data["notice_ref"], "notice_ref"),
-        decided_by=_ref(data["decided_by"], "decided_by"),
-        consent_ref=_ref(data["consent_ref"], "consent_ref") if "consent_ref" in data else None,
-        replaces=_match(_REPORT_ID, data["replaces"], "replaces") if "replaces" in data else None,
+        notice_ref=_ref(data, "notice_ref"),
+        decided_by=_ref(data, "decided_by"),
+        consent_ref=_ref(data, "consent_ref") if "consent_ref" in data else None,
+        replaces=replaces,
     )
+
+
+def _explain_keys(data: Mapping[str, Any]) -> None:
+    missing = sorted(_REQUIRED - data.keys())
+    if missing:
+        raise InvalidReport(f"A report's body lacks: {', '.join(missing)}.", missing=missing)
+    raise InvalidReport("A report's body has unknown keys.", known=sorted(_ALLOWED))
+
+
+def _subjects(items: object) -> tuple[SubjectRef, ...]:
+    if type(items) is not list or not 1 <= len(items) <= MAX_SUBJECTS:
+        raise SubjectsInvalid(f"A report needs a list of 1 to {MAX_SUBJECTS} subjects.")
+    refs = []
+    for item in items:
+        if type(item) is not dict or item.keys() != {"kind", "c"}:
+            raise SubjectsInvalid("A subject in the body has exactly kind and c.")
+        name = item["kind"]
+        kind = _KINDS.get(name) if isinstance(name, str) else None
+        if kind is None:
+            raise SubjectsInvalid("Unknown kind of subject.", known=sorted(Kind))
+        try:
+            refs.append(SubjectRef(kind, unb64url(item["c"], 32)))
+        except InvalidEncoding as error:
+            raise SubjectsInvalid("c must be 32 bytes as base64url without padding.") from error
+    if len({ref.commitment for ref in refs}) != len(refs):
+        raise SubjectsInvalid("Two subjects have the same commitment.")
+    return tuple(refs)
+
+
+def _id(data: Mapping[str, Any], key: str) -> str:
+    value = data[key]
+    if not isinstance(value, str) or not _ID.match(value):
+        raise InvalidReport(f"{key} must be 1 to {MAX_ID_CHARS} letters, digits and . _ : / -")
+    return value
+
+
+def _ref(data: Mapping[str, Any], key: str) -> str:
+    value = data[key]
+    if not isinstance(value, str) or not 1 <= len(value) <= MAX_REF_CHARS or not value.isprintable():
+        raise InvalidReport(f"{key} must be 1 to {MAX_REF_CHARS} printable characters.")
+    if not value.isascii() and not unicodedata.is_normalized("NFC", value):
+        raise InvalidReport(f"{key} must be in Unicode NFC.")
+    return value
+
+
+def _integer(data: Mapping[str, Any], key: str, least: int) -> int:
+    value = data[key]
+    if type(value) is not int or not least <= value <= MAX_INTEGER:
+        raise InvalidReport(f"{key} must be an integer from {least} to 2^53 - 1.")
+    return value
+
+
+def _bytes32(data: Mapping[str, Any], key: str) -> bytes:
+    try:
+        return unb64url(data[key], 32)
+    except InvalidEncoding as error:
+        raise InvalidReport(f"{key} must be 32 bytes as base64url without padding.") from error
+
+
+# --- signature and order reference --------------------------------------------------------------------------
 
 
 def signed_bytes(body: Mapping[str, Any]) -> bytes:
-    """What the platform's key signs. Raises InvalidCanonicalForm."""
+    """What the platform signs: a domain line, then the canonical body. Raises InvalidCanonicalForm."""
     return SIGNATURE_DOMAIN + canonical_json(body)
 
 
-def sign(body: Mapping[str, Any], key: Ed25519PrivateKey) -> bytes:
-    """The 64-byte signature over `body`."""
-    return key.sign(signed_bytes(body))
+def sign(body: Mapping[str, Any], private_key: Ed25519PrivateKey) -> bytes:
+    """The 64-byte Ed25519 signature (RFC 8032) of `body`. Raises InvalidCanonicalForm."""
+    return private_key.sign(signed_bytes(body))
 
 
-def verify_signature(body: Mapping[str, Any], signature: bytes, public_key: bytes) -> None:
-    """Nothing if `signature` (64 bytes) is `public_key`'s (32 bytes) over `body`. Raises InvalidSignature."""
-    message = signed_bytes(body)
+def verify_signature(body: Mapping[str, Any], signature: bytes, public_key: Ed25519PublicKey) -> None:
+    """Raises InvalidSignature unless `signature` is the holder of `public_key` signing exactly this `body`."""
     try:
-        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
-    except (BadSignature, ValueError) as error:
-        raise InvalidSignature("The signature does not fit the report body and the key.") from error
+        public_key.verify(signature, signed_bytes(body))
+    except _BadSignature as error:
+        raise InvalidSignature("The report's signature does not fit its body and the platform's key.") from error
 
 
 def order_ref(order_key: bytes, order_id: str) -> bytes:
-    """The 32-byte reference to an order: HMAC-SHA256 under a key that the platform's services share.
+    """The 32-byte blind reference of an order: HMAC-SHA256 under a key that only the platform's services share,
+    so that order numbers, which are easy to guess, stay at the platform. Raises InvalidEncoding for a short key,
+    InvalidReport for an empty order id."""
+    if len(order_key) < 32:
+        raise InvalidEncoding("An order key needs at least 32 bytes.")
+    if not order_id:
+        raise InvalidReport("An order needs an id.")
+    text = _ORDER_DOMAIN + unicodedata.normalize("NFC", order_id)
+    return hmac.digest(order_key, text.encode("utf-8"), hashlib.sha256)
 
-    Raises InvalidReport for an empty order id or a key under 16 bytes.
+
+# --- intake and status --------------------------------------------------------------------------------------
+
+
+def check_intake(body: ReportBody, profile: Profile, policy: Policy, now: datetime) -> Intake:
+    """Every check of a parsed body that needs the platform's `profile`, the `policy` or the time `now`.
+
+    Raises NoticeInvalid, ConsentMissing, EvidenceInsufficient or AlreadyExpired. The rounding of `effective_hour`
+    is explained in docs/decisions/0002-effective-from.md.
     """
-    text = unicodedata.normalize("NFC", order_id)
-    if not text.strip():
-        raise InvalidReport("An order id must not be empty.")
-    if len(order_key) < 16:
-        raise InvalidReport("An order key has at least 16 bytes.")
-    return hmac.digest(order_key, ORDER_DOMAIN + text.encode("utf-8"), hashlib.sha256)
-
-
-def check_intake(body: ReportBody, profile: str, policy: Policy, now: datetime) -> Intake:
-    """Every check of a report that needs no other report; `now` becomes its time of recording.
-
-    Raises EvidenceInsufficient, NoticeInvalid, ConsentMissing, AlreadyExpired.
-    """
+    if not body.act_ended_at <= body.notice_sent_at:
+        raise NoticeInvalid("The person must be told after the act ended, not before.")
+    if body.notice_sent_at > now + timedelta(minutes=policy.intake.clock_skew_minutes):
+        raise NoticeInvalid("The notice lies in the future; a report is made after the person was told.")
+    if profile == Profile.CN and body.consent_ref is None:
+        raise ConsentMissing("Under the CN profile a report needs consent_ref: the person's separate consent.")
     check_evidence(body.conduct, body.evidence)
-    if body.act_ended_at > body.notice_sent_at:
-        raise NoticeInvalid("The notice cannot have been sent before the act ended.")
-    if body.notice_sent_at > now + timedelta(minutes=policy.notice_ahead_minutes):
-        raise NoticeInvalid("The notice must have been sent before the report is made.")
-    if profile in PROFILES_WITH_CONSENT and body.consent_ref is None:
-        raise ConsentMissing(f"Under the {profile} profile a report needs `consent_ref`.")
     act_day = day_floor(body.act_ended_at)
-    expires_day = act_day + policy.retention_of(body.conduct)
-    if now >= from_day(expires_day):
-        raise AlreadyExpired("The act lies so far back that its record would have expired.")
-    return Intake(
-        act_day=act_day,
-        effective_hour=effective_hour(body.notice_sent_at, now, policy),
-        expires_day=expires_day,
-        severity=policy.severity[body.conduct],
-    )
+    expires_day = policy.expiry_day(body.conduct, act_day)
+    effective_hour = effective_from_hour(body.notice_sent_at, now, policy.intake.cooling_hours)
+    if is_expired(expires_day, now) or effective_hour >= expires_day * _HOURS_A_DAY:
+        raise AlreadyExpired("The act is past its retention, or would be before the report could count.")
+    return Intake(effective_hour, expires_day, act_day, policy.severity[body.conduct])
 
 
-def effective_hour(notice_sent_at: datetime, recorded_at: datetime, policy: Policy) -> int:
-    """When others may first see the event, in hours since the Unix epoch (docs/decisions/0002-effective-from.md):
-    72 hours after the notice, rounded up to the UTC day, but not before the hour of recording."""
-    cooled = day_ceil(notice_sent_at + timedelta(hours=policy.cooling_hours)) * 24
+def effective_from_hour(notice_sent_at: datetime, recorded_at: datetime, cooling_hours: int) -> int:
+    """The hour (since the Unix epoch) from which a report counts: the UTC midnight at or after notice plus
+    cooling, or the hour in which it was recorded if that is later."""
+    cooled = day_ceil(notice_sent_at + timedelta(hours=cooling_hours)) * _HOURS_A_DAY
     return max(cooled, hour_floor(recorded_at))
 
 
 def status(
+    now: datetime,
     *,
     effective_hour: int,
     expires_day: int,
-    now: datetime,
-    withdrawn: bool = False,
     disputed: bool = False,
     unconfirmed: bool = False,
+    reversal: Status | None = None,
+    erased: bool = False,
 ) -> Status:
-    """Where a recorded report stands at `now`. What was taken back stays so, whatever the clock says."""
-    if withdrawn:
-        return Status.WITHDRAWN
-    if now >= from_day(expires_day):
+    """The state of a report at `now`. `reversal` is how it was reversed, at most once: withdrawn, overturned or
+    victim. `expires_day` is the one the policy in force leaves (`Policy.expiry_day`).
+
+    What ended a report for good wins over what is under way: a withdrawn report stays withdrawn once expired.
+    """
+    if erased:
+        return Status.ERASED
+    if reversal is not None:
+        return reversal
+    if is_expired(expires_day, now):
         return Status.EXPIRED
     if disputed:
         return Status.DISPUTED
     if unconfirmed:
         return Status.UNCONFIRMED
-    return Status.COOLING if hour_floor(now) < effective_hour else Status.COUNTING
-
-
-def _subjects(items: Any) -> tuple[SubjectCommitment, ...]:
-    if not isinstance(items, list) or not 1 <= len(items) <= MAX_SUBJECTS:
-        raise SubjectsInvalid(f"A report is about 1 to {MAX_SUBJECTS} subjects.")
-    subjects = []
-    for item in items:
-        if not isinstance(item, dict) or item.keys() != {"kind", "c"}:
-            raise SubjectsInvalid("A subject in the body is {kind, c}.")
-        kind = _pick(_KINDS, item["kind"])
-        if kind is None:
-            raise SubjectsInvalid("Unknown kind of identifier.", known=sorted(Kind))
-        subjects.append(SubjectCommitment(kind, unb64url(item["c"], 32)))
-    if len({subject.c for subject in subjects}) != len(subjects):
-        raise SubjectsInvalid("The same commitment stands twice in one report.")
-    return tuple(subjects)
-
-
-def _pick(table: Mapping[object, Any], value: object) -> Any:
-    return table.get(value) if isinstance(value, str) else None
-
-
-def _match(pattern: re.Pattern[str], value: Any, name: str) -> str:
-    if not isinstance(value, str) or not pattern.match(value):
-        raise InvalidReport(f"`{name}` is not well-formed.")
-    return value
-
-
-def _integer(value: Any, name: str, least: int, most: int) -> int:
-    if type(value) is not int or not least <= value <= most:
-        raise InvalidReport(f"`{name}` must be a whole number from {least} to {most}.")
-    return value
-
-
-def _ref(value: Any, name: str) -> str:
-    if not isinstance(value, str) or not 1 <= len(value) <= MAX_REF_CHARS or not value.isprintable():
-        raise InvalidReport(f"`{name}` must be printable text of 1 to {MAX_REF_CHARS} characters.")
-    return value
-
-
+    cooling = unix_seconds(now) < effective_hour * HOUR_SECONDS
+    return Status.COOLING if cooling else Status.COUNTING

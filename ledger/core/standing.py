@@ -11,17 +11,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from itertools import combinations
+from functools import lru_cache
+from typing import NamedTuple
 
-from ledger.core.conduct import Conduct
 from ledger.core.encoding import DAY_SECONDS, HOUR_SECONDS, unix_seconds
 from ledger.core.identifiers import STRONG_KINDS, Kind
 from ledger.core.policy import Policy
+from ledger.core.reasons import CONDUCT_REASON, MAX_REASONS, Reason
 
 FULL_WEIGHT = 20
 """Weights are in twentieths."""
 
-MAX_REASONS = 4
+REPEATED_EVENTS = 3
+"""So many counting acts of one group are told as `repeated_at_one_platform`; they add nothing to the points."""
 
 
 class Tier(StrEnum):
@@ -36,7 +38,11 @@ class Tier(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Event:
     """A recorded report as one lookup sees it. Days and hours count from the Unix epoch; `matched` are the kinds of
-    identifier through which the lookup met it."""
+    identifier through which the lookup met it.
+
+    `disputed` is shown and takes the points away; `unconfirmed` takes them away silently, and also stands for an event
+    whose appeal is overdue.
+    """
 
     report_id: int
     act_id: int
@@ -67,7 +73,7 @@ class Standing:
     disputed: bool
     protected: bool
     has_statement: bool
-    reasons: tuple[str, ...]
+    reasons: tuple[Reason, ...]
     matched_kinds: tuple[str, ...]
 
     @property
@@ -85,61 +91,87 @@ def merge(events: Iterable[Event]) -> list[Event]:
     return list(found.values())
 
 
-def fold(events: Sequence[Event], weights: Mapping[str, int], policy: Policy, now: datetime) -> Standing:
+def fold(events: Iterable[Event], weights: Mapping[str, int], policy: Policy, now: datetime) -> Standing:
     """The standing at `now` of the person whom `events` (one a report, see `merge`) are about.
 
-    `weights` are twentieths by control group; a group that is not named has full weight.
+    `weights` are twentieths by control group; a group that is not named has full weight, a suspended one 0. Nothing is
+    told of events that are cooling, expired or unconfirmed, nor of reports that weigh nothing.
     """
     seconds = unix_seconds(now)
-    shown = [event for event in events if _visible(event, policy, seconds)]
-    if not shown:
-        return CLEAN
-    counting: list[tuple[Event, int]] = []
+    this_hour, today = seconds // HOUR_SECONDS, seconds // DAY_SECONDS
+    counting: list[Counted] = []
     disputed = protected = has_statement = False
     kinds: set[Kind] = set()
-    for event in shown:
+    for event in events:
+        severity = policy.severity[event.conduct]
+        retention_days = policy.retention_days[severity]
+        if event.effective_hour > this_hour or today >= min(event.expires_day, event.act_day + retention_days):
+            continue
+        weight = weights.get(event.control_group, FULL_WEIGHT)
+        if event.disputed:
+            if severity and weight <= 0:
+                continue
+            disputed = True
+        elif event.unconfirmed or (severity and weight <= 0):
+            continue
+        elif severity:
+            fresh = severity * weight * (_HALVED if event.restituted else _WHOLE)
+            counting.append(Counted(event, decayed(fresh, max(0, today - event.act_day), retention_days)))
+        else:
+            protected = True
         has_statement = has_statement or event.has_statement
         kinds |= event.matched
-        if event.conduct == Conduct.IMPERSONATED:
-            protected = True
-        elif event.disputed:
-            disputed = True
-        elif not event.unconfirmed:
-            counting.append((event, points_of(event, weights, policy, seconds)))
-    total = sum(_best_by_act(counting).values())
-    strong = [(event, points) for event, points in counting if is_strong(event)]
-    strong_total = sum(_best_by_act(strong).values())
-    second = second_group(strong, policy.high_second_group)
+    if not (counting or disputed or protected):
+        return CLEAN
+    strong = [item for item in counting if is_strong(item.event)]
+    total, strong_total = _total(counting), _total(strong)
+    second = second_group(strong, policy.tiers.high_second_group_millipoints)
     tier = _tier(total, strong_total, second, policy)
     points = _shown(total, tier, policy)
-    groups = {event.control_group for event, _ in counting}
     return Standing(
         tier=tier,
         credit=credit_of(points, policy),
         points_milli=points,
-        events=len({event.act_id for event, _ in counting}),
-        reporters=len(groups),
+        events=len({item.event.act_id for item in counting}),
+        reporters=len({item.event.control_group for item in counting}),
         disputed=disputed,
         protected=protected,
         has_statement=has_statement,
-        reasons=_reasons(counting, tier, policy, disputed=disputed, protected=protected, weak=total > strong_total),
+        reasons=_reasons(
+            counting, tier, disputed=disputed, protected=protected, weak=not strong, independent=second > 0
+        ),
         matched_kinds=tuple(sorted(kinds)),
     )
 
 
-CLEAN = Standing(Tier.CLEAR, 100, 0, 0, 0, False, False, False, (), ())
+class Counted(NamedTuple):
+    """A counting event and its points, in thousandths."""
+
+    event: Event
+    points: int
+
+
+CLEAN = Standing(Tier.CLEAR, 100, 0, 0, 0, False, False, False, (Reason.NO_RECORD,), ())
 """The standing of almost everybody."""
 
+_WHOLE, _HALVED = 50, 25
+"""Thousandths of a point that one twentieth of weight gives a severity of 1, in full or after restitution."""
 
-def points_of(event: Event, weights: Mapping[str, int], policy: Policy, seconds: int) -> int:
-    """severity x weight x 0.5^(age / half-life), in thousandths, rounded down; halved after restitution."""
-    conduct = Conduct(event.conduct)
-    severity = policy.severity[conduct]
-    weight = weights.get(event.control_group, FULL_WEIGHT)
-    half_life_seconds = policy.retention_days[severity] * DAY_SECONDS / 2
-    age_seconds = max(0, seconds - event.act_day * DAY_SECONDS)
-    points = severity * 1000 * weight / FULL_WEIGHT * 0.5 ** (age_seconds / half_life_seconds)
-    return int(points / 2 if event.restituted else points)
+
+@lru_cache(maxsize=1 << 17)
+def decayed(fresh_millipoints: int, age_days: int, retention_days: int) -> int:
+    """fresh x 0.5^(age / half-life), rounded down exactly, in thousandths; the half-life is half the retention.
+
+    A machine's power function may be one unit off in its last place, and on the edge of a whole number that would give
+    two folds different points. So near an edge the question is decided in integers: p <= f x 2^(-2a/r) if and only if
+    p^r x 2^(2a) <= f^r.
+    """
+    value: float = fresh_millipoints * 0.5 ** (2 * age_days / retention_days)
+    nearest = round(value)
+    if abs(value - nearest) > 1e-6:
+        return int(value)
+    reached: bool = (nearest**retention_days) << (2 * age_days) <= fresh_millipoints**retention_days
+    return nearest if reached else nearest - 1
 
 
 def is_strong(event: Event) -> bool:
@@ -155,37 +187,51 @@ def group_weight(resolved: int, overturned: int, policy: Policy) -> int:
     """
     if not 0 <= overturned <= resolved:
         raise ValueError("overturned cases are among the resolved ones")
-    cases = resolved + policy.weight_prior
-    return max(policy.weight_floor, FULL_WEIGHT * (cases - overturned) // cases)
+    cases = resolved + policy.weights.prior_reports
+    return max(policy.weights.floor_twentieths, FULL_WEIGHT * (cases - overturned) // cases)
 
 
 def credit_of(points_milli: int, policy: Policy) -> int:
-    """round(100 x 0.5^(points / 6)): 100 is a clean record."""
-    return round(100 * 0.5 ** (points_milli / policy.credit_half_points))
+    """round(100 x 0.5^(points / 6)) of the points as shown, with two decimals: 100 is a clean record."""
+    kept: float = 0.5 ** (points_milli // 10 / (policy.tiers.credit_half_points * 100))
+    return round(100 * kept)
 
 
-def second_group(events: Sequence[tuple[Event, int]], cap: int) -> int:
-    """G2 in thousandths, at most `cap`: the most that the second-largest group can have when each act is counted for one
-    of the groups that reported it.
+def second_group(counted: Iterable[Counted], cap: int) -> int:
+    """G2 in thousandths, at most `cap`: the most that the second-largest group can have when each act is counted for
+    one of the groups that reported it.
 
     Acts that one group alone reported are its own. Shared acts are dealt out so that the second group gets the most:
     any fixed rule would let one more report improve a standing, or a withdrawal worsen one.
     """
     acts: dict[int, dict[str, int]] = {}
-    for event, points in events:
+    totals: dict[str, int] = {}
+    for event, points in counted:
         groups = acts.setdefault(event.act_id, {})
-        groups[event.control_group] = max(points, groups.get(event.control_group, 0))
-    names = sorted({name for groups in acts.values() for name in groups})
+        before = groups.get(event.control_group, 0)
+        if points > before:
+            groups[event.control_group] = points
+            totals[event.control_group] = totals.get(event.control_group, 0) + points - before
+    if len(totals) < 2:
+        return 0
+    if all(len(groups) == 1 for groups in acts.values()):
+        return min(sorted(totals.values())[-2], cap)
+    # A group's total, with every act it reported counted as its own, is the most it can have: once the smaller of two
+    # totals cannot beat what is found, no later pair can.
+    ordered = sorted(totals, key=lambda name: (-totals[name], name))
     best = 0
-    for left, right in combinations(names, 2):
-        best = max(best, _shared_out(acts.values(), left, right, cap))
-        if best >= cap:
-            return cap
+    for place, right in enumerate(ordered):
+        if totals[right] <= best:
+            break
+        for left in ordered[:place]:
+            best = max(best, _dealt_out(acts.values(), left, right, best, cap))
+            if best >= cap:
+                return cap
     return best
 
 
-def _shared_out(acts: Iterable[Mapping[str, int]], left: str, right: str, cap: int) -> int:
-    """The largest possible min(left's sum, right's sum), each sum capped."""
+def _dealt_out(acts: Iterable[Mapping[str, int]], left: str, right: str, best: int, cap: int) -> int:
+    """The largest possible min(left's sum, right's sum), each sum capped; or `best` if there is no more than that."""
     own_left = own_right = 0
     shared: list[tuple[int, int]] = []
     for groups in acts:
@@ -196,6 +242,8 @@ def _shared_out(acts: Iterable[Mapping[str, int]], left: str, right: str, cap: i
             own_left += a
         elif b is not None:
             own_right += b
+    if own_left + own_right + sum(max(pair) for pair in shared) <= 2 * best:
+        return best
     # What can be reached, as the best right sum for each left sum: sums are capped, so at most cap + 1 of them.
     reach = {min(own_left, cap): min(own_right, cap)}
     for a, b in shared:
@@ -208,56 +256,59 @@ def _shared_out(acts: Iterable[Mapping[str, int]], left: str, right: str, cap: i
     return max(min(x, y) for x, y in reach.items())
 
 
-def _visible(event: Event, policy: Policy, seconds: int) -> bool:
-    expires_day = min(event.expires_day, event.act_day + policy.retention_of(Conduct(event.conduct)))
-    return event.effective_hour * HOUR_SECONDS <= seconds < expires_day * DAY_SECONDS
-
-
-def _best_by_act(events: Iterable[tuple[Event, int]]) -> dict[int, int]:
+def _total(counted: Iterable[Counted]) -> int:
+    """All points, each act once with its largest."""
     best: dict[int, int] = {}
-    for event, points in events:
-        best[event.act_id] = max(points, best.get(event.act_id, 0))
-    return best
+    for event, points in counted:
+        if points > best.get(event.act_id, -1):
+            best[event.act_id] = points
+    return sum(best.values())
 
 
 def _tier(total: int, strong_total: int, second: int, policy: Policy) -> Tier:
-    if second >= policy.high_second_group:
+    tiers = policy.tiers
+    if second >= tiers.high_second_group_millipoints:
         return Tier.HIGH
-    if strong_total >= policy.review_total and second >= policy.review_second_group:
+    if strong_total >= tiers.review_total_millipoints and second >= tiers.review_second_group_millipoints:
         return Tier.REVIEW
-    return Tier.WATCH if total >= policy.watch_total else Tier.CLEAR
+    return Tier.WATCH if total >= tiers.watch_total_millipoints else Tier.CLEAR
 
 
 def _shown(total: int, tier: Tier, policy: Policy) -> int:
     if tier is Tier.WATCH:
-        return min(total, policy.watch_shown_at_most)
-    return min(total, policy.review_shown_at_most) if tier is Tier.REVIEW else total
+        return min(total, policy.tiers.watch_cap_hundredths * 10)
+    return min(total, policy.tiers.review_cap_hundredths * 10) if tier is Tier.REVIEW else total
 
 
 def _reasons(
-    counting: Sequence[tuple[Event, int]],
+    counting: Sequence[Counted],
     tier: Tier,
-    policy: Policy,
     *,
     disputed: bool,
     protected: bool,
     weak: bool,
-) -> tuple[str, ...]:
-    """At most four codes, what protects the person first, then what weighs most."""
-    codes: list[str] = []
+    independent: bool,
+) -> tuple[Reason, ...]:
+    """At most four: what speaks for the person first, then how sure the record is, then what weighs most in it."""
+    found: list[Reason] = []
     if protected:
-        codes.append("protected_impersonation")
+        found.append(Reason.PROTECTED)
     if disputed:
-        codes.append("disputed_event")
-    groups = [event.control_group for event, _ in counting]
-    if tier in (Tier.REVIEW, Tier.HIGH):
-        codes.append("confirmed_by_several_platforms")
-    if any(groups.count(name) >= policy.repeated_events for name in set(groups)):
-        codes.append("repeated_at_one_platform")
-    if weak:
-        codes.append("weak_match")
-    heaviest: dict[str, int] = {}
-    for event, points in counting:
-        heaviest[event.conduct] = max(points, heaviest.get(event.conduct, 0))
-    codes += [code for code, _ in sorted(heaviest.items(), key=lambda item: (-item[1], item[0]))]
-    return tuple(codes[:MAX_REASONS])
+        found.append(Reason.DISPUTED)
+    if counting:
+        acts_of: dict[str, set[int]] = {}
+        for event, _ in counting:
+            acts_of.setdefault(event.control_group, set()).add(event.act_id)
+        if weak:
+            found.append(Reason.WEAK_MATCH)
+        if any(len(acts) >= REPEATED_EVENTS for acts in acts_of.values()):
+            found.append(Reason.REPEATED)
+        if independent:
+            found.append(Reason.INDEPENDENT)
+        elif len(acts_of) == 1 and Reason.REPEATED not in found:
+            found.append(Reason.ONE_REPORTER)
+        heaviest = max(counting, key=lambda item: (item.points, item.event.conduct)).event
+        found.append(Reason.FADED if tier is Tier.CLEAR else CONDUCT_REASON[heaviest.conduct])
+        if any(event.restituted for event, _ in counting):
+            found.append(Reason.RESTITUTED)
+    return tuple(found[:MAX_REASONS])

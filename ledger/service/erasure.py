@@ -32,7 +32,7 @@ def erase_due(
 
     Raises LogFrozen (nothing is erased that could not be logged) and DatabaseUnavailable.
     """
-    last_day = day_floor(now) - policy.erasure_after_days
+    last_day = day_floor(now) - policy.erasure.after_expiry_days
     with reading(engine) as connection:
         if not store.due(connection, last_day, 1):
             return 0  # look first: the head is every writer's lock

@@ -288,7 +288,7 @@ class _Batch:
             if candidate.control_group != group
             and candidate.currency == body.currency
             and candidate.amount_minor == body.amount_minor
-            and abs(candidate.act_day - command.intake.act_day) <= self._policy.act_window_days
+            and abs(candidate.act_day - command.intake.act_day) <= self._policy.intake.act_window_days
         ]
         return min(joined, key=lambda candidate: candidate.report_id).act_id if joined else report_id
 

@@ -23,11 +23,11 @@ import orjson
 from sqlalchemy import Engine
 
 from ledger.core.encoding import day_floor, format_time
-from ledger.core.guidance import advise
+from ledger.core.guidance import Claim, advise
 from ledger.core.identifiers import Kind
 from ledger.core.ids import encode_id
 from ledger.core.policy import Policy
-from ledger.core.reasons import texts
+from ledger.core.reasons import reason_text
 from ledger.core.standing import Event, Standing, fold, merge
 from ledger.errors import DatabaseUnavailable, IndexNotReached, LedgerError, StaleEpoch
 from ledger.service.batcher import Batcher
@@ -206,12 +206,12 @@ class LookupDesk:
             "protected": standing.protected,
             "has_statement": standing.has_statement,
             "reasons": [{"code": code, **_text(code)} for code in standing.reasons],
-            "guidance": list(advise(standing, request.claim)),
+            "guidance": list(advise(standing, Claim(request.claim or Claim.OTHER))),
             "matched_kinds": list(standing.matched_kinds),
             "policy": self._policy.version,
             "as_of_index": size,
             "as_of": format_time(now),
-            "expires_at": format_time(now + timedelta(minutes=self._policy.answer_minutes)),
+            "expires_at": format_time(now + timedelta(minutes=self._policy.lookup_expiry_minutes)),
         }
         return padded(answer)
 
@@ -262,8 +262,7 @@ def padded(answer: dict[str, Any]) -> bytes:
 
 
 def _text(code: str) -> dict[str, str]:
-    text = texts(code)
-    return {"en": text.en, "zh_cn": text.zh_cn}
+    return {"en": reason_text(code, "en"), "zh_cn": reason_text(code, "zh-CN")}
 
 
 def _event(row: ListingRow, kind: Kind) -> Event:

@@ -13,7 +13,6 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import FrameType
@@ -22,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine
 
 from ledger.core.checkpoint import Checkpoint, sign
-from ledger.core.merkle import tree_root
+from ledger.core.merkle import ReadTile, consistency_proof, tree_root, verify_consistency
 from ledger.errors import DatabaseUnavailable, InvalidCheckpoint, LedgerError
 from ledger.service.guard import Guard
 from ledger.service.keys import check_log_key, load_log_key, raw_public
@@ -56,13 +55,10 @@ def publish_once(engine: Engine, guard: Guard, key: Ed25519PrivateKey, origin: s
             found, reason = None, "the guard is not a checkpoint of this log"
         else:
             reason = "the guard is missing" if found is None else None
+        root = b""
         if found is not None:
             checkpoint, note = found
-            reason = _contradiction(checkpoint, size, published, lambda wanted: tree_root(wanted, read_tile))
-        try:
-            root = tree_root(size, read_tile) if reason is None else b""
-        except LedgerError:
-            reason = "the stored tiles do not make a tree"
+            root, reason = _follow(checkpoint, size, published, read_tile)
     if reason is not None or found is None:
         reason = reason or "the guard is missing"
         _freeze(engine, reason, head.frozen if head is not None else None)
@@ -79,19 +75,24 @@ def publish_once(engine: Engine, guard: Guard, key: Ed25519PrivateKey, origin: s
     return Verdict(checkpoint.size, None)
 
 
-def _contradiction(guard: Checkpoint, size: int, published: Published | None, root_at: Callable[[int], bytes]) -> str | None:
-    """Why the committed log cannot follow what was signed, or None."""
+def _follow(
+    guard: Checkpoint, size: int, published: Published | None, read_tile: ReadTile
+) -> tuple[bytes, str | None]:
+    """The root of the committed log, and why it cannot follow what was signed (None: it can).
+
+    The new root is tied to the signed one by a consistency proof (RFC 6962 section 2.1.2) that is verified as any
+    monitor would: looking at the old root alone would miss a tile that was changed, grown over and put back.
+    """
     if size < guard.size:
-        return f"the log has {size} entries, but {guard.size} were signed: an old backup?"
-    try:
-        same = root_at(guard.size) == guard.root
-    except LedgerError:  # a tile is missing or has the wrong length
-        same = False
-    if not same:
-        return "the log's past differs from what was signed"
+        return b"", f"the log has {size} entries, but {guard.size} were signed: an old backup?"
     if published is not None and published.size > guard.size:
-        return "a newer checkpoint is published than the guard knows: an old guard?"
-    return None
+        return b"", "a newer checkpoint is published than the guard knows: an old guard?"
+    try:
+        root = tree_root(size, read_tile)
+        verify_consistency(guard.size, guard.root, size, root, consistency_proof(guard.size, size, read_tile))
+    except LedgerError:  # also when a tile is missing or has the wrong length
+        return b"", "the log's past differs from what was signed"
+    return root, None
 
 
 def _freeze(engine: Engine, reason: str, already: str | None) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
-from ledger.core.encoding import b64url, canonical_json, format_time
 from ledger.core.ids import decode_id
 from ledger.core.merkle import inclusion_proof
-from ledger.core.tlog_proof import TlogProof, format_proof
+from ledger.core.tlog_proof import format_receipt
 from ledger.errors import InvalidRequest, NotFound, ReceiptPending
 from ledger.service.log_writer import tile_reader
 from ledger.service.members import Member
@@ -41,5 +39,6 @@ def receipt(rt: Runtime, member: Member, report_id: str) -> str:
             raise ReceiptPending("No checkpoint covers this report yet. Ask again.", retry_after_seconds=1)
         hour, salt, body = opening
         hashes = inclusion_proof(number, published.size, tile_reader(connection))
-    extra = canonical_json({"entry": json.loads(body), "hour": format_time(hour), "salt": b64url(salt)})
-    return format_proof(TlogProof(number, tuple(hashes), published.note, extra))
+    return format_receipt(
+        index=number, hashes=hashes, checkpoint_note=published.note, body=bytes(body), hour=hour, salt=bytes(salt)
+    )

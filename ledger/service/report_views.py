@@ -23,10 +23,10 @@ def report_status(
 ) -> Status:
     """Where the report stands at `now`."""
     return status(
+        now,
         effective_hour=row.effective_hour,
         expires_day=row.expires_day,
-        now=now,
-        withdrawn=reversal is not None,
+        reversal=None if reversal is None else Status.WITHDRAWN,
         disputed=disputed,
         unconfirmed=unconfirmed,
     )

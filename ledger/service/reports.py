@@ -8,11 +8,14 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 from ledger.core.conduct import Conduct
 from ledger.core.encoding import canonical_json, parse_time, unb64url
 from ledger.core.entries import WithdrawalReason
 from ledger.core.identifiers import Kind
 from ledger.core.ids import decode_id
+from ledger.core.policy import Profile
 from ledger.core.reports import ReportBody, check_intake, parse_body, verify_signature
 from ledger.core.tags import subject_commitment, tag
 from ledger.core.voprf import check_element
@@ -64,13 +67,13 @@ def check_report(rt: Runtime, member: Member, payload: Mapping[str, Any], idempo
         raise InvalidRequest("A report is {body, signature, subjects}.")
     body = parse_body(signed)
     _check_addressee(rt, member, body)
-    signature = unb64url(signature_text, 64) if isinstance(signature_text, str) else b""
+    signature = unb64url(signature_text if isinstance(signature_text, str) else "", 64)
     key = rt.members.key(body.kid)
     if key is None or key.platform != member.platform or key.revoked:
         raise InvalidSignature("The report's `kid` names no active key of your platform.")
-    verify_signature(signed, signature, key.public_key)
+    verify_signature(signed, signature, Ed25519PublicKey.from_public_bytes(key.public_key))
     subjects = _check_subjects(body, given)
-    intake = check_intake(body, member.profile, rt.policy, rt.now())
+    intake = check_intake(body, Profile(member.profile), rt.policy, rt.now())
     service = rt.settings.service
     return SubmitReport(
         asked=_asked(
@@ -107,7 +110,7 @@ def _check_subjects(body: ReportBody, given: Sequence[Any]) -> tuple[PreparedSub
         element, salt = unb64url(item["element"], 32), unb64url(item["salt"], 32)
         check_element(element)
         kind = Kind(signed.kind)
-        if not hmac.compare_digest(subject_commitment(salt, body.epoch, kind, element), signed.c):
+        if not hmac.compare_digest(subject_commitment(salt, body.epoch, kind, element), signed.commitment):
             raise CommitmentMismatch("A subject's element and salt do not open the commitment in the signed body.")
         prepared.append(PreparedSubject(kind.value, element, salt, tag(kind, element)))
     if len({subject.tag for subject in prepared}) != len(prepared):

@@ -362,3 +362,8 @@ def test_growing_needs_the_whole_edge() -> None:
     assert merkle.grow(70_000, {**edge, (0, 273): edge[0, 273] + HASHES[0]}, HASHES[:200]).root == merkle.root_of(
         HASHES + HASHES[:200]
     )
+
+
+def test_no_tree_has_a_negative_size() -> None:
+    with pytest.raises(ValueError, match="negative"):
+        merkle.tree_root(-1, TREE.read)

@@ -129,6 +129,12 @@ def test_nothing_else_is_in_the_log(changes: dict[str, Any]) -> None:
         open_receipt(receipt(7, **changes), ORIGIN, PUBLIC)
 
 
+def test_no_leaf_has_an_index_that_json_readers_lose() -> None:
+    note = sign(Checkpoint(ORIGIN, 2**62, TREE.root), KEY)
+    with pytest.raises(InvalidReceipt):
+        open_receipt(receipt(7, index=2**53, checkpoint_note=note), ORIGIN, PUBLIC)
+
+
 def test_only_the_pinned_log_is_believed() -> None:
     other = Ed25519PrivateKey.from_private_bytes(b"\x07" * 32)
     forged = receipt(7, checkpoint_note=sign(Checkpoint(ORIGIN, 300, TREE.root), other))

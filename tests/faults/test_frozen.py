@@ -171,3 +171,18 @@ def test_the_head_says_frozen(settings: Settings, rt: Runtime) -> None:
     publish(settings)
     with reading(rt.engine) as connection:
         assert connection.scalar(select(LogHead.frozen)) == "the guard is missing"
+
+
+def test_a_changed_tile_that_the_log_grew_over_is_not_signed(settings: Settings, rt: Runtime, acme: Platform) -> None:
+    first = report(rt, acme, "one")
+    publish(settings)
+
+    def flip() -> None:
+        with writing(rt.engine) as connection:
+            data = bytearray(connection.scalar(select(Tile.data).where(Tile.level == 0, Tile.tile_index == 0)) or b"")
+            data[40] ^= 1
+            connection.execute(update(Tile).where(Tile.level == 0, Tile.tile_index == 0).values(data=bytes(data)))
+
+    flip()
+    report(rt, acme, "two")
+    assert_frozen(settings, rt, acme, first, "differs from what was signed")

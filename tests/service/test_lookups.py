@@ -14,8 +14,7 @@ from sqlalchemy import func, select
 
 from ledger.core.entries import PlatformState
 from ledger.core.identifiers import Kind
-from ledger.core.reasons import REASONS
-from ledger.core.standing import MAX_REASONS
+from ledger.core.reasons import MAX_REASONS, REASON_TEXTS
 from ledger.core.tags import tag
 from ledger.errors import IndexNotReached, StaleEpoch
 from ledger.service.lookups import ANSWER_BYTES, MIN_INDEX_WAIT_MS, lookup, padded, submit_lookup
@@ -45,7 +44,7 @@ def test_hit_and_miss_have_the_same_size_and_shape(town: Town) -> None:
 
 
 def test_the_longest_answer_fits() -> None:
-    longest = sorted(REASONS.values(), key=lambda text: -len((text.en + text.zh_cn).encode()))[:MAX_REASONS]
+    longest = sorted(REASON_TEXTS.values(), key=lambda text: -len((text["en"] + text["zh-CN"]).encode()))[:MAX_REASONS]
     answer = {
         "id": "lk_" + "x" * 29,
         "tier": "review",
@@ -56,7 +55,7 @@ def test_the_longest_answer_fits() -> None:
         "disputed": False,
         "protected": False,
         "has_statement": False,
-        "reasons": [{"code": "c" * 40, "en": text.en, "zh_cn": text.zh_cn} for text in longest],
+        "reasons": [{"code": "c" * 40, "en": text["en"], "zh_cn": text["zh-CN"]} for text in longest],
         "guidance": ["human_review", "extend_review_window", "account_review"],
         "matched_kinds": [kind.value for kind in Kind],
         "policy": 10**6,
@@ -126,7 +125,7 @@ def test_several_identifiers_are_one_person(town: Town) -> None:
     assert (alone["events"], both["events"]) == (1, 1)
     assert alone["points"] == both["points"]
     assert both["matched_kinds"] == ["payment", "phone"]
-    assert alone["reasons"][0]["code"] == "weak_match"
+    assert alone["reasons"][0]["code"] == "weak_match_only"
 
 
 def test_a_suspended_groups_reports_weigh_nothing(town: Town) -> None:

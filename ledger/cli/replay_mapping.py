@@ -1,0 +1,194 @@
+"""What a replay's mapping file says: how rows of a foreign table become reports and lookups. `docs/replay.md`."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import string
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+from ledger.core.conduct import Conduct
+from ledger.core.identifiers import Kind, parse_kind
+from ledger.errors import ConfigurationError
+
+MAX_PLATFORMS = 64
+CURRENCY = "USD"
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A row passes when its `column` lies within min..max (numbers) and starts with `prefix` (text)."""
+
+    column: str
+    least: float | None
+    most: float | None
+    prefix: str | None
+
+    def holds(self, row: Row) -> bool:
+        value = row[self.column]
+        if self.prefix is not None and not str(value).startswith(self.prefix):
+            return False
+        if self.least is None and self.most is None:
+            return True
+        number = float(value)
+        return (self.least is None or number >= self.least) and (self.most is None or number <= self.most)
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRule:
+    """Rows that pass become a report of this conduct."""
+
+    when: Condition
+    conduct: Conduct
+
+
+@dataclass(frozen=True, slots=True)
+class ReportMapping:
+    """How rows become reports. The first rule that passes decides; rows that pass none are skipped."""
+
+    rules: tuple[ReportRule, ...]
+    reporter: str
+    order: str
+    time_column: str
+    time_format: str
+    newest_days_ago: float
+    oldest_days_ago: float | None
+    amount_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class LookupMapping:
+    """Which rows are looked up. `order` is unique: rows with the same one are one lookup."""
+
+    when: Condition
+    order: str
+    claim: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """A mapping file."""
+
+    name: str
+    platforms_count: int
+    kind: Kind
+    identity: str
+    reports: ReportMapping | None
+    lookups: LookupMapping | None
+
+
+def read_mapping(path: Path) -> Mapped:
+    """Read a mapping (TOML). Raises ConfigurationError."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        reports, lookups = data.get("reports"), data.get("lookups")
+        mapped = Mapped(
+            name=str(data["name"]),
+            platforms_count=int(data["platforms"]),
+            kind=parse_kind(data["identity"]["kind"]),
+            identity=_template(data["identity"]["value"]),
+            reports=None if reports is None else _reports(reports),
+            lookups=None if lookups is None else _lookups(lookups),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(f"The mapping {path.name} lacks something or is malformed: {error}.") from error
+    if not 1 <= mapped.platforms_count <= MAX_PLATFORMS or (mapped.reports is None and mapped.lookups is None):
+        raise ConfigurationError(f"A mapping names 1 to {MAX_PLATFORMS} platforms, and [reports], [lookups] or both.")
+    return mapped
+
+
+def _reports(data: Mapping[str, Any]) -> ReportMapping:
+    oldest = data.get("oldest_days_ago")
+    return ReportMapping(
+        rules=tuple([ReportRule(_condition(rule["when"]), Conduct(rule["conduct"])) for rule in data["rules"]]),
+        reporter=_template(data["reporter"]),
+        order=_template(data["order"]),
+        time_column=str(data["time_column"]),
+        time_format=str(data["time_format"]),
+        newest_days_ago=float(data["newest_days_ago"]),
+        oldest_days_ago=None if oldest is None else float(oldest),
+        amount_minor=int(data["amount_minor"]),
+    )
+
+
+def _lookups(data: Mapping[str, Any]) -> LookupMapping:
+    return LookupMapping(_condition(data["when"]), _template(data["order"]), str(data["claim"]))
+
+
+def _condition(data: Mapping[str, Any]) -> Condition:
+    unknown = data.keys() - {"column", "min", "max", "prefix"}
+    if unknown:
+        raise ValueError("a condition has column, min, max and prefix, no more")
+    return Condition(str(data["column"]), data.get("min"), data.get("max"), data.get("prefix"))
+
+
+def _template(text: str) -> str:
+    """A text with {column} or {column:format} in it; nothing else that str.format could reach."""
+    for _, name, _, conversion in string.Formatter().parse(text):
+        if name is not None and (not name.isidentifier() or conversion):
+            raise ValueError("a template names columns, as in {CustomerID} or {TO_NODE:0>6}")
+    return text
+
+
+def fill(template: str, row: Row) -> str:
+    """The template with the row's values. Raises ConfigurationError for a column that is not there."""
+    try:
+        return template.format_map(row)
+    except (KeyError, ValueError) as error:
+        raise ConfigurationError("The mapping names a column that the data lacks, or formats it wrongly.") from error
+
+
+def spread(text: str, platforms_count: int) -> int:
+    """Which platform (0 to `platforms_count` - 1) `text` belongs to: the same one at every run."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % platforms_count
+
+
+def moment(value: Any, time_format: str) -> datetime:
+    """A time of the data: `unix` (seconds), `iso`, or a strptime format; without a zone it is taken as UTC."""
+    try:
+        if time_format == "unix":
+            return datetime.fromtimestamp(float(value), UTC)
+        if isinstance(value, datetime):
+            parsed = value
+        elif time_format == "iso":
+            parsed = datetime.fromisoformat(str(value))
+        else:
+            parsed = datetime.strptime(str(value), time_format)  # noqa: DTZ007 the zone is set below
+    except (ValueError, OverflowError) as error:
+        raise ConfigurationError("A time of the data does not have the mapping's `time_format`.") from error
+    return parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)
+
+
+def read_rows(path: Path, limit: int | None) -> Iterator[Row]:
+    """The rows of a CSV or Parquet file, at most `limit`. Raises ConfigurationError, ModuleNotFoundError (pyarrow)."""
+    rows = _parquet_rows(path) if path.suffix == ".parquet" else _csv_rows(path)
+    for number, row in enumerate(rows):
+        if limit is not None and number >= limit:
+            return
+        yield row
+
+
+def _csv_rows(path: Path) -> Iterator[Row]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            yield from csv.DictReader(file)
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise ConfigurationError(f"{path.name} cannot be read as CSV.") from error
+
+
+def _parquet_rows(path: Path) -> Iterator[Row]:
+    from pyarrow import ArrowException, parquet  # type: ignore[import-untyped]
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches():
+                yield from cast("list[Row]", batch.to_pylist())
+    except (OSError, ArrowException) as error:
+        raise ConfigurationError(f"{path.name} cannot be read as Parquet.") from error
