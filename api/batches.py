@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
 from api.logs import failure
-from api.wire import batch_item, batch_problem, check_shape
+from api.wire import batch_item, batch_problem, check_key, check_shape
 from ledger.errors import InvalidRequest, LedgerError
 from ledger.service.commands import Stored
 from ledger.service.members import Member
@@ -16,7 +15,6 @@ from ledger.service.reports import submit_reports
 from ledger.service.runtime import Runtime
 
 _ITEM = frozenset({"idempotency_key", "body", "signature", "subjects"})
-_KEY = re.compile(r"[!-~]{1,255}\Z")
 
 
 def record_reports(rt: Runtime, member: Member, items: Sequence[Any], request_id: str, logger: Any) -> list[bytes]:
@@ -27,18 +25,14 @@ def record_reports(rt: Runtime, member: Member, items: Sequence[Any], request_id
     outcomes = [_shape_error(item) for item in items]
     taken = submit_reports(rt, member, [item for item, bad in zip(items, outcomes, strict=True) if bad is None])
     remaining = iter(taken)
-    return [
-        _result(next(remaining) if bad is None else bad, request_id, logger) for bad in outcomes
-    ]
+    return [_result(next(remaining) if bad is None else bad, request_id, logger) for bad in outcomes]
 
 
 def _shape_error(item: object) -> LedgerError | None:
     try:
-        key = check_shape(item, _ITEM)["idempotency_key"]
+        check_key(check_shape(item, _ITEM)["idempotency_key"])
     except InvalidRequest as error:
         return error
-    if not isinstance(key, str) or not _KEY.match(key):
-        return InvalidRequest("An idempotency key has 1 to 255 visible ASCII characters.")
     return None
 
 

@@ -80,9 +80,16 @@ def check_shape(value: object, names: frozenset[str]) -> dict[str, Any]:
 def idempotency_key(request: Request) -> str:
     """The `Idempotency-Key` header. Raises InvalidRequest when it is missing, doubled or unfit."""
     keys = request.headers.getlist("idempotency-key")
-    if len(keys) != 1 or not _KEY.match(keys[0]):
-        raise InvalidRequest("Send one Idempotency-Key header of 1 to 255 visible ASCII characters, without spaces.")
-    return keys[0]
+    if len(keys) != 1:
+        raise InvalidRequest("Send one Idempotency-Key header.")
+    return check_key(keys[0])
+
+
+def check_key(key: object) -> str:
+    """`key` if it is fit to be an idempotency key. Raises InvalidRequest."""
+    if not isinstance(key, str) or not _KEY.match(key):
+        raise InvalidRequest("An idempotency key has 1 to 255 visible ASCII characters, no spaces.")
+    return key
 
 
 def json_response(body: bytes | str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

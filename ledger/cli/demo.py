@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -31,16 +32,16 @@ PLATFORMS = {"acme": "east-group", "corner": "east-group", "bazaar": "west-group
 TEXTS: dict[str, dict[str, str]] = {
     "en": {
         "title": "One buyer's standing, as each platform's report changes it",
-        "columns": "what happened|expected|tier|credit|points|groups|advice",
-        "before": "acme asks before anybody reported",
-        "first": "acme reports an AI-made damage photo (severity 6)",
-        "same": "corner, of the same owner, reports a false non-receipt",
-        "second": "bazaar, independent, reports a false non-receipt of 60 days ago",
-        "high": "bazaar reports a switched return (severity 6)",
-        "withdraw": "bazaar withdraws it: wrong facts",
-        "restitution": "acme is paid back in full: its points halve",
+        "columns": "what happened|tier|credit|points|owners|advice",
+        "before": "nobody has reported yet",
+        "first": "acme reports: AI-made damage photo",
+        "same": "corner, same owner: false non-receipt",
+        "second": "bazaar, independent: false non-receipt",
+        "high": "bazaar again: switched return",
+        "restitution": "acme is paid back: its points halve",
+        "withdraw": "bazaar withdraws the last: wrong facts",
         "honest": "another buyer, never reported",
-        "victim": "a buyer whose account was abused (protective report)",
+        "victim": "a third one, whose account was abused",
         "receipt": "Receipt of acme's report: entry {index} is in the log of {size} entries, signed by its key.",
         "log": "Log verified: {size} entries recomputed from their leaves, {events} of them commitments only.",
         "one_voice": "One owner alone never lifts anybody above watch, and no tier is ever a refusal.",
@@ -48,16 +49,16 @@ TEXTS: dict[str, dict[str, str]] = {
     },
     "zh-CN": {
         "title": "同一买家的信用状态随各平台举报的变化",
-        "columns": "事件|预期|等级|信用分|扣分|独立来源|建议",
-        "before": "acme 在无人举报前查询",
-        "first": "acme 举报：AI 伪造损坏照片（严重度 6）",
-        "same": "corner（与 acme 同一控制人）举报：谎称未收到货",
-        "second": "bazaar（独立平台）举报：60 天前谎称未收到货",
-        "high": "bazaar 举报：退货调包（严重度 6）",
-        "withdraw": "bazaar 撤回该举报：事实有误",
+        "columns": "事件|等级|信用分|扣分|独立来源|建议",
+        "before": "尚无任何举报",
+        "first": "acme 举报：AI 伪造损坏照片",
+        "same": "corner（同一控制人）：谎称未收货",
+        "second": "bazaar（独立）：谎称未收到货",
+        "high": "bazaar 再次举报：退货调包",
         "restitution": "acme 收到全额赔付：分值减半",
+        "withdraw": "bazaar 撤回上一举报：事实有误",
         "honest": "另一位从未被举报的买家",
-        "victim": "账号被他人冒用的买家（保护性记录）",
+        "victim": "第三位：账号曾被他人冒用",
         "receipt": "acme 举报的回执：第 {index} 条记录在含 {size} 条记录的日志中，签名有效。",
         "log": "日志验证通过：由叶子重算 {size} 条记录，其中 {events} 条仅为承诺值。",
         "one_voice": "单一控制人不能使任何人高于“watch”，任何等级都不等于拒绝退款。",
@@ -86,7 +87,7 @@ class _Story:
 @guarded
 def demo(
     folder: Annotated[Path, typer.Option("--dir", help="Where the demo's ledger lives.")] = Path("var/demo"),
-    lang: Annotated[str | None, typer.Option("--lang", help="en or zh-CN. [default: from LANG]")] = None,
+    lang: Annotated[str | None, typer.Option("--lang", help="en or zh-CN. (default: from LANG)")] = None,
     json_output: JsonFlag = False,
 ) -> None:
     """Run the main job once: enrol, tag, look up, report, withdraw, prove. Takes some seconds."""
@@ -135,10 +136,10 @@ def _play(platforms: Mapping[str, RefundLedger], story: _Story) -> tuple[Verifie
     grave = _report(bazaar, buyer, "switched_return", switched, 99_900, act_days=9)
     story.tell("high", "high", look())
 
+    acme.restitution(first.id, datetime.now(UTC), 12_900, "CNY")
+    story.tell("restitution", "high", look())
     bazaar.withdraw(grave.id, "wrong_facts")
     story.tell("withdraw", "review", look())
-    acme.restitution(first.id, datetime.now(UTC), 12_900, "CNY")
-    story.tell("restitution", "review", look())
 
     story.tell("honest", "clear", _Looker(acme, acme.subject(**_identifiers()))())
     victim = _identifiers()
@@ -213,16 +214,15 @@ def _show(story: _Story, receipt: VerifiedReceipt, log: LogReport, folder: Path,
     ]
 
     def show(console: Console) -> None:
-        table = Table(title=texts["title"])
+        table = Table(title=texts["title"], box=box.SIMPLE, show_edge=False)
         for number, name in enumerate(texts["columns"].split("|")):
-            table.add_column(name, justify="right" if number in (3, 4, 5) else "left")
-        for what, expected, found in story.rows:
+            table.add_column(name, justify="right" if number in (2, 3, 4) else "left", overflow="fold")
+        for what, _, found in story.rows:
             style = TIER_STYLES[found.tier]
             points = "" if found.points is None else f"{found.points:.2f}"
-            advice = ", ".join(found.guidance) + (" (protected)" if found.protected else "")
+            advice = "\n".join([*found.guidance, *(["(protected)"] if found.protected else [])])
             table.add_row(
                 texts[what],
-                expected,
                 f"[{style}]{found.tier}[/]",
                 str(found.credit),
                 points,

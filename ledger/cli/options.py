@@ -18,7 +18,7 @@ KeyOption = Annotated[
 ]
 StateOption = Annotated[
     Path | None,
-    typer.Option("--state-dir", envvar="REFUND_LEDGER_STATE", help="Outbox and last checkpoint. [default: XDG state]"),
+    typer.Option("--state-dir", envvar="REFUND_LEDGER_STATE", help="Outbox and last checkpoint. (default: XDG state)"),
 ]
 PhoneOption = Annotated[str | None, typer.Option("--phone", help="With + and country code, or with --region.")]
 EmailOption = Annotated[str | None, typer.Option("--email")]

@@ -52,10 +52,10 @@ def add(
     scopes: Annotated[str, typer.Option("--scopes", help="Comma-separated: lookup, report, appeal, log.")] = (
         "lookup,report,log"
     ),
-    kid: Annotated[str | None, typer.Option("--kid", help="Key id. [default: NAME-1]")] = None,
+    kid: Annotated[str | None, typer.Option("--kid", help="Key id. (default: NAME-1)")] = None,
     quota: Annotated[int | None, typer.Option("--quota", help="Blinded elements a day.")] = None,
     suite: Annotated[
-        Path | None, typer.Option("--suite", help="Suite file. [default: NAME.suite.json by the key]")
+        Path | None, typer.Option("--suite", help="Suite file. (default: NAME.suite.json by the key)")
     ] = None,
     url: Annotated[str | None, typer.Option("--url", help="Where the platform reaches the ledger.")] = None,
     json_output: JsonFlag = False,

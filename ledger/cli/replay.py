@@ -25,6 +25,7 @@ from ledger.cli.replay_mapping import (
     ReportMapping,
     Row,
     fill,
+    identity_of,
     moment,
     read_mapping,
     read_rows,
@@ -67,6 +68,7 @@ class Tally:
     reports: Counter[str] = field(default_factory=Counter)
     """By outcome: accepted, or the code of the refusal."""
     lookups: Counter[str] = field(default_factory=Counter)
+    """By outcome: answered, the code of a refusal, or nobody_named (the row does not say whom)."""
     tiers: Counter[str] = field(default_factory=Counter)
     people_tagged: int = 0
     tag_seconds: float = 0.0
@@ -132,7 +134,7 @@ def _open_all(folder: Path, count: int) -> Iterator[RefundLedger]:
 def _run(ledgers: Sequence[RefundLedger], mapped: Mapped, rows: list[Row], batch: int, tally: Tally) -> None:
     tally.rows = len(rows)
     reports = _plan_reports(mapped, rows)
-    lookups = _plan_lookups(mapped, rows, reports)
+    lookups = _plan_lookups(mapped, rows, reports, tally)
     with _progress() as advance:
         buyers = _tag(ledgers, mapped, [*reports, *lookups], tally, advance)
         _send_reports(
@@ -150,6 +152,8 @@ def _plan_reports(mapped: Mapped, rows: Sequence[Row]) -> list[_Report]:
         return []
     chosen: list[tuple[Row, Conduct, datetime]] = []
     for row in rows:
+        if identity_of(mapped, row) is None:
+            continue
         rule = next((rule for rule in how.rules if _holds(rule.when.holds, row)), None)
         if rule is not None:
             chosen.append((row, rule.conduct, moment(row[how.time_column], how.time_format)))
@@ -179,7 +183,7 @@ def _moved(times: Sequence[datetime], how: ReportMapping, now: datetime) -> dict
     return {when: now - timedelta(days=how.newest_days_ago) - (newest - when) * scale for when in set(times)}
 
 
-def _plan_lookups(mapped: Mapped, rows: Sequence[Row], reports: Sequence[_Report]) -> list[_Lookup]:
+def _plan_lookups(mapped: Mapped, rows: Sequence[Row], reports: Sequence[_Report], tally: Tally) -> list[_Lookup]:
     """The rows that the mapping names; without [lookups], everybody who was reported, once, by the next platform."""
     how = mapped.lookups
     if how is None:
@@ -189,9 +193,14 @@ def _plan_lookups(mapped: Mapped, rows: Sequence[Row], reports: Sequence[_Report
             for identity, one in sorted(first.items())
         ]
     planned: dict[str, _Lookup] = {}
+    nobody: set[str] = set()
     for row in rows:
         if _holds(how.when.holds, row):
-            identity, order = fill(mapped.identity, row), fill(how.order, row)
+            identity, order = identity_of(mapped, row), fill(how.order, row)
+            if identity is None:
+                tally.lookups["nobody_named"] += order not in nobody
+                nobody.add(order)
+                continue
             planned.setdefault(order, _Lookup(spread(identity, mapped.platforms_count), identity, order))
     return list(planned.values())
 
@@ -349,7 +358,7 @@ def _rate(count: int, seconds: float) -> float:
 
 
 def _show(mapped: Mapped, tally: Tally) -> None:
-    reports, lookups = sum(tally.reports.values()), sum(tally.lookups.values())
+    reports, lookups = sum(tally.reports.values()), sum(tally.lookups.values()) - tally.lookups["nobody_named"]
     summary = {
         "name": mapped.name,
         "rows": tally.rows,
@@ -370,6 +379,8 @@ def _show(mapped: Mapped, tally: Tally) -> None:
         for code, count in tally.reports.most_common():
             console.print(f"  {code:<20}{count:>8}")
         console.print(f"lookups         {lookups:>8}   {summary['lookups_per_second']} a second")
+        for code, count in tally.lookups.most_common():
+            console.print(f"  {code:<20}{count:>8}")
         most = max([*tally.tiers.values(), 1])
         for tier in TIERS:
             count = tally.tiers[tier]

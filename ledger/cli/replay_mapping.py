@@ -145,6 +145,14 @@ def fill(template: str, row: Row) -> str:
         raise ConfigurationError("The mapping names a column that the data lacks, or formats it wrongly.") from error
 
 
+def identity_of(mapped: Mapped, row: Row) -> str | None:
+    """Whom the row is about; None when a column that says so is empty."""
+    names = [name for _, name, _, _ in string.Formatter().parse(mapped.identity) if name is not None]
+    if any(row.get(name, 0) in (None, "") for name in names):
+        return None
+    return fill(mapped.identity, row)
+
+
 def spread(text: str, platforms_count: int) -> int:
     """Which platform (0 to `platforms_count` - 1) `text` belongs to: the same one at every run."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % platforms_count

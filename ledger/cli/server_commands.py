@@ -41,8 +41,8 @@ def environment_of(settings: Settings) -> dict[str, str]:
 
 @guarded
 def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")] = None,
-    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one. [default: 8000]")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on. (default: 127.0.0.1)")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one. (default: 8000)")] = None,
     json_output: JsonFlag = False,
 ) -> None:
     """Run the ledger: API and publisher. Settings come from REFUND_LEDGER_* variables."""

@@ -26,7 +26,7 @@ ATTEMPT_SECONDS = 10.0
 
 @guarded
 def verify(
-    url: Annotated[str | None, typer.Argument(help="The ledger's address. [default: the suite's]")] = None,
+    url: Annotated[str | None, typer.Argument(help="The ledger's address. (default: the suite's)")] = None,
     suite: Annotated[
         Path | None, typer.Option("--suite", envvar="REFUND_LEDGER_SUITE", help="Suite file with the pinned log key.")
     ] = None,
@@ -37,7 +37,7 @@ def verify(
         list[Path] | None, typer.Option("--receipt", help="A receipt whose entry must be there.")
     ] = None,
     state: Annotated[
-        Path | None, typer.Option("--state", help="File with the last checkpoint seen. [default: XDG state]")
+        Path | None, typer.Option("--state", help="File with the last checkpoint seen. (default: XDG state)")
     ] = None,
     compare: Annotated[
         str | None, typer.Option("--compare", help="Another view: a checkpoint file, or the address of a mirror.")

@@ -15,6 +15,7 @@ from ledger.client.suite import Suite
 from ledger.core import reports as core_reports
 from ledger.core.conduct import Evidence, EvidenceType, Finding, Strength, check_evidence
 from ledger.core.encoding import b64url, format_time, parse_time, unb64url
+from ledger.core.policy import Profile
 from ledger.core.tags import SALT_BYTES, subject_commitment
 from ledger.errors import EvidenceInvalid, InvalidReport, StaleEpoch, SubjectsInvalid
 from ledger.policies import shipped_policy
@@ -125,7 +126,7 @@ def build_report(
     parsed = core_reports.parse_body(body)
     _, policy = shipped_policy()
     if suite.pinned.policy == str(policy.version):
-        core_reports.check_intake(parsed, suite.profile, policy, now)
+        core_reports.check_intake(parsed, Profile(suite.profile), policy, now)
     else:  # the ledger has moved to rules that this version does not know
         check_evidence(parsed.conduct, parsed.evidence)
     return {"body": body, "signature": b64url(core_reports.sign(body, key)), "subjects": sent_subjects}

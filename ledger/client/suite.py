@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from ledger.client.results import Fields
 from ledger.core.checkpoint import parse_verifier_key
 from ledger.core.encoding import unb64url
+from ledger.core.policy import Profile
 from ledger.core.voprf import ELEMENT_BYTES, SUITE, HolderKey, check_element
 from ledger.errors import ConfigurationError, HolderMismatch, LedgerError, StaleEpoch, UnexpectedAnswer
 
@@ -98,6 +99,8 @@ def parse_suite(value: object) -> Suite:
     parts = urlsplit(suite.url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigurationError("The suite file's `url` must be an http or https address.")
+    if suite.profile not in set(Profile):
+        raise ConfigurationError("The suite file's `profile` must be CN, EU or US.")
     if [epoch.state for epoch in suite.pinned.epochs].count("current") != 1:
         raise ConfigurationError("The suite file must name exactly one current key epoch.")
     return suite

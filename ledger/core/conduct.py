@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import combinations
-from typing import Any
+from typing import Any, NoReturn
 
 from ledger.core.encoding import unb64url
 from ledger.errors import EvidenceInsufficient, EvidenceInvalid, EvidenceRefused, InvalidEncoding
@@ -111,6 +111,8 @@ class Need:
 
     def __str__(self) -> str:
         """For people: `original_file`, `one of: a, b`, `two of: a, b, c`."""
+        if len(self.of) == len(EvidenceType):
+            return "one item of any type"
         names = ", ".join(self.of)
         if self.count == 1:
             return names if len(self.of) == 1 else f"one of: {names}"
@@ -180,7 +182,7 @@ def _item(item: Any) -> Evidence:
         raise EvidenceInvalid("A pdq hash has 64 lower-case hexadecimal digits.")
     if ("report_id" in item) != (kind is EvidenceType.LINKED_INSTRUMENT):
         raise EvidenceInvalid("A linked_instrument names the report it rests on in report_id; nothing else does.")
-    if report_id is not None and not (isinstance(report_id, str) and _REPORT_ID.match(report_id)):
+    if "report_id" in item and not (isinstance(report_id, str) and _REPORT_ID.match(report_id)):
         raise EvidenceInvalid("A report_id looks like rp_ and letters and digits.")
     try:
         sha256 = unb64url(item.get("sha256", ""), 32)
@@ -190,7 +192,7 @@ def _item(item: Any) -> Evidence:
     return Evidence(kind, sha256, pdq, finding, report_id)
 
 
-def _refuse(name: object) -> None:
+def _refuse(name: object) -> NoReturn:
     if not isinstance(name, str):
         raise EvidenceInvalid("An item of evidence needs a type.")
     raise EvidenceRefused(
@@ -235,8 +237,6 @@ def check_evidence(conduct: Conduct, evidence: Sequence[Evidence]) -> None:
 
 def _met(need: Need, evidence: Sequence[Evidence]) -> bool:
     fit = [item for item in evidence if item.type in need.of and _counts(item)]
-    if len(fit) < need.count or need.count == 1:
-        return bool(fit)
     return any(_all_different(chosen) for chosen in combinations(fit, need.count))
 
 

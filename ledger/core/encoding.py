@@ -22,7 +22,8 @@ MAX_INTEGER = 2**53 - 1
 """Largest magnitude a canonical integer may have: what every JSON reader keeps exactly (RFC 8259 section 6)."""
 
 _B64URL = re.compile(r"[A-Za-z0-9_-]*\Z")
-_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z\Z")
+# The hour stops at 23: newer Pythons read 24:00 as the next day's midnight, which would give one moment two texts.
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}Z\Z")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -93,7 +94,8 @@ def format_time(moment: datetime) -> str:
     """`moment` (aware) as `YYYY-MM-DDTHH:MM:SSZ`; fractions of a second are dropped."""
     if moment.tzinfo is None:
         raise InvalidTime("A time must carry its zone.")
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    # Not strftime: on Linux it writes the year 1 as "1", which `parse_time` refuses.
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 def parse_time(text: str) -> datetime:

@@ -29,8 +29,8 @@ class Reason(StrEnum):
     FALSE_RETURN = "false_return"
     FALSE_CHARGEBACK = "false_chargeback"
     LINKED_ACCOUNTS = "linked_accounts"
-    RESTITUTED = "restituted"
     FADED = "minor_or_faded"
+    RESTITUTED = "restituted"
     NO_RECORD = "no_record"
 
 

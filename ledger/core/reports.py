@@ -259,13 +259,16 @@ def verify_signature(body: Mapping[str, Any], signature: bytes, public_key: Ed25
 def order_ref(order_key: bytes, order_id: str) -> bytes:
     """The 32-byte blind reference of an order: HMAC-SHA256 under a key that only the platform's services share,
     so that order numbers, which are easy to guess, stay at the platform. Raises InvalidEncoding for a short key,
-    InvalidReport for an empty order id."""
+    InvalidReport for an empty order id or one that is not valid Unicode."""
     if len(order_key) < 32:
         raise InvalidEncoding("An order key needs at least 32 bytes.")
     if not order_id:
         raise InvalidReport("An order needs an id.")
-    text = _ORDER_DOMAIN + unicodedata.normalize("NFC", order_id)
-    return hmac.digest(order_key, text.encode("utf-8"), hashlib.sha256)
+    try:
+        text = (_ORDER_DOMAIN + unicodedata.normalize("NFC", order_id)).encode("utf-8")
+    except UnicodeEncodeError:
+        raise InvalidReport("An order's id must be valid Unicode.") from None
+    return hmac.digest(order_key, text, hashlib.sha256)
 
 
 # --- intake and status --------------------------------------------------------------------------------------

@@ -296,19 +296,30 @@ def _reasons(
     if disputed:
         found.append(Reason.DISPUTED)
     if counting:
-        acts_of: dict[str, set[int]] = {}
-        for event, _ in counting:
-            acts_of.setdefault(event.control_group, set()).add(event.act_id)
+        groups = {event.control_group for event, _ in counting}
+        repeated = len(counting) >= REPEATED_EVENTS and _most_acts_of_a_group(counting) >= REPEATED_EVENTS
         if weak:
             found.append(Reason.WEAK_MATCH)
-        if any(len(acts) >= REPEATED_EVENTS for acts in acts_of.values()):
+        if repeated:
             found.append(Reason.REPEATED)
         if independent:
             found.append(Reason.INDEPENDENT)
-        elif len(acts_of) == 1 and Reason.REPEATED not in found:
+        elif len(groups) == 1 and not repeated:
             found.append(Reason.ONE_REPORTER)
-        heaviest = max(counting, key=lambda item: (item.points, item.event.conduct)).event
-        found.append(Reason.FADED if tier is Tier.CLEAR else CONDUCT_REASON[heaviest.conduct])
+        found.append(Reason.FADED if tier is Tier.CLEAR else _heaviest(counting))
         if any(event.restituted for event, _ in counting):
             found.append(Reason.RESTITUTED)
     return tuple(found[:MAX_REASONS])
+
+
+def _most_acts_of_a_group(counting: Iterable[Counted]) -> int:
+    acts_of: dict[str, set[int]] = {}
+    for event, _ in counting:
+        acts_of.setdefault(event.control_group, set()).add(event.act_id)
+    return max(map(len, acts_of.values()))
+
+
+def _heaviest(counting: Sequence[Counted]) -> Reason:
+    """The reason for the event with most points; of equals, the same one whatever their order."""
+    _, conduct = max([(item.points, item.event.conduct) for item in counting])
+    return CONDUCT_REASON[conduct]

@@ -145,9 +145,7 @@ def set_platform_status(connection: Connection, name: str, status: str) -> None:
 
 def set_platform_quota(connection: Connection, name: str, quota_elements: int | None) -> None:
     """Blinded elements a UTC day; None means the service's default."""
-    connection.execute(
-        update(Platform).where(Platform.name == name).values(oprf_daily_quota_elements=quota_elements)
-    )
+    connection.execute(update(Platform).where(Platform.name == name).values(oprf_daily_quota_elements=quota_elements))
 
 
 def deduct_oprf(connection: Connection, platform: str, day: int, elements: int, quota_elements: int) -> bool:

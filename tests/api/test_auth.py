@@ -101,9 +101,7 @@ BAD: dict[str, Callable[[Gate], str]] = {
     "no exp": lambda gate: gate.token(exp=None),
     "lives too long": lambda gate: gate.token(exp=NOW + timedelta(seconds=901)),
     "ends before it begins": lambda gate: gate.token(exp=NOW),
-    "from the future": lambda gate: gate.token(
-        iat=NOW + timedelta(seconds=61), exp=NOW + timedelta(seconds=120)
-    ),
+    "from the future": lambda gate: gate.token(iat=NOW + timedelta(seconds=61), exp=NOW + timedelta(seconds=120)),
     "not before": lambda gate: gate.token(nbf=NOW + timedelta(seconds=61)),
     "iat is no number": lambda gate: gate.token(iat="soon"),
     "exp is a bool": lambda gate: gate.token(exp=True),

@@ -100,4 +100,3 @@ def test_what_has_no_row_says_nothing_about_itself() -> None:
     assert shown == orjson.loads(internal_response("r-1").body)
     assert shown["code"] == "internal"
     assert "key" not in str(shown)
-

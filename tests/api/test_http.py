@@ -119,7 +119,7 @@ NO_JSON: dict[str, bytes] = {
     "NaN": b'{"epoch": NaN}',
     "infinity": b'{"epoch": Infinity}',
     "control character": b'{"epoch": "\x00"}',
-    "byte order mark": b'\xef\xbb\xbf{}',
+    "byte order mark": b"\xef\xbb\xbf{}",
     "deep": b"[" * 100_000 + b"]" * 100_000,
     "trailing": b"{} {}",
 }

@@ -18,9 +18,7 @@ def test_tiles_and_entries_are_what_the_checkpoint_signs(api: Api) -> None:
     checkpoint = api.request("GET", "/log/checkpoint")
     assert checkpoint.headers["content-type"] == "text/plain; charset=utf-8"
     assert checkpoint.headers["cache-control"] == "no-cache"
-    opened = open_checkpoint(
-        checkpoint.text, api.settings.origin, raw_public(load_log_key(api.settings))
-    )
+    opened = open_checkpoint(checkpoint.text, api.settings.origin, raw_public(load_log_key(api.settings)))
     size = opened.size
     bundle = api.request("GET", f"/log/tile/entries/000.p/{size}")
     assert bundle.headers["content-type"] == "application/octet-stream"
@@ -42,8 +40,25 @@ def test_nothing_beyond_the_checkpoint_is_shown(api: Api) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["0/0", "0/0000", "0/x000/000", "00/000", "-1/000", "64/000", "0/000.p/0", "0/000.p/256", "0/000.p/01", "0/",
-     "0/%00", "0/..%2f..", "entries/x", "entries/", "x/000", "9999999999/000", "0/x999/x999/x999/x999/x999/x999/999"],
+    [
+        "0/0",
+        "0/0000",
+        "0/x000/000",
+        "00/000",
+        "-1/000",
+        "64/000",
+        "0/000.p/0",
+        "0/000.p/256",
+        "0/000.p/01",
+        "0/",
+        "0/%00",
+        "0/..%2f..",
+        "entries/x",
+        "entries/",
+        "x/000",
+        "9999999999/000",
+        "0/x999/x999/x999/x999/x999/x999/999",
+    ],
 )
 def test_only_one_name_for_each_tile(api: Api, name: str) -> None:
     answer = api.request("GET", f"/log/tile/{name}")

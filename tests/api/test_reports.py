@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import secrets
+import socket
 import threading
 from typing import Any
 
@@ -69,6 +71,26 @@ def test_the_same_request_many_times_at_once_is_recorded_once(api: Api) -> None:
     assert {answer.status_code for answer in answers} == {201}
     assert len({answer.content for answer in answers}) == 1
     assert sum("idempotency-replayed" in answer.headers for answer in answers) == 7
+
+
+def test_a_client_that_hangs_up_loses_nothing_by_asking_again(api: Api) -> None:
+    """The connection is cut right after the request was sent. Recorded or not, the retry makes it one report."""
+    host, port = api.url.removeprefix("http://").split(":")
+    for number in range(5):
+        payload = report_payload(api.rt, ACME, [(Kind.PHONE, person())], order=f"cut-{number}")
+        body = json.dumps(payload).encode()
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(
+                f"POST /v1/reports HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                f"Idempotency-Key: cut-{number}\r\nAuthorization: Bearer {api.token(ACME)}\r\n"
+                f"Content-Length: {len(body)}\r\n\r\n".encode()
+                + body
+            )
+        answer = api.request("POST", "/v1/reports", ACME, key=f"cut-{number}", json=payload)
+        assert answer.status_code == 201
+        order = payload["body"]["order_ref"]
+        listed = api.request("GET", "/v1/reports", ACME, params={"order_ref": order}).json()["data"]
+        assert [one["id"] for one in listed] == [answer.json()["id"]]
 
 
 def test_a_second_report_of_an_order_names_the_first(api: Api) -> None:

@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,11 +63,11 @@ class _Client(asyncio.Protocol):
         self.shared = shared
         self.buffer = bytearray()
         self.need = -1
+        self.waiting = False
         self.sent_at = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
         self.send()
 
     def send(self) -> None:
@@ -76,6 +77,7 @@ class _Client(asyncio.Protocol):
             self.shared.finished()
             return
         self.sent_at = time.perf_counter()
+        self.waiting = True
         self.transport.write(payload)
 
     def data_received(self, data: bytes) -> None:
@@ -95,10 +97,11 @@ class _Client(asyncio.Protocol):
             self.shared.record(int(buffer[9:12]), time.perf_counter() - self.sent_at)
             buffer.clear()
             self.need = -1
+            self.waiting = False
             self.send()
 
     def connection_lost(self, error: Exception | None) -> None:
-        if self.need >= 0 or error is not None:
+        if self.waiting and not self.shared.failed.done():
             self.shared.failed.set_exception(error or RuntimeError("the server closed a connection half-way"))
 
 
@@ -132,6 +135,12 @@ class _Shared:
 async def _drive(host: str, port: int, requests: list[bytes], connections: int, seconds: float | None) -> Load:
     loop = asyncio.get_running_loop()
     shared = _Shared(requests, connections, seconds)
+
+    def fail(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if not shared.failed.done():  # or the run would wait for ever
+            shared.failed.set_exception(context.get("exception") or RuntimeError(context["message"]))
+
+    loop.set_exception_handler(fail)
     started = time.perf_counter()
     for _ in range(connections):
         await loop.create_connection(lambda: _Client(shared), host, port)

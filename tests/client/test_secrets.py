@@ -1,0 +1,97 @@
+"""Tokens and key files."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from ledger.client.keyfiles import (
+    load_or_create_order_key,
+    load_or_create_signing_key,
+    load_signing_key,
+    order_key_path,
+    order_key_source,
+)
+from ledger.client.tokens import RENEW_SECONDS, TOKEN_SECONDS, TokenSource
+from ledger.errors import ConfigurationError
+
+START = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+def test_tokens_are_reused_until_shortly_before_they_end() -> None:
+    key = Ed25519PrivateKey.generate()
+    now = [START]
+    source = TokenSource(key, kid="acme-1", platform="acme", service="l.test", now=lambda: now[0], scopes=["b", "a"])
+    first = source.token()
+    assert jwt.get_unverified_header(first) == {"alg": "EdDSA", "kid": "acme-1", "typ": "JWT"}
+    claims = jwt.decode(
+        first,
+        key.public_key(),
+        ["EdDSA"],
+        audience="l.test",
+        issuer="acme",
+        options={"verify_exp": False, "verify_iat": False},
+    )
+    assert claims == {
+        "iss": "acme", "aud": "l.test", "scope": "a b",
+        "iat": int(START.timestamp()), "exp": int(START.timestamp()) + TOKEN_SECONDS,
+    }  # fmt: skip
+    now[0] = START + timedelta(seconds=TOKEN_SECONDS - RENEW_SECONDS - 1)
+    assert source.token() == first
+    now[0] += timedelta(seconds=1)
+    second = source.token()
+    assert second != first
+    now[0] = START - timedelta(days=1)  # the clock was set back: the kept token would be from the future
+    assert source.token() not in (first, second)
+
+
+def test_signing_key_is_made_once_with_mode_0600(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "acme.pem"
+    made = load_or_create_signing_key(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert load_signing_key(path).private_bytes_raw() == made.private_bytes_raw()
+    assert load_or_create_signing_key(path).private_bytes_raw() == made.private_bytes_raw()
+
+
+def test_unfit_key_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "acme.pem"
+    with pytest.raises(ConfigurationError):
+        load_signing_key(path)
+    load_or_create_signing_key(path)
+    path.chmod(0o640)
+    with pytest.raises(ConfigurationError, match="chmod 600"):
+        load_signing_key(path)
+    path.chmod(0o600)
+    path.write_bytes(b"not a key")
+    with pytest.raises(ConfigurationError):
+        load_signing_key(path)
+    other = generate_private_key(SECP256R1())
+    path.write_bytes(other.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    with pytest.raises(ConfigurationError, match="Ed25519"):
+        load_signing_key(path)
+
+
+def test_services_that_start_together_agree_on_the_order_key(tmp_path: Path) -> None:
+    path = order_key_path(tmp_path / "acme.pem")
+    assert path.name == "acme.order.key"
+    with ThreadPoolExecutor(8) as pool:
+        keys = set(pool.map(lambda _: load_or_create_order_key(path), range(16)))
+    assert len(keys) == 1
+    assert len(keys.pop()) == 32
+    assert [one.name for one in tmp_path.iterdir()] == ["acme.order.key"], "no temporary file is left"
+    path.write_text("short")
+    with pytest.raises(ConfigurationError):
+        load_or_create_order_key(path)
+
+
+def test_order_key_needs_a_place() -> None:
+    assert order_key_source(b"k" * 32, None)() == b"k" * 32
+    with pytest.raises(ConfigurationError):
+        order_key_source(None, Ed25519PrivateKey.generate())

@@ -1,0 +1,67 @@
+"""Public ids."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger.core.ids import MAX_ID_CHARS, MAX_ID_NUMBER, Prefix, decode_id, encode_id
+from ledger.errors import InvalidRequest
+
+prefixes: st.SearchStrategy[Prefix] = st.sampled_from(["rp", "lk", "ap"])
+
+
+@given(prefixes, st.integers(0, MAX_ID_NUMBER))
+def test_an_id_leads_back_to_its_number(prefix: Prefix, number: int) -> None:
+    text = encode_id(prefix, number, "ledger.example")
+    assert decode_id(prefix, text, "ledger.example") == number
+    assert text.startswith(f"{prefix}_")
+    assert len(prefix) + 1 + 8 <= len(text) <= MAX_ID_CHARS
+
+
+def test_ids_are_stable() -> None:
+    """Ids are printed in letters and stored by platforms: they must never change."""
+    assert encode_id("rp", 1, "ledger.example") == "rp_61KEvM7w"
+    assert encode_id("lk", 1, "ledger.example") == "lk_07pEJQEm"
+
+
+def test_ids_of_another_sort_or_service_are_refused() -> None:
+    text = encode_id("rp", 7, "ledger.example")
+    for prefix, other in (("lk", text), ("lk", "lk_" + text[3:]), ("ap", "ap_" + text[3:])):
+        with pytest.raises(InvalidRequest):
+            decode_id(prefix, other, "ledger.example")  # type: ignore[arg-type]
+    with pytest.raises(InvalidRequest):
+        decode_id("rp", text, "test.ledger.example")
+
+
+@pytest.mark.parametrize("text", ["", "rp_", "rp", "rp_!!!!!!!!", "rp_" + "A" * 200, " rp_abc", None, 7])
+def test_malformed_ids_are_refused(text: object) -> None:
+    with pytest.raises(InvalidRequest):
+        decode_id("rp", text, "ledger.example")  # type: ignore[arg-type]
+
+
+@given(st.integers(0, 10_000), st.integers(0, 40), st.sampled_from("abcXYZ019"))
+def test_a_changed_id_is_never_the_same_number(number: int, place: int, letter: str) -> None:
+    text = encode_id("rp", number, "s")
+    changed = text[: 3 + place % (len(text) - 3)] + letter + text[4 + place % (len(text) - 3) :]
+    if changed != text:
+        try:
+            assert decode_id("rp", changed, "s") != number
+        except InvalidRequest:
+            pass
+
+
+@pytest.mark.parametrize("number", [-1, MAX_ID_NUMBER + 1])
+def test_numbers_out_of_range_are_refused(number: int) -> None:
+    with pytest.raises(InvalidRequest):
+        encode_id("rp", number, "s")
+
+
+def test_two_numbers_in_one_id_are_refused() -> None:
+    from hashids import Hashids  # type: ignore[import-untyped]
+
+    double = Hashids(salt="refund-ledger:s:rp", min_length=8).encode(1, 2)
+    with pytest.raises(InvalidRequest):
+        decode_id("rp", f"rp_{double}", "s")
+    assert decode_id("rp", "rp_" + Hashids(salt="refund-ledger:s:rp", min_length=8).encode(5), "s") == 5

@@ -1,0 +1,125 @@
+"""The policy file: the shipped one, and everything that may be wrong with another."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from ledger.core.conduct import Conduct
+from ledger.core.policy import Profile, check_in_effect, expiry_time, is_expired, parse_policy
+from ledger.errors import PolicyInvalid
+from ledger.policies import shipped_policy
+
+TEXT, POLICY = shipped_policy()
+
+
+def test_the_shipped_numbers() -> None:
+    assert POLICY.version == 1
+    assert dict(POLICY.severity) == {
+        "ai_fabricated_image": 6,
+        "edited_image": 6,
+        "tampered_video": 6,
+        "false_non_receipt": 3,
+        "empty_parcel": 3,
+        "switched_return": 6,
+        "fake_return_tracking": 3,
+        "wardrobing": 1,
+        "friendly_chargeback": 3,
+        "account_farm": 6,
+        "impersonated": 0,
+    }
+    assert dict(POLICY.retention_days) == {0: 365, 1: 90, 3: 365, 6: 1095}
+    assert (POLICY.intake.cooling_hours, POLICY.intake.clock_skew_minutes, POLICY.intake.act_window_days) == (72, 5, 7)
+    assert POLICY.lookup_expiry_minutes == 15
+    assert (POLICY.erasure.after_expiry_days, POLICY.erasure.at_latest_days) == (60, 1826)
+    assert (POLICY.weights.floor_twentieths, POLICY.weights.prior_reports, POLICY.weights.window_months) == (4, 10, 24)
+    clocks = POLICY.appeals.clocks
+    assert (clocks[Profile.CN].days, clocks[Profile.EU].months, clocks[Profile.US].days) == (20, 1, 30)
+    assert [clocks[profile].extension_days for profile in Profile] == [0, 0, 15]
+    assert clocks[Profile.CN].time_zone == "Asia/Shanghai"
+
+
+def test_a_policy_cannot_be_changed_in_place() -> None:
+    with pytest.raises(TypeError):
+        POLICY.severity["wardrobing"] = 6  # type: ignore[index]
+
+
+def test_a_policy_shortens_and_never_lengthens() -> None:
+    assert POLICY.expiry_day(Conduct.WARDROBING, 1000) == 1090
+    assert POLICY.expiry_day(Conduct.WARDROBING, 1000, 1030) == 1030
+    assert POLICY.expiry_day(Conduct.WARDROBING, 1000, 1200) == 1090
+
+
+def test_expiry_is_at_midnight() -> None:
+    midnight = expiry_time(20_000)
+    assert midnight.tzinfo is UTC
+    assert is_expired(20_000, midnight)
+    assert not is_expired(20_000, midnight - timedelta(seconds=1))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("version = 1", "version = 0"),
+        ("version = 1", "version = true"),
+        ("version = 1", 'version = "1"'),
+        ("version = 1", "version = 1\nsecret = 2"),
+        ("version = 1", ""),
+        ("wardrobing = 1", ""),
+        ("wardrobing = 1", "wardrobing = 1\nrudeness = 1"),
+        ("wardrobing = 1", "wardrobing = 2"),
+        ("wardrobing = 1", "wardrobing = 0"),
+        ("wardrobing = 1", "wardrobing = 1.5"),
+        ("impersonated = 0", "impersonated = 1"),
+        ("1 = 90", ""),
+        ("1 = 90", "2 = 90"),
+        ("1 = 90", "x = 90"),
+        ("1 = 90", "1 = 1827"),
+        ("watch_total_millipoints = 500", "watch_total_millipoints = 2500"),
+        ("watch_total_millipoints = 500", ""),
+        ("review_second_group_millipoints = 1000", "review_second_group_millipoints = 0"),
+        ("review_second_group_millipoints = 1000", "review_second_group_millipoints = 2501"),
+        ("watch_cap_hundredths = 249", "watch_cap_hundredths = 250"),
+        ("watch_cap_hundredths = 249", "watch_cap_hundredths = 49"),
+        ("review_cap_hundredths = 499", "review_cap_hundredths = 500"),
+        ("review_cap_hundredths = 499", "review_cap_hundredths = 240"),
+        ("floor_twentieths = 4", "floor_twentieths = 21"),
+        ("floor_twentieths = 4", "floor_twentieths = 0"),
+        ("cooling_hours = 72", "cooling_hours = 71"),
+        ("clock_skew_minutes = 5", "clock_skew_minutes = 61"),
+        ("expiry_minutes = 15", "expiry_minutes = 0"),
+        ("[lookup]", "[lookups]"),
+        ("expiry_minutes = 15", "expiry_minutes = 15\nmore = 1"),
+        ("at_latest_days = 1826", "at_latest_days = 1827"),
+        ("question_days = 7", "question_days = 0"),
+        ("days = 20\n", "days = 21\n"),
+        ("days = 20\n", "months = 1\n"),
+        ("months = 1\n", "months = 2\n"),
+        ("extension_days = 15", "extension_days = 16"),
+        ('"Asia/Shanghai"', '"+08:00"'),
+        ('"Asia/Shanghai"', "8"),
+        ("[appeals.clocks.US]", "[appeals.clocks.UK]"),
+        ("[severity]", "[severity"),
+    ],
+)
+def test_bad_policies_are_refused(old: str, new: str) -> None:
+    assert old in TEXT
+    with pytest.raises(PolicyInvalid):
+        parse_policy(TEXT.replace(old, new, 1))
+
+
+def test_tables_must_be_tables() -> None:
+    with pytest.raises(PolicyInvalid):
+        parse_policy("severity = 1\n" + TEXT.replace("[severity]", "[other]"))
+
+
+def test_the_eu_clock_may_count_days() -> None:
+    assert parse_policy(TEXT.replace("months = 1\n", "days = 30\n")).appeals.clocks[Profile.EU].days == 30
+
+
+def test_a_change_waits_seven_days() -> None:
+    published = datetime(2026, 1, 1, tzinfo=UTC)
+    check_in_effect(published, published + timedelta(days=7))
+    with pytest.raises(PolicyInvalid):
+        check_in_effect(published, published + timedelta(days=7, seconds=-1))

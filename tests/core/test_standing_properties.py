@@ -1,0 +1,238 @@
+"""What must hold for every record, on random events: the promises made to people and to members."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from itertools import product
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger.core.conduct import Conduct
+from ledger.core.encoding import from_day, from_hour
+from ledger.core.identifiers import Kind
+from ledger.core.standing import (
+    FULL_WEIGHT,
+    Counted,
+    Event,
+    Standing,
+    Tier,
+    fold,
+    group_weight,
+    is_strong,
+    merge,
+    second_group,
+)
+from ledger.policies import shipped_policy
+from tests.core.worked_examples import NOW
+
+POLICY = shipped_policy()[1]
+TODAY = 20_780
+GROUPS = "ABCD"
+RANK = {tier: rank for rank, tier in enumerate(Tier)}
+WEAK_SETS = [frozenset({kind}) for kind in (Kind.PHONE, Kind.EMAIL, Kind.DEVICE)]
+STRONG_SETS = [frozenset({Kind.PAYMENT}), frozenset({Kind.CN_ID, Kind.PHONE}), frozenset({Kind.PHONE, Kind.EMAIL})]
+
+assert from_day(TODAY) <= NOW < from_day(TODAY + 1)
+
+weights_of_groups = st.fixed_dictionaries(dict.fromkeys(GROUPS, st.sampled_from([0, 4, 10, 15, 19, 20])))
+
+
+@st.composite
+def events_of_a_person(draw: st.DrawFn, *, most: int = 7, groups: str = GROUPS, weak: bool = False) -> list[Event]:
+    """Up to `most` reports; acts are often shared between groups and lie within a week, as at intake."""
+    events = []
+    for number in range(draw(st.integers(0, most))):
+        act = draw(st.integers(0, 4))
+        conduct = draw(st.sampled_from([*Conduct, Conduct.EDITED_IMAGE, Conduct.EMPTY_PARCEL]))
+        age = draw(st.integers(0, 100)) if draw(st.booleans()) else draw(st.integers(0, 1100))
+        act_day = TODAY - age
+        expires = POLICY.expiry_day(conduct, act_day) - draw(st.sampled_from([0, 0, 0, 50]))
+        flags = draw(st.sampled_from(["", "", "", "disputed", "unconfirmed", "restituted"]))
+        events.append(
+            Event(
+                report_id=number,
+                act_id=act,
+                control_group=draw(st.sampled_from(groups)),
+                conduct=conduct,
+                act_day=act_day,
+                effective_hour=(act_day + draw(st.integers(3, 6))) * 24,
+                expires_day=expires,
+                matched=draw(st.sampled_from(WEAK_SETS if weak else WEAK_SETS + STRONG_SETS)),
+                disputed=flags == "disputed",
+                unconfirmed=flags == "unconfirmed",
+                restituted=flags == "restituted",
+                has_statement=draw(st.booleans()),
+            )
+        )
+    return events
+
+
+def no_better(after: Standing, before: Standing) -> bool:
+    return (
+        RANK[after.tier] >= RANK[before.tier]
+        and after.credit <= before.credit
+        and after.points_milli >= before.points_milli
+        and after.events >= before.events
+        and after.reporters >= before.reporters
+    )
+
+
+@given(st.data(), events_of_a_person(), weights_of_groups)
+def test_order_never_matters(data: st.DataObject, events: list[Event], weights: dict[str, int]) -> None:
+    shuffled = data.draw(st.permutations(events))
+    assert fold(shuffled, weights, POLICY, NOW) == fold(events, weights, POLICY, NOW)
+
+
+@given(events_of_a_person(), weights_of_groups)
+def test_adding_never_improves_and_withdrawing_never_worsens(events: list[Event], weights: dict[str, int]) -> None:
+    """The same thing said twice: every report of the record is taken away once."""
+    whole = fold(events, weights, POLICY, NOW)
+    for left_out in range(len(events)):
+        rest = fold(events[:left_out] + events[left_out + 1 :], weights, POLICY, NOW)
+        assert no_better(whole, rest)
+
+
+@given(events_of_a_person(), weights_of_groups, st.sampled_from(["disputed", "unconfirmed", "restituted"]))
+def test_dispute_and_restitution_never_worsen(events: list[Event], weights: dict[str, int], flag: str) -> None:
+    whole = fold(events, weights, POLICY, NOW)
+    for number, event in enumerate(events):
+        changed = [*events[:number], replace(event, **{flag: True}), *events[number + 1 :]]
+        assert no_better(whole, fold(changed, weights, POLICY, NOW))
+
+
+@given(events_of_a_person(most=20, groups="A"))
+def test_one_group_never_exceeds_watch(events: list[Event]) -> None:
+    assert fold(events, {}, POLICY, NOW).tier in (Tier.CLEAR, Tier.WATCH)
+
+
+@given(events_of_a_person(most=12, weak=True))
+def test_weak_matches_never_exceed_watch(events: list[Event]) -> None:
+    result = fold(events, {}, POLICY, NOW)
+    assert result.tier in (Tier.CLEAR, Tier.WATCH)
+    assert result.points <= 2.49
+
+
+@given(events_of_a_person(), weights_of_groups, st.integers(0, 1100 * 24), st.integers(0, 400 * 24))
+def test_points_only_fall_once_all_reports_are_in_effect(
+    events: list[Event], weights: dict[str, int], start_hours: int, later_hours: int
+) -> None:
+    start = from_hour(max([event.effective_hour for event in events], default=0) + start_hours)
+    before = fold(events, weights, POLICY, start)
+    after = fold(events, weights, POLICY, start + timedelta(hours=later_hours))
+    assert no_better(before, after)
+
+
+@given(events_of_a_person(), weights_of_groups)
+def test_expired_means_gone(events: list[Event], weights: dict[str, int]) -> None:
+    for day in {event.expires_day for event in events}:
+        midnight = from_day(day)
+        rest = [event for event in events if POLICY.expiry_day(event.conduct, event.act_day, event.expires_day) > day]
+        assert fold(events, weights, POLICY, midnight) == fold(rest, weights, POLICY, midnight)
+
+
+@given(events_of_a_person(), weights_of_groups)
+def test_an_act_met_through_several_identifiers_counts_once(events: list[Event], weights: dict[str, int]) -> None:
+    rows = [replace(event, matched=frozenset({kind})) for event in events for kind in sorted(event.matched)]
+    assert fold(merge(rows), weights, POLICY, NOW) == fold(events, weights, POLICY, NOW)
+    assert fold(merge(rows + rows), weights, POLICY, NOW) == fold(events, weights, POLICY, NOW)
+
+
+@given(events_of_a_person(most=1), st.integers(0, 3))
+def test_an_act_reported_by_more_groups_counts_once(events: list[Event], more: int) -> None:
+    alike = [
+        replace(event, report_id=100 + number, control_group=GROUPS[number])
+        for event in events
+        for number in range(more + 1)
+    ]
+    one, several = fold(alike[:1], {}, POLICY, NOW), fold(alike, {}, POLICY, NOW)
+    assert (several.tier, several.points_milli, several.credit, several.events) == (
+        one.tier,
+        one.points_milli,
+        one.credit,
+        one.events,
+    )
+
+
+@given(st.integers(0, 500), st.integers(0, 500))
+def test_an_overturn_never_raises_a_weight_and_an_uphold_never_lowers_it(overturned: int, others: int) -> None:
+    before = group_weight(overturned + others, overturned, POLICY)
+    assert group_weight(overturned + others + 1, overturned + 1, POLICY) <= before
+    assert group_weight(overturned + others + 1, overturned, POLICY) >= before
+    assert POLICY.weights.floor_twentieths <= before <= FULL_WEIGHT
+
+
+@given(events_of_a_person(), weights_of_groups, st.sampled_from(GROUPS))
+def test_less_weight_never_worsens(events: list[Event], weights: dict[str, int], group: str) -> None:
+    lower = {**weights, group: max(0, weights[group] - 1)}
+    assert no_better(fold(events, weights, POLICY, NOW), fold(events, lower, POLICY, NOW))
+
+
+@given(events_of_a_person(), weights_of_groups)
+def test_shown_points_tell_the_tier(events: list[Event], weights: dict[str, int]) -> None:
+    result = fold(events, weights, POLICY, NOW)
+    low, high = {
+        Tier.CLEAR: (0.0, 0.49),
+        Tier.WATCH: (0.5, 2.49),
+        Tier.REVIEW: (2.5, 4.99),
+        Tier.HIGH: (5.0, 1000.0),
+    }[result.tier]
+    assert low <= result.points <= high
+    assert 0 <= result.credit <= 100
+    assert 1 <= len(result.reasons) <= 4
+
+
+@given(events_of_a_person(), weights_of_groups)
+def test_disputed_and_protective_events_have_no_weight(events: list[Event], weights: dict[str, int]) -> None:
+    counting = [event for event in events if not event.disputed and event.conduct != Conduct.IMPERSONATED]
+    whole, rest = fold(events, weights, POLICY, NOW), fold(counting, weights, POLICY, NOW)
+    assert (whole.tier, whole.points_milli, whole.events, whole.reporters) == (
+        rest.tier,
+        rest.points_milli,
+        rest.events,
+        rest.reporters,
+    )
+
+
+# --- G2 against all assignments -------------------------------------------------------------------------------
+
+
+def brute_force(counted: Sequence[Counted], cap: int) -> int:
+    """The second-largest group's points, largest over all ways to ascribe each act to one of its groups."""
+    acts: dict[int, dict[str, int]] = {}
+    for event, points in counted:
+        groups = acts.setdefault(event.act_id, {})
+        groups[event.control_group] = max(points, groups.get(event.control_group, 0))
+    best = 0
+    for choice in product(*[list(groups.items()) for groups in acts.values()]):
+        sums = dict.fromkeys(GROUPS, 0)
+        for group, points in choice:
+            sums[group] += points
+        best = max(best, sorted(sums.values())[-2])
+    return min(best, cap)
+
+
+@st.composite
+def counted_events(draw: st.DrawFn) -> list[Counted]:
+    template = Event(0, 0, "A", "edited_image", 0, 0, 9, frozenset({Kind.PAYMENT}))
+    reports = draw(
+        st.lists(st.tuples(st.integers(0, 5), st.sampled_from(GROUPS), st.integers(1, 1500)), min_size=0, max_size=12)
+    )
+    return [
+        Counted(replace(template, report_id=number, act_id=act, control_group=group), points)
+        for number, (act, group, points) in enumerate(reports)
+    ]
+
+
+@given(counted_events(), st.sampled_from([100, 2500, 10_000]))
+def test_the_second_group_is_the_best_over_all_assignments(counted: list[Counted], cap: int) -> None:
+    assert second_group(counted, cap) == brute_force(counted, cap)
+
+
+@given(events_of_a_person(most=12))
+def test_high_takes_two_strong_reporters(events: list[Event]) -> None:
+    if fold(events, {}, POLICY, NOW).tier in (Tier.REVIEW, Tier.HIGH):
+        assert len({event.control_group for event in events if is_strong(event)}) >= 2
+        assert len({event.act_id for event in events if is_strong(event)}) >= 2

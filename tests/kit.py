@@ -1,0 +1,101 @@
+"""A running ledger with enrolled platforms and their files, for tests of the SDK and the command line."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from ledger.cli.platform_commands import enrol
+from ledger.client import Evidence, RefundLedger, evidence
+from ledger.settings import Settings
+from ledger.store.engine import open_engine
+from tests.support import RunningServer, new_ledger, serving
+
+PLATFORMS = {"acme": "east", "corner": "east", "bazaar": "west", "asker": "north"}
+
+
+@dataclass
+class Running:
+    """A running ledger and the files of its platforms (`acme.pem`, `acme.suite.json`, ...)."""
+
+    settings: Settings
+    server: RunningServer
+    folder: Path
+
+    def suite(self, name: str, url: str | None = None, **changes: Any) -> Path:
+        """A copy of the platform's suite file that points to `url` (default: the server), with `changes`."""
+        value = json.loads((self.folder / f"{name}.suite.json").read_text())
+        path = self.folder / f"{name}-{secrets.token_hex(4)}.suite.json"
+        path.write_text(json.dumps({**value, "url": url or self.server.url, **changes}))
+        return path
+
+    def key(self, name: str) -> Path:
+        return self.folder / f"{name}.pem"
+
+
+def make_running(folder: Path) -> Iterator[Running]:
+    """A fresh ledger on SQLite, enrolled platforms, and the server; everything ends with the generator."""
+    settings = new_ledger(f"sqlite:///{folder / 'ledger.db'}", folder)
+    engine = open_engine(settings.database_url, pool_size=1)
+    for name, group in PLATFORMS.items():
+        enrol(
+            settings,
+            engine,
+            name=name,
+            control_group=group,
+            profile="CN",
+            scopes=["lookup"] if name == "asker" else ["lookup", "report", "log"],
+            kid=f"{name}-1",
+            quota=None,
+            key_path=folder / f"{name}.pem",
+            suite_path=folder / f"{name}.suite.json",
+            url="http://127.0.0.1:1",
+        )
+    engine.dispose()
+    with serving(settings) as server:
+        yield Running(settings, server, folder)
+
+
+Connect = Callable[..., RefundLedger]
+
+
+def person() -> dict[str, str]:
+    """Identifiers of somebody new."""
+    return {
+        "phone": f"+86 138 {secrets.randbelow(10**4):04d} {secrets.randbelow(10**4):04d}",
+        "payment": f"wallet/{secrets.token_hex(8)}",
+    }
+
+
+def carrier_record() -> list[Evidence]:
+    """What `fake_return_tracking` needs."""
+    return [evidence("carrier_record", sha256=secrets.token_bytes(32))]
+
+
+def report_arguments(**changes: Any) -> dict[str, Any]:
+    """A report that counts at once: false return tracking, notice four days old."""
+    now = datetime.now(UTC)
+    return {
+        "conduct": "fake_return_tracking",
+        "evidence": carrier_record(),
+        "order": secrets.token_hex(8),
+        "amount_minor": 12_900,
+        "currency": "CNY",
+        "outcome": "refund_refused",
+        "act_ended_at": now - timedelta(days=6),
+        "notice_sent_at": now - timedelta(days=4),
+        "notice_ref": "notice-1",
+        "decided_by": "agent-7",
+        "consent_ref": "terms-2026",
+        **changes,
+    }
+
+
+def reports_of(ledger: RefundLedger, order: str) -> list[str]:
+    """Ids of this platform's reports of an order."""
+    return [view.id for view in ledger.list_reports(order=order).reports]
