@@ -35,6 +35,8 @@ class Settings(BaseSettings):
 
     oprf_daily_quota_elements: int = Field(100_000, ge=1)
     """Blinded elements a platform may have evaluated in a UTC day, unless `platform quota` says otherwise."""
+    oprf_threads: int = Field(2, ge=1, le=64)
+    """Threads that share one batch of evaluations; libsodium runs outside the interpreter's lock."""
     body_limit_bytes: int = Field(4 * 1024 * 1024, ge=1024)
     """Largest request body. A batch of 1000 reports with two subjects and four evidence items fits."""
     appender_max_batch: int = Field(2000, ge=1)

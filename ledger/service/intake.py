@@ -34,6 +34,7 @@ from ledger.service.commands import Command, RestituteReport, Stored, SubmitRepo
 from ledger.service.log_writer import Draft, EventDraft, append, open_head
 from ledger.service.report_views import accepted_json, report_json
 from ledger.store import reports as store
+from ledger.store.bulk import insert_rows
 from ledger.store.engine import writing
 from ledger.store.reports import Candidate, ReportRow, RestitutionRow, ReversalRow, StoredAnswer
 from ledger.store.tables import Idempotency, Listing, Report, ReportLink, Restitution, Reversal, Subject
@@ -387,7 +388,7 @@ class _Batch:
         store.unlist(connection, sorted(dead - {row["id"] for row in new_reports}))
         store.drop_answers(connection, self._outdated_keys)
         for table in _WRITE_ORDER:
-            store.insert_rows(connection, table, self._rows.get(table, ()))
+            insert_rows(connection, table, self._rows.get(table, ()))
         store.mark_restituted(connection, self._restituted)
 
 

@@ -32,7 +32,8 @@ def evaluate(rt: Runtime, member: Member, epoch: int, blinded: Sequence[bytes]) 
     for element in blinded:
         voprf.check_element(element)
     deduct(rt, member, len(blinded), rt.now())
-    return voprf.evaluate(rt.keys.oprf_secret, blinded, secrets.token_bytes(voprf.NONCE_BYTES))
+    nonce = secrets.token_bytes(voprf.NONCE_BYTES)
+    return voprf.evaluate(rt.keys.oprf_secret, blinded, nonce, workers=rt.settings.oprf_threads)
 
 
 def deduct(rt: Runtime, member: Member, elements: int, now: datetime) -> None:

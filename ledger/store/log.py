@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from ledger.store.bulk import insert_rows
 from ledger.store.tables import CheckpointRow, EntryBody, GovernanceEntry, LogEntry, LogHead, Tile
 
 _TILE = Tile.__table__
@@ -69,13 +70,12 @@ def set_frozen(connection: Connection, reason: str | None) -> None:
 
 def insert_entries(connection: Connection, entries: Sequence[Mapping[str, Any]]) -> None:
     """Rows of `log_entry`."""
-    connection.execute(insert(LogEntry), list(entries))
+    insert_rows(connection, LogEntry, entries)
 
 
 def insert_bodies(connection: Connection, bodies: Sequence[Mapping[str, Any]]) -> None:
     """Rows of `entry_body`."""
-    if bodies:
-        connection.execute(insert(EntryBody), list(bodies))
+    insert_rows(connection, EntryBody, bodies)
 
 
 def read_tile(connection: Connection, level: int, index: int) -> bytes | None:

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from ledger.store.bulk import insert_rows
 from ledger.store.tables import IdBlock, Listing, LookupCount, LookupLog, LookupTag
 
 _CHUNK = 500
@@ -52,8 +53,8 @@ def log_disclosures(
     connection: Connection, lookups: Sequence[Mapping[str, Any]], tags: Sequence[Mapping[str, Any]]
 ) -> None:
     """Record lookups that disclosed an event, and the tags they were about."""
-    connection.execute(insert(LookupLog), list(lookups))
-    connection.execute(insert(LookupTag), list(tags))
+    insert_rows(connection, LookupLog, lookups)
+    insert_rows(connection, LookupTag, tags)
 
 
 def count_lookups(connection: Connection, counts: Mapping[tuple[str, int], tuple[int, int]]) -> None:

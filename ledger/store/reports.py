@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, tuple_, update
+from sqlalchemy import Connection, delete, select, tuple_, update
 
 from ledger.store.tables import Base, Idempotency, Listing, Report, ReportLink, Restitution, Reversal
 
@@ -208,12 +208,6 @@ def drop_answers(connection: Connection, keys: Sequence[tuple[str, str]]) -> Non
     """Delete these remembered answers (expired ones whose key is used anew)."""
     if keys:
         connection.execute(delete(Idempotency).where(tuple_(Idempotency.platform, Idempotency.key).in_(list(keys))))
-
-
-def insert_rows(connection: Connection, model: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert many rows of one table."""
-    if rows:
-        connection.execute(insert(model), list(rows))
 
 
 def unlist(connection: Connection, ids: Sequence[int]) -> None:

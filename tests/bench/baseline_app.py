@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from typing import Annotated
 
-from fastapi import Depends, FastAPI, HTTPException
+from fastapi import Depends, FastAPI, HTTPException, Request
 from pydantic import BaseModel
 from sqlalchemy import create_engine, select
 from sqlalchemy.orm import Session
@@ -34,25 +34,25 @@ class Answer(BaseModel):
     expires_day: int
 
 
+def session(request: Request) -> Iterator[Session]:
+    """A session a request."""
+    with Session(request.app.state.engine) as opened:
+        yield opened
+
+
+def row(question: Question, db: Annotated[Session, Depends(session)]) -> Answer:
+    """The row of a tag."""
+    found = db.scalars(select(Listing).where(Listing.tag == unb64url(question.tag, 32))).first()
+    if found is None:
+        raise HTTPException(404)
+    return Answer(
+        report_id=found.report_id, conduct=found.conduct, act_day=found.act_day, expires_day=found.expires_day
+    )
+
+
 def create_app() -> FastAPI:
     """The application."""
-    engine = create_engine(os.environ["REFUND_LEDGER_DATABASE_URL"], pool_size=10, max_overflow=10)
     app = FastAPI()
-
-    def session() -> Iterator[Session]:
-        with Session(engine) as opened:
-            yield opened
-
-    @app.post("/v1/rows")
-    def row(question: Question, db: Annotated[Session, Depends(session)]) -> Answer:
-        found = db.scalars(select(Listing).where(Listing.tag == unb64url(question.tag, 32))).first()
-        if found is None:
-            raise HTTPException(404)
-        return Answer(
-            report_id=found.report_id,
-            conduct=found.conduct,
-            act_day=found.act_day,
-            expires_day=found.expires_day,
-        )
-
+    app.state.engine = create_engine(os.environ["REFUND_LEDGER_DATABASE_URL"], pool_size=10, max_overflow=10)
+    app.post("/v1/rows")(row)
     return app

@@ -55,11 +55,11 @@ def test_the_hour_is_utc_wherever_the_clock_stands() -> None:
 
 @given(
     st.integers(0, 2**53 - 1),
-    st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1)),
+    st.integers(0, 7_258_118_400),
     st.binary(min_size=32, max_size=32),
 )
-def test_event_leaves_are_read_back(index: int, moment: datetime, value: bytes) -> None:
-    hour = moment.replace(tzinfo=UTC)
+def test_event_leaves_are_read_back(index: int, seconds: int, value: bytes) -> None:
+    hour = datetime.fromtimestamp(seconds, UTC)
     leaf = parse_leaf(event_leaf(index, hour, value))
     assert (leaf.index, leaf.sort, leaf.commitment, leaf.body) == (index, "event", value, None)
     assert leaf.hour == hour.replace(minute=0, second=0, microsecond=0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,10 +48,8 @@ def test_a_changed_id_is_never_the_same_number(number: int, place: int, letter: 
     text = encode_id("rp", number, "s")
     changed = text[: 3 + place % (len(text) - 3)] + letter + text[4 + place % (len(text) - 3) :]
     if changed != text:
-        try:
+        with suppress(InvalidRequest):
             assert decode_id("rp", changed, "s") != number
-        except InvalidRequest:
-            pass
 
 
 @pytest.mark.parametrize("number", [-1, MAX_ID_NUMBER + 1])

@@ -78,6 +78,14 @@ def test_points_are_rounded_down_exactly(retention: int) -> None:
                 assert decayed(fresh, age, retention) == int(exact + Decimal("1e-50"))
 
 
+@pytest.mark.parametrize(("fresh", "age", "retention"), [(6825, 50, 101), (9025, 20, 1826)])
+def test_an_edge_is_decided_in_integers(fresh: int, age: int, retention: int) -> None:
+    """Points less than a millionth below a whole number: found by search, none occur under the shipped policy."""
+    value = fresh * 0.5 ** (2 * age / retention)
+    assert 0 < round(value) - value < 1e-6
+    assert decayed(fresh, age, retention) == round(value) - 1
+
+
 def test_whole_half_lives_are_exact() -> None:
     assert [decayed(6000, age, 90) for age in (0, 45, 90)] == [6000, 3000, 1500]
 

@@ -99,7 +99,8 @@ def test_adding_never_improves_and_withdrawing_never_worsens(events: list[Event]
 def test_dispute_and_restitution_never_worsen(events: list[Event], weights: dict[str, int], flag: str) -> None:
     whole = fold(events, weights, POLICY, NOW)
     for number, event in enumerate(events):
-        changed = [*events[:number], replace(event, **{flag: True}), *events[number + 1 :]]
+        marked = replace(event, **{flag: True})  # type: ignore[arg-type]
+        changed = [*events[:number], marked, *events[number + 1 :]]
         assert no_better(whole, fold(changed, weights, POLICY, NOW))
 
 

@@ -1,0 +1,281 @@
+"""When the network or the ledger fails: lookups answer in time, reports are neither lost nor doubled."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ledger.client import Query, RefundLedger
+from ledger.client.outbox import Outbox
+from ledger.client.state import OUTBOX_FILE
+from ledger.core import voprf
+from ledger.core.encoding import b64url, unb64url
+from ledger.errors import HolderMismatch, IdempotencyMismatch, InvalidProof, Unavailable
+from tests.faulty import answering, free_port, proxy
+from tests.kit import Connect, Running, person, report_arguments, reports_of
+from tests.support import ROOT
+
+SLACK_SECONDS = 0.25
+"""What a loaded test machine may add to the 300 ms."""
+
+
+def timed_lookup(ledger: RefundLedger, buyer: Any) -> tuple[Any, float]:
+    started = time.monotonic()
+    found = ledger.lookup(buyer, order="A-1")
+    return found, time.monotonic() - started
+
+
+def test_a_lookup_has_300_ms_and_never_raises_for_an_outage(running: Running, connect: Connect) -> None:
+    buyer = connect().subject(**person())
+    with proxy(running.server.url) as between:
+        slow = connect(url=between.url)
+        assert slow.lookup(buyer, order="A-1").tier == "clear"
+        between.delay_seconds = 0.6
+        found, seconds = timed_lookup(slow, buyer)
+        assert (found.tier, found.credit, found.guidance) == ("unavailable", None, ())
+        assert found.unavailable_because == "timeout"
+        assert seconds < 0.3 + SLACK_SECONDS
+        between.delay_seconds, before = 0.0, between.connections
+        between.refuse = True
+        found, seconds = timed_lookup(slow, buyer)
+        assert (found.tier, seconds < 0.3 + SLACK_SECONDS) == ("unavailable", True)
+        assert between.connections <= before + 1, "no retry"
+        between.refuse = False
+        assert slow.lookup(buyer, order="A-1").tier == "clear", "it recovers by itself"
+    down = connect(url=f"http://127.0.0.1:{free_port()}")
+    for who in (buyer, person()):  # tagged already, or to be blinded within the same time
+        found, seconds = timed_lookup(down, who)
+        assert (found.tier, found.unavailable_because) == ("unavailable", "connect")
+        assert seconds < 0.3 + SLACK_SECONDS
+
+
+def test_servers_that_are_broken_count_as_unavailable(running: Running, connect: Connect) -> None:
+    buyer = connect().subject(**person())
+    suite = running.suite("acme").read_text()
+    problems = {
+        "overloaded": (503, b'{"code": "overloaded", "detail": "Busy."}'),
+        "unavailable": (500, b"<html>oops</html>"),
+        "unexpected_answer": (200, b"<html>log in to the hotel's network</html>"),
+    }
+    for code, (status, body) in problems.items():
+
+        def respond(
+            method: str, path: str, sent: bytes, status: int = status, body: bytes = body
+        ) -> tuple[int, dict[str, str], bytes]:
+            return (200, {}, suite.encode()) if path == "/v1/suite" else (status, {}, body)
+
+        with answering(respond) as url:
+            found, seconds = timed_lookup(connect(url=url), buyer)
+            assert (found.tier, found.unavailable_because) == ("unavailable", code)
+            assert seconds < 0.3 + SLACK_SECONDS
+
+
+def test_a_trickling_server_is_given_up_in_time(running: Running, connect: Connect) -> None:
+    buyer = connect().subject(**person())
+    suite = running.suite("acme").read_text()
+    with answering(lambda *_: (200, {}, suite.encode()), pause=lambda: time.sleep(0.05)) as url:
+        found, seconds = timed_lookup(connect(url=url), buyer)
+        assert (found.tier, found.unavailable_because) == ("unavailable", "timeout")
+        assert seconds < 0.3 + SLACK_SECONDS
+
+
+def test_a_server_with_another_key_is_found_out(running: Running, connect: Connect) -> None:
+    """It shows the pinned suite but evaluates with a key of its own: only the proofs can tell."""
+    suite = running.suite("acme").read_text()
+    evil = voprf.derive_secret(secrets.token_bytes(32), b"evil")
+
+    def respond(method: str, path: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        if path == "/v1/suite":
+            return 200, {}, suite.encode()
+        blinded: Sequence[bytes] = [unb64url(one, 32) for one in json.loads(body)["blinded"]]
+        made = voprf.evaluate(evil, blinded, secrets.token_bytes(64))
+        share = {"holder": "ledger", "evaluated": [b64url(e) for e in made.evaluated], "proof": b64url(made.proof)}
+        return 200, {}, json.dumps({"epoch": 1, "shares": [share]}).encode()
+
+    with answering(respond) as url:
+        evil_ledger = connect(url=url)
+        with pytest.raises(InvalidProof):
+            evil_ledger.subject(**person())
+        # The usual budget is short for a first evaluation on a loaded machine; here only the outcome matters.
+        with pytest.raises(InvalidProof):
+            connect(url=url, lookup_budget_seconds=5).lookup(person(), order="A-1")
+
+
+def test_a_suite_with_a_wrong_holder_key_is_refused(running: Running, connect: Connect) -> None:
+    key = b64url(voprf.public_key(voprf.derive_secret(secrets.token_bytes(32), b"other")))
+    epochs = [{"epoch": 1, "state": "current", "holders": [{"id": "ledger", "url": None, "public_key": key}]}]
+    wrong = RefundLedger(running.suite("acme", epochs=epochs), running.key("acme"))
+    with wrong, pytest.raises(HolderMismatch):
+        wrong.subject(**person())
+
+
+def test_subjects_raise_when_the_ledger_is_down(connect: Connect) -> None:
+    down = connect(url=f"http://127.0.0.1:{free_port()}", budget_seconds=0.5)
+    with pytest.raises(Unavailable):
+        down.subject(**person())
+    with pytest.raises(Unavailable):
+        down.lookup_many([Query(connect("bazaar").subject(**person()), "1")])
+
+
+def test_a_retry_after_a_cut_connection_makes_one_report(running: Running, connect: Connect) -> None:
+    with proxy(running.server.url) as between:
+        acme = connect(url=between.url)
+        buyer, order = acme.subject(**person()), secrets.token_hex(8)
+        between.cut_answers = 2
+        sent = acme.report(buyer, **report_arguments(order=order))
+        assert between.cut_answers == 0
+        assert (sent.state, sent.replayed) == ("accepted", True)
+        assert sent.report is not None
+        assert reports_of(acme, order) == [sent.report.id]
+        assert acme.receipt(sent.report).receipt.index == sent.report.entry_index
+        between.cut_answers = 1
+        assert acme.withdraw(sent.report.id, "duplicate").replayed
+        between.cut_answers = 1
+        batch = acme.report_many([(buyer, report_arguments()) for _ in range(3)])
+        assert [one.state for one in batch] == ["accepted"] * 3
+        assert acme.outbox() == []
+
+
+def test_reports_wait_out_an_outage(running: Running, connect: Connect) -> None:
+    with proxy(running.server.url) as between:
+        acme = connect(url=between.url, budget_seconds=0.5)
+        buyer = acme.subject(**person())
+        orders = [secrets.token_hex(8) for _ in range(3)]
+        known = acme.report(buyer, **report_arguments()).report
+        assert known is not None
+        between.refuse = True
+        one = acme.report(buyer, **report_arguments(order=orders[0]))
+        two, three = acme.report_many([(buyer, report_arguments(order=order)) for order in orders[1:]])
+        change = acme.withdraw(known.id, "wrong_facts")
+        assert [result.state for result in (one, two, three, change)] == ["pending"] * 4
+        assert isinstance(one.error, Unavailable)
+        assert [result.state for result in acme.flush_outbox()] == ["pending"] * 4
+        between.refuse = False
+        acme.close()
+
+        again = connect(url=between.url)  # another process, later, on the same state folder
+        results = again.flush_outbox()
+        assert [result.state for result in results] == ["accepted"] * 4
+        assert [result.idempotency_key for result in results] == [
+            one.idempotency_key,
+            two.idempotency_key,
+            three.idempotency_key,
+            change.idempotency_key,
+        ]
+        assert again.outbox() == []
+        assert again.flush_outbox() == []
+        assert all(len(reports_of(again, order)) == 1 for order in orders)
+        assert again.get_report(known.id).status == "withdrawn"
+
+
+def test_an_own_idempotency_key_sends_what_is_stored(running: Running, connect: Connect) -> None:
+    with proxy(running.server.url) as between:
+        acme = connect(url=between.url, budget_seconds=0.5)
+        buyer, order, key = acme.subject(**person()), secrets.token_hex(8), secrets.token_hex(8)
+        between.refuse = True
+        first = acme.report(buyer, **report_arguments(order=order), idempotency_key=key)
+        between.refuse = False
+        second = acme.report(buyer, **report_arguments(order="ignored"), idempotency_key=key)
+        assert [(one.idempotency_key, one.state) for one in (first, second)] == [(key, "pending"), (key, "accepted")]
+        assert len(reports_of(acme, order)) == 1
+        with pytest.raises(IdempotencyMismatch):  # delivered and forgotten here; the ledger remembers
+            acme.report(buyer, **report_arguments(), idempotency_key=key)
+
+
+_CRASH = """
+import sys, os
+from tests.kit import report_arguments
+from ledger.client import RefundLedger
+suite, key, state, order, phone = sys.argv[1:]
+ledger = RefundLedger(suite, key, state_dir=state)
+buyer = ledger.subject(phone=phone)
+real = ledger._transport.send
+def send(method, path, *rest, **more):
+    answer = real(method, path, *rest, **more)
+    if path == "/v1/reports":
+        os.kill(os.getpid(), 9)  # the ledger has answered, the SDK has not noticed
+    return answer
+ledger._transport.send = send
+ledger.report(buyer, **report_arguments(order=order))
+"""
+
+
+def test_a_client_killed_between_answer_and_note_neither_loses_nor_doubles(
+    running: Running, connect: Connect, tmp_path: Path
+) -> None:
+    order, state = secrets.token_hex(8), tmp_path / "state-acme"
+    arguments = [running.suite("acme"), running.key("acme"), state, order, person()["phone"]]
+    died = subprocess.run([sys.executable, "-c", _CRASH, *map(str, arguments)], cwd=ROOT, check=False)
+    assert died.returncode == -9
+    acme = connect()
+    assert [item.state for item in acme.outbox()] == ["pending"]
+    (result,) = acme.flush_outbox()
+    assert (result.state, result.replayed) == ("accepted", True)
+    assert reports_of(acme, order) == [result.report.id]
+    assert acme.receipt(result.report).report_id == result.report.id
+
+
+def _age_outbox(state: Path, hours: int) -> None:
+    with sqlite3.connect(state / OUTBOX_FILE) as database:
+        then = (datetime.now(UTC) - timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        database.execute("UPDATE item SET first_attempt_at = ?", (then,))
+    database.close()
+
+
+def _forget_keys(running: Running) -> None:
+    """As the service does after 24 hours."""
+    database = sqlite3.connect(running.settings.database_url.removeprefix("sqlite:///"), timeout=10)
+    with database:
+        database.execute("DELETE FROM idempotency")
+    database.close()
+
+
+@pytest.mark.parametrize("delivered", [True, False])
+def test_after_a_day_the_ledger_is_asked_before_sending_again(
+    running: Running, connect: Connect, tmp_path: Path, delivered: bool
+) -> None:
+    with proxy(running.server.url) as between:
+        acme = connect(url=between.url, budget_seconds=0.4)
+        buyer, orders = acme.subject(**person()), [secrets.token_hex(8), secrets.token_hex(8)]
+        known = acme.report(buyer, **report_arguments(order=orders[1])).report
+        assert known is not None
+        between.cut_answers = 100 if delivered else 0
+        between.refuse = not delivered
+        assert acme.report(buyer, **report_arguments(order=orders[0])).state == "pending"
+        assert acme.withdraw(known.id, "other").state == "pending"
+        between.cut_answers, between.refuse = 0, False
+        if delivered:  # taken back meanwhile by a colleague: sending it again would report the person anew
+            (made,) = reports_of(acme, orders[0])
+            connect("acme", state_dir=tmp_path / "colleague").withdraw(made, "wrong_person")
+        _age_outbox(tmp_path / "state-acme", 30)
+        _forget_keys(running)
+        results = acme.flush_outbox()
+        assert [one.state for one in results] == ["accepted", "accepted"]
+        (only,) = reports_of(acme, orders[0])
+        assert acme.get_report(only).status == ("withdrawn" if delivered else "counting")
+        assert acme.get_report(known.id).status == "withdrawn"
+        assert acme.outbox() == []
+
+
+def test_a_damaged_outbox_never_hides_behind_a_sent_report(tmp_path: Path, connect: Connect) -> None:
+    """What cannot be written down first is not sent."""
+    acme = connect()
+    buyer, order = acme.subject(**person()), secrets.token_hex(8)
+    assert acme.outbox() == []
+    with sqlite3.connect(tmp_path / "state-acme" / OUTBOX_FILE) as database:
+        database.execute("DROP TABLE item")
+    database.close()
+    with pytest.raises(sqlite3.Error):
+        acme.report(buyer, **report_arguments(order=order))
+    assert reports_of(acme, order) == []
+    Outbox(tmp_path / "state-acme" / OUTBOX_FILE).close()

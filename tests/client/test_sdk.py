@@ -1,0 +1,195 @@
+"""The SDK against a real server over HTTP: the main job, and the errors a platform will meet."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from ledger.client import Lookup, Query, Refund, SubjectIds
+from ledger.errors import (
+    AlreadyExpired,
+    AlreadyReversed,
+    ConsentMissing,
+    EvidenceInsufficient,
+    InvalidPhone,
+    InvalidReport,
+    InvalidRequest,
+    LedgerError,
+    NotFound,
+    OrderAlreadyReported,
+    RestitutionInvalid,
+    ScopeMissing,
+    StaleEpoch,
+    SubjectsInvalid,
+)
+from tests.kit import Connect, person, report_arguments, reports_of
+
+
+def test_report_look_up_prove_and_take_back(connect: Connect) -> None:
+    acme, bazaar = connect("acme"), connect("bazaar")
+    who = person()
+    buyer = bazaar.subject(**who)
+    refund = Refund(12_900, "CNY", "damaged")
+    before = bazaar.lookup(buyer, order="B-1", refund=refund)
+    assert (before.tier, before.credit, before.guidance, before.events) == ("clear", 100, ("approve",), 0)
+
+    order = secrets.token_hex(8)
+    sent = acme.report(acme.subject(**who), **report_arguments(order=order))
+    assert sent.state == "accepted"
+    assert sent.report is not None
+    assert sent.report.status == "counting"
+
+    after = bazaar.lookup(buyer, order="B-1", refund=refund, min_index=sent.report.entry_index + 1)
+    assert (after.tier, after.events, after.reporters) == ("watch", 1, 1)
+    assert set(after.matched_kinds) == {"phone", "payment"}
+    assert after.guidance == ("live_reshoot",)
+    assert all(reason.en and reason.zh_cn for reason in after.reasons)
+    assert after.as_of_index is not None
+    assert after.as_of_index > sent.report.entry_index
+    assert after.expires_at is not None
+    assert after.as_of is not None
+    assert after.expires_at - after.as_of == timedelta(minutes=15)
+
+    by_tags = bazaar.lookup(type(buyer).from_tags(buyer.epoch, buyer.tags()), order="B-1")
+    assert (by_tags.tier, by_tags.points) == (after.tier, after.points)
+    assert bazaar.lookup(who, order="B-1").tier == "watch", "raw identifiers are blinded on the way"
+
+    verified = acme.receipt(sent.report)
+    assert verified.receipt.index == sent.report.entry_index
+    assert verified.receipt.entry["body"]["conduct"] == "fake_return_tracking"
+    assert acme.receipt(sent.report.id).receipt.entry == verified.receipt.entry
+
+    view = acme.get_report(sent.report.id)
+    assert (view.status, view.amount_minor, view.withdrawal_reason) == ("counting", 12_900, None)
+    assert reports_of(acme, order) == [sent.report.id]
+    with pytest.raises(NotFound):
+        bazaar.get_report(sent.report.id)
+
+    paid = acme.restitution(sent.report.id, datetime.now(UTC), 12_900, "CNY")
+    assert paid.report is not None
+    assert paid.report.restituted_at is not None
+    assert bazaar.lookup(buyer, order="B-1").points < (after.points or 0)
+
+    gone = acme.withdraw(sent.report.id, "wrong_person")
+    assert gone.report is not None
+    assert (gone.report.status, gone.report.withdrawal_reason) == ("withdrawn", "wrong_person")
+    assert bazaar.lookup(buyer, order="B-1").tier == "clear"
+    with pytest.raises(AlreadyReversed):
+        acme.withdraw(sent.report.id, "other")
+    assert [item.operation for item in acme.outbox("refused")] == ["withdraw"]
+    assert acme.outbox("pending") == []
+
+
+def test_what_the_rules_refuse_is_refused_before_it_is_sent(connect: Connect) -> None:
+    acme = connect("acme", url="http://127.0.0.1:1")  # nothing listens there
+    live = connect("acme", state_dir=None)
+    buyer = live.subject(**person())
+    cases: list[tuple[dict[str, object], type[LedgerError]]] = [
+        ({"conduct": "ai_fabricated_image"}, EvidenceInsufficient),
+        ({"conduct": "murder"}, InvalidReport),
+        ({"consent_ref": None}, ConsentMissing),
+        ({"currency": "XXZ"}, InvalidReport),
+        ({"amount_minor": -1}, InvalidReport),
+        ({"order": " "}, InvalidReport),
+        ({"act_ended_at": datetime.now(UTC) - timedelta(days=400)}, AlreadyExpired),
+    ]
+    for changes, error in cases:
+        with pytest.raises(error):
+            acme.report(buyer, **report_arguments(**changes))
+    tagged = type(buyer)(buyer.epoch, tuple(SubjectIds(one.kind, one.tag) for one in buyer.subjects))
+    with pytest.raises(SubjectsInvalid):
+        acme.report(tagged, **report_arguments())
+    with pytest.raises(StaleEpoch):
+        acme.report(type(buyer)(9, buyer.subjects), **report_arguments())
+    assert acme.outbox() == []
+
+
+def test_what_the_ledger_refuses_is_raised_by_name_and_kept(connect: Connect) -> None:
+    acme = connect()
+    who, order = person(), secrets.token_hex(8)
+    first = acme.report(acme.subject(**who), **report_arguments(order=order))
+    assert first.report is not None
+    with pytest.raises(OrderAlreadyReported) as refused:
+        acme.report(acme.subject(**who), **report_arguments(order=order))
+    assert refused.value.details["report"] == first.report.id
+    item = acme.outbox()[0]
+    assert (item.state, item.error and item.error["code"]) == ("refused", "order_already_reported")
+    acme.retry_refused(item.idempotency_key)
+    assert [one.state for one in acme.flush_outbox()] == ["refused"]
+    acme.discard(item.idempotency_key)
+    assert acme.outbox() == []
+    with pytest.raises(RestitutionInvalid):
+        acme.restitution(first.report.id, datetime.now(UTC), 1, "CNY")
+    corrected = acme.report(acme.subject(**who), **report_arguments(order=order, replaces=first.report.id))
+    assert corrected.report is not None
+    assert acme.get_report(first.report.id).replaced_by == corrected.report.id
+
+
+def test_a_batch_with_a_bad_report_leaves_the_others(connect: Connect) -> None:
+    acme = connect()
+    buyers = acme.subjects_many([person() for _ in range(4)])
+    order = secrets.token_hex(8)
+    results = acme.report_many(
+        [
+            (buyers[0], report_arguments()),
+            (buyers[1], report_arguments(conduct="edited_image")),  # refused here
+            (buyers[2], report_arguments(order=order)),
+            (buyers[3], report_arguments(order=order)),  # refused by the ledger
+        ]
+    )
+    assert [one.state for one in results] == ["accepted", "refused", "accepted", "refused"]
+    assert [one.error.code for one in results if one.error] == ["evidence_insufficient", "order_already_reported"]
+    assert [item.state for item in acme.outbox()] == ["refused"]
+    for one in results:
+        if one.report is not None:
+            assert acme.receipt(one.report).receipt.index == one.report.entry_index
+
+
+def test_many_lookups_each_get_their_own_answer(connect: Connect) -> None:
+    acme = connect()
+    known, unknown = acme.subjects_many([person(), person()])
+    acme.report(known, **report_arguments())
+    found = acme.lookup_many(
+        [Query(known, "A"), Query(unknown, "B"), Query(known, "C", purpose="curiosity"), Query(known, "D")]
+    )
+    assert [one.tier if isinstance(one, Lookup) else one.code for one in found] == [
+        "watch",
+        "clear",
+        "invalid_request",
+        "watch",
+    ]
+
+
+def test_reports_are_paged_newest_first(connect: Connect) -> None:
+    corner = connect("corner")
+    sent = [corner.report(corner.subject(**person()), **report_arguments()).report for _ in range(3)]
+    ids = [one.id for one in sent if one is not None]
+    page = corner.list_reports(limit=2)
+    assert page.has_more
+    rest = corner.list_reports(limit=2, starting_after=page.reports[-1].id)
+    assert [view.id for view in (*page.reports, *rest.reports)][:3] == ids[::-1]
+
+
+def test_scopes_are_enforced_and_can_be_narrowed(connect: Connect) -> None:
+    asker = connect("asker")
+    buyer = asker.subject(**person())
+    assert asker.lookup(buyer, order="1").tier == "clear"
+    with pytest.raises(ScopeMissing):
+        asker.report(buyer, **report_arguments())
+    assert [item.state for item in asker.outbox()] == ["pending"], "a missing scope says nothing about the report"
+    narrowed = connect("acme", scopes=["report"])
+    with pytest.raises(ScopeMissing):
+        narrowed.lookup(buyer, order="1")
+
+
+def test_wrong_arguments_raise_even_on_the_refund_path(connect: Connect) -> None:
+    acme = connect()
+    with pytest.raises(InvalidPhone):
+        acme.lookup({"phone": "12"}, order="1")
+    with pytest.raises(InvalidRequest):
+        acme.lookup(acme.subject(**person()), order="1", purpose="curiosity")
+    for wrong in ("../healthz", "rp_", "rp_a/b", ""):
+        with pytest.raises(InvalidRequest):
+            acme.get_report(wrong)

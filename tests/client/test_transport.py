@@ -1,0 +1,161 @@
+"""The wire: problem documents become named errors, time limits are hard, retries have an end."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ledger import errors
+from ledger.client.transport import MAX_ANSWER_BYTES, Deadline, Transport, error_from, error_from_problem
+from ledger.errors import (
+    LedgerError,
+    NotFound,
+    OrderAlreadyReported,
+    QuotaExceeded,
+    ScopeMissing,
+    Unavailable,
+    UnexpectedAnswer,
+)
+from tests.faulty import answering, free_port
+
+
+def all_errors(base: type[LedgerError] = LedgerError) -> Iterator[type[LedgerError]]:
+    for one in base.__subclasses__():
+        if one.__module__ == errors.__name__:
+            yield one
+        yield from all_errors(one)
+
+
+@pytest.mark.parametrize("kind", sorted(set(all_errors()), key=lambda kind: kind.code))
+def test_every_code_comes_back_as_its_class(kind: type[LedgerError]) -> None:
+    error = error_from_problem(
+        409, {"code": kind.code, "detail": "A sentence.", "title": "T", "status": 409, "extra": 1}
+    )
+    assert type(error) is kind
+    assert str(error) == "A sentence."
+    assert error.details == {"extra": 1, "status": 409}
+
+
+def test_unknown_codes_keep_the_code() -> None:
+    error = error_from_problem(422, {"code": "of_the_future", "detail": "New."})
+    assert type(error) is UnexpectedAnswer
+    assert error.details["answered_code"] == "of_the_future"
+    assert type(error_from_problem(500, {"code": "internal"})) is Unavailable
+    assert type(error_from_problem(502, {})) is Unavailable
+    assert type(error_from(404, {}, b"<html>")) is NotFound
+    assert type(error_from(503, {"retry-after": "7"}, b"")) is Unavailable
+    assert error_from(503, {"retry-after": "7"}, b"").details["retry_after_seconds"] == 7
+    assert "retry_after_seconds" not in error_from(503, {"retry-after": "Wed, 21 Oct 2026"}, b"").details
+
+
+def test_a_server_cannot_write_to_the_terminal_through_an_error() -> None:
+    error = error_from_problem(409, {"code": "conflict", "detail": "a\x1b[2Jb" + "x" * 5000})
+    assert str(error).startswith("a[2Jb")
+    assert len(str(error)) < 600
+
+
+@pytest.mark.parametrize("body", [b"", b"[1]", b"null", b"\xff", b"[" * 100_000, b'{"code": ["x"], "detail": 3}'])
+def test_broken_problem_documents_are_errors_all_the_same(body: bytes) -> None:
+    assert type(error_from(418, {}, body)) is UnexpectedAnswer
+
+
+def problem(code: str, **members: Any) -> bytes:
+    return json.dumps({"code": code, "detail": "No.", **members}).encode()
+
+
+def test_retries_end_with_the_first_good_answer() -> None:
+    asked: list[str] = []
+
+    def respond(method: str, path: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        asked.append(path)
+        if len(asked) == 1:
+            return 503, {}, problem("overloaded")
+        if len(asked) == 2:
+            return 429, {"Retry-After": "0"}, problem("limit_exceeded")
+        return 200, {}, b"{}"
+
+    with answering(respond) as url:
+        transport = Transport(url, sleep=lambda _: None)
+        assert transport.retrying(5, lambda limit: transport.send("GET", "/x", limit)).json() == {}
+        transport.close()
+    assert asked == ["/x"] * 3
+
+
+def test_what_cannot_get_better_is_not_retried() -> None:
+    asked: list[str] = []
+    answers = iter([(403, "scope_missing"), (409, "order_already_reported"), (429, "quota_exceeded")])
+
+    def respond(method: str, path: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        asked.append(path)
+        status, code = next(answers)
+        return status, {"Retry-After": "3600"}, problem(code, report="rp_x")
+
+    slept: list[float] = []
+    with answering(respond) as url:
+        transport = Transport(url, sleep=slept.append)
+        for kind in (ScopeMissing, OrderAlreadyReported, QuotaExceeded):
+            with pytest.raises(kind) as caught:
+                transport.retrying(5, lambda limit: transport.send("GET", "/x", limit))
+        assert caught.value.details["retry_after_seconds"] == 3600
+        transport.close()
+    assert len(asked) == 3
+    assert slept == [], "an hour's pause does not fit the budget, so none is made"
+
+
+def test_pauses_grow_and_stay_within_the_budget() -> None:
+    slept: list[float] = []
+    transport = Transport(f"http://127.0.0.1:{free_port()}", jitter=lambda: 1.0, sleep=slept.append)
+    ended = Deadline(0.3)
+
+    def attempt(limit: Deadline) -> None:
+        if ended.left() == 0:
+            slept.append(-1)
+        transport.send("GET", "/x", limit)
+
+    with pytest.raises(Unavailable):
+        transport.retrying(0.75, attempt)
+    transport.close()
+    assert slept[:3] == [0.1, 0.2, 0.4]
+    assert max(slept) < 0.75
+
+
+def test_a_slow_sender_cannot_hold_the_client() -> None:
+    with answering(lambda *_: (200, {}, b"x" * 1000), pause=lambda: time.sleep(0.02)) as url:
+        transport = Transport(url)
+        started = time.monotonic()
+        with pytest.raises(Unavailable):
+            transport.send("GET", "/x", Deadline(0.2))
+        assert time.monotonic() - started < 0.4
+        started = time.monotonic()
+        with pytest.raises(Unavailable):
+            transport.within(0.1, lambda limit: time.sleep(0.5))
+        assert time.monotonic() - started < 0.3
+        transport.close()
+
+
+def test_endless_answers_and_redirects_are_refused() -> None:
+    def respond(method: str, path: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        if path == "/long":
+            return 200, {"Content-Length": str(MAX_ANSWER_BYTES * 2)}, bytes(20)
+        return 302, {"Location": "https://elsewhere.test/"}, b""
+
+    with answering(respond) as url:
+        transport = Transport(url)
+        with pytest.raises(UnexpectedAnswer):
+            transport.send("GET", "/moved", Deadline(5))
+        with pytest.raises((Unavailable, UnexpectedAnswer)):
+            transport.send("GET", "/long", Deadline(1))
+        transport.close()
+
+
+def test_a_closed_transport_says_so() -> None:
+    transport = Transport(f"http://127.0.0.1:{free_port()}")
+    transport.close()
+    with pytest.raises(Unavailable):
+        transport.send("GET", "/x", Deadline(1))
+    with pytest.raises(Unavailable):
+        transport.within(1, lambda limit: None)
