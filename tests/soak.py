@@ -1,4 +1,4 @@
-"""`make soak`: the fault tests, long. The server is killed again and again under load on both engines; prints counts."""
+"""`make soak`: the fault tests, long: the server killed again and again under load on both engines. Prints counts."""
 
 from __future__ import annotations
 

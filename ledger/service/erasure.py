@@ -25,9 +25,7 @@ MAX_REPORTS = 200
 """Reports that one transaction erases at most, so that the log is never held for long."""
 
 
-def erase_due(
-    engine: Engine, policy: Policy, service: str, now: datetime, new_salt: Callable[[], bytes]
-) -> int:
+def erase_due(engine: Engine, policy: Policy, service: str, now: datetime, new_salt: Callable[[], bytes]) -> int:
     """Erase reports whose time is over, at most `MAX_REPORTS`; returns how many.
 
     Raises LogFrozen (nothing is erased that could not be logged) and DatabaseUnavailable.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sqlalchemy import Connection
+
 from ledger.core.merkle import TILE_WIDTH, encode_bundle
 from ledger.errors import NotFound
 from ledger.store import log as log_store
@@ -42,7 +44,7 @@ def entries(rt: Runtime, index: int, width: int | None) -> bytes:
     return encode_bundle(leaves)
 
 
-def _published_size(connection: log_store.Connection) -> int:
+def _published_size(connection: Connection) -> int:
     published = log_store.latest_checkpoint(connection)
     return 0 if published is None else published.size
 

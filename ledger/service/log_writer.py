@@ -50,8 +50,9 @@ def open_head(connection: Connection, now: datetime) -> tuple[Head, datetime]:
     if head is None:
         raise ConfigurationError("The ledger has no log yet. Run `refund-ledger keys init` first.")
     if head.frozen is not None:
-        raise LogFrozen("The log is frozen: nothing can be recorded until its operator has repaired it.",
-                        retry_after_seconds=60)
+        raise LogFrozen(
+            "The log is frozen: nothing can be recorded until its operator has repaired it.", retry_after_seconds=60
+        )
     return head, max(now, head.recorded_at)
 
 

@@ -49,20 +49,14 @@ def publish_once(engine: Engine, guard: Guard, key: Ed25519PrivateKey, origin: s
         published = log_store.latest_checkpoint(connection)
         size = 0 if head is None else head.size
         read_tile = tile_reader(connection)
-        try:
-            found = guard.read()
-        except InvalidCheckpoint:
-            found, reason = None, "the guard is not a checkpoint of this log"
-        else:
-            reason = "the guard is missing" if found is None else None
+        found, reason = _guarded(guard)
         root = b""
         if found is not None:
-            checkpoint, note = found
-            root, reason = _follow(checkpoint, size, published, read_tile)
-    if reason is not None or found is None:
-        reason = reason or "the guard is missing"
-        _freeze(engine, reason, head.frozen if head is not None else None)
+            root, reason = _follow(found[0], size, published, read_tile)
+    if found is None or reason is not None:
+        _freeze(engine, reason or "the guard is missing", head.frozen if head is not None else None)
         return Verdict(None, reason)
+    checkpoint, note = found
     if head is not None and head.frozen is not None:
         _thaw(engine)
     if size > checkpoint.size:
@@ -75,9 +69,16 @@ def publish_once(engine: Engine, guard: Guard, key: Ed25519PrivateKey, origin: s
     return Verdict(checkpoint.size, None)
 
 
-def _follow(
-    guard: Checkpoint, size: int, published: Published | None, read_tile: ReadTile
-) -> tuple[bytes, str | None]:
+def _guarded(guard: Guard) -> tuple[tuple[Checkpoint, str] | None, str | None]:
+    """The guard's checkpoint and note, or why there is none to go by."""
+    try:
+        found = guard.read()
+    except InvalidCheckpoint:
+        return None, "the guard is not a checkpoint of this log"
+    return found, "the guard is missing" if found is None else None
+
+
+def _follow(guard: Checkpoint, size: int, published: Published | None, read_tile: ReadTile) -> tuple[bytes, str | None]:
     """The root of the committed log, and why it cannot follow what was signed (None: it can).
 
     The new root is tied to the signed one by a consistency proof (RFC 6962 section 2.1.2) that is verified as any

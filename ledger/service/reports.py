@@ -125,9 +125,7 @@ def _links(body: ReportBody, service: str) -> tuple[int, ...]:
     return tuple(sorted(decode_id("rp", public, service) for public in named))
 
 
-def withdraw_report(
-    rt: Runtime, member: Member, report_id: str, reason: str, idempotency_key: str
-) -> Future[Stored]:
+def withdraw_report(rt: Runtime, member: Member, report_id: str, reason: str, idempotency_key: str) -> Future[Stored]:
     """Take a report back for `reason`: wrong_person, wrong_facts, duplicate or other."""
     try:
         why = WithdrawalReason(reason)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from ledger.core.encoding import b64url
 from ledger.core.entries import SALT_BYTES, GovernanceType, parse_leaf
@@ -26,7 +26,6 @@ from ledger.service.members import Members
 from ledger.settings import Settings
 from ledger.store import log as log_store
 from ledger.store.engine import open_engine, reading
-from ledger.store.log import Connection
 
 
 def utc_now() -> datetime:

@@ -1,4 +1,4 @@
-"""Inserting many rows at once: COPY on PostgreSQL, executemany on SQLite.
+"""Inserting rows: many at once (COPY on PostgreSQL, executemany on SQLite), or unless they are there.
 
 An appender transaction writes one to ten rows a report into half a dozen tables. COPY sends each table's rows in one
 message without parsing a statement a row; measured with 64 clients it is what makes group commit pay (docs/bench.md).
@@ -11,8 +11,9 @@ from functools import lru_cache
 from typing import Any
 
 import psycopg
-from sqlalchemy import Connection, Table, insert
-from sqlalchemy.dialects import postgresql
+from sqlalchemy import Connection, Dialect, Table, insert
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import DBAPIError
 
 from ledger.store.tables import Base
@@ -38,18 +39,36 @@ def insert_rows(connection: Connection, model: type[Base], rows: Sequence[Mappin
                 copy.write_row([_checked(row[name], checks[name]) for name in names])
     except psycopg.Error as error:
         # As SQLAlchemy would, and with as little of the values: none.
-        lost = connection.dialect.is_disconnect(error, driver.connection, driver)
+        lost = driver.connection.broken or driver.connection.closed
         raise DBAPIError.instance(
-            statement, None, error, psycopg.Error, hide_parameters=True, connection_invalidated=lost, dialect=connection.dialect
+            statement,
+            None,
+            error,
+            psycopg.Error,
+            hide_parameters=True,
+            connection_invalidated=lost,
+            dialect=connection.dialect,
         ) from None
     finally:
         driver.close()
 
 
-@lru_cache(maxsize=64)
-def _copy_statement(model: type[Base], names: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
+def upsert(connection: Connection, model: type[Base]) -> Any:
+    """`INSERT` into the table of `model` with this engine's `ON CONFLICT`: both spell it alike, in two classes."""
+    table = table_of(model)
+    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+
+
+def table_of(model: type[Base]) -> Table:
+    """The table of a model, as the `Table` it is."""
     table = model.__table__
     assert isinstance(table, Table)
+    return table
+
+
+@lru_cache(maxsize=64)
+def _copy_statement(model: type[Base], names: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
+    table = table_of(model)
     columns = ", ".join(f'"{name}"' for name in names)
     checks = {
         name: table.c[name].type if isinstance(table.c[name].type, Bytes32 | UtcDateTime) else None for name in names
@@ -62,4 +81,4 @@ def _checked(value: Any, kind: Any) -> Any:
     return value if kind is None else kind.process_bind_param(value, _DIALECT)
 
 
-_DIALECT = postgresql.dialect()
+_DIALECT: Dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]

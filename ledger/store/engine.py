@@ -103,9 +103,7 @@ def _translated() -> Iterator[None]:
         yield
     except SQLAlchemyError as error:
         if is_outage(error):
-            raise DatabaseUnavailable(
-                "The database cannot be reached. Try again.", retry_after_seconds=1
-            ) from error
+            raise DatabaseUnavailable("The database cannot be reached. Try again.", retry_after_seconds=1) from error
         raise
 
 

@@ -8,12 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
-from ledger.store.bulk import insert_rows
+from ledger.store.bulk import insert_rows, table_of, upsert
 from ledger.store.tables import CheckpointRow, EntryBody, GovernanceEntry, LogEntry, LogHead, Tile
-
-_TILE = Tile.__table__
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +77,9 @@ def insert_bodies(connection: Connection, bodies: Sequence[Mapping[str, Any]]) -
 
 def read_tile(connection: Connection, level: int, index: int) -> bytes | None:
     """The stored hashes of a tile (as many as the log has now), or None."""
-    return connection.execute(select(Tile.data).where(Tile.level == level, Tile.tile_index == index)).scalar_one_or_none()
+    return connection.execute(
+        select(Tile.data).where(Tile.level == level, Tile.tile_index == index)
+    ).scalar_one_or_none()
 
 
 def read_tiles(connection: Connection, places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
@@ -104,11 +103,11 @@ def write_tiles(connection: Connection, tiles: Mapping[tuple[int, int], bytes]) 
     ]
     if not rows:
         return
-    statement: Any = (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(_TILE)
+    table, statement = table_of(Tile), upsert(connection, Tile)
     statement = statement.on_conflict_do_update(
-        index_elements=[_TILE.c.level, _TILE.c.tile_index],
+        index_elements=[table.c.level, table.c.tile_index],
         set_={"width": statement.excluded.width, "data": statement.excluded.data},
-        where=_TILE.c.width < statement.excluded.width,
+        where=table.c.width < statement.excluded.width,
     )
     connection.execute(statement, rows)
 
@@ -116,7 +115,9 @@ def write_tiles(connection: Connection, tiles: Mapping[tuple[int, int], bytes]) 
 def read_leaves(connection: Connection, start: int, stop: int) -> list[bytes]:
     """The leaves of entries start <= index < stop, in order."""
     rows = connection.execute(
-        select(LogEntry.leaf).where(LogEntry.entry_index >= start, LogEntry.entry_index < stop).order_by(LogEntry.entry_index)
+        select(LogEntry.leaf)
+        .where(LogEntry.entry_index >= start, LogEntry.entry_index < stop)
+        .order_by(LogEntry.entry_index)
     )
     return [leaf for (leaf,) in rows]
 
@@ -144,12 +145,10 @@ def latest_checkpoint(connection: Connection) -> Published | None:
 
 def publish_checkpoint(connection: Connection, published: Published, now: datetime) -> None:
     """Store a signed checkpoint; publishing the same one again changes nothing."""
-    table = CheckpointRow.__table__
-    statement: Any = (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(table)
     connection.execute(
-        statement.values(
-            size=published.size, root=published.root, note=published.note, published_at=now
-        ).on_conflict_do_nothing(index_elements=[table.c.size])
+        upsert(connection, CheckpointRow)
+        .values(size=published.size, root=published.root, note=published.note, published_at=now)
+        .on_conflict_do_nothing(index_elements=["size"])
     )
 
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
-from ledger.store.bulk import insert_rows
+from ledger.store.bulk import insert_rows, table_of, upsert
 from ledger.store.tables import IdBlock, Listing, LookupCount, LookupLog, LookupTag
 
 _CHUNK = 500
@@ -61,8 +60,7 @@ def count_lookups(connection: Connection, counts: Mapping[tuple[str, int], tuple
     """Add (clean, disclosed) to the counts of each (platform, UTC day)."""
     if not counts:
         return
-    table = LookupCount.__table__
-    statement: Any = (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(table)
+    table, statement = table_of(LookupCount), upsert(connection, LookupCount)
     statement = statement.on_conflict_do_update(
         index_elements=[table.c.platform, table.c.day],
         set_={
@@ -85,7 +83,6 @@ def reserve_ids(connection: Connection, name: str, count: int) -> int:
     ).scalar_one_or_none()
     if first is not None:
         return first - count
-    table = IdBlock.__table__
-    statement: Any = (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(table)
-    connection.execute(statement.values(name=name, next=1).on_conflict_do_nothing(index_elements=[table.c.name]))
+    fresh = upsert(connection, IdBlock).values(name=name, next=1)
+    connection.execute(fresh.on_conflict_do_nothing(index_elements=["name"]))
     return reserve_ids(connection, name, count)

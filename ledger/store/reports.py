@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -187,20 +187,16 @@ def stored_answers(connection: Connection, keys: Iterable[tuple[str, str]]) -> d
                 Idempotency.created_at,
             ).where(tuple_(Idempotency.platform, Idempotency.key).in_(some))
         )
-        for platform, key, *answer in rows:
-            found[(platform, key)] = StoredAnswer(*answer)
+        for platform, key, request_mac, status, body, created_at in rows:
+            found[(platform, key)] = StoredAnswer(request_mac, status, body, created_at)
     return found
 
 
 def forget_answers(connection: Connection, before: datetime, limit: int = 5_000) -> None:
     """Delete remembered answers older than `before`, at most `limit` of them."""
-    old = (
-        select(Idempotency.platform, Idempotency.key).where(Idempotency.created_at < before).limit(limit).subquery()
-    )
+    old = select(Idempotency.platform, Idempotency.key).where(Idempotency.created_at < before).limit(limit).subquery()
     connection.execute(
-        delete(Idempotency).where(
-            tuple_(Idempotency.platform, Idempotency.key).in_(select(old.c.platform, old.c.key))
-        )
+        delete(Idempotency).where(tuple_(Idempotency.platform, Idempotency.key).in_(select(old.c.platform, old.c.key)))
     )
 
 

@@ -312,7 +312,7 @@ class LookupTag(Base):
 
 
 class LookupCount(Base):
-    """Lookups by platform and UTC day. Clean ones are only counted: a log of clean buyers would be a shopping record."""
+    """Lookups by platform and UTC day. Clean ones are only counted: a log of them would be a shopping record."""
 
     __tablename__ = "lookup_count"
 

@@ -1,7 +1,7 @@
 """`make bench`: every line of the speed tables, as ratios against a baseline measured in the same run.
 
-Prints a table and writes `var/bench.json`: a list of {name, ours, baseline, ratio, unit, target, met}. Missed targets are
-shown as missed; the exit code stays 0, because a benchmark reports and does not judge.
+Prints a table and writes `var/bench.json`: a list of {name, ours, baseline, ratio, unit, target, met}. Missed targets
+are shown as missed; the exit code stays 0, because a benchmark reports and does not judge.
 """
 
 from __future__ import annotations

@@ -110,8 +110,8 @@ def test_bad_policies_are_refused(old: str, new: str) -> None:
 
 
 def test_tables_must_be_tables() -> None:
-    with pytest.raises(PolicyInvalid):
-        parse_policy("severity = 1\n" + TEXT.replace("[severity]", "[other]"))
+    with pytest.raises(PolicyInvalid, match="lookup must be a table"):
+        parse_policy("lookup = 15\n" + TEXT.replace("[lookup]\nexpiry_minutes = 15\n", ""))
 
 
 def test_the_eu_clock_may_count_days() -> None:

@@ -221,6 +221,8 @@ def test_order_references() -> None:
         order_ref(key[1:], "A-1001")
     with pytest.raises(InvalidReport):
         order_ref(key, "")
+    with pytest.raises(InvalidReport):
+        order_ref(key, "\ud800")
 
 
 # --- intake -------------------------------------------------------------------------------------------------

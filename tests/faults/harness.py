@@ -54,9 +54,7 @@ class Reporters:
         self.url = ""
         self._stop = threading.Event()
         base = random.Random(seed)
-        self.people = [
-            sodium.scalarmult_base(sodium.scalar_reduce(base.randbytes(64))) for _ in range(PEOPLE)
-        ]
+        self.people = [sodium.scalarmult_base(sodium.scalar_reduce(base.randbytes(64))) for _ in range(PEOPLE)]
         self._threads = [
             threading.Thread(target=self._run, args=(random.Random(seed * 1000 + number),), daemon=True)
             for number in range(threads)
@@ -147,7 +145,9 @@ def audit(settings: Settings, seen: Acknowledged, people: list[bytes]) -> dict[s
     try:
         with reading(engine) as connection:
             size = connection.scalar(select(LogHead.size)) or 0
-            entries = connection.execute(select(LogEntry.entry_index, LogEntry.leaf).order_by(LogEntry.entry_index)).all()
+            entries = connection.execute(
+                select(LogEntry.entry_index, LogEntry.leaf).order_by(LogEntry.entry_index)
+            ).all()
             bodies = {row.entry_index: row for row in connection.execute(select(EntryBody.__table__))}
             checkpoints = connection.execute(select(CheckpointRow.size, CheckpointRow.root, CheckpointRow.note)).all()
             reports = {row.id: row for row in connection.execute(select(Report.__table__))}

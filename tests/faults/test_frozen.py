@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, text, update
 
+from ledger.core.identifiers import Kind
 from ledger.errors import LogFrozen
 from ledger.service.guard import GUARD_FILE
 from ledger.service.lookups import submit_lookup
@@ -18,7 +19,7 @@ from ledger.service.runtime import Runtime
 from ledger.settings import Settings
 from ledger.store.engine import reading, writing
 from ledger.store.tables import Base, CheckpointRow, LogHead, Tile
-from tests.support import Kind, Platform, element_of, lookup_request, new_ledger, opened, publish, report_payload
+from tests.support import Platform, element_of, lookup_request, new_ledger, opened, publish, report_payload
 
 
 @pytest.fixture

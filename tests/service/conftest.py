@@ -47,9 +47,7 @@ class Town:
         wallet = element_of(self.rt, Kind.PAYMENT, f"alipay/20880000000000{number:02d}")
         return [(Kind.PHONE, phone), (Kind.PAYMENT, wallet)]
 
-    def report(
-        self, platform: Platform, subjects: Subjects, key: str | None = None, **changes: Any
-    ) -> dict[str, Any]:
+    def report(self, platform: Platform, subjects: Subjects, key: str | None = None, **changes: Any) -> dict[str, Any]:
         """Record a report; the answer."""
         payload = report_payload(self.rt, platform, subjects, **changes)
         stored = submit_report(self.rt, platform.member(), payload, key or payload["signature"]).result(10)
@@ -90,8 +88,6 @@ def town(settings: Settings) -> Iterator[Town]:
     clock = Clock()
     with opened(settings, clock) as rt:
         yield Town(rt, clock, acme, acme2, bolt)
-
-
 
 
 @pytest.fixture

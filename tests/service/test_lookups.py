@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from ledger.core.entries import PlatformState
 from ledger.core.identifiers import Kind
@@ -94,7 +94,7 @@ def test_a_disclosure_is_logged_against_the_tags_and_a_clean_lookup_is_not(town:
 def test_what_counts_as_a_disclosure(town: Town, change: dict[str, Any], disclosed: bool) -> None:
     town.report(town.acme, town.person())
     with writing(town.rt.engine) as connection:
-        connection.execute(Listing.__table__.update().values({"kind": Listing.__table__.c.kind, **change}))
+        connection.execute(update(Listing).values({"kind": Listing.kind, **change}))
     answer = town.lookup(town.person())
     assert bool(rows(town, LookupLog)) is disclosed
     if change == {"disputed": True}:

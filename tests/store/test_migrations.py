@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from alembic import command
+from alembic.util import CommandError
 from sqlalchemy import inspect, text
 
 from ledger.errors import ConfigurationError
@@ -38,7 +39,7 @@ def test_a_drift_is_found(database_url: str) -> None:
     with engine.begin() as connection:
         connection.execute(text("ALTER TABLE tile ADD COLUMN stray INTEGER"))
     engine.dispose()
-    with pytest.raises(command.util.CommandError, match="New upgrade operations"):
+    with pytest.raises(CommandError, match="New upgrade operations"):
         command.check(migrate.alembic_config(database_url))
 
 
