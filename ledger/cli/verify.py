@@ -43,6 +43,9 @@ def verify(
         str | None, typer.Option("--compare", help="Another view: a checkpoint file, or the address of a mirror.")
     ] = None,
     insecure_http: Annotated[bool, typer.Option("--insecure-http", help="Allow http to other machines.")] = False,
+    timeout_seconds: Annotated[
+        float, typer.Option("--timeout-seconds", min=0.1, help="For each part of the log.")
+    ] = 30.0,
     json_output: JsonFlag = False,
 ) -> None:
     """Recompute the log from its entries and check everything against its key. Exit 1 when anything is false."""
@@ -62,7 +65,7 @@ def verify(
     texts = [_read(path) for path in receipts or ()]
     transport = Transport(address, insecure_http=insecure_http)
     try:
-        fetch = log_fetch(transport, address)
+        fetch = log_fetch(transport, address, timeout_seconds)
         with _Bar() as progress:
             report = verify_log(fetch, origin, public_key, seen.note(), receipts=texts, progress=progress)
         compared = None if compare is None else _compare(compare, report.note, fetch, origin, public_key, insecure_http)
@@ -72,13 +75,13 @@ def verify(
     _show(report, compared, len(texts))
 
 
-def log_fetch(transport: Transport, address: str) -> Fetch:
+def log_fetch(transport: Transport, address: str, timeout_seconds: float = FETCH_SECONDS) -> Fetch:
     """Reads resources below the log's prefix: `<address>/log/`, or `<address>/` when it names the log itself."""
     prefix = "" if urlsplit(address).path.rstrip("/").endswith("/log") else "/log"
 
     def fetch(path: str) -> bytes:
         return transport.retrying(
-            FETCH_SECONDS, lambda limit: transport.send("GET", f"{prefix}/{path}", limit).body, ATTEMPT_SECONDS
+            timeout_seconds, lambda limit: transport.send("GET", f"{prefix}/{path}", limit).body, ATTEMPT_SECONDS
         )
 
     return fetch

@@ -134,7 +134,7 @@ class Delivery(Generic[T]):
     report: T | None = None
     error: LedgerError | None = None
     replayed: bool = False
-    """The ledger had it from an earlier attempt and repeated its answer."""
+    """The ledger had it from an earlier attempt and repeated its answer (batches do not tell)."""
 
 
 ReportResult = Delivery[AcceptedReport]

@@ -208,7 +208,9 @@ def _subjects(items: object) -> tuple[SubjectRef, ...]:
 def _id(data: Mapping[str, Any], key: str) -> str:
     value = data[key]
     if not isinstance(value, str) or not _ID.match(value):
-        raise InvalidReport(f"{key} must be 1 to {MAX_ID_CHARS} letters, digits and . _ : / -")
+        raise InvalidReport(
+            f"{key} must have 1 to {MAX_ID_CHARS} letters, digits or signs of ._:/- and begin with a letter or digit."
+        )
     return value
 
 

@@ -210,7 +210,7 @@ class _Batch:
         for link in command.links:
             self._add(ReportLink, report_id=report_id, linked_id=link)
             self._dependants.setdefault(link, []).append(row)
-        return report_id, accepted_json(row, self._service, self._now)
+        return report_id, accepted_json(row, self._service, self._policy, self._now)
 
     def _list(self, command: SubmitReport, row: ReportRow) -> None:
         for slot, subject in enumerate(command.subjects):
@@ -363,6 +363,7 @@ class _Batch:
             restitution=self._restitutions.get(report_id),
             replaced_by=self._replaced_by.get(report_id),
             service=self._service,
+            policy=self._policy,
             now=self._now,
         )
 

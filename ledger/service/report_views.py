@@ -7,8 +7,10 @@ from typing import Any
 
 import orjson
 
-from ledger.core.encoding import b64url, format_time, from_day, from_hour
+from ledger.core.conduct import Conduct
+from ledger.core.encoding import b64url, day_floor, format_time, from_day, from_hour
 from ledger.core.ids import encode_id
+from ledger.core.policy import Policy
 from ledger.core.reports import Status, status
 from ledger.store.reports import ReportRow, RestitutionRow, ReversalRow
 
@@ -16,6 +18,7 @@ from ledger.store.reports import ReportRow, RestitutionRow, ReversalRow
 def report_status(
     row: ReportRow,
     reversal: ReversalRow | None,
+    policy: Policy,
     now: datetime,
     *,
     disputed: bool = False,
@@ -25,23 +28,23 @@ def report_status(
     return status(
         now,
         effective_hour=row.effective_hour,
-        expires_day=row.expires_day,
+        expires_day=_expires_day(row, policy),
         reversal=None if reversal is None else Status.WITHDRAWN,
         disputed=disputed,
         unconfirmed=unconfirmed,
     )
 
 
-def accepted_json(row: ReportRow, service: str, now: datetime) -> str:
+def accepted_json(row: ReportRow, service: str, policy: Policy, now: datetime) -> str:
     """The 201 answer."""
     public = encode_id("rp", row.id, service)
     return orjson.dumps(
         {
             "id": public,
             "entry_index": row.id,
-            "status": report_status(row, None, now).value,
+            "status": report_status(row, None, policy, now).value,
             "effective_from": format_time(from_hour(row.effective_hour)),
-            "expires_at": format_time(from_day(row.expires_day)),
+            "expires_at": format_time(from_day(_expires_day(row, policy))),
             "receipt_url": _receipt_url(public),
         }
     ).decode()
@@ -54,6 +57,7 @@ def report_view(
     restitution: RestitutionRow | None,
     replaced_by: int | None,
     service: str,
+    policy: Policy,
     now: datetime,
     disputed: bool = False,
     unconfirmed: bool = False,
@@ -61,7 +65,7 @@ def report_view(
     """The full view, for the platform that made the report. The act is left out: an act shared with other
     reports would tell that another platform reported the same."""
     public = encode_id("rp", row.id, service)
-    state = report_status(row, reversal, now, disputed=disputed, unconfirmed=unconfirmed)
+    state = report_status(row, reversal, policy, now, disputed=disputed, unconfirmed=unconfirmed)
     return {
         "id": public,
         "entry_index": row.id,
@@ -75,7 +79,7 @@ def report_view(
         "notice_sent_at": format_time(row.notice_sent_at),
         "recorded_at": format_time(row.recorded_at),
         "effective_from": format_time(from_hour(row.effective_hour)),
-        "expires_at": format_time(from_day(row.expires_day)),
+        "expires_at": format_time(from_day(_expires_day(row, policy))),
         "replaces": None if row.replaces is None else encode_id("rp", row.replaces, service),
         "replaced_by": None if replaced_by is None else encode_id("rp", replaced_by, service),
         "restitution": None
@@ -99,13 +103,19 @@ def report_json(
     restitution: RestitutionRow | None,
     replaced_by: int | None,
     service: str,
+    policy: Policy,
     now: datetime,
 ) -> str:
     """`report_view` as JSON text."""
     view = report_view(
-        row, reversal=reversal, restitution=restitution, replaced_by=replaced_by, service=service, now=now
+        row, reversal=reversal, restitution=restitution, replaced_by=replaced_by, service=service, policy=policy, now=now
     )
     return orjson.dumps(view).decode()
+
+
+def _expires_day(row: ReportRow, policy: Policy) -> int:
+    """A later policy may have shortened what was recorded; it never lengthens it."""
+    return policy.expiry_day(Conduct(row.conduct), day_floor(row.act_ended_at), row.expires_day)
 
 
 def _receipt_url(public: str) -> str:

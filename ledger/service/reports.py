@@ -197,6 +197,7 @@ def _views(rt: Runtime, connection: Any, rows: Sequence[store.ReportRow]) -> lis
                 restitution=restitutions.get(row.id),
                 replaced_by=replaced_by.get(row.id),
                 service=rt.settings.service,
+                policy=rt.policy,
                 now=now,
                 disputed=disputed,
                 unconfirmed=unconfirmed,

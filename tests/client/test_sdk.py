@@ -92,7 +92,7 @@ def test_what_the_rules_refuse_is_refused_before_it_is_sent(connect: Connect) ->
         ({"consent_ref": None}, ConsentMissing),
         ({"currency": "XXZ"}, InvalidReport),
         ({"amount_minor": -1}, InvalidReport),
-        ({"order": " "}, InvalidReport),
+        ({"order": ""}, InvalidReport),
         ({"act_ended_at": datetime.now(UTC) - timedelta(days=400)}, AlreadyExpired),
     ]
     for changes, error in cases:

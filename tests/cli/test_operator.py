@@ -1,0 +1,258 @@
+"""The operator's commands as processes: keys, platforms, serve, and what is missing without the server extra."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ledger.cli.output import ExitCode
+from ledger.client import RefundLedger
+from ledger.errors import LedgerError, PlatformSuspended, UnknownKey
+from tests.kit import person
+from tests.support import ROOT, RunningServer, new_ledger, server_environment, serving
+
+
+class Operator:
+    """Runs commands in a folder with its own ledger."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("REFUND_LEDGER_")},
+            "PYTHONPATH": str(ROOT),
+            "REFUND_LEDGER_DATABASE_URL": f"sqlite:///{folder / 'ledger.db'}",
+            "REFUND_LEDGER_KEYS_DIR": str(folder / "keys"),
+            "REFUND_LEDGER_GUARD_DIR": str(folder / "guard"),
+            "REFUND_LEDGER_AUTH_REFRESH_SECONDS": "0.2",
+        }
+
+    def __call__(self, *arguments: object, code: int = 0, **environment: str) -> dict[str, Any]:
+        done = subprocess.run(
+            [sys.executable, "-m", "ledger", *map(str, arguments), "--json"],
+            cwd=self.folder,
+            env={**self.environment, **environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == code, (done.stdout, done.stderr)
+        assert "Traceback" not in done.stderr
+        value = json.loads(done.stdout)
+        assert isinstance(value, dict)
+        return value
+
+
+@pytest.fixture
+def operator(tmp_path: Path) -> Operator:
+    return Operator(tmp_path)
+
+
+def test_from_nothing_to_a_first_lookup_and_back(operator: Operator) -> None:
+    folder = operator.folder
+    assert operator("platform", "list", code=ExitCode.USAGE)["error"]["code"] == "configuration_error"
+    assert operator("serve", code=ExitCode.USAGE)["error"]["code"] == "configuration_error"
+    made = operator("keys", "init")
+    assert made["created_keys"]
+    assert made["log_size"] == 2
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (folder / "keys").iterdir())
+    assert operator("keys", "init", code=ExitCode.USAGE)["error"]["code"] == "configuration_error"
+    assert operator("keys", "migrate") == {"migrated": True}
+    shown = operator("keys", "show")
+
+    key = folder / "acme.pem"
+    add: list[object] = ["platform", "add", "acme", "--control-group", "east", "--key", key]
+    added = operator(*add, "--profile", "EU", "--scopes", "lookup, report", "--quota", 3)
+    suite = json.loads(Path(added["suite"]).read_text())
+    assert (suite["platform"], suite["control_group"], suite["profile"], suite["kid"]) == (
+        "acme",
+        "east",
+        "EU",
+        "acme-1",
+    )
+    assert suite["log"] == shown["log"]
+    assert suite["epochs"][0]["holders"][0]["public_key"] == shown["holders"][0]["public_key"]
+    assert key.stat().st_mode & 0o777 == 0o600
+    assert operator(*add, code=ExitCode.REFUSED)["error"]["code"] == "already_exists"
+    wrong = operator("platform", "add", "A", "--control-group", "x", "--key", folder / "a.pem", code=ExitCode.USAGE)
+    assert wrong["error"]["code"] == "invalid_request"
+    (listed,) = operator("platform", "list")["platforms"]
+    assert (listed["platform"], listed["scopes"], listed["quota"]) == ("acme", ["lookup", "report"], 3)
+
+    second = folder / "second.pem"
+    operator("platform", "add-key", "acme", "--key", second, "--kid", "acme-2")
+    operator("platform", "suite", "acme", "--suite", folder / "two.suite.json", "--kid", "acme-2")
+    settings = new_settings(operator)
+    with serving(settings) as server:
+        one = RefundLedger(
+            _moved(folder / "acme.suite.json", server.url), key, state_dir=folder / "s1", budget_seconds=2
+        )
+        two = RefundLedger(
+            _moved(folder / "two.suite.json", server.url), second, state_dir=folder / "s2", budget_seconds=2
+        )
+        with one, two:
+            one.subject(device="device-0123456789ab")
+            with pytest.raises(LedgerError, match="quota"):
+                one.subjects_many([person() for _ in range(3)])
+            operator("platform", "quota", "acme", 1000)
+            _until(lambda: one.subject(**person()))
+            operator("platform", "revoke-key", "acme-1")
+            _until_raises(one, UnknownKey)
+            assert two.lookup(person(), order="1").tier in ("clear", "unavailable")
+            operator("platform", "suspend", "acme")
+            _until_raises(two, PlatformSuspended)
+            operator("platform", "resume", "acme")
+            _until(lambda: two.subject(**person()))
+            missing = operator("platform", "suspend", "nobody", code=ExitCode.REFUSED)
+            assert missing["error"]["code"] == "not_found"
+
+
+def new_settings(operator: Operator) -> Any:
+    from ledger.settings import Settings
+
+    return Settings(
+        database_url=operator.environment["REFUND_LEDGER_DATABASE_URL"],
+        keys_dir=operator.folder / "keys",
+        guard_dir=operator.folder / "guard",
+        auth_refresh_seconds=0.2,
+    )
+
+
+def _moved(suite: Path, url: str) -> Path:
+    suite.write_text(json.dumps({**json.loads(suite.read_text()), "url": url}))
+    return suite
+
+
+def _until(work: Any) -> None:
+    """`work()` succeeds within 5 s: that is how long a change may take to reach every process."""
+    end = time.monotonic() + 5
+    while True:
+        try:
+            work()
+            return
+        except LedgerError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.1)
+
+
+def _until_raises(ledger: RefundLedger, error: type[LedgerError]) -> None:
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        try:
+            ledger.subject(**person())
+        except error:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{error.__name__} was not raised within 5 s")
+
+
+def _children(pid: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _publishers(server: RunningServer) -> list[int]:
+    return [
+        pid
+        for pid in _children(server._process.pid)
+        if b"ledger.service.publisher" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+
+
+def test_serve_stops_cleanly_and_brings_the_publisher_back(tmp_path: Path) -> None:
+    settings = new_ledger(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path)
+    with serving(settings) as server:
+        (publisher,) = _publishers(server)
+        os.kill(publisher, signal.SIGKILL)
+        end = time.monotonic() + 15
+        while not (found := [pid for pid in _publishers(server) if pid != publisher]):
+            assert time.monotonic() < end, "the publisher did not come back"
+            time.sleep(0.1)
+        assert server.stop() == 0
+        end = time.monotonic() + 10
+        while Path(f"/proc/{found[0]}").exists():
+            assert time.monotonic() < end, "the publisher outlived the server"
+            time.sleep(0.05)
+
+
+def test_the_publisher_ends_with_a_killed_server(tmp_path: Path) -> None:
+    settings = new_ledger(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path)
+    with serving(settings) as server:
+        (publisher,) = _publishers(server)
+        os.kill(server._process.pid, signal.SIGKILL)
+        end = time.monotonic() + 10
+        while Path(f"/proc/{publisher}").exists() and b"publisher" in _command(publisher):
+            assert time.monotonic() < end, "the publisher outlived the server"
+            time.sleep(0.05)
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def test_serve_says_in_one_line_why_it_cannot(tmp_path: Path, operator: Operator) -> None:
+    settings = new_ledger(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refused = operator("serve", "--port", port, code=ExitCode.USAGE, **server_environment(settings))
+        assert "cannot be used" in refused["error"]["message"]
+    assert operator("serve", "--port", 99999, code=ExitCode.USAGE)["error"]["code"] == "configuration_error"
+    (settings.keys_dir / "oprf.json").chmod(0o644)
+    refused = operator("serve", "--port", 0, code=ExitCode.USAGE, **server_environment(settings))
+    assert "oprf.json" in refused["error"]["message"]
+
+
+_WITHOUT = """
+import sys
+for name in {missing!r}:
+    sys.modules[name] = None
+sys.argv = ["refund-ledger", *{arguments!r}]
+from ledger.cli import main
+main()
+"""
+SERVER_MODULES = ["sqlalchemy", "fastapi", "uvicorn", "alembic", "pydantic", "pydantic_settings", "orjson", "starlette"]
+
+
+def without(missing: list[str], *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """A command in a process where these modules are not installed."""
+    code = _WITHOUT.format(missing=missing, arguments=list(arguments))
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["serve"], ["keys", "init"], ["platform", "list"], ["demo", "--dir", "d"], ["keys", "show"], ["keys", "migrate"]],
+)
+def test_server_commands_without_the_extra_exit_3_and_name_it(tmp_path: Path, arguments: list[str]) -> None:
+    done = without(SERVER_MODULES, *arguments, cwd=tmp_path)
+    assert done.returncode == ExitCode.EXTRA_MISSING, done.stderr
+    assert "refund-credit-ledger[server]" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "extra_missing" in without(SERVER_MODULES, "--json", *arguments, cwd=tmp_path).stdout
+
+
+def test_client_commands_need_no_server_extra(tmp_path: Path) -> None:
+    done = without(SERVER_MODULES, "--help", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    done = without(SERVER_MODULES, "verify", "http://127.0.0.1:1", cwd=tmp_path)
+    assert done.returncode == ExitCode.USAGE, done.stderr

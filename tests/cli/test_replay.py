@@ -1,0 +1,179 @@
+"""Demo and replay: the main job on a ledger of its own, from synthetic and from real tables."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ledger.cli.output import ExitCode
+from ledger.cli.replay import _moved, made_up_evidence
+from ledger.cli.replay_mapping import ReportMapping, fill, moment, read_mapping, read_rows, spread
+from ledger.core.conduct import Conduct, check_evidence
+from ledger.errors import ConfigurationError
+from tests.cli.test_operator import without
+from tests.support import ROOT, SHARED
+
+MAPPINGS = ROOT / "docs" / "replay"
+
+
+def run(*arguments: object, code: int = 0) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", "ledger", *map(str, arguments), "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == code, (done.stdout, done.stderr)
+    value = json.loads(done.stdout)
+    assert isinstance(value, dict)
+    return value
+
+
+def test_the_demo_tells_its_story_and_can_be_run_again(tmp_path: Path) -> None:
+    tiers = ["clear", "watch", "watch", "review", "high", "high", "review", "clear", "clear"]
+    sizes = []
+    for _ in range(2):
+        told = run("demo", "--dir", tmp_path / "demo")
+        assert told["as_expected"]
+        assert [step["tier"] for step in told["steps"]] == tiers
+        assert told["seconds"] < 60
+        sizes.append(told["log"]["size"])
+    assert sizes[1] > sizes[0], "the second run goes on with the same ledger"
+
+
+def test_a_small_table_gives_the_standings_it_should(tmp_path: Path) -> None:
+    """Four people: rated by two platforms, by one, by none badly, and by two raters of the same platform."""
+    columns = "rater,rated,score,at\n"
+    by_platform: dict[int, list[str]] = {0: [], 1: []}
+    for number in range(100):
+        by_platform[spread(str(number), 2)].append(str(number))
+    first, second = by_platform[0][:3], by_platform[1][:3]
+    rows = [
+        (first[0], "two-platforms", -10), (second[0], "two-platforms", -10),
+        (first[0], "one-platform", -10), (first[1], "liked", 5),
+        (first[0], "same-platform", -10), (first[1], "same-platform", -10), (first[1], "same-platform", -10),
+        (first[0], "", -10),
+    ]  # fmt: skip
+    data = tmp_path / "ratings.csv"
+    data.write_text(columns + "".join(f"{a},{b},{c},{1_300_000_000 + n}\n" for n, (a, b, c) in enumerate(rows)))
+    mapping = tmp_path / "ratings.toml"
+    mapping.write_text(
+        """
+        name = "ratings"
+        platforms = 2
+        identity = { kind = "payment", value = "market/user-{rated}" }
+        [reports]
+        reporter = "{rater}"
+        order = "{rater}-{rated}"
+        amount_minor = 100
+        time_column = "at"
+        time_format = "unix"
+        newest_days_ago = 5
+        rules = [{ when = { column = "score", max = -10 }, conduct = "switched_return" }]
+        """
+    )
+    told = run("replay", data, "--mapping", mapping, "--self-contained", tmp_path / "ledger", "--batch", 2)
+    assert told["reports"] == {"accepted": 5, "order_already_reported": 1}
+    assert told["tiers"] == {"clear": 0, "watch": 2, "review": 0, "high": 1}
+    assert told["people_tagged"] == 3
+    again = run("replay", data, "--mapping", mapping, "--self-contained", tmp_path / "ledger")
+    assert again["reports"] == {"order_already_reported": 6}
+    assert again["tiers"] == told["tiers"]
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "least_lookups"), [("bitcoin_otc.csv", 5000, 50), ("online_retail.parquet", 20_000, 50)]
+)
+def test_a_slice_of_the_real_data(tmp_path: Path, name: str, limit: int, least_lookups: int) -> None:
+    data = SHARED / "data" / name
+    if not data.exists():
+        pytest.skip(f"{name} is not in a folder `shared/data` beside the checkout")
+    mapping = MAPPINGS / f"{data.stem}.toml"
+    told = run("replay", data, "--mapping", mapping, "--self-contained", tmp_path / "ledger", "--limit", limit)
+    assert told["rows"] == limit
+    assert told["lookups"]["answered"] >= least_lookups
+    assert sum(told["tiers"].values()) == told["lookups"]["answered"]
+    if name == "bitcoin_otc.csv":
+        assert told["reports"]["accepted"] > 50
+        assert told["tiers"]["watch"] > 0
+    else:
+        assert told["tiers"]["clear"] == told["lookups"]["answered"], "nobody was reported"
+
+
+@pytest.mark.parametrize("conduct", [one for one in Conduct if one is not Conduct.ACCOUNT_FARM])
+def test_made_up_evidence_meets_the_minimum(conduct: Conduct) -> None:
+    check_evidence(conduct, made_up_evidence(conduct, "seed"))
+    assert made_up_evidence(conduct, "seed") == made_up_evidence(conduct, "seed")
+
+
+def test_times_move_to_the_present_and_keep_their_order() -> None:
+    now = datetime(2026, 1, 31, tzinfo=UTC)
+    old = [datetime(2010, 1, 1, tzinfo=UTC) + timedelta(days=100 * n) for n in range(10)]
+    how = ReportMapping((), "", "", "", "unix", 5, None, 1)
+    moved = _moved(old, how, now)
+    assert moved[old[-1]] == now - timedelta(days=5)
+    assert moved[old[-1]] - moved[old[0]] == old[-1] - old[0]
+    squeezed = _moved(old, ReportMapping((), "", "", "", "unix", 5, 95, 1), now)
+    assert squeezed[old[0]] == now - timedelta(days=95)
+    assert [squeezed[one] for one in old] == sorted(squeezed.values())
+    assert _moved([], how, now) == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "time_format"),
+    [
+        ("1769817600", "unix"),
+        (1769817600.0, "unix"),
+        ("2026-01-31T00:00:00+00:00", "iso"),
+        ("31/1/26 0:00", "%d/%m/%y %H:%M"),
+    ],
+)
+def test_times_are_read_in_the_mapping_s_format(value: object, time_format: str) -> None:
+    assert moment(value, time_format) == datetime(2026, 1, 31, tzinfo=UTC)
+
+
+def test_wrong_mappings_and_data_are_refused_by_name(tmp_path: Path) -> None:
+    good = (MAPPINGS / "online_retail.toml").read_text()
+    wrong = [
+        "",
+        "name = ",
+        good.replace("platforms = 4", "platforms = 0"),
+        good.replace('"payment"', '"account"'),
+        good.replace("{CustomerID}", "{CustomerID.__class__}"),
+        good.replace("{CustomerID}", "{CustomerID!r}"),
+        good.replace('prefix = "C"', 'starts = "C"'),
+        good.partition("[lookups]")[0],
+    ]
+    path = tmp_path / "m.toml"
+    for text in wrong:
+        path.write_text(text)
+        with pytest.raises(ConfigurationError):
+            read_mapping(path)
+    with pytest.raises(ConfigurationError):
+        fill("{missing}", {"there": 1})
+    for name in ("none.csv", "none.parquet"):
+        with pytest.raises(ConfigurationError):
+            list(read_rows(tmp_path / name, None))
+    path.write_text(good)
+    data = tmp_path / "d.csv"
+    data.write_text("InvoiceNo\nC1\n")
+    told = run("replay", data, "--mapping", path, "--self-contained", tmp_path / "l", "--platforms", tmp_path, code=2)
+    assert told["error"]["code"] == "configuration_error"
+
+
+def test_parquet_without_pyarrow_exits_3_and_names_the_extra(tmp_path: Path) -> None:
+    (tmp_path / "d.parquet").write_bytes(b"PAR1")
+    done = without(
+        ["pyarrow"], "replay", "d.parquet", "--mapping", str(MAPPINGS / "online_retail.toml"), "--self-contained", "l",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == ExitCode.EXTRA_MISSING, done.stderr
+    assert "refund-credit-ledger[replay]" in done.stderr
