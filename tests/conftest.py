@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
 from sqlalchemy import make_url
 
 from ledger.service import migrate
+from ledger.store.tables import Base
 from tests import pg
 
 # A shared two-core machine makes single examples slow without any of them being wrong, so no deadline.
@@ -88,15 +90,38 @@ def schema_template(request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
     return template
 
 
+@pytest.fixture(scope="session")
+def emptied_postgresql(schema_template: Callable[[str], str]) -> Callable[[], str]:
+    """`emptied_postgresql()` gives the URL of this process's PostgreSQL database, with the schema and no rows.
+
+    Emptying one database takes a tenth of the time of copying a template.
+    """
+    made: list[str] = []
+
+    def empty() -> str:
+        if not made:
+            template = make_url(schema_template("postgresql"))
+            made.append(pg.create_database(template, template).render_as_string(hide_password=False))
+        url = made[0]
+        pg.terminate_backends(url)  # what a killed server left connected could hold locks
+        names = ", ".join(f'"{name}"' for name in Base.metadata.tables)
+        with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+            connection.execute(f"TRUNCATE {names} CASCADE")
+        return url
+
+    return empty
+
+
 @pytest.fixture(params=[pytest.param(name, marks=getattr(pytest.mark, name)) for name in ENGINES])
 def migrated_url(
-    request: pytest.FixtureRequest, make_database: Callable[..., str], schema_template: Callable[[str], str]
+    request: pytest.FixtureRequest,
+    make_database: Callable[..., str],
+    schema_template: Callable[[str], str],
+    emptied_postgresql: Callable[[], str],
 ) -> str:
-    """URL of a fresh database with the schema; the test runs once on each engine."""
-    engine = str(request.param)
-    template = schema_template(engine)
-    if engine == "postgresql":
-        return make_database(engine, template)
-    url = make_database(engine)
-    shutil.copyfile(str(make_url(template).database), str(make_url(url).database))
+    """URL of a database with the schema and no rows; the test runs once on each engine."""
+    if request.param == "postgresql":
+        return emptied_postgresql()
+    url = make_database("sqlite")
+    shutil.copyfile(str(make_url(schema_template("sqlite")).database), str(make_url(url).database))
     return url

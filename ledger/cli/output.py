@@ -130,7 +130,7 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
 
 _SERVER_MODULES = frozenset(
     {
-        "alembic", "api", "fastapi", "httptools", "migrations", "orjson", "psycopg", "pydantic", "pydantic_settings",
+        "alembic", "api", "fastapi", "httptools", "migrations", "orjson", "psycopg", "pydantic_settings",
         "sqlalchemy", "starlette", "structlog", "uvicorn", "uvloop",
     }
 )  # fmt: skip

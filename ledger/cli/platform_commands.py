@@ -32,11 +32,13 @@ KidOption = Annotated[str, typer.Option("--kid", help="Key id.")]
 
 @contextmanager
 def _database() -> Iterator[tuple[Settings, Engine]]:
+    from ledger.service.migrate import check_current
     from ledger.store.engine import open_engine
 
     settings = read_settings()
     engine = open_engine(settings.database_url, pool_size=1)
     try:
+        check_current(engine)
         yield settings, engine
     finally:
         engine.dispose()

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from ledger.core.conduct import Conduct
 from ledger.core.identifiers import Kind, parse_kind
-from ledger.errors import ConfigurationError
+from ledger.errors import ConfigurationError, LedgerError
 
 MAX_PLATFORMS = 64
 CURRENCY = "USD"
@@ -51,7 +51,11 @@ class ReportRule:
 
 @dataclass(frozen=True, slots=True)
 class ReportMapping:
-    """How rows become reports. The first rule that passes decides; rows that pass none are skipped."""
+    """How rows become reports. The first rule that passes decides; rows that pass none are skipped.
+
+    Amounts are made up, from..to by a hash of the order: with one amount for all, reports of different orders would be
+    taken for one act.
+    """
 
     rules: tuple[ReportRule, ...]
     reporter: str
@@ -60,7 +64,8 @@ class ReportMapping:
     time_format: str
     newest_days_ago: float
     oldest_days_ago: float | None
-    amount_minor: int
+    amount_from_minor: int
+    amount_to_minor: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +102,7 @@ def read_mapping(path: Path) -> Mapped:
             reports=None if reports is None else _reports(reports),
             lookups=None if lookups is None else _lookups(lookups),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, LedgerError) as error:
         raise ConfigurationError(f"The mapping {path.name} lacks something or is malformed: {error}.") from error
     if not 1 <= mapped.platforms_count <= MAX_PLATFORMS or (mapped.reports is None and mapped.lookups is None):
         raise ConfigurationError(f"A mapping names 1 to {MAX_PLATFORMS} platforms, and [reports], [lookups] or both.")
@@ -106,6 +111,8 @@ def read_mapping(path: Path) -> Mapped:
 
 def _reports(data: Mapping[str, Any]) -> ReportMapping:
     oldest = data.get("oldest_days_ago")
+    if not 0 < int(data["amount_from_minor"]) <= int(data["amount_to_minor"]):
+        raise ValueError("amounts go from a positive number to one that is not smaller")
     return ReportMapping(
         rules=tuple([ReportRule(_condition(rule["when"]), Conduct(rule["conduct"])) for rule in data["rules"]]),
         reporter=_template(data["reporter"]),
@@ -114,7 +121,8 @@ def _reports(data: Mapping[str, Any]) -> ReportMapping:
         time_format=str(data["time_format"]),
         newest_days_ago=float(data["newest_days_ago"]),
         oldest_days_ago=None if oldest is None else float(oldest),
-        amount_minor=int(data["amount_minor"]),
+        amount_from_minor=int(data["amount_from_minor"]),
+        amount_to_minor=int(data["amount_to_minor"]),
     )
 
 
@@ -153,9 +161,14 @@ def identity_of(mapped: Mapped, row: Row) -> str | None:
     return fill(mapped.identity, row)
 
 
-def spread(text: str, platforms_count: int) -> int:
-    """Which platform (0 to `platforms_count` - 1) `text` belongs to: the same one at every run."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % platforms_count
+def spread(text: str, count: int) -> int:
+    """A number from 0 to `count` - 1 for `text`, such as the platform it belongs to: the same one at every run."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % count
+
+
+def amount_of(how: ReportMapping, order: str) -> int:
+    """The made-up amount of an order, in minor units: the same one at every run."""
+    return how.amount_from_minor + spread(f"amount:{order}", how.amount_to_minor - how.amount_from_minor + 1)
 
 
 def moment(value: Any, time_format: str) -> datetime:

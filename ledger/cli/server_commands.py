@@ -75,10 +75,12 @@ def keys_init(json_output: JsonFlag = False) -> None:
 def keys_show(json_output: JsonFlag = False) -> None:
     """Show the public keys that the log names: what platforms pin."""
     from ledger.service.keys import logged_keys
+    from ledger.service.migrate import check_current
     from ledger.store.engine import open_engine, reading
 
     engine = open_engine(read_settings().database_url, pool_size=1)
     try:
+        check_current(engine)
         with reading(engine) as connection:
             logged = dict(logged_keys(connection))
     finally:

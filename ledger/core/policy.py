@@ -189,6 +189,9 @@ def _check_promises(policy: Policy) -> None:
         <= 10 * tiers.review_cap_hundredths
         < 2 * tiers.high_second_group_millipoints,
         "A weight floor lies between 1 and 20 twentieths.": policy.weights.floor_twentieths <= 20,
+        "Retention and the days until erasure must not exceed the longest time that anything is kept.": (
+            max(policy.retention_days.values()) + policy.erasure.after_expiry_days <= policy.erasure.at_latest_days
+        ),
         f"Cooling is at least {MIN_COOLING_HOURS} hours.": intake.cooling_hours >= MIN_COOLING_HOURS,
         "The clock skew allowed at intake is at most 60 minutes.": intake.clock_skew_minutes <= 60,
     }

@@ -1,4 +1,4 @@
-"""The client's commands against a running ledger: output for people and machines, and exit codes that mean something."""
+"""The client's commands against a running ledger: output for people and machines, and telling exit codes."""
 
 from __future__ import annotations
 

@@ -73,7 +73,8 @@ def test_a_small_table_gives_the_standings_it_should(tmp_path: Path) -> None:
         [reports]
         reporter = "{rater}"
         order = "{rater}-{rated}"
-        amount_minor = 100
+        amount_from_minor = 100
+        amount_to_minor = 99999
         time_column = "at"
         time_format = "unix"
         newest_days_ago = 5
@@ -90,7 +91,7 @@ def test_a_small_table_gives_the_standings_it_should(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "limit", "least_lookups"), [("bitcoin_otc.csv", 5000, 50), ("online_retail.parquet", 20_000, 50)]
+    ("name", "limit", "least_lookups"), [("bitcoin_otc.csv", 12_000, 50), ("online_retail.parquet", 20_000, 50)]
 )
 def test_a_slice_of_the_real_data(tmp_path: Path, name: str, limit: int, least_lookups: int) -> None:
     data = SHARED / "data" / name
@@ -117,11 +118,11 @@ def test_made_up_evidence_meets_the_minimum(conduct: Conduct) -> None:
 def test_times_move_to_the_present_and_keep_their_order() -> None:
     now = datetime(2026, 1, 31, tzinfo=UTC)
     old = [datetime(2010, 1, 1, tzinfo=UTC) + timedelta(days=100 * n) for n in range(10)]
-    how = ReportMapping((), "", "", "", "unix", 5, None, 1)
+    how = ReportMapping((), "", "", "", "unix", 5, None, 1, 2)
     moved = _moved(old, how, now)
     assert moved[old[-1]] == now - timedelta(days=5)
     assert moved[old[-1]] - moved[old[0]] == old[-1] - old[0]
-    squeezed = _moved(old, ReportMapping((), "", "", "", "unix", 5, 95, 1), now)
+    squeezed = _moved(old, ReportMapping((), "", "", "", "unix", 5, 95, 1, 2), now)
     assert squeezed[old[0]] == now - timedelta(days=95)
     assert [squeezed[one] for one in old] == sorted(squeezed.values())
     assert _moved([], how, now) == {}

@@ -221,6 +221,7 @@ def test_a_client_killed_between_answer_and_note_neither_loses_nor_doubles(
     assert [item.state for item in acme.outbox()] == ["pending"]
     (result,) = acme.flush_outbox()
     assert result.state == "accepted"
+    assert result.report is not None
     assert reports_of(acme, order) == [result.report.id]
     assert acme.receipt(result.report).report_id == result.report.id
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -41,12 +42,17 @@ def items(*kinds: EvidenceType) -> list[Evidence]:
     return [item(kind, number) for number, kind in enumerate(kinds)]
 
 
+IMAGE_PROOFS = (E.AI_LABEL, E.LISTING_MATCH, E.LIVE_RESHOOT_FAILED, E.PHYSICAL_CONTRADICTION, E.ADMISSION)
+WITH_POINTS = [conduct for conduct in Conduct if conduct is not Conduct.IMPERSONATED]
+
+# Every smallest set that is enough, written from the specification's table and not from `MINIMUMS`.
 ENOUGH: list[tuple[Conduct, tuple[EvidenceType, ...]]] = [
-    (Conduct.AI_FABRICATED_IMAGE, (E.ORIGINAL_FILE, E.AI_LABEL, E.LISTING_MATCH)),
-    (Conduct.AI_FABRICATED_IMAGE, (E.ORIGINAL_FILE, E.LIVE_RESHOOT_FAILED, E.PHYSICAL_CONTRADICTION)),
-    (Conduct.AI_FABRICATED_IMAGE, (E.ORIGINAL_FILE, E.ADMISSION, E.AI_LABEL)),
-    (Conduct.EDITED_IMAGE, (E.ORIGINAL_FILE, E.AI_LABEL, E.LISTING_MATCH)),
-    (Conduct.EDITED_IMAGE, (E.ORIGINAL_FILE, E.SOURCE_IMAGE, E.PHYSICAL_CONTRADICTION)),
+    *[
+        (conduct, (E.ORIGINAL_FILE, *two))
+        for conduct in (Conduct.AI_FABRICATED_IMAGE, Conduct.EDITED_IMAGE)
+        for two in [*combinations(IMAGE_PROOFS, 2), *[(proof, proof) for proof in IMAGE_PROOFS[1:]]]
+    ],
+    *[(Conduct.EDITED_IMAGE, (E.ORIGINAL_FILE, E.SOURCE_IMAGE, proof)) for proof in IMAGE_PROOFS],
     (Conduct.TAMPERED_VIDEO, (E.ORIGINAL_FILE, E.FRAME_CONTRADICTION)),
     (Conduct.TAMPERED_VIDEO, (E.ORIGINAL_FILE, E.ADMISSION)),
     *[
@@ -61,7 +67,7 @@ ENOUGH: list[tuple[Conduct, tuple[EvidenceType, ...]]] = [
     (Conduct.FRIENDLY_CHARGEBACK, (E.UNDISPUTED_TRANSACTION, E.UNDISPUTED_TRANSACTION, E.IP_MATCH)),
     (Conduct.FRIENDLY_CHARGEBACK, (E.UNDISPUTED_TRANSACTION, E.UNDISPUTED_TRANSACTION, E.DEVICE_MATCH)),
     (Conduct.ACCOUNT_FARM, (E.LINKED_INSTRUMENT, E.LINKED_INSTRUMENT)),
-    (Conduct.IMPERSONATED, (E.ADMISSION,)),
+    *[(Conduct.IMPERSONATED, (kind,)) for kind in EvidenceType],
 ]
 
 
@@ -81,10 +87,11 @@ def test_the_minimum_suffices_and_nothing_less(conduct: Conduct, kinds: tuple[Ev
         assert raised.value.details["missing"]
 
 
-@pytest.mark.parametrize("conduct", set(Conduct) - {Conduct.IMPERSONATED})
+@pytest.mark.parametrize("conduct", WITH_POINTS)
 def test_evidence_for_something_else_does_not_suffice(conduct: Conduct) -> None:
     used = {kind for alternative in MINIMUMS[conduct] for need in alternative for kind in need.of}
-    others = [item(kind, number) for number, kind in enumerate(set(EvidenceType) - used)]
+    others = [item(kind, number) for number, kind in enumerate(EvidenceType) if kind not in used]
+    assert others
     with pytest.raises(EvidenceInsufficient):
         check_evidence(conduct, others)
 
@@ -109,10 +116,16 @@ def test_a_label_counts_only_if_it_identifies(strength: Strength | None) -> None
         check_evidence(Conduct.AI_FABRICATED_IMAGE, evidence)
 
 
-def test_detectors_alone_never_suffice() -> None:
+@pytest.mark.parametrize("conduct", WITH_POINTS)
+def test_detectors_alone_never_suffice(conduct: Conduct) -> None:
     labels = [item(E.AI_LABEL, number) for number in range(2, 20)]
-    with pytest.raises(EvidenceInsufficient):
-        check_evidence(Conduct.AI_FABRICATED_IMAGE, [item(E.ORIGINAL_FILE, 1), *labels])
+    for evidence in (labels, [item(E.ORIGINAL_FILE, 1), *labels]):
+        with pytest.raises(EvidenceInsufficient):
+            check_evidence(conduct, evidence)
+
+
+def test_many_labels_are_one_proof() -> None:
+    labels = [item(E.AI_LABEL, number) for number in range(2, 20)]
     check_evidence(Conduct.AI_FABRICATED_IMAGE, [item(E.ORIGINAL_FILE, 1), *labels, item(E.LISTING_MATCH, 50)])
 
 

@@ -15,13 +15,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.core.encoding import b64url, canonical_json, parse_time, unb64url
+from ledger.core.encoding import b64url, canonical_json, day_floor, from_hour, parse_time, unb64url
 from ledger.core.policy import Profile
-from ledger.core.reports import check_intake, order_ref, parse_body, sign, signed_bytes, verify_signature
+from ledger.core.reports import Status, check_intake, order_ref, parse_body, sign, signed_bytes, verify_signature
 from ledger.core.tags import subject_commitment
 from ledger.errors import AlreadyExpired, InvalidCanonicalForm, InvalidSignature, LedgerError, NoticeInvalid
 from ledger.policies import shipped_policy
-from tests.core.worked_examples import DOCS
+from tests.core.worked_examples import DOCS, table_rows
 
 POLICY = shipped_policy()[1]
 VECTOR: dict[str, Any] = json.loads((DOCS / "vectors" / "report.json").read_text(encoding="utf-8"))
@@ -222,3 +222,26 @@ def test_the_vector_names_its_encodings() -> None:
         *("about", "key", "order", "subjects", "body", "canonical", "canonical_sha256", "signature"),
         *("recorded_at", "intake"),
     }
+
+
+# --- the page -----------------------------------------------------------------------------------------------
+
+PAGE = (DOCS / "reports.md").read_text(encoding="utf-8")
+
+
+def test_the_page_names_every_field_of_the_body() -> None:
+    named = [name for row in table_rows(PAGE, "The signed body") for name in row[0].split(", ")]
+    assert sorted(named) == sorted([*BODY, "replaces"])
+
+
+def test_the_page_explains_every_status() -> None:
+    assert [row[0] for row in table_rows(PAGE, "From when, until when")] == [status.value for status in Status]
+
+
+def test_the_example_of_the_page_has_the_times_it_says() -> None:
+    body = parse_body({**BODY, "act_ended_at": "2026-11-01T09:30:00Z", "notice_sent_at": "2026-11-05T08:00:00Z"})
+    soon = check_intake(body, Profile.CN, POLICY, parse_time("2026-11-06T15:00:00Z"))
+    late = check_intake(body, Profile.CN, POLICY, parse_time("2026-11-20T15:30:00Z"))
+    assert from_hour(soon.effective_hour) == parse_time("2026-11-09T00:00:00Z")
+    assert from_hour(late.effective_hour) == parse_time("2026-11-20T15:00:00Z")
+    assert soon.expires_day == late.expires_day == day_floor(parse_time("2026-11-01T00:00:00Z")) + 1095

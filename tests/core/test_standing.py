@@ -152,7 +152,7 @@ def test_expired_reports_are_gone_at_midnight() -> None:
 
 def test_a_policy_may_shorten_but_not_lengthen_a_recorded_expiry() -> None:
     shorter = parse_policy(TEXT.replace("6 = 1095", "6 = 30"))
-    longer = parse_policy(TEXT.replace("6 = 1095", "6 = 1826"))
+    longer = parse_policy(TEXT.replace("6 = 1095", "6 = 1766"))
     assert fold([event(1, age=30)], {}, shorter, NOW) is CLEAN
     assert fold([event(1, age=29)], {}, shorter, NOW) is not CLEAN
     assert fold([event(1, age=1095)], {}, longer, NOW) is CLEAN

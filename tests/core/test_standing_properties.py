@@ -7,7 +7,8 @@ from dataclasses import replace
 from datetime import timedelta
 from itertools import product
 
-from hypothesis import given
+import pytest
+from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
 from ledger.core.conduct import Conduct
@@ -47,7 +48,7 @@ weights_of_groups = st.fixed_dictionaries(dict.fromkeys(GROUPS, st.sampled_from(
 def events_of_a_person(draw: st.DrawFn, *, most: int = 7, groups: str = GROUPS, weak: bool = False) -> list[Event]:
     """Up to `most` reports; acts are often shared between groups and lie within a week, as at intake."""
     events = []
-    for number in range(draw(st.integers(0, most))):
+    for number in range(draw(st.integers(0, most) | st.integers(most // 2, most))):
         act = draw(st.integers(0, 4))
         conduct = draw(st.sampled_from([*Conduct, Conduct.EDITED_IMAGE, Conduct.EMPTY_PARCEL]))
         age = draw(st.integers(0, 100)) if draw(st.booleans()) else draw(st.integers(0, 1100))
@@ -63,7 +64,7 @@ def events_of_a_person(draw: st.DrawFn, *, most: int = 7, groups: str = GROUPS, 
                 act_day=act_day,
                 effective_hour=(act_day + draw(st.integers(3, 6))) * 24,
                 expires_day=expires,
-                matched=draw(st.sampled_from(WEAK_SETS if weak else WEAK_SETS + STRONG_SETS)),
+                matched=draw(st.sampled_from(WEAK_SETS if weak else [*WEAK_SETS, *STRONG_SETS, *STRONG_SETS])),
                 disputed=flags == "disputed",
                 unconfirmed=flags == "unconfirmed",
                 restituted=flags == "restituted",
@@ -83,16 +84,12 @@ def no_better(after: Standing, before: Standing) -> bool:
     )
 
 
-def test_the_random_events_reach_every_tier() -> None:
+@pytest.mark.parametrize("tier", Tier)
+def test_the_random_events_reach_every_tier(tier: Tier) -> None:
     """Otherwise much of this file would say nothing."""
-    seen: set[Tier] = set()
-
-    @given(events_of_a_person())
-    def collect(events: list[Event]) -> None:
-        seen.add(fold(events, {}, POLICY, NOW).tier)
-
-    collect()
-    assert seen == set(Tier)
+    seldom = settings(max_examples=2000, database=None, phases=[Phase.generate])
+    found = find(events_of_a_person(), lambda events: fold(events, {}, POLICY, NOW).tier is tier, settings=seldom)
+    assert len(found) >= {Tier.CLEAR: 0, Tier.WATCH: 1, Tier.REVIEW: 2, Tier.HIGH: 2}[tier]
 
 
 @given(st.data(), events_of_a_person(), weights_of_groups)
