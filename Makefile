@@ -20,6 +20,7 @@ demo: $(VENV)/demo.stamp ## Run the main job end to end on SQLite in ./var, then
 	$(PY) -m ledger demo $(ARGS)
 
 serve: $(VENV)/demo.stamp ## Keep a server running on SQLite in ./var
+	@test -e var/keys || $(PY) -m ledger keys init
 	$(PY) -m ledger serve $(ARGS)
 
 test: $(VENV)/test.stamp ## Run all tests, on SQLite and on a real PostgreSQL (COVERAGE=1 measures branches too)

@@ -39,6 +39,8 @@ def check_current(engine: Engine) -> None:
     wanted = ScriptDirectory.from_config(alembic_config(str(engine.url))).get_current_head()
     with engine.connect() as connection:
         found = MigrationContext.configure(connection).get_current_revision()
+    if found is None:
+        raise ConfigurationError("The database is empty. Run `refund-ledger keys init` first.")
     if found != wanted:
         raise ConfigurationError(
             "The database has another schema than this version needs. Run `refund-ledger keys migrate`."

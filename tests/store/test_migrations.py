@@ -58,6 +58,11 @@ def test_two_deployments_may_migrate_at_once(database_url: str) -> None:
 
 def test_a_database_without_the_schema_is_refused(database_url: str) -> None:
     engine = open_engine(database_url)
+    with pytest.raises(ConfigurationError, match="keys init"):
+        migrate.check_current(engine)
+    migrate.upgrade(database_url)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = 'other'"))
     with pytest.raises(ConfigurationError, match="another schema"):
         migrate.check_current(engine)
     engine.dispose()
