@@ -7,6 +7,7 @@ it dies; when this process ends, however it ends, the publisher ends too.
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -122,6 +123,9 @@ def run(settings: Settings, environment: dict[str, str]) -> None:
         server_header=False,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
     )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn finishes what runs and then raises the signal again; by default that would end us before `finally`.
+        signal.signal(number, lambda _number, _frame: None)
     try:
         Server(config).run(sockets=[listening])
     finally:

@@ -96,23 +96,6 @@ def report_view(
     }
 
 
-def report_json(
-    row: ReportRow,
-    *,
-    reversal: ReversalRow | None,
-    restitution: RestitutionRow | None,
-    replaced_by: int | None,
-    service: str,
-    policy: Policy,
-    now: datetime,
-) -> str:
-    """`report_view` as JSON text."""
-    view = report_view(
-        row, reversal=reversal, restitution=restitution, replaced_by=replaced_by, service=service, policy=policy, now=now
-    )
-    return orjson.dumps(view).decode()
-
-
 def _expires_day(row: ReportRow, policy: Policy) -> int:
     """A later policy may have shortened what was recorded; it never lengthens it."""
     return policy.expiry_day(Conduct(row.conduct), day_floor(row.act_ended_at), row.expires_day)
