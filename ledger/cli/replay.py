@@ -94,7 +94,7 @@ def replay(
     """Replay a table through the API. Refusals are counted, not fatal; exit 4 when something was not delivered."""
     if (self_contained is None) == (platforms is None):
         raise ConfigurationError("Give either --self-contained or --platforms.")
-    mapped = read_mapping(mapping)
+    mapped, rows = read_mapping(mapping), _rows(data, limit)
     tally = Tally()
     with ExitStack() as stack:
         if self_contained is not None:
@@ -105,7 +105,7 @@ def replay(
         else:
             assert platforms is not None
             opened = [stack.enter_context(one) for one in _open_all(platforms, mapped.platforms_count)]
-        _run(opened, mapped, _rows(data, limit), batch, tally)
+        _run(opened, mapped, rows, batch, tally)
     _show(mapped, tally)
     if tally.reports["pending"] or tally.lookups["unavailable"]:
         raise typer.Exit(int(ExitCode.UNAVAILABLE))

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
@@ -26,6 +27,8 @@ FIRST_VERDICT_SECONDS = 30
 STOP_SECONDS = 10
 RESTART_SECONDS = 1.0
 GRACEFUL_SECONDS = 10
+KEEP_ALIVE_SECONDS = 30
+"""Longer than clients keep idle connections: if the server closed first, a request could meet a closing one."""
 
 
 class Publisher:
@@ -121,13 +124,20 @@ def run(settings: Settings, environment: dict[str, str]) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nothing here reads the address of the caller
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
     )
+    server = Server(config)
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        server.should_exit = True
+
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn finishes what runs and then raises the signal again; by default that would end us before `finally`.
-        signal.signal(number, lambda _number, _frame: None)
+        signal.signal(number, stop)
     try:
-        Server(config).run(sockets=[listening])
+        server.run(sockets=[listening])
     finally:
         publisher.stop()
         listening.close()

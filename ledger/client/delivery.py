@@ -76,10 +76,11 @@ class Courier:
         return self._deliver(operation, path, key, payload)
 
     def reports(self, payloads: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Delivery[AcceptedReport]]:
-        """Send many (idempotency key, report) in batches; one result each, in order."""
-        self._outbox.add([(key, "report", "/v1/reports", _encode(payload)) for key, payload in payloads], self._now())
-        items = [self._outbox.get(key) for key, _ in payloads]
-        return self._send_batches([item for item in items if item is not None])
+        """Send many (new idempotency key, report) in batches; one result each, in order."""
+        now, path = self._now(), "/v1/reports"
+        items = [Item(key, "report", path, _encode(payload), "pending", now, 1, now, None) for key, payload in payloads]
+        self._outbox.add([(item.idempotency_key, item.operation, path, item.content) for item in items], now)
+        return self._send_batches(items)
 
     def flush(self) -> list[Delivery[Any]]:
         """Send everything that is pending, oldest first; stops at the first outage."""
@@ -99,7 +100,12 @@ class Courier:
         self._outbox.attempting([item.idempotency_key for item in waiting], self._now())
         results += self._send_batches([item for item in waiting if item.operation == "report"])
         for item in waiting:
-            if item.operation != "report":
+            if item.operation == "report":
+                continue
+            last = results[-1].error if results else None
+            if isinstance(last, Unavailable):  # the ledger is away: every further attempt would only take time
+                results.append(Delivery(item.idempotency_key, "pending", error=last))
+            else:
                 results.append(self._send(item))
         return results
 

@@ -62,7 +62,8 @@ class Item:
 
 
 class Outbox:
-    """See the module. Several threads and processes may share one file."""
+    """See the module. Several threads and processes may share one file. All methods raise ConfigurationError when the
+    file cannot be read or written: then nothing is sent."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -130,16 +131,19 @@ class Outbox:
 
     def get(self, key: str) -> Item | None:
         """The item with this idempotency key."""
-        with self._lock:
-            row = self._database.execute(f"SELECT {_COLUMNS} FROM item WHERE idempotency_key = ?", (key,)).fetchone()
-        return None if row is None else _item(row)
+        rows = self._read("WHERE idempotency_key = ?", (key,))
+        return rows[0] if rows else None
 
     def items(self, state: ItemState | None = None) -> list[Item]:
         """What is here, oldest first."""
-        with self._lock:
-            rows = self._database.execute(
-                f"SELECT {_COLUMNS} FROM item WHERE ? IS NULL OR state = ? ORDER BY number", (state, state)
-            ).fetchall()
+        return self._read("WHERE ? IS NULL OR state = ? ORDER BY number", (state, state))
+
+    def _read(self, where: str, values: tuple[str | None, ...]) -> list[Item]:
+        try:
+            with self._lock:
+                rows = self._database.execute(f"SELECT {_COLUMNS} FROM item {where}", values).fetchall()
+        except sqlite3.Error as error:
+            raise ConfigurationError("The outbox cannot be read.") from error
         return [_item(row) for row in rows]
 
     def _one(self, statement: str, key: str) -> None:
@@ -149,14 +153,17 @@ class Outbox:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._database
-            except BaseException:
-                self._database.execute("ROLLBACK")
-                raise
-            self._database.execute("COMMIT")
+        try:
+            with self._lock:
+                self._database.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._database
+                except BaseException:
+                    self._database.execute("ROLLBACK")
+                    raise
+                self._database.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise ConfigurationError("The outbox cannot be written; is the disk full or the file damaged?") from error
 
 
 def _item(row: Sequence[Any]) -> Item:

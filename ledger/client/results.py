@@ -127,6 +127,7 @@ class Delivery(Generic[T]):
 
     `accepted`: the ledger has it, `report` is its answer. `pending`: the ledger could not be reached; it waits in the
     outbox, `error` says why. `refused`: the ledger will never take it as it is; it stays in the outbox with `error`.
+    The idempotency key is empty for what was refused before it was sent.
     """
 
     idempotency_key: str

@@ -22,6 +22,8 @@ T = TypeVar("T")
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
 """An answer longer than this is refused: the largest honest one, an entry bundle, stays below 17 MB."""
 MAX_CONNECTIONS = 32
+IDLE_SECONDS = 5.0
+"""Idle connections are closed after this: sooner than servers do, so that no request meets a closing one."""
 RETRY_FIRST_SECONDS = 0.1
 RETRY_LONGEST_SECONDS = 2.0
 _MESSAGE_CHARS = 500
@@ -86,7 +88,11 @@ class Transport:
             base_url=url,
             follow_redirects=False,
             trust_env=not local,  # a proxy cannot reach this machine for us
-            limits=httpx2.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS),
+            limits=httpx2.Limits(
+                max_connections=MAX_CONNECTIONS,
+                max_keepalive_connections=MAX_CONNECTIONS,
+                keepalive_expiry=IDLE_SECONDS,
+            ),
             headers={"User-Agent": f"refund-ledger/{__version__}", "Accept": "application/json"},
         )
         self._pool = ThreadPoolExecutor(MAX_CONNECTIONS, thread_name_prefix="refund-ledger")

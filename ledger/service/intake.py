@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, Engine
 
+from ledger.core.acts import ListedReport, act_to_join
 from ledger.core.encoding import from_day, from_hour, hour_floor
 from ledger.core.entries import EventType, WithdrawalReason, report_entry, restitution_entry, withdrawal_entry
 from ledger.core.ids import encode_id
@@ -37,7 +38,7 @@ from ledger.service.report_views import accepted_json, report_view
 from ledger.store import reports as store
 from ledger.store.bulk import insert_rows
 from ledger.store.engine import writing
-from ledger.store.reports import Candidate, ReportRow, RestitutionRow, ReversalRow, StoredAnswer
+from ledger.store.reports import ReportRow, RestitutionRow, ReversalRow, StoredAnswer
 from ledger.store.tables import Idempotency, Listing, Report, ReportLink, Restitution, Reversal, Subject
 
 IDEMPOTENCY_HOURS = 24
@@ -114,9 +115,9 @@ class _Batch:
         self._restitutions = store.restitutions(connection, self._reports)
         self._replaced_by = store.replacements(connection, self._reports)
         tags = [subject.tag for command in submits for subject in command.subjects]
-        self._listed: dict[bytes, list[Candidate]] = {}
-        for candidate in store.candidates(connection, tags):
-            self._listed.setdefault(bytes(candidate.tag), []).append(candidate)
+        self._listed: dict[bytes, list[ListedReport]] = {}
+        for listed in store.listed_reports(connection, tags):
+            self._listed.setdefault(bytes(listed.tag), []).append(listed)
         links = {link for command in submits for link in command.links}
         self._tags = store.tags_of(connection, links) if links else {}
 
@@ -168,6 +169,7 @@ class _Batch:
 
         report_id = self._size + len(self.drafts)
         effective_hour = max(command.intake.effective_hour, hour_floor(self._now))
+        joined = self._act_of(command)
         row = ReportRow(
             id=report_id,
             platform=asked.platform,
@@ -182,7 +184,7 @@ class _Batch:
             recorded_at=self._now,
             effective_hour=effective_hour,
             expires_day=command.intake.expires_day,
-            act_id=self._act_of(command, report_id),
+            act_id=report_id if joined is None else joined,
             live=True,
             replaces=command.replaces,
         )
@@ -243,9 +245,9 @@ class _Batch:
                 restituted=False,
                 has_statement=False,
             )
-            self._listed.setdefault(subject.tag, []).append(
-                Candidate(subject.tag, row.id, row.act_id, row.control_group, row.amount_minor, row.currency, act_day)
-            )
+            group, money = row.control_group, (row.amount_minor, row.currency)
+            listed = ListedReport(subject.tag, row.id, row.act_id, group, *money, act_day)
+            self._listed.setdefault(subject.tag, []).append(listed)
         self._tags[row.id] = {subject.tag for subject in command.subjects}
 
     def _replaced(self, command: SubmitReport) -> ReportRow | None:
@@ -264,8 +266,8 @@ class _Batch:
         hour = hour_floor(self._now)
         for link in command.links:
             row = self._reports.get(link)
-            if row is None or row.platform != command.asked.platform or not row.live:
-                raise LinkedReportInvalid("A `report_id` of a linked account names no live report of yours.")
+            if row is None or row.platform != command.asked.platform or not row.live or link == command.replaces:
+                raise LinkedReportInvalid("A `report_id` of a linked account names no report of yours that stays live.")
             if row.effective_hour > hour or from_day(row.expires_day) <= self._now:
                 raise LinkedReportInvalid("A linked account's report must be counting: not cooling, not expired.")
             tags = self._tags.get(link, set())
@@ -273,19 +275,16 @@ class _Batch:
                 raise LinkedReportInvalid("The linked reports must be about different accounts.")
             seen |= tags
 
-    def _act_of(self, command: SubmitReport, report_id: int) -> int:
-        """The act this report is about: another group's report of the same person, amount and days, if any."""
-        body, group = command.body, command.asked.control_group
-        joined = [
-            candidate
-            for subject in command.subjects
-            for candidate in self._listed.get(subject.tag, ())
-            if candidate.control_group != group
-            and candidate.currency == body.currency
-            and candidate.amount_minor == body.amount_minor
-            and abs(candidate.act_day - command.intake.act_day) <= self._policy.intake.act_window_days
-        ]
-        return min(joined, key=lambda candidate: candidate.report_id).act_id if joined else report_id
+    def _act_of(self, command: SubmitReport) -> int | None:
+        return act_to_join(
+            [listed for subject in command.subjects for listed in self._listed.get(subject.tag, ())],
+            control_group=command.asked.control_group,
+            amount_minor=command.body.amount_minor,
+            currency=command.body.currency,
+            act_day=command.intake.act_day,
+            window_days=self._policy.intake.act_window_days,
+            replaces=command.replaces,
+        )
 
     def _withdraw(self, command: WithdrawReport) -> tuple[int, str]:
         row = self._own(command.report_id, command.asked.platform)
@@ -311,9 +310,9 @@ class _Batch:
         self._unlisted.append(row.id)
         self._live_orders.pop((row.control_group, row.order_ref), None)
         for listed in self._listed.values():
-            listed[:] = [candidate for candidate in listed if candidate.report_id != row.id]
+            listed[:] = [one for one in listed if one.report_id != row.id]
         self._tags.pop(row.id, None)
-        self._reports[row.id] = _dead(row)
+        self._reports[row.id] = dataclasses.replace(row, live=False)
         for dependant in self._dependants.get(row.id, ()):
             if dependant.id not in self._reversals:
                 self._withdrawn(dependant, WithdrawalReason.LINKED_REPORT_VOID)
@@ -394,7 +393,3 @@ _WRITE_ORDER: tuple[type[Any], ...] = (Report, Subject, Listing, ReportLink, Rev
 def _fields(row: ReportRow | ReversalRow | RestitutionRow) -> dict[str, Any]:
     """As `dataclasses.asdict`, which copies deeply and is many times slower."""
     return {name: getattr(row, name) for name in row.__dataclass_fields__}
-
-
-def _dead(row: ReportRow) -> ReportRow:
-    return dataclasses.replace(row, live=False)

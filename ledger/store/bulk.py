@@ -1,7 +1,7 @@
 """Inserting rows: many at once (COPY on PostgreSQL, executemany on SQLite), or unless they are there.
 
-An appender transaction writes one to ten rows a report into half a dozen tables. COPY sends each table's rows in one
-message without parsing a statement a row; measured with 64 clients it is what makes group commit pay (docs/bench.md).
+An appender transaction writes one to ten rows a report into half a dozen tables. COPY sends each table's rows
+in one message, without parsing a statement a row (docs/benchmarks.md).
 """
 
 from __future__ import annotations

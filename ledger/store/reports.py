@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, select, tuple_, update
 
+from ledger.core.acts import ListedReport
 from ledger.store.tables import Base, Idempotency, Listing, Report, ReportLink, Restitution, Reversal
 
 _CHUNK = 500
@@ -56,19 +57,6 @@ class RestitutionRow:
     entry_index: int
     received_at: datetime
     recorded_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A live listing that a new report may share an act, or an account, with."""
-
-    tag: bytes
-    report_id: int
-    act_id: int
-    control_group: str
-    amount_minor: int
-    currency: str
-    act_day: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +127,12 @@ def replacements(connection: Connection, ids: Iterable[int]) -> dict[int, int]:
     return found
 
 
-def candidates(connection: Connection, tags: Iterable[bytes]) -> list[Candidate]:
+def listed_reports(connection: Connection, tags: Iterable[bytes]) -> list[ListedReport]:
     """Live listings of any of `tags`."""
-    found: list[Candidate] = []
+    found: list[ListedReport] = []
     for some in _chunks(tags):
-        rows = connection.execute(select(*_columns(Listing, Candidate)).where(Listing.tag.in_(some)))
-        found.extend(Candidate(*row) for row in rows)
+        rows = connection.execute(select(*_columns(Listing, ListedReport)).where(Listing.tag.in_(some)))
+        found.extend(ListedReport(*row) for row in rows)
     return found
 
 

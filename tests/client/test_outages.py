@@ -20,7 +20,7 @@ from ledger.client.outbox import Outbox
 from ledger.client.state import OUTBOX_FILE
 from ledger.core import voprf
 from ledger.core.encoding import b64url, unb64url
-from ledger.errors import HolderMismatch, IdempotencyMismatch, InvalidProof, Unavailable
+from ledger.errors import ConfigurationError, HolderMismatch, IdempotencyMismatch, InvalidProof, Unavailable
 from tests.faulty import answering, free_port, proxy
 from tests.kit import Connect, Running, person, report_arguments, reports_of
 from tests.support import ROOT
@@ -276,7 +276,7 @@ def test_a_damaged_outbox_never_hides_behind_a_sent_report(tmp_path: Path, conne
     with sqlite3.connect(tmp_path / "state-acme" / OUTBOX_FILE) as database:
         database.execute("DROP TABLE item")
     database.close()
-    with pytest.raises(sqlite3.Error):
+    with pytest.raises(ConfigurationError):
         acme.report(buyer, **report_arguments(order=order))
     assert reports_of(acme, order) == []
     Outbox(tmp_path / "state-acme" / OUTBOX_FILE).close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -63,7 +62,7 @@ def test_refused_items_stay_until_somebody_decides(tmp_path: Path) -> None:
 
 def test_adding_is_all_or_nothing(tmp_path: Path) -> None:
     box = Outbox(tmp_path / "outbox.db")
-    with pytest.raises(sqlite3.Error):
+    with pytest.raises(ConfigurationError):
         box.add([("a", "report", "/p", b"x"), ("b", "report", "/p", None)], NOW)  # type: ignore[list-item]
     assert box.items() == []
     box.close()

@@ -217,6 +217,7 @@ def test_unfit_items_are_refused(change: dict[str, Any]) -> None:
 def test_unfit_lists_are_refused(evidence: object) -> None:
     with pytest.raises(EvidenceInvalid):
         parse_evidence(evidence)
+    assert [len(parse_evidence([RAW] * count)) for count in (1, MAX_EVIDENCE_ITEMS)] == [1, 32]
 
 
 def test_police_penalty_records_are_refused() -> None:

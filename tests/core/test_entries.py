@@ -127,6 +127,10 @@ def test_a_governance_leaf_needs_an_object_as_body() -> None:
 
 
 def test_leaves_have_a_size_limit() -> None:
+    empty = len(governance_leaf(1, GovernanceType.POLICY, AT, {"text": ""}))
+    largest = governance_leaf(1, GovernanceType.POLICY, AT, {"text": "x" * (MAX_LEAF_BYTES - empty)})
+    assert len(largest) == MAX_LEAF_BYTES
+    assert parse_leaf(largest).index == 1
     with pytest.raises(InvalidRequest):
         governance_leaf(1, GovernanceType.POLICY, AT, {"text": "x" * MAX_LEAF_BYTES})
     with pytest.raises(InvalidCanonicalForm):

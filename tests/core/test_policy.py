@@ -112,6 +112,23 @@ def test_bad_policies_are_refused(old: str, new: str) -> None:
         parse_policy(TEXT.replace(old, new, 1))
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("review_second_group_millipoints = 1000", "review_second_group_millipoints = 2500"),
+        ("floor_twentieths = 4", "floor_twentieths = 20"),
+        ("clock_skew_minutes = 5", "clock_skew_minutes = 60"),
+        ("cooling_hours = 72", "cooling_hours = 96"),
+        ("watch_cap_hundredths = 249", "watch_cap_hundredths = 50"),
+        ("review_cap_hundredths = 499", "review_cap_hundredths = 250"),
+        ("after_expiry_days = 60", "after_expiry_days = 731"),
+        ("6 = 1095", "6 = 1766"),
+    ],
+)
+def test_the_limits_themselves_are_allowed(old: str, new: str) -> None:
+    assert parse_policy(TEXT.replace(old, new, 1)) != POLICY
+
+
 def test_tables_must_be_tables() -> None:
     with pytest.raises(PolicyInvalid, match="lookup must be a table"):
         parse_policy("lookup = 15\n" + TEXT.replace("[lookup]\nexpiry_minutes = 15\n", ""))

@@ -310,6 +310,15 @@ def test_cooling_counting_expired() -> None:
     ]
 
 
+def test_a_status_changes_on_the_second() -> None:
+    def at(moment: datetime) -> Status:
+        return status(moment, effective_hour=HOUR, expires_day=DAY + 1)
+
+    second = timedelta(seconds=1)
+    assert (at(from_hour(HOUR) - second), at(from_hour(HOUR))) == (Status.COOLING, Status.COUNTING)
+    assert (at(from_day(DAY + 1) - second), at(from_day(DAY + 1))) == (Status.COUNTING, Status.EXPIRED)
+
+
 @pytest.mark.parametrize(
     ("facts", "expected"),
     [

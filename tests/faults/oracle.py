@@ -38,9 +38,15 @@ def standings_from_entries(rt: Runtime, people: Sequence[bytes]) -> dict[bytes, 
             person_of[index] = person
             act_day = day_floor(parse_time(signed["act_ended_at"]))
             act = index
+            mine = {
+                event.act_id
+                for other, event in live.items()
+                if person_of[other] == person and event.control_group == entry["control_group"]
+            }
             for other, event in sorted(live.items()):
                 if (
                     person_of[other] == person
+                    and event.act_id not in mine
                     and event.control_group != entry["control_group"]
                     and amounts[other] == amounts[index]
                     and abs(event.act_day - act_day) <= 7

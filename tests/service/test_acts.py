@@ -97,3 +97,26 @@ def test_an_account_farm_needs_counting_reports_of_its_own_about_two_accounts(to
         with pytest.raises(LinkedReportInvalid):
             farm(town, [mine[0], bad], town.person(3))
     farm(town, mine, town.person(3))
+
+
+def test_one_groups_two_orders_stay_two_acts_beside_another_groups_report(town: Town) -> None:
+    before = [town.report(town.acme, town.person(n))["entry_index"] for n in (0, 0)]
+    theirs = town.report(town.bolt, town.person())["entry_index"]
+    after = town.report(town.acme2, town.person())["entry_index"]
+    found = acts(town)
+    assert [found[one] for one in (*before, theirs, after)] == [before[0], before[1], before[0], after]
+    assert town.lookup(town.person())["events"] == 3
+
+
+def test_a_correction_stays_in_the_act_it_was_in(town: Town) -> None:
+    theirs = town.report(town.bolt, town.person())
+    mine = town.report(town.acme, town.person(), order="A-1")
+    corrected = town.report(town.acme, town.person(), order="A-1", replaces=mine["id"])
+    found = acts(town)
+    assert found[mine["entry_index"]] == found[corrected["entry_index"]] == theirs["entry_index"]
+
+
+def test_an_account_farm_cannot_rest_on_the_report_it_replaces(town: Town) -> None:
+    linked = [town.report(town.acme, town.person(n))["id"] for n in (1, 2)]
+    with pytest.raises(LinkedReportInvalid):
+        farm(town, linked, town.person(3), replaces=linked[0])

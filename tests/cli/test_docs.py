@@ -1,0 +1,63 @@
+"""The pages about the SDK, the command line and the replay say what the code does."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+import pytest
+from typer.main import get_command
+
+from ledger.cli import app
+from ledger.cli.output import ExitCode
+from ledger.cli.replay_mapping import read_mapping
+from ledger.client import RefundLedger
+from tests.support import ROOT
+
+DOCS = ROOT / "docs"
+
+
+def commands() -> list[str]:
+    """Every command as it is typed: `report send`."""
+    found = []
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+        found += [f"{name} {sub}" for sub in command.commands] if hasattr(command, "commands") else [name]
+    return found
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_is_shown(command: str) -> None:
+    assert f"refund-ledger {command}" in (DOCS / "cli.md").read_text()
+
+
+def test_every_command_in_the_pages_exists() -> None:
+    known = commands()
+    for page in ("cli.md", "sdk.md", "replay.md"):
+        for typed in re.findall(r"^refund-ledger ([a-z-]+(?: [a-z-]+)?)", (DOCS / page).read_text(), re.MULTILINE):
+            assert any(typed == name or typed.startswith(f"{name} ") for name in known), typed
+
+
+def test_exit_codes_are_listed() -> None:
+    listed = re.findall(r"^\| (\d) \|", (DOCS / "cli.md").read_text(), re.MULTILINE)
+    assert [int(code) for code in listed] == [int(code) for code in ExitCode]
+
+
+def test_every_method_of_the_sdk_is_explained() -> None:
+    text = (DOCS / "sdk.md").read_text()
+    for name, _ in inspect.getmembers(RefundLedger, inspect.isfunction):
+        if not name.startswith("_"):
+            assert name in text, name
+
+
+def test_python_on_the_page_compiles() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "sdk.md").read_text(), re.DOTALL)
+    assert len(blocks) >= 4
+    for block in blocks:
+        compile(block, "sdk.md", "exec")
+
+
+def test_shipped_mappings_are_valid_and_their_fields_documented() -> None:
+    text = (DOCS / "replay.md").read_text()
+    for path in (DOCS / "replay").glob("*.toml"):
+        assert read_mapping(path).name == path.stem
+        assert path.name in text
