@@ -30,7 +30,7 @@ from ledger.core.checkpoint import parse_verifier_key
 from ledger.core.encoding import b64url, unb64url
 from ledger.core.entries import GovernanceType, parse_leaf
 from ledger.core.voprf import derive_secret, public_key
-from ledger.errors import ConfigurationError, LedgerError
+from ledger.errors import ConfigurationError, InvalidEncoding, LedgerError
 from ledger.settings import Settings
 from ledger.store import log as log_store
 
@@ -102,9 +102,16 @@ def raw_public(key: Ed25519PrivateKey) -> bytes:
 
 
 def load_oprf(settings: Settings) -> tuple[int, str, bytes]:
-    """(epoch, holder, secret) of this holder's share."""
-    data = json.loads(_read(settings.keys_dir / OPRF_FILE))
-    return int(data["epoch"]), str(data["holder"]), unb64url(data["secret"], 32)
+    """(epoch, holder, secret) of this holder's share. Raises ConfigurationError."""
+    text = _read(settings.keys_dir / OPRF_FILE)
+    try:
+        data = json.loads(text)
+        epoch, holder, secret = data["epoch"], data["holder"], unb64url(data["secret"], 32)
+        if type(epoch) is not int or not isinstance(holder, str):
+            raise TypeError("epoch or holder")
+    except (LedgerError, ValueError, TypeError, KeyError) as error:
+        raise ConfigurationError(f"The key file {OPRF_FILE} is damaged.") from error
+    return epoch, holder, secret
 
 
 def load_server_keys(settings: Settings, connection: Connection) -> ServerKeys:
@@ -165,9 +172,8 @@ def _read(path: Path) -> str:
 
 
 def _secret_bytes(path: Path) -> bytes:
+    text = _read(path).strip()
     try:
-        return unb64url(_read(path).strip(), 32)
-    except LedgerError as error:
-        if isinstance(error, ConfigurationError):
-            raise
+        return unb64url(text, 32)
+    except InvalidEncoding as error:
         raise ConfigurationError(f"The key file {path.name} is damaged.") from error

@@ -123,11 +123,11 @@ def run(settings: Settings, stop: threading.Event, *, with_parent: bool = False)
         statement_timeout_ms=settings.statement_timeout_ms,
         pool_size=1,
     )
-    with reading(engine) as connection:
-        check_log_key(key, settings, connection)
     guard = Guard(settings.guard_dir, settings.origin, raw_public(key))
+    told = False
     try:
-        told = False
+        with reading(engine) as connection:
+            check_log_key(key, settings, connection)
         while not stop.is_set() and not (with_parent and os.getppid() != parent):
             # Without the lock another publisher is at work; wait to take over.
             if guard.try_lock():
