@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import orjson
 import structlog
 
-CHATTY = ("uvicorn", "ledger", "api", "alembic")
+CHATTY = ("uvicorn", "ledger", "api")
 """Packages whose ordinary messages are logged. Of all others only warnings are: an HTTP client, for one, writes whole
 URLs into its ordinary ones."""
 

@@ -6,9 +6,12 @@ lock, so that two deployments never migrate together. SQLite: the write lock of 
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from alembic import context
 from sqlalchemy import Connection, create_engine, make_url, pool, text
 
+from ledger.store.engine import create_private
 from ledger.store.tables import Base
 
 MIGRATION_LOCK = 7_246_315_028_117
@@ -49,9 +52,7 @@ url = make_url(database_url())
 if url.get_backend_name() == "postgresql":
     url = url.set(drivername="postgresql+psycopg")
 elif url.database:
-    from pathlib import Path
-
-    Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    create_private(Path(url.database))
 engine = create_engine(url, poolclass=pool.NullPool)
 try:
     with engine.connect() as opened:

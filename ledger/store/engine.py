@@ -11,6 +11,8 @@ acknowledged report is on disk.
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,7 +36,7 @@ def open_engine(
     if parsed.get_backend_name() == "sqlite":
         if not parsed.database or parsed.database == ":memory:":
             raise ConfigurationError("The database must be a file: SQLite in memory would lose acknowledged reports.")
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        create_private(Path(parsed.database))
         engine = create_engine(
             url,
             hide_parameters=True,  # an error message must never carry an element or a tag
@@ -59,6 +61,14 @@ def open_engine(
             connect_args={"options": options, "connect_timeout": 5, "application_name": "refund-ledger"},
         )
     raise ConfigurationError("The database must be SQLite or PostgreSQL.")
+
+
+def create_private(path: Path) -> None:
+    """Make an SQLite file that only its owner may read, unless it exists: it will hold elements and salts. (The files
+    that SQLite puts beside it, -wal and -shm, get the same mode.)"""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _sqlite_connect(connection: Any, _record: object) -> None:

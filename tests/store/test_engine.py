@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, insert, select, text
@@ -129,3 +130,17 @@ def test_a_wrong_table_on_postgresql_is_a_programming_error(engine: Engine) -> N
         pytest.skip("SQLite calls it an operational error")
     with pytest.raises(ProgrammingError), reading(engine) as connection:
         connection.execute(text("SELECT * FROM no_such_table"))
+
+
+def test_an_sqlite_ledger_is_its_owners_alone(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "ledger.db"
+    migrate.upgrade(f"sqlite:///{path}")
+    engine = open_engine(f"sqlite:///{path}")
+    with writing(engine) as connection:
+        connection.execute(insert(CheckpointRow), [ROW])
+        assert {one.name: one.stat().st_mode & 0o777 for one in path.parent.iterdir()} == {
+            "ledger.db": 0o600,
+            "ledger.db-wal": 0o600,
+            "ledger.db-shm": 0o600,
+        }
+    engine.dispose()
