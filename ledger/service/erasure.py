@@ -8,7 +8,7 @@ stay, so every proof still verifies; without the salts the commitments in them s
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Engine
 
@@ -18,11 +18,19 @@ from ledger.core.ids import encode_id
 from ledger.core.policy import Policy
 from ledger.service.log_writer import Draft, EventDraft, append, open_head
 from ledger.store import erasure as store
+from ledger.store import lookups as lookup_store
 from ledger.store import reports as report_store
 from ledger.store.engine import reading, writing
 
 MAX_REPORTS = 200
 """Reports that one transaction erases at most, so that the log is never held for long."""
+
+
+DISCLOSURE_DAYS = 1095
+"""Three years, as long as the gravest report is listed."""
+
+MAX_DISCLOSURES = 1000
+"""Records of lookups that one transaction deletes at most."""
 
 
 def erase_due(engine: Engine, policy: Policy, service: str, now: datetime, new_salt: Callable[[], bytes]) -> int:
@@ -55,6 +63,14 @@ def erase_due(engine: Engine, policy: Policy, service: str, now: datetime, new_s
         append(connection, head, drafts, recorded_at)
         store.erase(connection, due)
     return len(due)
+
+
+def forget_disclosures(engine: Engine, now: datetime) -> int:
+    """Delete records of who looked whom up after `DISCLOSURE_DAYS`; returns how many. They tell a person who asked;
+    kept for ever they would outlive every report they were about."""
+    before = now - timedelta(days=DISCLOSURE_DAYS)
+    with writing(engine) as connection:
+        return lookup_store.forget_disclosures(connection, before, MAX_DISCLOSURES)
 
 
 def forget_answers(engine: Engine, before: datetime) -> None:

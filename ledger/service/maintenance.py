@@ -1,4 +1,4 @@
-"""What must happen by itself: erasing what is due, forgetting old idempotency answers.
+"""What must happen by itself: erasing what is due, forgetting old idempotency answers and records of lookups.
 
 Every API process runs it; two at once do no harm (the log's head serialises them, and what one erased the other no
 longer finds). Nothing here decides anything about a person beyond what policy already said.
@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 from ledger.core.entries import SALT_BYTES
 from ledger.core.policy import Policy
 from ledger.errors import LedgerError
-from ledger.service.erasure import erase_due, forget_answers
+from ledger.service.erasure import erase_due, forget_answers, forget_disclosures
 from ledger.service.intake import IDEMPOTENCY_HOURS
 
 log = logging.getLogger(__name__)
@@ -50,6 +50,8 @@ class Maintenance:
             if count == 0:
                 break
             erased += count
+        while not self._stop.is_set() and forget_disclosures(self._engine, self._now()):
+            pass
         forget_answers(self._engine, self._now() - timedelta(hours=IDEMPOTENCY_HOURS))
         return erased
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from ledger.store.bulk import insert_rows, table_of, upsert
 from ledger.store.tables import IdBlock, Listing, LookupCount, LookupLog, LookupTag
@@ -54,6 +55,16 @@ def log_disclosures(
     """Record lookups that disclosed an event, and the tags they were about."""
     insert_rows(connection, LookupLog, lookups)
     insert_rows(connection, LookupTag, tags)
+
+
+def forget_disclosures(connection: Connection, before: datetime, limit: int) -> int:
+    """Delete records of lookups asked before `before`, at most `limit` of them; returns how many."""
+    old = list(connection.scalars(select(LookupLog.id).where(LookupLog.asked_at < before).limit(limit)))
+    for start in range(0, len(old), _CHUNK):
+        some = old[start : start + _CHUNK]
+        connection.execute(delete(LookupTag).where(LookupTag.lookup_id.in_(some)))
+        connection.execute(delete(LookupLog).where(LookupLog.id.in_(some)))
+    return len(old)
 
 
 def count_lookups(connection: Connection, counts: Mapping[tuple[str, int], tuple[int, int]]) -> None:

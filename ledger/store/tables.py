@@ -299,13 +299,14 @@ class LookupLog(Base):
     claim: Mapped[str | None] = mapped_column(String(16))
     tier: Mapped[str] = mapped_column(String(8))
     as_of_index: Mapped[int] = mapped_column(BigInt)
-    asked_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    asked_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
 
 
 class LookupTag(Base):
     """The tags a disclosing lookup was about."""
 
     __tablename__ = "lookup_tag"
+    __table_args__ = (Index("ix_lookup_tag_lookup_id", "lookup_id"),)
 
     tag: Mapped[bytes] = mapped_column(Bytes32, primary_key=True)
     lookup_id: Mapped[int] = mapped_column(BigInt, primary_key=True, autoincrement=False)

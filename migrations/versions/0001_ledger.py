@@ -127,12 +127,16 @@ def upgrade() -> None:
         sa.Column("asked_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_lookup_log")),
     )
+    op.create_index(op.f("ix_lookup_log_asked_at"), "lookup_log", ["asked_at"], unique=False)
+
     op.create_table(
         "lookup_tag",
         sa.Column("tag", sa.LargeBinary(32), nullable=False),
         sa.Column("lookup_id", BIG, autoincrement=False, nullable=False),
         sa.PrimaryKeyConstraint("tag", "lookup_id", name=op.f("pk_lookup_tag")),
     )
+    op.create_index("ix_lookup_tag_lookup_id", "lookup_tag", ["lookup_id"], unique=False)
+
     op.create_table(
         "oprf_use",
         sa.Column("platform", sa.String(length=32), nullable=False),
@@ -266,7 +270,11 @@ def downgrade() -> None:
 
     op.drop_table("report")
     op.drop_table("oprf_use")
+    op.drop_index("ix_lookup_tag_lookup_id", table_name="lookup_tag")
+
     op.drop_table("lookup_tag")
+    op.drop_index(op.f("ix_lookup_log_asked_at"), table_name="lookup_log")
+
     op.drop_table("lookup_log")
     op.drop_table("lookup_count")
     op.drop_table("log_head")

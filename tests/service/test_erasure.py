@@ -13,7 +13,7 @@ from ledger.core.entries import commitment, parse_leaf
 from ledger.core.identifiers import Kind
 from ledger.core.merkle import leaf_hash, root_of
 from ledger.errors import LogFrozen, NotFound
-from ledger.service.erasure import MAX_REPORTS, erase_due
+from ledger.service.erasure import DISCLOSURE_DAYS, MAX_REPORTS, erase_due, forget_disclosures
 from ledger.service.receipts import receipt
 from ledger.service.reports import get_report
 from ledger.store import log as log_store
@@ -23,6 +23,8 @@ from ledger.store.tables import (
     Idempotency,
     Listing,
     LogEntry,
+    LookupLog,
+    LookupTag,
     Report,
     Restitution,
     Reversal,
@@ -126,3 +128,15 @@ def test_maintenance_does_it_by_itself(town: Town) -> None:
     assert town.rt.maintenance.round() == 3
     assert MAX_REPORTS >= 3
     assert ids(town, Idempotency) == set()
+
+
+def test_records_of_lookups_are_forgotten_after_three_years(town: Town) -> None:
+    town.report(town.acme, town.person())
+    town.lookup(town.person())
+    town.clock.moment += timedelta(days=DISCLOSURE_DAYS)
+    assert forget_disclosures(town.rt.engine, town.clock()) == 0
+    town.clock.moment += timedelta(seconds=1)
+    assert forget_disclosures(town.rt.engine, town.clock()) == 1
+    with reading(town.rt.engine) as connection:
+        assert list(connection.scalars(select(LookupTag.tag))) == []
+        assert list(connection.scalars(select(LookupLog.id))) == []
