@@ -8,14 +8,14 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
+from ledger.store.bulk import table_of, upsert
 from ledger.store.tables import ControlGroup, OprfUse, Platform, PlatformKey
 
 FULL_WEIGHT_TWENTIETHS = 20
 """The weight a new control group starts with: 1.00."""
 
-_USE = OprfUse.__table__
+_USE = table_of(OprfUse)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +95,10 @@ def public_key_known(connection: Connection, public_key: bytes) -> bool:
 
 def ensure_control_group(connection: Connection, name: str) -> None:
     """Make the control group with full weight unless it exists."""
-    table = ControlGroup.__table__
     connection.execute(
-        _upsert(connection, table)
+        upsert(connection, ControlGroup)
         .values(name=name, weight_twentieths=FULL_WEIGHT_TWENTIETHS)
-        .on_conflict_do_nothing(index_elements=[table.c.name])
+        .on_conflict_do_nothing(index_elements=["name"])
     )
 
 
@@ -157,7 +156,7 @@ def deduct_oprf(connection: Connection, platform: str, day: int, elements: int, 
     if elements > quota_elements:
         return False
     statement = (
-        _upsert(connection, _USE)
+        upsert(connection, OprfUse)
         .values(platform=platform, day=day, elements=elements)
         .on_conflict_do_update(
             index_elements=[_USE.c.platform, _USE.c.day],
@@ -174,8 +173,3 @@ def read_oprf_use(connection: Connection, platform: str, day: int) -> int:
     """Elements counted for the platform on UTC `day`."""
     query = select(OprfUse.elements).where(OprfUse.platform == platform, OprfUse.day == day)
     return connection.execute(query).scalar_one_or_none() or 0
-
-
-def _upsert(connection: Connection, table: Any) -> Any:
-    """INSERT ... ON CONFLICT in the connection's dialect."""
-    return (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(table)
