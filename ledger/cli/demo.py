@@ -143,9 +143,10 @@ def _play(platforms: Mapping[str, RefundLedger], story: _Story) -> tuple[Verifie
 
     story.tell("honest", "clear", _Looker(acme, acme.subject(**_identifiers()))())
     victim = _identifiers()
-    _report(bazaar, bazaar.subject(**victim), "impersonated", [_evidence("admission")], 5_000, act_days=6)
+    last = _report(bazaar, bazaar.subject(**victim), "impersonated", [_evidence("admission")], 5_000, act_days=6)
     story.tell("victim", "clear", _Looker(acme, acme.subject(**victim))())
 
+    bazaar.receipt(last)  # waits for a checkpoint that covers the whole story
     receipt = acme.receipt(first)
     transport = Transport(acme.suite.url)
     try:
