@@ -10,7 +10,7 @@
      |    +-- InvalidReport      UnknownConduct, EvidenceInsufficient, EvidenceInvalid, EvidenceRefused, NoticeInvalid,
      |    |                      ConsentMissing, AlreadyExpired, SubjectsInvalid, CommitmentMismatch,
      |    |                      LinkedReportInvalid, ReplacementInvalid, RestitutionInvalid
-     |    +-- InvalidCursor, InvalidRequest, PolicyInvalid
+     |    +-- InvalidRequest, PolicyInvalid
      +-- ProofError              a peer's or the log's cryptographic claim is false
      |    +-- InvalidProof       the DLEQ proof of an evaluation
      |    +-- HolderMismatch     a key holder is missing, doubled or unknown
@@ -107,10 +107,6 @@ class InvalidScalar(InvalidInput):
 
 class BatchSizeInvalid(InvalidInput):
     code = "batch_size_invalid"
-
-
-class InvalidCursor(InvalidInput):
-    code = "invalid_cursor"
 
 
 class InvalidReport(InvalidInput):

@@ -31,7 +31,6 @@ NEVER_SENT = {
     "invalid_scalar",
     "already_exists",
     # A cursor is checked like any other parameter: `invalid_request`.
-    "invalid_cursor",
     # The client's business: the service never sees an identifier, a proof or a receipt.
     "unexpected_answer",
     *(one.code for one in InvalidIdentifier.__subclasses__() if one is not UnsupportedKind),
