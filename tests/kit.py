@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from ledger.cli.platform_commands import enrol
 from ledger.client import Evidence, RefundLedger, evidence
 from ledger.settings import Settings
@@ -99,3 +101,25 @@ def report_arguments(**changes: Any) -> dict[str, Any]:
 def reports_of(ledger: RefundLedger, order: str) -> list[str]:
     """Ids of this platform's reports of an order."""
     return [view.id for view in ledger.list_reports(order=order).reports]
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Shared by all tests of a process: use buyers and orders of your own."""
+    yield from make_running(tmp_path_factory.mktemp("ledger"))
+
+
+@pytest.fixture
+def connect(running: Running, tmp_path: Path) -> Iterator[Connect]:
+    """`connect("acme", url=None, **options)` opens an SDK with a state folder of its own."""
+    opened: list[RefundLedger] = []
+
+    def make(name: str = "acme", url: str | None = None, **settings: Any) -> RefundLedger:
+        settings.setdefault("state_dir", tmp_path / f"state-{name}")
+        made = RefundLedger(running.suite(name, url), running.key(name), **settings)
+        opened.append(made)
+        return made
+
+    yield make
+    for one in opened:
+        one.close()

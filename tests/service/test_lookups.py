@@ -10,12 +10,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 
 from ledger.core.entries import PlatformState
 from ledger.core.identifiers import Kind
 from ledger.core.reasons import MAX_REASONS, REASON_TEXTS
-from ledger.core.tags import tag
 from ledger.errors import IndexNotReached, StaleEpoch
 from ledger.service.lookups import ANSWER_BYTES, MIN_INDEX_WAIT_MS, lookup, padded, submit_lookup
 from ledger.service.members import set_status
@@ -185,10 +184,3 @@ def test_two_processes_never_share_an_id(town: Town) -> None:
     with writing(town.rt.engine) as connection:
         blocks = [reserve_ids(connection, "test", 7) for _ in range(3)]
     assert [b - a for a, b in itertools.pairwise(blocks)] == [7, 7]
-
-
-def test_the_lookup_table_is_read_by_tag(town: Town) -> None:
-    town.report(town.acme, town.person())
-    phone = tag(Kind.PHONE, town.person()[0][1])
-    with reading(town.rt.engine) as connection:
-        assert connection.scalar(select(func.count()).where(Listing.tag == phone)) == 1
