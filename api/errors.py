@@ -82,6 +82,7 @@ TABLE: dict[type[LedgerError], Row] = {
     e.PlatformSuspended: Row(403, "The platform is suspended"),
     # What the ledger holds.
     e.NotFound: Row(404, "There is no such thing here"),
+    e.SnapshotUnknown: Row(404, "No such snapshot is served any more"),
     e.OrderAlreadyReported: Row(409, "The order has a live report already"),
     e.AlreadyReversed: Row(409, "The report was taken back before"),
     e.AlreadyRestituted: Row(409, "Restitution was recorded before"),

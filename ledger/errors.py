@@ -15,12 +15,14 @@
      |    +-- InvalidProof       the DLEQ proof of an evaluation
      |    +-- HolderMismatch     a key holder is missing, doubled or unknown
      |    +-- InvalidSignature, InvalidCheckpoint, InvalidInclusion, InvalidTile, InvalidLeaf, InvalidReceipt
+     |    +-- InvalidManifest, InvalidFilter, InvalidBucket, InvalidRotation
+     |    +-- SnapshotExpired, SnapshotStale
      |    +-- Inconsistent        Equivocation
      +-- Unauthenticated         InvalidToken, TokenExpired, UnknownKey
      +-- Forbidden               ScopeMissing, PlatformSuspended
-     +-- NotFound
+     +-- NotFound                SnapshotUnknown
      +-- Conflict                OrderAlreadyReported, AlreadyReversed, AlreadyRestituted, IdempotencyMismatch,
-     |                           StaleEpoch, AlreadyExists
+     |                           StaleEpoch, AlreadyExists, RotationRefused
      +-- LimitExceeded           QuotaExceeded, BodyTooLarge
      +-- Unavailable             LogFrozen, DatabaseUnavailable, Overloaded, IndexNotReached, ReceiptPending
      +-- UnexpectedAnswer        the service answered what this version does not know, or cannot read
@@ -211,6 +213,42 @@ class InvalidReceipt(ProofError):
     code = "invalid_receipt"
 
 
+class InvalidManifest(ProofError):
+    """A snapshot's manifest is malformed, not signed by the log's key, or not the one in the log."""
+
+    code = "invalid_manifest"
+
+
+class InvalidFilter(ProofError):
+    """A filter file is truncated, altered, or not the one that the manifest names."""
+
+    code = "invalid_filter"
+
+
+class InvalidBucket(ProofError):
+    """A bucket is not the one that the manifest's root commits to, or an entry in it is malformed."""
+
+    code = "invalid_bucket"
+
+
+class InvalidRotation(ProofError):
+    """A rotation's proofs, element lists and logged root do not agree."""
+
+    code = "invalid_rotation"
+
+
+class SnapshotExpired(ProofError):
+    """The snapshot is past its `not_after`: nothing may be answered from it."""
+
+    code = "snapshot_expired"
+
+
+class SnapshotStale(ProofError):
+    """A snapshot with an earlier cut than one that was seen before: somebody replays an old one."""
+
+    code = "snapshot_stale"
+
+
 class Unauthenticated(LedgerError):
     code = "unauthenticated"
 
@@ -243,6 +281,12 @@ class NotFound(LedgerError):
     code = "not_found"
 
 
+class SnapshotUnknown(NotFound):
+    """No snapshot of this version is served (any more): fetch the latest."""
+
+    code = "snapshot_unknown"
+
+
 class Conflict(LedgerError):
     code = "conflict"
 
@@ -269,6 +313,12 @@ class StaleEpoch(Conflict):
 
 class AlreadyExists(Conflict):
     code = "already_exists"
+
+
+class RotationRefused(Conflict):
+    """The key epochs are in a state that does not allow this step."""
+
+    code = "rotation_refused"
 
 
 class LimitExceeded(LedgerError):

@@ -35,6 +35,9 @@ class Settings(BaseSettings):
 
     oprf_daily_quota_elements: int = Field(100_000, ge=1)
     """Blinded elements a platform may have evaluated in a UTC day, unless `platform quota` says otherwise."""
+    oprf_burst_elements: int = Field(20_000, ge=1)
+    """Blinded elements a platform may have evaluated at once, before `oprf_rate_elements_per_second` holds it back."""
+    oprf_rate_elements_per_second: int = Field(100, ge=1)
     oprf_threads: int = Field(2, ge=1, le=64)
     """Threads that share one batch of evaluations; libsodium runs outside the interpreter's lock."""
     body_limit_bytes: int = Field(4 * 1024 * 1024, ge=1024)
@@ -50,6 +53,18 @@ class Settings(BaseSettings):
     """How often the publisher looks whether the log grew."""
     auth_refresh_seconds: float = Field(1.0, gt=0, le=5)
     """How often a process re-reads platforms and keys; a revocation is effective everywhere within 5 s."""
+    lookup_refresh_ms: int = Field(100, ge=1, le=1000)
+    """How often a process asks the database for new tags, to answer clean lookups from memory."""
+    snapshots_dir: Path = Path("var/snapshots")
+    """Folder of published snapshots; on several hosts a shared one. Its files are public to members, but hold nothing
+    that can be read without an element."""
+    snapshot_interval_seconds: float = Field(3600.0, gt=0)
+    snapshot_lifetime_hours: int = Field(24, ge=1, le=24)
+    """How long clients may use a snapshot."""
+    snapshots_kept: int = Field(3, ge=1, le=100)
+    """Snapshots served at a time, the newest and those before it; each holds about 180 bytes an entry."""
+    metrics_token: str | None = Field(None, min_length=16)
+    """Bearer token of `/metrics`; without one there is no such path."""
     maintenance_interval_seconds: float = Field(3600.0, gt=0)
     """How often what is due is erased and old idempotency answers are forgotten."""
     lock_timeout_ms: int = Field(5_000, ge=1)

@@ -42,11 +42,12 @@ class Holder(Wire):
 
 
 class SuiteEpoch(Wire):
-    """A key epoch."""
+    """A key epoch: `next` evaluates only, `previous` answers lookups only."""
 
     epoch: Epoch
     state: Literal["next", "current", "previous"]
     holders: list[Holder]
+    entry_index: Annotated[int, Field(ge=0, description="The log's entry that announced these keys.")]
 
 
 class LogKey(Wire):

@@ -33,6 +33,7 @@ from ledger.service.publisher import publish_once
 from ledger.settings import Settings
 from ledger.store import log as log_store
 from ledger.store.engine import open_engine, writing
+from ledger.store.epochs import EpochRow, insert_epoch
 
 KEY_FILE_COUNT = 3
 
@@ -111,3 +112,7 @@ def _write_genesis(connection: Connection, settings: Settings, key: Ed25519Priva
     )
     drafts = [GovernanceDraft(GovernanceType.KEY_ROTATION, keys), GovernanceDraft(GovernanceType.POLICY, first)]
     append(connection, head, drafts, recorded_at)
+    insert_epoch(
+        connection,
+        EpochRow(epoch, "current", holder, public_key(secret), head.size, head.size, announced_at=recorded_at),
+    )

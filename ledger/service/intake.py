@@ -231,6 +231,8 @@ class _Batch:
                 Listing,
                 tag=subject.tag,
                 report_id=row.id,
+                slot=slot,
+                epoch=command.body.epoch,
                 kind=subject.kind,
                 act_id=row.act_id,
                 control_group=row.control_group,

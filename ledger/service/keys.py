@@ -2,7 +2,8 @@
 
 `keys_dir` holds, each of mode 0600 and never overwritten:
 
-- `oprf.json`     this holder's OPRF key share and its epoch (the API loads it, the publisher does not),
+- `oprf.json`     this holder's OPRF key share of the first epoch, `oprf-2.json` and so on those of later ones
+                  (the API loads them, the publisher does not),
 - `session.key`   32 random bytes that server-side MACs are derived from (API),
 - `log.key`       the Ed25519 seed that signs checkpoints (publisher and `keys init` only).
 
@@ -15,9 +16,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import logging
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,26 +32,142 @@ from ledger.core.checkpoint import parse_verifier_key
 from ledger.core.encoding import b64url, unb64url
 from ledger.core.entries import GovernanceType, parse_leaf
 from ledger.core.voprf import derive_secret, public_key
-from ledger.errors import ConfigurationError, InvalidEncoding, LedgerError
+from ledger.errors import ConfigurationError, InvalidEncoding, LedgerError, StaleEpoch, Unavailable
 from ledger.settings import Settings
 from ledger.store import log as log_store
+from ledger.store.epochs import EpochRow, read_epochs
 
 OPRF_FILE, SESSION_FILE, LOG_FILE = "oprf.json", "session.key", "log.key"
 
+LOOKUP_STATES = frozenset({"current", "previous"})
+EVALUATE_STATES = frozenset({"next", "current"})
+USED_STATES = frozenset({"next", "current", "previous"})
+"""States of an epoch in which its secret is needed: `previous` to list new reports under the old tags too."""
+
+_NOBODY = "Serving with it would call everyone clear."
+
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
-class ServerKeys:
-    """What an API process holds. Secrets are kept out of `repr`."""
+class EpochKey:
+    """A key epoch as this process sees it. `secret` is None where the key file is not on this machine; it is kept out
+    of `repr`. `row.state` is next, current, previous or retired."""
 
-    epoch: int
-    holder: str
-    oprf_secret: bytes
-    oprf_public: bytes
-    idempotency_key: bytes
-    log_verifier_key: str
+    row: EpochRow
+    secret: bytes | None
 
     def __repr__(self) -> str:
-        return f"ServerKeys(epoch={self.epoch}, holder={self.holder!r})"
+        return f"EpochKey(epoch={self.row.epoch}, state={self.row.state!r})"
+
+    def need_secret(self) -> bytes:
+        """The secret scalar. Raises Unavailable where this machine does not hold it."""
+        if self.secret is None:
+            raise Unavailable("This server does not hold the key of this epoch. Try again.", retry_after_seconds=5)
+        return self.secret
+
+
+class ServerKeys:
+    """What an API process holds: the keys of all epochs that answer, re-read when an epoch changes its state.
+
+    Reading takes no lock: `update` replaces one reference.
+    """
+
+    def __init__(self, settings: Settings, rows: Sequence[EpochRow], session: bytes, log_verifier_key: str) -> None:
+        self.idempotency_key = hmac.digest(session, b"refund-ledger idempotency v1", hashlib.sha256)
+        self.log_verifier_key = log_verifier_key
+        self._settings = settings
+        self._rows: tuple[EpochRow, ...] = ()
+        self._epochs: dict[int, EpochKey] = {}
+        self.update(rows)
+
+    def update(self, rows: Sequence[EpochRow]) -> bool:
+        """Take over the epochs as the database says; whether anything changed. A key file that does not belong to its
+        epoch's public key is not used. Raises ConfigurationError when no epoch is current."""
+        rows = tuple(rows)
+        if rows == self._rows and all(one.secret for one in self._epochs.values() if one.row.state in USED_STATES):
+            return False
+        epochs = {row.epoch: EpochKey(row, self._secret(row)) for row in rows}
+        self._current = _only(epochs, "current")
+        changed = rows != self._rows
+        self._rows, self._epochs = rows, epochs
+        return changed
+
+    @property
+    def rows(self) -> tuple[EpochRow, ...]:
+        """All epochs, oldest first, as last read."""
+        return self._rows
+
+    @property
+    def epoch(self) -> int:
+        """The current epoch."""
+        return self._current.row.epoch
+
+    @property
+    def holder(self) -> str:
+        """The id of this deployment's key holder."""
+        return self._current.row.holder
+
+    @property
+    def oprf_secret(self) -> bytes:
+        """The current epoch's secret scalar. Raises Unavailable."""
+        return self._current.need_secret()
+
+    @property
+    def oprf_public(self) -> bytes:
+        """The current epoch's public key."""
+        return self._current.row.public_key
+
+    def in_state(self, *states: str) -> list[EpochKey]:
+        """The epochs in one of `states`, oldest first."""
+        return [key for key in self._epochs.values() if key.row.state in states]
+
+    def looks_up(self, epoch: int) -> bool:
+        """Whether lookups (and, until grace ends, reports) under `epoch` are answered."""
+        key = self._epochs.get(epoch)
+        return key is not None and key.row.state in LOOKUP_STATES
+
+    def evaluating(self, epoch: int) -> EpochKey:
+        """The key that evaluates under `epoch`. Raises StaleEpoch."""
+        key = self._epochs.get(epoch)
+        if key is None or key.row.state not in EVALUATE_STATES:
+            raise StaleEpoch("This key epoch is not evaluated any more, or not yet.", epoch=self.epoch)
+        return key
+
+    def _secret(self, row: EpochRow) -> bytes | None:
+        if row.state not in USED_STATES:
+            return None
+        known = self._epochs.get(row.epoch)
+        if known is not None and known.secret is not None and known.row.public_key == row.public_key:
+            return known.secret
+        try:
+            _, _, secret = load_oprf(self._settings, row.epoch)
+        except ConfigurationError:
+            log.warning("oprf_key_missing", extra={"epoch": row.epoch})
+            return None
+        if public_key(secret) != row.public_key:
+            log.error("oprf_key_does_not_match", extra={"epoch": row.epoch})
+            return None
+        return secret
+
+
+def _only(epochs: Mapping[int, EpochKey], state: str) -> EpochKey:
+    found = [key for key in epochs.values() if key.row.state == state]
+    if len(found) != 1:
+        raise ConfigurationError("Exactly one key epoch must be current. Run `refund-ledger keys init` first.")
+    return found[0]
+
+
+def oprf_path(settings: Settings, epoch: int) -> Path:
+    """The file of an epoch's key: `oprf.json` for the first, `oprf-2.json` and so on after a rotation."""
+    return settings.keys_dir / (OPRF_FILE if epoch == 1 else f"oprf-{epoch}.json")
+
+
+def create_oprf_file(settings: Settings, epoch: int) -> None:
+    """A fresh key for `epoch`. Raises ConfigurationError if its file exists."""
+    secret = derive_secret(secrets.token_bytes(32), b"refund-ledger oprf key")
+    oprf = {"epoch": epoch, "holder": settings.holder, "secret": b64url(secret)}
+    write_secret(oprf_path(settings, epoch), json.dumps(oprf) + "\n")
 
 
 def write_secret(path: Path, text: str) -> None:
@@ -78,9 +196,7 @@ def fsync_folder(folder: Path) -> None:
 def create_key_files(settings: Settings) -> None:
     """Fresh keys. Raises ConfigurationError if any of the files exists."""
     folder = settings.keys_dir
-    secret = derive_secret(secrets.token_bytes(32), b"refund-ledger oprf key")
-    oprf = {"epoch": 1, "holder": settings.holder, "secret": b64url(secret)}
-    write_secret(folder / OPRF_FILE, json.dumps(oprf) + "\n")
+    create_oprf_file(settings, 1)
     write_secret(folder / SESSION_FILE, b64url(secrets.token_bytes(32)) + "\n")
     write_secret(folder / LOG_FILE, b64url(secrets.token_bytes(32)) + "\n")
 
@@ -101,17 +217,20 @@ def raw_public(key: Ed25519PrivateKey) -> bytes:
     return key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 
 
-def load_oprf(settings: Settings) -> tuple[int, str, bytes]:
-    """(epoch, holder, secret) of this holder's share. Raises ConfigurationError."""
-    text = _read(settings.keys_dir / OPRF_FILE)
+def load_oprf(settings: Settings, epoch: int = 1) -> tuple[int, str, bytes]:
+    """(epoch, holder, secret) of this holder's share under `epoch`. Raises ConfigurationError."""
+    path = oprf_path(settings, epoch)
+    text = _read(path)
     try:
         data = json.loads(text)
-        epoch, holder, secret = data["epoch"], data["holder"], unb64url(data["secret"], 32)
-        if type(epoch) is not int or not isinstance(holder, str):
+        found, holder, secret = data["epoch"], data["holder"], unb64url(data["secret"], 32)
+        if type(found) is not int or not isinstance(holder, str):
             raise TypeError("epoch or holder")
     except (LedgerError, ValueError, TypeError, KeyError) as error:
-        raise ConfigurationError(f"The key file {OPRF_FILE} is damaged.") from error
-    return epoch, holder, secret
+        raise ConfigurationError(f"The key file {path.name} is damaged.") from error
+    if found != epoch:
+        raise ConfigurationError(f"The key file {path.name} holds the key of another epoch. {_NOBODY}")
+    return found, holder, secret
 
 
 def load_server_keys(settings: Settings, connection: Connection) -> ServerKeys:
@@ -119,25 +238,18 @@ def load_server_keys(settings: Settings, connection: Connection) -> ServerKeys:
 
     Raises ConfigurationError when a file is missing or readable by others, or when a key is not the logged one.
     """
-    epoch, holder, secret = load_oprf(settings)
-    public = public_key(secret)
     logged = logged_keys(connection)
-    pinned = {one["id"]: one["public_key"] for one in logged["holders"]}
-    if logged["epoch"] != epoch or pinned.get(holder) != b64url(public):
-        raise ConfigurationError(
-            "The OPRF key in the key folder is not the one in the log. Serving with it would call everyone clear."
-        )
     if logged["log"]["origin"] != settings.origin:
         raise ConfigurationError("The log belongs to another service id than the one in the settings.")
-    session = _secret_bytes(settings.keys_dir / SESSION_FILE)
-    return ServerKeys(
-        epoch=epoch,
-        holder=holder,
-        oprf_secret=secret,
-        oprf_public=public,
-        idempotency_key=hmac.digest(session, b"refund-ledger idempotency v1", hashlib.sha256),
-        log_verifier_key=logged["log"]["key"],
-    )
+    epoch, holder, secret = load_oprf(settings, logged["epoch"])
+    pinned = {one["id"]: one["public_key"] for one in logged["holders"]}
+    rows = read_epochs(connection)
+    current = [row for row in rows if row.state == "current"]
+    if pinned.get(holder) != b64url(public_key(secret)) or [(row.epoch, b64url(row.public_key)) for row in current] != [
+        (epoch, pinned.get(holder))
+    ]:
+        raise ConfigurationError(f"The OPRF key in the key folder is not the one in the log. {_NOBODY}")
+    return ServerKeys(settings, rows, _secret_bytes(settings.keys_dir / SESSION_FILE), logged["log"]["key"])
 
 
 def check_log_key(key: Ed25519PrivateKey, settings: Settings, connection: Connection) -> None:

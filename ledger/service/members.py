@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
@@ -25,6 +25,7 @@ from ledger.errors import AlreadyExists, DatabaseUnavailable, InvalidRequest, Le
 from ledger.service.log_writer import append_governance
 from ledger.store import members as store
 from ledger.store.engine import reading, writing
+from ledger.store.epochs import EpochRow, read_epochs
 from ledger.store.members import KeyRow, PlatformRow
 
 SCOPES = frozenset({"lookup", "report", "appeal", "log"})
@@ -70,22 +71,29 @@ class _Snapshot:
     members: Mapping[str, Member]
     keys: Mapping[str, MemberKey]
     weights: Mapping[str, int]
+    epochs: tuple[EpochRow, ...]
     started: float
 
 
 class Members:
-    """All platforms and keys, re-read every `refresh_seconds` by a background thread.
+    """All platforms, their keys and the key epochs (these go to `on_epochs`), re-read every `refresh_seconds` by a
+    background thread.
 
     Reading takes no lock: a refresh replaces one reference. When the newest snapshot is older than 5 s (the database
     is away) every read raises DatabaseUnavailable, so that a revoked key is never let in for longer.
     """
 
     def __init__(
-        self, engine: Engine, refresh_seconds: float = 1.0, monotonic: Callable[[], float] = time.monotonic
+        self,
+        engine: Engine,
+        refresh_seconds: float = 1.0,
+        monotonic: Callable[[], float] = time.monotonic,
+        on_epochs: Callable[[Sequence[EpochRow]], object] = lambda _rows: None,
     ) -> None:
         self._engine = engine
         self._refresh_seconds = refresh_seconds
         self._monotonic = monotonic
+        self._on_epochs = on_epochs
         self._stop = threading.Event()
         self._snapshot = _read(engine, monotonic)
         self._thread = threading.Thread(target=self._run, name="members", daemon=True)
@@ -98,7 +106,9 @@ class Members:
 
     def refresh(self) -> None:
         """Read everything now. Raises DatabaseUnavailable; the last snapshot then stays until it is too old."""
-        self._snapshot = _read(self._engine, self._monotonic)
+        snapshot = _read(self._engine, self._monotonic)
+        self._on_epochs(snapshot.epochs)
+        self._snapshot = snapshot
 
     def fresh(self) -> bool:
         """Whether the snapshot is young enough to let anybody in."""
@@ -136,11 +146,13 @@ def _read(engine: Engine, monotonic: Callable[[], float]) -> _Snapshot:
         platforms = store.read_platforms(connection)
         keys = store.read_keys(connection)
         weights = store.read_weights(connection)
+        epochs = read_epochs(connection)
     active = {row.control_group for row in platforms if row.status != PlatformState.SUSPENDED}
     return _Snapshot(
         members=MappingProxyType({row.name: _member(row) for row in platforms}),
         keys=MappingProxyType({row.kid: _key(row) for row in keys}),
         weights=MappingProxyType({name: weight if name in active else 0 for name, weight in weights.items()}),
+        epochs=epochs,
         started=started,
     )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ledger.core import voprf
 from ledger.core.encoding import DAY_SECONDS, day_floor, unix_seconds
-from ledger.errors import BatchSizeInvalid, QuotaExceeded, StaleEpoch
+from ledger.errors import BatchSizeInvalid, QuotaExceeded
 from ledger.service.members import Member
 from ledger.store import members as store
 from ledger.store.engine import writing
@@ -23,17 +23,16 @@ def evaluate(rt: Runtime, member: Member, epoch: int, blinded: Sequence[bytes]) 
 
     The quota is deducted and committed before anything is evaluated, so neither a crash nor a second process gives an
     answer that was not counted. A malformed point is refused before that and costs nothing: it tells nobody anything.
-    Raises StaleEpoch, BatchSizeInvalid, InvalidPoint, IdentityPoint, QuotaExceeded, DatabaseUnavailable.
+    Raises StaleEpoch, BatchSizeInvalid, InvalidPoint, IdentityPoint, QuotaExceeded, Unavailable.
     """
-    if epoch != rt.keys.epoch:
-        raise StaleEpoch("This key epoch is not evaluated any more, or not yet.", epoch=rt.keys.epoch)
+    secret = rt.keys.evaluating(epoch).need_secret()
     if not 1 <= len(blinded) <= voprf.MAX_BATCH:
         raise BatchSizeInvalid(f"A batch holds 1 to {voprf.MAX_BATCH} elements.")
     for element in blinded:
         voprf.check_element(element)
     deduct(rt, member, len(blinded), rt.now())
     nonce = secrets.token_bytes(voprf.NONCE_BYTES)
-    return voprf.evaluate(rt.keys.oprf_secret, blinded, nonce, workers=rt.settings.oprf_threads)
+    return voprf.evaluate(secret, blinded, nonce, workers=rt.settings.oprf_threads)
 
 
 def deduct(rt: Runtime, member: Member, elements: int, now: datetime) -> None:

@@ -68,7 +68,7 @@ def open_runtime(settings: Settings, now: Callable[[], datetime] = utc_now) -> R
         with reading(engine) as connection:
             keys = load_server_keys(settings, connection)
             policy = _logged_policy(connection)
-        members = Members(engine, settings.auth_refresh_seconds)
+        members = Members(engine, settings.auth_refresh_seconds, on_epochs=keys.update)
     except BaseException:
         engine.dispose()
         raise

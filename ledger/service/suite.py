@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ledger.core.encoding import b64url
 from ledger.core.policy import Policy
 from ledger.core.voprf import SUITE
-from ledger.service.keys import ServerKeys
+from ledger.service.keys import USED_STATES, ServerKeys
 from ledger.settings import Settings
 
 if TYPE_CHECKING:
@@ -27,10 +27,13 @@ def describe(settings: Settings, keys: ServerKeys, policy: Policy) -> dict[str, 
         "suite": SUITE,
         "epochs": [
             {
-                "epoch": keys.epoch,
-                "state": "current",
-                "holders": [{"id": keys.holder, "url": None, "public_key": b64url(keys.oprf_public)}],
+                "epoch": row.epoch,
+                "state": row.state,
+                "holders": [{"id": row.holder, "url": None, "public_key": b64url(row.public_key)}],
+                "entry_index": row.entry_index,
             }
+            for row in keys.rows
+            if row.state in USED_STATES
         ],
         "log": {"origin": settings.origin, "key": keys.log_verifier_key},
         "policy": policy.version,

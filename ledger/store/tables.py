@@ -186,26 +186,28 @@ class Restitution(Base):
 
 
 class Subject(Base):
-    """The blinded identifier of a report, with the salt of its commitment. Erasable."""
+    """The blinded identifier of a report, with the salt of its commitment; a row for each key epoch. Erasable."""
 
     __tablename__ = "subject"
 
     report_id: Mapped[int] = mapped_column(BigInt, primary_key=True, autoincrement=False)
     slot: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
-    epoch: Mapped[int] = mapped_column(Integer)
+    epoch: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     kind: Mapped[str] = mapped_column(String(16))
     element: Mapped[bytes] = mapped_column(Bytes32)
     salt: Mapped[bytes] = mapped_column(Bytes32)
 
 
 class Listing(Base):
-    """What a lookup by tag reads: one row for each subject of each live report."""
+    """What a lookup by tag reads: a row for each subject of each live report, under each key epoch that answers."""
 
     __tablename__ = "listing"
     __table_args__ = (Index("ix_listing_report_id", "report_id"),)
 
     tag: Mapped[bytes] = mapped_column(Bytes32, primary_key=True)
     report_id: Mapped[int] = mapped_column(BigInt, primary_key=True, autoincrement=False)
+    slot: Mapped[int] = mapped_column(SmallInteger)
+    epoch: Mapped[int] = mapped_column(Integer)
     kind: Mapped[str] = mapped_column(String(16))
     act_id: Mapped[int] = mapped_column(BigInt)
     control_group: Mapped[str] = mapped_column(String(32))
@@ -234,6 +236,47 @@ class Idempotency(Base):
     status: Mapped[int] = mapped_column(SmallInteger)
     body: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+# --- keys and snapshots ---------------------------------------------------------------------------------------
+
+
+class KeyEpoch(Base):
+    """A key epoch. `entry_index` is the `key_rotation` entry that announced it, `switch_index` made it current."""
+
+    __tablename__ = "key_epoch"
+    __table_args__ = (CheckConstraint("state IN ('next', 'current', 'previous', 'retired')", name="state"),)
+
+    epoch: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    state: Mapped[str] = mapped_column(String(8))
+    holder: Mapped[str] = mapped_column(String(32))
+    public_key: Mapped[bytes] = mapped_column(Bytes32)
+    entry_index: Mapped[int] = mapped_column(BigInt)
+    switch_index: Mapped[int | None] = mapped_column(BigInt)
+    announced_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    grace_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    retired_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class Snapshot(Base):
+    """A snapshot of the listings at a cut, committed before anything is built. Publication drops the secret."""
+
+    __tablename__ = "snapshot"
+    __table_args__ = (CheckConstraint("status IN ('building', 'published')", name="status"),)
+
+    version: Mapped[bytes] = mapped_column(LargeBinary(16), primary_key=True)
+    status: Mapped[str] = mapped_column(String(9))
+    cut: Mapped[int] = mapped_column(BigInt)
+    as_of: Mapped[datetime] = mapped_column(UtcDateTime)
+    not_after: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    epoch: Mapped[int] = mapped_column(Integer)
+    policy: Mapped[int] = mapped_column(Integer)
+    weights: Mapped[str] = mapped_column(Text)
+    secret: Mapped[bytes | None] = mapped_column(Bytes32)
+    manifest: Mapped[str | None] = mapped_column(Text)
+    signature: Mapped[bytes | None] = mapped_column(LargeBinary(64))
+    entry_index: Mapped[int | None] = mapped_column(BigInt, unique=True)
+    published_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 # --- members and accounts -------------------------------------------------------------------------------------
@@ -284,6 +327,33 @@ class OprfUse(Base):
     platform: Mapped[str] = mapped_column(String(32), primary_key=True)
     day: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     elements: Mapped[int] = mapped_column(BigInt)
+
+
+class OprfBurst(Base):
+    """When a platform's burst allowance is whole again, in microseconds since the Unix epoch."""
+
+    __tablename__ = "oprf_burst"
+
+    platform: Mapped[str] = mapped_column(String(32), primary_key=True)
+    whole_at_us: Mapped[int] = mapped_column(BigInt)
+
+
+class OprfGrant(Base):
+    """Elements granted beyond the daily quota: for the first tagging of a user base, or after a key rotation."""
+
+    __tablename__ = "oprf_grant"
+    __table_args__ = (
+        Index("ix_oprf_grant_platform_expires_at", "platform", "expires_at"),
+        CheckConstraint("used BETWEEN 0 AND elements", name="used"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInt, primary_key=True)
+    platform: Mapped[str] = mapped_column(String(32))
+    elements: Mapped[int] = mapped_column(BigInt)
+    used: Mapped[int] = mapped_column(BigInt)
+    reason: Mapped[str] = mapped_column(String(200))
+    granted_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class LookupLog(Base):

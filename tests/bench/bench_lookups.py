@@ -33,16 +33,16 @@ def fill(settings: Settings, count: int, keep: int) -> list[bytes]:
     url = settings.database_url.replace("postgresql+psycopg://", "postgresql://")
     with psycopg.connect(url) as connection:
         with connection.cursor().copy(
-            "COPY listing (tag, report_id, kind, act_id, control_group, conduct, amount_minor, currency, act_day,"
-            " effective_hour, expires_day, disputed, unconfirmed, restituted, has_statement) FROM STDIN"
+            "COPY listing (tag, report_id, slot, epoch, kind, act_id, control_group, conduct, amount_minor, currency,"
+            " act_day, effective_hour, expires_day, disputed, unconfirmed, restituted, has_statement) FROM STDIN"
         ) as copy:
             for number in range(count):
                 tag = secrets.token_bytes(32)
                 if number % (count // keep) == 0:
                     kept.append(tag)
                 copy.write_row(
-                    (tag, 10_000_000 + number, "phone", 10_000_000 + number, f"group-{number % 50}", "switched_return",
-                     9_900, "CNY", act_day, hour, act_day + 1095, False, False, False, False)
+                    (tag, 10_000_000 + number, 0, 1, "phone", 10_000_000 + number, f"group-{number % 50}",
+                     "switched_return", 9_900, "CNY", act_day, hour, act_day + 1095, False, False, False, False)
                 )  # fmt: skip
         connection.commit()
         connection.autocommit = True
