@@ -63,7 +63,7 @@ class Settings(BaseSettings):
     """How long clients may use a snapshot."""
     snapshots_kept: int = Field(3, ge=1, le=100)
     """Snapshots served at a time, the newest and those before it; each holds about 180 bytes an entry."""
-    metrics_token: str | None = Field(None, min_length=16)
+    metrics_token: str | None = Field(None, min_length=16, repr=False)
     """Bearer token of `/metrics`; without one there is no such path."""
     maintenance_interval_seconds: float = Field(3600.0, gt=0)
     """How often what is due is erased and old idempotency answers are forgotten."""
