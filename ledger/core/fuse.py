@@ -16,7 +16,7 @@ File, all numbers little-endian:
         40      4  attempt: how many seeds failed before the one that is used
         44      4  zero
         48     32  seed
-        80     32  SHA-256 of the fingerprints
+        80     32  SHA-256 of everything else: bytes 0 to 79, then the fingerprints
        112  slots  the fingerprints, one byte each; those of unused slots are zero
 
 Sizes follow from the number of keys alone (`_shape`, in integers, so that all machines agree), and everything follows
@@ -27,10 +27,10 @@ them are one key, so the worst that can follow is that one is found where the ot
 chance n/2^64, nothing beside 1/256. The hash is a bijection of the key for each seed (MurmurHash3's 64-bit finaliser,
 public domain, after XOR with 8 bytes of SHA-256(seed, attempt)), so equal hashes are equal keys and are counted once.
 
-**Failure.** An attempt fails when the keys that are left share all their slots. That happens to some attempts in a
-hundred (smallest sets) or in a thousand, each on its own, so MAX_ATTEMPTS failures have a chance far below 2^-128.
-Only whoever chooses the first 8 bytes of many tags *and* knows the seed could bring them about; tags are outputs of a
-keyed function, and the seed is published together with the finished filter.
+**Failure.** An attempt fails when some keys are left of which none is alone in a slot. Measured, that happens to at
+most one attempt in nine (20 to 25 keys) and to less than one in fifty from 10^4 keys on, each on its own, so
+MAX_ATTEMPTS failures have a chance below 2^-128. Only whoever chooses the first 8 bytes of many tags *and* knows the
+seed could bring them about; tags are outputs of a keyed function, and the seed is published with the finished filter.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ import hmac
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
 Words = NDArray[np.uint64]
 Slots = NDArray[np.int64]
+Integer = TypeVar("Integer", np.uint64, np.int64)
 
 MAGIC = b"rcl-fuse"
 FORMAT = 1
@@ -62,8 +63,8 @@ DIGEST_BYTES = 32
 MAX_ATTEMPTS = 64
 MAX_KEYS = 2**31
 
-_HEADER = struct.Struct("<8sIIQIIQII32s32s")
-HEADER_BYTES = _HEADER.size
+_HEADER = struct.Struct("<8sIIQIIQII32s")
+HEADER_BYTES = _HEADER.size + DIGEST_BYTES
 
 _SEED_LABEL = b"refund-ledger fuse v1:"
 _M64 = 2**64 - 1
@@ -99,14 +100,14 @@ class _Header:
 def build(tags: Buffer | NDArray[np.uint8], seed: bytes) -> bytes:
     """The whole file of a filter that holds `tags`: n x 32 bytes, packed or of shape (n, 32); n may be 0.
 
-    `seed` is 32 bytes that nobody can foresee. Needs some 60 bytes of memory a tag besides the input. Every tag is
+    `seed` is 32 bytes that nobody can foresee. Needs some 70 bytes of memory a tag besides the input. Every tag is
     looked up in the result before it is returned.
     Raises InvalidInput (form of the arguments, or MAX_ATTEMPTS seeds failed).
     """
     if len(seed) != SEED_BYTES:
         raise InvalidInput(f"The seed of a filter must have {SEED_BYTES} bytes.")
     column = _words(tags)
-    keys: Words = np.unique(column)
+    keys = _distinct(column)
     if len(keys) > MAX_KEYS:
         raise InvalidInput(f"A filter holds at most {MAX_KEYS} tags.")
     shape = _shape(len(keys))
@@ -119,9 +120,9 @@ def build(tags: Buffer | NDArray[np.uint8], seed: bytes) -> bytes:
     else:
         raise InvalidInput("No filter could be built for these tags with this seed: take another seed.")
     body = _assign(*peeled, shape).tobytes()
-    digest = hashlib.sha256(body).digest()
     sizes = (len(keys), shape.length, shape.starts, shape.slots)
-    file = _HEADER.pack(MAGIC, FORMAT, FINGERPRINT_BITS, *sizes, attempt, 0, seed, digest) + body
+    head = _HEADER.pack(MAGIC, FORMAT, FINGERPRINT_BITS, *sizes, attempt, 0, seed)
+    file = head + hashlib.sha256(head + body).digest() + body
     if not FuseFilter.trusted(file)._contains_all(column):
         raise AssertionError("the filter misses a tag that it was built from")
     return file
@@ -129,7 +130,7 @@ def build(tags: Buffer | NDArray[np.uint8], seed: bytes) -> bytes:
 
 class FuseFilter:
     """A filter to ask. It reads `data` in place (bytes, memoryview or a map of a file), which must not change under
-    it; a map can be closed once the filter is gone."""
+    it; a map can be closed once the filter is gone. One without keys still finds one tag in 256."""
 
     __slots__ = ("_hash_key", "_header", "_slots", "contains")
 
@@ -162,10 +163,12 @@ class FuseFilter:
         """The filter in a file that this process built itself. Header and body are checked as in `open`, but nobody
         vouches for them. Raises InvalidFilter."""
         view = memoryview(data).cast("B").toreadonly()
-        header, digest = _parse(view)
-        body = view[HEADER_BYTES:]
-        if not hmac.compare_digest(hashlib.sha256(body).digest(), digest):
-            raise InvalidFilter("The fingerprints of this filter are not those that its header names.")
+        header = _parse(view)
+        digest, body = view[_HEADER.size : HEADER_BYTES], view[HEADER_BYTES:]
+        own = hashlib.sha256(view[: _HEADER.size])
+        own.update(body)
+        if not hmac.compare_digest(own.digest(), digest):
+            raise InvalidFilter("The contents of this filter do not match the digest in its header.")
         return cls(header, body)
 
     def __contains__(self, tag: bytes) -> bool:
@@ -178,9 +181,6 @@ class FuseFilter:
         for part in _chunks(len(column)):
             found[part] = self._found(column[part])
         return found
-
-    def __len__(self) -> int:
-        return self.keys_count
 
     @property
     def keys_count(self) -> int:
@@ -197,9 +197,10 @@ class FuseFilter:
         hashes = _hash(keys, self._hash_key)
         fingerprints = _fingerprints(hashes)
         for position in _positions(hashes, self._header.shape):
-            # Positions are below the number of slots by construction, and "clip" needs no copy of them, as "raise" does.
+            # Positions are below the number of slots by construction, and "clip" copies nothing, as "raise" would.
             fingerprints ^= np.take(self._slots, position, mode="clip")
-        return fingerprints == 0
+        found: NDArray[np.bool_] = fingerprints == 0
+        return found
 
     def _contains_all(self, keys: Words) -> bool:
         return all(self._found(keys[part]).all() for part in _chunks(len(keys)))
@@ -246,6 +247,14 @@ def _words(tags: Buffer | NDArray[np.uint8]) -> Words:
     return column
 
 
+def _distinct(values: NDArray[Integer]) -> NDArray[Integer]:
+    """The different values in ascending order, as `np.unique` gives them in ten times the time."""
+    ordered = np.sort(values)
+    new = np.ones(len(ordered), np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=new[1:])
+    return ordered[new]
+
+
 def _chunks(count: int) -> Iterator[slice]:
     return (slice(start, start + _CHUNK) for start in range(0, count, _CHUNK))
 
@@ -266,15 +275,15 @@ def _shape(keys: int) -> _Shape:
     return _Shape(length, max(1, -(-capacity // length) - 2))
 
 
-def _parse(view: memoryview) -> tuple[_Header, bytes]:
-    """The checked header of a file, and the digest it gives of the fingerprints. Reserves no memory.
+def _parse(view: memoryview) -> _Header:
+    """The checked header of a file, but for the digest. Reserves no memory.
 
     Raises InvalidFilter.
     """
     if len(view) < HEADER_BYTES:
         raise InvalidFilter("This filter is shorter than its header.")
-    fields: tuple[Any, ...] = _HEADER.unpack(view[:HEADER_BYTES])
-    magic, version, bits, keys, length, starts, slots, attempt, zero, seed, digest = fields
+    fields: tuple[Any, ...] = _HEADER.unpack_from(view)
+    magic, version, bits, keys, length, starts, slots, attempt, zero, seed = fields
     if magic != MAGIC:
         raise InvalidFilter("This is not a filter.")
     if (version, bits) != (FORMAT, FINGERPRINT_BITS):
@@ -286,7 +295,7 @@ def _parse(view: memoryview) -> tuple[_Header, bytes]:
         raise InvalidFilter("The sizes of this filter do not follow from its number of keys.")
     if len(view) != HEADER_BYTES + slots:
         raise InvalidFilter("This filter is shorter or longer than its header says.")
-    return _Header(keys, shape, attempt, seed), digest
+    return _Header(keys, shape, attempt, seed)
 
 
 def _hash_key(seed: bytes, attempt: int) -> int:
@@ -357,13 +366,11 @@ def _peel(hashes: Words, shape: _Shape) -> tuple[Words, Slots, list[int]] | None
         begin, end = ends[-1], ends[-1] + len(taken)
         order[begin:end], own[begin:end] = taken, alone
         ends.append(end)
-        left = []
-        for place in (place[keep] for place in places):
+        touched = [place[keep] for place in places]
+        for place in touched:
             np.subtract.at(number, place, np.uint32(1))
             np.subtract.at(total, place, taken)
-            left.append(place)
-        touched = np.concatenate(left)
-        alone = np.unique(touched[number[touched] == 1])
+        alone = _distinct(np.concatenate([place[number[place] == 1] for place in touched]))
     return (order, own, ends) if ends[-1] == len(hashes) else None
 
 
