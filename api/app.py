@@ -21,7 +21,7 @@ from api.auth import Authenticator
 from api.errors import TABLE, MethodNotAllowed, problem_response
 from api.logs import bridge_logging, make_logger
 from api.middleware import RequestFrame
-from api.routes import log, lookups, oprf, reports, system
+from api.routes import log, lookups, metrics, oprf, reports, system
 from api.wire import refusal
 from ledger.errors import InvalidRequest, LedgerError, NotFound
 from ledger.service.runtime import open_runtime, utc_now
@@ -88,7 +88,7 @@ def create_app(
     app.add_exception_handler(LedgerError, _ledger_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
-    for module in (lookups, reports, oprf, system, log):
+    for module in (lookups, reports, oprf, system, log, metrics):
         app.include_router(module.router)
     openapi.install(app)
     return app

@@ -37,7 +37,7 @@ class Settings(BaseSettings):
     """Blinded elements a platform may have evaluated in a UTC day, unless `platform quota` says otherwise."""
     oprf_burst_elements: int = Field(20_000, ge=1)
     """Blinded elements a platform may have evaluated at once, before `oprf_rate_elements_per_second` holds it back."""
-    oprf_rate_elements_per_second: int = Field(100, ge=1)
+    oprf_rate_elements_per_second: int = Field(500, ge=1)
     oprf_threads: int = Field(2, ge=1, le=64)
     """Threads that share one batch of evaluations; libsodium runs outside the interpreter's lock."""
     body_limit_bytes: int = Field(4 * 1024 * 1024, ge=1024)
@@ -63,6 +63,12 @@ class Settings(BaseSettings):
     """How long clients may use a snapshot."""
     snapshots_kept: int = Field(3, ge=1, le=100)
     """Snapshots served at a time, the newest and those before it; each holds about 180 bytes an entry."""
+    alarm_lookups_min: int = Field(2_000, ge=1)
+    """Lookups of a platform in a UTC day below which the alarm of misses says nothing."""
+    alarm_miss_share: float = Field(0.999, gt=0, lt=1)
+    """Share of clean lookups above which a platform raises the alarm of misses."""
+    alarm_bucket_share: float = Field(0.5, gt=0, le=1)
+    """Share of a snapshot's buckets that a platform may fetch one by one before it raises the alarm of scanning."""
     metrics_token: str | None = Field(None, min_length=16, repr=False)
     """Bearer token of `/metrics`; without one there is no such path."""
     maintenance_interval_seconds: float = Field(3600.0, gt=0)

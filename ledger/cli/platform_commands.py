@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ledger.cli import output
 from ledger.cli.output import JsonFlag, guarded
@@ -272,6 +273,45 @@ def quota(
         members.set_quota(engine, platform=name, quota=elements)
     many = "the default number of" if elements is None else str(elements)
     _done(name, f"{name} may have {many} elements a day.", quota=elements)
+
+
+@platform.command("grant")
+@guarded
+def grant(
+    name: Name,
+    elements: Annotated[int, typer.Option("--elements", help="Blinded elements beyond the daily quota.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why: kept with the grant.")],
+    days: Annotated[int, typer.Option("--days", help="How long it lasts.")] = 30,
+    json_output: JsonFlag = False,
+) -> None:
+    """Grant a platform blinded elements beyond its quota: for the first tagging of its users."""
+    from ledger.service import oprf
+
+    with _database() as (_, engine):
+        oprf.grant(engine, platform=name, elements=elements, reason=reason, days=days, now=datetime.now(UTC))
+    sentence = f"{name} may have {elements:,} more elements within {days} days."
+    _done(name, sentence, elements=elements, reason=reason, days=days)
+
+
+@platform.command("budget")
+@guarded
+def budget(name: Name, json_output: JsonFlag = False) -> None:
+    """Show what a platform has used of its quota today, and its grants."""
+    from ledger.service import oprf
+
+    with _database() as (settings, engine):
+        found = oprf.budget(settings, engine, name, datetime.now(UTC))
+
+    def show(console: Console) -> None:
+        console.print(f"{name}: {found['used_today']:,} of {found['daily_quota']:,} elements used today (UTC).")
+        if not found["grants"]:
+            return
+        table = Table("granted", "used", "until", "reason")
+        for one in found["grants"]:
+            table.add_row(f"{one['elements']:,}", f"{one['used']:,}", one["expires_at"], Text(one["reason"]))
+        console.print(table)
+
+    output.emit(found, show)
 
 
 def _done(name: str, sentence: str, **facts: object) -> None:

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
-from ledger.core.encoding import b64url
-from ledger.core.entries import SALT_BYTES, GovernanceType, parse_leaf
+from ledger.core.entries import SALT_BYTES
 from ledger.core.policy import Policy
-from ledger.errors import ConfigurationError
-from ledger.policies import shipped_policy
 from ledger.service import intake, migrate
 from ledger.service.batcher import Batcher
 from ledger.service.commands import Command, Stored
 from ledger.service.keys import ServerKeys, load_server_keys
+from ledger.service.logged_policy import logged_policy
 from ledger.service.lookups import LookupDesk
 from ledger.service.maintenance import Maintenance
 from ledger.service.members import Members
+from ledger.service.watch import Watch
 from ledger.settings import Settings
-from ledger.store import log as log_store
 from ledger.store.engine import open_engine, reading
 
 
@@ -45,10 +42,12 @@ class Runtime:
     appender: Batcher[Command, Stored]
     desk: LookupDesk
     maintenance: Maintenance
+    watch: Watch
     now: Callable[[], datetime]
 
     def close(self) -> None:
         self.maintenance.close()
+        self.watch.close()
         self.appender.close()
         self.desk.close()
         self.members.close()
@@ -67,7 +66,7 @@ def open_runtime(settings: Settings, now: Callable[[], datetime] = utc_now) -> R
         migrate.check_current(engine)
         with reading(engine) as connection:
             keys = load_server_keys(settings, connection)
-            policy = _logged_policy(connection)
+            _, policy = logged_policy(connection)
         members = Members(engine, settings.auth_refresh_seconds, on_epochs=keys.update)
     except BaseException:
         engine.dispose()
@@ -89,14 +88,5 @@ def open_runtime(settings: Settings, now: Callable[[], datetime] = utc_now) -> R
     )
     desk = LookupDesk(settings, engine, keys, policy, members, now)
     maintenance = Maintenance(engine, policy, settings.service, now, settings.maintenance_interval_seconds)
-    return Runtime(settings, engine, keys, policy, members, appender, desk, maintenance, now)
-
-
-def _logged_policy(connection: Connection) -> Policy:
-    """The shipped policy, if it is the one that the log says is in effect."""
-    leaf = log_store.newest_governance_leaf(connection, GovernanceType.POLICY)
-    text, policy = shipped_policy()
-    body = None if leaf is None else parse_leaf(leaf).body
-    if body is None or body["toml_sha256"] != b64url(hashlib.sha256(text.encode()).digest()):
-        raise ConfigurationError("The policy shipped with this version is not the one in the log.")
-    return policy
+    watch = Watch(settings, engine, now)
+    return Runtime(settings, engine, keys, policy, members, appender, desk, maintenance, watch, now)

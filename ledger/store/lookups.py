@@ -87,6 +87,14 @@ def count_lookups(connection: Connection, counts: Mapping[tuple[str, int], tuple
     connection.execute(statement, rows)
 
 
+def read_counts(connection: Connection, day: int) -> list[tuple[str, int, int]]:
+    """(platform, clean, disclosed) of a UTC day, as far as written."""
+    rows = connection.execute(
+        select(LookupCount.platform, LookupCount.clean, LookupCount.disclosed).where(LookupCount.day == day)
+    )
+    return [(platform, clean, disclosed) for platform, clean, disclosed in rows]
+
+
 def reserve_ids(connection: Connection, name: str, count: int) -> int:
     """Reserve `count` integers of block `name`; returns the first. Other processes get others."""
     first = connection.execute(

@@ -1,21 +1,17 @@
-"""Queries on members (control groups, platforms, keys) and on the daily OPRF quota."""
+"""Queries on members: control groups, platforms, keys."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
-from ledger.store.bulk import table_of, upsert
-from ledger.store.tables import ControlGroup, OprfUse, Platform, PlatformKey
+from ledger.store.bulk import upsert
+from ledger.store.tables import ControlGroup, Platform, PlatformKey
 
 FULL_WEIGHT_TWENTIETHS = 20
 """The weight a new control group starts with: 1.00."""
-
-_USE = table_of(OprfUse)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,31 +141,3 @@ def set_platform_status(connection: Connection, name: str, status: str) -> None:
 def set_platform_quota(connection: Connection, name: str, quota_elements: int | None) -> None:
     """Blinded elements a UTC day; None means the service's default."""
     connection.execute(update(Platform).where(Platform.name == name).values(oprf_daily_quota_elements=quota_elements))
-
-
-def deduct_oprf(connection: Connection, platform: str, day: int, elements: int, quota_elements: int) -> bool:
-    """Count `elements` on UTC `day` if the quota allows it; whether it did.
-
-    One statement, so that two transactions can never both see the same remainder: the second waits for the
-    first's row and then applies the condition to what the first left.
-    """
-    if elements > quota_elements:
-        return False
-    statement = (
-        upsert(connection, OprfUse)
-        .values(platform=platform, day=day, elements=elements)
-        .on_conflict_do_update(
-            index_elements=[_USE.c.platform, _USE.c.day],
-            set_={"elements": _USE.c.elements + elements},
-            where=_USE.c.elements + elements <= quota_elements,
-        )
-        .returning(_USE.c.elements)
-    )
-    rows: Sequence[Any] = connection.execute(statement).all()
-    return len(rows) == 1
-
-
-def read_oprf_use(connection: Connection, platform: str, day: int) -> int:
-    """Elements counted for the platform on UTC `day`."""
-    query = select(OprfUse.elements).where(OprfUse.platform == platform, OprfUse.day == day)
-    return connection.execute(query).scalar_one_or_none() or 0

@@ -1,0 +1,182 @@
+"""What an operator should see: counters for `/metrics`, and alarms as log events.
+
+Two alarms look for somebody who enumerates people. **misses**: a platform whose lookups of a day meet almost nobody.
+Refund reviews meet listed people far more often than numbers that were made up. **bucket_scan**: a platform that
+fetched a large share of a snapshot's buckets one by one, instead of downloading them. An alarm blocks nothing: it is a
+reason to ask the platform, and its log event names the platform and figures only.
+
+The counters are this process's own. The miss alarm reads the counts that all processes share.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import datetime
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from sqlalchemy import Engine
+
+from ledger.core.encoding import day_floor
+from ledger.errors import LedgerError
+from ledger.settings import Settings
+from ledger.store import log as log_store
+from ledger.store.engine import reading
+from ledger.store.lookups import read_counts
+
+CHECK_SECONDS = 60.0
+"""How often the shared counts are looked at."""
+
+MIN_BUCKETS = 64
+"""A smaller snapshot is fetched as a whole by everybody; nothing follows from it."""
+
+_PREFIX = "refund_ledger_"
+_HELP = {
+    "lookups": "Direct lookups answered, by answer (clean, disclosed) and by where it came from (memory, database).",
+    "oprf_elements": "Blinded elements evaluated, by platform.",
+    "oprf_refused": "Batches of blinded elements refused, by platform and limit (burst, daily).",
+    "bucket_fetches": "Buckets served, by platform.",
+    "alarms": "Alarms raised, by platform and kind (misses, bucket_scan).",
+}
+_LABELS = {
+    "lookups": ("answer", "source"),
+    "oprf_elements": ("platform",),
+    "oprf_refused": ("platform", "limit"),
+    "bucket_fetches": ("platform",),
+    "alarms": ("platform", "kind"),
+}
+
+log = logging.getLogger(__name__)
+
+
+class Watch(Collector):
+    """See the module. Thread-safe; counting takes one short lock."""
+
+    def __init__(self, settings: Settings, engine: Engine, now: Callable[[], datetime]) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._now = now
+        self._lock = threading.Lock()
+        self._counts: dict[str, Counter[tuple[str, ...]]] = {name: Counter() for name in _HELP}
+        self._fetched: dict[tuple[str, bytes], bytearray] = {}
+        self._raised: set[tuple[str, str, object]] = set()
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop looking."""
+        self._stop.set()
+        self._thread.join()
+
+    # --- counting -------------------------------------------------------------------------------------------------
+
+    def looked_up(self, clean: int, disclosed: int, source: str) -> None:
+        """Lookups answered; `source` is memory or database."""
+        with self._lock:
+            counts = self._counts["lookups"]
+            if clean:
+                counts["clean", source] += clean
+            if disclosed:
+                counts["disclosed", source] += disclosed
+
+    def evaluated(self, platform: str, elements: int) -> None:
+        """Blinded elements evaluated."""
+        with self._lock:
+            self._counts["oprf_elements"][platform,] += elements
+
+    def refused(self, platform: str, limit: str) -> None:
+        """A batch over a budget."""
+        with self._lock:
+            self._counts["oprf_refused"][platform, limit] += 1
+
+    def bucket(self, platform: str, version: bytes, prefix: int, bits: int) -> None:
+        """A bucket served. Which ones a platform fetched is kept in memory only, as one bit each, for the alarm."""
+        size = 1 << bits
+        with self._lock:
+            self._counts["bucket_fetches"][platform,] += 1
+            seen = self._fetched.get((platform, version))
+            if seen is None:
+                # Of a platform's older snapshots nothing needs to be known any more.
+                for old in [key for key in self._fetched if key[0] == platform]:
+                    del self._fetched[old]
+                seen = self._fetched[platform, version] = bytearray(max(1, size // 8))
+            seen[prefix >> 3] |= 1 << (prefix & 7)
+            share = self._settings.alarm_bucket_share
+            if size < MIN_BUCKETS or ("bucket_scan", platform, version) in self._raised:
+                return
+            distinct = int.from_bytes(seen, "little").bit_count()
+        if distinct >= share * size:
+            self._alarm("bucket_scan", platform, version, distinct=distinct, buckets=size)
+
+    # --- alarms ---------------------------------------------------------------------------------------------------
+
+    def check_misses(self) -> None:
+        """Raise the alarm of misses where it is due. Raises DatabaseUnavailable."""
+        day = day_floor(self._now())
+        with reading(self._engine) as connection:
+            counts = read_counts(connection, day)
+        for platform, clean, disclosed in counts:
+            total = clean + disclosed
+            if total >= self._settings.alarm_lookups_min and clean > self._settings.alarm_miss_share * total:
+                self._alarm("misses", platform, day, lookups=total, disclosed=disclosed)
+
+    def _alarm(self, kind: str, platform: str, period: object, **figures: int) -> None:
+        """Once for each platform and period (a UTC day, a snapshot)."""
+        with self._lock:
+            if (kind, platform, period) in self._raised:
+                return
+            self._raised = {one for one in self._raised if one[:2] != (kind, platform)} | {(kind, platform, period)}
+            self._counts["alarms"][platform, kind] += 1
+        log.warning(f"alarm_{kind}", extra={"platform": platform, **figures})
+
+    def _run(self) -> None:
+        while not self._stop.wait(CHECK_SECONDS):
+            try:
+                self.check_misses()
+            except LedgerError:
+                continue  # the next round reads the same counts
+            except Exception:
+                log.exception("watch_failed")
+
+    # --- metrics --------------------------------------------------------------------------------------------------
+
+    def text(self) -> bytes:
+        """All metrics in the text format of Prometheus. Reads the log's head; a database that is away shows as
+        `refund_ledger_database_up 0`."""
+        return generate_latest(self._registry)
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing is collected when the collector is registered."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """The families, as `prometheus_client` asks for them."""
+        with self._lock:
+            counts = {name: dict(counter) for name, counter in self._counts.items()}
+        for name, text in _HELP.items():
+            family = CounterMetricFamily(_PREFIX + name, text, labels=_LABELS[name])
+            for labels, value in sorted(counts[name].items()):
+                family.add_metric(labels, value)
+            yield family
+        yield from self._gauges()
+
+    def _gauges(self) -> Iterator[Metric]:
+        head = None
+        up = 1
+        try:
+            with reading(self._engine) as connection:
+                head = log_store.read_head(connection)
+        except LedgerError:
+            up = 0
+        yield GaugeMetricFamily(_PREFIX + "database_up", "Whether the database answered.", value=up)
+        if head is not None:
+            yield GaugeMetricFamily(_PREFIX + "log_entries", "Entries in the log.", value=head.size)
+            frozen = int(head.frozen is not None)
+            yield GaugeMetricFamily(_PREFIX + "log_frozen", "Whether the log takes no entries.", value=frozen)
