@@ -137,7 +137,9 @@ def test_requirements_are_pinned_by_hash_and_name_no_index(name: str) -> None:
     text = (ROOT / name).read_text("utf-8")
     assert "://" not in text
     entries = [entry for entry in re.split(r"\n(?=[a-z])", text) if entry.strip()]
-    assert len(entries) == len(pins(name)) > 20
+    # A package may stand there twice, for older and for newer Pythons.
+    assert {entry.partition("==")[0] for entry in entries} == pins(name).keys()
+    assert len(entries) > 20
     for entry in entries:
         assert re.match(r"[a-z0-9.\[\],-]+==", entry), entry[:80]
         assert re.search(r"--hash=sha256:[0-9a-f]{64}\b", entry), entry[:80]

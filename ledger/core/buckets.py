@@ -67,7 +67,11 @@ def actual_capacity(formula: int, observed: int) -> int:
 
 
 def bucket_leaf(version: bytes, prefix: int, bucket: bytes | memoryview) -> bytes:
-    """The tree's leaf hash of a bucket: RFC 6962 section 2.1 over version || u32 prefix || bucket."""
+    """The tree's leaf hash of a bucket: RFC 6962 section 2.1 over version || u32 prefix || bucket.
+
+    Raises InvalidInput unless `version` has 16 bytes.
+    """
+    check_version(version)
     return leaf_hash(b"".join((version, prefix.to_bytes(4, "big"), bucket)))
 
 
@@ -112,8 +116,10 @@ def check_bucket(
 ) -> None:
     """Check that this is bucket `prefix` of the snapshot `version` whose tree of 2^`bits` leaves has `root`.
 
-    Raises InvalidBucket.
+    Raises InvalidBucket, and InvalidInput unless `version` has 16 bytes.
     """
+    if not 0 <= prefix < 2**bits:
+        raise InvalidBucket("The snapshot has no such bucket.")
     siblings = [bytes(path[start : start + HASH_BYTES]) for start in range(0, len(path), HASH_BYTES)]
     try:
         verify_inclusion(prefix, 2**bits, bucket_leaf(version, prefix, bucket), siblings, root)
@@ -133,3 +139,9 @@ def split_answer(data: bytes, manifest: Manifest) -> tuple[bytes, bytes]:
 def _check_tree(tree: bytes | memoryview, bits: int) -> None:
     if len(tree) != (2 ** (bits + 1) - 1) * HASH_BYTES:
         raise InvalidBucket("The tree over the buckets has another length.")
+
+
+def check_version(version: bytes) -> None:
+    """Raises InvalidInput unless `version`, which names a snapshot, has 16 bytes."""
+    if len(version) != VERSION_BYTES:
+        raise InvalidInput(f"The version of a snapshot must have {VERSION_BYTES} bytes.")

@@ -31,6 +31,7 @@ from ledger.core.buckets import bucket_root as bucket_root
 from ledger.core.buckets import build_tree as build_tree
 from ledger.core.buckets import capacity_for as capacity_for
 from ledger.core.buckets import check_bucket as check_bucket
+from ledger.core.buckets import check_version
 from ledger.core.buckets import split_answer as split_answer
 from ledger.core.conduct import Conduct
 from ledger.core.identifiers import Kind, parse_kind
@@ -44,8 +45,9 @@ EVENT_BYTES = 22
 ACT_BYTES = 8
 GROUP_BYTES = 4
 MAX_WEIGHT = 20
-MAX_SLOTS = 4096
-"""Entries of one element that a client opens at most, and a snapshot seals."""
+MAX_SLOTS = 64
+"""Entries of one element that a client opens at most, and a snapshot seals: 256 events. Without a bound, whoever reports
+one person again and again would enlarge every bucket."""
 
 CONDUCT_BYTES: dict[str, int] = {
     Conduct.AI_FABRICATED_IMAGE: 1,
@@ -115,7 +117,7 @@ class SnapshotKeys:
 def snapshot_keys(secret: bytes, version: bytes) -> SnapshotKeys:
     """The keys of the snapshot `version` (16 bytes): HKDF-SHA512(secret, no salt, info = "refund-ledger snapshot v1:"
     || name || ":" || version), 32 bytes for each name. Raises InvalidInput unless `secret` has 32 bytes."""
-    _check_version(version)
+    check_version(version)
     if len(secret) != SECRET_BYTES:
         raise InvalidInput(f"A snapshot's secret must have {SECRET_BYTES} bytes.")
     key = extract(secret)
@@ -153,9 +155,8 @@ def group_pseudonyms(keys: SnapshotKeys, tag: bytes, groups: Iterable[str]) -> d
 def pack_event(event: SealedEvent) -> bytes:
     """The 22 bytes of an event. Raises ValueError for what the format cannot hold."""
     flags = event.disputed | event.restituted << 1 | event.has_statement << 2 | event.expires_next_day << 3
-    return pack_fields(
-        event.act, event.group, CONDUCT_BYTES[event.conduct], flags, event.weight, event.act_day, event.effective_hour
-    )
+    conduct = CONDUCT_BYTES.get(event.conduct, 0)
+    return pack_fields(event.act, event.group, conduct, flags, event.weight, event.act_day, event.effective_hour)
 
 
 def pack_fields(
@@ -166,8 +167,8 @@ def pack_fields(
     # The struct would cut or fill byte strings of a wrong length without a word.
     if len(act) != ACT_BYTES or len(group) != GROUP_BYTES or not 0 <= weight <= MAX_WEIGHT or not 0 <= flags < 16:
         raise ValueError("an event needs pseudonyms of 8 and 4 bytes, a weight of 0 to 20 and known flags")
-    if not (0 <= act_day < 2**16 and 0 <= effective_hour < 2**32):
-        raise ValueError("an event's day must fit in 16 bits and its hour in 32")
+    if conduct not in _CONDUCTS or not 0 <= act_day < 2**16 or not 0 <= effective_hour < 2**32:
+        raise ValueError("an event needs a known conduct, a day that fits in 16 bits and an hour that fits in 32")
     return _EVENT.pack(act, group, conduct, flags, weight, 0, act_day, effective_hour)
 
 
@@ -182,7 +183,7 @@ def seal(element: bytes, kind: Kind | str, version: bytes, prefix: int, events: 
 
 def seal_packed(element: bytes, kind: Kind | str, version: bytes, prefix: int, packed: Sequence[bytes]) -> list[bytes]:
     """`seal` for events that `pack_event` or `pack_fields` has packed."""
-    _check_version(version)
+    check_version(version)
     count = len(packed)
     key = extract(element)
     info = _ENTRY_INFO[parse_kind(kind)] + version
@@ -235,7 +236,7 @@ def open_bucket(
     missed. Raises InvalidBucket when an entry of this element is altered, malformed, doubled or missing, and
     UnsupportedKind, InvalidPoint, InvalidInput (version).
     """
-    _check_version(version)
+    check_version(version)
     if len(bucket) % ENTRY_BYTES:
         raise InvalidBucket("A bucket consists of entries of 128 bytes.")
     key = extract(element)
@@ -291,11 +292,6 @@ def _unpack(payload: bytes, events: list[SealedEvent]) -> bool:
         marks = [bool(flags & bit) for bit in (1, 2, 4, 8)]
         events.append(SealedEvent(act, group, conduct, act_day, effective_hour, weight, *marks))
     return bool(more)
-
-
-def _check_version(version: bytes) -> None:
-    if len(version) != VERSION_BYTES:
-        raise InvalidInput(f"The version of a snapshot must have {VERSION_BYTES} bytes.")
 
 
 def _u32(number: int) -> bytes:

@@ -2,12 +2,10 @@
 
 Three groups, by what may happen to a row:
 
-- **record**: `log_entry`, `tile`, `checkpoint`: written once (a tile only grows), never changed, never deleted;
+- **record**: `log_entry`, `tile`, `checkpoint`: written once (a tile only grows), never deleted;
 - **opening**: `entry_body`, `subject`, `listing`, `report`, `idempotency`: what erasure deletes (DESIGN.md section 6);
 - **projection and accounts**: derived from entries or kept for running the service.
-
-`listing` is what a lookup reads. It stands alone: keyed by the tag first, no foreign key in or out, and with all that
-folding needs except weights, so that it can be distributed by tag (DESIGN.md section 13).
+`listing` is what a lookup reads. It stands alone (by tag first, no foreign keys, all that folding needs but weights).
 """
 
 from __future__ import annotations
