@@ -11,12 +11,12 @@ RFC 9497 would now hash T together with x. We keep the element T, so that a key 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha512
 
 from ledger import sodium
+from ledger.core import dleq
 from ledger.errors import (
     BatchSizeInvalid,
     HolderMismatch,
@@ -31,33 +31,17 @@ SUITE = "ristretto255-SHA512"
 MAX_BATCH = 1000
 """Elements in one evaluation, at most."""
 ELEMENT_BYTES = 32
-PROOF_BYTES = 64
+PROOF_BYTES = dleq.PROOF_BYTES
 SEED_BYTES = 32
 NONCE_BYTES = 64
 MAX_INPUT_BYTES = 2**16 - 1
 
 _MODE_VOPRF = 0x01
 _CONTEXT = b"OPRFV1-" + bytes([_MODE_VOPRF]) + b"-" + SUITE.encode()  # RFC 9497 section 3.1
-_LENGTH_32 = (32).to_bytes(2, "big")
-_SEED_DST = b"Seed-" + _CONTEXT
 _NONCE_DOMAIN = b"RefundLedgerProofNonce-v1-" + _CONTEXT
-_SHA512_BLOCK_BYTES = 128
-_MIN_WORKER_BATCH = 32  # below this a second thread costs more than it saves
-
-
-def _dst_prime(name: bytes) -> bytes:
-    tag = name + _CONTEXT
-    return tag + bytes([len(tag)])
-
-
-_DST_GROUP = _dst_prime(b"HashToGroup-")
-_DST_SCALAR = _dst_prime(b"HashToScalar-")
-_DST_KEY = _dst_prime(b"DeriveKeyPair")
-
-# expand_message_xmd (RFC 9380 section 5.3.1) for 64 bytes of SHA-512 output needs one block:
-# b_0 = H(Z_pad || message || I2OSP(64, 2) || I2OSP(0, 1) || DST'), b_1 = H(b_0 || I2OSP(1, 1) || DST').
-_Z_PAD = bytes(_SHA512_BLOCK_BYTES)
-_XMD_LENGTH = (64).to_bytes(2, "big") + b"\x00"
+_PROOF_CONTEXT = dleq.Context.of(_CONTEXT)
+_DST_GROUP = dleq.dst_prime(b"HashToGroup-" + _CONTEXT)
+_DST_KEY = dleq.dst_prime(b"DeriveKeyPair" + _CONTEXT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +78,9 @@ def derive_secret(seed: bytes, info: bytes) -> bytes:
         raise InvalidInput(f"A key seed must have {SEED_BYTES} bytes.")
     if len(info) > MAX_INPUT_BYTES:
         raise InvalidInput(f"Key information must have at most {MAX_INPUT_BYTES} bytes.")
-    message = seed + _prefixed(info)
+    message = seed + dleq.prefixed(info)
     for counter in range(256):
-        secret = sodium.scalar_reduce(_expand(message + bytes([counter]), _DST_KEY))
+        secret = sodium.scalar_reduce(dleq.expand(message + bytes([counter]), _DST_KEY))
         if sodium.is_canonical_scalar(secret):
             return secret
     raise InvalidInput("The seed yields no key.")  # probability 2^-64,000, named by the RFC all the same
@@ -121,7 +105,7 @@ def hash_to_group(message: bytes) -> bytes:
     """H(x), RFC 9497 section 4.1. Raises InvalidInput above 65,535 bytes."""
     if len(message) > MAX_INPUT_BYTES:
         raise InvalidInput(f"An input must have at most {MAX_INPUT_BYTES} bytes.")
-    return sodium.point_from_hash(_expand(message, _DST_GROUP))
+    return sodium.point_from_hash(dleq.expand(message, _DST_GROUP))
 
 
 def blind(inputs: Sequence[bytes], blinds: Sequence[bytes]) -> list[bytes]:
@@ -146,11 +130,10 @@ def evaluate(secret: bytes, blinded: Sequence[bytes], nonce: bytes, *, workers: 
     if len(nonce) != NONCE_BYTES:
         raise InvalidInput(f"A proof nonce must have {NONCE_BYTES} bytes.")
     key = public_key(secret)
-    seed = _composite_seed(key)
-    evaluated, m = _evaluate_threaded(secret, blinded, seed, workers)
+    evaluated, m = _evaluate(secret, blinded, key, workers)
     z = sodium.scalarmult(secret, m)
     r = sodium.scalar_reduce(sha512(_NONCE_DOMAIN + secret + nonce + key + m + z).digest())
-    return Evaluation(evaluated, _prove(secret, key, m, z, r))
+    return Evaluation(evaluated, dleq.prove(_PROOF_CONTEXT, secret, None, key, m, z, r))
 
 
 def generate_proof(secret: bytes, blinded: Sequence[bytes], evaluated: Sequence[bytes], r: bytes) -> bytes:
@@ -161,8 +144,9 @@ def generate_proof(secret: bytes, blinded: Sequence[bytes], evaluated: Sequence[
     _check_batch(len(blinded))
     _check_same_length(len(blinded), len(evaluated))
     key = public_key(secret)
-    m = sodium.sum_of_products(_coefficients(_composite_seed(key), blinded, evaluated), blinded)
-    return _prove(secret, key, m, sodium.scalarmult(secret, m), r)
+    seed = dleq.composite_seed(_PROOF_CONTEXT, key)
+    m = sodium.sum_of_products(dleq.coefficients(_PROOF_CONTEXT, seed, blinded, evaluated), blinded)
+    return dleq.prove(_PROOF_CONTEXT, secret, None, key, m, sodium.scalarmult(secret, m), r)
 
 
 def verify(public_key: bytes, blinded: Sequence[bytes], evaluated: Sequence[bytes], proof: bytes) -> None:
@@ -177,19 +161,17 @@ def verify(public_key: bytes, blinded: Sequence[bytes], evaluated: Sequence[byte
         raise InvalidProof("A holder must answer every element, once and in order.")
     if len(proof) != PROOF_BYTES:
         raise InvalidProof(f"A proof must have {PROOF_BYTES} bytes.")
-    c, s = proof[:32], proof[32:]
-    coefficients = list(_coefficients(_composite_seed(public_key), blinded, evaluated))
+    seed = dleq.composite_seed(_PROOF_CONTEXT, public_key)
+    coefficients = list(dleq.coefficients(_PROOF_CONTEXT, seed, blinded, evaluated))
     m = sodium.sum_of_products(coefficients, blinded)
     try:
         z = sodium.sum_of_products(coefficients, evaluated)
-        # A zero c or s, or an identity below, is possible with probability 2^-252 only: refused like any false proof.
-        t2 = sodium.add(sodium.scalarmult_base(s), sodium.scalarmult(c, public_key))
-        t3 = sodium.add(sodium.scalarmult(s, m), sodium.scalarmult(c, z))
+        holds = dleq.holds(_PROOF_CONTEXT, None, public_key, m, z, proof)
     except InvalidPoint as error:
         raise InvalidProof("A holder answered with something that is not a group element.") from error
     except InvalidScalar as error:
         raise InvalidProof("A proof holds a scalar that is not canonical.") from error
-    if _challenge(public_key, m, z, t2, t3) != c:
+    if not holds:
         raise InvalidProof("A holder's proof does not match its published key and this batch.")
 
 
@@ -221,69 +203,18 @@ def unblind(
     return elements
 
 
-def _evaluate_threaded(
-    secret: bytes, blinded: Sequence[bytes], seed: bytes, workers: int
-) -> tuple[tuple[bytes, ...], bytes]:
-    parts = max(1, min(workers, len(blinded) // _MIN_WORKER_BATCH))
-    if parts == 1:
-        evaluated, m = _evaluate_part(secret, blinded, seed, 0)
-        return tuple(evaluated), m
-    size = -(-len(blinded) // parts)
-    with ThreadPoolExecutor(parts - 1, thread_name_prefix="voprf") as pool:
-        later = [
-            pool.submit(_evaluate_part, secret, blinded[start : start + size], seed, start)
-            for start in range(size, len(blinded), size)
-        ]
-        evaluated, m = _evaluate_part(secret, blinded[:size], seed, 0)
-        for part in later:
-            more, partial_sum = part.result()
-            evaluated += more
-            m = sodium.add(m, partial_sum)
-    return tuple(evaluated), m
+def _evaluate(secret: bytes, blinded: Sequence[bytes], key: bytes, workers: int) -> tuple[tuple[bytes, ...], bytes]:
+    """The evaluated elements and the composite M, part by part: each weight needs its own pair only."""
+    seed = dleq.composite_seed(_PROOF_CONTEXT, key)
 
+    def part(start: int, stop: int) -> tuple[list[bytes], bytes]:
+        given = blinded[start:stop]
+        evaluated = sodium.scalarmult_many(secret, given)
+        weights = dleq.coefficients(_PROOF_CONTEXT, seed, given, evaluated, start)
+        return evaluated, sodium.sum_of_products(weights, given)
 
-def _evaluate_part(secret: bytes, blinded: Sequence[bytes], seed: bytes, start: int) -> tuple[list[bytes], bytes]:
-    """The evaluated elements and this part's share of the composite M. `start` is the first one's batch index."""
-    evaluated = sodium.scalarmult_many(secret, blinded)
-    return evaluated, sodium.sum_of_products(_coefficients(seed, blinded, evaluated, start), blinded)
-
-
-def _composite_seed(key: bytes) -> bytes:
-    return sha512(_LENGTH_32 + key + _prefixed(_SEED_DST)).digest()
-
-
-def _coefficients(seed: bytes, blinded: Sequence[bytes], evaluated: Sequence[bytes], start: int = 0) -> Iterator[int]:
-    """The weights d_i of `ComputeComposites` (RFC 9497 section 2.2.1), not yet reduced; M = sum of d_i x blinded_i.
-
-    HashToScalar is written out here: this loop is the largest cost of an evaluation after the group operations.
-    """
-    head = sha512(_Z_PAD + _prefixed(seed))
-    tail = b"Composite" + _XMD_LENGTH + _DST_SCALAR
-    block_1 = b"\x01" + _DST_SCALAR
-    for i, (c, d) in enumerate(zip(blinded, evaluated, strict=True), start):
-        block_0 = head.copy()
-        block_0.update(b"%b\x00\x20%b\x00\x20%b%b" % (i.to_bytes(2, "big"), c, d, tail))
-        yield int.from_bytes(sha512(block_0.digest() + block_1).digest(), "little")
-
-
-def _prove(secret: bytes, key: bytes, m: bytes, z: bytes, r: bytes) -> bytes:
-    c = _challenge(key, m, z, sodium.scalarmult_base(r), sodium.scalarmult(r, m))
-    s = sodium.scalar_sub(r, sodium.scalar_mul(c, secret))
-    return c + s
-
-
-def _challenge(key: bytes, m: bytes, z: bytes, t2: bytes, t3: bytes) -> bytes:
-    transcript = b"".join(_LENGTH_32 + point for point in (key, m, z, t2, t3))
-    return sodium.scalar_reduce(_expand(transcript + b"Challenge", _DST_SCALAR))
-
-
-def _expand(message: bytes, dst_prime: bytes) -> bytes:
-    block_0 = sha512(_Z_PAD + message + _XMD_LENGTH + dst_prime).digest()
-    return sha512(block_0 + b"\x01" + dst_prime).digest()
-
-
-def _prefixed(data: bytes) -> bytes:
-    return len(data).to_bytes(2, "big") + data
+    parts = dleq.in_parts(part, len(blinded), workers)
+    return tuple([element for evaluated, _ in parts for element in evaluated]), dleq.total([m for _, m in parts])
 
 
 def _check_batch(count: int) -> None:
