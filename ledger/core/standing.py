@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from ledger.core.encoding import DAY_SECONDS, HOUR_SECONDS, unix_seconds
 from ledger.core.identifiers import STRONG_KINDS, Kind
@@ -97,51 +97,89 @@ def fold(events: Iterable[Event], weights: Mapping[str, int], policy: Policy, no
     `weights` are twentieths by control group; a group that is not named has full weight, a suspended one 0. Nothing is
     told of events that are cooling, expired or unconfirmed, nor of reports that weigh nothing.
     """
+    told = tell(events, weights, policy, now)
+    return conclude(told, support_of(told.counting, policy), policy)
+
+
+def tell(events: Iterable[Event], weights: Mapping[str, int], policy: Policy, now: datetime) -> Told:
+    """What may be told of `events` at `now`; the first half of `fold`."""
     seconds = unix_seconds(now)
     this_hour, today = seconds // HOUR_SECONDS, seconds // DAY_SECONDS
-    counting: list[Counted] = []
-    disputed = protected = has_statement = False
-    kinds: set[Kind] = set()
+    told = Told([], set())
     for event in events:
         severity = policy.severity[event.conduct]
         retention_days = policy.retention_days[severity]
         if event.effective_hour > this_hour or today >= min(event.expires_day, event.act_day + retention_days):
             continue
         weight = weights.get(event.control_group, FULL_WEIGHT)
-        if event.disputed:
-            if severity and weight <= 0:
-                continue
-            disputed = True
-        elif event.unconfirmed or (severity and weight <= 0):
+        if not may_be_told(event, severity, weight):
             continue
+        if event.disputed:
+            told.disputed = True
         elif severity:
             fresh = severity * weight * (_HALVED if event.restituted else _WHOLE)
-            counting.append(Counted(event, decayed(fresh, max(0, today - event.act_day), retention_days)))
+            told.counting.append(Counted(event, decayed(fresh, max(0, today - event.act_day), retention_days)))
         else:
-            protected = True
-        has_statement = has_statement or event.has_statement
-        kinds |= event.matched
-    if not (counting or disputed or protected):
-        return CLEAN
+            told.protected = True
+        told.has_statement = told.has_statement or event.has_statement
+        told.kinds |= event.matched
+    return told
+
+
+def may_be_told(event: Flagged, severity: int, weight: int) -> bool:
+    """Whether lookups show an event while it is neither cooling nor expired. A dispute is shown even while the report
+    is unconfirmed; a report of a group that weighs nothing is not, but its word that protects a person is."""
+    return (weight > 0 or not severity) and (event.disputed or not event.unconfirmed)
+
+
+def support_of(counting: Sequence[Counted], policy: Policy) -> Support:
+    """How the counting events of one person support one another, when it is known which group reported what."""
+    if not counting:
+        return _NO_SUPPORT
     strong = [item for item in counting if is_strong(item.event)]
-    total, strong_total = _total(counting), _total(strong)
-    second = second_group(strong, policy.tiers.high_second_group_millipoints)
-    tier = _tier(total, strong_total, second, policy)
+    reporters = len({item.event.control_group for item in counting})
+    return Support(
+        strong_total=act_total(strong),
+        second=second_group(strong, policy.tiers.high_second_group_millipoints),
+        reporters=reporters,
+        weak=not strong,
+        repeated=len(counting) >= REPEATED_EVENTS and _most_acts_of_a_group(counting) >= REPEATED_EVENTS,
+        one_reporter=reporters == 1,
+    )
+
+
+def conclude(told: Told, support: Support, policy: Policy) -> Standing:
+    """The standing that follows; the second half of `fold`."""
+    counting = told.counting
+    if not (counting or told.disputed or told.protected):
+        return CLEAN
+    total = act_total(counting)
+    tier = _tier(total, support, policy)
     points = _shown(total, tier, policy)
     return Standing(
         tier=tier,
         credit=credit_of(points, policy),
         points_milli=points,
         events=len({item.event.act_id for item in counting}),
-        reporters=len({item.event.control_group for item in counting}),
-        disputed=disputed,
-        protected=protected,
-        has_statement=has_statement,
-        reasons=_reasons(
-            counting, tier, disputed=disputed, protected=protected, weak=not strong, independent=second > 0
-        ),
-        matched_kinds=tuple(sorted(kinds)),
+        reporters=support.reporters,
+        disputed=told.disputed,
+        protected=told.protected,
+        has_statement=told.has_statement,
+        reasons=_reasons(told, support, tier),
+        matched_kinds=tuple(sorted(told.kinds)),
     )
+
+
+class Flagged(Protocol):
+    """The two marks of a recorded report that decide whether it is shown."""
+
+    @property
+    def disputed(self) -> bool:
+        """Shown, and without points."""
+
+    @property
+    def unconfirmed(self) -> bool:
+        """Not shown, unless it is disputed."""
 
 
 class Counted(NamedTuple):
@@ -150,6 +188,33 @@ class Counted(NamedTuple):
     event: Event
     points: int
 
+
+@dataclass(slots=True)
+class Told:
+    """What may be told of a person at one moment, before it is judged: the counting events, the kinds of identifier
+    that met any told event, and whether a told event is disputed, protects the person, or has a statement."""
+
+    counting: list[Counted]
+    kinds: set[Kind]
+    disputed: bool = False
+    protected: bool = False
+    has_statement: bool = False
+
+
+class Support(NamedTuple):
+    """How counting events support one another: the points of strongly matched acts and G2, both in thousandths, the
+    number of control groups, and which reasons this gives (`weak_match_only`, `repeated_at_one_platform`,
+    `one_reporter_only`)."""
+
+    strong_total: int
+    second: int
+    reporters: int
+    weak: bool
+    repeated: bool
+    one_reporter: bool
+
+
+_NO_SUPPORT = Support(0, 0, 0, weak=False, repeated=False, one_reporter=False)
 
 CLEAN = Standing(Tier.CLEAR, 100, 0, 0, 0, False, False, False, (Reason.NO_RECORD,), ())
 """The standing of almost everybody."""
@@ -256,7 +321,7 @@ def _dealt_out(acts: Iterable[Mapping[str, int]], left: str, right: str, best: i
     return max(min(x, y) for x, y in reach.items())
 
 
-def _total(counted: Iterable[Counted]) -> int:
+def act_total(counted: Iterable[Counted]) -> int:
     """All points, each act once with its largest."""
     best: dict[int, int] = {}
     for event, points in counted:
@@ -265,11 +330,12 @@ def _total(counted: Iterable[Counted]) -> int:
     return sum(best.values())
 
 
-def _tier(total: int, strong_total: int, second: int, policy: Policy) -> Tier:
+def _tier(total: int, support: Support, policy: Policy) -> Tier:
     tiers = policy.tiers
-    if second >= tiers.high_second_group_millipoints:
+    if support.second >= tiers.high_second_group_millipoints:
         return Tier.HIGH
-    if strong_total >= tiers.review_total_millipoints and second >= tiers.review_second_group_millipoints:
+    enough = support.strong_total >= tiers.review_total_millipoints
+    if enough and support.second >= tiers.review_second_group_millipoints:
         return Tier.REVIEW
     return Tier.WATCH if total >= tiers.watch_total_millipoints else Tier.CLEAR
 
@@ -280,34 +346,24 @@ def _shown(total: int, tier: Tier, policy: Policy) -> int:
     return min(total, policy.tiers.review_cap_hundredths * 10) if tier is Tier.REVIEW else total
 
 
-def _reasons(
-    counting: Sequence[Counted],
-    tier: Tier,
-    *,
-    disputed: bool,
-    protected: bool,
-    weak: bool,
-    independent: bool,
-) -> tuple[Reason, ...]:
+def _reasons(told: Told, support: Support, tier: Tier) -> tuple[Reason, ...]:
     """At most four: what speaks for the person first, then how sure the record is, then what weighs most in it."""
     found: list[Reason] = []
-    if protected:
+    if told.protected:
         found.append(Reason.PROTECTED)
-    if disputed:
+    if told.disputed:
         found.append(Reason.DISPUTED)
-    if counting:
-        groups = {event.control_group for event, _ in counting}
-        repeated = len(counting) >= REPEATED_EVENTS and _most_acts_of_a_group(counting) >= REPEATED_EVENTS
-        if weak:
+    if told.counting:
+        if support.weak:
             found.append(Reason.WEAK_MATCH)
-        if repeated:
+        if support.repeated:
             found.append(Reason.REPEATED)
-        if independent:
+        if support.second > 0:
             found.append(Reason.INDEPENDENT)
-        elif len(groups) == 1 and not repeated:
+        elif support.one_reporter and not support.repeated:
             found.append(Reason.ONE_REPORTER)
-        found.append(Reason.FADED if tier is Tier.CLEAR else _heaviest(counting))
-        if any(event.restituted for event, _ in counting):
+        found.append(Reason.FADED if tier is Tier.CLEAR else _heaviest(told.counting))
+        if any(event.restituted for event, _ in told.counting):
             found.append(Reason.RESTITUTED)
     return tuple(found[:MAX_REASONS])
 

@@ -1,0 +1,301 @@
+"""Sealed entries and direct lookups agree, on random ledgers: the standing that a client folds from a snapshot is the
+direct lookup's at that cut for one identifier, and for several never stricter. So is "not listed", which is `clear`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import cache
+from hashlib import sha256
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ledger.core.conduct import Conduct
+from ledger.core.encoding import from_day, from_hour, hour_floor
+from ledger.core.fuse import FuseFilter, build
+from ledger.core.guidance import Advice, Claim, advise
+from ledger.core.identifiers import Kind
+from ledger.core.policy import Policy, parse_policy
+from ledger.core.private import PrivateStanding, standing_of, to_sealed, told_events
+from ledger.core.reasons import CONDUCT_REASON, MAX_REASONS, Reason
+from ledger.core.sealed import (
+    EVENTS_PER_ENTRY,
+    SealedEvent,
+    SnapshotKeys,
+    open_bucket,
+    pad_bucket,
+    seal,
+    snapshot_keys,
+)
+from ledger.core.standing import CLEAN, Event, Standing, Tier, fold, merge, support_of, tell
+from ledger.core.tags import prefix
+from ledger.core.tags import tag as tag_of
+from ledger.policies import shipped_policy
+
+RANK = {tier: rank for rank, tier in enumerate(Tier)}
+TODAY = 20_780
+GROUPS = "ABCDE"
+VERSION = bytes(range(16))
+KEYS = snapshot_keys(bytes(32), VERSION)
+SHARED = ("disputed", "protected", "has_statement", "matched_kinds", "events")
+"""Fields of a standing that are exact for several identifiers too."""
+
+UNSURE = {Reason.WEAK_MATCH, Reason.REPEATED, Reason.INDEPENDENT, Reason.ONE_REPORTER}
+HEAVIEST = {*CONDUCT_REASON.values(), Reason.FADED}
+seeds = st.integers(0, 2**64 - 1)
+
+
+@cache
+def policies() -> tuple[Policy, Policy]:
+    """The shipped one, and one that keeps for less time, with other severities and thresholds."""
+    text, shipped = shipped_policy()
+    for old, new in {
+        "version = 1": "version = 2",
+        "switched_return = 6": "switched_return = 4",
+        "1 = 90": "1 = 5",
+        "3 = 365": "3 = 201\n4 = 31",
+        "6 = 1095": "6 = 500",
+        "watch_total_millipoints = 500": "watch_total_millipoints = 1",
+        "review_total_millipoints = 2500": "review_total_millipoints = 4500",
+        "review_second_group_millipoints = 1000": "review_second_group_millipoints = 1",
+        "watch_cap_hundredths = 249": "watch_cap_hundredths = 400",
+    }.items():
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    return shipped, parse_policy(text)
+
+
+@dataclass(frozen=True)
+class Identifier:
+    """One identifier of somebody. The element is not a point, which only its evaluation would need."""
+
+    kind: Kind
+    element: bytes
+
+    @property
+    def tag(self) -> bytes:
+        return tag_of(self.kind, self.element)
+
+
+@dataclass(frozen=True)
+class World:
+    """A cut of a ledger: events by identifier as the listing has them, and the questions that are asked of it."""
+
+    listing: Mapping[Identifier, Sequence[Event]]
+    people: Sequence[Sequence[Identifier]]
+    weights: Mapping[str, int]
+    policy: Policy
+    as_of: datetime
+    not_after: datetime
+    moments: Sequence[datetime]
+
+    def direct(self, asked: Sequence[Identifier], now: datetime) -> Standing:
+        """As `LookupDesk` folds it."""
+        events = [event for one in asked for event in self.listing[one]]
+        return fold(merge(events), self.weights, self.policy, now)
+
+    def sealed(self, one: Identifier, keys: SnapshotKeys = KEYS) -> list[SealedEvent]:
+        """What a snapshot of this cut says of an identifier; nothing if it is not listed."""
+        told = told_events(self.listing[one], self.weights, self.policy, self.as_of, self.not_after)
+        return to_sealed(told, self.weights, self.policy, keys, one.tag, self.as_of)
+
+    def true_reasons(self, asked: Sequence[Identifier], now: datetime) -> set[Reason]:
+        """Whatever holds of how sure the direct answer is; it names four reasons at most, so perhaps not all."""
+        events = merge(event for one in asked for event in self.listing[one])
+        support = support_of(tell(events, self.weights, self.policy, now).counting, self.policy)
+        held = {
+            Reason.WEAK_MATCH: support.weak,
+            Reason.REPEATED: support.repeated,
+            Reason.INDEPENDENT: support.second > 0,
+        }
+        return {reason for reason, holds in held.items() if holds}
+
+    def questions(self) -> Iterator[list[Identifier]]:
+        """One identifier, all of them, and parts."""
+        for person in self.people:
+            yield from ([one] for one in person)
+            yield from (list(person[:end]) for end in range(2, len(person) + 1))
+            yield list(person[1:])
+
+
+def world(seed: int) -> World:
+    """A random small ledger; the clock stands near the hours and days on which something begins or ends."""
+    rng = Random(seed)
+    start = from_day(TODAY) + timedelta(
+        seconds=rng.choice([0, 86_399, rng.randrange(86_400), 3600 * rng.randrange(24)])
+    )
+    life = timedelta(seconds=rng.choice([86_400, 86_400, 3600, 1, rng.randint(1, 86_400)]))
+    people = [
+        [Identifier(rng.choice(list(Kind)), rng.randbytes(32)) for _ in range(rng.choice([1, 2, 3, 5]))]
+        for _ in range(2)
+    ]
+    people[1].append(people[0][0])  # a phone number or a device that two people have
+    listing: dict[Identifier, list[Event]] = {one: [] for person in people for one in person}
+    policy = rng.choice(policies())
+    number = 0
+    for person in people:
+        alike = rng.random() < 0.5
+        for _ in range(rng.choice([0, 1, 1, 2, 3, 4, 6, 12])):
+            number += 1
+            event = report(rng, number, policy, start, life, alike=alike)
+            for one in rng.sample(person, min(len(person), rng.choice([1, 1, 2, 3, 4]))):
+                listing[one].append(replace(event, matched=frozenset({one.kind})))
+    weights = {group: rng.choice([0, 4, 15, 19, 20, 20]) for group in rng.sample(GROUPS, rng.randint(0, 5))}
+    edges = {event.effective_hour for events in listing.values() for event in events}
+    moments = {start, start + life - timedelta(microseconds=1), start + life * rng.random(), from_day(TODAY + 1)}
+    moments |= {from_hour(hour) for hour in edges} | {from_hour(hour) - timedelta(microseconds=1) for hour in edges}
+    inside = sorted(moment for moment in moments if start <= moment < start + life)
+    return World(listing, people, weights, policy, start, start + life, rng.sample(inside, min(len(inside), 3)))
+
+
+def report(rng: Random, number: int, policy: Policy, as_of: datetime, life: timedelta, *, alike: bool) -> Event:
+    """A report. Where all are `alike`, several often say the same of the same act, as two reporters of it may."""
+    conduct = rng.choice([Conduct.EDITED_IMAGE, Conduct.EMPTY_PARCEL] if alike else list(Conduct))
+    kept = shipped_policy()[1].expiry_day(conduct, 0)
+    now_kept = policy.expiry_day(conduct, 0)
+    age = rng.choice(
+        [1, 4] if alike else [0, 1, 4, 60, rng.randrange(kept), kept - 1, now_kept, now_kept - 1, kept // 2]
+    )
+    recorded = TODAY - age + kept
+    if rng.random() < 0.2:
+        recorded = min(recorded, TODAY + rng.choice([-1, 0, 1, 1, 1, 2, 3]))
+    hour = hour_floor(as_of) - 5
+    if rng.random() < 0.15:
+        hour = hour_floor(as_of + life * rng.choice([0, 0.5, 1])) + rng.choice([-1, 0, 1])
+    odd = 0.05 if alike else 0.15
+    return Event(
+        report_id=number,
+        act_id=rng.choice([1, 2, 3, number, number]),
+        control_group=rng.choice(GROUPS),
+        conduct=conduct,
+        act_day=TODAY - age,
+        effective_hour=hour,
+        expires_day=recorded,
+        matched=frozenset(),
+        disputed=rng.random() < odd,
+        unconfirmed=rng.random() < odd,
+        restituted=rng.random() < odd,
+        has_statement=rng.random() < odd,
+    )
+
+
+def asked_privately(
+    of: World, sealed: Mapping[Identifier, Sequence[SealedEvent]], asked: Sequence[Identifier], now: datetime
+) -> PrivateStanding:
+    return standing_of([(one.kind, one.tag, sealed[one]) for one in asked], of.policy, of.as_of, now)
+
+
+def check_never_stricter(private: Standing, direct: Standing) -> None:
+    """The tier is no higher, and in the same tier nothing weighs more; what both must say alike is alike."""
+    assert RANK[private.tier] <= RANK[direct.tier]
+    assert private.points_milli <= direct.points_milli
+    assert private.credit >= direct.credit
+    assert private.reporters <= direct.reporters
+    for name in SHARED:
+        assert getattr(private, name) == getattr(direct, name), name
+    if private.tier is direct.tier:
+        assert (private.points_milli, private.credit) == (direct.points_milli, direct.credit)
+    for claim in Claim:
+        mild, full = advise(private, claim), advise(direct, claim)
+        assert mild == full or private.tier is not direct.tier
+        assert mild == (Advice.APPROVE,) or full != (Advice.APPROVE,)
+        assert {Advice.ACCOUNT_REVIEW, Advice.EXTEND_REVIEW_WINDOW}.intersection(mild) <= set(full)
+
+
+def check_reasons(private: Standing, direct: Standing, true: set[Reason]) -> None:
+    """No reason is given that is not true, in the usual order; what weighs most is what the direct answer names."""
+    assert len(private.reasons) <= MAX_REASONS
+    assert list(private.reasons) == sorted(private.reasons, key=list(Reason).index)
+    assert UNSURE.intersection(private.reasons) <= true
+    for reason in (Reason.PROTECTED, Reason.DISPUTED, Reason.NO_RECORD):
+        assert (reason in private.reasons) == (reason in direct.reasons)
+    # The direct answer may have no room left for it, after more reasons on how sure it is.
+    assert HEAVIEST.intersection(direct.reasons) <= HEAVIEST.intersection(private.reasons)
+
+
+# --- the agreement ------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=300)
+@given(seeds)
+def test_a_private_answer_is_the_direct_one_or_says_that_it_is_a_bound(seed: int) -> None:
+    of = world(seed)
+    sealed = {one: of.sealed(one) for one in of.listing}
+    for asked in of.questions():
+        for now in of.moments:
+            private, direct = asked_privately(of, sealed, asked, now), of.direct(asked, now)
+            if len(asked) == 1:
+                assert not private.bounded
+            if private.bounded:
+                check_never_stricter(private.standing, direct)
+                check_reasons(private.standing, direct, of.true_reasons(asked, now))
+            else:
+                assert private.standing == direct
+
+
+def test_the_random_ledgers_hold_what_matters() -> None:
+    """Otherwise the test above would say little."""
+    seen: Counter[str] = Counter()
+    for seed in range(150):
+        of = world(seed)
+        sealed = {one: of.sealed(one) for one in of.listing}
+        seen["more than one entry"] += any(len(events) > EVENTS_PER_ENTRY for events in sealed.values())
+        seen["expires in the lifetime"] += any(one.expires_next_day for events in sealed.values() for one in events)
+        for asked in of.questions():
+            answers = [(asked_privately(of, sealed, asked, now), of.direct(asked, now)) for now in of.moments]
+            seen["one identifier, not the same all the time"] += len(asked) == 1 and len({str(a) for a in answers}) > 1
+            for private, direct in answers:
+                if len(asked) == 1:
+                    seen[f"one: {direct.tier}"] += 1
+                elif private.bounded:
+                    seen[f"bound: {private.standing.tier} of {direct.tier}"] += 1
+                    seen["bound that is exact"] += private.standing == direct
+                else:
+                    seen[f"several, exact: {direct.tier}"] += 1
+                seen["bounded, points below"] += private.standing.points_milli < direct.points_milli
+    wanted = {f"{how}: {tier}" for how in ("one", "several, exact") for tier in Tier}
+    wanted |= {f"bound: {tier} of {tier}" for tier in Tier}
+    wanted |= {"bound: watch of review", "bound: watch of high", "bound: review of high", "bound that is exact"}
+    wanted |= {"bounded, points below", "more than one entry", "expires in the lifetime"}
+    wanted |= {"one identifier, not the same all the time"}
+    assert {name for name in wanted if seen[name] < 3} == set()
+
+
+@settings(max_examples=20)
+@given(seeds)
+def test_entries_that_were_sealed_and_opened_say_the_same(seed: int) -> None:
+    """Through real buckets: what a client finds there with an element, and only that, gives the direct answer."""
+    of = world(seed)
+    version, bits = Random(seed).randbytes(16), 1
+    keys = snapshot_keys(sha256(version).digest(), version)
+    entries: dict[int, list[bytes]] = {0: [], 1: []}
+    for one in of.listing:
+        place = prefix(one.tag, bits)
+        entries[place] += seal(one.element, one.kind, version, place, of.sealed(one, keys))
+    buckets = {place: pad_bucket(found, 64, place, keys) for place, found in entries.items()}
+    opened = {}
+    for one in of.listing:
+        place = prefix(one.tag, bits)
+        opened[one] = open_bucket(buckets[place], one.element, one.kind, version, place)
+        assert sorted(opened[one], key=repr) == sorted(of.sealed(one, keys), key=repr)
+    for asked in of.questions():
+        for now in of.moments:
+            private, direct = asked_privately(of, opened, asked, now), of.direct(asked, now)
+            check_never_stricter(private.standing, direct)
+            assert private.bounded or private.standing == direct
+
+
+@settings(max_examples=20)
+@given(seeds)
+def test_whoever_is_not_in_the_filter_is_clear(seed: int) -> None:
+    of = world(seed)
+    listed = [one.tag for one in of.listing if of.sealed(one)]
+    found = FuseFilter.trusted(build(b"".join(listed), KEYS.filter_seed))
+    assert all(tag in found for tag in listed)
+    for asked in of.questions():
+        if not any(one.tag in found for one in asked):
+            assert {of.direct(asked, now) for now in of.moments} == {CLEAN}
