@@ -19,7 +19,8 @@ import ledger
 from api import openapi
 from api.auth import Authenticator
 from api.errors import TABLE, MethodNotAllowed, problem_response
-from api.logs import bridge_logging, make_logger
+from api.hotpath import HotPath
+from api.logs import AccessLog, bridge_logging, make_logger
 from api.middleware import RequestFrame
 from api.routes import log, lookups, metrics, oprf, reports, system
 from api.wire import refusal
@@ -84,7 +85,10 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False},  # its spans would record exceptions' messages
     )
     app.state.logger = logger
-    app.add_middleware(RequestFrame, body_limit_bytes=settings.body_limit_bytes, logger=logger)
+    app.add_middleware(HotPath)  # inside the frame: what is added last is outermost
+    app.add_middleware(
+        RequestFrame, body_limit_bytes=settings.body_limit_bytes, logger=logger, access=AccessLog(log_stream)
+    )
     app.add_exception_handler(LedgerError, _ledger_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import internal_response, problem_response
-from api.logs import failure
+from api.logs import AccessLog, failure
 from ledger.errors import BodyTooLarge
 
 CLIENT_GONE = 499
@@ -28,10 +28,11 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 class RequestFrame:
     """See the module. `body_limit_bytes` also holds for bodies sent in chunks of unknown total length."""
 
-    def __init__(self, app: ASGIApp, *, body_limit_bytes: int, logger: Any) -> None:
+    def __init__(self, app: ASGIApp, *, body_limit_bytes: int, logger: Any, access: AccessLog) -> None:
         self._app = app
         self._body_limit_bytes = body_limit_bytes
         self._logger = logger
+        self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI entry point."""
@@ -83,8 +84,7 @@ class RequestFrame:
 
     def _log(self, scope: Scope, state: dict[str, Any], status: int, started: float) -> None:
         method = scope["method"]
-        self._logger.info(
-            "request",
+        self._access.line(
             method=method if method in _METHODS else "other",
             route=getattr(scope.get("route"), "path", None),
             status=status,

@@ -30,15 +30,19 @@ async def read_json(request: Request) -> Any:
     was parsed, so a signature is always over what this service understood.
     Raises UnsupportedMediaType, InvalidJson, BodyTooLarge.
     """
-    declared = request.headers.get("content-type", "")
-    media_type, _, parameters = declared.partition(";")
-    charset = parameters.strip().lower().replace('"', "")
-    if media_type.strip().lower() != "application/json" or charset not in ("", "charset=utf-8"):
+    if not is_json(request.headers.get("content-type", "")):
         raise UnsupportedMediaType("Send the body as application/json in UTF-8.")
     try:
         return orjson.loads(await request.body())
     except orjson.JSONDecodeError as error:
         raise InvalidJson("The body is not valid JSON in UTF-8.") from error
+
+
+def is_json(declared: str) -> bool:
+    """Whether a `Content-Type` header declares JSON in UTF-8."""
+    media_type, _, parameters = declared.partition(";")
+    charset = parameters.strip().lower().replace('"', "")
+    return media_type.strip().lower() == "application/json" and charset in ("", "charset=utf-8")
 
 
 def parse(model: type[Model], value: object) -> Model:

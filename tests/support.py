@@ -47,6 +47,7 @@ def new_ledger(database_url: str, folder: Path, **overrides: Any) -> Settings:
         "database_url": database_url,
         "keys_dir": folder / "keys",
         "guard_dir": folder / "guard",
+        "snapshots_dir": folder / "snapshots",
         "publish_interval_ms": 50,
         "auth_refresh_seconds": 0.2,
         **overrides,
@@ -133,19 +134,20 @@ def report_payload(
     *,
     order: str | None = None,
     now: datetime | None = None,
+    epoch: int | None = None,
     **changes: Any,
 ) -> dict[str, Any]:
     """A signed report about these (kind, element) pairs: by default false return tracking, notice four days old."""
-    now = now or rt.now()
+    now, epoch = now or rt.now(), epoch or rt.keys.epoch
     salts = [secrets.token_bytes(32) for _ in subjects]
     body: dict[str, Any] = {
         "v": 1,
         "service": rt.settings.service,
         "platform": platform.name,
         "kid": platform.kid,
-        "epoch": rt.keys.epoch,
+        "epoch": epoch,
         "subjects": [
-            {"kind": kind.value, "c": b64url(subject_commitment(salt, rt.keys.epoch, kind, element))}
+            {"kind": kind.value, "c": b64url(subject_commitment(salt, epoch, kind, element))}
             for salt, (kind, element) in zip(salts, subjects, strict=True)
         ],
         "order_ref": b64url(core_reports.order_ref(ORDER_KEY, order or secrets.token_hex(8))),

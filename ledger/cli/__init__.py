@@ -9,11 +9,15 @@ import typer
 from ledger import __version__
 from ledger.cli import output
 from ledger.cli.demo import demo
-from ledger.cli.lookup_commands import lookup, tag
+from ledger.cli.lookup_commands import check, lookup
 from ledger.cli.platform_commands import platform
+from ledger.cli.publish import publish
 from ledger.cli.replay import replay
 from ledger.cli.report_commands import report
+from ledger.cli.rotation_commands import rotate
+from ledger.cli.rotation_commands import verify as verify_rotation
 from ledger.cli.server_commands import keys, serve
+from ledger.cli.tagging import tag
 from ledger.cli.verify import verify
 
 app = typer.Typer(
@@ -42,11 +46,15 @@ def _root(
 
 app.command("tag")(tag)
 app.command("lookup")(lookup)
+app.command("check")(check)
 app.add_typer(report, name="report")
 app.command("verify")(verify)
 app.command("serve")(serve)
 app.add_typer(keys, name="keys")
 app.add_typer(platform, name="platform")
+app.command("publish")(publish)
+app.command("rotate")(rotate)
+app.command("verify-rotation")(verify_rotation)
 app.command("demo")(demo)
 app.command("replay")(replay)
 

@@ -41,6 +41,7 @@ def local_ledger(
         environment="test",
         keys_dir=folder / "keys",
         guard_dir=folder / "guard",
+        snapshots_dir=folder / "snapshots",
         host="127.0.0.1",
         port=0,
         publish_interval_ms=200,

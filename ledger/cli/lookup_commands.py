@@ -1,18 +1,12 @@
-"""`tag` and `lookup`: what a platform asks before a refund."""
+"""`lookup` and `check`: what a platform asks before a refund."""
 
 from __future__ import annotations
 
-import csv
-import io
-import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from ledger.cli import options, output
@@ -28,85 +22,23 @@ from ledger.cli.options import (
     SuiteOption,
 )
 from ledger.cli.output import ExitCode, JsonFlag, guarded
-from ledger.client import Buyer, Lookup, Refund, RefundLedger
+from ledger.client import Buyer, Check, Lookup, Refund, RefundLedger
 from ledger.client.subjects import Identifiers
 from ledger.core.encoding import format_time
-from ledger.core.identifiers import Kind
-from ledger.errors import ConfigurationError, InvalidRequest
+from ledger.errors import InvalidRequest
 
-KINDS = tuple(kind.value for kind in Kind)
 TIER_STYLES = {"clear": "green", "watch": "yellow", "review": "dark_orange", "high": "bold red", "unavailable": "dim"}
 
 
-@guarded
-def tag(
-    suite: SuiteOption,
-    key: KeyOption,
-    state_dir: StateOption = None,
-    phone: PhoneOption = None,
-    email: EmailOption = None,
-    cn_id: CnIdOption = None,
-    payment: PaymentOption = None,
-    device: DeviceOption = None,
-    region: RegionOption = None,
-    csv_file: Annotated[
-        Path | None,
-        typer.Option("--csv", help="People, one a row, columns named after kinds; other columns are kept. - is stdin."),
-    ] = None,
-    json_output: JsonFlag = False,
-) -> None:
-    """Blind identifiers and print the tags to look them up by. Prefer --csv -: options show in the process list."""
-    given = options.identifiers(phone, email, cn_id, payment, device)
-    if bool(given) == (csv_file is not None):
-        raise InvalidRequest("Give either identifiers or --csv.")
-    with options.open_ledger(suite, key, state_dir) as ledger:
-        if csv_file is None:
-            _show_tags(ledger.subject(region=region, **given))
-        else:
-            _tag_rows(ledger, _read_rows(csv_file), region)
-
-
-def _show_tags(buyer: Buyer) -> None:
-    tags = [{"kind": kind, "tag": text} for kind, text in buyer.tags()]
-
-    def show(console: Console) -> None:
-        table = Table("kind", "tag")
-        for kind, text in buyer.tags():
-            table.add_row(kind, text)
-        console.print(table)
-
-    output.emit({"epoch": buyer.epoch, "tags": tags}, show)
-
-
-def _read_rows(path: Path) -> list[dict[str, str]]:
-    try:
-        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeError) as error:
-        raise ConfigurationError(f"{path.name} cannot be read as UTF-8 text.") from error
-    rows = list(csv.DictReader(io.StringIO(text)))
-    if not rows or not set(KINDS) & set(rows[0]):
-        raise InvalidRequest(f"The CSV needs a header with at least one of: {', '.join(KINDS)}.")
-    return rows
-
-
-def _tag_rows(ledger: RefundLedger, rows: Sequence[dict[str, str]], region: str | None) -> None:
-    """Rows without any identifier are kept, with empty tags; a malformed identifier stops everything, by row number."""
-    people: list[Identifiers] = [{kind: row[kind] for kind in KINDS if row.get(kind)} for row in rows]
-    filled = [person for person in people if person]
-    buyers = iter(ledger.subjects_many(filled, region=region))
-    kinds = [kind for kind in KINDS if kind in rows[0]]
-    tagged: list[dict[str, str]] = []
-    epoch = ledger.suite.current.epoch
-    for row, person in zip(rows, people, strict=True):
-        tags = dict(next(buyers).tags()) if person else {}
-        kept = {name: value for name, value in row.items() if name not in KINDS and name is not None}
-        tagged.append({**kept, **{f"{kind}_tag": tags.get(kind, "") for kind in kinds}})
-    if output.json_asked():
-        output.emit({"epoch": epoch, "rows": tagged}, lambda console: None)
-        return
-    writer = csv.DictWriter(sys.stdout, fieldnames=list(tagged[0]))
-    writer.writeheader()
-    writer.writerows(tagged)
+TagOption = Annotated[
+    list[str] | None, typer.Option("--tag", help="kind=tag from `refund-ledger tag`, instead of identifiers.")
+]
+EpochOption = Annotated[
+    int | None, typer.Option("--epoch", help="Key epoch of the --tag values. (default: the current one)")
+]
+ClaimOption = Annotated[
+    str | None, typer.Option("--claim", help="damaged, not_received, not_as_described, returned or other.")
+]
 
 
 @guarded
@@ -121,13 +53,10 @@ def lookup(
     payment: PaymentOption = None,
     device: DeviceOption = None,
     region: RegionOption = None,
-    tags: Annotated[
-        list[str] | None, typer.Option("--tag", help="kind=tag from `refund-ledger tag`, instead of identifiers.")
-    ] = None,
+    tags: TagOption = None,
+    epoch: EpochOption = None,
     purpose: Annotated[str, typer.Option("--purpose", help="refund_review or appeal.")] = "refund_review",
-    claim: Annotated[
-        str | None, typer.Option("--claim", help="damaged, not_received, not_as_described, returned or other.")
-    ] = None,
+    claim: ClaimOption = None,
     amount_minor: Annotated[int, typer.Option("--amount-minor", help="With --claim: in minor units.")] = 0,
     currency: Annotated[str, typer.Option("--currency", help="With --claim: ISO 4217.")] = "CNY",
     consent_ref: Annotated[str | None, typer.Option("--consent-ref")] = None,
@@ -136,17 +65,11 @@ def lookup(
     json_output: JsonFlag = False,
 ) -> None:
     """Show a buyer's standing. Exit 4 when the ledger gave no answer in time; no tier changes the exit code."""
-    given = options.identifiers(phone, email, cn_id, payment, device)
-    if bool(given) == bool(tags):
-        raise InvalidRequest("Give either identifiers or --tag.")
+    given = _one_of(options.identifiers(phone, email, cn_id, payment, device), tags)
     refund = None if claim is None else Refund(amount_minor, currency, claim)
     with RefundLedger(suite, key, state_dir=state_dir, lookup_budget_seconds=timeout_ms / 1000) as ledger:
-        buyer: Buyer | Identifiers = given
-        if tags:
-            pairs = [(kind, text) for kind, _, text in (one.partition("=") for one in tags)]
-            buyer = Buyer.from_tags(ledger.suite.current.epoch, pairs)
         found = ledger.lookup(
-            buyer,
+            _buyer(ledger, given, tags, epoch),
             order=order,
             purpose=purpose,
             refund=refund,
@@ -159,8 +82,50 @@ def lookup(
         raise typer.Exit(int(ExitCode.UNAVAILABLE))
 
 
-def lookup_json(found: Lookup) -> dict[str, Any]:
-    """A Lookup as JSON values."""
+@guarded
+def check(
+    suite: SuiteOption,
+    key: KeyOption,
+    policy: Annotated[
+        Literal["download", "private"],
+        typer.Option("--policy", help="download: everything, and no question about anybody. private: one bucket each."),
+    ] = "download",
+    state_dir: StateOption = None,
+    phone: PhoneOption = None,
+    email: EmailOption = None,
+    cn_id: CnIdOption = None,
+    payment: PaymentOption = None,
+    device: DeviceOption = None,
+    region: RegionOption = None,
+    tags: TagOption = None,
+    epoch: EpochOption = None,
+    claim: ClaimOption = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Show a buyer's standing from the newest snapshot, without telling the ledger who is asked about."""
+    given = _one_of(options.identifiers(phone, email, cn_id, payment, device), tags)
+    refund = None if claim is None else Refund(0, "CNY", claim)
+    with options.open_ledger(suite, key, state_dir) as ledger:
+        buyer = _buyer(ledger, given, tags, epoch)
+        found = ledger.check(buyer, policy=policy, refund=refund, region=region)
+    output.emit(lookup_json(found), lambda console: console.print(check_table(found)))
+
+
+def _one_of(given: Identifiers, tags: list[str] | None) -> Identifiers:
+    if bool(given) == bool(tags):
+        raise InvalidRequest("Give either identifiers or --tag.")
+    return given
+
+
+def _buyer(ledger: RefundLedger, given: Identifiers, tags: list[str] | None, epoch: int | None) -> Buyer | Identifiers:
+    if not tags:
+        return given
+    pairs = [(kind, text) for kind, _, text in (one.partition("=") for one in tags)]
+    return Buyer.from_tags(ledger.current_epoch() if epoch is None else epoch, pairs)
+
+
+def lookup_json(found: Lookup | Check) -> dict[str, Any]:
+    """A Lookup or Check as JSON values."""
     return {name: format_time(value) if isinstance(value, datetime) else value for name, value in asdict(found).items()}
 
 
@@ -169,6 +134,23 @@ def lookup_table(found: Lookup) -> Table:
     if not found.available:
         because = found.unavailable_because
         return output.fields({"tier": "unavailable", "because": because, "advice": "follow your normal process"})
+    facts = _facts(found)
+    if found.source == "local_filter" and found.as_of is not None:
+        facts["source"] = f"not in the local filter of {format_time(found.as_of)}; the ledger gave no answer"
+    return output.fields(facts)
+
+
+def check_table(found: Check) -> Table:
+    """A Check for people."""
+    facts = _facts(found)
+    facts["as of"] = format_time(found.as_of)
+    if found.bounded:
+        facts["note"] = "several identifiers are listed: a lookup may be stricter than this, never milder"
+    facts["use"] = "may start a human step; before an adverse decision, look the buyer up"
+    return output.fields(facts)
+
+
+def _facts(found: Lookup | Check) -> dict[str, object]:
     facts: dict[str, object] = {
         "tier": found.tier,
         "credit": f"{found.credit} of 100",
@@ -186,4 +168,4 @@ def lookup_table(found: Lookup) -> Table:
             facts[name] = "yes"
     if found.expires_at is not None:
         facts["good until"] = format_time(found.expires_at)
-    return output.fields(facts)
+    return facts

@@ -1,12 +1,13 @@
-"""`refund-ledger serve`: the publisher in a process of its own, and the API in this one.
+"""`refund-ledger serve`: publisher and snapshotter in processes of their own, and the API in this one.
 
-The publisher holds the log key and never the OPRF key; this process the other way round. The publisher comes back when
-it dies; when this process ends, however it ends, the publisher ends too.
+Publisher and snapshotter hold the log key and never the OPRF key; this process the other way round. Each comes back
+when it dies; when this process ends, however it ends, they end too.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -23,7 +24,7 @@ from ledger.errors import ConfigurationError
 if TYPE_CHECKING:
     from ledger.settings import Settings
 
-FIRST_VERDICT_SECONDS = 30
+FIRST_LINE_SECONDS = 30
 STOP_SECONDS = 10
 RESTART_SECONDS = 1.0
 GRACEFUL_SECONDS = 10
@@ -31,29 +32,28 @@ KEEP_ALIVE_SECONDS = 30
 """Longer than clients keep idle connections: if the server closed first, a request could meet a closing one."""
 
 
-class Publisher:
-    """The publisher process and the thread that watches it."""
+class Child:
+    """A process of the ledger's own, `python -m ledger.service.<name>`, and the thread that starts it again."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, name: str, environment: dict[str, str]) -> None:
+        self._name = name
         self._environment = environment
         self._stop = threading.Event()
         self._process = self._spawn()
-        self.verdict = self._first_line()
-        self._watcher = threading.Thread(target=self._watch, name="publisher-watch", daemon=True)
-        self._watcher.start()
+        self._watcher: threading.Thread | None = None
 
     def _spawn(self) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "ledger.service.publisher", "--with-parent"],
+            [sys.executable, "-m", f"ledger.service.{self._name}", "--with-parent", str(os.getpid())],
             env=self._environment,
             stdout=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
             text=True,
         )
 
-    def _first_line(self) -> dict[str, Any]:
-        """What the publisher says first. Raises ConfigurationError when it will not run."""
-        timer = threading.Timer(FIRST_VERDICT_SECONDS, self._process.kill)
+    def first_line(self) -> dict[str, Any]:
+        """Wait for what it says first. Raises ConfigurationError when it will not run."""
+        timer = threading.Timer(FIRST_LINE_SECONDS, self._process.kill)
         timer.start()
         try:
             assert self._process.stdout is not None
@@ -63,40 +63,50 @@ class Publisher:
         try:
             verdict = json.loads(line)
         except ValueError as error:
-            self._process.kill()
-            self._process.wait()
-            raise ConfigurationError("The publisher did not start; its own output says why.") from error
+            self.stop()
+            raise ConfigurationError(f"The {self._name} did not start; its own output says why.") from error
         if "error" in verdict:
-            self._process.wait()
+            self.stop()
             raise ConfigurationError(str(verdict["message"]))
         return dict(verdict)
+
+    def watch(self) -> None:
+        """Start it again whenever it ends, until `stop`."""
+        self._watcher = threading.Thread(target=self._watch, name=f"{self._name}-watch", daemon=True)
+        self._watcher.start()
 
     def _watch(self) -> None:
         while True:
             assert self._process.stdout is not None
-            for _ in self._process.stdout:  # keeps the pipe from filling
-                pass
+            for line in self._process.stdout:  # to the end, which also keeps the pipe from filling
+                if line.startswith('{"error"'):
+                    output.messages().print(Text(f"The {self._name} says: {json.loads(line)['message']}", "yellow"))
             self._process.wait()
             self._process.stdout.close()
             if self._stop.wait(RESTART_SECONDS):
                 return
-            output.messages().print("The publisher ended; starting it again.", style="yellow")
+            output.messages().print(f"The {self._name} ended; starting it again.", style="yellow")
             self._process = self._spawn()
 
-    def stop(self) -> None:
-        """End the publisher, between two rounds if it can."""
+    def terminate(self) -> None:
+        """Ask it to end."""
         self._stop.set()
         self._process.terminate()
+
+    def stop(self) -> None:
+        """End it, between two rounds if it can."""
+        self.terminate()
         try:
             self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._watcher.join(STOP_SECONDS)
+        if self._watcher is not None:
+            self._watcher.join(STOP_SECONDS)
 
 
 def run(settings: Settings, environment: dict[str, str]) -> None:
-    """Serve until SIGTERM or SIGINT. `environment` makes the publisher read the same settings.
+    """Serve until SIGTERM or SIGINT. `environment` makes the other processes read the same settings.
 
     Raises ConfigurationError when keys, log, schema or address do not allow it.
     """
@@ -108,7 +118,10 @@ def run(settings: Settings, environment: dict[str, str]) -> None:
     open_runtime(settings).close()  # what is wrong with keys or schema shows here, as one line instead of a traceback
     listening = _listen(settings.host, settings.port)
     url = _url(settings.host, listening.getsockname()[1])
-    publisher = Publisher(environment)
+    publisher = Child("publisher", environment)
+    verdict = publisher.first_line()
+    publisher.watch()
+    children = [publisher]
 
     class Server(uvicorn.Server):
         """Says where it listens once it does."""
@@ -116,7 +129,10 @@ def run(settings: Settings, environment: dict[str, str]) -> None:
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             if self.started:
-                _announce(settings, url, publisher.verdict)
+                _announce(settings, url, verdict)
+                # Nothing that is served waits for it, so it need not hold up the start.
+                children.append(Child("snapshotter", environment))
+                children[-1].watch()
 
     config = uvicorn.Config(
         lambda: create_app(settings),
@@ -139,8 +155,15 @@ def run(settings: Settings, environment: dict[str, str]) -> None:
     try:
         server.run(sockets=[listening])
     finally:
-        publisher.stop()
+        _stop_all(children)
         listening.close()
+
+
+def _stop_all(children: list[Child]) -> None:
+    for child in children:
+        child.terminate()
+    for child in children:
+        child.stop()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -15,7 +15,7 @@ from ledger.cli import output
 from ledger.cli.output import JsonFlag, guarded
 from ledger.client.log import Fetch, LogReport, compare_views, fetch_checkpoint, verify_log
 from ledger.client.state import CHECKPOINT_FILE, SeenCheckpoint, default_state_dir, log_label, state_home
-from ledger.client.suite import load_suite
+from ledger.client.suite import Suite, load_suite
 from ledger.client.transport import Transport
 from ledger.core.checkpoint import parse, parse_verifier_key
 from ledger.errors import ConfigurationError, InvalidRequest
@@ -55,13 +55,7 @@ def verify(
     if key is None or address is None:
         raise InvalidRequest("Give --suite, or the address and --log-key: a log cannot vouch for its own key.")
     origin, public_key = parse_verifier_key(key)
-    if state is None:
-        state = (
-            default_state_dir(pinned) / CHECKPOINT_FILE
-            if pinned is not None
-            else state_home() / "logs" / f"{origin.replace('/', '-')}-{log_label(key)}"
-        )
-    seen = SeenCheckpoint(state, origin, public_key)
+    seen = SeenCheckpoint(state or seen_file(pinned, key), origin, public_key)
     texts = [_read(path) for path in receipts or ()]
     transport = Transport(address, insecure_http=insecure_http)
     try:
@@ -73,6 +67,13 @@ def verify(
     finally:
         transport.close()
     _show(report, compared, len(texts))
+
+
+def seen_file(pinned: Suite | None, key: str) -> Path:
+    """Where the last checkpoint seen is kept by default: with a suite, that of the SDK."""
+    if pinned is not None:
+        return default_state_dir(pinned) / CHECKPOINT_FILE
+    return state_home() / "logs" / f"{parse_verifier_key(key)[0].replace('/', '-')}-{log_label(key)}"
 
 
 def log_fetch(transport: Transport, address: str, timeout_seconds: float = FETCH_SECONDS) -> Fetch:

@@ -6,6 +6,7 @@ from ledger.client.reports import evidence
 from ledger.client.results import (
     AcceptedReport,
     ChangeResult,
+    Check,
     Delivery,
     Lookup,
     Reason,
@@ -24,6 +25,7 @@ __all__ = [
     "AcceptedReport",
     "Buyer",
     "ChangeResult",
+    "Check",
     "Conduct",
     "Delivery",
     "Evidence",

@@ -29,6 +29,7 @@ from ledger.errors import (
     Forbidden,
     LedgerError,
     LimitExceeded,
+    StaleEpoch,
     Unauthenticated,
     Unavailable,
     UnexpectedAnswer,
@@ -122,7 +123,7 @@ class Courier:
             answer = self._post(item.path, item.content, {"Idempotency-Key": key})
             report = _accepted(item, answer.json()) if item.operation == "report" else parse_view(answer.json())
         except LedgerError as error:
-            return self._failed(key, error)
+            return self._failed(key, _not_yet(item, error))
         self._outbox.delivered([key])
         return Delivery(key, "accepted", report, replayed=answer.headers.get("idempotency-replayed") == "true")
 
@@ -240,10 +241,19 @@ def _outcome(item: Item, value: object) -> Delivery[AcceptedReport]:
     try:
         if status == 201:
             return Delivery(key, "accepted", _accepted(item, fields.optional("report")))
-        error = error_from_problem(status, as_mapping(fields.optional("problem")))
+        error = _not_yet(item, error_from_problem(status, as_mapping(fields.optional("problem"))))
     except UnexpectedAnswer as unexpected:
         error = unexpected
     return Delivery(key, "refused" if for_good(error) else "pending", error=error)
+
+
+def _not_yet(item: Item, error: LedgerError) -> LedgerError:
+    """A server that has not noticed a key rotation yet refuses what is signed under the new epoch: an outage only."""
+    if isinstance(error, StaleEpoch) and item.operation == "report":
+        theirs, ours = error.details.get("epoch"), json.loads(item.content)["body"]["epoch"]
+        if isinstance(theirs, int) and theirs < ours:
+            return Unavailable("This server has not noticed the key rotation yet.", retry_after_seconds=1)
+    return error
 
 
 def _encode(payload: Mapping[str, Any]) -> bytes:

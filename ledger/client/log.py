@@ -28,13 +28,14 @@ from ledger.core.merkle import (
     decode_bundle,
     edge_tiles,
     grow,
+    inclusion_proof,
     leaf_hash,
     tile_path,
     tile_width,
     tree_root,
     verify_consistency,
 )
-from ledger.core.tlog_proof import Receipt, open_receipt
+from ledger.core.tlog_proof import Receipt, TlogProof, format_proof, open_leaf_proof, open_receipt
 from ledger.errors import (
     Equivocation,
     Inconsistent,
@@ -43,6 +44,7 @@ from ledger.errors import (
     InvalidLeaf,
     InvalidTile,
     NotFound,
+    ReceiptPending,
 )
 
 Fetch = Callable[[str], bytes]
@@ -174,6 +176,24 @@ def compare_views(note_a: str, note_b: str, fetch: Fetch, origin: str, public_ke
     if derived != older.root:
         raise Equivocation("The log signed two checkpoints that contradict each other.")
     return Comparison(older, newer)
+
+
+def prove_leaf(fetch: Fetch, index: int, note: str, origin: str, public_key: bytes) -> tuple[bytes, str]:
+    """(leaf, tlog-proof text) of entry `index` in the tree of the signed `note`, made from tiles and verified.
+
+    Keep both: `core.tlog_proof.open_leaf_proof` verifies them again without a network. Raises ReceiptPending when the
+    note does not cover the entry yet, InvalidCheckpoint, InvalidLeaf, InvalidInclusion, InvalidTile, and what `fetch`
+    raises.
+    """
+    size = open_checkpoint(note, origin, public_key).size
+    if index >= size:
+        raise ReceiptPending("No checkpoint covers this entry yet. Ask again.", retry_after_seconds=1)
+    bundle, place = divmod(index, TILE_WIDTH)
+    leaf = _fetch_bundle(fetch, bundle, min(TILE_WIDTH, size - bundle * TILE_WIDTH))[place]
+    hashes = inclusion_proof(index, size, _tile_reader(fetch, size))
+    text = format_proof(TlogProof(index, tuple(hashes), note))
+    open_leaf_proof(text, leaf, origin, public_key)
+    return leaf, text
 
 
 def _tile_reader(fetch: Fetch, size: int) -> ReadTile:

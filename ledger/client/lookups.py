@@ -9,7 +9,7 @@ from ledger.client.results import Fields, Lookup, as_mapping, parse_lookup
 from ledger.client.subjects import Buyer
 from ledger.client.transport import error_from_problem
 from ledger.core.encoding import b64url
-from ledger.errors import LedgerError, StaleEpoch
+from ledger.errors import LedgerError
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,10 @@ class Query:
     min_index: int | None = None
 
 
-def query_json(query: Query, epoch: int, reference: bytes) -> dict[str, Any]:
-    """The request for `query`; `reference` is its 32-byte order_ref. Raises StaleEpoch for a buyer of another epoch."""
-    if query.buyer.epoch != epoch:
-        raise StaleEpoch("This buyer was blinded under another key epoch. Blind again.")
+def query_json(query: Query, reference: bytes) -> dict[str, Any]:
+    """The request for `query`, under its buyer's epoch; `reference` is its 32-byte order_ref."""
     body: dict[str, Any] = {
-        "epoch": epoch,
+        "epoch": query.buyer.epoch,
         "subjects": [{"kind": one.kind.value, "tag": b64url(one.tag)} for one in query.buyer.subjects],
         "purpose": query.purpose,
         "order_ref": b64url(reference),

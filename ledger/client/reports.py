@@ -17,7 +17,7 @@ from ledger.core.conduct import Evidence, EvidenceType, Finding, Strength, check
 from ledger.core.encoding import b64url, format_time, parse_time, unb64url
 from ledger.core.policy import Profile
 from ledger.core.tags import SALT_BYTES, subject_commitment
-from ledger.errors import EvidenceInvalid, InvalidReport, StaleEpoch, SubjectsInvalid
+from ledger.errors import EvidenceInvalid, InvalidReport, SubjectsInvalid
 from ledger.policies import shipped_policy
 
 
@@ -87,12 +87,10 @@ def build_report(
 ) -> dict[str, Any]:
     """{body, signature, subjects}, ready to send. What can be checked without the ledger is checked first.
 
-    Raises SubjectsInvalid (tags without elements), StaleEpoch (a buyer of another epoch), and what
-    `core.reports.parse_body` and `check_intake` raise.
+    Whether reports under the buyer's epoch are taken is for the caller to know. Raises SubjectsInvalid (tags without
+    elements), and what `core.reports.parse_body` and `check_intake` raise.
     """
-    epoch = suite.current.epoch
-    if buyer.epoch != epoch:
-        raise StaleEpoch("This buyer was blinded under another key epoch. Blind again.")
+    epoch = buyer.epoch
     signed_subjects, sent_subjects = [], []
     for subject in buyer.subjects:
         if subject.element is None:

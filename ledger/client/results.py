@@ -61,6 +61,8 @@ class Lookup:
     expires_at: datetime | None = None
     unavailable_because: str | None = None
     """The code of what went wrong, when `tier` is `unavailable`."""
+    source: Literal["direct", "local_filter"] = "direct"
+    """`local_filter`: no answer came in time, and the person was not in the local filter of `as_of`."""
 
     @property
     def available(self) -> bool:
@@ -71,6 +73,38 @@ class Lookup:
 def unavailable(because: str) -> Lookup:
     """The Lookup for an outage."""
     return Lookup("unavailable", None, None, 0, 0, False, False, False, (), (), (), unavailable_because=because)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A buyer's standing as this process folds it from a snapshot, without telling the ledger who is asked about.
+
+    It may start a human step. Before an adverse decision, ask with a fresh `lookup`.
+    """
+
+    tier: Tier
+    credit: int
+    """0 to 100; 100 is a clean record."""
+    points: float
+    events: int
+    reporters: int
+    disputed: bool
+    protected: bool
+    has_statement: bool
+    reasons: tuple[Reason, ...]
+    guidance: tuple[str, ...]
+    matched_kinds: tuple[Kind, ...]
+    bounded: bool
+    """Several identifiers are listed, and how their reporters confirm one another cannot be seen from here: a lookup
+    may be stricter than this answer, never milder."""
+    source: Literal["download", "private"]
+    version: str
+    """The snapshot's, base64url."""
+    policy: str
+    as_of_index: int
+    """Entries of the log that the snapshot has seen."""
+    as_of: datetime
+    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

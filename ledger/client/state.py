@@ -1,4 +1,4 @@
-"""The state folder: the outbox, and the newest checkpoint of the log that this platform has seen."""
+"""The state folder: where things lie, how processes take turns, and the newest checkpoint of the log that was seen."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from ledger.core.checkpoint import Checkpoint, open_checkpoint
 from ledger.errors import ConfigurationError
 
 CHECKPOINT_FILE = "checkpoint"
+EPOCHS_FILE = "epochs.json"
+SNAPSHOTS_FOLDER = "snapshots"
 OUTBOX_FILE = "outbox.db"
 
 
@@ -36,6 +38,22 @@ def state_home() -> Path:
 def log_label(log_key: str) -> str:
     """Eight hexadecimal digits that tell logs apart by their key."""
     return hashlib.sha256(log_key.encode()).hexdigest()[:8]
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of `path`, a file beside it, against other processes and threads. Raises ConfigurationError when
+    the folder cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise ConfigurationError("The state folder cannot be written.") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 class SeenCheckpoint:
@@ -61,7 +79,7 @@ class SeenCheckpoint:
         `fetch` reads the log. The first checkpoint is taken as it is: there is nothing to compare it with.
         Raises Equivocation when the log has told two histories, InvalidCheckpoint, InvalidTile, NotFound.
         """
-        with self._locked():
+        with locked(self._path):
             seen = self.note()
             if seen is None:
                 self._keep(note)
@@ -77,16 +95,3 @@ class SeenCheckpoint:
             replace_file(self._path, note.encode())
         except OSError as error:
             raise ConfigurationError("The checkpoint cannot be stored; is the state folder writable?") from error
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor = os.open(self._path.with_name(self._path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
-            raise ConfigurationError("The state folder cannot be written.") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)

@@ -27,6 +27,9 @@ MAX_SUBJECTS = 8
 Identifiers = Mapping[str, str]
 """One person's raw identifiers by kind: {"phone": "+86 138 0013 8000", "payment": "..."}."""
 
+Canonical = Sequence[tuple[Kind, bytes]]
+"""One person's identifiers as (kind, canonical bytes)."""
+
 Evaluate = Callable[[Sequence[bytes]], object]
 """Sends at most 1000 blinded elements and gives back the JSON answer of `POST /v1/oprf/evaluate`."""
 
@@ -72,14 +75,14 @@ def check_count(count: int) -> None:
         raise BatchSizeInvalid(f"A buyer has 1 to {MAX_SUBJECTS} identifiers.")
 
 
-def normalise(identifiers: Identifiers, region: str | None) -> list[tuple[Kind, bytes]]:
+def normalise(identifiers: Identifiers, region: str | None) -> Canonical:
     """(kind, canonical bytes) of each identifier. Raises the InvalidIdentifier of the kind, BatchSizeInvalid."""
     check_count(len(identifiers))
     return [(parse_kind(kind), canonical(kind, raw, region=region)) for kind, raw in identifiers.items()]
 
 
 class Blinder:
-    """Turns canonical identifiers into elements of the pinned current epoch. Thread-safe."""
+    """Turns canonical identifiers into elements of one key epoch. Thread-safe."""
 
     def __init__(
         self, epoch: int, holders: Sequence[voprf.HolderKey], random_bytes: Callable[[int], bytes] = secrets.token_bytes
@@ -91,7 +94,7 @@ class Blinder:
         self._cache_key = secrets.token_bytes(32)
         self._lock = threading.Lock()
 
-    def buyers(self, people: Sequence[Sequence[tuple[Kind, bytes]]], evaluate: Evaluate) -> list[Buyer]:
+    def buyers(self, people: Sequence[Canonical], evaluate: Evaluate) -> list[Buyer]:
         """A Buyer for each person's (kind, canonical bytes) pairs. `evaluate` is called once for each 1000 identifiers
         that are not remembered.
 
@@ -105,13 +108,16 @@ class Blinder:
             fresh = dict(zip(chunk, self._evaluated(chunk, evaluate), strict=True))
             self._remember(fresh)
             elements.update(fresh)
-        return [
-            Buyer(
-                self.epoch,
-                tuple([SubjectIds(kind, tag(kind, elements[value]), elements[value]) for kind, value in person]),
-            )
-            for person in people
-        ]
+        return [self._buyer(person, elements) for person in people]
+
+    def remembered(self, person: Canonical) -> Buyer | None:
+        """The buyer, if all of the person's identifiers were evaluated before and are still remembered."""
+        elements = self._recall([value for _, value in person])
+        return self._buyer(person, elements) if all(value in elements for _, value in person) else None
+
+    def _buyer(self, person: Canonical, elements: Mapping[bytes, bytes]) -> Buyer:
+        subjects = [SubjectIds(kind, tag(kind, elements[value]), elements[value]) for kind, value in person]
+        return Buyer(self.epoch, tuple(subjects))
 
     def _evaluated(self, inputs: Sequence[bytes], evaluate: Evaluate) -> list[bytes]:
         # Fresh blinds for every batch: one used twice would link two requests for the same person.
@@ -122,7 +128,7 @@ class Blinder:
     def _shares(self, answer: object) -> list[voprf.Share]:
         fields = Fields(answer)
         if fields.integer("epoch") != self.epoch:
-            raise UnexpectedAnswer("The ledger evaluated under another key epoch than the pinned one.")
+            raise UnexpectedAnswer("The ledger evaluated under another key epoch than the one asked for.")
         shares = []
         for item in fields.items("shares"):
             share = Fields(item)

@@ -18,18 +18,20 @@ from ledger.core.checkpoint import parse_verifier_key
 from ledger.core.encoding import unb64url
 from ledger.core.policy import Profile
 from ledger.core.voprf import ELEMENT_BYTES, SUITE, HolderKey, check_element
-from ledger.errors import ConfigurationError, HolderMismatch, LedgerError, StaleEpoch, UnexpectedAnswer
+from ledger.errors import ConfigurationError, HolderMismatch, LedgerError, UnexpectedAnswer
 
 MAX_SUITE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """A key epoch and all its holders. `state` is next, current, previous or retired."""
+    """A key epoch and all its holders. `state` is next, current, previous or retired; `entry_index` is the entry of
+    the log that announced it, where the suite says so."""
 
     epoch: int
     state: str
     holders: tuple[HolderKey, ...]
+    entry_index: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Suite:
 
     @property
     def current(self) -> Epoch:
-        """The epoch that new tags and reports are made under."""
+        """The epoch that was current when the file was written. `RefundLedger.current_epoch` follows rotations."""
         return next(epoch for epoch in self.pinned.epochs if epoch.state == "current")
 
     @property
@@ -128,6 +130,13 @@ def parse_service(value: object) -> Service:
 
 def _epoch(value: object) -> Epoch:
     fields = Fields(value)
+    index = None if fields.optional("entry_index") is None else fields.integer("entry_index")
+    return Epoch(fields.integer("epoch"), fields.text("state"), parse_holders(fields), index)
+
+
+def parse_holders(fields: Fields) -> tuple[HolderKey, ...]:
+    """The member `holders` of an epoch in a suite or in the log. Raises UnexpectedAnswer, HolderMismatch,
+    InvalidPoint, InvalidEncoding."""
     holders = []
     for item in fields.items("holders"):
         holder = Fields(item)
@@ -136,26 +145,24 @@ def _epoch(value: object) -> Epoch:
         holders.append(HolderKey(holder.text("id"), key))
     if not holders or len({holder.holder for holder in holders}) != len(holders):
         raise HolderMismatch("A key epoch needs at least one holder, each named once.")
-    return Epoch(fields.integer("epoch"), fields.text("state"), tuple(holders))
+    return tuple(holders)
 
 
 def check_served(pinned: Service, served: Service) -> None:
-    """That what the service says of itself does not contradict what was pinned.
+    """That what the service says of itself does not contradict what was pinned. New epochs are no contradiction, and
+    neither is a pinned one that is gone: `ledger.client.epochs` follows the log.
 
     Raises HolderMismatch (another holder or key for a known epoch), ConfigurationError (another service, environment
-    or log), StaleEpoch (the pinned current epoch is gone: get a new suite file).
+    or log).
     """
     if (served.service, served.environment) != (pinned.service, pinned.environment):
         raise ConfigurationError("The server at this address is another service or environment than the pinned one.")
     if (served.log_origin, served.log_key) != (pinned.log_origin, pinned.log_key):
         raise ConfigurationError("The server's log key is not the pinned one. Do not go on; ask the operator why.")
-    answered = {epoch.epoch: epoch for epoch in served.epochs}
-    for epoch in pinned.epochs:
-        found = answered.get(epoch.epoch)
-        if found is not None and set(found.holders) != set(epoch.holders):
+    known = {epoch.epoch: epoch for epoch in pinned.epochs}
+    for epoch in served.epochs:
+        if epoch.epoch in known and set(known[epoch.epoch].holders) != set(epoch.holders):
             raise HolderMismatch("The server names other key holders than the pinned ones.")
-        if found is None and epoch.state == "current":
-            raise StaleEpoch("The service has retired the pinned key epoch. Get a new suite file from the operator.")
 
 
 def is_loopback(url: str) -> bool:

@@ -6,8 +6,9 @@ import json
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -24,10 +25,16 @@ MAX_ANSWER_BYTES = 32 * 1024 * 1024
 MAX_CONNECTIONS = 32
 IDLE_SECONDS = 5.0
 """Idle connections are closed after this: sooner than servers do, so that no request meets a closing one."""
+STALL_SECONDS = 30.0
+"""A download in which nothing comes for so long is given up."""
 RETRY_FIRST_SECONDS = 0.1
 RETRY_LONGEST_SECONDS = 2.0
 _MESSAGE_CHARS = 500
 _PROBLEM_FIELDS = frozenset({"type", "title", "status", "detail", "code"})
+
+
+class WrongLength(UnexpectedAnswer):
+    """A download has another length than it must have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,28 +120,66 @@ class Transport:
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """One attempt. Raises Unavailable (no answer, or 5xx), the named error of a 4xx, or UnexpectedAnswer."""
-        deadline.check()
         sent = dict(headers or {})
-        if self._authorization is not None:
-            sent["Authorization"] = self._authorization()
         if content is not None:
             sent["Content-Type"] = "application/json"
-        timeout = httpx2.Timeout(max(deadline.left(), 0.001))
+        with self._answer(method, path, deadline, content=content, query=query, headers=sent) as response:
+            body = _read(response, deadline)
+        lower = {name.lower(): value for name, value in response.headers.items()}
+        if 200 <= response.status_code < 300:
+            return Answer(response.status_code, lower, body)
+        raise error_from(response.status_code, lower, body)
+
+    def download(self, path: str, size: int, write: Callable[[bytes], object], deadline: Deadline) -> None:
+        """GET `path` in one attempt and give its `size` bytes to `write` part by part, as they come.
+
+        Raises WrongLength as soon as it is clear that there are more or fewer bytes, and what `send` raises. A part of
+        the body may have been written by then.
+        """
+        headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
+        with self._answer("GET", path, deadline, headers=headers, stall_seconds=STALL_SECONDS) as response:
+            lower = {name.lower(): value for name, value in response.headers.items()}
+            if not 200 <= response.status_code < 300:
+                raise error_from(response.status_code, lower, _read(response, deadline))
+            if lower.get("content-length", str(size)) != str(size):
+                raise WrongLength("The download does not have the length that it must have.")
+            left = size
+            for part in response.iter_bytes():
+                deadline.check()
+                left -= len(part)
+                if left < 0:
+                    break
+                write(part)
+        if left:
+            raise WrongLength("The download does not have the length that it must have.")
+
+    @contextmanager
+    def _answer(
+        self,
+        method: str,
+        path: str,
+        deadline: Deadline,
+        *,
+        content: bytes | None = None,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str],
+        stall_seconds: float = float("inf"),
+    ) -> Iterator[httpx2.Response]:
+        """The answer's head; its body is read in the block. Raises Unavailable, from within the block too."""
+        deadline.check()
+        authorization = {} if self._authorization is None else {"Authorization": self._authorization()}
+        timeout = httpx2.Timeout(max(min(deadline.left(), stall_seconds), 0.001))
         try:
             with self._http.stream(
-                method, path, content=content, params=query, headers=sent, timeout=timeout
+                method, path, content=content, params=query, headers={**headers, **authorization}, timeout=timeout
             ) as response:
-                body = _read(response, deadline)
+                yield response
         except httpx2.TimeoutException as error:
             raise Unavailable("The ledger did not answer in time.", reason="timeout") from error
         except httpx2.RequestError as error:
             raise Unavailable("The ledger could not be reached.", reason=_reason(error)) from error
         except RuntimeError as error:  # the client was closed meanwhile
             raise Unavailable("The connection to the ledger is closed.", reason="closed") from error
-        lower = {name.lower(): value for name, value in response.headers.items()}
-        if 200 <= response.status_code < 300:
-            return Answer(response.status_code, lower, body)
-        raise error_from(response.status_code, lower, body)
 
     def within(self, seconds: float, work: Callable[[Deadline], T]) -> T:
         """`work(deadline)`, given up after `seconds` whatever it hangs in (name resolution knows no timeout).
@@ -151,6 +196,13 @@ class Transport:
         except FutureTimeout as error:
             future.cancel()
             raise Unavailable("The ledger did not answer in time.", reason="timeout") from error
+
+    def background(self, work: Callable[[], T]) -> Future[T] | None:
+        """`work()` in a thread, for who does not want to wait; None when this is closed."""
+        try:
+            return self._pool.submit(work)
+        except RuntimeError:
+            return None
 
     def retrying(self, seconds: float, work: Callable[[Deadline], T], attempt_seconds: float | None = None) -> T:
         """`work(deadline)`, again after outages and 429 with growing pauses, for at most `seconds` in total.

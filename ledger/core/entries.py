@@ -228,27 +228,65 @@ def policy_body(*, version: int, toml_sha256: bytes, published_at: datetime, in_
     }
 
 
+Holders = Sequence[tuple[str, bytes]]
+"""(id, 32-byte ristretto255 public key) of each key holder, in the order shares are listed in."""
+
+
+@dataclass(frozen=True, slots=True)
+class RotationRecord:
+    """What a `key_rotation` entry says of the elements it turned: from which epoch to which, how many, and the Merkle
+    root over them (`ledger.core.rotation`)."""
+
+    from_epoch: int
+    to_epoch: int
+    elements: int
+    root: bytes
+
+
 def key_rotation_body(
     *,
     epoch: int,
-    holders: Sequence[tuple[str, bytes]],
+    holders: Holders,
     log_origin: str,
     log_key: str,
     retired_epochs: Sequence[int] = (),
+    next_epoch: tuple[int, Holders] | None = None,
+    previous_epoch: tuple[int, Holders, datetime] | None = None,
+    rotation: RotationRecord | None = None,
 ) -> dict[str, Any]:
     """The public keys in force from this entry on.
 
-    `holders` are (id, 32-byte ristretto255 public key) in the order shares are listed in; `log_key` is the
-    log's C2SP verifier key text; `retired_epochs` no longer answer. Raises InvalidEncoding.
+    `log_key` is the log's C2SP verifier key text; `retired_epochs` no longer answer. What follows is left out where it
+    does not apply: `next_epoch` is announced (number, holders), `previous_epoch` still answers lookups until the given
+    time, `rotation` is what was turned from one to the other. Raises InvalidEncoding.
     """
-    if not holders or any(len(key) != 32 for _, key in holders):
-        raise InvalidEncoding("Each of at least one holder needs a public key of 32 bytes.")
-    return {
+    body: dict[str, Any] = {
         "epoch": epoch,
-        "holders": [{"id": holder, "public_key": b64url(key)} for holder, key in holders],
+        "holders": _holders(holders),
         "log": {"origin": log_origin, "key": log_key},
         "retired": list(retired_epochs),
     }
+    if next_epoch is not None:
+        body["next"] = {"epoch": next_epoch[0], "holders": _holders(next_epoch[1])}
+    if previous_epoch is not None:
+        number, theirs, until = previous_epoch
+        body["previous"] = {"epoch": number, "holders": _holders(theirs), "until": format_time(until)}
+    if rotation is not None:
+        if len(rotation.root) != 32:
+            raise InvalidEncoding("A Merkle root must have 32 bytes.")
+        body["rotation"] = {
+            "from": rotation.from_epoch,
+            "to": rotation.to_epoch,
+            "elements": rotation.elements,
+            "root": b64url(rotation.root),
+        }
+    return body
+
+
+def _holders(holders: Holders) -> list[dict[str, str]]:
+    if not holders or any(len(key) != 32 for _, key in holders):
+        raise InvalidEncoding("Each of at least one holder needs a public key of 32 bytes.")
+    return [{"id": holder, "public_key": b64url(key)} for holder, key in holders]
 
 
 def platform_status_body(

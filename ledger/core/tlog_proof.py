@@ -17,9 +17,9 @@ from typing import Any
 
 from ledger.core.checkpoint import MAX_NOTE_BYTES, Checkpoint, b64, open_checkpoint, unb64
 from ledger.core.encoding import b64url, canonical_json, format_time, parse_time, unb64url
-from ledger.core.entries import SALT_BYTES, commitment, event_leaf, parse_canonical
+from ledger.core.entries import SALT_BYTES, Leaf, commitment, event_leaf, parse_canonical, parse_leaf
 from ledger.core.merkle import HASH_BYTES, MAX_TREE_SIZE, leaf_hash, verify_inclusion
-from ledger.errors import InvalidInput, InvalidReceipt, InvalidTime
+from ledger.errors import InvalidInput, InvalidLeaf, InvalidReceipt, InvalidTime
 
 FIRST_LINE = "c2sp.org/tlog-proof@v1"
 MAX_HASHES = 63
@@ -121,6 +121,24 @@ def open_receipt(text: str, origin: str, log_public_key: bytes) -> Receipt:
         raise InvalidReceipt("This receipt opens no entry.") from error
     verify_inclusion(proof.index, checkpoint.size, leaf_hash(leaf), proof.hashes, checkpoint.root)
     return Receipt(proof.index, entry, hour, checkpoint)
+
+
+def open_leaf_proof(text: str, leaf: bytes, origin: str, log_public_key: bytes) -> tuple[Leaf, Checkpoint]:
+    """Verify that the log `origin` holds the public `leaf` (its canonical bytes) where the tlog-proof `text` says.
+
+    For governance entries, which stand in the log in clear. Raises InvalidReceipt (not well formed), InvalidCheckpoint
+    (not signed by that log), InvalidLeaf (no leaf, or one of another index) or InvalidInclusion.
+    """
+    proof = parse_proof(text)
+    checkpoint = open_checkpoint(proof.checkpoint_note, origin, log_public_key)
+    try:
+        parsed = parse_leaf(leaf)
+    except InvalidInput as error:
+        raise InvalidLeaf("This is not a leaf of this ledger.") from error
+    if parsed.index != proof.index:
+        raise InvalidLeaf("The proof is about another place in the log than the leaf names.")
+    verify_inclusion(proof.index, checkpoint.size, leaf_hash(leaf), proof.hashes, checkpoint.root)
+    return parsed, checkpoint
 
 
 def _parse_extra(extra: bytes | None) -> tuple[dict[str, Any], str, bytes]:

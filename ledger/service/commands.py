@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -33,7 +33,10 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class SubmitReport:
-    """Record a report. `signed` is the body as the platform signed it, `replaces` and `links` are decoded ids."""
+    """Record a report. `signed` is the body as the platform signed it, `replaces` and `links` are decoded ids.
+
+    `converted` has the subjects' elements under other key epochs, as far as they were converted beforehand.
+    """
 
     asked: Asked
     body: ReportBody
@@ -43,6 +46,7 @@ class SubmitReport:
     subjects: tuple[PreparedSubject, ...]
     replaces: int | None
     links: tuple[int, ...]
+    converted: Mapping[int, Sequence[bytes]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,11 +33,14 @@ from ledger.errors import (
     RestitutionInvalid,
 )
 from ledger.service.commands import Command, RestituteReport, Stored, SubmitReport, WithdrawReport
+from ledger.service.intake_rows import Answering, Turned, listing_rows, report_row, subject_rows, turn
+from ledger.service.keys import ServerKeys
 from ledger.service.log_writer import Draft, EventDraft, append, open_head
 from ledger.service.report_views import accepted_json, report_view
 from ledger.store import reports as store
 from ledger.store.bulk import insert_rows
 from ledger.store.engine import writing
+from ledger.store.epochs import read_epochs
 from ledger.store.reports import ReportRow, RestitutionRow, ReversalRow, StoredAnswer
 from ledger.store.tables import Idempotency, Listing, Report, ReportLink, Restitution, Reversal, Subject
 
@@ -49,19 +52,27 @@ def apply(
     commands: Sequence[Command],
     *,
     engine: Engine,
+    keys: ServerKeys,
     policy: Policy,
     service: str,
     clock: Callable[[], datetime],
     new_salt: Callable[[], bytes],
+    listed: Callable[[list[bytes]], object] = lambda _tags: None,
 ) -> list[Stored | LedgerError]:
-    """Carry out `commands` in one transaction; one outcome each. Raises LogFrozen, DatabaseUnavailable for all."""
+    """Carry out `commands` in one transaction; one outcome each. Raises LogFrozen, DatabaseUnavailable for all.
+
+    `listed` is told the tags of new listings once they are committed, before anybody is told of a report.
+    The key epochs are read under the head's lock: a batch lies entirely before or entirely after a rotation's switch.
+    """
     with writing(engine) as connection:
         head, now = open_head(connection, clock())
-        batch = _Batch(connection, head.size, now, policy, service, new_salt)
+        answering = Answering.of(read_epochs(connection))
+        batch = _Batch(connection, head.size, now, keys, answering, policy, service, new_salt)
         batch.load(commands)
         outcomes = [batch.decide(command) for command in commands]
         append(connection, head, batch.drafts, now)
         batch.write()
+    listed(batch.listed_tags())
     return outcomes
 
 
@@ -73,6 +84,8 @@ class _Batch:
         connection: Connection,
         size: int,
         now: datetime,
+        keys: ServerKeys,
+        answering: Answering,
         policy: Policy,
         service: str,
         new_salt: Callable[[], bytes],
@@ -80,6 +93,8 @@ class _Batch:
         self._connection = connection
         self._size = size
         self._now = now
+        self._keys = keys
+        self._answering = answering
         self._policy = policy
         self._service = service
         self._new_salt = new_salt
@@ -156,6 +171,7 @@ class _Batch:
 
     def _submit(self, command: SubmitReport) -> tuple[int, str]:
         body, asked = command.body, command.asked
+        turned = turn(self._keys, self._answering, command)
         order = (asked.control_group, body.order_ref)
         replaced = self._replaced(command)
         existing = self._live_orders.get(order)
@@ -170,23 +186,12 @@ class _Batch:
         report_id = self._size + len(self.drafts)
         effective_hour = max(command.intake.effective_hour, hour_floor(self._now))
         joined = self._act_of(command)
-        row = ReportRow(
-            id=report_id,
-            platform=asked.platform,
-            control_group=asked.control_group,
-            order_ref=body.order_ref,
-            conduct=body.conduct.value,
-            amount_minor=body.amount_minor,
-            currency=body.currency,
-            outcome=body.outcome,
-            act_ended_at=body.act_ended_at,
-            notice_sent_at=body.notice_sent_at,
+        row = report_row(
+            command,
+            report_id=report_id,
+            act_id=report_id if joined is None else joined,
             recorded_at=self._now,
             effective_hour=effective_hour,
-            expires_day=command.intake.expires_day,
-            act_id=report_id if joined is None else joined,
-            live=True,
-            replaces=command.replaces,
         )
         self._draft(
             EventType.REPORT,
@@ -209,48 +214,28 @@ class _Batch:
         self._live_orders[order] = report_id
         self._reports[report_id] = row
         self._add(Report, **_fields(row))
-        self._list(command, row)
+        self._list(command, row, turned)
         for link in command.links:
             self._add(ReportLink, report_id=report_id, linked_id=link)
             self._dependants.setdefault(link, []).append(row)
         return report_id, accepted_json(row, self._service, self._policy, self._now)
 
-    def _list(self, command: SubmitReport, row: ReportRow) -> None:
-        act_day = command.intake.act_day
-        for slot, subject in enumerate(command.subjects):
-            self._add(
-                Subject,
-                report_id=row.id,
-                slot=slot,
-                epoch=command.body.epoch,
-                kind=subject.kind,
-                element=subject.element,
-                salt=subject.salt,
-            )
-            self._add(
-                Listing,
-                tag=subject.tag,
-                report_id=row.id,
-                slot=slot,
-                epoch=command.body.epoch,
-                kind=subject.kind,
-                act_id=row.act_id,
-                control_group=row.control_group,
-                conduct=row.conduct,
-                amount_minor=row.amount_minor,
-                currency=row.currency,
-                act_day=act_day,
-                effective_hour=row.effective_hour,
-                expires_day=row.expires_day,
-                disputed=False,
-                unconfirmed=False,
-                restituted=False,
-                has_statement=False,
-            )
+    def _list(self, command: SubmitReport, row: ReportRow, turned: Sequence[Turned]) -> None:
+        own = command.body.epoch
+        for one in turned:
+            if one.epoch == own:
+                self._rows.setdefault(Subject, []).extend(
+                    subject_rows(command, row.id, one, [subject.salt for subject in command.subjects])
+                )
+            elif one.epoch == self._answering.current:
+                salts = [self._new_salt() for _ in command.subjects]
+                self._rows.setdefault(Subject, []).extend(subject_rows(command, row.id, one, salts))
+            self._rows.setdefault(Listing, []).extend(listing_rows(command, row, one))
             group, money = row.control_group, (row.amount_minor, row.currency)
-            listed = ListedReport(subject.tag, row.id, row.act_id, group, *money, act_day)
-            self._listed.setdefault(subject.tag, []).append(listed)
-        self._tags[row.id] = {subject.tag for subject in command.subjects}
+            for tag in one.tags:
+                listed = ListedReport(tag, row.id, row.act_id, group, *money, command.intake.act_day)
+                self._listed.setdefault(tag, []).append(listed)
+        self._tags[row.id] = {tag for one in turned for tag in one.tags}
 
     def _replaced(self, command: SubmitReport) -> ReportRow | None:
         if command.replaces is None:
@@ -387,6 +372,10 @@ class _Batch:
         for table in _WRITE_ORDER:
             insert_rows(connection, table, self._rows.get(table, ()))
         store.mark_restituted(connection, self._restituted)
+
+    def listed_tags(self) -> list[bytes]:
+        """The tags of what was listed, once it is written."""
+        return [row["tag"] for row in self._rows.get(Listing, ())]
 
 
 _WRITE_ORDER: tuple[type[Any], ...] = (Report, Subject, Listing, ReportLink, Reversal, Restitution, Idempotency)

@@ -134,6 +134,10 @@ class ServerKeys:
             raise StaleEpoch("This key epoch is not evaluated any more, or not yet.", epoch=self.epoch)
         return key
 
+    def key_of(self, row: EpochRow) -> EpochKey:
+        """The key of an epoch as the caller's transaction reads it, which may be ahead of what `update` was told."""
+        return EpochKey(row, self._secret(row))
+
     def _secret(self, row: EpochRow) -> bytes | None:
         if row.state not in USED_STATES:
             return None
@@ -171,16 +175,20 @@ def create_oprf_file(settings: Settings, epoch: int) -> None:
 
 
 def write_secret(path: Path, text: str) -> None:
-    """Create `path` with mode 0600, on disk before this returns. Raises ConfigurationError if it exists."""
+    """Create `path` with mode 0600, whole and on disk before this returns. Raises ConfigurationError if it exists."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(temporary, path)  # unlike a rename it never replaces what is there
     except FileExistsError as error:
         raise ConfigurationError(f"{path.name} exists already and is never overwritten.") from error
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    finally:
+        temporary.unlink()
     fsync_folder(path.parent)
 
 

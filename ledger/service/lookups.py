@@ -5,51 +5,55 @@ event, one durable insert of who asked before any of those answers leaves. Clean
 and the counts are added to the database once a second: a log of clean buyers would be a record of their shopping.
 
 Every answer has the same number of bytes (`ANSWER_BYTES`), hit or miss. Latency still tells (docs/threat-model.md).
+
+Most lookups are clean and never get to the desk: `answer_from_memory` answers those that `ledger.service.presence` can
+vouch for, and what it leaves comes here.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-import orjson
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
-from ledger.core.encoding import day_floor, format_time
-from ledger.core.guidance import Claim, advise
+from ledger.core.encoding import day_floor
 from ledger.core.identifiers import Kind
-from ledger.core.ids import encode_id
 from ledger.core.policy import Policy
-from ledger.core.reasons import reason_text
 from ledger.core.standing import Event, Standing, fold, merge
 from ledger.errors import DatabaseUnavailable, IndexNotReached, LedgerError, StaleEpoch
 from ledger.service.batcher import Batcher
-from ledger.service.keys import ServerKeys
+from ledger.service.id_block import IdBlock
+from ledger.service.keys import LOOKUP_STATES, ServerKeys
+from ledger.service.lookup_answers import Answers
 from ledger.service.members import Member, Members
+from ledger.service.watch import Watch
 from ledger.settings import Settings
 from ledger.store import log as log_store
 from ledger.store import lookups as store
 from ledger.store.engine import reading, writing
+from ledger.store.epochs import read_epochs
 from ledger.store.lookups import ListingRow
 
 if TYPE_CHECKING:
     from ledger.service.runtime import Runtime
 
-ANSWER_BYTES = 3072
-"""Size of every answer. The longest possible one fits (tests/service/test_lookups.py tries them)."""
-
 MIN_INDEX_WAIT_MS = 500
 """How long a lookup waits for `min_index` before 503 `index_not_reached`."""
 
+EPOCHS_REREAD_MS = 50
+"""How often, at most, lookups under an epoch that this process does not know make it read the epochs again."""
+
 _POLL_MS = 25
-_ID_BLOCK = 10_000
+_FLUSH_SECONDS = 1.0
 _QUEUE_LIMIT = 20_000
 _MAX_BATCH = 500
 
@@ -82,21 +86,45 @@ async def lookup(rt: Runtime, member: Member, request: LookupRequest) -> bytes:
 
     Raises StaleEpoch, IndexNotReached, DatabaseUnavailable, Overloaded.
     """
+    tags = [tag for _, tag in request.subjects]
     deadline = time.monotonic() + MIN_INDEX_WAIT_MS / 1000
+    if not rt.keys.looks_up(request.epoch):
+        await asyncio.to_thread(rt.desk.reread_epochs)
     while True:
+        answer = answer_from_memory(rt, member, request.epoch, tags, request.min_index)
+        if answer is not None:
+            return answer
         try:
-            return await asyncio.wrap_future(submit_lookup(rt, member, request))
+            return await asyncio.wrap_future(_submit(rt, member, request))
         except IndexNotReached:
             if time.monotonic() >= deadline:
                 raise
         await asyncio.sleep(_POLL_MS / 1000)
 
 
+def answer_from_memory(
+    rt: Runtime, member: Member, epoch: int, tags: Sequence[bytes], min_index: int | None
+) -> bytes | None:
+    """The answer, if it is clean and this process knows it without the database; touches none. Otherwise None."""
+    watermark = rt.presence.clean(epoch, tags, min_index)
+    return None if watermark is None else rt.desk.clean(member, watermark)
+
+
 def submit_lookup(rt: Runtime, member: Member, request: LookupRequest) -> Future[bytes]:
-    """As `lookup`, without waiting for `min_index`."""
+    """Ask the desk, without waiting for `min_index`. Raises StaleEpoch, DatabaseUnavailable, Overloaded."""
     if not rt.keys.looks_up(request.epoch):
-        raise StaleEpoch("The tags were made under another key epoch.", epoch=rt.keys.epoch)
+        rt.desk.reread_epochs()
+    return _submit(rt, member, request)
+
+
+def _submit(rt: Runtime, member: Member, request: LookupRequest) -> Future[bytes]:
+    if not rt.keys.looks_up(request.epoch):
+        raise _stale(rt.keys.epoch)
     return rt.desk.submit(member, request)
+
+
+def _stale(current: int | None) -> StaleEpoch:
+    return StaleEpoch("The tags were made under another key epoch.", epoch=current)
 
 
 class LookupDesk:
@@ -109,14 +137,19 @@ class LookupDesk:
         keys: ServerKeys,
         policy: Policy,
         members: Members,
+        watch: Watch,
         now: Callable[[], datetime],
     ) -> None:
-        self._service = settings.service
         self._engine = engine
+        self._keys = keys
         self._policy = policy
         self._members = members
+        self._watch = watch
         self._now = now
-        self._next_id = self._last_id = 0
+        self._answers = Answers(settings.service, policy)
+        self._ids = IdBlock(engine, "lk")
+        self._epochs_lock = threading.Lock()
+        self._epochs_read_at = -math.inf
         self._counts: dict[tuple[str, int], tuple[int, int]] = {}
         self._counts_lock = threading.Lock()
         self._stop = threading.Event()
@@ -127,12 +160,40 @@ class LookupDesk:
             linger_ms=settings.lookup_linger_ms,
             queue_limit=_QUEUE_LIMIT,
         )
-        self._flusher = threading.Thread(target=self._flush_counts, name="lookup-counts", daemon=True)
-        self._flusher.start()
+        self._threads = [
+            threading.Thread(target=self._flush_counts, name="lookup-counts", daemon=True),
+            threading.Thread(target=self._refill_ids, name="lookup-ids", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, member: Member, request: LookupRequest) -> Future[bytes]:
         """Queue one lookup. Raises Overloaded."""
         return self._batcher.submit(_Asked(member, request))
+
+    def clean(self, member: Member, size: int) -> bytes | None:
+        """The answer for a person who is not listed in the first `size` entries, counted; None where it would have to
+        wait for the database, and while closing. The caller vouches for `size` (see `ledger.service.presence`)."""
+        number = None if self._stop.is_set() else self._ids.take()
+        if number is None:
+            return None
+        now = self._now()
+        answer = self._answers.clean(number, size, now)
+        self._count({(member.platform, day_floor(now)): (1, 0)})
+        self._watch.looked_up(1, 0, "memory")
+        return answer
+
+    def reread_epochs(self) -> None:
+        """Take over the key epochs as they are now, unless this process did so a moment ago (EPOCHS_REREAD_MS).
+        Raises DatabaseUnavailable."""
+        with self._epochs_lock:  # who waits here gets what the one before has read
+            started = time.monotonic()
+            if started - self._epochs_read_at < EPOCHS_REREAD_MS / 1000:
+                return
+            with reading(self._engine) as connection:
+                rows = read_epochs(connection)
+            self._keys.update(rows)
+            self._epochs_read_at = started
 
     def alive(self) -> bool:
         """Whether lookups are being answered."""
@@ -142,7 +203,9 @@ class LookupDesk:
         """Answer what waits and write the counts."""
         self._batcher.close()
         self._stop.set()
-        self._flusher.join()
+        self._ids.low.set()
+        for thread in self._threads:
+            thread.join()
 
     def _answer_all(self, asked: Sequence[_Asked]) -> list[bytes | LedgerError]:
         now = self._now()
@@ -152,20 +215,26 @@ class LookupDesk:
             head = log_store.read_head(connection)
             size = 0 if head is None else head.size
             found = store.listings(connection, [tag for one in asked for _, tag in one.request.subjects])
+            # And the epochs last: an epoch's listings are deleted some time after it is retired, so what was read of
+            # one that still answers is whole. (Each statement sees what was committed before it, or all the same.)
+            answering, current = _answering(connection)
         outcomes: list[bytes | LedgerError] = []
         lookups: list[dict[str, Any]] = []
         tags: list[dict[str, Any]] = []
         counts: dict[tuple[str, int], tuple[int, int]] = {}
         for one in asked:
             request = one.request
+            if request.epoch not in answering:
+                outcomes.append(_stale(current))
+                continue
             if request.min_index is not None and size < request.min_index:
                 outcomes.append(
                     IndexNotReached("The log has not reached `min_index` yet. Try again.", retry_after_seconds=1)
                 )
                 continue
             standing = self._fold(request, found, weights, now)
-            number = self._id()
-            outcomes.append(self._answer(number, standing, request, size, now))
+            number = self._ids.next()
+            outcomes.append(self._answers.answer(number, standing, request.claim, size, now))
             disclosed = discloses(standing)
             if disclosed:
                 lookups.append(_log_row(number, one, standing, size, now))
@@ -177,6 +246,7 @@ class LookupDesk:
             with writing(self._engine) as connection:
                 store.log_disclosures(connection, lookups, tags)
         self._count(counts)
+        self._watch.looked_up(sum(c for c, _ in counts.values()), sum(d for _, d in counts.values()), "database")
         return outcomes
 
     def _fold(
@@ -194,35 +264,6 @@ class LookupDesk:
         ]
         return fold(merge(events), weights, self._policy, now)
 
-    def _answer(self, number: int, standing: Standing, request: LookupRequest, size: int, now: datetime) -> bytes:
-        answer = {
-            "id": encode_id("lk", number, self._service),
-            "tier": standing.tier,
-            "credit": standing.credit,
-            "points": standing.points,
-            "events": standing.events,
-            "reporters": standing.reporters,
-            "disputed": standing.disputed,
-            "protected": standing.protected,
-            "has_statement": standing.has_statement,
-            "reasons": [{"code": code, **_text(code)} for code in standing.reasons],
-            "guidance": list(advise(standing, Claim(request.claim or Claim.OTHER))),
-            "matched_kinds": list(standing.matched_kinds),
-            "policy": self._policy.version,
-            "as_of_index": size,
-            "as_of": format_time(now),
-            "expires_at": format_time(now + timedelta(minutes=self._policy.lookup_expiry_minutes)),
-        }
-        return padded(answer)
-
-    def _id(self) -> int:
-        if self._next_id == self._last_id:
-            with writing(self._engine) as connection:
-                self._next_id = store.reserve_ids(connection, "lk", _ID_BLOCK)
-            self._last_id = self._next_id + _ID_BLOCK
-        self._next_id += 1
-        return self._next_id - 1
-
     def _count(self, counts: Mapping[tuple[str, int], tuple[int, int]]) -> None:
         with self._counts_lock:
             for key, (clean, disclosed) in counts.items():
@@ -232,7 +273,7 @@ class LookupDesk:
     def _flush_counts(self) -> None:
         stopping = False
         while not stopping:
-            stopping = self._stop.wait(1.0)
+            stopping = self._stop.wait(_FLUSH_SECONDS)
             with self._counts_lock:
                 counts, self._counts = self._counts, {}
             if not counts:
@@ -246,23 +287,32 @@ class LookupDesk:
                 log.exception("lookup_counts_failed")
                 self._count(counts)
 
+    def _refill_ids(self) -> None:
+        while self._ids.low.wait():
+            self._ids.low.clear()
+            if self._stop.is_set():  # looked at last, so that `close` is never missed
+                return
+            try:
+                self._ids.refill()
+                continue
+            except DatabaseUnavailable:
+                pass
+            except Exception:
+                log.exception("lookup_ids_failed")
+            self._stop.wait(_FLUSH_SECONDS)
+            self._ids.low.set()
+
 
 def discloses(standing: Standing) -> bool:
     """Whether an answer tells of an event: counting, disputed or protective."""
     return bool(standing.events or standing.disputed or standing.protected)
 
 
-def padded(answer: dict[str, Any]) -> bytes:
-    """`answer` as JSON of exactly `ANSWER_BYTES` bytes."""
-    bare = orjson.dumps({**answer, "padding": ""})
-    missing = ANSWER_BYTES - len(bare)
-    if missing < 0:
-        raise AssertionError("a lookup answer outgrew ANSWER_BYTES")
-    return bare[:-2] + b"." * missing + bare[-2:]
-
-
-def _text(code: str) -> dict[str, str]:
-    return {"en": reason_text(code, "en"), "zh_cn": reason_text(code, "zh-CN")}
+def _answering(connection: Connection) -> tuple[frozenset[int], int | None]:
+    """The epochs that are looked up, and the current one."""
+    rows = read_epochs(connection)
+    current = [row.epoch for row in rows if row.state == "current"]
+    return frozenset(row.epoch for row in rows if row.state in LOOKUP_STATES), current[0] if current else None
 
 
 def _event(row: ListingRow, kind: Kind) -> Event:

@@ -1,4 +1,5 @@
-"""What must happen by itself: erasing what is due, forgetting old idempotency answers and records of lookups.
+"""What must happen by itself: erasing what is due, forgetting old idempotency answers and records of lookups, and ending
+a key rotation whose grace is over.
 
 Every API process runs it; two at once do no harm (the log's head serialises them, and what one erased the other no
 longer finds). Nothing here decides anything about a person beyond what policy already said.
@@ -19,6 +20,8 @@ from ledger.core.policy import Policy
 from ledger.errors import LedgerError
 from ledger.service.erasure import erase_due, forget_answers, forget_disclosures
 from ledger.service.intake import IDEMPOTENCY_HOURS
+from ledger.service.rotation.retire import finish_due
+from ledger.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -26,11 +29,8 @@ log = logging.getLogger(__name__)
 class Maintenance:
     """A thread that does one round at start and then every `interval_seconds`."""
 
-    def __init__(
-        self, engine: Engine, policy: Policy, service: str, now: Callable[[], datetime], interval_seconds: float
-    ) -> None:
-        self._engine, self._policy, self._service, self._now = engine, policy, service, now
-        self._interval_seconds = interval_seconds
+    def __init__(self, settings: Settings, engine: Engine, policy: Policy, now: Callable[[], datetime]) -> None:
+        self._settings, self._engine, self._policy, self._now = settings, engine, policy, now
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="maintenance", daemon=True)
         self._thread.start()
@@ -45,7 +45,11 @@ class Maintenance:
         erased = 0
         while not self._stop.is_set():
             count = erase_due(
-                self._engine, self._policy, self._service, self._now(), lambda: secrets.token_bytes(SALT_BYTES)
+                self._engine,
+                self._policy,
+                self._settings.service,
+                self._now(),
+                lambda: secrets.token_bytes(SALT_BYTES),
             )
             if count == 0:
                 break
@@ -53,6 +57,8 @@ class Maintenance:
         while not self._stop.is_set() and forget_disclosures(self._engine, self._now()):
             pass
         forget_answers(self._engine, self._now() - timedelta(hours=IDEMPOTENCY_HOURS))
+        if not self._stop.is_set():
+            finish_due(self._settings, self._engine, self._now)
         return erased
 
     def _run(self) -> None:
@@ -65,4 +71,4 @@ class Maintenance:
                 log.warning("maintenance_postponed", extra={"code": error.code})
             except Exception:
                 log.exception("maintenance_failed")
-            self._stop.wait(self._interval_seconds)
+            self._stop.wait(self._settings.maintenance_interval_seconds)

@@ -147,14 +147,19 @@ def _read(engine: Engine, monotonic: Callable[[], float]) -> _Snapshot:
         keys = store.read_keys(connection)
         weights = store.read_weights(connection)
         epochs = read_epochs(connection)
-    active = {row.control_group for row in platforms if row.status != PlatformState.SUSPENDED}
     return _Snapshot(
         members=MappingProxyType({row.name: _member(row) for row in platforms}),
         keys=MappingProxyType({row.kid: _key(row) for row in keys}),
-        weights=MappingProxyType({name: weight if name in active else 0 for name, weight in weights.items()}),
+        weights=MappingProxyType(effective_weights(platforms, weights)),
         epochs=epochs,
         started=started,
     )
+
+
+def effective_weights(platforms: Iterable[PlatformRow], weights: Mapping[str, int]) -> dict[str, int]:
+    """Weight in twentieths by control group as a fold needs it: 0 for a group whose platforms are all suspended."""
+    active = {row.control_group for row in platforms if row.status != PlatformState.SUSPENDED}
+    return {name: weight if name in active else 0 for name, weight in weights.items()}
 
 
 def _member(row: PlatformRow) -> Member:

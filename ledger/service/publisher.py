@@ -7,15 +7,10 @@ durable, publish. Killed anywhere in between, the next run finds the guard ahead
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import signal
-import sys
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import FrameType
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine
@@ -26,6 +21,7 @@ from ledger.errors import DatabaseUnavailable, InvalidCheckpoint, LedgerError
 from ledger.service.guard import Guard
 from ledger.service.keys import check_log_key, load_log_key, raw_public
 from ledger.service.log_writer import tile_reader
+from ledger.service.processes import main, orphaned, tell
 from ledger.settings import Settings
 from ledger.store import log as log_store
 from ledger.store.engine import open_engine, reading, writing
@@ -110,12 +106,11 @@ def _thaw(engine: Engine) -> None:
         log_store.set_frozen(connection, None)
 
 
-def run(settings: Settings, stop: threading.Event, *, with_parent: bool = False) -> int:
+def run(settings: Settings, stop: threading.Event, parent: int | None = None) -> int:
     """Publish until `stop`. Prints one JSON line for the first verdict (the supervisor waits for it).
 
-    `with_parent`: stop as well when the process that started this one is gone, however it ended.
+    `parent`: stop as well when the process of this id, which started this one, is gone.
     """
-    parent = os.getppid()
     key = load_log_key(settings)
     engine = open_engine(
         settings.database_url,
@@ -128,15 +123,15 @@ def run(settings: Settings, stop: threading.Event, *, with_parent: bool = False)
     try:
         with reading(engine) as connection:
             check_log_key(key, settings, connection)
-        while not stop.is_set() and not (with_parent and os.getppid() != parent):
+        while not stop.is_set() and not orphaned(parent):
             # Without the lock another publisher is at work; wait to take over.
             if guard.try_lock():
                 verdict = _round(engine, guard, key, settings)
                 if verdict is not None and not told:
-                    print(json.dumps({"signed_size": verdict.signed_size, "frozen": verdict.frozen}), flush=True)
+                    tell({"signed_size": verdict.signed_size, "frozen": verdict.frozen})
                     told = True
             elif not told:
-                print(json.dumps({"standby": True}), flush=True)
+                tell({"standby": True})
                 told = True
             stop.wait(settings.publish_interval_ms / 1000)
     finally:
@@ -156,22 +151,5 @@ def _round(engine: Engine, guard: Guard, key: Ed25519PrivateKey, settings: Setti
     return None
 
 
-def main() -> int:
-    """Entry point of the publisher process."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s publisher %(levelname)s %(message)s")
-    stop = threading.Event()
-
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    signal.signal(signal.SIGTERM, on_signal)
-    signal.signal(signal.SIGINT, on_signal)
-    try:
-        return run(Settings(), stop, with_parent="--with-parent" in sys.argv[1:])
-    except LedgerError as error:
-        print(json.dumps({"error": error.code, "message": str(error)}), flush=True)
-        return 1
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main("publisher", run))

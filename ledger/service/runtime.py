@@ -1,4 +1,5 @@
-"""What one API process holds open: database, keys, policy, members, the appender and the lookup desk."""
+"""What one API process holds open: database, keys, policy, members, the appender, the lookup desk
+and what is served from memory."""
 
 from __future__ import annotations
 
@@ -20,6 +21,7 @@ from ledger.service.logged_policy import logged_policy
 from ledger.service.lookups import LookupDesk
 from ledger.service.maintenance import Maintenance
 from ledger.service.members import Members
+from ledger.service.presence import Presence
 from ledger.service.watch import Watch
 from ledger.settings import Settings
 from ledger.store.engine import open_engine, reading
@@ -41,6 +43,7 @@ class Runtime:
     members: Members
     appender: Batcher[Command, Stored]
     desk: LookupDesk
+    presence: Presence
     maintenance: Maintenance
     watch: Watch
     now: Callable[[], datetime]
@@ -50,6 +53,7 @@ class Runtime:
         self.watch.close()
         self.appender.close()
         self.desk.close()
+        self.presence.close()
         self.members.close()
         self.engine.dispose()
 
@@ -71,13 +75,16 @@ def open_runtime(settings: Settings, now: Callable[[], datetime] = utc_now) -> R
     except BaseException:
         engine.dispose()
         raise
+    presence = Presence(engine).start(settings.lookup_refresh_ms)
     apply = partial(
         intake.apply,
         engine=engine,
+        keys=keys,
         policy=policy,
         service=settings.service,
         clock=now,
         new_salt=lambda: secrets.token_bytes(SALT_BYTES),
+        listed=presence.note,
     )
     appender: Batcher[Command, Stored] = Batcher(
         "appender",
@@ -86,7 +93,7 @@ def open_runtime(settings: Settings, now: Callable[[], datetime] = utc_now) -> R
         linger_ms=settings.appender_linger_ms,
         queue_limit=settings.appender_queue_limit,
     )
-    desk = LookupDesk(settings, engine, keys, policy, members, now)
-    maintenance = Maintenance(engine, policy, settings.service, now, settings.maintenance_interval_seconds)
     watch = Watch(settings, engine, now)
-    return Runtime(settings, engine, keys, policy, members, appender, desk, maintenance, watch, now)
+    desk = LookupDesk(settings, engine, keys, policy, members, watch, now)
+    maintenance = Maintenance(settings, engine, policy, now)
+    return Runtime(settings, engine, keys, policy, members, appender, desk, presence, maintenance, watch, now)

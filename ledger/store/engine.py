@@ -29,7 +29,12 @@ BUSY_TIMEOUT_MS = 10_000
 
 
 def open_engine(
-    url: str, *, lock_timeout_ms: int = 5_000, statement_timeout_ms: int = 30_000, pool_size: int = 10
+    url: str,
+    *,
+    lock_timeout_ms: int = 5_000,
+    statement_timeout_ms: int = 30_000,
+    idle_timeout_ms: int = 60_000,
+    pool_size: int = 10,
 ) -> Engine:
     """An engine for `url`, with the pragmas or timeouts of the module's docstring."""
     parsed = make_url(url)
@@ -50,7 +55,7 @@ def open_engine(
     if parsed.get_backend_name() == "postgresql":
         options = (
             f"-c lock_timeout={lock_timeout_ms} -c statement_timeout={statement_timeout_ms}"
-            " -c idle_in_transaction_session_timeout=60000 -c timezone=UTC"
+            f" -c idle_in_transaction_session_timeout={idle_timeout_ms} -c timezone=UTC"
         )
         return create_engine(
             parsed.set(drivername="postgresql+psycopg"),
@@ -104,6 +109,18 @@ def writing(engine: Engine) -> Iterator[Connection]:
 def reading(engine: Engine) -> Iterator[Connection]:
     """A transaction that only reads. Raises DatabaseUnavailable as `writing` does."""
     with _translated(), engine.connect() as connection, connection.begin():
+        yield connection
+
+
+@contextmanager
+def snapshot_reading(engine: Engine) -> Iterator[Connection]:
+    """As `reading`, and everything that is read is of one moment: that of the first statement.
+
+    (PostgreSQL: REPEATABLE READ. On SQLite every transaction is like that.)
+    """
+    if engine.dialect.name == "postgresql":
+        engine = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+    with reading(engine) as connection:
         yield connection
 
 

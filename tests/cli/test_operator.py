@@ -32,6 +32,7 @@ class Operator:
             "REFUND_LEDGER_DATABASE_URL": f"sqlite:///{folder / 'ledger.db'}",
             "REFUND_LEDGER_KEYS_DIR": str(folder / "keys"),
             "REFUND_LEDGER_GUARD_DIR": str(folder / "guard"),
+            "REFUND_LEDGER_SNAPSHOTS_DIR": str(folder / "snapshots"),
             "REFUND_LEDGER_AUTH_REFRESH_SECONDS": "0.2",
         }
 
@@ -123,6 +124,7 @@ def new_settings(operator: Operator) -> Any:
         database_url=operator.environment["REFUND_LEDGER_DATABASE_URL"],
         keys_dir=operator.folder / "keys",
         guard_dir=operator.folder / "guard",
+        snapshots_dir=operator.folder / "snapshots",
         auth_refresh_seconds=0.2,
     )
 

@@ -1,7 +1,20 @@
-"""One running ledger for these tests, and SDKs on it (see `tests/kit.py`)."""
+"""One running ledger for these tests and SDKs on it (see `tests/kit.py`), and small ones with every secret in reach."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.client.small_ledger import SmallLedger, small_ledger
 from tests.kit import connect, running
 
 __all__ = ["connect", "running"]
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[SmallLedger]:
+    """A SmallLedger that is being served."""
+    with small_ledger(tmp_path) as made:
+        yield made

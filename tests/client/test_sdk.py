@@ -41,7 +41,8 @@ def test_report_look_up_prove_and_take_back(connect: Connect) -> None:
     assert sent.report is not None
     assert sent.report.status == "counting"
 
-    after = bazaar.lookup(buyer, order="B-1", refund=refund, min_index=sent.report.entry_index + 1)
+    seen = sent.report.entry_index + 1
+    after = bazaar.lookup(buyer, order="B-1", refund=refund, min_index=seen)
     assert (after.tier, after.events, after.reporters) == ("watch", 1, 1)
     assert set(after.matched_kinds) == {"phone", "payment"}
     assert after.guidance == ("live_reshoot",)
@@ -52,9 +53,9 @@ def test_report_look_up_prove_and_take_back(connect: Connect) -> None:
     assert after.as_of is not None
     assert after.expires_at - after.as_of == timedelta(minutes=15)
 
-    by_tags = bazaar.lookup(type(buyer).from_tags(buyer.epoch, buyer.tags()), order="B-1")
+    by_tags = bazaar.lookup(type(buyer).from_tags(buyer.epoch, buyer.tags()), order="B-1", min_index=seen)
     assert (by_tags.tier, by_tags.points) == (after.tier, after.points)
-    assert bazaar.lookup(who, order="B-1").tier == "watch", "raw identifiers are blinded on the way"
+    assert bazaar.lookup(who, order="B-1", min_index=seen).tier == "watch", "raw identifiers are blinded on the way"
 
     verified = acme.receipt(sent.report)
     assert verified.receipt.index == sent.report.entry_index
@@ -151,10 +152,16 @@ def test_a_batch_with_a_bad_report_leaves_the_others(connect: Connect) -> None:
 def test_many_lookups_each_get_their_own_answer(connect: Connect) -> None:
     acme = connect()
     known, unknown = acme.subjects_many([person(), person()])
-    acme.report(known, **report_arguments())
-    found = acme.lookup_many(
-        [Query(known, "A"), Query(unknown, "B"), Query(known, "C", purpose="curiosity"), Query(known, "D")]
-    )
+    sent = acme.report(known, **report_arguments()).report
+    assert sent is not None
+    seen = sent.entry_index + 1
+    queries = [
+        Query(known, "A", min_index=seen),
+        Query(unknown, "B"),
+        Query(known, "C", purpose="curiosity"),
+        Query(known, "D", min_index=seen),
+    ]
+    found = acme.lookup_many(queries)
     assert [one.tier if isinstance(one, Lookup) else one.code for one in found] == [
         "watch",
         "clear",

@@ -10,13 +10,21 @@ from typing import Any
 import pytest
 
 from ledger import errors
-from ledger.client.transport import MAX_ANSWER_BYTES, Deadline, Transport, error_from, error_from_problem
+from ledger.client.transport import (
+    MAX_ANSWER_BYTES,
+    Deadline,
+    Transport,
+    WrongLength,
+    error_from,
+    error_from_problem,
+)
 from ledger.errors import (
     LedgerError,
     NotFound,
     OrderAlreadyReported,
     QuotaExceeded,
     ScopeMissing,
+    SnapshotUnknown,
     Unavailable,
     UnexpectedAnswer,
 )
@@ -152,6 +160,36 @@ def test_endless_answers_and_redirects_are_refused() -> None:
         transport.close()
 
 
+def test_downloads_come_in_parts_and_at_their_length_only() -> None:
+    def respond(method: str, path: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        answers: dict[str, tuple[int, dict[str, str], bytes]] = {
+            "/good": (200, {}, b"0123456789" * 3),
+            "/short": (200, {}, b"012"),
+            "/long": (200, {}, bytes(31)),
+            "/cut": (200, {"Content-Length": "30"}, bytes(20)),
+            "/slow": (200, {}, bytes(1000)),
+            "/gone": (404, {}, problem("snapshot_unknown")),
+        }
+        return answers[path]
+
+    parts: list[bytes] = []
+    with answering(respond, pause=lambda: time.sleep(0.01)) as url:
+        transport = Transport(url)
+        transport.download("/good", 30, parts.append, Deadline(5))
+        assert b"".join(parts) == b"0123456789" * 3
+        for path, error in {
+            "/short": WrongLength,
+            "/long": WrongLength,
+            "/cut": Unavailable,
+            "/gone": SnapshotUnknown,
+        }.items():
+            with pytest.raises(error):
+                transport.download(path, 30, parts.append, Deadline(0.5 if path == "/cut" else 5))
+        with pytest.raises(Unavailable):
+            transport.download("/slow", 1000, parts.append, Deadline(0.2))
+        transport.close()
+
+
 def test_a_closed_transport_says_so() -> None:
     transport = Transport(f"http://127.0.0.1:{free_port()}")
     transport.close()
@@ -159,3 +197,4 @@ def test_a_closed_transport_says_so() -> None:
         transport.send("GET", "/x", Deadline(1))
     with pytest.raises(Unavailable):
         transport.within(1, lambda limit: None)
+    assert transport.background(lambda: None) is None

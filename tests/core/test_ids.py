@@ -25,6 +25,12 @@ def test_an_id_leads_back_to_its_number(prefix: Prefix, number: int) -> None:
     assert len(prefix) + 1 + 8 <= len(text) <= MAX_ID_CHARS
 
 
+@given(prefixes, st.integers(0, 60).flatmap(lambda bits: st.integers(0, 2**bits + 99)), st.sampled_from(["s", "a.b"]))
+def test_ids_are_what_the_library_makes(prefix: Prefix, number: int, service: str) -> None:
+    library = Hashids(salt=f"refund-ledger:{service}:{prefix}", min_length=8)
+    assert encode_id(prefix, number, service) == f"{prefix}_{library.encode(number)}"
+
+
 def test_ids_are_stable() -> None:
     """Ids are printed in letters and stored by platforms: they must never change."""
     assert encode_id("rp", 1, "ledger.example") == "rp_61KEvM7w"

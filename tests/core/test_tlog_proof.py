@@ -24,10 +24,11 @@ from ledger.core.tlog_proof import (
     TlogProof,
     format_proof,
     format_receipt,
+    open_leaf_proof,
     open_receipt,
     parse_proof,
 )
-from ledger.errors import InvalidCheckpoint, InvalidInclusion, InvalidReceipt, ProofError
+from ledger.errors import InvalidCheckpoint, InvalidInclusion, InvalidLeaf, InvalidReceipt, ProofError
 
 ORIGIN = "refund-ledger.test/log"
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -264,3 +265,31 @@ def test_the_example_in_the_documentation() -> None:
     opened = open_receipt(text, origin, public_key)
     assert (opened.index, opened.entry["reason"]) == (1, "duplicate")
     assert parse_proof(text).checkpoint_note == note
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 299), st.integers(0, 299))
+def test_a_public_leaf_is_proven_at_its_own_place_only(number: int, other: int) -> None:
+    def proof(index: int, hashes: list[bytes]) -> str:
+        return format_proof(TlogProof(index, tuple(hashes), NOTE))
+
+    hashes = inclusion_proof(number, TREE.size, read)
+    text = proof(number, hashes)
+    leaf, checkpoint = open_leaf_proof(text, LEAVES[number], ORIGIN, PUBLIC)
+    assert (leaf, checkpoint.size) == (parse_leaf(LEAVES[number]), TREE.size)
+    forged = event_leaf(number, HOUR, bytes(32))
+    with pytest.raises(InvalidInclusion):
+        open_leaf_proof(text, forged, ORIGIN, PUBLIC)
+    with pytest.raises(InvalidInclusion):
+        open_leaf_proof(proof(number, hashes[:-1]), LEAVES[number], ORIGIN, PUBLIC)
+    if other != number:
+        with pytest.raises(InvalidLeaf):
+            open_leaf_proof(text, LEAVES[other], ORIGIN, PUBLIC)
+        with pytest.raises(InvalidLeaf):
+            open_leaf_proof(proof(other, hashes), LEAVES[number], ORIGIN, PUBLIC)
+    with pytest.raises(InvalidLeaf):
+        open_leaf_proof(text, LEAVES[number] + b" ", ORIGIN, PUBLIC)
+    with pytest.raises(InvalidCheckpoint):
+        open_leaf_proof(text, LEAVES[number], ORIGIN, bytes(31) + b"\x01")
+    with pytest.raises(InvalidReceipt):
+        open_leaf_proof(text[1:], LEAVES[number], ORIGIN, PUBLIC)

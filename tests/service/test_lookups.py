@@ -16,7 +16,8 @@ from ledger.core.entries import PlatformState
 from ledger.core.identifiers import Kind
 from ledger.core.reasons import MAX_REASONS, REASON_TEXTS
 from ledger.errors import IndexNotReached, StaleEpoch
-from ledger.service.lookups import ANSWER_BYTES, MIN_INDEX_WAIT_MS, lookup, padded, submit_lookup
+from ledger.service.lookup_answers import ANSWER_BYTES, padded
+from ledger.service.lookups import MIN_INDEX_WAIT_MS, lookup, submit_lookup
 from ledger.service.members import set_status
 from ledger.store.engine import reading, writing
 from ledger.store.lookups import reserve_ids

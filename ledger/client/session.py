@@ -1,0 +1,220 @@
+"""What every call of the SDK rests on: keys, tokens, HTTP, the state folder, and the key epochs of the service."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from ledger.client.epochs import Epochs
+from ledger.client.keyfiles import load_signing_key, order_key_source
+from ledger.client.outbox import Outbox
+from ledger.client.receipts import log_fetcher
+from ledger.client.snapshot_cache import SnapshotCache
+from ledger.client.snapshots import Snapshots
+from ledger.client.state import (
+    CHECKPOINT_FILE,
+    EPOCHS_FILE,
+    OUTBOX_FILE,
+    SNAPSHOTS_FOLDER,
+    SeenCheckpoint,
+    default_state_dir,
+)
+from ledger.client.subjects import Blinder, Buyer, Canonical
+from ledger.client.suite import Suite, load_suite, parse_service
+from ledger.client.tokens import TokenSource
+from ledger.client.transport import Deadline, Transport
+from ledger.core.encoding import b64url
+from ledger.errors import StaleEpoch
+
+LOOKUP_BUDGET_SECONDS = 0.3
+"""A refund review never waits longer for the ledger, connection and blinding included."""
+READ_BUDGET_SECONDS = 10.0
+ATTEMPT_SECONDS = 5.0
+
+
+def utc_now() -> datetime:
+    """The clock of the real world."""
+    return datetime.now(UTC)
+
+
+class Session:
+    """A platform's connection to the ledger; `RefundLedger` adds what can be asked over it.
+
+    `suite` and `key` are what `refund-ledger platform add` wrote. `state_dir` keeps the outbox, the last checkpoint,
+    proven key epochs and snapshots (default: `~/.local/state/refund-ledger/...`); share it among the processes of one
+    host, and keep it. `order_key` is 32 bytes or a file; by default `acme.order.key` beside `acme.pem`, made at first
+    use. `scopes` narrows the tokens. `budget_seconds` bounds each write, all its attempts together.
+    Raises ConfigurationError; nothing is sent before the first call.
+    """
+
+    def __init__(
+        self,
+        suite: str | Path | Suite,
+        key: str | Path | Ed25519PrivateKey,
+        *,
+        state_dir: str | Path | None = None,
+        order_key: bytes | str | Path | None = None,
+        scopes: Iterable[str] | None = None,
+        lookup_budget_seconds: float = LOOKUP_BUDGET_SECONDS,
+        budget_seconds: float = READ_BUDGET_SECONDS,
+        insecure_http: bool = False,
+        now: Callable[[], datetime] = utc_now,
+        random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+        transport: Transport | None = None,
+    ) -> None:
+        self.suite = suite if isinstance(suite, Suite) else load_suite(suite)
+        self._key = key if isinstance(key, Ed25519PrivateKey) else load_signing_key(key)
+        self._order_key = order_key_source(order_key, key)
+        self._state_dir = default_state_dir(self.suite) if state_dir is None else Path(state_dir)
+        self._now = now
+        self._random_bytes = random_bytes
+        self._lookup_budget_seconds = lookup_budget_seconds
+        self._budget_seconds = budget_seconds
+        pinned = self.suite.pinned
+        self._tokens = TokenSource(
+            self._key,
+            kid=self.suite.kid,
+            platform=self.suite.platform,
+            service=pinned.service,
+            now=now,
+            scopes=scopes,
+        )
+        self._transport = transport or Transport(
+            self.suite.url, lambda: f"Bearer {self._tokens.token()}", insecure_http=insecure_http
+        )
+        self._seen = SeenCheckpoint(self._state_dir / CHECKPOINT_FILE, pinned.log_origin, self.suite.log_public)
+        self._epochs = Epochs(self.suite, self._state_dir / EPOCHS_FILE, self._seen)
+        self._blinders: dict[int, Blinder] = {}
+        self._snapshots = Snapshots(
+            SnapshotCache(self._state_dir / SNAPSHOTS_FOLDER),
+            self.suite,
+            self._transport,
+            self._seen,
+            self._hold_listed,
+            now,
+            budget_seconds,
+        )
+        self._lock = threading.Lock()
+        self._checked = False
+        self._opened_outbox: Outbox | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close connections and files. What waits in the outbox stays there."""
+        self._transport.close()
+        self._snapshots.close()
+        with self._lock:
+            if self._opened_outbox is not None:
+                self._opened_outbox.close()
+                self._opened_outbox = None
+
+    def connect(self) -> None:
+        """Compare the server with the pinned suite, follow a key rotation that its log proves, and open the local
+        snapshot if there is one. Done once before anything else is sent; call it at start, so that the first lookup
+        does not spend its 300 ms on it.
+
+        Raises ConfigurationError, HolderMismatch, Unavailable, and the errors of a log that proves something else.
+        """
+        if not self._checked:
+            self._snapshots.look()
+            self._retrying(self._check_served)
+        if not self._epochs.holds(self._epochs.current):
+            self._retrying(lambda limit: self._hold(self._epochs.current, limit))
+
+    def current_epoch(self) -> int:
+        """The key epoch that new tags are made under. Connects first. Raises what `connect` does."""
+        self.connect()
+        return self._epochs.current
+
+    # --- key epochs -------------------------------------------------------------------------------------------------
+
+    def _check_served(self, limit: Deadline) -> None:
+        """Once: compare the server with what is pinned."""
+        if not self._checked:
+            self._list(limit)
+
+    def _list(self, limit: Deadline) -> None:
+        """Ask the service for its epochs, again after it refused one as stale."""
+        answer = self._transport.send("GET", "/v1/suite", limit)
+        self._epochs.take(parse_service(answer.json()))
+        self._checked = True
+
+    def _hold(self, epoch: int, limit: Deadline) -> None:
+        """Have the holders of a listed epoch proven. What is fetched may take longer than `limit`: whoever waits for a
+        lookup is answered in time, and what was proven meanwhile serves the next one."""
+        self._epochs.hold(epoch, log_fetcher(self._transport, ATTEMPT_SECONDS), limit.left())
+
+    def _hold_listed(self, epoch: int) -> None:
+        """As `_hold`, for an epoch that may be newer than what the service listed last."""
+        if not self._epochs.holds(epoch):
+            self._retrying(self._list)
+            self._retrying(lambda limit: self._hold(epoch, limit))
+
+    def _blinder(self, epoch: int) -> Blinder:
+        with self._lock:
+            found = self._blinders.get(epoch)
+            if found is None:
+                found = self._blinders[epoch] = Blinder(epoch, self._epochs.holders(epoch), self._random_bytes)
+            return found
+
+    def _blind(self, people: Sequence[Canonical], epoch: int, limit: Deadline | None = None) -> list[Buyer]:
+        """A buyer for each person under `epoch`, whose holders must be held. With `limit` in one attempt by then."""
+
+        def evaluate(blinded: Sequence[bytes]) -> Any:
+            body = {"epoch": epoch, "blinded": [b64url(element) for element in blinded]}
+            if limit is not None:
+                return self._post("/v1/oprf/evaluate", body, limit)
+            return self._retrying(lambda attempt: self._post("/v1/oprf/evaluate", body, attempt))
+
+        return self._blinder(epoch).buyers(people, evaluate)
+
+    def _tag(self, people: Sequence[Canonical], epoch: int | None = None) -> list[Buyer]:
+        """A buyer for each person, with retries, under `epoch` or else the current one, which may change meanwhile.
+
+        Raises StaleEpoch when `epoch` is not evaluated (any more).
+        """
+        self.connect()
+        try:
+            return self._tag_once(people, epoch)
+        except StaleEpoch:
+            self._retrying(self._list)
+            return self._tag_once(people, epoch)
+
+    def _tag_once(self, people: Sequence[Canonical], epoch: int | None) -> list[Buyer]:
+        wanted = self._epochs.current if epoch is None else epoch
+        self._retrying(lambda limit: self._hold(wanted, limit))
+        return self._blind(people, wanted)
+
+    # --- requests ---------------------------------------------------------------------------------------------------
+
+    def _post(self, path: str, body: Mapping[str, Any], limit: Deadline) -> Any:
+        content = json.dumps(body, separators=(",", ":")).encode()
+        return self._transport.send("POST", path, limit, content=content).json()
+
+    def _get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
+        self.connect()
+        return self._retrying(lambda limit: self._transport.send("GET", path, limit, query=query).json())
+
+    def _retrying(self, work: Callable[[Deadline], Any]) -> Any:
+        return self._transport.retrying(self._budget_seconds, work, ATTEMPT_SECONDS)
+
+    def _outbox(self) -> Outbox:
+        with self._lock:
+            if self._opened_outbox is None:
+                self._opened_outbox = Outbox(self._state_dir / OUTBOX_FILE)
+            return self._opened_outbox

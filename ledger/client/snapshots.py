@@ -1,0 +1,329 @@
+"""Snapshots on the client's side: the newest one, verified, in a cache that the processes of a host share.
+
+What the server says of a snapshot is believed only if the pinned log key signed its manifest, if the log holds that
+very manifest as an entry under a checkpoint that continues the history seen before, and if it is neither past its end
+nor older than one that was seen before. Filter and buckets are checked against the manifest, when they are fetched and
+again when a process opens them.
+
+`<state>/snapshots/<version>/` holds `latest.json` (manifest, signature, entry, proof and policy as they were answered),
+`filter.bin`, `buckets.bin`, and in `buckets/` those that were fetched one by one. Files are replaced by renaming, never
+changed, and deleted when the snapshot is past its end or a newer one is there.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from ledger.client.receipts import log_fetcher
+from ledger.client.snapshot_cache import BUCKETS_FILE, FILTER_FILE, SnapshotCache
+from ledger.client.snapshot_files import BucketsSink, FilterSink, Latest, check_buckets, open_latest
+from ledger.client.state import SeenCheckpoint
+from ledger.client.suite import Suite
+from ledger.client.transport import Deadline, Transport, WrongLength
+from ledger.core.buckets import check_bucket, split_answer
+from ledger.core.encoding import b64url
+from ledger.core.fuse import FuseFilter
+from ledger.core.manifest import Manifest, check_current
+from ledger.errors import (
+    InvalidBucket,
+    InvalidFilter,
+    InvalidManifest,
+    LedgerError,
+    LimitExceeded,
+    SnapshotExpired,
+    SnapshotStale,
+    SnapshotUnknown,
+    Unavailable,
+)
+
+REFRESH_SECONDS = 3600
+"""A snapshot older than this is replaced, if the server has a newer one."""
+POLL_SECONDS = 60
+"""At least so long between two questions for a newer one."""
+DOWNLOAD_SECONDS = 900.0
+"""For the filter, and for the whole of the buckets."""
+_ATTEMPT_SECONDS = 5.0
+
+_OUTAGES = (Unavailable, LimitExceeded, SnapshotUnknown)
+"""With these, a snapshot that is not past its end goes on being used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A verified snapshot. `filter` and `buckets` (all of them, in order of prefix) are there if they were fetched."""
+
+    latest: Latest
+    filter: FuseFilter | None = None
+    buckets: memoryview | None = None
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the log's key signed."""
+        return self.latest.manifest
+
+
+class Snapshots:
+    """The newest snapshot of one service. `hold` makes sure that an epoch's keys are known, `budget_seconds` bounds a
+    small request with its retries. Thread-safe.
+
+    A download holds up only those other threads and processes that have no snapshot to go on with."""
+
+    def __init__(
+        self,
+        cache: SnapshotCache,
+        suite: Suite,
+        transport: Transport,
+        seen: SeenCheckpoint,
+        hold: Callable[[int], None],
+        now: Callable[[], datetime],
+        budget_seconds: float,
+    ) -> None:
+        self._cache = cache
+        self._suite = suite
+        self._transport = transport
+        self._seen = seen
+        self._hold = hold
+        self._now = now
+        self._budget_seconds = budget_seconds
+        self._lock = threading.Lock()
+        self._opened: Snapshot | None = None
+        self._local: Snapshot | None = None
+        self._asked_at: datetime | None = None
+        self._looked_at: datetime | None = None
+
+    def close(self) -> None:
+        """Forget what is open; the files stay."""
+        self._opened = self._local = None
+
+    def local(self) -> Snapshot | None:
+        """The newest opened snapshot with a filter, if it is not past its end. Reads nothing."""
+        local = self._local
+        return local if local is not None and self._is_current(local.latest) else None
+
+    def may_look(self) -> bool:
+        """Whether a minute has passed since the last `look`."""
+        return self._looked_at is None or not self._within_minute(self._looked_at)
+
+    def look(self) -> None:
+        """Open the newest snapshot with a filter that lies in the cache, if it is newer than the opened one, and delete
+        what is past its end. No network. Does nothing while a snapshot is fetched."""
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            now = self._looked_at = self._now()
+            self._cache.prune(now)
+            for latest in self._cached():
+                local = self.local()
+                if local is not None and local.manifest.cut >= latest.manifest.cut:
+                    return
+                if self._with_filter(Snapshot(latest), fetch=False).filter is not None:
+                    return
+        finally:
+            self._lock.release()
+
+    def current(self, *, whole_filter: bool, whole_buckets: bool, fresh: bool = False) -> Snapshot:
+        """A snapshot that may be answered from, with the parts asked for; refreshed when it is older than an hour, or
+        if `fresh`. While another thread refreshes it, the one before goes on being used.
+
+        Raises SnapshotUnknown or Unavailable when there is none, and the error of what is false: InvalidManifest,
+        InvalidInclusion and the other errors of a false proof, Equivocation, PolicyInvalid, SnapshotExpired,
+        SnapshotStale, StaleEpoch, InvalidFilter, InvalidBucket.
+        """
+        ready = None if fresh else self._ready(whole_filter, whole_buckets)
+        if ready is not None and not self._is_due(ready.latest):
+            return ready
+        if not self._lock.acquire(blocking=ready is None):
+            assert ready is not None
+            return ready
+        try:
+            return self._refreshed(whole_filter, whole_buckets, fresh)
+        finally:
+            self._lock.release()
+
+    def _ready(self, whole_filter: bool, whole_buckets: bool) -> Snapshot | None:
+        opened = self._opened
+        if opened is None or not self._is_current(opened.latest):
+            return None
+        lacks = (whole_filter and opened.filter is None) or (whole_buckets and opened.buckets is None)
+        return None if lacks else opened
+
+    def _refreshed(self, whole_filter: bool, whole_buckets: bool, fresh: bool) -> Snapshot:
+        known = self._known()
+        newest = self._asked(known) if known is None or fresh or self._is_due(known.latest) else known
+        try:
+            self._opened = self._completed(newest, whole_filter, whole_buckets)
+        except _OUTAGES:
+            if known is None or known is newest:
+                raise
+            self._opened = self._completed(known, whole_filter, whole_buckets)
+        self._cache.prune(self._now())
+        return self._opened
+
+    def bucket(self, snapshot: Snapshot, prefix: int) -> bytes:
+        """One bucket of `snapshot`, from the cache or by a request of its own, checked against the manifest's root.
+
+        Raises InvalidBucket, SnapshotUnknown (the server has dropped this version), Unavailable.
+        """
+        manifest = snapshot.manifest
+        kept = self._cache.read_bucket(manifest.version, prefix)
+        if kept is not None:
+            with suppress(InvalidBucket):  # damaged on disk: fetched anew
+                return _checked(kept, prefix, manifest)
+        path = f"/v1/snapshots/{b64url(manifest.version)}/buckets/{prefix:08x}"
+        answer = self._get(path)
+        bucket = _checked(answer, prefix, manifest)
+        self._cache.keep_bucket(manifest.version, prefix, answer)
+        return bucket
+
+    # --- the manifest ---------------------------------------------------------------------------------------------
+
+    def _known(self) -> Snapshot | None:
+        """The opened snapshot, or the newest of the cache if another process has fetched a newer one; None if all are
+        past their end."""
+        opened = self._opened
+        if opened is not None and not self._is_current(opened.latest):
+            opened = None
+        if opened is None or self._is_due(opened.latest):
+            self._cache.prune(self._now())
+            newest = next(iter(self._cached()), None)
+            if newest is not None and (opened is None or newest.manifest.cut > opened.manifest.cut):
+                opened = Snapshot(newest)
+        self._opened = opened
+        return opened
+
+    def _cached(self) -> list[Latest]:
+        """Verified answers in the cache that may be used now, newest first. What does not verify is deleted."""
+        found = []
+        for version, answer in self._cache.answers():
+            try:
+                found.append(open_latest(answer, self._suite))
+            except LedgerError:
+                self._cache.delete(version)
+        return sorted(filter(self._is_current, found), key=lambda latest: latest.manifest.cut, reverse=True)
+
+    def _asked(self, known: Snapshot | None) -> Snapshot:
+        """The newest snapshot as the server says, or in an outage the known one."""
+        try:
+            latest = self._verified(known is not None)
+        except _OUTAGES:
+            self._asked_at = self._now()
+            if known is None:
+                raise
+            return known
+        self._asked_at = self._now()
+        if known is not None and known.manifest == latest.manifest:
+            return known
+        self._cache.keep(latest)
+        return Snapshot(latest)
+
+    def _verified(self, one_attempt: bool) -> Latest:
+        latest = open_latest(self._get("/v1/snapshots/latest", one_attempt), self._suite)
+        manifest = latest.manifest
+        self._seen.accept(latest.note, log_fetcher(self._transport, _ATTEMPT_SECONDS))
+        check_current(manifest, self._now())
+        if manifest.cut < self._cache.newest_cut():
+            raise SnapshotStale("The server shows an older snapshot than one that was seen before.")
+        self._hold(manifest.epoch)
+        self._cache.raise_newest_cut(manifest.cut)
+        return latest
+
+    def _is_current(self, latest: Latest) -> bool:
+        try:
+            check_current(latest.manifest, self._now())
+        except (SnapshotExpired, InvalidManifest):
+            return False
+        return True
+
+    def _is_due(self, latest: Latest) -> bool:
+        if self._now() - latest.manifest.as_of < timedelta(seconds=REFRESH_SECONDS):
+            return False
+        return self._asked_at is None or not self._within_minute(self._asked_at)
+
+    def _within_minute(self, then: datetime) -> bool:
+        """Whether `then` is less than POLL_SECONDS ago. A clock that was set back must not stop the questions."""
+        return timedelta(0) <= self._now() - then < timedelta(seconds=POLL_SECONDS)
+
+    # --- its files ------------------------------------------------------------------------------------------------
+
+    def _completed(self, snapshot: Snapshot | None, whole_filter: bool, whole_buckets: bool) -> Snapshot:
+        assert snapshot is not None
+        if whole_filter and snapshot.filter is None:
+            snapshot = self._with_filter(snapshot, fetch=True)
+        if whole_buckets and snapshot.buckets is None:
+            snapshot = self._with_buckets(snapshot)
+        return snapshot
+
+    def _with_filter(self, snapshot: Snapshot, fetch: bool) -> Snapshot:
+        manifest = snapshot.manifest
+        for attempt in range(2):
+            data = self._cache.map(manifest.version, FILTER_FILE, manifest.filter_bytes)
+            if data is not None:
+                try:
+                    found = FuseFilter.open(data, manifest.filter_sha256)
+                    self._local = snapshot = replace(snapshot, filter=found)
+                    return snapshot
+                except InvalidFilter:  # damaged on disk
+                    self._cache.delete_file(manifest.version, FILTER_FILE)
+            if not fetch:
+                return snapshot
+            if not attempt:
+                self._download(manifest, FILTER_FILE, "filter", lambda: FilterSink(manifest))
+        raise _vanished()
+
+    def _with_buckets(self, snapshot: Snapshot) -> Snapshot:
+        manifest = snapshot.manifest
+        for attempt in range(2):
+            data = self._cache.map(manifest.version, BUCKETS_FILE, manifest.buckets_bytes)
+            if data is not None:
+                try:
+                    check_buckets(data, manifest)
+                    return replace(snapshot, buckets=data)
+                except InvalidBucket:  # damaged on disk
+                    self._cache.delete_file(manifest.version, BUCKETS_FILE)
+            if not attempt:
+                self._download(manifest, BUCKETS_FILE, BUCKETS_FILE, lambda: BucketsSink(manifest))
+        raise _vanished()
+
+    def _download(self, manifest: Manifest, name: str, what: str, sink: Callable[[], FilterSink | BucketsSink]) -> None:
+        """Fetch a file into the cache unless another process has done so meanwhile; checked before it gets its name."""
+        path = f"/v1/snapshots/{b64url(manifest.version)}/{what}"
+
+        def attempt(limit: Deadline) -> None:
+            checked = sink()
+            with self._cache.new_file(manifest.version, name) as file:
+
+                def write(part: bytes) -> None:
+                    checked.write(part)
+                    file.write(part)
+
+                try:
+                    self._transport.download(path, checked.size, write, limit)
+                except WrongLength as error:
+                    raise checked.wrong(str(error)) from error
+                checked.finish()
+
+        with self._cache.locked(manifest.version, name):
+            if self._cache.map(manifest.version, name, sink().size) is None:
+                self._transport.retrying(self._budget_seconds, lambda _: attempt(Deadline(DOWNLOAD_SECONDS)))
+
+    def _get(self, path: str, one_attempt: bool = False) -> bytes:
+        def attempt(limit: Deadline) -> bytes:
+            return self._transport.send("GET", path, limit).body
+
+        if one_attempt:
+            return attempt(Deadline(_ATTEMPT_SECONDS))
+        return self._transport.retrying(self._budget_seconds, attempt, _ATTEMPT_SECONDS)
+
+
+def _vanished() -> Unavailable:
+    return Unavailable("A file of the snapshot was replaced meanwhile. Try again.", retry_after_seconds=1)
+
+
+def _checked(answer: bytes, prefix: int, manifest: Manifest) -> bytes:
+    bucket, path = split_answer(answer, manifest)
+    check_bucket(bucket, path, prefix, manifest.version, manifest.bits, manifest.buckets_root)
+    return bucket

@@ -1,0 +1,259 @@
+"""Which tags are listed at all, in memory: what lets a process say `clear` without asking the database.
+
+A fuse filter over every tag with any listing row, under all key epochs, and a plain set of the tags added since it was
+built. A background thread refreshes: it notes the monotonic time, then reads, all as of one moment after that time,
+the log's head, the key epochs and the tags of reports recorded since the last time, and then replaces the *view*. From
+a view an answer is given only if
+
+- the refresh that made it started at most MAX_STALENESS_MS ago, at the moment of answering;
+- it says that the request's epoch is looked up, and its watermark (the head) has reached the request's `min_index`;
+- no tag of the request is in the filter or the set.
+
+Everything else asks the database. A listing that is gone, or tells nothing, still has its tag in the filter, as some
+other tags have by chance; that costs a query and never an answer.
+
+**Why nothing is missed.** A report's listings are inserted by the transaction that moves the head past it, and the
+writers follow one another, so whoever reads the head and then the tags, as of one moment (REPEATABLE READ on
+PostgreSQL, any transaction on SQLite) or of later ones, has the tags of all entries below the head. A report's id is
+its entry's index, so new tags are those of reports from the last head on, with one exception: a key rotation inserts
+listings of *old* reports. It does so while their epoch is `next`, which nobody can look up, and the last of them in the
+transaction that makes it current. That changes the epochs' rows. So a view whose epochs are not those that its filter
+was built under is not made at all: the filter is built again from the whole table first. For the same reason a tag of
+the next epoch may be missing from the filter before the switch, and no answer rests on it.
+
+That bounds what is not seen yet of *other* processes' reports. A process's own are noted before they are acknowledged.
+
+**Another history.** After a failover to a copy that lost the newest transactions, indexes are given out a second time.
+A refresh therefore compares the newest log entry of the last one, and builds the filter again if it is another.
+
+Building reads the whole table in a thread of its own; meanwhile refreshes go on, and the database answers where they
+cannot. Memory: 1.13 bytes a listed tag in the filter (10^6 tags), 113 bytes for each added since, of which there are
+about ADDED_LIMIT at most; while building, some 125 bytes a listing.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Engine
+
+from ledger.core.fuse import SEED_BYTES, FuseFilter, build
+from ledger.errors import LedgerError
+from ledger.service.keys import LOOKUP_STATES
+from ledger.store import log as log_store
+from ledger.store.engine import snapshot_reading
+from ledger.store.epochs import EpochRow, read_epochs
+from ledger.store.listed_tags import packed_tags, tags_since
+
+MAX_STALENESS_MS = 200
+"""How old the start of the refresh behind an answer from memory may be."""
+
+ADDED_LIMIT = 100_000
+"""So many tags beside the filter make it be built again."""
+
+REBUILD_SECONDS = 86_400.0
+"""How often the filter is built again in any case, to forget tags that are listed no more."""
+
+_RETRY_SECONDS = 1.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """The log as a transaction saw it: its size, and its newest leaf, which tells this history from another."""
+
+    size: int
+    leaf: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """A filter over all tags that were listed when the log was at `mark` and the epochs were `rows`."""
+
+    contains: Callable[[bytes], bool]
+    filter_bytes: int
+    mark: _Mark
+    rows: tuple[EpochRow, ...]
+    built_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What a refresh saw. `added` is shared with the views after it and only grows: a tag too many costs a query."""
+
+    started: float
+    watermark: int
+    epochs: frozenset[int]
+    contains: Callable[[bytes], bool]
+    added: set[bytes]
+
+
+class Presence:
+    """See the module. `clean` may be called from any thread and takes no lock; `monotonic` counts seconds."""
+
+    def __init__(self, engine: Engine, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._engine = engine
+        self._monotonic = monotonic
+        self._view: _View | None = None
+        self._base: _Base | None = None
+        self._built: _Base | None = None
+        self._mark = _Mark(0, None)
+        self._added: set[bytes] = set()
+        self._stop = threading.Event()
+        self._wanted = threading.Event()
+        self._building = False
+        self._threads: list[threading.Thread] = []
+
+    def start(self, refresh_ms: int) -> Presence:
+        """Refresh every `refresh_ms` from now on, in the background. Returns at once."""
+        self._threads = [
+            threading.Thread(target=self._run, args=(refresh_ms / 1000,), name="presence", daemon=True),
+            threading.Thread(target=self._run_builds, name="presence-build", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def close(self) -> None:
+        """Answer nothing any more, and stop refreshing."""
+        self._stop.set()
+        self._wanted.set()
+        for thread in self._threads:
+            thread.join()
+        self._view = None
+
+    def alive(self) -> bool:
+        """Whether the background threads run."""
+        return bool(self._threads) and all(thread.is_alive() for thread in self._threads)
+
+    def ready(self) -> bool:
+        """Whether lookups can be answered from memory now."""
+        view = self._view
+        return view is not None and self._fresh(view)
+
+    def clean(self, epoch: int, tags: Iterable[bytes], min_index: int | None) -> int | None:
+        """The size of a log of at most MAX_STALENESS_MS ago in which none of `tags` (32 bytes each) was listed under
+        `epoch`; None where only the database can tell."""
+        view = self._view
+        if view is None or epoch not in view.epochs:
+            return None
+        watermark = view.watermark
+        if min_index is not None and min_index > watermark:
+            return None
+        contains, added = view.contains, view.added
+        for tag in tags:
+            if tag in added or contains(tag):
+                return None
+        return watermark if self._fresh(view) else None
+
+    def note(self, tags: Collection[bytes]) -> None:
+        """Take over the tags of listings that this process has just committed, so that it never calls those clear whose
+        reports it has accepted. (Other processes' reports are seen at the next refresh.)"""
+        view = self._view
+        # If a refresh replaces the set right now, it reads the database after this, so it reads these tags too.
+        self._added.update(tags)
+        if view is not None:
+            view.added.update(tags)
+
+    def refresh(self) -> bool:
+        """Read what is new and replace the view; whether there is one now. Asks for a new filter where one is needed.
+
+        Raises DatabaseUnavailable; the view then stays, until it is too old.
+        """
+        if self._built is not None:
+            self._base, self._built = self._built, None
+            self._mark, self._added = self._base.mark, set()
+        started = self._monotonic()
+        base = self._base
+        if base is None:
+            self._want()
+            return False
+        with snapshot_reading(self._engine) as connection:
+            mark, rows = _mark(connection), read_epochs(connection)
+            known = rows == base.rows and _continues(connection, self._mark, mark)
+            tags = tags_since(connection, self._mark.size) if known and mark != self._mark else []
+        if not known:
+            self._view = self._base = None
+            self._want()
+            return False
+        self._added.update(tags)
+        self._mark = mark
+        epochs = frozenset(row.epoch for row in rows if row.state in LOOKUP_STATES)
+        self._view = _View(started, mark.size, epochs, base.contains, self._added)
+        if len(self._added) > ADDED_LIMIT or started - base.built_at > REBUILD_SECONDS:
+            self._want()
+        return True
+
+    def build(self) -> None:
+        """Build a filter from the whole table; the next refresh takes it over. Raises DatabaseUnavailable."""
+        built_at = self._monotonic()
+        with snapshot_reading(self._engine) as connection:
+            mark, rows = _mark(connection), read_epochs(connection)
+            tags = packed_tags(connection)
+        if self._stop.is_set():
+            return
+        # A seed nobody knows: whoever knew it could make tags that all look listed, and slow everybody's lookups.
+        file = build(tags, secrets.token_bytes(SEED_BYTES))
+        self._built = _Base(FuseFilter.trusted(file).contains, len(file), mark, rows, built_at)
+
+    def sizes(self) -> tuple[int, int]:
+        """Bytes of the filter, and how many tags were added since."""
+        base = self._base
+        return (0 if base is None else base.filter_bytes), len(self._added)
+
+    def _fresh(self, view: _View) -> bool:
+        return self._monotonic() - view.started <= MAX_STALENESS_MS / 1000
+
+    def _run(self, interval: float) -> None:
+        pause = 0.0
+        while not self._stop.wait(pause):
+            started = time.monotonic()
+            try:
+                self.refresh()
+            except LedgerError:
+                pass  # answers come from the database as soon as the view is too old; the next round tries again
+            except Exception:
+                log.exception("presence_refresh_failed")
+                self._stop.wait(_RETRY_SECONDS)
+            # From start to start, so that a view is replaced before it is too old; with a breath in between.
+            pause = max(interval / 10, interval - (time.monotonic() - started))
+
+    def _want(self) -> None:
+        if not self._building and self._built is None:
+            self._wanted.set()
+
+    def _run_builds(self) -> None:
+        while self._wanted.wait():
+            self._building = True
+            self._wanted.clear()
+            if self._stop.is_set():  # looked at last, so that `close` is never missed
+                return
+            try:
+                self.build()
+            except LedgerError:
+                self._stop.wait(_RETRY_SECONDS)
+            except Exception:
+                log.exception("presence_build_failed")
+                self._stop.wait(_RETRY_SECONDS)
+            self._building = False
+
+
+def _mark(connection: Connection) -> _Mark:
+    head = log_store.read_head(connection)
+    size = 0 if head is None else head.size
+    return _Mark(size, log_store.read_leaf(connection, size - 1) if size else None)
+
+
+def _continues(connection: Connection, before: _Mark, now: _Mark) -> bool:
+    """Whether the log at `now` is the log at `before` and what was appended since."""
+    if now.size == before.size:
+        return now.leaf == before.leaf
+    if not before.size:
+        return True
+    return now.size > before.size and log_store.read_leaf(connection, before.size - 1) == before.leaf

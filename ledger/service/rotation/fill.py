@@ -1,0 +1,88 @@
+"""Turning what is recorded under one epoch into rows under the next, and proving the pairs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+
+from sqlalchemy import Connection, Engine
+
+from ledger.core.rotation import rotate_elements
+from ledger.core.tags import SALT_BYTES, tag
+from ledger.service.log_writer import open_head
+from ledger.service.rotation.audit import Prover
+from ledger.service.rotation.turn import Progress, Stage, Turn
+from ledger.store import rotation as store
+from ledger.store.engine import reading, writing
+from ledger.store.rotation import START, FilledRow, Place, SubjectRow
+from ledger.store.tables import Subject
+
+FILL_CHUNK = 1_000
+"""Subjects that one transaction of the fill writes: it holds the log's head for some tens of milliseconds."""
+PROOF_BATCH = 16_384
+"""Subjects under one proof. More would be allowed; so many fit well into memory, and progress shows."""
+
+
+def fill(engine: Engine, turn: Turn, clock: Callable[[], datetime], workers: int, progress: Progress) -> None:
+    """Write the missing rows under the new epoch until none is missing (or what is has come in since).
+
+    Multiplications need no transaction; the next piece's go on while the last one is written.
+    Raises LogFrozen, DatabaseUnavailable; what was written stays.
+    """
+    old, new = turn.old.epoch, turn.new.epoch
+    with reading(engine) as connection:
+        total, done = (store.count_rows(connection, Subject, epoch) for epoch in (old, new))
+    progress(Stage.FILL, done, max(done, total))
+
+    def turned(after: Place) -> tuple[list[SubjectRow], list[bytes]]:
+        with reading(engine) as connection:
+            rows = store.unfilled(connection, old, new, after, FILL_CHUNK)
+        return rows, _elements(turn, rows, workers)
+
+    with ThreadPoolExecutor(1, thread_name_prefix="rotation") as ahead:
+        waiting = ahead.submit(turned, START)
+        while True:
+            rows, elements = waiting.result()
+            if not rows:
+                return
+            waiting = ahead.submit(turned, (rows[-1].report_id, rows[-1].slot))
+            filled = _filled(rows, elements)
+            with writing(engine) as connection:
+                open_head(connection, clock())
+                store.fill(connection, old, new, filled)
+            done += len(rows)
+            progress(Stage.FILL, done, max(done, total))
+
+
+def prove_pairs(engine: Engine, turn: Turn, prover: Prover, stage: Stage, total: int, progress: Progress) -> None:
+    """Prove every pair beyond the prover's last one."""
+    progress(stage, prover.elements, max(prover.elements, total))
+    while True:
+        with reading(engine) as connection:
+            rows = store.pairs(connection, turn.old.epoch, turn.new.epoch, prover.last, PROOF_BATCH)
+        if not rows:
+            return
+        prover.add(rows)
+        progress(stage, prover.elements, max(prover.elements, total))
+
+
+def turn_tail(connection: Connection, turn: Turn, prover: Prover, limit: int, workers: int) -> None:
+    """Fill and prove the at most `limit` subjects beyond the prover's last one. The caller holds the head."""
+    rows = store.unfilled(connection, turn.old.epoch, turn.new.epoch, prover.last, limit)
+    store.fill(connection, turn.old.epoch, turn.new.epoch, _filled(rows, _elements(turn, rows, workers)))
+    prover.add(store.pairs(connection, turn.old.epoch, turn.new.epoch, prover.last, limit))
+
+
+def _elements(turn: Turn, rows: Sequence[SubjectRow], workers: int) -> list[bytes]:
+    return rotate_elements(turn.factor, [row.element for row in rows], workers=workers) if rows else []
+
+
+def _filled(rows: Sequence[SubjectRow], elements: Sequence[bytes]) -> list[FilledRow]:
+    fresh = os.urandom(SALT_BYTES * len(rows))
+    salts = [fresh[at : at + SALT_BYTES] for at in range(0, len(fresh), SALT_BYTES)]
+    return [
+        FilledRow(row.report_id, row.slot, element, salt, tag(row.kind, element))
+        for row, element, salt in zip(rows, elements, salts, strict=True)
+    ]

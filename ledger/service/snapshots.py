@@ -1,0 +1,313 @@
+"""Snapshots: built from one moment of the ledger, put in place, then published by one transaction.
+
+The row (version, cut, weights, secret) is committed before anything is built, and one builder works at a time, under a
+lock in the snapshots' folder. The order of the steps makes every crash harmless: a version that the database does not
+call published is nobody's, and the next run removes its row and its files (docs/decisions, number 8).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import Connection, Engine
+
+from ledger.core.encoding import DAY_SECONDS, HOUR_SECONDS, b64url, unb64url, unix_seconds
+from ledger.core.entries import GovernanceType
+from ledger.core.manifest import Manifest, manifest_body, manifest_bytes
+from ledger.errors import ConfigurationError, InvalidEncoding, LedgerError, LogFrozen, StaleEpoch, Unavailable
+from ledger.service.keys import fsync_folder
+from ledger.service.log_writer import append_governance
+from ledger.service.logged_policy import logged_policy
+from ledger.service.members import effective_weights
+from ledger.service.snapshot_files import Progress, Rules, Stage, Written, folder_of, silent, write_files
+from ledger.settings import Settings
+from ledger.store import log as log_store
+from ledger.store import members as member_store
+from ledger.store import snapshots as store
+from ledger.store.engine import open_engine, reading, snapshot_reading, writing
+from ledger.store.epochs import read_epochs
+from ledger.store.snapshots import SnapshotRow
+
+VERSION_BYTES, SECRET_BYTES = 16, 32
+BUILD_TIMEOUT_MS = 15 * 60 * 1000
+"""How long PostgreSQL gives a build for one statement and for reading between two."""
+
+LOCK_FILE, ALARM_FILE = ".lock", ".capacity-exceeded"
+_BUILDING = ".building-"
+
+log = logging.getLogger(__name__)
+
+RandomBytes = Callable[[int], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A published snapshot: its manifest, the index of its log entry, its sealed entries and the bytes of its files."""
+
+    manifest: Manifest
+    entry_index: int
+    entries: int
+    bytes_total: int
+
+    @property
+    def version(self) -> bytes:
+        """The 16 bytes that name it."""
+        return self.manifest.version
+
+
+def builder_engine(settings: Settings) -> Engine:
+    """An engine whose statements may take as long as a build does."""
+    return open_engine(
+        settings.database_url,
+        lock_timeout_ms=settings.lock_timeout_ms,
+        statement_timeout_ms=BUILD_TIMEOUT_MS,
+        idle_timeout_ms=BUILD_TIMEOUT_MS,
+        pool_size=2,
+    )
+
+
+def build_and_publish(
+    settings: Settings,
+    engine: Engine,
+    log_key: Ed25519PrivateKey,
+    now: datetime,
+    *,
+    random_bytes: RandomBytes,
+    progress: Progress = silent,
+) -> Published:
+    """Build a snapshot of the ledger as it is, publish it, and remove what it replaces.
+
+    Raises Unavailable while another process builds, LogFrozen, StaleEpoch when the key epoch changed meanwhile,
+    ConfigurationError before genesis or when the folder cannot be written, DatabaseUnavailable. Nothing is published
+    then, except that DatabaseUnavailable may also mean that the answer to the last commit was lost.
+    """
+    with _building_alone(settings):
+        return _build(settings, engine, log_key, now, random_bytes, progress)
+
+
+def publish_due(
+    settings: Settings,
+    engine: Engine,
+    log_key: Ed25519PrivateKey,
+    now: datetime,
+    *,
+    random_bytes: RandomBytes,
+    progress: Progress = silent,
+) -> Published | None:
+    """`build_and_publish` if it is time for a snapshot, else None; in both cases nothing that is past its end stays.
+
+    It is time when the newest snapshot is older than `snapshot_interval_seconds`, of another key epoch than the current
+    one or without its files. A frozen log takes none.
+    """
+    if not any(_asked_for(settings, engine, now)):
+        return None
+    with _building_alone(settings):
+        due, _ = _asked_for(settings, engine, now)  # another process may have been at work until now
+        if due:
+            return _build(settings, engine, log_key, now, random_bytes, progress)
+        clean_up(settings, engine, now)
+    return None
+
+
+def clean_up(settings: Settings, engine: Engine, now: datetime) -> None:
+    """Remove what nobody may fetch any more: rows and files of abandoned builds and of snapshots past their end or
+    beyond `snapshots_kept`. The caller is the one builder. Raises DatabaseUnavailable.
+
+    Rows go first, so that no server offers what is half removed; a file that one has open stays readable to it.
+    """
+    with writing(engine) as connection:
+        kept, gone = _sorted_out(settings, connection, now)
+        store.delete_snapshots(connection, [row.version for row in (*gone, *store.read_building(connection))])
+    names = {b64url(row.version) for row in kept}
+    for path in list(settings.snapshots_dir.iterdir()):
+        if path.name not in names and _is_snapshot(path):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def capacity_alarms(settings: Settings) -> int:
+    """How many snapshots were published so far with a bucket that had to outgrow its formula."""
+    try:
+        return int((settings.snapshots_dir / ALARM_FILE).read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+# --- building ---------------------------------------------------------------------------------------------------
+
+
+def _build(
+    settings: Settings,
+    engine: Engine,
+    log_key: Ed25519PrivateKey,
+    now: datetime,
+    random_bytes: RandomBytes,
+    progress: Progress,
+) -> Published:
+    clean_up(settings, engine, now)
+    version = random_bytes(VERSION_BYTES)
+    folder = settings.snapshots_dir / f"{_BUILDING}{b64url(version)}"
+    try:
+        progress(Stage.COUNTING, 0, 0)
+        with snapshot_reading(engine) as connection:
+            row, rules = _begin(settings, connection, version, random_bytes(SECRET_BYTES), now)
+            with writing(engine) as second:
+                store.insert_building(second, row)
+            folder.mkdir(mode=0o700)
+            hour, day = (unix_seconds(row.not_after) - 1) // HOUR_SECONDS, unix_seconds(row.as_of) // DAY_SECONDS
+            tags_count = store.listed_tags_count(connection, row.epoch, hour, day)
+            rows = store.stream_listed(connection, row.epoch, hour, day)
+            written = write_files(folder, row, rows, tags_count, rules, log_key, progress)
+        _put_in_place(settings, folder, version)
+        progress(Stage.PUBLISHING, 0, 0)
+        with writing(engine) as connection:
+            entry_index = _publish(connection, row, written, now)
+        _raise_alarm(settings, written)
+        progress(Stage.CLEANING, 0, 0)
+    finally:
+        _clean_up_quietly(settings, engine, now)
+    return Published(written.manifest, entry_index, written.entries, written.bytes_total)
+
+
+def _begin(
+    settings: Settings, connection: Connection, version: bytes, secret: bytes, now: datetime
+) -> tuple[SnapshotRow, Rules]:
+    """The row of a new snapshot, and the rules it is built with. Everything comes from one moment."""
+    head = log_store.read_head(connection)
+    if head is None:
+        raise ConfigurationError("The ledger has no log yet. Run `refund-ledger keys init` first.")
+    if head.frozen is not None:
+        raise LogFrozen("The log is frozen: no snapshot can be published.", retry_after_seconds=60)
+    text, policy = logged_policy(connection)
+    weights = effective_weights(member_store.read_platforms(connection), member_store.read_weights(connection))
+    as_of = now.replace(microsecond=0)
+    row = SnapshotRow(
+        version=version,
+        status="building",
+        cut=head.size,
+        as_of=as_of,
+        not_after=as_of + timedelta(hours=settings.snapshot_lifetime_hours),
+        epoch=_current_epoch(connection),
+        policy=policy.version,
+        weights=json.dumps(weights, sort_keys=True),
+        secret=secret,
+    )
+    return row, Rules(settings.service, policy, text)
+
+
+def _put_in_place(settings: Settings, folder: Path, version: bytes) -> None:
+    folder.chmod(0o755)
+    fsync_folder(folder)
+    folder.rename(folder_of(settings, version))
+    fsync_folder(settings.snapshots_dir)
+
+
+def _publish(connection: Connection, row: SnapshotRow, written: Written, now: datetime) -> int:
+    """Append the log entry and let the row be served; the entry's index. Nothing of it stays if it raises."""
+    manifest = written.manifest
+    entry_index = append_governance(connection, GovernanceType.SNAPSHOT, manifest_body(manifest), now)
+    # The head is held from here on, so that no rotation can come between.
+    if _current_epoch(connection) != row.epoch:
+        raise StaleEpoch("The key epoch changed while the snapshot was built. Build another.", epoch=row.epoch)
+    if not store.mark_published(
+        connection,
+        row.version,
+        manifest=manifest_bytes(manifest).decode(),
+        signature=written.signature,
+        entry_index=entry_index,
+        published_at=now,
+    ):
+        raise Unavailable("Another process has abandoned this snapshot.", retry_after_seconds=1)
+    return entry_index
+
+
+def _current_epoch(connection: Connection) -> int:
+    current = [row.epoch for row in read_epochs(connection) if row.state == "current"]
+    if len(current) != 1:
+        raise ConfigurationError("Exactly one key epoch must be current. Run `refund-ledger keys init` first.")
+    return current[0]
+
+
+def _raise_alarm(settings: Settings, written: Written) -> None:
+    if written.observed <= written.formula:
+        return
+    log.warning("snapshot_capacity_exceeded", extra={"formula": written.formula, "observed": written.observed})
+    (settings.snapshots_dir / ALARM_FILE).write_text(f"{capacity_alarms(settings) + 1}\n")
+
+
+# --- what is due and what is over ------------------------------------------------------------------------------
+
+
+def _asked_for(settings: Settings, engine: Engine, now: datetime) -> tuple[bool, bool]:
+    """Whether a snapshot is due, and whether one is over."""
+    with reading(engine) as connection:
+        head = log_store.read_head(connection)
+        kept, gone = _sorted_out(settings, connection, now)
+        epoch = _current_epoch(connection)
+    newest = kept[0] if kept else None
+    due = (
+        newest is None
+        or newest.epoch != epoch
+        or newest.as_of + timedelta(seconds=settings.snapshot_interval_seconds) <= now
+        or not folder_of(settings, newest.version).is_dir()
+    )
+    return due and head is not None and head.frozen is None, bool(gone)
+
+
+def _sorted_out(
+    settings: Settings, connection: Connection, now: datetime
+) -> tuple[list[SnapshotRow], list[SnapshotRow]]:
+    """Published snapshots, newest first: those that are served, and those that are over."""
+    kept: list[SnapshotRow] = []
+    gone: list[SnapshotRow] = []
+    for row in store.published(connection):
+        serve = row.not_after > now and len(kept) < settings.snapshots_kept
+        (kept if serve else gone).append(row)
+    return kept, gone
+
+
+def _clean_up_quietly(settings: Settings, engine: Engine, now: datetime) -> None:
+    """What was published stays published, and an error that is on its way is not hidden by a second one."""
+    try:
+        clean_up(settings, engine, now)
+    except LedgerError as error:
+        log.warning("snapshot_clean_up_postponed", extra={"code": error.code})
+
+
+def _is_snapshot(path: Path) -> bool:
+    """Whether `path` is a folder that a build made. Nothing else in the folder is ever touched."""
+    try:
+        unb64url(path.name.removeprefix(_BUILDING), VERSION_BYTES)
+    except InvalidEncoding:
+        return False
+    return path.is_dir() and not path.is_symlink()
+
+
+@contextmanager
+def _building_alone(settings: Settings) -> Iterator[None]:
+    """Be the one builder. Raises Unavailable when another one is at work, ConfigurationError for an unusable folder."""
+    folder = settings.snapshots_dir
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigurationError(f"The folder {folder} for snapshots cannot be written: {error.strerror}.") from error
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Unavailable(
+                "Another process is building a snapshot. Try again when it is done.", retry_after_seconds=5
+            ) from error
+        yield
+    finally:
+        os.close(lock)

@@ -1,0 +1,31 @@
+"""Queries on which tags are listed at all, under any key epoch and whatever their listings say."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, select, text
+
+from ledger.store.tables import Listing
+
+_ROWS_AT_ONCE = 10_000
+_SINCE = select(Listing.tag)
+
+# Packed by the server into at most 256 values: a value a tag would cost more to receive than to read.
+_PACKED = text("SELECT string_agg(tag, ''::bytea) FROM listing GROUP BY get_byte(tag, 0)")
+
+
+def tags_since(connection: Connection, report_id: int) -> list[bytes]:
+    """The tags (32 bytes) of all listings of reports from `report_id` on."""
+    return [bytes(tag) for tag in connection.scalars(_SINCE.where(Listing.report_id >= report_id))]
+
+
+def packed_tags(connection: Connection) -> bytes:
+    """The tags of all listings, 32 bytes each, one after the other in no order; some may be there more than once.
+
+    Needs 64 bytes of memory a listing while it runs, and is not held to the statement timeout.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
+        parts = connection.execution_options(yield_per=1).execute(_PACKED).scalars()
+    else:
+        parts = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(_SINCE).scalars()
+    return b"".join(parts)

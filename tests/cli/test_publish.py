@@ -1,0 +1,144 @@
+"""`refund-ledger publish`, and the snapshotter that `serve` runs."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from ledger.cli import app, output
+from ledger.cli.output import ExitCode
+from ledger.cli.progress import stage_bars
+from ledger.cli.publish import STAGES
+from ledger.core.encoding import b64url
+from ledger.service.snapshot_files import Stage
+from ledger.settings import Settings
+from ledger.store import snapshots as store
+from ledger.store.engine import open_engine, reading
+from tests.cli.test_operator import SERVER_MODULES, without
+from tests.support import RunningServer, new_ledger, server_environment, serving
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A ledger of which the commands' environment speaks."""
+    made = new_ledger(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path)
+    for name, value in server_environment(made).items():
+        monkeypatch.setenv(name, value)
+    return made
+
+
+def run(*arguments: str) -> Result:
+    output.reset()
+    return CliRunner().invoke(app, arguments)
+
+
+def refusal(code: ExitCode) -> dict[str, Any]:
+    result = run("publish", "--json")
+    assert result.exit_code == code, result.output
+    return dict(json.loads(result.stdout)["error"])
+
+
+def published(settings: Settings) -> list[str]:
+    """Versions, the newest first."""
+    engine = open_engine(settings.database_url, pool_size=1)
+    try:
+        with reading(engine) as connection:
+            return [b64url(row.version) for row in store.published(connection)]
+    finally:
+        engine.dispose()
+
+
+def test_publish_says_what_it_published(settings: Settings) -> None:
+    result = run("publish", "--json")
+    assert result.exit_code == ExitCode.OK, result.output
+    value = json.loads(result.stdout)
+    assert published(settings) == [value["version"]]
+    assert (value["cut"], value["entry_index"], value["tags"], value["entries"], value["bits"]) == (2, 2, 0, 0, 1)
+    files = list((settings.snapshots_dir / value["version"]).iterdir())
+    assert value["bytes"] == sum(path.stat().st_size for path in files)
+    assert value["seconds"] >= 0
+    result = run("publish")
+    assert result.exit_code == ExitCode.OK, result.output
+    newest = published(settings)[0]
+    assert newest != value["version"]
+    assert newest in result.stdout
+
+
+def test_publish_says_why_it_cannot(settings: Settings) -> None:
+    settings.snapshots_dir.mkdir()
+    with (settings.snapshots_dir / ".lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        refused = refusal(ExitCode.UNAVAILABLE)
+    assert (refused["code"], "Another process" in refused["message"]) == ("unavailable", True)
+    key = settings.keys_dir / "log.key"
+    key.rename(key.with_suffix(".away"))
+    assert "log.key" in refusal(ExitCode.USAGE)["message"]
+    key.write_text(b64url(b"x" * 32))
+    key.chmod(0o600)
+    assert "not the one that the log names" in refusal(ExitCode.USAGE)["message"]
+    assert published(settings) == []
+
+
+def test_publish_before_there_is_a_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "keys init" in refusal(ExitCode.USAGE)["message"]
+
+
+def test_publish_needs_the_server_extra(tmp_path: Path) -> None:
+    done = without(SERVER_MODULES, "publish", cwd=tmp_path)
+    assert done.returncode == ExitCode.EXTRA_MISSING, done.stderr
+
+
+def test_progress_is_shown_stage_by_stage(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TTY_INTERACTIVE", "0")
+    output.reset()
+    with stage_bars(STAGES) as progress:
+        progress("counting", 0, 0)
+        progress("sealing", 300, 1000)
+        progress("sealing", 1000, 1000)
+        progress("filter", 0, 1000)
+    shown = capsys.readouterr().err
+    assert "sealing entries" in shown
+    assert "1000/1000" in shown
+    assert {str(stage) for stage in Stage} == STAGES.keys()
+
+
+def child(server: RunningServer, name: str) -> list[int]:
+    """Processes of this module that the server started."""
+    tasks = Path(f"/proc/{server._process.pid}/task").iterdir()
+    pids = [int(one) for task in tasks for one in (task / "children").read_text().split()]
+    return [pid for pid in pids if name.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def until(true: Callable[[], Any], what: str) -> Any:
+    end = time.monotonic() + 15
+    while not (value := true()):
+        assert time.monotonic() < end, what
+        time.sleep(0.05)
+    return value
+
+
+def test_serve_publishes_on_a_schedule_and_brings_the_snapshotter_back(tmp_path: Path) -> None:
+    settings = new_ledger(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path)
+    with serving(settings) as server:
+        until(lambda: published(settings), "there is no first snapshot")
+        (before,) = child(server, "ledger.service.snapshotter")
+        assert len(child(server, "ledger.service.publisher")) == 1
+        os.kill(before, signal.SIGKILL)
+        (after,) = until(
+            lambda: [pid for pid in child(server, "ledger.service.snapshotter") if pid != before],
+            "the snapshotter did not come back",
+        )
+        assert server.stop() == 0
+        until(lambda: not Path(f"/proc/{after}").exists(), "the snapshotter outlived the server")
+    assert len(published(settings)) == 1

@@ -1,0 +1,45 @@
+"""The short way from reports to packed events, which builders of snapshots take, gives what the long one gives."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger.core.conduct import Conduct
+from ledger.core.encoding import from_day
+from ledger.core.private import to_packed, to_sealed
+from ledger.core.sealed import pack_event, seal, seal_packed, snapshot_keys
+from ledger.core.standing import Event
+from ledger.policies import shipped_policy
+
+POLICY = shipped_policy()[1]
+TODAY = 20_780
+AS_OF = from_day(TODAY) + timedelta(hours=10)
+KEYS = snapshot_keys(bytes(32), bytes(16))
+
+events = st.builds(
+    Event,
+    report_id=st.integers(0, 2**53),
+    act_id=st.integers(0, 2**53),
+    control_group=st.sampled_from(["east", "west", "north"]),
+    conduct=st.sampled_from(list(Conduct)),
+    act_day=st.integers(TODAY - 1100, TODAY),
+    effective_hour=st.integers(TODAY * 24 - 9000, TODAY * 24 + 34),
+    expires_day=st.integers(TODAY, TODAY + 3),
+    matched=st.just(frozenset()),
+    disputed=st.booleans(),
+    unconfirmed=st.booleans(),
+    restituted=st.booleans(),
+    has_statement=st.booleans(),
+)
+weights = st.dictionaries(st.sampled_from(["east", "west", "south"]), st.integers(0, 20))
+
+
+@given(st.lists(events, min_size=1, max_size=9), weights, st.binary(min_size=32, max_size=32))
+def test_both_ways_give_the_same_entries(told: list[Event], weighing: dict[str, int], tag: bytes) -> None:
+    told_long = to_sealed(told, weighing, POLICY, KEYS, tag, AS_OF)
+    packed = to_packed(told, weighing, POLICY, KEYS, tag, AS_OF)
+    assert packed == [pack_event(event) for event in told_long]
+    assert seal_packed(tag, "phone", bytes(16), 3, packed) == seal(tag, "phone", bytes(16), 3, told_long)

@@ -1,0 +1,100 @@
+"""What tests of a key rotation need: elements computed from the keys themselves, and the log as an auditor reads it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, select
+
+from ledger import sodium
+from ledger.client.log import Fetch
+from ledger.client.rotation import RotationReport, read_places, verify_rotation
+from ledger.core.checkpoint import parse_verifier_key
+from ledger.core.entries import parse_leaf
+from ledger.core.identifiers import Kind, canonical
+from ledger.core.merkle import parse_tile_path
+from ledger.core.voprf import hash_to_group
+from ledger.service import log as log_service
+from ledger.service.keys import load_oprf
+from ledger.service.runtime import Runtime
+from ledger.settings import Settings
+from ledger.store import log as log_store
+from ledger.store.engine import reading
+from ledger.store.epochs import EpochRow, read_epochs
+from ledger.store.tables import Listing, Subject
+from tests.support import publish
+
+Subjects = list[tuple[Kind, bytes]]
+
+
+def phone(number: int) -> str:
+    """A phone number for each `number` below 10,000."""
+    return f"+861380013{number:04d}"
+
+
+def subjects_under(settings: Settings, epoch: int, number: int) -> Subjects:
+    """Phone and payment of a person under `epoch`: the secret times the hash, without blinding or stored elements."""
+    secret = load_oprf(settings, epoch)[2]
+    raw = ((Kind.PHONE, phone(number)), (Kind.PAYMENT, f"alipay/2088{number:012d}"))
+    return [(kind, sodium.scalarmult(secret, hash_to_group(canonical(kind, value)))) for kind, value in raw]
+
+
+def epochs(engine: Engine) -> dict[int, EpochRow]:
+    """All key epochs."""
+    with reading(engine) as connection:
+        return {row.epoch: row for row in read_epochs(connection)}
+
+
+def places(engine: Engine, table: type[Subject] | type[Listing], epoch: int) -> set[tuple[int, int]]:
+    """(report, slot) of every row of `table` under `epoch`."""
+    with reading(engine) as connection:
+        rows = connection.execute(select(table.report_id, table.slot).where(table.epoch == epoch))
+        return {(report_id, slot) for report_id, slot in rows}
+
+
+def body_of(engine: Engine, index: int) -> dict[str, Any]:
+    """The body of a governance entry."""
+    with reading(engine) as connection:
+        leaf = log_store.read_leaf(connection, index)
+    assert leaf is not None
+    body = parse_leaf(bytes(leaf)).body
+    assert body is not None
+    return dict(body)
+
+
+def log_of(rt: Runtime) -> Fetch:
+    """The served log, without a server."""
+
+    def fetch(path: str) -> bytes:
+        if path == "checkpoint":
+            return log_service.checkpoint(rt).encode()
+        _, level, rest = path.split("/", 2)
+        number, index, width = parse_tile_path(level, rest)
+        if number == "entries":
+            return log_service.entries(rt, index, width)
+        return log_service.tile(rt, int(number), index, width)
+
+    return fetch
+
+
+def audited(rt: Runtime, folder: Path, log_key: str | None = None) -> RotationReport:
+    """What the auditor's check says of `folder`, after the publisher has signed."""
+    publish(rt.settings)
+    origin, public_key = parse_verifier_key(log_key or rt.keys.log_verifier_key)
+    fetch = log_of(rt)
+    note = fetch("checkpoint").decode()
+    return verify_rotation(folder, read_places(folder), fetch, note, None, origin, public_key)
+
+
+def batches(folder: Path) -> Sequence[Path]:
+    """The batch files of a folder, in order."""
+    return sorted(folder.glob("batch-*.rot"))
+
+
+def change_facts(folder: Path, **changes: int) -> None:
+    """Let `rotation.json` point to other entries."""
+    path = folder / "rotation.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
