@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
+from starlette.types import ASGIApp
 
 import ledger
 from api import openapi
@@ -50,6 +51,16 @@ TAGS = [
 ]
 
 
+class Api(FastAPI):
+    """The framework's application with the hot path around all its layers."""
+
+    hot: HotPath
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """All layers; called once, at the first message."""
+        return self.hot.around(super().build_middleware_stack())
+
+
 def create_app(
     settings: Settings | None = None,
     *,
@@ -61,18 +72,20 @@ def create_app(
     settings = settings or Settings()
     logger = make_logger(log_stream)
     bridge_logging(logger)
+    access, limit = AccessLog(log_stream), settings.body_limit_bytes
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: Api) -> AsyncIterator[None]:
         runtime = await to_thread.run_sync(open_runtime, settings, now)
         app.state.runtime = runtime
         app.state.authenticator = Authenticator(runtime.members, settings.service, now)
+        app.hot.bind(runtime, app.state.authenticator)
         try:
             yield
         finally:
             await to_thread.run_sync(runtime.close)
 
-    app = FastAPI(
+    app = Api(
         title="Refund Credit Ledger",
         version=ledger.__version__,
         description=DESCRIPTION,
@@ -85,10 +98,8 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False},  # its spans would record exceptions' messages
     )
     app.state.logger = logger
-    app.add_middleware(HotPath)  # inside the frame: what is added last is outermost
-    app.add_middleware(
-        RequestFrame, body_limit_bytes=settings.body_limit_bytes, logger=logger, access=AccessLog(log_stream)
-    )
+    app.hot = HotPath(body_limit_bytes=limit, access=access)
+    app.add_middleware(RequestFrame, body_limit_bytes=limit, logger=logger, access=access)
     app.add_exception_handler(LedgerError, _ledger_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)

@@ -1,115 +1,134 @@
 """The shortest way for what is asked most: clean lookups, and buckets of a snapshot.
 
-A plain ASGI middleware between the request's frame and the framework. It checks the token, parses the body by the same
-functions as the route does, and answers what memory alone can answer, in the bytes and headers that the route would
-send. Everything else, for whatever reason, goes on to the framework with the body played back: refusals, people who may
-be listed, a view that is too old. So there is one place where errors are made, and nothing here waits for a database.
+A plain ASGI wrapper around the whole application. It checks the token, parses the body by the same functions as the
+route does, and answers what memory alone can answer, in the bytes, headers and access line that the route would give.
+Everything else, for whatever reason, goes on to the application with the body played back: refusals, people who may be
+listed, a view that is too old. So there is one place where errors are made, and nothing here waits for a database.
+
+It stands outside the request's frame and the framework's own layers, because each of them costs every request a few
+calls, and a clean lookup is little more than calls.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from time import perf_counter
 
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.auth import Authenticator
+from api.logs import AccessLog
+from api.middleware import FRAME_HEADERS, log_request, request_id_of
 from api.schemas.lookups import Lookup
 from api.wire import is_json, parse
 from ledger.core.encoding import unb64url
 from ledger.service.lookups import answer_from_memory
+from ledger.service.members import Member
+from ledger.service.runtime import Runtime
 
-
-@dataclass(frozen=True, slots=True)
-class _Route:
-    """What the access line names (see `RequestFrame`)."""
-
-    path: str
-
-
-_LOOKUPS = _Route("/v1/lookups")
+LOOKUPS = "/v1/lookups"
+_JSON = [(b"content-type", b"application/json")]
 
 
 class HotPath:
-    """See the module. Needs `app.state.runtime` and `app.state.authenticator`."""
+    """See the module. Passes everything on until `bind` gives it what it answers from."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    _app: ASGIApp
+
+    def __init__(self, *, body_limit_bytes: int, access: AccessLog) -> None:
+        self._body_limit_bytes = body_limit_bytes
+        self._access = access
+        self._rt: Runtime | None = None
+        self._authenticator: Authenticator | None = None
+
+    def around(self, app: ASGIApp) -> ASGIApp:
+        """This, with `app` behind it."""
         self._app = app
+        return self
+
+    def bind(self, rt: Runtime, authenticator: Authenticator) -> None:
+        """From now on, answer."""
+        self._authenticator, self._rt = authenticator, rt
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI entry point."""
-        if scope["type"] == "http" and scope["path"] == _LOOKUPS.path and scope["method"] == "POST":
-            await self._lookup(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
-
-    async def _lookup(self, scope: Scope, receive: Receive, send: Send) -> None:
-        state = scope["app"].state
-        headers = _headers(scope, b"authorization", b"content-type")
-        try:
-            member = state.authenticator.member(headers[0], "lookup")
-        except Exception:
+        if scope["type"] != "http" or scope["path"] != LOOKUPS or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
-        played_back = _PlayBack(receive)
-        message = await played_back.first()
-        answer = None
-        if message is not None and message["type"] == "http.request" and not message.get("more_body"):
-            answer = _clean(state.runtime, member, headers[1], message.get("body", b""))
-        if answer is None:
-            await self._app(scope, played_back, send)
-            return
-        scope["route"] = _LOOKUPS
-        scope["state"]["platform"] = member.platform
-        await _send(send, [(b"content-length", b"%d" % len(answer)), (b"content-type", b"application/json")], answer)
+        started = perf_counter()
+        headers = dict(scope["headers"])
+        member = self._member(scope, headers)
+        if member is not None:
+            try:
+                message = await receive()
+            except Exception as error:
+                receive = _PlayBack(receive, error)
+            else:
+                answer = self._lookup(member, headers, message)
+                if answer is not None:
+                    await self._answer(scope, send, member, started, LOOKUPS, headers, _JSON, answer)
+                    return
+                receive = _PlayBack(receive, message)
+        await self._app(scope, receive, send)
 
-
-def _clean(rt: Any, member: Any, media_type: str | None, body: bytes) -> bytes | None:
-    """The answer to a clean lookup, or None: whatever is wrong with it, the route finds out again and says so."""
-    try:
-        if not is_json(media_type or ""):
+    def _member(self, scope: Scope, headers: dict[bytes, bytes]) -> Member | None:
+        """Who asks; None where the application has to look: a refusal, or a header that is there twice."""
+        authorization = headers.get(b"authorization")
+        if self._authenticator is None or authorization is None or len(headers) != len(scope["headers"]):
             return None
-        wanted = parse(Lookup, orjson.loads(body))
-        tags = [unb64url(subject.tag, 32) for subject in wanted.subjects]
-        return answer_from_memory(rt, member, wanted.epoch, tags, wanted.min_index)
-    except Exception:
-        return None
+        try:
+            return self._authenticator.member(authorization.decode("latin-1"), "lookup")
+        except Exception:
+            return None
+
+    def _lookup(self, member: Member, headers: dict[bytes, bytes], message: Message) -> bytes | None:
+        """The answer to a clean lookup. Whatever is wrong with any other, the route finds out again and says so."""
+        if self._rt is None or message["type"] != "http.request" or message.get("more_body"):
+            return None
+        body = message.get("body", b"")
+        if len(body) > self._body_limit_bytes or not is_json(headers.get(b"content-type", b"").decode("latin-1")):
+            return None
+        try:
+            wanted = parse(Lookup, orjson.loads(body))
+            tags = [unb64url(subject.tag, 32) for subject in wanted.subjects]
+            return answer_from_memory(self._rt, member, wanted.epoch, tags, wanted.min_index)
+        except Exception:
+            return None
+
+    async def _answer(
+        self,
+        scope: Scope,
+        send: Send,
+        member: Member,
+        started: float,
+        route: str,
+        headers: dict[bytes, bytes],
+        own: list[tuple[bytes, bytes]],
+        body: bytes,
+    ) -> None:
+        """Send `body` with its `own` headers in the frame that every answer has, and log the request."""
+        request_id = request_id_of(headers.get(b"x-request-id"))
+        length, identity = str(len(body)).encode(), request_id.encode()
+        framed = [(b"content-length", length), *own, (b"x-request-id", identity), *FRAME_HEADERS]
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": framed})
+            await send({"type": "http.response.body", "body": body})
+        finally:
+            log_request(self._access, scope["method"], route, 200, started, request_id, member.platform, None)
 
 
 class _PlayBack:
-    """A `receive` that gives the first message, or what was raised instead of it, once more."""
+    """A `receive` that begins with what was received already: a message, or an error in its place."""
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, first: Message | Exception) -> None:
         self._receive = receive
-        self._message: Message | None = None
-        self._error: Exception | None = None
-
-    async def first(self) -> Message | None:
-        """The first message; None if there is an error in its place."""
-        try:
-            self._message = await self._receive()
-        except Exception as error:
-            self._error = error
-        return self._message
+        self._first: Message | Exception | None = first
 
     async def __call__(self) -> Message:
         """ASGI's `receive`."""
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
-        message, self._message = self._message, None
-        return await self._receive() if message is None else message
-
-
-def _headers(scope: Scope, *names: bytes) -> list[str | None]:
-    """The first value of each header."""
-    found: dict[bytes, bytes] = {}
-    for name, value in scope["headers"]:
-        if name in names:
-            found.setdefault(name, value)
-    return [found[name].decode("latin-1") if name in found else None for name in names]
-
-
-async def _send(send: Send, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+        first, self._first = self._first, None
+        if first is None:
+            return await self._receive()
+        if isinstance(first, Exception):
+            raise first
+        return first

@@ -42,22 +42,23 @@ def make_logger(stream: BinaryIO | None = None) -> Any:
 
 
 class AccessLog:
-    """Access lines, as `make_logger(stream).info("request", ...)` would write them but several times as fast: each
-    request has one. Lines of one turn of the event loop are written together, at its end."""
+    """Access lines, as `make_logger(stream).info("request", ...)` would write them but many times as fast: each request
+    has one. Lines of one turn of the event loop are made and written together, at its end."""
 
     def __init__(self, stream: BinaryIO | None = None) -> None:
         self._logger = structlog.BytesLogger(sys.stderr.buffer if stream is None else stream)
-        self._lines: list[bytes] = []
+        self._requests: list[dict[str, Any]] = []
 
     def line(self, **fields: Any) -> None:
         """Log one request. Call it in the event loop."""
-        if not self._lines:
+        if not self._requests:
             asyncio.get_running_loop().call_soon(self._write)
-        fields.update(event="request", level="info", timestamp=datetime.now(UTC))
-        self._lines.append(orjson.dumps(fields, option=orjson.OPT_UTC_Z))
+        self._requests.append(fields)
 
     def _write(self) -> None:
-        lines, self._lines = self._lines, []
+        requests, self._requests = self._requests, []
+        common = {"event": "request", "level": "info", "timestamp": datetime.now(UTC)}
+        lines = [orjson.dumps(fields | common, option=orjson.OPT_UTC_Z) for fields in requests]
         self._logger.msg(b"\n".join(lines))
 
 

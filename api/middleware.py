@@ -7,7 +7,7 @@ One class instead of four: each layer of ASGI costs every request a few calls, a
 from __future__ import annotations
 
 import re
-import secrets
+from random import Random
 from time import perf_counter
 from typing import Any
 
@@ -21,6 +21,10 @@ from ledger.errors import BodyTooLarge
 CLIENT_GONE = 499
 """Logged, never sent: the client closed the connection before it had sent its request."""
 
+FRAME_HEADERS = [(b"x-content-type-options", b"nosniff")]
+"""Of every answer, beside the request's id."""
+
+_random = Random()
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_-]{1,64}\Z")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 
@@ -61,7 +65,7 @@ class RequestFrame:
                 message["headers"] = [
                     *message.get("headers", ()),
                     (b"x-request-id", request_id.encode("ascii")),
-                    (b"x-content-type-options", b"nosniff"),
+                    *FRAME_HEADERS,
                 ]
             await send(message)
 
@@ -80,19 +84,41 @@ class RequestFrame:
                 raise
             await internal_response(request_id)(scope, receive, send_framed)
         finally:
-            self._log(scope, state, status, started)
+            route = getattr(scope.get("route"), "path", None)
+            platform, code = state.get("platform"), state.get("code")
+            log_request(self._access, scope["method"], route, status, started, request_id, platform, code)
 
-    def _log(self, scope: Scope, state: dict[str, Any], status: int, started: float) -> None:
-        method = scope["method"]
-        self._access.line(
-            method=method if method in _METHODS else "other",
-            route=getattr(scope.get("route"), "path", None),
-            status=status,
-            duration_ms=round((perf_counter() - started) * 1000, 2),
-            request_id=state["request_id"],
-            platform=state.get("platform"),
-            code=state.get("code"),
-        )
+
+def log_request(
+    access: AccessLog,
+    method: str,
+    route: str | None,
+    status: int,
+    started: float,
+    request_id: str,
+    platform: str | None,
+    code: str | None,
+) -> None:
+    """The access line. `route` is the template of the path, `started` is of `perf_counter`."""
+    access.line(
+        method=method if method in _METHODS else "other",
+        route=route,
+        status=status,
+        duration_ms=round((perf_counter() - started) * 1000, 2),
+        request_id=request_id,
+        platform=platform,
+        code=code,
+    )
+
+
+def request_id_of(value: bytes | None) -> str:
+    """The id that the client sent in `X-Request-Id` if it is fit, else a new one.
+
+    A new one only has to differ from all others: the generator was seeded with enough entropy for that.
+    """
+    if value is not None and _REQUEST_ID.match(value):
+        return value.decode("ascii")
+    return f"{_random.getrandbits(96):024x}"
 
 
 def _read_headers(scope: Scope) -> tuple[str, int]:
@@ -101,10 +127,10 @@ def _read_headers(scope: Scope) -> tuple[str, int]:
     content_length = 0
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.match(value):
-            request_id = value.decode("ascii")
+            request_id = value
         elif name == b"content-length" and value.isdigit():
             content_length = int(value[:20])
-    return request_id or secrets.token_hex(12), content_length
+    return request_id_of(request_id), content_length
 
 
 def _too_large(limit: int) -> BodyTooLarge:

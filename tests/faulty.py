@@ -90,8 +90,9 @@ Respond = Callable[[str, str, bytes], tuple[int, dict[str, str], bytes]]
 
 
 @contextmanager
-def answering(respond: Respond, pause: Callable[[], Any] = lambda: None) -> Iterator[str]:
-    """The URL of an HTTP server that answers with `respond`; `pause` is called between every 10 bytes of the body."""
+def answering(respond: Respond, pause: Callable[[], Any] | None = None) -> Iterator[str]:
+    """The URL of an HTTP server that answers with `respond`; `pause`, if given, is called after every 10 bytes of the
+    body."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -104,6 +105,9 @@ def answering(respond: Respond, pause: Callable[[], Any] = lambda: None) -> Iter
                 for name, value in {"Content-Length": str(len(answer)), **headers}.items():
                     self.send_header(name, value)
                 self.end_headers()
+                if pause is None:
+                    self.wfile.write(answer)
+                    return
                 for start in range(0, len(answer), 10):
                     self.wfile.write(answer[start : start + 10])
                     pause()

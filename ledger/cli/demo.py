@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,13 +19,25 @@ from rich.table import Table
 from ledger.cli import output
 from ledger.cli.lookup_commands import TIER_STYLES
 from ledger.cli.output import ExitCode, JsonFlag, guarded
-from ledger.client import Buyer, Evidence, Finding, Lookup, Refund, RefundLedger, Strength, VerifiedReceipt, evidence
+from ledger.client import (
+    Buyer,
+    Check,
+    Evidence,
+    Finding,
+    Lookup,
+    Refund,
+    RefundLedger,
+    Strength,
+    VerifiedReceipt,
+    evidence,
+)
 from ledger.client.log import LogReport, verify_log
 from ledger.client.receipts import log_fetcher
 from ledger.client.transport import Transport
 from ledger.errors import UnexpectedAnswer
 
 SERVICE = "demo.refund-ledger.local"
+SNAPSHOT_SECONDS = 20.0
 PLATFORMS = {"acme": "east-group", "corner": "east-group", "bazaar": "west-group"}
 """Acme and corner belong to one owner: together they are one voice."""
 
@@ -42,6 +54,12 @@ TEXTS: dict[str, dict[str, str]] = {
         "withdraw": "bazaar withdraws the last: wrong facts",
         "honest": "another buyer, never reported",
         "victim": "a third one, whose account was abused",
+        "ways": "The first buyer again, asked about in three ways",
+        "way_columns": "how|tier|credit|points|what the ledger learns",
+        "direct": "lookup|the pseudonyms, and that they are asked about now",
+        "private": "check, one sealed bucket each|the first few bits of each pseudonym",
+        "download": "check, from a downloaded copy|nothing about anybody",
+        "bounded": "at least",
         "receipt": "Receipt of acme's report: entry {index} is in the log of {size} entries, signed by its key.",
         "log": "Log verified: {size} entries recomputed from their leaves, {events} of them commitments only.",
         "one_voice": "One owner alone never lifts anybody above watch, and no tier is ever a refusal.",
@@ -59,6 +77,12 @@ TEXTS: dict[str, dict[str, str]] = {
         "withdraw": "bazaar 撤回上一举报：事实有误",
         "honest": "另一位从未被举报的买家",
         "victim": "第三位：账号曾被他人冒用",
+        "ways": "再看第一位买家：三种查询方式",
+        "way_columns": "方式|等级|信用分|扣分|账本得知的内容",
+        "direct": "lookup 直接查询|假名，以及此刻有人在查询",
+        "private": "check，各取一个密封桶|每个假名的前几位",
+        "download": "check，使用已下载的副本|不涉及任何人",
+        "bounded": "至少",
         "receipt": "acme 举报的回执：第 {index} 条记录在含 {size} 条记录的日志中，签名有效。",
         "log": "日志验证通过：由叶子重算 {size} 条记录，其中 {events} 条仅为承诺值。",
         "one_voice": "单一控制人不能使任何人高于“watch”，任何等级都不等于拒绝退款。",
@@ -73,6 +97,7 @@ class _Story:
 
     texts: Mapping[str, str]
     rows: list[tuple[str, str, Lookup]] = field(default_factory=list)
+    ways: list[tuple[str, Lookup | Check]] = field(default_factory=list)
 
     def tell(self, what: str, expected: str, found: Lookup) -> None:
         self.rows.append((what, expected, found))
@@ -81,7 +106,8 @@ class _Story:
 
     @property
     def as_expected(self) -> bool:
-        return all(found.tier == expected for _, expected, found in self.rows)
+        agreeing = {(found.tier, found.credit) for _, found in self.ways}
+        return len(agreeing) == 1 and all(found.tier == expected for _, expected, found in self.rows)
 
 
 @guarded
@@ -91,13 +117,13 @@ def demo(
     json_output: JsonFlag = False,
 ) -> None:
     """Run the main job once: enrol, tag, look up, report, withdraw, prove. Takes some seconds."""
-    from ledger.cli.local_ledger import local_ledger
+    from ledger.cli.local_ledger import local_ledger, publish_snapshot
 
     texts = TEXTS[_language(lang)]
     started = time.monotonic()
     story = _Story(texts)
     with local_ledger(folder, PLATFORMS, service=SERVICE) as platforms:
-        receipt, log = _play(platforms, story)
+        receipt, log = _play(platforms, story, lambda: publish_snapshot(folder, SERVICE))
     _show(story, receipt, log, folder, time.monotonic() - started)
     if not story.as_expected:
         output.fail(ExitCode.REFUSED, "The ledger answered otherwise than this demo expects.")
@@ -109,7 +135,9 @@ def _language(lang: str | None) -> str:
     return lang or ("zh-CN" if os.environ.get("LANG", "").startswith("zh") else "en")
 
 
-def _play(platforms: Mapping[str, RefundLedger], story: _Story) -> tuple[VerifiedReceipt, LogReport]:
+def _play(
+    platforms: Mapping[str, RefundLedger], story: _Story, publish: Callable[[], datetime]
+) -> tuple[VerifiedReceipt, LogReport]:
     acme, corner, bazaar = platforms["acme"], platforms["corner"], platforms["bazaar"]
     ids = _identifiers()
     look = _Looker(acme, acme.subject(**ids))
@@ -146,6 +174,8 @@ def _play(platforms: Mapping[str, RefundLedger], story: _Story) -> tuple[Verifie
     last = _report(bazaar, bazaar.subject(**victim), "impersonated", [_evidence("admission")], 5_000, act_days=6)
     story.tell("victim", "clear", _Looker(acme, acme.subject(**victim))())
 
+    look.in_three_ways(story, publish())
+
     bazaar.receipt(last)  # waits for a checkpoint that covers the whole story
     receipt = acme.receipt(first)
     transport = Transport(acme.suite.url)
@@ -169,6 +199,18 @@ class _Looker:
         return self._ledger.lookup(
             self._buyer, order=f"A-{secrets.token_hex(4)}", refund=Refund(12_900, "CNY", "damaged")
         )
+
+    def in_three_ways(self, story: _Story, published: datetime) -> None:
+        """Directly, privately and locally, from the snapshot of `published` on."""
+        deadline = time.monotonic() + SNAPSHOT_SECONDS
+        while self._ledger.refresh_snapshot() < published:
+            if time.monotonic() > deadline:
+                raise UnexpectedAnswer("The demo's own server did not serve its snapshot.")
+            time.sleep(0.2)
+        story.ways.append(("direct", self()))
+        refund = Refund(12_900, "CNY", "damaged")
+        story.ways.append(("private", self._ledger.check(self._buyer, policy="private", refund=refund)))
+        story.ways.append(("download", self._ledger.check(self._buyer, policy="download", refund=refund)))
 
 
 def _identifiers() -> dict[str, str]:
@@ -231,6 +273,7 @@ def _show(story: _Story, receipt: VerifiedReceipt, log: LogReport, folder: Path,
                 advice,
             )
         console.print(table)
+        console.print(_ways(story))
         checkpoint = receipt.receipt.checkpoint
         console.print(texts["one_voice"])
         console.print(texts["receipt"].format(index=receipt.receipt.index, size=checkpoint.size))
@@ -241,9 +284,24 @@ def _show(story: _Story, receipt: VerifiedReceipt, log: LogReport, folder: Path,
         {
             "as_expected": story.as_expected,
             "steps": steps,
+            "ways": [{"way": way, "tier": found.tier, "credit": found.credit} for way, found in story.ways],
             "receipt": {"entry_index": receipt.receipt.index, "log_size": receipt.receipt.checkpoint.size},
             "log": {"size": log.entries_count, "events": log.events_count},
             "seconds": round(seconds, 1),
         },
         show,
     )
+
+
+def _ways(story: _Story) -> Table:
+    texts = story.texts
+    table = Table(title=texts["ways"], box=box.SIMPLE, show_edge=False)
+    for number, name in enumerate(texts["way_columns"].split("|")):
+        table.add_column(name, justify="right" if number in (2, 3) else "left", overflow="fold")
+    for way, found in story.ways:
+        how, learns = texts[way].split("|")
+        bounded = isinstance(found, Check) and found.bounded
+        tier = f"{texts['bounded']} {found.tier}" if bounded else found.tier
+        points = "" if found.points is None else f"{found.points:.2f}"
+        table.add_row(how, f"[{TIER_STYLES[found.tier]}]{tier}[/]", str(found.credit), points, learns)
+    return table

@@ -6,8 +6,10 @@ For `demo` and `replay`. Everything is kept, so that the next run goes on with t
 from __future__ import annotations
 
 import json
+import secrets
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -17,12 +19,13 @@ from typing import TYPE_CHECKING
 from ledger.cli.platform_commands import enrol, write_suite
 from ledger.cli.server_commands import environment_of, read_settings
 from ledger.client import RefundLedger
-from ledger.errors import ConfigurationError
+from ledger.errors import ConfigurationError, Unavailable
 
 if TYPE_CHECKING:
     from ledger.settings import Settings
 
 STOP_SECONDS = 20
+BUILDER_SECONDS = 30.0
 SCOPES = ["log", "lookup", "report"]
 
 
@@ -35,17 +38,7 @@ def local_ledger(
     Raises ConfigurationError when the folder's ledger is damaged or the server does not start.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    settings = read_settings(
-        database_url=f"sqlite:///{folder / 'ledger.db'}",
-        service=service,
-        environment="test",
-        keys_dir=folder / "keys",
-        guard_dir=folder / "guard",
-        snapshots_dir=folder / "snapshots",
-        host="127.0.0.1",
-        port=0,
-        publish_interval_ms=200,
-    )
+    settings = _settings(folder, service)
     _initialise(settings)
     for name, control_group in platforms.items():
         _enrol_if_new(settings, folder, name, control_group, profile)
@@ -60,6 +53,43 @@ def local_ledger(
         finally:
             for ledger in opened.values():
                 ledger.close()
+
+
+def publish_snapshot(folder: Path, service: str) -> datetime:
+    """Publish a snapshot of the ledger in `folder`; its `as_of`. Waits for the server's own builder."""
+    from ledger.service.keys import load_log_key
+    from ledger.service.snapshots import build_and_publish, builder_engine
+
+    settings = _settings(folder, service)
+    engine = builder_engine(settings)
+    deadline = time.monotonic() + BUILDER_SECONDS
+    try:
+        while True:
+            try:
+                done = build_and_publish(
+                    settings, engine, load_log_key(settings), datetime.now(UTC), random_bytes=secrets.token_bytes
+                )
+                return done.manifest.as_of
+            except Unavailable:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+    finally:
+        engine.dispose()
+
+
+def _settings(folder: Path, service: str) -> Settings:
+    return read_settings(
+        database_url=f"sqlite:///{folder / 'ledger.db'}",
+        service=service,
+        environment="test",
+        keys_dir=folder / "keys",
+        guard_dir=folder / "guard",
+        snapshots_dir=folder / "snapshots",
+        host="127.0.0.1",
+        port=0,
+        publish_interval_ms=200,
+    )
 
 
 def _initialise(settings: Settings) -> None:

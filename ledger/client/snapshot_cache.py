@@ -119,9 +119,9 @@ class SnapshotCache:
             with suppress(OSError):
                 temporary.unlink()
 
-    def locked(self, version: bytes, name: str) -> AbstractContextManager[None]:
-        """Hold the lock of a file, so that only one process fetches it."""
-        return locked(self._path(version) / name)
+    def locked(self, version: bytes, name: str, wait: bool) -> AbstractContextManager[None]:
+        """Hold the lock of a file, so that only one process fetches it; see `state.locked`."""
+        return locked(self._path(version) / name, wait)
 
     def read_bucket(self, version: bytes, prefix: int) -> bytes | None:
         """The answer to an earlier query for one bucket."""

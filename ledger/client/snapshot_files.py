@@ -125,10 +125,11 @@ class BucketsSink:
         return InvalidBucket(message)
 
 
-def check_buckets(data: memoryview, manifest: Manifest) -> None:
-    """That `data` is the whole `buckets.bin` of the manifest. Raises InvalidBucket."""
+def checked_buckets(manifest: Manifest, data: memoryview) -> memoryview:
+    """`data`, if it is the whole `buckets.bin` of the manifest. Raises InvalidBucket."""
     sink = BucketsSink(manifest)
     step = max(1, (1 << 20) // manifest.bucket_bytes) * manifest.bucket_bytes
     for start in range(0, len(data), step):
         sink.write(bytes(data[start : start + step]))
     sink.finish()
+    return data

@@ -17,10 +17,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
+from typing import Literal, NamedTuple, TypeVar
 
 from ledger.client.receipts import log_fetcher
 from ledger.client.snapshot_cache import BUCKETS_FILE, FILTER_FILE, SnapshotCache
-from ledger.client.snapshot_files import BucketsSink, FilterSink, Latest, check_buckets, open_latest
+from ledger.client.snapshot_files import BucketsSink, FilterSink, Latest, checked_buckets, open_latest
 from ledger.client.state import SeenCheckpoint
 from ledger.client.suite import Suite
 from ledger.client.transport import Deadline, Transport, WrongLength
@@ -52,6 +54,11 @@ _OUTAGES = (Unavailable, LimitExceeded, SnapshotUnknown)
 """With these, a snapshot that is not past its end goes on being used."""
 
 
+T = TypeVar("T")
+Fetch = Literal["wait", "skip", "never"]
+"""Whether a missing file is fetched, and what if another process is at it: wait for it, or raise Unavailable."""
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """A verified snapshot. `filter` and `buckets` (all of them, in order of prefix) are there if they were fetched."""
@@ -64,6 +71,15 @@ class Snapshot:
     def manifest(self) -> Manifest:
         """What the log's key signed."""
         return self.latest.manifest
+
+
+class _Part(NamedTuple):
+    """A file of a snapshot: its name in the cache, its path at the server, its bytes, and what checks it."""
+
+    name: str
+    path: str
+    size: int
+    sink: Callable[[], FilterSink | BucketsSink]
 
 
 class Snapshots:
@@ -120,7 +136,7 @@ class Snapshots:
                 local = self.local()
                 if local is not None and local.manifest.cut >= latest.manifest.cut:
                     return
-                if self._with_filter(Snapshot(latest), fetch=False).filter is not None:
+                if self._with_filter(Snapshot(latest), "never").filter is not None:
                     return
         finally:
             self._lock.release()
@@ -148,20 +164,22 @@ class Snapshots:
         opened = self._opened
         if opened is None or not self._is_current(opened.latest):
             return None
-        lacks = (whole_filter and opened.filter is None) or (whole_buckets and opened.buckets is None)
-        return None if lacks else opened
+        return opened if _has(opened, whole_filter, whole_buckets) else None
 
     def _refreshed(self, whole_filter: bool, whole_buckets: bool, fresh: bool) -> Snapshot:
+        ready = self._ready(whole_filter, whole_buckets)
         known = self._known()
         newest = self._asked(known) if known is None or fresh or self._is_due(known.latest) else known
         try:
-            self._opened = self._completed(newest, whole_filter, whole_buckets)
+            found = self._completed(newest, whole_filter, whole_buckets, "skip" if ready else "wait")
         except _OUTAGES:
-            if known is None or known is newest:
+            whole = ready or self._complete_on_disk(whole_filter, whole_buckets)
+            if whole is None:
                 raise
-            self._opened = self._completed(known, whole_filter, whole_buckets)
+            found = whole
+        self._opened = found
         self._cache.prune(self._now())
-        return self._opened
+        return found
 
     def bucket(self, snapshot: Snapshot, prefix: int) -> bytes:
         """One bucket of `snapshot`, from the cache or by a request of its own, checked against the manifest's root.
@@ -249,65 +267,71 @@ class Snapshots:
 
     # --- its files ------------------------------------------------------------------------------------------------
 
-    def _completed(self, snapshot: Snapshot | None, whole_filter: bool, whole_buckets: bool) -> Snapshot:
-        assert snapshot is not None
+    def _completed(self, snapshot: Snapshot, whole_filter: bool, whole_buckets: bool, fetch: Fetch) -> Snapshot:
+        """With the parts asked for, as far as `fetch` allows."""
         if whole_filter and snapshot.filter is None:
-            snapshot = self._with_filter(snapshot, fetch=True)
+            snapshot = self._with_filter(snapshot, fetch)
         if whole_buckets and snapshot.buckets is None:
-            snapshot = self._with_buckets(snapshot)
+            snapshot = self._with_buckets(snapshot, fetch)
         return snapshot
 
-    def _with_filter(self, snapshot: Snapshot, fetch: bool) -> Snapshot:
+    def _complete_on_disk(self, whole_filter: bool, whole_buckets: bool) -> Snapshot | None:
+        """The newest snapshot whose parts lie in the cache."""
+        for latest in self._cached():
+            found = self._completed(Snapshot(latest), whole_filter, whole_buckets, "never")
+            if _has(found, whole_filter, whole_buckets):
+                return found
+        return None
+
+    def _with_filter(self, snapshot: Snapshot, fetch: Fetch) -> Snapshot:
         manifest = snapshot.manifest
+        part = _Part(FILTER_FILE, "filter", manifest.filter_bytes, partial(FilterSink, manifest))
+        found = self._part(manifest, part, lambda data: FuseFilter.open(data, manifest.filter_sha256), fetch)
+        if found is None:
+            return snapshot
+        self._local = replace(snapshot, filter=found)
+        return self._local
+
+    def _with_buckets(self, snapshot: Snapshot, fetch: Fetch) -> Snapshot:
+        manifest = snapshot.manifest
+        part = _Part(BUCKETS_FILE, BUCKETS_FILE, manifest.buckets_bytes, partial(BucketsSink, manifest))
+        return replace(snapshot, buckets=self._part(manifest, part, partial(checked_buckets, manifest), fetch))
+
+    def _part(self, manifest: Manifest, part: _Part, verify: Callable[[memoryview], T], fetch: Fetch) -> T | None:
+        """What `verify` makes of a file of the snapshot; fetched first where it is missing or damaged."""
         for attempt in range(2):
-            data = self._cache.map(manifest.version, FILTER_FILE, manifest.filter_bytes)
+            data = self._cache.map(manifest.version, part.name, part.size)
             if data is not None:
                 try:
-                    found = FuseFilter.open(data, manifest.filter_sha256)
-                    self._local = snapshot = replace(snapshot, filter=found)
-                    return snapshot
-                except InvalidFilter:  # damaged on disk
-                    self._cache.delete_file(manifest.version, FILTER_FILE)
-            if not fetch:
-                return snapshot
+                    return verify(data)
+                except (InvalidFilter, InvalidBucket):
+                    self._cache.delete_file(manifest.version, part.name)
+            if fetch == "never":
+                return None
             if not attempt:
-                self._download(manifest, FILTER_FILE, "filter", lambda: FilterSink(manifest))
-        raise _vanished()
+                self._download(manifest, part, fetch == "wait")
+        raise Unavailable("A file of the snapshot was replaced meanwhile. Try again.", retry_after_seconds=1)
 
-    def _with_buckets(self, snapshot: Snapshot) -> Snapshot:
-        manifest = snapshot.manifest
-        for attempt in range(2):
-            data = self._cache.map(manifest.version, BUCKETS_FILE, manifest.buckets_bytes)
-            if data is not None:
-                try:
-                    check_buckets(data, manifest)
-                    return replace(snapshot, buckets=data)
-                except InvalidBucket:  # damaged on disk
-                    self._cache.delete_file(manifest.version, BUCKETS_FILE)
-            if not attempt:
-                self._download(manifest, BUCKETS_FILE, BUCKETS_FILE, lambda: BucketsSink(manifest))
-        raise _vanished()
-
-    def _download(self, manifest: Manifest, name: str, what: str, sink: Callable[[], FilterSink | BucketsSink]) -> None:
+    def _download(self, manifest: Manifest, part: _Part, wait: bool) -> None:
         """Fetch a file into the cache unless another process has done so meanwhile; checked before it gets its name."""
-        path = f"/v1/snapshots/{b64url(manifest.version)}/{what}"
+        path = f"/v1/snapshots/{b64url(manifest.version)}/{part.path}"
 
         def attempt(limit: Deadline) -> None:
-            checked = sink()
-            with self._cache.new_file(manifest.version, name) as file:
+            checked = part.sink()
+            with self._cache.new_file(manifest.version, part.name) as file:
 
-                def write(part: bytes) -> None:
-                    checked.write(part)
-                    file.write(part)
+                def write(data: bytes) -> None:
+                    checked.write(data)
+                    file.write(data)
 
                 try:
-                    self._transport.download(path, checked.size, write, limit)
+                    self._transport.download(path, part.size, write, limit)
                 except WrongLength as error:
                     raise checked.wrong(str(error)) from error
                 checked.finish()
 
-        with self._cache.locked(manifest.version, name):
-            if self._cache.map(manifest.version, name, sink().size) is None:
+        with self._cache.locked(manifest.version, part.name, wait):
+            if self._cache.map(manifest.version, part.name, part.size) is None:
                 self._transport.retrying(self._budget_seconds, lambda _: attempt(Deadline(DOWNLOAD_SECONDS)))
 
     def _get(self, path: str, one_attempt: bool = False) -> bytes:
@@ -319,8 +343,9 @@ class Snapshots:
         return self._transport.retrying(self._budget_seconds, attempt, _ATTEMPT_SECONDS)
 
 
-def _vanished() -> Unavailable:
-    return Unavailable("A file of the snapshot was replaced meanwhile. Try again.", retry_after_seconds=1)
+def _has(snapshot: Snapshot, whole_filter: bool, whole_buckets: bool) -> bool:
+    """Whether the parts asked for are there."""
+    return not (whole_filter and snapshot.filter is None) and not (whole_buckets and snapshot.buckets is None)
 
 
 def _checked(answer: bytes, prefix: int, manifest: Manifest) -> bytes:

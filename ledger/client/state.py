@@ -13,7 +13,7 @@ from ledger.client.keyfiles import replace_file
 from ledger.client.log import Fetch, compare_views
 from ledger.client.suite import Suite
 from ledger.core.checkpoint import Checkpoint, open_checkpoint
-from ledger.errors import ConfigurationError
+from ledger.errors import ConfigurationError, Unavailable
 
 CHECKPOINT_FILE = "checkpoint"
 EPOCHS_FILE = "epochs.json"
@@ -41,16 +41,22 @@ def log_label(log_key: str) -> str:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of `path`, a file beside it, against other processes and threads. Raises ConfigurationError when
-    the folder cannot be written."""
+def locked(path: Path, wait: bool = True) -> Iterator[None]:
+    """Hold the lock of `path`, a file beside it, against other processes and threads.
+
+    Raises ConfigurationError when the folder cannot be written, and Unavailable when another has the lock and is not
+    to be waited for.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise ConfigurationError("The state folder cannot be written.") from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError as error:
+            raise Unavailable("Another process is at it.", retry_after_seconds=1) from error
         yield
     finally:
         os.close(descriptor)

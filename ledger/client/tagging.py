@@ -33,6 +33,8 @@ KINDS = tuple(kind.value for kind in Kind)
 PATIENCE_SECONDS = 600.0
 """An outage that lasts longer ends the run; it can be gone on with."""
 _LONGEST_PAUSE_SECONDS = 60.0
+_TICK = 1 << 14
+"""Rows that are there already between two calls of `progress`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +99,16 @@ def tag_file(
         bad = None if errors is None else stack.enter_context(_Table(errors, ERROR_COLUMNS))
         run = _Run(ledger, out, bad, region, ledger.tagging_epoch(epoch), wait, sleep)
         cells = cells if first is None else chain([first], cells)
-        run.resume(cells)
+
+        def tell(done: Tagging) -> None:
+            if progress is not None:
+                progress(opened.tell(), total, done)
+
+        run.resume(cells, tell)
         while batch := list(islice(cells, batch_size)):
             if not run.tag(batch):
                 return run.done
-            if progress is not None:
-                progress(opened.tell(), total, run.done)
+            tell(run.done)
         return replace(run.done, finished=True)
 
 
@@ -150,9 +156,13 @@ class _Run:
         self._sleep = sleep
         self.done = Tagging(epoch)
 
-    def resume(self, cells: Iterator[Cell]) -> None:
-        """Skip what the output holds already, once it is what these cells give."""
-        count, invalid, wrong = 0, 0, []
+    def resume(self, cells: Iterator[Cell], tell: Callable[[Tagging], None]) -> None:
+        """Skip what the output holds already, if it is what these cells give. The errors follow from the output and are
+        written anew."""
+        count, invalid = 0, 0
+        wrong: list[tuple[str, ...]] = []
+        if self._bad is not None:
+            self._bad.clear()
         for row in self._out.rows():
             cell = next(cells, None)
             if cell is None or (cell.id, cell.kind) != (row[0], row[1]):
@@ -163,10 +173,11 @@ class _Run:
             if row[4]:
                 invalid += 1
                 wrong.append((str(cell.line), cell.id, cell.kind, row[4]))
+            if count % _TICK == 0:
+                tell(replace(self.done, identifiers=count, invalid=invalid, resumed=count))
+                wrong = self._write_errors(wrong)
+        self._write_errors(wrong)
         self.done = replace(self.done, identifiers=count, invalid=invalid, resumed=count)
-        if self._bad is not None:  # it follows from the output, so it is written anew
-            self._bad.clear()
-            self._bad.append(wrong)
 
     def tag(self, cells: list[Cell]) -> bool:
         """Tag a batch and write it down; False when the daily quota does not cover it."""
@@ -176,18 +187,24 @@ class _Run:
             return False
         given = iter(tags)
         epoch = str(self.done.epoch)
-        rows, wrong = [], []
+        rows: list[tuple[str, ...]] = []
+        wrong: list[tuple[str, ...]] = []
         for cell, one in zip(cells, canonical, strict=True):
             code, tag = (one, "") if isinstance(one, str) else ("", next(given))
             rows.append((cell.id, cell.kind, epoch, tag, code))
             if code:
                 wrong.append((str(cell.line), cell.id, cell.kind, code))
-        if self._bad is not None:
-            self._bad.append(wrong)
+        self._write_errors(wrong)
         self._out.append(rows)
         done = self.done
         self.done = replace(done, identifiers=done.identifiers + len(rows), invalid=done.invalid + len(wrong))
         return True
+
+    def _write_errors(self, rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+        """An empty list, once `rows` are in the file of errors, if there is one."""
+        if self._bad is not None and rows:
+            self._bad.append(rows)
+        return []
 
     def _canonical(self, cell: Cell) -> Canonical | str:
         """The identifier, or the code of what is wrong with it."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
 
 import orjson
 
-from ledger.core.encoding import format_time
+from ledger.core.encoding import day_floor, format_time
 from ledger.core.guidance import Claim, advise
-from ledger.core.ids import encode_id
 from ledger.core.policy import Policy
 from ledger.core.reasons import reason_text
 from ledger.core.standing import CLEAN, Standing
@@ -20,49 +19,49 @@ ANSWER_BYTES = 3072
 _DOTS = b"." * ANSWER_BYTES
 
 
-class Answers:
-    """Writes answers of the service id `service` under `policy`."""
+class _Second(NamedTuple):
+    """What all clean answers of a second share: its UTC day, and the text from after `as_of_index` to the padding."""
 
-    def __init__(self, service: str, policy: Policy) -> None:
-        self._service = service
+    moment: datetime
+    day: int
+    text: bytes
+
+
+class Answers:
+    """Writes answers under `policy`."""
+
+    def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self._expiry = timedelta(minutes=policy.lookup_expiry_minutes)
         # A clean answer differs from the next one in four places only; what lies between them is written once.
-        marks = ("@id", "@as_of_index", "@as_of", "@expires_at")
-        bare = orjson.dumps(self._fields(marks[0], CLEAN, Claim.OTHER, marks[1], marks[2], marks[3]))
-        self._parts: list[bytes] = []
-        for mark in marks:
-            before, _, bare = bare.partition(b'"%s"' % mark.encode())
-            self._parts.append(before)
-        self._end = bare[:-1] + b',"padding":"'
-        self._second: tuple[datetime, bytes] | None = None
+        bare = orjson.dumps(self._fields("@id", CLEAN, Claim.OTHER, -1, "@as_of", "@expires_at"))
+        self._before_id, _, bare = bare.partition(b"@id")
+        self._before_size, _, bare = bare.partition(b"-1")
+        self._before_as_of, _, bare = bare.partition(b"@as_of")
+        self._before_expires_at, _, bare = bare.partition(b"@expires_at")
+        self._before_padding = bare[:-1] + b',"padding":"'
+        self._second = self._at(datetime.fromtimestamp(0, UTC))
 
-    def answer(self, number: int, standing: Standing, claim: str | None, size: int, now: datetime) -> bytes:
-        """The answer with the id of `number`: this standing as of the first `size` entries, at `now`."""
-        public_id = encode_id("lk", number, self._service)
+    def answer(self, public_id: str, standing: Standing, claim: str | None, size: int, now: datetime) -> bytes:
+        """The answer `public_id`: this standing as of the first `size` entries, at `now`."""
         times = format_time(now), format_time(now + self._expiry)
         return padded(self._fields(public_id, standing, Claim(claim or Claim.OTHER), size, *times))
 
-    def clean(self, number: int, size: int, now: datetime) -> bytes:
-        """`answer` for a standing of somebody who is not listed, the same bytes in a twentieth of the time."""
-        before_id, before_size, _, _ = self._parts
-        public_id = encode_id("lk", number, self._service).encode()
-        head = b'%s"%s"%s%d%s' % (before_id, public_id, before_size, size, self._times(now))
-        return head + _DOTS[: ANSWER_BYTES - len(head) - 2] + b'"}'
+    def clean(self, public_id: str, size: int, now: datetime) -> tuple[bytes, int]:
+        """`answer` for somebody who is not listed, the same bytes in a tenth of the time; and the UTC day of `now`."""
+        second = self._second
+        if now.replace(microsecond=0) != second.moment:
+            second = self._second = self._at(now.replace(microsecond=0))
+        head = b"".join((self._before_id, public_id.encode(), self._before_size, str(size).encode(), second.text))
+        return b"".join((head, _DOTS[: ANSWER_BYTES - len(head) - 2], b'"}')), second.day
 
-    def _times(self, now: datetime) -> bytes:
-        """From after `as_of_index` up to the padding; the same for all answers of a second."""
-        second = now.replace(microsecond=0)
-        known = self._second
-        if known is None or known[0] != second:
-            _, _, before_as_of, before_expiry = self._parts
-            times = format_time(second).encode(), format_time(second + self._expiry).encode()
-            text = b'%s"%s"%s"%s"%s' % (before_as_of, times[0], before_expiry, times[1], self._end)
-            known = self._second = (second, text)
-        return known[1]
+    def _at(self, moment: datetime) -> _Second:
+        as_of, expires_at = format_time(moment).encode(), format_time(moment + self._expiry).encode()
+        text = b"".join((self._before_as_of, as_of, self._before_expires_at, expires_at, self._before_padding))
+        return _Second(moment, day_floor(moment), text)
 
     def _fields(
-        self, public_id: str, standing: Standing, claim: Claim, size: int | str, as_of: str, expires_at: str
+        self, public_id: str, standing: Standing, claim: Claim, size: int, as_of: str, expires_at: str
     ) -> dict[str, Any]:
         return {
             "id": public_id,

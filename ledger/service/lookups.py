@@ -146,11 +146,13 @@ class LookupDesk:
         self._members = members
         self._watch = watch
         self._now = now
-        self._answers = Answers(settings.service, policy)
-        self._ids = IdBlock(engine, "lk")
+        self._answers = Answers(policy)
+        self._ids = IdBlock(engine, "lk", settings.service)
         self._epochs_lock = threading.Lock()
         self._epochs_read_at = -math.inf
         self._counts: dict[tuple[str, int], tuple[int, int]] = {}
+        self._clean: dict[tuple[str, int], int] = {}
+        """Answered from memory since the last flush, by platform and UTC day."""
         self._counts_lock = threading.Lock()
         self._stop = threading.Event()
         self._batcher: Batcher[_Asked, bytes] = Batcher(
@@ -174,13 +176,13 @@ class LookupDesk:
     def clean(self, member: Member, size: int) -> bytes | None:
         """The answer for a person who is not listed in the first `size` entries, counted; None where it would have to
         wait for the database, and while closing. The caller vouches for `size` (see `ledger.service.presence`)."""
-        number = None if self._stop.is_set() else self._ids.take()
-        if number is None:
+        taken = None if self._stop.is_set() else self._ids.take()
+        if taken is None:
             return None
-        now = self._now()
-        answer = self._answers.clean(number, size, now)
-        self._count({(member.platform, day_floor(now)): (1, 0)})
-        self._watch.looked_up(1, 0, "memory")
+        answer, day = self._answers.clean(taken[1], size, self._now())
+        key = (member.platform, day)
+        with self._counts_lock:
+            self._clean[key] = self._clean.get(key, 0) + 1
         return answer
 
     def reread_epochs(self) -> None:
@@ -233,8 +235,8 @@ class LookupDesk:
                 )
                 continue
             standing = self._fold(request, found, weights, now)
-            number = self._ids.next()
-            outcomes.append(self._answers.answer(number, standing, request.claim, size, now))
+            number, public_id = self._ids.next()
+            outcomes.append(self._answers.answer(public_id, standing, request.claim, size, now))
             disclosed = discloses(standing)
             if disclosed:
                 lookups.append(_log_row(number, one, standing, size, now))
@@ -274,6 +276,10 @@ class LookupDesk:
         stopping = False
         while not stopping:
             stopping = self._stop.wait(_FLUSH_SECONDS)
+            with self._counts_lock:
+                clean, self._clean = self._clean, {}
+            self._watch.looked_up(sum(clean.values()), 0, "memory")
+            self._count({key: (number, 0) for key, number in clean.items()})
             with self._counts_lock:
                 counts, self._counts = self._counts, {}
             if not counts:

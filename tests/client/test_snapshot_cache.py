@@ -172,8 +172,9 @@ def test_a_check_does_not_wait_for_anothers_download(ledger: SmallLedger) -> Non
         go_on.wait(20)
         return answer
 
-    with ledger.connect() as acme:
-        acme.check(buyer)
+    with ledger.connect() as acme, ledger.connect() as other:
+        for one in (acme, other):
+            one.check(buyer)
         ledger.now += timedelta(hours=1)
         ledger.publish()
         ledger.replace[ledger.path(ledger.made[1], "buckets.bin")] = slow
@@ -181,8 +182,25 @@ def test_a_check_does_not_wait_for_anothers_download(ledger: SmallLedger) -> Non
             refreshing = pool.submit(acme.check, buyer)
             assert started.wait(20)
             assert acme.check(buyer).events == 1
+            assert other.check(buyer).events == 1, "nor for another process's"
             go_on.set()
             assert refreshing.result().events == 0
+        ledger.now += timedelta(minutes=1)
+        assert other.check(buyer).events == 0
+
+
+def test_after_a_restart_the_last_whole_one_is_used(ledger: SmallLedger) -> None:
+    """A newer one was found, and then came the outage."""
+    list_somebody(ledger)
+    buyer = ledger.buyer(LISTED)
+    with ledger.connect() as acme:
+        acme.check(buyer)
+        ledger.now += timedelta(hours=1)
+        ledger.publish()
+        acme.check(buyer, policy="private")
+    ledger.broken = True
+    with ledger.connect() as acme:
+        assert acme.check(buyer).events == 1
 
 
 def test_a_folder_that_cannot_be_written_is_told(ledger: SmallLedger) -> None:

@@ -1,0 +1,36 @@
+"""`platform grant` and `platform budget`, as an operator types them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support import ROOT, Platform, new_ledger, server_environment
+
+
+def test_a_grant_is_given_and_shown(tmp_path: Path) -> None:
+    settings = new_ledger(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path)
+    Platform("acme", "acme-group", "acme-1").enrol(settings)
+    environment = {**os.environ, **server_environment(settings), "COLUMNS": "120"}
+
+    def command(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "ledger", "platform", *words],
+            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+
+    given = command("grant", "acme", "--elements", "2000000", "--reason", "first tagging [bold]", "--days", "30")
+    assert given.returncode == 0, given.stderr
+    assert "2,000,000 more elements within 30 days" in given.stdout
+    refused = command("grant", "nobody", "--elements", "5", "--reason", "x")
+    assert (refused.returncode, refused.stderr.strip()) == (1, "error: There is no platform of this name.")
+    found = json.loads(command("budget", "acme", "--json").stdout)
+    assert (found["used_today"], found["daily_quota"]) == (0, 100_000)
+    (grant,) = found["grants"]
+    assert (grant["elements"], grant["used"], grant["reason"]) == (2_000_000, 0, "first tagging [bold]")
+    shown = command("budget", "acme").stdout
+    assert "0 of 100,000 elements used today" in shown
+    assert "first tagging [bold]" in shown
