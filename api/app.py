@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
-from starlette.types import ASGIApp
+from starlette.types import Receive, Scope, Send
 
 import ledger
 from api import openapi
@@ -23,7 +23,7 @@ from api.errors import TABLE, MethodNotAllowed, problem_response
 from api.hotpath import HotPath
 from api.logs import AccessLog, bridge_logging, make_logger
 from api.middleware import RequestFrame
-from api.routes import log, lookups, metrics, oprf, reports, system
+from api.routes import log, lookups, metrics, oprf, reports, snapshots, system
 from api.wire import refusal
 from ledger.errors import InvalidRequest, LedgerError, NotFound
 from ledger.service.runtime import open_runtime, utc_now
@@ -43,6 +43,10 @@ lists, any request may get 404 `not_found` (no such path), 405 `method_not_allow
 
 TAGS = [
     {"name": "lookups", "description": "Ask for a standing before a refund is decided."},
+    {
+        "name": "snapshots",
+        "description": "Answer for yourself: a filter and sealed buckets, cut from the log every hour.",
+    },
     {"name": "reports", "description": "Record confirmed fraud, correct it, prove that the log holds it."},
     {"name": "oprf", "description": "Turn blinded identifiers into elements (RFC 9497)."},
     {"name": "suite", "description": "The keys that clients pin."},
@@ -52,13 +56,17 @@ TAGS = [
 
 
 class Api(FastAPI):
-    """The framework's application with the hot path around all its layers."""
+    """The framework's application, with the hot path in front of it."""
 
     hot: HotPath
 
-    def build_middleware_stack(self) -> ASGIApp:
-        """All layers; called once, at the first message."""
-        return self.hot.around(super().build_middleware_stack())
+    def put_in_front(self, access: AccessLog, body_limit_bytes: int) -> None:
+        """Make the hot path. Once, before the first message."""
+        self.hot = HotPath(super().__call__, body_limit_bytes=body_limit_bytes, access=access)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI entry point."""
+        await self.hot(scope, receive, send)
 
 
 def create_app(
@@ -98,12 +106,12 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False},  # its spans would record exceptions' messages
     )
     app.state.logger = logger
-    app.hot = HotPath(body_limit_bytes=limit, access=access)
+    app.put_in_front(access, limit)
     app.add_middleware(RequestFrame, body_limit_bytes=limit, logger=logger, access=access)
     app.add_exception_handler(LedgerError, _ledger_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
-    for module in (lookups, reports, oprf, system, log, metrics):
+    for module in (lookups, snapshots, reports, oprf, system, log, metrics):
         app.include_router(module.router)
     openapi.install(app)
     return app

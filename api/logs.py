@@ -12,6 +12,7 @@ import logging
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from time import perf_counter
 from types import TracebackType
 from typing import Any, BinaryIO
 
@@ -21,6 +22,9 @@ import structlog
 CHATTY = ("uvicorn", "ledger", "api")
 """Packages whose ordinary messages are logged. Of all others only warnings are: an HTTP client, for one, writes whole
 URLs into its ordinary ones."""
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+"""What an access line shows of a method; it is the client's text."""
 
 MAX_MESSAGE_CHARS = 200
 MAX_FRAMES = 20
@@ -47,18 +51,46 @@ class AccessLog:
 
     def __init__(self, stream: BinaryIO | None = None) -> None:
         self._logger = structlog.BytesLogger(sys.stderr.buffer if stream is None else stream)
-        self._requests: list[dict[str, Any]] = []
+        self._requests: list[tuple[Any, ...]] = []
 
-    def line(self, **fields: Any) -> None:
-        """Log one request. Call it in the event loop."""
+    def request(
+        self,
+        method: str,
+        route: str | None,
+        status: int,
+        started: float,
+        request_id: str,
+        platform: str | None,
+        code: str | None,
+    ) -> None:
+        """Log one request that is answered now. `route` is the template of its path, `started` is of `perf_counter`.
+        Call it in the event loop."""
         if not self._requests:
             asyncio.get_running_loop().call_soon(self._write)
-        self._requests.append(fields)
+        seconds = perf_counter() - started
+        self._requests.append((method, route, status, seconds, request_id, platform, code))
 
     def _write(self) -> None:
         requests, self._requests = self._requests, []
-        common = {"event": "request", "level": "info", "timestamp": datetime.now(UTC)}
-        lines = [orjson.dumps(fields | common, option=orjson.OPT_UTC_Z) for fields in requests]
+        now = datetime.now(UTC)
+        lines = [
+            orjson.dumps(
+                {
+                    "method": method if method in METHODS else "other",
+                    "route": route,
+                    "status": status,
+                    "duration_ms": round(seconds * 1000, 2),
+                    "request_id": request_id,
+                    "platform": platform,
+                    "code": code,
+                    "event": "request",
+                    "level": "info",
+                    "timestamp": now,
+                },
+                option=orjson.OPT_UTC_Z,
+            )
+            for method, route, status, seconds, request_id, platform, code in requests
+        ]
         self._logger.msg(b"\n".join(lines))
 
 

@@ -26,7 +26,6 @@ FRAME_HEADERS = [(b"x-content-type-options", b"nosniff")]
 
 _random = Random()
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_-]{1,64}\Z")
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 
 
 class RequestFrame:
@@ -86,29 +85,7 @@ class RequestFrame:
         finally:
             route = getattr(scope.get("route"), "path", None)
             platform, code = state.get("platform"), state.get("code")
-            log_request(self._access, scope["method"], route, status, started, request_id, platform, code)
-
-
-def log_request(
-    access: AccessLog,
-    method: str,
-    route: str | None,
-    status: int,
-    started: float,
-    request_id: str,
-    platform: str | None,
-    code: str | None,
-) -> None:
-    """The access line. `route` is the template of the path, `started` is of `perf_counter`."""
-    access.line(
-        method=method if method in _METHODS else "other",
-        route=route,
-        status=status,
-        duration_ms=round((perf_counter() - started) * 1000, 2),
-        request_id=request_id,
-        platform=platform,
-        code=code,
-    )
+            self._access.request(scope["method"], route, status, started, request_id, platform, code)
 
 
 def request_id_of(value: bytes | None) -> str:

@@ -100,7 +100,8 @@ _IDEMPOTENCY_KEY = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A good answer: what it means, its model or (with another `media_type`) its format, and headers of its own."""
+    """A good answer: what it means, its model or (with another `media_type`) its format, and headers of its own. With
+    an empty `media_type` it has no body."""
 
     description: str
     model: type[BaseModel] | None = None
@@ -161,7 +162,7 @@ def _good(one: Answer) -> dict[str, Any]:
         content["schema"] = {"type": "string"}
     return {
         "description": one.description,
-        "content": {one.media_type: content},
+        "content": {one.media_type: content} if one.media_type else {},
         "headers": {**_HEADERS, **(one.headers or {})},
     }
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import pytest
 from sqlalchemy import Engine, select
 
 from ledger import sodium
@@ -19,13 +21,26 @@ from ledger.core.merkle import parse_tile_path
 from ledger.core.voprf import hash_to_group
 from ledger.service import log as log_service
 from ledger.service.keys import load_oprf
+from ledger.service.reports import submit_report
+from ledger.service.rotation.retire import retire
+from ledger.service.rotation.run import rotate
 from ledger.service.runtime import Runtime
 from ledger.settings import Settings
 from ledger.store import log as log_store
 from ledger.store.engine import reading
 from ledger.store.epochs import EpochRow, read_epochs
 from ledger.store.tables import Listing, Subject
-from tests.support import publish
+from tests.support import Platform, publish, report_payload
+
+if TYPE_CHECKING:
+    from tests.service.conftest import Town
+
+GRACE = timedelta(days=30)
+
+on_one_engine = pytest.mark.parametrize(
+    "migrated_url", [pytest.param("sqlite", marks=pytest.mark.sqlite)], indirect=True
+)
+"""For what has nothing to do with the database."""
 
 Subjects = list[tuple[Kind, bytes]]
 
@@ -98,3 +113,30 @@ def change_facts(folder: Path, **changes: int) -> None:
     """Let `rotation.json` point to other entries."""
     path = folder / "rotation.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def turned(town: Town, **options: Any) -> Any:
+    """Rotate, and let this process notice."""
+    done = rotate(town.rt.settings, town.rt.engine, town.clock, **options)
+    town.rt.members.refresh()
+    return done
+
+
+def report(town: Town, platform: Platform, number: int, epoch: int, **changes: Any) -> dict[str, Any]:
+    """Report a person under `epoch`."""
+    subjects = subjects_under(town.rt.settings, epoch, number)
+    payload = report_payload(town.rt, platform, subjects, epoch=epoch, **changes)
+    stored = submit_report(town.rt, platform.member(), payload, payload["signature"]).result(10)
+    return dict(json.loads(stored.body))
+
+
+def seen(town: Town, number: int, epoch: int) -> tuple[Any, ...]:
+    """What a lookup under `epoch` says of a person."""
+    answer = town.lookup(subjects_under(town.rt.settings, epoch, number), epoch=epoch)
+    return tuple(answer[name] for name in ("tier", "points", "events", "reporters", "matched_kinds"))
+
+
+def retired(town: Town) -> None:
+    town.clock.moment += GRACE
+    retire(town.rt.settings, town.rt.engine, town.clock)
+    town.rt.members.refresh()

@@ -139,9 +139,9 @@ def _retire(settings: Settings, engine: Engine, now: bool, yes: bool) -> None:
     from ledger.store.epochs import read_epochs
 
     if now and not yes:
-        typer.confirm(
-            "Platforms that still use the old epoch will find nobody until they have tagged anew. Go on?", abort=True
-        )
+        if output.json_asked():
+            raise InvalidRequest("With --json, --now needs --yes.")
+        typer.confirm("Platforms that use the old epoch are refused until they have tagged anew. Go on?", abort=True)
     with reading(engine) as connection:
         waiting = only(read_epochs(connection), "previous") is not None
     with stage_bars(_STAGES) as progress:

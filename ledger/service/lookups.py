@@ -154,6 +154,7 @@ class LookupDesk:
         self._clean: dict[tuple[str, int], int] = {}
         """Answered from memory since the last flush, by platform and UTC day."""
         self._counts_lock = threading.Lock()
+        self._closing = False
         self._stop = threading.Event()
         self._batcher: Batcher[_Asked, bytes] = Batcher(
             "lookups",
@@ -176,7 +177,7 @@ class LookupDesk:
     def clean(self, member: Member, size: int) -> bytes | None:
         """The answer for a person who is not listed in the first `size` entries, counted; None where it would have to
         wait for the database, and while closing. The caller vouches for `size` (see `ledger.service.presence`)."""
-        taken = None if self._stop.is_set() else self._ids.take()
+        taken = None if self._closing else self._ids.take()
         if taken is None:
             return None
         answer, day = self._answers.clean(taken[1], size, self._now())
@@ -203,6 +204,7 @@ class LookupDesk:
 
     def close(self) -> None:
         """Answer what waits and write the counts."""
+        self._closing = True
         self._batcher.close()
         self._stop.set()
         self._ids.low.set()

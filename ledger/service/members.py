@@ -122,6 +122,11 @@ class Members:
         """The key of this id, revoked or not."""
         return self._current().keys.get(kid)
 
+    def holder(self, kid: str, platform: str) -> tuple[MemberKey | None, Member | None]:
+        """`key` and `member` at once."""
+        snapshot = self._current()
+        return snapshot.keys.get(kid), snapshot.members.get(platform)
+
     def weights(self) -> Mapping[str, int]:
         """Weight in twentieths by control group; 0 for a group whose platforms are all suspended."""
         return self._current().weights

@@ -1,9 +1,12 @@
 """Which tags are listed at all, in memory: what lets a process say `clear` without asking the database.
 
 Two fuse filters over every tag with any listing row, under all key epochs, and a plain set of the tags added since
-they were built. A background thread refreshes: it notes the monotonic time, then reads, all as of one moment after that time,
-the log's head, the key epochs and the tags of reports recorded since the last time, and then replaces the *view*. From
-a view an answer is given only if
+they were built. (With one filter, one clean lookup in 256 would ask the database, which costs a hundred times as much;
+with two, one in 65,536. The second is asked only about what the first has.)
+
+A background thread refreshes: it notes the monotonic time, then reads, all as of one moment after that time, the log's
+head, the key epochs and the tags of reports recorded since the last time, and then replaces the *view*. From a view an
+answer is given only if
 
 - the refresh that made it started at most MAX_STALENESS_MS ago, at the moment of answering;
 - it says that the request's epoch is looked up, and its watermark (the head) has reached the request's `min_index`;
@@ -27,7 +30,7 @@ That bounds what is not seen yet of *other* processes' reports. A process's own 
 A refresh therefore compares the newest log entry of the last one, and builds the filter again if it is another.
 
 Building reads the whole table in a thread of its own; meanwhile refreshes go on, and the database answers where they
-cannot. Memory: 1.13 bytes a listed tag in the filter (10^6 tags), 113 bytes for each added since, of which there are
+cannot. Memory: 2.26 bytes a listed tag in the filters (10^6 tags), 113 bytes for each added since, of which there are
 about ADDED_LIMIT at most; while building, some 125 bytes a listing.
 """
 
@@ -59,13 +62,12 @@ ADDED_LIMIT = 100_000
 REBUILD_SECONDS = 86_400.0
 """How often the filter is built again in any case, to forget tags that are listed no more."""
 
-FILTERS = 2
-"""With one, one clean lookup in 256 would ask the database, which costs a hundred times as much; with two, one in
-65,536. The second is only asked about what is in the first."""
-
 _RETRY_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
+
+
+_Filters = tuple[Callable[[bytes], bool], Callable[[bytes], bool]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ class _Mark:
 class _Base:
     """A filter over all tags that were listed when the log was at `mark` and the epochs were `rows`."""
 
-    contains: Callable[[bytes], bool]
+    filters: _Filters
     filter_bytes: int
     mark: _Mark
     rows: tuple[EpochRow, ...]
@@ -94,7 +96,7 @@ class _View:
     started: float
     watermark: int
     epochs: frozenset[int]
-    contains: Callable[[bytes], bool]
+    filters: _Filters
     added: set[bytes]
 
 
@@ -139,7 +141,7 @@ class Presence:
     def ready(self) -> bool:
         """Whether lookups can be answered from memory now."""
         view = self._view
-        return view is not None and self._fresh(view)
+        return view is not None and self._monotonic() - view.started <= MAX_STALENESS_MS / 1000
 
     def clean(self, epoch: int, tags: Iterable[bytes], min_index: int | None) -> int | None:
         """The size of a log of at most MAX_STALENESS_MS ago in which none of `tags` (32 bytes each) was listed under
@@ -150,11 +152,11 @@ class Presence:
         watermark = view.watermark
         if min_index is not None and min_index > watermark:
             return None
-        contains, added = view.contains, view.added
+        (first, second), added = view.filters, view.added
         for tag in tags:
-            if tag in added or contains(tag):
+            if tag in added or (first(tag) and second(tag)):
                 return None
-        return watermark if self._fresh(view) else None
+        return watermark if self._monotonic() - view.started <= MAX_STALENESS_MS / 1000 else None
 
     def note(self, tags: Collection[bytes]) -> None:
         """Take over the tags of listings that this process has just committed, so that it never calls those clear whose
@@ -189,7 +191,7 @@ class Presence:
         self._added.update(tags)
         self._mark = mark
         epochs = frozenset(row.epoch for row in rows if row.state in LOOKUP_STATES)
-        self._view = _View(started, mark.size, epochs, base.contains, self._added)
+        self._view = _View(started, mark.size, epochs, base.filters, self._added)
         if len(self._added) > ADDED_LIMIT or started - base.built_at > REBUILD_SECONDS:
             self._want()
         return True
@@ -203,19 +205,14 @@ class Presence:
         if self._stop.is_set():
             return
         # Seeds nobody knows: whoever knew them could make tags that all look listed, and slow everybody's lookups.
-        files = [build(tags, secrets.token_bytes(SEED_BYTES)) for _ in range(FILTERS)]
-        first, second = [FuseFilter.trusted(file).contains for file in files]
-        self._built = _Base(
-            lambda tag: first(tag) and second(tag), sum(len(file) for file in files), mark, rows, built_at
-        )
+        first, second = build(tags, secrets.token_bytes(SEED_BYTES)), build(tags, secrets.token_bytes(SEED_BYTES))
+        filters = FuseFilter.trusted(first).contains, FuseFilter.trusted(second).contains
+        self._built = _Base(filters, len(first) + len(second), mark, rows, built_at)
 
     def sizes(self) -> tuple[int, int]:
         """Bytes of the filter, and how many tags were added since."""
         base = self._base
         return (0 if base is None else base.filter_bytes), len(self._added)
-
-    def _fresh(self, view: _View) -> bool:
-        return self._monotonic() - view.started <= MAX_STALENESS_MS / 1000
 
     def _run(self, interval: float) -> None:
         pause = 0.0

@@ -22,6 +22,7 @@ from ledger.service.lookups import LookupDesk
 from ledger.service.maintenance import Maintenance
 from ledger.service.members import Members
 from ledger.service.presence import Presence
+from ledger.service.shelf import Shelf
 from ledger.service.watch import Watch
 from ledger.settings import Settings
 from ledger.store.engine import open_engine, reading
@@ -44,6 +45,7 @@ class Runtime:
     appender: Batcher[Command, Stored]
     desk: LookupDesk
     presence: Presence
+    shelf: Shelf
     maintenance: Maintenance
     watch: Watch
     now: Callable[[], datetime]
@@ -54,6 +56,7 @@ class Runtime:
         self.appender.close()
         self.desk.close()
         self.presence.close()
+        self.shelf.close()
         self.members.close()
         self.engine.dispose()
 
@@ -75,6 +78,7 @@ def open_runtime(settings: Settings, now: Callable[[], datetime] = utc_now) -> R
     except BaseException:
         engine.dispose()
         raise
+    shelf = Shelf(settings, engine, now).start()
     presence = Presence(engine).start(settings.lookup_refresh_ms)
     apply = partial(
         intake.apply,
@@ -96,4 +100,4 @@ def open_runtime(settings: Settings, now: Callable[[], datetime] = utc_now) -> R
     watch = Watch(settings, engine, now)
     desk = LookupDesk(settings, engine, keys, policy, members, watch, now)
     maintenance = Maintenance(settings, engine, policy, now)
-    return Runtime(settings, engine, keys, policy, members, appender, desk, presence, maintenance, watch, now)
+    return Runtime(settings, engine, keys, policy, members, appender, desk, presence, shelf, maintenance, watch, now)

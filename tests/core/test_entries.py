@@ -16,6 +16,7 @@ from ledger.core.entries import (
     MAX_LEAF_BYTES,
     GovernanceType,
     PlatformState,
+    RotationRecord,
     WithdrawalReason,
     commitment,
     event_leaf,
@@ -212,6 +213,20 @@ def test_governance_bodies() -> None:
         "log": {"origin": "o", "key": "o+1+k"},
         "retired": [0],
     }
+    whole = key_rotation_body(
+        epoch=2,
+        holders=[("main", C)],
+        log_origin="o",
+        log_key="o+1+k",
+        next_epoch=(3, [("main", C)]),
+        previous_epoch=(1, [("main", C)], AT),
+        rotation=RotationRecord(1, 2, 7, C),
+    )
+    assert {name: whole[name] for name in whole.keys() - rotation.keys()} == {
+        "next": {"epoch": 3, "holders": rotation["holders"]},
+        "previous": {"epoch": 1, "holders": rotation["holders"], "until": "2026-11-23T13:45:59Z"},
+        "rotation": {"from": 1, "to": 2, "elements": 7, "root": b64url(C)},
+    }
     status = platform_status_body(
         platform="acme",
         control_group="g",
@@ -226,9 +241,13 @@ def test_governance_bodies() -> None:
 def test_keys_and_digests_have_32_bytes() -> None:
     with pytest.raises(InvalidEncoding):
         policy_body(version=2, toml_sha256=C[1:], published_at=AT, in_effect_at=AT)
+    keys = {"epoch": 1, "holders": [("main", C)], "log_origin": "o", "log_key": "k"}
     for holders in ([], [("main", C[1:])]):
-        with pytest.raises(InvalidEncoding):
-            key_rotation_body(epoch=1, holders=holders, log_origin="o", log_key="k")
+        for change in ({"holders": holders}, {"next_epoch": (2, holders)}, {"previous_epoch": (0, holders, AT)}):
+            with pytest.raises(InvalidEncoding):
+                key_rotation_body(**{**keys, **change})  # type: ignore[arg-type]
+    with pytest.raises(InvalidEncoding):
+        key_rotation_body(**keys, rotation=RotationRecord(0, 1, 1, C[1:]))  # type: ignore[arg-type]
     with pytest.raises(InvalidEncoding):
         platform_status_body(
             platform="a", control_group="g", profile="CN", status=PlatformState.ACTIVE, keys=[("a", b"", False)]

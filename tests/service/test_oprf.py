@@ -17,8 +17,8 @@ from ledger.core.encoding import day_floor
 from ledger.errors import BatchSizeInvalid, IdentityPoint, InvalidPoint, QuotaExceeded, StaleEpoch
 from ledger.service import oprf
 from ledger.service.runtime import Runtime, open_runtime
-from ledger.store.engine import reading
 from ledger.store.budgets import read_oprf_use
+from ledger.store.engine import reading
 from tests.support import Platform, new_ledger
 
 NOW = datetime(2026, 3, 1, 22, 30, 15, tzinfo=UTC)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import delete, func, insert, select
 
 from ledger.core.encoding import b64url, format_time
 from ledger.core.identifiers import Kind
@@ -17,53 +17,29 @@ from ledger.core.rotation import rotation_factor
 from ledger.core.tags import subject_commitment, tag
 from ledger.errors import ConfigurationError, LogFrozen, RotationRefused, StaleEpoch
 from ledger.service.keys import load_oprf, oprf_path
-from ledger.service.reports import submit_report
-from ledger.service.rotation.audit import audit_dir, late_dir
-from ledger.service.rotation.retire import LATE_DAYS, SETTLE, destroy_settled, retire, unsettled
+from ledger.service.rotation.audit import audit_dir
+from ledger.service.rotation.retire import SETTLE, destroy_settled, retire
 from ledger.service.rotation.run import announce, rotate, status
 from ledger.service.rotation.turn import Stage, alone
 from ledger.store import budgets
 from ledger.store import log as log_store
 from ledger.store.engine import reading, writing
-from ledger.store.epochs import read_epochs
-from ledger.store.tables import Listing, LookupTag, OprfUse, Snapshot, Subject
-from tests.rotations import audited, batches, body_of, epochs, places, subjects_under
-from tests.service.conftest import Town
-from tests.support import Platform, opened, report_payload
-
-GRACE = timedelta(days=30)
-
-on_one_engine = pytest.mark.parametrize(
-    "migrated_url", [pytest.param("sqlite", marks=pytest.mark.sqlite)], indirect=True
+from ledger.store.tables import Listing, OprfUse, Subject
+from tests.rotations import (
+    GRACE,
+    audited,
+    batches,
+    body_of,
+    epochs,
+    on_one_engine,
+    places,
+    report,
+    retired,
+    seen,
+    subjects_under,
+    turned,
 )
-"""For what has nothing to do with the database."""
-
-
-def turned(town: Town, **options: Any) -> Any:
-    """Rotate, and let this process notice."""
-    done = rotate(town.rt.settings, town.rt.engine, town.clock, **options)
-    town.rt.members.refresh()
-    return done
-
-
-def report(town: Town, platform: Platform, number: int, epoch: int, **changes: Any) -> dict[str, Any]:
-    """Report a person under `epoch`."""
-    subjects = subjects_under(town.rt.settings, epoch, number)
-    payload = report_payload(town.rt, platform, subjects, epoch=epoch, **changes)
-    stored = submit_report(town.rt, platform.member(), payload, payload["signature"]).result(10)
-    return dict(json.loads(stored.body))
-
-
-def seen(town: Town, number: int, epoch: int) -> tuple[Any, ...]:
-    """What a lookup under `epoch` says of a person."""
-    answer = town.lookup(subjects_under(town.rt.settings, epoch, number), epoch=epoch)
-    return tuple(answer[name] for name in ("tier", "points", "events", "reporters", "matched_kinds"))
-
-
-def retired(town: Town) -> None:
-    town.clock.moment += GRACE
-    retire(town.rt.settings, town.rt.engine, town.clock)
-    town.rt.members.refresh()
+from tests.service.conftest import Town
 
 
 def test_the_same_people_under_a_new_key(town: Town) -> None:
@@ -122,7 +98,7 @@ def test_what_the_log_says(town: Town) -> None:
 def test_announcing_first_lets_platforms_tag_anew(town: Town) -> None:
     settings, engine = town.rt.settings, town.rt.engine
     with writing(engine) as connection:
-        connection.execute(OprfUse.__table__.insert().values(platform="acme", day=20_000, elements=700_000))
+        connection.execute(insert(OprfUse).values(platform="acme", day=20_000, elements=700_000))
     new = announce(settings, engine, town.clock())
     assert announce(settings, engine, town.clock()) == new, "again changes nothing"
     assert oprf_path(settings, 2).stat().st_mode & 0o777 == 0o600
@@ -161,113 +137,6 @@ def test_in_grace_a_report_is_found_under_both_epochs(town: Town) -> None:
     town.withdraw(town.acme, new["id"])
     town.withdraw(town.bolt, late["id"])
     assert places(engine, Listing, 1) == places(engine, Listing, 2) == set()
-
-
-def test_late_reports_are_proved_when_the_epoch_retires(town: Town) -> None:
-    report(town, town.acme, 1, 1)
-    done = turned(town)
-    report(town, town.acme, 2, 2)
-    late = report(town, town.bolt, 3, 1)
-    retired(town)
-    late_folder = late_dir(town.rt.settings, 1, 2)
-    checked = audited(town.rt, late_folder)
-    assert (checked.elements, checked.late, checked.places.switch_entry) == (2, True, done.entry_index)
-    assert not audited(town.rt, done.audit_dir).late
-    assert seen(town, 3, 2)[2] == 1
-    for refused in (lambda: seen(town, 3, 1), lambda: report(town, town.acme, 3, 1)):
-        with pytest.raises(StaleEpoch) as caught:
-            refused()
-        assert caught.value.details["epoch"] == 2
-    assert late["entry_index"] in {place[0] for place in places(town.rt.engine, Subject, 1)}, "nothing is deleted yet"
-
-
-def test_nothing_is_left_of_the_old_key(town: Town) -> None:
-    settings, engine = town.rt.settings, town.rt.engine
-    report(town, town.acme, 1, 1)
-    withdrawn = report(town, town.acme, 2, 1)
-    seen(town, 1, 1)
-    seen(town, 2, 1)
-    town.withdraw(town.acme, withdrawn["id"])
-    done = turned(town)
-    report(town, town.acme, 3, 2)
-    seen(town, 3, 1)  # in grace, under the old tag of a report of the new epoch
-    report(town, town.bolt, 4, 1)
-    _snapshot(town, 1), _snapshot(town, 2)
-    asked = {tag(*one) for number in (1, 2, 3) for one in subjects_under(settings, 2, number)}
-    retired(town)
-    assert destroy_settled(settings, engine, town.clock) == [], "not before every process must have noticed"
-    with reading(engine) as connection:
-        assert unsettled(read_epochs(connection), settings, town.clock()) == town.clock() + SETTLE
-    town.clock.moment += SETTLE
-    assert destroy_settled(settings, engine, town.clock) == [1]
-
-    assert places(engine, Subject, 1) == places(engine, Listing, 1) == set()
-    assert not oprf_path(settings, 1).exists()
-    assert not done.audit_dir.exists()
-    with reading(engine) as connection:
-        assert set(connection.scalars(select(Snapshot.epoch))) == {2}
-        assert {bytes(one) for one in connection.scalars(select(LookupTag.tag))} == asked, "people see who asked still"
-    assert [path.name for path in settings.snapshots_dir.iterdir()] == [b64url(bytes([2]) * 16)]
-    assert [seen(town, number, 2)[2] for number in (1, 2, 3, 4)] == [1, 0, 1, 1]
-    assert destroy_settled(settings, engine, town.clock) == []
-
-    assert late_dir(settings, 1, 2).exists(), "an auditor has a week for what was proved at the end"
-    town.clock.moment += timedelta(days=LATE_DAYS)
-    destroy_settled(settings, engine, town.clock)
-    assert not late_dir(settings, 1, 2).exists()
-    with opened(settings) as again:
-        assert again.keys.epoch == 2
-
-
-def _snapshot(town: Town, epoch: int) -> None:
-    """A published snapshot's row and folder."""
-    version, now = bytes([epoch]) * 16, town.clock()
-    with writing(town.rt.engine) as connection:
-        connection.execute(
-            Snapshot.__table__.insert().values(
-                version=version, status="published", cut=2, as_of=now, not_after=now + timedelta(days=99), epoch=epoch,
-                policy=1, weights="{}", manifest="{}", signature=b"s" * 64, entry_index=epoch, published_at=now,
-            )
-        )  # fmt: skip
-    (town.rt.settings.snapshots_dir / b64url(version)).mkdir(parents=True)
-
-
-def test_maintenance_ends_it_by_itself(town: Town) -> None:
-    report(town, town.acme, 1, 1)
-    turned(town)
-    town.rt.maintenance.round()
-    assert epochs(town.rt.engine)[1].state == "previous"
-    town.clock.moment += GRACE
-    town.rt.maintenance.round()
-    assert (epochs(town.rt.engine)[1].state, oprf_path(town.rt.settings, 1).exists()) == ("retired", True)
-    town.clock.moment += SETTLE
-    town.rt.maintenance.round()
-    assert not oprf_path(town.rt.settings, 1).exists()
-    town.rt.members.refresh()
-    assert seen(town, 1, 2)[0] == "watch"
-
-
-def test_one_rotation_after_another(town: Town) -> None:
-    report(town, town.acme, 1, 1)
-    before = seen(town, 1, 1)[2:]
-    for epoch in (2, 3):
-        done = turned(town)
-        assert (done.new_epoch, done.elements) == (epoch, 2 * (epoch - 1))
-        audited(town.rt, done.audit_dir)
-        with pytest.raises(RotationRefused, match="still answers"):
-            turned(town)
-        retired(town)
-        town.clock.moment += SETTLE
-        destroy_settled(town.rt.settings, town.rt.engine, town.clock)
-        assert seen(town, 1, epoch)[2:] == before
-        report(town, town.acme, 5, epoch)
-    assert body_of(town.rt.engine, max(_governance(town)))["retired"] == [1, 2]
-
-
-def _governance(town: Town) -> list[int]:
-    with reading(town.rt.engine) as connection:
-        query = text("SELECT entry_index FROM governance_entry WHERE sort = 'key_rotation'")
-        return list(connection.scalars(query))
 
 
 @pytest.mark.parametrize("table", [Subject, Listing])
@@ -341,20 +210,6 @@ def test_one_run_at_a_time(town: Town) -> None:
                 refused()
     assert list(epochs(engine)) == [1]
     assert not oprf_path(settings, 2).exists()
-
-
-@on_one_engine
-def test_the_wrong_moment_is_refused(town: Town) -> None:
-    settings, engine = town.rt.settings, town.rt.engine
-    with pytest.raises(RotationRefused, match="No epoch"):
-        retire(settings, engine, town.clock)
-    turned(town)
-    with pytest.raises(RotationRefused, match="grace") as caught:
-        retire(settings, engine, town.clock)
-    assert caught.value.details["grace_until"] == town.clock() + GRACE
-    with pytest.raises(RotationRefused, match="still answers"):
-        announce(settings, engine, town.clock())
-    assert retire(settings, engine, town.clock, early=True).state == "retired"
 
 
 def test_a_frozen_log_takes_no_rotation(town: Town) -> None:

@@ -1,0 +1,145 @@
+"""A rotation killed at every stage: it goes on where it was, nobody is lost, and the auditor finds it whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ledger.errors import StaleEpoch
+from ledger.service.keys import oprf_path
+from ledger.service.lookups import submit_lookup
+from ledger.service.reports import submit_report
+from ledger.service.runtime import Runtime
+from ledger.settings import Settings
+from ledger.store.tables import Listing, Subject
+from tests.rotations import audited, epochs, places, subjects_under
+from tests.support import ROOT, Platform, lookup_request, new_ledger, opened, report_payload, server_environment
+
+PEOPLE = 8
+KILLED = -signal.SIGKILL
+
+Act = Callable[[str, str, int], int]
+
+
+@contextmanager
+def runner(settings: Settings) -> Iterator[Act]:
+    """`act(action, stage, count)` does it in a process that dies there; its exit status."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.faults.rotation_runner"],
+        cwd=ROOT,
+        env={**os.environ, **server_environment(settings)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    def act(action: str, stage: str, count: int) -> int:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(f"{action} {stage} {count}\n")
+        process.stdin.flush()
+        return int(process.stdout.readline())
+
+    with process:
+        yield act
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+class Town:
+    """People who are reported once each, and what lookups under an epoch say of them."""
+
+    def __init__(self, rt: Runtime, platform: Platform) -> None:
+        self.rt, self.platform, self.reported = rt, platform, 0
+
+    def report(self, epoch: int) -> None:
+        """One more person."""
+        subjects = subjects_under(self.rt.settings, epoch, self.reported)
+        payload = report_payload(self.rt, self.platform, subjects, epoch=epoch)
+        submit_report(self.rt, self.platform.member(), payload, payload["signature"]).result(10)
+        self.reported += 1
+
+    def check(self, epoch: int) -> None:
+        """Everybody who was reported is found, and nobody else."""
+        self.rt.members.refresh()
+        for number in {0, self.reported // 2, self.reported - 1, self.reported, self.reported + 1}:
+            request = lookup_request(self.rt, subjects_under(self.rt.settings, epoch, number), epoch=epoch)
+            answer = json.loads(submit_lookup(self.rt, self.platform.member(), request).result(10))
+            assert answer["events"] == (number < self.reported), (epoch, number)
+
+
+def test_killed_at_every_stage(database_url: str, tmp_path: Path) -> None:
+    settings = new_ledger(database_url, tmp_path)
+    platform = Platform("acme", "acme-group", "acme-1").enrol(settings)
+    with opened(settings) as rt, runner(settings) as act:
+        town = Town(rt, platform)
+        for _ in range(PEOPLE):
+            town.report(1)
+        rotate(act, town)
+        retire(act, town)
+        destroy(act, town)
+        assert audited(rt, settings.keys_dir / "rotation-1-2-late").elements == 4
+
+
+def rotate(act: Act, town: Town) -> None:
+    engine = town.rt.engine
+    points = [(stage, count) for stage in ("announce", "fill", "prove") for count in (2, 3)]
+    points += [("switch", 1), ("switch", 2)]
+    for point in points:
+        assert act("rotate", *point) == KILLED, point
+        assert epochs(engine)[1].state == "current"
+        town.report(1)
+        town.check(1)
+    assert epochs(engine)[2].state == "next"
+    assert act("rotate", "switch", 3) == KILLED, "dead, but it is done"
+    assert [row.state for row in epochs(engine).values()] == ["previous", "current"]
+    assert act("rotate", "switch", 3) == 1, "refused until the old epoch is retired"
+    places_before = places(engine, Subject, 1)
+    assert places_before == places(engine, Subject, 2)
+    assert places(engine, Listing, 1) == places(engine, Listing, 2)
+    checked = audited(town.rt, town.rt.settings.keys_dir / "rotation-1-2")
+    assert checked.elements == len(places_before) == 2 * town.reported
+    for epoch in (1, 2):
+        town.check(epoch)
+    town.report(2)
+
+
+def retire(act: Act, town: Town) -> None:
+    engine = town.rt.engine
+    for count in (1, 2, 3):
+        if count < 3:
+            town.report(1)
+        assert act("retire", "retire", count) == KILLED, count
+        assert epochs(engine)[1].state == "previous"
+        for epoch in (1, 2):
+            town.check(epoch)
+    assert act("retire", "retire", 4) == KILLED, "dead, but it is done"
+    assert epochs(engine)[1].state == "retired"
+    town.check(2)
+    try:
+        town.check(1)
+    except StaleEpoch:
+        return
+    raise AssertionError("a retired epoch answers")
+
+
+def destroy(act: Act, town: Town) -> None:
+    engine, settings = town.rt.engine, town.rt.settings
+    count = 1
+    while act("destroy", "destroy", count) == KILLED:
+        if count % 4 == 0:
+            town.check(2)
+        count += 1
+    assert count > 10
+    assert not oprf_path(settings, 1).exists()
+    assert not (settings.keys_dir / "rotation-1-2").exists()
+    assert places(engine, Subject, 1) == places(engine, Listing, 1) == set()
+    assert places(engine, Subject, 2) == places(engine, Listing, 2)
+    assert len(places(engine, Subject, 2)) == 2 * town.reported
+    town.check(2)
