@@ -34,7 +34,7 @@ from ledger.client import (
 from ledger.client.log import LogReport, verify_log
 from ledger.client.receipts import log_fetcher
 from ledger.client.transport import Transport
-from ledger.errors import UnexpectedAnswer
+from ledger.errors import SnapshotUnknown, UnexpectedAnswer
 
 SERVICE = "demo.refund-ledger.local"
 SNAPSHOT_SECONDS = 20.0
@@ -200,10 +200,17 @@ class _Looker:
             self._buyer, order=f"A-{secrets.token_hex(4)}", refund=Refund(12_900, "CNY", "damaged")
         )
 
+    def _snapshot_of(self) -> datetime:
+        """How old the newest snapshot is that the server gives out."""
+        try:
+            return self._ledger.refresh_snapshot()
+        except SnapshotUnknown:  # the first one is on its way
+            return datetime.min.replace(tzinfo=UTC)
+
     def in_three_ways(self, story: _Story, published: datetime) -> None:
         """Directly, privately and locally, from the snapshot of `published` on."""
         deadline = time.monotonic() + SNAPSHOT_SECONDS
-        while self._ledger.refresh_snapshot() < published:
+        while self._snapshot_of() < published:
             if time.monotonic() > deadline:
                 raise UnexpectedAnswer("The demo's own server did not serve its snapshot.")
             time.sleep(0.2)
