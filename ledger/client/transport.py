@@ -33,8 +33,8 @@ _MESSAGE_CHARS = 500
 _PROBLEM_FIELDS = frozenset({"type", "title", "status", "detail", "code"})
 
 
-class WrongLength(UnexpectedAnswer):
-    """A download has another length than it must have."""
+class WrongLength(Exception):
+    """A download has another length than it must have; whoever asked knows what that means."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ NEVER_SENT = {
     "policy_invalid",
     "invalid_scalar",
     "already_exists",
+    "rotation_refused",
     # A cursor is checked like any other parameter: `invalid_request`.
     # The client's business: the service never sees an identifier, a proof or a receipt.
     "unexpected_answer",
