@@ -60,7 +60,7 @@ class Api(FastAPI):
 
     hot: HotPath
 
-    def put_in_front(self, access: AccessLog, body_limit_bytes: int) -> None:
+    def put_in_front(self, body_limit_bytes: int, access: AccessLog) -> None:
         """Make the hot path. Once, before the first message."""
         self.hot = HotPath(super().__call__, body_limit_bytes=body_limit_bytes, access=access)
 
@@ -106,7 +106,7 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False},  # its spans would record exceptions' messages
     )
     app.state.logger = logger
-    app.put_in_front(access, limit)
+    app.put_in_front(limit, access)
     app.add_middleware(RequestFrame, body_limit_bytes=limit, logger=logger, access=access)
     app.add_exception_handler(LedgerError, _ledger_error)
     app.add_exception_handler(RequestValidationError, _validation_error)

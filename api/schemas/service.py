@@ -79,6 +79,8 @@ class Checks(Wire):
 
     appender: Literal["ok", "stopped"]
     lookups: Literal["ok", "stopped"]
+    presence: Annotated[Literal["ok", "stopped"], Field(description="What answers clean lookups from memory.")]
+    snapshots: Annotated[Literal["ok", "stopped"], Field(description="What looks for published snapshots.")]
     members: Literal["ok", "stale"]
 
 

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from ledger.service.rotation.run import EpochStatus, Switched
     from ledger.settings import Settings
 
+STATEMENT_TIMEOUT_MS = 10 * 60 * 1000
+"""The switch reads every subject and listing in one statement each."""
+
 _STAGES = {
     "announce": "announcing the next epoch",
     "fill": "turning elements",
@@ -75,7 +78,12 @@ def rotate(
     from ledger.store.engine import open_engine
 
     settings = read_settings()
-    engine = open_engine(settings.database_url, lock_timeout_ms=settings.lock_timeout_ms, pool_size=2)
+    engine = open_engine(
+        settings.database_url,
+        lock_timeout_ms=settings.lock_timeout_ms,
+        statement_timeout_ms=STATEMENT_TIMEOUT_MS,
+        pool_size=2,
+    )
     try:
         check_current(engine)
         if status:

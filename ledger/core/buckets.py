@@ -104,10 +104,11 @@ def bucket_path(tree: bytes | memoryview, bits: int, prefix: int) -> bytes:
     if not 0 <= prefix < 2**bits:
         raise InvalidInput(f"A bucket is named by {bits} bits.")
     path = []
-    for height in range(bits):
-        # Below this level lie 2^bits + 2^(bits-1) + ... hashes, `height` terms.
-        node = 2 ** (bits + 1) - 2 ** (bits + 1 - height) + (prefix >> height ^ 1)
-        path.append(bytes(tree[node * HASH_BYTES : (node + 1) * HASH_BYTES]))
+    level, width, node = 0, 1 << bits, prefix
+    while width > 1:
+        start = (level + (node ^ 1)) * HASH_BYTES
+        path.append(tree[start : start + HASH_BYTES])
+        level, width, node = level + width, width >> 1, node >> 1
     return b"".join(path)
 
 

@@ -25,6 +25,8 @@ def readiness(rt: Runtime) -> dict[str, Any]:
     checks = {
         "appender": "ok" if rt.appender.alive() else "stopped",
         "lookups": "ok" if rt.desk.alive() else "stopped",
+        "presence": "ok" if rt.presence.alive() else "stopped",
+        "snapshots": "ok" if rt.shelf.alive() else "stopped",
         "members": "ok" if rt.members.fresh() else "stale",
     }
     ready = database == "ok" and log == "ok" and all(value == "ok" for value in checks.values())

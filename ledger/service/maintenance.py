@@ -1,5 +1,5 @@
-"""What must happen by itself: erasing what is due, forgetting old idempotency answers and records of lookups, and ending
-a key rotation whose grace is over.
+"""What must happen by itself: erasing what is due, forgetting old idempotency answers and records of lookups, ending a
+key rotation whose grace is over.
 
 Every API process runs it; two at once do no harm (the log's head serialises them, and what one erased the other no
 longer finds). Nothing here decides anything about a person beyond what policy already said.

@@ -26,7 +26,7 @@ from ledger.core.buckets import bucket_path
 from ledger.core.encoding import b64url
 from ledger.core.entries import parse_canonical
 from ledger.core.manifest import Manifest, parse_manifest
-from ledger.core.merkle import inclusion_proof
+from ledger.core.merkle import HASH_BYTES, inclusion_proof
 from ledger.core.tlog_proof import TlogProof, format_proof
 from ledger.errors import LedgerError, SnapshotUnknown
 from ledger.service.log_writer import tile_reader
@@ -57,7 +57,7 @@ class Shelved:
     manifest: Manifest
     latest: bytes
     folder: Path
-    buckets: mmap.mmap
+    buckets: memoryview
     tree: bytes
 
     @property
@@ -81,7 +81,8 @@ class Shelved:
         if not 0 <= prefix < 1 << manifest.bits:
             raise SnapshotUnknown("This snapshot has no such bucket.")
         size = manifest.bucket_bytes
-        return self.buckets[prefix * size : (prefix + 1) * size] + bucket_path(self.tree, manifest.bits, prefix)
+        bucket = self.buckets[prefix * size : (prefix + 1) * size]
+        return b"".join((bucket, bucket_path(self.tree, manifest.bits, prefix)))
 
 
 class Shelf:
@@ -106,6 +107,10 @@ class Shelf:
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join()
+
+    def alive(self) -> bool:
+        """Whether somebody looks for new snapshots."""
+        return self._thread.is_alive()
 
     def latest(self) -> Shelved:
         """The newest snapshot. Raises SnapshotUnknown while there is none that is not past its end."""
@@ -150,7 +155,9 @@ class Shelf:
         folder = folder_of(self._settings, row.version)
         try:
             policy_text = (folder / POLICY).read_text(encoding="utf-8")
+            _check_size((folder / FILTER).stat().st_size, manifest.filter_bytes)
             buckets, tree = _map(folder / BUCKETS, manifest.buckets_bytes), (folder / TREE).read_bytes()
+            _check_size(len(tree), (2 ** (manifest.bits + 1) - 1) * HASH_BYTES)
         except OSError:
             if row.version not in self._missing:
                 self._missing.add(row.version)
@@ -192,9 +199,13 @@ def fetch_bucket(rt: Runtime, member: Member, version: str, prefix: str) -> tupl
     return one, body
 
 
-def _map(path: Path, size: int) -> mmap.mmap:
+def _map(path: Path, size: int) -> memoryview:
     """The file, read-only. Raises OSError, also when it does not have `size` bytes."""
     with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_size != size:
-            raise OSError("another size than the manifest says")
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        _check_size(os.fstat(file.fileno()).st_size, size)
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def _check_size(found: int, wanted: int) -> None:
+    if found != wanted:
+        raise OSError("a file of this snapshot has another size than its manifest says")

@@ -7,7 +7,7 @@ no transaction is long and a run that was killed goes on from the data alone.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from sqlalchemy import (
     ColumnElement,
@@ -31,12 +31,21 @@ START: Place = (-1, -1)
 
 Model = type[Subject] | type[Listing]
 
+_PLANS = ("seqscan", "bitmapscan", "nestloop", "hashjoin", "mergejoin", "sort")
+# Most queries here are about a small piece of large tables that change under them faster than their statistics: left to
+# itself, PostgreSQL takes a table for small and reads all of it for each piece.
+_BY_INDEX, _WHOLE = (
+    text("SELECT " + ", ".join([f"set_config('enable_{plan}', '{plan in used}', true)" for plan in _PLANS]))
+    for used in (("nestloop",), ("seqscan", "hashjoin", "sort"))
+)
+
 _CHUNK = 500
 """Values in one IN list."""
 
 
 class SubjectRow(NamedTuple):
-    """A subject under one epoch."""
+    """A subject under one epoch. (What is read are rows of the driver with these members: copying them costs as much as
+    reading them.)"""
 
     report_id: int
     slot: int
@@ -45,7 +54,7 @@ class SubjectRow(NamedTuple):
 
 
 class PairRow(NamedTuple):
-    """A subject under two epochs; elements and salts have 32 bytes."""
+    """A subject under two epochs; elements and salts have 32 bytes. (As for `SubjectRow`.)"""
 
     report_id: int
     slot: int
@@ -73,71 +82,87 @@ class Missing(NamedTuple):
     listings: int
 
 
+def by_index(connection: Connection) -> None:
+    """From here to the end of the transaction, walk indexes. (SQLite's planner needs no telling.)"""
+    if connection.dialect.name == "postgresql":
+        connection.execute(_BY_INDEX)
+
+
 def count_rows(connection: Connection, model: Model, epoch: int, after: Place = START) -> int:
     """Rows of `model` under `epoch` beyond `after`."""
     query = select(func.count()).select_from(model).where(model.epoch == epoch)
     if after != START:
-        query = query.where(tuple_(model.report_id, model.slot) > tuple_(literal(after[0]), literal(after[1])))
+        by_index(connection)
+        query = query.where(_beyond(model, after))
     return connection.execute(query).scalar_one()
 
 
 def unfilled(connection: Connection, old: int, new: int, after: Place, limit: int) -> list[SubjectRow]:
     """Subjects under epoch `old` without a row under `new`, beyond `after`, in order, at most `limit`."""
+    by_index(connection)
     columns = (Subject.report_id, Subject.slot, Subject.kind, Subject.element)
-    rows = connection.execute(
-        _unfilled(select(*columns), old, new, after).order_by(Subject.report_id, Subject.slot).limit(limit)
-    )
-    return list(map(SubjectRow._make, rows.all()))
+    query = select(*columns).where(Subject.epoch == old, _beyond(Subject, after), _lacks(Subject, new))
+    rows = connection.execute(query.order_by(Subject.report_id, Subject.slot).limit(limit))
+    return cast("list[SubjectRow]", rows.all())
 
 
 def pairs(connection: Connection, old: int, new: int, after: Place, limit: int) -> list[PairRow]:
     """Subjects that have rows under both epochs, beyond `after`, in order, at most `limit`."""
-    query = _pairs(old, new).where(_beyond(after)).order_by(Subject.report_id, Subject.slot).limit(limit)
-    return list(map(PairRow._make, connection.execute(query).all()))
+    by_index(connection)
+    query, other = _pairs(old, new)
+    # Said of both sides, so that whichever is read first starts at the right place.
+    query = query.where(_beyond(Subject, after), _beyond(other, after))
+    rows = connection.execute(query.order_by(Subject.report_id, Subject.slot).limit(limit))
+    return cast("list[PairRow]", rows.all())
 
 
 def pairs_between(connection: Connection, old: int, new: int, after: int, last: int) -> list[PairRow]:
     """The same of reports `after` < id <= `last`, in no order."""
-    query = _pairs(old, new).where(Subject.report_id > after, Subject.report_id <= last)
-    return list(map(PairRow._make, connection.execute(query).all()))
+    query, other = _pairs(old, new)
+    for model in (Subject, other):
+        query = query.where(model.report_id > after, model.report_id <= last)
+    return cast("list[PairRow]", connection.execute(query).all())
 
 
-def _pairs(old: int, new: int) -> Any:
+def _pairs(old: int, new: int) -> tuple[Any, Any]:
     other = aliased(Subject)
-    return (
+    query = (
         select(Subject.report_id, Subject.slot, Subject.kind, Subject.element, other.element, Subject.salt, other.salt)
         .join(other, (other.report_id == Subject.report_id) & (other.slot == Subject.slot))
         .where(Subject.epoch == old, other.epoch == new)
     )
+    return query, other
 
 
 def missing(connection: Connection, old: int, new: int) -> Missing:
-    """How many subjects and listings under epoch `old` have no row under `new`."""
-    counted = _unfilled(select(func.count()).select_from(Subject), old, new, START)
-    other = aliased(Listing)
-    unlisted = (
-        select(func.count())
-        .select_from(Listing)
-        .where(
-            Listing.epoch == old,
-            ~exists().where(
-                other.report_id == Listing.report_id, other.slot == Listing.slot, other.epoch == literal(new)
-            ),
-        )
+    """How many subjects and listings under epoch `old` have no row under `new`. Reads both tables once."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(_WHOLE)
+    models: tuple[Model, ...] = (Subject, Listing)
+    counts = []
+    for model in models:
+        other: Any = aliased(model)
+        same = (other.report_id == model.report_id, other.slot == model.slot, other.epoch == literal(new))
+        query = select(func.count()).select_from(model).where(model.epoch == old, ~exists().where(*same))
+        counts.append(connection.execute(query).scalar_one())
+    return Missing(*counts)
+
+
+def _lacks(model: Model, new: int) -> ColumnElement[bool]:
+    """That a row of `model` has none under `new`. A subquery for each row, which no planner turns into a join."""
+    other = aliased(model)
+    found = (
+        select(other.slot)
+        .where(other.report_id == model.report_id, other.slot == model.slot, other.epoch == literal(new))
+        .correlate(model)
+        .limit(1)
+        .scalar_subquery()
     )
-    return Missing(connection.execute(counted).scalar_one(), connection.execute(unlisted).scalar_one())
+    return found.is_(None)
 
 
-def _unfilled(query: Any, old: int, new: int, after: Place) -> Any:
-    other = aliased(Subject)
-    there = exists().where(
-        other.report_id == Subject.report_id, other.slot == Subject.slot, other.epoch == literal(new)
-    )
-    return query.where(Subject.epoch == old, _beyond(after), ~there)
-
-
-def _beyond(after: Place) -> ColumnElement[bool]:
-    return tuple_(Subject.report_id, Subject.slot) > tuple_(literal(after[0]), literal(after[1]))
+def _beyond(model: Any, after: Place) -> ColumnElement[bool]:
+    return tuple_(model.report_id, model.slot) > tuple_(literal(after[0]), literal(after[1]))
 
 
 # --- filling ------------------------------------------------------------------------------------------------
@@ -145,16 +170,20 @@ def _beyond(after: Place) -> ColumnElement[bool]:
 _NAMED = ("tag", "report_id", "slot", "epoch")
 _COPIED = ", ".join([f"l.{column.name}" for column in table_of(Listing).columns if column.name not in _NAMED])
 _LISTING_COLUMNS = f"tag, report_id, slot, epoch, {_COPIED.replace('l.', '')}"
-# What was erased meanwhile is not there to copy from, and what is there already stays.
+# What was erased meanwhile is not there to copy from, and what is there already stays. LATERAL with LIMIT is a lookup
+# for each value, whatever the planner thinks of the tables.
 _FILL_POSTGRESQL = text(
     "WITH v AS MATERIALIZED (SELECT * FROM unnest(CAST(:report_id AS bigint[]), CAST(:slot AS smallint[]), "
     "CAST(:element AS bytea[]), CAST(:salt AS bytea[]), CAST(:tag AS bytea[])) "
     "AS v(report_id, slot, element, salt, tag)), "
     "filled AS (INSERT INTO subject (report_id, slot, epoch, kind, element, salt) "
-    "SELECT s.report_id, s.slot, :new, s.kind, v.element, v.salt FROM v JOIN subject s "
-    "ON s.report_id = v.report_id AND s.slot = v.slot AND s.epoch = :old ON CONFLICT DO NOTHING) "
-    f"INSERT INTO listing ({_LISTING_COLUMNS}) SELECT v.tag, l.report_id, l.slot, :new, {_COPIED} FROM v "
-    "JOIN listing l ON l.report_id = v.report_id AND l.slot = v.slot AND l.epoch = :old ON CONFLICT DO NOTHING"
+    "SELECT v.report_id, v.slot, :new, s.kind, v.element, v.salt FROM v CROSS JOIN LATERAL "
+    "(SELECT * FROM subject WHERE report_id = v.report_id AND slot = v.slot AND epoch = :old LIMIT 1) s "
+    "ON CONFLICT DO NOTHING) "
+    f"INSERT INTO listing ({_LISTING_COLUMNS}) "
+    f"SELECT v.tag, v.report_id, v.slot, :new, {_COPIED} FROM v CROSS JOIN LATERAL "
+    "(SELECT * FROM listing WHERE report_id = v.report_id AND slot = v.slot AND epoch = :old LIMIT 1) l "
+    "ON CONFLICT DO NOTHING"
 )
 _FILL_SQLITE = (
     text(
@@ -177,6 +206,7 @@ def fill(connection: Connection, old: int, new: int, rows: Sequence[FilledRow]) 
     if not rows:
         return
     epochs = {"old": old, "new": new}
+    by_index(connection)
     if connection.dialect.name != "postgresql":
         for statement in _FILL_SQLITE:
             connection.execute(statement, [{**row._asdict(), **epochs} for row in rows])
@@ -196,6 +226,7 @@ def _array(values: Sequence[int | bytes]) -> str:
 
 def window(connection: Connection, model: Model, after: int, reports: int) -> int | None:
     """The last of the next `reports` rows' report ids of `model` beyond report `after`; None at the end."""
+    by_index(connection)
     ids = select(model.report_id).where(model.report_id > after).order_by(model.report_id).limit(reports).subquery()
     last: int | None = connection.execute(select(func.max(ids.c.report_id))).scalar_one()
     return last
@@ -207,7 +238,8 @@ def tag_pairs(connection: Connection, old: int, new: int, after: int, last: int)
     rows = connection.execute(
         select(Listing.tag, other.tag)
         .join(other, (other.report_id == Listing.report_id) & (other.slot == Listing.slot))
-        .where(Listing.report_id > after, Listing.report_id <= last, Listing.epoch == old, other.epoch == new)
+        .where(Listing.report_id > after, Listing.report_id <= last, Listing.epoch == old)
+        .where(other.report_id > after, other.report_id <= last, other.epoch == new)
     )
     return [(bytes(mine), bytes(theirs)) for mine, theirs in rows]
 

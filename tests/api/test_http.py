@@ -314,7 +314,7 @@ def test_health_and_readiness(api: Api) -> None:
             "status": "ready",
             "database": "ok",
             "log": "ok",
-            "checks": {"appender": "ok", "lookups": "ok", "members": "ok"},
+            "checks": {"appender": "ok", "lookups": "ok", "presence": "ok", "snapshots": "ok", "members": "ok"},
         },
     )
 

@@ -15,8 +15,10 @@ from ledger.core.encoding import b64url, format_time
 from ledger.core.identifiers import Kind
 from ledger.core.rotation import rotation_factor
 from ledger.core.tags import subject_commitment, tag
-from ledger.errors import ConfigurationError, LogFrozen, RotationRefused, StaleEpoch
+from ledger.errors import ConfigurationError, LogFrozen, RotationRefused, StaleEpoch, Unavailable
 from ledger.service.keys import load_oprf, oprf_path
+from ledger.service.lookups import submit_lookup
+from ledger.service.reports import submit_report
 from ledger.service.rotation.audit import audit_dir
 from ledger.service.rotation.retire import SETTLE, destroy_settled, retire
 from ledger.service.rotation.run import announce, rotate, status
@@ -40,6 +42,7 @@ from tests.rotations import (
     turned,
 )
 from tests.service.conftest import Town
+from tests.support import lookup_request, opened, report_payload
 
 
 def test_the_same_people_under_a_new_key(town: Town) -> None:
@@ -275,3 +278,36 @@ def test_the_quotient_of_the_keys_does_not_show(town: Town) -> None:
     assert factor.hex() not in "".join(shown)
     with reading(town.rt.engine) as connection:
         assert connection.scalar(select(func.count()).select_from(Subject)) == 4
+
+
+def test_a_process_that_has_not_noticed_the_switch(town: Town) -> None:
+    """Which epochs there are is decided where a report is recorded, not by what the process that took it knows."""
+    settings = town.rt.settings
+    with opened(settings.model_copy(update={"auth_refresh_seconds": 5.0}), town.clock) as slow:
+        announce(settings, town.rt.engine, town.clock())
+        slow.members.refresh()
+        rotate(settings, town.rt.engine, town.clock)
+        assert slow.keys.epoch == 1
+        for number, epoch in ((1, 1), (2, 2)):
+            payload = report_payload(slow, town.acme, subjects_under(settings, epoch, number), epoch=epoch)
+            submit_report(slow, town.acme.member(), payload, f"k{number}").result(10)
+        assert slow.keys.epoch == 1
+    town.rt.members.refresh()
+    assert [seen(town, number, epoch)[2] for number in (1, 2) for epoch in (1, 2)] == [1, 1, 1, 1]
+
+
+@on_one_engine
+def test_a_machine_without_the_old_key_takes_no_reports_in_grace(town: Town) -> None:
+    """It could not list them under both epochs. Lookups need no key."""
+    settings = town.rt.settings
+    report(town, town.acme, 1, 1)
+    turned(town)
+    old = {number: subjects_under(settings, 1, number) for number in (1, 2)}
+    oprf_path(settings, 1).unlink()
+    with opened(settings, town.clock) as rt:
+        for epoch, subjects in ((1, old[2]), (2, subjects_under(settings, 2, 2))):
+            with pytest.raises(Unavailable):
+                submit_report(rt, town.acme.member(), report_payload(rt, town.acme, subjects, epoch=epoch), "k")
+        request = lookup_request(rt, old[1], epoch=1)
+        answer = submit_lookup(rt, town.bolt.member(), request).result(10)
+        assert json.loads(answer)["events"] == 1

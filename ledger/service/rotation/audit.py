@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -174,9 +175,11 @@ class Prover:
         items = [Rotated(*row) for row in rows]
         old, new = [item.old_element for item in items], [item.new_element for item in items]
         nonce = secrets.token_bytes(NONCE_BYTES)
-        proof = prove(self._factor, self._keys, old, new, nonce, workers=self._workers)
-        for item in items:
-            self._tree.add(*item.place, *commitments(item, self._keys))
+        with ThreadPoolExecutor(1, thread_name_prefix="rotation") as beside:
+            proving = beside.submit(prove, self._factor, self._keys, old, new, nonce, workers=self._workers)
+            for item in items:
+                self._tree.add(*item.place, *commitments(item, self._keys))
+            proof = proving.result()
         self._folder.write_batch(self._batches, format_batch(items, proof, self._keys, self._batches))
         self._batches += 1
         self.last = items[-1].place

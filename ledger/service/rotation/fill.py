@@ -16,7 +16,7 @@ from ledger.service.rotation.audit import Prover
 from ledger.service.rotation.turn import Progress, Stage, Turn
 from ledger.store import rotation as store
 from ledger.store.engine import reading, writing
-from ledger.store.rotation import START, FilledRow, Place, SubjectRow
+from ledger.store.rotation import START, FilledRow, PairRow, Place, SubjectRow
 from ledger.store.tables import Subject
 
 FILL_CHUNK = 1_000
@@ -57,15 +57,19 @@ def fill(engine: Engine, turn: Turn, clock: Callable[[], datetime], workers: int
 
 
 def prove_pairs(engine: Engine, turn: Turn, prover: Prover, stage: Stage, total: int, progress: Progress) -> None:
-    """Prove every pair beyond the prover's last one."""
+    """Prove every pair beyond the prover's last one. The next batch is read while one is proved."""
     progress(stage, prover.elements, max(prover.elements, total))
-    while True:
+
+    def read(after: Place) -> list[PairRow]:
         with reading(engine) as connection:
-            rows = store.pairs(connection, turn.old.epoch, turn.new.epoch, prover.last, PROOF_BATCH)
-        if not rows:
-            return
-        prover.add(rows)
-        progress(stage, prover.elements, max(prover.elements, total))
+            return store.pairs(connection, turn.old.epoch, turn.new.epoch, after, PROOF_BATCH)
+
+    with ThreadPoolExecutor(1, thread_name_prefix="rotation") as ahead:
+        waiting = ahead.submit(read, prover.last)
+        while rows := waiting.result():
+            waiting = ahead.submit(read, (rows[-1].report_id, rows[-1].slot))
+            prover.add(rows)
+            progress(stage, prover.elements, max(prover.elements, total))
 
 
 def turn_tail(connection: Connection, turn: Turn, prover: Prover, limit: int, workers: int) -> None:

@@ -1,0 +1,284 @@
+"""The hot path and the route behind it cannot be told apart, but by the time they take."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+import pytest
+from sqlalchemy import event
+
+from ledger.core.encoding import b64url
+from ledger.core.identifiers import Kind
+from tests.api.conftest import ACME, READER, Api, person, running
+from tests.support import new_ledger
+
+THE_LONG_WAY = [("X-Twice", "1"), ("X-Twice", "2")]
+"""A doubled header: the hot path leaves such a request to the route."""
+
+OF_EACH_ANSWER = {"x-request-id", "date"}
+
+
+def body_of(api: Api, *who: tuple[Kind, bytes], **changes: Any) -> bytes:
+    return json.dumps(api.lookup_body(*(who or [(Kind.PHONE, person())]), **changes)).encode()
+
+
+def send(api: Api, body: bytes, *more: tuple[str, str], method: str = "POST", **changes: str) -> httpx2.Response:
+    """One lookup, with these headers changed or (empty) left out."""
+    headers = {
+        "Authorization": f"Bearer {api.token(READER)}",
+        "Content-Type": "application/json",
+        **{name.replace("_", "-"): value for name, value in changes.items()},
+    }
+    pairs = [(name, value) for name, value in headers.items() if value] + list(more)
+    return api.client.request(method, "/v1/lookups", content=body, headers=pairs)
+
+
+def shown(answer: httpx2.Response) -> tuple[int, dict[str, str], Any]:
+    """Status, headers and body, without what differs between any two answers."""
+    headers = {name: value for name, value in answer.headers.items() if name not in OF_EACH_ANSWER}
+    value = answer.json()
+    for name in ("id", "as_of", "expires_at", "as_of_index", "padding", "request_id"):
+        value.pop(name, None)
+    return answer.status_code, headers, value
+
+
+class Queries:
+    """What the threads that answer lookups ask of the database."""
+
+    def __init__(self, api: Api) -> None:
+        self.asked: list[str] = []
+        self._engine = api.rt.engine
+        event.listen(self._engine, "before_cursor_execute", self._count)
+
+    def _count(self, _connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if threading.current_thread().name == "lookups":
+            self.asked.append(statement)
+
+    def close(self) -> None:
+        event.remove(self._engine, "before_cursor_execute", self._count)
+
+
+@pytest.fixture
+def queries(api: Api) -> Iterator[Queries]:
+    made = Queries(api)
+    yield made
+    made.close()
+
+
+def warm_up(api: Api) -> None:
+    """Wait until strangers are answered from memory: ids are reserved, the filter is built."""
+    end = time.monotonic() + 20
+    while (
+        api.rt.presence.clean(1, [secrets.token_bytes(32)], None) is None
+        or api.rt.desk.clean(READER.member(), 1) is None
+    ):
+        assert time.monotonic() < end
+        send(api, body_of(api))
+        time.sleep(0.01)
+
+
+def until_from_memory(
+    api: Api, queries: Queries, body: bytes, *more: tuple[str, str], **changes: str
+) -> httpx2.Response:
+    """The answer of a try that asked the database nothing. (On a busy machine a view may just be too old.)"""
+    end = time.monotonic() + 20
+    while True:
+        before = len(queries.asked)
+        answer = send(api, body, *more, **changes)
+        if len(queries.asked) == before:
+            return answer
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_clean_lookup_asks_the_database_nothing(api: Api, queries: Queries) -> None:
+    warm_up(api)
+    answer = until_from_memory(api, queries, body_of(api, *((kind, person()) for kind in Kind), min_index=1))
+    assert (answer.status_code, answer.json()["tier"]) == (200, "clear")
+    api.report(ACME, [(Kind.PHONE, who := person())])
+    assert send(api, body_of(api, (Kind.PHONE, who))).json()["tier"] == "watch"
+    assert queries.asked, "somebody who is listed is looked up"
+
+
+@pytest.mark.parametrize("media_type", ["application/json", 'Application/JSON; charset="UTF-8"'])
+def test_both_ways_give_the_same_answer(api: Api, queries: Queries, media_type: str) -> None:
+    warm_up(api)
+    body = body_of(api, refund={"amount_minor": 1, "currency": "CNY", "claim": "damaged"})
+    short = until_from_memory(api, queries, body, Content_Type=media_type)
+    long = send(api, body, *THE_LONG_WAY, Content_Type=media_type)
+    assert shown(short) == shown(long)
+    assert len(short.content) == len(long.content)
+    assert list(short.json()) == list(long.json())
+    names = [name for name, _ in short.headers.raw]
+    assert names == [name for name, _ in long.headers.raw]
+
+
+def changed(**members: Any) -> Callable[[bytes], bytes]:
+    return lambda good: json.dumps({**json.loads(good), **members}).encode()
+
+
+BROKEN: dict[str, tuple[Callable[[bytes], bytes], dict[str, str]]] = {
+    "no token": (bytes, {"Authorization": ""}),
+    "another scheme": (bytes, {"Authorization": "Basic YTpi"}),
+    "no JWT": (bytes, {"Authorization": "Bearer x"}),
+    "media type": (bytes, {"Content_Type": "text/plain"}),
+    "no media type": (bytes, {"Content_Type": ""}),
+    "charset": (bytes, {"Content_Type": "application/json; charset=latin-1"}),
+    "no body": (lambda good: b"", {}),
+    "no JSON": (lambda good: good[:-1], {}),
+    "no object": (lambda good: b"[]", {}),
+    "NaN": (lambda good: good.replace(b'"epoch": 1', b'"epoch": NaN'), {}),
+    "unknown member": (changed(more=1), {}),
+    "stray bits": (changed(order_ref="A" * 42 + "B"), {}),
+    "tag too short": (changed(subjects=[{"kind": "phone", "tag": "A" * 42}]), {}),
+    "nine subjects": (changed(subjects=[{"kind": "phone", "tag": "A" * 43}] * 9), {}),
+    "another epoch": (changed(epoch=2), {}),
+    "the future": (changed(min_index=10**9), {}),
+    "too long": (lambda good: b" " * (2 * 1024 * 1024) + good, {}),
+    "long and wrong": (lambda good: good + b" " * 20_000 + b"x", {}),
+}
+"""What is done to a good body, and to the headers."""
+
+
+@pytest.mark.parametrize("reason", BROKEN)
+def test_both_ways_refuse_in_the_same_words(api: Api, reason: str) -> None:
+    spoil, headers = BROKEN[reason]
+    body = spoil(body_of(api))
+    short, long = send(api, body, **headers), send(api, body, *THE_LONG_WAY, **headers)
+    assert short.status_code >= 400
+    assert shown(short) == shown(long)
+
+
+@pytest.mark.parametrize("what", ["forged", "narrowed", "of nobody"])
+def test_both_ways_refuse_the_same_tokens(api: Api, what: str) -> None:
+    token = {
+        "forged": api.token(READER)[:-8] + "AAAAAAAA",
+        "narrowed": api.token(READER, scope="report"),
+        "of nobody": api.token(replace(READER, kid="nobody-1")),
+    }[what]
+    short, long = (send(api, body_of(api), *more, Authorization=f"Bearer {token}") for more in ((), THE_LONG_WAY))
+    assert short.status_code in (401, 403)
+    assert shown(short) == shown(long)
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+def test_other_methods_are_left_to_the_route(api: Api, method: str) -> None:
+    answer = send(api, b"", method=method)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
+def test_a_body_that_comes_in_pieces_is_put_together(api: Api) -> None:
+    body = body_of(api)
+
+    def pieces() -> Iterator[bytes]:
+        for place in range(0, len(body), 50):
+            yield body[place : place + 50]
+            time.sleep(0.002)
+
+    headers = {"Authorization": f"Bearer {api.token(READER)}", "Content-Type": "application/json"}
+    answer = api.client.request("POST", "/v1/lookups", content=pieces(), headers=headers)
+    assert (answer.status_code, answer.json()["tier"]) == (200, "clear")
+    broken_off = api.client.request("POST", "/v1/lookups", content=iter([body[:50], body[60:]]), headers=headers)
+    assert broken_off.status_code == 400
+
+
+def test_a_client_that_goes_away_half_way_is_only_logged(api: Api) -> None:
+    warm_up(api)
+    parts = urlsplit(api.url)
+    before = len(lines(api))
+    with socket.create_connection((parts.hostname, parts.port), timeout=10) as connection:
+        connection.sendall(
+            b"POST /v1/lookups HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 500\r\n"
+            b"Authorization: Bearer " + api.token(READER).encode() + b"\r\n\r\n{"
+        )
+    end = time.monotonic() + 20
+    while len(lines(api)) == before:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    last = lines(api)[-1]
+    assert (last["route"], last["status"], last["platform"]) == ("/v1/lookups", 499, "reader")
+
+
+def lines(api: Api) -> list[dict[str, Any]]:
+    """The access lines."""
+    found = [json.loads(line) for line in api.logs.getvalue().splitlines()]
+    return [line for line in found if line["event"] == "request"]
+
+
+def line_of(api: Api, answer: httpx2.Response) -> dict[str, Any]:
+    """The access line of an answer."""
+    end = time.monotonic() + 20
+    while True:  # it is written when the loop's turn ends, which may be after the answer has come
+        mine = [line for line in lines(api) if line["request_id"] == answer.headers["x-request-id"]]
+        if mine:
+            assert len(mine) == 1
+            return mine[0]
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def test_both_ways_leave_the_same_access_line(api: Api, queries: Queries) -> None:
+    warm_up(api)
+    who = person()
+    short = until_from_memory(api, queries, body_of(api, (Kind.PHONE, who)))
+    long = send(api, body_of(api, (Kind.PHONE, who)), *THE_LONG_WAY)
+    pair = [line_of(api, short), line_of(api, long)]
+    for line in pair:
+        assert line.pop("duration_ms") >= 0
+        assert line.pop("timestamp").endswith("Z")
+        line.pop("request_id")
+    assert pair[0] == pair[1]
+    assert list(pair[0].items())[:3] == [("method", "POST"), ("route", "/v1/lookups"), ("status", 200)]
+    assert (pair[0]["platform"], pair[0]["code"]) == ("reader", None)
+
+
+def test_the_clients_request_id_is_kept_and_an_unfit_one_is_not(api: Api, queries: Queries) -> None:
+    warm_up(api)
+    assert until_from_memory(api, queries, body_of(api), X_Request_Id="mine-1").headers["x-request-id"] == "mine-1"
+    made = until_from_memory(api, queries, body_of(api), X_Request_Id="a;b").headers["x-request-id"]
+    assert len(made) == 24
+    assert made != until_from_memory(api, queries, body_of(api)).headers["x-request-id"]
+
+
+def test_a_batch_is_answered_from_memory_too(api: Api, queries: Queries) -> None:
+    warm_up(api)
+    api.report(ACME, [(Kind.PHONE, who := person())])
+    strangers = [api.lookup_body((Kind.PHONE, person())) for _ in range(50)]
+    end = time.monotonic() + 20
+    while True:
+        queries.asked.clear()
+        answer = api.request("POST", "/v1/lookups/batch", READER, json={"lookups": strangers})
+        assert {one["lookup"]["tier"] for one in answer.json()["results"]} == {"clear"}
+        if not queries.asked:
+            break
+        assert time.monotonic() < end
+    both = {"lookups": [api.lookup_body((Kind.PHONE, who)), strangers[0]]}
+    results = api.request("POST", "/v1/lookups/batch", READER, json=both).json()["results"]
+    assert [one["lookup"]["tier"] for one in results] == ["watch", "clear"]
+
+
+def test_without_a_view_the_database_answers(database_url: str, tmp_path: Path) -> None:
+    settings = new_ledger(database_url, tmp_path)
+    for platform in (ACME, READER):
+        platform.enrol(settings)
+    with running(settings) as own:
+        own.report(ACME, [(Kind.PHONE, who := person())])
+        own.rt.presence.close()
+        queries = Queries(own)
+        assert send(own, body_of(own)).json()["tier"] == "clear"
+        assert queries.asked
+        queries.close()
+        assert send(own, body_of(own, (Kind.PHONE, who))).json()["tier"] == "watch"
+        ready = own.request("GET", "/readyz")
+        assert (ready.status_code, ready.json()["checks"]["presence"]) == (503, "stopped")
+        assert b64url(who) not in own.logs.getvalue().decode()
