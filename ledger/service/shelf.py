@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 
 REFRESH_SECONDS = 1.0
 
+PATHS_BITS = 14
+"""Up to so many bits of prefix the paths are laid out beforehand, which takes 7 MiB at most."""
+
 _PREFIX = re.compile(r"[0-9a-f]{8}\Z")
 
 log = logging.getLogger(__name__)
@@ -59,6 +62,8 @@ class Shelved:
     folder: Path
     buckets: memoryview
     tree: bytes
+    paths: bytes
+    """The paths of all buckets, one after another, where there are at most 2^PATHS_BITS; else empty."""
 
     @property
     def latest_etag(self) -> str:
@@ -80,9 +85,10 @@ class Shelved:
         manifest = self.manifest
         if not 0 <= prefix < 1 << manifest.bits:
             raise SnapshotUnknown("This snapshot has no such bucket.")
-        size = manifest.bucket_bytes
+        size, path_bytes = manifest.bucket_bytes, manifest.bits * HASH_BYTES
         bucket = self.buckets[prefix * size : (prefix + 1) * size]
-        return b"".join((bucket, bucket_path(self.tree, manifest.bits, prefix)))
+        path = self.paths[prefix * path_bytes : (prefix + 1) * path_bytes]
+        return b"".join((bucket, path or bucket_path(self.tree, manifest.bits, prefix)))
 
 
 class Shelf:
@@ -158,6 +164,7 @@ class Shelf:
             _check_size((folder / FILTER).stat().st_size, manifest.filter_bytes)
             buckets, tree = _map(folder / BUCKETS, manifest.buckets_bytes), (folder / TREE).read_bytes()
             _check_size(len(tree), (2 ** (manifest.bits + 1) - 1) * HASH_BYTES)
+            paths = _all_paths(tree, manifest.bits) if manifest.bits <= PATHS_BITS else b""
         except OSError:
             if row.version not in self._missing:
                 self._missing.add(row.version)
@@ -171,7 +178,7 @@ class Shelf:
             "proof": format_proof(TlogProof(index, tuple(hashes), checkpoint.note)),
             "policy_toml": policy_text,
         }
-        return Shelved(b64url(row.version), manifest, json.dumps(answer).encode(), folder, buckets, tree)
+        return Shelved(b64url(row.version), manifest, json.dumps(answer).encode(), folder, buckets, tree, paths)
 
     def _run(self) -> None:
         pause = 0.0
@@ -197,6 +204,10 @@ def fetch_bucket(rt: Runtime, member: Member, version: str, prefix: str) -> tupl
     body = one.bucket(number)
     rt.watch.bucket(member.platform, one.manifest.version, number, one.manifest.bits)
     return one, body
+
+
+def _all_paths(tree: bytes, bits: int) -> bytes:
+    return b"".join([bucket_path(tree, bits, number) for number in range(1 << bits)])
 
 
 def _map(path: Path, size: int) -> memoryview:

@@ -14,6 +14,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -53,6 +54,14 @@ _LABELS = {
 log = logging.getLogger(__name__)
 
 
+@dataclass(slots=True)
+class _Fetched:
+    """Which buckets of a snapshot a platform has fetched: one bit each, and how many are set."""
+
+    seen: bytearray
+    distinct: int = 0
+
+
 class Watch(Collector):
     """See the module. Thread-safe; counting takes one short lock."""
 
@@ -62,7 +71,7 @@ class Watch(Collector):
         self._now = now
         self._lock = threading.Lock()
         self._counts: dict[str, Counter[tuple[str, ...]]] = {name: Counter() for name in _HELP}
-        self._fetched: dict[tuple[str, bytes], bytearray] = {}
+        self._fetched: dict[tuple[str, bytes], _Fetched] = {}
         self._raised: set[tuple[str, str, object]] = set()
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -101,18 +110,19 @@ class Watch(Collector):
         size = 1 << bits
         with self._lock:
             self._counts["bucket_fetches"][platform,] += 1
-            seen = self._fetched.get((platform, version))
-            if seen is None:
+            fetched = self._fetched.get((platform, version))
+            if fetched is None:
                 # Of a platform's older snapshots nothing needs to be known any more.
                 for old in [key for key in self._fetched if key[0] == platform]:
                     del self._fetched[old]
-                seen = self._fetched[platform, version] = bytearray(max(1, size // 8))
-            seen[prefix >> 3] |= 1 << (prefix & 7)
-            share = self._settings.alarm_bucket_share
-            if size < MIN_BUCKETS or ("bucket_scan", platform, version) in self._raised:
+                fetched = self._fetched[platform, version] = _Fetched(bytearray(max(1, size // 8)))
+            bit = 1 << (prefix & 7)
+            if fetched.seen[prefix >> 3] & bit:
                 return
-            distinct = int.from_bytes(seen, "little").bit_count()
-        if distinct >= share * size:
+            fetched.seen[prefix >> 3] |= bit
+            fetched.distinct += 1
+            distinct = fetched.distinct
+        if size >= MIN_BUCKETS and distinct >= self._settings.alarm_bucket_share * size:
             self._alarm("bucket_scan", platform, version, distinct=distinct, buckets=size)
 
     # --- alarms ---------------------------------------------------------------------------------------------------

@@ -127,7 +127,15 @@ def pairs_between(connection: Connection, old: int, new: int, after: int, last: 
 def _pairs(old: int, new: int) -> tuple[Any, Any]:
     other = aliased(Subject)
     query = (
-        select(Subject.report_id, Subject.slot, Subject.kind, Subject.element, other.element, Subject.salt, other.salt)
+        select(
+            Subject.report_id,
+            Subject.slot,
+            Subject.kind,
+            Subject.element.label("old_element"),
+            other.element.label("new_element"),
+            Subject.salt.label("old_salt"),
+            other.salt.label("new_salt"),
+        )
         .join(other, (other.report_id == Subject.report_id) & (other.slot == Subject.slot))
         .where(Subject.epoch == old, other.epoch == new)
     )

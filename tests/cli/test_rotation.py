@@ -178,4 +178,3 @@ def test_wrong_use_and_a_run_beside_another(rt: Runtime, settings: Settings) -> 
 def test_the_auditor_needs_no_server(tmp_path: Path) -> None:
     done = without(SERVER_MODULES, "verify-rotation", str(tmp_path), cwd=tmp_path)
     assert done.returncode == ExitCode.USAGE, done.stderr
-    assert without(SERVER_MODULES, "rotate", cwd=tmp_path).returncode == ExitCode.EXTRA_MISSING

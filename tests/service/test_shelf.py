@@ -23,6 +23,7 @@ from ledger.core.merkle import leaf_hash, verify_inclusion
 from ledger.core.tags import prefix, tag
 from ledger.core.tlog_proof import parse_proof
 from ledger.errors import DatabaseUnavailable, SnapshotUnknown
+from ledger.service import shelf as module
 from ledger.service.keys import load_log_key
 from ledger.service.shelf import Shelf, fetch_bucket
 from ledger.service.snapshot_files import BUCKETS, FILTER, POLICY, TREE, folder_of
@@ -85,12 +86,17 @@ def test_the_introduction_proves_the_snapshot(town: Town, shelf: Shelf) -> None:
     assert manifest.policy_sha256 == hashlib.sha256(latest["policy_toml"].encode()).digest()
 
 
-def test_every_bucket_comes_with_its_path_in_one_length(town: Town, shelf: Shelf) -> None:
+@pytest.mark.parametrize("laid_out", [True, False])
+def test_every_bucket_comes_with_its_path_in_one_length(
+    town: Town, shelf: Shelf, laid_out: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATHS_BITS", 20 if laid_out else 0)
     for number in range(8):
         town.report(town.acme, town.person(number))
     snapshot(town)
     shelf.refresh()
     one = shelf.latest()
+    assert bool(one.paths) is laid_out
     manifest = one.manifest
     answers = [one.bucket(number) for number in range(2**manifest.bits)]
     assert {len(answer) for answer in answers} == {manifest.bucket_bytes + 32 * manifest.bits}
