@@ -26,6 +26,8 @@ def run(connection: Connection) -> None:
         compare_server_default=True,
         render_as_batch=connection.dialect.name == "sqlite",
         transaction_per_migration=False,
+        # SQLite's DDL is transactional too; Alembic would commit after each revision, and let another run in between.
+        transactional_ddl=True,
     )
     with context.begin_transaction():
         if connection.dialect.name == "sqlite":

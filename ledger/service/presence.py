@@ -30,8 +30,8 @@ That bounds what is not seen yet of *other* processes' reports. A process's own 
 A refresh therefore compares the newest log entry of the last one, and builds the filter again if it is another.
 
 Building reads the whole table in a thread of its own; meanwhile refreshes go on, and the database answers where they
-cannot. Memory: 2.26 bytes a listed tag in the filters (10^6 tags), 113 bytes for each added since, of which there are
-about ADDED_LIMIT at most; while building, some 125 bytes a listing.
+cannot. Memory: 2.26 bytes a listed tag in the filters (10^6 tags), some 120 bytes for each tag added since, of which
+there are about ADDED_LIMIT at most; while building, some 100 bytes a listing.
 """
 
 from __future__ import annotations

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 import sys
+from datetime import UTC, datetime
 
 import pytest
 from alembic import command
 from alembic.util import CommandError
 from sqlalchemy import inspect, text
 
+from ledger.core.entries import GovernanceType, governance_leaf, key_rotation_body
+from ledger.core.tags import tag
 from ledger.errors import ConfigurationError
 from ledger.service import migrate
 from ledger.store.engine import open_engine
+from ledger.store.epochs import read_epochs
 from ledger.store.tables import Base
 from tests.support import ROOT
 
@@ -53,6 +58,47 @@ def test_two_deployments_may_migrate_at_once(database_url: str) -> None:
     assert [code for _, code in outcomes] == [0, 0, 0], outcomes
     engine = open_engine(database_url)
     migrate.check_current(engine)
+    engine.dispose()
+
+
+def test_what_one_epoch_held_is_under_that_epoch_afterwards(database_url: str) -> None:
+    """0001 -> 0002 with data: two identifiers of one kind in one report, so the slot follows from the tag alone."""
+    command.upgrade(migrate.alembic_config(database_url), "0001")
+    elements = [secrets.token_bytes(32) for _ in range(3)]
+    kinds = ["phone", "phone", "email"]
+    leaf = governance_leaf(
+        0,
+        GovernanceType.KEY_ROTATION,
+        datetime(2026, 1, 2, 3, tzinfo=UTC),
+        key_rotation_body(epoch=7, holders=[("ledger", b"k" * 32)], log_origin="x/log", log_key="x/log+1+a"),
+    )
+    engine = open_engine(database_url)
+    with engine.begin() as connection:
+        insert = "INSERT INTO {} VALUES ({})"
+        connection.execute(text(insert.format("log_entry", "0, :leaf")), {"leaf": leaf})
+        connection.execute(text(insert.format("governance_entry", "0, 'key_rotation'")))
+        for slot, (kind, element) in enumerate(zip(kinds, elements, strict=True)):
+            connection.execute(
+                text("INSERT INTO subject (report_id, slot, epoch, kind, element, salt) VALUES (4, :s, 7, :k, :e, :e)"),
+                {"s": slot, "k": kind, "e": element},
+            )
+            connection.execute(
+                text(
+                    "INSERT INTO listing (tag, report_id, kind, act_id, control_group, conduct, amount_minor, currency,"
+                    " act_day, effective_hour, expires_day, disputed, unconfirmed, restituted, has_statement) VALUES"
+                    " (:tag, 4, :k, 4, 'g', 'wardrobing', 1, 'CNY', 1, 1, 1, :no, :no, :no, :no)"
+                ),
+                {"tag": tag(kind, element), "k": kind, "no": False},
+            )
+    migrate.upgrade(database_url)
+    with engine.connect() as connection:
+        rows = connection.execute(text("SELECT tag, slot, epoch FROM listing ORDER BY slot")).all()
+        assert [(bytes(row[0]), *row[1:]) for row in rows] == [
+            (tag(kind, element), slot, 7) for slot, (kind, element) in enumerate(zip(kinds, elements, strict=True))
+        ]
+        (epoch,) = read_epochs(connection)
+    assert (epoch.epoch, epoch.state, epoch.holder, bytes(epoch.public_key)) == (7, "current", "ledger", b"k" * 32)
+    assert (epoch.entry_index, epoch.announced_at) == (0, datetime(2026, 1, 2, 3, tzinfo=UTC))
     engine.dispose()
 
 
