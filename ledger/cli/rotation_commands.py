@@ -185,9 +185,10 @@ def _show_status(settings: Settings, engine: Engine) -> None:
     rows = [_epoch(one) for one in status(settings, engine)]
 
     def show(console: Console) -> None:
-        table = Table("epoch", "state", "subjects", "announced in", "switched in", "grace until", "retired", "key here")
+        table = Table("epoch", "state", "subjects", "grace until", "retired", "key here")
         for row in rows:
-            table.add_row(*["" if value is None else str(value) for value in row.values()])
+            values = [row[name] for name in ("epoch", "state", "subjects", "grace_until", "retired_at", "key_here")]
+            table.add_row(*["" if value is None else str(value) for value in values])
         console.print(table)
 
     output.emit({"epochs": rows}, show)

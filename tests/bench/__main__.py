@@ -17,7 +17,15 @@ from rich.console import Console
 from rich.table import Table
 
 from tests import pg
-from tests.bench import bench_buckets, bench_lookups, bench_oprf, bench_reports, bench_snapshots
+from tests.bench import (
+    bench_buckets,
+    bench_filter,
+    bench_lookups,
+    bench_oprf,
+    bench_reports,
+    bench_rotation,
+    bench_snapshots,
+)
 from tests.support import ROOT
 
 Rows = list[dict[str, Any]]
@@ -26,7 +34,9 @@ Rows = list[dict[str, Any]]
 def main() -> None:
     """Run the named benchmarks, or all."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("names", nargs="*", help="oprf, reports, lookups, buckets, snapshots (default: all)")
+    parser.add_argument(
+        "names", nargs="*", help="oprf, reports, lookups, filter, buckets, snapshots, rotation (default: all)"
+    )
     names = parser.parse_args().names
     console = Console()
     with tempfile.TemporaryDirectory(prefix="rcl-bench-", ignore_cleanup_errors=True) as name:
@@ -40,8 +50,10 @@ def main() -> None:
             "oprf": bench_oprf.run,
             "reports": lambda: bench_reports.run(new_database, folder / "reports"),
             "lookups": lambda: bench_lookups.run(new_database, folder / "lookups"),
+            "filter": bench_filter.run,
             "buckets": lambda: bench_buckets.run(new_database, folder / "buckets"),
             "snapshots": lambda: bench_snapshots.run(new_database, folder / "snapshots"),
+            "rotation": lambda: bench_rotation.run() + bench_rotation.run_service(new_database, folder / "rotation"),
         }
         rows: Rows = []
         for benchmark in names or benchmarks:

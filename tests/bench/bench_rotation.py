@@ -11,8 +11,8 @@ alternate, so that a change of clock speed meets all.
 
 `run_service` measures the same through the service on a durable PostgreSQL: filling rows under the head, batch files on
 disk, the switch with its check that no row is missing. Its baselines are all the multiplications that this takes, with
-as many threads, and n of them in one. The database's work and Python's run beside the multiplications, so the first is
-met where a core is left for them, not where threads take them all.
+as many threads, and n of them in one. The database's work and Python's run beside the multiplications, which are in a
+process of their own: so the first is met where a core is left for them, not where threads take them all.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Rotates and kills itself where it is told: `python -m tests.faults.rotation_runner`.
 
-Reads lines `<action> <stage> <count>`: rotate, retire or destroy, and at the count-th report of this stage die of
+Reads lines `<action> <stage> <count>`: rotate (or `apart`: the same with its multiplications in a process of their
+own), retire or destroy, and at the count-th report of this stage die of
 SIGKILL. Each line is done by a child of its own, forked before anything is opened; when it is gone, its exit status is
 printed. A child that was refused exits with 1. Pieces are small, so that a stage has several of them.
 """
@@ -13,7 +14,7 @@ import sys
 from datetime import UTC, datetime
 
 from ledger.errors import RotationRefused
-from ledger.service.rotation import fill, retire, run
+from ledger.service.rotation import beside, fill, retire, run
 from ledger.service.rotation.turn import Stage
 from ledger.settings import Settings
 from ledger.store.engine import open_engine
@@ -32,7 +33,9 @@ def act(settings: Settings, action: str, point: str, count: int) -> None:
             if count == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    if action == "rotate":
+    if action == "apart":
+        beside.PROCESS_FROM = 0
+    if action in ("rotate", "apart"):
         run.rotate(settings, engine, lambda: datetime.now(UTC), progress=progress)
     elif action == "retire":
         retire.retire(settings, engine, lambda: datetime.now(UTC), early=True, progress=progress)

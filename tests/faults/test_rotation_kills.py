@@ -7,9 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 from ledger.errors import StaleEpoch
 from ledger.service.keys import oprf_path
@@ -85,6 +88,37 @@ def test_killed_at_every_stage(database_url: str, tmp_path: Path) -> None:
         retire(act, town)
         destroy(act, town)
         assert audited(rt, settings.keys_dir / "rotation-1-2-late").elements == 4
+
+
+@pytest.mark.parametrize("migrated_url", [pytest.param("sqlite", marks=pytest.mark.sqlite)], indirect=True)
+def test_the_process_that_multiplies_ends_with_the_one_that_was_killed(database_url: str, tmp_path: Path) -> None:
+    settings = new_ledger(database_url, tmp_path)
+    platform = Platform("acme", "acme-group", "acme-1").enrol(settings)
+    with opened(settings) as rt, runner(settings) as act:
+        town = Town(rt, platform)
+        for _ in range(PEOPLE):
+            town.report(1)
+        assert act("apart", "prove", 2) == KILLED
+        end = time.monotonic() + 15
+        while multiplying(database_url):
+            assert time.monotonic() < end, "it holds the quotient of the keys, and stays"
+            time.sleep(0.05)
+        assert act("apart", "prove", 99) == 0
+        town.check(2)
+        assert audited(rt, settings.keys_dir / "rotation-1-2").elements == 2 * PEOPLE
+
+
+def multiplying(database_url: str) -> list[int]:
+    """Processes that were spawned with this ledger's settings."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            spawned = b"spawn_main" in (folder / "cmdline").read_bytes()
+            if spawned and database_url.encode() in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+        except OSError:  # gone meanwhile
+            continue
+    return found
 
 
 def rotate(act: Act, town: Town) -> None:

@@ -12,7 +12,8 @@ import os
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -124,17 +125,29 @@ def _write(path: Path, data: bytes) -> None:
         raise ConfigurationError(f"{path.name} cannot be written.") from error
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A batch whose proof is being made."""
+
+    items: list[Rotated]
+    number: int
+    proof: Future[bytes]
+
+
 class Prover:
     """Proves pairs of elements batch by batch, in order, and keeps the root over all of them.
 
     One that failed on the way is of no more use: files and root may differ. A new run starts from the data.
     """
 
-    def __init__(self, folder: AuditFolder, keys: RotationKeys, factor: bytes, after: Place, workers: int) -> None:
+    def __init__(
+        self, folder: AuditFolder, keys: RotationKeys, factor: bytes, after: Place, beside: Executor, workers: int
+    ) -> None:
         self.last = after
         self._folder = folder
         self._keys = keys
         self._factor = factor
+        self._beside = beside
         self._workers = workers
         self._tree = RotationTree()
         self._batches = 0
@@ -163,23 +176,22 @@ class Prover:
             }
         )
 
-    def add(self, rows: Sequence[PairRow]) -> None:
-        """Prove `rows`, which come after all earlier ones, and write their batch file. None make no batch.
-
-        Raises ConfigurationError when the folder cannot be written.
-        """
-        if not rows:
-            return
+    def begin(self, rows: Sequence[PairRow]) -> Begun:
+        """Begin to prove `rows`, at least one, which come after all earlier ones. Raises ConfigurationError when the
+        folder cannot be written."""
         if not self._batches:
             self._folder.start()
         items = [Rotated(*row) for row in rows]
         old, new = [item.old_element for item in items], [item.new_element for item in items]
         nonce = secrets.token_bytes(NONCE_BYTES)
-        with ThreadPoolExecutor(1, thread_name_prefix="rotation") as beside:
-            proving = beside.submit(prove, self._factor, self._keys, old, new, nonce, workers=self._workers)
-            for item in items:
-                self._tree.add(*item.place, *commitments(item, self._keys))
-            proof = proving.result()
-        self._folder.write_batch(self._batches, format_batch(items, proof, self._keys, self._batches))
+        proof = self._beside.submit(prove, self._factor, self._keys, old, new, nonce, workers=self._workers)
+        for item in items:
+            self._tree.add(*item.place, *commitments(item, self._keys))
         self._batches += 1
         self.last = items[-1].place
+        return Begun(items, self._batches - 1, proof)
+
+    def finish(self, begun: Begun) -> None:
+        """Wait for the proof and write the batch file. Raises ConfigurationError when it cannot be written."""
+        data = format_batch(begun.items, begun.proof.result(), self._keys, begun.number)
+        self._folder.write_batch(begun.number, data)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from datetime import datetime
 
 from sqlalchemy import Connection, Engine
@@ -20,15 +20,17 @@ from ledger.store.rotation import START, FilledRow, PairRow, Place, SubjectRow
 from ledger.store.tables import Subject
 
 FILL_CHUNK = 1_000
-"""Subjects that one transaction of the fill writes: it holds the log's head for some tens of milliseconds."""
+"""Subjects that one transaction of the fill writes: it holds the log's head for some 20 milliseconds."""
 PROOF_BATCH = 16_384
 """Subjects under one proof. More would be allowed; so many fit well into memory, and progress shows."""
 
 
-def fill(engine: Engine, turn: Turn, clock: Callable[[], datetime], workers: int, progress: Progress) -> None:
+def fill(
+    engine: Engine, turn: Turn, clock: Callable[[], datetime], beside: Executor, workers: int, progress: Progress
+) -> None:
     """Write the missing rows under the new epoch until none is missing (or what is has come in since).
 
-    Multiplications need no transaction; the next piece's go on while the last one is written.
+    Multiplications need no transaction; the next piece's go on `beside` while the last one is written.
     Raises LogFrozen, DatabaseUnavailable; what was written stays.
     """
     old, new = turn.old.epoch, turn.new.epoch
@@ -36,51 +38,48 @@ def fill(engine: Engine, turn: Turn, clock: Callable[[], datetime], workers: int
         total, done = (store.count_rows(connection, Subject, epoch) for epoch in (old, new))
     progress(Stage.FILL, done, max(done, total))
 
-    def turned(after: Place) -> tuple[list[SubjectRow], list[bytes]]:
+    def following(after: Place) -> tuple[list[SubjectRow], Future[list[bytes]] | None]:
         with reading(engine) as connection:
             rows = store.unfilled(connection, old, new, after, FILL_CHUNK)
-        return rows, _elements(turn, rows, workers)
+        elements = [row.element for row in rows]
+        return rows, beside.submit(rotate_elements, turn.factor, elements, workers=workers) if rows else None
 
-    with ThreadPoolExecutor(1, thread_name_prefix="rotation") as ahead:
-        waiting = ahead.submit(turned, START)
-        while True:
-            rows, elements = waiting.result()
-            if not rows:
-                return
-            waiting = ahead.submit(turned, (rows[-1].report_id, rows[-1].slot))
-            filled = _filled(rows, elements)
-            with writing(engine) as connection:
-                open_head(connection, clock())
-                store.fill(connection, old, new, filled)
-            done += len(rows)
-            progress(Stage.FILL, done, max(done, total))
+    rows, multiplying = following(START)
+    while multiplying is not None:
+        ahead = following((rows[-1].report_id, rows[-1].slot))
+        filled = _filled(rows, multiplying.result())
+        with writing(engine) as connection:
+            open_head(connection, clock())
+            store.fill(connection, old, new, filled)
+        done += len(rows)
+        progress(Stage.FILL, done, max(done, total))
+        rows, multiplying = ahead
 
 
 def prove_pairs(engine: Engine, turn: Turn, prover: Prover, stage: Stage, total: int, progress: Progress) -> None:
     """Prove every pair beyond the prover's last one. The next batch is read while one is proved."""
     progress(stage, prover.elements, max(prover.elements, total))
 
-    def read(after: Place) -> list[PairRow]:
+    def following(after: Place) -> list[PairRow]:
         with reading(engine) as connection:
             return store.pairs(connection, turn.old.epoch, turn.new.epoch, after, PROOF_BATCH)
 
-    with ThreadPoolExecutor(1, thread_name_prefix="rotation") as ahead:
-        waiting = ahead.submit(read, prover.last)
-        while rows := waiting.result():
-            waiting = ahead.submit(read, (rows[-1].report_id, rows[-1].slot))
-            prover.add(rows)
-            progress(stage, prover.elements, max(prover.elements, total))
+    rows = following(prover.last)
+    while rows:
+        begun = prover.begin(rows)
+        rows = following(prover.last)
+        prover.finish(begun)
+        progress(stage, prover.elements, max(prover.elements, total))
 
 
 def turn_tail(connection: Connection, turn: Turn, prover: Prover, limit: int, workers: int) -> None:
     """Fill and prove the at most `limit` subjects beyond the prover's last one. The caller holds the head."""
     rows = store.unfilled(connection, turn.old.epoch, turn.new.epoch, prover.last, limit)
-    store.fill(connection, turn.old.epoch, turn.new.epoch, _filled(rows, _elements(turn, rows, workers)))
-    prover.add(store.pairs(connection, turn.old.epoch, turn.new.epoch, prover.last, limit))
-
-
-def _elements(turn: Turn, rows: Sequence[SubjectRow], workers: int) -> list[bytes]:
-    return rotate_elements(turn.factor, [row.element for row in rows], workers=workers) if rows else []
+    elements = rotate_elements(turn.factor, [row.element for row in rows], workers=workers) if rows else []
+    store.fill(connection, turn.old.epoch, turn.new.epoch, _filled(rows, elements))
+    pairs = store.pairs(connection, turn.old.epoch, turn.new.epoch, prover.last, limit)
+    if pairs:
+        prover.finish(prover.begin(pairs))
 
 
 def _filled(rows: Sequence[SubjectRow], elements: Sequence[bytes]) -> list[FilledRow]:

@@ -21,6 +21,7 @@ from ledger.errors import RotationRefused
 from ledger.service.keys import fsync_folder, oprf_path
 from ledger.service.log_writer import GovernanceDraft, append, open_head
 from ledger.service.rotation.audit import AuditFolder, Prover, audit_dir, forget_audit_dir, late_dir
+from ledger.service.rotation.beside import beside
 from ledger.service.rotation.fill import prove_pairs, turn_tail
 from ledger.service.rotation.run import TAIL_LIMIT, Clock
 from ledger.service.rotation.turn import Progress, Stage, Turn, alone, current_of, in_force, load_turn, only, silent
@@ -73,17 +74,18 @@ def retire(
         audit.destroy()
         # A report since the switch has a subject under the old epoch only if it was made under it.
         switched = (new.switch_index, -1)
-        prover = Prover(audit, turn.keys, turn.factor, switched, settings.oprf_threads)
-        retired: EpochRow | None = None
-        limit = TAIL_LIMIT
-        while retired is None:
-            with reading(engine) as connection:
-                total = store.count_rows(connection, Subject, old.epoch, switched)
-            prove_pairs(engine, turn, prover, Stage.RETIRE, total, progress)
-            with writing(engine) as connection:
-                retired = _retire(connection, settings, turn, prover, clock(), limit)
-                progress(Stage.RETIRE, prover.elements, prover.elements + 1)
-            limit *= 2
+        with reading(engine) as connection:
+            total = store.count_rows(connection, Subject, old.epoch, switched)
+        with beside(total) as executor:
+            prover = Prover(audit, turn.keys, turn.factor, switched, executor, settings.oprf_threads)
+            retired: EpochRow | None = None
+            limit = TAIL_LIMIT
+            while retired is None:
+                prove_pairs(engine, turn, prover, Stage.RETIRE, total, progress)
+                with writing(engine) as connection:
+                    retired = _retire(connection, settings, turn, prover, clock(), limit)
+                    progress(Stage.RETIRE, prover.elements, prover.elements + 1)
+                limit *= 2
         log.info("epoch_retired", extra={"epoch": old.epoch})
         progress(Stage.RETIRE, prover.elements + 1, prover.elements + 1)
     return retired

@@ -16,6 +16,7 @@ from ledger.service.keys import oprf_path
 from ledger.service.log_writer import GovernanceDraft, append, open_head
 from ledger.service.rotation.announce import ensure_announced
 from ledger.service.rotation.audit import AuditFolder, Prover, audit_dir, choose_audit_dir
+from ledger.service.rotation.beside import beside
 from ledger.service.rotation.fill import fill, prove_pairs, turn_tail
 from ledger.service.rotation.turn import Progress, Stage, Turn, alone, current_of, in_force, only, silent
 from ledger.settings import Settings
@@ -74,21 +75,22 @@ def rotate(
         turn = ensure_announced(settings, engine, clock(), progress)
         audit = AuditFolder(choose_audit_dir(settings, turn.old.epoch, turn.new.epoch, folder))
         audit.start()
-        prover = Prover(audit, turn.keys, turn.factor, START, settings.oprf_threads)
-        switched: Switched | None = None
-        limit = TAIL_LIMIT
-        while switched is None:
-            fill(engine, turn, clock, settings.oprf_threads, progress)
-            with reading(engine) as connection:
-                total = store.count_rows(connection, Subject, turn.old.epoch)
-            prove_pairs(engine, turn, prover, Stage.PROVE, total, progress)
-            progress(Stage.SWITCH, 0, 2)
-            with writing(engine) as connection:
-                switched = _switch(connection, settings, turn, prover, clock(), limit, timedelta(days=grace_days))
-                if switched is not None:
-                    progress(Stage.SWITCH, 1, 2)
-            # If too much came in meanwhile: again, holding nobody up, but not for ever.
-            limit *= 2
+        with reading(engine) as connection:
+            total = store.count_rows(connection, Subject, turn.old.epoch)
+        with beside(total) as executor:
+            prover = Prover(audit, turn.keys, turn.factor, START, executor, settings.oprf_threads)
+            switched: Switched | None = None
+            limit = TAIL_LIMIT
+            while switched is None:
+                fill(engine, turn, clock, executor, settings.oprf_threads, progress)
+                prove_pairs(engine, turn, prover, Stage.PROVE, total, progress)
+                progress(Stage.SWITCH, 0, 2)
+                with writing(engine) as connection:
+                    switched = _switch(connection, settings, turn, prover, clock(), limit, timedelta(days=grace_days))
+                    if switched is not None:
+                        progress(Stage.SWITCH, 1, 2)
+                # If too much came in meanwhile: again, holding nobody up, but not for ever.
+                limit *= 2
         log.info("rotation_switched", extra={"epoch": turn.new.epoch, "entry_index": switched.entry_index})
         progress(Stage.SWITCH, 2, 2)
     return switched
