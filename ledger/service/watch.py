@@ -24,6 +24,7 @@ from sqlalchemy import Engine
 
 from ledger.core.encoding import day_floor
 from ledger.errors import LedgerError
+from ledger.service.snapshots import capacity_alarms
 from ledger.settings import Settings
 from ledger.store import log as log_store
 from ledger.store.engine import reading
@@ -178,6 +179,9 @@ class Watch(Collector):
         yield from self._gauges()
 
     def _gauges(self) -> Iterator[Metric]:
+        exceeded = capacity_alarms(self._settings)
+        text = "Snapshots so far whose buckets had to outgrow the formula for their size."
+        yield GaugeMetricFamily(_PREFIX + "snapshots_over_capacity", text, value=exceeded)
         head = None
         up = 1
         try:
