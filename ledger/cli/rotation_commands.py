@@ -142,9 +142,8 @@ def _switched(done: Switched) -> dict[str, Any]:
 
 def _retire(settings: Settings, engine: Engine, now: bool, yes: bool) -> None:
     from ledger.service.rotation.retire import destroy_settled, retire, unsettled
-    from ledger.service.rotation.turn import only
     from ledger.store.engine import reading
-    from ledger.store.epochs import read_epochs
+    from ledger.store.epochs import only, read_epochs
 
     if now and not yes:
         if output.json_asked():

@@ -14,10 +14,10 @@ from typing import Any
 
 from ledger.core.rotation import rotate_elements, rotation_factor
 from ledger.core.tags import tag
-from ledger.errors import ConfigurationError, StaleEpoch
+from ledger.errors import StaleEpoch
 from ledger.service.commands import SubmitReport
 from ledger.service.keys import LOOKUP_STATES, ServerKeys
-from ledger.store.epochs import EpochRow
+from ledger.store.epochs import EpochRow, current_of
 from ledger.store.reports import ReportRow
 
 
@@ -31,11 +31,7 @@ class Answering:
     @classmethod
     def of(cls, rows: Sequence[EpochRow]) -> Answering:
         """Out of all epochs. Raises ConfigurationError when none is current."""
-        answering = {row.epoch: row for row in rows if row.state in LOOKUP_STATES}
-        for row in answering.values():
-            if row.state == "current":
-                return cls(answering, row.epoch)
-        raise ConfigurationError("Exactly one key epoch must be current. Run `refund-ledger keys init` first.")
+        return cls({row.epoch: row for row in rows if row.state in LOOKUP_STATES}, current_of(rows).epoch)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ from ledger.core.voprf import derive_secret, public_key
 from ledger.errors import ConfigurationError, InvalidEncoding, LedgerError, StaleEpoch, Unavailable
 from ledger.settings import Settings
 from ledger.store import log as log_store
-from ledger.store.epochs import EpochRow, read_epochs
+from ledger.store.epochs import EpochRow, current_of, read_epochs
 
 OPRF_FILE, SESSION_FILE, LOG_FILE = "oprf.json", "session.key", "log.key"
 
@@ -88,7 +88,7 @@ class ServerKeys:
         if rows == self._rows and all(one.secret for one in self._epochs.values() if one.row.state in USED_STATES):
             return False
         epochs = {row.epoch: EpochKey(row, self._secret(row)) for row in rows}
-        self._current = _only(epochs, "current")
+        self._current = epochs[current_of(rows).epoch]
         changed = rows != self._rows
         self._rows, self._epochs = rows, epochs
         return changed
@@ -153,13 +153,6 @@ class ServerKeys:
             log.error("oprf_key_does_not_match", extra={"epoch": row.epoch})
             return None
         return secret
-
-
-def _only(epochs: Mapping[int, EpochKey], state: str) -> EpochKey:
-    found = [key for key in epochs.values() if key.row.state == state]
-    if len(found) != 1:
-        raise ConfigurationError("Exactly one key epoch must be current. Run `refund-ledger keys init` first.")
-    return found[0]
 
 
 def oprf_path(settings: Settings, epoch: int) -> Path:

@@ -35,7 +35,7 @@ from ledger.store import log as log_store
 from ledger.store import members as member_store
 from ledger.store import snapshots as store
 from ledger.store.engine import open_engine, reading, snapshot_reading, writing
-from ledger.store.epochs import read_epochs
+from ledger.store.epochs import current_of, read_epochs
 from ledger.store.snapshots import SnapshotRow
 
 VERSION_BYTES, SECRET_BYTES = 16, 32
@@ -196,7 +196,7 @@ def _begin(
         cut=head.size,
         as_of=as_of,
         not_after=as_of + timedelta(hours=settings.snapshot_lifetime_hours),
-        epoch=_current_epoch(connection),
+        epoch=current_of(read_epochs(connection)).epoch,
         policy=policy.version,
         weights=json.dumps(weights, sort_keys=True),
         secret=secret,
@@ -216,7 +216,7 @@ def _publish(connection: Connection, row: SnapshotRow, written: Written, now: da
     manifest = written.manifest
     entry_index = append_governance(connection, GovernanceType.SNAPSHOT, manifest_body(manifest), now)
     # The head is held from here on, so that no rotation can come between.
-    if _current_epoch(connection) != row.epoch:
+    if current_of(read_epochs(connection)).epoch != row.epoch:
         raise StaleEpoch("The key epoch changed while the snapshot was built. Build another.", epoch=row.epoch)
     if not store.mark_published(
         connection,
@@ -228,13 +228,6 @@ def _publish(connection: Connection, row: SnapshotRow, written: Written, now: da
     ):
         raise Unavailable("Another process has abandoned this snapshot.", retry_after_seconds=1)
     return entry_index
-
-
-def _current_epoch(connection: Connection) -> int:
-    current = [row.epoch for row in read_epochs(connection) if row.state == "current"]
-    if len(current) != 1:
-        raise ConfigurationError("Exactly one key epoch must be current. Run `refund-ledger keys init` first.")
-    return current[0]
 
 
 def _raise_alarm(settings: Settings, written: Written) -> None:
@@ -252,7 +245,7 @@ def _asked_for(settings: Settings, engine: Engine, now: datetime) -> tuple[bool,
     with reading(engine) as connection:
         head = log_store.read_head(connection)
         kept, gone = _sorted_out(settings, connection, now)
-        epoch = _current_epoch(connection)
+        epoch = current_of(read_epochs(connection)).epoch
     newest = kept[0] if kept else None
     due = (
         newest is None

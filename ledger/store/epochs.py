@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
+from ledger.errors import ConfigurationError
 from ledger.store.tables import KeyEpoch
 
 
@@ -33,6 +35,19 @@ _ALL = select(*_COLUMNS).order_by(KeyEpoch.epoch)
 def read_epochs(connection: Connection) -> tuple[EpochRow, ...]:
     """All key epochs, oldest first."""
     return tuple([EpochRow(*row) for row in connection.execute(_ALL)])
+
+
+def only(rows: Sequence[EpochRow], state: str) -> EpochRow | None:
+    """The epoch in `state`, if there is one. (Of retired ones there may be many.)"""
+    return next((row for row in rows if row.state == state), None)
+
+
+def current_of(rows: Sequence[EpochRow]) -> EpochRow:
+    """The current epoch. Raises ConfigurationError before genesis."""
+    current = only(rows, "current")
+    if current is None:
+        raise ConfigurationError("No key epoch is current. Run `refund-ledger keys init` first.")
+    return current
 
 
 def insert_epoch(connection: Connection, row: EpochRow) -> None:

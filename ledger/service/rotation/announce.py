@@ -13,12 +13,12 @@ from ledger.core.voprf import public_key
 from ledger.errors import RotationRefused
 from ledger.service.keys import create_oprf_file, load_oprf, oprf_path
 from ledger.service.log_writer import GovernanceDraft, append, open_head
-from ledger.service.rotation.turn import Progress, Stage, Turn, current_of, in_force, load_turn, only
+from ledger.service.rotation.turn import Progress, Stage, Turn, in_force, load_turn
 from ledger.settings import Settings
 from ledger.store import budgets, members
 from ledger.store import rotation as store
 from ledger.store.engine import reading, writing
-from ledger.store.epochs import EpochRow, insert_epoch, read_epochs
+from ledger.store.epochs import EpochRow, current_of, insert_epoch, only, read_epochs
 
 GRANT_DAYS = 90
 """How long the elements granted for tagging anew may be used."""

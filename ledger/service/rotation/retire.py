@@ -24,13 +24,13 @@ from ledger.service.rotation.audit import AuditFolder, Prover, audit_dir, forget
 from ledger.service.rotation.beside import beside
 from ledger.service.rotation.fill import prove_pairs, turn_tail
 from ledger.service.rotation.run import TAIL_LIMIT, Clock
-from ledger.service.rotation.turn import Progress, Stage, Turn, alone, current_of, in_force, load_turn, only, silent
+from ledger.service.rotation.turn import Progress, Stage, Turn, alone, in_force, load_turn, silent
 from ledger.service.snapshot_files import folder_of
 from ledger.settings import Settings
 from ledger.store import rotation as store
 from ledger.store import snapshots as snapshot_store
 from ledger.store.engine import reading, writing
-from ledger.store.epochs import EpochRow, change_epoch, read_epochs
+from ledger.store.epochs import EpochRow, change_epoch, current_of, only, read_epochs
 from ledger.store.tables import Listing, Subject
 
 SETTLE = timedelta(minutes=1)

@@ -18,11 +18,11 @@ from ledger.service.rotation.announce import ensure_announced
 from ledger.service.rotation.audit import AuditFolder, Prover, audit_dir, choose_audit_dir
 from ledger.service.rotation.beside import beside
 from ledger.service.rotation.fill import fill, prove_pairs, turn_tail
-from ledger.service.rotation.turn import Progress, Stage, Turn, alone, current_of, in_force, only, silent
+from ledger.service.rotation.turn import Progress, Stage, Turn, alone, in_force, silent
 from ledger.settings import Settings
 from ledger.store import rotation as store
 from ledger.store.engine import reading, writing
-from ledger.store.epochs import EpochRow, change_epoch, read_epochs
+from ledger.store.epochs import EpochRow, change_epoch, current_of, only, read_epochs
 from ledger.store.rotation import START
 from ledger.store.tables import Subject
 

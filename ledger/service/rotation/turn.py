@@ -69,19 +69,6 @@ def load_turn(settings: Settings, old: EpochRow, new: EpochRow) -> Turn:
     return Turn(old, new, rotation_factor(*found))
 
 
-def only(rows: Sequence[EpochRow], state: str) -> EpochRow | None:
-    """The epoch in `state`, if there is one. (Of retired ones there may be many.)"""
-    return next((row for row in rows if row.state == state), None)
-
-
-def current_of(rows: Sequence[EpochRow]) -> EpochRow:
-    """The current epoch. Raises ConfigurationError before genesis."""
-    current = only(rows, "current")
-    if current is None:
-        raise ConfigurationError("Exactly one key epoch must be current. Run `refund-ledger keys init` first.")
-    return current
-
-
 def in_force(connection: Connection, rows: Sequence[EpochRow], current: EpochRow) -> dict[str, Any]:
     """The members that every `key_rotation` body has, as arguments of `key_rotation_body`."""
     logged = logged_keys(connection)["log"]
