@@ -20,7 +20,7 @@ from ledger.core.fuse import FuseFilter, build
 from ledger.core.guidance import Advice, Claim, advise
 from ledger.core.identifiers import Kind
 from ledger.core.policy import Policy, parse_policy
-from ledger.core.private import PrivateStanding, standing_of, to_sealed, told_events
+from ledger.core.private import PrivateStanding, standing_of, to_packed, to_sealed, told_events
 from ledger.core.reasons import CONDUCT_REASON, MAX_REASONS, Reason
 from ledger.core.sealed import (
     EVENTS_PER_ENTRY,
@@ -28,7 +28,7 @@ from ledger.core.sealed import (
     SnapshotKeys,
     open_bucket,
     pad_bucket,
-    seal,
+    seal_packed,
     snapshot_keys,
 )
 from ledger.core.standing import CLEAN, Event, Standing, Tier, fold, merge, support_of, tell
@@ -102,6 +102,11 @@ class World:
         """What a snapshot of this cut says of an identifier; nothing if it is not listed."""
         told = told_events(self.listing[one], self.weights, self.policy, self.as_of, self.not_after)
         return to_sealed(told, self.weights, self.policy, keys, one.tag, self.as_of)
+
+    def packed(self, one: Identifier, keys: SnapshotKeys) -> list[bytes]:
+        """The same on the way that a build goes."""
+        told = told_events(self.listing[one], self.weights, self.policy, self.as_of, self.not_after)
+        return to_packed(told, self.weights, self.policy, keys, one.tag, self.as_of)
 
     def true_reasons(self, asked: Sequence[Identifier], now: datetime) -> set[Reason]:
         """Whatever holds of how sure the direct answer is; it names four reasons at most, so perhaps not all."""
@@ -275,7 +280,7 @@ def test_entries_that_were_sealed_and_opened_say_the_same(seed: int) -> None:
     entries: dict[int, list[bytes]] = {0: [], 1: []}
     for one in of.listing:
         place = prefix(one.tag, bits)
-        entries[place] += seal(one.element, one.kind, version, place, of.sealed(one, keys))
+        entries[place] += seal_packed(one.element, one.kind, version, place, of.packed(one, keys))
     buckets = {place: pad_bucket(found, 64, place, keys) for place, found in entries.items()}
     opened = {}
     for one in of.listing:
