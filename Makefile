@@ -43,9 +43,10 @@ format: $(VENV)/test.stamp ## Put imports and layout in order
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-# Needs `uv` on the PATH. The files name no index: pip takes whichever it is configured for.
+# Needs `uv` on the PATH. The files name no index: pip takes whichever it is configured for. Extras stay in the pins, or an
+# old pip (23.2) looks for the newest `coverage[toml]` beside the pinned `coverage`, and finds it without a hash.
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --only-binary :all: \
-	--no-header --no-emit-index-url --no-emit-find-links
+	--no-header --no-strip-extras --no-emit-index-url --no-emit-find-links
 lock: ## Pin the requirements again (UPGRADE=1 takes newer versions)
 	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --extra server -o requirements/demo.txt
 	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --extra server --extra replay requirements/test.in \
