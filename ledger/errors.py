@@ -11,6 +11,7 @@
      |    |                      ConsentMissing, AlreadyExpired, SubjectsInvalid, CommitmentMismatch,
      |    |                      LinkedReportInvalid, ReplacementInvalid, RestitutionInvalid
      |    +-- InvalidRequest, PolicyInvalid
+     |    +-- AppealInvalid, DecisionInvalid, AttachmentRefused, WebhookInvalid, StaffInvalid
      +-- ProofError              a peer's or the log's cryptographic claim is false
      |    +-- InvalidProof       the DLEQ proof of an evaluation
      |    +-- HolderMismatch     a key holder is missing, doubled or unknown
@@ -18,12 +19,12 @@
      |    +-- InvalidManifest, InvalidFilter, InvalidBucket, InvalidRotation
      |    +-- SnapshotExpired, SnapshotStale
      |    +-- Inconsistent        Equivocation
-     +-- Unauthenticated         InvalidToken, TokenExpired, UnknownKey
-     +-- Forbidden               ScopeMissing, PlatformSuspended
+     +-- Unauthenticated         InvalidToken, TokenExpired, UnknownKey, LoginRefused, SessionExpired
+     +-- Forbidden               ScopeMissing, PlatformSuspended, RoleMissing, ConflictOfInterest, CrossSite
      +-- NotFound                SnapshotUnknown
      +-- Conflict                OrderAlreadyReported, AlreadyReversed, AlreadyRestituted, IdempotencyMismatch,
-     |                           StaleEpoch, AlreadyExists, RotationRefused
-     +-- LimitExceeded           QuotaExceeded, BodyTooLarge
+     |                           StaleEpoch, AlreadyExists, RotationRefused, CaseExists, CaseTaken, ActionRefused
+     +-- LimitExceeded           QuotaExceeded, BodyTooLarge, TooManyAttempts
      +-- Unavailable             LogFrozen, DatabaseUnavailable, Overloaded, IndexNotReached, ReceiptPending
      +-- UnexpectedAnswer        the service answered what this version does not know, or cannot read
      +-- ConfigurationError      what an operator or integrator must put right before anything runs
@@ -167,6 +168,28 @@ class PolicyInvalid(InvalidInput):
     code = "policy_invalid"
 
 
+class AppealInvalid(InvalidInput):
+    code = "appeal_invalid"
+
+
+class DecisionInvalid(InvalidInput):
+    code = "decision_invalid"
+
+
+class AttachmentRefused(InvalidInput):
+    """The file is of a type that is not taken, too large, empty, or not what it claims to be."""
+
+    code = "attachment_refused"
+
+
+class WebhookInvalid(InvalidInput):
+    code = "webhook_invalid"
+
+
+class StaffInvalid(InvalidInput):
+    code = "staff_invalid"
+
+
 class ProofError(LedgerError):
     code = "proof_error"
 
@@ -265,6 +288,16 @@ class UnknownKey(Unauthenticated):
     code = "unknown_key"
 
 
+class LoginRefused(Unauthenticated):
+    """Name, password or one-time code is wrong, or the account is locked: deliberately not said which."""
+
+    code = "login_refused"
+
+
+class SessionExpired(Unauthenticated):
+    code = "session_expired"
+
+
 class Forbidden(LedgerError):
     code = "forbidden"
 
@@ -275,6 +308,22 @@ class ScopeMissing(Forbidden):
 
 class PlatformSuspended(Forbidden):
     code = "platform_suspended"
+
+
+class RoleMissing(Forbidden):
+    code = "role_missing"
+
+
+class ConflictOfInterest(Forbidden):
+    """The person may not work on this case: it is about their own control group, or they handled it before."""
+
+    code = "conflict_of_interest"
+
+
+class CrossSite(Forbidden):
+    """A form was sent from another site's page."""
+
+    code = "cross_site"
 
 
 class NotFound(LedgerError):
@@ -321,6 +370,24 @@ class RotationRefused(Conflict):
     code = "rotation_refused"
 
 
+class CaseExists(Conflict):
+    """There is a case about this report already."""
+
+    code = "case_exists"
+
+
+class CaseTaken(Conflict):
+    """Another reviewer has this case in hand."""
+
+    code = "case_taken"
+
+
+class ActionRefused(Conflict):
+    """The case is in a state that does not allow this."""
+
+    code = "action_refused"
+
+
 class LimitExceeded(LedgerError):
     code = "limit_exceeded"
 
@@ -333,6 +400,12 @@ class QuotaExceeded(LimitExceeded):
 
 class BodyTooLarge(LimitExceeded):
     code = "body_too_large"
+
+
+class TooManyAttempts(LimitExceeded):
+    """`details["retry_after_seconds"]` says when to try again."""
+
+    code = "too_many_attempts"
 
 
 class Unavailable(LedgerError):

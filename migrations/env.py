@@ -12,7 +12,7 @@ from alembic import context
 from sqlalchemy import Connection, create_engine, make_url, pool, text
 
 from ledger.store.engine import create_private
-from ledger.store.tables import Base
+from ledger.store.schema import Base
 
 MIGRATION_LOCK = 7_246_315_028_117
 """Any fixed number: the advisory lock that every migration run takes."""

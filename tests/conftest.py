@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from sqlalchemy import make_url
 
 from ledger.service import migrate
-from ledger.store.tables import Base
+from ledger.store.schema import Base
 from tests import pg
 
 # A shared two-core machine makes single examples slow without any of them being wrong, so no deadline.

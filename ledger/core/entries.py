@@ -213,6 +213,67 @@ def restitution_entry(*, report_id: str, platform: str, received_at: datetime, r
     )
 
 
+def dispute_entry(*, report_id: str, case_id: str, round_number: int, grounds: str, recorded_at: datetime) -> bytes:
+    """Canonical bytes of a dispute: from here on the report does not count. `round_number` is 2 when it is reopened.
+    What the person wrote stays in the case file."""
+    return canonical_json(
+        {
+            "type": EventType.DISPUTE.value,
+            "report": report_id,
+            "case": case_id,
+            "round": round_number,
+            "grounds": grounds,
+            "recorded_at": format_time(recorded_at),
+        }
+    )
+
+
+def resolution_entry(
+    *,
+    report_id: str,
+    case_id: str,
+    round_number: int,
+    outcome: str,
+    recorded_at: datetime,
+    conduct: str | None = None,
+    slots: Sequence[int] = (),
+    staff: Sequence[int] = (),
+) -> bytes:
+    """Canonical bytes of what a case came to: an outcome of `core.appeals`, or `overdue` (the disputed mark goes too,
+    nothing counts until the decision), `withdrawn` (the person took the appeal back) or `report_gone`.
+
+    `conduct` is the amended one, `slots` are the subjects that were unlinked, `staff` the numbers of those who decided:
+    none where time did."""
+    body: dict[str, Any] = {
+        "type": EventType.RESOLUTION.value,
+        "report": report_id,
+        "case": case_id,
+        "round": round_number,
+        "outcome": outcome,
+        "staff": list(staff),
+        "recorded_at": format_time(recorded_at),
+    }
+    if conduct is not None:
+        body["conduct"] = conduct
+    if slots:
+        body["slots"] = list(slots)
+    return canonical_json(body)
+
+
+def statement_entry(*, report_id: str, revision: int, text: str, locale: str, recorded_at: datetime) -> bytes:
+    """Canonical bytes of the person's own statement on a report (NFC text). Raises InvalidCanonicalForm."""
+    return canonical_json(
+        {
+            "type": EventType.STATEMENT.value,
+            "report": report_id,
+            "revision": revision,
+            "text": text,
+            "locale": locale,
+            "recorded_at": format_time(recorded_at),
+        }
+    )
+
+
 # --- governance bodies --------------------------------------------------------------------------------------
 
 

@@ -13,8 +13,8 @@ from hashids import Hashids, _reorder  # type: ignore[import-untyped]
 
 from ledger.errors import InvalidRequest
 
-Prefix = Literal["rp", "lk", "ap"]
-"""rp: report, lk: lookup, ap: appeal."""
+Prefix = Literal["rp", "lk", "ap", "at", "ss", "we", "wm"]
+"""rp: report, lk: lookup, ap: appeal, at: attachment, ss: subject session, we: webhook endpoint, wm: its message."""
 
 MAX_ID_NUMBER = 2**63 - 1
 """Largest internal integer: a signed 64-bit database key."""

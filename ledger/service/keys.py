@@ -75,6 +75,7 @@ class ServerKeys:
 
     def __init__(self, settings: Settings, rows: Sequence[EpochRow], session: bytes, log_verifier_key: str) -> None:
         self.idempotency_key = hmac.digest(session, b"refund-ledger idempotency v1", hashlib.sha256)
+        self.sealing_key = hmac.digest(session, b"refund-ledger sealing v1", hashlib.sha256)
         self.log_verifier_key = log_verifier_key
         self._settings = settings
         self._rows: tuple[EpochRow, ...] = ()

@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import DBAPIError
 
-from ledger.store.tables import Base
+from ledger.store.base import Base
 from ledger.store.types import Bytes32, UtcDateTime
 
 

@@ -10,7 +10,8 @@ from typing import Any
 from sqlalchemy import Connection, delete, select, tuple_, update
 
 from ledger.core.acts import ListedReport
-from ledger.store.tables import Base, Idempotency, Listing, Report, ReportLink, Restitution, Reversal
+from ledger.store.base import Base
+from ledger.store.tables import Idempotency, Listing, Report, ReportLink, Restitution, Reversal
 
 _CHUNK = 500
 """Values in one IN list: well under SQLite's limit on variables, and few enough to plan quickly."""

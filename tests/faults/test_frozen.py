@@ -18,7 +18,8 @@ from ledger.service.reports import get_report, submit_report
 from ledger.service.runtime import Runtime
 from ledger.settings import Settings
 from ledger.store.engine import reading, writing
-from ledger.store.tables import Base, CheckpointRow, LogHead, Tile
+from ledger.store.schema import Base
+from ledger.store.tables import CheckpointRow, LogHead, Tile
 from tests.support import Platform, element_of, lookup_request, new_ledger, opened, publish, report_payload
 
 

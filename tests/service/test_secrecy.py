@@ -20,7 +20,7 @@ from ledger.service.keys import load_log_key
 from ledger.service.snapshot_files import folder_of
 from ledger.service.snapshots import Published, build_and_publish
 from ledger.store.engine import reading
-from ledger.store.tables import Base
+from ledger.store.schema import Base
 from tests.service.conftest import Town
 from tests.support import element_of
 

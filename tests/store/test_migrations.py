@@ -18,7 +18,7 @@ from ledger.errors import ConfigurationError
 from ledger.service import migrate
 from ledger.store.engine import open_engine
 from ledger.store.epochs import read_epochs
-from ledger.store.tables import Base
+from ledger.store.schema import Base
 from tests.support import ROOT
 
 

@@ -1,0 +1,287 @@
+"""What an action makes of a case: the table of `core.appeals` applied, with its clocks and the rules about who decides.
+
+Pure: `now`, the policy and the time zone are arguments. The service loads a case, asks `advance`, and writes down what
+comes back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, tzinfo
+
+from ledger.core.appeal_clocks import due_at, extended_due_at
+from ledger.core.appeals import (
+    ACTORS,
+    LAST_ROUND,
+    OPEN_STATES,
+    REOPENED,
+    TRANSITIONS,
+    Action,
+    Actor,
+    CaseState,
+    Outcome,
+    needs_signature,
+)
+from ledger.core.policy import AppealClock, Policy, Profile
+from ledger.errors import ActionRefused, CaseTaken, ConflictOfInterest, DecisionInvalid
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What the rules need to know of a case. Times are aware UTC; `due_at` and `question_due_at` are the first moments
+    that are too late. `handlers` are the staff who ever held, proposed or signed it, with the round they did it in."""
+
+    state: CaseState
+    round: int
+    profile: Profile
+    severity: int
+    control_group: str
+    due_at: datetime
+    extended: bool = False
+    overdue: bool = False
+    information_at: datetime | None = None
+    question_due_at: datetime | None = None
+    reviewer_id: int | None = None
+    proposer_id: int | None = None
+    proposed: Outcome | None = None
+    outcome: Outcome | None = None
+    decided_at: datetime | None = None
+    reopen_until: datetime | None = None
+    closed_at: datetime | None = None
+    handlers: frozenset[tuple[int, int]] = frozenset()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a decision is owed."""
+        return self.state in OPEN_STATES
+
+
+@dataclass(frozen=True, slots=True)
+class Staff:
+    """A member of staff as the rules see them; `control_group` is the one they belong to, if any."""
+
+    id: int
+    role: str
+    control_group: str | None = None
+
+
+DECIDING_ROLES = frozenset({"reviewer", "supervisor"})
+"""Who works on cases. An admin runs the service and an auditor reads; neither decides about a person."""
+
+
+def allowed(case: Case, actor: Actor) -> frozenset[Action]:
+    """What `actor` may do in the state that the case is in, as far as state alone decides."""
+    return frozenset(action for action in TRANSITIONS[case.state] if actor in ACTORS[action])
+
+
+def advance(
+    case: Case,
+    action: Action,
+    actor: Actor,
+    now: datetime,
+    policy: Policy,
+    zone: tzinfo,
+    *,
+    staff: Staff | None = None,
+    outcome: Outcome | None = None,
+    severity: int | None = None,
+    assignee: Staff | None = None,
+) -> Case:
+    """The case after `action`. `zone` is that of its profile's clock, `staff` who acts where `actor` is staff,
+    `outcome` what is proposed or decided, with the `severity` that an amended report has then, `assignee` whom a
+    supervisor gives the case to.
+
+    Raises ActionRefused (the table, the actor or a clock does not allow it), CaseTaken (another reviewer has it),
+    ConflictOfInterest, DecisionInvalid (an outcome is missing, or needs a second signature).
+    """
+    if actor not in ACTORS[action]:
+        raise ActionRefused(f"{actor.value} may not do this.", action=action.value)
+    after = TRANSITIONS[case.state].get(action)
+    if after is None:
+        raise ActionRefused(
+            f"A case that is {case.state.value} does not allow this.", action=action.value, state=case.state.value
+        )
+    if actor is Actor.STAFF:
+        if staff is None:
+            raise ActionRefused("Only a member of staff may do this.", action=action.value)
+        check_staff(case, action, staff, assignee)
+        case = replace(case, handlers=case.handlers | _handlers(case, action, staff, assignee))
+    if actor is Actor.CLOCK and action not in due_actions(case, now):
+        raise ActionRefused("The time for this has not come.", action=action.value)
+    if outcome is Outcome.AMENDED:
+        if severity is None or not 0 < severity <= case.severity:
+            raise DecisionInvalid("An amended report names a conduct of no higher severity, and of some.")
+    else:
+        severity = case.severity
+    new = replace(case, state=after)
+    return _after(new, case, action, actor, now, policy, zone, staff, outcome, severity, assignee)
+
+
+def _after(
+    new: Case,
+    old: Case,
+    action: Action,
+    actor: Actor,
+    now: datetime,
+    policy: Policy,
+    zone: tzinfo,
+    staff: Staff | None,
+    outcome: Outcome | None,
+    severity: int,
+    assignee: Staff | None,
+) -> Case:
+    question = now + timedelta(days=policy.appeals.question_days)
+    reopen_window = timedelta(days=policy.appeals.reopen_days)
+    clock = policy.appeals.clocks[old.profile]
+    if action is Action.TAKE and staff is not None:
+        return replace(new, reviewer_id=staff.id)
+    if action is Action.ASSIGN and assignee is not None:
+        return replace(new, reviewer_id=assignee.id)
+    if action is Action.HAND_BACK:
+        return replace(new, reviewer_id=None)
+    if action in (Action.ASK_REPORTER, Action.ASK_SUBJECT):
+        return replace(new, question_due_at=question)
+    if action in (Action.REPORTER_ANSWERED, Action.SUBJECT_SILENT):
+        return replace(new, question_due_at=None)
+    if action is Action.SUBJECT_ANSWERED:
+        return replace(new, question_due_at=None, information_at=now)
+    if action is Action.ADD:
+        informed = now if actor is Actor.SUBJECT else old.information_at
+        if old.state is CaseState.AWAITING_SIGNOFF:
+            return replace(new, information_at=informed, proposer_id=None, proposed=None)
+        return replace(new, information_at=informed)
+    if action is Action.EXTEND:
+        if old.extended or old.overdue or not clock.extension_days or old.information_at is None:
+            raise ActionRefused(
+                "The clock is extended once, where the law has an extension, after new information from the person.",
+                action=action.value,
+            )
+        return replace(new, extended=True, due_at=extended_due_at(old.due_at, clock, zone))
+    if action is Action.OVERDUE:
+        return replace(new, overdue=True)
+    if action is Action.PROPOSE and staff is not None:
+        if outcome is None or not needs_signature(outcome, severity):
+            raise DecisionInvalid("This decision needs no second signature.")
+        return replace(new, proposer_id=staff.id, proposed=outcome)
+    if action is Action.DECLINE:
+        return replace(new, proposer_id=None, proposed=None)
+    if action is Action.SIGN:
+        return _decided(new, old.proposed, now, policy)
+    if action is Action.DECIDE:
+        if outcome is not None and needs_signature(outcome, severity):
+            raise DecisionInvalid("This decision needs a second signature: propose it.")
+        return _decided(new, outcome, now, policy)
+    if action is Action.REPORTER_SILENT:
+        return _decided(new, Outcome.OVERTURNED, now, policy)
+    if action is Action.WITHDRAW:
+        return _settled(new, reopen_until=None if old.round >= LAST_ROUND else now + reopen_window)
+    if action is Action.REOPEN:
+        return _reopened(new, old, now, clock, zone)
+    if action in (Action.REPORT_GONE, Action.CLOSE):
+        return replace(_settled(new, reopen_until=None), closed_at=now)
+    return new
+
+
+def _settled(new: Case, reopen_until: datetime | None) -> Case:
+    return replace(new, question_due_at=None, proposer_id=None, proposed=None, reopen_until=reopen_until)
+
+
+def _decided(new: Case, outcome: Outcome | None, now: datetime, policy: Policy) -> Case:
+    if outcome is None:
+        raise DecisionInvalid("A decision needs an outcome.")
+    until = None
+    if outcome in REOPENED and new.round < LAST_ROUND:
+        until = now + timedelta(days=policy.appeals.reopen_days)
+    return replace(_settled(new, until), outcome=outcome, decided_at=now)
+
+
+def _reopened(new: Case, old: Case, now: datetime, clock: AppealClock, zone: tzinfo) -> Case:
+    if old.reopen_until is None or now >= old.reopen_until:
+        raise ActionRefused("This case can no longer be reopened.", action=Action.REOPEN.value)
+    return replace(
+        new,
+        round=old.round + 1,
+        due_at=due_at(now, old.profile, clock, zone),
+        extended=False,
+        overdue=False,
+        information_at=None,
+        reviewer_id=None,
+        proposer_id=None,
+        outcome=None,
+        decided_at=None,
+        reopen_until=None,
+    )
+
+
+def check_staff(case: Case, action: Action, staff: Staff, assignee: Staff | None = None) -> None:
+    """Whether this member of staff may do this in this case.
+
+    Nobody decides about a report of their own control group, a reopened case goes to somebody new, the second signature
+    is another person's who did not work on the case, and only who has a case in hand works on it.
+    Raises ActionRefused, CaseTaken, ConflictOfInterest.
+    """
+    if staff.role not in DECIDING_ROLES:
+        raise ActionRefused("This role does not work on cases.", action=action.value)
+    if action is Action.ASSIGN:
+        if staff.role != "supervisor" or assignee is None or assignee.role not in DECIDING_ROLES:
+            raise ActionRefused("A supervisor gives a case to a reviewer or supervisor.", action=action.value)
+        _check_conflict(case, assignee, action)
+        return
+    _check_conflict(case, staff, action)
+    if action in (Action.TAKE, Action.SIGN, Action.DECLINE):
+        return
+    if case.reviewer_id != staff.id:
+        raise CaseTaken("This case is in somebody else's hands.", action=action.value)
+
+
+def _check_conflict(case: Case, staff: Staff, action: Action) -> None:
+    if staff.control_group is not None and staff.control_group == case.control_group:
+        raise ConflictOfInterest("You belong to the control group that made this report.")
+    rounds = {number for number, handler in case.handlers if handler == staff.id}
+    if any(number < case.round for number in rounds):
+        raise ConflictOfInterest("You handled this case before it was reopened; somebody new decides.")
+    if action in (Action.SIGN, Action.DECLINE) and (staff.id == case.proposer_id or case.round in rounds):
+        raise ConflictOfInterest("The second signature is for somebody who did not work on this case.")
+
+
+_HANDLING = frozenset(
+    {Action.TAKE, Action.PROPOSE, Action.DECIDE, Action.SIGN, Action.ASK_REPORTER, Action.ASK_SUBJECT}
+)
+
+
+def _handlers(case: Case, action: Action, staff: Staff, assignee: Staff | None) -> set[tuple[int, int]]:
+    found = {(case.round, staff.id)} if action in _HANDLING else set()
+    return found | ({(case.round, assignee.id)} if action is Action.ASSIGN and assignee is not None else set())
+
+
+def due_actions(case: Case, now: datetime) -> list[Action]:
+    """What time alone does to the case at `now`, in this order."""
+    found: list[Action] = []
+    if case.is_open and not case.overdue and now >= case.due_at:
+        found.append(Action.OVERDUE)
+    if case.question_due_at is not None and now >= case.question_due_at:
+        if case.state is CaseState.AWAITING_REPORTER:
+            found.append(Action.REPORTER_SILENT)
+        elif case.state is CaseState.AWAITING_SUBJECT:
+            found.append(Action.SUBJECT_SILENT)
+    if case.state in (CaseState.DECIDED, CaseState.WITHDRAWN) and (
+        case.reopen_until is None or now >= case.reopen_until
+    ):
+        found.append(Action.CLOSE)
+    return found
+
+
+def next_deadline(case: Case) -> datetime | None:
+    """When time will do something to the case by itself; None only for a case that is closed, or is overdue and waits
+    for nobody's answer: then a decision is owed now."""
+    if case.state is CaseState.CLOSED:
+        return None
+    if not case.is_open:
+        return case.reopen_until or case.decided_at
+    moments = [moment for moment in (case.question_due_at, None if case.overdue else case.due_at) if moment is not None]
+    return min(moments, default=None)
+
+
+def disputed_marks(case: Case) -> tuple[bool, bool]:
+    """(disputed, unconfirmed) of the report while the case is open: shown as disputed, and once overdue not at all."""
+    return (not case.overdue, case.overdue)

@@ -1,0 +1,111 @@
+"""Two languages: texts from Babel catalogues, dates and money as readers of each language write them.
+
+English is in the code; `ledger/locale/zh_CN/*.po` holds the Chinese, one file an area, read at first use. A text that is
+missing there comes out in English, and a test finds it.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from decimal import Decimal
+from functools import cache
+from gettext import GNUTranslations, NullTranslations
+from pathlib import Path
+
+from babel import Locale
+from babel.dates import format_date, format_datetime
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+from babel.numbers import format_currency, format_decimal, format_percent
+
+from ledger.core.currencies import MINOR_DIGITS
+
+FOLDER = Path(__file__).resolve().parent / "locale"
+LOCALES = ("en", "zh-CN")
+DEFAULT_LOCALE = "en"
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Texts and formats of one language; `zone` is the one that times are told in."""
+
+    locale: str
+    catalogue: NullTranslations
+
+    def gettext(self, message: str, **values: object) -> str:
+        """`message` in this language, with `%(name)s` filled in."""
+        text = self.catalogue.gettext(message)
+        return text % values if values else text
+
+    def ngettext(self, singular: str, plural: str, number: int, **values: object) -> str:
+        """The form for `number`, which is filled in as `%(num)s`."""
+        return self.catalogue.ngettext(singular, plural, number) % {"num": number, **values}
+
+    def date(self, moment: datetime, zone: tzinfo) -> str:
+        """The day of `moment` in `zone`, written out."""
+        return format_date(moment.astimezone(zone), format="long", locale=self._babel())
+
+    def time(self, moment: datetime, zone: tzinfo) -> str:
+        """Day and minute of `moment` in `zone`, with the zone."""
+        return format_datetime(moment, format="medium", tzinfo=zone, locale=self._babel())
+
+    def money(self, amount_minor: int, currency: str) -> str:
+        """An amount in minor units with its currency."""
+        digits = MINOR_DIGITS.get(currency, 2)
+        return format_currency(Decimal(amount_minor).scaleb(-digits), currency, locale=self._babel())
+
+    def number(self, value: int | float) -> str:
+        """A number with this language's separators."""
+        return format_decimal(value, locale=self._babel())
+
+    def percent(self, share: float) -> str:
+        """A share of 1 as whole per cent."""
+        return format_percent(share, locale=self._babel())
+
+    def _babel(self) -> Locale:
+        return _babel_locale(self.locale)
+
+
+def texts(locale: str) -> Texts:
+    """Texts of `locale` ("en" or "zh-CN"); of English for any other."""
+    return _texts(locale if locale in LOCALES else DEFAULT_LOCALE)
+
+
+def negotiate(accept_language: str | None) -> str:
+    """The locale that fits an `Accept-Language` header best: Chinese where it is preferred to English."""
+    ranked: list[tuple[float, int, str]] = []
+    for place, part in enumerate((accept_language or "").split(",")[:20]):
+        tag, _, parameter = part.strip().partition(";")
+        try:
+            quality = float(parameter.strip().removeprefix("q=")) if parameter else 1.0
+        except ValueError:
+            continue
+        ranked.append((-quality, place, tag.strip().lower()))
+    for quality, _, tag in sorted(ranked):
+        if quality < 0 and tag.startswith("zh"):
+            return "zh-CN"
+        if quality < 0 and tag.startswith("en"):
+            return "en"
+    return DEFAULT_LOCALE
+
+
+@cache
+def _texts(locale: str) -> Texts:
+    found: NullTranslations = NullTranslations()
+    for file in sorted((FOLDER / locale.replace("-", "_")).glob("*.po")):
+        with file.open("rb") as source:
+            catalogue = read_po(source, locale=locale.replace("-", "_"), abort_invalid=True)
+        compiled = io.BytesIO()
+        write_mo(compiled, catalogue)
+        compiled.seek(0)
+        area = GNUTranslations(compiled)
+        area.add_fallback(found)
+        found = area
+    return Texts(locale, found)
+
+
+@cache
+def _babel_locale(locale: str) -> Locale:
+    return Locale.parse(locale, sep="-") if locale == "en" else Locale("zh", "CN", script="Hans")

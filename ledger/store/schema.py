@@ -1,0 +1,8 @@
+"""The whole schema: importing this module makes every table known to `Base.metadata`."""
+
+from __future__ import annotations
+
+from ledger.store import appeal_tables, tables
+from ledger.store.base import Base
+
+__all__ = ["Base", "appeal_tables", "tables"]
