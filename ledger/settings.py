@@ -49,6 +49,12 @@ class Settings(BaseSettings):
     appender_queue_limit: int = Field(20_000, ge=1)
     """Commands waiting at most; beyond it a request gets 503 `overloaded`."""
     lookup_linger_ms: float = Field(0.0, ge=0)
+    subject_link_minutes: int = Field(10, ge=1, le=60)
+    """How long the single-use link to a person's own record is good."""
+    subject_session_minutes: int = Field(30, ge=1, le=120)
+    """How long the person may read and write after opening it."""
+    subject_sessions_daily_quota: int = Field(1_000, ge=0)
+    """Links that a platform may have made in a UTC day."""
     publish_interval_ms: int = Field(1000, ge=10)
     """How often the publisher looks whether the log grew."""
     auth_refresh_seconds: float = Field(1.0, gt=0, le=5)

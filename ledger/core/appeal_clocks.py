@@ -44,6 +44,13 @@ def earlier_profile(
     )
 
 
+def window_start(now: datetime, months: int) -> datetime:
+    """The moment `months` calendar months before `now`, in UTC: what was decided after it counts for a weight."""
+    moment = now.astimezone(UTC)
+    day = _months_later(moment.date(), -months)
+    return datetime.combine(day, moment.timetz())
+
+
 def _end_of(day: date, zone: tzinfo) -> datetime:
     return datetime.combine(day + timedelta(days=1), time(0), tzinfo=zone).astimezone(UTC)
 

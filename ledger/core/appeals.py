@@ -207,6 +207,21 @@ EFFECTS: dict[Outcome, Effect] = {
 }
 
 
+_BURDEN = {
+    Outcome.UPHELD: 3,
+    Outcome.AMENDED: 2,
+    Outcome.UNLINKED: 2,
+    Outcome.UNCONFIRMED: 1,
+    Outcome.OVERTURNED: 0,
+    Outcome.VICTIM: 0,
+}
+
+
+def is_worse(outcome: Outcome, than: Outcome) -> bool:
+    """Whether `outcome` leaves the person worse off. Who contests a decision again never gets a worse one for it."""
+    return _BURDEN[outcome] > _BURDEN[than]
+
+
 def needs_signature(outcome: Outcome, severity: int) -> bool:
     """Whether a second person must sign: the report, of `severity` as decided, would count again. For `amended` the
     severity is that of the new conduct."""

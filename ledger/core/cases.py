@@ -20,6 +20,7 @@ from ledger.core.appeals import (
     Actor,
     CaseState,
     Outcome,
+    is_worse,
     needs_signature,
 )
 from ledger.core.policy import AppealClock, Policy, Profile
@@ -45,10 +46,12 @@ class Case:
     proposer_id: int | None = None
     proposed: Outcome | None = None
     outcome: Outcome | None = None
+    previous: Outcome | None = None
     decided_at: datetime | None = None
     reopen_until: datetime | None = None
     closed_at: datetime | None = None
     handlers: frozenset[tuple[int, int]] = frozenset()
+    """(round, staff id)"""
 
     @property
     def is_open(self) -> bool:
@@ -113,6 +116,8 @@ def advance(
             raise DecisionInvalid("An amended report names a conduct of no higher severity, and of some.")
     else:
         severity = case.severity
+    if outcome is not None and case.previous is not None and is_worse(outcome, case.previous):
+        raise DecisionInvalid("A case that the person reopened is not decided worse for them than before.")
     new = replace(case, state=after)
     return _after(new, case, action, actor, now, policy, zone, staff, outcome, severity, assignee)
 
@@ -208,6 +213,7 @@ def _reopened(new: Case, old: Case, now: datetime, clock: AppealClock, zone: tzi
         reviewer_id=None,
         proposer_id=None,
         outcome=None,
+        previous=old.outcome,
         decided_at=None,
         reopen_until=None,
     )
@@ -280,6 +286,11 @@ def next_deadline(case: Case) -> datetime | None:
         return case.reopen_until or case.decided_at
     moments = [moment for moment in (case.question_due_at, None if case.overdue else case.due_at) if moment is not None]
     return min(moments, default=None)
+
+
+def marks_after(outcome: Outcome | None) -> tuple[bool, bool]:
+    """(disputed, unconfirmed) of a report that stays, once its case is decided; None: the appeal was withdrawn."""
+    return (False, outcome is Outcome.UNCONFIRMED)
 
 
 def disputed_marks(case: Case) -> tuple[bool, bool]:

@@ -25,8 +25,9 @@ class AppealCase(Base):
     `group_id` ties cases filed together (the id of the first). `reviewer_id` has the case in hand, `proposer_id` asked
     for a second signature. `question_due_at` is set while an answer is awaited. `overdue` is a recorded state, not a
     look at the clock. `information_at` is when the person last added something, `round` is 2 after reopening.
-    `conduct` and `severity` are the reported ones, `amended_conduct` what a decision made of them, `unlinked_slots` the
-    subjects that it detached (numbers, separated by spaces), `reasons` what the parties are told.
+    `conduct` is the reported one, `amended_conduct` what a decision made of it, `severity` the one in force;
+    `previous_outcome` is that of the first round, `unlinked_slots` the subjects that were detached (numbers, separated
+    by spaces), `reasons` what the parties are told.
     """
 
     __tablename__ = "appeal_case"
@@ -45,6 +46,7 @@ class AppealCase(Base):
     round: Mapped[int] = mapped_column(SmallInteger)
     state: Mapped[str] = mapped_column(String(20))
     outcome: Mapped[str | None] = mapped_column(String(16))
+    previous_outcome: Mapped[str | None] = mapped_column(String(16))
     amended_conduct: Mapped[str | None] = mapped_column(String(32))
     grounds: Mapped[str] = mapped_column(String(16))
     profile: Mapped[str] = mapped_column(String(2))

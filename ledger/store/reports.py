@@ -195,11 +195,13 @@ def drop_answers(connection: Connection, keys: Sequence[tuple[str, str]]) -> Non
         connection.execute(delete(Idempotency).where(tuple_(Idempotency.platform, Idempotency.key).in_(list(keys))))
 
 
-def unlist(connection: Connection, ids: Sequence[int]) -> None:
-    """Reports that no longer live: no lookup shows them, and their order may be reported again."""
+def unlist(connection: Connection, ids: Sequence[int], *, keep_listings: bool = False) -> None:
+    """Reports that no longer live: their order may be reported again, and no lookup shows them, unless their listings
+    are kept because they protect the person now."""
     for some in _chunks(ids):
         connection.execute(update(Report).where(Report.id.in_(some)).values(live=False))
-        connection.execute(delete(Listing).where(Listing.report_id.in_(some)))
+        if not keep_listings:
+            connection.execute(delete(Listing).where(Listing.report_id.in_(some)))
 
 
 def mark_restituted(connection: Connection, ids: Sequence[int]) -> None:

@@ -27,6 +27,7 @@ def upgrade() -> None:
         sa.Column("round", sa.SmallInteger(), nullable=False),
         sa.Column("state", sa.String(length=20), nullable=False),
         sa.Column("outcome", sa.String(length=16), nullable=True),
+        sa.Column("previous_outcome", sa.String(length=16), nullable=True),
         sa.Column("amended_conduct", sa.String(length=32), nullable=True),
         sa.Column("grounds", sa.String(length=16), nullable=False),
         sa.Column("profile", sa.String(length=2), nullable=False),

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import delete, make_url, update
 
 from ledger.core import sealed
-from ledger.core.encoding import b64url, format_time
+from ledger.core.encoding import b64url, day_floor, format_time, from_day
 from ledger.core.entries import PlatformState, parse_leaf
 from ledger.core.fuse import FuseFilter
 from ledger.core.identifiers import Kind
@@ -100,7 +100,9 @@ def a_town_with_a_past(town: Town) -> dict[str, tuple[Subjects, list[str]]]:
     town.report(town.bolt, people["many"], conduct="wardrobing", evidence=evidence("intake_photo", "policy_clause"))
     town.withdraw(town.acme, made["withdrawn"]["id"])
     town.report(town.acme, people["cooling"], notice_sent_at=format_time(now - timedelta(hours=40)))
-    town.report(town.acme, people["warming"], notice_sent_at=format_time(now - timedelta(hours=60)))
+    # It cools until the coming UTC midnight, within the snapshot's day whatever the time of day is now.
+    midnight = from_day(day_floor(now) + 1)
+    town.report(town.acme, people["warming"], notice_sent_at=format_time(midnight - timedelta(hours=72)))
     change_listing(town, made["disputed"], disputed=True)
     change_listing(town, town.report(town.acme, people["unconfirmed"]), unconfirmed=True)
     change_listing(town, town.report(town.acme, people["overdue"]), unconfirmed=True, disputed=True)

@@ -1,0 +1,277 @@
+"""Doing something in a case: the rules decide, then the entry, the report's marks, the timeline and the notices follow.
+
+Everything is written in the caller's transaction, which holds the log's head (`service.entry_batch`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ledger.core.appeals import EFFECTS, OPEN_STATES, Action, Actor, CaseState, Outcome
+from ledger.core.cases import Case, Staff, advance, disputed_marks, marks_after
+from ledger.core.conduct import Conduct
+from ledger.core.encoding import day_floor, hour_floor
+from ledger.core.entries import EventType, dispute_entry, resolution_entry
+from ledger.core.ids import encode_id
+from ledger.errors import AlreadyReversed, DecisionInvalid
+from ledger.service.appeals.rows import to_core, with_core, zone_of
+from ledger.service.appeals.weights import count_outcome
+from ledger.service.entry_batch import EntryBatch
+from ledger.store import appeal_effects as effects
+from ledger.store import appeals as store
+from ledger.store.appeals import CaseRow
+from ledger.store.reports import ReportRow, ReversalRow
+
+STAFF_ONLY = frozenset({Action.TAKE, Action.ASSIGN, Action.HAND_BACK, Action.NOTE, Action.PROPOSE, Action.DECLINE})
+"""What the parties are not shown: who works on a case, and what is not decided yet."""
+
+_DECISIONS = frozenset({Action.DECIDE, Action.SIGN, Action.REPORTER_SILENT})
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What is to be done in a case. `text` is what was written, for `visible_to` (all, reporter, subject or staff);
+    `outcome`, `conduct` and `slots` are of a decision or proposal, `assignee` of an assignment."""
+
+    action: Action
+    actor: Actor
+    staff: Staff | None = None
+    platform: str | None = None
+    text: str | None = None
+    visible_to: str = "all"
+    outcome: Outcome | None = None
+    conduct: Conduct | None = None
+    slots: tuple[int, ...] = ()
+    assignee: Staff | None = None
+
+
+def perform(batch: EntryBatch, row: CaseRow, move: Move) -> CaseRow:
+    """Do it. The report and what falls with it must be loaded (`EntryBatch.load_reports`) where it may be taken back.
+
+    Raises ActionRefused, CaseTaken, ConflictOfInterest, DecisionInvalid.
+    """
+    known = store.handlers(batch.connection, row.id)
+    before = to_core(row, known)
+    severity = None if move.conduct is None else batch.policy.severity[move.conduct]
+    case = advance(
+        before,
+        move.action,
+        move.actor,
+        batch.now,
+        batch.policy,
+        zone_of(batch.policy, row.profile),
+        staff=move.staff,
+        outcome=move.outcome,
+        severity=severity,
+        assignee=move.assignee,
+    )
+    new = with_core(row, case)
+    if move.action is Action.PROPOSE:
+        new = replace(new, proposed_conduct=None if move.conduct is None else move.conduct.value, reasons=move.text)
+    if case.proposer_id is None and move.action is not Action.SIGN:
+        new = replace(new, proposed_conduct=None)
+    entry_index, new, text = _consequences(batch, before, row, case, new, move)
+    store.save_case(batch.connection, new)
+    store.add_handlers(batch.connection, row.id, case.handlers - known)
+    add_event(batch, new, move, text=text, entry_index=entry_index)
+    _tell(batch, new, move)
+    return new
+
+
+def _consequences(
+    batch: EntryBatch, before: Case, row: CaseRow, case: Case, new: CaseRow, move: Move
+) -> tuple[int | None, CaseRow, str | None]:
+    """Entry and effect on the report; (entry's index, the case, text of the event)."""
+    if move.action in _DECISIONS:
+        return _decide(batch, row, case, new, move)
+    if move.action is Action.OVERDUE:
+        index = resolve(batch, new, "overdue")
+        _mark(batch, case, new)
+        return index, new, move.text
+    if move.action is Action.WITHDRAW:
+        index = resolve(batch, new, "withdrawn")
+        disputed, unconfirmed = marks_after(before.previous)
+        effects.set_marks(batch.connection, row.report_id, disputed=disputed, unconfirmed=unconfirmed)
+        return index, new, move.text
+    if move.action is Action.REOPEN:
+        index = dispute(batch, new)
+        _mark(batch, case, new)
+        return index, replace(new, reasons=None), move.text
+    return None, new, move.text
+
+
+def _decide(
+    batch: EntryBatch, row: CaseRow, case: Case, new: CaseRow, move: Move
+) -> tuple[int | None, CaseRow, str | None]:
+    outcome = case.outcome
+    assert outcome is not None
+    effect = EFFECTS[outcome]
+    conduct, reasons = move.conduct, move.text
+    staff = [] if move.staff is None else [move.staff.id]
+    if move.action is Action.SIGN:
+        conduct = None if row.proposed_conduct is None else Conduct(row.proposed_conduct)
+        reasons = row.reasons
+        staff = [one for one in (row.proposer_id, *staff) if one is not None]
+    new = replace(new, reasons=reasons, proposed_conduct=None)
+    report = batch.reports.get(row.report_id)
+    if report is None or row.report_id in batch.reversals:
+        raise AlreadyReversed("This report was taken back before. Nothing is reversed twice.")
+    if (outcome is Outcome.UNLINKED) != bool(move.slots):
+        raise DecisionInvalid("Only `unlinked` names identifiers, and it names at least one.")
+    if (outcome is Outcome.AMENDED) != (conduct is not None):
+        raise DecisionInvalid("Only `amended` names a conduct.")
+    index = resolve(batch, new, outcome.value, conduct=conduct, slots=move.slots, staff=staff)
+    if effect.reverses:
+        kind = "victim" if effect.protects else "overturned"
+        batch.reverse(report, index, kind, outcome.value, keep_listed=effect.protects, close=False)
+        if effect.protects:
+            _protect(batch, report)
+    else:
+        new = _keep(batch, report, new, outcome, conduct, move.slots)
+    count_outcome(batch, report, effect.counts_as)
+    return index, new, reasons
+
+
+def _keep(
+    batch: EntryBatch,
+    report: ReportRow,
+    new: CaseRow,
+    outcome: Outcome,
+    conduct: Conduct | None,
+    slots: Sequence[int],
+) -> CaseRow:
+    """The report stays: amended, unlinked from some identifiers, without points, or as it was."""
+    if conduct is not None:
+        if conduct is Conduct.IMPERSONATED or conduct.value == new.current_conduct:
+            raise DecisionInvalid("An amended report names another conduct, and one that somebody did.")
+        expires_day = batch.policy.expiry_day(conduct, day_floor(report.act_ended_at), report.expires_day)
+        effects.amend(batch.connection, report.id, conduct.value, expires_day)
+        new = replace(new, amended_conduct=conduct.value, severity=batch.policy.severity[conduct])
+    if slots:
+        listed = store.listed_slots(batch.connection, report.id)
+        if not set(slots) < listed.keys():
+            raise DecisionInvalid("Unlink identifiers that the report has, and leave at least one.")
+        effects.unlink(batch.connection, report.id, sorted(set(slots)))
+        new = replace(new, unlinked_slots=" ".join(str(slot) for slot in sorted(set(slots))))
+    disputed, unconfirmed = marks_after(outcome)
+    effects.set_marks(batch.connection, report.id, disputed=disputed, unconfirmed=unconfirmed)
+    return new
+
+
+def _protect(batch: EntryBatch, report: ReportRow) -> None:
+    """A protective note in the place of the report: a year from today, and never past the longest time that anything
+    about the act may be kept."""
+    today, policy = day_floor(batch.now), batch.policy
+    latest = day_floor(report.act_ended_at) + policy.erasure.at_latest_days - policy.erasure.after_expiry_days
+    effects.protect(
+        batch.connection,
+        report.id,
+        conduct=Conduct.IMPERSONATED.value,
+        day=today,
+        hour=hour_floor(batch.now),
+        expires_day=min(policy.expiry_day(Conduct.IMPERSONATED, today), latest),
+    )
+
+
+def _mark(batch: EntryBatch, case: Case, new: CaseRow) -> None:
+    disputed, unconfirmed = disputed_marks(case)
+    effects.set_marks(batch.connection, new.report_id, disputed=disputed, unconfirmed=unconfirmed)
+
+
+# --- entries, timeline, notices ---------------------------------------------------------------------------------
+
+
+def dispute(batch: EntryBatch, row: CaseRow) -> int:
+    """Append that the report is disputed; the entry's index."""
+    body = dispute_entry(
+        report_id=batch.public(row.report_id),
+        case_id=encode_id("ap", row.id, batch.service),
+        round_number=row.round,
+        grounds=row.grounds,
+        recorded_at=batch.now,
+    )
+    return _entry(batch, row.report_id, EventType.DISPUTE, body, None)
+
+
+def resolve(
+    batch: EntryBatch,
+    row: CaseRow,
+    outcome: str,
+    *,
+    conduct: Conduct | None = None,
+    slots: Sequence[int] = (),
+    staff: Sequence[int] = (),
+) -> int:
+    """Append what the case came to; the entry's index."""
+    body = resolution_entry(
+        report_id=batch.public(row.report_id),
+        case_id=encode_id("ap", row.id, batch.service),
+        round_number=row.round,
+        outcome=outcome,
+        recorded_at=batch.now,
+        conduct=None if conduct is None else conduct.value,
+        slots=sorted(set(slots)),
+        staff=staff,
+    )
+    return _entry(batch, row.report_id, EventType.RESOLUTION, body, outcome)
+
+
+def _entry(batch: EntryBatch, report_id: int, type_: EventType, body: bytes, outcome: str | None) -> int:
+    index = batch.draft(type_, body)
+    entry = {"entry_index": index, "report_id": report_id, "type": type_.value, "outcome": outcome}
+    store.add_entries(batch.connection, [{**entry, "recorded_at": batch.now}])
+    return index
+
+
+def add_event(batch: EntryBatch, row: CaseRow, move: Move, *, text: str | None, entry_index: int | None) -> None:
+    """One more line of the timeline."""
+    store.add_event(
+        batch.connection,
+        case_id=row.id,
+        round=row.round,
+        at=batch.now,
+        action=move.action.value,
+        actor=move.actor.value,
+        staff_id=None if move.staff is None else move.staff.id,
+        platform=move.platform,
+        state=row.state,
+        outcome=row.outcome if row.state == CaseState.DECIDED else (row.proposed or None),
+        text=text,
+        visible_to="staff" if move.action in STAFF_ONLY else move.visible_to,
+        entry_index=entry_index,
+    )
+
+
+def _tell(batch: EntryBatch, row: CaseRow, move: Move) -> None:
+    """Webhooks: to the reporter and to the platform through which the person appealed, each what concerns it."""
+    appeal, report = encode_id("ap", row.id, batch.service), batch.public(row.report_id)
+    both = dict.fromkeys((row.platform, row.filed_via))
+    if move.action is Action.ASK_REPORTER:
+        batch.notify(row.platform, "appeal.question_asked", appeal=appeal, report=report, party="reporter")
+    elif move.action is Action.ASK_SUBJECT:
+        batch.notify(row.filed_via, "appeal.question_asked", appeal=appeal, party="subject")
+    elif move.action is Action.REOPEN:
+        for platform in both:
+            batch.notify(platform, "appeal.opened", appeal=appeal, state=row.state)
+    elif move.action in _DECISIONS:
+        for platform in both:
+            batch.notify(platform, "appeal.decided", appeal=appeal, state=row.state)
+        if row.report_id in batch.reversals:
+            batch.notify(row.platform, "report.voided", report=report, reason=row.outcome)
+
+
+def report_gone(batch: EntryBatch, row: CaseRow, reversal: ReversalRow) -> None:
+    """The report was taken back while its case was open, or decided and not yet closed: the case is over.
+
+    A reporter who takes back what is contested has lost the case (DESIGN.md section 5); an `account_farm` report that
+    falls with another one has not.
+    """
+    if row.state == CaseState.CLOSED:
+        return
+    contested = row.state in OPEN_STATES
+    new = perform(batch, row, Move(Action.REPORT_GONE, Actor.LEDGER))
+    if contested and reversal.reason != "linked_report_void":
+        count_outcome(batch, batch.reports[row.report_id], "overturned")
+    for platform in dict.fromkeys((new.platform, new.filed_via)):
+        batch.notify(platform, "appeal.decided", appeal=encode_id("ap", new.id, batch.service), state=new.state)

@@ -1,0 +1,185 @@
+"""What one transaction that holds the log's head appends and writes: entries, rows, and reports taken back.
+
+The appender (`intake`) and the appeals build on it. A report is taken back in one place only, because much hangs on it:
+its order may be reported again, `account_farm` reports that rest on it fall with it, and an appeal against it is over.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+
+from ledger.core.entries import EventType, WithdrawalReason, withdrawal_entry
+from ledger.core.ids import encode_id
+from ledger.core.policy import Policy
+from ledger.service.log_writer import Draft, EventDraft, append
+from ledger.store import appeals as appeal_store
+from ledger.store import reports as store
+from ledger.store.appeals import CaseRow
+from ledger.store.bulk import insert_rows
+from ledger.store.log import Head
+from ledger.store.reports import ReportRow, RestitutionRow, ReversalRow
+from ledger.store.tables import Idempotency, Listing, Report, ReportLink, Restitution, Reversal, Subject
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a use case that writes entries needs: database, rules, service id, clock, fresh 32-byte salts."""
+
+    engine: Engine
+    policy: Policy
+    service: str
+    now: Callable[[], datetime]
+    new_salt: Callable[[], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that a platform is told by webhook: its type, and ids and states only."""
+
+    platform: str
+    type: str
+    data: Mapping[str, Any]
+
+
+CaseCloser = Callable[["EntryBatch", CaseRow, ReversalRow], None]
+"""Closes the case of a report that was taken back (`service.appeals.effects.report_gone`)."""
+
+
+class EntryBatch:
+    """See the module. Made under the head's lock; `finish` appends and writes everything."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        head: Head,
+        now: datetime,
+        policy: Policy,
+        service: str,
+        new_salt: Callable[[], bytes],
+        close_case: CaseCloser,
+    ) -> None:
+        self.connection = connection
+        self.now = now
+        self.policy = policy
+        self.service = service
+        self.drafts: list[Draft] = []
+        self.notices: list[Notice] = []
+        self.reports: dict[int, ReportRow] = {}
+        self.reversals: dict[int, ReversalRow] = {}
+        self.restitutions: dict[int, RestitutionRow] = {}
+        self.replaced_by: dict[int, int] = {}
+        self.dependants: dict[int, list[ReportRow]] = {}
+        self.rows: dict[type[Any], list[dict[str, Any]]] = {}
+        self.restituted: list[int] = []
+        self._head = head
+        self._new_salt = new_salt
+        self._close_case = close_case
+        self._cases: dict[int, CaseRow] = {}
+        self._unlisted: dict[int, bool] = {}
+        """Reports that live no more, and whether their listings go."""
+
+    # --- loading ---------------------------------------------------------------------------------------------
+
+    def load_reports(self, named: Iterable[int], reversing: Iterable[int]) -> None:
+        """Load the reports `named`, and for those that may be taken back, whatever falls with them."""
+        level = list(reversing)
+        self.reports.update(store.reports_by_id(self.connection, {*named, *level}))
+        while level:
+            found = store.live_dependants(self.connection, level)
+            self.dependants.update(found)
+            new = [row for rows in found.values() for row in rows if row.id not in self.reports]
+            self.reports.update({row.id: row for row in new})
+            level = [row.id for row in new]
+        self.reversals.update(store.reversals(self.connection, self.reports))
+        self.restitutions.update(store.restitutions(self.connection, self.reports))
+        self.replaced_by.update(store.replacements(self.connection, self.reports))
+        self._cases.update(appeal_store.cases_of_reports(self.connection, self.reports))
+
+    # --- deciding --------------------------------------------------------------------------------------------
+
+    @property
+    def next_index(self) -> int:
+        """The index that the next entry gets."""
+        return self._head.size + len(self.drafts)
+
+    def draft(self, type_: EventType, body: bytes) -> int:
+        """Append an entry; its index."""
+        index = self.next_index
+        self.drafts.append(EventDraft(type_, body, self._new_salt()))
+        return index
+
+    def fresh_salt(self) -> bytes:
+        """32 random bytes."""
+        return self._new_salt()
+
+    def add(self, table: type[Any], **row: Any) -> None:
+        """One more row of `table`."""
+        self.rows.setdefault(table, []).append(row)
+
+    def public(self, report_id: int) -> str:
+        """The report's public id."""
+        return encode_id("rp", report_id, self.service)
+
+    def notify(self, platform: str, type_: str, **data: Any) -> None:
+        """Tell a platform by webhook, if it asked to be told."""
+        self.notices.append(Notice(platform, type_, data))
+
+    def withdraw(self, row: ReportRow, reason: WithdrawalReason) -> None:
+        """Append a withdrawal and take the report back."""
+        body = withdrawal_entry(
+            report_id=self.public(row.id), platform=row.platform, reason=reason, recorded_at=self.now
+        )
+        self.reverse(row, self.draft(EventType.WITHDRAWAL, body), "withdrawal", reason.value)
+
+    def reverse(
+        self, row: ReportRow, entry_index: int, kind: str, reason: str, *, keep_listed: bool = False, close: bool = True
+    ) -> None:
+        """The report lives no more, because of the entry at `entry_index`; `kind` is withdrawal, replacement,
+        overturned or victim. `keep_listed` leaves its listings (the caller makes them protect the person), `close`
+        closes its case."""
+        reversal = ReversalRow(row.id, entry_index, kind, reason, self.now)
+        self.reversals[row.id] = reversal
+        self.add(Reversal, **fields_of(reversal))
+        self._unlisted[row.id] = not keep_listed
+        self.reports[row.id] = dataclasses.replace(row, live=False)
+        self.forget_report(row)
+        case = self._cases.get(row.id)
+        if case is not None and close:
+            self._close_case(self, case, reversal)
+        for dependant in self.dependants.get(row.id, ()):
+            if dependant.id not in self.reversals:
+                self.withdraw(dependant, WithdrawalReason.LINKED_REPORT_VOID)
+
+    def forget_report(self, row: ReportRow) -> None:
+        """What the batch itself remembers of a report that lives no more; the appender has more to forget."""
+
+    # --- writing ---------------------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Append the entries and write the rows. Reports are unlisted first: a replacement takes over its order."""
+        connection = self.connection
+        append(connection, self._head, self.drafts, self.now)
+        new_reports = self.rows.get(Report, [])
+        for row in new_reports:
+            row["live"] = row["id"] not in self._unlisted
+        self.rows[Listing] = [row for row in self.rows.get(Listing, ()) if row["report_id"] not in self._unlisted]
+        fresh = {row["id"] for row in new_reports}
+        store.unlist(connection, sorted([one for one, gone in self._unlisted.items() if gone and one not in fresh]))
+        store.unlist(connection, sorted([one for one, gone in self._unlisted.items() if not gone]), keep_listings=True)
+        for table in WRITE_ORDER:
+            insert_rows(connection, table, self.rows.get(table, ()))
+        store.mark_restituted(connection, self.restituted)
+
+
+WRITE_ORDER: tuple[type[Any], ...] = (Report, Subject, Listing, ReportLink, Reversal, Restitution, Idempotency)
+
+
+def fields_of(row: ReportRow | ReversalRow | RestitutionRow) -> dict[str, Any]:
+    """As `dataclasses.asdict`, which copies deeply and is many times slower."""
+    return {name: getattr(row, name) for name in row.__dataclass_fields__}

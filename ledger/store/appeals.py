@@ -1,0 +1,321 @@
+"""Queries on appeals: cases and what belongs to them. All changes are made under the log's head lock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
+
+from ledger.core.appeals import OPEN_STATES, Action, CaseState
+from ledger.store.appeal_tables import (
+    AppealCase,
+    CaseEntry,
+    CaseEvent,
+    CaseHandler,
+    CaseOutcome,
+    CaseTag,
+    Statement,
+)
+from ledger.store.bulk import insert_rows, upsert
+from ledger.store.tables import ControlGroup, Listing
+
+_CHUNK = 500
+
+
+@dataclass(frozen=True, slots=True)
+class CaseRow:
+    """A case as stored; see `AppealCase`."""
+
+    id: int
+    group_id: int
+    report_id: int
+    round: int
+    state: str
+    outcome: str | None
+    previous_outcome: str | None
+    amended_conduct: str | None
+    grounds: str
+    profile: str
+    locale: str
+    filed_via: str
+    filed_by_subject: bool
+    platform: str
+    control_group: str
+    conduct: str
+    severity: int
+    opened_at: datetime
+    due_at: datetime
+    extended: bool
+    overdue: bool
+    information_at: datetime | None
+    question_due_at: datetime | None
+    reviewer_id: int | None
+    proposer_id: int | None
+    proposed: str | None
+    proposed_conduct: str | None
+    unlinked_slots: str | None
+    reasons: str | None
+    decided_at: datetime | None
+    reopen_until: datetime | None
+    closed_at: datetime | None
+
+    @property
+    def current_conduct(self) -> str:
+        """The conduct in force."""
+        return self.amended_conduct or self.conduct
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """One thing that happened in a case; see `CaseEvent`."""
+
+    id: int
+    case_id: int
+    round: int
+    at: datetime
+    action: str
+    actor: str
+    staff_id: int | None
+    platform: str | None
+    state: str
+    outcome: str | None
+    text: str | None
+    visible_to: str
+    entry_index: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StatementRow:
+    """The person's own statement on a report."""
+
+    report_id: int
+    revision: int
+    text: str
+    locale: str
+    made_at: datetime
+    entry_index: int
+
+
+_CASE = select(*[getattr(AppealCase, name) for name in CaseRow.__dataclass_fields__])
+_EVENT = select(*[getattr(CaseEvent, name) for name in EventRow.__dataclass_fields__])
+_STATEMENT = select(*[getattr(Statement, name) for name in StatementRow.__dataclass_fields__])
+_OPEN = [state.value for state in OPEN_STATES]
+_SETTLED = [CaseState.DECIDED.value, CaseState.WITHDRAWN.value]
+
+
+def _chunks(values: Iterable[Any]) -> Iterable[list[Any]]:
+    unique = list(dict.fromkeys(values))
+    for start in range(0, len(unique), _CHUNK):
+        yield unique[start : start + _CHUNK]
+
+
+# --- cases ----------------------------------------------------------------------------------------------------
+
+
+def case(connection: Connection, case_id: int) -> CaseRow | None:
+    """The case of this id."""
+    row = connection.execute(_CASE.where(AppealCase.id == case_id)).one_or_none()
+    return None if row is None else CaseRow(*row)
+
+
+def cases_of_reports(connection: Connection, report_ids: Iterable[int]) -> dict[int, CaseRow]:
+    """Cases by report id."""
+    found: dict[int, CaseRow] = {}
+    for some in _chunks(report_ids):
+        for row in connection.execute(_CASE.where(AppealCase.report_id.in_(some))):
+            one = CaseRow(*row)
+            found[one.report_id] = one
+    return found
+
+
+def group_cases(connection: Connection, group_id: int) -> list[CaseRow]:
+    """Cases filed together, oldest first."""
+    rows = connection.execute(_CASE.where(AppealCase.group_id == group_id).order_by(AppealCase.id))
+    return [CaseRow(*row) for row in rows]
+
+
+def due_cases(connection: Connection, now: datetime, today: int, limit: int) -> list[CaseRow]:
+    """Cases to which time may do something at `now`: a clock has run out, or (today, in days since the Unix epoch) the
+    report has expired. Oldest deadline first."""
+    waiting = [CaseState.AWAITING_REPORTER.value, CaseState.AWAITING_SUBJECT.value]
+    gone = select(Listing.report_id).where(Listing.report_id == AppealCase.report_id, Listing.expires_day > today)
+    statement = _CASE.where(
+        or_(
+            and_(AppealCase.state.in_(_OPEN), AppealCase.overdue.is_(False), AppealCase.due_at <= now),
+            and_(AppealCase.state.in_(waiting), AppealCase.question_due_at <= now),
+            and_(
+                AppealCase.state.in_(_SETTLED), or_(AppealCase.reopen_until.is_(None), AppealCase.reopen_until <= now)
+            ),
+            and_(AppealCase.state.in_(_OPEN), ~gone.exists()),
+        )
+    )
+    return [CaseRow(*row) for row in connection.execute(statement.order_by(AppealCase.due_at).limit(limit))]
+
+
+def insert_case(connection: Connection, row: CaseRow) -> None:
+    """A new case."""
+    connection.execute(insert(AppealCase).values(**{name: getattr(row, name) for name in row.__dataclass_fields__}))
+
+
+def save_case(connection: Connection, row: CaseRow) -> None:
+    """The case as it is now."""
+    values = {name: getattr(row, name) for name in row.__dataclass_fields__ if name != "id"}
+    connection.execute(update(AppealCase).where(AppealCase.id == row.id).values(**values))
+
+
+def handlers(connection: Connection, case_id: int) -> frozenset[tuple[int, int]]:
+    """(round, staff id) of everybody who worked on the case."""
+    rows = connection.execute(select(CaseHandler.round, CaseHandler.staff_id).where(CaseHandler.case_id == case_id))
+    return frozenset((number, staff_id) for number, staff_id in rows)
+
+
+def add_handlers(connection: Connection, case_id: int, added: Iterable[tuple[int, int]]) -> None:
+    """Remember (round, staff id)."""
+    insert_rows(
+        connection,
+        CaseHandler,
+        [{"case_id": case_id, "round": number, "staff_id": staff_id} for number, staff_id in sorted(added)],
+    )
+
+
+def add_event(connection: Connection, **values: Any) -> None:
+    """One more thing that happened; `values` are those of `EventRow` but the id."""
+    connection.execute(insert(CaseEvent).values(**values))
+
+
+def events(connection: Connection, case_id: int) -> list[EventRow]:
+    """The timeline, oldest first."""
+    return [
+        EventRow(*row) for row in connection.execute(_EVENT.where(CaseEvent.case_id == case_id).order_by(CaseEvent.id))
+    ]
+
+
+def additions(connection: Connection, case_id: int, actor: str) -> int:
+    """How often `actor` added to the case without having been asked."""
+    mine = (CaseEvent.case_id == case_id, CaseEvent.actor == actor, CaseEvent.action == Action.ADD.value)
+    return connection.execute(select(func.count()).select_from(CaseEvent).where(*mine)).scalar_one()
+
+
+def add_entries(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Log entries that an appeal made."""
+    insert_rows(connection, CaseEntry, rows)
+
+
+# --- who a case is about --------------------------------------------------------------------------------------
+
+
+def copy_tags(connection: Connection, report_id: int) -> None:
+    """Remember the tags under which the report is listed now, for the person to find the case by."""
+    rows = connection.execute(
+        select(Listing.tag, Listing.slot, Listing.epoch).where(Listing.report_id == report_id)
+    ).all()
+    fresh = upsert(connection, CaseTag).on_conflict_do_nothing()
+    if rows:
+        values = [
+            {"tag": bytes(tag), "report_id": report_id, "slot": slot, "epoch": epoch} for tag, slot, epoch in rows
+        ]
+        connection.execute(fresh, values)
+
+
+def reports_of_tags(connection: Connection, tags: Iterable[bytes]) -> dict[int, set[bytes]]:
+    """Reports that are listed under any of `tags`, or were when they were appealed, with those tags."""
+    found: dict[int, set[bytes]] = {}
+    for some in _chunks(tags):
+        for model in (Listing, CaseTag):
+            for report_id, tag in connection.execute(select(model.report_id, model.tag).where(model.tag.in_(some))):
+                found.setdefault(report_id, set()).add(bytes(tag))
+    return found
+
+
+def slots_of_tags(connection: Connection, report_id: int, tags: Iterable[bytes]) -> list[tuple[int, str]]:
+    """(slot, kind) of the report's listings under any of `tags`."""
+    rows = connection.execute(
+        select(Listing.slot, Listing.kind)
+        .where(Listing.report_id == report_id, Listing.tag.in_(list(tags)))
+        .distinct()
+        .order_by(Listing.slot)
+    )
+    return [(slot, kind) for slot, kind in rows]
+
+
+def listed_slots(connection: Connection, report_id: int) -> dict[int, str]:
+    """Kind by slot of the subjects under which the report is listed."""
+    rows = connection.execute(select(Listing.slot, Listing.kind).where(Listing.report_id == report_id).distinct())
+    return {slot: kind for slot, kind in rows}  # noqa: C416
+
+
+# --- statements -----------------------------------------------------------------------------------------------
+
+
+def statements(connection: Connection, report_ids: Iterable[int]) -> dict[int, StatementRow]:
+    """Statements by report id."""
+    found: dict[int, StatementRow] = {}
+    for some in _chunks(report_ids):
+        for row in connection.execute(_STATEMENT.where(Statement.report_id.in_(some))):
+            found[row[0]] = StatementRow(*row)
+    return found
+
+
+def put_statement(connection: Connection, row: StatementRow) -> None:
+    """The person's statement, in the place of an earlier one."""
+    values = {name: getattr(row, name) for name in row.__dataclass_fields__}
+    statement = upsert(connection, Statement).values(**values)
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["report_id"], set_={name: value for name, value in values.items() if name != "report_id"}
+        )
+    )
+
+
+# --- weights --------------------------------------------------------------------------------------------------
+
+
+def put_outcome(
+    connection: Connection, report_id: int, platform: str, control_group: str, counts_as: str, decided_at: datetime
+) -> None:
+    """How the report fared, in the place of an earlier decision."""
+    values = {
+        "report_id": report_id,
+        "platform": platform,
+        "control_group": control_group,
+        "counts_as": counts_as,
+        "decided_at": decided_at,
+    }
+    statement = upsert(connection, CaseOutcome).values(**values)
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["report_id"], set_={"counts_as": counts_as, "decided_at": decided_at}
+        )
+    )
+
+
+def outcome_counts(connection: Connection, since: datetime) -> dict[str, dict[str, int]]:
+    """{control group: {upheld | amended | overturned | nothing: how many}} of decisions after `since`."""
+    found: dict[str, dict[str, int]] = {}
+    rows = connection.execute(
+        select(CaseOutcome.control_group, CaseOutcome.counts_as, func.count())
+        .where(CaseOutcome.decided_at > since)
+        .group_by(CaseOutcome.control_group, CaseOutcome.counts_as)
+    )
+    for group, counts_as, number in rows:
+        found.setdefault(group, {})[counts_as] = number
+    return found
+
+
+def forget_outcomes(connection: Connection, before: datetime) -> None:
+    """Delete outcomes that no weight looks back to any more."""
+    connection.execute(delete(CaseOutcome).where(CaseOutcome.decided_at <= before))
+
+
+def group_weights(connection: Connection) -> dict[str, int]:
+    """Weight in twentieths by control group, as stored."""
+    rows = connection.execute(select(ControlGroup.name, ControlGroup.weight_twentieths)).all()
+    return {name: weight for name, weight in rows}  # noqa: C416
+
+
+def set_weight(connection: Connection, group: str, twentieths: int) -> None:
+    """Change a control group's weight."""
+    connection.execute(update(ControlGroup).where(ControlGroup.name == group).values(weight_twentieths=twentieths))
