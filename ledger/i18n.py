@@ -48,8 +48,13 @@ class Texts:
         return format_date(moment.astimezone(zone), format="long", locale=self._babel())
 
     def time(self, moment: datetime, zone: tzinfo) -> str:
-        """Day and minute of `moment` in `zone`, with the zone."""
-        return format_datetime(moment, format="medium", tzinfo=zone, locale=self._babel())
+        """Day and minute of `moment` in `zone`, with the zone's name."""
+        local = moment.astimezone(zone)
+        named = "/" in str(getattr(zone, "key", ""))  # Babel calls a zone that is no place "Unknown Region"
+        place = format_datetime(local, "vvvv", tzinfo=zone, locale=self._babel()) if named else local.tzname()
+        pattern = "y年M月d日 HH:mm" if self.locale == "zh-CN" else "MMMM d, y, HH:mm"
+        minute = format_datetime(local, pattern, tzinfo=zone, locale=self._babel())
+        return f"{minute}（{place}）" if self.locale == "zh-CN" else f"{minute} ({place})"
 
     def money(self, amount_minor: int, currency: str) -> str:
         """An amount in minor units with its currency."""

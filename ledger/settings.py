@@ -75,6 +75,12 @@ class Settings(BaseSettings):
     """Share of clean lookups above which a platform raises the alarm of misses."""
     alarm_bucket_share: float = Field(0.5, gt=0, le=1)
     """Share of a snapshot's buckets that a platform may fetch one by one before it raises the alarm of scanning."""
+    attachments_dir: Path = Path("var/attachments")
+    """Folder of the files that parties of an appeal handed in; on several hosts a shared one."""
+    attachment_limit_bytes: int = Field(10 * 1024 * 1024, ge=1024)
+    attachments_per_case: int = Field(20, ge=0)
+    attachment_pixels_max: int = Field(50_000_000, ge=1)
+    """Largest picture, width times height times frames: what showing it costs grows with that, not with its bytes."""
     metrics_token: str | None = Field(None, min_length=16, repr=False)
     """Bearer token of `/metrics`; without one there is no such path."""
     maintenance_interval_seconds: float = Field(3600.0, gt=0)

@@ -1,0 +1,138 @@
+"""The catalogues: what the code says, what the catalogues translate, and the difference.
+
+`python -m tests.messages` adds what is missing to the catalogue of its area, untranslated, and drops what the code no
+longer says; `tests/test_messages.py` demands that nothing is left to do.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from babel.messages.catalog import Catalog, Message
+from babel.messages.extract import extract_from_dir
+from babel.messages.frontend import parse_mapping_cfg
+from babel.messages.pofile import read_po, write_po
+
+from ledger.i18n import FOLDER
+
+ROOT = Path(__file__).resolve().parents[1]
+KEYWORDS = {"gettext": None, "_": None, "ngettext": (1, 2)}
+AREAS = (("console", "console"), ("/me", "me"), ("webhook", "webhooks"))
+"""(part of a source's path, area): where a new text belongs. Everything else is of the letters."""
+
+MessageId = str | tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something to put right: `file` is a source for what is missing, else a catalogue."""
+
+    file: str
+    what: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.what}: {self.text!r}"
+
+
+def extracted(roots: Iterable[Path] = (ROOT / "ledger", ROOT / "api"), base: Path = ROOT) -> dict[MessageId, list[str]]:
+    """Every text in the code and its templates, with the files that say it."""
+    with (FOLDER / "babel.cfg").open("rb") as mapping:
+        methods, options = parse_mapping_cfg(mapping)
+    found: dict[MessageId, list[str]] = defaultdict(list)
+    for root in roots:
+        for name, _line, message, _comments, _context in extract_from_dir(str(root), methods, options, KEYWORDS):
+            file = str((root / name).relative_to(base))
+            if file not in found[message]:
+                found[message].append(file)
+    return dict(found)
+
+
+def catalogues(folder: Path = FOLDER / "zh_CN") -> dict[str, Catalog]:
+    """Catalogues by file name."""
+    found = {}
+    for file in sorted(folder.glob("*.po")):
+        with file.open("rb") as source:
+            found[file.name] = read_po(source, locale="zh_CN", abort_invalid=True)
+    return found
+
+
+def problems(said: dict[MessageId, list[str]], files: dict[str, Catalog]) -> list[Problem]:
+    """What is missing, empty, fuzzy, said no more, said in two ways, or has other placeholders."""
+    found = []
+    translated: dict[MessageId, MessageId] = {}
+    for name, catalogue in files.items():
+        found += [Problem(name, "obsolete", _shown(message.id)) for message in catalogue.obsolete.values()]
+        for message in catalogue:
+            if message.id == "":
+                continue
+            found += [Problem(name, what, _shown(message.id)) for what in _faults(message, said)]
+            if translated.setdefault(message.id, message.string) != message.string:
+                found.append(Problem(name, "translated otherwise in another catalogue", _shown(message.id)))
+    for message_id, sources in said.items():
+        if message_id not in translated:
+            found += [Problem(source, f"not in {area_of(source)}.po", _shown(message_id)) for source in sources[:1]]
+    return sorted(found, key=str)
+
+
+def _faults(message: Message, said: dict[MessageId, list[str]]) -> list[str]:
+    if message.id not in said:
+        return ["said nowhere"]
+    found = ["fuzzy"] if message.fuzzy else []
+    strings = [message.string] if isinstance(message.string, str) else list(message.string)
+    if not all(strings):
+        return [*found, "not translated"]
+    ids = (message.id,) if isinstance(message.id, str) else message.id
+    wanted = set().union(*(placeholders(text) for text in ids))
+    if any(placeholders(text) != wanted for text in strings):
+        found.append("other placeholders")
+    return found
+
+
+def placeholders(text: str) -> set[str]:
+    """The `%(name)s` in a text, with their conversions."""
+    return set(re.findall(r"%\(\w+\)[a-z]", text))
+
+
+def area_of(source: str) -> str:
+    """The area whose catalogue a new text of this source belongs to."""
+    return next((area for part, area in AREAS if part in source), "letters")
+
+
+def _shown(message_id: MessageId) -> str:
+    return message_id if isinstance(message_id, str) else message_id[0]
+
+
+def mend(said: dict[MessageId, list[str]], folder: Path = FOLDER / "zh_CN") -> list[str]:
+    """Write catalogues in the order of the code: with what was missing, without what is said no more."""
+    files = catalogues(folder)
+    homes: dict[MessageId, str] = {}
+    for name, catalogue in files.items():
+        homes.update({message.id: name for message in catalogue if message.id})
+    areas: dict[str, list[MessageId]] = defaultdict(list)
+    for message_id, sources in said.items():
+        areas[homes.get(message_id, f"{area_of(sources[0])}.po")].append(message_id)
+    for name in sorted({*areas, *files}):
+        old = files.get(name)
+        new = Catalog(locale="zh_CN", project="refund-credit-ledger", charset="utf-8", fuzzy=False)
+        new.header_comment = "# Chinese texts of the refund credit ledger."
+        for message_id in areas[name]:
+            known = old.get(message_id) if old is not None else None
+            new.add(message_id, known.string if known else None, flags=known.flags if known else ())
+        if old is not None:
+            new.creation_date, new.revision_date = old.creation_date, old.revision_date
+        with (folder / name).open("wb") as target:
+            write_po(target, new, width=120, no_location=True, ignore_obsolete=True)
+    return sorted(areas)
+
+
+if __name__ == "__main__":
+    now_said = extracted()
+    mend(now_said)
+    for problem in problems(now_said, catalogues()):
+        sys.stdout.write(f"{problem}\n")
