@@ -147,6 +147,25 @@ class Withdrawn(Wire):
     entry_index: Annotated[int, Field(ge=0)]
 
 
+class ReportAppeal(Wire):
+    """The appeal against a report. `conduct` is what a decision made of it, where it was amended."""
+
+    id: Annotated[str, Field(pattern=r"^ap_[A-Za-z0-9]{8,29}$")]
+    state: Literal[
+        "submitted",
+        "under_review",
+        "awaiting_reporter",
+        "awaiting_subject",
+        "awaiting_signoff",
+        "decided",
+        "closed",
+        "withdrawn",
+    ]
+    due_at: Time
+    outcome: Literal["upheld", "amended", "overturned", "unconfirmed", "victim", "unlinked"] | None
+    conduct: Conduct | None
+
+
 class ReportView(Wire):
     """A report as the platform that made it sees it."""
 
@@ -179,6 +198,7 @@ class ReportView(Wire):
     replaced_by: ReportId | None
     restitution: Restituted | None
     withdrawal: Withdrawn | None
+    appeal: ReportAppeal | None
     receipt_url: str
 
 

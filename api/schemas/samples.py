@@ -52,5 +52,6 @@ REPORT_VIEW: dict[str, Any] = {
     "replaced_by": None,
     "restitution": None,
     "withdrawal": None,
+    "appeal": None,
     "receipt_url": "/v1/reports/rp_Xk3mPq9a/receipt",
 }

@@ -47,7 +47,7 @@ class Notice:
     data: Mapping[str, Any]
 
 
-CaseCloser = Callable[["EntryBatch", CaseRow, ReversalRow], None]
+CaseCloser = Callable[["EntryBatch", CaseRow, ReversalRow], CaseRow]
 """Closes the case of a report that was taken back (`service.appeals.effects.report_gone`)."""
 
 
@@ -80,7 +80,7 @@ class EntryBatch:
         self._head = head
         self._new_salt = new_salt
         self._close_case = close_case
-        self._cases: dict[int, CaseRow] = {}
+        self.cases: dict[int, CaseRow] = {}
         self._unlisted: dict[int, bool] = {}
         """Reports that live no more, and whether their listings go."""
 
@@ -99,7 +99,7 @@ class EntryBatch:
         self.reversals.update(store.reversals(self.connection, self.reports))
         self.restitutions.update(store.restitutions(self.connection, self.reports))
         self.replaced_by.update(store.replacements(self.connection, self.reports))
-        self._cases.update(appeal_store.cases_of_reports(self.connection, self.reports))
+        self.cases.update(appeal_store.cases_of_reports(self.connection, self.reports))
 
     # --- deciding --------------------------------------------------------------------------------------------
 
@@ -149,9 +149,9 @@ class EntryBatch:
         self._unlisted[row.id] = not keep_listed
         self.reports[row.id] = dataclasses.replace(row, live=False)
         self.forget_report(row)
-        case = self._cases.get(row.id)
+        case = self.cases.get(row.id)
         if case is not None and close:
-            self._close_case(self, case, reversal)
+            self.cases[row.id] = self._close_case(self, case, reversal)
         for dependant in self.dependants.get(row.id, ()):
             if dependant.id not in self.reversals:
                 self.withdraw(dependant, WithdrawalReason.LINKED_REPORT_VOID)

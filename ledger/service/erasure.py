@@ -7,7 +7,6 @@ stay, so every proof still verifies; without the salts the commitments in them s
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from sqlalchemy import Engine
@@ -15,8 +14,10 @@ from sqlalchemy import Engine
 from ledger.core.encoding import canonical_json, day_floor, format_time
 from ledger.core.entries import EventType
 from ledger.core.ids import encode_id
-from ledger.core.policy import Policy
+from ledger.service.attachments import delete_many
+from ledger.service.entry_batch import Context
 from ledger.service.log_writer import Draft, EventDraft, append, open_head
+from ledger.settings import Settings
 from ledger.store import erasure as store
 from ledger.store import lookups as lookup_store
 from ledger.store import reports as report_store
@@ -33,35 +34,41 @@ MAX_DISCLOSURES = 1000
 """Records of lookups that one transaction deletes at most."""
 
 
-def erase_due(engine: Engine, policy: Policy, service: str, now: datetime, new_salt: Callable[[], bytes]) -> int:
-    """Erase reports whose time is over, at most `MAX_REPORTS`; returns how many.
+def erase_due(context: Context, settings: Settings) -> int:
+    """Erase reports whose time is over, at most `MAX_REPORTS`, with their appeals; returns how many.
 
+    A report with an open case waits for the case, but never past the longest time that anything may be kept.
     Raises LogFrozen (nothing is erased that could not be logged) and DatabaseUnavailable.
     """
-    last_day = day_floor(now) - policy.erasure.after_expiry_days
-    with reading(engine) as connection:
-        if not store.due(connection, last_day, 1):
+    policy, now = context.policy, context.now()
+    today = day_floor(now)
+    last_day = today - policy.erasure.after_expiry_days
+    longest = now - timedelta(days=policy.erasure.at_latest_days)
+    with reading(context.engine) as connection:
+        if not store.due(connection, last_day, longest, 1):
             return 0  # look first: the head is every writer's lock
-    with writing(engine) as connection:
+    with writing(context.engine) as connection:
         head, recorded_at = open_head(connection, now)
-        due = store.due(connection, last_day, MAX_REPORTS)
+        due = store.due(connection, last_day, longest, MAX_REPORTS)
         drafts: list[Draft] = [
             EventDraft(
                 EventType.ERASURE,
                 canonical_json(
                     {
                         "type": EventType.ERASURE.value,
-                        "report": encode_id("rp", report_id, service),
+                        "report": encode_id("rp", report_id, context.service),
                         "reason": "retention",
                         "recorded_at": format_time(recorded_at),
                     }
                 ),
-                new_salt(),
+                context.new_salt(),
             )
             for report_id in due
         ]
         append(connection, head, drafts, recorded_at)
-        store.erase(connection, due)
+        files = store.erase(connection, due)
+    # After the commit: a row without its file would be a broken case, a file without its row is swept away later.
+    delete_many(settings, files)
     return len(due)
 
 

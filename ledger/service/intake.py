@@ -301,6 +301,7 @@ class _Batch(EntryBatch):
             reversal=self.reversals.get(report_id),
             restitution=self.restitutions.get(report_id),
             replaced_by=self.replaced_by.get(report_id),
+            case=self.cases.get(report_id),
             service=self.service,
             policy=self.policy,
             now=self.now,

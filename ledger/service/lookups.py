@@ -261,7 +261,7 @@ class LookupDesk:
         now: datetime,
     ) -> Standing:
         events = [
-            _event(row, kind)
+            listing_event(row, kind)
             for kind, tag in request.subjects
             for row in found.get(tag, ())
             if row.kind == kind  # the tag binds its kind; a row under another one was never this identifier
@@ -323,7 +323,8 @@ def _answering(connection: Connection) -> tuple[frozenset[int], int | None]:
     return frozenset(row.epoch for row in rows if row.state in LOOKUP_STATES), current[0] if current else None
 
 
-def _event(row: ListingRow, kind: Kind) -> Event:
+def listing_event(row: ListingRow, kind: Kind) -> Event:
+    """A listing that an identifier of `kind` met, as a fold takes it."""
     return Event(
         report_id=row.report_id,
         act_id=row.act_id,

@@ -1,5 +1,5 @@
-"""What must happen by itself: erasing what is due, forgetting old idempotency answers and records of lookups, ending a
-key rotation whose grace is over.
+"""What must happen by itself: the clocks of appeals, erasing what is due, forgetting old idempotency answers and
+records of lookups, ending a key rotation whose grace is over.
 
 Every API process runs it; two at once do no harm (the log's head serialises them, and what one erased the other no
 longer finds). Nothing here decides anything about a person beyond what policy already said.
@@ -8,16 +8,15 @@ longer finds). Nothing here decides anything about a person beyond what policy a
 from __future__ import annotations
 
 import logging
-import secrets
 import threading
-from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from sqlalchemy import Engine
-
-from ledger.core.entries import SALT_BYTES
-from ledger.core.policy import Policy
 from ledger.errors import LedgerError
+from ledger.service.appeals.clock import run_clocks
+from ledger.service.appeals.sessions import forget_sessions
+from ledger.service.appeals.weights import refresh_weights
+from ledger.service.attachments import sweep
+from ledger.service.entry_batch import Context
 from ledger.service.erasure import erase_due, forget_answers, forget_disclosures
 from ledger.service.intake import IDEMPOTENCY_HOURS
 from ledger.service.rotation.retire import finish_due
@@ -29,8 +28,9 @@ log = logging.getLogger(__name__)
 class Maintenance:
     """A thread that does one round at start and then every `interval_seconds`."""
 
-    def __init__(self, settings: Settings, engine: Engine, policy: Policy, now: Callable[[], datetime]) -> None:
-        self._settings, self._engine, self._policy, self._now = settings, engine, policy, now
+    def __init__(self, settings: Settings, context: Context) -> None:
+        self._settings, self._context = settings, context
+        self._engine, self._now = context.engine, context.now
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="maintenance", daemon=True)
         self._thread.start()
@@ -41,25 +41,33 @@ class Maintenance:
         self._thread.join()
 
     def round(self) -> int:
-        """One round; returns how many reports were erased."""
+        """One round; returns how many reports were erased. The clocks of appeals come first: what they do to a case may
+        let its report go."""
+        self.clocks()
         erased = 0
         while not self._stop.is_set():
-            count = erase_due(
-                self._engine,
-                self._policy,
-                self._settings.service,
-                self._now(),
-                lambda: secrets.token_bytes(SALT_BYTES),
-            )
+            count = erase_due(self._context, self._settings)
             if count == 0:
                 break
             erased += count
         while not self._stop.is_set() and forget_disclosures(self._engine, self._now()):
             pass
+        while not self._stop.is_set() and forget_sessions(self._engine, self._now()):
+            pass
+        sweep(self._engine, self._settings, self._now())
         forget_answers(self._engine, self._now() - timedelta(hours=IDEMPOTENCY_HOURS))
         if not self._stop.is_set():
             finish_due(self._settings, self._engine, self._now)
         return erased
+
+    def clocks(self) -> int:
+        """Let time do to appeals what is due; returns in how many cases something happened."""
+        changed = 0
+        while not self._stop.is_set() and (done := run_clocks(self._context)):
+            changed += done
+        if not self._stop.is_set():
+            refresh_weights(self._engine, self._context.policy, self._now())
+        return changed
 
     def _run(self) -> None:
         while not self._stop.is_set():

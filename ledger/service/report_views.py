@@ -12,7 +12,16 @@ from ledger.core.encoding import b64url, day_floor, format_time, from_day, from_
 from ledger.core.ids import encode_id
 from ledger.core.policy import Policy
 from ledger.core.reports import Status, status
+from ledger.store.appeals import CaseRow
 from ledger.store.reports import ReportRow, RestitutionRow, ReversalRow
+
+REVERSED = {
+    "withdrawal": Status.WITHDRAWN,
+    "replacement": Status.WITHDRAWN,
+    "overturned": Status.OVERTURNED,
+    "victim": Status.VICTIM,
+}
+"""What a report is after a reversal of this kind."""
 
 
 def report_status(
@@ -29,7 +38,7 @@ def report_status(
         now,
         effective_hour=row.effective_hour,
         expires_day=_expires_day(row, policy),
-        reversal=None if reversal is None else Status.WITHDRAWN,
+        reversal=None if reversal is None else REVERSED[reversal.kind],
         disputed=disputed,
         unconfirmed=unconfirmed,
     )
@@ -61,6 +70,7 @@ def report_view(
     now: datetime,
     disputed: bool = False,
     unconfirmed: bool = False,
+    case: CaseRow | None = None,
 ) -> dict[str, Any]:
     """The full view, for the platform that made the report. The act is left out: an act shared with other
     reports would tell that another platform reported the same."""
@@ -86,13 +96,25 @@ def report_view(
         if restitution is None
         else {"received_at": format_time(restitution.received_at), "entry_index": restitution.entry_index},
         "withdrawal": None
-        if reversal is None
+        if reversal is None or REVERSED[reversal.kind] is not Status.WITHDRAWN
         else {
             "reason": reversal.reason,
             "recorded_at": format_time(reversal.recorded_at),
             "entry_index": reversal.entry_index,
         },
+        "appeal": None if case is None else _appeal(case, service),
         "receipt_url": _receipt_url(public),
+    }
+
+
+def _appeal(case: CaseRow, service: str) -> dict[str, Any]:
+    """The appeal against the report; `conduct` is what a decision made of it, if it was amended."""
+    return {
+        "id": encode_id("ap", case.id, service),
+        "state": case.state,
+        "due_at": format_time(case.due_at),
+        "outcome": case.outcome,
+        "conduct": case.amended_conduct,
     }
 
 

@@ -34,6 +34,7 @@ from ledger.service.keys import USED_STATES
 from ledger.service.members import Member
 from ledger.service.report_views import report_view
 from ledger.store import reports as store
+from ledger.store.appeals import cases_of_reports
 from ledger.store.engine import reading
 
 if TYPE_CHECKING:
@@ -196,6 +197,7 @@ def _views(rt: Runtime, connection: Any, rows: Sequence[store.ReportRow]) -> lis
     restitutions = store.restitutions(connection, ids)
     replaced_by = store.replacements(connection, ids)
     flags = store.listing_flags(connection, ids)
+    cases = cases_of_reports(connection, ids)
     now = rt.now()
     views = []
     for row in rows:
@@ -211,6 +213,7 @@ def _views(rt: Runtime, connection: Any, rows: Sequence[store.ReportRow]) -> lis
                 now=now,
                 disputed=disputed,
                 unconfirmed=unconfirmed,
+                case=cases.get(row.id),
             )
         )
     return views

@@ -16,6 +16,7 @@ from ledger.core.policy import Policy
 from ledger.service import intake, migrate
 from ledger.service.batcher import Batcher
 from ledger.service.commands import Command, Stored
+from ledger.service.entry_batch import Context
 from ledger.service.keys import ServerKeys, load_server_keys
 from ledger.service.logged_policy import logged_policy
 from ledger.service.lookups import LookupDesk
@@ -49,6 +50,7 @@ class Runtime:
     maintenance: Maintenance
     watch: Watch
     now: Callable[[], datetime]
+    context: Context
 
     def close(self) -> None:
         self.maintenance.close()
@@ -80,6 +82,7 @@ def open_runtime(settings: Settings, now: Callable[[], datetime] = utc_now) -> R
         raise
     shelf = Shelf(settings, engine, now).start()
     presence = Presence(engine).start(settings.lookup_refresh_ms)
+    context = Context(engine, policy, settings.service, now, lambda: secrets.token_bytes(SALT_BYTES))
     apply = partial(
         intake.apply,
         engine=engine,
@@ -87,7 +90,7 @@ def open_runtime(settings: Settings, now: Callable[[], datetime] = utc_now) -> R
         policy=policy,
         service=settings.service,
         clock=now,
-        new_salt=lambda: secrets.token_bytes(SALT_BYTES),
+        new_salt=context.new_salt,
         listed=presence.note,
     )
     appender: Batcher[Command, Stored] = Batcher(
@@ -99,5 +102,7 @@ def open_runtime(settings: Settings, now: Callable[[], datetime] = utc_now) -> R
     )
     watch = Watch(settings, engine, now)
     desk = LookupDesk(settings, engine, keys, policy, members, watch, now)
-    maintenance = Maintenance(settings, engine, policy, now)
-    return Runtime(settings, engine, keys, policy, members, appender, desk, presence, shelf, maintenance, watch, now)
+    maintenance = Maintenance(settings, context)
+    return Runtime(
+        settings, engine, keys, policy, members, appender, desk, presence, shelf, maintenance, watch, now, context
+    )

@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, or_, select
 
+from ledger.core.appeals import OPEN_STATES
+from ledger.store import attachments
+from ledger.store.appeal_tables import (
+    AppealCase,
+    CaseAttachment,
+    CaseEntry,
+    CaseEvent,
+    CaseHandler,
+    CaseSkip,
+    CaseTag,
+    Statement,
+)
 from ledger.store.tables import (
     EntryBody,
     Idempotency,
@@ -18,22 +31,38 @@ from ledger.store.tables import (
 )
 
 
-def due(connection: Connection, last_day: int, limit: int) -> list[int]:
-    """Reports that expired on or before `last_day` (days since the Unix epoch), oldest first."""
-    statement = select(Report.id).where(Report.expires_day <= last_day).order_by(Report.expires_day, Report.id)
+def due(connection: Connection, last_day: int, longest: datetime, limit: int) -> list[int]:
+    """Reports that expired on or before `last_day` (days since the Unix epoch), oldest first, but not while a decision
+    on their case is owed, unless the act ended by `longest`."""
+    open_case = select(AppealCase.id).where(
+        AppealCase.report_id == Report.id, AppealCase.state.in_([state.value for state in OPEN_STATES])
+    )
+    statement = (
+        select(Report.id)
+        .where(Report.expires_day <= last_day, or_(~open_case.exists(), Report.act_ended_at <= longest))
+        .order_by(Report.expires_day, Report.id)
+    )
     return list(connection.scalars(statement.limit(limit)))
 
 
-def erase(connection: Connection, ids: Sequence[int]) -> None:
-    """Delete the reports and everything that opens their entries; `ids` are few (one transaction's worth)."""
+def erase(connection: Connection, ids: Sequence[int]) -> list[str]:
+    """Delete the reports, their appeals, and everything that opens their entries; `ids` are few (one transaction's
+    worth). Returns the names of the attached files, which go when this is committed."""
     if not ids:
-        return
+        return []
     entries = list(ids)
-    for model in (Reversal, Restitution):
+    for model in (Reversal, Restitution, CaseEntry):
         entries += connection.scalars(select(model.entry_index).where(model.report_id.in_(ids)))
     # A replacement reverses with its own entry: that one stays until the replacement itself is due.
     alive = set(connection.scalars(select(Report.id).where(Report.id.in_(entries), Report.id.not_in(ids))))
     connection.execute(delete(EntryBody).where(EntryBody.entry_index.in_([one for one in entries if one not in alive])))
-    for table in (Subject, Listing, Idempotency, Reversal, Restitution, ReportLink):
+    files = [one.file for one in attachments.of_reports(connection, ids)]
+    cases = list(connection.scalars(select(AppealCase.id).where(AppealCase.report_id.in_(ids))))
+    for part in (CaseAttachment, CaseEvent, CaseHandler, CaseSkip):
+        connection.execute(delete(part).where(part.case_id.in_(cases)))
+    for table in (
+        Subject, Listing, Idempotency, Reversal, Restitution, ReportLink, CaseEntry, CaseTag, Statement, AppealCase,
+    ):  # fmt: skip
         connection.execute(delete(table).where(table.report_id.in_(ids)))
     connection.execute(delete(Report).where(Report.id.in_(ids)))
+    return files

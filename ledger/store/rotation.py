@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import aliased
 
+from ledger.store.appeal_tables import CaseTag
 from ledger.store.bulk import table_of, upsert
 from ledger.store.tables import Listing, LookupTag, OprfUse, Snapshot, Subject
 
@@ -29,7 +30,7 @@ Place = tuple[int, int]
 START: Place = (-1, -1)
 """Before every place."""
 
-Model = type[Subject] | type[Listing]
+Model = type[Subject] | type[Listing] | type[CaseTag]
 
 _PLANS = ("seqscan", "bitmapscan", "nestloop", "hashjoin", "mergejoin", "sort")
 # Most queries here are about a small piece of large tables that change under them faster than their statistics: left to
@@ -214,6 +215,7 @@ def fill(connection: Connection, old: int, new: int, rows: Sequence[FilledRow]) 
     if not rows:
         return
     epochs = {"old": old, "new": new}
+    _fill_case_tags(connection, old, new, rows)
     by_index(connection)
     if connection.dialect.name != "postgresql":
         for statement in _FILL_SQLITE:
@@ -221,6 +223,23 @@ def fill(connection: Connection, old: int, new: int, rows: Sequence[FilledRow]) 
         return
     columns = {name: _array([row[i] for row in rows]) for i, name in enumerate(FilledRow._fields)}
     connection.execute(_FILL_POSTGRESQL, {**columns, **epochs})
+
+
+def _fill_case_tags(connection: Connection, old: int, new: int, rows: Sequence[FilledRow]) -> None:
+    """Whoever appealed finds their case under the new tags too, also when its report is listed no more."""
+    tags = {(row.report_id, row.slot): row.tag for row in rows}
+    fresh = upsert(connection, CaseTag).on_conflict_do_nothing()
+    for some in _chunks({row.report_id for row in rows}):
+        found = connection.execute(
+            select(CaseTag.report_id, CaseTag.slot).where(CaseTag.report_id.in_(some), CaseTag.epoch == old)
+        )
+        values = [
+            {"tag": tags[place[0], place[1]], "report_id": place[0], "slot": place[1], "epoch": new}
+            for place in found
+            if (place[0], place[1]) in tags
+        ]
+        if values:
+            connection.execute(fresh, values)
 
 
 def _array(values: Sequence[int | bytes]) -> str:
@@ -285,7 +304,7 @@ def oprf_uses(connection: Connection) -> dict[str, int]:
     return {platform: int(elements) for platform, elements in rows}
 
 
-def _chunks(values: Iterable[bytes]) -> Iterator[list[bytes]]:
+def _chunks(values: Iterable[Any]) -> Iterator[list[Any]]:
     unique = list(values)
     for start in range(0, len(unique), _CHUNK):
         yield unique[start : start + _CHUNK]

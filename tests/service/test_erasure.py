@@ -38,7 +38,7 @@ OPENINGS: tuple[Any, ...] = (Subject, Listing, Idempotency, Reversal, Restitutio
 
 
 def erase(town: Town) -> int:
-    return erase_due(town.rt.engine, town.rt.policy, town.rt.settings.service, town.clock(), lambda: b"s" * 32)
+    return erase_due(town.rt.context, town.rt.settings)
 
 
 def ids(town: Town, table: Any) -> set[int]:

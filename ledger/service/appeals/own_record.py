@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
@@ -16,6 +17,7 @@ from ledger.core.appeals import CaseState
 from ledger.core.conduct import Conduct
 from ledger.core.encoding import day_floor, format_time, from_day, from_hour
 from ledger.core.identifiers import Kind
+from ledger.core.ids import encode_id
 from ledger.core.policy import Policy
 from ledger.core.reasons import reason_text
 from ledger.core.standing import Event, fold, merge
@@ -59,7 +61,7 @@ def own_record(context: Context, weights: Mapping[str, int], session: SessionRow
         flags = report_store.listing_flags(connection, matched)
         restituted = report_store.restitutions(connection, matched)
         seen = subject_sessions.lookups_of(connection, tags, MAX_LOOKUPS)
-        kinds = dict((tag, kind) for kind, tag in session.subjects)
+        kinds = {tag: kind for kind, tag in session.subjects}
         shown = []
         for row in sorted(reports.values(), key=lambda one: one.id, reverse=True):
             one = _report(row, reversals.get(row.id), cases.get(row.id), flags.get(row.id, (False, False)), context)
@@ -72,7 +74,12 @@ def own_record(context: Context, weights: Mapping[str, int], session: SessionRow
                 "case": _case(connection, cases.get(row.id), context.service),
             }
             shown.append(one)
-    events = [listing_event(row, Kind(kind)) for kind, tag in session.subjects for row in listings.get(tag, ()) if row.kind == kind]
+    events = [
+        listing_event(row, Kind(kind))
+        for kind, tag in session.subjects
+        for row in listings.get(tag, ())
+        if row.kind == kind
+    ]
     return {
         "as_of": format_time(now),
         "opened_by": session.platform,
@@ -101,7 +108,7 @@ def _report(
     status = report_status(row, reversal, policy, now, disputed=flags[0], unconfirmed=flags[1])
     appealable = row.live and case is None and expires_day > day_floor(now)
     return {
-        "id": encode(row.id, context),
+        "id": encode_id("rp", row.id, context.service),
         "conduct": conduct,
         "reported_conduct": row.conduct,
         "status": status.value,
@@ -117,14 +124,7 @@ def _report(
     }
 
 
-def encode(report_id: int, context: Context) -> str:
-    """The report's public id."""
-    from ledger.core.ids import encode_id
-
-    return encode_id("rp", report_id, context.service)
-
-
-def _standing(events: Iterable[Event], weights: Mapping[str, int], policy: Policy, now: Any) -> dict[str, Any]:
+def _standing(events: Iterable[Event], weights: Mapping[str, int], policy: Policy, now: datetime) -> dict[str, Any]:
     standing = fold(merge(events), weights, policy, now)
     return {
         "tier": standing.tier.value,

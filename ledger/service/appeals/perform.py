@@ -261,17 +261,18 @@ def _tell(batch: EntryBatch, row: CaseRow, move: Move) -> None:
             batch.notify(row.platform, "report.voided", report=report, reason=row.outcome)
 
 
-def report_gone(batch: EntryBatch, row: CaseRow, reversal: ReversalRow) -> None:
+def report_gone(batch: EntryBatch, row: CaseRow, reversal: ReversalRow) -> CaseRow:
     """The report was taken back while its case was open, or decided and not yet closed: the case is over.
 
     A reporter who takes back what is contested has lost the case (DESIGN.md section 5); an `account_farm` report that
     falls with another one has not.
     """
     if row.state == CaseState.CLOSED:
-        return
+        return row
     contested = row.state in OPEN_STATES
     new = perform(batch, row, Move(Action.REPORT_GONE, Actor.LEDGER))
     if contested and reversal.reason != "linked_report_void":
         count_outcome(batch, batch.reports[row.report_id], "overturned")
     for platform in dict.fromkeys((new.platform, new.filed_via)):
         batch.notify(platform, "appeal.decided", appeal=encode_id("ap", new.id, batch.service), state=new.state)
+    return new

@@ -17,8 +17,8 @@ from ledger.core.ids import encode_id
 from ledger.service.appeals.parties import Party
 from ledger.service.appeals.perform import STAFF_ONLY
 from ledger.store import appeals as store
-from ledger.store.appeals import CaseRow, EventRow
 from ledger.store import attachments as attachment_store
+from ledger.store.appeals import CaseRow, EventRow
 from ledger.store.attachments import AttachmentRow
 
 _SPEAKER = {"subject": "person", "reporter": "reporter", "staff": "reviewer", "clock": "clock", "ledger": "ledger"}

@@ -29,6 +29,7 @@ from ledger.service.snapshot_files import folder_of
 from ledger.settings import Settings
 from ledger.store import rotation as store
 from ledger.store import snapshots as snapshot_store
+from ledger.store.appeal_tables import CaseTag
 from ledger.store.engine import reading, writing
 from ledger.store.epochs import EpochRow, change_epoch, current_of, only, read_epochs
 from ledger.store.tables import Listing, Subject
@@ -42,6 +43,9 @@ LATE_DAYS = 7
 
 WINDOW = 1_000
 """Rows that one transaction of the destruction looks at."""
+
+_MODELS: tuple[store.Model, ...] = (Listing, Subject, CaseTag)
+"""Tables with rows of an epoch that has to be destroyed."""
 
 log = logging.getLogger(__name__)
 
@@ -172,9 +176,9 @@ def _destroy(
     settings: Settings, engine: Engine, old: EpochRow, new: EpochRow, now: datetime, progress: Progress
 ) -> None:
     with reading(engine) as connection:
-        total = sum(store.count_rows(connection, model, old.epoch) for model in (Listing, Subject))
+        total = sum(store.count_rows(connection, model, old.epoch) for model in _MODELS)
     done = 0
-    for model in (Listing, Subject):
+    for model in _MODELS:
         after = -1
         while True:
             progress(Stage.DESTROY, done, max(done, total) + 3)
@@ -197,7 +201,7 @@ def _destroy(
 
 def _destroy_window(
     engine: Engine,
-    model: type[Listing] | type[Subject],
+    model: store.Model,
     old: EpochRow,
     new: EpochRow,
     after: int,
@@ -210,6 +214,8 @@ def _destroy_window(
     """
     with writing(engine) as connection:
         open_head(connection, now)
+        if model is CaseTag:
+            return store.delete_epoch(connection, model, old.epoch, after, last)
         if model is Listing:
             tags = dict(store.tag_pairs(connection, old.epoch, new.epoch, after, last))
         else:
