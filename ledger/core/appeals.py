@@ -119,13 +119,13 @@ _S, _A = CaseState, Action
 
 def _open(state: CaseState, own: dict[Action, CaseState]) -> dict[Action, CaseState]:
     """The row of an open state: what is always possible while a decision is owed, and what is its own."""
-    always = dict.fromkeys((_A.ADD, _A.EXTEND, _A.OVERDUE), state)
+    always = dict.fromkeys((_A.ADD, _A.OVERDUE), state)
     return {**always, _A.WITHDRAW: _S.WITHDRAWN, _A.REPORT_GONE: _S.CLOSED, **own}
 
 
 def _in_hand(state: CaseState, own: dict[Action, CaseState]) -> dict[Action, CaseState]:
     """The row of an open state in which a reviewer has the case."""
-    return _open(state, {**dict.fromkeys((_A.ASSIGN, _A.NOTE), state), **own})
+    return _open(state, {**dict.fromkeys((_A.ASSIGN, _A.NOTE, _A.EXTEND), state), **own})
 
 
 _SETTLED_ROW = {_A.REOPEN: _S.SUBMITTED, _A.REPORT_GONE: _S.CLOSED, _A.CLOSE: _S.CLOSED}

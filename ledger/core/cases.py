@@ -231,6 +231,7 @@ def check_staff(case: Case, action: Action, staff: Staff, assignee: Staff | None
     if action is Action.ASSIGN:
         if staff.role != "supervisor" or assignee is None or assignee.role not in DECIDING_ROLES:
             raise ActionRefused("A supervisor gives a case to a reviewer or supervisor.", action=action.value)
+        _check_group(case, staff)
         _check_conflict(case, assignee, action)
         return
     _check_conflict(case, staff, action)
@@ -241,13 +242,17 @@ def check_staff(case: Case, action: Action, staff: Staff, assignee: Staff | None
 
 
 def _check_conflict(case: Case, staff: Staff, action: Action) -> None:
-    if staff.control_group is not None and staff.control_group == case.control_group:
-        raise ConflictOfInterest("You belong to the control group that made this report.")
+    _check_group(case, staff)
     rounds = {number for number, handler in case.handlers if handler == staff.id}
     if any(number < case.round for number in rounds):
         raise ConflictOfInterest("You handled this case before it was reopened; somebody new decides.")
     if action in (Action.SIGN, Action.DECLINE) and (staff.id == case.proposer_id or case.round in rounds):
         raise ConflictOfInterest("The second signature is for somebody who did not work on this case.")
+
+
+def _check_group(case: Case, staff: Staff) -> None:
+    if staff.control_group is not None and staff.control_group == case.control_group:
+        raise ConflictOfInterest("Whoever belongs to the control group that made this report has no part in the case.")
 
 
 _HANDLING = frozenset(
