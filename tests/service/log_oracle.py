@@ -1,0 +1,172 @@
+"""What the log's entries alone say of a person: an independent reading, to hold projections and lookups against.
+
+It knows the entry bodies and the policy, and nothing of the tables that the service keeps beside them.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Engine, select
+
+from ledger.core.encoding import day_floor, hour_floor, parse_time
+from ledger.core.identifiers import Kind
+from ledger.core.policy import Policy
+from ledger.core.standing import Event, Standing, fold
+from ledger.store.engine import reading
+from ledger.store.tables import EntryBody, Listing
+
+Row = tuple[Any, ...]
+"""(slot, conduct, disputed, unconfirmed, restituted, has a statement, day of expiry)."""
+
+
+@dataclass
+class Told:
+    """A report as its entries leave it."""
+
+    number: int
+    control_group: str
+    conduct: str
+    act_day: int
+    effective_hour: int
+    expires_day: int
+    kinds: dict[int, Kind]
+    disputed: bool = False
+    unconfirmed: bool = False
+    restituted: bool = False
+    has_statement: bool = False
+    gone: bool = False
+    contested: bool = False
+    cases: dict[int, str] = field(default_factory=dict)
+    """Outcome by round."""
+
+
+def read_log(engine: Engine, policy: Policy) -> dict[str, Told]:
+    """Every report by its public id, after all entries."""
+    with reading(engine) as connection:
+        rows = connection.execute(select(EntryBody.entry_index, EntryBody.body).order_by(EntryBody.entry_index)).all()
+    reports: dict[str, Told] = {}
+    for index, raw in rows:
+        body = json.loads(raw)
+        if body["type"] == "report":
+            signed = body["body"]
+            reports[body["id"]] = Told(
+                number=index,
+                control_group=body["control_group"],
+                conduct=signed["conduct"],
+                act_day=day_floor(parse_time(signed["act_ended_at"])),
+                effective_hour=hour_floor(parse_time(body["effective_from"])),
+                expires_day=day_floor(parse_time(body["expires_at"])),
+                kinds={slot: Kind(one["kind"]) for slot, one in enumerate(signed["subjects"])},
+            )
+        elif body["type"] != "erasure":
+            _apply(reports[body["report"]], body, policy)
+    return reports
+
+
+def _apply(report: Told, body: dict[str, Any], policy: Policy) -> None:
+    if body["type"] == "withdrawal":
+        report.gone = True
+        if report.contested and body["reason"] != "linked_report_void":
+            report.cases[9] = "overturned"
+        report.contested = False
+    elif body["type"] == "restitution":
+        report.restituted = True
+    elif body["type"] == "statement":
+        report.has_statement = True
+    elif body["type"] == "dispute":
+        report.disputed, report.unconfirmed, report.contested = True, False, True
+    else:
+        _resolve(report, body, policy)
+
+
+def _resolve(report: Told, body: dict[str, Any], policy: Policy) -> None:
+    outcome, recorded_at = body["outcome"], parse_time(body["recorded_at"])
+    if outcome == "overdue":
+        report.disputed, report.unconfirmed = False, True
+        return
+    report.disputed, report.contested = False, False
+    if outcome == "withdrawn":
+        report.unconfirmed = report.cases.get(1) == "unconfirmed"
+        return
+    report.cases[body["round"]] = outcome
+    report.unconfirmed = outcome == "unconfirmed"
+    if outcome == "amended":
+        report.conduct = body["conduct"]
+        kept = policy.retention_days[policy.severity[report.conduct]]
+        report.expires_day = min(report.expires_day, report.act_day + kept)
+    elif outcome == "unlinked":
+        for slot in body["slots"]:
+            del report.kinds[slot]
+    elif outcome == "overturned":
+        report.gone = True
+    elif outcome == "victim":
+        today = day_floor(recorded_at)
+        latest = report.act_day + policy.erasure.at_latest_days - policy.erasure.after_expiry_days
+        report.conduct, report.act_day, report.effective_hour = "impersonated", today, hour_floor(recorded_at)
+        report.expires_day = min(today + policy.retention_days[0], latest)
+        report.restituted = report.has_statement = False
+
+
+def weights_of(reports: dict[str, Told], policy: Policy) -> dict[str, int]:
+    """Weight in twentieths by control group: max(0.2, 1 - overturned / (resolved + 10)), all decisions being recent."""
+    found: dict[str, int] = {}
+    for group in {one.control_group for one in reports.values()}:
+        last = [one.cases[max(one.cases)] for one in reports.values() if one.control_group == group and one.cases]
+        resolved = sum(1 for outcome in last if outcome in ("upheld", "amended", "overturned"))
+        overturned = last.count("overturned")
+        found[group] = max(4, 20 * (resolved + 10 - overturned) // (resolved + 10))
+    return found
+
+
+def standing(
+    reports: dict[str, Told], mine: dict[str, set[int]], weights: dict[str, int], policy: Policy, now: datetime
+) -> Standing:
+    """The standing of the person whose reports are `mine` (public id -> slots that are theirs)."""
+    events = [
+        Event(
+            report_id=one.number,
+            act_id=one.number,
+            control_group=one.control_group,
+            conduct=one.conduct,
+            act_day=one.act_day,
+            effective_hour=one.effective_hour,
+            expires_day=one.expires_day,
+            matched=frozenset(one.kinds[slot] for slot in slots if slot in one.kinds),
+            disputed=one.disputed,
+            unconfirmed=one.unconfirmed,
+            restituted=one.restituted,
+            has_statement=one.has_statement,
+        )
+        for public, slots in mine.items()
+        if not (one := reports[public]).gone and any(slot in one.kinds for slot in slots)
+    ]
+    return fold(events, weights, policy, now)
+
+
+def listings(engine: Engine) -> dict[int, set[Row]]:
+    """What the projection holds, by report."""
+    columns = (
+        Listing.report_id, Listing.slot, Listing.conduct, Listing.disputed, Listing.unconfirmed, Listing.restituted,
+        Listing.has_statement, Listing.expires_day,
+    )  # fmt: skip
+    found: dict[int, set[Row]] = {}
+    with reading(engine) as connection:
+        for report_id, *rest in connection.execute(select(*columns)):
+            found.setdefault(report_id, set()).add(tuple(rest))
+    return found
+
+
+def expected_listings(reports: dict[str, Told]) -> dict[int, set[Row]]:
+    """What it should hold."""
+    return {
+        one.number: {
+            (slot, one.conduct, one.disputed, one.unconfirmed, one.restituted, one.has_statement, one.expires_day)
+            for slot in one.kinds
+        }
+        for one in reports.values()
+        if not one.gone
+    }
