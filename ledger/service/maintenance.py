@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from datetime import timedelta
 
 from ledger.errors import LedgerError
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class Maintenance:
-    """A thread that does one round at start and then every `interval_seconds`."""
+    """A thread that does one round at start, and then at intervals (see `_run`)."""
 
     def __init__(self, settings: Settings, context: Context) -> None:
         self._settings, self._context = settings, context
@@ -70,13 +71,22 @@ class Maintenance:
         return changed
 
     def _run(self) -> None:
+        """Clocks of appeals every `appeal_clock_seconds`, everything else every `maintenance_interval_seconds`."""
+        round_at = time.monotonic()
         while not self._stop.is_set():
+            whole = time.monotonic() >= round_at
+            if whole:
+                round_at = time.monotonic() + self._settings.maintenance_interval_seconds
             try:
-                erased = self.round()
-                if erased:
-                    log.info("reports_erased", extra={"reports": erased})
+                if whole:
+                    erased = self.round()
+                    if erased:
+                        log.info("reports_erased", extra={"reports": erased})
+                else:
+                    self.clocks()
             except LedgerError as error:
                 log.warning("maintenance_postponed", extra={"code": error.code})
             except Exception:
                 log.exception("maintenance_failed")
-            self._stop.wait(self._settings.maintenance_interval_seconds)
+            until_round = max(0.0, round_at - time.monotonic())
+            self._stop.wait(min(self._settings.appeal_clock_seconds, until_round))
