@@ -26,6 +26,7 @@ from ledger.core.encoding import day_floor
 from ledger.errors import LedgerError
 from ledger.service.snapshots import capacity_alarms
 from ledger.settings import Settings
+from ledger.store import appeals as appeal_store
 from ledger.store import log as log_store
 from ledger.store.engine import reading
 from ledger.store.lookups import read_counts
@@ -182,11 +183,12 @@ class Watch(Collector):
         exceeded = capacity_alarms(self._settings)
         text = "Snapshots so far whose buckets had to outgrow the formula for their size."
         yield GaugeMetricFamily(_PREFIX + "snapshots_over_capacity", text, value=exceeded)
-        head = None
+        head, appeals = None, (0, 0)
         up = 1
         try:
             with reading(self._engine) as connection:
                 head = log_store.read_head(connection)
+                appeals = appeal_store.open_counts(connection)
         except LedgerError:
             up = 0
         yield GaugeMetricFamily(_PREFIX + "database_up", "Whether the database answered.", value=up)
@@ -194,3 +196,8 @@ class Watch(Collector):
             yield GaugeMetricFamily(_PREFIX + "log_entries", "Entries in the log.", value=head.size)
             frozen = int(head.frozen is not None)
             yield GaugeMetricFamily(_PREFIX + "log_frozen", "Whether the log takes no entries.", value=frozen)
+            yield GaugeMetricFamily(
+                _PREFIX + "appeals_open", "Appeals in which a decision is owed.", value=sum(appeals)
+            )
+            text = "Of these, appeals whose time for a decision is over."
+            yield GaugeMetricFamily(_PREFIX + "appeals_overdue", text, value=appeals[1])

@@ -155,6 +155,15 @@ def due_cases(connection: Connection, now: datetime, today: int, limit: int) -> 
     return [CaseRow(*row) for row in connection.execute(statement.order_by(AppealCase.due_at).limit(limit))]
 
 
+def open_counts(connection: Connection) -> tuple[int, int]:
+    """Open cases: (in time, overdue)."""
+    rows = connection.execute(
+        select(AppealCase.overdue, func.count()).where(AppealCase.state.in_(_OPEN)).group_by(AppealCase.overdue)
+    )
+    found = {bool(overdue): number for overdue, number in rows}
+    return found.get(False, 0), found.get(True, 0)
+
+
 def insert_case(connection: Connection, row: CaseRow) -> None:
     """A new case."""
     connection.execute(insert(AppealCase).values(**{name: getattr(row, name) for name in row.__dataclass_fields__}))
