@@ -10,7 +10,6 @@ from ledger.core.appeals import Outcome
 from ledger.core.policy import Profile
 from ledger.i18n import Texts
 
-
 REMOVED = frozenset({Outcome.OVERTURNED, Outcome.VICTIM})
 """Decisions after which no record of the act is left to add a statement to."""
 
