@@ -22,8 +22,8 @@ from ledger.i18n import FOLDER
 
 ROOT = Path(__file__).resolve().parents[1]
 KEYWORDS = {"gettext": None, "_": None, "ngettext": (1, 2)}
-AREAS = (("console", "console"), ("/me", "me"), ("webhook", "webhooks"))
-"""(part of a source's path, area): where a new text belongs. Everything else is of the letters."""
+AREAS = ((r"/console", "console"), (r"/me[/_.]", "me"), (r"/webhook", "webhooks"))
+"""(pattern in a source's path, area): where a new text belongs. Everything else is of the letters."""
 
 MessageId = str | tuple[str, ...]
 
@@ -101,7 +101,7 @@ def placeholders(text: str) -> set[str]:
 
 def area_of(source: str) -> str:
     """The area whose catalogue a new text of this source belongs to."""
-    return next((area for part, area in AREAS if part in source), "letters")
+    return next((area for pattern, area in AREAS if re.search(pattern, source)), "letters")
 
 
 def _shown(message_id: MessageId) -> str:
