@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -13,6 +14,7 @@ from ledger.core.appeals import Outcome
 from ledger.core.conduct import Conduct
 from ledger.core.identifiers import Kind
 from ledger.core.policy import Profile
+from ledger.i18n import texts
 from ledger.policies import shipped_policy
 from ledger.service.letters import CaseFacts, Letter, LetterKind, Paragraph, Style, render
 
@@ -222,11 +224,15 @@ def test_amended_and_unlinked_say_what_became_of_it() -> None:
 
 def test_a_letter_that_lacks_something_is_not_written() -> None:
     whole = facts(Profile.CN, Outcome.AMENDED)
-    for changes in ({"reasons": None}, {"reasons": ""}, {"outcome": None}, {"decided_at": None}, {"expires_at": None},
-                    {"amended_conduct": None}, {"outcome": Outcome.UNLINKED}):  # fmt: skip
+    lacking: list[dict[str, Any]] = [
+        {"reasons": None}, {"reasons": ""}, {"outcome": None}, {"decided_at": None}, {"expires_at": None},
+        {"amended_conduct": None}, {"outcome": Outcome.UNLINKED},
+    ]  # fmt: skip
+    for changes in lacking:
         with pytest.raises(ValueError, match="this letter needs"):
             render(LetterKind.DECIDED, replace(whole, **changes), "en")
-    for changes in ({"question": None}, {"question_due_at": None}):
+    unasked: list[dict[str, Any]] = [{"question": None}, {"question_due_at": None}]
+    for changes in unasked:
         with pytest.raises(ValueError, match="this letter needs"):
             render(LetterKind.QUESTION, replace(whole, **changes), "en")
 
@@ -260,3 +266,18 @@ def test_english_letters_are_easy_to_read() -> None:
         syllables = sum(max(1, len(re.findall(r"[aeiouy]+", re.sub(r"e$", "", word.lower())))) for word in words)
         grade = 0.39 * len(words) / sentences + 11.8 * syllables / len(words) - 15.59
         assert grade < 7.5, (letter.subject, grade)
+
+
+def test_a_time_tells_its_zone() -> None:
+    moment = datetime(2026, 3, 5, 7, 0, tzinfo=UTC)
+    shown = [
+        texts(locale).time(moment, zone) for locale in LOCALES for zone in (ZONES[Profile.CN], UTC, ZoneInfo("UTC"))
+    ]
+    assert shown == [
+        "March 5, 2026, 15:00 (China Time)",
+        "March 5, 2026, 07:00 (UTC)",
+        "March 5, 2026, 07:00 (UTC)",
+        "2026年3月5日 15:00（中国时间）",
+        "2026年3月5日 07:00（UTC）",
+        "2026年3月5日 07:00（UTC）",
+    ]
