@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import random
 import struct
 import time
@@ -28,7 +27,7 @@ PDF = b"%PDF-1.7\n1 0 obj\n<< /Type /Catalog >>\nendobj\ntrailer\n<< /Root 1 0 R
 
 
 def picture(form: str, size: tuple[int, int] = (64, 48), **options: object) -> bytes:
-    image = Image.effect_noise(size, 60).convert("RGB")
+    image = Image.linear_gradient("L").resize(size).convert("RGB")
     target = io.BytesIO()
     image.save(target, form, **options)
     return target.getvalue()
@@ -102,7 +101,7 @@ DAMAGED: dict[str, tuple[str, bytes]] = {
     "avif": ("type_not_taken", film(b"avif")),
     "heic": ("type_not_taken", film(b"heic")),
     "quicktime": ("type_not_taken", film(b"qt  ")),
-    "gzip": ("type_not_taken", b"\x1f\x8b\x08" + os.urandom(50)),
+    "gzip": ("type_not_taken", b"\x1f\x8b\x08" + bytes(50)),
     "utf-16": ("type_not_taken", "hello there".encode("utf-16")),
     "gbk": ("type_not_taken", "包裹没有到".encode("gbk")),
     "rich text": ("type_not_taken", b"{\\rtf1 hello}"),
