@@ -1,7 +1,8 @@
 """Where a person can go if they do not agree with the ledger, by the legal profile of their case.
 
-Texts of law, checked against the statutes named in them; `docs/letters.md` says which duty each fulfils. They are
-translated for readers, so every profile exists in both languages: a buyer on a European platform may read Chinese.
+Each route names the statute it comes from; `docs/letters.md` says which duty each letter fulfils. An operator has these
+texts read by a lawyer before they are sent. Every profile exists in both languages: a buyer on a European platform may
+read Chinese.
 """
 
 from __future__ import annotations
