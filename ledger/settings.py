@@ -90,7 +90,7 @@ class Settings(BaseSettings):
     maintenance_interval_seconds: float = Field(3600.0, gt=0)
     """How often what is due is erased and old idempotency answers are forgotten."""
     appeal_clock_seconds: float = Field(60.0, gt=0)
-    """How often the clocks of appeals are looked at: how late an overdue mark or a reporter's silence may take effect."""
+    """How often the clocks of appeals are looked at: how late an overdue mark or a silence may take effect."""
     lock_timeout_ms: int = Field(5_000, ge=1)
     statement_timeout_ms: int = Field(30_000, ge=1)
     pool_size: int = Field(10, ge=1)
