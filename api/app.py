@@ -23,7 +23,7 @@ from api.errors import TABLE, MethodNotAllowed, problem_response
 from api.hotpath import HotPath
 from api.logs import AccessLog, bridge_logging, make_logger
 from api.middleware import RequestFrame
-from api.routes import log, lookups, metrics, oprf, reports, snapshots, system
+from api.routes import log, lookups, metrics, oprf, reports, snapshots, system, webhooks
 from api.wire import refusal
 from ledger.errors import InvalidRequest, LedgerError, NotFound
 from ledger.service.runtime import open_runtime, utc_now
@@ -48,6 +48,7 @@ TAGS = [
         "description": "Answer for yourself: a filter and sealed buckets, cut from the log every hour.",
     },
     {"name": "reports", "description": "Record confirmed fraud, correct it, prove that the log holds it."},
+    {"name": "webhooks", "description": "Be told what happens (Standard Webhooks)."},
     {"name": "oprf", "description": "Turn blinded identifiers into elements (RFC 9497)."},
     {"name": "suite", "description": "The keys that clients pin."},
     {"name": "log", "description": "The public log (C2SP tlog-checkpoint and tlog-tiles)."},
@@ -111,7 +112,7 @@ def create_app(
     app.add_exception_handler(LedgerError, _ledger_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
-    for module in (lookups, snapshots, reports, oprf, system, log, metrics):
+    for module in (lookups, snapshots, reports, webhooks, oprf, system, log, metrics):
         app.include_router(module.router)
     openapi.install(app)
     return app

@@ -71,6 +71,9 @@ class Settings(BaseSettings):
     """Share of a snapshot's buckets that a platform may fetch one by one before it raises the alarm of scanning."""
     metrics_token: str | None = Field(None, min_length=16, repr=False)
     """Bearer token of `/metrics`; without one there is no such path."""
+    webhook_allow_private: bool = False
+    """Let webhooks go by http, to every port and to addresses that are not public. For tests and closed networks: any
+    platform could then have this service connect to whatever it can reach."""
     maintenance_interval_seconds: float = Field(3600.0, gt=0)
     """How often what is due is erased and old idempotency answers are forgotten."""
     lock_timeout_ms: int = Field(5_000, ge=1)

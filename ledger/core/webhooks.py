@@ -20,7 +20,7 @@ from enum import StrEnum
 from ledger.core.encoding import format_time
 from ledger.errors import ConfigurationError, InvalidSignature, WebhookInvalid
 
-SECRET_PREFIX = "whsec_"  # noqa: S105
+SECRET_PREFIX = "whsec_"
 MIN_SECRET_BYTES, MAX_SECRET_BYTES = 24, 64
 ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER = "webhook-id", "webhook-timestamp", "webhook-signature"
 TOLERANCE_SECONDS = 300
@@ -102,7 +102,8 @@ def _mac(secret: bytes, message_id: str, timestamp: int, body: bytes) -> bytes:
 
 
 def signature_header(secrets: Sequence[bytes], message_id: str, timestamp: int, body: bytes) -> str:
-    """The value of `webhook-signature`: one signature for each secret. `timestamp` is the attempt's, in Unix seconds."""
+    """The value of `webhook-signature`: one signature for each secret. `timestamp` is the time of the
+    attempt, in Unix seconds."""
     macs = (_mac(secret, message_id, timestamp, body) for secret in secrets)
     return " ".join(f"v1,{base64.b64encode(mac).decode('ascii')}" for mac in macs)
 

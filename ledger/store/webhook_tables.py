@@ -60,8 +60,8 @@ class WebhookMessage(Base):
 class WebhookDelivery(Base):
     """One message on its way to one endpoint.
 
-    A sender that takes it sets `claimed_until`; when it dies, the delivery is anybody's again from then on. `last_error`
-    is a code of `service.webhooks.delivery`, never anything that the receiver sent.
+    A sender that takes it sets `claimed_until`; when it dies, the delivery is anybody's again from then on.
+    `last_error` is a code of `service.webhooks.attempt`, never anything that the receiver sent.
     """
 
     __tablename__ = "webhook_delivery"
