@@ -11,10 +11,9 @@ from typing import Any
 
 from ledger.client.results import Fields
 from ledger.client.session import ATTEMPT_SECONDS, Session
-from ledger.client.transport import Deadline
 from ledger.core.encoding import parse_time
 from ledger.core.webhooks import TOLERANCE_SECONDS, check_signature, parse_secret
-from ledger.errors import InvalidInput, InvalidRequest, InvalidSignature, UnexpectedAnswer
+from ledger.errors import InvalidInput, InvalidRequest, InvalidSignature
 
 _ENDPOINT_ID = re.compile(r"we_[A-Za-z0-9]{1,29}\Z")
 _MESSAGE_ID = re.compile(r"wm_[A-Za-z0-9]{1,29}\Z")
@@ -102,7 +101,7 @@ class Webhooks(Session):
 
     def list_webhooks(self) -> list[WebhookEndpoint]:
         """Your endpoints, oldest first."""
-        return [_endpoint(one) for one in _list(self._get("/v1/webhooks"))]
+        return [_endpoint(one) for one in Fields(self._get("/v1/webhooks")).items("data")]
 
     def get_webhook(self, endpoint: str) -> WebhookEndpoint:
         """One of them. Raises NotFound."""
@@ -129,9 +128,8 @@ class Webhooks(Session):
         query = {"limit": str(limit)}
         if starting_after is not None:
             query["starting_after"] = starting_after
-        answer = self._get(f"{_path(endpoint)}/deliveries", query)
-        has_more = answer.get("has_more") is True
-        return DeliveryPage(tuple(_delivery(one) for one in _list(answer)), has_more)
+        fields = Fields(self._get(f"{_path(endpoint)}/deliveries", query))
+        return DeliveryPage(tuple([_delivery(one) for one in fields.items("data")]), fields.flag("has_more"))
 
     def replay_delivery(self, endpoint: str, message: str) -> WebhookDelivery:
         """Have a message sent again now, under the same id. Raises NotFound, WebhookInvalid."""
@@ -143,6 +141,55 @@ class Webhooks(Session):
         self.connect()
         content = None if body is None else json.dumps(body).encode()
         answer = self._transport.within(
-            ATTEMPT_SECONDS, lambda limit: self._transport.send(method, path, _left(limit), content=content)
+            ATTEMPT_SECONDS, lambda limit: self._transport.send(method, path, limit, content=content)
         )
         return None if answer.status == 204 else answer.json()
+
+
+# --- answers --------------------------------------------------------------------------------------------------------
+
+
+def _path(endpoint: str) -> str:
+    return f"/v1/webhooks/{_fit(_ENDPOINT_ID, endpoint)}"
+
+
+def _fit(pattern: re.Pattern[str], text: str) -> str:
+    """An id, fit to stand in a path."""
+    if not pattern.match(text):
+        raise InvalidRequest("An endpoint's id looks like we_ and a message's like wm_, with letters and digits.")
+    return text
+
+
+def _endpoint(value: object) -> WebhookEndpoint:
+    fields = Fields(value)
+    secret = fields.optional("secret")
+    return WebhookEndpoint(
+        id=fields.text("id"),
+        url=fields.text("url"),
+        events=tuple([str(one) for one in fields.items("events")]),
+        status=fields.text("status"),
+        disabled_reason=fields.optional_text("disabled_reason"),
+        created_at=fields.time("created_at"),
+        previous_secret_until=_optional_time(fields, "previous_secret_until"),
+        secret=secret if isinstance(secret, str) else None,
+    )
+
+
+def _optional_time(fields: Fields, name: str) -> datetime | None:
+    return None if fields.optional(name) is None else fields.time(name)
+
+
+def _delivery(value: object) -> WebhookDelivery:
+    fields = Fields(value)
+    status = fields.optional("last_status")
+    return WebhookDelivery(
+        message=fields.text("message"),
+        type=fields.text("type"),
+        state=fields.text("state"),
+        attempts=fields.integer("attempts"),
+        created_at=fields.time("created_at"),
+        next_attempt_at=_optional_time(fields, "next_attempt_at"),
+        last_attempt_at=_optional_time(fields, "last_attempt_at"),
+        last_status=status if isinstance(status, int) else None,
+        last_error=fields.optional_text("last_error"),
+    )
