@@ -84,7 +84,7 @@ def enable(
 
 @webhook.command("test")
 @guarded
-def test(
+def send_test(
     endpoint: EndpointId,
     suite: SuiteOption,
     key: KeyOption,
