@@ -24,7 +24,7 @@ from api.errors import TABLE, MethodNotAllowed, problem_response
 from api.hotpath import HotPath
 from api.logs import AccessLog, bridge_logging, make_logger
 from api.middleware import RequestFrame
-from api.routes import log, lookups, metrics, oprf, reports, snapshots, system
+from api.routes import log, lookups, metrics, oprf, reports, snapshots, system, webhooks
 from api.web import static
 from api.web.errors import Elsewhere, error_page, go_elsewhere
 from api.web.pages import is_page
@@ -52,6 +52,7 @@ TAGS = [
         "description": "Answer for yourself: a filter and sealed buckets, cut from the log every hour.",
     },
     {"name": "reports", "description": "Record confirmed fraud, correct it, prove that the log holds it."},
+    {"name": "webhooks", "description": "Be told what happens (Standard Webhooks)."},
     {"name": "oprf", "description": "Turn blinded identifiers into elements (RFC 9497)."},
     {"name": "suite", "description": "The keys that clients pin."},
     {"name": "log", "description": "The public log (C2SP tlog-checkpoint and tlog-tiles)."},
@@ -117,7 +118,7 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(Elsewhere, go_elsewhere)
-    for module in (lookups, snapshots, reports, oprf, system, log, metrics, static):
+    for module in (lookups, snapshots, reports, webhooks, oprf, system, log, metrics, static):
         app.include_router(module.router)
     for router in console.routers():
         app.include_router(router)

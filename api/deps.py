@@ -29,6 +29,10 @@ async def _with_either(request: Request) -> Member:
     return authenticate(request, "lookup", "report")
 
 
+async def _with_appeal_or_report(request: Request) -> Member:
+    return authenticate(request, "appeal", "report")
+
+
 Reporter = Annotated[Member, Depends(_with_report)]
 """A member whose token holds the scope `report`. A dependency, so that it is checked before any parameter."""
 
@@ -37,3 +41,6 @@ Inquirer = Annotated[Member, Depends(_with_lookup)]
 
 Blinder = Annotated[Member, Depends(_with_either)]
 """A member whose token holds the scope `lookup` or `report`."""
+
+Subscriber = Annotated[Member, Depends(_with_appeal_or_report)]
+"""A member whose token holds the scope `appeal` or `report`."""

@@ -87,6 +87,9 @@ class Settings(BaseSettings):
     """After how long without a request a staff session ends."""
     staff_session_hours: int = Field(12, ge=1, le=24 * 7)
     """After how long a staff session ends however it is used."""
+    webhook_allow_private: bool = False
+    """Let webhooks go by http, to every port and to addresses that are not public. For tests and closed networks: any
+    platform could then have this service connect to whatever it can reach."""
     maintenance_interval_seconds: float = Field(3600.0, gt=0)
     """How often what is due is erased and old idempotency answers are forgotten."""
     appeal_clock_seconds: float = Field(60.0, gt=0)

@@ -19,6 +19,7 @@ from ledger.cli.rotation_commands import verify as verify_rotation
 from ledger.cli.server_commands import keys, serve
 from ledger.cli.tagging import tag
 from ledger.cli.verify import verify
+from ledger.cli.webhook_commands import webhook
 
 app = typer.Typer(
     name="refund-ledger",
@@ -48,6 +49,7 @@ app.command("tag")(tag)
 app.command("lookup")(lookup)
 app.command("check")(check)
 app.add_typer(report, name="report")
+app.add_typer(webhook, name="webhook")
 app.command("verify")(verify)
 app.command("serve")(serve)
 app.add_typer(keys, name="keys")

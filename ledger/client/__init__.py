@@ -18,6 +18,7 @@ from ledger.client.results import (
 from ledger.client.sdk import RefundLedger
 from ledger.client.subjects import Buyer, Identifiers, SubjectIds
 from ledger.client.suite import Suite, load_suite
+from ledger.client.webhooks import DeliveryPage, WebhookDelivery, WebhookEndpoint, WebhookEvent, verify_webhook
 from ledger.core.conduct import Conduct, Evidence, EvidenceType, Finding, Strength
 from ledger.core.identifiers import Kind
 
@@ -28,6 +29,7 @@ __all__ = [
     "Check",
     "Conduct",
     "Delivery",
+    "DeliveryPage",
     "Evidence",
     "EvidenceType",
     "Finding",
@@ -46,6 +48,10 @@ __all__ = [
     "Suite",
     "Tier",
     "VerifiedReceipt",
+    "WebhookDelivery",
+    "WebhookEndpoint",
+    "WebhookEvent",
     "evidence",
     "load_suite",
+    "verify_webhook",
 ]

@@ -26,6 +26,7 @@ from ledger.client.results import Check, Fields, Lookup, parse_lookup, unavailab
 from ledger.client.snapshots import Snapshot
 from ledger.client.subjects import Buyer, Canonical, Identifiers, normalise
 from ledger.client.transport import Deadline
+from ledger.client.webhooks import Webhooks
 from ledger.core.reports import order_ref
 from ledger.errors import (
     InvalidRequest,
@@ -41,9 +42,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class RefundLedger(Reporting):
+class RefundLedger(Reporting, Webhooks):
     """A platform's connection to the ledger. `suite` and `key` are the files that `refund-ledger platform add` wrote;
-    the other arguments are explained at `Session`, the methods that report at `Reporting`.
+    the other arguments are explained at `Session`, the methods that report at `Reporting`,
+    those for webhook endpoints at `Webhooks`.
     """
 
     # --- who ------------------------------------------------------------------------------------------------------

@@ -17,7 +17,9 @@ from sqlalchemy import Connection, Engine
 from ledger.core.entries import EventType, WithdrawalReason, withdrawal_entry
 from ledger.core.ids import encode_id
 from ledger.core.policy import Policy
+from ledger.core.webhooks import WebhookType
 from ledger.service.log_writer import Draft, EventDraft, append
+from ledger.service.webhooks.emit import emit
 from ledger.store import appeals as appeal_store
 from ledger.store import reports as store
 from ledger.store.appeals import CaseRow
@@ -43,8 +45,8 @@ class Notice:
     """Something that a platform is told by webhook: its type, and ids and states only."""
 
     platform: str
-    type: str
-    data: Mapping[str, Any]
+    type: WebhookType
+    data: Mapping[str, str]
 
 
 CaseCloser = Callable[["EntryBatch", CaseRow, ReversalRow], CaseRow]
@@ -126,7 +128,7 @@ class EntryBatch:
         """The report's public id."""
         return encode_id("rp", report_id, self.service)
 
-    def notify(self, platform: str, type_: str, **data: Any) -> None:
+    def notify(self, platform: str, type_: WebhookType, **data: str) -> None:
         """Tell a platform by webhook, if it asked to be told."""
         self.notices.append(Notice(platform, type_, data))
 
@@ -175,6 +177,8 @@ class EntryBatch:
         for table in WRITE_ORDER:
             insert_rows(connection, table, self.rows.get(table, ()))
         store.mark_restituted(connection, self.restituted)
+        for notice in self.notices:
+            emit(connection, self.now, notice.platform, notice.type, notice.data)
 
 
 WRITE_ORDER: tuple[type[Any], ...] = (Report, Subject, Listing, ReportLink, Reversal, Restitution, Idempotency)

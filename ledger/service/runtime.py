@@ -1,5 +1,5 @@
-"""What one API process holds open: database, keys, policy, members, the appender, the lookup desk
-and what is served from memory."""
+"""What one API process holds open: database, keys, policy, members, the appender, the lookup desk,
+what is served from memory, and the sender of webhooks."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from ledger.service.members import Members
 from ledger.service.presence import Presence
 from ledger.service.shelf import Shelf
 from ledger.service.watch import Watch
+from ledger.service.webhooks.sender import Sender
 from ledger.settings import Settings
 from ledger.store.engine import open_engine, reading
 
@@ -49,10 +50,12 @@ class Runtime:
     shelf: Shelf
     maintenance: Maintenance
     watch: Watch
+    sender: Sender
     now: Callable[[], datetime]
     context: Context
 
     def close(self) -> None:
+        self.sender.close()
         self.maintenance.close()
         self.watch.close()
         self.appender.close()
@@ -103,6 +106,20 @@ def open_runtime(settings: Settings, now: Callable[[], datetime] = utc_now) -> R
     watch = Watch(settings, engine, now)
     desk = LookupDesk(settings, engine, keys, policy, members, watch, now)
     maintenance = Maintenance(settings, context)
+    sender = Sender(settings, engine, keys.sealing_key, now).start()
     return Runtime(
-        settings, engine, keys, policy, members, appender, desk, presence, shelf, maintenance, watch, now, context
+        settings,
+        engine,
+        keys,
+        policy,
+        members,
+        appender,
+        desk,
+        presence,
+        shelf,
+        maintenance,
+        watch,
+        sender,
+        now,
+        context,
     )

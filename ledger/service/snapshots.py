@@ -24,12 +24,14 @@ from sqlalchemy import Connection, Engine
 from ledger.core.encoding import DAY_SECONDS, HOUR_SECONDS, b64url, unb64url, unix_seconds
 from ledger.core.entries import GovernanceType
 from ledger.core.manifest import Manifest, manifest_body, manifest_bytes
+from ledger.core.webhooks import WebhookType
 from ledger.errors import ConfigurationError, InvalidEncoding, LedgerError, LogFrozen, StaleEpoch, Unavailable
 from ledger.service.keys import fsync_folder
 from ledger.service.log_writer import append_governance
 from ledger.service.logged_policy import logged_policy
 from ledger.service.members import effective_weights
 from ledger.service.snapshot_files import Progress, Rules, Stage, Written, folder_of, silent, write_files
+from ledger.service.webhooks.emit import emit_all
 from ledger.settings import Settings
 from ledger.store import log as log_store
 from ledger.store import members as member_store
@@ -227,6 +229,13 @@ def _publish(connection: Connection, row: SnapshotRow, written: Written, now: da
         published_at=now,
     ):
         raise Unavailable("Another process has abandoned this snapshot.", retry_after_seconds=1)
+    data: dict[str, str | int] = {
+        "version": b64url(row.version),
+        "cut": row.cut,
+        "epoch": row.epoch,
+        "entry_index": entry_index,
+    }
+    emit_all(connection, now, WebhookType.SNAPSHOT_PUBLISHED, data)
     return entry_index
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +16,7 @@ from ledger.core.conduct import Conduct
 from ledger.core.encoding import format_time
 from ledger.core.ids import decode_id, encode_id
 from ledger.core.tags import tag
+from ledger.core.webhooks import WebhookType
 from ledger.errors import (
     ActionRefused,
     CaseExists,
@@ -28,12 +30,17 @@ from ledger.service.appeals import staff_actions as desk
 from ledger.service.appeals import subject
 from ledger.service.appeals.clock import run_clocks
 from ledger.service.appeals.own_record import own_record
+from ledger.service.appeals.parties import Party, Speaker, say
+from ledger.service.appeals.transaction import case_number, changing, load_case
 from ledger.service.reports import get_report
+from ledger.service.webhooks import endpoints
+from ledger.settings import Settings
 from ledger.store import appeals as store
 from ledger.store.appeals import CaseRow
 from ledger.store.engine import reading
 from ledger.store.subject_sessions import SessionRow
 from ledger.store.tables import EntryBody
+from ledger.store.webhook_tables import WebhookMessage
 from tests.service.conftest import Subjects, Town
 from tests.support import evidence
 
@@ -274,3 +281,36 @@ def test_errors_leave_nothing_behind(town: Town) -> None:
         contest(town, person, report, {"id": "rp_nonsense"})
     assert bodies(town, "dispute") == []
     assert not town.lookup(person)["disputed"]
+
+
+def test_both_platforms_are_told_and_nothing_more_than_they_may_know(settings: Settings, town: Town) -> None:
+    rt = replace(town.rt, settings=settings.model_copy(update={"webhook_allow_private": True}))
+    types = [one.value for one in WebhookType if one.value.startswith(("appeal", "report"))]
+    for platform in (town.acme, town.bolt):
+        endpoints.create(rt, platform.member(), "http://127.0.0.1:9/", types)
+    person = town.person()
+    report = town.report(town.acme, person)
+    (case,) = contest(town, person, report)
+    desk.take(rt.context, case, ANNA)
+    desk.ask_reporter(rt.context, case, ANNA, "A secret question?")
+    with changing(rt.context) as batch:
+        speaker = Speaker(Party.REPORTER, "acme", "acme-group")
+        say(batch, load_case(batch, case_number(rt.context, case)), speaker, "A secret answer.")
+    desk.decide(rt.context, case, ANNA, Outcome.OVERTURNED, "A secret reason.")
+    with reading(rt.engine) as connection:
+        told = connection.execute(
+            select(WebhookMessage.platform, WebhookMessage.type, WebhookMessage.body).order_by(WebhookMessage.id)
+        ).all()
+    assert [(platform, type_) for platform, type_, _ in told] == [
+        ("acme", "appeal.opened"),
+        ("bolt", "appeal.opened"),
+        ("acme", "appeal.question_asked"),
+        ("acme", "appeal.decided"),
+        ("bolt", "appeal.decided"),
+        ("acme", "report.voided"),
+    ]
+    for platform, _, body in told:
+        assert "secret" not in body
+        assert case in body or report["id"] in body
+        assert platform == "acme" or report["id"] not in body
+        assert {"acme": "bolt", "bolt": "acme"}[platform] not in body

@@ -11,6 +11,7 @@ from ledger.core.appeals import MAX_REPORTS, MAX_TEXT_CHARS, Action, Actor, Case
 from ledger.core.encoding import day_floor
 from ledger.core.ids import encode_id
 from ledger.core.policy import Profile
+from ledger.core.webhooks import WebhookType
 from ledger.errors import AppealInvalid, CaseExists, NotFound
 from ledger.i18n import LOCALES
 from ledger.service.appeals.perform import Move, add_event, dispute
@@ -147,5 +148,7 @@ def _open(
     move = Move(Action.OPEN, Actor.SUBJECT, platform=None if wanted.by_subject else wanted.platform)
     add_event(batch, row, move, text=wanted.statement, entry_index=index)
     for platform in dict.fromkeys((row.platform, row.filed_via)):
-        batch.notify(platform, "appeal.opened", appeal=encode_id("ap", row.id, batch.service), state=row.state)
+        batch.notify(
+            platform, WebhookType.APPEAL_OPENED, appeal=encode_id("ap", row.id, batch.service), state=row.state
+        )
     return row

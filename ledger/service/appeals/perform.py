@@ -14,6 +14,7 @@ from ledger.core.conduct import Conduct
 from ledger.core.encoding import day_floor, hour_floor
 from ledger.core.entries import EventType, dispute_entry, resolution_entry
 from ledger.core.ids import encode_id
+from ledger.core.webhooks import WebhookType
 from ledger.errors import AlreadyReversed, DecisionInvalid
 from ledger.service.appeals.rows import to_core, with_core, zone_of
 from ledger.service.appeals.weights import count_outcome
@@ -248,17 +249,17 @@ def _tell(batch: EntryBatch, row: CaseRow, move: Move) -> None:
     appeal, report = encode_id("ap", row.id, batch.service), batch.public(row.report_id)
     both = dict.fromkeys((row.platform, row.filed_via))
     if move.action is Action.ASK_REPORTER:
-        batch.notify(row.platform, "appeal.question_asked", appeal=appeal, report=report, party="reporter")
+        batch.notify(row.platform, WebhookType.APPEAL_QUESTION_ASKED, appeal=appeal, report=report, party="reporter")
     elif move.action is Action.ASK_SUBJECT:
-        batch.notify(row.filed_via, "appeal.question_asked", appeal=appeal, party="subject")
+        batch.notify(row.filed_via, WebhookType.APPEAL_QUESTION_ASKED, appeal=appeal, party="subject")
     elif move.action is Action.REOPEN:
         for platform in both:
-            batch.notify(platform, "appeal.opened", appeal=appeal, state=row.state)
-    elif move.action in _DECISIONS:
+            batch.notify(platform, WebhookType.APPEAL_OPENED, appeal=appeal, state=row.state)
+    elif move.action in _DECISIONS or move.action is Action.WITHDRAW:
         for platform in both:
-            batch.notify(platform, "appeal.decided", appeal=appeal, state=row.state)
+            batch.notify(platform, WebhookType.APPEAL_DECIDED, appeal=appeal, state=row.state)
         if row.report_id in batch.reversals:
-            batch.notify(row.platform, "report.voided", report=report, reason=row.outcome)
+            batch.notify(row.platform, WebhookType.REPORT_VOIDED, report=report, reason=row.outcome or row.state)
 
 
 def report_gone(batch: EntryBatch, row: CaseRow, reversal: ReversalRow) -> CaseRow:
@@ -274,5 +275,7 @@ def report_gone(batch: EntryBatch, row: CaseRow, reversal: ReversalRow) -> CaseR
     if contested and reversal.reason != "linked_report_void":
         count_outcome(batch, batch.reports[row.report_id], "overturned")
     for platform in dict.fromkeys((new.platform, new.filed_via)):
-        batch.notify(platform, "appeal.decided", appeal=encode_id("ap", new.id, batch.service), state=new.state)
+        batch.notify(
+            platform, WebhookType.APPEAL_DECIDED, appeal=encode_id("ap", new.id, batch.service), state=new.state
+        )
     return new

@@ -13,7 +13,7 @@ from ledger.core.voprf import public_key
 from ledger.errors import RotationRefused
 from ledger.service.keys import create_oprf_file, load_oprf, oprf_path
 from ledger.service.log_writer import GovernanceDraft, append, open_head
-from ledger.service.rotation.turn import Progress, Stage, Turn, in_force, load_turn
+from ledger.service.rotation.turn import Progress, Stage, Turn, in_force, load_turn, tell
 from ledger.settings import Settings
 from ledger.store import budgets, members
 from ledger.store import rotation as store
@@ -72,6 +72,7 @@ def _announce(connection: Connection, settings: Settings, number: int, now: date
     body = key_rotation_body(**in_force(connection, rows, old), next_epoch=(number, [(holder, new.public_key)]))
     append(connection, head, [GovernanceDraft(GovernanceType.KEY_ROTATION, body)], recorded_at)
     insert_epoch(connection, new)
+    tell(connection, recorded_at, "announced", number, head.size)
     _grant(connection, settings, number, recorded_at)
     log.info("rotation_announced", extra={"epoch": number, "entry_index": head.size})
     return new

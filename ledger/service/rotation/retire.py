@@ -24,7 +24,7 @@ from ledger.service.rotation.audit import AuditFolder, Prover, audit_dir, forget
 from ledger.service.rotation.beside import beside
 from ledger.service.rotation.fill import prove_pairs, turn_tail
 from ledger.service.rotation.run import TAIL_LIMIT, Clock
-from ledger.service.rotation.turn import Progress, Stage, Turn, alone, in_force, load_turn, silent
+from ledger.service.rotation.turn import Progress, Stage, Turn, alone, in_force, load_turn, silent, tell
 from ledger.service.snapshot_files import folder_of
 from ledger.settings import Settings
 from ledger.store import rotation as store
@@ -116,6 +116,7 @@ def _retire(
         recorded_at,
     )
     change_epoch(connection, turn.old.epoch, state="retired", retired_at=recorded_at)
+    tell(connection, recorded_at, "retired", turn.old.epoch, head.size)
     if record is not None and turn.new.switch_index is not None:
         prover.write_facts(switch_entry=turn.new.switch_index, root_entry=head.size)
     return next(row for row in read_epochs(connection) if row.epoch == turn.old.epoch)

@@ -18,7 +18,7 @@ from ledger.service.rotation.announce import ensure_announced
 from ledger.service.rotation.audit import AuditFolder, Prover, audit_dir, choose_audit_dir
 from ledger.service.rotation.beside import beside
 from ledger.service.rotation.fill import fill, prove_pairs, turn_tail
-from ledger.service.rotation.turn import Progress, Stage, Turn, alone, in_force, silent
+from ledger.service.rotation.turn import Progress, Stage, Turn, alone, in_force, silent, tell
 from ledger.settings import Settings
 from ledger.store import rotation as store
 from ledger.store.engine import reading, writing
@@ -151,6 +151,7 @@ def _switch(
     append(connection, head, [GovernanceDraft(GovernanceType.KEY_ROTATION, body)], recorded_at)
     change_epoch(connection, turn.old.epoch, state="previous", grace_until=grace_until)
     change_epoch(connection, turn.new.epoch, state="current", switch_index=head.size)
+    tell(connection, recorded_at, "switched", turn.new.epoch, head.size)
     prover.write_facts(switch_entry=head.size, root_entry=head.size)
     return Switched(
         turn.old.epoch,

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -14,8 +15,10 @@ from sqlalchemy import Connection
 
 from ledger.core.rotation import RotationKeys, rotation_factor
 from ledger.core.voprf import public_key
+from ledger.core.webhooks import WebhookType
 from ledger.errors import ConfigurationError, RotationRefused
 from ledger.service.keys import load_oprf, logged_keys, oprf_path
+from ledger.service.webhooks.emit import emit_all
 from ledger.settings import Settings
 from ledger.store.epochs import EpochRow
 
@@ -79,6 +82,12 @@ def in_force(connection: Connection, rows: Sequence[EpochRow], current: EpochRow
         "log_key": logged["key"],
         "retired_epochs": [row.epoch for row in rows if row.state == "retired"],
     }
+
+
+def tell(connection: Connection, now: datetime, stage: str, epoch: int, entry_index: int) -> None:
+    """Platforms that subscribe to it hear, with this transaction, what became of `epoch`: announced, switched to or
+    retired."""
+    emit_all(connection, now, WebhookType.KEY_ROTATED, {"epoch": epoch, "state": stage, "entry_index": entry_index})
 
 
 @contextmanager

@@ -1,0 +1,195 @@
+"""Webhooks on the platform's side: verifying what arrives, and looking after the endpoints."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from ledger.client.results import Fields
+from ledger.client.session import ATTEMPT_SECONDS, Session
+from ledger.core.encoding import parse_time
+from ledger.core.webhooks import TOLERANCE_SECONDS, check_signature, parse_secret
+from ledger.errors import InvalidInput, InvalidRequest, InvalidSignature
+
+_ENDPOINT_ID = re.compile(r"we_[A-Za-z0-9]{1,29}\Z")
+_MESSAGE_ID = re.compile(r"wm_[A-Za-z0-9]{1,29}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookEvent:
+    """A verified message. `id` is the same at every attempt: drop what you have had. `type` may be one that this
+    version does not know; `data` holds ids and states. `sent_at` is the time of the attempt."""
+
+    id: str
+    type: str
+    occurred_at: datetime
+    sent_at: datetime
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookEndpoint:
+    """An endpoint of yours. `secret` is there once, after it was made or rotated, and is kept out of `repr`."""
+
+    id: str
+    url: str
+    events: tuple[str, ...]
+    status: str
+    disabled_reason: str | None
+    created_at: datetime
+    previous_secret_until: datetime | None
+    secret: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookDelivery:
+    """One message on its way to one endpoint."""
+
+    message: str
+    type: str
+    state: str
+    attempts: int
+    created_at: datetime
+    next_attempt_at: datetime | None
+    last_attempt_at: datetime | None
+    last_status: int | None
+    last_error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryPage:
+    """Deliveries, newest messages first; whether there are more."""
+
+    deliveries: tuple[WebhookDelivery, ...]
+    has_more: bool
+
+
+def verify_webhook(
+    secrets: str | Sequence[str],
+    headers: Mapping[str, str],
+    body: bytes,
+    now: datetime,
+    tolerance_seconds: int = TOLERANCE_SECONDS,
+) -> WebhookEvent:
+    """The event, if one of the signatures over `body`, exactly the bytes that arrived, is by one of `secrets`
+    (`whsec_...`: one, or during a rotation both), and it was sent at most `tolerance_seconds` away from `now`.
+
+    Raises InvalidSignature: answer with 400 and do nothing; ConfigurationError for a malformed secret.
+    """
+    keys = [parse_secret(one) for one in ([secrets] if isinstance(secrets, str) else secrets)]
+    message_id, timestamp = check_signature(keys, headers, body, now, tolerance_seconds)
+    try:
+        document = json.loads(body)
+        type_, occurred_at, data = document["type"], parse_time(document["timestamp"]), document["data"]
+        if not isinstance(type_, str) or not isinstance(data, dict):
+            raise TypeError
+    except (ValueError, TypeError, KeyError, RecursionError, InvalidInput) as error:
+        raise InvalidSignature("The webhook is signed, but is not a message of a refund ledger.") from error
+    return WebhookEvent(message_id, type_, occurred_at, datetime.fromtimestamp(timestamp, UTC), data)
+
+
+class Webhooks(Session):
+    """Endpoints and deliveries. What changes something is asked once and not retried: look at the list, then repeat."""
+
+    def add_webhook(self, url: str, events: Sequence[str]) -> WebhookEndpoint:
+        """Register an endpoint for these types of events; its `secret` comes this once. Raises WebhookInvalid."""
+        return _endpoint(self._once("POST", "/v1/webhooks", {"url": url, "events": list(events)}))
+
+    def list_webhooks(self) -> list[WebhookEndpoint]:
+        """Your endpoints, oldest first."""
+        return [_endpoint(one) for one in Fields(self._get("/v1/webhooks")).items("data")]
+
+    def get_webhook(self, endpoint: str) -> WebhookEndpoint:
+        """One of them. Raises NotFound."""
+        return _endpoint(self._get(_path(endpoint)))
+
+    def delete_webhook(self, endpoint: str) -> None:
+        """Delete an endpoint with its deliveries. Raises NotFound."""
+        self._once("DELETE", _path(endpoint))
+
+    def rotate_webhook(self, endpoint: str) -> WebhookEndpoint:
+        """A new `secret`; the one before signs as well for 24 hours. Raises NotFound."""
+        return _endpoint(self._once("POST", f"{_path(endpoint)}/rotate"))
+
+    def enable_webhook(self, endpoint: str) -> WebhookEndpoint:
+        """Make an endpoint active again that was disabled because it answered 410. Raises NotFound."""
+        return _endpoint(self._once("POST", f"{_path(endpoint)}/enable"))
+
+    def test_webhook(self, endpoint: str) -> WebhookDelivery:
+        """Have a `webhook.test` sent. Raises NotFound, WebhookInvalid for a disabled endpoint."""
+        return _delivery(self._once("POST", f"{_path(endpoint)}/test"))
+
+    def list_deliveries(self, endpoint: str, *, limit: int = 50, starting_after: str | None = None) -> DeliveryPage:
+        """What was sent to an endpoint in the last 30 days, newest first. Raises NotFound."""
+        query = {"limit": str(limit)}
+        if starting_after is not None:
+            query["starting_after"] = starting_after
+        fields = Fields(self._get(f"{_path(endpoint)}/deliveries", query))
+        return DeliveryPage(tuple([_delivery(one) for one in fields.items("data")]), fields.flag("has_more"))
+
+    def replay_delivery(self, endpoint: str, message: str) -> WebhookDelivery:
+        """Have a message sent again now, under the same id. Raises NotFound, WebhookInvalid."""
+        path = f"{_path(endpoint)}/deliveries/{_fit(_MESSAGE_ID, message)}/replay"
+        return _delivery(self._once("POST", path))
+
+    def _once(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """One attempt: made twice, an endpoint or a secret would be there twice, or gone."""
+        self.connect()
+        content = None if body is None else json.dumps(body).encode()
+        answer = self._transport.within(
+            ATTEMPT_SECONDS, lambda limit: self._transport.send(method, path, limit, content=content)
+        )
+        return None if answer.status == 204 else answer.json()
+
+
+# --- answers --------------------------------------------------------------------------------------------------------
+
+
+def _path(endpoint: str) -> str:
+    return f"/v1/webhooks/{_fit(_ENDPOINT_ID, endpoint)}"
+
+
+def _fit(pattern: re.Pattern[str], text: str) -> str:
+    """An id, fit to stand in a path."""
+    if not pattern.match(text):
+        raise InvalidRequest("An endpoint's id looks like we_ and a message's like wm_, with letters and digits.")
+    return text
+
+
+def _endpoint(value: object) -> WebhookEndpoint:
+    fields = Fields(value)
+    secret = fields.optional("secret")
+    return WebhookEndpoint(
+        id=fields.text("id"),
+        url=fields.text("url"),
+        events=tuple([str(one) for one in fields.items("events")]),
+        status=fields.text("status"),
+        disabled_reason=fields.optional_text("disabled_reason"),
+        created_at=fields.time("created_at"),
+        previous_secret_until=_optional_time(fields, "previous_secret_until"),
+        secret=secret if isinstance(secret, str) else None,
+    )
+
+
+def _optional_time(fields: Fields, name: str) -> datetime | None:
+    return None if fields.optional(name) is None else fields.time(name)
+
+
+def _delivery(value: object) -> WebhookDelivery:
+    fields = Fields(value)
+    status = fields.optional("last_status")
+    return WebhookDelivery(
+        message=fields.text("message"),
+        type=fields.text("type"),
+        state=fields.text("state"),
+        attempts=fields.integer("attempts"),
+        created_at=fields.time("created_at"),
+        next_attempt_at=_optional_time(fields, "next_attempt_at"),
+        last_attempt_at=_optional_time(fields, "last_attempt_at"),
+        last_status=status if isinstance(status, int) else None,
+        last_error=fields.optional_text("last_error"),
+    )
