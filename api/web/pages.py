@@ -6,9 +6,9 @@ that a template uses and nobody gave is an error, not an empty text.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, tzinfo
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from starlette.types import Scope
 from api.web.security import page_headers
 from api.web.static import static_url
 from ledger.i18n import LOCALES, Texts, negotiate, texts
+from ledger.service import case_texts
 
 _API = Path(__file__).resolve().parents[1]
 AREAS: Mapping[str, Path] = {"/console": _API / "console" / "templates", "/me": _API / "me" / "templates"}
@@ -103,7 +104,27 @@ def _filters(language: Texts) -> dict[str, Any]:
         "money": language.money,
         "percent": language.percent,
         "number": language.number,
+        **{name: partial(_told, text, language.locale) for name, text in _CODES.items()},
     }
+
+
+_CODES: Mapping[str, Callable[[str, str], str]] = {
+    "action_text": case_texts.action_text,
+    "actor_text": case_texts.actor_text,
+    "conduct_text": case_texts.conduct_text,
+    "evidence_text": case_texts.evidence_text,
+    "grounds_text": case_texts.grounds_text,
+    "kind_text": case_texts.kind_text,
+    "outcome_text": case_texts.outcome_text,
+    "state_text": case_texts.state_text,
+    "status_text": case_texts.status_text,
+    "tier_text": case_texts.tier_text,
+}
+"""Filters that put a code into words."""
+
+
+def _told(text: Callable[[str, str], str], locale: str, code: str) -> str:
+    return text(code, locale)
 
 
 def redirect(path: str) -> Response:

@@ -298,6 +298,20 @@ def marks_after(outcome: Outcome | None) -> tuple[bool, bool]:
     return (False, outcome is Outcome.UNCONFIRMED)
 
 
+def offered(case: Case, staff: Staff, policy: Policy) -> frozenset[Action]:
+    """What this member of staff may do now: what a page offers. (`advance` decides all the same.)"""
+    found = set()
+    for action in allowed(case, Actor.STAFF):
+        try:
+            check_staff(case, action, staff, staff)
+        except (ActionRefused, CaseTaken, ConflictOfInterest):
+            continue
+        found.add(action)
+    if not policy.appeals.clocks[case.profile].extension_days or case.extended or case.information_at is None:
+        found.discard(Action.EXTEND)
+    return frozenset(found)
+
+
 def disputed_marks(case: Case) -> tuple[bool, bool]:
     """(disputed, unconfirmed) of the report while the case is open: shown as disputed, and once overdue not at all."""
     return (not case.overdue, case.overdue)

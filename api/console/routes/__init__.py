@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from api.console.routes import audit, login, staff
+from api.console.routes import audit, cases, login, staff
 
 
 def routers() -> list[APIRouter]:
     """All routers of the console."""
-    return [login.router, staff.router, audit.router]
+    return [login.router, cases.router, staff.router, audit.router]
