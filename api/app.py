@@ -23,6 +23,7 @@ from api.console import routes as console
 from api.errors import TABLE, MethodNotAllowed, problem_response
 from api.hotpath import HotPath
 from api.logs import AccessLog, bridge_logging, make_logger
+from api.me import routes as me
 from api.middleware import RequestFrame
 from api.routes import log, lookups, metrics, oprf, reports, snapshots, system, webhooks
 from api.web import static
@@ -113,14 +114,20 @@ def create_app(
     app.state.logger = logger
     app.state.settings = settings
     app.put_in_front(limit, access)
-    app.add_middleware(RequestFrame, body_limit_bytes=limit, logger=logger, access=access)
+    app.add_middleware(
+        RequestFrame,
+        body_limit_bytes=limit,
+        file_limit_bytes=settings.attachment_limit_bytes,
+        logger=logger,
+        access=access,
+    )
     app.add_exception_handler(LedgerError, _ledger_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(Elsewhere, go_elsewhere)
     for module in (lookups, snapshots, reports, webhooks, oprf, system, log, metrics, static):
         app.include_router(module.router)
-    for router in console.routers():
+    for router in (*console.routers(), me.router):
         app.include_router(router)
     openapi.install(app)
     return app

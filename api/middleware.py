@@ -27,16 +27,25 @@ CLIENT_GONE = 499
 FRAME_HEADERS = [(b"x-content-type-options", b"nosniff")]
 """Of every answer, beside the request's id."""
 
+FILES = "/attachments"
+"""How the paths end that take a file."""
+
+FORM_OVERHEAD_BYTES = 64 * 1024
+
 _random = Random()
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_-]{1,64}\Z")
 
 
 class RequestFrame:
-    """See the module. `body_limit_bytes` also holds for bodies sent in chunks of unknown total length."""
+    """See the module. `body_limit_bytes` also holds for bodies sent in chunks of unknown total length; where files are
+    handed in, `file_limit_bytes` and what a form puts around a file."""
 
-    def __init__(self, app: ASGIApp, *, body_limit_bytes: int, logger: Any, access: AccessLog) -> None:
+    def __init__(
+        self, app: ASGIApp, *, body_limit_bytes: int, file_limit_bytes: int, logger: Any, access: AccessLog
+    ) -> None:
         self._app = app
         self._body_limit_bytes = body_limit_bytes
+        self._file_limit_bytes = file_limit_bytes
         self._logger = logger
         self._access = access
 
@@ -50,6 +59,8 @@ class RequestFrame:
         state: dict[str, Any] = scope.setdefault("state", {})
         state["request_id"] = request_id
         limit = self._body_limit_bytes
+        if scope["method"] == "POST" and scope["path"].endswith(FILES):
+            limit = self._file_limit_bytes + FORM_OVERHEAD_BYTES
         status = received = 0
 
         async def receive_limited() -> Message:

@@ -7,7 +7,7 @@ that a template uses and nobody gave is an error, not an empty text.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -98,8 +98,14 @@ def _filters(language: Texts) -> dict[str, Any]:
     def time(context: Context, moment: datetime, zone: tzinfo | None = None) -> str:
         return language.time(moment, zone or context["zone"])
 
+    @pass_context
+    def last_day(context: Context, end: datetime, zone: tzinfo | None = None) -> str:
+        """A period that ends at the midnight `end` is over with the day before."""
+        return language.date(end - timedelta(seconds=1), zone or context["zone"])
+
     return {
         "date": date,
+        "last_day": last_day,
         "time": time,
         "money": language.money,
         "percent": language.percent,

@@ -127,7 +127,7 @@ def forget_skips(connection: Connection, before: datetime) -> None:
 
 def platforms_with_cases(connection: Connection, control_group: str | None) -> list[str]:
     """Names of reporters with open cases, for the filter."""
-    statement = select(AppealCase.platform.distinct()).where(AppealCase.state.in_(_OPEN), _visible(control_group))
+    statement = select(AppealCase.platform).where(AppealCase.state.in_(_OPEN), _visible(control_group)).distinct()
     return sorted(connection.scalars(statement))
 
 

@@ -1,0 +1,1 @@
+"""A consumer's own pages: their record, their appeals."""
