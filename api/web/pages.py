@@ -52,7 +52,11 @@ def render(
 
 
 def page_text(request: Request, template: str, locale: str, **values: Any) -> str:
-    """What `render` sends."""
+    """What `render` sends. Where `error` is among the values, `said` is its sentence in this language."""
+    if values.get("error") is not None:
+        from api.web.said import sentence  # it knows the errors' pages, which are made here
+
+        values["said"] = sentence(values["error"], texts(locale))
     known: dict[str, Any] = {
         "request_path": request.url.path,
         "locale": locale,

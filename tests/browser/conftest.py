@@ -141,7 +141,10 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     """One server for all browser tests of a process; each makes cases and people of its own."""
     folder = tmp_path_factory.mktemp("desk")
     settings = new_ledger(
-        f"sqlite:///{folder / 'ledger.db'}", folder, attachments_dir=folder / "attachments", maintenance_interval_seconds=3600
+        f"sqlite:///{folder / 'ledger.db'}",
+        folder,
+        attachments_dir=folder / "attachments",
+        maintenance_interval_seconds=3600,
     )
     for platform in (ACME, BETA, OPENER):
         platform.enrol(settings)

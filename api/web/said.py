@@ -1,0 +1,47 @@
+"""Sentences of errors that pages show, marked for the catalogues. What is not here is told by its code, in general words."""
+
+from __future__ import annotations
+
+from api.errors import TABLE
+from api.web.errors import BY_CODE, BY_STATUS, INVALID
+from ledger.errors import LedgerError
+from ledger.i18n import Texts
+
+
+def _(text: str) -> str:
+    return text
+
+
+SENTENCES = frozenset(
+    {
+        _("A text has 1 to 2000 characters."),
+        _("A text holds no control characters."),
+        _("Tick the box that says you are sure: a decision cannot be taken back."),
+        _("Tick the box first: the report will count again."),
+        _("Choose an outcome, and the conduct for `amended`."),
+        _("Choose somebody to give the case to."),
+        _("Choose a file first."),
+        _("The case has moved on since you opened it. Read what is new, then decide."),
+        _("`amended` names a conduct, `unlinked` names identifiers, nothing else does."),
+        _("An amended report names another conduct, and one that somebody did."),
+        _("Unlink identifiers that the report has, and leave at least one."),
+        _("A case that the person reopened is not decided worse for them than before."),
+        _("The second signature is for somebody who did not work on this case."),
+        _("You handled this case before it was reopened; somebody new decides."),
+        _("There is a case about this report already. A decided case can be reopened once."),
+        _("These grounds do not exist."),
+        _("This case can no longer be reopened."),
+        _("A statement is worded anew at most 5 times."),
+        _("A party adds to a case at most 50 times."),
+    }
+)
+
+
+def sentence(error: LedgerError, language: Texts) -> str:
+    """What to tell a person about `error` in their language."""
+    text = str(error)
+    if language.locale == "en" or text in SENTENCES:
+        return language.gettext(text)
+    row = TABLE.get(type(error))
+    said = BY_CODE.get(error.code) or (BY_STATUS.get(row.status) if row else None) or INVALID
+    return language.gettext(said.advice)
