@@ -19,6 +19,7 @@ from starlette.responses import Response
 from api.deps import runtime
 from api.me.uploads import read_upload
 from api.web.cookies import drop_cookie, read_cookie, set_cookie
+from api.web.files import file_response
 from api.web.forms import Form
 from api.web.pages import locale_of, redirect, render
 from api.web.security import check_same_origin, page_headers
@@ -357,8 +358,7 @@ def get_file(request: Request, session: Mine, case: str, attachment: str) -> Res
     if one is None or one.case_id != row.id:
         raise NotFound("There is no such file.")
     data = attachments.read(rt.settings, one.file)
-    headers = {**page_headers(), **attachments.serving_headers(one.media_type, one.name)}
-    return Response(data, headers=headers, media_type=one.media_type)
+    return file_response(data, attachments.serving_headers(one.media_type, one.name))
 
 
 @router.get("/cases/{case}/letters/{kind}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -16,9 +17,9 @@ import pyotp
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from ledger.core.appeals import Outcome
 from ledger.core.conduct import Conduct
 from ledger.core.identifiers import Kind
+from ledger.core.ids import encode_id
 from ledger.core.tags import tag
 from ledger.service import staff as staff_service
 from ledger.service import staff_sessions
@@ -112,8 +113,6 @@ class Desk:
         somebody = [(Kind.PHONE, person()), (Kind.PAYMENT, person())]
         payload = report_payload(self.api.rt, platform, somebody, **changes)
         stored = submit_report(self.api.rt, platform.member(), payload, payload["signature"]).result(10)
-        import json
-
         return somebody, str(json.loads(stored.body)["id"])
 
     def session(self, somebody: list[tuple[Kind, bytes]], opener: Platform = OPENER, locale: str = "en") -> SessionRow:
@@ -127,8 +126,6 @@ class Desk:
         somebody, report = self.report(**changes)
         context = self.api.rt.context
         (row,) = subject.appeal(context, self.session(somebody), [report], "wrong_facts", statement, "en")
-        from ledger.core.ids import encode_id
-
         return encode_id("ap", row.id, self.api.settings.service)
 
     def grave_case(self) -> str:
@@ -158,7 +155,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
 
 
 def violations(page: Page) -> list[str]:
-    """Serious and critical findings of axe-core on the page as it is. (The page's policy lets no script in by a tag.)"""
+    """Serious and critical findings of axe-core on the page. (Its policy lets no script in by a tag.)"""
     page.evaluate(AXE)
     found = page.evaluate("async () => (await axe.run(document, {resultTypes: ['violations']})).violations")
     return [
@@ -174,6 +171,3 @@ def shot(page: Page, name: str) -> None:
     if folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
         page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
-
-
-__all__ = ["BETA", "Outcome", "shot", "violations"]

@@ -16,9 +16,9 @@ from starlette.responses import Response
 
 from api.console.auth import HOME, console_router, needs
 from api.deps import runtime
+from api.web.files import file_response
 from api.web.forms import Form
 from api.web.pages import redirect, render
-from api.web.security import page_headers
 from ledger.core.appeals import MAX_TEXT_CHARS, CaseState, Outcome, needs_signature
 from ledger.core.cases import Staff
 from ledger.core.conduct import Conduct
@@ -332,5 +332,4 @@ def get_file(request: Request, staff: Reader, case: str, attachment: str) -> Res
             raise NotFound("There is no such file.")
         audit.record(connection, rt.now(), staff.id, "file_read", "appeal", case, attachment)
     data = attachments.read(rt.settings, one.file)
-    headers = {**page_headers(), **attachments.serving_headers(one.media_type, one.name)}
-    return Response(data, headers=headers, media_type=one.media_type)
+    return file_response(data, attachments.serving_headers(one.media_type, one.name))

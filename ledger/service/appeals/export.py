@@ -41,7 +41,7 @@ def _words(record: Mapping[str, Any], locale: str) -> dict[str, dict[str, str]]:
     outcomes = {case["decision"]["outcome"] for case in cases if case["decision"] is not None}
     return {
         "tier": {record["standing"]["tier"]: tier_text(record["standing"]["tier"], locale)},
-        "conduct": {one: conduct_text(one, locale) for one in Conduct},
+        "conduct": {one.value: conduct_text(one, locale) for one in Conduct},
         "status": {one["status"]: status_text(one["status"], locale) for one in reports},
         "grounds": {case["grounds"]: grounds_text(case["grounds"], locale) for case in cases},
         "state": {case["state"]: state_text(case["state"], locale) for case in cases},
