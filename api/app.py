@@ -25,7 +25,7 @@ from api.hotpath import HotPath
 from api.logs import AccessLog, bridge_logging, make_logger
 from api.me import routes as me
 from api.middleware import RequestFrame
-from api.routes import log, lookups, metrics, oprf, reports, snapshots, system, webhooks
+from api.routes import appeals, log, lookups, metrics, oprf, reports, snapshots, system, webhooks
 from api.web import static
 from api.web.errors import Elsewhere, error_page, go_elsewhere
 from api.web.pages import is_page
@@ -54,6 +54,7 @@ TAGS = [
     },
     {"name": "reports", "description": "Record confirmed fraud, correct it, prove that the log holds it."},
     {"name": "webhooks", "description": "Be told what happens (Standard Webhooks)."},
+    {"name": "appeals", "description": "A person contests a report: for them, or as the one who reported."},
     {"name": "oprf", "description": "Turn blinded identifiers into elements (RFC 9497)."},
     {"name": "suite", "description": "The keys that clients pin."},
     {"name": "log", "description": "The public log (C2SP tlog-checkpoint and tlog-tiles)."},
@@ -125,7 +126,7 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(Elsewhere, go_elsewhere)
-    for module in (lookups, snapshots, reports, webhooks, oprf, system, log, metrics, static):
+    for module in (lookups, snapshots, reports, appeals, webhooks, oprf, system, log, metrics, static):
         app.include_router(module.router)
     for router in (*console.routers(), me.router):
         app.include_router(router)

@@ -8,6 +8,8 @@ from fastapi import Depends
 from starlette.requests import Request
 
 from api.auth import authenticate
+from ledger.errors import ScopeMissing
+from ledger.service.appeals.platform import Caller
 from ledger.service.members import Member
 from ledger.service.runtime import Runtime
 
@@ -33,6 +35,17 @@ async def _with_appeal_or_report(request: Request) -> Member:
     return authenticate(request, "appeal", "report")
 
 
+async def _with_appeal(request: Request) -> Member:
+    return authenticate(request, "appeal")
+
+
+async def _with_case(request: Request) -> Caller:
+    try:
+        return Caller(authenticate(request, "appeal"), for_person=True)
+    except ScopeMissing:
+        return Caller(authenticate(request, "appeal", "report"), for_person=False)
+
+
 Reporter = Annotated[Member, Depends(_with_report)]
 """A member whose token holds the scope `report`. A dependency, so that it is checked before any parameter."""
 
@@ -44,3 +57,9 @@ Blinder = Annotated[Member, Depends(_with_either)]
 
 Subscriber = Annotated[Member, Depends(_with_appeal_or_report)]
 """A member whose token holds the scope `appeal` or `report`."""
+
+Appellant = Annotated[Member, Depends(_with_appeal)]
+"""A member whose token holds the scope `appeal`: it may speak for its customers."""
+
+CaseParty = Annotated[Caller, Depends(_with_case)]
+"""A member in an appeal, by the scope `appeal`, or by `report` for its own reports only."""

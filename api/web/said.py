@@ -1,4 +1,4 @@
-"""Sentences of errors that pages show, marked for the catalogues. What is not here is told by its code, in general words."""
+"""Sentences of errors that pages show, marked for the catalogues. Of others, pages tell in general words."""
 
 from __future__ import annotations
 

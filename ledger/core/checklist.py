@@ -1,7 +1,7 @@
-"""The evidence minimum of a conduct, ticked off: what was reported, and what of it a reviewer has really been shown.
+"""The evidence minimum of a conduct, ticked off: what was reported, and what of it a reviewer was really shown.
 
-At intake a report names its items by type and digest; the files stay at the platform. In an appeal the reporter hands files
-in, and only a file with the reported digest is taken. An item nobody has shown supports nothing beyond the reporter's word.
+At intake a report names its items by type and digest; the files stay at the platform. In an appeal the reporter hands
+files in, and only a file with the reported digest is taken. An item nobody has shown rests on the reporter's word.
 """
 
 from __future__ import annotations

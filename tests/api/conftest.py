@@ -30,8 +30,9 @@ from tests import pg
 from tests.conftest import ENGINES
 from tests.support import Platform, mint, new_ledger, publish, report_payload
 
-ACME = Platform("acme", "acme-group", "acme-1")
-BETA = Platform("beta", "beta-group", "beta-1")
+WITH_APPEALS = ("lookup", "report", "log", "appeal")
+ACME = Platform("acme", "acme-group", "acme-1", scopes=WITH_APPEALS)
+BETA = Platform("beta", "beta-group", "beta-1", scopes=WITH_APPEALS)
 READER = Platform("reader", "reader-group", "reader-1", scopes=("lookup",))
 
 
