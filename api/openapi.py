@@ -102,8 +102,8 @@ _IDEMPOTENCY_KEY = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A good answer: what it means, its model or (with another `media_type`) its format, `also` others that it may have,
-    and headers of its own. With an empty `media_type` it has no body."""
+    """A good answer: what it means, its model or (with another `media_type`) its format, `also` others that it may
+    have, and headers of its own. With an empty `media_type` it has no body."""
 
     description: str
     model: type[BaseModel] | None = None

@@ -200,6 +200,24 @@ class Appeal(RootModel[AppealView | AppealState]):
 class AppealSummary(AppealState):
     """A case in a list; for the rest ask for it by its id."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "ap_Xk3mPq9a",
+                    "state": "awaiting_reporter",
+                    "opened_at": "2026-02-03T09:00:00Z",
+                    "due_at": "2026-02-23T16:00:00Z",
+                    "overdue": False,
+                    "party": "reporter",
+                    "report": "rp_Xk3mPq9a",
+                    "outcome": None,
+                    "answer_due_at": "2026-02-11T09:30:00Z",
+                }
+            ]
+        }
+    )
+
     party: Annotated[PartyName | None, Field(description="For whom you see it. Null: you only opened the session.")]
     report: ReportId | None
     outcome: Literal[*[one.value for one in Outcome]] | None  # type: ignore[valid-type]
