@@ -17,6 +17,9 @@ from ledger.service.reports import restitute_report, submit_report, withdraw_rep
 from ledger.service.runtime import Runtime, utc_now
 from ledger.settings import Settings
 from tests.support import Platform, element_of, lookup_request, new_ledger, opened, report_payload
+from tests.webhook_kit import post, receiver
+
+__all__ = ["post", "receiver"]
 
 Subjects = list[tuple[Kind, bytes]]
 

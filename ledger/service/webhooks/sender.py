@@ -95,13 +95,13 @@ class Sender:
         self._thread.start()
         return self
 
-    def close(self) -> None:
+    def close(self, grace_seconds: float = CLOSE_SECONDS) -> None:
         """Take nothing more, give what is in the air a moment, and give the rest back."""
         self._stopping = True
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
-        end = time.monotonic() + CLOSE_SECONDS
+        end = time.monotonic() + grace_seconds
         for flight in self._flights():
             flight.thread.join(max(0.0, end - time.monotonic()))
         for flight in self._flights():
@@ -112,12 +112,15 @@ class Sender:
     def round(self) -> int:
         """Send what is due now, and wait for it; how many attempts that were. For who has not called `start`."""
         attempts = 0
-        while started := self._take():
-            attempts += started
-            while flights := self._flights():
-                self._cut_overdue()
-                flights[0].thread.join(self._look_seconds)
-        return attempts
+        while True:
+            self._wake.clear()
+            flying = self._flights()
+            self._cut_overdue()
+            taken = self._take()
+            if not taken and not flying:
+                return attempts
+            attempts += taken
+            self._wake.wait(self._look_seconds)
 
     def _run(self) -> None:
         while not self._stopping:
