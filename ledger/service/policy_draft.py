@@ -39,7 +39,7 @@ class Draft:
     changes: tuple[tuple[str, int | None, int | None], ...]
 
 
-class DraftRefused(Exception):  # noqa: N818  (an answer to a form, not a fault)
+class DraftRefused(Exception):
     """Why there is no draft: `problems` by name of the field, each (English text, its values); what concerns no single
     field is under ""."""
 

@@ -1,7 +1,7 @@
 """Figures for the dashboard: tags by tier and day.
 
 Revision: 0006
-After: 0003
+After: 0004
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from alembic import op
 BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 revision = "0006"
-down_revision = "0003"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 
