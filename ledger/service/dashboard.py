@@ -21,11 +21,8 @@ from ledger.store.engine import reading
 RANGES_DAYS = (30, 90, 365)
 DEFAULT_RANGE_DAYS = 90
 WEEK_DAYS = 7
-AGE_STEP_DAYS = 5
-AGE_STEPS = 10
-"""Ages and times to decision are counted in ten steps of five days; the last one takes everything longer too."""
-
-MONTH_DAYS = (28, 31)
+STEP_DAYS, STEPS = 3, 16
+"""Ages and times to decision are counted in 16 steps of three days; the last one takes everything longer too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +45,8 @@ class AppealsOfWeek:
 
 @dataclass(frozen=True, slots=True)
 class TimeToDecision:
-    """Decided rounds of one profile by whole days taken, in steps; the statute's limit in days from the opening: the
-    shortest and the longest month where it counts months, and what an extension adds."""
+    """Decided rounds of one profile by whole days taken, in steps. A limit is the end of a day, so counted
+    from the hour of opening it lies between two numbers of days; `extension_days` is what an extension adds to both."""
 
     profile: Profile
     steps: Sequence[int]
@@ -94,7 +91,7 @@ def dashboard(engine: Engine, policy: Policy, now: datetime, days: int = DEFAULT
         happenings = store.happenings(connection, actions, from_day(first_week))
         decisions = store.decisions(connection, from_day(today - days + 1))
         waiting = store.open_cases(connection)
-    in_time, overdue = [0] * AGE_STEPS, [0] * AGE_STEPS
+    in_time, overdue = [0] * STEPS, [0] * STEPS
     for case in waiting:
         (overdue if case.overdue or case.due_at <= now else in_time)[_step(case.opened_at, now)] += 1
     return Dashboard(
@@ -130,15 +127,23 @@ def _weeks(happenings: Sequence[store.Happening], first_day: int, weeks: int) ->
 
 
 def _times(profile: Profile, decisions: Sequence[store.Decision], clock: AppealClock) -> TimeToDecision:
-    steps, late = [0] * AGE_STEPS, 0
-    limit = MONTH_DAYS if clock.months else (clock.days, clock.days)
+    steps, late = [0] * STEPS, 0
     for one in decisions:
         if one.profile == profile:
             steps[_step(one.opened_at, one.decided_at)] += 1
             late += one.overdue
-    return TimeToDecision(profile, steps, late, limit, clock.extension_days)
+    return TimeToDecision(profile, steps, late, limit_days(profile, clock), clock.extension_days)
+
+
+def limit_days(profile: Profile, clock: AppealClock) -> tuple[int, int]:
+    """Between how many days after opening the clock ends (`core.appeal_clocks.due_at`): the day of receipt counts in
+    the US only, and a month has 28 to 31 days."""
+    if clock.months:
+        return 28, 32
+    days = clock.days - 1 if profile is Profile.US else clock.days
+    return days, days + 1
 
 
 def _step(since: datetime, until: datetime) -> int:
     whole_days = max(timedelta(0), until - since) // timedelta(days=1)
-    return min(whole_days // AGE_STEP_DAYS, AGE_STEPS - 1)
+    return min(whole_days // STEP_DAYS, STEPS - 1)

@@ -298,8 +298,8 @@ def question_answers(events: Iterable[QuestionEvent]) -> dict[str, Answers]:
             numbers[1] += 1
             hours.setdefault(event.platform, []).append((event.at - at).total_seconds() / 3600)
     return {
-        name: Answers(*numbers, rank(hours.get(name, ()), 0.5), rank(hours.get(name, ()), 0.9))
-        for name, numbers in counts.items()
+        name: Answers(asked_, answered, silent, rank(hours.get(name, ()), 0.5), rank(hours.get(name, ()), 0.9))
+        for name, (asked_, answered, silent) in counts.items()
     }
 
 

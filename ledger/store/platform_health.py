@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -101,9 +100,8 @@ def sessions_since(connection: Connection, since: datetime) -> dict[str, int]:
     return _numbers(connection, statement.group_by(SubjectSession.platform))
 
 
-def _numbers(connection: Connection, statement: Select[Any]) -> dict[str, int]:
-    rows: Iterable[Any] = connection.execute(statement)
-    return {name: number for name, number in rows}  # noqa: C416
+def _numbers(connection: Connection, statement: Select[str, int]) -> dict[str, int]:
+    return {name: number for name, number in connection.execute(statement)}  # noqa: C416
 
 
 def _count_if(condition: Any) -> Any:
