@@ -70,14 +70,13 @@ def _tiers(found: Dashboard, t: Texts) -> Figure:
         Form.STACKED,
         t.gettext("Listed identifiers by tier"),
         t.gettext("day (UTC)"),
-        t.gettext("identifiers"),
         [day_label(one.day, t) for one in found.tiers],
         series,
     )
     about = [
         t.gettext(
-            "Each identifier is judged on its own; a person has several, and a lookup that meets more of them may give a "
-            "higher tier. Identifiers that nobody reported are in no tier here."
+            "Each identifier is judged on its own; a person has several, and a lookup that meets more of them may give "
+            "a higher tier. Identifiers that nobody reported are in no tier here."
         ),
         t.gettext("Counted once a day. Days on which no server ran are missing and cannot be counted later."),
     ]
@@ -90,7 +89,6 @@ def _appeals(found: Dashboard, t: Texts) -> Figure:
         Form.LINES,
         t.gettext("Appeals by week"),
         t.gettext("first day of the week (UTC)"),
-        t.gettext("cases"),
         [day_label(one.first_day, t) for one in weeks],
         [
             Series(t.gettext("opened"), [one.opened for one in weeks], BLUE),
@@ -126,7 +124,6 @@ def _time(one: TimeToDecision, t: Texts) -> Figure:
         Form.HISTOGRAM,
         t.gettext("Time to decision, profile %(profile)s", profile=profile.value),
         t.gettext("days from opening to decision"),
-        t.gettext("decided"),
         step_labels(t),
         [Series(t.gettext("decided"), one.steps, PALE)],
         step=STEP_DAYS,
@@ -143,8 +140,8 @@ def _limit_text(one: TimeToDecision, t: Texts) -> str:
         )
     if one.profile is Profile.EU:
         return t.gettext(
-            "The limit is one month (GDPR art. 12(3)). It falls within the band, depending on the month and on the hour "
-            "of filing."
+            "The limit is one month (GDPR art. 12(3)). It falls within the band, depending on the month and on the "
+            "hour of filing."
         )
     return t.gettext(
         "The limit is 30 days, the day of receipt included, and 15 more after new information from the person (FCRA, "
@@ -158,7 +155,6 @@ def _open(found: Dashboard, t: Texts) -> Figure:
         Form.STACKED,
         t.gettext("Open cases by age"),
         t.gettext("days since the case was opened"),
-        t.gettext("cases"),
         step_labels(t),
         [
             Series(t.gettext("within the limit"), cases.in_time, PALE),

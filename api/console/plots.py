@@ -16,7 +16,6 @@ from xml.etree import ElementTree
 import pygal
 from pygal.style import Style
 
-SVG = "{http://www.w3.org/2000/svg}"
 FONT = (
     "-apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'PingFang SC', 'Hiragino Sans GB', 'Microsoft YaHei', "
     "'Noto Sans CJK SC', 'Noto Sans SC', 'WenQuanYi Micro Hei', sans-serif"
@@ -62,7 +61,6 @@ class Plot:
     form: Form
     title: str
     x_title: str
-    y_title: str
     labels: Sequence[str]
     series: Sequence[Series]
     step: int = 1
@@ -98,7 +96,6 @@ def draw(plot: Plot, *, narrow: bool = False) -> bytes:
         allow_interruptions=True,
         spacing=8,
         x_title=plot.x_title,
-        y_title=None,
     )
     top = _top(plot)
     chart.y_labels = _ticks(top)
@@ -139,7 +136,7 @@ def _top(plot: Plot) -> int:
 
 
 def _ticks(top: int) -> list[int]:
-    """Whole numbers from 0 to `top` or a little above it, at most seven, with a step of 1, 2 or 5 times a power of 10."""
+    """Whole numbers from 0 to at least `top`, at most six, with a step of 1, 2 or 5 times a power of 10."""
     size = 1
     while True:
         for step in (size, 2 * size, 5 * size):
@@ -153,7 +150,7 @@ def _ticks(top: int) -> list[int]:
 
 def _clean(root: Any, plot: Plot, colours: Sequence[str]) -> None:
     _prune(root)
-    for group in root.iter(f"{SVG}g"):
+    for group in root.iter("g"):
         classes = _classes(group)
         if "series" in classes:
             number = int(next(name for name in classes if name.startswith("serie-")).removeprefix("serie-"))
@@ -163,18 +160,18 @@ def _clean(root: Any, plot: Plot, colours: Sequence[str]) -> None:
         elif "legend" in classes:
             _paint_legend(group, colours, plot)
         elif "titles" in classes:
-            for text in group.iter(f"{SVG}text"):
+            for text in group.iter("text"):
                 _set(text, fill=QUIET, font_size=LABEL_PX, text_anchor="middle")
-    for rect in root.iter(f"{SVG}rect"):
+    for rect in root.iter("rect"):
         if "background" in _classes(rect):
             rect.set("fill", PAPER)
-    for text in root.iter(f"{SVG}text"):
+    for text in root.iter("text"):
         text.attrib.setdefault("fill", INK)
     for element in root.iter():
         for name in ("class", "style", "id", "rx", "ry"):
             element.attrib.pop(name, None)
     _set(root, font_family=FONT, role="img", width="100%")
-    title = ElementTree.Element(f"{SVG}title")
+    title = ElementTree.Element("title")
     title.text = plot.title
     root.insert(0, title)
 
@@ -183,7 +180,7 @@ def _prune(parent: Any) -> None:
     """Take out what is not drawn: comments, scripts, styles, tooltips and their texts."""
     for child in list(parent):
         tag = child.tag if isinstance(child.tag, str) else ""
-        unwanted = tag.removeprefix(SVG) not in {"g", "path", "rect", "circle", "line", "text"}
+        unwanted = tag not in {"g", "path", "rect", "circle", "line", "text"}
         if unwanted or "tooltip" in _classes(child) or "text-overlay" in _classes(child):
             parent.remove(child)
         else:
@@ -192,7 +189,7 @@ def _prune(parent: Any) -> None:
 
 def _paint_series(group: Any, colour: str, number: int, plot: Plot, *, is_band: bool) -> None:
     for shape in group.iter():
-        tag = str(shape.tag).removeprefix(SVG)
+        tag = shape.tag
         if tag == "rect" and is_band:
             _set(shape, fill=colour, fill_opacity="0.3", stroke=colour, stroke_width="1")
         elif tag == "rect":
@@ -209,19 +206,19 @@ def _paint_series(group: Any, colour: str, number: int, plot: Plot, *, is_band: 
 def _paint_axis(group: Any, *, along_x: bool) -> None:
     for guides in list(group):
         for shape in list(guides) if _classes(guides) == {"guides"} else []:
-            if str(shape.tag) == f"{SVG}text":
+            if shape.tag == "text":
                 _set(shape, fill=QUIET, font_size=LABEL_PX, text_anchor="middle" if along_x else "end")
             elif along_x:
                 guides.remove(shape)
             else:
                 _set(shape, fill="none", stroke=QUIET if "axis" in _classes(shape) else GUIDE, stroke_width="1")
-        if str(guides.tag) == f"{SVG}path":
+        if guides.tag == "path":
             group.remove(guides)
 
 
 def _paint_legend(group: Any, colours: Sequence[str], plot: Plot) -> None:
     for shape in group:
-        if str(shape.tag) == f"{SVG}text":
+        if shape.tag == "text":
             _set(shape, fill=INK, font_size=LEGEND_PX)
             continue
         number = int(next(name for name in _classes(shape) if name.startswith("color-")).removeprefix("color-"))
