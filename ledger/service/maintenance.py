@@ -1,5 +1,5 @@
 """What must happen by itself: the clocks of appeals, erasing what is due, forgetting old idempotency answers, records
-of lookups and webhooks, ending a key rotation whose grace is over.
+of lookups and webhooks, ending a key rotation whose grace is over, counting tags by tier once a day.
 
 Every API process runs it; two at once do no harm (the log's head serialises them, and what one erased the other no
 longer finds). Nothing here decides anything about a person beyond what policy already said.
@@ -21,6 +21,7 @@ from ledger.service.entry_batch import Context
 from ledger.service.erasure import erase_due, forget_answers, forget_disclosures
 from ledger.service.intake import IDEMPOTENCY_HOURS
 from ledger.service.rotation.retire import finish_due
+from ledger.service.tag_standings import record_daily_tiers
 from ledger.service.webhooks import emit as webhooks
 from ledger.settings import Settings
 
@@ -62,6 +63,8 @@ class Maintenance:
         forget_answers(self._engine, self._now() - timedelta(hours=IDEMPOTENCY_HOURS))
         if not self._stop.is_set():
             finish_due(self._settings, self._engine, self._now)
+        if not self._stop.is_set():
+            record_daily_tiers(self._engine, self._context.policy, self._now())
         return erased
 
     def clocks(self) -> int:

@@ -264,12 +264,19 @@ def set_status(engine: Engine, *, platform: str, status: str, now: datetime) -> 
 
     Raises InvalidRequest, NotFound, LogFrozen, DatabaseUnavailable.
     """
-    _require(status in set(PlatformState), "The status must be active or suspended.")
     with writing(engine) as connection:
-        row = _locked(connection, platform)
-        if row.status != status:
-            store.set_platform_status(connection, platform, status)
-            _log_state(connection, _locked(connection, platform), now)
+        change_status(connection, platform, status, now)
+
+
+def change_status(connection: Connection, platform: str, status: str, now: datetime) -> bool:
+    """`set_status` in the caller's transaction; whether anything changed."""
+    _require(status in set(PlatformState), "The status must be active or suspended.")
+    row = _locked(connection, platform)
+    if row.status == status:
+        return False
+    store.set_platform_status(connection, platform, status)
+    _log_state(connection, _locked(connection, platform), now)
+    return True
 
 
 def set_quota(engine: Engine, *, platform: str, quota: int | None) -> None:
@@ -277,10 +284,16 @@ def set_quota(engine: Engine, *, platform: str, quota: int | None) -> None:
 
     Raises InvalidRequest, NotFound, DatabaseUnavailable.
     """
-    _check_quota(quota)
     with writing(engine) as connection:
-        _locked(connection, platform)
-        store.set_platform_quota(connection, platform, quota)
+        change_quota(connection, platform, quota)
+
+
+def change_quota(connection: Connection, platform: str, quota: int | None) -> int | None:
+    """`set_quota` in the caller's transaction; the quota before."""
+    _check_quota(quota)
+    before = _locked(connection, platform).oprf_daily_quota_elements
+    store.set_platform_quota(connection, platform, quota)
+    return before
 
 
 def list_platforms(engine: Engine) -> list[tuple[Member, list[MemberKey]]]:

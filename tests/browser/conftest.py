@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import axe_playwright_python
+import axe_playwright_python  # type: ignore[import-untyped]
 import pyotp
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
@@ -97,7 +97,9 @@ class Desk:
 
     def code(self, name: str) -> str:
         """The code that the account's app shows now."""
-        return pyotp.parse_uri(self.seeds[name]).now()  # type: ignore[union-attr]
+        code = pyotp.parse_uri(self.seeds[name])
+        assert isinstance(code, pyotp.TOTP)
+        return code.now()
 
     def sign_in(self, page: Page, name: str) -> None:
         """By the form, as a person does. Each account signs in once a test run step: a code is good once."""

@@ -301,7 +301,7 @@ def test_both_platforms_are_told_and_nothing_more_than_they_may_know(settings: S
         told = connection.execute(
             select(WebhookMessage.platform, WebhookMessage.type, WebhookMessage.body).order_by(WebhookMessage.id)
         ).all()
-    assert [(platform, type_) for platform, type_, _ in told] == [
+    assert [(name, type_) for name, type_, _ in told] == [
         ("acme", "appeal.opened"),
         ("bolt", "appeal.opened"),
         ("acme", "appeal.question_asked"),
@@ -309,8 +309,8 @@ def test_both_platforms_are_told_and_nothing_more_than_they_may_know(settings: S
         ("bolt", "appeal.decided"),
         ("acme", "report.voided"),
     ]
-    for platform, _, body in told:
+    for name, _, body in told:
         assert "secret" not in body
         assert case in body or report["id"] in body
-        assert platform == "acme" or report["id"] not in body
-        assert {"acme": "bolt", "bolt": "acme"}[platform] not in body
+        assert name == "acme" or report["id"] not in body
+        assert {"acme": "bolt", "bolt": "acme"}[name] not in body

@@ -6,7 +6,8 @@ import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from threading import Barrier
+from threading import Barrier, BoundedSemaphore
+from typing import Any, Literal
 
 import pytest
 from argon2 import PasswordHasher
@@ -40,7 +41,7 @@ class CountingHasher(PasswordHasher):
         super().__init__(time_cost=1, memory_cost=8, parallelism=1)
         self.verified: list[str | bytes] = []
 
-    def verify(self, hash: str | bytes, password: str | bytes) -> bool:
+    def verify(self, hash: str | bytes, password: str | bytes) -> Literal[True]:
         self.verified.append(hash)
         return bool(super().verify(hash, password))
 
@@ -129,7 +130,7 @@ def test_the_database_holds_no_password_seed_or_token(engine: Engine) -> None:
 @pytest.mark.parametrize(
     "wrong", [{"password": "wrong"}, {"code": "000000"}, {"name": "nobody"}, {"password": ""}, {"code": "１２３４５６"}]
 )
-def test_every_refusal_says_the_same(engine: Engine, wrong: dict[str, str]) -> None:
+def test_every_refusal_says_the_same(engine: Engine, wrong: dict[str, Any]) -> None:
     ann = enrol(engine, "ann")
     if wrong.get("code") == ann.code_at(T0):
         wrong = {"code": "000001"}
@@ -142,7 +143,7 @@ def test_every_attempt_costs_one_verification_whoever_is_asked_for(engine: Engin
     for _ in range(5):
         refused(engine, di, password="wrong")
     hasher.verified.clear()
-    cases: list[tuple[Person, dict[str, str | None]]] = [
+    cases: list[tuple[Person, dict[str, Any]]] = [
         (ann, {"name": "nobody"}),
         (ann, {"password": "wrong"}),
         (ann, {"code": "abc"}),
@@ -228,7 +229,7 @@ def test_only_every_fifth_failure_locks_and_never_for_less_than_the_one_before(f
 def test_guesses_at_the_same_time_share_one_count(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many guesses arrive together, no more than five of them are compared with the password."""
     many = 12
-    monkeypatch.setattr(passwords, "slots", passwords.BoundedSemaphore(many))
+    monkeypatch.setattr(passwords, "slots", BoundedSemaphore(many))
     ann = enrol(engine, "ann")
     start = Barrier(many)
 
@@ -254,7 +255,7 @@ def test_guesses_at_the_same_time_share_one_count(engine: Engine, monkeypatch: p
 
 def test_wrong_guesses_at_the_same_time_lock_after_five(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     many = 12
-    monkeypatch.setattr(passwords, "slots", passwords.BoundedSemaphore(many))
+    monkeypatch.setattr(passwords, "slots", BoundedSemaphore(many))
     ann = enrol(engine, "ann")
     start = Barrier(many)
 
@@ -428,7 +429,7 @@ def test_the_last_admin_stays(engine: Engine) -> None:
         lambda: service.set_role(engine, "ann", "auditor", T0),
     ):
         with pytest.raises(StaffInvalid, match="last admin"):
-            change()
+            change()  # type: ignore[no-untyped-call]
     enrol(engine, "bo", "admin")
     service.disable_staff(engine, "bo", T0)
     with pytest.raises(StaffInvalid, match="last admin"):

@@ -14,6 +14,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -106,7 +107,7 @@ def test_gone_disables_the_endpoint_until_it_is_enabled(post: Post, receiver: Re
     for ask in (lambda: endpoints.send_test(post.rt, member, endpoint["id"]),
                 lambda: endpoints.replay(post.rt, member, endpoint["id"], message)):  # fmt: skip
         with pytest.raises(WebhookInvalid, match="disabled"):
-            ask()
+            ask()  # type: ignore[no-untyped-call]
     receiver.reply = lambda _arrival: Reply()
     assert endpoints.enable(post.rt, member, endpoint["id"])["status"] == "active"
     assert post.sender.round() == 0
@@ -284,7 +285,7 @@ def test_a_verdict_that_comes_too_late_changes_nothing_unless_it_is_good(post: P
     for name, late in verdicts.items():
         hold = threading.Event()
         waits = Reply(late.status, wait=hold)
-        receiver.reply = lambda _arrival, reply=waits: reply
+        receiver.reply = partial(_always, waits)
         endpoint = post.endpoint(receiver, f"&{name}")
         post.emit()
         first, second = post.another(), post.another()
@@ -294,7 +295,7 @@ def test_a_verdict_that_comes_too_late_changes_nothing_unless_it_is_good(post: P
                 time.sleep(0.005)
             post.moment += timedelta(seconds=CLAIM_SECONDS)
             again = threading.Event()
-            receiver.reply = lambda _arrival, again=again: Reply(201, wait=again)
+            receiver.reply = partial(_always, Reply(201, wait=again))
             other = pool.submit(second.round)
             while sum(one.path.endswith(name) for one in receiver.arrivals) < 2:
                 time.sleep(0.005)
@@ -358,3 +359,7 @@ def test_one_of_several_addresses_that_answers_is_enough(post: Post, receiver: R
     post.emit()
     post.another(resolve=lambda _host, _port: ["::1", "127.0.0.1"]).round()
     assert post.last(made)[0] == "delivered"
+
+
+def _always(reply: Reply, _arrival: object) -> Reply:
+    return reply

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from api.console.routes import audit, cases, login, staff
+from api.console.routes import audit, cases, dashboard, login, platforms, simulator, staff
 
 
 def routers() -> list[APIRouter]:
     """All routers of the console."""
-    return [login.router, cases.router, staff.router, audit.router]
+    return [
+        login.router,
+        cases.router,
+        platforms.router,
+        dashboard.router,
+        simulator.router,
+        staff.router,
+        audit.router,
+    ]

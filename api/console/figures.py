@@ -1,0 +1,172 @@
+"""The dashboard's figures in words: titles, names and labels in a reader's language, for the plots and for the tables
+below them, which hold the same numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from babel import Locale
+from babel.dates import format_skeleton
+
+from api.console.plots import Band, Form, Plot, Series
+from ledger.core.encoding import from_day
+from ledger.core.policy import Profile
+from ledger.core.standing import Tier
+from ledger.i18n import Texts
+from ledger.service.dashboard import STEP_DAYS, STEPS, Dashboard, TimeToDecision
+
+TIER_COLOURS = {Tier.CLEAR: "#d3dae2", Tier.WATCH: "#f0c75e", Tier.REVIEW: "#d9702b", Tier.HIGH: "#7d1740"}
+BLUE, GREEN, RED, PALE = "#0072b2", "#007a5a", "#b5420c", "#8fc1e3"
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A plot with its name in the address, what it shows in a sentence or two, and whether there is anything in it."""
+
+    name: str
+    plot: Plot
+    about: Sequence[str]
+    empty: bool
+
+    @property
+    def rows(self) -> list[tuple[str, list[int | None]]]:
+        """The table: (label, a number of each series)."""
+        columns = [one.values for one in self.plot.series]
+        return [(label, [column[place] for column in columns]) for place, label in enumerate(self.plot.labels)]
+
+
+NAMES = ("tiers", "appeals", *(f"time-{profile.lower()}" for profile in Profile), "open")
+
+
+def figures(found: Dashboard, t: Texts) -> list[Figure]:
+    """All figures, in the order of `NAMES`."""
+    return [_tiers(found, t), _appeals(found, t), *(_time(one, t) for one in found.times), _open(found, t)]
+
+
+def tier_names(t: Texts) -> dict[Tier, str]:
+    """What the tiers are called."""
+    return {
+        Tier.CLEAR: t.gettext("clear"),
+        Tier.WATCH: t.gettext("watch"),
+        Tier.REVIEW: t.gettext("review"),
+        Tier.HIGH: t.gettext("high"),
+    }
+
+
+def day_label(day: int, t: Texts) -> str:
+    """Month and day of a UTC day, shortly."""
+    locale = Locale("zh", "CN", script="Hans") if t.locale == "zh-CN" else Locale("en")
+    return str(format_skeleton("MMMd", from_day(day), locale=locale))
+
+
+def _tiers(found: Dashboard, t: Texts) -> Figure:
+    names = tier_names(t)
+    series = [
+        Series(names[tier], [None if one.tags is None else one.tags[tier] for one in found.tiers], TIER_COLOURS[tier])
+        for tier in Tier
+    ]
+    plot = Plot(
+        Form.STACKED,
+        t.gettext("Listed identifiers by tier"),
+        t.gettext("day (UTC)"),
+        [day_label(one.day, t) for one in found.tiers],
+        series,
+    )
+    about = [
+        t.gettext(
+            "Each identifier is judged on its own; a person has several, and a lookup that meets more of them may give "
+            "a higher tier. Identifiers that nobody reported are in no tier here."
+        ),
+        t.gettext("Counted once a day. Days on which no server ran are missing and cannot be counted later."),
+    ]
+    return Figure("tiers", plot, about, all(one.tags is None for one in found.tiers))
+
+
+def _appeals(found: Dashboard, t: Texts) -> Figure:
+    weeks = found.appeals
+    plot = Plot(
+        Form.LINES,
+        t.gettext("Appeals by week"),
+        t.gettext("first day of the week (UTC)"),
+        [day_label(one.first_day, t) for one in weeks],
+        [
+            Series(t.gettext("opened"), [one.opened for one in weeks], BLUE),
+            Series(t.gettext("decided"), [one.decided for one in weeks], GREEN),
+            Series(t.gettext("became overdue"), [one.overdue for one in weeks], RED),
+        ],
+    )
+    about = [
+        t.gettext(
+            "A reopened case counts as opened again. Decided means with an outcome, by staff or by the reporter's "
+            "silence; withdrawn cases are not among them. The last week ends today."
+        )
+    ]
+    return Figure("appeals", plot, about, not any(one.opened + one.decided + one.overdue for one in weeks))
+
+
+def _time(one: TimeToDecision, t: Texts) -> Figure:
+    profile = one.profile
+    start, end = one.limit_days
+    bands = [Band(t.gettext("statutory limit"), start, end)]
+    about = [_limit_text(one, t)]
+    if one.extension_days:
+        bands.append(Band(t.gettext("limit if extended"), start + one.extension_days, end + one.extension_days))
+    if one.decided:
+        about.append(
+            t.gettext(
+                "%(late)s of %(decided)s had been marked overdue before they were decided.",
+                late=t.number(one.late),
+                decided=t.number(one.decided),
+            )
+        )
+    plot = Plot(
+        Form.HISTOGRAM,
+        t.gettext("Time to decision, profile %(profile)s", profile=profile.value),
+        t.gettext("days from opening to decision"),
+        step_labels(t),
+        [Series(t.gettext("decided"), one.steps, PALE)],
+        step=STEP_DAYS,
+        bands=bands,
+    )
+    return Figure(f"time-{profile.lower()}", plot, about, not one.decided)
+
+
+def _limit_text(one: TimeToDecision, t: Texts) -> str:
+    if one.profile is Profile.CN:
+        return t.gettext(
+            "The limit is 20 days after the day of receipt (Credit Reporting Regulation, art. 25). It falls within the "
+            "band, depending on the hour of filing."
+        )
+    if one.profile is Profile.EU:
+        return t.gettext(
+            "The limit is one month (GDPR art. 12(3)). It falls within the band, depending on the month and on the "
+            "hour of filing."
+        )
+    return t.gettext(
+        "The limit is 30 days, the day of receipt included, and 15 more after new information from the person (FCRA, "
+        "15 U.S.C. 1681i(a)(1)). It falls within the band, depending on the hour of filing."
+    )
+
+
+def _open(found: Dashboard, t: Texts) -> Figure:
+    cases = found.open_cases
+    plot = Plot(
+        Form.STACKED,
+        t.gettext("Open cases by age"),
+        t.gettext("days since the case was opened"),
+        step_labels(t),
+        [
+            Series(t.gettext("within the limit"), cases.in_time, PALE),
+            Series(t.gettext("overdue"), cases.overdue, RED),
+        ],
+    )
+    about = [t.gettext("Now, whatever range is chosen. The report of an overdue case does not count.")]
+    return Figure("open", plot, about, not any((*cases.in_time, *cases.overdue)))
+
+
+def step_labels(t: Texts) -> list[str]:
+    """Names of the steps of days."""
+    starts = range(0, STEPS * STEP_DAYS, STEP_DAYS)
+    named = [f"{start}–{start + STEP_DAYS - 1}" for start in starts]
+    return [*named[:-1], t.gettext("%(days)s or more", days=(STEPS - 1) * STEP_DAYS)]

@@ -1,0 +1,312 @@
+"""How member platforms do: what they report, how it fares when contested, how they answer, what they use.
+
+Figures of what was contested are of the policy's window (24 months), because a weight follows from exactly those. What
+is erased is in no figure. Suspending, resuming and quotas are here too: each is one transaction with its line in the
+audit log.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, Engine
+
+from ledger.core.appeal_clocks import window_start
+from ledger.core.appeals import Action
+from ledger.core.encoding import day_floor, from_day
+from ledger.core.entries import PlatformState
+from ledger.core.policy import Policy
+from ledger.core.standing import FULL_WEIGHT
+from ledger.core.wilson import wilson_interval
+from ledger.errors import ConflictOfInterest, InvalidRequest, NotFound, RoleMissing
+from ledger.service import members
+from ledger.service.audit import record
+from ledger.service.staff import StaffMember
+from ledger.settings import Settings
+from ledger.store import appeals as appeal_store
+from ledger.store import members as member_store
+from ledger.store import platform_health as store
+from ledger.store.budgets import GrantRow, open_grants
+from ledger.store.engine import snapshot_reading, writing
+from ledger.store.members import KeyRow, PlatformRow
+from ledger.store.platform_health import QuestionEvent, ReportFigures
+
+ACTING_ROLES = ("supervisor", "admin")
+LOOKUP_DAYS = 30
+"""Days of lookups that a page shows."""
+
+MIN_REASON_CHARS, MAX_REASON_CHARS = 3, 150
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """How contested reports fared in the window, the newest decision of each; `nothing` counts for no weight."""
+
+    upheld: int = 0
+    amended: int = 0
+    overturned: int = 0
+    nothing: int = 0
+
+    @property
+    def resolved(self) -> int:
+        """Those that a weight is made of."""
+        return self.upheld + self.amended + self.overturned
+
+    @property
+    def overturned_share(self) -> float | None:
+        """Of the resolved ones; None where there is none."""
+        return self.overturned / self.resolved if self.resolved else None
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % bounds of that share (Wilson)."""
+        return wilson_interval(self.overturned, self.resolved)
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """How questions of reviewers were answered in the window; times in hours, None where nothing was answered."""
+
+    asked: int = 0
+    answered: int = 0
+    silent: int = 0
+    median_hours: float | None = None
+    ninth_decile_hours: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A control group's weight in twentieths: stored, in effect (0 while all its platforms are suspended), and what
+    the formula is made of."""
+
+    stored: int
+    effective: int
+    resolved: int
+    overturned: int
+    prior: int
+    floor: int
+
+    @property
+    def formula(self) -> int:
+        """The formula before the floor, in twentieths rounded down."""
+        cases = self.resolved + self.prior
+        return FULL_WEIGHT * (cases - self.overturned) // cases
+
+    @property
+    def follows(self) -> int:
+        """The weight that follows; `stored` is that, unless a decision has just left the window."""
+        return max(self.floor, self.formula)
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformHealth:
+    """One platform. `lookups` are (UTC day, clean, disclosed), the newest first, of the last 30 days."""
+
+    row: PlatformRow
+    reports: ReportFigures
+    outcomes: Outcomes
+    answers: Answers
+    weight: Weight
+    group_outcomes: Outcomes
+    group_members: tuple[str, ...]
+    lookups: tuple[tuple[int, int, int], ...]
+    elements_today: int
+    quota: int
+    grants: tuple[GrantRow, ...]
+    sessions_today: int
+    sessions_quota: int
+    keys: tuple[KeyRow, ...]
+
+    @property
+    def suspended(self) -> bool:
+        """Whether its tokens are refused."""
+        return self.row.status == PlatformState.SUSPENDED
+
+    @property
+    def active_keys(self) -> int:
+        """Keys that are not revoked."""
+        return sum(key.revoked_at is None for key in self.keys)
+
+    @property
+    def lookups_clean(self) -> int:
+        """Of the last 30 days."""
+        return sum(clean for _, clean, _ in self.lookups)
+
+    @property
+    def lookups_disclosed(self) -> int:
+        """Of the last 30 days."""
+        return sum(disclosed for _, _, disclosed in self.lookups)
+
+
+def platforms(engine: Engine, policy: Policy, settings: Settings, now: datetime) -> list[PlatformHealth]:
+    """All platforms, by name, as of one moment. Raises DatabaseUnavailable."""
+    with snapshot_reading(engine) as connection:
+        return _read(connection, policy, settings, now)
+
+
+def platform(engine: Engine, policy: Policy, settings: Settings, now: datetime, name: str) -> PlatformHealth:
+    """One of them. Raises NotFound, DatabaseUnavailable."""
+    for one in platforms(engine, policy, settings, now):
+        if one.row.name == name:
+            return one
+    raise NotFound("There is no platform of this name.")
+
+
+# --- what supervisors and admins do ----------------------------------------------------------------------------
+
+
+def may_act(staff: StaffMember) -> bool:
+    """Whether this member of staff may act on platforms. Somebody bound to a control group may on none: neither for
+    their own house nor against its rivals."""
+    return staff.role in ACTING_ROLES and staff.control_group is None
+
+
+def suspend(engine: Engine, staff: StaffMember, name: str, reason: str, now: datetime) -> bool:
+    """Refuse the platform's tokens from now on; whether that is new. It is in the log, and with the reason in the
+    audit log.
+
+    Raises RoleMissing, ConflictOfInterest, InvalidRequest (reason), NotFound, LogFrozen, DatabaseUnavailable.
+    """
+    return _set_status(engine, staff, name, PlatformState.SUSPENDED, reason, now)
+
+
+def resume(engine: Engine, staff: StaffMember, name: str, reason: str, now: datetime) -> bool:
+    """Let a suspended platform in again; see `suspend`."""
+    return _set_status(engine, staff, name, PlatformState.ACTIVE, reason, now)
+
+
+def change_quota(engine: Engine, staff: StaffMember, name: str, quota: int | None, reason: str, now: datetime) -> None:
+    """Set the daily number of blinded elements (None: the service's default). Admins only.
+
+    Raises RoleMissing, ConflictOfInterest, InvalidRequest (quota, reason), NotFound, DatabaseUnavailable.
+    """
+    text = _check(staff, ("admin",), reason)
+    with writing(engine) as connection:
+        before = members.change_quota(connection, name, quota)
+        detail = f"{_quota_text(before)} -> {_quota_text(quota)}: {text}"
+        record(connection, now, staff.id, "quota_changed", "platform", name, detail)
+
+
+def clean_reason(reason: str) -> str:
+    """A reason in one line. Raises InvalidRequest when it is too short, too long or not text."""
+    text = " ".join(unicodedata.normalize("NFC", reason).split())
+    if not MIN_REASON_CHARS <= len(text) <= MAX_REASON_CHARS:
+        raise InvalidRequest(
+            "A reason has 3 to 150 characters.", least_chars=MIN_REASON_CHARS, most_chars=MAX_REASON_CHARS
+        )
+    if any(unicodedata.category(character) in ("Cc", "Cf", "Cs") for character in text):
+        raise InvalidRequest("A reason holds no control characters.")
+    return text
+
+
+def _set_status(
+    engine: Engine, staff: StaffMember, name: str, status: PlatformState, reason: str, now: datetime
+) -> bool:
+    text = _check(staff, ACTING_ROLES, reason)
+    action = "platform_suspended" if status is PlatformState.SUSPENDED else "platform_resumed"
+    with writing(engine) as connection:
+        if not members.change_status(connection, name, status, now):
+            return False
+        record(connection, now, staff.id, action, "platform", name, text)
+    return True
+
+
+def _check(staff: StaffMember, roles: Sequence[str], reason: str) -> str:
+    if staff.role not in roles:
+        raise RoleMissing("Your role may not do this.")
+    if staff.control_group is not None:
+        raise ConflictOfInterest("Staff who belong to a control group act on no platform.")
+    return clean_reason(reason)
+
+
+def _quota_text(quota: int | None) -> str:
+    return "default" if quota is None else str(quota)
+
+
+# --- reading ---------------------------------------------------------------------------------------------------
+
+
+def _read(connection: Connection, policy: Policy, settings: Settings, now: datetime) -> list[PlatformHealth]:
+    today, since = day_floor(now), window_start(now, policy.weights.window_months)
+    rows = member_store.read_platforms(connection)
+    stored = member_store.read_weights(connection)
+    effective = members.effective_weights(rows, stored)
+    keys = member_store.read_keys(connection)
+    reports = store.report_figures(connection, now - timedelta(days=30), now - timedelta(days=90))
+    outcomes = store.outcomes_by_platform(connection, since)
+    groups = appeal_store.outcome_counts(connection, since)
+    answers = question_answers(store.question_events(connection, since))
+    lookups = store.lookups_by_day(connection, today - LOOKUP_DAYS + 1)
+    elements = store.elements_of_day(connection, today)
+    sessions = store.sessions_since(connection, from_day(today))
+    found = []
+    for row in rows:
+        quota = row.oprf_daily_quota_elements
+        days = lookups.get(row.name, {})
+        group = _outcomes(groups.get(row.control_group, {}))
+        found.append(
+            PlatformHealth(
+                row=row,
+                reports=reports.get(row.name, ReportFigures()),
+                outcomes=_outcomes(outcomes.get(row.name, {})),
+                answers=answers.get(row.name, Answers()),
+                weight=_weight(stored[row.control_group], effective[row.control_group], group, policy),
+                group_outcomes=group,
+                group_members=tuple(one.name for one in rows if one.control_group == row.control_group),
+                lookups=tuple((day, *days.get(day, (0, 0))) for day in range(today, today - LOOKUP_DAYS, -1)),
+                elements_today=elements.get(row.name, 0),
+                quota=settings.oprf_daily_quota_elements if quota is None else quota,
+                grants=tuple(open_grants(connection, row.name, now)),
+                sessions_today=sessions.get(row.name, 0),
+                sessions_quota=settings.subject_sessions_daily_quota,
+                keys=tuple(key for key in keys if key.platform == row.name),
+            )
+        )
+    return found
+
+
+def _outcomes(counts: Mapping[str, int]) -> Outcomes:
+    return Outcomes(**{name: counts.get(name, 0) for name in ("upheld", "amended", "overturned", "nothing")})
+
+
+def _weight(stored: int, effective: int, group: Outcomes, policy: Policy) -> Weight:
+    weights = policy.weights
+    return Weight(stored, effective, group.resolved, group.overturned, weights.prior_reports, weights.floor_twentieths)
+
+
+def question_answers(events: Iterable[QuestionEvent]) -> dict[str, Answers]:
+    """How each platform answers, from `events` in order within each case. A question whose case ended otherwise is
+    asked and neither answered nor silent, like one that still waits."""
+    asked: dict[int, datetime] = {}
+    counts: dict[str, list[int]] = {}
+    hours: dict[str, list[float]] = {}
+    for event in events:
+        numbers = counts.setdefault(event.platform, [0, 0, 0])
+        if event.action == Action.ASK_REPORTER:
+            asked[event.case_id] = event.at
+            numbers[0] += 1
+            continue
+        at = asked.pop(event.case_id, None)
+        if at is None:
+            continue  # asked before the window
+        if event.action == Action.REPORTER_SILENT:
+            numbers[2] += 1
+        else:
+            numbers[1] += 1
+            hours.setdefault(event.platform, []).append((event.at - at).total_seconds() / 3600)
+    return {
+        name: Answers(asked_, answered, silent, rank(hours.get(name, ()), 0.5), rank(hours.get(name, ()), 0.9))
+        for name, (asked_, answered, silent) in counts.items()
+    }
+
+
+def rank(values: Sequence[float], share: float) -> float | None:
+    """The smallest of `values` that at least `share` of them do not exceed (nearest rank); None of none."""
+    if not values:
+        return None
+    ordered = sorted(values)
+    place = -(-len(ordered) * round(share * 1000) // 1000)
+    return ordered[max(1, place) - 1]

@@ -1,0 +1,69 @@
+"""The standing of every listed tag on its own, streamed: what the dashboard counts and the simulator compares.
+
+A tag is one identifier. A person has several, and a lookup folds what all of them meet, so it may answer a higher tier
+than any of the person's tags has here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from itertools import groupby
+from operator import attrgetter
+
+from sqlalchemy import Engine
+
+from ledger.core.encoding import day_floor
+from ledger.core.identifiers import Kind
+from ledger.core.policy import Policy
+from ledger.core.standing import Event, Tier, fold, merge
+from ledger.service.lookups import listing_event
+from ledger.service.members import effective_weights
+from ledger.store import members as member_store
+from ledger.store import stats as store
+from ledger.store.engine import reading, snapshot_reading, writing
+from ledger.store.epochs import current_of, read_epochs
+from ledger.store.lookups import ListingRow
+
+PAUSE_TAGS = 250
+PAUSE_SECONDS = 0.005
+"""So many tags are folded before whoever serves requests in the same process gets its turn."""
+
+
+def tag_events(rows: Iterator[ListingRow]) -> Iterator[list[Event]]:
+    """The events of one tag after the other; `rows` are ordered by tag."""
+    for _, some in groupby(rows, attrgetter("tag")):
+        yield merge([listing_event(row, Kind(row.kind)) for row in some])
+
+
+def count_tiers(engine: Engine, policy: Policy, now: datetime, pause_seconds: float = PAUSE_SECONDS) -> dict[Tier, int]:
+    """How many listed tags of the current key epoch stand in which tier at `now`. It only reads, from one moment.
+
+    Raises DatabaseUnavailable.
+    """
+    counts = dict.fromkeys(Tier, 0)
+    with snapshot_reading(engine) as connection:
+        weights = effective_weights(member_store.read_platforms(connection), member_store.read_weights(connection))
+        epoch = current_of(read_epochs(connection)).epoch
+        for number, events in enumerate(tag_events(store.stream_tags(connection, epoch)), 1):
+            counts[fold(events, weights, policy, now).tier] += 1
+            if number % PAUSE_TAGS == 0 and pause_seconds:
+                time.sleep(pause_seconds)
+    return counts
+
+
+def record_daily_tiers(engine: Engine, policy: Policy, now: datetime) -> Mapping[Tier, int] | None:
+    """Count the tiers of the UTC day, unless that was done before; the counts if this call wrote them.
+
+    The log's head is not touched: counting is one read transaction, writing another that inserts four rows. Two
+    processes may count at once; the rows are those of the first. Raises DatabaseUnavailable.
+    """
+    day = day_floor(now)
+    with reading(engine) as connection:
+        if store.has_daily_tiers(connection, day):
+            return None
+    counts = count_tiers(engine, policy, now)
+    with writing(engine) as connection:
+        written = store.insert_daily_tiers(connection, day, {tier.value: number for tier, number in counts.items()})
+    return counts if written else None

@@ -1,0 +1,139 @@
+"""Queries behind the dashboard and the simulator: listings of many tags in order, daily counts, dates of cases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import Connection, and_, exists, func, select
+from sqlalchemy.orm import aliased
+
+from ledger.core.appeals import OPEN_STATES, Action
+from ledger.store.appeal_tables import AppealCase, CaseEvent
+from ledger.store.bulk import table_of, upsert
+from ledger.store.lookups import ListingRow
+from ledger.store.stats_tables import DailyTiers
+from ledger.store.tables import Listing
+
+OPENINGS = (Action.OPEN.value, Action.REOPEN.value)
+"""What starts the clock of a round."""
+
+DECISIONS = (Action.DECIDE.value, Action.SIGN.value, Action.REPORTER_SILENT.value)
+"""What ends a round with an outcome. (A withdrawn case, or one whose report went, was not decided.)"""
+
+_ROWS_AT_ONCE = 2000
+_LISTING = [getattr(Listing, name) for name in ListingRow.__dataclass_fields__]
+_OPEN = [state.value for state in OPEN_STATES]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCase:
+    """A case in which a decision is owed."""
+
+    opened_at: datetime
+    due_at: datetime
+    profile: str
+    overdue: bool
+
+
+class Happening(NamedTuple):
+    """When something happened in a case."""
+
+    at: datetime
+    action: str
+
+
+class Decision(NamedTuple):
+    """A decided round of a case: when its clock began, when it ended, and whether it had been marked overdue."""
+
+    profile: str
+    opened_at: datetime
+    decided_at: datetime
+    overdue: bool
+
+
+def stream_tags(connection: Connection, epoch: int) -> Iterator[ListingRow]:
+    """Every listing of `epoch`, ordered by (tag, report), a few rows in memory at a time.
+
+    It reads along the primary key and sorts nothing, so stopping early costs what was read.
+    """
+    statement = select(*_LISTING).where(Listing.epoch == epoch).order_by(Listing.tag, Listing.report_id)
+    with connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(statement) as rows:
+        for row in rows:
+            yield ListingRow(*row)
+
+
+def count_tags(connection: Connection, epoch: int) -> int:
+    """Different tags listed under `epoch`."""
+    return connection.execute(select(func.count(Listing.tag.distinct())).where(Listing.epoch == epoch)).scalar_one()
+
+
+# --- daily counts ---------------------------------------------------------------------------------------------
+
+
+def has_daily_tiers(connection: Connection, day: int) -> bool:
+    """Whether the day has been counted."""
+    return connection.execute(select(DailyTiers.day).where(DailyTiers.day == day).limit(1)).first() is not None
+
+
+def insert_daily_tiers(connection: Connection, day: int, tags: Mapping[str, int]) -> bool:
+    """The counts of a day, unless another process was first; whether they were written. The first one's stay whole:
+    rows are written in one order, so whoever comes second waits for its commit at the first row."""
+    statement = upsert(connection, DailyTiers).on_conflict_do_nothing()
+    done = [
+        connection.execute(statement.values(day=day, tier=tier, tags=tags[tier]).returning(DailyTiers.day)).first()
+        for tier in sorted(tags)
+    ]
+    return None not in done
+
+
+def read_daily_tiers(connection: Connection, first_day: int, last_day: int) -> dict[int, dict[str, int]]:
+    """{day: {tier: tags}} of the days counted from `first_day` to `last_day`, both included."""
+    table = table_of(DailyTiers)
+    rows = connection.execute(
+        select(table.c.day, table.c.tier, table.c.tags).where(table.c.day.between(first_day, last_day))
+    )
+    found: dict[int, dict[str, int]] = {}
+    for day, tier, tags in rows:
+        found.setdefault(day, {})[tier] = tags
+    return found
+
+
+# --- cases ----------------------------------------------------------------------------------------------------
+
+
+def happenings(connection: Connection, actions: Iterable[str], since: datetime) -> list[Happening]:
+    """Events of these actions from `since` on, in order of time."""
+    statement = (
+        select(CaseEvent.at, CaseEvent.action)
+        .where(CaseEvent.action.in_(sorted(actions)), CaseEvent.at >= since)
+        .order_by(CaseEvent.at, CaseEvent.id)
+    )
+    return [Happening(*row) for row in connection.execute(statement)]
+
+
+def decisions(connection: Connection, since: datetime) -> list[Decision]:
+    """Rounds that were decided from `since` on, by somebody or by the reporter's silence."""
+    began, ended, late = aliased(CaseEvent), aliased(CaseEvent), aliased(CaseEvent)
+    same = and_(began.case_id == ended.case_id, began.round == ended.round, began.action.in_(OPENINGS))
+    was_late = exists().where(
+        late.case_id == ended.case_id, late.round == ended.round, late.action == Action.OVERDUE.value
+    )
+    statement = (
+        select(AppealCase.profile, began.at, ended.at, was_late)
+        .select_from(ended)
+        .join(began, same)
+        .join(AppealCase, AppealCase.id == ended.case_id)
+        .where(ended.action.in_(DECISIONS), ended.at >= since)
+        .order_by(ended.at, ended.id)
+    )
+    return [Decision(*row) for row in connection.execute(statement)]
+
+
+def open_cases(connection: Connection) -> list[OpenCase]:
+    """All cases in which a decision is owed, the oldest first."""
+    columns = [getattr(AppealCase, name) for name in OpenCase.__dataclass_fields__]
+    rows = connection.execute(select(*columns).where(AppealCase.state.in_(_OPEN)).order_by(AppealCase.opened_at))
+    return [OpenCase(*row) for row in rows]
