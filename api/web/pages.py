@@ -20,6 +20,7 @@ from starlette.types import Scope
 
 from api.web.security import page_headers
 from api.web.static import static_url
+from ledger.core.encoding import from_day
 from ledger.i18n import LOCALES, Texts, negotiate, texts
 from ledger.service import case_texts
 
@@ -110,6 +111,7 @@ def _filters(language: Texts) -> dict[str, Any]:
     return {
         "date": date,
         "last_day": last_day,
+        "day": lambda number: language.date(from_day(number), UTC),
         "time": time,
         "money": language.money,
         "percent": language.percent,

@@ -43,7 +43,8 @@ class CountingHasher(PasswordHasher):
 
     def verify(self, hash: str | bytes, password: str | bytes) -> Literal[True]:
         self.verified.append(hash)
-        return bool(super().verify(hash, password))
+        super().verify(hash, password)
+        return True
 
 
 @pytest.fixture
