@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
@@ -36,6 +36,9 @@ from ledger.client.receipts import log_fetcher
 from ledger.client.transport import Transport
 from ledger.errors import SnapshotUnknown, UnexpectedAnswer
 
+if TYPE_CHECKING:
+    from ledger.cli.demo_appeal import Decided
+
 SERVICE = "demo.refund-ledger.local"
 SNAPSHOT_SECONDS = 20.0
 PLATFORMS = {"acme": "east-group", "corner": "east-group", "bazaar": "west-group"}
@@ -54,6 +57,9 @@ TEXTS: dict[str, dict[str, str]] = {
         "withdraw": "bazaar withdraws the last: wrong facts",
         "honest": "another buyer, never reported",
         "victim": "a third one, whose account was abused",
+        "accused": "a fourth one: acme reports a switched return",
+        "contested": "the fourth contests it at /me",
+        "healed": "a reviewer at /console overturns it",
         "ways": "The first buyer again, asked about in three ways",
         "way_columns": "how|tier|credit|points|what the ledger learns",
         "direct": "lookup|the pseudonyms, and that they are asked about now",
@@ -62,6 +68,9 @@ TEXTS: dict[str, dict[str, str]] = {
         "bounded": "at least",
         "receipt": "Receipt of acme's report: entry {index} is in the log of {size} entries, signed by its key.",
         "log": "Log verified: {size} entries recomputed from their leaves, {events} of them commitments only.",
+        "statement": "I sent back what I had received, with the serial number on the box.",
+        "reasons": "The reporter could not show the serial number of the item that it sent.",
+        "appeal": "Case {case}: {outcome}. Letter to the buyer: {letter}",
         "one_voice": "One owner alone never lifts anybody above watch, and no tier is ever a refusal.",
         "again": "Everything is in {folder}; run it again and new buyers join the same ledger. Took {seconds:.0f} s.",
     },
@@ -77,6 +86,9 @@ TEXTS: dict[str, dict[str, str]] = {
         "withdraw": "bazaar 撤回上一举报：事实有误",
         "honest": "另一位从未被举报的买家",
         "victim": "第三位：账号曾被他人冒用",
+        "accused": "第四位：acme 举报退货调包",
+        "contested": "第四位在 /me 提出异议",
+        "healed": "复核员在 /console 撤销该记录",
         "ways": "再看第一位买家：三种查询方式",
         "way_columns": "方式|等级|信用分|扣分|账本得知的内容",
         "direct": "lookup 直接查询|假名，以及此刻有人在查询",
@@ -85,6 +97,9 @@ TEXTS: dict[str, dict[str, str]] = {
         "bounded": "至少",
         "receipt": "acme 举报的回执：第 {index} 条记录在含 {size} 条记录的日志中，签名有效。",
         "log": "日志验证通过：由叶子重算 {size} 条记录，其中 {events} 条仅为承诺值。",
+        "statement": "我退回的就是收到的商品，序列号在包装盒上。",
+        "reasons": "上报平台无法证明其寄出商品的序列号。",
+        "appeal": "案件 {case}：{outcome}。致买家的信函：{letter}",
         "one_voice": "单一控制人不能使任何人高于“watch”，任何等级都不等于拒绝退款。",
         "again": "全部数据在 {folder}；再次运行会在同一账本中加入新买家。用时 {seconds:.0f} 秒。",
     },
@@ -98,6 +113,7 @@ class _Story:
     texts: Mapping[str, str]
     rows: list[tuple[str, str, Lookup]] = field(default_factory=list)
     ways: list[tuple[str, Lookup | Check]] = field(default_factory=list)
+    decided: Decided | None = None
 
     def tell(self, what: str, expected: str, found: Lookup) -> None:
         self.rows.append((what, expected, found))
@@ -117,13 +133,13 @@ def demo(
     json_output: JsonFlag = False,
 ) -> None:
     """Run the main job once: enrol, tag, look up, report, withdraw, prove. Takes some seconds."""
-    from ledger.cli.local_ledger import local_ledger, publish_snapshot
+    from ledger.cli.local_ledger import local_ledger
 
     texts = TEXTS[_language(lang)]
     started = time.monotonic()
     story = _Story(texts)
     with local_ledger(folder, PLATFORMS, service=SERVICE) as platforms:
-        receipt, log = _play(platforms, story, lambda: publish_snapshot(folder, SERVICE))
+        receipt, log = _play(platforms, story, folder, _language(lang))
     _show(story, receipt, log, folder, time.monotonic() - started)
     if not story.as_expected:
         output.fail(ExitCode.REFUSED, "The ledger answered otherwise than this demo expects.")
@@ -136,8 +152,10 @@ def _language(lang: str | None) -> str:
 
 
 def _play(
-    platforms: Mapping[str, RefundLedger], story: _Story, publish: Callable[[], datetime]
+    platforms: Mapping[str, RefundLedger], story: _Story, folder: Path, locale: str
 ) -> tuple[VerifiedReceipt, LogReport]:
+    from ledger.cli.local_ledger import publish_snapshot
+
     acme, corner, bazaar = platforms["acme"], platforms["corner"], platforms["bazaar"]
     ids = _identifiers()
     look = _Looker(acme, acme.subject(**ids))
@@ -171,12 +189,13 @@ def _play(
 
     story.tell("honest", "clear", _Looker(acme, acme.subject(**_identifiers()))())
     victim = _identifiers()
-    last = _report(bazaar, bazaar.subject(**victim), "impersonated", [_evidence("admission")], 5_000, act_days=6)
+    _report(bazaar, bazaar.subject(**victim), "impersonated", [_evidence("admission")], 5_000, act_days=6)
     story.tell("victim", "clear", _Looker(acme, acme.subject(**victim))())
 
-    look.in_three_ways(story, publish())
+    last = _appeal(acme, bazaar, story, folder, locale)
+    look.in_three_ways(story, publish_snapshot(folder, SERVICE))
 
-    bazaar.receipt(last)  # waits for a checkpoint that covers the whole story
+    acme.receipt(last)  # waits for a checkpoint that covers the whole story
     receipt = acme.receipt(first)
     transport = Transport(acme.suite.url)
     try:
@@ -186,6 +205,22 @@ def _play(
     finally:
         transport.close()
     return receipt, log
+
+
+def _appeal(acme: RefundLedger, bazaar: RefundLedger, story: _Story, folder: Path, locale: str) -> Any:
+    """A fourth buyer is reported, contests it through bazaar, and is put right; the report."""
+    from ledger.cli.demo_appeal import contest, decide
+
+    ids = _identifiers()
+    look = _Looker(bazaar, bazaar.subject(**ids))
+    switched = [_evidence("serial_mismatch"), _evidence("intake_photo")]
+    report = _report(acme, acme.subject(**ids), "switched_return", switched, 45_000, act_days=8)
+    story.tell("accused", "watch", look())
+    case = contest(bazaar, bazaar.subject(**ids), report.id, story.texts["statement"], locale)
+    story.tell("contested", "clear", look())
+    story.decided = decide(folder, SERVICE, bazaar.suite.url, case, story.texts["reasons"], locale)
+    story.tell("healed", "clear", look())
+    return report
 
 
 class _Looker:
@@ -282,6 +317,8 @@ def _show(story: _Story, receipt: VerifiedReceipt, log: LogReport, folder: Path,
         console.print(table)
         console.print(_ways(story))
         checkpoint = receipt.receipt.checkpoint
+        if story.decided is not None:
+            console.print(texts["appeal"].format(**asdict(story.decided)))
         console.print(texts["one_voice"])
         console.print(texts["receipt"].format(index=receipt.receipt.index, size=checkpoint.size))
         console.print(texts["log"].format(size=log.entries_count, events=log.events_count))
@@ -292,6 +329,7 @@ def _show(story: _Story, receipt: VerifiedReceipt, log: LogReport, folder: Path,
             "as_expected": story.as_expected,
             "steps": steps,
             "ways": [{"way": way, "tier": found.tier, "credit": found.credit} for way, found in story.ways],
+            "appeal": None if story.decided is None else asdict(story.decided),
             "receipt": {"entry_index": receipt.receipt.index, "log_size": receipt.receipt.checkpoint.size},
             "log": {"size": log.entries_count, "events": log.events_count},
             "seconds": round(seconds, 1),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 STOP_SECONDS = 20
 BUILDER_SECONDS = 30.0
-SCOPES = ["log", "lookup", "report"]
+SCOPES = ["appeal", "log", "lookup", "report"]
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def local_ledger(
     Raises ConfigurationError when the folder's ledger is damaged or the server does not start.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    settings = _settings(folder, service)
+    settings = local_settings(folder, service)
     _initialise(settings)
     for name, control_group in platforms.items():
         _enrol_if_new(settings, folder, name, control_group, profile)
@@ -60,7 +60,7 @@ def publish_snapshot(folder: Path, service: str) -> datetime:
     from ledger.service.keys import load_log_key
     from ledger.service.snapshots import build_and_publish, builder_engine
 
-    settings = _settings(folder, service)
+    settings = local_settings(folder, service)
     engine = builder_engine(settings)
     deadline = time.monotonic() + BUILDER_SECONDS
     try:
@@ -78,7 +78,8 @@ def publish_snapshot(folder: Path, service: str) -> datetime:
         engine.dispose()
 
 
-def _settings(folder: Path, service: str) -> Settings:
+def local_settings(folder: Path, service: str) -> Settings:
+    """Settings of the ledger in `folder`."""
     return read_settings(
         database_url=f"sqlite:///{folder / 'ledger.db'}",
         service=service,
@@ -86,6 +87,7 @@ def _settings(folder: Path, service: str) -> Settings:
         keys_dir=folder / "keys",
         guard_dir=folder / "guard",
         snapshots_dir=folder / "snapshots",
+        attachments_dir=folder / "attachments",
         host="127.0.0.1",
         port=0,
         publish_interval_ms=200,

@@ -1,5 +1,6 @@
 """The SDK for platforms: tag, look up, report, prove. See `docs/sdk.md`."""
 
+from ledger.client.appeals import FiledAppeal, RecordLink
 from ledger.client.lookups import Query, Refund
 from ledger.client.receipts import VerifiedReceipt
 from ledger.client.reports import evidence
@@ -32,12 +33,14 @@ __all__ = [
     "DeliveryPage",
     "Evidence",
     "EvidenceType",
+    "FiledAppeal",
     "Finding",
     "Identifiers",
     "Kind",
     "Lookup",
     "Query",
     "Reason",
+    "RecordLink",
     "Refund",
     "RefundLedger",
     "ReportPage",
