@@ -23,7 +23,7 @@ from api.errors import TABLE, MethodNotAllowed, problem_response
 from api.hotpath import HotPath
 from api.logs import AccessLog, bridge_logging, make_logger
 from api.middleware import RequestFrame
-from api.routes import log, lookups, metrics, oprf, reports, snapshots, system
+from api.routes import appeals, log, lookups, metrics, oprf, reports, snapshots, system
 from api.wire import refusal
 from ledger.errors import InvalidRequest, LedgerError, NotFound
 from ledger.service.runtime import open_runtime, utc_now
@@ -48,6 +48,10 @@ TAGS = [
         "description": "Answer for yourself: a filter and sealed buckets, cut from the log every hour.",
     },
     {"name": "reports", "description": "Record confirmed fraud, correct it, prove that the log holds it."},
+    {
+        "name": "appeals",
+        "description": "Contest a report for a customer, answer for your own, open a person's record to them.",
+    },
     {"name": "oprf", "description": "Turn blinded identifiers into elements (RFC 9497)."},
     {"name": "suite", "description": "The keys that clients pin."},
     {"name": "log", "description": "The public log (C2SP tlog-checkpoint and tlog-tiles)."},
@@ -107,11 +111,17 @@ def create_app(
     )
     app.state.logger = logger
     app.put_in_front(limit, access)
-    app.add_middleware(RequestFrame, body_limit_bytes=limit, logger=logger, access=access)
+    app.add_middleware(
+        RequestFrame,
+        body_limit_bytes=limit,
+        upload_limit_bytes=settings.attachment_limit_bytes,
+        logger=logger,
+        access=access,
+    )
     app.add_exception_handler(LedgerError, _ledger_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
-    for module in (lookups, snapshots, reports, oprf, system, log, metrics):
+    for module in (lookups, snapshots, reports, appeals, oprf, system, log, metrics):
         app.include_router(module.router)
     openapi.install(app)
     return app

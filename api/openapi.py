@@ -44,6 +44,8 @@ BODY_ERRORS: tuple[type[LedgerError], ...] = (
     e.BodyTooLarge,
     e.InvalidRequest,
 )
+UPLOAD_ERRORS: tuple[type[LedgerError], ...] = (e.BodyTooLarge, e.InvalidRequest)
+_ANY_FILE = "application/octet-stream"
 WRITE_ERRORS: tuple[type[LedgerError], ...] = (
     e.IdempotencyMismatch,
     e.LogFrozen,
@@ -100,14 +102,15 @@ _IDEMPOTENCY_KEY = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A good answer: what it means, its model or (with another `media_type`) its format, and headers of its own. With
-    an empty `media_type` it has no body."""
+    """A good answer: what it means, its model or (with another `media_type`) its format, `also` others that it may
+    have, and headers of its own. With an empty `media_type` it has no body."""
 
     description: str
     model: type[BaseModel] | None = None
     media_type: str = "application/json"
     binary: bool = False
     headers: Mapping[str, Any] | None = None
+    also: tuple[str, ...] = ()
 
 
 def operation(
@@ -117,14 +120,17 @@ def operation(
     answers: Mapping[int, Answer],
     *,
     scopes: tuple[str, ...] = (),
+    status: int | None = None,
     body: type[BaseModel] | None = None,
+    upload: bool = False,
     example: object = None,
     idempotent: bool = False,
     raises: tuple[type[LedgerError], ...] = (),
 ) -> dict[str, Any]:
     """Arguments for a route's decorator. The token must hold one of `scopes` (none: no token), `body` is the request's
-    model, `raises` what the route answers beyond the errors of tokens and bodies."""
-    errors = (AUTH_ERRORS if scopes else ()) + (BODY_ERRORS if body else ()) + raises
+    model, `upload` says that it is a file instead, `status` is the usual one of several good `answers`, `raises` what
+    the route answers beyond the errors of tokens and bodies."""
+    errors = (AUTH_ERRORS if scopes else ()) + (BODY_ERRORS if body else UPLOAD_ERRORS if upload else ()) + raises
     extra: dict[str, Any] = {"security": [{SECURITY_SCHEME: [scope]} for scope in scopes]}
     if body is not None:
         content: dict[str, Any] = {"schema": {"$ref": REF.format(model=body.__name__)}}
@@ -132,6 +138,9 @@ def operation(
             content["example"] = example
         extra["requestBody"] = {"required": True, "content": {"application/json": content}}
         _MODELS.add(body)
+    if upload:
+        anything = {"schema": {"type": "string", "contentMediaType": _ANY_FILE}}
+        extra["requestBody"] = {"required": True, "content": {_ANY_FILE: anything}}
     if idempotent:
         extra["parameters"] = [_IDEMPOTENCY_KEY]
     responses: dict[int | str, Any] = {status: _good(one) for status, one in answers.items()}
@@ -140,7 +149,7 @@ def operation(
         "operation_id": operation_id,
         "summary": summary,
         "tags": [tag],
-        "status_code": min(answers),
+        "status_code": status or min(answers),
         "response_class": Response,
         "response_model": None,
         "responses": responses,
@@ -152,19 +161,20 @@ _MODELS: set[type[BaseModel]] = {Problem}
 
 
 def _good(one: Answer) -> dict[str, Any]:
-    content: dict[str, Any] = {}
     if one.model is not None:
         _MODELS.add(one.model)
-        content["schema"] = {"$ref": REF.format(model=one.model.__name__)}
-    elif one.binary:
-        content["schema"] = {"type": "string", "contentMediaType": one.media_type}
-    else:
-        content["schema"] = {"type": "string"}
+    media_types = dict.fromkeys((one.media_type, *one.also)) if one.media_type else {}
     return {
         "description": one.description,
-        "content": {one.media_type: content} if one.media_type else {},
+        "content": {media_type: {"schema": _schema(one, media_type)} for media_type in media_types},
         "headers": {**_HEADERS, **(one.headers or {})},
     }
+
+
+def _schema(one: Answer, media_type: str) -> dict[str, Any]:
+    if one.model is not None:
+        return {"$ref": REF.format(model=one.model.__name__)}
+    return {"type": "string", "contentMediaType": media_type} if one.binary else {"type": "string"}
 
 
 def _problems(errors: tuple[type[LedgerError], ...]) -> dict[int | str, Any]:
