@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from anyio import to_thread
 from fastapi import APIRouter, Path, Query
@@ -29,12 +29,12 @@ from api.schemas.appeals import (
     Reopening,
     SessionLink,
     SessionRequest,
-    State,
     StatementList,
 )
 from api.schemas.lookups import TaggedSubject
 from api.wire import REPLAYED, answer, idempotency_key, parse, read_json, stored_response
 from ledger import errors as e
+from ledger.core.appeals import CaseState
 from ledger.core.conduct import MAX_EVIDENCE_ITEMS
 from ledger.core.encoding import format_time, unb64url
 from ledger.core.identifiers import Kind
@@ -116,10 +116,10 @@ def list_appeals(
     request: Request,
     caller: CaseParty,
     role: Annotated[
-        str | None,
-        Query(pattern="^(filed|reported)$", description="`filed` through you, or about what you `reported`."),
+        Literal["filed", "reported"] | None,
+        Query(description="`filed` through you, or about what you `reported`."),
     ] = None,
-    state: Annotated[State | None, Query(description="Only cases in this state.")] = None,
+    state: Annotated[CaseState | None, Query(description="Only cases in this state.")] = None,
     limit: Annotated[int, Query(ge=1, le=PAGE_LIMIT, description="Cases on a page.")] = PAGE_DEFAULT,
     starting_after: Annotated[
         str | None, Query(max_length=64, description="The last id of the page before.", examples=["ap_Xk3mPq9a"])
