@@ -170,10 +170,11 @@ def test_a_new_colleague_from_the_account_to_their_own_password(
 def test_a_form_on_another_site_cannot_sign_anybody_out(frame: Desk, open_page: OpenPage, sign_in: SignIn) -> None:
     page = open_page()
     sign_in(page, "admin")
-    page.route("http://evil.localhost/", lambda route: route.fulfill(body=attack, content_type="text/html"))
-    for path in ("/console/logout", "/console/staff/reviewer/disable"):
+    for number, path in enumerate(("/console/logout", "/console/staff/reviewer/disable")):
         attack = f'<form method="post" action="{frame.api.url}{path}"><button>x</button></form>'
-        page.goto("http://evil.localhost/")
+        lure = f"http://evil{number}.localhost/"
+        page.route(lure, lambda route, _, body=attack: route.fulfill(body=body, content_type="text/html"))
+        page.goto(lure)
         page.get_by_role("button").click()
         page.get_by_role("heading", name="This form did not come from here").wait_for()
     page.goto(f"{frame.api.url}/console/staff")
