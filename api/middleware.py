@@ -60,7 +60,7 @@ class RequestFrame:
         state["request_id"] = request_id
         limit = self._body_limit_bytes
         if scope["method"] == "POST" and scope["path"].endswith(FILES):
-            limit = self._file_limit_bytes + (FORM_OVERHEAD_BYTES if is_page(scope["path"]) else 0)
+            limit = self._file_limit_bytes + (FORM_OVERHEAD_BYTES if is_page(scope) else 0)
         status = received = 0
 
         async def receive_limited() -> Message:
@@ -100,11 +100,6 @@ class RequestFrame:
             route = getattr(scope.get("route"), "path", None)
             platform, code = state.get("platform"), state.get("code")
             self._access.request(scope["method"], route, status, started, request_id, platform, code)
-
-
-def is_page(path: str) -> bool:
-    """Whether files come in a form here, and not as the body itself."""
-    return path.startswith("/me/")
 
 
 def request_id_of(value: bytes | None) -> str:
