@@ -32,7 +32,7 @@ class Arrival:
 
 @dataclass(frozen=True)
 class Reply:
-    """What is answered; status 0: nothing. `wait` is waited for first; `drip`: a byte of the head now and then, for ever."""
+    """What is answered; status 0: nothing. `wait` is waited for first; `drip`: a byte of the head now and then."""
 
     status: int = 204
     headers: Mapping[str, str] = field(default_factory=dict)
