@@ -32,13 +32,18 @@ class Arrival:
 
 @dataclass(frozen=True)
 class Reply:
-    """What is answered. `wait` is waited for first; `drip` sends a byte of the head now and then, for ever."""
+    """What is answered; status 0: nothing. `wait` is waited for first; `drip`: a byte of the head now and then."""
 
     status: int = 204
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     wait: threading.Event | None = None
     drip: bool = False
+
+
+def always(reply: Reply) -> Callable[[Arrival], Reply]:
+    """Answers `reply` whatever arrives."""
+    return lambda _arrival: reply
 
 
 class Receiver:
@@ -70,6 +75,9 @@ class Receiver:
                     self.wfile.write(b"HTTP/1.1 200 OK\r\n")
                     while not receiver.stopping.wait(0.02):
                         self.wfile.write(b"X")
+                    return
+                if not reply.status:
+                    self.close_connection = True
                     return
                 self.send_response(reply.status)
                 for name, value in reply.headers.items():

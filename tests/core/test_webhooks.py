@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -26,6 +27,7 @@ from ledger.core.webhooks import (
     signature_header,
 )
 from ledger.errors import ConfigurationError, InvalidSignature, WebhookInvalid
+from tests.support import ROOT
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 SECRET, OTHER = b"s" * 32, b"o" * 24
@@ -144,6 +146,15 @@ def test_a_malformed_secret_is_refused_without_being_repeated(text: str) -> None
     with pytest.raises(ConfigurationError) as caught:
         parse_secret(text)
     assert text.removeprefix("whsec_") in ("", "c2") or text.removeprefix("whsec_") not in str(caught.value)
+
+
+def test_the_example_of_the_documentation_verifies() -> None:
+    page = (ROOT / "docs" / "webhooks.md").read_text()
+    head, body = re.findall(r"```http\n(.*?)\n\n(.*?)\n```", page, re.DOTALL)[0]
+    headers = dict(line.split(": ", 1) for line in head.splitlines()[1:])
+    secret = re.findall(r"`(whsec_[^`.]+)`", page)[0]
+    assert verify_webhook(secret, headers, body.encode(), NOW).data["appeal"] == "ap_Xk3mPq9a"
+    assert [one for one in WebhookType if f"| `{one}` |" not in page] == []
 
 
 def test_a_message_is_compact_and_says_when() -> None:

@@ -14,7 +14,6 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -28,7 +27,7 @@ from ledger.errors import WebhookInvalid
 from ledger.service.webhooks import endpoints
 from ledger.service.webhooks.sender import CLAIM_SECONDS, Sender
 from ledger.store.engine import reading
-from tests.receiver import Receiver, Reply, receiving
+from tests.receiver import Receiver, Reply, always, receiving
 from tests.support import ROOT, server_environment
 from tests.webhook_kit import DATA, EVENTS, Post
 
@@ -104,10 +103,10 @@ def test_gone_disables_the_endpoint_until_it_is_enabled(post: Post, receiver: Re
     post.emit()
     assert len(post.deliveries(endpoint)) == 3
     message = post.deliveries(endpoint)[0]["message"]
-    for ask in (lambda: endpoints.send_test(post.rt, member, endpoint["id"]),
-                lambda: endpoints.replay(post.rt, member, endpoint["id"], message)):  # fmt: skip
-        with pytest.raises(WebhookInvalid, match="disabled"):
-            ask()  # type: ignore[no-untyped-call]
+    with pytest.raises(WebhookInvalid, match="disabled"):
+        endpoints.send_test(post.rt, member, endpoint["id"])
+    with pytest.raises(WebhookInvalid, match="disabled"):
+        endpoints.replay(post.rt, member, endpoint["id"], message)
     receiver.reply = lambda _arrival: Reply()
     assert endpoints.enable(post.rt, member, endpoint["id"])["status"] == "active"
     assert post.sender.round() == 0
@@ -116,12 +115,15 @@ def test_gone_disables_the_endpoint_until_it_is_enabled(post: Post, receiver: Re
     assert receiver.ids()[-1] == message
 
 
-def test_nobody_there_and_a_receiver_that_hangs_up(post: Post) -> None:
+def test_nobody_there_and_a_receiver_that_hangs_up(post: Post, receiver: Receiver) -> None:
+    receiver.reply = always(Reply(0))
+    rude = post.endpoint(receiver)
     with receiving() as gone:
         endpoint = post.endpoint(gone)
     post.emit()
     post.sender.round()
     assert post.last(endpoint) == ("pending", 1, None, "connect_failed")
+    assert post.last(rude) == ("pending", 1, None, "connection_lost")
 
 
 def test_an_answer_of_any_length_is_cut_short(post: Post, receiver: Receiver) -> None:
@@ -285,7 +287,7 @@ def test_a_verdict_that_comes_too_late_changes_nothing_unless_it_is_good(post: P
     for name, late in verdicts.items():
         hold = threading.Event()
         waits = Reply(late.status, wait=hold)
-        receiver.reply = partial(_always, waits)
+        receiver.reply = always(waits)
         endpoint = post.endpoint(receiver, f"&{name}")
         post.emit()
         first, second = post.another(), post.another()
@@ -295,7 +297,7 @@ def test_a_verdict_that_comes_too_late_changes_nothing_unless_it_is_good(post: P
                 time.sleep(0.005)
             post.moment += timedelta(seconds=CLAIM_SECONDS)
             again = threading.Event()
-            receiver.reply = partial(_always, Reply(201, wait=again))
+            receiver.reply = always(Reply(201, wait=again))
             other = pool.submit(second.round)
             while sum(one.path.endswith(name) for one in receiver.arrivals) < 2:
                 time.sleep(0.005)
@@ -359,7 +361,3 @@ def test_one_of_several_addresses_that_answers_is_enough(post: Post, receiver: R
     post.emit()
     post.another(resolve=lambda _host, _port: ["::1", "127.0.0.1"]).round()
     assert post.last(made)[0] == "delivered"
-
-
-def _always(reply: Reply, _arrival: object) -> Reply:
-    return reply

@@ -8,7 +8,6 @@ import logging
 import secrets
 from collections.abc import Callable
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,6 +23,7 @@ from ledger.service.rotation.run import announce, rotate
 from ledger.service.runtime import Runtime
 from ledger.service.snapshots import build_and_publish
 from ledger.service.webhooks import endpoints
+from ledger.service.webhooks.attempt import Resolve
 from ledger.service.webhooks.emit import KEPT_DAYS, emit, emit_all, forget
 from ledger.store.engine import reading, writing
 from ledger.store.webhook_tables import WebhookDelivery, WebhookMessage
@@ -184,6 +184,11 @@ def test_a_replay_starts_the_ladder_again_under_the_same_id(post: Post, receiver
 # --- where it may go ------------------------------------------------------------------------------------------
 
 
+def resolving(addresses: list[str]) -> Resolve:
+    """A resolver that knows one answer."""
+    return lambda _host, _port: addresses
+
+
 def test_only_public_addresses_are_registered_and_connected_to(post: Post, receiver: Receiver) -> None:
     """The name is public when it is registered and leads inside when it is used: it is not connected to."""
     closed = post.rt.settings.model_copy(update={"webhook_allow_private": False})
@@ -192,8 +197,8 @@ def test_only_public_addresses_are_registered_and_connected_to(post: Post, recei
     url = f"https://hooks.acme.example:8443/{receiver.port}"
     for answers in ([], ["127.0.0.1"], ["93.184.216.34", "10.0.0.1"], ["::ffff:169.254.169.254"]):
         with pytest.raises(WebhookInvalid, match="public"):
-            endpoints.create(post.rt, member, url, EVENTS, resolve=partial(_answering, answers))
-    made = endpoints.create(post.rt, member, url, EVENTS, resolve=lambda _h, _p: ["93.184.216.34"])
+            endpoints.create(post.rt, member, url, EVENTS, resolve=resolving(answers))
+    made = endpoints.create(post.rt, member, url, EVENTS, resolve=resolving(["93.184.216.34"]))
     asked: list[str] = []
 
     def rebound(host: str, _port: int) -> list[str]:
@@ -241,7 +246,3 @@ def test_the_runtime_has_a_sender(database_url: str, tmp_path: Path, receiver: R
         endpoints.send_test(rt, acme.member(), made["id"])
         assert receiver.arrived.acquire(timeout=10)
         assert receiver.arrivals[0].verified(made["secret"])["data"] == {"webhook": made["id"]}
-
-
-def _answering(answers: list[str], _host: str, _port: int) -> list[str]:
-    return answers
