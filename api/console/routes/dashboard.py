@@ -1,0 +1,53 @@
+"""The dashboard: plots, each with its numbers as a table."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.console.auth import Signed, console_router
+from api.console.figures import NAMES, figures
+from api.console.plots import draw
+from api.deps import runtime
+from api.web.pages import render
+from api.web.security import page_headers
+from ledger.errors import InvalidRequest, NotFound
+from ledger.i18n import texts
+from ledger.service.dashboard import DEFAULT_RANGE_DAYS, RANGES_DAYS, dashboard
+
+router = console_router()
+
+
+@router.get("/dashboard")
+def get_dashboard(request: Request, staff: Signed) -> Response:
+    """All figures over `?days=`."""
+    rt, days = runtime(request), _days(request)
+    found = dashboard(rt.engine, rt.policy, rt.now(), days)
+    return render(
+        request,
+        "dashboard.html",
+        staff.language,
+        figures=figures(found, texts(staff.language)),
+        days=days,
+        ranges=RANGES_DAYS,
+        now=found.now,
+    )
+
+
+@router.get("/dashboard/{name}.svg")
+def get_plot(request: Request, staff: Signed, name: str) -> Response:
+    """One plot over `?days=`, narrower with `?narrow=1`."""
+    rt = runtime(request)
+    if name not in NAMES:
+        raise NotFound("There is nothing at this path.")
+    found = dashboard(rt.engine, rt.policy, rt.now(), _days(request))
+    drawn = next(one for one in figures(found, texts(staff.language)) if one.name == name)
+    svg = draw(drawn.plot, narrow=request.query_params.get("narrow") == "1")
+    return Response(svg, media_type="image/svg+xml", headers=page_headers())
+
+
+def _days(request: Request) -> int:
+    typed = request.query_params.get("days", str(DEFAULT_RANGE_DAYS))
+    if typed not in {str(days) for days in RANGES_DAYS}:
+        raise InvalidRequest("A range is 30, 90 or 365 days.")
+    return int(typed)

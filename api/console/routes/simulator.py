@@ -1,0 +1,114 @@
+"""The policy simulator: what other numbers in the policy would do to the standings there are. It changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from fastapi import Depends
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.console.auth import console_router, needs
+from api.console.figures import tier_names
+from api.deps import runtime
+from api.web.forms import Form
+from api.web.pages import render
+from ledger.core.policy import MIN_PUBLICATION_DAYS
+from ledger.core.standing import Tier
+from ledger.i18n import Texts, texts
+from ledger.service import policy_draft, simulator
+from ledger.service.case_texts import conduct_text
+from ledger.service.policy_draft import FIELDS, Draft, DraftRefused, Field
+from ledger.service.simulator import SAMPLE_TAGS, Simulation
+from ledger.service.staff import StaffMember
+
+RUNNING_ROLES = ("supervisor", "admin")
+
+Reader = Annotated[StaffMember, Depends(needs(*RUNNING_ROLES, "auditor"))]
+"""Somebody who may see the policy in force."""
+
+Runner = Annotated[StaffMember, Depends(needs(*RUNNING_ROLES))]
+"""Somebody who may try another one."""
+
+router = console_router()
+
+
+@router.get("/simulator")
+def get_simulator(request: Request, staff: Reader) -> Response:
+    """The policy in force, in a form."""
+    return _page(request, staff, {})
+
+
+@router.post("/simulator")
+def post_simulator(request: Request, staff: Runner, form: Form) -> Response:
+    """What the changed policy would do."""
+    rt = runtime(request)
+    text, policy = simulator.policy_in_force(rt.engine)
+    try:
+        made = policy_draft.draft(text, policy, form)
+    except DraftRefused as refused:
+        return _page(request, staff, form, refused=refused)
+    found = simulator.simulate(rt.engine, policy, made, staff.id, rt.now())
+    return _page(request, staff, form, made=made, found=found)
+
+
+def _page(
+    request: Request,
+    staff: StaffMember,
+    given: Mapping[str, str],
+    *,
+    refused: DraftRefused | None = None,
+    made: Draft | None = None,
+    found: Simulation | None = None,
+) -> Response:
+    rt, t = runtime(request), texts(staff.language)
+    _, policy = simulator.policy_in_force(rt.engine)
+    before = policy_draft.values_of(policy)
+    problems = {} if refused is None else {k: t.gettext(text, **v) for k, (text, v) in refused.problems.items()}
+    if refused is not None:
+        request.scope["state"]["code"] = "policy_invalid"
+    rows = {table: [] for table in ("tiers", "severity", "retention_days", "weights")}
+    for field in FIELDS:
+        value = before[field.name]
+        shown = given.get(field.name, "" if value is None else str(value))
+        rows[field.table].append((field, label_of(field, t), value, shown, problems.get(field.name)))
+    return render(
+        request,
+        "simulator.html",
+        staff.language,
+        status=200 if refused is None else 422,
+        policy=policy,
+        rows=rows,
+        problem=problems.get(""),
+        wrong=len(problems),
+        runs=staff.role in RUNNING_ROLES,
+        made=made,
+        found=found,
+        tiers=list(Tier),
+        tier_names=tier_names(t),
+        labels={field.name: label_of(field, t) for field in FIELDS},
+        sample=SAMPLE_TAGS,
+        notice_days=MIN_PUBLICATION_DAYS,
+    )
+
+
+def label_of(field: Field, t: Texts) -> str:
+    """What a number of the policy is, with its unit."""
+    if field.table == "severity":
+        return conduct_text(field.key, t.locale)
+    if field.table == "retention_days":
+        return t.gettext("Severity %(severity)s", severity=field.key)
+    return {
+        "watch_total_millipoints": t.gettext("Watch from a total of (thousandths of a point)"),
+        "review_total_millipoints": t.gettext("Review from a total of (thousandths of a point)"),
+        "review_second_group_millipoints": t.gettext(
+            "Review needs from an independent second group (thousandths of a point)"
+        ),
+        "high_second_group_millipoints": t.gettext("High from an independent second group of (thousandths of a point)"),
+        "watch_cap_hundredths": t.gettext("Most points shown at watch (hundredths of a point)"),
+        "review_cap_hundredths": t.gettext("Most points shown at review (hundredths of a point)"),
+        "credit_half_points": t.gettext("Points at which credit is 50 of 100"),
+        "floor_twentieths": t.gettext("Least weight of a control group (twentieths)"),
+        "prior_reports": t.gettext("Cases that every group is credited with"),
+    }[field.key]
