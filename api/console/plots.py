@@ -107,7 +107,7 @@ def draw(plot: Plot, size: str = "wide") -> bytes:
         _fill_histogram(chart, plot)
     else:
         chart.x_labels = list(plot.labels)
-        every = max(1, -(-len(plot.labels) // SIZES[size] // 95))
+        every = max(1, -(-len(plot.labels) // (SIZES[size] // 95)))
         chart.x_labels_major = [label for place, label in enumerate(plot.labels) if place % every == 0]
         for one in plot.series:
             chart.add(one.name, list(one.values))
