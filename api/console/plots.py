@@ -26,8 +26,11 @@ FONT = (
 )
 INK, QUIET, GUIDE, PAPER = "#1c2530", "#55606e", "#d5dbe3", "#ffffff"
 LABEL_PX, LEGEND_PX = 13, 14
-WIDE, NARROW = (860, 330), (400, 330)
-"""Width and height in pixels; a narrow plot is for a narrow screen, where a wide one's labels would be too small."""
+SIZES = {"wide": 900, "half": 560, "narrow": 400}
+"""Widths in pixels: for a card across the page, for half of one, and for a narrow screen, where the labels of a wider
+plot would be too small."""
+
+HEIGHT, LEGEND_LINE = 330, 22
 
 _DASHES = ("", "7 4", "2 3")
 
@@ -71,9 +74,9 @@ class Plot:
     bands: Sequence[Band] = ()
 
 
-def draw(plot: Plot, *, narrow: bool = False) -> bytes:
-    """The plot as an SVG document."""
-    width, height = NARROW if narrow else WIDE
+def draw(plot: Plot, size: str = "wide") -> bytes:
+    """The plot as an SVG document, in one of `SIZES`."""
+    narrow = size == "narrow"
     names = [one.name for one in plot.series] + [band.name for band in plot.bands]
     chart = _CHARTS[plot.form](
         js=[],
@@ -84,8 +87,8 @@ def draw(plot: Plot, *, narrow: bool = False) -> bytes:
             legend_font_size=LEGEND_PX,
             title_font_size=LABEL_PX,
         ),
-        width=width,
-        height=height + 22 * (len(names) if narrow else 0),
+        width=SIZES[size],
+        height=HEIGHT + LEGEND_LINE * (len(names) if narrow else 0),
         margin=12,
         no_prefix=True,
         show_legend=len(names) > 1,
@@ -108,7 +111,7 @@ def draw(plot: Plot, *, narrow: bool = False) -> bytes:
         _fill_histogram(chart, plot)
     else:
         chart.x_labels = list(plot.labels)
-        every = max(1, -(-len(plot.labels) // (4 if narrow else 9)))
+        every = max(1, -(-len(plot.labels) // (SIZES[size] // 95)))
         chart.x_labels_major = [label for place, label in enumerate(plot.labels) if place % every == 0]
         for one in plot.series:
             chart.add(one.name, list(one.values))

@@ -103,15 +103,16 @@ class Weight:
 
 @dataclass(frozen=True, slots=True)
 class PlatformHealth:
-    """One platform. `lookups` are (UTC day, clean, disclosed), the newest first, of the last 30 days."""
+    """One platform. `other_active` are members of its group, but for it, that are not suspended. `lookups` are (UTC
+    day, clean, disclosed) of the last 30 days, the newest first."""
 
     row: PlatformRow
     reports: ReportFigures
     outcomes: Outcomes
     answers: Answers
     weight: Weight
-    group_outcomes: Outcomes
     group_members: tuple[str, ...]
+    other_active: tuple[str, ...]
     lookups: tuple[tuple[int, int, int], ...]
     elements_today: int
     quota: int
@@ -124,11 +125,6 @@ class PlatformHealth:
     def suspended(self) -> bool:
         """Whether its tokens are refused."""
         return self.row.status == PlatformState.SUSPENDED
-
-    @property
-    def active_keys(self) -> int:
-        """Keys that are not revoked."""
-        return sum(key.revoked_at is None for key in self.keys)
 
     @property
     def lookups_clean(self) -> int:
@@ -254,8 +250,14 @@ def _read(connection: Connection, policy: Policy, settings: Settings, now: datet
                 outcomes=_outcomes(outcomes.get(row.name, {})),
                 answers=answers.get(row.name, Answers()),
                 weight=_weight(stored[row.control_group], effective[row.control_group], group, policy),
-                group_outcomes=group,
                 group_members=tuple(one.name for one in rows if one.control_group == row.control_group),
+                other_active=tuple(
+                    one.name
+                    for one in rows
+                    if one.control_group == row.control_group
+                    and one.name != row.name
+                    and one.status != PlatformState.SUSPENDED
+                ),
                 lookups=tuple((day, *days.get(day, (0, 0))) for day in range(today, today - LOOKUP_DAYS, -1)),
                 elements_today=elements.get(row.name, 0),
                 quota=settings.oprf_daily_quota_elements if quota is None else quota,
