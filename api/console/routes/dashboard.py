@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from api.console.auth import Signed, console_router
 from api.console.figures import NAMES, figures
-from api.console.plots import draw
+from api.console.plots import SIZES, draw
 from api.deps import runtime
 from api.web.pages import render
 from api.web.security import page_headers
@@ -36,13 +36,14 @@ def get_dashboard(request: Request, staff: Signed) -> Response:
 
 @router.get("/dashboard/{name}.svg")
 def get_plot(request: Request, staff: Signed, name: str) -> Response:
-    """One plot over `?days=`, narrower with `?narrow=1`."""
+    """One plot over `?days=`, as large as `?size=` says."""
     rt = runtime(request)
-    if name not in NAMES:
+    size = request.query_params.get("size", "wide")
+    if name not in NAMES or size not in SIZES:
         raise NotFound("There is nothing at this path.")
     found = dashboard(rt.engine, rt.policy, rt.now(), _days(request))
     drawn = next(one for one in figures(found, texts(staff.language)) if one.name == name)
-    svg = draw(drawn.plot, narrow=request.query_params.get("narrow") == "1")
+    svg = draw(drawn.plot, size)
     return Response(svg, media_type="image/svg+xml", headers=page_headers())
 
 

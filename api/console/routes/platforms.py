@@ -14,6 +14,7 @@ from api.console.auth import console_router, needs
 from api.deps import runtime
 from api.web.forms import Form
 from api.web.pages import redirect, render
+from ledger.core.encoding import from_day
 from ledger.errors import ConflictOfInterest, InvalidRequest, LedgerError, RoleMissing
 from ledger.service import platform_health as service
 from ledger.service.staff import StaffMember
@@ -64,7 +65,7 @@ def get_platform(request: Request, staff: Reader, name: str) -> Response:
         "platform.html",
         staff.language,
         one=found,
-        prior=rt.policy.weights.prior_reports,
+        from_day=from_day,
         months=rt.policy.weights.window_months,
         acts=service.may_act(staff),
         bound=staff.control_group is not None,
