@@ -169,7 +169,7 @@ def test_a_person_on_a_phone(browser: Browser, api: Api, locale: str) -> None:
     page.locator("main form button").click()
     page.wait_for_url("**/me/cases/*")
     check(page, f"mine-{locale}")
-    page.set_input_files("#file", files=[{"name": "note.txt", "mimeType": "text/plain", "buffer": b"My note."}])
+    page.set_input_files("#file", files={"name": "note.txt", "mimeType": "text/plain", "buffer": b"My note."})
     page.locator("form[enctype] button").click()
     page.wait_for_selector("#files")
     assert "note.txt" in page.inner_text("main")
