@@ -32,10 +32,8 @@ from ledger.service.appeals import queue as queues
 from ledger.service.appeals import staff_actions as desk
 from ledger.service.appeals.case_letters import letter_of, letters_of
 from ledger.service.appeals.rows import zones
-from ledger.service.entry_batch import Context
 from ledger.service.letters import Letter
 from ledger.service.staff import StaffMember
-from ledger.store import appeals as case_store
 from ledger.store import attachments as attachment_store
 from ledger.store import case_file as file_store
 from ledger.store.engine import reading, writing
@@ -189,33 +187,25 @@ def _case_page(
 @router.post("/cases/{case}/{action}")
 def post_action(request: Request, staff: Decider, case: str, action: str, form: Form) -> Response:
     """Do something in a case."""
-    rt = runtime(request)
     work = _ACTIONS.get(action)
     if work is None:
         raise NotFound("There is no such action.")
     try:
-        _check_seen(request, staff, case, form)
         work(request, _staff(staff), case, form)
     except RoleMissing:
         raise
     except LedgerError as error:
         request.scope["state"]["code"] = error.code
         return _case_page(request, staff, case, error, form, status=409 if isinstance(error, ActionRefused) else 422)
-    with writing(rt.engine) as connection:
-        audit.record(connection, rt.now(), staff.id, f"case_{action.replace('-', '_')}", "appeal", case)
     if action in ("hand-back", "skip"):
         return redirect(HOME)
     return redirect(f"/console/cases/{case}")
 
 
-def _check_seen(request: Request, staff: StaffMember, case: str, form: Mapping[str, str]) -> None:
-    """Raises ActionRefused where the case has moved on since the form was made."""
-    rt = runtime(request)
-    with reading(rt.engine) as connection:
-        row = files.visible_case(connection, rt.context, case, _staff(staff))
-        events = case_store.events(connection, row.id)
-    if form.get("seen", "") != str(events[-1].id if events else 0):
-        raise ActionRefused("The case has moved on since you opened it. Read what is new, then decide.")
+def _seen(form: Mapping[str, str]) -> int:
+    """The newest event that the sender of the form had seen; 0, which no case has, where the form does not say."""
+    number = form.get("seen", "")
+    return int(number) if number.isascii() and number.isdigit() and len(number) < 19 else 0
 
 
 def _assign(request: Request, staff: Staff, case: str, form: Mapping[str, str]) -> None:
@@ -226,7 +216,7 @@ def _assign(request: Request, staff: Staff, case: str, form: Mapping[str, str]) 
     if number not in names:
         raise DecisionInvalid("Choose somebody to give the case to.")
     _, role, group = names[number]
-    desk.assign(rt.context, case, staff, Staff(number, role, group))
+    desk.assign(rt.context, case, staff, Staff(number, role, group), seen=_seen(form))
 
 
 def _decide(request: Request, staff: Staff, case: str, form: Mapping[str, str]) -> None:
@@ -234,7 +224,7 @@ def _decide(request: Request, staff: Staff, case: str, form: Mapping[str, str]) 
     if form.get("sure") != "yes":
         raise DecisionInvalid("Tick the box that says you are sure: a decision cannot be taken back.")
     context = runtime(request).context
-    desk.decide(context, case, staff, outcome, form.get("reasons", ""), conduct=conduct, slots=slots)
+    desk.decide(context, case, staff, outcome, form.get("reasons", ""), conduct=conduct, slots=slots, seen=_seen(form))
 
 
 def _decision(form: Mapping[str, str]) -> tuple[Outcome, Conduct | None, tuple[int, ...]]:
@@ -251,21 +241,27 @@ def _decision(form: Mapping[str, str]) -> tuple[Outcome, Conduct | None, tuple[i
 Work = Callable[[Request, Staff, str, Mapping[str, str]], object]
 
 
-def _with_text(work: Callable[[Context, str, Staff, str], object]) -> Work:
+def _skip(request: Request, staff: Staff, case: str, form: Mapping[str, str]) -> None:
+    queues.skip(runtime(request).context, case, staff)
+
+
+def _with_text(work: Callable[..., object]) -> Work:
     """An action that takes what was typed."""
-    return lambda request, staff, case, form: work(runtime(request).context, case, staff, form.get("text", ""))
+    return lambda request, staff, case, form: work(
+        runtime(request).context, case, staff, form.get("text", ""), seen=_seen(form)
+    )
 
 
-def _plain(work: Callable[[Context, str, Staff], object]) -> Work:
+def _plain(work: Callable[..., object]) -> Work:
     """An action that takes nothing more."""
-    return lambda request, staff, case, form: work(runtime(request).context, case, staff)
+    return lambda request, staff, case, form: work(runtime(request).context, case, staff, seen=_seen(form))
 
 
 _ACTIONS: Mapping[str, Work] = {
     "take": _plain(desk.take),
     "assign": _assign,
     "hand-back": _with_text(desk.hand_back),
-    "skip": _plain(queues.skip),
+    "skip": _skip,
     "note": _with_text(desk.note),
     "ask-reporter": _with_text(desk.ask_reporter),
     "ask-subject": _with_text(desk.ask_subject),

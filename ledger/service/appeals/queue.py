@@ -12,6 +12,7 @@ from ledger.core.ids import encode_id
 from ledger.errors import CaseTaken, LedgerError, NotFound
 from ledger.service.appeals.staff_actions import take
 from ledger.service.appeals.transaction import case_number
+from ledger.service.audit import record
 from ledger.service.entry_batch import Context
 from ledger.store import appeals as appeal_store
 from ledger.store import queue as store
@@ -79,4 +80,5 @@ def skip(context: Context, case: str, staff: Staff) -> None:
         if row.state != CaseState.SUBMITTED:
             raise CaseTaken("Only a waiting case is passed over.")
         store.skip(connection, row.id, staff.id, context.now())
+        record(connection, context.now(), staff.id, "case_skip", "appeal", case)
         store.forget_skips(connection, context.now() - timedelta(days=2))
