@@ -39,11 +39,13 @@ def run(*arguments: object, code: int = 0) -> dict[str, Any]:
 
 def test_the_demo_tells_its_story_and_can_be_run_again(tmp_path: Path) -> None:
     tiers = ["clear", "watch", "watch", "review", "high", "high", "review", "clear", "clear"]
+    tiers += ["watch", "clear", "clear"]  # accused, contested, healed
     sizes = []
     for _ in range(2):
         told = run("demo", "--dir", tmp_path / "demo")
         assert told["as_expected"]
         assert [step["tier"] for step in told["steps"]] == tiers
+        assert told["appeal"]["outcome"] == "overturned"
         assert told["seconds"] < 60
         sizes.append(told["log"]["size"])
     assert sizes[1] > sizes[0], "the second run goes on with the same ledger"
