@@ -6,6 +6,7 @@ when it dies; when this process ends, however it ends, they end too.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -134,6 +135,9 @@ def run(settings: Settings, environment: dict[str, str]) -> None:
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             if self.started:
+                # A full collection over everything imported takes longer than a lookup may; so none ever looks at it.
+                gc.collect()
+                gc.freeze()
                 _announce(settings, url, verdict, no_admin)
                 # Nothing that is served waits for it, so it need not hold up the start.
                 children.append(Child("snapshotter", environment))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pyotp
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, Request
 
 from ledger.service import audit, passwords
 from ledger.store import members
@@ -23,6 +23,13 @@ DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 
 SignIn = Callable[[Page, str], None]
 Shoot = Callable[[Page, str], None]
+
+
+def _failed(request: Request) -> list[str]:
+    """The complaint about a request that failed. What the browser itself gives up when it leaves a page did not."""
+    return [] if request.failure == "net::ERR_ABORTED" else [f"not loaded: {request.url}: {request.failure}"]
+
+
 OpenPage = Callable[..., Page]
 
 
@@ -43,7 +50,7 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
             "console",
             lambda message: complaints.append(message.text) if "Content Security Policy" in message.text else None,
         )
-        page.on("requestfailed", lambda request: complaints.append(f"not loaded: {request.url}"))
+        page.on("requestfailed", lambda request: complaints.extend(_failed(request)))
         return page
 
     yield make
