@@ -7,6 +7,7 @@ differ in lightness too (and lines in their dashes), so that they can be told ap
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,6 +21,10 @@ FONT = (
     "-apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'PingFang SC', 'Hiragino Sans GB', 'Microsoft YaHei', "
     "'Noto Sans CJK SC', 'Noto Sans SC', 'WenQuanYi Micro Hei', sans-serif"
 )
+# pygal hooks itself into every import of the process, for plugins with maps that nobody draws here, and with a method
+# that Python has dropped since 3.12 and warns about before.
+sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != "pygal"]
+
 INK, QUIET, GUIDE, PAPER = "#1c2530", "#55606e", "#d5dbe3", "#ffffff"
 LABEL_PX, LEGEND_PX = 13, 14
 SIZES = {"wide": 900, "half": 560, "narrow": 400}
