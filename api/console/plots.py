@@ -14,17 +14,16 @@ from enum import StrEnum
 from typing import Any
 from xml.etree import ElementTree
 
-import pygal
-from pygal.style import Style
+import pygal  # type: ignore[import-untyped]
+from pygal.style import Style  # type: ignore[import-untyped]
+
+# pygal adds a finder of the kind that Python 3.12 has dropped; older ones warn at every import that comes after it.
+sys.meta_path[:] = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]
 
 FONT = (
     "-apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'PingFang SC', 'Hiragino Sans GB', 'Microsoft YaHei', "
     "'Noto Sans CJK SC', 'Noto Sans SC', 'WenQuanYi Micro Hei', sans-serif"
 )
-# pygal hooks itself into every import of the process, for plugins with maps that nobody draws here, and with a method
-# that Python has dropped since 3.12 and warns about before.
-sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != "pygal"]
-
 INK, QUIET, GUIDE, PAPER = "#1c2530", "#55606e", "#d5dbe3", "#ffffff"
 LABEL_PX, LEGEND_PX = 13, 14
 SIZES = {"wide": 900, "half": 560, "narrow": 400}

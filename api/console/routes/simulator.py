@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends
 from starlette.requests import Request
@@ -68,7 +68,7 @@ def _page(
     problems = {} if refused is None else {k: t.gettext(text, **v) for k, (text, v) in refused.problems.items()}
     if refused is not None:
         request.scope["state"]["code"] = "policy_invalid"
-    rows = {table: [] for table in ("tiers", "severity", "retention_days", "weights")}
+    rows: dict[str, list[Any]] = {table: [] for table in ("tiers", "severity", "retention_days", "weights")}
     for field in FIELDS:
         value = before[field.name]
         shown = given.get(field.name, "" if value is None else str(value))
