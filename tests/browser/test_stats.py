@@ -1,0 +1,145 @@
+"""Platforms, dashboard and simulator in a real browser: plots that are drawn, tables that open, forms that work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
+from playwright.sync_api import Browser, Page
+
+from ledger.core.encoding import day_floor
+from ledger.core.identifiers import Kind
+from ledger.service import passwords
+from ledger.store import stats as store
+from ledger.store.engine import writing
+from tests.api.conftest import ACME, BETA, person, running
+from tests.api.console_desk import Desk
+from tests.staffing import cheap
+from tests.support import new_ledger
+
+Visit = Callable[..., Page]
+
+WIDTHS = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
+
+
+@pytest.fixture(autouse=True)
+def _cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passwords, "hasher", cheap)
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    """A server with a few reports, ten counted days, and an admin for each language."""
+    folder = tmp_path_factory.mktemp("stats")
+    settings = new_ledger(f"sqlite:///{folder / 'ledger.db'}", folder)
+    for platform in (ACME, BETA):
+        platform.enrol(settings)
+    with running(settings) as api:
+        made = Desk(api)
+        made.add("boss-en", "admin")
+        made.add("boss-zh", "admin", language="zh-CN")
+        for _ in range(5):
+            assert api.report(ACME, [(Kind.PAYMENT, person())]).status_code == 201
+        day = day_floor(api.rt.now())
+        with writing(api.rt.engine) as connection:
+            for before in range(1, 11):
+                counts = {"clear": 4, "watch": 30 - before, "review": 4, "high": 1}
+                store.insert_daily_tiers(connection, day - before, counts)
+        yield made
+        made.close_clients()
+
+
+@pytest.fixture
+def visit(browser: Browser, desk: Desk) -> Iterator[Visit]:
+    """`visit(name, width)` gives a page in which `name` is signed in. A refused style or script, a script error or a
+    picture that does not load fails the test."""
+    contexts = []
+    complaints: list[str] = []
+
+    def go(name: str, width: str = "desktop") -> Page:
+        context = browser.new_context(viewport=WIDTHS[width])  # type: ignore[arg-type]
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda told: complaints.append(told.text) if "Content Security" in told.text else None)
+        page.goto(f"{desk.api.url}/console/login")
+        for field, value in desk.credentials(name).items():
+            page.locator(f"#{field}").fill(value)
+        page.locator("main form button").click()
+        page.wait_for_url(lambda url: not url.endswith("/console/login"))
+        return page
+
+    yield go
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def check(page: Page) -> None:
+    """axe finds nothing of the rules of WCAG 2.2 A and AA, and the page does not scroll sideways."""
+    rules = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}}
+    found = Axe().run(page, options=rules)
+    assert found.violations_count == 0, found.generate_report()
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
+@pytest.mark.parametrize(("name", "width"), [("boss-en", "desktop"), ("boss-zh", "phone")])
+def test_every_page_is_readable(desk: Desk, visit: Visit, name: str, width: str) -> None:
+    page = visit(name, width)
+    paths = ("dashboard?days=30", "platforms", "platforms/acme", "platforms/acme/suspend", "platforms/acme/quota")
+    for path in (*paths, "simulator"):
+        page.goto(f"{desk.api.url}/console/{path}")
+        for details in page.locator("details").all():
+            details.locator("summary").click()
+        check(page)
+
+
+@pytest.mark.parametrize(("width", "size"), [("desktop", 900), ("phone", 400)])
+def test_a_plot_is_drawn_and_fits_the_screen(desk: Desk, visit: Visit, width: str, size: int) -> None:
+    page = visit("boss-en", width)
+    page.goto(f"{desk.api.url}/console/dashboard?days=30")
+    plot = page.get_by_alt_text("Plot: Listed identifiers by tier")
+    plot.scroll_into_view_if_needed()
+    page.wait_for_function("img => img.complete && img.naturalWidth > 0", arg=plot.element_handle())
+    assert plot.evaluate("img => img.currentSrc").endswith("size=wide" if width == "desktop" else "size=narrow")
+    box = plot.bounding_box()
+    assert box is not None
+    assert box["width"] > 0.7 * min(size, WIDTHS[width]["width"])
+    # By itself too, under the pages' policy: shapes keep their colours without any style sheet.
+    page.goto(f"{desk.api.url}/console/dashboard/tiers.svg?days=30")
+    colours = page.evaluate("[...document.querySelectorAll('rect')].map(rect => getComputedStyle(rect).fill)")
+    assert "rgb(240, 199, 94)" in colours
+    assert page.evaluate("getComputedStyle(document.querySelector('text')).fontFamily").startswith("-apple-system")
+
+
+def test_suspending_a_platform_takes_a_reason_and_a_tick(desk: Desk, visit: Visit) -> None:
+    page = visit("boss-en")
+    page.goto(f"{desk.api.url}/console/platforms/beta")
+    page.get_by_role("link", name="Suspend…").click()
+    page.get_by_label("Reason").fill("Keys were stolen.")
+    page.get_by_role("button", name="Suspend beta").click()
+    assert page.url.endswith("/suspend"), "the browser itself asks for the tick"
+    page.get_by_label("I have read what this does.").check()
+    page.get_by_role("button", name="Suspend beta").click()
+    page.locator("h1 .badge", has_text="suspended").wait_for()
+    page.get_by_role("link", name="Resume…").click()
+    page.get_by_label("Reason").fill("They have new keys.")
+    page.get_by_label("I have read what this does.").check()
+    page.get_by_role("button", name="Resume beta").click()
+    page.locator("h1 .badge", has_text="active").wait_for()
+
+
+def test_simulating_a_policy(desk: Desk, visit: Visit) -> None:
+    page = visit("boss-en")
+    page.goto(f"{desk.api.url}/console/simulator")
+    page.get_by_label("Watch from a total of").fill("2600")
+    page.get_by_role("button", name="Simulate").click()
+    page.get_by_role("alert").filter(has_text="must rise").wait_for()
+    check(page)
+    page.get_by_label("Watch from a total of").fill("900")
+    page.get_by_role("button", name="Simulate").click()
+    page.get_by_role("heading", name="What would change").wait_for()
+    assert page.get_by_text("500 → 900").is_visible()
+    check(page)
