@@ -15,7 +15,7 @@ from ledger.core.entries import GovernanceType, parse_leaf
 from ledger.errors import ConflictOfInterest, InvalidRequest, NotFound, RoleMissing
 from ledger.service import audit
 from ledger.service import platform_health as service
-from ledger.service.appeals import parties
+from ledger.service.appeals import parties, transaction
 from ledger.service.appeals import staff_actions as desk
 from ledger.service.appeals.clock import run_clocks
 from ledger.service.audit import EventFilter
@@ -42,7 +42,7 @@ def health(town: Town, name: str) -> PlatformHealth:
 
 
 def case_number(town: Town, case: str) -> int:
-    return desk.case_number(town.rt.context, case)
+    return transaction.case_number(town.rt.context, case)
 
 
 def decided(town: Town, number: int, outcome: Outcome) -> None:

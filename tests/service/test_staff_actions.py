@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -44,12 +45,13 @@ def test_who_has_not_seen_the_newest_changes_nothing(town: Town) -> None:
     desk.take(town.rt.context, case, ANNA, seen=before)
     after, row = newest(town, case), case_row(town, case)
     assert after > before
-    for act in (
+    acts: list[Callable[[], object]] = [
         lambda: desk.note(town.rt.context, case, ANNA, "Late.", seen=before),
         lambda: desk.decide(town.rt.context, case, ANNA, Outcome.OVERTURNED, "Late.", seen=before),
         lambda: desk.hand_back(town.rt.context, case, ANNA, seen=0),
         lambda: desk.assign(town.rt.context, case, CLEO, BEN, seen=after + 1),
-    ):
+    ]
+    for act in acts:
         with pytest.raises(ActionRefused, match="moved on"):
             act()
     assert (newest(town, case), case_row(town, case)) == (after, row)
