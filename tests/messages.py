@@ -42,7 +42,7 @@ class Problem:
 
 def extracted(roots: Iterable[Path] = (ROOT / "ledger", ROOT / "api"), base: Path = ROOT) -> dict[MessageId, list[str]]:
     """Every text in the code and its templates, with the files that say it."""
-    with (FOLDER / "babel.cfg").open("rb") as mapping:
+    with (FOLDER / "babel.cfg").open(encoding="utf-8") as mapping:
         methods, options = parse_mapping_cfg(mapping)
     found: dict[MessageId, list[str]] = defaultdict(list)
     for root in roots:
@@ -119,7 +119,9 @@ def mend(said: dict[MessageId, list[str]], folder: Path = FOLDER / "zh_CN") -> l
         areas[homes.get(message_id, f"{area_of(sources[0])}.po")].append(message_id)
     for name in sorted({*areas, *files}):
         old = files.get(name)
-        new = Catalog(locale="zh_CN", project="refund-credit-ledger", charset="utf-8", fuzzy=False)
+        new = Catalog(locale="zh_CN", project="refund-credit-ledger", charset="utf-8", fuzzy=False, version="1")
+        new.msgid_bugs_address, new.last_translator = "see CONTRIBUTING.md", "the maintainers"
+        new.language_team, new.revision_date = "the maintainers", new.creation_date
         new.header_comment = "# Chinese texts of the refund credit ledger."
         for message_id in areas[name]:
             known = old.get(message_id) if old is not None else None
