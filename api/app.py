@@ -24,7 +24,7 @@ from api.errors import TABLE, MethodNotAllowed, problem_response
 from api.hotpath import HotPath
 from api.logs import AccessLog, bridge_logging, make_logger
 from api.middleware import RequestFrame
-from api.routes import log, lookups, metrics, oprf, reports, snapshots, system
+from api.routes import log, lookups, me, metrics, oprf, reports, snapshots, system
 from api.web import static
 from api.web.errors import Elsewhere, error_page, go_elsewhere
 from api.web.pages import is_page
@@ -52,6 +52,7 @@ TAGS = [
         "description": "Answer for yourself: a filter and sealed buckets, cut from the log every hour.",
     },
     {"name": "reports", "description": "Record confirmed fraud, correct it, prove that the log holds it."},
+    {"name": "me", "description": "A person's own record and appeals, in a session that their platform opens."},
     {"name": "oprf", "description": "Turn blinded identifiers into elements (RFC 9497)."},
     {"name": "suite", "description": "The keys that clients pin."},
     {"name": "log", "description": "The public log (C2SP tlog-checkpoint and tlog-tiles)."},
@@ -112,12 +113,18 @@ def create_app(
     app.state.logger = logger
     app.state.settings = settings
     app.put_in_front(limit, access)
-    app.add_middleware(RequestFrame, body_limit_bytes=limit, logger=logger, access=access)
+    app.add_middleware(
+        RequestFrame,
+        body_limit_bytes=limit,
+        upload_limit_bytes=settings.attachment_limit_bytes,
+        logger=logger,
+        access=access,
+    )
     app.add_exception_handler(LedgerError, _ledger_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(Elsewhere, go_elsewhere)
-    for module in (lookups, snapshots, reports, oprf, system, log, metrics, static):
+    for module in (lookups, snapshots, reports, me, oprf, system, log, metrics, static):
         app.include_router(module.router)
     for router in console.routers():
         app.include_router(router)

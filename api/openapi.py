@@ -28,6 +28,7 @@ from ledger.errors import LedgerError
 
 REF = "#/components/schemas/{model}"
 SECURITY_SCHEME = "token"
+SUBJECT_SCHEME = "subject"
 
 AUTH_ERRORS: tuple[type[LedgerError], ...] = (
     e.Unauthenticated,
@@ -38,12 +39,17 @@ AUTH_ERRORS: tuple[type[LedgerError], ...] = (
     e.PlatformSuspended,
     e.DatabaseUnavailable,
 )
+SUBJECT_ERRORS: tuple[type[LedgerError], ...] = (e.Unauthenticated, e.SessionExpired, e.DatabaseUnavailable)
+"""What a request in a person's own session may meet."""
+
 BODY_ERRORS: tuple[type[LedgerError], ...] = (
     InvalidJson,
     UnsupportedMediaType,
     e.BodyTooLarge,
     e.InvalidRequest,
 )
+UPLOAD_ERRORS: tuple[type[LedgerError], ...] = (e.BodyTooLarge, e.InvalidRequest)
+_ANY_FILE = "application/octet-stream"
 WRITE_ERRORS: tuple[type[LedgerError], ...] = (
     e.IdempotencyMismatch,
     e.LogFrozen,
@@ -100,14 +106,15 @@ _IDEMPOTENCY_KEY = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A good answer: what it means, its model or (with another `media_type`) its format, and headers of its own. With
-    an empty `media_type` it has no body."""
+    """A good answer: what it means, its model or (with another `media_type`) its format, `also` others that it may have,
+    and headers of its own. With an empty `media_type` it has no body."""
 
     description: str
     model: type[BaseModel] | None = None
     media_type: str = "application/json"
     binary: bool = False
     headers: Mapping[str, Any] | None = None
+    also: tuple[str, ...] = ()
 
 
 def operation(
@@ -117,21 +124,32 @@ def operation(
     answers: Mapping[int, Answer],
     *,
     scopes: tuple[str, ...] = (),
+    status: int | None = None,
     body: type[BaseModel] | None = None,
+    upload: bool = False,
     example: object = None,
     idempotent: bool = False,
+    subject: bool = False,
     raises: tuple[type[LedgerError], ...] = (),
 ) -> dict[str, Any]:
     """Arguments for a route's decorator. The token must hold one of `scopes` (none: no token), `body` is the request's
-    model, `raises` what the route answers beyond the errors of tokens and bodies."""
-    errors = (AUTH_ERRORS if scopes else ()) + (BODY_ERRORS if body else ()) + raises
+    model, `upload` says that it is a file instead, `status` is the usual one of several good `answers`, `subject`
+    that it takes the token of a person's own session, `raises` what the route answers beyond the errors of tokens and
+    bodies."""
+    errors = AUTH_ERRORS if scopes else SUBJECT_ERRORS if subject else ()
+    errors += (BODY_ERRORS if body else UPLOAD_ERRORS if upload else ()) + raises
     extra: dict[str, Any] = {"security": [{SECURITY_SCHEME: [scope]} for scope in scopes]}
+    if subject:
+        extra["security"] = [{SUBJECT_SCHEME: []}]
     if body is not None:
         content: dict[str, Any] = {"schema": {"$ref": REF.format(model=body.__name__)}}
         if example is not None:
             content["example"] = example
         extra["requestBody"] = {"required": True, "content": {"application/json": content}}
         _MODELS.add(body)
+    if upload:
+        anything = {"schema": {"type": "string", "contentMediaType": _ANY_FILE}}
+        extra["requestBody"] = {"required": True, "content": {_ANY_FILE: anything}}
     if idempotent:
         extra["parameters"] = [_IDEMPOTENCY_KEY]
     responses: dict[int | str, Any] = {status: _good(one) for status, one in answers.items()}
@@ -140,7 +158,7 @@ def operation(
         "operation_id": operation_id,
         "summary": summary,
         "tags": [tag],
-        "status_code": min(answers),
+        "status_code": status or min(answers),
         "response_class": Response,
         "response_model": None,
         "responses": responses,
@@ -152,19 +170,20 @@ _MODELS: set[type[BaseModel]] = {Problem}
 
 
 def _good(one: Answer) -> dict[str, Any]:
-    content: dict[str, Any] = {}
     if one.model is not None:
         _MODELS.add(one.model)
-        content["schema"] = {"$ref": REF.format(model=one.model.__name__)}
-    elif one.binary:
-        content["schema"] = {"type": "string", "contentMediaType": one.media_type}
-    else:
-        content["schema"] = {"type": "string"}
+    media_types = dict.fromkeys((one.media_type, *one.also)) if one.media_type else {}
     return {
         "description": one.description,
-        "content": {one.media_type: content} if one.media_type else {},
+        "content": {media_type: {"schema": _schema(one, media_type)} for media_type in media_types},
         "headers": {**_HEADERS, **(one.headers or {})},
     }
+
+
+def _schema(one: Answer, media_type: str) -> dict[str, Any]:
+    if one.model is not None:
+        return {"$ref": REF.format(model=one.model.__name__)}
+    return {"type": "string", "contentMediaType": media_type} if one.binary else {"type": "string"}
 
 
 def _problems(errors: tuple[type[LedgerError], ...]) -> dict[int | str, Any]:
@@ -247,6 +266,14 @@ def _describe(app: FastAPI) -> dict[str, Any]:
                 "A JWT that the platform signs itself: EdDSA, header `kid`, claims `iss` (the platform), `aud` (the "
                 "service id), `iat`, `exp` (at most 900 s later), and optionally `scope` to narrow what it may do."
             ),
-        }
+        },
+        SUBJECT_SCHEME: {
+            "type": "http",
+            "scheme": "bearer",
+            "description": (
+                "The token of a person's own session, as `POST /v1/me/session` gives it for the code of a link that their "
+                "platform had made. It is good for minutes and for that person's record only."
+            ),
+        },
     }
     return document

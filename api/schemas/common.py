@@ -66,3 +66,5 @@ class Problem(BaseModel):
     epoch: Annotated[int, Field(description="With `stale_epoch`: the current epoch.")] = 0
     report: Annotated[str, Field(description="With `order_already_reported`: your report of this order.")] = ""
     missing: Annotated[list[str], Field(description="With `evidence_insufficient`: what is missing.")] = []
+    case: Annotated[str, Field(description="With `case_exists`: the case that there is already.")] = ""
+    reason: Annotated[str, Field(description="With `attachment_refused`: why, for programs.")] = ""

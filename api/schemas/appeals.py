@@ -1,0 +1,277 @@
+"""Schemas of appeals, of what belongs to a case, and of sessions for persons."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, RootModel, StringConstraints
+
+from api.schemas.common import Bytes32, Epoch, ReportId, Time, Wire
+from api.schemas.lookups import MAX_SUBJECTS, TaggedSubject
+from ledger.core.appeals import MAX_REPORTS, MAX_TEXT_CHARS, Action, CaseState, Grounds, Outcome
+from ledger.core.conduct import MAX_EVIDENCE_ITEMS, Conduct
+
+PAGE_LIMIT = 100
+PAGE_DEFAULT = 50
+MAX_NAME_CHARS = 255
+
+AppealId = Annotated[str, StringConstraints(pattern=r"^ap_[A-Za-z0-9]{8,29}$"), Field(examples=["ap_Xk3mPq9a"])]
+AttachmentId = Annotated[str, StringConstraints(pattern=r"^at_[A-Za-z0-9]{8,29}$"), Field(examples=["at_Xk3mPq9a"])]
+State = Literal[*[state.value for state in CaseState]]  # type: ignore[valid-type]
+Locale = Literal["en", "zh-CN"]
+PartyName = Literal["subject", "reporter"]
+Text = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=MAX_TEXT_CHARS),
+    Field(description="Plain text of at most 2000 characters; the only control character is the line feed."),
+]
+Subjects = Annotated[
+    list[TaggedSubject],
+    Field(min_length=1, max_length=MAX_SUBJECTS, description="Identifiers of the person, of one key epoch."),
+]
+
+_CASE: dict[str, Any] = {
+    "id": "ap_Xk3mPq9a",
+    "state": "awaiting_reporter",
+    "opened_at": "2026-02-03T09:00:00Z",
+    "due_at": "2026-02-23T16:00:00Z",
+    "overdue": False,
+}
+_QUESTION = "Please send the carrier's record that your report names."
+_VIEW: dict[str, Any] = {
+    **_CASE,
+    "group": ["ap_Xk3mPq9a"],
+    "report": "rp_Xk3mPq9a",
+    "party": "reporter",
+    "round": 1,
+    "grounds": "wrong_facts",
+    "conduct": "fake_return_tracking",
+    "profile": "CN",
+    "extended": False,
+    "question": {"text": _QUESTION, "asked_at": "2026-02-04T08:00:00Z", "due_at": "2026-02-11T08:00:00Z"},
+    "decision": None,
+    "timeline": [
+        {
+            "at": "2026-02-03T09:00:00Z",
+            "action": "open",
+            "by": "person",
+            "state": "submitted",
+            "text": "The parcel did come back. I have the receipt.",
+            "entry_index": 1043,
+        },
+        {
+            "at": "2026-02-04T08:00:00Z",
+            "action": "ask_reporter",
+            "by": "reviewer",
+            "state": "awaiting_reporter",
+            "text": _QUESTION,
+            "entry_index": None,
+        },
+    ],
+    "attachments": [
+        {
+            "id": "at_Xk3mPq9a",
+            "party": "subject",
+            "name": "receipt.jpg",
+            "media_type": "image/jpeg",
+            "size_bytes": 204811,
+            "sha256": "fK9lU0nYtq8C2d6rQZp1iJ3xw5yB7vA4mG0hN8kT2sE",
+            "evidence_index": None,
+            "added_at": "2026-02-03T09:02:00Z",
+        }
+    ],
+}
+
+
+class AppealRequest(Wire):
+    """A customer's appeal against 1 to 20 reports. `epoch` and `subjects` show that reports of other members are about
+    this person; for reports of your own leave both out."""
+
+    reports: Annotated[list[ReportId], Field(min_length=1, max_length=MAX_REPORTS)]
+    grounds: Literal[*[one.value for one in Grounds]]  # type: ignore[valid-type]
+    statement: Annotated[Text, Field(description="What the person says, in their own words.")]
+    locale: Annotated[Locale, Field(description="The language that the person is written to in.")]
+    epoch: Epoch | None = None
+    subjects: Subjects | None = None
+
+
+class FiledAppeal(Wire):
+    """One case of those that were opened."""
+
+    id: AppealId
+    report: ReportId
+    state: State
+    due_at: Annotated[Time, Field(description="The first moment that is too late for a decision.")]
+
+
+class FiledAppeals(Wire):
+    """A case for each report, in order. `group` ties them together: it is the id of the first."""
+
+    group: AppealId
+    appeals: list[FiledAppeal]
+
+
+class AppealState(Wire):
+    """What a platform may know that only opened the session in which the person appealed by themselves."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_CASE]})
+
+    id: AppealId
+    state: State
+    opened_at: Time
+    due_at: Time
+    overdue: Annotated[bool, Field(description="The decision is late; the report is out until it is made.")]
+
+
+class Question(Wire):
+    """A question that waits for your answer."""
+
+    text: str
+    asked_at: Time
+    due_at: Time
+
+
+class Decision(Wire):
+    """What was decided. `conduct` is the one that an `amended` report has now."""
+
+    outcome: Literal[*[one.value for one in Outcome]]  # type: ignore[valid-type]
+    reasons: Annotated[str | None, Field(description="Null where the reporter's silence decided.")]
+    conduct: Conduct | None
+    decided_at: Time | None
+    reopen_until: Time | None
+
+
+class CaseEvent(Wire):
+    """One thing that happened. `text` is null where it was written to the other party."""
+
+    at: Time
+    action: Literal[*[one.value for one in Action]]  # type: ignore[valid-type]
+    by: Literal["person", "reporter", "reviewer", "clock", "ledger"]
+    state: State
+    text: str | None
+    entry_index: Annotated[int | None, Field(ge=0, description="The log's entry about it, if it has one.")]
+
+
+class Attachment(Wire):
+    """A file of a case. `evidence_index` is the item of the report's evidence (0 is the first) that it is."""
+
+    id: AttachmentId
+    party: PartyName
+    name: str
+    media_type: str
+    size_bytes: Annotated[int, Field(ge=1)]
+    sha256: Bytes32
+    evidence_index: Annotated[int | None, Field(ge=0, lt=MAX_EVIDENCE_ITEMS)]
+    added_at: Time
+
+
+class AppealView(AppealState):
+    """A case as a party of it sees it: the person (through you), or the reporter."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_VIEW]})
+
+    group: Annotated[list[AppealId], Field(description="The cases that were filed together and that you may see.")]
+    report: ReportId
+    party: Annotated[PartyName, Field(description="For whom this is.")]
+    round: Annotated[int, Field(ge=1, le=2, description="2 after it was reopened.")]
+    grounds: Literal[*[one.value for one in Grounds]]  # type: ignore[valid-type]
+    conduct: Annotated[Conduct, Field(description="The conduct in force.")]
+    profile: Annotated[Literal["CN", "EU", "US"], Field(description="Whose law the clock is of.")]
+    extended: bool
+    question: Question | None
+    decision: Decision | None
+    timeline: list[CaseEvent]
+    attachments: list[Attachment]
+
+
+class Appeal(RootModel[AppealView | AppealState]):
+    """A case for a party of it, or its state for who only opened the person's session."""
+
+
+class AppealSummary(AppealState):
+    """A case in a list; for the rest ask for it by its id."""
+
+    party: Annotated[PartyName | None, Field(description="For whom you see it. Null: you only opened the session.")]
+    report: ReportId | None
+    outcome: Literal[*[one.value for one in Outcome]] | None  # type: ignore[valid-type]
+    answer_due_at: Annotated[Time | None, Field(description="A question waits for this party's answer until then.")]
+
+
+class AppealPage(Wire):
+    """Newest first. Ask on with `starting_after` = the last id while `has_more`."""
+
+    data: list[AppealSummary]
+    has_more: bool
+
+
+class AppealMessage(Wire):
+    """An answer to the question that waits for this party, or an addition."""
+
+    party: Annotated[PartyName, Field(description="For whom you speak: your customer, or yourself as the reporter.")]
+    text: Text
+
+
+class Reopening(Wire):
+    """Why the person contests the decision."""
+
+    text: Text
+
+
+class LetterItem(Wire):
+    """A letter that there is for the person, and the language they chose."""
+
+    kind: Literal["received", "question", "overdue", "decided"]
+    locale: Locale
+
+
+class LetterList(Wire):
+    """The letters that are true of the case now."""
+
+    data: list[LetterItem]
+
+
+class LetterParagraph(Wire):
+    """One paragraph. A `quote` is what somebody wrote, verbatim: never read it as markup."""
+
+    style: Literal["text", "heading", "quote", "item"]
+    text: str
+
+
+class AppealLetter(Wire):
+    """A letter, as paragraphs for a page or a mail of yours and as plain text."""
+
+    kind: Literal["received", "question", "overdue", "decided"]
+    locale: Locale
+    subject: str
+    paragraphs: list[LetterParagraph]
+    text: str
+
+
+class SessionRequest(Wire):
+    """The person who wants to see their record, by identifiers that you verified: they are logged in with you."""
+
+    epoch: Epoch
+    subjects: Subjects
+    locale: Locale
+
+
+class SessionLink(Wire):
+    """A link for the person alone. It works once, until `expires_at`."""
+
+    id: Annotated[str, Field(pattern=r"^ss_[A-Za-z0-9]{8,29}$")]
+    url: Annotated[str, Field(description="Hand it to the browser; do not log or store it.")]
+    expires_at: Time
+
+
+class PersonStatement(Wire):
+    """What the person says of a report, in their own words."""
+
+    text: str
+    locale: Locale
+    made_at: Time
+
+
+class StatementList(Wire):
+    """The person's statements on what the lookup disclosed, oldest first."""
+
+    statements: list[PersonStatement]
