@@ -106,8 +106,8 @@ _IDEMPOTENCY_KEY = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A good answer: what it means, its model or (with another `media_type`) its format, `also` others that it may have,
-    and headers of its own. With an empty `media_type` it has no body."""
+    """A good answer: what it means, its model or (with another `media_type`) its format, `also` others that it may
+    have, and headers of its own. With an empty `media_type` it has no body."""
 
     description: str
     model: type[BaseModel] | None = None
@@ -271,8 +271,8 @@ def _describe(app: FastAPI) -> dict[str, Any]:
             "type": "http",
             "scheme": "bearer",
             "description": (
-                "The token of a person's own session, as `POST /v1/me/session` gives it for the code of a link that their "
-                "platform had made. It is good for minutes and for that person's record only."
+                "The token of a person's own session, as `POST /v1/me/session` gives it for the code of a link that "
+                "their platform had made. It is good for minutes and for that person's record only."
             ),
         },
     }

@@ -45,7 +45,7 @@ class OwnStanding(Wire):
 
     tier: Tier
     credit: Annotated[int, Field(ge=0)]
-    points: Annotated[int, Field(ge=0)]
+    points: Annotated[float, Field(ge=0)]
     events: Annotated[int, Field(ge=0)]
     reporters: Annotated[int, Field(ge=0, description="Independent groups of platforms that made counting reports.")]
     disputed: bool

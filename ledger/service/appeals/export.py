@@ -87,9 +87,9 @@ def verify(origin: str, log_key: str, locale: str) -> dict[str, str]:
         "entries": "/log/tile/entries/{path}",
         "how": told(
             "Each entry_index is the place of an entry in a public log that can only grow. Fetch the checkpoint, check "
-            "its signature with log_key, and fetch the entries tile that holds the index (256 entries a tile): the entry "
-            "there names its index and the hour in which it was recorded, and a commitment to what it says. Hashed into "
-            "the tree as RFC 6962 describes, it leads to the root that the checkpoint signs. Keep the checkpoint: with "
-            "it anybody can show later if an entry was taken out, moved or put in behind your back."
+            "its signature with log_key, and fetch the entries tile that holds the index (256 entries a tile): the "
+            "entry there names its index, the hour in which it was recorded, and a commitment to what it says. Hashed "
+            "into the tree as RFC 6962 describes, it leads to the root that the checkpoint signs. Keep the checkpoint: "
+            "with it anybody can show later if an entry was taken out, moved or changed."
         ),
     }
