@@ -24,7 +24,7 @@ from api.errors import TABLE, MethodNotAllowed, problem_response
 from api.hotpath import HotPath
 from api.logs import AccessLog, bridge_logging, make_logger
 from api.middleware import RequestFrame
-from api.routes import log, lookups, me, metrics, oprf, reports, snapshots, system
+from api.routes import appeals, log, lookups, me, metrics, oprf, reports, snapshots, system
 from api.web import static
 from api.web.errors import Elsewhere, error_page, go_elsewhere
 from api.web.pages import is_page
@@ -52,6 +52,10 @@ TAGS = [
         "description": "Answer for yourself: a filter and sealed buckets, cut from the log every hour.",
     },
     {"name": "reports", "description": "Record confirmed fraud, correct it, prove that the log holds it."},
+    {
+        "name": "appeals",
+        "description": "Contest a report for a customer, answer for your own, open a person's record to them.",
+    },
     {"name": "me", "description": "A person's own record and appeals, in a session that their platform opens."},
     {"name": "oprf", "description": "Turn blinded identifiers into elements (RFC 9497)."},
     {"name": "suite", "description": "The keys that clients pin."},
@@ -124,7 +128,7 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(Elsewhere, go_elsewhere)
-    for module in (lookups, snapshots, reports, me, oprf, system, log, metrics, static):
+    for module in (lookups, snapshots, reports, appeals, me, oprf, system, log, metrics, static):
         app.include_router(module.router)
     for router in console.routers():
         app.include_router(router)

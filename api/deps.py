@@ -8,6 +8,8 @@ from fastapi import Depends
 from starlette.requests import Request
 
 from api.auth import authenticate
+from ledger.errors import ScopeMissing
+from ledger.service.appeals.platform import Caller
 from ledger.service.members import Member
 from ledger.service.runtime import Runtime
 
@@ -29,6 +31,17 @@ async def _with_either(request: Request) -> Member:
     return authenticate(request, "lookup", "report")
 
 
+async def _with_appeal(request: Request) -> Member:
+    return authenticate(request, "appeal")
+
+
+async def _with_case(request: Request) -> Caller:
+    try:
+        return Caller(authenticate(request, "appeal"), for_person=True)
+    except ScopeMissing:
+        return Caller(authenticate(request, "appeal", "report"), for_person=False)
+
+
 Reporter = Annotated[Member, Depends(_with_report)]
 """A member whose token holds the scope `report`. A dependency, so that it is checked before any parameter."""
 
@@ -37,3 +50,9 @@ Inquirer = Annotated[Member, Depends(_with_lookup)]
 
 Blinder = Annotated[Member, Depends(_with_either)]
 """A member whose token holds the scope `lookup` or `report`."""
+
+Appellant = Annotated[Member, Depends(_with_appeal)]
+"""A member whose token holds the scope `appeal`: it may speak for its customers."""
+
+CaseParty = Annotated[Caller, Depends(_with_case)]
+"""A member in an appeal, by the scope `appeal`, or by `report` for its own reports only."""

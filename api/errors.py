@@ -103,7 +103,7 @@ TABLE: dict[type[LedgerError], Row] = {
     e.ActionRefused: Row(409, "The state of the case does not allow this"),
     # It may work later, unchanged.
     e.TooManyAttempts: Row(429, "Too many attempts"),
-    e.QuotaExceeded: Row(429, "The daily quota of blinded elements is used up"),
+    e.QuotaExceeded: Row(429, "A quota of this platform is used up"),
     e.ReceiptPending: Row(202, "No checkpoint covers the report yet"),
     e.Unavailable: Row(503, "The service cannot do this now"),
     e.LogFrozen: Row(503, "The log is frozen: reads go on, writes are refused"),

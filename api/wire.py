@@ -17,6 +17,14 @@ from ledger.service.commands import Stored
 
 Model = TypeVar("Model", bound=BaseModel)
 
+REPLAYED: Mapping[str, Any] = {
+    "Idempotency-Replayed": {
+        "description": "`true` when this is the stored answer of an earlier request.",
+        "schema": {"type": "string", "enum": ["true"]},
+    }
+}
+"""The header of `stored_response`, as the description has it."""
+
 MAX_ERRORS_SHOWN = 20
 _KEY = re.compile(r"[!-~]{1,255}\Z")
 _KNOWN_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}\Z")

@@ -28,19 +28,13 @@ from api.schemas.reports import (
     Withdrawal,
 )
 from api.schemas.samples import REPORT
-from api.wire import answer, batch_response, check_shape, idempotency_key, parse, read_json, stored_response
+from api.wire import REPLAYED, answer, batch_response, check_shape, idempotency_key, parse, read_json, stored_response
 from ledger import errors as e
 from ledger.service import receipts, reports
 
 router = APIRouter()
 
 TEXT = "text/plain; charset=utf-8"
-_REPLAYED = {
-    "Idempotency-Replayed": {
-        "description": "`true` when this is the stored answer of an earlier request.",
-        "schema": {"type": "string", "enum": ["true"]},
-    }
-}
 _SUBMISSION = frozenset({"body", "signature", "subjects"})
 
 PublicId = Annotated[str, Path(description="A report's id.", examples=["rp_Xk3mPq9a"])]
@@ -52,7 +46,7 @@ PublicId = Annotated[str, Path(description="A report's id.", examples=["rp_Xk3mP
         "createReport",
         "Record a confirmed fraud",
         "reports",
-        {201: Answer("It is durable and has its place in the log.", ReportAccepted, headers=_REPLAYED)},
+        {201: Answer("It is durable and has its place in the log.", ReportAccepted, headers=REPLAYED)},
         scopes=("report",),
         body=ReportSubmission,
         example=REPORT,
@@ -136,7 +130,7 @@ def get_report(request: Request, member: Reporter, report_id: PublicId) -> Respo
         "withdrawReport",
         "Take a report back",
         "reports",
-        {200: Answer("The report, withdrawn.", ReportView, headers=_REPLAYED)},
+        {200: Answer("The report, withdrawn.", ReportView, headers=REPLAYED)},
         scopes=("report",),
         body=Withdrawal,
         example={"reason": "wrong_person"},
@@ -158,7 +152,7 @@ async def withdraw_report(request: Request, member: Reporter, report_id: PublicI
         "restituteReport",
         "Record that the buyer paid the full amount back",
         "reports",
-        {200: Answer("The report, with its restitution.", ReportView, headers=_REPLAYED)},
+        {200: Answer("The report, with its restitution.", ReportView, headers=REPLAYED)},
         scopes=("report",),
         body=RestitutionRequest,
         example={"received_at": "2026-02-03T09:00:00Z", "amount_minor": 12900, "currency": "CNY"},

@@ -17,7 +17,6 @@ MAX_NAME_CHARS = 255
 
 AppealId = Annotated[str, StringConstraints(pattern=r"^ap_[A-Za-z0-9]{8,29}$"), Field(examples=["ap_Xk3mPq9a"])]
 AttachmentId = Annotated[str, StringConstraints(pattern=r"^at_[A-Za-z0-9]{8,29}$"), Field(examples=["at_Xk3mPq9a"])]
-State = Literal[*[state.value for state in CaseState]]  # type: ignore[valid-type]
 Locale = Literal["en", "zh-CN"]
 PartyName = Literal["subject", "reporter"]
 Text = Annotated[
@@ -88,7 +87,7 @@ class AppealRequest(Wire):
     this person; for reports of your own leave both out."""
 
     reports: Annotated[list[ReportId], Field(min_length=1, max_length=MAX_REPORTS)]
-    grounds: Literal[*[one.value for one in Grounds]]  # type: ignore[valid-type]
+    grounds: Literal["not_me", "wrong_facts", "evidence_wrong", "paid_back", "not_told", "other"]
     statement: Annotated[Text, Field(description="What the person says, in their own words.")]
     locale: Annotated[Locale, Field(description="The language that the person is written to in.")]
     epoch: Epoch | None = None
@@ -100,7 +99,7 @@ class FiledAppeal(Wire):
 
     id: AppealId
     report: ReportId
-    state: State
+    state: CaseState
     due_at: Annotated[Time, Field(description="The first moment that is too late for a decision.")]
 
 
@@ -117,7 +116,7 @@ class AppealState(Wire):
     model_config = ConfigDict(json_schema_extra={"examples": [_CASE]})
 
     id: AppealId
-    state: State
+    state: CaseState
     opened_at: Time
     due_at: Time
     overdue: Annotated[bool, Field(description="The decision is late; the report is out until it is made.")]
@@ -134,7 +133,7 @@ class Question(Wire):
 class Decision(Wire):
     """What was decided. `conduct` is the one that an `amended` report has now."""
 
-    outcome: Literal[*[one.value for one in Outcome]]  # type: ignore[valid-type]
+    outcome: Outcome
     reasons: Annotated[str | None, Field(description="Null where the reporter's silence decided.")]
     conduct: Conduct | None
     decided_at: Time | None
@@ -145,9 +144,9 @@ class CaseEvent(Wire):
     """One thing that happened. `text` is null where it was written to the other party."""
 
     at: Time
-    action: Literal[*[one.value for one in Action]]  # type: ignore[valid-type]
+    action: Action
     by: Literal["person", "reporter", "reviewer", "clock", "ledger"]
-    state: State
+    state: CaseState
     text: str | None
     entry_index: Annotated[int | None, Field(ge=0, description="The log's entry about it, if it has one.")]
 
@@ -174,7 +173,7 @@ class AppealView(AppealState):
     report: ReportId
     party: Annotated[PartyName, Field(description="For whom this is.")]
     round: Annotated[int, Field(ge=1, le=2, description="2 after it was reopened.")]
-    grounds: Literal[*[one.value for one in Grounds]]  # type: ignore[valid-type]
+    grounds: Grounds
     conduct: Annotated[Conduct, Field(description="The conduct in force.")]
     profile: Annotated[Literal["CN", "EU", "US"], Field(description="Whose law the clock is of.")]
     extended: bool
@@ -193,7 +192,7 @@ class AppealSummary(AppealState):
 
     party: Annotated[PartyName | None, Field(description="For whom you see it. Null: you only opened the session.")]
     report: ReportId | None
-    outcome: Literal[*[one.value for one in Outcome]] | None  # type: ignore[valid-type]
+    outcome: Outcome | None
     answer_due_at: Annotated[Time | None, Field(description="A question waits for this party's answer until then.")]
 
 

@@ -1,7 +1,7 @@
 """Files of a case: what a party hands in, checked against what was reported, and read back by either party.
 
-A reporter hands in evidence only: a file whose SHA-256 its report named. So nothing new is brought against the person in
-an appeal, and what the reviewer sees is what the reporter had when it reported.
+A reporter hands in evidence only: a file whose SHA-256 its report named. So nothing new is brought against the person
+in an appeal, and what the reviewer sees is what the reporter had when it reported.
 """
 
 from __future__ import annotations
