@@ -23,6 +23,9 @@ from api.console import routes as console
 from api.errors import TABLE, MethodNotAllowed, problem_response
 from api.hotpath import HotPath
 from api.logs import AccessLog, bridge_logging, make_logger
+from api.me import routes as me_pages
+from api.me.pages import session_ended
+from api.me.session import Ended
 from api.middleware import RequestFrame
 from api.routes import appeals, log, lookups, me, metrics, oprf, reports, snapshots, system
 from api.web import static
@@ -128,9 +131,10 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(Elsewhere, go_elsewhere)
+    app.add_exception_handler(Ended, session_ended)
     for module in (lookups, snapshots, reports, appeals, me, oprf, system, log, metrics, static):
         app.include_router(module.router)
-    for router in console.routers():
+    for router in (*console.routers(), *me_pages.routers()):
         app.include_router(router)
     openapi.install(app)
     return app

@@ -1,0 +1,1 @@
+"""The consumer's own page: what is recorded about them, and their appeals, in plain words and without a script."""
