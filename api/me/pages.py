@@ -109,9 +109,7 @@ def _languages(request: Request, locale: str) -> list[tuple[str, str]]:
     if request.method != "GET":
         return []
     here = request.url
-    return [
-        (one, f"{here.path}?{here.include_query_params(lang=one).query}") for one in LOCALES if one != locale
-    ]
+    return [(one, f"{here.path}?{here.include_query_params(lang=one).query}") for one in LOCALES if one != locale]
 
 
 def blocks(paragraphs: Sequence[Paragraph]) -> list[tuple[str, list[str]]]:

@@ -138,9 +138,7 @@ def post_reopen(request: Request, sent: Sending, case_id: str) -> Response:
     return _said(request, sent, case_id, "again", subject.contest_again)
 
 
-def _said(
-    request: Request, sent: Sending, case_id: str, field: str, act: Callable[..., CaseRow]
-) -> Response:
+def _said(request: Request, sent: Sending, case_id: str, field: str, act: Callable[..., CaseRow]) -> Response:
     rt: Runtime = runtime(request)
     try:
         act(rt.context, sent.session, case_id, sent.field("text"))
