@@ -15,7 +15,7 @@ from api.deps import runtime
 from api.me.session import COOKIE, LANGUAGE_COOKIE, PATH, Ended, asked_language
 from api.web.cookies import drop_cookie, set_cookie
 from api.web.pages import locale_of, render
-from ledger.core.appeals import MAX_TEXT_CHARS, OPEN_STATES
+from ledger.core.appeals import MAX_TEXT_CHARS, OPEN_STATES, Action, CaseState
 from ledger.core.encoding import parse_time
 from ledger.core.policy import Profile
 from ledger.errors import ActionRefused, AttachmentRefused, LedgerError, SessionExpired
@@ -46,6 +46,15 @@ _FILE: Mapping[str, str] = {
     "too_many_files": _("The case takes no more files. Put the rest into a message."),
 }
 _BROKEN = _("The file is damaged or not what it claims to be. Save it again, or send a picture of it.")
+
+
+_STATES: Mapping[str, str] = {CaseState.AWAITING_SUBJECT.value: _("We are waiting for your answer")}
+_ACTIONS: Mapping[str, str] = {
+    Action.ASK_SUBJECT.value: _("Question to you"),
+    Action.SUBJECT_ANSWERED.value: _("Your answer"),
+    Action.SUBJECT_SILENT.value: _("You did not answer in time"),
+}
+"""What is told otherwise to the person than to everybody else."""
 
 
 def said_of(error: LedgerError, locale: str) -> str:
@@ -91,10 +100,10 @@ def _names(locale: str) -> dict[str, Callable[..., str]]:
     return {
         "conduct": named(case_texts.conduct_text),
         "grounds": named(case_texts.grounds_text),
-        "case_state": named(case_texts.state_text),
+        "case_state": partial(_to_the_person, _STATES, case_texts.state_text, locale),
         "case_outcome": named(case_texts.outcome_text),
         "evidence": named(case_texts.evidence_text),
-        "happened": named(case_texts.action_text),
+        "happened": partial(_to_the_person, _ACTIONS, case_texts.action_text, locale),
         "kind": named(case_texts.kind_text),
         "report_status": named(case_texts.status_text),
         "refund": named(record_texts.refund_text),
@@ -102,6 +111,10 @@ def _names(locale: str) -> dict[str, Callable[..., str]]:
         "claim": named(record_texts.claim_text),
         "band": lambda one: case_texts.band_text((one["low"], one["high"]), one["currency"], locale),
     }
+
+
+def _to_the_person(own: Mapping[str, str], others: Callable[[str, str], str], locale: str, code: str) -> str:
+    return texts(locale).gettext(own[code]) if code in own else others(code, locale)
 
 
 def _languages(request: Request, locale: str) -> list[tuple[str, str]]:

@@ -1,6 +1,6 @@
 """Whose page it is: the session behind the cookie, and in which language it is shown.
 
-The code of a link reaches us by a form only, never in an address: what fetches addresses on a person's behalf (previews,
+The code of a link reaches us by a form only, never in an address: what fetches addresses for a person (previews,
 scanners, proxies) can neither use it up nor write it down.
 """
 
