@@ -14,6 +14,8 @@ from ledger.core.encoding import b64url
 from ledger.core.identifiers import Kind
 from ledger.core.tags import tag
 from ledger.service.appeals import staff_actions as desk
+from ledger.service.members import list_platforms
+from ledger.store.subject_sessions import SessionRow
 from tests.api.conftest import ACME, BETA, Api, person
 from tests.support import Platform
 
@@ -103,3 +105,27 @@ def attach(
 def item(data: bytes, kind: str = "carrier_record") -> dict[str, str]:
     """The item of evidence that `data` is."""
     return {"type": kind, "sha256": b64url(hashlib.sha256(data).digest())}
+
+
+def in_session(api: Api, subjects: Subjects, platform: Platform = BETA) -> SessionRow:
+    """A session of the person that `platform` opened."""
+    tags = tuple((kind.value, tag(kind, element)) for kind, element in subjects)
+    return SessionRow(1, platform.name, platform.control_group, "CN", "en", api.rt.keys.epoch, tags, None, api.rt.now())
+
+
+def narrowed(api: Api, platform: Platform, scope: str) -> dict[str, str]:
+    """The header with a token of the platform that is narrowed to `scope`."""
+    return {"Authorization": f"Bearer {api.token(platform, scope=scope)}"}
+
+
+_MORE: dict[tuple[int, str], Platform] = {}
+
+
+def enrolled(api: Api, name: str, group: str | None = None, scopes: tuple[str, ...] = ACME.scopes) -> Platform:
+    """One more platform."""
+    known = {member.platform for member, _ in list_platforms(api.rt.engine)}
+    platform = _MORE.setdefault((id(api), name), Platform(name, group or f"{name}-group", f"{name}-1", scopes=scopes))
+    if name not in known:
+        platform.enrol(api.settings)
+        api.rt.members.refresh()
+    return platform

@@ -6,6 +6,7 @@ import hashlib
 import secrets
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -163,7 +164,7 @@ def test_an_outage_is_the_callers_to_see(connect: Connect) -> None:
 
 
 def test_what_is_no_case_is_refused() -> None:
-    state = {
+    state: dict[str, Any] = {
         "id": "ap_Xk3mPq9a",
         "state": "submitted",
         "opened_at": "2026-02-03T09:00:00Z",
@@ -171,6 +172,7 @@ def test_what_is_no_case_is_refused() -> None:
         "overdue": False,
     }
     assert parse_appeal(state).party is None
-    for broken in ([], {}, {**state, "overdue": "no"}, {**state, "due_at": "soon"}, {**state, "party": "subject"}):
+    changed = [{**state, **change} for change in ({"overdue": "no"}, {"due_at": "soon"}, {"party": "subject"})]
+    for broken in (None, {}, *changed):
         with pytest.raises(UnexpectedAnswer):
             parse_appeal(broken)
