@@ -48,6 +48,7 @@ def new_ledger(database_url: str, folder: Path, **overrides: Any) -> Settings:
         "keys_dir": folder / "keys",
         "guard_dir": folder / "guard",
         "snapshots_dir": folder / "snapshots",
+        "attachments_dir": folder / "attachments",
         "publish_interval_ms": 50,
         "auth_refresh_seconds": 0.2,
         **overrides,

@@ -81,12 +81,21 @@ _VIEW: dict[str, Any] = {
     ],
 }
 
+_SUMMARY = {
+    **_CASE,
+    "party": "reporter",
+    "report": "rp_Xk3mPq9a",
+    "outcome": None,
+    "answer_due_at": _VIEW["question"]["due_at"],
+}
+
 
 class AppealRequest(Wire):
     """A customer's appeal against 1 to 20 reports. `epoch` and `subjects` show that reports of other members are about
     this person; for reports of your own leave both out."""
 
-    reports: Annotated[list[ReportId], Field(min_length=1, max_length=MAX_REPORTS)]
+    # How many is for the service to check: a list called `reports` of the wrong length would pass for a bad batch.
+    reports: Annotated[list[ReportId], Field(json_schema_extra={"minItems": 1, "maxItems": MAX_REPORTS})]
     grounds: Literal["not_me", "wrong_facts", "evidence_wrong", "paid_back", "not_told", "other"]
     statement: Annotated[Text, Field(description="What the person says, in their own words.")]
     locale: Annotated[Locale, Field(description="The language that the person is written to in.")]
@@ -189,6 +198,8 @@ class Appeal(RootModel[AppealView | AppealState]):
 
 class AppealSummary(AppealState):
     """A case in a list; for the rest ask for it by its id."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_SUMMARY]})
 
     party: Annotated[PartyName | None, Field(description="For whom you see it. Null: you only opened the session.")]
     report: ReportId | None

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 STOP_SECONDS = 20
 BUILDER_SECONDS = 30.0
-SCOPES = ["log", "lookup", "report"]
+SCOPES = ["appeal", "log", "lookup", "report"]
 
 
 @contextmanager

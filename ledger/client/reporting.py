@@ -172,9 +172,6 @@ class Reporting(Session):
         if any(isinstance(one.error, StaleEpoch) for one in deliveries):
             self._checked = False
 
-    def _new_key(self) -> str:
-        return f"{self.suite.platform}-{b64url(self._random_bytes(18))}"
-
     def _courier(self) -> Courier:
         return Courier(self._transport, self._outbox(), self._now, self._budget_seconds, ATTEMPT_SECONDS)
 

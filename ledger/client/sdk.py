@@ -9,6 +9,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from ledger.client.appeals import Appeals
 from ledger.client.checks import (
     POLICIES,
     CheckPolicy,
@@ -41,9 +42,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class RefundLedger(Reporting):
+class RefundLedger(Reporting, Appeals):
     """A platform's connection to the ledger. `suite` and `key` are the files that `refund-ledger platform add` wrote;
-    the other arguments are explained at `Session`, the methods that report at `Reporting`.
+    the other arguments are explained at `Session`, the methods that report at `Reporting`, those for appeals
+    at `Appeals`.
     """
 
     # --- who ------------------------------------------------------------------------------------------------------

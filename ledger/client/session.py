@@ -213,6 +213,10 @@ class Session:
     def _retrying(self, work: Callable[[Deadline], Any]) -> Any:
         return self._transport.retrying(self._budget_seconds, work, ATTEMPT_SECONDS)
 
+    def _new_key(self) -> str:
+        """An idempotency key that was never used."""
+        return f"{self.suite.platform}-{b64url(self._random_bytes(18))}"
+
     def _outbox(self) -> Outbox:
         with self._lock:
             if self._opened_outbox is None:

@@ -30,8 +30,9 @@ from tests import pg
 from tests.conftest import ENGINES
 from tests.support import Platform, mint, new_ledger, publish, report_payload
 
-ACME = Platform("acme", "acme-group", "acme-1")
-BETA = Platform("beta", "beta-group", "beta-1")
+SCOPES = ("lookup", "report", "appeal", "log")
+ACME = Platform("acme", "acme-group", "acme-1", scopes=SCOPES)
+BETA = Platform("beta", "beta-group", "beta-1", scopes=SCOPES)
 READER = Platform("reader", "reader-group", "reader-1", scopes=("lookup",))
 
 
@@ -127,7 +128,13 @@ def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         url = f"sqlite:///{folder / 'ledger.db'}"
     else:
         url = pg.create_database(make_url(request.getfixturevalue("pg_admin_url"))).render_as_string(False)
-    settings = new_ledger(url, folder, body_limit_bytes=2 * 1024 * 1024)
+    settings = new_ledger(
+        url,
+        folder,
+        body_limit_bytes=2 * 1024 * 1024,
+        attachment_limit_bytes=3 * 1024 * 1024,
+        subject_sessions_daily_quota=40,
+    )
     for platform in (ACME, BETA, READER):
         platform.enrol(settings)
     with running(settings) as server:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from ledger.core.appeals import MAX_REPORTS
 from ledger.core.encoding import b64url, format_time
 from ledger.core.identifiers import Kind
 from ledger.core.ids import decode_id, encode_id
@@ -80,7 +81,7 @@ def file_appeal(
     """
     if (epoch is None) != (not subjects):
         raise InvalidRequest("`epoch` and `subjects` come together.")
-    numbers = [report_number(rt.context, public) for public in reports]
+    numbers = [report_number(rt.context, public) for public in reports[: MAX_REPORTS + 1]]  # one too many is enough
     wanted = filing(numbers, grounds, statement, locale, member.platform, member.profile, by_subject=False)
     request = {
         "reports": list(reports),
