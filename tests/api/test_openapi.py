@@ -26,7 +26,6 @@ ON_PAGES = {
     "decision_invalid",
     "login_refused",
     "role_missing",
-    "session_expired",
     "staff_invalid",
     "too_many_attempts",
     "webhook_invalid",
@@ -53,7 +52,7 @@ def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]
 def test_it_is_openapi_3_1_with_unique_named_tagged_operations(document: dict[str, Any]) -> None:
     assert document["openapi"].startswith("3.1")
     ids = [operation["operationId"] for _, _, operation in operations(document)]
-    assert len(ids) == len(set(ids)) == 32
+    assert len(ids) == len(set(ids)) == 45
     tags = {tag["name"] for tag in document["tags"]}
     for _, path, operation in operations(document):
         assert set(operation["tags"]) <= tags, path
@@ -82,11 +81,14 @@ def test_every_code_is_documented_where_it_occurs(document: dict[str, Any]) -> N
 
 def test_every_operation_says_who_may_use_it(document: dict[str, Any]) -> None:
     for method, path, operation in operations(document):
-        protected = path.startswith("/v1/") and path != "/v1/suite"
+        own = path.startswith("/v1/me/")
+        opening = (method, path) == ("post", "/v1/me/session")
+        protected = path.startswith("/v1/") and path != "/v1/suite" and not opening
         assert bool(operation["security"]) == protected, path
-        assert ("401" in operation["responses"]) == protected, path
+        assert all(("subject" in one) == own for one in operation["security"]), path
+        assert ("401" in operation["responses"]) == (protected or opening), path
         writes = "Idempotency-Key" in str(operation.get("parameters", ""))
-        kept = "reports" in path or "appeals" in path
+        kept = ("reports" in path or "appeals" in path) and not own
         assert writes == (method == "post" and kept and "batch" not in path), path
 
 
@@ -94,11 +96,12 @@ def test_the_guide_describes_exactly_these_operations(document: dict[str, Any]) 
     text = (ROOT / "docs" / "api.md").read_text()
     described = {f"{method.upper()} {path}" for method, path, _ in operations(document)}
     assert set(re.findall(r"^### `(\w+ \S+)`$", text, re.MULTILINE)) == described
-    table = dict(re.findall(r"^\| `((?:GET|POST) \S+)` \| ([^|]+) \|", text, re.MULTILINE))
+    table = dict(re.findall(r"^\| `((?:GET|POST|DELETE) \S+)` \| ([^|]+) \|", text, re.MULTILINE))
     assert table.keys() == described
     for method, path, operation in operations(document):
-        scopes = [scope for one in operation["security"] for scope in one["token"]]
-        expected = " or ".join(f"`{scope}`" for scope in scopes) or "none"
+        scopes = [scope for one in operation["security"] for scope in one.get("token", ())]
+        own = any("subject" in one for one in operation["security"])
+        expected = "own session" if own else " or ".join(f"`{scope}`" for scope in scopes) or "none"
         assert table[f"{method.upper()} {path}"].strip() == expected
 
 
