@@ -57,9 +57,9 @@ FileId = Annotated[str, Path(description="A file's id.", examples=["at_Xk3mPq9a"
 LetterName = Annotated[str, Path(description="received, question, overdue or decided.", examples=["decided"])]
 
 
-def private(value: object, status: int = 200, **headers: str) -> Response:
+def private(value: object, status: int = 200) -> Response:
     """`value` as JSON that nobody on the way keeps."""
-    return json_response(orjson.dumps(value), status, {"Cache-Control": "no-store", **headers})
+    return json_response(orjson.dumps(value), status, {"Cache-Control": "no-store"})
 
 
 @router.post(
@@ -138,7 +138,9 @@ def get_export(request: Request, session: Subject) -> Response:
 def export_response(rt: Runtime, session: SessionRow, locale: str) -> Response:
     """The document as a file; the page offers the same."""
     made = export(rt.context, rt.members.weights(), session, rt.settings.origin, rt.keys.log_verifier_key, locale)
-    return private(made, **{"Content-Disposition": f'attachment; filename="{EXPORT_NAME}"'})
+    answer = private(made)
+    answer.headers["Content-Disposition"] = f'attachment; filename="{EXPORT_NAME}"'
+    return answer
 
 
 @router.post(

@@ -241,7 +241,7 @@ def test_a_file_of_another_case_of_ones_own_is_not_in_this_one(api: Api) -> None
 
 @pytest.mark.parametrize("token", ["nonsense", "x" * 500, "päpp"])
 def test_no_other_token_opens_a_record(api: Api, token: str) -> None:
-    headers = {"Authorization": f"Bearer {token}".encode()}
+    headers = {b"Authorization": f"Bearer {token}".encode()}
     answer = api.client.get("/v1/me/record", headers=headers)
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"].startswith("Bearer")

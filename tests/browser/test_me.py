@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python import sync_playwright as axe_package
+from axe_playwright_python import sync_playwright as axe_package  # type: ignore[import-untyped]
 from playwright.sync_api import Browser, Page, expect
 
 from ledger.core.appeals import Outcome

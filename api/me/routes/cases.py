@@ -48,15 +48,14 @@ def post_appeal(request: Request, sent: Sending) -> Response:
     grounds, text = sent.field("grounds"), sent.field("text")
     report = find_report(rt, sent.session, report_id)
     if grounds not in _GROUNDS:
-        errors = [("grounds", None)]
-        return _appeal_form(request, sent.session, report, "", text, errors)
+        return _appeal_form(request, sent.session, report, "", text, [("grounds", None)])
     try:
         (row,) = subject.appeal(rt.context, sent.session, [report_id], grounds, text, locale_of(request))
     except CaseExists as error:
         return redirect(case_path(str(error.details["case"])))
     except AppealInvalid as error:
-        errors = [("text", said_of(error, locale_of(request)))]
-        return _appeal_form(request, sent.session, report, grounds, text, errors)
+        said = said_of(error, locale_of(request))
+        return _appeal_form(request, sent.session, report, grounds, text, [("text", said)])
     return redirect(f"{case_path(encode_id('ap', row.id, rt.settings.service))}/filed")
 
 
