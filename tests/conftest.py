@@ -104,9 +104,13 @@ def emptied_postgresql(schema_template: Callable[[str], str]) -> Callable[[], st
             made.append(pg.create_database(template, template).render_as_string(hide_password=False))
         url = made[0]
         pg.terminate_backends(url)  # what a killed server left connected could hold locks
-        names = ", ".join(f'"{name}"' for name in Base.metadata.tables)
+        # As a replica, that no trigger stands in the way. TRUNCATE makes every file anew and takes ten times as long.
+        emptied = [
+            "SET session_replication_role = replica",
+            *(f'DELETE FROM "{name}"' for name in Base.metadata.tables),
+        ]
         with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
-            connection.execute(f"TRUNCATE {names} CASCADE")
+            connection.execute("; ".join(emptied))
         return url
 
     return empty

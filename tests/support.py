@@ -18,6 +18,7 @@ from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import Engine
 
 from ledger.core import reports as core_reports
 from ledger.core import voprf
@@ -86,18 +87,22 @@ class Platform:
         """Add this platform to the ledger."""
         engine = open_engine(settings.database_url, pool_size=1)
         try:
-            add_platform(
-                engine,
-                name=self.name,
-                control_group=self.control_group,
-                profile=self.profile,
-                scopes=self.scopes,
-                kid=self.kid,
-                public_key=raw_public(self.key),
-                now=datetime.now(UTC),
-            )
+            return self.join(engine, datetime.now(UTC))
         finally:
             engine.dispose()
+
+    def join(self, engine: Engine, now: datetime) -> Platform:
+        """Add this platform to the ledger that this engine is connected to."""
+        add_platform(
+            engine,
+            name=self.name,
+            control_group=self.control_group,
+            profile=self.profile,
+            scopes=self.scopes,
+            kid=self.kid,
+            public_key=raw_public(self.key),
+            now=now,
+        )
         return self
 
     def member(self) -> Member:

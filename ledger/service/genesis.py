@@ -55,9 +55,10 @@ def init_keys(settings: Settings, now: datetime) -> Initialised:
     present = key_files(settings)
     if present and len(present) != KEY_FILE_COUNT:
         raise ConfigurationError("Some key files exist and some are missing. Restore them; they are never made anew.")
-    migrate.upgrade(settings.database_url)
     engine = open_engine(settings.database_url, pool_size=1)
     try:
+        if not migrate.is_current(engine):
+            migrate.upgrade(settings.database_url)
         with writing(engine) as connection:
             head = log_store.read_head(connection)
             if head is not None and head.size > 0:

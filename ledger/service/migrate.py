@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -34,14 +35,28 @@ def downgrade(database_url: str, revision: str = "base") -> None:
     command.downgrade(alembic_config(database_url), revision)
 
 
+@cache
+def newest_revision() -> str | None:
+    """The newest revision of this checkout. Reading all migrations takes longer than asking the database."""
+    return ScriptDirectory.from_config(alembic_config("")).get_current_head()
+
+
+def is_current(engine: Engine) -> bool:
+    """Whether the database has the schema of this checkout."""
+    return _revision(engine) == newest_revision()
+
+
 def check_current(engine: Engine) -> None:
     """Raises ConfigurationError unless the database has the schema of this checkout."""
-    wanted = ScriptDirectory.from_config(alembic_config(str(engine.url))).get_current_head()
-    with engine.connect() as connection:
-        found = MigrationContext.configure(connection).get_current_revision()
+    found = _revision(engine)
     if found is None:
         raise ConfigurationError("The database is empty. Run `refund-ledger keys init` first.")
-    if found != wanted:
+    if found != newest_revision():
         raise ConfigurationError(
             "The database has another schema than this version needs. Run `refund-ledger keys migrate`."
         )
+
+
+def _revision(engine: Engine) -> str | None:
+    with engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()

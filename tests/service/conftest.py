@@ -85,11 +85,12 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def town(settings: Settings) -> Iterator[Town]:
-    acme = Platform("acme", "acme-group", "acme-1").enrol(settings)
-    acme2 = Platform("acme2", "acme-group", "acme2-1").enrol(settings)
-    bolt = Platform("bolt", "bolt-group", "bolt-1", profile="EU").enrol(settings)
     clock = Clock()
     with opened(settings, clock) as rt:
+        acme = Platform("acme", "acme-group", "acme-1").join(rt.engine, clock())
+        acme2 = Platform("acme2", "acme-group", "acme2-1").join(rt.engine, clock())
+        bolt = Platform("bolt", "bolt-group", "bolt-1", profile="EU").join(rt.engine, clock())
+        rt.members.refresh()
         yield Town(rt, clock, acme, acme2, bolt)
 
 
