@@ -22,8 +22,8 @@ from ledger.i18n import FOLDER
 
 ROOT = Path(__file__).resolve().parents[1]
 KEYWORDS = {"gettext": None, "_": None, "ngettext": (1, 2)}
-AREAS = (("console", "console"), ("/me", "me"), ("webhook", "webhooks"))
-"""(part of a source's path, area): where a new text belongs. Everything else is of the letters."""
+AREAS = ((r"/console", "console"), (r"/me[/_.]", "me"), (r"/webhook", "webhooks"))
+"""(pattern in a source's path, area): where a new text belongs. Everything else is of the letters."""
 
 MessageId = str | tuple[str, ...]
 
@@ -42,8 +42,8 @@ class Problem:
 
 def extracted(roots: Iterable[Path] = (ROOT / "ledger", ROOT / "api"), base: Path = ROOT) -> dict[MessageId, list[str]]:
     """Every text in the code and its templates, with the files that say it."""
-    with (FOLDER / "babel.cfg").open("rb") as mapping:
-        methods, options = parse_mapping_cfg(mapping)
+    with (FOLDER / "babel.cfg").open(encoding="utf-8") as mapping:
+        methods, options = parse_mapping_cfg(mapping)  # type: ignore[no-untyped-call]
     found: dict[MessageId, list[str]] = defaultdict(list)
     for root in roots:
         for name, _line, message, _comments, _context in extract_from_dir(str(root), methods, options, KEYWORDS):
@@ -65,15 +65,15 @@ def catalogues(folder: Path = FOLDER / "zh_CN") -> dict[str, Catalog]:
 def problems(said: dict[MessageId, list[str]], files: dict[str, Catalog]) -> list[Problem]:
     """What is missing, empty, fuzzy, said no more, said in two ways, or has other placeholders."""
     found = []
-    translated: dict[MessageId, MessageId] = {}
+    translated: dict[MessageId, list[str]] = {}
     for name, catalogue in files.items():
-        found += [Problem(name, "obsolete", _shown(message.id)) for message in catalogue.obsolete.values()]
+        found += [Problem(name, "obsolete", _shown(_id(message))) for message in catalogue.obsolete.values()]
         for message in catalogue:
             if message.id == "":
                 continue
-            found += [Problem(name, what, _shown(message.id)) for what in _faults(message, said)]
-            if translated.setdefault(message.id, message.string) != message.string:
-                found.append(Problem(name, "translated otherwise in another catalogue", _shown(message.id)))
+            found += [Problem(name, what, _shown(_id(message))) for what in _faults(message, said)]
+            if translated.setdefault(_id(message), _strings(message)) != _strings(message):
+                found.append(Problem(name, "translated otherwise in another catalogue", _shown(_id(message))))
     for message_id, sources in said.items():
         if message_id not in translated:
             found += [Problem(source, f"not in {area_of(source)}.po", _shown(message_id)) for source in sources[:1]]
@@ -81,14 +81,14 @@ def problems(said: dict[MessageId, list[str]], files: dict[str, Catalog]) -> lis
 
 
 def _faults(message: Message, said: dict[MessageId, list[str]]) -> list[str]:
-    if message.id not in said:
+    if _id(message) not in said:
         return ["said nowhere"]
     found = ["fuzzy"] if message.fuzzy else []
-    strings = [message.string] if isinstance(message.string, str) else list(message.string)
-    if not all(strings):
+    strings = _strings(message)
+    if not strings or not all(strings):
         return [*found, "not translated"]
-    ids = (message.id,) if isinstance(message.id, str) else message.id
-    wanted = set().union(*(placeholders(text) for text in ids))
+    ids = [message.id] if isinstance(message.id, str) else list(message.id)
+    wanted = {name for text in ids for name in placeholders(text)}
     if any(placeholders(text) != wanted for text in strings):
         found.append("other placeholders")
     return found
@@ -101,7 +101,15 @@ def placeholders(text: str) -> set[str]:
 
 def area_of(source: str) -> str:
     """The area whose catalogue a new text of this source belongs to."""
-    return next((area for part, area in AREAS if part in source), "letters")
+    return next((area for pattern, area in AREAS if re.search(pattern, source)), "letters")
+
+
+def _id(message: Message) -> MessageId:
+    return message.id if isinstance(message.id, str) else tuple(message.id)
+
+
+def _strings(message: Message) -> list[str]:
+    return [message.string] if isinstance(message.string, str) else list(message.string or ())
 
 
 def _shown(message_id: MessageId) -> str:
@@ -113,13 +121,15 @@ def mend(said: dict[MessageId, list[str]], folder: Path = FOLDER / "zh_CN") -> l
     files = catalogues(folder)
     homes: dict[MessageId, str] = {}
     for name, catalogue in files.items():
-        homes.update({message.id: name for message in catalogue if message.id})
+        homes.update({_id(message): name for message in catalogue if message.id})
     areas: dict[str, list[MessageId]] = defaultdict(list)
     for message_id, sources in said.items():
         areas[homes.get(message_id, f"{area_of(sources[0])}.po")].append(message_id)
     for name in sorted({*areas, *files}):
         old = files.get(name)
-        new = Catalog(locale="zh_CN", project="refund-credit-ledger", charset="utf-8", fuzzy=False)
+        new = Catalog(locale="zh_CN", project="refund-credit-ledger", charset="utf-8", fuzzy=False, version="1")
+        new.msgid_bugs_address, new.last_translator = "see CONTRIBUTING.md", "the maintainers"
+        new.language_team, new.revision_date = "the maintainers", new.creation_date
         new.header_comment = "# Chinese texts of the refund credit ledger."
         for message_id in areas[name]:
             known = old.get(message_id) if old is not None else None

@@ -70,8 +70,8 @@ class CheckedFile:
 def check_file(data: bytes, declared_name: str, settings: Settings) -> CheckedFile:
     """What the file is, by its bytes; pictures are measured, never decoded.
 
-    Raises AttachmentRefused with `details["reason"]`: empty, too_large, type_not_taken, not_plain_text, markup, polyglot,
-    broken, too_many_pixels, too_many_frames.
+    Raises AttachmentRefused with `details["reason"]`: empty, too_large, type_not_taken, not_plain_text, markup,
+    polyglot, broken, too_many_pixels, too_many_frames.
     """
     if not data:
         raise refused("empty", "The file is empty.")
@@ -201,9 +201,9 @@ def delete_many(settings: Settings, files: Iterable[str]) -> int:
 def sweep(engine: Engine, settings: Settings, now: datetime) -> int:
     """Delete files that no row names and that are older than `STRAY_AFTER`; returns how many.
 
-    Safe beside uploads: a file is listed before the rows are asked for it, and a young one is left alone. Ages are by the
-    disk's clock, so a `now` that runs ahead of it (a sandbox's) makes nothing older. A frozen log deletes nothing: its
-    database may be an old backup that does not know the newest files. Neither does a database without a log.
+    Safe beside uploads: a file is listed before the rows are asked for it, and a young one is left alone. Ages are by
+    the disk's clock, so a `now` that runs ahead of it (a sandbox's) makes nothing older. Nothing is deleted while the
+    log is frozen, or where there is none: the database may be an old backup that does not know the newest files.
     """
     before = min(now, datetime.now(UTC)) - STRAY_AFTER
     old = [name for name, changed_at in _kept(settings) if changed_at < before]

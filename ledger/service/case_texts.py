@@ -7,6 +7,7 @@ exist.
 from __future__ import annotations
 
 from enum import StrEnum
+from itertools import pairwise
 from typing import TypeVar
 
 from ledger.core.appeals import Action, Actor, CaseState, Grounds, Outcome
@@ -229,7 +230,10 @@ Band = tuple[int, int | None]
 
 _BOUNDS = (0, 50, 200, 1000, 5000)
 _SCALES = {
-    10: "BWP CZK DOP EGP ERN ETB GMD HNL MDL MKD MRU MUR MVR MXN NIO PHP SLE SZL THB TRY TWD UAH UYU ZAR LSL NAD ZMW ZWG",
+    10: (
+        "BWP CZK DOP EGP ERN ETB GMD HNL MDL MKD MRU MUR MVR MXN NIO PHP SLE SZL THB TRY "
+        "TWD UAH UYU ZAR LSL NAD ZMW ZWG"
+    ),
     100: (
         "AFN ALL AMD AOA BDT CRC CVE DJF DZD GYD HTG HUF INR ISK JMD JPY KES KGS KMF KZT LKR LRD MZN NPR PKR RSD RUB "
         "SDG TJS VES VUV XAF XOF XPF YER"
@@ -250,7 +254,7 @@ def amount_band(amount_minor: int, currency: str) -> Band:
     """
     unit = 10 ** MINOR_DIGITS.get(currency, 2)
     scale = _SCALE.get(currency, 1)
-    for low, high in zip(_BOUNDS, _BOUNDS[1:], strict=False):
+    for low, high in pairwise(_BOUNDS):
         if amount_minor <= high * scale * unit:
             return low * scale, high * scale
     return _BOUNDS[-1] * scale, None

@@ -67,7 +67,8 @@ def _broken() -> AttachmentRefused:
 def sniff(data: bytes) -> str:
     """The media type of `data`.
 
-    Raises AttachmentRefused: `type_not_taken`, `markup` (HTML, SVG, XML), `not_plain_text`, `polyglot` (also an archive).
+    Raises AttachmentRefused: `type_not_taken`, `markup` (HTML, SVG, XML), `not_plain_text`, `polyglot`
+    (also an archive).
     """
     found = _by_magic(data)
     if found is None:

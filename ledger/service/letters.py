@@ -58,7 +58,7 @@ class Letter:
     paragraphs: tuple[Paragraph, ...]
 
     def to_text(self) -> str:
-        """As plain text; each line of a quotation begins with `> `, so that nothing in it passes for the letter's own."""
+        """As plain text; each line of a quotation begins with `> `, so that none passes for the letter's own."""
         blocks = [self.subject]
         last: Style | None = None
         for paragraph in self.paragraphs:
@@ -179,7 +179,7 @@ def _received(t: Texts, facts: CaseFacts) -> Iterator[Paragraph]:
     )
     yield Paragraph(
         t.gettext(
-            "A person reads your case and decides, not a computer program. It is nobody who belongs to the platform "
+            "No computer program decides against you: a person reads your case, who does not belong to the platform "
             "that made the report. We may ask that platform or you a question."
         )
     )
@@ -193,7 +193,7 @@ def _received(t: Texts, facts: CaseFacts) -> Iterator[Paragraph]:
     yield Paragraph(t.gettext("What you can do"), Style.HEADING)
     for text in (
         t.gettext("Add to your case whatever helps you, in words or as files, for as long as it is open."),
-        t.gettext("See on your page what is recorded about you, and which platforms asked and why."),
+        t.gettext("See on your page what is recorded about you, and who was told of it, when and why."),
         t.gettext(
             "Take your appeal back, at any time before we decide: choose “Withdraw the appeal” on your page, or tell "
             "the platform through which you came. The report then counts again."
@@ -303,8 +303,8 @@ def _effect(t: Texts, facts: CaseFacts, outcome: Outcome) -> Iterator[Paragraph]
     if outcome is Outcome.OVERTURNED:
         yield Paragraph(
             t.gettext(
-                "No platform sees the report any more, and it can never count again. Later reports of the platform that "
-                "made it may weigh less because of this."
+                "No platform sees the report any more, and it can never count again. Later reports of the "
+                "platform that made it may weigh less because of this."
             )
         )
         return
