@@ -19,11 +19,15 @@ from starlette.types import Receive, Scope, Send
 import ledger
 from api import openapi
 from api.auth import Authenticator
+from api.console import routes as console
 from api.errors import TABLE, MethodNotAllowed, problem_response
 from api.hotpath import HotPath
 from api.logs import AccessLog, bridge_logging, make_logger
 from api.middleware import RequestFrame
 from api.routes import log, lookups, metrics, oprf, reports, snapshots, system
+from api.web import static
+from api.web.errors import Elsewhere, error_page, go_elsewhere
+from api.web.pages import is_page
 from api.wire import refusal
 from ledger.errors import InvalidRequest, LedgerError, NotFound
 from ledger.service.runtime import open_runtime, utc_now
@@ -106,13 +110,17 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False},  # its spans would record exceptions' messages
     )
     app.state.logger = logger
+    app.state.settings = settings
     app.put_in_front(limit, access)
     app.add_middleware(RequestFrame, body_limit_bytes=limit, logger=logger, access=access)
     app.add_exception_handler(LedgerError, _ledger_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
-    for module in (lookups, snapshots, reports, oprf, system, log, metrics):
+    app.add_exception_handler(Elsewhere, go_elsewhere)
+    for module in (lookups, snapshots, reports, oprf, system, log, metrics, static):
         app.include_router(module.router)
+    for router in console.routers():
+        app.include_router(router)
     openapi.install(app)
     return app
 
@@ -141,6 +149,8 @@ async def _http_exception(request: Request, error: Exception) -> Response:
 def _refused(request: Request, error: LedgerError) -> Response:
     state = request.scope["state"]
     state["code"] = error.code
+    if is_page(request.scope):
+        return error_page(request, error)
     return problem_response(error, state["request_id"])
 
 

@@ -11,11 +11,14 @@ from random import Random
 from time import perf_counter
 from typing import Any
 
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import internal_response, problem_response
 from api.logs import AccessLog, failure
+from api.web.errors import error_page, failure_page
+from api.web.pages import is_page
 from ledger.errors import BodyTooLarge
 
 CLIENT_GONE = 499
@@ -71,7 +74,7 @@ class RequestFrame:
         try:
             if content_length > limit:
                 state["code"] = BodyTooLarge.code
-                await problem_response(_too_large(limit), request_id)(scope, receive, send_framed)
+                await _refused(scope, _too_large(limit))(scope, receive, send_framed)
             else:
                 await self._app(scope, receive_limited, send_framed)
         except ClientDisconnect:
@@ -81,7 +84,7 @@ class RequestFrame:
             self._logger.error("request_failed", request_id=request_id, **failure(error))
             if status:  # the answer had begun: only closing the connection can tell the client
                 raise
-            await internal_response(request_id)(scope, receive, send_framed)
+            await _failed(scope)(scope, receive, send_framed)
         finally:
             route = getattr(scope.get("route"), "path", None)
             platform, code = state.get("platform"), state.get("code")
@@ -108,6 +111,16 @@ def _read_headers(scope: Scope) -> tuple[str, int]:
         elif name == b"content-length" and value.isdigit():
             content_length = int(value[:20])
     return request_id_of(request_id), content_length
+
+
+def _refused(scope: Scope, error: BodyTooLarge) -> Response:
+    if is_page(scope):
+        return error_page(Request(scope), error)
+    return problem_response(error, scope["state"]["request_id"])
+
+
+def _failed(scope: Scope) -> Response:
+    return failure_page(scope) if is_page(scope) else internal_response(scope["state"]["request_id"])
 
 
 def _too_large(limit: int) -> BodyTooLarge:

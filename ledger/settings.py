@@ -83,6 +83,10 @@ class Settings(BaseSettings):
     """Largest picture, width times height times frames: what showing it costs grows with that, not with its bytes."""
     metrics_token: str | None = Field(None, min_length=16, repr=False)
     """Bearer token of `/metrics`; without one there is no such path."""
+    staff_idle_minutes: int = Field(30, ge=1, le=24 * 60)
+    """After how long without a request a staff session ends."""
+    staff_session_hours: int = Field(12, ge=1, le=24 * 7)
+    """After how long a staff session ends however it is used."""
     maintenance_interval_seconds: float = Field(3600.0, gt=0)
     """How often what is due is erased and old idempotency answers are forgotten."""
     lock_timeout_ms: int = Field(5_000, ge=1)

@@ -130,8 +130,8 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
 
 _SERVER_MODULES = frozenset(
     {
-        "alembic", "api", "fastapi", "httptools", "migrations", "orjson", "psycopg", "pydantic_settings",
-        "sqlalchemy", "starlette", "structlog", "uvicorn", "uvloop",
+        "alembic", "api", "argon2", "babel", "fastapi", "httptools", "jinja2", "migrations", "orjson", "psycopg",
+        "pydantic_settings", "pyotp", "segno", "sqlalchemy", "starlette", "structlog", "uvicorn", "uvloop",
     }
 )  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ledger.store import appeal_tables, tables
+from ledger.store import appeal_tables, staff_tables, tables
 from ledger.store.base import Base
 
-__all__ = ["Base", "appeal_tables", "tables"]
+__all__ = ["Base", "appeal_tables", "staff_tables", "tables"]

@@ -1,0 +1,1 @@
+"""The console: pages for reviewers, supervisors, auditors and admins."""

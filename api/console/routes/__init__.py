@@ -1,0 +1,12 @@
+"""Pages of the console, one module for each topic."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from api.console.routes import audit, login, staff
+
+
+def routers() -> list[APIRouter]:
+    """All routers of the console."""
+    return [login.router, staff.router, audit.router]
