@@ -224,7 +224,7 @@ def check_evidence(conduct: Conduct, evidence: Sequence[Evidence]) -> None:
         raise EvidenceInvalid(f"A report has at most {MAX_EVIDENCE_ITEMS} items of evidence.")
     missing: list[Need] | None = None
     for alternative in MINIMUMS[conduct]:
-        unmet = [need for need in alternative if not _met(need, evidence)]
+        unmet = [need for need in alternative if not is_met(need, evidence)]
         if not unmet:
             return
         if missing is None or len(unmet) < len(missing):
@@ -235,7 +235,8 @@ def check_evidence(conduct: Conduct, evidence: Sequence[Evidence]) -> None:
     )
 
 
-def _met(need: Need, evidence: Sequence[Evidence]) -> bool:
+def is_met(need: Need, evidence: Sequence[Evidence]) -> bool:
+    """Whether `evidence` has what this need asks for."""
     fit = [item for item in evidence if item.type in need.of and _counts(item)]
     return any(_all_different(chosen) for chosen in combinations(fit, need.count))
 
