@@ -65,18 +65,14 @@ _BELIEVED: tuple[tuple[NeedState, frozenset[FileState]], ...] = (
 )
 
 
-def checklist(
-    conduct: Conduct, evidence: Sequence[Evidence], files: Sequence[FileState]
-) -> tuple[Alternative, ...]:
+def checklist(conduct: Conduct, evidence: Sequence[Evidence], files: Sequence[FileState]) -> tuple[Alternative, ...]:
     """The alternatives of the minimum of `conduct`, in their order; `files` has a state for each item of `evidence`.
 
     Some alternative is not `missing` exactly where `check_evidence` accepts `evidence`, and some is `met` exactly where
     it accepts the items whose files match. Raises ValueError when the two lists differ in length.
     """
     stated = list(zip(evidence, files, strict=True))
-    return tuple(
-        Alternative(tuple(_check(need, stated) for need in alternative)) for alternative in MINIMUMS[conduct]
-    )
+    return tuple(Alternative(tuple(_check(need, stated) for need in alternative)) for alternative in MINIMUMS[conduct])
 
 
 def best_state(alternatives: Sequence[Alternative]) -> NeedState:

@@ -193,6 +193,11 @@ def events(connection: Connection, case_id: int) -> list[EventRow]:
     ]
 
 
+def newest_event(connection: Connection, case_id: int) -> int:
+    """The id of the newest event of the case."""
+    return connection.execute(select(func.max(CaseEvent.id)).where(CaseEvent.case_id == case_id)).scalar_one() or 0
+
+
 def additions(connection: Connection, case_id: int, actor: str) -> int:
     """How often `actor` added to the case without having been asked."""
     mine = (CaseEvent.case_id == case_id, CaseEvent.actor == actor, CaseEvent.action == Action.ADD.value)

@@ -75,9 +75,7 @@ def test_a_file_that_matches_never_makes_it_worse(
     place = data.draw(st.integers(0, len(files) - 1))
     better = [MATCHES if number == place else file for number, file in enumerate(files)]
     order = list(NeedState)
-    for one, other in zip(
-        checklist(conduct, evidence, better), checklist(conduct, evidence, files), strict=True
-    ):
+    for one, other in zip(checklist(conduct, evidence, better), checklist(conduct, evidence, files), strict=True):
         for new, old in zip(one.checks, other.checks, strict=True):
             assert order.index(new.state) <= order.index(old.state)
 
@@ -111,5 +109,5 @@ def test_a_hint_of_a_detector_is_listed_and_does_not_count() -> None:
 
 
 def test_every_item_has_its_file() -> None:
-    with pytest.raises(ValueError, match="shorter|longer"):
+    with pytest.raises(ValueError, match=r"shorter|longer"):
         checklist(Conduct.WARDROBING, [item(EvidenceType.INTAKE_PHOTO, 1)], [])
