@@ -89,10 +89,10 @@ def check_file(data: bytes, declared_name: str, settings: Settings) -> CheckedFi
     )
 
 
-def check_room(connection: Connection, case_id: int, settings: Settings) -> None:
-    """That the case takes one more file; under the lock that the caller holds. Raises AttachmentRefused
-    `too_many_files`."""
-    if store.count(connection, case_id) >= settings.attachments_per_case:
+def check_room(connection: Connection, case_id: int, settings: Settings, party: str | None = None) -> None:
+    """That the case takes one more file; under the lock that the caller holds. With `party` only its own files count,
+    so that neither party can leave the other without room. Raises AttachmentRefused `too_many_files`."""
+    if store.count(connection, case_id, party) >= settings.attachments_per_case:
         raise refused("too_many_files", f"A case takes at most {settings.attachments_per_case} files.")
 
 

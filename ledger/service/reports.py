@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from ledger.core.conduct import Conduct
-from ledger.core.encoding import canonical_json, parse_time, unb64url
+from ledger.core.encoding import parse_time, unb64url
 from ledger.core.entries import WithdrawalReason
 from ledger.core.identifiers import Kind
 from ledger.core.ids import decode_id
@@ -28,7 +27,8 @@ from ledger.errors import (
     StaleEpoch,
     SubjectsInvalid,
 )
-from ledger.service.commands import Asked, PreparedSubject, RestituteReport, Stored, SubmitReport, WithdrawReport
+from ledger.service.asking import asked
+from ledger.service.commands import PreparedSubject, RestituteReport, Stored, SubmitReport, WithdrawReport
 from ledger.service.intake_rows import Answering, convert
 from ledger.service.keys import USED_STATES
 from ledger.service.members import Member
@@ -39,8 +39,6 @@ from ledger.store.engine import reading
 
 if TYPE_CHECKING:
     from ledger.service.runtime import Runtime
-
-MAX_KEY_CHARS = 255
 
 
 def submit_report(rt: Runtime, member: Member, payload: Mapping[str, Any], idempotency_key: str) -> Future[Stored]:
@@ -79,7 +77,7 @@ def check_report(rt: Runtime, member: Member, payload: Mapping[str, Any], idempo
     intake = check_intake(body, Profile(member.profile), rt.policy, rt.now())
     service = rt.settings.service
     return SubmitReport(
-        asked=_asked(
+        asked=asked(
             rt, member, idempotency_key, {"body": signed, "signature": signature_text, "subjects": given}, "report"
         ),
         body=body,
@@ -144,8 +142,8 @@ def withdraw_report(rt: Runtime, member: Member, report_id: str, reason: str, id
         why = WithdrawalReason.LINKED_REPORT_VOID
     if why is WithdrawalReason.LINKED_REPORT_VOID:  # the ledger's own reason, not a platform's
         raise InvalidRequest("`reason` must be wrong_person, wrong_facts, duplicate or other.")
-    asked = _asked(rt, member, idempotency_key, {"report": report_id, "reason": reason}, "withdraw")
-    return rt.appender.submit(WithdrawReport(asked, _decode(rt, report_id), why))
+    wanted = asked(rt, member, idempotency_key, {"report": report_id, "reason": reason}, "withdraw")
+    return rt.appender.submit(WithdrawReport(wanted, _decode(rt, report_id), why))
 
 
 def restitute_report(
@@ -164,9 +162,9 @@ def restitute_report(
         "amount_minor": amount_minor,
         "currency": currency,
     }
-    asked = _asked(rt, member, idempotency_key, request, "restitution")
+    wanted = asked(rt, member, idempotency_key, request, "restitution")
     return rt.appender.submit(
-        RestituteReport(asked, _decode(rt, report_id), parse_time(received_at), amount_minor, currency)
+        RestituteReport(wanted, _decode(rt, report_id), parse_time(received_at), amount_minor, currency)
     )
 
 
@@ -224,12 +222,3 @@ def _decode(rt: Runtime, report_id: str) -> int:
         return decode_id("rp", report_id, rt.settings.service)
     except InvalidRequest as error:
         raise NotFound("You have no report of this id.") from error
-
-
-def _asked(rt: Runtime, member: Member, key: str, request: Mapping[str, Any], operation: str) -> Asked:
-    """The request's identity. The MAC is keyed, so that a stolen database allows no guess at what was asked."""
-    if not key or len(key) > MAX_KEY_CHARS or not key.isascii() or not key.isprintable():
-        raise InvalidRequest("An idempotency key has 1 to 255 visible ASCII characters.")
-    text = operation.encode() + b"\n" + canonical_json(request)
-    mac = hmac.digest(rt.keys.idempotency_key, text, hashlib.sha256)
-    return Asked(member.platform, member.control_group, key, mac)

@@ -137,6 +137,32 @@ def group_cases(connection: Connection, group_id: int) -> list[CaseRow]:
     return [CaseRow(*row) for row in rows]
 
 
+def cases_page(
+    connection: Connection,
+    *,
+    platform: str,
+    filed: bool,
+    reported: bool,
+    state: str | None,
+    limit: int,
+    before_id: int | None,
+) -> list[CaseRow]:
+    """At most `limit` cases before `before_id`, newest first: those filed through `platform` (`filed`, by itself or by
+    persons in its sessions), those against its reports (`reported`), or both."""
+    found: dict[int, CaseRow] = {}
+    for wanted, column in ((filed, AppealCase.filed_via), (reported, AppealCase.platform)):
+        if not wanted:
+            continue
+        statement = _CASE.where(column == platform)  # one index each: an OR of the two would read and sort all
+        if state is not None:
+            statement = statement.where(AppealCase.state == state)
+        if before_id is not None:
+            statement = statement.where(AppealCase.id < before_id)
+        rows = connection.execute(statement.order_by(AppealCase.id.desc()).limit(limit))
+        found |= {row.id: CaseRow(*row) for row in rows}
+    return sorted(found.values(), key=lambda row: row.id, reverse=True)[:limit]
+
+
 def due_cases(connection: Connection, now: datetime, today: int, limit: int) -> list[CaseRow]:
     """Cases to which time may do something at `now`: a clock has run out, or (today, in days since the Unix epoch) the
     report has expired. Oldest deadline first."""

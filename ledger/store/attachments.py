@@ -59,9 +59,11 @@ def of_case(connection: Connection, case_id: int) -> list[AttachmentRow]:
     return [_row(row) for row in rows]
 
 
-def count(connection: Connection, case_id: int) -> int:
-    """How many files a case has."""
+def count(connection: Connection, case_id: int, party: str | None = None) -> int:
+    """How many files a case has, or one party of it."""
     statement = select(func.count()).select_from(CaseAttachment).where(CaseAttachment.case_id == case_id)
+    if party is not None:
+        statement = statement.where(CaseAttachment.party == party)
     return connection.execute(statement).scalar_one()
 
 

@@ -34,6 +34,17 @@ class ListingRow:
     has_statement: bool
 
 
+@dataclass(frozen=True, slots=True)
+class DisclosureRow:
+    """A lookup that disclosed an event: who asked, why and when, and how much of the log it saw."""
+
+    id: int
+    platform: str
+    purpose: str
+    as_of_index: int
+    asked_at: datetime
+
+
 _COLUMNS = [getattr(Listing, name) for name in ListingRow.__dataclass_fields__]
 
 
@@ -55,6 +66,16 @@ def log_disclosures(
     """Record lookups that disclosed an event, and the tags they were about."""
     insert_rows(connection, LookupLog, lookups)
     insert_rows(connection, LookupTag, tags)
+
+
+def disclosure(connection: Connection, lookup_id: int) -> tuple[DisclosureRow, list[bytes]] | None:
+    """A lookup that disclosed an event, with the tags it was about."""
+    columns = [getattr(LookupLog, name) for name in DisclosureRow.__dataclass_fields__]
+    row = connection.execute(select(*columns).where(LookupLog.id == lookup_id)).one_or_none()
+    if row is None:
+        return None
+    tags = connection.scalars(select(LookupTag.tag).where(LookupTag.lookup_id == lookup_id))
+    return DisclosureRow(*row), [bytes(tag) for tag in tags]
 
 
 def forget_disclosures(connection: Connection, before: datetime, limit: int) -> int:

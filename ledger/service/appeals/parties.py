@@ -50,7 +50,7 @@ def check_party(batch: EntryBatch, row: CaseRow, speaker: Speaker) -> None:
     else:
         mine = row.filed_via == speaker.platform and not row.filed_by_subject
     if not mine:
-        raise NotFound("You have no case of this id.")
+        raise NotFound("There is no such case.")
 
 
 def check_about(batch: EntryBatch, reports: Sequence[int], speaker: Speaker) -> None:

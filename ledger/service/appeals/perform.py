@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from ledger.core.appeals import EFFECTS, OPEN_STATES, Action, Actor, CaseState, Outcome
 from ledger.core.cases import Case, Staff, advance, disputed_marks, marks_after
@@ -14,6 +15,7 @@ from ledger.core.conduct import Conduct
 from ledger.core.encoding import day_floor, hour_floor
 from ledger.core.entries import EventType, dispute_entry, resolution_entry
 from ledger.core.ids import encode_id
+from ledger.core.policy import Policy
 from ledger.errors import AlreadyReversed, DecisionInvalid
 from ledger.service.appeals.rows import to_core, with_core, zone_of
 from ledger.service.appeals.weights import count_outcome
@@ -162,16 +164,20 @@ def _keep(
 def _protect(batch: EntryBatch, report: ReportRow) -> None:
     """A protective note in the place of the report: a year from today, and never past the longest time that anything
     about the act may be kept."""
-    today, policy = day_floor(batch.now), batch.policy
-    latest = day_floor(report.act_ended_at) + policy.erasure.at_latest_days - policy.erasure.after_expiry_days
     effects.protect(
         batch.connection,
         report.id,
         conduct=Conduct.IMPERSONATED.value,
-        day=today,
+        day=day_floor(batch.now),
         hour=hour_floor(batch.now),
-        expires_day=min(policy.expiry_day(Conduct.IMPERSONATED, today), latest),
+        expires_day=protected_until(batch.policy, report, batch.now),
     )
+
+
+def protected_until(policy: Policy, report: ReportRow, decided_at: datetime) -> int:
+    """The day (since the Unix epoch) at whose UTC midnight a protective note decided at `decided_at` is gone."""
+    latest = day_floor(report.act_ended_at) + policy.erasure.at_latest_days - policy.erasure.after_expiry_days
+    return min(policy.expiry_day(Conduct.IMPERSONATED, day_floor(decided_at)), latest)
 
 
 def _mark(batch: EntryBatch, case: Case, new: CaseRow) -> None:

@@ -67,7 +67,7 @@ def open_link(
     code = b64url(random_bytes(CODE_BYTES))
     expires_at = now + timedelta(minutes=settings.subject_link_minutes)
     with writing(engine) as connection:
-        _check_epoch(connection, epoch)
+        check_epoch(connection, epoch)
         _check_quota(connection, settings, member, now)
         number = store.insert_session(
             connection,
@@ -122,7 +122,8 @@ def _hash(secret: str) -> bytes:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
-def _check_epoch(connection: Connection, epoch: int) -> None:
+def check_epoch(connection: Connection, epoch: int) -> None:
+    """That tags of this key epoch are looked up. Raises StaleEpoch with the current one."""
     rows = read_epochs(connection)
     if epoch not in {row.epoch for row in rows if row.state in LOOKUP_STATES}:
         raise StaleEpoch("The tags were made under another key epoch.", epoch=current_of(rows).epoch)

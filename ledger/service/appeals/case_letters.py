@@ -1,0 +1,109 @@
+"""Which letters there are for the person of a case, and what they tell: between the case as stored and the texts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from ledger.core.appeals import OPEN_STATES, Action, CaseState, Outcome
+from ledger.core.conduct import Conduct
+from ledger.core.encoding import day_floor, from_day
+from ledger.core.identifiers import Kind
+from ledger.core.ids import encode_id
+from ledger.core.policy import Policy, Profile
+from ledger.errors import NotFound
+from ledger.service.appeals.perform import protected_until
+from ledger.service.appeals.rows import zone_of
+from ledger.service.entry_batch import Context
+from ledger.service.letters import CaseFacts, Letter, LetterKind, render
+from ledger.store import appeals as store
+from ledger.store import log as log_store
+from ledger.store import reports as report_store
+from ledger.store.appeals import CaseRow, EventRow
+from ledger.store.reports import ReportRow
+
+
+def letters_of(row: CaseRow) -> list[LetterKind]:
+    """The letters that are true of the case now: that it was received always, a question while its answer is awaited,
+    that it is late while it is, and the decision once there is one."""
+    found = [LetterKind.RECEIVED]
+    if row.state == CaseState.AWAITING_SUBJECT and row.question_due_at is not None:
+        found.append(LetterKind.QUESTION)
+    if row.overdue and row.state in OPEN_STATES:
+        found.append(LetterKind.OVERDUE)
+    if row.outcome is not None and row.state in (CaseState.DECIDED, CaseState.CLOSED):
+        found.append(LetterKind.DECIDED)
+    return found
+
+
+def letter_of(
+    connection: Connection,
+    row: CaseRow,
+    context: Context,
+    kind: str,
+    locale: str | None = None,
+    opener: str | None = None,
+) -> Letter:
+    """The letter of this kind, in the case's own language unless `locale` names one; `opener` is the platform that may
+    be named. Raises NotFound when there is none (yet, or any more)."""
+    if kind not in letters_of(row):
+        raise NotFound("There is no such letter about this case now.")
+    return render(LetterKind(kind), facts_of(connection, row, context, opener), locale or row.locale)
+
+
+def facts_of(connection: Connection, row: CaseRow, context: Context, opener: str | None = None) -> CaseFacts:
+    """What letters tell about the case. Raises NotFound when its report is gone."""
+    report = report_store.reports_by_id(connection, [row.report_id]).get(row.report_id)
+    if report is None:
+        raise NotFound("The report of this case is not in the ledger any more.")
+    events = [event for event in store.events(connection, row.id) if event.round == row.round]
+    outcome = None if row.outcome is None else Outcome(row.outcome)
+    return CaseFacts(
+        case_id=encode_id("ap", row.id, context.service),
+        report_id=encode_id("rp", row.report_id, context.service),
+        profile=Profile(row.profile),
+        zone=zone_of(context.policy, row.profile),
+        conduct=Conduct(row.conduct),
+        opened_at=row.opened_at,
+        due_at=row.due_at,
+        round=row.round,
+        opener=opener,
+        question=_question(events) if row.state == CaseState.AWAITING_SUBJECT else None,
+        question_due_at=row.question_due_at if row.state == CaseState.AWAITING_SUBJECT else None,
+        outcome=outcome,
+        amended_conduct=None if row.amended_conduct is None else Conduct(row.amended_conduct),
+        reasons=row.reasons,
+        decided_at=row.decided_at,
+        reopen_until=row.reopen_until,
+        expires_at=_expires_at(row, report, outcome, context.policy),
+        unlinked_kinds=_unlinked(connection, row) if outcome is Outcome.UNLINKED else (),
+        silent_reporter=any(event.action == Action.REPORTER_SILENT for event in events),
+    )
+
+
+def _question(events: Sequence[EventRow]) -> str | None:
+    """The last one that the person was asked."""
+    asked = [event.text for event in events if event.action == Action.ASK_SUBJECT]
+    return asked[-1] if asked else None
+
+
+def _expires_at(row: CaseRow, report: ReportRow, outcome: Outcome | None, policy: Policy) -> datetime | None:
+    """When goes what stays: nothing, the protective note, or the report as it is now."""
+    if outcome is Outcome.OVERTURNED:
+        return None
+    if outcome is Outcome.VICTIM:
+        return None if row.decided_at is None else from_day(protected_until(policy, report, row.decided_at))
+    return from_day(policy.expiry_day(row.current_conduct, day_floor(report.act_ended_at), report.expires_day))
+
+
+def _unlinked(connection: Connection, row: CaseRow) -> tuple[Kind, ...]:
+    """Kinds of the identifiers that were detached, as the signed report names them."""
+    opened = log_store.read_body(connection, row.report_id)
+    if opened is None or row.unlinked_slots is None:
+        return ()
+    subjects = json.loads(opened[2])["body"]["subjects"]
+    kinds = [Kind(subjects[int(slot)]["kind"]) for slot in row.unlinked_slots.split()]
+    return tuple(dict.fromkeys(kinds))

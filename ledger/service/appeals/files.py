@@ -1,0 +1,108 @@
+"""Files of a case: what a party hands in, checked against what was reported, and read back by either party.
+
+A reporter hands in evidence only: a file whose SHA-256 its report named. So nothing new is brought against the person in
+an appeal, and what the reviewer sees is what the reporter had when it reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ledger.core.encoding import b64url
+from ledger.errors import AppealInvalid, DatabaseUnavailable
+from ledger.service.appeals.own_record import reported_evidence
+from ledger.service.appeals.parties import Party, Speaker, check_party, note_file
+from ledger.service.attachments import CheckedFile, check_room, delete_many, save
+from ledger.service.entry_batch import EntryBatch
+from ledger.service.file_types import refused
+from ledger.settings import Settings
+from ledger.store import attachments as store
+from ledger.store.appeals import CaseRow
+from ledger.store.attachments import AttachmentRow, NewAttachment
+
+
+@dataclass(slots=True)
+class Draft:
+    """A file on disk under the name `file`, and whether a row names it."""
+
+    file: str
+    named: bool = False
+
+
+@contextmanager
+def drafted(settings: Settings, data: bytes, random_bytes: Callable[[int], bytes]) -> Iterator[Draft]:
+    """Write the file before the transaction that names it; delete it if nothing came of that.
+
+    Whether a commit that met an outage took place nobody knows: then the file stays, and `sweep` finds it if no row
+    has its name.
+    """
+    draft = Draft(save(settings, data, random_bytes))
+    try:
+        yield draft
+    except DatabaseUnavailable:
+        raise
+    except BaseException:
+        delete_many(settings, [draft.file])
+        raise
+    if not draft.named:
+        delete_many(settings, [draft.file])
+
+
+def keep_file(
+    batch: EntryBatch,
+    settings: Settings,
+    row: CaseRow,
+    speaker: Speaker,
+    checked: CheckedFile,
+    draft: Draft,
+    evidence_index: int | None = None,
+) -> tuple[AttachmentRow, bool]:
+    """The file as part of the case, and whether it is new: the same bytes twice are one attachment.
+
+    Raises NotFound, AppealInvalid, AttachmentRefused (`digest_mismatch`, `too_many_files`), ActionRefused.
+    """
+    check_party(batch, row, speaker)
+    place = _place(batch, row, speaker, checked, evidence_index)
+    for one in store.of_case(batch.connection, row.id):
+        if (one.party, bytes(one.sha256), one.evidence_index) == (speaker.party.value, checked.sha256, place):
+            return one, False
+    check_room(batch.connection, row.id, settings, speaker.party.value)
+    note_file(batch, row, speaker, checked.name)
+    new = NewAttachment(
+        case_id=row.id,
+        party=speaker.party.value,
+        platform=speaker.platform,
+        name=checked.name,
+        media_type=checked.media_type,
+        size_bytes=checked.size_bytes,
+        width_px=checked.width_px,
+        height_px=checked.height_px,
+        sha256=checked.sha256,
+        file=draft.file,
+        evidence_index=place,
+        added_at=batch.now,
+    )
+    number = store.add(batch.connection, new)
+    draft.named = True
+    return AttachmentRow(**{name: getattr(new, name) for name in new.__dataclass_fields__}, id=number), True
+
+
+def _place(
+    batch: EntryBatch, row: CaseRow, speaker: Speaker, checked: CheckedFile, evidence_index: int | None
+) -> int | None:
+    """The reported item (0 is the first) that this file is; None for the person's files."""
+    if speaker.party is Party.SUBJECT:
+        if evidence_index is not None:
+            raise AppealInvalid("Only the reporter's files are items of evidence.")
+        return None
+    digest = b64url(checked.sha256)
+    reported = [item["sha256"] for item in reported_evidence(batch.connection, row.report_id)]
+    if evidence_index is None:
+        if digest not in reported:
+            raise refused("digest_mismatch", "The report named no item of evidence with this file's SHA-256.")
+        return reported.index(digest)
+    if not 0 <= evidence_index < len(reported) or reported[evidence_index] != digest:
+        raise refused("digest_mismatch", "The report's item of this number has another SHA-256, or there is none.")
+    return evidence_index
