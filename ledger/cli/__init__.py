@@ -17,6 +17,7 @@ from ledger.cli.report_commands import report
 from ledger.cli.rotation_commands import rotate
 from ledger.cli.rotation_commands import verify as verify_rotation
 from ledger.cli.server_commands import keys, serve
+from ledger.cli.staff_commands import staff
 from ledger.cli.tagging import tag
 from ledger.cli.verify import verify
 
@@ -52,6 +53,7 @@ app.command("verify")(verify)
 app.command("serve")(serve)
 app.add_typer(keys, name="keys")
 app.add_typer(platform, name="platform")
+app.add_typer(staff, name="staff")
 app.command("publish")(publish)
 app.command("rotate")(rotate)
 app.command("verify-rotation")(verify_rotation)

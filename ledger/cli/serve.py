@@ -114,8 +114,13 @@ def run(settings: Settings, environment: dict[str, str]) -> None:
 
     from api.app import create_app
     from ledger.service.runtime import open_runtime
+    from ledger.service.staff import needs_admin
 
-    open_runtime(settings).close()  # what is wrong with keys or schema shows here, as one line instead of a traceback
+    rt = open_runtime(settings)  # what is wrong with keys or schema shows here, as one line instead of a traceback
+    try:
+        no_admin = needs_admin(rt.engine)
+    finally:
+        rt.close()
     listening = _listen(settings.host, settings.port)
     url = _url(settings.host, listening.getsockname()[1])
     publisher = Child("publisher", environment)
@@ -129,7 +134,7 @@ def run(settings: Settings, environment: dict[str, str]) -> None:
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             if self.started:
-                _announce(settings, url, verdict)
+                _announce(settings, url, verdict, no_admin)
                 # Nothing that is served waits for it, so it need not hold up the start.
                 children.append(Child("snapshotter", environment))
                 children[-1].watch()
@@ -183,14 +188,20 @@ def _url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _announce(settings: Settings, url: str, verdict: dict[str, Any]) -> None:
+def _announce(settings: Settings, url: str, verdict: dict[str, Any], no_admin: bool) -> None:
+    console_url = f"{(settings.public_url or url).rstrip('/')}/console"
+
     def show(console: Any) -> None:
         console.print(
             Text.assemble("Refund Credit Ledger at ", (url, "bold"), f" ({settings.environment}), stop with Ctrl-C")
         )
+        console.print(Text.assemble("Console for the staff at ", (console_url, "bold")))
+        if no_admin:
+            console.print("Nobody can sign in there yet: refund-ledger staff add NAME --role admin")
 
     frozen = verdict.get("frozen")
-    output.emit({"url": url, "environment": settings.environment, "service": settings.service, "frozen": frozen}, show)
+    said = {"url": url, "environment": settings.environment, "service": settings.service, "frozen": frozen}
+    output.emit({**said, "console": console_url, "needs_admin": no_admin}, show)
     if frozen:
         output.messages().print(
             Text(f"The log is frozen: {frozen}. Reads are answered, writes are refused.", style="bold red")

@@ -24,7 +24,7 @@ from ledger.store.engine import reading, writing
 from ledger.store.staff import StaffRow
 from ledger.store.staff_tables import ROLES
 
-_NAME = re.compile(r"[a-z0-9._-]{2,64}\Z")
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,63}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def add_staff(
     Raises StaffInvalid (also for a control group that no platform has: a slip there would let people decide about their
     own group's reports), AlreadyExists, TooManyAttempts, DatabaseUnavailable.
     """
-    _require(_NAME.match(name), "A login name is 2 to 64 of a-z, 0-9, dot, underscore and hyphen.")
+    _require(_NAME.match(name), "A login name is 2 to 64 of a-z, 0-9 and ._-, starting with a letter or digit.")
     _check_role(role)
     _require(language in LOCALES, "The language must be en or zh-CN.")
     password = passwords.initial_password(random_bytes)

@@ -1,0 +1,188 @@
+"""`staff`: accounts of the people who work at the console. The first admin is made here, the others there or here."""
+
+from __future__ import annotations
+
+import io
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ledger.cli import output
+from ledger.cli.output import JsonFlag, guarded
+from ledger.cli.server_commands import read_settings
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from ledger.service.staff import Enrolment
+    from ledger.settings import Settings
+
+staff = typer.Typer(no_args_is_help=True, help="Accounts of those who work at the console.")
+
+Name = Annotated[str, typer.Argument(help="Login name: 2 to 64 of a-z, 0-9 and ._-, e.g. ann.")]
+
+
+@contextmanager
+def _database() -> Iterator[tuple[Settings, Engine]]:
+    from ledger.service.migrate import check_current
+    from ledger.store.engine import open_engine
+
+    settings = read_settings()
+    engine = open_engine(settings.database_url, pool_size=1)
+    try:
+        check_current(engine)
+        yield settings, engine
+    finally:
+        engine.dispose()
+
+
+@staff.command("add")
+@guarded
+def add(
+    name: Name,
+    role: Annotated[str, typer.Option("--role", help="reviewer, supervisor, auditor or admin.")],
+    control_group: Annotated[
+        str | None, typer.Option("--control-group", help="The members' group they work for. (default: none)")
+    ] = None,
+    language: Annotated[str, typer.Option("--language", help="en or zh-CN.")] = "en",
+    json_output: JsonFlag = False,
+) -> None:
+    """Make an account, and show its first password and its code for an authenticator app. Both are shown once."""
+    from ledger.service.staff import add_staff
+
+    with _database() as (settings, engine):
+        made = add_staff(
+            engine,
+            _sealing_key(settings, engine),
+            name=name,
+            role=role,
+            control_group=control_group,
+            language=language,
+            service=settings.service,
+            now=datetime.now(UTC),
+            random_bytes=secrets.token_bytes,
+        )
+    _show_secrets(made)
+
+
+@staff.command("reset")
+@guarded
+def reset(name: Name, json_output: JsonFlag = False) -> None:
+    """Give an account a new first password and a new code for the app; its sessions and any lock end."""
+    from ledger.service.staff import reset_staff
+
+    with _database() as (settings, engine):
+        made = reset_staff(
+            engine,
+            _sealing_key(settings, engine),
+            name,
+            service=settings.service,
+            now=datetime.now(UTC),
+            random_bytes=secrets.token_bytes,
+        )
+    _show_secrets(made)
+
+
+@staff.command("list")
+@guarded
+def list_all(json_output: JsonFlag = False) -> None:
+    """All accounts."""
+    from ledger.service.staff import list_staff
+
+    now = datetime.now(UTC)
+    with _database() as (_, engine):
+        rows: list[dict[str, Any]] = [
+            {
+                "name": one.name,
+                "role": one.role,
+                "control_group": one.control_group,
+                "language": one.language,
+                "disabled": one.disabled,
+                "locked": one.locked_until is not None and one.locked_until > now,
+                "must_change_password": one.must_change_password,
+            }
+            for one in list_staff(engine)
+        ]
+
+    def show(console: Console) -> None:
+        table = Table("name", "role", "control group", "language", "state")
+        for row in rows:
+            table.add_row(row["name"], row["role"], row["control_group"] or "-", row["language"], _state(row))
+        console.print(table)
+
+    output.emit({"staff": rows}, show)
+
+
+@staff.command("disable")
+@guarded
+def disable(name: Name, json_output: JsonFlag = False) -> None:
+    """Shut an account; its sessions end at once."""
+    from ledger.service.staff import disable_staff
+
+    with _database() as (_, engine):
+        disable_staff(engine, name, datetime.now(UTC))
+    output.emit({"name": name, "disabled": True}, lambda console: console.print(f"{name} is disabled."))
+
+
+@staff.command("enable")
+@guarded
+def enable(name: Name, json_output: JsonFlag = False) -> None:
+    """Open an account again, or lift the lock after wrong attempts."""
+    from ledger.service.staff import enable_staff
+
+    with _database() as (_, engine):
+        enable_staff(engine, name, datetime.now(UTC))
+    output.emit({"name": name, "disabled": False}, lambda console: console.print(f"{name} is enabled."))
+
+
+def _sealing_key(settings: Settings, engine: Engine) -> bytes:
+    from ledger.service.keys import load_server_keys
+    from ledger.store.engine import reading
+
+    with reading(engine) as connection:
+        return load_server_keys(settings, connection).sealing_key
+
+
+def _state(row: dict[str, Any]) -> str:
+    if row["disabled"]:
+        return "disabled"
+    if row["locked"]:
+        return "locked"
+    return "first password" if row["must_change_password"] else "active"
+
+
+def _show_secrets(made: Enrolment) -> None:
+    member = made.staff
+    shown = {
+        "name": member.name,
+        "role": member.role,
+        "control_group": member.control_group,
+        "language": member.language,
+        "password": made.password,
+        "totp_uri": made.totp_uri,
+    }
+
+    def show(console: Console) -> None:
+        console.print(output.fields({"name": member.name, "role": member.role, "one-time password": made.password}))
+        console.print(Text(_qr(made.totp_uri)), soft_wrap=True)
+        console.print(Text(made.totp_uri), soft_wrap=True)
+        console.print(
+            "Shown once. Scan the code with an authenticator app; the password is to be changed at the first login."
+        )
+
+    output.emit(shown, show)
+
+
+def _qr(text: str) -> str:
+    import segno
+
+    out = io.StringIO()
+    segno.make(text, error="l").terminal(out, border=2, compact=True)
+    return out.getvalue()
