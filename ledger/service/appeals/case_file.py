@@ -1,0 +1,331 @@
+"""Everything that a reviewer sees of a case, read at one moment, and that they read it.
+
+The read is written into the audit log in the same transaction: what was not logged was not shown.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from ledger.core.appeals import Action, Actor
+from ledger.core.cases import DECIDING_ROLES, Case, Staff, allowed, check_staff
+from ledger.core.checklist import Alternative, FileState, checklist
+from ledger.core.conduct import Conduct, Evidence, parse_evidence
+from ledger.core.identifiers import Kind
+from ledger.core.ids import encode_id
+from ledger.core.merkle import TILE_WIDTH, leaf_hash, tile_path
+from ledger.core.policy import AppealClock, Profile
+from ledger.core.reports import Status
+from ledger.errors import LedgerError, NotFound
+from ledger.service import audit
+from ledger.service.appeals.queue import as_staff, check_sight
+from ledger.service.appeals.reporter_record import ReporterRecord, reporter_record
+from ledger.service.appeals.rows import to_core
+from ledger.service.appeals.transaction import case_number
+from ledger.service.entry_batch import Context
+from ledger.service.report_views import report_status
+from ledger.service.staff import StaffMember
+from ledger.store import appeals as appeal_store
+from ledger.store import attachments as attachment_store
+from ledger.store import case_file as store
+from ledger.store import log as log_store
+from ledger.store import reports as report_store
+from ledger.store import staff as staff_store
+from ledger.store.appeals import CaseRow, EventRow, StatementRow
+from ledger.store.attachments import AttachmentRow
+from ledger.store.engine import writing
+from ledger.store.reports import ReportRow
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A reported item of evidence, and the files that were handed in for it."""
+
+    evidence: Evidence
+    state: FileState
+    files: tuple[AttachmentRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """A line of the timeline; `staff` is the name of who acted."""
+
+    event: EventRow
+    staff: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """An entry of the log about this case. `covered` says whether the newest checkpoint covers it, `tile` is the path
+    of the tile that holds its hash (None while no checkpoint covers it)."""
+
+    what: str
+    outcome: str | None
+    entry_index: int
+    leaf_hash: bytes
+    covered: bool
+    tile: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """Another report that has to do with this one; `how` is same_act, rests_on, carries or filed_together. `platform`
+    is None for staff who belong to a control group: they learn nothing about other members here."""
+
+    how: str
+    report: str
+    case: str | None
+    state: str | None
+    conduct: str
+    platform: str | None
+    live: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyText:
+    """What the policy says of this case's conduct and clock."""
+
+    version: int
+    severity: int
+    retention_days: int
+    question_days: int
+    clock: AppealClock
+
+
+@dataclass(frozen=True, slots=True)
+class CaseFile:
+    """See the module. `checks` is the minimum of the conduct in force; empty `items` with a `report` mean that its body
+    was erased. `may` is what the reader may do now, `seen` the newest event, `colleagues` (id, name) whom a supervisor
+    may give the case to, `slots` the kinds of the identifiers that the report is listed under."""
+
+    row: CaseRow
+    case: str
+    report_id: str
+    report: ReportRow
+    status: Status
+    items: tuple[Item, ...]
+    checks: tuple[Alternative, ...]
+    statement: str
+    own_statement: StatementRow | None
+    person_files: tuple[AttachmentRow, ...]
+    timeline: tuple[Happened, ...]
+    receipts: tuple[Receipt, ...]
+    checkpoint_size: int
+    reporter: ReporterRecord
+    linked: tuple[Linked, ...]
+    policy: PolicyText
+    reviewer: str | None
+    proposer: str | None
+    may: frozenset[Action]
+    seen: int
+    colleagues: tuple[tuple[int, str], ...]
+    slots: dict[int, Kind]
+    now: datetime
+
+    @property
+    def notes(self) -> tuple[Happened, ...]:
+        """Internal notes, oldest first."""
+        return tuple(one for one in self.timeline if one.event.action == Action.NOTE)
+
+
+def case_file(context: Context, case: str, member: StaffMember) -> CaseFile:
+    """The case for this member of staff. Raises NotFound, RoleMissing, ConflictOfInterest (which is audited too)."""
+    with opened_case(context, case, member, "case_read") as (connection, row):
+        return _read(connection, context, row, member)
+
+
+@contextmanager
+def opened_case(context: Context, case: str, member: StaffMember, action: str) -> Iterator[tuple[Connection, CaseRow]]:
+    """A transaction in which the case may be shown to `member`, audited as `action`; everything in it is of one moment.
+
+    Raises NotFound, RoleMissing, ConflictOfInterest.
+    """
+    number, refusal = case_number(context, case), None
+    engine = context.engine
+    if engine.dialect.name == "postgresql":
+        engine = engine.execution_options(isolation_level="REPEATABLE READ")
+    with writing(engine) as connection:
+        row = appeal_store.case(connection, number)
+        if row is None:
+            raise NotFound("There is no such case.")
+        try:
+            check_sight(row, member)
+        except LedgerError as error:
+            refusal = error  # written down first, then raised
+        audit.record(
+            connection, context.now(), member.id, "case_refused" if refusal else action, "case", case,
+            None if refusal is None else refusal.code,
+        )  # fmt: skip
+        if refusal is None:
+            yield connection, row
+    if refusal is not None:
+        raise refusal
+
+
+def attachment(context: Context, case: str, public: str, member: StaffMember) -> AttachmentRow:
+    """A file of this very case. Raises NotFound, RoleMissing, ConflictOfInterest."""
+    with opened_case(context, case, member, "file_read") as (connection, row):
+        for one in attachment_store.of_case(connection, row.id):
+            if encode_id("at", one.id, context.service) == public:
+                return one
+    raise NotFound("This case has no such file.")
+
+
+def may_do(case: Case, staff: Staff) -> frozenset[Action]:
+    """What this member of staff may do in the case now. `assign` only says that they may give it to somebody."""
+    if staff.role not in DECIDING_ROLES:
+        return frozenset()
+    found = set()
+    for action in allowed(case, Actor.STAFF):
+        try:
+            check_staff(case, action, staff, Staff(0, "reviewer") if action is Action.ASSIGN else None)
+        except LedgerError:
+            continue
+        found.add(action)
+    if case.extended or case.overdue or case.information_at is None:
+        found.discard(Action.EXTEND)
+    return frozenset(found)
+
+
+def _read(connection: Connection, context: Context, row: CaseRow, member: StaffMember) -> CaseFile:
+    now, policy, service = context.now(), context.policy, context.service
+    report = report_store.reports_by_id(connection, [row.report_id]).get(row.report_id)
+    if report is None:
+        raise NotFound("The report of this case is not in the ledger any more.")
+    events = appeal_store.events(connection, row.id)
+    files = attachment_store.of_case(connection, row.id)
+    flags = report_store.listing_flags(connection, [report.id]).get(report.id, (False, False))
+    reversal = report_store.reversals(connection, [report.id]).get(report.id)
+    case = to_core(row, appeal_store.handlers(connection, row.id))
+    people = [one.staff_id for one in events if one.staff_id is not None]
+    names = staff_store.names_of(connection, [*people, *(one for one in (row.reviewer_id, row.proposer_id) if one)])
+    items = _items(connection, row, files)
+    conduct = Conduct(row.current_conduct)
+    profile = Profile(row.profile)
+    may = may_do(case, as_staff(member))
+    if policy.appeals.clocks[profile].extension_days == 0:
+        may -= {Action.EXTEND}
+    receipts, size = _receipts(connection, row)
+    return CaseFile(
+        row=row,
+        case=encode_id("ap", row.id, service),
+        report_id=encode_id("rp", row.report_id, service),
+        report=report,
+        status=report_status(report, reversal, policy, now, disputed=flags[0], unconfirmed=flags[1]),
+        items=items,
+        checks=checklist(conduct, [one.evidence for one in items], [one.state for one in items]),
+        statement=next((one.text or "" for one in events if one.action == Action.OPEN), ""),
+        own_statement=appeal_store.statements(connection, [report.id]).get(report.id),
+        person_files=tuple(one for one in files if one.party == Actor.SUBJECT),
+        timeline=tuple(Happened(one, None if one.staff_id is None else names.get(one.staff_id)) for one in events),
+        receipts=receipts,
+        checkpoint_size=size,
+        reporter=reporter_record(connection, policy, row.platform, row.control_group, now),
+        linked=tuple(_linked(connection, service, row, report, member)),
+        policy=PolicyText(
+            version=policy.version,
+            severity=row.severity,
+            retention_days=policy.retention_days[policy.severity[conduct]],
+            question_days=policy.appeals.question_days,
+            clock=policy.appeals.clocks[profile],
+        ),
+        reviewer=None if row.reviewer_id is None else names.get(row.reviewer_id),
+        proposer=None if row.proposer_id is None else names.get(row.proposer_id),
+        may=may,
+        seen=events[-1].id if events else 0,
+        colleagues=_colleagues(connection, case) if Action.ASSIGN in may else (),
+        slots={slot: Kind(kind) for slot, kind in sorted(appeal_store.listed_slots(connection, report.id).items())},
+        now=now,
+    )
+
+
+def _items(connection: Connection, row: CaseRow, files: Sequence[AttachmentRow]) -> tuple[Item, ...]:
+    """The reported evidence, each item with its files. A digest is compared again here: the page must not rest on what
+    was true when the file came in."""
+    opened = log_store.read_body(connection, row.report_id)
+    if opened is None:
+        return ()
+    evidence = parse_evidence(json.loads(opened[2])["body"]["evidence"])
+    found = []
+    for place, item in enumerate(evidence):
+        mine = tuple(one for one in files if one.party == Actor.REPORTER and one.evidence_index == place)
+        found.append(Item(item, _file_state(item, mine), mine))
+    return tuple(found)
+
+
+def _file_state(item: Evidence, files: Sequence[AttachmentRow]) -> FileState:
+    if any(bytes(one.sha256) == item.sha256 for one in files):
+        return FileState.MATCHES
+    return FileState.DIFFERS if files else FileState.NOT_HANDED_IN
+
+
+def _receipts(connection: Connection, row: CaseRow) -> tuple[tuple[Receipt, ...], int]:
+    checkpoint = log_store.latest_checkpoint(connection)
+    size = 0 if checkpoint is None else checkpoint.size
+    wanted: list[tuple[str, str | None, int]] = [("report", None, row.report_id)]
+    wanted += [(one.type, one.outcome, one.entry_index) for one in store.entries(connection, row.report_id)]
+    found = []
+    for what, outcome, index in wanted:
+        leaf = log_store.read_leaf(connection, index)
+        if leaf is None:
+            continue
+        covered = index < size
+        found.append(Receipt(what, outcome, index, leaf_hash(leaf), covered, _tile(index, size) if covered else None))
+    return tuple(found), size
+
+
+def _tile(index: int, size: int) -> str:
+    """The tile of level 0 that holds the hash of entry `index`, as wide as the checkpoint makes it."""
+    number = index // TILE_WIDTH
+    width = min(size - number * TILE_WIDTH, TILE_WIDTH)
+    return f"/log/{tile_path(0, number, width)}"
+
+
+def _linked(
+    connection: Connection, service: str, row: CaseRow, report: ReportRow, member: StaffMember
+) -> Iterator[Linked]:
+    """Reports of the same act, of an `account_farm` and what it rests on, and those contested in the same appeal; not
+    those of the reader's own group."""
+    tags = report_store.tags_of(connection, [report.id]).get(report.id, set())
+    met = appeal_store.reports_of_tags(connection, tags).keys() if tags else set()
+    how = dict.fromkeys(store.acts(connection, report.act_id, met), "same_act")
+    how.update(store.links(connection, report.id))
+    for one in appeal_store.group_cases(connection, row.group_id):
+        how.setdefault(one.report_id, "filed_together")
+    how.pop(report.id, None)
+    reports = report_store.reports_by_id(connection, how)
+    cases = appeal_store.cases_of_reports(connection, how)
+    for report_id, other in sorted(reports.items()):
+        if member.control_group is not None and other.control_group == member.control_group:
+            continue
+        case = cases.get(report_id)
+        yield Linked(
+            how=how[report_id],
+            report=encode_id("rp", report_id, service),
+            case=None if case is None else encode_id("ap", case.id, service),
+            state=None if case is None else case.state,
+            conduct=other.conduct if case is None else case.current_conduct,
+            platform=other.platform if member.control_group is None else None,
+            live=other.live,
+        )
+
+
+def _colleagues(connection: Connection, case: Case) -> tuple[tuple[int, str], ...]:
+    """Who may be given the case."""
+    found = []
+    for one in staff_store.read_all(connection):
+        person = Staff(one.id, one.role, one.control_group)
+        if one.disabled_at is not None or one.id == case.reviewer_id:
+            continue
+        try:
+            check_staff(case, Action.ASSIGN, Staff(0, "supervisor"), person)
+        except LedgerError:
+            continue
+        found.append((one.id, one.name))
+    return tuple(found)
