@@ -1,0 +1,308 @@
+"""Signing in at the console over real HTTP: sessions, cookies, headers, forms from elsewhere, and who may open what."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.routing import APIRoute
+from sqlalchemy import text
+
+from api.console.auth import COOKIE, COOKIE_PATH
+from api.console.routes import routers
+from api.web.cookies import cookie_name
+from ledger.service import passwords
+from ledger.service import staff as service
+from ledger.settings import Settings
+from ledger.store.engine import reading, writing
+from tests.api.conftest import Api, running
+from tests.api.console_desk import Desk, assert_shell, post, said
+from tests.staffing import PASSWORD, ROLES, cheap
+from tests.support import new_ledger
+
+CROSS_SITE = [
+    {},
+    {"Origin": "https://evil.example"},
+    {"Origin": "null"},
+    {"Origin": ""},
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+    {"Sec-Fetch-Site": "none"},
+    {"Sec-Fetch-Site": ""},
+    {"Sec-Fetch-Site": "cross-site", "Origin": "OWN"},
+    {"Origin": "OWN.evil.example"},
+    {"Origin": "OWN:1"},
+    {"Referer": "OWN/console/login"},
+]
+OWN_SITE = [
+    {"Sec-Fetch-Site": "same-origin"},
+    {"Origin": "OWN"},
+    {"Sec-Fetch-Site": "same-origin", "Origin": "OWN"},
+]
+READS = {
+    "/console": set(ROLES),
+    "/console/password": set(ROLES),
+    "/console/staff": {"admin"},
+    "/console/audit": {"auditor", "supervisor", "admin"},
+    "/console/audit/export.csv": {"auditor", "supervisor", "admin"},
+    "/console/audit/export.jsonl": {"auditor", "supervisor", "admin"},
+}
+WRITES = {
+    "/console/password": set(ROLES),
+    "/console/language": set(ROLES),
+    "/console/staff": {"admin"},
+    "/console/staff/{name}/reset": {"admin"},
+    "/console/staff/{name}/disable": {"admin"},
+    "/console/staff/{name}/enable": {"admin"},
+    "/console/staff/{name}/role": {"admin"},
+}
+OPEN = {("GET", "/console/login"), ("POST", "/console/login"), ("POST", "/console/logout")}
+OWN_ROUTES = ("login", "staff", "audit")
+
+
+@pytest.fixture(scope="module")
+def shared_desk(api: Api) -> Desk:
+    return Desk(api)
+
+
+@pytest.fixture
+def desk(shared_desk: Desk) -> Iterator[Desk]:
+    yield shared_desk
+    shared_desk.close_clients()
+
+
+@pytest.fixture(autouse=True)
+def _cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passwords, "hasher", cheap)
+
+
+def test_every_route_here_is_in_the_tables() -> None:
+    routes = {
+        (method, route.path)
+        for router in routers()
+        for route in router.routes
+        if isinstance(route, APIRoute) and route.endpoint.__module__.rpartition(".")[2] in OWN_ROUTES
+        for method in route.methods
+    }
+    assert routes == {("GET", path) for path in READS} | {("POST", path) for path in WRITES} | OPEN
+
+
+def test_a_login_opens_a_session_and_a_logout_ends_it(desk: Desk) -> None:
+    client = desk.client()
+    away = client.get("/console/audit")
+    assert (away.status_code, away.headers["location"]) == (303, "/console/login?next=/console/audit")
+    form = client.get(away.headers["location"])
+    assert 'name="next" value="/console/audit"' in form.text
+    answer = post(client, "/console/login", {**desk.credentials("auditor"), "next": "/console/audit"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/console/audit")
+    page = client.get("/console/audit")
+    assert page.status_code == 200
+    assert "auditor" in said(page)
+    cookie = client.cookies[COOKIE]
+    out = post(client, "/console/logout")
+    assert (out.status_code, out.headers["location"]) == (303, "/console/login")
+    assert COOKIE not in client.cookies
+    again = client.get("/console/audit", headers={"Cookie": f"{COOKIE}={cookie}"})
+    assert again.status_code == 303, "the session is over on the server, not only in the browser"
+
+
+@pytest.mark.parametrize(
+    "after", ["https://evil.example/", "//evil.example", "/console//evil", "/console/../x", "/me", "/console\\x", "x"]
+)
+def test_a_login_leads_to_no_other_place(desk: Desk, after: str) -> None:
+    assert "evil" not in desk.client().get("/console/login", params={"next": after}).text
+    answer = post(desk.client(), "/console/login", {**desk.credentials("reviewer"), "next": after})
+    assert answer.headers["location"] == "/console/queue"
+
+
+@pytest.mark.parametrize("wrong", ["name", "password", "code"])
+def test_a_refused_login_says_the_same_whatever_is_wrong(desk: Desk, wrong: str) -> None:
+    person = desk.add(f"typo-{wrong}", "reviewer")
+    typed = {**desk.credentials(person.name), wrong: "000000" if wrong == "code" else "nothing"}
+    client = desk.client()
+    answer = post(client, "/console/login", typed)
+    assert answer.status_code == 401
+    assert "Name, password or code is wrong, or the account is locked." in said(answer)
+    assert COOKIE not in client.cookies
+    assert 'role="alert"' in answer.text
+    assert PASSWORD not in answer.text
+
+
+def test_a_locked_account_answers_like_a_wrong_password(desk: Desk) -> None:
+    person = desk.add("locked", "reviewer")
+    wrong = {**desk.credentials("locked"), "password": "wrong"}
+    answers = [post(desk.client(), "/console/login", wrong) for _ in range(5)]
+    good = post(desk.client(), "/console/login", desk.credentials("locked"))
+    assert {answer.status_code for answer in [*answers, good]} == {401}
+    assert len({re.sub(r'value="[^"]*"', "", answer.text) for answer in [*answers, good]}) == 1
+    service.enable_staff(desk.api.rt.engine, person.name, desk.api.rt.now())
+    desk.signed_in("locked")
+
+
+def test_too_many_at_a_time_is_said_and_not_counted(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passwords, "WAIT_SECONDS", 0.01)
+    with passwords.working(), passwords.working():
+        answer = post(desk.client(), "/console/login", desk.credentials("reviewer"))
+    assert answer.status_code == 429
+    assert int(answer.headers["retry-after"]) > 0
+    desk.signed_in("reviewer")
+
+
+def test_a_planted_session_gains_nothing(desk: Desk) -> None:
+    planted = desk.signed_in("reviewer").cookies[COOKIE]
+    answer = post(
+        desk.client(),
+        "/console/login",
+        desk.credentials("admin"),
+        {"Sec-Fetch-Site": "same-origin", "Cookie": f"{COOKIE}={planted}"},
+    )
+    token = re.match(rf"{COOKIE}=([^;]+);", answer.headers["set-cookie"])
+    assert token is not None
+    assert token[1] != planted
+    old = desk.client().get("/console/password", headers={"Cookie": f"{COOKIE}={planted}"})
+    assert old.status_code == 303, "the session that the browser had before is over"
+
+
+def test_an_expired_session_shows_a_page_and_saves_nothing(desk: Desk) -> None:
+    desk.add("late", "admin")
+    client = desk.signed_in("late")
+    with writing(desk.api.rt.engine) as connection:
+        connection.execute(text("UPDATE staff_session SET expires_at = created_at, seen_at = created_at"))
+    assert client.get("/console/staff").status_code == 303
+    answer = post(client, "/console/staff/reviewer/disable")
+    assert answer.status_code == 401
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "Your session has ended" in said(answer)
+    assert not next(one for one in service.list_staff(desk.api.rt.engine) if one.name == "reviewer").disabled
+
+
+def test_a_first_password_must_be_changed_before_anything_else(desk: Desk) -> None:
+    person = desk.add("fresh", "admin", changed=False)
+    client = desk.signed_in("fresh")
+    for path in ("/console", "/console/staff", "/console/audit"):
+        answer = client.get(path)
+        expected = "/console/queue" if path == "/console" else "/console/password"
+        assert (answer.status_code, answer.headers["location"]) == (303, expected), path
+    assert post(client, "/console/staff/reviewer/disable").headers["location"] == "/console/password"
+    new = "a password of my own"
+    assert post(client, "/console/password", {"old": person.password, "new": new, "again": "other"}).status_code == 422
+    short = post(client, "/console/password", {"old": person.password, "new": "short", "again": "short"})
+    assert "A password has 12 to 256 characters." in said(short)
+    done = post(client, "/console/password", {"old": person.password, "new": new, "again": new})
+    assert (done.status_code, done.headers["location"]) == (303, "/console/queue")
+    assert client.get("/console/staff").status_code == 200
+
+
+@pytest.mark.parametrize("path", READS)
+def test_who_may_read(desk: Desk, path: str) -> None:
+    assert desk.client().get(path).status_code == 303
+    for role in ROLES:
+        answer = desk.signed_in(role).get(path)
+        if role in READS[path]:
+            assert answer.status_code == (303 if path == "/console" else 200), role
+        else:
+            assert answer.status_code == 403, role
+            assert "Your role may not do this" in said(answer)
+        assert_shell(answer)
+
+
+@pytest.mark.parametrize("path", WRITES)
+def test_who_may_write(desk: Desk, path: str) -> None:
+    where = path.replace("{name}", "no-such-person")
+    assert post(desk.client(), where).status_code == 401
+    for role in ROLES:
+        answer = post(desk.signed_in(role), where, {"language": "en", "role": "reviewer"})
+        allowed = role in WRITES[path]
+        assert (answer.status_code != 403) == allowed, (role, answer.status_code)
+        assert answer.status_code < 500
+        assert_shell(answer)
+
+
+@pytest.mark.parametrize("path", [*WRITES, "/console/login", "/console/logout"])
+def test_forms_of_other_sites_are_refused(desk: Desk, path: str) -> None:
+    client = desk.signed_in("admin")
+    before = service.list_staff(desk.api.rt.engine)
+    where = path.replace("{name}", "reviewer")
+    data = {"role": "admin", "language": "en", **(desk.credentials("admin") if path.endswith("login") else {})}
+    for headers in CROSS_SITE:
+        sent = {name: value.replace("OWN", desk.api.url) for name, value in headers.items()}
+        answer = post(client, where, data, sent)
+        assert answer.status_code == 403, headers
+        assert "This form did not come from here" in said(answer)
+    assert service.list_staff(desk.api.rt.engine) == before
+    assert client.get("/console/staff").status_code == 200, "still signed in"
+
+
+@pytest.mark.parametrize("headers", OWN_SITE)
+def test_forms_of_our_own_pages_are_taken(desk: Desk, headers: dict[str, str]) -> None:
+    sent = {name: value.replace("OWN", desk.api.url) for name, value in headers.items()}
+    answer = post(desk.client(), "/console/login", desk.credentials("reviewer"), sent)
+    assert answer.status_code == 303
+
+
+def test_every_post_of_the_console_asks_where_a_form_came_from(desk: Desk) -> None:
+    """Whatever pages are added: none of them takes a form from elsewhere."""
+    tried = 0
+    for route in [route for router in routers() for route in router.routes]:
+        path = getattr(route, "path", "")
+        if "POST" in (getattr(route, "methods", None) or ()):
+            answer = desk.client().post(re.sub(r"\{[^}]*\}", "x", path), headers={"Sec-Fetch-Site": "cross-site"})
+            assert answer.status_code == 403, path
+            assert "This form did not come from here" in said(answer), path
+            tried += 1
+    assert tried >= len(WRITES)
+
+
+def test_cookies_are_for_one_path_and_out_of_reach_of_scripts(desk: Desk) -> None:
+    answer = post(desk.client(), "/console/login", desk.credentials("reviewer"))
+    parts = {part.strip().lower() for part in answer.headers["set-cookie"].split(";")[1:]}
+    assert parts == {"httponly", "path=/console", "samesite=strict"}
+
+
+@pytest.mark.parametrize(("path", "name"), [("/console", "__Secure-console"), ("/", "__Host-console")])
+def test_cookie_names_behind_https(path: str, name: str) -> None:
+    assert cookie_name(Settings(public_url="https://ledger.example"), COOKIE, path) == name
+    assert cookie_name(Settings(public_url="http://ledger.example"), COOKIE, path) == COOKIE
+    assert COOKIE_PATH == "/console"
+
+
+@pytest.fixture(scope="module")
+def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    """A server that people reach over https, through a proxy."""
+    folder: Path = tmp_path_factory.mktemp("proxied")
+    settings = new_ledger(f"sqlite:///{folder / 'ledger.db'}", folder, public_url="https://Ledger.example:443/")
+    with running(settings) as api:
+        desk = Desk(api)
+        yield desk
+        desk.close_clients()
+
+
+def test_behind_https_cookies_are_secure_and_the_public_address_counts(proxied: Desk) -> None:
+    good = post(proxied.client(), "/console/login", proxied.credentials("admin"), {"Origin": "https://ledger.example"})
+    assert good.status_code == 303
+    assert good.headers["set-cookie"].startswith("__Secure-console=")
+    assert "secure" in {part.strip().lower() for part in good.headers["set-cookie"].split(";")}
+    for origin in (proxied.api.url, "http://ledger.example", "https://ledger.example:8443"):
+        answer = post(proxied.client(), "/console/login", proxied.credentials("admin"), {"Origin": origin})
+        assert answer.status_code == 403, origin
+
+
+def test_logs_hold_no_password_code_or_token(desk: Desk) -> None:
+    person = desk.add("quiet", "admin")
+    typed = desk.credentials("quiet")
+    client = desk.client()
+    post(client, "/console/login", {**typed, "password": "a-wrong-password"})
+    assert post(client, "/console/login", typed).status_code == 303
+    token = client.cookies[COOKIE]
+    made = post(client, "/console/staff", {"name": "quieter", "role": "admin", "language": "en"})
+    shown = re.findall(r'<code class="secret">([^<]+)</code>', made.text)
+    client.get("/console/audit", params={"staff": "quieter"})
+    logs = desk.api.logs.getvalue().decode()
+    for secret in ("a-wrong-password", PASSWORD, token, person.uri, *shown, "quieter"):
+        assert secret not in logs
+    with reading(desk.api.rt.engine) as connection:
+        rows = repr(list(connection.execute(text("SELECT * FROM staff_event"))))
+    for secret in ("a-wrong-password", PASSWORD, token, *shown):
+        assert secret not in rows
