@@ -214,6 +214,13 @@ def list_staff(engine: Engine) -> list[Account]:
     ]
 
 
+def working_staff(engine: Engine, staff_id: int) -> StaffMember | None:
+    """The member of staff of this id, None where there is none or the account is disabled."""
+    with reading(engine) as connection:
+        row = store.read_by_id(connection, staff_id)
+    return None if row is None or row.disabled_at is not None else member_of(row)
+
+
 def control_groups(engine: Engine) -> list[str]:
     """The control groups that an account may belong to."""
     with reading(engine) as connection:

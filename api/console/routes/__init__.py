@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from api.console.routes import audit, login, staff
+from api.console.routes import audit, case_actions, cases, login, queue, staff
 
 
 def routers() -> list[APIRouter]:
     """All routers of the console."""
-    return [login.router, staff.router, audit.router]
+    return [
+        login.router,
+        staff.router,
+        audit.router,
+        queue.router,
+        cases.router,
+        case_actions.router,
+    ]

@@ -39,7 +39,7 @@ from ledger.store import reports as report_store
 from ledger.store import staff as staff_store
 from ledger.store.appeals import CaseRow, EventRow, StatementRow
 from ledger.store.attachments import AttachmentRow
-from ledger.store.engine import writing
+from ledger.store.engine import reading, writing
 from ledger.store.reports import ReportRow
 
 
@@ -166,6 +166,18 @@ def opened_case(context: Context, case: str, member: StaffMember, action: str) -
             yield connection, row
     if refusal is not None:
         raise refusal
+
+
+def check_open(context: Context, case: str, member: StaffMember) -> None:
+    """Whether `member` may see the case, before anything that they sent is looked at.
+
+    Raises NotFound, RoleMissing, ConflictOfInterest.
+    """
+    with reading(context.engine) as connection:
+        row = appeal_store.case(connection, case_number(context, case))
+    if row is None:
+        raise NotFound("There is no such case.")
+    check_sight(row, member)
 
 
 def attachment(context: Context, case: str, public: str, member: StaffMember) -> AttachmentRow:

@@ -1,0 +1,47 @@
+"""What the forms of the case page say, read strictly."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from ledger.core.appeals import Outcome
+from ledger.core.conduct import Conduct
+from ledger.errors import DecisionInvalid, InvalidRequest
+from ledger.i18n import LOCALES
+from ledger.service.appeals.drafts import Draft
+
+_NUMBER = re.compile(r"\d{1,18}\Z", re.ASCII)
+_SLOT = re.compile(r"slot_(\d)\Z", re.ASCII)
+
+
+def seen_of(form: Mapping[str, str]) -> int:
+    """The newest event that the page showed. Every form has it, so that nobody acts on what they did not see."""
+    return number(form.get("seen", ""))
+
+
+def number(text: str) -> int:
+    """A number of a hidden field or of an address. Raises InvalidRequest."""
+    if not _NUMBER.match(text):
+        raise InvalidRequest("The form is incomplete. Open the page again.")
+    return int(text)
+
+
+def draft_of(form: Mapping[str, str]) -> Draft:
+    """The decision that was typed. A conduct or identifiers that do not belong to the outcome are left out: the form
+    has them all, whatever is chosen. Raises DecisionInvalid."""
+    try:
+        outcome = Outcome(form.get("outcome", ""))
+        named = form.get("conduct", "") if outcome is Outcome.AMENDED else ""
+        conduct = Conduct(named) if named else None
+    except ValueError as error:
+        raise DecisionInvalid("Choose an outcome.") from error
+    slots = []
+    if outcome is Outcome.UNLINKED:
+        slots = sorted(int(match[1]) for match in map(_SLOT.match, form) if match)
+    return Draft(outcome, form.get("reasons", ""), conduct, tuple(slots))
+
+
+def locale_of(text: str, default: str) -> str:
+    """The language asked for, or `default`."""
+    return text if text in LOCALES else default

@@ -1,0 +1,101 @@
+"""A case: its page, its files, its letters, and the letter of a decision before it is made."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.console.auth import console_router
+from api.console.case_pages import LETTERS, REFUSED_HERE, Names, case_page
+from api.console.forms import draft_of, locale_of, seen_of
+from api.console.routes.queue import Acting, Reading
+from api.deps import runtime
+from api.web.forms import Form
+from api.web.pages import render
+from ledger.core.appeals import CaseState
+from ledger.service import attachments
+from ledger.service.appeals.case_file import attachment, opened_case
+from ledger.service.appeals.case_letters import letter_of, letters_of
+from ledger.service.appeals.drafts import preview, proposal_letter
+from ledger.service.appeals.queue import as_staff
+from ledger.service.staff import StaffMember
+
+router = console_router()
+
+
+@router.get("/cases/{case}")
+def get_case(request: Request, case: str, staff: Reading) -> Response:
+    """The case and all around it."""
+    return case_page(request, case, staff)
+
+
+@router.get("/cases/{case}/files/{file}")
+def get_file(request: Request, case: str, file: str, staff: Reading) -> Response:
+    """A file of the case. Pictures are shown, all else is downloaded; nothing in it runs."""
+    rt = runtime(request)
+    row = attachment(rt.context, case, file, staff)
+    data = attachments.read(rt.settings, row.file)
+    return Response(data, headers=attachments.serving_headers(row.media_type, row.name))
+
+
+@router.get("/cases/{case}/letter")
+def get_letter(request: Request, case: str, staff: Reading) -> Response:
+    """A letter of the case, for reading and for print: `kind` (by default the newest one) in `locale`."""
+    context = runtime(request).context
+    with opened_case(context, case, staff, "letter_read") as (connection, row):
+        locale = locale_of(request.query_params.get("locale", ""), row.locale)
+        kinds = [kind.value for kind in letters_of(row)]
+        if row.state == CaseState.AWAITING_SIGNOFF:
+            kinds.append("proposed")
+        kind = request.query_params.get("kind") or kinds[-1]
+        if kind == "proposed":
+            letter = proposal_letter(connection, context, row, locale)
+        else:
+            letter = letter_of(connection, row, context, kind, locale, row.filed_via)
+    return render(
+        request,
+        "letter.html",
+        staff.language,
+        case=case,
+        letter=letter,
+        kind=kind,
+        kinds=kinds,
+        letter_names=LETTERS,
+        case_locale=row.locale,
+    )
+
+
+@router.post("/cases/{case}/preview")
+def post_preview(request: Request, case: str, staff: Acting, form: Form) -> Response:
+    """The letter that this decision would send, with what was typed; from here it is made, or edited again."""
+    return show_preview(request, case, staff, form)
+
+
+@router.post("/cases/{case}/edit")
+def post_edit(request: Request, case: str, staff: Acting, form: Form) -> Response:
+    """Back from the preview, with what was typed."""
+    return case_page(request, case, staff, typed=form)
+
+
+def show_preview(request: Request, case: str, staff: StaffMember, form: Form) -> Response:
+    """The second page of a decision: nothing is decided without it."""
+    context = runtime(request).context
+    try:
+        seen, draft = seen_of(form), draft_of(form)
+        with opened_case(context, case, staff, "decision_preview") as (connection, row):
+            locale = locale_of(form.get("locale", ""), row.locale)
+            letter, two = preview(connection, context, row, as_staff(staff), draft, locale)
+    except REFUSED_HERE as error:
+        return case_page(request, case, staff, typed=form, error=error)
+    return render(
+        request,
+        "decide.html",
+        staff.language,
+        case=case,
+        seen=seen,
+        draft=draft,
+        letter=letter,
+        two=two,
+        names=Names(staff.language),
+        case_locale=row.locale,
+    )
