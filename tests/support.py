@@ -206,6 +206,7 @@ class RunningServer:
         self.settings = settings
         self._environment = {**os.environ, **server_environment(settings), **environment}
         self.url = ""
+        self.said: dict[str, Any] = {}
         self.log: list[str] = []
         self.start()
 
@@ -225,7 +226,8 @@ class RunningServer:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         try:
-            self.url = json.loads(line)["url"]
+            self.said = json.loads(line)
+            self.url = self.said["url"]
         except (ValueError, KeyError) as error:
             self.kill()
             raise RuntimeError(f"the server did not start: {line!r} {''.join(self.log)}") from error
