@@ -87,6 +87,14 @@ STATUTES: Mapping[Profile, str] = {
 }
 
 
+CHOICES: Mapping[str, str] = {
+    "upheld": _("Keep the record"),
+    "amended": _("Correct the record"),
+    "overturned": _("Remove the record"),
+    "unconfirmed": _("Keep it as not confirmed"),
+    "victim": _("Remove it: somebody else did it"),
+    "unlinked": _("Unlink it from a detail of the person"),
+}
 EFFECTS: Mapping[str, str] = {
     "upheld": _("It counts again, as reported."),
     "amended": _("It counts again, as something else that weighs no more."),
@@ -215,6 +223,7 @@ def shown(file: CaseFile, context: Context, locale: str) -> dict[str, object]:
         "proposed": proposed(row),
         "letters": letters_of(row),
         "statute": STATUTES[Profile(row.profile)],
+        "choices": CHOICES,
         "effects": EFFECTS,
         "letter_names": LETTERS,
         "how": HOW,

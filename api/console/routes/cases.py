@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.console.auth import console_router
-from api.console.case_pages import LETTERS, REFUSED_HERE, Names, case_page
+from api.console.case_pages import CHOICES, LETTERS, REFUSED_HERE, Names, case_page
 from api.console.forms import draft_of, locale_of, seen_of
 from api.console.routes.queue import Acting, Reading
 from api.deps import runtime
@@ -96,6 +96,7 @@ def show_preview(request: Request, case: str, staff: StaffMember, form: Form) ->
         draft=draft,
         letter=letter,
         two=two,
+        choices=CHOICES,
         names=Names(staff.language),
         case_locale=row.locale,
     )
