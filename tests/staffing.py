@@ -7,19 +7,25 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pyotp
+import pytest
 from argon2 import PasswordHasher
 from sqlalchemy import Engine
 
+from ledger.errors import LoginRefused
+from ledger.service import audit
 from ledger.service import staff as service
+from ledger.service import staff_sessions as sessions
+from ledger.service.audit import EventFilter
 from ledger.service.staff import StaffMember
 from ledger.service.staff_sessions import SessionTimes
 from ledger.store import staff as store
-from ledger.store.engine import writing
+from ledger.store.engine import reading, writing
 
 ROLES = ("reviewer", "supervisor", "auditor", "admin")
 PASSWORD = "correct horse battery staple"
 SEALING_KEY = bytes(range(32))
 TIMES = SessionTimes(timedelta(minutes=30), timedelta(hours=12))
+NOON = datetime(2026, 3, 1, 12, 0, 5, tzinfo=UTC)
 
 cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 """Real argon2id, at a cost that a test can pay hundreds of times."""
@@ -79,3 +85,46 @@ def forget_codes(engine: Engine, person: Person) -> None:
     """Let the current code be used again: a test that signs in twice need not wait for the next one."""
     with writing(engine) as connection:
         store.update_staff(connection, person.staff.id, totp_last_step=None)
+
+
+def sign_in(engine: Engine, person: Person, now: datetime = NOON, **changes: str | None) -> str:
+    """A new session's token; by default with what the person knows."""
+    values: dict[str, str | None] = {
+        "name": person.name,
+        "password": person.password,
+        "code": person.code_at(now),
+        "replaces": None,
+        **changes,
+    }
+    return sessions.login(
+        engine,
+        SEALING_KEY,
+        name=str(values["name"]),
+        password=str(values["password"]),
+        code=str(values["code"]),
+        replaces=values["replaces"],
+        times=TIMES,
+        now=now,
+        random_bytes=secrets.token_bytes,
+    )
+
+
+def refused(engine: Engine, person: Person, now: datetime = NOON, **changes: str | None) -> str:
+    """The refusal's text."""
+    with pytest.raises(LoginRefused) as caught:
+        sign_in(engine, person, now, **changes)
+    assert caught.value.details == {}
+    return str(caught.value)
+
+
+def account(engine: Engine, person: Person) -> store.StaffRow:
+    """As stored."""
+    with reading(engine) as connection:
+        found = store.read_by_id(connection, person.staff.id)
+    assert found is not None
+    return found
+
+
+def actions(engine: Engine) -> list[str]:
+    """What the audit log holds, oldest first."""
+    return [event.action for event in reversed(audit.page(engine, EventFilter()).events)]

@@ -47,7 +47,8 @@ def lock_time(failed_count: int) -> timedelta | None:
     long; None for the others."""
     if failed_count < TRIES or failed_count % TRIES:
         return None
-    return min(FIRST_LOCK * 2 ** min(failed_count // TRIES - 1, 10), LONGEST_LOCK)
+    times: int = 2 ** min(failed_count // TRIES - 1, 10)
+    return min(FIRST_LOCK * times, LONGEST_LOCK)
 
 
 def login(

@@ -45,21 +45,7 @@ class SessionRow:
     expires_at: datetime
 
 
-_STAFF = select(
-    StaffAccount.id,
-    StaffAccount.name,
-    StaffAccount.role,
-    StaffAccount.control_group,
-    StaffAccount.language,
-    StaffAccount.password_hash,
-    StaffAccount.totp_secret,
-    StaffAccount.totp_last_step,
-    StaffAccount.must_change_password,
-    StaffAccount.disabled_at,
-    StaffAccount.failed_count,
-    StaffAccount.locked_until,
-    StaffAccount.created_at,
-)
+_STAFF = select(*[getattr(StaffAccount, name) for name in StaffRow.__dataclass_fields__])
 
 
 def insert_staff(connection: Connection, **values: Any) -> int:

@@ -1,0 +1,248 @@
+"""Signing in with password and one-time code in a real browser, and the frame's pages as people see them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import pyotp
+import pytest
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
+from playwright.sync_api import Browser, Page
+
+from ledger.service import audit, passwords
+from ledger.store import members
+from ledger.store.engine import writing
+from tests.api.conftest import running
+from tests.api.console_desk import Desk
+from tests.staffing import cheap
+from tests.support import ROOT, new_ledger
+
+SCREENSHOTS = ROOT / "var" / "screenshots"
+DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+
+SignIn = Callable[[Page, str], None]
+Shoot = Callable[[Page, str], None]
+OpenPage = Callable[..., Page]
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """`open_page(locale="en", viewport=DESKTOP)` gives a page in a browser profile of its own. A script error, a
+    refused inline style or script, or a file that does not load fails the test."""
+    contexts = []
+    complaints: list[str] = []
+
+    def make(locale: str = "en", viewport: dict[str, int] | None = None) -> Page:
+        context = browser.new_context(locale=locale, viewport=viewport or DESKTOP)  # type: ignore[arg-type]
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(15_000)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on(
+            "console",
+            lambda message: complaints.append(message.text) if "Content Security Policy" in message.text else None,
+        )
+        page.on("requestfailed", lambda request: complaints.append(f"not loaded: {request.url}"))
+        return page
+
+    yield make
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+@pytest.fixture(scope="module")
+def frame(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    """A running server with one member of staff of each role, named after it."""
+    folder = tmp_path_factory.mktemp("frame")
+    settings = new_ledger(f"sqlite:///{folder / 'ledger.db'}", folder)
+    with running(settings) as api:
+        made = Desk(api)
+        yield made
+        made.close_clients()
+
+
+@pytest.fixture(autouse=True)
+def _cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passwords, "hasher", cheap)
+
+
+@pytest.fixture
+def sign_in(frame: Desk) -> Callable[[Page, str], None]:
+    """`sign_in(page, name)` fills in the form as that person does."""
+
+    def fill(page: Page, name: str) -> None:
+        typed = frame.credentials(name)
+        page.goto(f"{frame.api.url}/console/login")
+        for field, value in typed.items():
+            page.locator(f"#{field}").fill(value)
+        page.locator("main form button").click()
+        page.wait_for_url(lambda url: not url.endswith("/console/login"))
+
+    return fill
+
+
+@pytest.fixture
+def shoot() -> Callable[[Page, str], None]:
+    """`shoot(page, name)` writes a picture of the whole page to var/screenshots, if `SCREENSHOTS` is set."""
+
+    def write(page: Page, name: str) -> None:
+        if os.environ.get("SCREENSHOTS"):
+            SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+            page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+
+    return write
+
+
+def no_barriers(page: Page) -> None:
+    """What axe finds, of the rules of WCAG 2.2 A and AA."""
+    rules = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}}
+    found = Axe().run(page, options=rules)
+    assert found.violations_count == 0, found.generate_report()
+
+
+def fits(page: Page) -> None:
+    """The page does not scroll sideways."""
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
+def test_signing_in_and_out(frame: Desk, open_page: OpenPage) -> None:
+    page = open_page()
+    page.goto(f"{frame.api.url}/console/audit")
+    assert page.url.endswith("/console/login?next=/console/audit")
+    typed = frame.credentials("auditor")
+    page.get_by_label("Name").fill(typed["name"])
+    page.get_by_label("Password").fill("wrong")
+    page.get_by_label("One-time code").fill(typed["code"])
+    page.keyboard.press("Enter")
+    page.get_by_role("alert").wait_for()
+    assert page.get_by_label("Name").input_value() == "auditor"
+    assert page.get_by_label("Password").input_value() == ""
+    page.get_by_label("Password").fill(typed["password"])
+    page.get_by_label("One-time code").fill(typed["code"])
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("heading", name="Audit log").wait_for()
+    assert page.url == f"{frame.api.url}/console/audit"
+    assert page.evaluate("document.cookie") == "", "no script sees the session"
+    page.get_by_role("button", name="中文").click()
+    page.get_by_role("heading", name="审计日志").wait_for()
+    page.get_by_role("button", name="English").click()
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_role("heading", name="Sign in").wait_for()
+    page.goto(f"{frame.api.url}/console/audit")
+    assert "/console/login" in page.url
+
+
+def test_a_new_colleague_from_the_account_to_their_own_password(
+    frame: Desk, open_page: OpenPage, sign_in: SignIn
+) -> None:
+    admin = open_page()
+    sign_in(admin, "admin")
+    admin.goto(f"{frame.api.url}/console/staff")
+    admin.get_by_label("Name", exact=True).fill("newcomer")
+    admin.locator("#role").select_option("supervisor")
+    admin.get_by_role("button", name="Make the account").click()
+    admin.get_by_role("heading", name="First password of newcomer").wait_for()
+    assert admin.locator(".qr").bounding_box()["width"] > 150  # type: ignore[index]
+    password = admin.locator("code.secret").first.inner_text()
+    admin.get_by_text("Address for apps without a camera").click()
+    uri = admin.locator("code.secret").nth(1).inner_text()
+
+    theirs = open_page()
+    theirs.goto(f"{frame.api.url}/console/login")
+    theirs.get_by_label("Name").fill("newcomer")
+    theirs.get_by_label("Password").fill(password)
+    totp = pyotp.parse_uri(uri)
+    assert isinstance(totp, pyotp.TOTP)
+    theirs.get_by_label("One-time code").fill(totp.now())
+    theirs.get_by_role("button", name="Sign in").click()
+    theirs.goto(f"{frame.api.url}/console/audit")
+    theirs.get_by_role("heading", name="Change password").wait_for()
+    theirs.get_by_label("Current password").fill(password)
+    for label in ("New password", "New password again"):
+        theirs.get_by_label(label, exact=True).fill("a password of my own")
+    theirs.get_by_role("button", name="Change password").click()
+    theirs.goto(f"{frame.api.url}/console/audit")
+    theirs.get_by_role("heading", name="Audit log").wait_for()
+
+
+def test_a_form_on_another_site_cannot_sign_anybody_out(frame: Desk, open_page: OpenPage, sign_in: SignIn) -> None:
+    page = open_page()
+    sign_in(page, "admin")
+    for number, path in enumerate(("/console/logout", "/console/staff/reviewer/disable")):
+        attack = f'<form method="post" action="{frame.api.url}{path}"><button>x</button></form>'
+        lure = f"http://evil{number}.localhost/"
+        page.route(lure, lambda route, _, body=attack: route.fulfill(body=body, content_type="text/html"))
+        page.goto(lure)
+        page.get_by_role("button").click()
+        page.get_by_role("heading", name="This form did not come from here").wait_for()
+    page.goto(f"{frame.api.url}/console/staff")
+    page.get_by_role("heading", name="Staff").wait_for()
+    assert page.locator("tr", has_text="reviewer").locator(".badge").first.inner_text() == "active"
+
+
+def test_no_other_page_may_frame_the_console(frame: Desk, browser: Browser) -> None:
+    body = f'<iframe src="{frame.api.url}/console/login"></iframe>'
+    context = browser.new_context()
+    try:
+        page = context.new_page()
+        page.route("http://evil.localhost/", lambda route: route.fulfill(body=body, content_type="text/html"))
+        page.goto("http://evil.localhost/")
+        page.wait_for_load_state()
+        assert len(page.frames) == 2
+        assert page.frame_locator("iframe").get_by_label("Name").count() == 0
+    finally:
+        context.close()
+
+
+@pytest.mark.parametrize("locale", ["en", "zh-CN"])
+@pytest.mark.parametrize("size", ["desktop", "phone"])
+def test_every_page_of_the_frame_is_readable(
+    frame: Desk, open_page: OpenPage, sign_in: SignIn, shoot: Shoot, locale: str, size: str
+) -> None:
+    engine = frame.api.rt.engine
+    with writing(engine) as connection:
+        members.ensure_control_group(connection, "east")
+        for number in range(3):
+            audit.record(
+                connection, frame.api.rt.now(), None, "case_read", "appeal", f"ap_Xk3mPq9{number}", "case file"
+            )
+    page = open_page(locale, DESKTOP if size == "desktop" else PHONE)
+
+    def look(name: str) -> None:
+        assert page.locator("html").get_attribute("lang") == locale
+        fits(page)
+        no_barriers(page)
+        shoot(page, f"{name}-{locale}-{size}")
+
+    page.goto(f"{frame.api.url}/console/login")
+    look("login")
+    for field in ("name", "password", "code"):
+        page.locator(f"#{field}").fill("123456")
+    page.locator("main form button").click()
+    page.get_by_role("alert").wait_for()
+    look("login-refused")
+    sign_in(page, "admin")
+    page.goto(f"{frame.api.url}/console/audit")
+    if locale == "zh-CN":
+        page.get_by_role("button", name="中文").click()
+        page.get_by_role("heading", name="审计日志").wait_for()
+    try:
+        look("audit")
+        page.goto(f"{frame.api.url}/console/staff")
+        look("staff")
+        page.goto(f"{frame.api.url}/console/password")
+        look("password")
+        page.goto(f"{frame.api.url}/console/nothing")
+        look("error")
+        page.goto(f"{frame.api.url}/console/staff")
+        page.locator("#name").fill(f"shown-{locale}-{size}".lower())
+        page.locator("section.card form button").click()
+        page.locator(".qr").wait_for()
+        look("secrets")
+    finally:
+        if locale == "zh-CN":
+            page.goto(f"{frame.api.url}/console/audit")
+            page.get_by_role("button", name="English").click()
+            page.get_by_role("heading", name="Audit log").wait_for()
