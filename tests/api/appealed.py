@@ -4,26 +4,40 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import httpx2
+import pytest
 from sqlalchemy import insert, update
 
 from ledger.core.encoding import b64url
 from ledger.core.identifiers import Kind
 from ledger.core.ids import decode_id, encode_id
 from ledger.core.tags import tag
-from ledger.service import attachments
-from ledger.service.appeals import subject
+from ledger.service import attachments, passwords
+from ledger.service.appeals import staff_actions, subject
+from ledger.service.appeals.queue import as_staff
 from ledger.store import appeals as store
+from ledger.store import staff_events
 from ledger.store.appeal_tables import AppealCase, CaseAttachment
 from ledger.store.appeals import CaseRow
 from ledger.store.engine import reading, writing
+from ledger.store.staff_events import EventFilter
 from ledger.store.subject_sessions import SessionRow
 from tests.api.conftest import ACME, Api, person
+from tests.api.console_desk import Desk, post
+from tests.staffing import cheap
 from tests.support import Platform, evidence
 
 GRAVE: dict[str, Any] = {"conduct": "switched_return", "evidence": evidence("serial_mismatch", "intake_photo")}
+PNG = (
+    b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x06\x00\x00\x00\x1f\x15\xc4\x89"
+    b"\x00\x00\x00\rIDATx\x9cc\xf8\x0f\x00\x01\x01\x01\x00\x1b\xb6\xeeV\x00\x00\x00\x00IEND\xaeB`\x82"
+)
 Subjects = list[tuple[Kind, bytes]]
 
 
@@ -96,3 +110,48 @@ def with_file(
 def reported(data: bytes, kind: str) -> dict[str, Any]:
     """An item of evidence whose file is `data`."""
     return {"type": kind, "sha256": b64url(hashlib.sha256(data).digest())}
+
+
+@dataclass
+class Browsers:
+    """Who works at the console of `api`: one of each role, `signer` and `chinese` (reviewers), `bound` (to acme's
+    group). `client(name)` is a browser in which this person is signed in, the same one each time."""
+
+    api: Api
+    desk: Desk
+    clients: dict[str, httpx2.Client] = field(default_factory=dict)
+
+    def client(self, name: str) -> httpx2.Client:
+        if name not in self.clients:
+            self.clients[name] = self.desk.signed_in(name)
+        return self.clients[name]
+
+    def act(self, name: str, case: str, action: str, **fields: str) -> httpx2.Response:
+        """Send the form of an action, as a page that shows everything would."""
+        return post(self.client(name), f"/console/cases/{case}/{action}", {"seen": newest(self.api, case), **fields})
+
+    def taken(self, case: str, name: str = "reviewer") -> str:
+        """The case, in the hands of this person."""
+        staff_actions.take(self.api.rt.context, case, as_staff(self.desk.people[name].staff))
+        return case
+
+    def audited(self, case: str) -> list[str]:
+        """Actions in the audit log about this case, oldest first."""
+        with reading(self.api.rt.engine) as connection:
+            rows = staff_events.read_events(connection, EventFilter(object_id=case), None, 100)
+        return [row.action for row in reversed(rows)]
+
+
+@contextmanager
+def staffed(api: Api) -> Iterator[Browsers]:
+    """The console of `api` with its people."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "hasher", cheap)  # logins have tests of their own
+        desk = Desk(api)
+        desk.add("signer", "reviewer")
+        desk.add("bound", "reviewer", control_group="acme-group")
+        desk.add("chinese", "reviewer", language="zh-CN")
+        browsers = Browsers(api, desk)
+        yield browsers
+        for client in browsers.clients.values():
+            client.close()
