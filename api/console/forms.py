@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Annotated
 
+from fastapi import Depends
+from starlette.requests import Request
+
+from api.web.forms import read_form
 from ledger.core.appeals import Outcome
 from ledger.core.conduct import Conduct
 from ledger.errors import DecisionInvalid, InvalidRequest
@@ -13,6 +18,21 @@ from ledger.service.appeals.drafts import Draft
 
 _NUMBER = re.compile(r"\d{1,18}\Z", re.ASCII)
 _SLOT = re.compile(r"slot_(\d)\Z", re.ASCII)
+
+
+TEXTS = ("reasons", "note", "ask_reporter", "ask_subject", "extend", "decline", "hand_back")
+"""Fields in which somebody writes at length."""
+
+
+async def _read_written(request: Request) -> Mapping[str, str]:
+    form = await read_form(request)
+    request.scope["state"]["written"] = [form[name] for name in TEXTS if form.get(name, "").strip()]
+    return form
+
+
+Written = Annotated[Mapping[str, str], Depends(_read_written)]
+"""The fields of a form in a case. What was written is kept for the page that says that the session has ended: a route
+names it before who is signed in, so that it is read first."""
 
 
 def seen_of(form: Mapping[str, str]) -> int:

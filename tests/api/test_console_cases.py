@@ -81,7 +81,20 @@ def test_nobody_comes_in_without_a_session(api: Api, at: Browsers) -> None:
             answer = stranger.get(path.format(case=case))
             assert (answer.status_code, answer.headers["location"].split("?")[0]) == (303, "/console/login")
         for action, fields in ACTIONS.items():
-            assert post(stranger, f"/console/cases/{case}/{action}", {"seen": "1", **fields}).status_code == 401, action
+            answer = post(stranger, f"/console/cases/{case}/{action}", {"seen": "1", **fields})
+            assert answer.status_code == 401, action
+
+
+def test_what_was_written_outlives_the_session(api: Api, at: Browsers) -> None:
+    case = contested(api)
+    fields = {"seen": "1", "outcome": "upheld", "reasons": "A long <b>text</b>.", "password": "not echoed"}
+    with at.desk.client() as stranger:
+        answer = post(stranger, f"/console/cases/{case}/preview", fields)
+        assert answer.status_code == 401
+        assert "A long &lt;b&gt;text&lt;/b&gt;." in answer.text
+        assert "not echoed" not in answer.text
+        foreign = post(stranger, f"/console/cases/{case}/preview", fields, {"Sec-Fetch-Site": "cross-site"})
+        assert (foreign.status_code, "A long" in foreign.text) == (403, False)
 
 
 def test_a_form_of_another_site_does_nothing(api: Api, at: Browsers) -> None:

@@ -203,8 +203,8 @@ def test_the_session_ends_while_somebody_writes(at: Browsers, open_page: OpenPag
     page.context.clear_cookies()
     page.get_by_role("button", name="Read the letter first").click()
     expect(page.get_by_role("heading", name="Your session has ended")).to_be_visible()
-    page.go_back()
-    expect(page.get_by_label("Reasons")).to_have_value("A long text.")
+    expect(page.get_by_text("A long text.")).to_be_visible()
+    looked_at(page, "session-ended")
     assert case_row(at.api, case).state == "under_review"
 
 

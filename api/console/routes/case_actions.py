@@ -3,18 +3,17 @@ offered; here a refused action comes back as the case's page with what was typed
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from api.console.auth import console_router
 from api.console.case_pages import REFUSED_HERE, case_page
-from api.console.forms import draft_of, number, seen_of
+from api.console.forms import Written, draft_of, number, seen_of
 from api.console.routes.cases import show_preview
 from api.console.routes.queue import Acting
 from api.deps import runtime
-from api.web.forms import Form
 from api.web.pages import redirect
 from ledger.core.appeals import CaseState
 from ledger.core.cases import Staff
@@ -28,7 +27,7 @@ router = console_router()
 
 
 def _done(
-    request: Request, case: str, member: StaffMember, form: Form, name: str, act: Callable[[], object]
+    request: Request, case: str, member: StaffMember, form: Mapping[str, str], name: str, act: Callable[[], object]
 ) -> Response:
     """Do it and go back to the case, or show the case with what was typed and why not.
 
@@ -43,7 +42,7 @@ def _done(
 
 
 @router.post("/cases/{case}/take")
-def post_take(request: Request, case: str, staff: Acting, form: Form) -> Response:
+def post_take(request: Request, form: Written, case: str, staff: Acting) -> Response:
     """Take a waiting case."""
     context = runtime(request).context
     return _done(
@@ -53,7 +52,7 @@ def post_take(request: Request, case: str, staff: Acting, form: Form) -> Respons
 
 
 @router.post("/cases/{case}/assign")
-def post_assign(request: Request, case: str, staff: Acting, form: Form) -> Response:
+def post_assign(request: Request, form: Written, case: str, staff: Acting) -> Response:
     """A supervisor gives the case to somebody."""
     context = runtime(request).context
 
@@ -65,7 +64,7 @@ def post_assign(request: Request, case: str, staff: Acting, form: Form) -> Respo
 
 
 @router.post("/cases/{case}/skip")
-def post_skip(request: Request, case: str, staff: Acting, form: Form) -> Response:
+def post_skip(request: Request, form: Written, case: str, staff: Acting) -> Response:
     """Pass a waiting case over."""
     return _done(
         request, case, staff, form, "skip", lambda: queue.skip(runtime(request).context, case, staff)
@@ -73,7 +72,7 @@ def post_skip(request: Request, case: str, staff: Acting, form: Form) -> Respons
 
 
 @router.post("/cases/{case}/hand-back")
-def post_hand_back(request: Request, case: str, staff: Acting, form: Form) -> Response:
+def post_hand_back(request: Request, form: Written, case: str, staff: Acting) -> Response:
     """Back into the queue, with a note if there is one."""
     context = runtime(request).context
     return _done(
@@ -83,37 +82,37 @@ def post_hand_back(request: Request, case: str, staff: Acting, form: Form) -> Re
 
 
 @router.post("/cases/{case}/note")
-def post_note(request: Request, case: str, staff: Acting, form: Form) -> Response:
+def post_note(request: Request, form: Written, case: str, staff: Acting) -> Response:
     """An internal note."""
     return _written(request, case, staff, form, "note", staff_actions.note)
 
 
 @router.post("/cases/{case}/ask-reporter")
-def post_ask_reporter(request: Request, case: str, staff: Acting, form: Form) -> Response:
+def post_ask_reporter(request: Request, form: Written, case: str, staff: Acting) -> Response:
     """A question to the platform that made the report."""
     return _written(request, case, staff, form, "ask_reporter", staff_actions.ask_reporter)
 
 
 @router.post("/cases/{case}/ask-subject")
-def post_ask_subject(request: Request, case: str, staff: Acting, form: Form) -> Response:
+def post_ask_subject(request: Request, form: Written, case: str, staff: Acting) -> Response:
     """A question to the person."""
     return _written(request, case, staff, form, "ask_subject", staff_actions.ask_subject)
 
 
 @router.post("/cases/{case}/extend")
-def post_extend(request: Request, case: str, staff: Acting, form: Form) -> Response:
+def post_extend(request: Request, form: Written, case: str, staff: Acting) -> Response:
     """The statute's extension."""
     return _written(request, case, staff, form, "extend", staff_actions.extend)
 
 
 @router.post("/cases/{case}/decline")
-def post_decline(request: Request, case: str, staff: Acting, form: Form) -> Response:
+def post_decline(request: Request, form: Written, case: str, staff: Acting) -> Response:
     """No second signature."""
     return _written(request, case, staff, form, "decline", staff_actions.decline)
 
 
 @router.post("/cases/{case}/sign")
-def post_sign(request: Request, case: str, staff: Acting, form: Form) -> Response:
+def post_sign(request: Request, form: Written, case: str, staff: Acting) -> Response:
     """The second signature; the box that confirms it must be ticked."""
     context = runtime(request).context
 
@@ -126,7 +125,7 @@ def post_sign(request: Request, case: str, staff: Acting, form: Form) -> Respons
 
 
 @router.post("/cases/{case}/decide")
-def post_decide(request: Request, case: str, staff: Acting, form: Form) -> Response:
+def post_decide(request: Request, form: Written, case: str, staff: Acting) -> Response:
     """Decide, or propose what takes two people. Without `confirmed` the letter is shown first."""
     context = runtime(request).context
     if form.get("confirmed") != "yes":
@@ -145,7 +144,7 @@ def post_decide(request: Request, case: str, staff: Acting, form: Form) -> Respo
 
 
 def _written(
-    request: Request, case: str, staff: StaffMember, form: Form, name: str, act: Callable[..., object]
+    request: Request, case: str, staff: StaffMember, form: Mapping[str, str], name: str, act: Callable[..., object]
 ) -> Response:
     """An action that is a text; the field is called like it."""
     context = runtime(request).context

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from starlette.requests import Request
 from starlette.responses import Response
 
 from api.console.auth import console_router
 from api.console.case_pages import CHOICES, LETTERS, REFUSED_HERE, Names, case_page
-from api.console.forms import draft_of, locale_of, seen_of
+from api.console.forms import Written, draft_of, locale_of, seen_of
 from api.console.routes.queue import Acting, Reading
 from api.deps import runtime
-from api.web.forms import Form
 from api.web.pages import render
 from ledger.core.appeals import CaseState
 from ledger.service import attachments
@@ -66,18 +67,18 @@ def get_letter(request: Request, case: str, staff: Reading) -> Response:
 
 
 @router.post("/cases/{case}/preview")
-def post_preview(request: Request, case: str, staff: Acting, form: Form) -> Response:
+def post_preview(request: Request, form: Written, case: str, staff: Acting) -> Response:
     """The letter that this decision would send, with what was typed; from here it is made, or edited again."""
     return show_preview(request, case, staff, form)
 
 
 @router.post("/cases/{case}/edit")
-def post_edit(request: Request, case: str, staff: Acting, form: Form) -> Response:
+def post_edit(request: Request, form: Written, case: str, staff: Acting) -> Response:
     """Back from the preview, with what was typed."""
     return case_page(request, case, staff, typed=form)
 
 
-def show_preview(request: Request, case: str, staff: StaffMember, form: Form) -> Response:
+def show_preview(request: Request, case: str, staff: StaffMember, form: Mapping[str, str]) -> Response:
     """The second page of a decision: nothing is decided without it."""
     context = runtime(request).context
     try:
