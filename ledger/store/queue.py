@@ -99,8 +99,8 @@ def totals(connection: Connection, viewer: Viewer, now: datetime, soon: datetime
         select(AppealCase.state, *sums).where(AppealCase.state.in_(OPEN), *_seen_by(viewer)).group_by(AppealCase.state)
     )
     rows = [tuple(row) for row in connection.execute(statement)]
-    added = [sum(int(row[place]) for row in rows) for place in range(1, 6)]
-    return Totals(*added, {row[0]: int(row[1]) for row in rows})
+    every, mine, to_sign, overdue, due_soon = (sum(int(row[place]) for row in rows) for place in range(1, 6))
+    return Totals(every, mine, to_sign, overdue, due_soon, {row[0]: int(row[1]) for row in rows})
 
 
 def facets(connection: Connection, viewer: Viewer) -> dict[str, dict[str, int]]:

@@ -12,6 +12,7 @@ from ledger.errors import ActionRefused, ConflictOfInterest, InvalidRequest, Rol
 from ledger.service.appeals import queue as service
 from ledger.service.appeals import staff_actions as desk
 from ledger.service.appeals.queue import Asked, as_staff, next_case, queue, skip
+from ledger.service.staff import StaffMember
 from tests.service.conftest import Town
 from tests.service.desk import contest, staff_of
 from tests.service.test_appeals import GRAVE, case_row
@@ -27,7 +28,7 @@ def open_cases(town: Town, number: int, hours: int = 30) -> list[str]:
     return made
 
 
-def shown(town: Town, member: service.StaffMember, **asked: object) -> list[str]:
+def shown(town: Town, member: StaffMember, **asked: object) -> list[str]:
     return [line.case for line in queue(town.rt.context, member, Asked(**asked)).lines]  # type: ignore[arg-type]
 
 
@@ -160,7 +161,7 @@ def test_several_who_ask_at_once_get_one_case_each(town: Town) -> None:
     got: list[str | None] = []
     barrier = threading.Barrier(len(people))
 
-    def ask(member: service.StaffMember) -> None:
+    def ask(member: StaffMember) -> None:
         barrier.wait()
         got.append(next_case(town.rt.context, member))
 

@@ -66,4 +66,4 @@ def response_time(events: Iterable[tuple[int, str, datetime]]) -> timedelta | No
             asked[case_id] = at
         elif case_id in asked:
             waits.append(at - asked.pop(case_id))
-    return median(waits) if waits else None
+    return timedelta(seconds=median(wait.total_seconds() for wait in waits)) if waits else None
