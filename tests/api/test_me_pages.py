@@ -14,9 +14,9 @@ from ledger.core.ids import decode_id, encode_id
 from ledger.core.tags import tag
 from ledger.store import appeals as store
 from ledger.store.engine import reading
+from tests.api.appealed import XSS, attach, state
 from tests.api.conftest import BETA, Api
 from tests.api.pages import Visitor, contested, link_of, me_visitor, report_about, reported
-from tests.api.test_console_cases import XSS, attach, state
 
 
 def png() -> bytes:
