@@ -13,9 +13,10 @@ from playwright.sync_api import Browser, Page
 from tests.api.appealed import state
 from tests.api.conftest import ACME, BETA, READER, Api, running
 from tests.api.pages import Visitor, contested, link_of, report_about, reported, staff_visitor
-from tests.support import new_ledger
+from tests.support import ROOT, new_ledger
 
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+SCREENSHOTS = ROOT / "var" / "screenshots"
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1280, "height": 900}
 
@@ -46,11 +47,10 @@ def opened(browser: Browser, visitor: Visitor | None, api: Api, size: dict[str, 
 
 
 def check(page: Page, name: str) -> None:
-    """No serious or critical finding of axe-core, no sideways scrolling; a screenshot where `SCREENSHOTS` asks."""
-    folder = os.environ.get("SCREENSHOTS")
-    if folder:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
+    """No serious or critical finding of axe-core, no sideways scrolling; a picture in var/screenshots on request."""
+    if os.environ.get("SCREENSHOTS"):
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
     page.evaluate(AXE)  # the page's policy lets no script in by a tag
     found = page.evaluate("async () => (await axe.run(document, {resultTypes: ['violations']})).violations")
     assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == [], name

@@ -268,6 +268,7 @@ def test_shortcuts(at: Browsers, open_page: OpenPage) -> None:
     expect(page.get_by_role("dialog")).to_be_visible()
     looked_at(page, "shortcuts")
     keys.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
     keys.press("/")
     expect(page.locator("#state")).to_be_focused()
     page.locator("#case").fill("")
