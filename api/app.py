@@ -23,9 +23,11 @@ from api.console import routes as console
 from api.errors import TABLE, MethodNotAllowed, problem_response
 from api.hotpath import HotPath
 from api.logs import AccessLog, bridge_logging, make_logger
-from api.me import routes as me
+from api.me import routes as me_pages
+from api.me.pages import session_ended
+from api.me.session import Ended
 from api.middleware import RequestFrame
-from api.routes import appeals, log, lookups, metrics, oprf, reports, snapshots, system, webhooks
+from api.routes import appeals, log, lookups, me, metrics, oprf, reports, snapshots, system, webhooks
 from api.web import static
 from api.web.errors import Elsewhere, error_page, go_elsewhere
 from api.web.pages import is_page
@@ -53,8 +55,12 @@ TAGS = [
         "description": "Answer for yourself: a filter and sealed buckets, cut from the log every hour.",
     },
     {"name": "reports", "description": "Record confirmed fraud, correct it, prove that the log holds it."},
+    {
+        "name": "appeals",
+        "description": "Contest a report for a customer, answer for your own, open a person's record to them.",
+    },
+    {"name": "me", "description": "A person's own record and appeals, in a session that their platform opens."},
     {"name": "webhooks", "description": "Be told what happens (Standard Webhooks)."},
-    {"name": "appeals", "description": "A person contests a report: for them, or as the one who reported."},
     {"name": "oprf", "description": "Turn blinded identifiers into elements (RFC 9497)."},
     {"name": "suite", "description": "The keys that clients pin."},
     {"name": "log", "description": "The public log (C2SP tlog-checkpoint and tlog-tiles)."},
@@ -126,9 +132,10 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(Elsewhere, go_elsewhere)
-    for module in (lookups, snapshots, reports, appeals, webhooks, oprf, system, log, metrics, static):
+    app.add_exception_handler(Ended, session_ended)
+    for module in (lookups, snapshots, reports, appeals, me, webhooks, oprf, system, log, metrics, static):
         app.include_router(module.router)
-    for router in (*console.routers(), me.router):
+    for router in (*console.routers(), *me_pages.routers()):
         app.include_router(router)
     openapi.install(app)
     return app

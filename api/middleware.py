@@ -27,10 +27,11 @@ CLIENT_GONE = 499
 FRAME_HEADERS = [(b"x-content-type-options", b"nosniff")]
 """Of every answer, beside the request's id."""
 
-FILES = "/attachments"
-"""How the paths end that take a file."""
+_UPLOADS = re.compile(r"(/v1(/me)?/appeals/[^/]+/attachments|/me/cases/[^/]+/files)\Z")
+"""Paths whose POST is a file."""
 
-FORM_OVERHEAD_BYTES = 64 * 1024
+FORM_ROOM_BYTES = 4096
+"""What a form may add to a file that a page sends: boundaries and the file's name."""
 
 _random = Random()
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_-]{1,64}\Z")
@@ -58,9 +59,7 @@ class RequestFrame:
         request_id, content_length = _read_headers(scope)
         state: dict[str, Any] = scope.setdefault("state", {})
         state["request_id"] = request_id
-        limit = self._body_limit_bytes
-        if scope["method"] == "POST" and scope["path"].endswith(FILES):
-            limit = self._file_limit_bytes + (FORM_OVERHEAD_BYTES if is_page(scope) else 0)
+        limit = self._limit_bytes(scope)
         status = received = 0
 
         async def receive_limited() -> Message:
@@ -100,6 +99,11 @@ class RequestFrame:
             route = getattr(scope.get("route"), "path", None)
             platform, code = state.get("platform"), state.get("code")
             self._access.request(scope["method"], route, status, started, request_id, platform, code)
+
+    def _limit_bytes(self, scope: Scope) -> int:
+        if scope["method"] != "POST" or not _UPLOADS.match(scope["path"]):
+            return self._body_limit_bytes
+        return self._file_limit_bytes + (FORM_ROOM_BYTES if is_page(scope) else 0)
 
 
 def request_id_of(value: bytes | None) -> str:

@@ -28,6 +28,7 @@ from ledger.errors import LedgerError
 
 REF = "#/components/schemas/{model}"
 SECURITY_SCHEME = "token"
+SUBJECT_SCHEME = "subject"
 
 AUTH_ERRORS: tuple[type[LedgerError], ...] = (
     e.Unauthenticated,
@@ -38,6 +39,9 @@ AUTH_ERRORS: tuple[type[LedgerError], ...] = (
     e.PlatformSuspended,
     e.DatabaseUnavailable,
 )
+SUBJECT_ERRORS: tuple[type[LedgerError], ...] = (e.Unauthenticated, e.SessionExpired, e.DatabaseUnavailable)
+"""What a request in a person's own session may meet."""
+
 BODY_ERRORS: tuple[type[LedgerError], ...] = (
     InvalidJson,
     UnsupportedMediaType,
@@ -125,13 +129,18 @@ def operation(
     upload: bool = False,
     example: object = None,
     idempotent: bool = False,
+    subject: bool = False,
     raises: tuple[type[LedgerError], ...] = (),
 ) -> dict[str, Any]:
     """Arguments for a route's decorator. The token must hold one of `scopes` (none: no token), `body` is the request's
-    model, `upload` says that it is a file instead, `status` is the usual one of several good `answers`, `raises` what
-    the route answers beyond the errors of tokens and bodies."""
-    errors = (AUTH_ERRORS if scopes else ()) + (BODY_ERRORS if body else UPLOAD_ERRORS if upload else ()) + raises
+    model, `upload` says that it is a file instead, `status` is the usual one of several good `answers`, `subject`
+    that it takes the token of a person's own session, `raises` what the route answers beyond the errors of tokens and
+    bodies."""
+    errors = AUTH_ERRORS if scopes else SUBJECT_ERRORS if subject else ()
+    errors += (BODY_ERRORS if body else UPLOAD_ERRORS if upload else ()) + raises
     extra: dict[str, Any] = {"security": [{SECURITY_SCHEME: [scope]} for scope in scopes]}
+    if subject:
+        extra["security"] = [{SUBJECT_SCHEME: []}]
     if body is not None:
         content: dict[str, Any] = {"schema": {"$ref": REF.format(model=body.__name__)}}
         if example is not None:
@@ -257,6 +266,14 @@ def _describe(app: FastAPI) -> dict[str, Any]:
                 "A JWT that the platform signs itself: EdDSA, header `kid`, claims `iss` (the platform), `aud` (the "
                 "service id), `iat`, `exp` (at most 900 s later), and optionally `scope` to narrow what it may do."
             ),
-        }
+        },
+        SUBJECT_SCHEME: {
+            "type": "http",
+            "scheme": "bearer",
+            "description": (
+                "The token of a person's own session, as `POST /v1/me/session` gives it for the code of a link that "
+                "their platform had made. It is good for minutes and for that person's record only."
+            ),
+        },
     }
     return document

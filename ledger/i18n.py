@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
 from functools import cache
 from gettext import GNUTranslations, NullTranslations
@@ -55,6 +55,14 @@ class Texts:
         pattern = "y年M月d日 HH:mm" if self.locale == "zh-CN" else "MMMM d, y, HH:mm"
         minute = format_datetime(local, pattern, tzinfo=zone, locale=self._babel())
         return f"{minute}（{place}）" if self.locale == "zh-CN" else f"{minute} ({place})"
+
+    def last_day(self, end: datetime, zone: tzinfo) -> str:
+        """The last day before `end` where that is a midnight in `zone`, else the very minute: no date promises more
+        time than there is."""
+        local = end.astimezone(zone)
+        if (local.hour, local.minute, local.second) == (0, 0, 0):
+            return self.date(end - timedelta(seconds=1), zone)
+        return self.time(end, zone)
 
     def money(self, amount_minor: int, currency: str) -> str:
         """An amount in minor units with its currency."""

@@ -14,8 +14,10 @@ import pytest
 
 from ledger.cli.platform_commands import enrol
 from ledger.client import Evidence, RefundLedger, evidence
+from ledger.service.entry_batch import Context
+from ledger.service.logged_policy import logged_policy
 from ledger.settings import Settings
-from ledger.store.engine import open_engine
+from ledger.store.engine import open_engine, reading
 from tests.support import RunningServer, new_ledger, serving
 
 PLATFORMS = {"acme": "east", "corner": "east", "bazaar": "west", "asker": "north"}
@@ -51,7 +53,7 @@ def make_running(folder: Path) -> Iterator[Running]:
             name=name,
             control_group=group,
             profile="CN",
-            scopes=["lookup"] if name == "asker" else ["lookup", "report", "log"],
+            scopes=["lookup"] if name == "asker" else ["lookup", "report", "appeal", "log"],
             kid=f"{name}-1",
             quota=None,
             key_path=folder / f"{name}.pem",
@@ -72,6 +74,17 @@ def person() -> dict[str, str]:
         "phone": f"+86 138 {secrets.randbelow(10**4):04d} {secrets.randbelow(10**4):04d}",
         "payment": f"wallet/{secrets.token_hex(8)}",
     }
+
+
+def reviewing(settings: Settings) -> Iterator[Context]:
+    """What reviewers work with, in this process, beside the server."""
+    engine = open_engine(settings.database_url, pool_size=1)
+    try:
+        with reading(engine) as connection:
+            _, policy = logged_policy(connection)
+        yield Context(engine, policy, settings.service, lambda: datetime.now(UTC), lambda: secrets.token_bytes(32))
+    finally:
+        engine.dispose()
 
 
 def carrier_record() -> list[Evidence]:
@@ -107,6 +120,12 @@ def reports_of(ledger: RefundLedger, order: str) -> list[str]:
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """Shared by all tests of a process: use buyers and orders of your own."""
     yield from make_running(tmp_path_factory.mktemp("ledger"))
+
+
+@pytest.fixture
+def reviewers(running: Running) -> Iterator[Context]:
+    """What reviewers work with on the running ledger."""
+    yield from reviewing(running.settings)
 
 
 @pytest.fixture

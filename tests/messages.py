@@ -22,7 +22,12 @@ from ledger.i18n import FOLDER
 
 ROOT = Path(__file__).resolve().parents[1]
 KEYWORDS = {"gettext": None, "_": None, "ngettext": (1, 2)}
-AREAS = ((r"/console", "console"), (r"/me[/_.]", "me"), (r"/webhook", "webhooks"))
+AREAS = (
+    (r"appeals/(record_texts|export)", "me"),
+    (r"/console", "console"),
+    (r"/me[/_.]", "me"),
+    (r"/webhook", "webhooks"),
+)
 """(pattern in a source's path, area): where a new text belongs. Everything else is of the letters."""
 
 MessageId = str | tuple[str, ...]

@@ -1,1 +1,1 @@
-"""A consumer's own pages: their record, their appeals."""
+"""The consumer's own page: what is recorded about them, and their appeals, in plain words and without a script."""

@@ -8,6 +8,7 @@ import typer
 
 from ledger import __version__
 from ledger.cli import output
+from ledger.cli.appeal_commands import appeal, record_link
 from ledger.cli.demo import demo
 from ledger.cli.lookup_commands import check, lookup
 from ledger.cli.platform_commands import platform
@@ -51,6 +52,8 @@ app.command("lookup")(lookup)
 app.command("check")(check)
 app.add_typer(report, name="report")
 app.add_typer(webhook, name="webhook")
+app.add_typer(appeal, name="appeal")
+app.command("record-link")(record_link)
 app.command("verify")(verify)
 app.command("serve")(serve)
 app.add_typer(keys, name="keys")

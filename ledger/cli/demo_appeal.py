@@ -38,8 +38,9 @@ def contest(platform: RefundLedger, buyer: Buyer, report: str, statement: str, l
     page, _, code = link.url.partition("#")
     with _browser(page.removesuffix("/me")) as browser:
         _sent(browser, "/me/open", {"code": code})
-        form = {"report": report, "grounds": "wrong_facts", "statement": statement}
-        return _sent(browser, "/me/appeal", form).headers["location"].rpartition("/")[2].partition("?")[0]
+        form = {"report": report, "grounds": "wrong_facts", "text": statement}
+        filed = _sent(browser, "/me/appeal", form).headers["location"]
+        return filed.removeprefix("/me/cases/").partition("/")[0]
 
 
 def decide(folder: Path, service: str, url: str, case: str, reasons: str, locale: str) -> Decided:

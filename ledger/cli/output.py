@@ -6,6 +6,9 @@ import functools
 import json
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import fields as dataclass_fields
+from dataclasses import is_dataclass
+from datetime import datetime
 from enum import IntEnum
 from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 
@@ -14,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ledger.core.encoding import format_time
 from ledger.errors import ConfigurationError, InvalidInput, LedgerError, Unavailable
 
 P = ParamSpec("P")
@@ -76,6 +80,15 @@ def emit(value: Mapping[str, Any], show: Callable[[Console], None]) -> None:
         sys.stdout.flush()
     else:
         show(console())
+
+
+def plain(value: Any) -> Any:
+    """A result of the SDK as JSON takes it: objects for dataclasses, text for times."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {one.name: plain(getattr(value, one.name)) for one in dataclass_fields(value)}
+    if isinstance(value, datetime):
+        return format_time(value)
+    return [plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def fields(pairs: Mapping[str, object]) -> Table:

@@ -53,7 +53,7 @@ def add(
     key: Annotated[Path, typer.Option("--key", help="Its Ed25519 private key (PEM); made here if there is none.")],
     profile: Annotated[str, typer.Option("--profile", help="CN, EU or US: the law its reports are made under.")] = "CN",
     scopes: Annotated[str, typer.Option("--scopes", help="Comma-separated: lookup, report, appeal, log.")] = (
-        "lookup,report,log"
+        "lookup,report,appeal,log"
     ),
     kid: Annotated[str | None, typer.Option("--kid", help="Key id. (default: NAME-1)")] = None,
     quota: Annotated[int | None, typer.Option("--quota", help="Blinded elements a day.")] = None,

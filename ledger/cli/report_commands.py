@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -164,8 +162,8 @@ def show(
 ) -> None:
     """Show a report of yours as it stands."""
     with options.open_ledger(suite, key, state_dir) as ledger:
-        view = _plain(ledger.get_report(report_id))
-    output.emit(view, lambda console: console.print(output.fields(view)))
+        view = output.plain(ledger.get_report(report_id))
+    output.emit(view, lambda console: console.print(output.fields(_told(view))))
 
 
 @report.command("list")
@@ -193,7 +191,7 @@ def list_all(
         if page.has_more:
             console.print(f"More: --starting-after {page.reports[-1].id}")
 
-    output.emit({"reports": [_plain(view) for view in page.reports], "has_more": page.has_more}, tell)
+    output.emit({"reports": [output.plain(view) for view in page.reports], "has_more": page.has_more}, tell)
 
 
 @report.command("receipt")
@@ -277,14 +275,16 @@ def _show_outbox(ledger: RefundLedger) -> None:
         raise typer.Exit(int(ExitCode.UNAVAILABLE))
 
 
-def _plain(value: Any) -> dict[str, Any]:
-    return {name: format_time(one) if isinstance(one, datetime) else one for name, one in asdict(value).items()}
+def _told(view: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a report for people: of its appeal what matters."""
+    case = view["appeal"]
+    return {**view, "appeal": case and f"{case['id']} {case['outcome'] or case['state']}, due {case['due_at']}"}
 
 
 def _delivery_json(one: Delivery[Any]) -> dict[str, Any]:
     value: dict[str, Any] = {"idempotency_key": one.idempotency_key, "state": one.state, "replayed": one.replayed}
     if one.report is not None:
-        value["report"] = {name: field for name, field in _plain(one.report).items() if name != "signature"}
+        value["report"] = {name: field for name, field in output.plain(one.report).items() if name != "signature"}
     if one.error is not None:
         value["error"] = {"code": one.error.code, "message": str(one.error)}
     return value

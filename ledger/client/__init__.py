@@ -1,6 +1,19 @@
 """The SDK for platforms: tag, look up, report, prove. See `docs/sdk.md`."""
 
-from ledger.client.appeals import FiledAppeal, RecordLink
+from ledger.client.appeal_results import (
+    Appeal,
+    AppealDecision,
+    AppealEvent,
+    AppealLetter,
+    AppealPage,
+    AppealQuestion,
+    AppealSummary,
+    Attachment,
+    FiledAppeal,
+    LetterParagraph,
+    PersonStatement,
+    RecordLink,
+)
 from ledger.client.lookups import Query, Refund
 from ledger.client.receipts import VerifiedReceipt
 from ledger.client.reports import evidence
@@ -11,6 +24,7 @@ from ledger.client.results import (
     Delivery,
     Lookup,
     Reason,
+    ReportAppeal,
     ReportPage,
     ReportResult,
     ReportView,
@@ -25,6 +39,14 @@ from ledger.core.identifiers import Kind
 
 __all__ = [
     "AcceptedReport",
+    "Appeal",
+    "AppealDecision",
+    "AppealEvent",
+    "AppealLetter",
+    "AppealPage",
+    "AppealQuestion",
+    "AppealSummary",
+    "Attachment",
     "Buyer",
     "ChangeResult",
     "Check",
@@ -37,12 +59,15 @@ __all__ = [
     "Finding",
     "Identifiers",
     "Kind",
+    "LetterParagraph",
     "Lookup",
+    "PersonStatement",
     "Query",
     "Reason",
     "RecordLink",
     "Refund",
     "RefundLedger",
+    "ReportAppeal",
     "ReportPage",
     "ReportResult",
     "ReportView",

@@ -1,149 +1,199 @@
-"""The part of the SDK for appeals: a person's record, filing for them, answering as reporter, files, letters.
+"""The part of the SDK for appeals: file for a customer, answer as reporter, files, letters, links to a person's record.
 
-Unlike reports these do not wait in the outbox: somebody is at the screen, and learns at once whether it worked. Each
-POST carries one idempotency key for all its attempts.
+Nothing here goes through the outbox. Somebody waits for each of these calls, and a legal clock may hang on it: an
+appeal that lies on a disk of the platform is not filed, and an answer that comes after its seven days has lost the
+case. So an outage is the caller's to see, as `Unavailable`; called again with the same `idempotency_key`, nothing
+happens twice.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from ledger.client.results import Fields
+from ledger.client.appeal_results import (
+    Appeal,
+    AppealLetter,
+    AppealPage,
+    Attachment,
+    FiledAppeal,
+    PersonStatement,
+    RecordLink,
+    parse_appeal,
+    parse_appeals,
+    parse_attachment,
+    parse_filed,
+    parse_letter,
+    parse_letter_kinds,
+    parse_link,
+    parse_statements,
+)
+from ledger.client.results import Lookup
 from ledger.client.session import Session
 from ledger.client.subjects import Buyer
-from ledger.client.transport import Deadline
-from ledger.core.encoding import b64url, parse_time
+from ledger.core.encoding import b64url
+from ledger.errors import ConfigurationError, InvalidRequest
+
+UPLOAD_SECONDS = 120.0
+"""All attempts to hand in a file, together; each may take half of it."""
+
+_KINDS = frozenset({"received", "question", "overdue", "decided"})
+_FORMS = {name: re.compile(rf"{name}_[A-Za-z0-9]{{1,29}}\Z") for name in ("ap", "at", "lk")}
 
 
-@dataclass(frozen=True, slots=True)
-class RecordLink:
-    """A single-use link to a person's own record: hand `url` over at once, log it nowhere."""
-
-    url: str
-    expires_at: datetime
-
-    def __repr__(self) -> str:
-        return f"RecordLink(expires_at={self.expires_at!r})"
-
-
-@dataclass(frozen=True, slots=True)
-class FiledAppeal:
-    """A case that was opened; `due_at` is the first moment that is too late for its decision."""
-
-    id: str
-    report: str
-    state: str
-    due_at: datetime
-
-
-class Appealing(Session):
-    """Appeals, for the person and as the reporter. `party` is "subject" or "reporter"."""
+class Appeals(Session):
+    """Appeals, sessions for persons, and statements. `idempotency_key` is made here unless you give one of your own."""
 
     def open_record(self, buyer: Buyer, locale: str = "en") -> RecordLink:
-        """A link for the person who is logged in with you. Raises QuotaExceeded, StaleEpoch, ScopeMissing."""
-        answer = Fields(self._sent("/v1/subject-sessions", {**_tagged(buyer), "locale": locale}, keyed=False))
-        return RecordLink(answer.text("url"), parse_time(answer.text("expires_at")))
+        """A single-use link to the record of a customer who is logged in with you; send their browser to its `url`
+        within ten minutes. The person sees that you opened it. `locale`: en or zh-CN.
+
+        Raises StaleEpoch, QuotaExceeded and the other named refusals, Unavailable.
+        """
+        return parse_link(self._send("/v1/subject-sessions", {**_about(buyer), "locale": locale}, key=None))
 
     def appeal(
-        self, reports: Sequence[str], *, grounds: str, statement: str, locale: str = "en", buyer: Buyer | None = None
+        self,
+        reports: Sequence[str],
+        grounds: str,
+        statement: str,
+        locale: str = "en",
+        buyer: Buyer | None = None,
+        *,
+        idempotency_key: str | None = None,
     ) -> list[FiledAppeal]:
-        """Contest `reports` for a customer; `buyer` is needed for those of other members.
+        """Contest 1 to 20 reports for a customer, all or none. `grounds`: not_me, wrong_facts, evidence_wrong,
+        paid_back, not_told or other. `buyer` shows that the reports are about them; reports of your own need none.
 
-        Raises AppealInvalid, NotFound, CaseExists, StaleEpoch and the other named refusals.
+        Raises NotFound (gone, or not about this person), CaseExists with `details["case"]`, AppealInvalid, StaleEpoch,
+        Unavailable.
         """
-        body: dict[str, Any] = {
-            "reports": list(reports),
-            "grounds": grounds,
-            "statement": statement,
-            "locale": locale,
-            **({} if buyer is None else _tagged(buyer)),
-        }
-        found = Fields(self._sent("/v1/appeals", body)).items("appeals")
-        return [_filed(Fields(one)) for one in found]
+        body = {"reports": list(reports), "grounds": grounds, "statement": statement, "locale": locale}
+        return parse_filed(self._send("/v1/appeals", {**body, **_about(buyer)}, idempotency_key or self._new_key()))
 
-    def get_appeal(self, appeal_id: str, *, party: str | None = None) -> Mapping[str, Any]:
-        """The case as your party sees it (docs/api.md). Raises NotFound."""
-        answer: Mapping[str, Any] = self._get(_path(appeal_id), None if party is None else {"party": party})
-        return answer
+    def get_appeal(self, appeal: str, party: str | None = None) -> Appeal:
+        """A case of yours; where you both filed it and made the report, for `party` (subject or reporter).
+        Raises NotFound."""
+        return parse_appeal(self._get(_path(appeal), {} if party is None else {"party": party}))
 
     def list_appeals(
-        self, *, role: str | None = None, state: str | None = None, limit: int = 50, starting_after: str | None = None
-    ) -> Mapping[str, Any]:
-        """{data, has_more}, newest first; role "filed" or "reported"."""
+        self,
+        *,
+        role: str | None = None,
+        state: str | None = None,
+        limit: int = 50,
+        starting_after: str | None = None,
+    ) -> AppealPage:
+        """Your cases, newest first: those `filed` through you, those about what you `reported`, or both."""
         query = {"role": role, "state": state, "limit": str(limit), "starting_after": starting_after}
-        answer: Mapping[str, Any] = self._get("/v1/appeals", {k: v for k, v in query.items() if v is not None})
-        return answer
+        return parse_appeals(self._get("/v1/appeals", {name: one for name, one in query.items() if one is not None}))
 
-    def answer_appeal(self, appeal_id: str, party: str, text: str) -> Mapping[str, Any]:
-        """Answer the question that waits for `party`, or add something. Raises NotFound, ActionRefused."""
-        answer: Mapping[str, Any] = self._sent(f"{_path(appeal_id)}/messages", {"party": party, "text": text})
-        return answer
+    def answer(self, appeal: str, party: str, text: str, *, idempotency_key: str | None = None) -> Appeal:
+        """Answer the question that waits for `party` (subject: your customer; reporter: yourself), or add something.
+        The other party reads it. Raises NotFound, ActionRefused, AppealInvalid, Unavailable."""
+        return self._act(appeal, "messages", {"party": party, "text": text}, idempotency_key)
 
     def attach(
-        self, appeal_id: str, party: str, file: Path | str, *, evidence_index: int | None = None
-    ) -> Mapping[str, Any]:
-        """Hand in a file. The reporter's must be the very bytes whose SHA-256 it reported. Raises AttachmentRefused."""
+        self,
+        appeal: str,
+        party: str,
+        file: str | Path,
+        evidence_index: int | None = None,
+        *,
+        name: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Attachment:
+        """Hand in a file: JPEG, PNG, WebP, PDF, MP4 or plain text. The other party can read it and its `name` (default:
+        the file's own). A reporter's file must be an item of evidence of its report, by SHA-256: the one at
+        `evidence_index`, or any.
+
+        Raises AttachmentRefused with `details["reason"]`, BodyTooLarge, NotFound, ActionRefused, Unavailable, and
+        ConfigurationError when the file cannot be read.
+        """
         path = Path(file)
-        query = {"party": party, "name": path.name}
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ConfigurationError(f"{path.name} cannot be read.") from error
+        query = {"party": party, "name": name or path.name}
         if evidence_index is not None:
             query["evidence_index"] = str(evidence_index)
-        content, key = path.read_bytes(), self._new_key()
-
-        def send(limit: Deadline) -> Any:
-            headers = {"Idempotency-Key": key}
-            where = f"{_path(appeal_id)}/attachments"
-            return self._transport.send("POST", where, limit, content=content, query=query, headers=headers).json()
-
+        headers = {"Content-Type": "application/octet-stream", "Idempotency-Key": idempotency_key or self._new_key()}
+        target = f"{_path(appeal)}/attachments"
         self.connect()
-        answer: Mapping[str, Any] = self._retrying(send)
-        return answer
+        answer = self._transport.retrying(
+            UPLOAD_SECONDS,
+            lambda limit: self._transport.send("POST", target, limit, content=data, query=query, headers=headers),
+            UPLOAD_SECONDS / 2,
+        )
+        return parse_attachment(answer.json())
 
-    def withdraw_appeal(self, appeal_id: str) -> Mapping[str, Any]:
-        """Take the appeal back, as the person wishes. Raises ConflictOfInterest, ActionRefused."""
-        answer: Mapping[str, Any] = self._sent(f"{_path(appeal_id)}/withdraw", {})
-        return answer
+    def read_attachment(self, appeal: str, attachment: str) -> bytes:
+        """The bytes of a file of the case. They may come from a stranger: open them as carefully. Raises NotFound."""
+        target = f"{_path(appeal)}/attachments/{_id('at', attachment)}"
+        self.connect()
+        answer = self._transport.retrying(
+            UPLOAD_SECONDS, lambda limit: self._transport.send("GET", target, limit), UPLOAD_SECONDS / 2
+        )
+        return answer.body
 
-    def reopen_appeal(self, appeal_id: str, text: str) -> Mapping[str, Any]:
-        """Contest the decision once more, as the person wishes. Raises ActionRefused."""
-        answer: Mapping[str, Any] = self._sent(f"{_path(appeal_id)}/reopen", {"text": text})
-        return answer
+    def withdraw_appeal(self, appeal: str, *, idempotency_key: str | None = None) -> Appeal:
+        """Take an appeal back, as your customer wishes; the report counts as before. Raises NotFound, ActionRefused,
+        ConflictOfInterest (your own control group made the report), Unavailable."""
+        return self._act(appeal, "withdraw", {}, idempotency_key)
 
-    def letter(self, appeal_id: str, kind: str, locale: str | None = None) -> Mapping[str, Any]:
-        """{subject, paragraphs, text, ...} of a letter to the person: received, question, overdue or decided."""
-        where = f"{_path(appeal_id)}/letters/{quote(kind, safe='')}"
-        answer: Mapping[str, Any] = self._get(where, None if locale is None else {"locale": locale})
-        return answer
+    def reopen_appeal(self, appeal: str, text: str, *, idempotency_key: str | None = None) -> Appeal:
+        """Contest a decision once more, within 60 days. Raises NotFound, ActionRefused, AppealInvalid, Unavailable."""
+        return self._act(appeal, "reopen", {"text": text}, idempotency_key)
 
-    def statements(self, lookup_id: str) -> Sequence[Mapping[str, Any]]:
-        """What the person says of what this lookup of yours disclosed, within 24 hours of it. Raises NotFound."""
-        answer = Fields(self._get(f"/v1/lookups/{quote(lookup_id, safe='')}/statement"))
-        return [dict(one) for one in answer.items("statements")]
+    def letters(self, appeal: str) -> tuple[str, ...]:
+        """The letters that there are for your customer now, of received, question, overdue and decided."""
+        return parse_letter_kinds(self._get(f"{_path(appeal)}/letters"))
 
-    def _sent(self, path: str, body: Mapping[str, Any], *, keyed: bool = True) -> Any:
+    def letter(self, appeal: str, kind: str, locale: str | None = None) -> AppealLetter:
+        """One of them, to be sent unchanged, in the language that was filed in unless `locale` names one.
+        Raises NotFound while there is no such letter, and where you did not file for the person."""
+        if kind not in _KINDS:
+            raise InvalidRequest("A letter is received, question, overdue or decided.")
+        return parse_letter(self._get(f"{_path(appeal)}/letters/{kind}", {} if locale is None else {"locale": locale}))
+
+    def statements(self, lookup: str | Lookup) -> tuple[PersonStatement, ...]:
+        """What the person says of the reports that a lookup of yours disclosed; ask when it `has_statement`.
+        Raises NotFound for other lookups, and after 24 hours."""
+        number = lookup.id if isinstance(lookup, Lookup) else lookup
+        return parse_statements(self._get(f"/v1/lookups/{_id('lk', number or '')}/statement"))
+
+    # --- inside ---------------------------------------------------------------------------------------------------
+
+    def _act(self, appeal: str, action: str, body: Mapping[str, Any], key: str | None) -> Appeal:
+        return parse_appeal(self._send(f"{_path(appeal)}/{action}", body, key or self._new_key()))
+
+    def _send(self, path: str, body: Mapping[str, Any], key: str | None) -> Any:
+        """POST the same bytes under the same key at every attempt."""
         content = json.dumps(body, separators=(",", ":")).encode()
-        headers = {"Idempotency-Key": self._new_key()} if keyed else {}
+        headers = {} if key is None else {"Idempotency-Key": key}
         self.connect()
         return self._retrying(
             lambda limit: self._transport.send("POST", path, limit, content=content, headers=headers).json()
         )
 
 
-def _tagged(buyer: Buyer) -> dict[str, Any]:
+def _about(buyer: Buyer | None) -> dict[str, Any]:
+    if buyer is None:
+        return {}
     subjects = [{"kind": one.kind.value, "tag": b64url(one.tag)} for one in buyer.subjects]
     return {"epoch": buyer.epoch, "subjects": subjects}
 
 
-def _filed(fields: Fields) -> FiledAppeal:
-    return FiledAppeal(
-        fields.text("id"), fields.text("report"), fields.text("state"), parse_time(fields.text("due_at"))
-    )
+def _path(appeal: str) -> str:
+    return f"/v1/appeals/{_id('ap', appeal)}"
 
 
-def _path(appeal_id: str) -> str:
-    return f"/v1/appeals/{quote(appeal_id, safe='')}"
+def _id(prefix: str, public: str) -> str:
+    """A public id, fit to stand in a path."""
+    if not _FORMS[prefix].match(public):
+        raise InvalidRequest(f"An id of this sort looks like {prefix}_ and letters and digits.")
+    return public

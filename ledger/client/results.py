@@ -124,6 +124,17 @@ class AcceptedReport:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportAppeal:
+    """The appeal against a report. `conduct` is what a decision made of it, where it was amended."""
+
+    id: str
+    state: str
+    due_at: datetime
+    outcome: str | None
+    conduct: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class ReportView:
     """One of your own reports as it stands now."""
 
@@ -145,6 +156,8 @@ class ReportView:
     restituted_at: datetime | None
     withdrawal_reason: str | None
     receipt_url: str
+    appeal: ReportAppeal | None = None
+    """Somebody contests it, or did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,6 +320,7 @@ def parse_view(value: object) -> ReportView:
     """A ReportView from the service's answer. Raises UnexpectedAnswer."""
     fields = Fields(value)
     restitution, withdrawal = fields.optional("restitution"), fields.optional("withdrawal")
+    appeal = fields.optional("appeal")
     return ReportView(
         id=fields.text("id"),
         entry_index=fields.integer("entry_index"),
@@ -326,6 +340,17 @@ def parse_view(value: object) -> ReportView:
         restituted_at=None if restitution is None else Fields(restitution).time("received_at"),
         withdrawal_reason=None if withdrawal is None else Fields(withdrawal).text("reason"),
         receipt_url=fields.text("receipt_url"),
+        appeal=None if appeal is None else _appeal(Fields(appeal)),
+    )
+
+
+def _appeal(fields: Fields) -> ReportAppeal:
+    return ReportAppeal(
+        id=fields.text("id"),
+        state=fields.text("state"),
+        due_at=fields.time("due_at"),
+        outcome=fields.optional_text("outcome"),
+        conduct=fields.optional_text("conduct"),
     )
 
 

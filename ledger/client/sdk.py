@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from ledger.client.appeals import Appealing
+from ledger.client.appeals import Appeals
 from ledger.client.checks import (
     POLICIES,
     CheckPolicy,
@@ -43,10 +43,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class RefundLedger(Reporting, Appealing, Webhooks):
+class RefundLedger(Reporting, Appeals, Webhooks):
     """A platform's connection to the ledger. `suite` and `key` are the files that `refund-ledger platform add` wrote;
-    the other arguments are explained at `Session`, the methods that report at `Reporting`,
-    those for webhook endpoints at `Webhooks`.
+    the other arguments are explained at `Session`, the methods that report at `Reporting`, those for appeals
+    at `Appeals`, those for webhook endpoints at `Webhooks`.
     """
 
     # --- who ------------------------------------------------------------------------------------------------------

@@ -206,15 +206,16 @@ class Session:
         content = json.dumps(body, separators=(",", ":")).encode()
         return self._transport.send("POST", path, limit, content=content).json()
 
-    def _new_key(self) -> str:
-        return f"{self.suite.platform}-{b64url(self._random_bytes(18))}"
-
     def _get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
         self.connect()
         return self._retrying(lambda limit: self._transport.send("GET", path, limit, query=query).json())
 
     def _retrying(self, work: Callable[[Deadline], Any]) -> Any:
         return self._transport.retrying(self._budget_seconds, work, ATTEMPT_SECONDS)
+
+    def _new_key(self) -> str:
+        """An idempotency key that was never used."""
+        return f"{self.suite.platform}-{b64url(self._random_bytes(18))}"
 
     def _outbox(self) -> Outbox:
         with self._lock:

@@ -122,7 +122,7 @@ class Transport:
         """One attempt. Raises Unavailable (no answer, or 5xx), the named error of a 4xx, or UnexpectedAnswer."""
         sent = dict(headers or {})
         if content is not None:
-            sent["Content-Type"] = "application/json"
+            sent.setdefault("Content-Type", "application/json")
         with self._answer(method, path, deadline, content=content, query=query, headers=sent) as response:
             body = _read(response, deadline)
         lower = {name.lower(): value for name, value in response.headers.items()}

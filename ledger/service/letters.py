@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta, tzinfo
+from datetime import datetime, tzinfo
 from enum import StrEnum
 
 from ledger.core.appeals import LAST_ROUND, Outcome
@@ -128,15 +128,6 @@ def render(kind: LetterKind, facts: CaseFacts, locale: str) -> Letter:
     return Letter(kind, t.locale, subject.text, tuple(rest))
 
 
-def _last(t: Texts, end: datetime, zone: tzinfo) -> str:
-    """The last day before `end` where that is a midnight in `zone`, else the very minute: no date promises more time
-    than there is."""
-    local = end.astimezone(zone)
-    if (local.hour, local.minute, local.second) == (0, 0, 0):
-        return t.date(end - timedelta(seconds=1), zone)
-    return t.time(end, zone)
-
-
 def _needed(value: datetime | None, name: str) -> datetime:
     if value is None:
         raise ValueError(f"this letter needs {name}")
@@ -155,7 +146,7 @@ def _names(t: Texts, facts: CaseFacts) -> Iterator[Paragraph]:
 
 def _received(t: Texts, facts: CaseFacts) -> Iterator[Paragraph]:
     again = facts.round > 1
-    due = _last(t, facts.due_at, facts.zone)
+    due = t.last_day(facts.due_at, facts.zone)
     if again:
         yield Paragraph(t.gettext("Your case %(case)s is open again", case=facts.case_id))
         yield Paragraph(t.gettext("You asked us to look at your case again. Somebody new will do that."))
@@ -207,7 +198,7 @@ def _received(t: Texts, facts: CaseFacts) -> Iterator[Paragraph]:
 def _question(t: Texts, facts: CaseFacts) -> Iterator[Paragraph]:
     if not facts.question:
         raise ValueError("this letter needs a question")
-    due = _last(t, _needed(facts.question_due_at, "question_due_at"), facts.zone)
+    due = t.last_day(_needed(facts.question_due_at, "question_due_at"), facts.zone)
     yield Paragraph(t.gettext("A question about your case %(case)s", case=facts.case_id))
     yield Paragraph(t.gettext("We are working on your case and need something from you."))
     yield from _names(t, facts)
@@ -224,7 +215,7 @@ def _question(t: Texts, facts: CaseFacts) -> Iterator[Paragraph]:
         t.gettext(
             "Our question does not change the date by which we must decide: %(date)s. The report does not count until "
             "then.",
-            date=_last(t, facts.due_at, facts.zone),
+            date=t.last_day(facts.due_at, facts.zone),
         )
     )
 
@@ -234,7 +225,7 @@ def _overdue(t: Texts, facts: CaseFacts) -> Iterator[Paragraph]:
     yield Paragraph(
         t.gettext(
             "We had to decide by %(date)s and have not done so. That is our fault, and we are sorry.",
-            date=_last(t, facts.due_at, facts.zone),
+            date=t.last_day(facts.due_at, facts.zone),
         )
     )
     yield from _names(t, facts)
@@ -362,7 +353,7 @@ def _next_steps(t: Texts, facts: CaseFacts, outcome: Outcome) -> Iterator[Paragr
             t.gettext(
                 "You may have the case reopened once, until %(date)s. A reviewer who has not worked on it before then "
                 "decides anew. The report does not count while that lasts.",
-                date=_last(t, facts.reopen_until, facts.zone),
+                date=t.last_day(facts.reopen_until, facts.zone),
             ),
             Style.ITEM,
         )

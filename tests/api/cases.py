@@ -113,6 +113,14 @@ def in_session(api: Api, subjects: Subjects, platform: Platform = BETA) -> Sessi
     return SessionRow(1, platform.name, platform.control_group, "CN", "en", api.rt.keys.epoch, tags, None, api.rt.now())
 
 
+def narrowed(api: Api, platform: Platform, scope: str) -> dict[str, str]:
+    """The header with a token of the platform that is narrowed to `scope`."""
+    return {"Authorization": f"Bearer {api.token(platform, scope=scope)}"}
+
+
+_MORE: dict[tuple[int, str], Platform] = {}
+
+
 def enrolled(api: Api, name: str, group: str | None = None, scopes: tuple[str, ...] = ACME.scopes) -> Platform:
     """One more platform."""
     known = {member.platform for member, _ in list_platforms(api.rt.engine)}
@@ -121,6 +129,3 @@ def enrolled(api: Api, name: str, group: str | None = None, scopes: tuple[str, .
         platform.enrol(api.settings)
         api.rt.members.refresh()
     return platform
-
-
-_MORE: dict[tuple[int, str], Platform] = {}

@@ -14,7 +14,7 @@ from ledger.core.encoding import b64url
 from ledger.core.identifiers import Kind
 from ledger.core.ids import encode_id
 from ledger.core.tags import tag
-from ledger.service.appeals import sessions, subject
+from ledger.service.appeals import subject
 from ledger.service.reports import submit_report
 from ledger.service.staff_sessions import token_hash
 from ledger.store import staff as store
@@ -92,27 +92,3 @@ def contested(api: Api, statement: str = "The parcel came broken.", **changes: A
     somebody, report = reported(api, **changes)
     (row,) = subject.appeal(api.rt.context, session_row(api, somebody), [report], "wrong_facts", statement, "en")
     return somebody, encode_id("ap", row.id, api.settings.service)
-
-
-def link_of(api: Api, somebody: Somebody, locale: str = "en") -> str:
-    """A single-use link to their record."""
-    made = sessions.open_link(
-        api.rt.engine,
-        api.settings,
-        BETA.member(),
-        epoch=api.rt.keys.epoch,
-        subjects=[(kind, tag(kind, element)) for kind, element in somebody],
-        locale=locale,
-        now=datetime.now(UTC),
-        random_bytes=secrets.token_bytes,
-        base_url=api.url,
-    )
-    return made.url
-
-
-def me_visitor(api: Api, somebody: Somebody, locale: str = "en") -> Visitor:
-    """Them, with their record open."""
-    code = link_of(api, somebody, locale).split("#")[1]
-    opened = Visitor(api, "").post("/me/open", {"code": code})
-    assert opened.status_code == 303, opened.text
-    return Visitor(api, opened.headers["set-cookie"].partition(";")[0])

@@ -7,6 +7,7 @@ import io
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -91,8 +92,13 @@ def test_a_reporter_hands_in_what_it_reported_and_nothing_else(api: Api) -> None
     assert (found.status_code, found.json()["evidence_index"], found.json()["party"]) == (201, 1, "reporter")
     named = attach(api, appeal, ACME, "reporter", evidence[0], evidence_index=0)
     assert (named.status_code, named.json()["evidence_index"]) == (201, 0)
-    for data, more in ((text(), {}), (evidence[0], {"evidence_index": 1}), (evidence[0], {"evidence_index": 2})):
-        refused = attach(api, appeal, ACME, "reporter", data, **more)  # type: ignore[arg-type]
+    wrong_places: list[tuple[bytes, dict[str, Any]]] = [
+        (text(), {}),
+        (evidence[0], {"evidence_index": 1}),
+        (evidence[0], {"evidence_index": 2}),
+    ]
+    for data, more in wrong_places:
+        refused = attach(api, appeal, ACME, "reporter", data, **more)
         assert (refused.status_code, refused.json()["code"]) == (422, "attachment_refused")
         assert refused.json()["reason"] == "digest_mismatch"
     assert [one["evidence_index"] for one in view(api, appeal, BETA)["attachments"]] == [1, 0]

@@ -22,18 +22,13 @@ from tests.api.cases import (
     get,
     in_session,
     key,
+    narrowed,
     reported,
     say,
     somebody,
     view,
 )
 from tests.api.conftest import ACME, BETA, READER, Api
-from tests.support import Platform
-
-
-def narrowed(api: Api, platform: Platform, scope: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {api.token(platform, scope=scope)}"}
-
 
 # --- filing -------------------------------------------------------------------------------------------------------
 

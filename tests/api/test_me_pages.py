@@ -1,218 +1,269 @@
-"""The consumer's pages over real HTTP: the link, sessions, other people's things, hostile texts and files, logs."""
+"""The pages of /me over real HTTP: opening and ending a session, what is told, what forms do."""
 
 from __future__ import annotations
 
-import io
-import json
-from typing import Any
+import re
+import secrets
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
-from PIL import Image
 
-from ledger.core.encoding import b64url
-from ledger.core.ids import decode_id, encode_id
-from ledger.core.tags import tag
-from ledger.store import appeals as store
-from ledger.store.engine import reading
-from tests.api.appealed import XSS, attach, state
-from tests.api.conftest import BETA, Api
-from tests.api.pages import Visitor, contested, link_of, me_visitor, report_about, reported
+from ledger.core.appeals import Outcome
+from ledger.service.appeals import staff_actions as desk
+from ledger.service.appeals.sessions import redeem
+from tests.api.conftest import ACME, BETA, Api, running
+from tests.api.visitors import Visit, Visitor, visitors
+from tests.people import ANNA, PNG, Person
+from tests.support import new_ledger
 
 
-def png() -> bytes:
-    """A small picture."""
-    made = io.BytesIO()
-    Image.new("RGB", (4, 3), "red").save(made, "PNG")
-    return made.getvalue()
+@pytest.fixture
+def visit(api: Api) -> Iterator[Visit]:
+    """See `visitors`."""
+    with visitors(api) as make:
+        yield make
 
 
-PNG = png()
+def test_nobody_without_a_link_sees_anything(api: Api, visit: Visit) -> None:
+    page = visit().get("/me")
+    assert page.status_code == 200
+    assert "Open your record" in page.text
+    assert "<noscript>" in page.text
+    for path in ("/me/download", "/me/appeal?report=x", "/me/cases/ap_abcdefgh", "/me/statement?report=x"):
+        refused = visit().get(path)
+        assert refused.status_code == 401
+        assert "ask for a new link" in refused.text
 
 
-def upload(visitor: Visitor, case: str, name: str, data: bytes, **headers: str) -> Any:
-    own = {"Cookie": visitor.cookie, "Origin": visitor.api.url, **headers}
-    files = {"file": (name, data, "application/octet-stream")}
-    visitor.api.client.cookies.clear()
-    return visitor.api.client.post(f"/me/cases/{case}/attachments", files=files, headers=own, follow_redirects=False)
-
-
-def test_a_link_opens_the_record_once_and_no_log_or_page_keeps_its_code(api: Api) -> None:
-    somebody, report = reported(api)
-    link = link_of(api, somebody)
-    code = link.split("#")[1]
-    assert "code" in api.client.get("/me").text
-    first = Visitor(api, "").post("/me/open", {"code": link})
-    assert (first.status_code, first.headers["location"]) == (303, "/me")
-    cookie = first.headers["set-cookie"]
-    assert "HttpOnly" in cookie
-    assert "SameSite=strict" in cookie
-    assert "Path=/me" in cookie
-    again = Visitor(api, "").post("/me/open", {"code": code})
+def test_a_link_is_opened_by_a_form_and_only_once(api: Api, visit: Visit) -> None:
+    code = Person(api).code()
+    for path in (f"/me?code={code}", f"/me/open?code={code}", f"/me/{code}"):
+        assert "set-cookie" not in visit().get(path).headers, "a preview of the link uses nothing up"
+    page = visit().open(code).get("/me")
+    assert "Your record" in page.text
+    again = visit().post("/me/open", code=code)
     assert again.status_code == 401
-    assert "set-cookie" not in again.headers
-    page = Visitor(api, cookie.partition(";")[0]).get("/me")
-    assert report in page.text
-    secrets = [code, cookie.partition("=")[2].partition(";")[0]]
-    secrets += [b64url(tag(kind, element)) for kind, element in somebody] + [b64url(one) for _, one in somebody]
-    logs = api.logs.getvalue().decode()
-    for one in secrets:
-        assert one not in logs
-        assert one not in page.text
-        assert one not in again.text
+    assert "This link no longer works" in again.text
 
 
-def test_a_planted_cookie_opens_nothing_and_is_not_taken_over(api: Api) -> None:
-    somebody, _ = reported(api)
-    planted = Visitor(api, "me=planted-by-somebody")
-    assert "/me/open" in planted.get("/me").text
-    opened = planted.post("/me/open", {"code": link_of(api, somebody)})
-    assert "planted-by-somebody" not in opened.headers["set-cookie"]
-    assert "/me/open" in planted.get("/me").text, "the planted one still opens nothing"
+def test_the_whole_link_may_be_pasted(api: Api, visit: Visit) -> None:
+    visit().open(f"  {api.url}/me#{Person(api).code()} ")
 
 
-def test_an_old_session_ends_when_another_is_opened_or_it_is_closed(api: Api) -> None:
-    somebody, report = reported(api)
-    visitor = me_visitor(api, somebody)
-    visitor.post("/me/open", {"code": link_of(api, somebody)})
-    assert report not in visitor.get("/me").text
-    other = me_visitor(api, somebody)
-    other.post("/me/end")
-    assert report not in other.get("/me").text
-    assert other.get("/me/record.json").status_code == 401
+@pytest.mark.parametrize("code", ["", "nonsense", "x" * 5000, "päpp", "a\x00b"])
+def test_no_other_code_opens_anything(api: Api, visit: Visit, code: str) -> None:
+    answer = visit().post("/me/open", code=code)
+    assert answer.status_code in (401, 422)
+    assert not answer.headers.get("set-cookie", "").startswith("me=") or "Max-Age=0" in answer.headers["set-cookie"]
 
 
-def test_contesting_answering_and_taking_back(api: Api) -> None:
-    somebody, report = reported(api)
-    also = report_about(api, somebody, BETA)
-    visitor = me_visitor(api, somebody)
-    page = visitor.get("/me")
-    assert "another member" in page.text
-    assert "acme" not in page.text
-    assert f"/me/appeal?report={report}" in page.text
-    refused = visitor.post("/me/appeal", {"report": report, "grounds": "nonsense", "statement": "My own words."})
-    assert refused.status_code == 422
-    assert "My own words." in refused.text
-    form = {"report": report, "grounds": "not_me", "statement": "My own words.", f"also_{also}": "yes"}
-    done = visitor.post("/me/appeal", form)
-    assert done.status_code == 303
-    case = done.headers["location"].rsplit("/", 1)[1].partition("?")[0]
-    assert "We have your appeal" in visitor.get(done.headers["location"]).text
-    assert visitor.get(f"/me/appeal?report={report}").status_code == 404
-    assert visitor.post(f"/me/cases/{case}/messages", {"text": "One more thing."}).status_code == 303
-    assert "One more thing." in visitor.get(f"/me/cases/{case}").text
-    assert visitor.get(f"/me/cases/{case}/letters/received").status_code == 200
-    assert visitor.get(f"/me/cases/{case}/letters/decided").status_code == 404
-    assert visitor.post(f"/me/cases/{case}/withdraw").status_code == 422
-    assert visitor.post(f"/me/cases/{case}/withdraw", {"sure": "yes"}).status_code == 303
-    assert state(api, case)[0] == "withdrawn"
-    assert visitor.post(f"/me/cases/{case}/reopen", {"text": "After all."}).status_code == 303
-    assert state(api, case)[0] == "submitted"
-    assert visitor.post("/me/statements", {"report": also, "text": "I sent it back."}).status_code == 303
-    assert "I sent it back." in visitor.get("/me").text
+def test_an_old_code_opens_nothing(api: Api, visit: Visit) -> None:
+    then = api.rt.now() - timedelta(minutes=api.settings.subject_link_minutes, seconds=1)
+    assert visit().post("/me/open", code=Person(api).code(now=then)).status_code == 401
 
 
-def test_the_export_is_whole_and_names_nobody_else(api: Api) -> None:
-    somebody, case = contested(api, "Broken on arrival.")
-    report_about(api, somebody, BETA)
-    answer = me_visitor(api, somebody, "zh-CN").get("/me/record.json")
-    assert answer.headers["content-disposition"].startswith("attachment;")
-    record = json.loads(answer.content)
-    assert record["format"] == "refund-credit-record/1"
-    assert {one["reported_by"] for one in record["reports"]} == {None, "beta"}
-    assert [one["case"]["id"] for one in record["reports"] if one["case"]] == [case]
-    assert "acme" not in answer.text
-    assert record["lookups"][0]["purpose"] == "subject_session"
-    assert record["words"]["tier"]
+def test_the_cookie_is_for_us_alone(api: Api, visit: Visit) -> None:
+    cookie = visit().post("/me/open", code=Person(api).code()).headers["set-cookie"]
+    assert re.fullmatch(r"me=[A-Za-z0-9_-]{43}; HttpOnly; Path=/me; SameSite=strict", cookie)
 
 
-def test_other_peoples_things_are_not_there(api: Api) -> None:
-    somebody, case = contested(api)
-    file = attach(api, case)
-    stranger, _ = contested(api)
-    other = me_visitor(api, stranger)
-    with reading(api.rt.engine) as connection:
-        row = store.case(connection, decode_id("ap", case, api.settings.service))
-    assert row is not None
-    report = encode_id("rp", row.report_id, api.settings.service)
-    for path in (f"/me/cases/{case}", f"/me/cases/{case}/attachments/{file}", f"/me/cases/{case}/letters/received",
-                 f"/me/appeal?report={report}", "/me/cases/ap_zzzzzzzz", "/me/cases/x"):  # fmt: skip
-        assert other.get(path).status_code == 404, path
-    for path in ("messages", "withdraw", "reopen"):
-        assert other.post(f"/me/cases/{case}/{path}", {"text": "x", "sure": "yes"}).status_code == 404, path
-    assert upload(other, case, "a.txt", b"x").status_code == 404
-    assert other.post("/me/appeal", {"report": report, "grounds": "other", "statement": "x"}).status_code == 404
-    assert other.post("/me/statements", {"report": report, "text": "x"}).status_code == 422
-    assert state(api, case)[0] == "submitted"
-    mine = me_visitor(api, somebody)
-    assert mine.get(f"/me/cases/{case}/attachments/{file}").content == b"hello"
+def test_behind_https_the_cookie_is_secure(tmp_path: Path) -> None:
+    settings = new_ledger(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path, public_url="https://ledger.example")
+    BETA.enrol(settings)
+    with running(settings) as api:
+        visitor = Visitor(api)
+        answer = visitor.post("/me/open", code=Person(api).code())
+        visitor.client.close()
+        assert re.match(r"__Secure-me=[\w-]{43}; .*\bSecure\b", answer.headers["set-cookie"])
 
 
-def test_forms_of_other_sites_are_refused(api: Api) -> None:
-    somebody, report = reported(api)
-    visitor = me_visitor(api, somebody)
-    form = {"report": report, "grounds": "other", "statement": "Mine."}
-    for headers in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "null"}):
-        assert visitor.post("/me/appeal", form, headers=headers).status_code == 403
-        assert visitor.post("/me/open", {"code": "x"}, headers=headers).status_code == 403
-    assert f"/me/appeal?report={report}" in visitor.get("/me").text
+def test_a_planted_cookie_is_never_taken_over(api: Api, visit: Visit) -> None:
+    somebody, planted = Person(api), secrets.token_urlsafe(32)
+    visitor = visit()
+    visitor.client.cookies.set("me", planted, path="/me")
+    assert "Your session has ended" in visitor.get("/me").text
+    answer = visitor.post("/me/open", code=somebody.code())
+    token = re.match(r"me=([\w-]+)", answer.headers["set-cookie"])
+    assert token is not None
+    assert token[1] != planted
+    other = visit()
+    other.client.cookies.set("me", planted, path="/me")
+    assert "Open your record" in other.get("/me").text
 
 
-def test_nothing_that_anybody_wrote_becomes_markup(api: Api) -> None:
-    somebody, report = reported(api)
-    visitor = me_visitor(api, somebody)
-    case = visitor.post("/me/appeal", {"report": report, "grounds": "other", "statement": XSS}).headers["location"]
-    case = case.rsplit("/", 1)[1].partition("?")[0]
-    visitor.post(f"/me/cases/{case}/messages", {"text": XSS})
-    visitor.post("/me/statements", {"report": report, "text": XSS})
-    assert upload(visitor, case, f"{XSS}.txt", b"hello").status_code == 303
-    for path in ("/me", f"/me/cases/{case}", f"/me/appeal?report={report}&grounds={XSS}"):
-        page = visitor.get(path)
-        assert "<script>alert" not in page.text
-        assert "<img src=x" not in page.text
-        assert page.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
-        assert page.headers["x-frame-options"] == "DENY"
+def test_a_new_link_ends_the_session_before_it(api: Api, visit: Visit) -> None:
+    first, second = Person(api), Person(api)
+    report = first.reported()
+    visitor = visit().open(first.code())
+    old = visitor.client.cookies["me"]
+    assert report in visitor.get("/me").text
+    assert report not in visitor.open(second.code()).get("/me").text
+    thief = visit()
+    thief.client.cookies.set("me", old, path="/me")
+    assert thief.get("/me/download").status_code == 401
 
 
-@pytest.mark.parametrize(
-    ("name", "data", "status"),
-    [
-        ("photo.png", PNG, 303),
-        ("../../../etc/passwd.txt", b"plain", 303),
-        ("..\\..\\x.txt", b"plain two", 303),
-        ("nul\x01.txt", b"plain three", 303),
-        ("page.html", b"<!doctype html><script>alert(1)</script>", 422),
-        ("picture.svg", b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>", 422),
-        ("archive.zip", b"PK\x03\x04" + bytes(60), 422),
-        ("empty.txt", b"", 422),
-        ("broken.png", PNG[:40], 422),
-    ],
-)
-def test_files_are_judged_by_their_bytes_and_never_named_on_disk(api: Api, name: str, data: bytes, status: int) -> None:
-    somebody, case = contested(api)
-    visitor = me_visitor(api, somebody)
-    answer = upload(visitor, case, name, data)
-    assert answer.status_code == status, answer.text
-    folder = api.settings.attachments_dir
-    names = [path.name for path in folder.rglob("*") if path.is_file()]
-    assert all(len(one) == 32 and set(one) <= set("0123456789abcdef") for one in names)
+def test_an_ended_session_is_over_for_every_copy_of_its_cookie(api: Api, visit: Visit) -> None:
+    visitor = visit().open(Person(api).code())
+    token = visitor.client.cookies["me"]
+    answer = visitor.post("/me/end")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/me/ended")
+    copy = visit()
+    copy.client.cookies.set("me", token, path="/me")
+    assert copy.get("/me/download").status_code == 401
+
+
+def test_what_was_written_survives_the_end_of_the_session(api: Api, visit: Visit) -> None:
+    somebody = Person(api)
+    report = somebody.reported()
+    began = api.rt.now() - timedelta(minutes=api.settings.subject_session_minutes, seconds=1)
+    visitor = visit()
+    token = redeem(api.rt.engine, api.settings, somebody.code(now=began), began, secrets.token_bytes)
+    visitor.client.cookies.set("me", token, path="/me")
+    answer = visitor.post("/me/appeal", report=report, grounds="other", text="All that I had to say.")
+    assert answer.status_code == 401
+    assert "All that I had to say." in answer.text
+    assert "ask for a new link" in answer.text
+
+
+def test_the_record_in_plain_words(api: Api, visit: Visit) -> None:
+    somebody = Person(api)
+    report = somebody.reported(amount_minor=12_900)
+    text = visit().open(somebody.code()).get("/me").text
+    for said in (
+        "No refund may be refused automatically because of this.",
+        "A tracking number for a return that was not sent",
+        "another member (its name is not shown here)",
+        "The carrier’s record",
+        "Opened through beta",
+        "Your own record was opened for you",
+        "This is not me",
+        "50 to 200 CNY",
+        report,
+    ):
+        assert said in text, said
+    assert "acme" not in text
+
+
+def test_contesting_answering_and_the_decision(api: Api, visit: Visit) -> None:
+    somebody = Person(api)
+    report = somebody.reported()
+    visitor = visit().open(somebody.code())
+    form = visitor.get(f"/me/appeal?report={report}&grounds=not_me").text
+    assert re.search(r'value="not_me"[^>]* checked', form)
+    answer = visitor.post("/me/appeal", report=report, grounds="not_me", text="It was not me.")
+    case = answer.headers["location"].split("/")[3]
+    filed = visitor.get(answer.headers["location"]).text
+    assert case in filed
+    assert "You get our answer by" in filed
+    assert visitor.contest(report) == case, "sent twice, it leads to the same case"
+    assert visitor.get(f"/me/appeal?report={report}").headers["location"] == f"/me/cases/{case}"
+    somebody.asked(case, "Which carrier was it?")
+    assert "Which carrier was it?" in visitor.get("/me").text
+    assert visitor.post(f"/me/cases/{case}/messages", text="SF, number 17.").status_code == 303
+    assert visitor.upload(case, PNG, "receipt.png").status_code == 303
+    desk.decide(api.rt.context, case, ANNA, Outcome.UNCONFIRMED, "It cannot be shown.")
     page = visitor.get(f"/me/cases/{case}").text
-    assert "../" not in page.replace('href="../', "")
+    for said in (
+        "Not confirmed",
+        "It cannot be shown.",
+        "supervises credit reporting",
+        "SF, number 17.",
+        "receipt.png",
+    ):
+        assert said in page, said
+    letter = visitor.get(f"/me/cases/{case}/letters/decided")
+    assert "Our decision in your case" in letter.text
+    assert visitor.post(f"/me/cases/{case}/reopen", text="I want it gone.").status_code == 303
+    assert visitor.post(f"/me/cases/{case}/withdraw").status_code == 303
+    assert "Appeal withdrawn" in visitor.get(f"/me/cases/{case}").text
 
 
-def test_a_file_over_the_limit_is_refused_before_it_is_read_whole(api: Api) -> None:
-    somebody, case = contested(api)
-    visitor = me_visitor(api, somebody)
-    limit = api.settings.attachment_limit_bytes
-    assert upload(visitor, case, "big.txt", b"a" * (limit + 1)).status_code == 422
-    assert upload(visitor, case, "huge.txt", b"a" * (limit + 200_000)).status_code == 413
+def test_a_refused_form_comes_back_with_what_was_written(api: Api, visit: Visit) -> None:
+    somebody = Person(api)
+    report = somebody.reported()
+    visitor = visit().open(somebody.code())
+    long = "An account of everything. " * 90
+    answer = visitor.post("/me/appeal", report=report, grounds="other", text=long)
+    assert answer.status_code == 422
+    assert long.strip() in answer.text
+    assert re.search(r'value="other"[^>]* checked', answer.text)
+    assert 'href="#text"' in answer.text
+    answer = visitor.post("/me/appeal", report=report, text="No reason chosen.")
+    assert answer.status_code == 422
+    assert "No reason chosen." in answer.text
+    assert 'href="#grounds"' in answer.text
+    case = visitor.contest(report)
+    answer = visitor.post(f"/me/cases/{case}/messages", text=long)
+    assert answer.status_code == 422
+    assert long.strip() in answer.text
+    answer = visitor.upload(case, b"MZ\x90\x00 a program", "receipt.png")
+    assert answer.status_code == 422
+    assert 'id="file-error"' in answer.text
 
 
-def test_pages_speak_both_languages(api: Api) -> None:
-    somebody, case = contested(api)
-    visitor = me_visitor(api, somebody, "zh-CN")
-    assert "关于您的记录" in visitor.get("/me").text
-    assert '<html lang="zh-CN">' in visitor.get(f"/me/cases/{case}").text
-    chosen = visitor.post("/me/language", {"language": "en"}).headers["set-cookie"].partition(";")[0]
-    assert "What is recorded about you" in Visitor(api, f"{visitor.cookie}; {chosen}").get("/me").text
-    api.client.cookies.clear()
-    assert "打开我的记录" in api.client.get("/me", headers={"Accept-Language": "zh-CN,zh;q=0.9"}).text
+def test_a_withdrawn_case_takes_no_message(api: Api, visit: Visit) -> None:
+    somebody = Person(api)
+    visitor = visit().open(somebody.code())
+    case = visitor.contest(somebody.reported())
+    visitor.post(f"/me/cases/{case}/withdraw")
+    answer = visitor.post(f"/me/cases/{case}/messages", text="One more thing.")
+    assert answer.status_code == 422
+    assert "The case has moved on" in answer.text
+
+
+def test_every_page_has_strict_headers_and_is_kept_by_nobody(api: Api, visit: Visit) -> None:
+    somebody = Person(api)
+    visitor = visit().open(somebody.code())
+    case = visitor.contest(somebody.reported())
+    for path in ("/me", "/me/open", "/me/ended", f"/me/cases/{case}", f"/me/cases/{case}/letters/received", "/me/no"):
+        headers = visitor.get(path).headers
+        assert "default-src 'none'" in headers["content-security-policy"], path
+        assert "unsafe" not in headers["content-security-policy"]
+        assert headers["cache-control"] == "no-store"
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["x-frame-options"] == "DENY"
+        assert headers["referrer-policy"] in ("same-origin", "no-referrer")
+    assert visitor.get("/me/download").headers["cache-control"] == "no-store"
+
+
+def test_no_page_and_no_log_line_holds_a_code_token_tag_or_element(api: Api, visit: Visit) -> None:
+    somebody = Person(api)
+    code = somebody.code()
+    visitor = visit().open(code)
+    visit().post("/me/open", code=code)
+    visitor.get(f"/me/open?code={code}")
+    case = visitor.contest(somebody.reported(ACME))
+    pages = "".join(visitor.get(path).text for path in ("/me", f"/me/cases/{case}", "/me/download"))
+    logs = api.logs.getvalue().decode()
+    assert '"/me/open"' in logs
+    secret = [code, visitor.client.cookies["me"], *(element.hex() for _, element in somebody.subjects)]
+    for one in secret:
+        assert one not in logs
+        assert one not in pages
+
+
+def test_both_languages_and_the_switch(api: Api, visit: Visit) -> None:
+    somebody = Person(api)
+    somebody.reported()
+    visitor = visit("zh-CN,zh;q=0.9")
+    assert 'lang="zh-CN"' in visitor.get("/me").text
+    visitor.open(somebody.code(locale="zh-CN"))
+    text = visitor.get("/me").text
+    assert "任何平台都不得据此自动拒绝退款" in text
+    assert "/me?lang=en" in text
+    assert "No refund may be refused automatically" in visitor.get("/me?lang=en").text
+    assert "No refund may be refused automatically" in visitor.get("/me").text, "the choice is kept"
+    page = visitor.get("/me?lang=zh-CN").text
+    words = re.sub(r"<[^>]+>|&\w+;", " ", re.sub(r"<head>.*?</head>", "", page, flags=re.S))
+    english = set(re.findall(r"[A-Za-z]{3,}", words)) - {"English", "beta", "JSON", "CNY"}
+    assert {word for word in english if word not in page.partition("rp_")[2][:9] and not word.startswith("rp")} <= ids(
+        page
+    )
+
+
+def ids(page: str) -> set[str]:
+    """Runs of letters in the public ids of a page."""
+    return {run for one in re.findall(r"\b[a-z]{2}_\w+", page) for run in re.findall(r"[A-Za-z]{3,}", one)}

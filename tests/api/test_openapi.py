@@ -19,8 +19,7 @@ from tests.api.conftest import ACME, Api, person
 from tests.support import ROOT, report_payload
 
 PAGES_ONLY = {
-    "case_taken", "cross_site", "decision_invalid", "login_refused", "role_missing", "session_expired", "staff_invalid",
-    "too_many_attempts",
+    "case_taken", "cross_site", "decision_invalid", "login_refused", "role_missing", "staff_invalid", "too_many_attempts",
 }  # fmt: skip
 """Codes that pages of /console and /me meet, and no operation of the API."""
 
@@ -46,7 +45,7 @@ def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]
 def test_it_is_openapi_3_1_with_unique_named_tagged_operations(document: dict[str, Any]) -> None:
     assert document["openapi"].startswith("3.1")
     ids = [operation["operationId"] for _, _, operation in operations(document)]
-    assert len(ids) == len(set(ids)) == 41
+    assert len(ids) == len(set(ids)) == 54
     tags = {tag["name"] for tag in document["tags"]}
     for _, path, operation in operations(document):
         assert set(operation["tags"]) <= tags, path
@@ -75,12 +74,15 @@ def test_every_code_is_documented_where_it_occurs(document: dict[str, Any]) -> N
 
 def test_every_operation_says_who_may_use_it(document: dict[str, Any]) -> None:
     for method, path, operation in operations(document):
-        protected = path.startswith("/v1/") and path != "/v1/suite"
+        own = path.startswith("/v1/me/")
+        opening = (method, path) == ("post", "/v1/me/session")
+        protected = path.startswith("/v1/") and path != "/v1/suite" and not opening
         assert bool(operation["security"]) == protected, path
-        assert ("401" in operation["responses"]) == protected, path
+        assert all(("subject" in one) == own for one in operation["security"]), path
+        assert ("401" in operation["responses"]) == (protected or opening), path
         writes = "Idempotency-Key" in str(operation.get("parameters", ""))
-        own = path.startswith(("/v1/reports", "/v1/appeals")) and "batch" not in path
-        assert writes == (method == "post" and own), path
+        kept = path.startswith(("/v1/reports", "/v1/appeals")) and "batch" not in path
+        assert writes == (method == "post" and kept), path
 
 
 def test_the_guide_describes_exactly_these_operations(document: dict[str, Any]) -> None:
@@ -90,8 +92,9 @@ def test_the_guide_describes_exactly_these_operations(document: dict[str, Any]) 
     table = dict(re.findall(r"^\| `((?:GET|POST|DELETE) \S+)` \| ([^|]+) \|", text, re.MULTILINE))
     assert table.keys() == described
     for method, path, operation in operations(document):
-        scopes = [scope for one in operation["security"] for scope in one["token"]]
-        expected = " or ".join(f"`{scope}`" for scope in scopes) or "none"
+        scopes = [scope for one in operation["security"] for scope in one.get("token", ())]
+        own = any("subject" in one for one in operation["security"])
+        expected = "own session" if own else " or ".join(f"`{scope}`" for scope in scopes) or "none"
         assert table[f"{method.upper()} {path}"].strip() == expected
 
 

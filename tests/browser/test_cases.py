@@ -1,4 +1,4 @@
-"""Whole cases in a real browser: reviewers at the console, a person at /me; both languages, desk and phone."""
+"""Whole cases at the console in a real browser, and the supervisors' pages; both languages, desk and phone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page
 
 from tests.api.appealed import state
 from tests.api.conftest import ACME, BETA, READER, Api, running
-from tests.api.pages import Visitor, contested, link_of, report_about, reported, staff_visitor
+from tests.api.pages import Visitor, contested, staff_visitor
 from tests.support import ROOT, new_ledger
 
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
@@ -95,34 +95,6 @@ def test_of_two_reviewers_one_is_told(browser: Browser, api: Api) -> None:
     assert other.locator("#decide").count() == 0
     for page in (one, other):
         page.context.close()
-
-
-@pytest.mark.parametrize("locale", ["en", "zh-CN"])
-def test_a_person_on_a_phone(browser: Browser, api: Api, locale: str) -> None:
-    somebody, report = reported(api)
-    report_about(api, somebody, BETA)
-    page = opened(browser, None, api, PHONE)
-    page.goto(link_of(api, somebody, locale))
-    assert page.evaluate("window.location.hash") == "", "the code is out of the address"
-    check(page, f"open-{locale}")
-    page.locator("main form button").click()
-    page.wait_for_selector("#standing")
-    assert page.locator("html").get_attribute("lang") == locale
-    check(page, f"record-{locale}")
-    page.locator(f"a[href='/me/appeal?report={report}&grounds=not_me']").click()
-    assert page.locator("input[value=not_me]").is_checked()
-    check(page, f"appeal-{locale}")
-    page.locator("#statement").fill("我没有申请过这笔退款。 It was not me.")
-    page.locator("main form button").click()
-    page.wait_for_url("**/me/cases/*")
-    check(page, f"mine-{locale}")
-    page.set_input_files("#file", files={"name": "note.txt", "mimeType": "text/plain", "buffer": b"My note."})
-    page.locator("form[enctype] button").click()
-    page.wait_for_selector("#files")
-    assert "note.txt" in page.inner_text("main")
-    page.locator("form[action='/me/end'] button").click()
-    page.wait_for_selector("#code")
-    page.context.close()
 
 
 def test_the_supervisors_pages(browser: Browser, api: Api) -> None:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.kit import connect, running
+from tests.kit import connect, reviewers, running
 
-__all__ = ["connect", "running"]
+__all__ = ["connect", "reviewers", "running"]

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.client.small_ledger import SmallLedger, small_ledger
-from tests.kit import connect, running
+from tests.kit import connect, reviewers, running
 
-__all__ = ["connect", "running"]
+__all__ = ["connect", "reviewers", "running"]
 
 
 @pytest.fixture

@@ -1,49 +1,95 @@
-"""A person's record for machines: their copy of their data, with codes explained and entries that they can check."""
+"""Everything about a person in one document that programs can read (PIPL art. 45, GDPR arts. 15 and 20, 15 U.S.C.
+1681g): the record with whole cases, what its codes mean, and how to check it against the public log."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from ledger.core.conduct import Conduct
+from ledger.core.appeals import Action, Actor, CaseState, Grounds, Outcome
+from ledger.core.conduct import Conduct, EvidenceType
+from ledger.core.encoding import format_time
+from ledger.core.identifiers import Kind
+from ledger.core.reports import Status
+from ledger.core.standing import Tier
+from ledger.i18n import texts
+from ledger.service import case_texts
+from ledger.service.appeals import record_texts
 from ledger.service.appeals.own_record import own_record
-from ledger.service.case_texts import conduct_text, grounds_text, outcome_text, state_text, status_text, tier_text
 from ledger.service.entry_batch import Context
 from ledger.store.subject_sessions import SessionRow
 
 FORMAT = "refund-credit-record/1"
 
 
-def export(context: Context, weights: Mapping[str, int], session: SessionRow) -> dict[str, Any]:
-    """What `own_record` has, with a format, the service, and the codes that occur in words of the session's language.
+def export(
+    context: Context, weights: Mapping[str, int], session: SessionRow, origin: str, log_key: str, locale: str
+) -> dict[str, Any]:
+    """{format, service, session, record, meanings, verify}: `own_record` and what it takes to understand and check it.
 
-    An entry's index leads to its commitment in the public log (`/log/tile/entries/N`); the ledger does not hand out the
-    salts that open it, because they belong to the reporter's receipt. Raises DatabaseUnavailable.
+    `meanings` are in `locale`. Files are named with their SHA-256 and read one by one. Raises DatabaseUnavailable.
     """
-    record = own_record(context, weights, session)
     return {
         "format": FORMAT,
         "service": context.service,
-        "language": session.locale,
-        **record,
-        "words": _words(record, session.locale),
-        "log": {
-            "entries": "/log/tile/entries/{index // 256}",
-            "checkpoint": "/log/checkpoint",
-            "note": "Every report, dispute, resolution and statement here is an entry of the public log, by its index.",
+        "locale": locale,
+        "session": {
+            "opened_by": session.platform,
+            "created_at": format_time(session.created_at),
+            "expires_at": None if session.expires_at is None else format_time(session.expires_at),
+            "identifier_kinds": sorted({kind for kind, _ in session.subjects}),
+            "key_epoch": session.epoch,
         },
+        "record": own_record(context, weights, session),
+        "meanings": meanings(locale),
+        "verify": verify(origin, log_key, locale),
     }
 
 
-def _words(record: Mapping[str, Any], locale: str) -> dict[str, dict[str, str]]:
-    reports = record["reports"]
-    cases = [one["case"] for one in reports if one["case"] is not None]
-    outcomes = {case["decision"]["outcome"] for case in cases if case["decision"] is not None}
+def meanings(locale: str) -> dict[str, dict[str, str]]:
+    """What each code of the record means, by the member that holds it."""
+    told = texts(locale)
     return {
-        "tier": {record["standing"]["tier"]: tier_text(record["standing"]["tier"], locale)},
-        "conduct": {one.value: conduct_text(one, locale) for one in Conduct},
-        "status": {one["status"]: status_text(one["status"], locale) for one in reports},
-        "grounds": {case["grounds"]: grounds_text(case["grounds"], locale) for case in cases},
-        "state": {case["state"]: state_text(case["state"], locale) for case in cases},
-        "outcome": {one: outcome_text(one, locale) for one in sorted(outcomes)},
+        "tier": {one.value: case_texts.tier_text(one, locale) for one in Tier},
+        "conduct": {one.value: case_texts.conduct_text(one, locale) for one in Conduct},
+        "status": {one.value: case_texts.status_text(one, locale) for one in Status},
+        "evidence": {one.value: case_texts.evidence_text(one, locale) for one in EvidenceType},
+        "matched_kinds": {one.value: case_texts.kind_text(one, locale) for one in Kind},
+        "grounds": {one.value: case_texts.grounds_text(one, locale) for one in Grounds},
+        "state": {one.value: case_texts.state_text(one, locale) for one in CaseState},
+        "action": {one.value: case_texts.action_text(one, locale) for one in Action},
+        "by": {
+            name: case_texts.actor_text(actor, locale)
+            for name, actor in (
+                ("person", Actor.SUBJECT),
+                ("reporter", Actor.REPORTER),
+                ("reviewer", Actor.STAFF),
+                ("clock", Actor.CLOCK),
+                ("ledger", Actor.LEDGER),
+            )
+        },
+        "case_outcome": {one.value: case_texts.outcome_text(one, locale) for one in Outcome},
+        "outcome": {code: told.gettext(text) for code, text in record_texts.REFUNDS.items()},
+        "purpose": {code: told.gettext(text) for code, text in record_texts.PURPOSES.items()},
+        "claim": {code: told.gettext(text) for code, text in record_texts.CLAIMS.items()},
+        "reported_by": {"null": told.gettext("Another member, whose name is not told")},
+    }
+
+
+def verify(origin: str, log_key: str, locale: str) -> dict[str, str]:
+    """How to check the entry indexes of the record against the public log, without trusting this service."""
+    told = texts(locale).gettext
+    return {
+        "origin": origin,
+        "log_key": log_key,
+        "checkpoint": "/log/checkpoint",
+        "tiles": "/log/tile/{level}/{path}",
+        "entries": "/log/tile/entries/{path}",
+        "how": told(
+            "Each entry_index is the place of an entry in a public log that can only grow. Fetch the checkpoint, check "
+            "its signature with log_key, and fetch the entries tile that holds the index (256 entries a tile): the "
+            "entry there names its index, the hour in which it was recorded, and a commitment to what it says. Hashed "
+            "into the tree as RFC 6962 describes, it leads to the root that the checkpoint signs. Keep the checkpoint: "
+            "with it anybody can show later if an entry was taken out, moved or changed."
+        ),
     }

@@ -21,6 +21,7 @@ from ledger.core.ids import encode_id
 from ledger.core.policy import Policy
 from ledger.core.reasons import reason_text
 from ledger.core.standing import Event, fold, merge
+from ledger.service.appeals.case_letters import letters_of
 from ledger.service.appeals.parties import Party
 from ledger.service.appeals.views import case_view
 from ledger.service.case_texts import amount_band
@@ -64,14 +65,15 @@ def own_record(context: Context, weights: Mapping[str, int], session: SessionRow
         kinds = {tag: kind for kind, tag in session.subjects}
         shown = []
         for row in sorted(reports.values(), key=lambda one: one.id, reverse=True):
-            one = _report(row, reversals.get(row.id), cases.get(row.id), flags.get(row.id, (False, False)), context)
+            case = cases.get(row.id)
+            one = _report(row, reversals.get(row.id), case, flags.get(row.id, (False, False)), context)
             one |= {
                 "reported_by": _named(row.platform, session),
                 "evidence": _evidence(connection, row.id),
                 "matched_kinds": sorted({kinds[tag] for tag in matched[row.id] if tag in kinds}),
                 "restituted": row.id in restituted,
                 "statement": _statement(statements.get(row.id)),
-                "case": _case(connection, cases.get(row.id), context.service),
+                "case": None if case is None else subject_case_view(connection, case, context.service),
             }
             shown.append(one)
     events = [
@@ -165,10 +167,10 @@ def _statement(row: StatementRow | None) -> dict[str, Any] | None:
     return {"text": row.text, "locale": row.locale, "made_at": format_time(row.made_at), "entry_index": row.entry_index}
 
 
-def _case(connection: Connection, row: CaseRow | None, service: str) -> dict[str, Any] | None:
-    if row is None:
-        return None
+def subject_case_view(connection: Connection, row: CaseRow, service: str) -> dict[str, Any]:
+    """The case as the person sees it, with what they can still do and the letters that there are."""
     view = case_view(connection, row, Party.SUBJECT, service)
     view["can_withdraw"] = row.state not in (CaseState.DECIDED, CaseState.CLOSED, CaseState.WITHDRAWN)
+    view["letters"] = [kind.value for kind in letters_of(row)]
     view["can_reopen"] = row.reopen_until is not None and row.state in (CaseState.DECIDED, CaseState.WITHDRAWN)
     return view

@@ -1,0 +1,185 @@
+"""Schemas of a person's own session: their record, what they say about it, and their cases."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, StringConstraints
+
+from api.schemas.appeals import AppealView, Locale, Text
+from api.schemas.common import Currency, Kind, ReportId, Time, Wire
+from ledger.core.appeals import MAX_REPORTS, Grounds
+from ledger.core.conduct import Conduct, EvidenceType
+from ledger.core.reports import Outcome, Status
+from ledger.core.standing import Tier
+
+Code = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
+LetterKind = Literal["received", "question", "overdue", "decided"]
+
+
+class SessionOpening(Wire):
+    """The code of a link: what follows `#` in its address."""
+
+    code: Annotated[Code, Field(examples=["q0yZ2m1b5uQ8k3W7c9aTtR4nVx6pLhJdEfGsIoKwBzM"])]
+
+
+class OwnSession(Wire):
+    """A session. The token is a secret: it opens the record until `expires_at`."""
+
+    token: str
+    expires_at: Time
+    locale: Annotated[Locale, Field(description="The language that the platform asked for.")]
+
+
+class OwnReason(Wire):
+    """Why the standing is what it is."""
+
+    code: str
+    en: str
+    zh_cn: str
+
+
+class OwnStanding(Wire):
+    """The standing that the identifiers of this session have now. It decides nothing: no refund may be refused
+    automatically because of it."""
+
+    tier: Tier
+    credit: Annotated[int, Field(ge=0)]
+    points: Annotated[float, Field(ge=0)]
+    events: Annotated[int, Field(ge=0)]
+    reporters: Annotated[int, Field(ge=0, description="Independent groups of platforms that made counting reports.")]
+    disputed: bool
+    protected: bool
+    reasons: list[OwnReason]
+    policy: Annotated[int, Field(ge=1)]
+
+
+class AmountBand(Wire):
+    """About how much it was, in whole units of the currency: above `low`, up to `high` (null: no upper end)."""
+
+    low: Annotated[int, Field(ge=0)]
+    high: Annotated[int | None, Field(ge=0)]
+    currency: Currency
+
+
+class OwnStatement(Wire):
+    """The person's own words beside a report. `entry_index` is their place in the log."""
+
+    text: str
+    locale: Locale
+    made_at: Time
+    entry_index: Annotated[int, Field(ge=0)]
+
+
+class OwnCase(AppealView):
+    """A case with what the person can still do, and the letters that there are."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": []})
+
+    can_withdraw: bool
+    can_reopen: bool
+    letters: list[LetterKind]
+
+
+class OwnReport(Wire):
+    """One report. `reported_by` is null where it is not the platform that opened the session."""
+
+    id: ReportId
+    conduct: Annotated[Conduct, Field(description="The conduct in force.")]
+    reported_conduct: Conduct
+    status: Status
+    act_date: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")]
+    told_date: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$", description="When the platform told the person.")]
+    recorded_at: Time
+    effective_from: Annotated[Time, Field(description="When it starts to be shown and to count.")]
+    expires_at: Time
+    amount_band: AmountBand
+    outcome: Annotated[Outcome, Field(description="What became of the money.")]
+    appealable: bool
+    entry_index: Annotated[int, Field(ge=0)]
+    reported_by: str | None
+    evidence: Annotated[list[EvidenceType], Field(description="Kinds of the evidence.")]
+    matched_kinds: Annotated[list[Kind], Field(description="Which identifiers of the session it is tied to.")]
+    restituted: bool
+    statement: OwnStatement | None
+    case: OwnCase | None
+
+
+class OwnLookup(Wire):
+    """One time that somebody was shown something of this record. `asked_by` is null for other platforms."""
+
+    asked_at: Time
+    asked_by: str | None
+    purpose: str
+    claim: str | None
+    tier: Tier | None
+
+
+class OwnRecord(Wire):
+    """Everything that is in the ledger under the identifiers of the session."""
+
+    as_of: Time
+    opened_by: str
+    standing: OwnStanding
+    reports: Annotated[list[OwnReport], Field(description="Newest first.")]
+    lookups: Annotated[list[OwnLookup], Field(description="Newest first, at most 500.")]
+
+
+class ExportSession(Wire):
+    """In which session the document was made."""
+
+    opened_by: str
+    created_at: Time
+    expires_at: Time | None
+    identifier_kinds: list[Kind]
+    key_epoch: int
+
+
+class OwnExport(Wire):
+    """The record as a document that stands by itself. `format` changes when its form does."""
+
+    format: Literal["refund-credit-record/1"]
+    service: str
+    locale: Locale
+    session: ExportSession
+    record: OwnRecord
+    meanings: Annotated[dict[str, dict[str, str]], Field(description="What each code means, by the member it is in.")]
+    verify: Annotated[dict[str, str], Field(description="How to check entry indexes against the public log.")]
+
+
+class StatementRequest(Wire):
+    """One's own words beside a report. They take the place of earlier ones."""
+
+    report: ReportId
+    text: Text
+    locale: Locale
+
+
+class OwnAppealRequest(Wire):
+    """An appeal against 1 to 20 reports of one's own. "This is not me" is `not_me`."""
+
+    reports: Annotated[list[ReportId], Field(min_length=1, max_length=MAX_REPORTS)]
+    grounds: Literal[*[one.value for one in Grounds]]  # type: ignore[valid-type]
+    statement: Text
+    locale: Annotated[Locale, Field(description="The language of letters about the case.")]
+
+
+class OwnAppeals(Wire):
+    """A case for each report, in order."""
+
+    appeals: list[OwnCase]
+
+
+class OwnText(Wire):
+    """What the person says: an answer, an addition, or why they contest a decision."""
+
+    text: Text
+
+
+class OwnLetter(Wire):
+    """A letter. A paragraph of style `quote` is what somebody wrote: never read it as markup."""
+
+    kind: LetterKind
+    locale: Locale
+    subject: str
+    paragraphs: list[dict[str, Any]]

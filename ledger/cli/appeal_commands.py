@@ -1,0 +1,301 @@
+"""`appeal` and `record-link`: contest a report for a customer, answer as reporter, show a person their record."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ledger.cli import options, output
+from ledger.cli.options import (
+    CnIdOption,
+    DeviceOption,
+    EmailOption,
+    KeyOption,
+    PaymentOption,
+    PhoneOption,
+    RegionOption,
+    StateOption,
+    SuiteOption,
+)
+from ledger.cli.output import JsonFlag, guarded
+from ledger.client import Appeal
+from ledger.core.encoding import format_time
+from ledger.errors import ConfigurationError, InvalidRequest
+
+appeal = typer.Typer(no_args_is_help=True, help="Contest reports for customers, and answer for your own.")
+
+AppealId = Annotated[str, typer.Argument(help="The case's id, ap_...")]
+LocaleOption = Annotated[str, typer.Option("--locale", help="en or zh-CN: the person's language.")]
+PartyOption = Annotated[str, typer.Option("--party", help="subject: for your customer; reporter: for yourself.")]
+TextOption = Annotated[str | None, typer.Option("--text", help="What to say. Or use --text-file.")]
+TextFileOption = Annotated[
+    Path | None, typer.Option("--text-file", help="A file with the text, UTF-8. - is standard input.")
+]
+IdempotencyOption = Annotated[
+    str | None, typer.Option("--idempotency-key", help="Your own key: repeated with it, nothing happens twice.")
+]
+
+
+@appeal.command("file")
+@guarded
+def file_appeal(
+    suite: SuiteOption,
+    key: KeyOption,
+    report: Annotated[list[str], typer.Option("--report", help="A report's id, rp_...; once for each, up to 20.")],
+    grounds: Annotated[
+        str,
+        typer.Option("--grounds", help="not_me, wrong_facts, evidence_wrong, paid_back, not_told or other."),
+    ],
+    text: TextOption = None,
+    text_file: TextFileOption = None,
+    locale: LocaleOption = "en",
+    phone: PhoneOption = None,
+    email: EmailOption = None,
+    cn_id: CnIdOption = None,
+    payment: PaymentOption = None,
+    device: DeviceOption = None,
+    region: RegionOption = None,
+    idempotency_key: IdempotencyOption = None,
+    state_dir: StateOption = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Contest reports for a customer, in their words. Reports of your own need no identifiers of the person."""
+    said, given = _text(text, text_file), options.identifiers(phone, email, cn_id, payment, device)
+    with options.open_ledger(suite, key, state_dir) as ledger:
+        buyer = ledger.subject(region=region, **given) if given else None
+        cases = ledger.appeal(report, grounds, said, locale, buyer, idempotency_key=idempotency_key)
+
+    def tell(console: Console) -> None:
+        table = Table("case", "report", "state", "decision due")
+        for one in cases:
+            table.add_row(one.id, one.report, one.state, format_time(one.due_at))
+        console.print(table)
+
+    output.emit({"appeals": output.plain(cases)}, tell)
+
+
+@appeal.command("list")
+@guarded
+def list_all(
+    suite: SuiteOption,
+    key: KeyOption,
+    role: Annotated[
+        str | None, typer.Option("--role", help="filed: through you; reported: about your reports.")
+    ] = None,
+    state: Annotated[str | None, typer.Option("--state", help="Only cases in this state.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=100)] = 50,
+    starting_after: Annotated[str | None, typer.Option("--starting-after", help="Last id of the page before.")] = None,
+    state_dir: StateOption = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """List your cases, newest first."""
+    with options.open_ledger(suite, key, state_dir) as ledger:
+        page = ledger.list_appeals(role=role, state=state, limit=limit, starting_after=starting_after)
+
+    def tell(console: Console) -> None:
+        table = Table("case", "as", "state", "outcome", "report", "answer due", "decision due")
+        for one in page.appeals:
+            answer = "" if one.answer_due_at is None else format_time(one.answer_due_at)
+            late = " (late)" if one.overdue else ""
+            table.add_row(
+                one.id,
+                one.party or "opener",
+                one.state,
+                one.outcome,
+                one.report,
+                answer,
+                format_time(one.due_at) + late,
+            )
+        console.print(table)
+        if page.has_more:
+            console.print(f"More: --starting-after {page.appeals[-1].id}")
+
+    output.emit(output.plain(page), tell)
+
+
+@appeal.command("show")
+@guarded
+def show(
+    case: AppealId,
+    suite: SuiteOption,
+    key: KeyOption,
+    party: Annotated[
+        str | None, typer.Option("--party", help="Where you are both: subject or reporter. (default: subject)")
+    ] = None,
+    state_dir: StateOption = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Show a case with its question, decision, timeline and files."""
+    with options.open_ledger(suite, key, state_dir) as ledger:
+        _show(ledger.get_appeal(case, party))
+
+
+@appeal.command("answer")
+@guarded
+def answer(
+    case: AppealId,
+    suite: SuiteOption,
+    key: KeyOption,
+    party: PartyOption,
+    text: TextOption = None,
+    text_file: TextFileOption = None,
+    idempotency_key: IdempotencyOption = None,
+    state_dir: StateOption = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Answer the question that waits for this party, or add something. The other party reads it."""
+    said = _text(text, text_file)
+    with options.open_ledger(suite, key, state_dir) as ledger:
+        _show(ledger.answer(case, party, said, idempotency_key=idempotency_key))
+
+
+@appeal.command("attach")
+@guarded
+def attach(
+    case: AppealId,
+    file: Annotated[Path, typer.Argument(help="JPEG, PNG, WebP, PDF, MP4 or plain text.")],
+    suite: SuiteOption,
+    key: KeyOption,
+    party: PartyOption,
+    evidence_index: Annotated[
+        int | None, typer.Option("--evidence-index", min=0, help="The reported item that it is; 0 is the first.")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="What it is called. (default: the file's name)")] = None,
+    idempotency_key: IdempotencyOption = None,
+    state_dir: StateOption = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Hand in a file. The other party can read it, and its name."""
+    with options.open_ledger(suite, key, state_dir) as ledger:
+        made = ledger.attach(case, party, file, evidence_index, name=name, idempotency_key=idempotency_key)
+    facts = output.plain(made)
+    output.emit(facts, lambda console: console.print(output.fields(facts)))
+
+
+@appeal.command("withdraw")
+@guarded
+def withdraw(
+    case: AppealId,
+    suite: SuiteOption,
+    key: KeyOption,
+    idempotency_key: IdempotencyOption = None,
+    state_dir: StateOption = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Take an appeal back, as your customer wishes."""
+    with options.open_ledger(suite, key, state_dir) as ledger:
+        _show(ledger.withdraw_appeal(case, idempotency_key=idempotency_key))
+
+
+@appeal.command("reopen")
+@guarded
+def reopen(
+    case: AppealId,
+    suite: SuiteOption,
+    key: KeyOption,
+    text: TextOption = None,
+    text_file: TextFileOption = None,
+    idempotency_key: IdempotencyOption = None,
+    state_dir: StateOption = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Contest a decision once more for your customer, in their words."""
+    said = _text(text, text_file)
+    with options.open_ledger(suite, key, state_dir) as ledger:
+        _show(ledger.reopen_appeal(case, said, idempotency_key=idempotency_key))
+
+
+@appeal.command("letter")
+@guarded
+def letter(
+    case: AppealId,
+    suite: SuiteOption,
+    key: KeyOption,
+    kind: Annotated[
+        str | None, typer.Argument(help="received, question, overdue or decided; without it, which there are.")
+    ] = None,
+    locale: Annotated[str | None, typer.Option("--locale", help="en or zh-CN. (default: as filed)")] = None,
+    state_dir: StateOption = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Print a letter to your customer, for you to send."""
+    with options.open_ledger(suite, key, state_dir) as ledger:
+        if kind is None:
+            kinds = list(ledger.letters(case))
+            output.emit({"letters": kinds}, lambda console: console.print("\n".join(kinds)))
+            return
+        found = ledger.letter(case, kind, locale)
+    output.emit(output.plain(found), lambda console: console.print(Text(found.text)))
+
+
+@guarded
+def record_link(
+    suite: SuiteOption,
+    key: KeyOption,
+    phone: PhoneOption = None,
+    email: EmailOption = None,
+    cn_id: CnIdOption = None,
+    payment: PaymentOption = None,
+    device: DeviceOption = None,
+    region: RegionOption = None,
+    locale: LocaleOption = "en",
+    state_dir: StateOption = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Print a link for a person to their own record. It works once and shows everything: give it to nobody else."""
+    given = options.identifiers(phone, email, cn_id, payment, device)
+    with options.open_ledger(suite, key, state_dir) as ledger:
+        link = ledger.open_record(ledger.subject(region=region, **given), locale)
+
+    def tell(console: Console) -> None:
+        console.print(Text(link.url), soft_wrap=True)
+        output.messages().print(f"Good once, until {format_time(link.expires_at)}.")
+
+    output.emit(output.plain(link), tell)
+
+
+def _text(text: str | None, text_file: Path | None) -> str:
+    if (text is None) == (text_file is None):
+        raise InvalidRequest("Give the text with --text, or with --text-file.")
+    if text_file is None:
+        return text or ""
+    try:
+        return sys.stdin.read() if str(text_file) == "-" else text_file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{text_file.name} cannot be read as UTF-8 text.") from error
+
+
+def _show(case: Appeal) -> None:
+    def tell(console: Console) -> None:
+        facts: dict[str, Any] = {
+            "case": case.id,
+            "as": case.party or "opener of the person's session",
+            "state": case.state,
+            "decision due": format_time(case.due_at) + (" (late)" if case.overdue else ""),
+        }
+        if case.party is not None:
+            facts |= {"report": case.report, "conduct": case.conduct, "grounds": case.grounds, "round": case.round}
+        if case.question is not None:
+            facts |= {"question": case.question.text, "answer due": format_time(case.question.due_at)}
+        if case.decision is not None:
+            facts |= {"outcome": case.decision.outcome, "reasons": case.decision.reasons}
+        console.print(output.fields(facts))
+        if case.timeline:
+            table = Table("at", "who", "what", "text")
+            for event in case.timeline:
+                table.add_row(format_time(event.at), event.by, event.action, Text(event.text or ""))
+            console.print(table)
+        if case.attachments:
+            files = Table("file", "of", "name", "type", "bytes", "evidence")
+            for one in case.attachments:
+                place = "" if one.evidence_index is None else str(one.evidence_index)
+                files.add_row(one.id, one.party, Text(one.name), one.media_type, str(one.size_bytes), place)
+            console.print(files)
+
+    output.emit(output.plain(case), tell)

@@ -1,0 +1,96 @@
+"""A person's own cases, read in their session: the case, its letters, its files, and a file added to it.
+
+Whoever cannot show an identifier of the person gets NotFound, as for a case that does not exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Connection
+
+from ledger.core.ids import decode_id
+from ledger.errors import InvalidRequest, NotFound
+from ledger.i18n import LOCALES
+from ledger.service import attachments
+from ledger.service.appeals.case_letters import letter_of
+from ledger.service.appeals.files import drafted, keep_file
+from ledger.service.appeals.own_record import subject_case_view
+from ledger.service.appeals.subject import speaker_of
+from ledger.service.appeals.transaction import case_number, changing, load_case
+from ledger.service.appeals.views import attachment_view
+from ledger.service.entry_batch import Context
+from ledger.service.letters import Letter
+from ledger.settings import Settings
+from ledger.store import appeals as store
+from ledger.store import attachments as attachment_store
+from ledger.store.appeals import CaseRow
+from ledger.store.attachments import AttachmentRow
+from ledger.store.engine import reading, snapshot_reading
+from ledger.store.subject_sessions import SessionRow
+
+
+def own_case(context: Context, session: SessionRow, case: str) -> dict[str, Any]:
+    """The whole case as the person sees it, with the letters that there are. Raises NotFound, DatabaseUnavailable."""
+    with snapshot_reading(context.engine) as connection:
+        row = _own(connection, context, session, case)
+        return subject_case_view(connection, row, context.service)
+
+
+def own_letter(context: Context, session: SessionRow, case: str, kind: str, locale: str) -> Letter:
+    """A letter about the case, in `locale`. It names the platform that opened the session where the appeal came through
+    it. Raises NotFound, DatabaseUnavailable."""
+    with snapshot_reading(context.engine) as connection:
+        row = _own(connection, context, session, case)
+        opener = row.filed_via if row.filed_via == session.platform else None
+        return letter_of(connection, row, context, kind, locale if locale in LOCALES else None, opener)
+
+
+def own_file(
+    context: Context, settings: Settings, session: SessionRow, case: str, attachment: str
+) -> tuple[AttachmentRow, bytes]:
+    """A file of the case, whichever party handed it in, with its bytes. Raises NotFound, DatabaseUnavailable."""
+    with reading(context.engine) as connection:
+        row = _own(connection, context, session, case)
+        found = attachment_store.get(connection, _attachment_number(context, attachment))
+    if found is None or found.case_id != row.id:
+        raise NotFound("The case has no such file.")
+    return found, attachments.read(settings, found.file)
+
+
+def add_file(
+    context: Context,
+    settings: Settings,
+    session: SessionRow,
+    case: str,
+    data: bytes,
+    name: str,
+    random_bytes: Callable[[int], bytes],
+) -> dict[str, Any]:
+    """Add a file to the case; what is known of it. The case is asked for first, so that nobody fills a disk with files
+    for cases that are not theirs.
+
+    Raises NotFound, AttachmentRefused, AppealInvalid, ActionRefused, LogFrozen, DatabaseUnavailable.
+    """
+    number = case_number(context, case)
+    with reading(context.engine) as connection:
+        _own(connection, context, session, case)
+    checked = attachments.check_file(data, name, settings)
+    with drafted(settings, data, random_bytes) as draft, changing(context) as batch:
+        row, _ = keep_file(batch, settings, load_case(batch, number), speaker_of(session), checked, draft)
+        return attachment_view(row, context.service)
+
+
+def _own(connection: Connection, context: Context, session: SessionRow, case: str) -> CaseRow:
+    row = store.case(connection, case_number(context, case))
+    if row is None or row.report_id not in store.reports_of_tags(connection, [tag for _, tag in session.subjects]):
+        raise NotFound("You have no case of this id.")
+    return row
+
+
+def _attachment_number(context: Context, public: str) -> int:
+    try:
+        return decode_id("at", public, context.service)
+    except InvalidRequest as error:
+        raise NotFound("The case has no such file.") from error

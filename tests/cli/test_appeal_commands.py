@@ -1,0 +1,83 @@
+"""`appeal` and `record-link` against a running ledger."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from ledger.cli.output import ExitCode
+from ledger.client import evidence
+from ledger.core.appeals import Outcome
+from ledger.core.cases import Staff
+from ledger.service.appeals import staff_actions as desk
+from ledger.service.entry_batch import Context
+from tests.cli.test_commands import machine, options, run
+from tests.kit import Connect, Running, person, report_arguments
+
+ANNA = Staff(1, "reviewer")
+
+
+def access(running: Running, name: str, folder: Path) -> list[object]:
+    return ["--suite", running.suite(name), "--key", running.key(name), "--state-dir", folder / f"state-{name}"]
+
+
+def test_a_case_by_commands(running: Running, connect: Connect, reviewers: Context, tmp_path: Path) -> None:
+    acme, who = connect("acme"), person()
+    proof = tmp_path / "record.txt"
+    proof.write_text(f"Never seen: {who['phone'][-4:]}.\n")
+    reported = [evidence("carrier_record", sha256=hashlib.sha256(proof.read_bytes()).digest())]
+    report = acme.report(acme.subject(**who), **report_arguments(evidence=reported)).report
+    assert report is not None
+    reporter, filer = access(running, "acme", tmp_path), access(running, "bazaar", tmp_path)
+
+    filing = ["--report", report.id, "--grounds", "wrong_facts", "--text-file", "-", *options(who)]
+    filed = machine("appeal", "file", *filer, *filing, stdin="I sent it back.")["appeals"][0]
+    case = filed["id"]
+    assert (filed["report"], filed["state"]) == (report.id, "submitted")
+    again = machine("appeal", "file", *filer, *filing, stdin="Again.", code=ExitCode.REFUSED)
+    assert again["error"]["code"] == "case_exists"
+    assert case in [one["id"] for one in machine("appeal", "list", *filer, "--role", "filed")["appeals"]]
+    assert machine("report", "show", report.id, *reporter)["appeal"]["id"] == case
+    shown = run("report", "show", report.id, *reporter)
+    assert f"{case} submitted" in " ".join(shown.stdout.split())
+
+    desk.take(reviewers, case, ANNA)
+    desk.ask_reporter(reviewers, case, ANNA, "Please send the record.")
+    readable = run("appeal", "show", case, *reporter)
+    assert readable.exit_code == 0, readable.output
+    assert "Please send the record." in readable.stdout
+    kept = machine("appeal", "attach", case, proof, *reporter, "--party", "reporter", "--evidence-index", "0")
+    assert (kept["name"], kept["evidence_index"]) == ("record.txt", 0)
+    wrong = tmp_path / "other.txt"
+    wrong.write_text("Something else.\n")
+    refused = machine("appeal", "attach", case, wrong, *reporter, "--party", "reporter", code=ExitCode.USAGE)
+    assert refused["error"]["details"]["reason"] == "digest_mismatch"
+    said = machine("appeal", "answer", case, *reporter, "--party", "reporter", "--text", "Attached.")
+    assert (said["state"], said["timeline"][-1]["text"]) == ("under_review", "Attached.")
+
+    desk.decide(reviewers, case, ANNA, Outcome.UNCONFIRMED, "It cannot be shown.")
+    assert machine("appeal", "letter", case, *filer)["letters"] == ["received", "decided"]
+    letter = run("appeal", "letter", case, "decided", *filer, "--locale", "en")
+    assert "It cannot be shown." in letter.stdout
+    assert machine("appeal", "reopen", case, *filer, "--text", "There is more.")["round"] == 2
+    assert machine("appeal", "withdraw", case, *filer)["state"] == "withdrawn"
+    assert machine("appeal", "withdraw", case, *filer, code=ExitCode.REFUSED)["error"]["code"] == "action_refused"
+    assert machine("appeal", "show", "ap_abcdefgh", *filer, code=ExitCode.REFUSED)["error"]["code"] == "not_found"
+
+
+def test_a_text_is_given_once(running: Running, tmp_path: Path) -> None:
+    arguments = ["appeal", "reopen", "ap_abcdefgh", *access(running, "bazaar", tmp_path)]
+    assert machine(*arguments, code=ExitCode.USAGE)["error"]["code"] == "invalid_request"
+    both = machine(*arguments, "--text", "x", "--text-file", "-", code=ExitCode.USAGE)
+    assert both["error"]["code"] == "invalid_request"
+    missing = machine(*arguments, "--text-file", tmp_path / "none.txt", code=ExitCode.USAGE)
+    assert missing["error"]["code"] == "configuration_error"
+
+
+def test_a_link_is_printed_whole(running: Running, tmp_path: Path) -> None:
+    filer = access(running, "bazaar", tmp_path)
+    link = machine("record-link", *filer, *options(person()))
+    assert link["url"].startswith(f"{running.server.url}/me#")
+    printed = run("record-link", *filer, *options(person()), "--locale", "zh-CN")
+    assert printed.stdout.startswith(f"{running.server.url}/me#")
+    assert printed.stdout.count("\n") == 1
