@@ -191,9 +191,9 @@ def lookup_request(rt: Runtime, subjects: list[tuple[Kind, bytes]], **changes: A
 
 
 @contextmanager
-def opened(settings: Settings, now: Callable[[], datetime] = utc_now) -> Iterator[Runtime]:
-    """A runtime, closed at the end."""
-    runtime = open_runtime(settings, now)
+def opened(settings: Settings, now: Callable[[], datetime] = utc_now, *, upkeep: bool = False) -> Iterator[Runtime]:
+    """A runtime, closed at the end. Its first round of maintenance would meet a test's own clock at any moment."""
+    runtime = open_runtime(settings, now, upkeep=upkeep)
     try:
         yield runtime
     finally:

@@ -29,19 +29,25 @@ log = logging.getLogger(__name__)
 
 
 class Maintenance:
-    """A thread that does one round at start, and then at intervals (see `_run`)."""
+    """A thread that does one round when it is started, and then at intervals (see `_run`)."""
 
     def __init__(self, settings: Settings, context: Context) -> None:
         self._settings, self._context = settings, context
         self._engine, self._now = context.engine, context.now
         self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> Maintenance:
+        """Begin the rounds."""
         self._thread = threading.Thread(target=self._run, name="maintenance", daemon=True)
         self._thread.start()
+        return self
 
     def close(self) -> None:
         """Stop after the round that runs."""
         self._stop.set()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
 
     def round(self) -> int:
         """One round; returns how many reports were erased. The clocks of appeals come first: what they do to a case may

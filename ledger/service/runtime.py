@@ -66,8 +66,9 @@ class Runtime:
         self.engine.dispose()
 
 
-def open_runtime(settings: Settings, now: Callable[[], datetime] = utc_now) -> Runtime:
-    """Open everything. Raises ConfigurationError when keys, log, policy or schema do not agree."""
+def open_runtime(settings: Settings, now: Callable[[], datetime] = utc_now, *, upkeep: bool = True) -> Runtime:
+    """Open everything. Without `upkeep`, rounds of maintenance happen only when `maintenance.round()` is called.
+    Raises ConfigurationError when keys, log, policy or schema do not agree."""
     engine = open_engine(
         settings.database_url,
         lock_timeout_ms=settings.lock_timeout_ms,
@@ -106,6 +107,8 @@ def open_runtime(settings: Settings, now: Callable[[], datetime] = utc_now) -> R
     watch = Watch(settings, engine, now)
     desk = LookupDesk(settings, engine, keys, policy, members, watch, now)
     maintenance = Maintenance(settings, context)
+    if upkeep:
+        maintenance.start()
     sender = Sender(settings, engine, keys.sealing_key, now).start()
     return Runtime(
         settings,

@@ -19,7 +19,8 @@ from tests.api.conftest import ACME, Api, person
 from tests.support import ROOT, report_payload
 
 PAGES_ONLY = {
-    "case_taken", "cross_site", "decision_invalid", "login_refused", "role_missing", "staff_invalid", "too_many_attempts",
+    "case_taken", "cross_site", "decision_invalid", "login_refused", "role_missing", "staff_invalid",
+    "too_many_attempts",
 }  # fmt: skip
 """Codes that pages of /console and /me meet, and no operation of the API."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -32,7 +33,7 @@ from ledger.store.tables import (
     Tile,
 )
 from tests.service.conftest import Town
-from tests.support import publish
+from tests.support import opened, publish
 
 OPENINGS: tuple[Any, ...] = (Subject, Listing, Idempotency, Reversal, Restitution)
 
@@ -127,6 +128,17 @@ def test_maintenance_does_it_by_itself(town: Town) -> None:
     town.clock.moment += timedelta(days=500)
     assert town.rt.maintenance.round() == 3
     assert MAX_REPORTS >= 3
+    assert ids(town, Report) == ids(town, Idempotency) == set()
+
+
+def test_the_process_does_a_round_when_it_starts(town: Town) -> None:
+    town.report(town.acme, town.person())
+    town.clock.moment += timedelta(days=500)
+    with opened(town.rt.settings, town.clock, upkeep=True):
+        until = time.monotonic() + 30
+        while ids(town, Report) and time.monotonic() < until:
+            time.sleep(0.02)
+    assert ids(town, Report) == set()
     assert ids(town, Idempotency) == set()
 
 
