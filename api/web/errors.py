@@ -119,4 +119,5 @@ def _page(request: Request, row: Row, said: Said, detail: str | None) -> Respons
         detail=detail,
         request_id=request_id,
         sign_in=row.status == 401,
+        written=request.scope["state"].get("written", []) if row.status == 401 else [],
     )

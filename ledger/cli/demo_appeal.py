@@ -52,15 +52,15 @@ def decide(folder: Path, service: str, url: str, case: str, reasons: str, locale
         _sent(browser, "/console/password", {"old": password, "new": fresh, "again": fresh})
         for action, form in (
             ("take", {}),
-            ("decide", {"outcome": "overturned", "reasons": reasons, "sure": "yes"}),
+            ("decide", {"outcome": "overturned", "reasons": reasons, "confirmed": "yes"}),
         ):
             page = browser.get(f"/console/cases/{case}").text
             seen = re.search(r'name="seen" value="(\d+)"', page)
             if seen is None:
                 raise UnexpectedAnswer("The demo's own console did not show the case.")
             _sent(browser, f"/console/cases/{case}/{action}", {"seen": seen[1], **form})
-        letter = browser.get(f"/console/letters/{case}/decided?locale={locale}").text
-    heading = re.search(r"<h1>(.*?)</h1>", letter)
+        letter = browser.get(f"/console/cases/{case}/letter?kind=decided&locale={locale}").text
+    heading = re.search(r"<article.*?<h2>(.*?)</h2>", letter, re.S)
     if heading is None:
         raise UnexpectedAnswer("The demo's own console did not show the letter.")
     return Decided(case, "overturned", heading[1])

@@ -156,7 +156,7 @@ def _after(
             return replace(new, information_at=informed, proposer_id=None, proposed=None)
         return replace(new, information_at=informed)
     if action is Action.EXTEND:
-        if old.extended or old.overdue or not clock.extension_days or old.information_at is None:
+        if not _may_extend(old, clock):
             raise ActionRefused(
                 "The clock is extended once, where the law has an extension, after new information from the person.",
                 action=action.value,
@@ -185,6 +185,10 @@ def _after(
     if action in (Action.REPORT_GONE, Action.CLOSE):
         return replace(_settled(new, reopen_until=None), closed_at=now)
     return new
+
+
+def _may_extend(case: Case, clock: AppealClock) -> bool:
+    return bool(clock.extension_days) and not case.extended and not case.overdue and case.information_at is not None
 
 
 def _settled(new: Case, reopen_until: datetime | None) -> Case:
@@ -231,7 +235,7 @@ def check_staff(case: Case, action: Action, staff: Staff, assignee: Staff | None
     if action is Action.ASSIGN:
         if staff.role != "supervisor" or assignee is None or assignee.role not in DECIDING_ROLES:
             raise ActionRefused("A supervisor gives a case to a reviewer or supervisor.", action=action.value)
-        _check_group(case, staff)
+        check_group(case.control_group, staff)
         _check_conflict(case, assignee, action)
         return
     _check_conflict(case, staff, action)
@@ -242,7 +246,7 @@ def check_staff(case: Case, action: Action, staff: Staff, assignee: Staff | None
 
 
 def _check_conflict(case: Case, staff: Staff, action: Action) -> None:
-    _check_group(case, staff)
+    check_group(case.control_group, staff)
     rounds = {number for number, handler in case.handlers if handler == staff.id}
     if any(number < case.round for number in rounds):
         raise ConflictOfInterest("You handled this case before it was reopened; somebody new decides.")
@@ -250,8 +254,12 @@ def _check_conflict(case: Case, staff: Staff, action: Action) -> None:
         raise ConflictOfInterest("The second signature is for somebody who did not work on this case.")
 
 
-def _check_group(case: Case, staff: Staff) -> None:
-    if staff.control_group is not None and staff.control_group == case.control_group:
+def check_group(reporting: str, staff: Staff) -> None:
+    """Whether this member of staff may have any part in a case about a report of the control group `reporting`.
+
+    Raises ConflictOfInterest.
+    """
+    if staff.control_group is not None and staff.control_group == reporting:
         raise ConflictOfInterest("Whoever belongs to the control group that made this report has no part in the case.")
 
 
@@ -299,17 +307,21 @@ def marks_after(outcome: Outcome | None) -> tuple[bool, bool]:
 
 
 def offered(case: Case, staff: Staff, policy: Policy) -> frozenset[Action]:
-    """What this member of staff may do now: what a page offers. (`advance` decides all the same.)"""
+    """What this member of staff may do now: what a page offers. (`advance` decides all the same.) `assign` says that
+    they may give the case to somebody, not to whom."""
     found = set()
     for action in allowed(case, Actor.STAFF):
         try:
-            check_staff(case, action, staff, staff)
+            check_staff(case, action, staff, _ANYBODY if action is Action.ASSIGN else None)
         except (ActionRefused, CaseTaken, ConflictOfInterest):
             continue
         found.add(action)
-    if not policy.appeals.clocks[case.profile].extension_days or case.extended or case.information_at is None:
+    if not _may_extend(case, policy.appeals.clocks[case.profile]):
         found.discard(Action.EXTEND)
     return frozenset(found)
+
+
+_ANYBODY = Staff(0, "reviewer")
 
 
 def disputed_marks(case: Case) -> tuple[bool, bool]:

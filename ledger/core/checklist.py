@@ -1,52 +1,88 @@
-"""The evidence minimum of a conduct, ticked off: what was reported, and what of it a reviewer was really shown.
+"""A conduct's minimum as a checklist for the reviewer: what was reported, what was handed in, what is missing.
 
-At intake a report names its items by type and digest; the files stay at the platform. In an appeal the reporter hands
-files in, and only a file with the reported digest is taken. An item nobody has shown rests on the reporter's word.
+A report names its evidence by digest; only in an appeal does anybody see the files. So each need of the minimum is in
+one of four states, and what is `on_paper` is the reporter's word until the file comes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from ledger.core.conduct import MINIMUMS, Conduct, Evidence, Need, is_met
 
 
-class NeedState(StrEnum):
-    """How far a need is met."""
+class FileState(StrEnum):
+    """What is known of the file behind a reported item."""
 
-    SHOWN = "shown"
-    """By files that were handed in and have the reported digests."""
-    REPORTED = "reported"
-    """By what the report names; not all files are here."""
+    MATCHES = "matches"
+    """It was handed in and has the reported SHA-256."""
+    NOT_HANDED_IN = "not_handed_in"
+    DIFFERS = "differs"
+    """A file was handed in for this item, and its SHA-256 is another one."""
+
+
+class NeedState(StrEnum):
+    """How far a need is met, from best to worst."""
+
+    MET = "met"
+    """By files that were handed in and match."""
+    ON_PAPER = "on_paper"
+    """Only together with items whose files were not handed in."""
+    FAILS = "fails"
+    """Only together with items whose files do not match."""
     MISSING = "missing"
+    """Not even by what the report names."""
 
 
 @dataclass(frozen=True, slots=True)
-class CheckedNeed:
-    """One need of one alternative, and the places of the items that count for it (0 is the first)."""
+class Check:
+    """A need and how far it is met; `items` are the places (0 is the first) of reported items of its types."""
 
     need: Need
     state: NeedState
     items: tuple[int, ...]
 
 
-def checklist(conduct: Conduct, evidence: Sequence[Evidence], shown: Collection[int]) -> list[list[CheckedNeed]]:
-    """The alternatives of `conduct`'s minimum; `shown` are the places of the items whose files are here."""
-    seen = [item for place, item in enumerate(evidence) if place in shown]
-    return [[_check(need, evidence, seen) for need in alternative] for alternative in MINIMUMS[conduct]]
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """One way to reach the minimum."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def state(self) -> NeedState:
+        """That of the need that is worst off."""
+        return max((check.state for check in self.checks), key=_ORDER.index)
 
 
-def best_state(alternatives: Sequence[Sequence[CheckedNeed]]) -> NeedState:
-    """How far the minimum as a whole is met: by its best alternative, which is as good as its weakest need."""
-    order = list(NeedState)
-    worst = [max((order.index(one.state) for one in needs), default=0) for needs in alternatives]
-    return order[min(worst)]
+_ORDER = list(NeedState)
+_BELIEVED: tuple[tuple[NeedState, frozenset[FileState]], ...] = (
+    (NeedState.MET, frozenset({FileState.MATCHES})),
+    (NeedState.ON_PAPER, frozenset({FileState.MATCHES, FileState.NOT_HANDED_IN})),
+    (NeedState.FAILS, frozenset(FileState)),
+)
 
 
-def _check(need: Need, evidence: Sequence[Evidence], seen: Sequence[Evidence]) -> CheckedNeed:
-    items = tuple(place for place, item in enumerate(evidence) if item.type in need.of)
-    if is_met(need, seen):
-        return CheckedNeed(need, NeedState.SHOWN, items)
-    return CheckedNeed(need, NeedState.REPORTED if is_met(need, evidence) else NeedState.MISSING, items)
+def checklist(conduct: Conduct, evidence: Sequence[Evidence], files: Sequence[FileState]) -> tuple[Alternative, ...]:
+    """The alternatives of the minimum of `conduct`, in their order; `files` has a state for each item of `evidence`.
+
+    Some alternative is not `missing` exactly where `check_evidence` accepts `evidence`, and some is `met` exactly where
+    it accepts the items whose files match. Raises ValueError when the two lists differ in length.
+    """
+    stated = list(zip(evidence, files, strict=True))
+    return tuple(Alternative(tuple(_check(need, stated) for need in alternative)) for alternative in MINIMUMS[conduct])
+
+
+def best_state(alternatives: Sequence[Alternative]) -> NeedState:
+    """The state of the alternative that is best off."""
+    return min((one.state for one in alternatives), key=_ORDER.index)
+
+
+def _check(need: Need, stated: Sequence[tuple[Evidence, FileState]]) -> Check:
+    items = tuple(place for place, (item, _) in enumerate(stated) if item.type in need.of)
+    for state, believed in _BELIEVED:
+        if is_met(need, [item for item, file in stated if file in believed]):
+            return Check(need, state, items)
+    return Check(need, NeedState.MISSING, items)

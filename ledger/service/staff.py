@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
+from ledger.core.cases import Staff
 from ledger.errors import AlreadyExists, NotFound, StaffInvalid
 from ledger.i18n import LOCALES
 from ledger.service import passwords, sealing
@@ -212,6 +213,18 @@ def list_staff(engine: Engine) -> list[Account]:
         )
         for row in rows
     ]
+
+
+def working_staff(engine: Engine, staff_id: int) -> StaffMember | None:
+    """The member of staff of this id, None where there is none or the account is disabled."""
+    with reading(engine) as connection:
+        row = store.read_by_id(connection, staff_id)
+    return None if row is None or row.disabled_at is not None else member_of(row)
+
+
+def as_staff(member: StaffMember) -> Staff:
+    """As the rules about cases see them."""
+    return Staff(member.id, member.role, member.control_group)
 
 
 def control_groups(engine: Engine) -> list[str]:

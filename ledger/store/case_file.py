@@ -1,4 +1,4 @@
-"""Queries behind the case page: what hangs together with a contested report."""
+"""Queries of the case page: what stands around a case."""
 
 from __future__ import annotations
 
@@ -6,94 +6,100 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, or_, select
 
-from ledger.store.appeal_tables import CaseEntry, CaseOutcome
-from ledger.store.log import latest_checkpoint, read_leaf
-from ledger.store.staff_tables import StaffAccount as Staff
+from ledger.core.appeals import Action, Outcome
+from ledger.store.appeal_tables import AppealCase, CaseEntry, CaseEvent, CaseOutcome
 from ledger.store.tables import Report, ReportLink
+
+MAX_ANSWERS = 2000
+"""Events from which a median of response times is taken at most, the newest."""
 
 
 @dataclass(frozen=True, slots=True)
 class EntryRow:
-    """An entry about the report: where, of what type, what came of it, its public leaf, and whether the newest
-    checkpoint covers it."""
+    """A log entry that an appeal made about its report."""
 
-    index: int
+    entry_index: int
     type: str
     outcome: str | None
-    leaf: bytes
-    covered: bool
-
-
-@dataclass(frozen=True, slots=True)
-class LinkedRow:
-    """Another report that has to do with this one: `how` is act, rests_on or carries."""
-
-    report_id: int
-    platform: str
-    conduct: str
-    act_ended_at: datetime
-    live: bool
-    how: str
+    recorded_at: datetime
 
 
 def entries(connection: Connection, report_id: int) -> list[EntryRow]:
-    """The report's own entry and those of its appeal, in order."""
-    rows: list[tuple[int, str, str | None]] = [(report_id, "report", None)]
-    found = connection.execute(
-        select(CaseEntry.entry_index, CaseEntry.type, CaseEntry.outcome)
+    """The log's entries about the report that its appeal made, in order."""
+    rows = connection.execute(
+        select(CaseEntry.entry_index, CaseEntry.type, CaseEntry.outcome, CaseEntry.recorded_at)
         .where(CaseEntry.report_id == report_id)
         .order_by(CaseEntry.entry_index)
     )
-    rows += [(index, type_, outcome) for index, type_, outcome in found]
-    newest = latest_checkpoint(connection)
-    size = 0 if newest is None else newest.size
-    return [
-        EntryRow(index, type_, outcome, bytes(read_leaf(connection, index) or b""), index < size)
-        for index, type_, outcome in rows
-    ]
+    return [EntryRow(*row) for row in rows]
 
 
-def linked(connection: Connection, report_id: int, act_id: int) -> list[LinkedRow]:
-    """Reports of the same act, those an `account_farm` report rests on, and those that rest on this one."""
-    found: dict[int, LinkedRow] = {}
-    columns = (Report.id, Report.platform, Report.conduct, Report.act_ended_at, Report.live)
-
-    def collect(how: str, ids: Iterable[int]) -> None:
-        for row in connection.execute(select(*columns).where(Report.id.in_(list(ids)))):
-            found.setdefault(row[0], LinkedRow(*row, how))
-
-    mates = connection.scalars(select(Report.id).where(Report.act_id == act_id, Report.id != report_id).limit(50))
-    collect("act", mates)
-    collect("rests_on", connection.scalars(select(ReportLink.linked_id).where(ReportLink.report_id == report_id)))
-    collect("carries", connection.scalars(select(ReportLink.report_id).where(ReportLink.linked_id == report_id)))
-    return sorted(found.values(), key=lambda row: row.report_id)
+def live_reports(connection: Connection, platform: str) -> int:
+    """How many live reports the platform has."""
+    statement = select(func.count()).select_from(Report).where(Report.platform == platform, Report.live)
+    return connection.execute(statement).scalar_one()
 
 
-def staff_names(connection: Connection) -> dict[int, tuple[str, str, str | None]]:
-    """{id: (name, role, control group)} of everybody who has or had an account and may work on cases."""
-    rows = connection.execute(
-        select(Staff.id, Staff.name, Staff.role, Staff.control_group).where(Staff.disabled_at.is_(None))
-    )
-    known = {staff_id: (name, role, group) for staff_id, name, role, group in rows}
-    gone = connection.execute(select(Staff.id, Staff.name).where(Staff.disabled_at.is_not(None)))
-    known.update({staff_id: (name, "disabled", None) for staff_id, name in gone})
-    return known
+def contested(connection: Connection, platform: str, since: datetime) -> int:
+    """How many of the platform's reports were contested after `since`."""
+    mine = (AppealCase.platform == platform, AppealCase.opened_at > since)
+    return connection.execute(select(func.count()).select_from(AppealCase).where(*mine)).scalar_one()
 
 
-def report_counts(connection: Connection, platform: str) -> tuple[int, int]:
-    """(all reports, live reports) of a platform."""
-    live = func.count().filter(Report.live)
-    all_, alive = connection.execute(select(func.count(), live).where(Report.platform == platform)).one()
-    return int(all_), int(alive)
-
-
-def outcomes_of(connection: Connection, control_group: str, since: datetime) -> dict[str, int]:
-    """How a control group's contested reports fared since then: {upheld | amended | overturned | nothing: number}."""
+def platform_outcomes(connection: Connection, platform: str, control_group: str, since: datetime) -> dict[str, int]:
+    """{upheld, amended, overturned, nothing: how many} of the platform's reports, decided after `since`."""
     rows = connection.execute(
         select(CaseOutcome.counts_as, func.count())
-        .where(CaseOutcome.control_group == control_group, CaseOutcome.decided_at > since)
+        .where(
+            CaseOutcome.control_group == control_group,
+            CaseOutcome.platform == platform,
+            CaseOutcome.decided_at > since,
+        )
         .group_by(CaseOutcome.counts_as)
     )
-    return {counts_as: int(number) for counts_as, number in rows}
+    return {counts_as: number for counts_as, number in rows}  # noqa: C416
+
+
+def unconfirmed(connection: Connection, platform: str, since: datetime) -> int:
+    """How many of the platform's reports were decided `unconfirmed` after `since`."""
+    mine = (
+        AppealCase.platform == platform,
+        AppealCase.outcome == Outcome.UNCONFIRMED.value,
+        AppealCase.decided_at > since,
+    )
+    return connection.execute(select(func.count()).select_from(AppealCase).where(*mine)).scalar_one()
+
+
+def questions(connection: Connection, platform: str, since: datetime) -> list[tuple[int, str, datetime]]:
+    """(case id, action, time) of questions to the platform and its answers after `since`, in order within a case."""
+    told = (Action.ASK_REPORTER.value, Action.REPORTER_ANSWERED.value)
+    rows = connection.execute(
+        select(CaseEvent.case_id, CaseEvent.action, CaseEvent.at, CaseEvent.id)
+        .join(AppealCase, AppealCase.id == CaseEvent.case_id)
+        .where(AppealCase.platform == platform, CaseEvent.action.in_(told), CaseEvent.at > since)
+        .order_by(CaseEvent.id.desc())
+        .limit(MAX_ANSWERS)
+    )
+    found = sorted((case_id, number, action, at) for case_id, action, at, number in rows)
+    return [(case_id, action, at) for case_id, _, action, at in found]
+
+
+def acts(connection: Connection, act_id: int, among: Iterable[int]) -> list[int]:
+    """Which of the reports `among` are about this act."""
+    statement = select(Report.id).where(Report.id.in_(sorted(set(among))), Report.act_id == act_id)
+    return list(connection.scalars(statement))
+
+
+def links(connection: Connection, report_id: int) -> dict[int, str]:
+    """Reports that this one rests on (`rests_on`) or that rest on it (`carries`), by id."""
+    rows = connection.execute(
+        select(ReportLink.report_id, ReportLink.linked_id).where(
+            or_(ReportLink.report_id == report_id, ReportLink.linked_id == report_id)
+        )
+    )
+    return {
+        (linked if owner == report_id else owner): "rests_on" if owner == report_id else "carries"
+        for owner, linked in rows
+    }

@@ -1,30 +1,41 @@
-"""Queries of the reviewers' queue."""
+"""Queries of the reviewers' queue. Settled cases pile up beside it: they are listed by page, never counted."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, case, delete, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, or_, select, union_all
 
 from ledger.core.appeals import OPEN_STATES, CaseState
 from ledger.store.appeal_tables import AppealCase, CaseHandler, CaseSkip
 from ledger.store.appeals import CaseRow
 from ledger.store.bulk import upsert
 
-_COLUMNS = [getattr(AppealCase, name) for name in CaseRow.__dataclass_fields__]
-_OPEN = [state.value for state in OPEN_STATES]
+OPEN = tuple(sorted(state.value for state in OPEN_STATES))
+SETTLED = tuple(sorted(state.value for state in CaseState if state not in OPEN_STATES))
+_SKIP_KEPT = timedelta(days=2)
+"""A skip counts until midnight; after this no queue looks at it in any time zone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """Whose queue it is: `control_group` is theirs, and cases about its reports are not in it."""
+
+    staff_id: int
+    control_group: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class QueueFilter:
-    """Which cases are wanted; None and False ask nothing. `states` empty: the open ones."""
+    """Which cases are wanted, of those in `states`; None and False do not restrict. `due_before` is a time, `case_id`
+    an id."""
 
-    states: tuple[str, ...] = ()
-    reviewer_id: int | None = None
-    to_sign_by: int | None = None
-    overdue: bool = False
+    states: tuple[str, ...] = OPEN
+    mine: bool = False
+    to_sign: bool = False
     due_before: datetime | None = None
     profile: str | None = None
     conduct: str | None = None
@@ -33,116 +44,152 @@ class QueueFilter:
     case_id: int | None = None
 
 
-def _visible(control_group: str | None) -> ColumnElement[bool]:
-    """Cases that somebody of this control group has a part in: not those about its own reports."""
-    return AppealCase.id.is_not(None) if control_group is None else AppealCase.control_group != control_group
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """How many open cases there are of each sort."""
+
+    open: int
+    mine: int
+    to_sign: int
+    overdue: int
+    due_soon: int
+    states: Mapping[str, int]
 
 
-def _fits(wanted: QueueFilter, control_group: str | None) -> ColumnElement[bool]:
-    parts: list[ColumnElement[bool]] = [_visible(control_group)]
-    if wanted.case_id is not None:
-        return and_(*parts, AppealCase.id == wanted.case_id)
-    parts.append(AppealCase.state.in_(wanted.states or _OPEN))
-    if wanted.reviewer_id is not None:
-        parts.append(AppealCase.reviewer_id == wanted.reviewer_id)
-    if wanted.to_sign_by is not None:
-        parts.append(_to_sign(wanted.to_sign_by))
-    if wanted.overdue:
-        parts.append(AppealCase.overdue.is_(True))
-    if wanted.due_before is not None:
-        parts.append(AppealCase.due_at < wanted.due_before)
-    for column, value in (
-        (AppealCase.profile, wanted.profile),
-        (AppealCase.conduct, wanted.conduct),
-        (AppealCase.severity, wanted.severity),
-        (AppealCase.platform, wanted.platform),
-    ):
-        if value is not None:
-            parts.append(column == value)
-    return and_(*parts)
+_COLUMNS = [getattr(AppealCase, name) for name in CaseRow.__dataclass_fields__]
+_CONDUCT = func.coalesce(AppealCase.amended_conduct, AppealCase.conduct)
 
 
-def _to_sign(staff_id: int) -> ColumnElement[bool]:
-    worked = exists().where(CaseHandler.case_id == AppealCase.id, CaseHandler.staff_id == staff_id)
-    return and_(AppealCase.state == CaseState.AWAITING_SIGNOFF.value, ~worked)
-
-
-def _urgent(statement: Select[Any]) -> Select[Any]:
-    return statement.order_by(AppealCase.overdue.desc(), AppealCase.due_at, AppealCase.id)
-
-
-def queue(
-    connection: Connection, wanted: QueueFilter, control_group: str | None, limit: int, offset: int
+def page(
+    connection: Connection,
+    viewer: Viewer,
+    wanted: QueueFilter,
+    *,
+    after: tuple[datetime, int] | None,
+    limit: int,
 ) -> list[CaseRow]:
-    """Cases that fit, the most urgent first: overdue ones, then by due date."""
-    statement = _urgent(select(*_COLUMNS).where(_fits(wanted, control_group)))
-    return [CaseRow(*row) for row in connection.execute(statement.limit(limit).offset(offset))]
+    """Cases by due date, after the (due_at, id) of the page before: the most urgent first, or, where none of them is
+    open, the last first.
 
+    One query for each state, each along its index by due date, merged: with all states in one, a database would sort
+    every open case for each page.
+    """
+    backwards = not set(wanted.states) & set(OPEN)
+    conditions = [*_seen_by(viewer), *_restricted(viewer, wanted)]
+    if after is not None:
+        conditions += _beyond(*after, backwards=backwards)
 
-def counts(connection: Connection, staff_id: int, control_group: str | None, soon: datetime) -> dict[str, int]:
-    """How many open cases there are: all, overdue, due before `soon`, waiting, mine, for me to sign."""
+    def order(columns: Any) -> list[Any]:
+        return [column.desc() if backwards else column for column in (columns.due_at, columns.id)]
 
-    def number(condition: ColumnElement[bool]) -> ColumnElement[int]:
-        return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
-
-    row = connection.execute(
+    parts = [
         select(
-            func.count(),
-            number(AppealCase.overdue.is_(True)),
-            number(and_(AppealCase.due_at < soon, ~AppealCase.overdue)),
-            number(AppealCase.state == CaseState.SUBMITTED.value),
-            number(AppealCase.reviewer_id == staff_id),
-            number(_to_sign(staff_id)),
-        ).where(AppealCase.state.in_(_OPEN), _visible(control_group))
-    ).one()
-    return dict(zip(("open", "overdue", "soon", "submitted", "mine", "sign"), map(int, row), strict=True))
+            select(*_COLUMNS)
+            .where(AppealCase.state == state, *conditions)
+            .order_by(*order(AppealCase))
+            .limit(limit)
+            .subquery()
+        )
+        for state in wanted.states
+    ]
+    merged = union_all(*parts).subquery()
+    rows = connection.execute(select(merged).order_by(*order(merged.c)).limit(limit))
+    return [CaseRow(*row) for row in rows]
 
 
-def next_case(connection: Connection, staff_id: int, control_group: str | None, skipped_since: datetime) -> int | None:
-    """The most urgent waiting case that this person may take and has not passed over since then."""
-    skipped = exists().where(
-        CaseSkip.case_id == AppealCase.id, CaseSkip.staff_id == staff_id, CaseSkip.at >= skipped_since
+def _beyond(due_at: datetime, case_id: int, *, backwards: bool) -> list[ColumnElement[bool]]:
+    """What comes after this place in the order."""
+    same = AppealCase.due_at == due_at
+    if backwards:
+        later = or_(AppealCase.due_at < due_at, and_(same, AppealCase.id < case_id))
+        return [later, AppealCase.due_at <= due_at]
+    later = or_(AppealCase.due_at > due_at, and_(same, AppealCase.id > case_id))
+    return [later, AppealCase.due_at >= due_at]  # the second is what the index can use of the first
+
+
+def totals(connection: Connection, viewer: Viewer, now: datetime, soon: datetime) -> Totals:
+    """Numbers for the filters: cases this viewer sees, by state, and due before `now` or from then until `soon`."""
+    late, near = AppealCase.due_at <= now, and_(AppealCase.due_at > now, AppealCase.due_at <= soon)
+    sums = [
+        func.count(),
+        *[
+            func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
+            for condition in (AppealCase.reviewer_id == viewer.staff_id, and_(*_to_sign(viewer)), late, near)
+        ],
+    ]
+    statement = (
+        select(AppealCase.state, *sums).where(AppealCase.state.in_(OPEN), *_seen_by(viewer)).group_by(AppealCase.state)
     )
-    before = exists().where(
+    rows = [tuple(row) for row in connection.execute(statement)]
+    every, mine, to_sign, overdue, due_soon = (sum(int(row[place]) for row in rows) for place in range(1, 6))
+    return Totals(every, mine, to_sign, overdue, due_soon, {row[0]: int(row[1]) for row in rows})
+
+
+def facets(connection: Connection, viewer: Viewer) -> dict[str, dict[str, int]]:
+    """{profile, conduct, severity, platform: {value: how many}} of the open cases this viewer sees."""
+    names = ("profile", "conduct", "severity", "platform")
+    columns = (AppealCase.profile, _CONDUCT, AppealCase.severity, AppealCase.platform)
+    statement = select(*columns, func.count()).where(AppealCase.state.in_(OPEN), *_seen_by(viewer)).group_by(*columns)
+    found: dict[str, dict[str, int]] = {name: {} for name in names}
+    for *values, number in connection.execute(statement):
+        for name, value in zip(names, values, strict=True):
+            found[name][str(value)] = found[name].get(str(value), 0) + int(number)
+    return {name: dict(sorted(values.items())) for name, values in found.items()}
+
+
+def most_urgent(connection: Connection, viewer: Viewer, skipped_since: datetime) -> CaseRow | None:
+    """The waiting case that is due first and that this viewer may take: not about their own group, not one they worked
+    on in an earlier round, and not passed over by them since `skipped_since`."""
+    handled = select(CaseHandler.case_id).where(
         CaseHandler.case_id == AppealCase.id,
-        CaseHandler.staff_id == staff_id,
+        CaseHandler.staff_id == viewer.staff_id,
         CaseHandler.round < AppealCase.round,
     )
-    statement = select(AppealCase.id).where(
-        AppealCase.state == CaseState.SUBMITTED.value, _visible(control_group), ~before, ~skipped
+    skipped = select(CaseSkip.case_id).where(
+        CaseSkip.case_id == AppealCase.id, CaseSkip.staff_id == viewer.staff_id, CaseSkip.at >= skipped_since
     )
-    return connection.execute(_urgent(statement).limit(1)).scalar_one_or_none()
+    statement = (
+        select(*_COLUMNS)
+        .where(AppealCase.state == CaseState.SUBMITTED.value, *_seen_by(viewer), ~handled.exists(), ~skipped.exists())
+        .order_by(AppealCase.due_at, AppealCase.id)
+        .limit(1)
+    )
+    row = connection.execute(statement).one_or_none()
+    return None if row is None else CaseRow(*row)
 
 
-def skip(connection: Connection, case_id: int, staff_id: int, now: datetime) -> None:
-    """This person passed the case over."""
+def pass_over(connection: Connection, case_id: int, staff_id: int, now: datetime) -> None:
+    """Remember that this member of staff passed the case over today, and forget what was passed over long ago."""
     statement = upsert(connection, CaseSkip).values(case_id=case_id, staff_id=staff_id, at=now)
     connection.execute(statement.on_conflict_do_update(index_elements=["case_id", "staff_id"], set_={"at": now}))
+    connection.execute(delete(CaseSkip).where(CaseSkip.at < now - _SKIP_KEPT))
 
 
-def forget_skips(connection: Connection, before: datetime) -> None:
-    """Delete what no queue looks at any more."""
-    connection.execute(delete(CaseSkip).where(CaseSkip.at < before))
+def _seen_by(viewer: Viewer) -> Sequence[ColumnElement[bool]]:
+    return () if viewer.control_group is None else (AppealCase.control_group != viewer.control_group,)
 
 
-def platforms_with_cases(connection: Connection, control_group: str | None) -> list[str]:
-    """Names of reporters with open cases, for the filter."""
-    statement = select(AppealCase.platform).where(AppealCase.state.in_(_OPEN), _visible(control_group)).distinct()
-    return sorted(connection.scalars(statement))
-
-
-def settled_since(connection: Connection, since: datetime, platform: str) -> dict[str, int]:
-    """Decided outcomes of a platform's contested reports since then, and how many are open."""
-    rows = connection.execute(
-        select(AppealCase.state, AppealCase.outcome, func.count())
-        .where(
-            AppealCase.platform == platform,
-            or_(AppealCase.decided_at >= since, AppealCase.state.in_(_OPEN)),
-        )
-        .group_by(AppealCase.state, AppealCase.outcome)
+def _to_sign(viewer: Viewer) -> Sequence[ColumnElement[bool]]:
+    """A second signature is wanted, and this viewer did not work on the case."""
+    worked = select(CaseHandler.case_id).where(
+        CaseHandler.case_id == AppealCase.id, CaseHandler.staff_id == viewer.staff_id
     )
-    found: dict[str, int] = {}
-    for state, outcome, number in rows:
-        key = "open" if state in _OPEN else (outcome or state)
-        found[key] = found.get(key, 0) + number
-    return found
+    return (AppealCase.state == CaseState.AWAITING_SIGNOFF.value, ~worked.exists())
+
+
+def _restricted(viewer: Viewer, wanted: QueueFilter) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = []
+    if wanted.mine:
+        found.append(AppealCase.reviewer_id == viewer.staff_id)
+    if wanted.to_sign:
+        found += _to_sign(viewer)
+    if wanted.due_before is not None:
+        found.append(AppealCase.due_at <= wanted.due_before)
+    exact: dict[Any, Any] = {
+        AppealCase.profile: wanted.profile,
+        _CONDUCT: wanted.conduct,
+        AppealCase.severity: wanted.severity,
+        AppealCase.platform: wanted.platform,
+        AppealCase.id: wanted.case_id,
+    }
+    return found + [column == value for column, value in exact.items() if value is not None]

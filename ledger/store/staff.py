@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -153,3 +154,12 @@ def delete_old_sessions(connection: Connection, now: datetime, idle_since: datet
     """Forget sessions that are over: past their end, or not seen since `idle_since`."""
     over = or_(StaffSession.expires_at <= now, StaffSession.seen_at <= idle_since)
     connection.execute(delete(StaffSession).where(over))
+
+
+def names_of(connection: Connection, ids: Iterable[int]) -> dict[int, str]:
+    """Names by id."""
+    wanted = sorted(set(ids))
+    if not wanted:
+        return {}
+    rows = connection.execute(select(StaffAccount.id, StaffAccount.name).where(StaffAccount.id.in_(wanted)))
+    return {staff_id: name for staff_id, name in rows}  # noqa: C416

@@ -1,258 +1,342 @@
-"""The console's cases over real HTTP: roles, conflicts, stale forms, races, other cases' files, hostile texts."""
+"""Working on cases over real HTTP: every action by every role, conflicts, stale forms and those of other sites."""
 
 from __future__ import annotations
 
-import hashlib
 import re
-import secrets
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
 
+import httpx2
 import pytest
-from sqlalchemy import select
 
 from ledger.core.appeals import Outcome
-from ledger.core.encoding import b64url
-from ledger.core.ids import decode_id, encode_id
-from ledger.service.appeals.files import drafted, keep_file
-from ledger.service.appeals.parties import Party, Speaker
-from ledger.service.appeals.transaction import case_number, changing, load_case
-from ledger.service.attachments import check_file
-from ledger.service.audit import EventFilter
-from ledger.service.audit import page as audit_page
-from ledger.store import appeals as store
-from ledger.store.engine import reading
-from ledger.store.tables import Listing
-from tests.api.conftest import ACME, Api
-from tests.api.pages import Visitor, contested, staff_visitor
-from tests.support import evidence
-
-GRAVE: dict[str, Any] = {"conduct": "switched_return", "evidence": evidence("serial_mismatch", "intake_photo")}
-XSS = "<script>alert(1)</script><img src=x onerror=alert(2)>"
-
-
-def seen(visitor: Visitor, case: str) -> str:
-    """What the case's forms carry."""
-    page = visitor.get(f"/console/cases/{case}")
-    assert page.status_code == 200, page.text
-    found = re.search(r'name="seen" value="(\d+)"', page.text)
-    assert found is not None, "no form on this page"
-    return found[1]
+from ledger.service.appeals import subject
+from ledger.service.appeals.parties import Party, Speaker, in_case
+from tests.api.appealed import (
+    GRAVE,
+    PNG,
+    Browsers,
+    case_row,
+    contested,
+    newest,
+    session_of,
+    set_due,
+    somebody,
+    staffed,
+    with_file,
+)  # fmt: skip
+from tests.api.conftest import ACME, BETA, Api
+from tests.api.console_desk import post, said
 
 
-def act(visitor: Visitor, case: str, action: str, **form: str) -> Any:
-    return visitor.post(f"/console/cases/{case}/{action}", {"seen": seen(visitor, case), **form})
+@pytest.fixture(scope="module")
+def at(api: Api) -> Iterator[Browsers]:
+    with staffed(api) as browsers:
+        yield browsers
 
 
-def state(api: Api, case: str) -> tuple[str, str | None]:
-    with reading(api.rt.engine) as connection:
-        row = store.case(connection, decode_id("ap", case, api.settings.service))
-    assert row is not None
-    return row.state, row.outcome
+# --- who may do what ----------------------------------------------------------------------------------------------
+
+READS = ("/console/queue", "/console/cases/{case}", "/console/cases/{case}/letter")
+ACTIONS: dict[str, dict[str, str]] = {
+    "take": {},
+    "assign": {"assignee": "1"},
+    "skip": {},
+    "hand-back": {},
+    "note": {"note": "x"},
+    "ask-reporter": {"ask_reporter": "x"},
+    "ask-subject": {"ask_subject": "x"},
+    "extend": {"extend": "x"},
+    "preview": {"outcome": "upheld", "reasons": "x"},
+    "edit": {},
+    "decide": {"outcome": "upheld", "reasons": "x", "confirmed": "yes"},
+    "sign": {"confirmed": "yes"},
+    "decline": {"decline": "x"},
+}
 
 
-def attach(api: Api, case: str, data: bytes = b"hello", name: str = "a.txt") -> str:
-    """A file of the person's in the case; its public id."""
-    with reading(api.rt.engine) as connection:
-        row = store.case(connection, decode_id("ap", case, api.settings.service))
-        assert row is not None
-        tags = frozenset(tag for (tag,) in _tags(connection, row.report_id))
-    checked = check_file(data, name, api.settings)
-    speaker = Speaker(Party.SUBJECT, tags=tags)
-    with drafted(api.settings, data, secrets.token_bytes) as draft, changing(api.rt.context) as batch:
-        row = load_case(batch, case_number(api.rt.context, case))
-        kept, _ = keep_file(batch, api.settings, row, speaker, checked, draft)
-    return encode_id("at", kept.id, api.settings.service)
+@pytest.mark.parametrize("path", READS)
+def test_who_may_read_a_case(api: Api, at: Browsers, path: str) -> None:
+    case = contested(api)
+    for name, status in (("reviewer", 200), ("supervisor", 200), ("auditor", 200), ("admin", 403)):
+        assert at.client(name).get(path.format(case=case)).status_code == status, name
 
 
-def _tags(connection: Any, report_id: int) -> Any:
-    return connection.execute(select(Listing.tag).where(Listing.report_id == report_id)).all()
+@pytest.mark.parametrize("name", ["auditor", "admin"])
+def test_who_may_read_and_who_may_act(api: Api, at: Browsers, name: str) -> None:
+    case = contested(api)
+    for action, fields in ACTIONS.items():
+        assert at.act(name, case, action, **fields).status_code == 403, action
+    assert post(at.client(name), "/console/queue/next").status_code == 403
+    assert case_row(api, case).state == "submitted"
+    if name == "auditor":
+        assert '<form method="post" action="/console/cases' not in at.client(name).get(f"/console/cases/{case}").text
 
 
-@pytest.mark.parametrize("outcome", Outcome)
-def test_a_case_goes_from_the_queue_to_each_outcome(api: Api, outcome: Outcome) -> None:
-    _, case = contested(api)
-    rita, _ = staff_visitor(api, "reviewer")
-    assert case in rita.get("/console/queue").text
-    assert act(rita, case, "take").status_code == 303
-    extra = {"amended": {"conduct": "wardrobing"}, "unlinked": {"slot0": "yes"}}.get(outcome.value, {})
-    form = {"outcome": outcome.value, "reasons": "Because of the record.", **extra}
-    unsure = act(rita, case, "decide", **form)
-    assert (unsure.status_code, state(api, case)[0]) == (422, "under_review")
-    assert "Because of the record." in unsure.text, "what was typed is kept"
-    preview = rita.post(f"/console/letters/{case}/preview", {**form, "locale": "zh-CN"})
-    assert preview.status_code == 200
-    assert "Because of the record." in preview.text
-    assert act(rita, case, "decide", **form, sure="yes").status_code == 303
-    assert state(api, case) == ("decided", outcome.value)
-    for locale in ("en", "zh-CN"):
-        assert rita.get(f"/console/letters/{case}/decided?locale={locale}").status_code == 200
+def test_nobody_comes_in_without_a_session(api: Api, at: Browsers) -> None:
+    case = contested(api)
+    with at.desk.client() as stranger:
+        for path in (*READS, "/console/cases/{case}/files/at_x"):
+            answer = stranger.get(path.format(case=case))
+            assert (answer.status_code, answer.headers["location"].split("?")[0]) == (303, "/console/login")
+        for action, fields in ACTIONS.items():
+            answer = post(stranger, f"/console/cases/{case}/{action}", {"seen": "1", **fields})
+            assert answer.status_code == 401, action
 
 
-def test_a_grave_report_takes_a_second_signature(api: Api) -> None:
-    _, case = contested(api, **GRAVE)
-    (rita, _), (ravi, _) = staff_visitor(api, "reviewer"), staff_visitor(api, "reviewer")
-    act(rita, case, "take")
-    act(rita, case, "decide", outcome="upheld", reasons="Seen.", sure="yes")
-    assert state(api, case) == ("awaiting_signoff", None)
-    page = rita.get(f"/console/cases/{case}").text
-    assert "/sign" not in page
-    refused = rita.post(f"/console/cases/{case}/sign", {"seen": seen(ravi, case)})
-    assert refused.status_code == 422
-    assert state(api, case)[0] == "awaiting_signoff"
-    assert case in ravi.get("/console/queue?view=sign").text
-    assert act(ravi, case, "sign").status_code == 303
-    assert state(api, case) == ("decided", "upheld")
+def test_what_was_written_outlives_the_session(api: Api, at: Browsers) -> None:
+    case = contested(api)
+    fields = {"seen": "1", "outcome": "upheld", "reasons": "A long <b>text</b>.", "password": "not echoed"}
+    with at.desk.client() as stranger:
+        answer = post(stranger, f"/console/cases/{case}/preview", fields)
+        assert answer.status_code == 401
+        assert "A long &lt;b&gt;text&lt;/b&gt;." in answer.text
+        assert "not echoed" not in answer.text
+        foreign = post(stranger, f"/console/cases/{case}/preview", fields, {"Sec-Fetch-Site": "cross-site"})
+        assert (foreign.status_code, "A long" in foreign.text) == (403, False)
 
 
-def test_conflict_of_interest_is_refused_by_the_server(api: Api) -> None:
-    _, case = contested(api)
-    gina, _ = staff_visitor(api, "reviewer", control_group=ACME.control_group)
-    for query in ("", f"?case={case}", "?view=all"):
-        assert f"/console/cases/{case}" not in gina.get(f"/console/queue{query}").text
-    assert gina.get(f"/console/cases/{case}").status_code == 403
-    rita, _ = staff_visitor(api, "reviewer")
-    newest = seen(rita, case)
-    for action in ("take", "assign", "sign", "decide", "note"):
-        answer = gina.post(f"/console/cases/{case}/{action}", {"seen": newest, "text": "x"})
-        assert answer.status_code == 403, action
-    assert gina.get(f"/console/letters/{case}/received").status_code == 403
-    assert state(api, case)[0] == "submitted"
-
-
-@pytest.mark.parametrize(("role", "page", "action"), [("auditor", 200, 403), ("admin", 403, 403), (None, 303, 401)])
-def test_who_may_read_and_who_may_act(api: Api, role: str | None, page: int, action: int) -> None:
-    _, case = contested(api)
-    visitor = Visitor(api, "") if role is None else staff_visitor(api, role)[0]
-    for path in ("/console/queue", f"/console/cases/{case}", f"/console/letters/{case}/received"):
-        assert visitor.get(path).status_code == page, path
-    paths = [
-        f"/console/cases/{case}/{name}" for name in ("take", "skip", "note", "decide", "sign", "decline", "assign")
-    ]
-    for path in (*paths, "/console/queue/next", f"/console/letters/{case}/preview"):
-        assert visitor.post(path, {"seen": "1"}).status_code == action, path
-    assert state(api, case)[0] == "submitted"
-
-
-def test_forms_of_other_sites_are_refused(api: Api) -> None:
-    _, case = contested(api)
-    rita, _ = staff_visitor(api, "reviewer")
-    form = {"seen": seen(rita, case)}
+def test_forms_of_other_sites_are_refused(api: Api, at: Browsers) -> None:
+    case = contested(api)
     for headers in (
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site", "Origin": api.url},
         {"Sec-Fetch-Site": "none"},
+        {},
     ):
-        assert rita.post(f"/console/cases/{case}/take", form, headers=headers).status_code == 403, headers
-    bare = api.client.post(f"/console/cases/{case}/take", data=form, headers={"Cookie": rita.cookie})
-    assert bare.status_code == 403
-    assert state(api, case)[0] == "submitted"
-    assert rita.post(f"/console/cases/{case}/take", form, headers={"Sec-Fetch-Site": "same-origin"}).status_code == 303
+        for action, fields in ACTIONS.items():
+            path, data = f"/console/cases/{case}/{action}", {"seen": newest(api, case), **fields}
+            assert post(at.client("reviewer"), path, data, headers).status_code == 403, action
+        assert post(at.client("reviewer"), "/console/queue/next", {}, headers).status_code == 403
+    assert case_row(api, case).state == "submitted"
+    own = {"Sec-Fetch-Site": "same-origin"}
+    assert post(at.client("reviewer"), f"/console/cases/{case}/take", {"seen": newest(api, case)}, own).is_redirect
 
 
-def test_of_two_reviewers_one_gets_the_case(api: Api) -> None:
-    visitors = [staff_visitor(api, "reviewer")[0] for _ in range(4)]
-    for _ in range(3):
-        _, case = contested(api)
-        path, form = f"/console/cases/{case}/take", {"seen": seen(visitors[0], case)}
-        with ThreadPoolExecutor(4) as pool:
-            answers = [pool.submit(one.post, path, form) for one in visitors]
-        assert sorted(one.result().status_code for one in answers) == [303, 409, 409, 409]
+def test_conflict_of_interest_is_refused_by_the_server(api: Api, at: Browsers) -> None:
+    case = contested(api, by=ACME)
+    file = with_file(api, case, PNG, "a.png", "image/png")
+    bound = at.client("bound")
+    page = bound.get(f"/console/cases/{case}")
+    assert page.status_code == 403
+    assert "own group" in said(page)
+    assert "broken" not in page.text
+    for path in (f"/console/cases/{case}/letter", f"/console/cases/{case}/files/{file}"):
+        assert bound.get(path).status_code == 403
+    refused = at.audited(case).count("case_refused")
+    for action, fields in ACTIONS.items():
+        answer = at.act("bound", case, action, **fields)
+        assert answer.status_code == 403, action
+        assert "broken" not in answer.text
+    assert refused == 3
+    assert at.audited(case).count("case_refused") == refused + len(ACTIONS)
+    for query in ("", f"?case={case}", "?state=settled"):
+        assert f"/console/cases/{case}" not in bound.get(f"/console/queue{query}").text
+    assert case_row(api, case).state == "submitted"
+    other = contested(api, by=BETA)
+    assert bound.get(f"/console/cases/{other}").status_code == 200
 
 
-def test_a_form_of_an_old_view_does_nothing(api: Api) -> None:
-    _, case = contested(api)
-    rita, _ = staff_visitor(api, "reviewer")
-    act(rita, case, "take")
-    old = seen(rita, case)
-    act(rita, case, "note", text="First I looked at the record.")
-    form = {"seen": old, "outcome": "overturned", "reasons": "My careful words.", "sure": "yes"}
-    answer = rita.post(f"/console/cases/{case}/decide", form)
-    assert answer.status_code == 409
-    assert "My careful words." in answer.text
-    assert state(api, case)[0] == "under_review"
+# --- working on a case --------------------------------------------------------------------------------------------
 
 
-def test_nothing_that_anybody_wrote_becomes_markup(api: Api) -> None:
-    _, case = contested(api, XSS)
-    attach(api, case, b"hello", f"{XSS}.txt")
-    rita, _ = staff_visitor(api, "reviewer")
-    act(rita, case, "take")
-    act(rita, case, "note", text=XSS)
-    act(rita, case, "ask-subject", text=XSS)
-    page = rita.get(f"/console/cases/{case}")
-    refused = act(rita, case, "decide", outcome="upheld", reasons=XSS)
-    preview = rita.post(f"/console/letters/{case}/preview", {"outcome": "upheld", "reasons": XSS, "locale": "en"})
-    for answer in (page, refused, preview):
-        assert "<script>alert" not in answer.text
-        assert "<img src=x" not in answer.text
-        assert "&lt;script&gt;" in answer.text or "_script_" in answer.text
-        assert "script-src 'self'" in answer.headers["content-security-policy"]
-        assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
-        assert answer.headers["x-frame-options"] == "DENY"
-        assert answer.headers["cache-control"] == "no-store"
+def test_a_case_from_the_queue_to_the_letter(api: Api, at: Browsers) -> None:
+    case = contested(api, statement="I sent it back on the third.")
+    set_due(api, case, api.rt.now() - timedelta(days=400))
+    reviewer = at.client("reviewer")
+    assert case in reviewer.get(f"/console/queue?case={case}").text
+    answer = post(reviewer, "/console/queue/next")
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/console/cases/{case}?done=take")
+    page = said(reviewer.get(answer.headers["location"]))
+    for words in ("I sent it back on the third.", "in your hands", "Overdue", "On paper, file not handed in"):
+        assert words in page
+    assert at.act("reviewer", case, "note", note="Ask the carrier.").status_code == 303
+    preview = at.act("reviewer", case, "preview", outcome="overturned", reasons="No record of the carrier.")
+    assert preview.status_code == 200
+    assert "No record of the carrier." in said(preview)
+    assert "Nothing is decided yet" in said(preview)
+    assert case_row(api, case).state == "under_review"
+    edit = at.act("reviewer", case, "edit", outcome="overturned", reasons="No record of the carrier.")
+    assert ">\nNo record of the carrier.</textarea>" in edit.text
+    done = at.act("reviewer", case, "decide", outcome="overturned", reasons="No record.", confirmed="yes")
+    assert (done.status_code, done.headers["location"]) == (303, f"/console/cases/{case}?done=decide")
+    assert case_row(api, case).outcome == "overturned"
+    for locale, words in (("en", "we decided to remove the record"), ("zh-CN", "决定删除")):
+        letter = reviewer.get(f"/console/cases/{case}/letter?locale={locale}")
+        assert words in said(letter), said(letter)
+        assert f'lang="{locale}"' in letter.text
+    assert at.audited(case)[-3:] == ["case_decide", "letter_read", "letter_read"]
 
 
-def test_a_file_is_read_through_its_own_case_only(api: Api) -> None:
-    _, case = contested(api)
-    _, other = contested(api)
-    file = attach(api, case)
-    rita, _ = staff_visitor(api, "reviewer")
-    answer = rita.get(f"/console/files/{case}/{file}")
-    assert (answer.status_code, answer.content) == (200, b"hello")
-    assert answer.headers["content-disposition"].startswith("attachment;")
-    assert answer.headers["content-security-policy"] == "sandbox; default-src 'none'"
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    for path in (f"{other}/{file}", f"{case}/at_zzzzzzzz", f"{case}/../../etc/passwd", f"{case}/{file}x"):
-        assert rita.get(f"/console/files/{path}").status_code == 404, path
+OUTCOMES: dict[Outcome, dict[str, str]] = {
+    Outcome.UPHELD: {},
+    Outcome.AMENDED: {"conduct": "wardrobing"},
+    Outcome.OVERTURNED: {"conduct": "wardrobing"},
+    Outcome.UNCONFIRMED: {"slot_1": "1"},
+    Outcome.VICTIM: {},
+    Outcome.UNLINKED: {"slot_1": "1", "conduct": "wardrobing"},
+}
 
 
-def test_the_next_case_is_the_most_urgent_one_that_one_may_take(api: Api) -> None:
-    rita, _ = staff_visitor(api, "reviewer")
-    _, case = contested(api)
-    act(rita, case, "skip")
-    taken = set()
-    for _ in range(30):
-        location = rita.post("/console/queue/next").headers["location"]
-        if "empty=1" in location:
+@pytest.mark.parametrize("outcome", Outcome)
+def test_every_outcome(api: Api, at: Browsers, outcome: Outcome) -> None:
+    case = at.taken(contested(api))
+    fields = {"outcome": outcome.value, "reasons": "Because of the record.", **OUTCOMES[outcome]}
+    for locale in ("en", "zh-CN"):
+        assert at.act("reviewer", case, "preview", **fields, locale=locale).status_code == 200
+    unconfirmed = at.act("reviewer", case, "decide", **fields)
+    assert (unconfirmed.status_code, case_row(api, case).state) == (200, "under_review"), "the letter comes first"
+    assert at.act("reviewer", case, "decide", **fields, confirmed="yes").status_code == 303
+    row = case_row(api, case)
+    assert (row.state, row.outcome) == ("decided", outcome.value)
+    assert row.amended_conduct == ("wardrobing" if outcome is Outcome.AMENDED else None)
+    assert row.unlinked_slots == ("1" if outcome is Outcome.UNLINKED else None)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"outcome": "", "reasons": "kept words"},
+        {"outcome": "nonsense", "reasons": "kept words"},
+        {"outcome": "amended", "reasons": "kept words"},
+        {"outcome": "amended", "conduct": "switched_return", "reasons": "kept words"},
+        {"outcome": "unlinked", "reasons": "kept words"},
+        {"outcome": "unlinked", "slot_0": "1", "slot_1": "1", "reasons": "kept words"},
+        {"outcome": "unlinked", "slot_7": "1", "reasons": "kept words"},
+        {"outcome": "upheld", "reasons": "kept words " + "x" * 2001},
+        {"outcome": "upheld", "reasons": "kept words \u202e"},
+    ],
+)
+def test_a_wrong_decision_keeps_what_was_typed(api: Api, at: Browsers, fields: dict[str, str]) -> None:
+    case = at.taken(contested(api))
+    for action in ("preview", "decide"):
+        answer = at.act("reviewer", case, action, **fields, confirmed="yes")
+        assert answer.status_code == 422
+        assert "kept words" in answer.text
+        assert 'role="alert"' in answer.text
+    assert case_row(api, case).state == "under_review"
+
+
+def test_a_grave_report_takes_a_second_signature(api: Api, at: Browsers) -> None:
+    case = at.taken(contested(api, **GRAVE))
+    proposed = at.act("reviewer", case, "decide", outcome="upheld", reasons="The numbers differ.", confirmed="yes")
+    assert proposed.headers["location"].endswith("done=propose")
+    own = at.client("reviewer").get(f"/console/cases/{case}")
+    assert "You cannot sign this one." in said(own)
+    assert f'action="/console/cases/{case}/sign"' not in own.text
+    assert at.act("reviewer", case, "sign", confirmed="yes").status_code == 403
+    assert case in at.client("signer").get("/console/queue?to_sign=1").text
+    letter = at.client("signer").get(f"/console/cases/{case}/letter?kind=proposed")
+    assert "The numbers differ." in said(letter)
+    assert "It was not sent" in said(letter)
+    assert at.act("signer", case, "sign").status_code == 422, "the box is not ticked"
+    assert at.act("signer", case, "decline", decline="Not sure.").status_code == 303
+    assert case_row(api, case).state == "under_review"
+    at.act("reviewer", case, "decide", outcome="upheld", reasons="The numbers differ.", confirmed="yes")
+    assert at.act("supervisor", case, "sign", confirmed="yes").status_code == 303
+    assert case_row(api, case).outcome == "upheld"
+
+
+def test_questions_and_handing_back(api: Api, at: Browsers) -> None:
+    case = at.taken(contested(api))
+    empty = at.act("reviewer", case, "ask-reporter", ask_reporter="  ")
+    assert (empty.status_code, case_row(api, case).state) == (422, "under_review")
+    assert at.act("reviewer", case, "ask-reporter", ask_reporter="Where is the record?").status_code == 303
+    assert case_row(api, case).state == "awaiting_reporter"
+    refused = at.act("reviewer", case, "ask-subject", ask_subject="And you?")
+    assert refused.status_code == 409
+    in_case(api.rt.context, case_row(api, case).id, Speaker(Party.REPORTER, "acme", "acme-group"), "Here.")
+    assert at.act("reviewer", case, "ask-subject", ask_subject="And you?").status_code == 303
+    other = at.taken(contested(api))
+    assert at.act("reviewer", other, "hand-back", hand_back="I know them.").status_code == 303
+    assert case_row(api, other).state == "submitted"
+    assert at.act("reviewer", other, "skip").status_code == 303
+    assert at.act("reviewer", other, "extend", extend="More.").status_code == 409
+
+
+def test_the_next_case_is_one_that_was_not_passed_over(api: Api, at: Browsers) -> None:
+    case, other = contested(api), contested(api)
+    for number, one in enumerate((case, other)):
+        set_due(api, one, api.rt.now() - timedelta(days=500 - number))
+    skipped = at.act("signer", case, "skip")
+    assert "not offered to you again today" in said(at.client("signer").get(skipped.headers["location"]))
+    assert post(at.client("signer"), "/console/queue/next").headers["location"] == f"/console/cases/{other}?done=take"
+    assert post(at.client("reviewer"), "/console/queue/next").headers["location"] == f"/console/cases/{case}?done=take"
+    for _ in range(100):
+        answer = post(at.client("signer"), "/console/queue/next").headers["location"]
+        if answer.endswith("?nothing=1"):
             break
-        taken.add(location.rsplit("/", 1)[1])
-    assert case not in taken, "passed over until tomorrow"
-    ravi, _ = staff_visitor(api, "reviewer")
-    assert ravi.post("/console/queue/next").headers["location"].endswith(case)
+    assert "No case waits for you." in said(at.client("signer").get(answer))
 
 
-def test_every_read_of_a_case_is_in_the_audit_log(api: Api) -> None:
-    _, case = contested(api)
-    rita, _ = staff_visitor(api, "auditor")
-    rita.get(f"/console/cases/{case}")
-    rita.get(f"/console/letters/{case}/received")
-    page = audit_page(api.rt.engine, EventFilter(object_id=case))
-    assert [one.action for one in page.events] == ["letter_read", "case_read"]
+def test_a_supervisor_gives_cases(api: Api, at: Browsers) -> None:
+    case = contested(api)
+    ids = {name: str(person.staff.id) for name, person in at.desk.people.items()}
+    assert at.act("reviewer", case, "assign", assignee=ids["signer"]).status_code == 409
+    supervisor = at.client("supervisor")
+    assert f'<option value="{ids["bound"]}"' not in supervisor.get(f"/console/cases/{case}").text
+    assert at.act("supervisor", case, "assign", assignee=ids["bound"]).status_code == 403
+    for wrong, status in ((ids["auditor"], 409), ("999999", 422), ("x", 422), ("", 422)):
+        assert at.act("supervisor", case, "assign", assignee=wrong).status_code == status, wrong
+    assert at.act("supervisor", case, "assign", assignee=ids["signer"]).status_code == 303
+    assert case_row(api, case).reviewer_id == at.desk.people["signer"].staff.id
 
 
-def test_reported_files_tick_the_checklist_off(api: Api) -> None:
-    data = b"The carrier's record."
-    items = [{"type": "carrier_record", "sha256": b64url(hashlib.sha256(data).digest())}]
-    _, case = contested(api, evidence=items)
-    rita, _ = staff_visitor(api, "reviewer")
-    assert "met on paper" in rita.get(f"/console/cases/{case}").text
-    checked = check_file(data, "record.txt", api.settings)
-    speaker = Speaker(Party.REPORTER, ACME.name, ACME.control_group)
-    with drafted(api.settings, data, secrets.token_bytes) as draft, changing(api.rt.context) as batch:
-        row = load_case(batch, case_number(api.rt.context, case))
-        keep_file(batch, api.settings, row, speaker, checked, draft)
-    page = rita.get(f"/console/cases/{case}").text
-    assert "digest matches" in page
-    assert "The minimum is met by files" in page
+def test_another_reviewers_case_is_read_and_not_touched(api: Api, at: Browsers) -> None:
+    case = at.taken(contested(api))
+    other = at.client("signer")
+    assert "In the hands of reviewer" in said(other.get(f"/console/cases/{case}"))
+    for action in ("take", "note", "ask-reporter", "ask-subject", "decide", "hand-back", "skip", "decline"):
+        assert at.act("signer", case, action, **ACTIONS[action]).status_code == 409, action
+    assert case_row(api, case).reviewer_id == at.desk.people["reviewer"].staff.id
 
 
-def test_odd_queries_of_the_queue_are_harmless(api: Api) -> None:
-    rita, _ = staff_visitor(api, "reviewer", language="zh-CN")
-    for query in ("page=0", "page=-1", "page=99999999", "view=%3Cb%3E", "case=ap_", "severity=9999", "profile=XX",
-                  "platform=%27%20OR%201=1", "conduct=none", "view=decided", "view=all", "view=soon"):  # fmt: skip
-        answer = rita.get(f"/console/queue?{query}")
-        assert answer.status_code == 200, query
-        assert "<b>" not in answer.text
+def test_a_form_of_an_old_view_does_nothing(api: Api, at: Browsers) -> None:
+    who = somebody()
+    case = at.taken(contested(api, who))
+    page = at.client("reviewer").get(f"/console/cases/{case}").text
+    seen = re.findall(r'name="seen" value="(\d+)"', page)
+    assert len(set(seen)) == 1
+    subject.add(api.rt.context, session_of(api, who), case, "Wait, look at this.")
+    fields = {"seen": seen[0], "outcome": "upheld", "reasons": "my long text", "confirmed": "yes"}
+    answer = post(at.client("reviewer"), f"/console/cases/{case}/decide", fields)
+    assert answer.status_code == 409
+    assert "moved on" in said(answer)
+    assert "my long text" in answer.text
+    assert "Wait, look at this." in answer.text
+    assert case_row(api, case).state == "under_review"
+    note = post(at.client("reviewer"), f"/console/cases/{case}/note", {"seen": seen[0], "note": "my long note"})
+    assert (note.status_code, "my long note" in note.text) == (409, True)
+    for broken in ("", "x", "-1", "9" * 30):
+        fields = {"seen": broken, "note": "x"}
+        assert post(at.client("reviewer"), f"/console/cases/{case}/note", fields).status_code == 422
+
+
+def at_once(clients: list[httpx2.Client], path: str, fields: dict[str, str]) -> list[httpx2.Response]:
+    """The same form sent by several at the same moment."""
+    answers: list[httpx2.Response] = []
+    barrier = threading.Barrier(len(clients))
+
+    def send(one: httpx2.Client) -> None:
+        barrier.wait()
+        answers.append(post(one, path, fields))
+
+    threads = [threading.Thread(target=send, args=(one,)) for one in clients]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return answers
+
+
+def test_of_two_reviewers_one_gets_the_case(api: Api, at: Browsers) -> None:
+    for _ in range(3):
+        case = contested(api)
+        seen = newest(api, case)
+        browsers = [at.client(name) for name in ("reviewer", "signer", "chinese", "supervisor")]
+        answers = at_once(browsers, f"/console/cases/{case}/take", {"seen": seen})
+        assert sorted(answer.status_code for answer in answers) == [303, 409, 409, 409]
+        assert at.audited(case).count("case_take") == 1

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from api.console.routes import audit, cases, dashboard, login, platforms, simulator, staff
+from api.console.routes import audit, case_actions, cases, dashboard, login, platforms, queue, simulator, staff
 
 
 def routers() -> list[APIRouter]:
     """All routers of the console."""
     return [
         login.router,
+        queue.router,
         cases.router,
+        case_actions.router,
         platforms.router,
         dashboard.router,
         simulator.router,

@@ -1,42 +1,86 @@
-// Keys of the queue. None works while somebody types, and they can be switched off.
+// Shortcuts of the console, and the print button of letters. Everything works without this script.
 "use strict";
 
-(() => {
-  const rows = [...document.querySelectorAll("[data-row]")];
-  const dialog = document.getElementById("keys");
-  const enabled = document.getElementById("keys-on");
-  const OFF = "console-keys-off";
+(function () {
+  const STORE = "console-shortcuts";
+  const byId = (id) => document.getElementById(id);
+
+  function isOn() {
+    try { return localStorage.getItem(STORE) !== "off"; } catch { return true; }
+  }
+
+  function setOn(on) {
+    try { localStorage.setItem(STORE, on ? "on" : "off"); } catch { /* private mode: on for this page only */ }
+  }
+
+  const printing = byId("print");
+  if (printing) {
+    printing.hidden = false;
+    printing.addEventListener("click", () => window.print());
+  }
+
+  const dialog = byId("shortcuts");
+  if (!dialog) return;
+
+  const hint = byId("shortcuts-hint"), box = byId("shortcuts-on"), off = byId("shortcuts-off-note");
+  const rows = Array.from(document.querySelectorAll("#queue tbody tr"));
   let place = -1;
 
-  enabled.checked = localStorage.getItem(OFF) === null;
-  const hint = document.querySelector(".keys-hint");
-  const show = () => { if (hint) hint.hidden = !enabled.checked; };
-  enabled.addEventListener("change", () => {
-    if (enabled.checked) localStorage.removeItem(OFF);
-    else localStorage.setItem(OFF, "1");
-    show();
-  });
-  show();
+  function tell() {
+    box.checked = isOn();
+    off.hidden = isOn();
+  }
 
-  const go = (step) => {
+  hint.hidden = false;
+  tell();
+  box.addEventListener("change", () => { setOn(box.checked); tell(); });
+  byId("shortcuts-open").addEventListener("click", () => dialog.showModal());
+
+  function mark(next) {
     if (!rows.length) return;
-    place = Math.min(Math.max(place + step, 0), rows.length - 1);
-    const link = rows[place].querySelector("[data-open]");
-    link.focus();
+    if (place >= 0) rows[place].classList.remove("marked");
+    place = Math.max(0, Math.min(rows.length - 1, next));
+    rows[place].classList.add("marked");
+    const link = rows[place].querySelector("a");
+    link.focus({ preventScroll: true });
     rows[place].scrollIntoView({ block: "nearest" });
+  }
+
+  function openFilters() {
+    const summary = byId("filters");
+    if (!summary) return false;
+    summary.parentElement.open = true;
+    byId("state").focus();
+    return true;
+  }
+
+  const keys = {
+    j: () => { mark(place + 1); return rows.length > 0; },
+    k: () => { mark(place - 1); return rows.length > 0; },
+    o: () => {
+      if (place < 0) return false;
+      rows[place].querySelector("a").click();
+      return true;
+    },
+    Enter: (event) => (event.target === document.body ? keys.o() : false),
+    n: () => {
+      const form = byId("next");
+      if (!form) return false;
+      form.requestSubmit();
+      return true;
+    },
+    "/": openFilters,
+    "?": () => { dialog.showModal(); return true; },
   };
-  const typing = (target) => target.isContentEditable || /^(input|select|textarea)$/i.test(target.tagName);
+
+  function isTyping(target) {
+    return target instanceof Element && target.closest("input, textarea, select, [contenteditable]") !== null;
+  }
 
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target) || dialog.open) return;
-    if (event.key === "?") { dialog.showModal(); event.preventDefault(); return; }
-    if (!enabled.checked) return;
-    if (event.key === "j") go(1);
-    else if (event.key === "k") go(-1);
-    else if (event.key === "o" && place >= 0) rows[place].querySelector("[data-open]").click();
-    else if (event.key === "n") document.querySelector("[data-key-next]")?.click();
-    else if (event.key === "/") document.querySelector("[data-key-filter]")?.focus();
-    else return;
-    event.preventDefault();
+    if (!isOn() || event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.repeat && event.key === "n") return;
+    if (isTyping(event.target) || dialog.open) return;
+    const act = Object.hasOwn(keys, event.key) ? keys[event.key] : null;
+    if (act && act(event)) event.preventDefault();
   });
 })();

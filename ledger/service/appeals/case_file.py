@@ -1,235 +1,338 @@
-"""The case as staff see it: everything on one page. Reading it is itself in the audit log.
+"""Everything that a reviewer sees of a case, read at one moment, and that they read it.
 
-Staff who belong to a member's control group see no names of other platforms; who made the report is named, because a
-conflict of interest is judged by it.
+The read is written into the audit log in the same transaction: what was not logged was not shown.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, tzinfo
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
 
-from ledger.core.appeal_clocks import window_start
-from ledger.core.appeals import REOPENED, Action, CaseState, Outcome
-from ledger.core.cases import Case, Staff, offered
-from ledger.core.checklist import CheckedNeed, NeedState, best_state, checklist
+from ledger.core.appeals import Action, Actor
+from ledger.core.cases import Case, Staff, check_staff, offered
+from ledger.core.checklist import Alternative, FileState, NeedState, best_state, checklist
 from ledger.core.conduct import Conduct, Evidence, parse_evidence
-from ledger.core.encoding import b64url, day_floor, from_day, unb64url
+from ledger.core.encoding import day_floor, from_day
 from ledger.core.identifiers import Kind
 from ledger.core.ids import encode_id
-from ledger.core.merkle import leaf_hash
-from ledger.core.policy import Policy
-from ledger.errors import ConflictOfInterest, NotFound
+from ledger.core.merkle import TILE_WIDTH, leaf_hash, tile_path
+from ledger.core.policy import AppealClock, Profile
+from ledger.core.reports import Status
+from ledger.errors import LedgerError, NotFound
 from ledger.service import audit
-from ledger.service.appeals.case_letters import facts_of
-from ledger.service.appeals.own_record import reported_evidence
-from ledger.service.appeals.rows import to_core, zone_of
+from ledger.service.appeals.queue import check_sight
+from ledger.service.appeals.reporter_record import ReporterRecord, reporter_record
+from ledger.service.appeals.rows import to_core
 from ledger.service.appeals.transaction import case_number
-from ledger.service.appeals.weights import weight_of
 from ledger.service.entry_batch import Context
-from ledger.service.letters import Letter, LetterKind, render
-from ledger.store import appeals as store
+from ledger.service.report_views import report_status
+from ledger.store import appeals as appeal_store
 from ledger.store import attachments as attachment_store
-from ledger.store import case_file as file_store
+from ledger.store import case_file as store
 from ledger.store import log as log_store
 from ledger.store import reports as report_store
+from ledger.store import staff as staff_store
 from ledger.store.appeals import CaseRow, EventRow, StatementRow
 from ledger.store.attachments import AttachmentRow
-from ledger.store.case_file import EntryRow, LinkedRow
 from ledger.store.engine import reading, writing
 from ledger.store.reports import ReportRow
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An item of reported evidence, and the file that was handed in for it."""
+    """A reported item of evidence, and the files that were handed in for it."""
 
-    place: int
-    type: str
-    sha256: str
-    finding: dict[str, Any] | None
-    file: AttachmentRow | None
+    evidence: Evidence
+    state: FileState
+    files: tuple[AttachmentRow, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Reporter:
-    """How the reporter and its group have fared: reports, resolved cases of the window, weight in twentieths."""
+class Happened:
+    """A line of the timeline; `staff` is the name of who acted."""
 
-    reports: int
-    live: int
-    outcomes: dict[str, int]
-    weight_twentieths: int
+    event: EventRow
+    staff: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """An entry of the log about this case. `covered` says whether the newest checkpoint covers it, `tile` is the path
+    of the tile that holds its hash (None while no checkpoint covers it)."""
+
+    what: str
+    outcome: str | None
+    entry_index: int
+    leaf_hash: bytes
+    covered: bool
+    tile: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """Another report that has to do with this one; `how` is same_act, rests_on, carries or filed_together. `platform`
+    is None for staff who belong to a control group: they learn nothing about other members here."""
+
+    how: str
+    report: str
+    case: str | None
+    state: str | None
+    conduct: str
+    platform: str | None
+    live: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyText:
+    """What the policy says of this case's conduct and clock."""
+
+    version: int
+    severity: int
+    retention_days: int
+    question_days: int
+    clock: AppealClock
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the signed report says of how it came about; `notice_ref` is where its platform finds the notice."""
+
+    decided_by: str
+    notice_ref: str
 
 
 @dataclass(frozen=True, slots=True)
 class CaseFile:
-    """Everything for the page. `files` are those of the person, `kinds` the identifiers by slot, `signed` is the
-    report's signed body (empty once erased), `newest_event` tells whether the case moved on since it was read."""
+    """See the module. `checks` is the minimum of the conduct in force and `minimum` how far it is met; `said` is None
+    and `items` are empty once the report's body is erased. `expires_at` is when the report goes if it stays, `may` what
+    the reader may do now, `seen` the newest event, `colleagues` (id, name) whom a supervisor may give the case to,
+    `slots` the kinds of the identifiers that the report is listed under."""
 
     row: CaseRow
-    case: Case
-    public: str
-    zone: tzinfo
+    case: str
+    report_id: str
     report: ReportRow
-    report_public: str
-    signed: dict[str, Any]
-    items: list[Item]
-    alternatives: list[list[CheckedNeed]]
-    minimum: NeedState
-    events: list[EventRow]
-    newest_event: int
-    names: dict[int, tuple[str, str, str | None]]
-    files: list[AttachmentRow]
-    kinds: dict[int, str]
-    statement: StatementRow | None
-    entries: list[tuple[EntryRow, str]]
-    reporter: Reporter
-    linked: list[tuple[LinkedRow, str, str | None]]
-    group: list[tuple[CaseRow, str]]
-    actions: frozenset[Action]
-    retention_days: int
+    status: Status
+    said: Said | None
     expires_at: datetime
+    items: tuple[Item, ...]
+    checks: tuple[Alternative, ...]
+    minimum: NeedState
+    statement: str
+    own_statement: StatementRow | None
+    person_files: tuple[AttachmentRow, ...]
+    timeline: tuple[Happened, ...]
+    receipts: tuple[Receipt, ...]
+    checkpoint_size: int
+    reporter: ReporterRecord
+    linked: tuple[Linked, ...]
+    policy: PolicyText
+    reviewer: str | None
+    proposer: str | None
+    may: frozenset[Action]
+    seen: int
+    colleagues: tuple[tuple[int, str], ...]
+    slots: dict[int, Kind]
+    now: datetime
+
+    @property
+    def notes(self) -> tuple[Happened, ...]:
+        """Internal notes, oldest first."""
+        return tuple(one for one in self.timeline if one.event.action == Action.NOTE)
 
 
-def open_file(context: Context, public: str, staff: Staff) -> CaseFile:
-    """Read a case for `staff`, and write down that they read it. Raises NotFound, ConflictOfInterest."""
-    with writing(context.engine) as connection:
-        row = visible_case(connection, context, public, staff)
-        audit.record(connection, context.now(), staff.id, "case_read", "appeal", public)
+def case_file(context: Context, case: str, staff: Staff) -> CaseFile:
+    """The case for this member of staff. Raises NotFound, RoleMissing, ConflictOfInterest (which is audited too)."""
+    with opened_case(context, case, staff, "case_read") as (connection, row):
+        return _read(connection, context, row, staff)
+
+
+@contextmanager
+def opened_case(
+    context: Context, case: str, staff: Staff, action: str, detail: str | None = None
+) -> Iterator[tuple[Connection, CaseRow]]:
+    """A transaction in which the case may be shown to `staff`, audited as `action`; everything in it is of one moment.
+
+    Raises what `check_open` raises.
+    """
+    check_open(context, case, staff)
+    engine = context.engine
+    if engine.dialect.name == "postgresql":
+        engine = engine.execution_options(isolation_level="REPEATABLE READ")
+    with writing(engine) as connection:
+        row = _existing(connection, context, case)
+        audit.record(connection, context.now(), staff.id, action, "appeal", case, detail)
+        yield connection, row
+
+
+def check_open(context: Context, case: str, staff: Staff) -> None:
+    """Whether `staff` may see the case, before anything that they sent is looked at.
+
+    Raises NotFound, RoleMissing, ConflictOfInterest; the last two are audited.
+    """
     with reading(context.engine) as connection:
-        row = store.case(connection, row.id) or row
-        return _read(connection, context, row, public, staff)
+        row = _existing(connection, context, case)
+    try:
+        check_sight(row, staff)
+    except LedgerError as error:
+        with writing(context.engine) as connection:
+            audit.record(connection, context.now(), staff.id, "case_refused", "appeal", case, error.code)
+        raise
 
 
-def visible_case(connection: Connection, context: Context, public: str, staff: Staff) -> CaseRow:
-    """The case, if this member of staff may see it. Raises NotFound, ConflictOfInterest."""
-    row = store.case(connection, case_number(context, public))
+def _existing(connection: Connection, context: Context, case: str) -> CaseRow:
+    row = appeal_store.case(connection, case_number(context, case))
     if row is None:
         raise NotFound("There is no such case.")
-    if staff.control_group is not None and staff.control_group == row.control_group:
-        raise ConflictOfInterest("Whoever belongs to the control group that made this report has no part in the case.")
     return row
 
 
-def _read(connection: Connection, context: Context, row: CaseRow, public: str, staff: Staff) -> CaseFile:
-    policy, service = context.policy, context.service
+def attachment(context: Context, case: str, public: str, staff: Staff) -> AttachmentRow:
+    """A file of this very case. Raises NotFound, RoleMissing, ConflictOfInterest."""
+    with opened_case(context, case, staff, "file_read", public) as (connection, row):
+        for one in attachment_store.of_case(connection, row.id):
+            if encode_id("at", one.id, context.service) == public:
+                return one
+        raise NotFound("This case has no such file.")
+
+
+def _read(connection: Connection, context: Context, row: CaseRow, staff: Staff) -> CaseFile:
+    now, policy, service = context.now(), context.policy, context.service
     report = report_store.reports_by_id(connection, [row.report_id]).get(row.report_id)
     if report is None:
         raise NotFound("The report of this case is not in the ledger any more.")
-    case = to_core(row, store.handlers(connection, row.id))
-    events = store.events(connection, row.id)
+    events = appeal_store.events(connection, row.id)
     files = attachment_store.of_case(connection, row.id)
-    items, evidence = _items(connection, row, files)
+    flags = report_store.listing_flags(connection, [report.id]).get(report.id, (False, False))
+    reversal = report_store.reversals(connection, [report.id]).get(report.id)
+    case = to_core(row, appeal_store.handlers(connection, row.id))
+    people = [one.staff_id for one in events if one.staff_id is not None]
+    names = staff_store.names_of(connection, [*people, *(one for one in (row.reviewer_id, row.proposer_id) if one)])
+    opened = log_store.read_body(connection, row.report_id)
+    body = None if opened is None else json.loads(opened[2])["body"]
+    items = () if body is None else _items(body["evidence"], files)
     conduct = Conduct(row.current_conduct)
-    alternatives = checklist(conduct, evidence, [item.place for item in items if item.file is not None])
+    profile = Profile(row.profile)
+    may = offered(case, staff, policy)
+    checks = checklist(conduct, [one.evidence for one in items], [one.state for one in items])
+    receipts, size = _receipts(connection, row)
     return CaseFile(
         row=row,
-        case=case,
-        public=public,
-        zone=zone_of(policy, row.profile),
+        case=encode_id("ap", row.id, service),
+        report_id=encode_id("rp", row.report_id, service),
         report=report,
-        report_public=encode_id("rp", report.id, service),
-        signed=_signed(connection, report.id),
-        items=items,
-        alternatives=alternatives,
-        minimum=best_state(alternatives),
-        events=events,
-        newest_event=events[-1].id if events else 0,
-        names=file_store.staff_names(connection),
-        files=[one for one in files if one.party == "subject"],
-        kinds=store.listed_slots(connection, report.id),
-        statement=store.statements(connection, [report.id]).get(report.id),
-        entries=[(one, b64url(leaf_hash(one.leaf))) for one in file_store.entries(connection, report.id)],
-        reporter=_reporter(connection, report, policy, context.now()),
-        linked=_linked(connection, report, staff, service),
-        group=[
-            (one, encode_id("ap", one.id, service))
-            for one in store.group_cases(connection, row.group_id)
-            if one.id != row.id and (staff.control_group is None or one.control_group != staff.control_group)
-        ],
-        actions=offered(case, staff, policy) if staff.role != "auditor" else frozenset(),
-        retention_days=policy.retention_days[policy.severity[conduct]],
+        status=report_status(report, reversal, policy, now, disputed=flags[0], unconfirmed=flags[1]),
+        said=None if body is None else Said(str(body["decided_by"]), str(body["notice_ref"])),
         expires_at=from_day(policy.expiry_day(conduct, day_floor(report.act_ended_at), report.expires_day)),
+        items=items,
+        checks=checks,
+        minimum=best_state(checks),
+        statement=next((one.text or "" for one in events if one.action == Action.OPEN), ""),
+        own_statement=appeal_store.statements(connection, [report.id]).get(report.id),
+        person_files=tuple(one for one in files if one.party == Actor.SUBJECT),
+        timeline=tuple(Happened(one, None if one.staff_id is None else names.get(one.staff_id)) for one in events),
+        receipts=receipts,
+        checkpoint_size=size,
+        reporter=reporter_record(connection, policy, row.platform, row.control_group, now),
+        linked=tuple(_linked(connection, service, row, report, staff)),
+        policy=PolicyText(
+            version=policy.version,
+            severity=row.severity,
+            retention_days=policy.retention_days[policy.severity[conduct]],
+            question_days=policy.appeals.question_days,
+            clock=policy.appeals.clocks[profile],
+        ),
+        reviewer=None if row.reviewer_id is None else names.get(row.reviewer_id),
+        proposer=None if row.proposer_id is None else names.get(row.proposer_id),
+        may=may,
+        seen=events[-1].id if events else 0,
+        colleagues=_colleagues(connection, case) if Action.ASSIGN in may else (),
+        slots={slot: Kind(kind) for slot, kind in sorted(appeal_store.listed_slots(connection, report.id).items())},
+        now=now,
     )
 
 
-def _items(
-    connection: Connection, row: CaseRow, files: Sequence[AttachmentRow]
-) -> tuple[list[Item], tuple[Evidence, ...]]:
-    raw = reported_evidence(connection, row.report_id)
-    handed = {one.evidence_index: one for one in files if one.party == "reporter"}
-    items = [
-        Item(place, str(one["type"]), unb64url(one["sha256"], 32).hex(), one.get("finding"), handed.get(place))
-        for place, one in enumerate(raw)
-    ]
-    return items, parse_evidence(raw) if raw else ()
+def _items(reported: Sequence[dict[str, Any]], files: Sequence[AttachmentRow]) -> tuple[Item, ...]:
+    """The reported evidence, each item with its files. A digest is compared again here: the page must not rest on what
+    was true when the file came in."""
+    found = []
+    for place, item in enumerate(parse_evidence(reported)):
+        mine = tuple(one for one in files if one.party == Actor.REPORTER and one.evidence_index == place)
+        found.append(Item(item, _file_state(item, mine), mine))
+    return tuple(found)
 
 
-def _signed(connection: Connection, report_id: int) -> dict[str, Any]:
-    opened = log_store.read_body(connection, report_id)
-    return {} if opened is None else dict(json.loads(opened[2])["body"])
+def _file_state(item: Evidence, files: Sequence[AttachmentRow]) -> FileState:
+    if any(bytes(one.sha256) == item.sha256 for one in files):
+        return FileState.MATCHES
+    return FileState.DIFFERS if files else FileState.NOT_HANDED_IN
 
 
-def _reporter(connection: Connection, report: ReportRow, policy: Policy, now: datetime) -> Reporter:
-    outcomes = file_store.outcomes_of(connection, report.control_group, window_start(now, policy.weights.window_months))
-    reports, live = file_store.report_counts(connection, report.platform)
-    return Reporter(reports, live, outcomes, weight_of(outcomes, policy))
+def _receipts(connection: Connection, row: CaseRow) -> tuple[tuple[Receipt, ...], int]:
+    checkpoint = log_store.latest_checkpoint(connection)
+    size = 0 if checkpoint is None else checkpoint.size
+    wanted: list[tuple[str, str | None, int]] = [("report", None, row.report_id)]
+    wanted += [(one.type, one.outcome, one.entry_index) for one in store.entries(connection, row.report_id)]
+    found = []
+    for what, outcome, index in wanted:
+        leaf = log_store.read_leaf(connection, index)
+        if leaf is None:
+            continue
+        covered = index < size
+        found.append(Receipt(what, outcome, index, leaf_hash(leaf), covered, _tile(index, size) if covered else None))
+    return tuple(found), size
 
 
-def _linked(
-    connection: Connection, report: ReportRow, staff: Staff, service: str
-) -> list[tuple[LinkedRow, str, str | None]]:
-    """(row, public id, platform's name or None where it is not shown)."""
-    rows = file_store.linked(connection, report.id, report.act_id)
-    bound = staff.control_group is not None
-    return [
-        (
-            one,
-            encode_id("rp", one.report_id, service),
-            None if bound and one.platform != report.platform else one.platform,
+def _tile(index: int, size: int) -> str:
+    """The tile of level 0 that holds the hash of entry `index`, as wide as the checkpoint makes it."""
+    number = index // TILE_WIDTH
+    width = min(size - number * TILE_WIDTH, TILE_WIDTH)
+    return f"/log/{tile_path(0, number, width)}"
+
+
+def _linked(connection: Connection, service: str, row: CaseRow, report: ReportRow, staff: Staff) -> Iterator[Linked]:
+    """Reports of the same act, of an `account_farm` and what it rests on, and those contested in the same appeal; not
+    those of the reader's own group."""
+    tags = report_store.tags_of(connection, [report.id]).get(report.id, set())
+    met = appeal_store.reports_of_tags(connection, tags).keys() if tags else set()
+    how = dict.fromkeys(store.acts(connection, report.act_id, met), "same_act")
+    how.update(store.links(connection, report.id))
+    for one in appeal_store.group_cases(connection, row.group_id):
+        how.setdefault(one.report_id, "filed_together")
+    how.pop(report.id, None)
+    reports = report_store.reports_by_id(connection, how)
+    cases = appeal_store.cases_of_reports(connection, how)
+    for report_id, other in sorted(reports.items()):
+        if staff.control_group is not None and other.control_group == staff.control_group:
+            continue
+        case = cases.get(report_id)
+        yield Linked(
+            how=how[report_id],
+            report=encode_id("rp", report_id, service),
+            case=None if case is None else encode_id("ap", case.id, service),
+            state=None if case is None else case.state,
+            conduct=other.conduct if case is None else case.current_conduct,
+            platform=other.platform if staff.control_group is None else None,
+            live=other.live,
         )
-        for one in rows
-    ]
 
 
-# --- letters before a decision ------------------------------------------------------------------------------------
-
-
-def preview(
-    context: Context,
-    public: str,
-    staff: Staff,
-    outcome: Outcome,
-    reasons: str,
-    conduct: Conduct | None,
-    slots: Sequence[int],
-    locale: str,
-) -> Letter:
-    """The letter that this decision would make. Nothing is decided. Raises NotFound, ConflictOfInterest."""
-    with reading(context.engine) as connection:
-        row = visible_case(connection, context, public, staff)
-        now = context.now()
-        until = None
-        if outcome in REOPENED and row.round == 1:
-            until = from_day(day_floor(now) + context.policy.appeals.reopen_days)
-        imagined = replace(
-            row,
-            state=CaseState.DECIDED.value,
-            outcome=outcome.value,
-            amended_conduct=None if conduct is None else conduct.value,
-            unlinked_slots=" ".join(str(slot) for slot in slots) or None,
-            reasons=reasons,
-            decided_at=now,
-            reopen_until=until,
-        )
-        return render(LetterKind.DECIDED, facts_of(connection, imagined, context), locale)
-
-
-def kind_of_slot(file: CaseFile) -> list[tuple[int, Kind]]:
-    """The identifiers that the report is listed under, for choosing which to unlink."""
-    return [(slot, Kind(kind)) for slot, kind in sorted(file.kinds.items())]
+def _colleagues(connection: Connection, case: Case) -> tuple[tuple[int, str], ...]:
+    """Who may be given the case."""
+    found = []
+    for one in staff_store.read_all(connection):
+        person = Staff(one.id, one.role, one.control_group)
+        if one.disabled_at is not None or one.id == case.reviewer_id:
+            continue
+        try:
+            check_staff(case, Action.ASSIGN, Staff(0, "supervisor"), person)
+        except LedgerError:
+            continue
+        found.append((one.id, one.name))
+    return tuple(found)

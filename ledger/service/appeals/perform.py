@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from sqlalchemy import Connection
+
 from ledger.core.appeals import EFFECTS, OPEN_STATES, Action, Actor, CaseState, Outcome
 from ledger.core.cases import Case, Staff, advance, disputed_marks, marks_after
 from ledger.core.conduct import Conduct
@@ -71,6 +73,7 @@ def perform(batch: EntryBatch, row: CaseRow, move: Move) -> CaseRow:
     )
     new = with_core(row, case)
     if move.action is Action.PROPOSE:
+        check_named(batch.connection, row, move.outcome, move.conduct, move.slots)
         new = replace(new, proposed_conduct=None if move.conduct is None else move.conduct.value, reasons=move.text)
     if case.proposer_id is None and move.action is not Action.SIGN:
         new = replace(new, proposed_conduct=None)
@@ -120,10 +123,7 @@ def _decide(
     report = batch.reports.get(row.report_id)
     if report is None or row.report_id in batch.reversals:
         raise AlreadyReversed("This report was taken back before. Nothing is reversed twice.")
-    if (outcome is Outcome.UNLINKED) != bool(move.slots):
-        raise DecisionInvalid("Only `unlinked` names identifiers, and it names at least one.")
-    if (outcome is Outcome.AMENDED) != (conduct is not None):
-        raise DecisionInvalid("Only `amended` names a conduct.")
+    check_named(batch.connection, row, outcome, conduct, move.slots)
     index = resolve(batch, new, outcome.value, conduct=conduct, slots=move.slots, staff=staff)
     if effect.reverses:
         kind = "victim" if effect.protects else "overturned"
@@ -136,6 +136,18 @@ def _decide(
     return index, new, reasons
 
 
+def check_named(
+    connection: Connection, row: CaseRow, outcome: Outcome | None, conduct: Conduct | None, slots: Sequence[int]
+) -> None:
+    """Whether a decision names the conduct or the identifiers that belong to its outcome. Raises DecisionInvalid."""
+    if (outcome is Outcome.AMENDED) != (conduct is not None) or (outcome is Outcome.UNLINKED) != bool(slots):
+        raise DecisionInvalid("`amended` names a conduct, `unlinked` names identifiers, nothing else does.")
+    if conduct is Conduct.IMPERSONATED or (conduct is not None and conduct.value == row.current_conduct):
+        raise DecisionInvalid("An amended report names another conduct, and one that somebody did.")
+    if slots and not set(slots) < store.listed_slots(connection, row.report_id).keys():
+        raise DecisionInvalid("Unlink identifiers that the report has, and leave at least one.")
+
+
 def _keep(
     batch: EntryBatch,
     report: ReportRow,
@@ -146,15 +158,10 @@ def _keep(
 ) -> CaseRow:
     """The report stays: amended, unlinked from some identifiers, without points, or as it was."""
     if conduct is not None:
-        if conduct is Conduct.IMPERSONATED or conduct.value == new.current_conduct:
-            raise DecisionInvalid("An amended report names another conduct, and one that somebody did.")
         expires_day = batch.policy.expiry_day(conduct, day_floor(report.act_ended_at), report.expires_day)
         effects.amend(batch.connection, report.id, conduct.value, expires_day)
         new = replace(new, amended_conduct=conduct.value, severity=batch.policy.severity[conduct])
     if slots:
-        listed = store.listed_slots(batch.connection, report.id)
-        if not set(slots) < listed.keys():
-            raise DecisionInvalid("Unlink identifiers that the report has, and leave at least one.")
         effects.unlink(batch.connection, report.id, sorted(set(slots)))
         new = replace(new, unlinked_slots=" ".join(str(slot) for slot in sorted(set(slots))))
     disputed, unconfirmed = marks_after(outcome)

@@ -15,7 +15,7 @@ from ledger.core.appeals import Action, Actor, Outcome, needs_signature
 from ledger.core.cases import Staff
 from ledger.core.conduct import Conduct
 from ledger.core.ids import encode_id
-from ledger.errors import ActionRefused, DecisionInvalid
+from ledger.errors import ActionRefused
 from ledger.service.appeals.filing import clean_text
 from ledger.service.appeals.perform import Move, perform
 from ledger.service.appeals.transaction import case_number, changing, load_case
@@ -23,6 +23,7 @@ from ledger.service.audit import record
 from ledger.service.entry_batch import Context, EntryBatch
 from ledger.store import appeals as store
 from ledger.store.appeals import CaseRow
+from ledger.store.queue import pass_over
 
 
 def take(context: Context, case: str, staff: Staff, *, seen: int | None = None) -> CaseRow:
@@ -38,9 +39,12 @@ def assign(context: Context, case: str, staff: Staff, assignee: Staff, *, seen: 
 def hand_back(
     context: Context, case: str, staff: Staff, note: str | None = None, *, seen: int | None = None
 ) -> CaseRow:
-    """Put the case back into the queue."""
+    """Put the case back into the queue. It is not offered to this person again today (UTC)."""
     text = None if not note else clean_text(note)
-    return _move(context, case, staff, Move(Action.HAND_BACK, Actor.STAFF, staff, text=text), seen)
+    with changing(context) as batch:
+        row = load_case(batch, case_number(context, case))
+        pass_over(batch.connection, row.id, staff.id, batch.now)
+        return _act(batch, row, staff, Move(Action.HAND_BACK, Actor.STAFF, staff, text=text), seen)
 
 
 def ask_reporter(context: Context, case: str, staff: Staff, question: str, *, seen: int | None = None) -> CaseRow:
@@ -86,8 +90,6 @@ def decide(
     ActionRefused, CaseTaken, ConflictOfInterest, NotFound.
     """
     text = clean_text(reasons)
-    if (outcome is Outcome.AMENDED) != (conduct is not None) or (outcome is Outcome.UNLINKED) != bool(slots):
-        raise DecisionInvalid("`amended` names a conduct, `unlinked` names identifiers, nothing else does.")
     with changing(context) as batch:
         row = load_case(batch, case_number(context, case))
         severity = row.severity if conduct is None else batch.policy.severity[conduct]

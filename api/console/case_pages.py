@@ -1,0 +1,181 @@
+"""How a case is shown: due dates, what outcomes mean, what was done, and why an action was refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta, tzinfo
+from zoneinfo import ZoneInfo
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.console.forms import TEXTS
+from api.deps import runtime
+from api.errors import TABLE
+from api.web.pages import render
+from ledger import errors as e
+from ledger.core.appeals import MAX_TEXT_CHARS, OPEN_STATES, SIGNED_SEVERITY
+from ledger.core.conduct import EvidenceType
+from ledger.core.ids import encode_id
+from ledger.core.policy import Profile
+from ledger.errors import LedgerError
+from ledger.service.appeals.case_file import CaseFile, case_file
+from ledger.service.appeals.case_letters import letters_of
+from ledger.service.appeals.drafts import lighter_conducts, open_outcomes, proposed
+from ledger.service.appeals.rows import zone_of
+from ledger.service.entry_batch import Context
+from ledger.service.staff import StaffMember, as_staff
+from ledger.store.appeals import CaseRow
+
+
+def _(text: str) -> str:
+    """Marks a text for the catalogues."""
+    return text
+
+
+DONE: Mapping[str, str] = {
+    "take": _("The case is in your hands."),
+    "assign": _("The case was given to a colleague."),
+    "skip": _("You passed this case over. It is not offered to you again today."),
+    "hand_back": _("The case is back in the queue."),
+    "note": _("The note was added. Only staff can read it."),
+    "ask_reporter": _("The question was sent to the platform that made the report."),
+    "ask_subject": _("The question was sent to the person."),
+    "extend": _("The case has more time. The parties are told why."),
+    "decide": _("The case is decided. The letter is ready."),
+    "propose": _("The decision waits for a second signature."),
+    "sign": _("You signed: the case is decided."),
+    "decline": _("You did not sign. The case is back with the first reviewer."),
+}
+REFUSED_HERE = (
+    e.ActionRefused, e.CaseTaken, e.DecisionInvalid, e.AppealInvalid, e.AlreadyReversed, e.InvalidRequest,
+)  # fmt: skip
+"""After these the case page is shown again, with what was typed."""
+
+STATUTES: Mapping[Profile, str] = {
+    Profile.CN: _("Credit Reporting Regulation (PRC), article 25: 20 days"),
+    Profile.EU: _("GDPR, article 12(3): one month"),
+    Profile.US: _("FCRA, 15 U.S.C. 1681i(a)(1): 30 days, and 15 more after new information"),
+}
+
+
+CHOICES: Mapping[str, str] = {
+    "upheld": _("Keep the record"),
+    "amended": _("Correct the record"),
+    "overturned": _("Remove the record"),
+    "unconfirmed": _("Keep it as not confirmed"),
+    "victim": _("Remove it: somebody else did it"),
+    "unlinked": _("Unlink it from a detail of the person"),
+}
+EFFECTS: Mapping[str, str] = {
+    "upheld": _("It counts again, as reported."),
+    "amended": _("It counts again, as something else that weighs no more."),
+    "overturned": _("It is gone for good, and weighs on the platform that made it."),
+    "unconfirmed": _("It stays to be read, with no points."),
+    "victim": _("It is gone for good; a protective note stands in its place for a year."),
+    "unlinked": _("One of the details is not the person’s: it no longer leads to the record."),
+}
+LETTERS: Mapping[str, str] = {
+    "received": _("Appeal received"),
+    "question": _("Question to the person"),
+    "overdue": _("We are late"),
+    "decided": _("The decision"),
+    "proposed": _("The proposed decision"),
+}
+HOW: Mapping[str, str] = {
+    "same_act": _("about the same act"),
+    "rests_on": _("which this report rests on"),
+    "carries": _("which rests on this report"),
+    "filed_together": _("contested in the same appeal"),
+}
+ENTRIES: Mapping[str, str] = {
+    "report": _("Report"),
+    "dispute": _("Appeal"),
+    "resolution": _("Outcome"),
+    "statement": _("Statement"),
+}
+STRENGTHS: Mapping[str, str] = {
+    "identifies": _("identifies"),
+    "indicates": _("indicates"),
+    "hint": _("only a hint"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """When a decision is due: how many days are left (0: today, below: too late), counted in `zone`."""
+
+    zone: tzinfo
+    days_left: int
+    overdue: bool
+
+
+def due_of(row: CaseRow, context: Context, now: datetime) -> Due:
+    """The due date of an open case, in calendar days of its profile's zone."""
+    zone = zone_of(context.policy, row.profile)
+    last = row.due_at - timedelta(microseconds=1)
+    days = (last.astimezone(zone).date() - now.astimezone(zone).date()).days
+    return Due(zone, days, row.overdue or now >= row.due_at)
+
+
+def case_page(
+    request: Request,
+    case: str,
+    member: StaffMember,
+    *,
+    typed: Mapping[str, str] | None = None,
+    error: LedgerError | None = None,
+) -> Response:
+    """The page of a case; after a refused action with why it was refused and what was typed: in its form, or (`lost`)
+    beside the reason where the case has moved on so far that there is no such form any more."""
+    context = runtime(request).context
+    file = case_file(context, case, as_staff(member))
+    given = typed or {}
+    written = {name: given[name] for name in TEXTS if given.get(name, "").strip()}
+    if error is not None:
+        request.scope["state"]["code"] = error.code
+    return render(
+        request,
+        "case.html",
+        member.language,
+        status=200 if error is None else TABLE[type(error)].status,
+        **_shown(file, context),
+        typed={**_NOTHING_TYPED, **given},
+        written=written,
+        lost=[text for name, text in written.items() if ("decide" if name == "reasons" else name) not in file.may],
+        error=error,
+        done=DONE.get(request.query_params.get("done", "")) if error is None else None,
+    )
+
+
+_NOTHING_TYPED = {"form": "", "outcome": "", "conduct": "", "assignee": ""}
+
+
+def _shown(file: CaseFile, context: Context) -> dict[str, object]:
+    row = file.row
+    files = [*file.person_files, *(one for item in file.items for one in item.files)]
+    return {
+        "file": file,
+        "row": row,
+        "zone": zone_of(context.policy, row.profile),
+        "due": due_of(row, context, file.now) if row.state in OPEN_STATES else None,
+        "may": {action.value for action in file.may},
+        "outcomes": open_outcomes(row),
+        "conducts": [(conduct, context.policy.severity[conduct]) for conduct in lighter_conducts(row, context.policy)],
+        "proposed": proposed(row),
+        "letters": letters_of(row),
+        "statute": STATUTES[Profile(row.profile)],
+        "choices": CHOICES,
+        "effects": EFFECTS,
+        "letter_names": LETTERS,
+        "how": HOW,
+        "entry_names": ENTRIES,
+        "strengths": STRENGTHS,
+        "every_type": len(EvidenceType),
+        "numbers": lambda places: ", ".join(str(place + 1) for place in places),
+        "file_ids": {one.id: encode_id("at", one.id, context.service) for one in files},
+        "signed_severity": SIGNED_SEVERITY,
+        "max_chars": MAX_TEXT_CHARS,
+        "clock_zone": ZoneInfo(file.policy.clock.time_zone).key,
+    }

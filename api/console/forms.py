@@ -1,0 +1,72 @@
+"""What the forms of the case page say, read strictly."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated
+
+from fastapi import Depends
+from starlette.requests import Request
+
+from api.web.forms import read_form
+from ledger.core.appeals import Outcome
+from ledger.core.conduct import Conduct
+from ledger.errors import DecisionInvalid, InvalidRequest
+from ledger.i18n import LOCALES
+from ledger.service.appeals.drafts import Draft
+
+_NUMBER = re.compile(r"\d{1,18}\Z", re.ASCII)
+_SLOT = re.compile(r"slot_(\d)\Z", re.ASCII)
+
+
+TEXTS = ("reasons", "note", "ask_reporter", "ask_subject", "extend", "decline", "hand_back")
+"""Fields in which somebody writes at length."""
+
+
+async def _read_written(request: Request) -> Mapping[str, str]:
+    form = await read_form(request)
+    request.scope["state"]["written"] = [form[name] for name in TEXTS if form.get(name, "").strip()]
+    return form
+
+
+Written = Annotated[Mapping[str, str], Depends(_read_written)]
+"""The fields of a form in a case. What was written is kept for the page that says that the session has ended: a route
+names it before who is signed in, so that it is read first."""
+
+
+def seen_of(form: Mapping[str, str]) -> int:
+    """The newest event that the page showed. Every form has it, so that nobody acts on what they did not see."""
+    return number(form.get("seen", ""))
+
+
+def number(text: str) -> int:
+    """A number of a hidden field or of an address. Raises InvalidRequest."""
+    if not _NUMBER.match(text):
+        raise InvalidRequest("The form is incomplete. Open the page again.")
+    return int(text)
+
+
+def draft_of(form: Mapping[str, str]) -> Draft:
+    """The decision that was typed. A conduct or identifiers that do not belong to the outcome are left out: the form
+    has them all, whatever is chosen. Raises DecisionInvalid."""
+    try:
+        outcome = Outcome(form.get("outcome", ""))
+    except ValueError as error:
+        raise DecisionInvalid("Choose an outcome.") from error
+    conduct, slots = None, []
+    if outcome is Outcome.AMENDED:
+        try:
+            conduct = Conduct(form.get("conduct", ""))
+        except ValueError as error:
+            raise DecisionInvalid("Choose what the record should say instead.") from error
+    if outcome is Outcome.UNLINKED:
+        slots = sorted(int(match[1]) for match in map(_SLOT.match, form) if match)
+        if not slots:
+            raise DecisionInvalid("Choose which details to unlink.")
+    return Draft(outcome, form.get("reasons", ""), conduct, tuple(slots))
+
+
+def locale_of(text: str, default: str) -> str:
+    """The language asked for, or `default`."""
+    return text if text in LOCALES else default

@@ -1,0 +1,83 @@
+"""The queue: open cases, the most urgent first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import Depends
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.console.auth import console_router, needs
+from api.console.case_pages import due_of
+from api.console.forms import number
+from api.deps import runtime
+from api.web.pages import redirect, render
+from ledger.core.appeals import OPEN_STATES
+from ledger.errors import InvalidRequest, NotFound
+from ledger.service.appeals import queue as service
+from ledger.service.appeals.queue import Asked
+from ledger.service.staff import StaffMember, as_staff
+
+router = console_router()
+
+Reading = Annotated[StaffMember, Depends(needs("reviewer", "supervisor", "auditor"))]
+"""Who reads cases: an admin does not."""
+
+Acting = Annotated[StaffMember, Depends(needs("reviewer", "supervisor"))]
+"""Who works on cases."""
+
+FIELDS = ("state", "mine", "to_sign", "due_days", "profile", "conduct", "severity", "platform", "case")
+
+
+@router.get("/queue")
+def get_queue(request: Request, staff: Reading) -> Response:
+    """One page of the queue, filtered."""
+    context = runtime(request).context
+    given = {name: request.query_params.get(name, "").strip()[:64] for name in FIELDS}
+    try:
+        after = request.query_params.get("after") or None
+        found, problem = service.queue(context, as_staff(staff), _asked(given), after), False
+    except (InvalidRequest, NotFound):
+        found, problem = service.queue(context, as_staff(staff), Asked()), True
+    filtered = {name: value for name, value in given.items() if value}
+    return render(
+        request,
+        "queue.html",
+        staff.language,
+        status=422 if problem else 200,
+        found=found,
+        lines=[(line, due_of(line.row, context, found.now)) for line in found.lines],
+        open_states=OPEN_STATES,
+        given=given,
+        filtered=bool(filtered),
+        next_page=None if found.after is None else urlencode({**filtered, "after": found.after}),
+        first_page=urlencode(filtered) if request.query_params.get("after") else None,
+        problem=problem,
+        nothing=request.query_params.get("nothing") == "1",
+        acts=staff.role in ("reviewer", "supervisor"),
+    )
+
+
+@router.post("/queue/next")
+def post_next(request: Request, staff: Acting) -> Response:
+    """Take the most urgent case that waits for this person."""
+    case = service.next_case(runtime(request).context, as_staff(staff))
+    return redirect("/console/queue?nothing=1" if case is None else f"/console/cases/{case}?done=take")
+
+
+def _asked(given: Mapping[str, str]) -> Asked:
+    """Raises InvalidRequest for what is no number."""
+    return Asked(
+        state=given["state"] or None,
+        mine=given["mine"] == "1",
+        to_sign=given["to_sign"] == "1",
+        due_days=number(given["due_days"]) if given["due_days"] else None,
+        profile=given["profile"] or None,
+        conduct=given["conduct"] or None,
+        severity=number(given["severity"]) if given["severity"] else None,
+        platform=given["platform"] or None,
+        case=given["case"] or None,
+    )

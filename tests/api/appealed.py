@@ -1,0 +1,180 @@
+"""Contested reports on a running server, for tests of the console."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+import httpx2
+import pytest
+from sqlalchemy import insert, select, update
+
+from ledger.core.encoding import b64url
+from ledger.core.identifiers import Kind
+from ledger.core.ids import decode_id, encode_id
+from ledger.service import attachments, passwords
+from ledger.service.appeals import staff_actions, subject
+from ledger.service.appeals.files import drafted, keep_file
+from ledger.service.appeals.parties import Party, Speaker
+from ledger.service.appeals.transaction import changing, load_case
+from ledger.service.attachments import check_file
+from ledger.service.staff import as_staff
+from ledger.store import appeals as store
+from ledger.store import staff_events
+from ledger.store.appeal_tables import AppealCase, CaseAttachment
+from ledger.store.appeals import CaseRow
+from ledger.store.engine import reading, writing
+from ledger.store.staff_events import EventFilter
+from ledger.store.subject_sessions import SessionRow
+from ledger.store.tables import Listing
+from tests.api.conftest import ACME, Api, person
+from tests.api.console_desk import Desk, post
+from tests.api.pages import Somebody, report_about, session_row
+from tests.staffing import cheap
+from tests.support import Platform, evidence
+
+GRAVE: dict[str, Any] = {"conduct": "switched_return", "evidence": evidence("serial_mismatch", "intake_photo")}
+XSS = "<script>alert(1)</script><img src=x onerror=alert(2)>"
+PNG = (
+    b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x06\x00\x00\x00\x1f\x15\xc4\x89"
+    b"\x00\x00\x00\rIDATx\x9cc\xf8\x0f\x00\x01\x01\x01\x00\x1b\xb6\xeeV\x00\x00\x00\x00IEND\xaeB`\x82"
+)
+
+
+def somebody() -> Somebody:
+    """Phone and payment of somebody nobody has seen."""
+    return [(Kind.PHONE, person()), (Kind.PAYMENT, person())]
+
+
+def session_of(api: Api, who: Somebody, locale: str = "en", profile: str = "CN") -> SessionRow:
+    """A session of this person, as a platform would have it opened."""
+    return replace(session_row(api, who), locale=locale, profile=profile)
+
+
+def contested(
+    api: Api,
+    who: Somebody | None = None,
+    *,
+    by: Platform = ACME,
+    statement: str = "The parcel came broken.",
+    locale: str = "en",
+    profile: str = "CN",
+    **report: Any,
+) -> str:
+    """Report somebody and let them appeal; the case's public id."""
+    who = who or somebody()
+    session, ids = session_of(api, who, locale, profile), [report_about(api, who, by, **report)]
+    (row,) = subject.appeal(api.rt.context, session, ids, "wrong_facts", statement, locale)
+    return encode_id("ap", row.id, api.settings.service)
+
+
+def case_row(api: Api, case: str) -> CaseRow:
+    """The case as stored."""
+    with reading(api.rt.engine) as connection:
+        row = store.case(connection, decode_id("ap", case, api.settings.service))
+    assert row is not None
+    return row
+
+
+def state(api: Api, case: str) -> tuple[str, str | None]:
+    """State and outcome of the case."""
+    row = case_row(api, case)
+    return row.state, row.outcome
+
+
+def newest(api: Api, case: str) -> str:
+    """The `seen` of a page that shows everything."""
+    with reading(api.rt.engine) as connection:
+        return str(store.newest_event(connection, decode_id("ap", case, api.settings.service)))
+
+
+def set_due(api: Api, case: str, due_at: datetime) -> None:
+    """Let the case be due at another time."""
+    with writing(api.rt.engine) as connection:
+        number = decode_id("ap", case, api.settings.service)
+        connection.execute(update(AppealCase).where(AppealCase.id == number).values(due_at=due_at))
+
+
+def with_file(
+    api: Api, case: str, data: bytes, name: str, media_type: str, *, place: int | None = None, party: str = "subject"
+) -> str:
+    """A file in the case; its public id."""
+    values = {
+        "case_id": decode_id("ap", case, api.settings.service), "party": party, "platform": None, "name": name,
+        "media_type": media_type, "size_bytes": len(data), "width_px": 1, "height_px": 1,
+        "sha256": hashlib.sha256(data).digest(), "file": attachments.save(api.settings, data, secrets.token_bytes),
+        "evidence_index": place, "added_at": api.rt.now(),
+    }  # fmt: skip
+    with writing(api.rt.engine) as connection:
+        made = connection.execute(insert(CaseAttachment).values(**values).returning(CaseAttachment.id)).scalar_one()
+    return encode_id("at", made, api.settings.service)
+
+
+def attach(api: Api, case: str, data: bytes = b"hello", name: str = "a.txt", party: Party = Party.SUBJECT) -> str:
+    """A file that a party handed in through the service, which judges it; its public id."""
+    row = case_row(api, case)
+    if party is Party.REPORTER:
+        speaker = Speaker(party, row.platform, row.control_group)
+    else:
+        with reading(api.rt.engine) as connection:
+            tags = connection.scalars(select(Listing.tag).where(Listing.report_id == row.report_id))
+            speaker = Speaker(party, tags=frozenset(tags))
+    checked = check_file(data, name, api.settings)
+    with drafted(api.settings, data, secrets.token_bytes) as draft, changing(api.rt.context) as batch:
+        kept, _ = keep_file(batch, api.settings, load_case(batch, row.id), speaker, checked, draft)
+    return encode_id("at", kept.id, api.settings.service)
+
+
+def reported(data: bytes, kind: str) -> dict[str, Any]:
+    """An item of evidence whose file is `data`."""
+    return {"type": kind, "sha256": b64url(hashlib.sha256(data).digest())}
+
+
+@dataclass
+class Browsers:
+    """Who works at the console of `api`: one of each role, `signer` and `chinese` (reviewers), `bound` (to acme's
+    group). `client(name)` is a browser in which this person is signed in, the same one each time."""
+
+    api: Api
+    desk: Desk
+    clients: dict[str, httpx2.Client] = field(default_factory=dict)
+
+    def client(self, name: str) -> httpx2.Client:
+        if name not in self.clients:
+            self.clients[name] = self.desk.signed_in(name)
+        return self.clients[name]
+
+    def act(self, name: str, case: str, action: str, **fields: str) -> httpx2.Response:
+        """Send the form of an action, as a page that shows everything would."""
+        return post(self.client(name), f"/console/cases/{case}/{action}", {"seen": newest(self.api, case), **fields})
+
+    def taken(self, case: str, name: str = "reviewer") -> str:
+        """The case, in the hands of this person."""
+        staff_actions.take(self.api.rt.context, case, as_staff(self.desk.people[name].staff))
+        return case
+
+    def audited(self, case: str) -> list[str]:
+        """Actions in the audit log about this case, oldest first."""
+        with reading(self.api.rt.engine) as connection:
+            rows = staff_events.read_events(connection, EventFilter(object_id=case), None, 100)
+        return [row.action for row in reversed(rows)]
+
+
+@contextmanager
+def staffed(api: Api) -> Iterator[Browsers]:
+    """The console of `api` with its people."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "hasher", cheap)  # logins have tests of their own
+        desk = Desk(api)
+        desk.add("signer", "reviewer")
+        desk.add("bound", "reviewer", control_group="acme-group")
+        desk.add("chinese", "reviewer", language="zh-CN")
+        browsers = Browsers(api, desk)
+        yield browsers
+        for client in browsers.clients.values():
+            client.close()

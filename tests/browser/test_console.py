@@ -1,0 +1,299 @@
+"""The reviewers' console in a real browser: from signing in to the letter, by clicking, and by keyboard."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
+from playwright.sync_api import Browser, Page, expect
+
+from ledger.core.appeals import Outcome
+from ledger.service.appeals import staff_actions, subject
+from ledger.service.staff import as_staff
+from tests.api.appealed import (
+    GRAVE,
+    PNG,
+    Browsers,
+    case_row,
+    contested,
+    reported,
+    session_of,
+    set_due,
+    somebody,
+    staffed,
+    with_file,
+)  # fmt: skip
+from tests.api.conftest import ACME, BETA, running
+from tests.support import ROOT, new_ledger
+
+SCREENSHOTS = ROOT / "var" / "screenshots"
+DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+WCAG = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}}
+
+OpenPage = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def at(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browsers]:
+    """A running console with its people, shared by the tests: each has cases of its own."""
+    folder = tmp_path_factory.mktemp("console")
+    settings = new_ledger(f"sqlite:///{folder / 'ledger.db'}", folder, attachments_dir=folder / "attachments")
+    for platform in (ACME, BETA):
+        platform.enrol(settings)
+    with running(settings) as api, staffed(api) as browsers:
+        yield browsers
+
+
+@pytest.fixture
+def open_page(browser: Browser, at: Browsers) -> Iterator[OpenPage]:
+    """`open_page(name, locale="en", viewport=DESKTOP)` gives a page in which `name` is signed in, in a browser profile
+    of its own. A script error, a refused inline style or script, or a file that does not load fails the test."""
+    contexts, complaints = [], []
+
+    def make(name: str, viewport: dict[str, int] | None = None) -> Page:
+        context = browser.new_context(viewport=viewport or DESKTOP)  # type: ignore[arg-type]
+        contexts.append(context)
+        cookies = at.client(name).cookies
+        context.add_cookies(
+            [{"name": key, "value": value, "domain": "127.0.0.1", "path": "/console"} for key, value in cookies.items()]
+        )
+        page = context.new_page()
+        page.set_default_timeout(15_000)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on(
+            "console",
+            lambda message: complaints.append(message.text) if "Content Security Policy" in message.text else None,
+        )
+        page.on("requestfailed", lambda request: complaints.append(f"not loaded: {request.url}"))
+        return page
+
+    yield make
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def looked_at(page: Page, name: str) -> None:
+    """The page has no barriers that axe knows and does not scroll sideways; a picture of it if `SCREENSHOTS` is set."""
+    found = Axe().run(page, options=WCAG)
+    assert found.violations_count == 0, found.generate_report()
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    if os.environ.get("SCREENSHOTS"):
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+
+
+def go(page: Page, at: Browsers, path: str) -> None:
+    page.goto(at.api.url + path)
+
+
+def taken(at: Browsers, case: str, name: str = "reviewer") -> str:
+    staff_actions.take(at.api.rt.context, case, as_staff(at.desk.people[name].staff))
+    return case
+
+
+def test_from_signing_in_to_the_letter(at: Browsers, browser: Browser) -> None:
+    case = contested(at.api, statement="I sent it back on the third.")
+    set_due(at.api, case, at.api.rt.now().replace(year=2020))
+    context = browser.new_context()
+    page = context.new_page()
+    go(page, at, "/console/queue")
+    for field, value in at.desk.credentials("reviewer").items():
+        page.locator(f"#{field}").fill(value)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("link", name=re.compile("^Overdue 1$")).wait_for()
+    page.get_by_role("button", name="Take the most urgent case").click()
+    page.get_by_role("heading", name=f"Case {case}").wait_for()
+    expect(page.get_by_text("I sent it back on the third.")).to_be_visible()
+    expect(page.get_by_text(re.compile("Overdue: .* days")).first).to_be_visible()
+    page.get_by_text("Internal note").click()
+    page.get_by_label("Note", exact=True).fill("Ask the carrier.")
+    page.get_by_role("button", name="Add the note").click()
+    expect(page.get_by_role("heading", name="Internal notes")).to_be_visible()
+    page.get_by_label("Remove the record").check()
+    page.get_by_label("Reasons").fill("The carrier has no record of it.")
+    page.get_by_role("button", name="Read the letter first").click()
+    page.get_by_role("heading", name="Is it right?").wait_for()
+    page.get_by_role("button", name="Go on editing").click()
+    expect(page.get_by_label("Reasons")).to_have_value("The carrier has no record of it.")
+    expect(page.get_by_label("Remove the record")).to_be_checked()
+    page.get_by_role("button", name="Read the letter first").click()
+    page.get_by_role("button", name="中文").nth(1).click()
+    expect(page.get_by_role("article")).to_contain_text("决定")
+    page.get_by_role("button", name="Decide, and send this letter").click()
+    page.get_by_text("The case is decided.").wait_for()
+    page.get_by_role("link", name="The decision").click()
+    expect(page.get_by_role("article")).to_contain_text("The carrier has no record of it.")
+    page.emulate_media(media="print")
+    expect(page.get_by_role("banner")).to_be_hidden()
+    expect(page.get_by_role("heading", name="Letter", exact=True)).to_be_hidden()
+    expect(page.get_by_role("article")).to_be_visible()
+    context.close()
+    assert case_row(at.api, case).outcome == "overturned"
+
+
+LABELS: dict[Outcome, str] = {
+    Outcome.UPHELD: "Keep the record",
+    Outcome.AMENDED: "Correct the record",
+    Outcome.OVERTURNED: "Remove the record",
+    Outcome.UNCONFIRMED: "Keep it as not confirmed",
+    Outcome.VICTIM: "Remove it: somebody else did it",
+    Outcome.UNLINKED: "Unlink it from a detail of the person",
+}
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_each_outcome_by_clicking(at: Browsers, open_page: OpenPage, outcome: Outcome) -> None:
+    case = taken(at, contested(at.api))
+    page = open_page("reviewer")
+    go(page, at, f"/console/cases/{case}")
+    page.get_by_label(LABELS[outcome]).check()
+    expect(page.locator("#conduct")).to_be_visible(visible=outcome is Outcome.AMENDED)
+    expect(page.locator(".only-unlinked")).to_be_visible(visible=outcome is Outcome.UNLINKED)
+    if outcome is Outcome.AMENDED:
+        page.get_by_label("Corrected record").select_option("wardrobing")
+    if outcome is Outcome.UNLINKED:
+        page.get_by_label("phone number").check()
+    page.get_by_label("Reasons").fill("Because of the carrier's record.")
+    page.get_by_role("button", name="Read the letter first").click()
+    looked_at(page, f"decide-{outcome.value}")
+    page.get_by_role("button", name="Decide, and send this letter").click()
+    page.get_by_text("The case is decided.").wait_for()
+    looked_at(page, f"decided-{outcome.value}")
+    assert case_row(at.api, case).outcome == outcome.value
+
+
+def test_four_eyes(at: Browsers, open_page: OpenPage) -> None:
+    case = taken(at, contested(at.api, **GRAVE))
+    first, second = open_page("reviewer"), open_page("signer")
+    go(first, at, f"/console/cases/{case}")
+    first.get_by_label("Keep the record").check()
+    first.get_by_label("Reasons").fill("The serial numbers differ.")
+    first.get_by_role("button", name="Read the letter first").click()
+    first.get_by_role("button", name="Propose this decision").click()
+    expect(first.get_by_text("You cannot sign this one.")).to_be_visible()
+    go(second, at, "/console/queue?to_sign=1")
+    second.get_by_role("link", name=case).click()
+    looked_at(second, "sign")
+    second.get_by_role("button", name="Sign", exact=True).click()
+    assert case_row(at.api, case).state == "awaiting_signoff", "the box is not ticked"
+    second.get_by_label("I have read the case").check()
+    second.get_by_role("button", name="Sign", exact=True).click()
+    second.get_by_text("You signed").wait_for()
+    assert case_row(at.api, case).outcome == "upheld"
+
+
+def test_a_case_of_ones_own_group(at: Browsers, open_page: OpenPage) -> None:
+    case = contested(at.api, by=ACME)
+    page = open_page("bound")
+    go(page, at, f"/console/cases/{case}")
+    expect(page.get_by_role("heading", name="Somebody else has to work on this case")).to_be_visible()
+    looked_at(page, "conflict")
+
+
+def test_the_session_ends_while_somebody_writes(at: Browsers, open_page: OpenPage) -> None:
+    case = taken(at, contested(at.api), "supervisor")
+    page = open_page("supervisor")
+    go(page, at, f"/console/cases/{case}")
+    page.get_by_label("Reasons").fill("A long text.")
+    page.get_by_label("Keep the record").check()
+    page.context.clear_cookies()
+    page.get_by_role("button", name="Read the letter first").click()
+    expect(page.get_by_role("heading", name="Your session has ended")).to_be_visible()
+    expect(page.get_by_text("A long text.")).to_be_visible()
+    looked_at(page, "session-ended")
+    assert case_row(at.api, case).state == "under_review"
+
+
+def test_the_case_moves_on_while_somebody_writes(at: Browsers, open_page: OpenPage) -> None:
+    who = somebody()
+    case = taken(at, contested(at.api, who))
+    page = open_page("reviewer")
+    go(page, at, f"/console/cases/{case}")
+    page.get_by_label("Keep the record").check()
+    page.get_by_label("Reasons").fill("As it was reported.")
+    page.get_by_role("button", name="Read the letter first").click()
+    subject.add(at.api.rt.context, session_of(at.api, who), case, "Wait, look at this.")
+    page.get_by_role("button", name="Decide, and send this letter").click()
+    expect(page.get_by_role("alert")).to_contain_text("moved on")
+    expect(page.get_by_label("Reasons")).to_have_value("As it was reported.")
+    expect(page.get_by_text("Wait, look at this.").first).to_be_visible()
+    looked_at(page, "moved-on")
+
+
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize("name", ["reviewer", "chinese"])
+def test_pages_are_without_barriers(at: Browsers, open_page: OpenPage, name: str, viewport: dict[str, int]) -> None:
+    case = taken(at, contested(at.api, evidence=[reported(PNG, "carrier_record")]), name)
+    with_file(at.api, case, PNG, "carrier.png", "image/png", place=0, party="reporter")
+    contested(at.api, by=BETA)
+    page = open_page(name, viewport)
+    shown = f"{name}-{viewport['width']}"
+    for path, title in (
+        ("/console/queue", "queue"),
+        ("/console/queue?platform=beta", "queue-filtered"),
+        (f"/console/cases/{case}", "case"),
+        (f"/console/cases/{case}/letter", "letter"),
+    ):
+        go(page, at, path)
+        looked_at(page, f"{title}-{shown}")
+    go(page, at, f"/console/cases/{case}")
+    assert page.locator("img").first.evaluate("image => image.naturalWidth") == 1
+    for details in page.locator("details").all():
+        details.locator("summary").click()
+    looked_at(page, f"case-open-{shown}")
+
+
+def test_shortcuts(at: Browsers, open_page: OpenPage) -> None:
+    for _ in range(3):
+        contested(at.api)
+    page = open_page("reviewer")
+    go(page, at, "/console/queue")
+    cases = page.locator("#queue tbody tr a").all_inner_texts()
+    keys = page.keyboard
+    for key in ("j", "j", "j", "k"):
+        keys.press(key)
+    expect(page.locator("tr.marked a")).to_have_text(cases[1])
+    keys.press("o")
+    page.get_by_role("heading", name=f"Case {cases[1]}").wait_for()
+    page.go_back()
+    keys.press("j")
+    keys.press("Enter")
+    page.get_by_role("heading", name=f"Case {cases[0]}").wait_for()
+    page.go_back()
+    keys.press("?")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    looked_at(page, "shortcuts")
+    keys.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    keys.press("/")
+    expect(page.locator("#state")).to_be_focused()
+    page.locator("#case").fill("")
+    page.locator("#case").press_sequentially("njk?/o")
+    expect(page.locator("#case")).to_have_value("njk?/o")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    expect(page.locator("tr.marked")).to_have_count(0)
+
+
+def test_shortcuts_can_be_switched_off(at: Browsers, open_page: OpenPage) -> None:
+    contested(at.api)
+    page = open_page("reviewer")
+    go(page, at, "/console/queue")
+    page.get_by_role("button", name="Keyboard shortcuts").click()
+    page.get_by_label("Shortcuts are on").uncheck()
+    page.get_by_role("button", name="Close").click()
+    page.keyboard.press("j")
+    page.keyboard.press("n")
+    expect(page.locator("tr.marked")).to_have_count(0)
+    expect(page.get_by_text("(off)")).to_be_visible()
+    page.reload()
+    expect(page.get_by_text("(off)")).to_be_visible()
+    page.get_by_role("button", name="Keyboard shortcuts").click()
+    page.get_by_label("Shortcuts are on").check()
+    page.keyboard.press("Escape")
+    page.locator("h1").click()
+    page.keyboard.press("n")
+    page.get_by_text("in your hands").wait_for()
