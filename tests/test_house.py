@@ -224,3 +224,19 @@ def test_the_tree_of_errors_is_drawn_in_full() -> None:
     tree = str(errors.__doc__).split("\n\n")[1]
     drawn = set(re.findall(r"\b[A-Z][a-z]+[A-Z]?\w*\b", tree))
     assert drawn == {error.__name__ for error in all_errors()}
+
+
+def test_the_tests_that_the_security_page_names_exist() -> None:
+    named = 0
+    for cells in (
+        line.split(" | ") for line in (ROOT / "docs" / "security.md").read_text(encoding="utf-8").splitlines()
+    ):
+        file = None
+        for word in re.findall(r"`([\w/.]+)`", cells[-1]) if len(cells) == 3 else []:
+            if word.startswith("test_"):
+                assert file is not None, word
+                assert re.search(rf"^(async )?def {word}\(", file, re.MULTILINE), word
+            elif word.startswith("tests/"):
+                file = (ROOT / word).read_text(encoding="utf-8")
+            named += 1
+    assert named > 40

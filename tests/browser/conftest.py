@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Request, sync_playwright
 
 
 @pytest.fixture(scope="module")
@@ -31,3 +31,8 @@ def browser() -> Iterator[Browser]:
             yield opened
         finally:
             opened.close()
+
+
+def failed(request: Request) -> list[str]:
+    """The complaint about a request that failed. What the browser itself gives up when it leaves a page did not."""
+    return [] if request.failure == "net::ERR_ABORTED" else [f"not loaded: {request.url}: {request.failure}"]

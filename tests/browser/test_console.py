@@ -27,6 +27,7 @@ from tests.api.appealed import (
     with_file,
 )  # fmt: skip
 from tests.api.conftest import ACME, BETA, running
+from tests.browser.conftest import failed
 from tests.support import ROOT, new_ledger
 
 SCREENSHOTS = ROOT / "var" / "screenshots"
@@ -67,7 +68,7 @@ def open_page(browser: Browser, at: Browsers) -> Iterator[OpenPage]:
             "console",
             lambda message: complaints.append(message.text) if "Content Security Policy" in message.text else None,
         )
-        page.on("requestfailed", lambda request: complaints.append(f"not loaded: {request.url}"))
+        page.on("requestfailed", lambda request: complaints.extend(failed(request)))
         return page
 
     yield make

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator
 import pyotp
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
-from playwright.sync_api import Browser, Page, Request
+from playwright.sync_api import Browser, Page
 
 from ledger.service import audit, passwords
 from ledger.store import members
 from ledger.store.engine import writing
 from tests.api.conftest import running
 from tests.api.console_desk import Desk
+from tests.browser.conftest import failed
 from tests.staffing import cheap
 from tests.support import ROOT, new_ledger
 
@@ -23,11 +24,6 @@ DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 
 SignIn = Callable[[Page, str], None]
 Shoot = Callable[[Page, str], None]
-
-
-def _failed(request: Request) -> list[str]:
-    """The complaint about a request that failed. What the browser itself gives up when it leaves a page did not."""
-    return [] if request.failure == "net::ERR_ABORTED" else [f"not loaded: {request.url}: {request.failure}"]
 
 
 OpenPage = Callable[..., Page]
@@ -50,7 +46,7 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
             "console",
             lambda message: complaints.append(message.text) if "Content Security Policy" in message.text else None,
         )
-        page.on("requestfailed", lambda request: complaints.extend(_failed(request)))
+        page.on("requestfailed", lambda request: complaints.extend(failed(request)))
         return page
 
     yield make
