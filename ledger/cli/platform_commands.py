@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +14,7 @@ from rich.text import Text
 
 from ledger.cli import output
 from ledger.cli.output import JsonFlag, guarded
-from ledger.cli.server_commands import read_settings
+from ledger.cli.server_commands import opened_database
 from ledger.client.keyfiles import load_or_create_signing_key, replace_file
 from ledger.errors import AlreadyExists, ConfigurationError
 
@@ -29,20 +27,6 @@ platform = typer.Typer(no_args_is_help=True, help="Enrol member platforms and lo
 
 Name = Annotated[str, typer.Argument(help="The platform's name: 2 to 32 of a-z, 0-9 and -.")]
 KidOption = Annotated[str, typer.Option("--kid", help="Key id.")]
-
-
-@contextmanager
-def _database() -> Iterator[tuple[Settings, Engine]]:
-    from ledger.service.migrate import check_current
-    from ledger.store.engine import open_engine
-
-    settings = read_settings()
-    engine = open_engine(settings.database_url, pool_size=1)
-    try:
-        check_current(engine)
-        yield settings, engine
-    finally:
-        engine.dispose()
 
 
 @platform.command("add")
@@ -65,7 +49,7 @@ def add(
 ) -> None:
     """Enrol a platform and write the suite file it pins. Only its public key is stored."""
     suite_path = suite or key.parent / f"{name}.suite.json"
-    with _database() as (settings, engine):
+    with opened_database() as (settings, engine):
         enrol(
             settings,
             engine,
@@ -162,7 +146,7 @@ def suite_again(
     from ledger.errors import NotFound
     from ledger.service.members import list_platforms
 
-    with _database() as (settings, engine):
+    with opened_database() as (settings, engine):
         found = [member for member, _ in list_platforms(engine) if member.platform == name]
         if not found:
             raise NotFound("There is no platform of this name.")
@@ -176,7 +160,7 @@ def list_all(json_output: JsonFlag = False) -> None:
     """All platforms with their keys."""
     from ledger.service.members import list_platforms
 
-    with _database() as (_, engine):
+    with opened_database() as (_, engine):
         rows: list[dict[str, Any]] = [
             {
                 "platform": member.platform,
@@ -221,7 +205,7 @@ def add_key(
     from ledger.service import members
 
     public_key = load_or_create_signing_key(key).public_key().public_bytes_raw()
-    with _database() as (_, engine):
+    with opened_database() as (_, engine):
         members.add_key(engine, platform=name, kid=kid, public_key=public_key, now=datetime.now(UTC))
     _done(name, f"Key {kid} of {name} is active.", kid=kid)
 
@@ -232,7 +216,7 @@ def revoke_key(kid: Annotated[str, typer.Argument(help="Key id.")], json_output:
     """Revoke a key for good; effective everywhere within 5 seconds."""
     from ledger.service import members
 
-    with _database() as (_, engine):
+    with opened_database() as (_, engine):
         members.revoke_key(engine, kid, datetime.now(UTC))
     output.emit({"kid": kid, "revoked": True}, lambda console: console.print(f"Key {kid} is revoked."))
 
@@ -254,7 +238,7 @@ def resume(name: Name, json_output: JsonFlag = False) -> None:
 def _set_status(name: str, status: str) -> None:
     from ledger.service import members
 
-    with _database() as (_, engine):
+    with opened_database() as (_, engine):
         members.set_status(engine, platform=name, status=status, now=datetime.now(UTC))
     _done(name, f"{name} is {status}.", status=status)
 
@@ -269,7 +253,7 @@ def quota(
     """Set how many blinded elements a platform may have evaluated in a UTC day."""
     from ledger.service import members
 
-    with _database() as (_, engine):
+    with opened_database() as (_, engine):
         members.set_quota(engine, platform=name, quota=elements)
     many = "the default number of" if elements is None else str(elements)
     _done(name, f"{name} may have {many} elements a day.", quota=elements)
@@ -287,7 +271,7 @@ def grant(
     """Grant a platform blinded elements beyond its quota: for the first tagging of its users."""
     from ledger.service import oprf
 
-    with _database() as (_, engine):
+    with opened_database() as (_, engine):
         oprf.grant(engine, platform=name, elements=elements, reason=reason, days=days, now=datetime.now(UTC))
     sentence = f"{name} may have {elements:,} more elements within {days} days."
     _done(name, sentence, elements=elements, reason=reason, days=days)
@@ -299,7 +283,7 @@ def budget(name: Name, json_output: JsonFlag = False) -> None:
     """Show what a platform has used of its quota today, and its grants."""
     from ledger.service import oprf
 
-    with _database() as (settings, engine):
+    with opened_database() as (settings, engine):
         found = oprf.budget(settings, engine, name, datetime.now(UTC))
 
     def show(console: Console) -> None:

@@ -14,7 +14,7 @@ from rich.table import Table
 from ledger.cli import output
 from ledger.cli.output import JsonFlag, guarded
 from ledger.cli.progress import stage_bars
-from ledger.cli.server_commands import read_settings
+from ledger.cli.server_commands import opened_database
 from ledger.cli.verify import log_fetch, seen_file
 from ledger.client.log import fetch_checkpoint
 from ledger.client.rotation import Places, RotationReport, read_places, verify_rotation
@@ -74,18 +74,7 @@ def rotate(
     """Rotate the OPRF key: announce, turn every element, prove, switch. Run it again after a crash: it goes on."""
     if sum((announce_only, retire, status)) > 1 or (now and not retire):
         raise InvalidRequest("Choose one of --announce-only, --retire and --status; --now goes with --retire.")
-    from ledger.service.migrate import check_current
-    from ledger.store.engine import open_engine
-
-    settings = read_settings()
-    engine = open_engine(
-        settings.database_url,
-        lock_timeout_ms=settings.lock_timeout_ms,
-        statement_timeout_ms=STATEMENT_TIMEOUT_MS,
-        pool_size=2,
-    )
-    try:
-        check_current(engine)
+    with opened_database(statement_timeout_ms=STATEMENT_TIMEOUT_MS, pool_size=2) as (settings, engine):
         if status:
             _show_status(settings, engine)
         elif retire:
@@ -94,8 +83,6 @@ def rotate(
             _announce(settings, engine)
         else:
             _rotate(settings, engine, grace_days, audit_dir)
-    finally:
-        engine.dispose()
 
 
 def _announce(settings: Settings, engine: Engine) -> None:

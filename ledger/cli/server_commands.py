@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +14,8 @@ from ledger.cli import output
 from ledger.cli.output import JsonFlag, guarded
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
     from ledger.settings import Settings
 
 PREFIX = "REFUND_LEDGER_"
@@ -31,6 +35,23 @@ def read_settings(**changes: Any) -> Settings:
     except ValidationError as error:
         names = ", ".join(sorted({PREFIX + str(one["loc"][0]).upper() for one in error.errors() if one["loc"]}))
         raise ConfigurationError(f"These settings are not acceptable: {names or 'several together'}.") from error
+
+
+@contextmanager
+def opened_database(**options: int) -> Iterator[tuple[Settings, Engine]]:
+    """Settings and the ledger's database, of one connection unless `options` (of `open_engine`) say otherwise. Raises
+    ConfigurationError, also when its schema is not this version's."""
+    from ledger.service.migrate import check_current
+    from ledger.store.engine import open_engine
+
+    settings = read_settings()
+    timeouts = {"lock_timeout_ms": settings.lock_timeout_ms, "statement_timeout_ms": settings.statement_timeout_ms}
+    engine = open_engine(settings.database_url, **{"pool_size": 1, **timeouts, **options})
+    try:
+        check_current(engine)
+        yield settings, engine
+    finally:
+        engine.dispose()
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
@@ -75,16 +96,10 @@ def keys_init(json_output: JsonFlag = False) -> None:
 def keys_show(json_output: JsonFlag = False) -> None:
     """Show the public keys that the log names: what platforms pin."""
     from ledger.service.keys import logged_keys
-    from ledger.service.migrate import check_current
-    from ledger.store.engine import open_engine, reading
+    from ledger.store.engine import reading
 
-    engine = open_engine(read_settings().database_url, pool_size=1)
-    try:
-        check_current(engine)
-        with reading(engine) as connection:
-            logged = dict(logged_keys(connection))
-    finally:
-        engine.dispose()
+    with opened_database() as (_, engine), reading(engine) as connection:
+        logged = dict(logged_keys(connection))
     holders = {f"holder {one['id']}": one["public_key"] for one in logged["holders"]}
     output.emit(
         logged,

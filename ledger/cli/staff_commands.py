@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +14,7 @@ from rich.text import Text
 
 from ledger.cli import output
 from ledger.cli.output import JsonFlag, guarded
-from ledger.cli.server_commands import read_settings
+from ledger.cli.server_commands import opened_database
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -27,20 +25,6 @@ if TYPE_CHECKING:
 staff = typer.Typer(no_args_is_help=True, help="Accounts of those who work at the console.")
 
 Name = Annotated[str, typer.Argument(help="Login name: 2 to 64 of a-z, 0-9 and ._-, e.g. ann.")]
-
-
-@contextmanager
-def _database() -> Iterator[tuple[Settings, Engine]]:
-    from ledger.service.migrate import check_current
-    from ledger.store.engine import open_engine
-
-    settings = read_settings()
-    engine = open_engine(settings.database_url, pool_size=1)
-    try:
-        check_current(engine)
-        yield settings, engine
-    finally:
-        engine.dispose()
 
 
 @staff.command("add")
@@ -57,7 +41,7 @@ def add(
     """Make an account, and show its first password and its code for an authenticator app. Both are shown once."""
     from ledger.service.staff import add_staff
 
-    with _database() as (settings, engine):
+    with opened_database() as (settings, engine):
         made = add_staff(
             engine,
             _sealing_key(settings, engine),
@@ -78,7 +62,7 @@ def reset(name: Name, json_output: JsonFlag = False) -> None:
     """Give an account a new first password and a new code for the app; its sessions and any lock end."""
     from ledger.service.staff import reset_staff
 
-    with _database() as (settings, engine):
+    with opened_database() as (settings, engine):
         made = reset_staff(
             engine,
             _sealing_key(settings, engine),
@@ -97,7 +81,7 @@ def list_all(json_output: JsonFlag = False) -> None:
     from ledger.service.staff import list_staff
 
     now = datetime.now(UTC)
-    with _database() as (_, engine):
+    with opened_database() as (_, engine):
         rows: list[dict[str, Any]] = [
             {
                 "name": one.name,
@@ -126,7 +110,7 @@ def disable(name: Name, json_output: JsonFlag = False) -> None:
     """Shut an account; its sessions end at once."""
     from ledger.service.staff import disable_staff
 
-    with _database() as (_, engine):
+    with opened_database() as (_, engine):
         disable_staff(engine, name, datetime.now(UTC))
     output.emit({"name": name, "disabled": True}, lambda console: console.print(f"{name} is disabled."))
 
@@ -137,7 +121,7 @@ def enable(name: Name, json_output: JsonFlag = False) -> None:
     """Open an account again, or lift the lock after wrong attempts."""
     from ledger.service.staff import enable_staff
 
-    with _database() as (_, engine):
+    with opened_database() as (_, engine):
         enable_staff(engine, name, datetime.now(UTC))
     output.emit({"name": name, "disabled": False}, lambda console: console.print(f"{name} is enabled."))
 

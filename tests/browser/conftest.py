@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +35,40 @@ def browser() -> Iterator[Browser]:
             opened.close()
 
 
-def failed(request: Request) -> list[str]:
-    """The complaint about a request that failed. What the browser itself gives up when it leaves a page did not."""
-    return [] if request.failure == "net::ERR_ABORTED" else [f"not loaded: {request.url}: {request.failure}"]
+NewPage = Callable[..., Page]
+HERE = re.compile(r"http://(127\.0\.0\.1|\w+\.localhost)[:/]")
+"""This machine; tests call a site of somebody else's `something.localhost`."""
+
+
+@pytest.fixture
+def new_page(browser: Browser) -> Iterator[NewPage]:
+    """`new_page(**options)` gives a page in a browser profile of its own, made with these options of Playwright's. A
+    script error, anything that the content policy stops, a file that does not load and any request to elsewhere fails
+    the test."""
+    contexts: list[BrowserContext] = []
+    complaints: list[str] = []
+
+    def failed(request: Request) -> None:
+        if request.failure != "net::ERR_ABORTED":  # what the browser itself gives up when it leaves a page
+            complaints.append(f"not loaded: {request.url}: {request.failure}")
+
+    def make(**options: Any) -> Page:
+        contexts.append(browser.new_context(**options))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(20_000)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on(
+            "console",
+            lambda message: complaints.append(message.text) if "Content Security Policy" in message.text else None,
+        )
+        page.on(
+            "request",
+            lambda request: None if HERE.match(request.url) else complaints.append(f"asked {request.url}"),
+        )
+        page.on("requestfailed", failed)
+        return page
+
+    yield make
+    for context in contexts:
+        context.close()
+    assert complaints == []

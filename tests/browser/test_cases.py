@@ -8,11 +8,12 @@ from pathlib import Path
 
 import axe_playwright_python  # type: ignore[import-untyped]
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Page
 
 from tests.api.appealed import state
 from tests.api.conftest import ACME, BETA, READER, Api, running
 from tests.api.pages import Visitor, contested, staff_visitor
+from tests.browser.conftest import NewPage
 from tests.support import ROOT, new_ledger
 
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
@@ -32,18 +33,17 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
         yield server
 
 
-def opened(browser: Browser, visitor: Visitor | None, api: Api, size: dict[str, int] = DESK) -> Page:
+def opened(new_page: NewPage, visitor: Visitor | None, api: Api, size: dict[str, int] = DESK) -> Page:
     """A page in a profile of its own, with the visitor's session."""
-    context = browser.new_context(viewport=size, locale="en-GB")  # type: ignore[arg-type]
-    context.set_default_timeout(20_000)
+    page = new_page(viewport=size, locale="en-GB")
     if visitor is not None:
         name, _, value = visitor.cookie.partition("=")
         path = "/console" if name == "console" else "/me"
         host = api.url.split("//")[1].split(":")[0]
-        context.add_cookies(
+        page.context.add_cookies(
             [{"name": name, "value": value, "domain": host, "path": path, "httpOnly": True, "sameSite": "Strict"}]
         )
-    return context.new_page()
+    return page
 
 
 def check(page: Page, name: str) -> None:
@@ -58,9 +58,9 @@ def check(page: Page, name: str) -> None:
 
 
 @pytest.mark.parametrize(("language", "size"), [("en", DESK), ("zh-CN", PHONE)], ids=["desk-en", "phone-zh"])
-def test_a_whole_case(browser: Browser, api: Api, language: str, size: dict[str, int]) -> None:
+def test_a_whole_case(new_page: NewPage, api: Api, language: str, size: dict[str, int]) -> None:
     _, case = contested(api)
-    page = opened(browser, staff_visitor(api, "reviewer", language=language)[0], api, size)
+    page = opened(new_page, staff_visitor(api, "reviewer", language=language)[0], api, size)
     page.goto(f"{api.url}/console/queue")
     page.locator(f"a[href='/console/cases/{case}']").click()
     page.locator("form[action$='/take'] button").click()
@@ -79,12 +79,11 @@ def test_a_whole_case(browser: Browser, api: Api, language: str, size: dict[str,
     page.locator("a[lang='zh-CN'][href*='kind=decided']").click()
     page.wait_for_selector("article.letter[lang='zh-CN']")
     check(page, f"letter-{language}")
-    page.context.close()
 
 
-def test_of_two_reviewers_one_is_told(browser: Browser, api: Api) -> None:
+def test_of_two_reviewers_one_is_told(new_page: NewPage, api: Api) -> None:
     _, case = contested(api)
-    one, other = (opened(browser, staff_visitor(api, "reviewer")[0], api) for _ in range(2))
+    one, other = (opened(new_page, staff_visitor(api, "reviewer")[0], api) for _ in range(2))
     for page in (one, other):
         page.goto(f"{api.url}/console/cases/{case}")
     one.locator("form[action$='/take'] button").click()
@@ -93,17 +92,14 @@ def test_of_two_reviewers_one_is_told(browser: Browser, api: Api) -> None:
     other.wait_for_selector("#problem")
     assert other.evaluate("document.activeElement.id") == "problem"
     assert other.locator("#decide").count() == 0
-    for page in (one, other):
-        page.context.close()
 
 
-def test_the_supervisors_pages(browser: Browser, api: Api) -> None:
+def test_the_supervisors_pages(new_page: NewPage, api: Api) -> None:
     contested(api)
     for size, name in ((DESK, "desk"), (PHONE, "phone")):
-        page = opened(browser, staff_visitor(api, "supervisor", language="zh-CN")[0], api, size)
+        page = opened(new_page, staff_visitor(api, "supervisor", language="zh-CN")[0], api, size)
         for path in ("queue", "dashboard", "platforms", "platforms/acme", "simulator", "audit"):
             answer = page.goto(f"{api.url}/console/{path}")
             assert answer is not None
             assert answer.status == 200, path
             check(page, f"{path.replace('/', '-')}-{name}")
-        page.context.close()

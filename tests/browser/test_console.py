@@ -27,7 +27,7 @@ from tests.api.appealed import (
     with_file,
 )  # fmt: skip
 from tests.api.conftest import ACME, BETA, running
-from tests.browser.conftest import failed
+from tests.browser.conftest import NewPage
 from tests.support import ROOT, new_ledger
 
 SCREENSHOTS = ROOT / "var" / "screenshots"
@@ -49,32 +49,18 @@ def at(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[B
 
 
 @pytest.fixture
-def open_page(browser: Browser, at: Browsers) -> Iterator[OpenPage]:
-    """`open_page(name, locale="en", viewport=DESKTOP)` gives a page in which `name` is signed in, in a browser profile
-    of its own. A script error, a refused inline style or script, or a file that does not load fails the test."""
-    contexts, complaints = [], []
+def open_page(new_page: NewPage, at: Browsers) -> OpenPage:
+    """`open_page(name, viewport=DESKTOP)` gives a page in which `name` is signed in."""
 
     def make(name: str, viewport: dict[str, int] | None = None) -> Page:
-        context = browser.new_context(viewport=viewport or DESKTOP)  # type: ignore[arg-type]
-        contexts.append(context)
+        page = new_page(viewport=viewport or DESKTOP)
         cookies = at.client(name).cookies
-        context.add_cookies(
+        page.context.add_cookies(
             [{"name": key, "value": value, "domain": "127.0.0.1", "path": "/console"} for key, value in cookies.items()]
         )
-        page = context.new_page()
-        page.set_default_timeout(15_000)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on(
-            "console",
-            lambda message: complaints.append(message.text) if "Content Security Policy" in message.text else None,
-        )
-        page.on("requestfailed", lambda request: complaints.extend(failed(request)))
         return page
 
-    yield make
-    for context in contexts:
-        context.close()
-    assert complaints == []
+    return make
 
 
 def looked_at(page: Page, name: str) -> None:

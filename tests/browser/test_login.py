@@ -15,7 +15,7 @@ from ledger.store import members
 from ledger.store.engine import writing
 from tests.api.conftest import running
 from tests.api.console_desk import Desk
-from tests.browser.conftest import failed
+from tests.browser.conftest import NewPage
 from tests.staffing import cheap
 from tests.support import ROOT, new_ledger
 
@@ -30,29 +30,13 @@ OpenPage = Callable[..., Page]
 
 
 @pytest.fixture
-def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """`open_page(locale="en", viewport=DESKTOP)` gives a page in a browser profile of its own. A script error, a
-    refused inline style or script, or a file that does not load fails the test."""
-    contexts = []
-    complaints: list[str] = []
+def open_page(new_page: NewPage) -> OpenPage:
+    """`open_page(locale="en", viewport=DESKTOP)` gives a page of a browser in this language."""
 
     def make(locale: str = "en", viewport: dict[str, int] | None = None) -> Page:
-        context = browser.new_context(locale=locale, viewport=viewport or DESKTOP)  # type: ignore[arg-type]
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(15_000)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on(
-            "console",
-            lambda message: complaints.append(message.text) if "Content Security Policy" in message.text else None,
-        )
-        page.on("requestfailed", lambda request: complaints.extend(failed(request)))
-        return page
+        return new_page(locale=locale, viewport=viewport or DESKTOP)
 
-    yield make
-    for context in contexts:
-        context.close()
-    assert complaints == []
+    return make
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 from axe_playwright_python import sync_playwright as axe_package  # type: ignore[import-untyped]
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from ledger.core.appeals import Outcome
 from ledger.service.appeals import staff_actions as desk
 from tests.api.conftest import ACME, BETA, Api, running
+from tests.browser.conftest import NewPage
 from tests.people import ANNA, PNG, Person
 from tests.support import new_ledger
 
@@ -69,31 +70,13 @@ OpenPage = Callable[..., Page]
 
 
 @pytest.fixture
-def open_page(browser: Browser) -> Iterator[OpenPage]:
-    """`open_page(locale)` gives a page in a browser profile of its own. A script error, anything that the content
-    policy stops and any request to elsewhere fails the test."""
-    contexts, complaints = [], []
+def open_page(new_page: NewPage) -> OpenPage:
+    """`open_page(locale)` gives a page of a browser in this language, on a telephone unless `options` say otherwise."""
 
     def make(locale: str = "en", **options: Any) -> Page:
-        context = browser.new_context(locale=locale, **{"viewport": PHONE, **options})
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(15_000)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on(
-            "console",
-            lambda message: complaints.append(message.text) if "Content Security Policy" in message.text else None,
-        )
-        page.on(
-            "request",
-            lambda request: None if "://127.0.0.1:" in request.url else complaints.append(f"asked {request.url}"),
-        )
-        return page
+        return new_page(locale=locale, **{"viewport": PHONE, **options})
 
-    yield make
-    for context in contexts:
-        context.close()
-    assert complaints == []
+    return make
 
 
 def examine(page: Page, name: str, locale: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Page
 
 from ledger.core.encoding import day_floor
 from ledger.core.identifiers import Kind
@@ -15,6 +15,7 @@ from ledger.store import stats as store
 from ledger.store.engine import writing
 from tests.api.conftest import ACME, BETA, person, running
 from tests.api.console_desk import Desk
+from tests.browser.conftest import NewPage
 from tests.staffing import cheap
 from tests.support import new_ledger
 
@@ -51,19 +52,11 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
 
 
 @pytest.fixture
-def visit(browser: Browser, desk: Desk) -> Iterator[Visit]:
-    """`visit(name, width)` gives a page in which `name` is signed in. A refused style or script, a script error or a
-    picture that does not load fails the test."""
-    contexts = []
-    complaints: list[str] = []
+def visit(new_page: NewPage, desk: Desk) -> Visit:
+    """`visit(name, width)` gives a page in which `name` is signed in."""
 
     def go(name: str, width: str = "desktop") -> Page:
-        context = browser.new_context(viewport=WIDTHS[width])  # type: ignore[arg-type]
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(20_000)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("console", lambda told: complaints.append(told.text) if "Content Security" in told.text else None)
+        page = new_page(viewport=WIDTHS[width])
         page.goto(f"{desk.api.url}/console/login")
         for field, value in desk.credentials(name).items():
             page.locator(f"#{field}").fill(value)
@@ -71,10 +64,7 @@ def visit(browser: Browser, desk: Desk) -> Iterator[Visit]:
         page.wait_for_url(lambda url: not url.endswith("/console/login"))
         return page
 
-    yield go
-    for context in contexts:
-        context.close()
-    assert complaints == []
+    return go
 
 
 def check(page: Page) -> None:
