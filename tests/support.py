@@ -87,11 +87,11 @@ class Platform:
         """Add this platform to the ledger."""
         engine = open_engine(settings.database_url, pool_size=1)
         try:
-            return self.join(engine, datetime.now(UTC))
+            return self.join(engine)
         finally:
             engine.dispose()
 
-    def join(self, engine: Engine, now: datetime) -> Platform:
+    def join(self, engine: Engine) -> Platform:
         """Add this platform to the ledger that this engine is connected to."""
         add_platform(
             engine,
@@ -101,7 +101,7 @@ class Platform:
             scopes=self.scopes,
             kid=self.kid,
             public_key=raw_public(self.key),
-            now=now,
+            now=datetime.now(UTC),
         )
         return self
 

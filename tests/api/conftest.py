@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import secrets
+import shutil
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,13 +122,19 @@ def running(settings: Settings) -> Iterator[Api]:
 
 
 @pytest.fixture(scope="module", params=[pytest.param(name, marks=getattr(pytest.mark, name)) for name in ENGINES])
-def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+def api(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    schema_template: Callable[[str], str],
+) -> Iterator[Api]:
     """A server on a fresh ledger, shared by the tests of a module: each uses people of its own."""
     folder: Path = tmp_path_factory.mktemp("api")
+    template = make_url(schema_template(request.param))
     if request.param == "sqlite":
         url = f"sqlite:///{folder / 'ledger.db'}"
+        shutil.copyfile(str(template.database), folder / "ledger.db")
     else:
-        url = pg.create_database(make_url(request.getfixturevalue("pg_admin_url"))).render_as_string(False)
+        url = pg.create_database(template, template).render_as_string(False)
     settings = new_ledger(
         url,
         folder,

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-from tests.support import ROOT, Platform, new_ledger, server_environment
+from typer.testing import CliRunner, Result
+
+from ledger.cli import app, output
+from tests.support import Platform, new_ledger, server_environment
 
 
 def test_a_grant_is_given_and_shown(tmp_path: Path) -> None:
     settings = new_ledger(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path)
     Platform("acme", "acme-group", "acme-1").enrol(settings)
-    environment = {**os.environ, **server_environment(settings), "COLUMNS": "120"}
+    environment = {**server_environment(settings), "COLUMNS": "120"}
 
-    def command(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "ledger", "platform", *words],
-            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60,
-        )  # fmt: skip
+    def command(*words: str) -> Result:
+        output.reset()  # as each process begins
+        return CliRunner().invoke(app, ["platform", *words], env=environment)
 
     given = command("grant", "acme", "--elements", "2000000", "--reason", "first tagging [bold]", "--days", "30")
-    assert given.returncode == 0, given.stderr
+    assert given.exit_code == 0, given.stderr
     assert "2,000,000 more elements within 30 days" in given.stdout
     refused = command("grant", "nobody", "--elements", "5", "--reason", "x")
-    assert (refused.returncode, refused.stderr.strip()) == (1, "error: There is no platform of this name.")
+    assert (refused.exit_code, refused.stderr.strip()) == (1, "error: There is no platform of this name.")
     found = json.loads(command("budget", "acme", "--json").stdout)
     assert (found["used_today"], found["daily_quota"]) == (0, 100_000)
     (grant,) = found["grants"]

@@ -1,7 +1,8 @@
-"""The operator's commands as processes: keys, platforms, serve, and what is missing without the server extra."""
+"""The operator's commands: keys, platforms, serve, and what is missing without the server extra."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -13,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from ledger.cli import app
 from ledger.cli.output import ExitCode
 from ledger.client import RefundLedger
 from ledger.errors import LedgerError, PlatformSuspended, UnknownKey
@@ -37,20 +40,32 @@ class Operator:
         }
 
     def __call__(self, *arguments: object, code: int = 0, **environment: str) -> dict[str, Any]:
+        """The command's answer. `serve` is a process of its own; the rest runs in this one, which spares its start."""
+        words = [*map(str, arguments), "--json"]
+        run = self._process if arguments[0] == "serve" else self._here
+        status, stdout, stderr = run(words, {**self.environment, **environment})
+        assert status == code, (stdout, stderr)
+        assert "Traceback" not in stderr
+        value = json.loads(stdout)
+        assert isinstance(value, dict)
+        return value
+
+    def _process(self, words: list[str], environment: dict[str, str]) -> tuple[int, str, str]:
         done = subprocess.run(
-            [sys.executable, "-m", "ledger", *map(str, arguments), "--json"],
+            [sys.executable, "-m", "ledger", *words],
             cwd=self.folder,
-            env={**self.environment, **environment},
+            env=environment,
             capture_output=True,
             text=True,
             timeout=60,
             check=False,
         )
-        assert done.returncode == code, (done.stdout, done.stderr)
-        assert "Traceback" not in done.stderr
-        value = json.loads(done.stdout)
-        assert isinstance(value, dict)
-        return value
+        return done.returncode, done.stdout, done.stderr
+
+    def _here(self, words: list[str], environment: dict[str, str]) -> tuple[int, str, str]:
+        with contextlib.chdir(self.folder):
+            done = CliRunner().invoke(app, words, env=environment)
+        return done.exit_code, done.stdout, done.stderr
 
 
 @pytest.fixture

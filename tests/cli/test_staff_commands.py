@@ -1,4 +1,4 @@
-"""`refund-ledger staff` as processes, and what `serve` says about the console."""
+"""`refund-ledger staff`, and what `serve` says about the console."""
 
 from __future__ import annotations
 

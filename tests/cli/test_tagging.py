@@ -239,7 +239,7 @@ def test_the_command_says_how_to_go_on_after_a_used_up_quota(tmp_path: Path) -> 
 
 def test_outages_are_waited_out_for_some_minutes(tmp_path: Path) -> None:
     source, target = users(tmp_path / "users.csv", 4), tmp_path / "tags.csv"
-    with small_ledger(tmp_path) as ledger, ledger.connect(budget_seconds=0.05) as acme:
+    with small_ledger(tmp_path) as ledger, ledger.connect(budget_seconds=0.2) as acme:
         acme.connect()
         slept: list[float] = []
 

@@ -40,8 +40,10 @@ def operating(settings: Settings) -> Iterator[Engine]:
 def publish(settings: Settings, ledger: RefundLedger, buyer: Buyer) -> None:
     """Publish a snapshot of the buyer's epoch and wait until `ledger` answers from it."""
     with operating(settings) as engine:
-        made = build_and_publish(
-            settings, engine, load_log_key(settings), datetime.now(UTC), random_bytes=secrets.token_bytes
+        key = load_log_key(settings)
+        # The server's own snapshotter may be building at this moment.
+        made = _soon(
+            lambda: build_and_publish(settings, engine, key, datetime.now(UTC), random_bytes=secrets.token_bytes)
         )
 
     def fetched() -> None:

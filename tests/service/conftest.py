@@ -16,6 +16,7 @@ from ledger.service.lookups import submit_lookup
 from ledger.service.reports import restitute_report, submit_report, withdraw_report
 from ledger.service.runtime import Runtime, utc_now
 from ledger.settings import Settings
+from ledger.store.engine import open_engine
 from tests.support import Platform, element_of, lookup_request, new_ledger, opened, report_payload
 from tests.webhook_kit import post, receiver
 
@@ -85,12 +86,13 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def town(settings: Settings) -> Iterator[Town]:
+    engine = open_engine(settings.database_url, pool_size=1)
+    acme = Platform("acme", "acme-group", "acme-1").join(engine)
+    acme2 = Platform("acme2", "acme-group", "acme2-1").join(engine)
+    bolt = Platform("bolt", "bolt-group", "bolt-1", profile="EU").join(engine)
+    engine.dispose()
     clock = Clock()
     with opened(settings, clock) as rt:
-        acme = Platform("acme", "acme-group", "acme-1").join(rt.engine, clock())
-        acme2 = Platform("acme2", "acme-group", "acme2-1").join(rt.engine, clock())
-        bolt = Platform("bolt", "bolt-group", "bolt-1", profile="EU").join(rt.engine, clock())
-        rt.members.refresh()
         yield Town(rt, clock, acme, acme2, bolt)
 
 
