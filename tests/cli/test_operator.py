@@ -120,7 +120,7 @@ def test_from_nothing_to_a_first_lookup_and_back(operator: Operator) -> None:
             with pytest.raises(LedgerError, match="quota"):
                 one.subjects_many([person() for _ in range(3)])
             operator("platform", "quota", "acme", 1000)
-            _until(lambda: one.subject(**person()))
+            _until(lambda: one.subjects_many([person() for _ in range(3)]))
             operator("platform", "revoke-key", "acme-1")
             _until_raises(one, UnknownKey)
             assert two.lookup(person(), order="1").tier in ("clear", "unavailable")
