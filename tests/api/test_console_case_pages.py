@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from urllib.parse import unquote
 
@@ -202,6 +203,9 @@ def test_what_was_typed_is_kept_where_its_form_is_gone(api: Api, at: Browsers) -
 def test_log_lines_name_no_case(api: Api, at: Browsers) -> None:
     case = contested(api)
     at.client("reviewer").get(f"/console/cases/{case}")
+    until = time.monotonic() + 10  # the line is written after the answer
+    while '"route":"/console/cases/{case}"' not in api.logs.getvalue().decode() and time.monotonic() < until:
+        time.sleep(0.02)
     lines = api.logs.getvalue().decode()
     assert '"route":"/console/cases/{case}"' in lines
     assert case not in lines
