@@ -32,6 +32,7 @@ from api.schemas.appeals import (
     StatementList,
 )
 from api.schemas.lookups import TaggedSubject
+from api.web.files import file_response
 from api.wire import REPLAYED, answer, idempotency_key, parse, read_json, stored_response
 from ledger import errors as e
 from ledger.core.appeals import CaseState
@@ -40,7 +41,6 @@ from ledger.core.encoding import format_time, unb64url
 from ledger.core.identifiers import Kind
 from ledger.service.appeals import platform
 from ledger.service.appeals.parties import Party
-from ledger.service.attachments import serving_headers
 from ledger.service.file_types import EXTENSIONS
 from ledger.service.statements import statements_of_lookup
 
@@ -237,9 +237,7 @@ async def create_attachment(
 def get_attachment(request: Request, caller: CaseParty, appeal_id: AppealId, attachment_id: AttachmentId) -> Response:
     """A party reads its own files and those of the other party."""
     found, data = platform.get_attachment(runtime(request), caller, appeal_id, attachment_id)
-    headers = serving_headers(found.media_type, found.name)
-    del headers["X-Content-Type-Options"]  # the request's frame sends it with every answer
-    return Response(data, headers=headers)
+    return file_response(data, found.media_type, found.name)
 
 
 @router.post(

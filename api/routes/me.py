@@ -31,6 +31,7 @@ from api.schemas.me import (
     StatementRequest,
 )
 from api.subjects import Subject, bearer
+from api.web.files import file_response
 from api.wire import json_response, parse, read_json
 from ledger import errors as e
 from ledger.core.encoding import format_time
@@ -38,7 +39,6 @@ from ledger.core.ids import encode_id
 from ledger.service.appeals import sessions, subject, subject_cases
 from ledger.service.appeals.export import export
 from ledger.service.appeals.own_record import own_record
-from ledger.service.attachments import serving_headers
 from ledger.service.file_types import EXTENSIONS
 from ledger.service.runtime import Runtime
 from ledger.store.appeals import CaseRow
@@ -313,15 +313,9 @@ async def create_attachment(
 )
 def get_attachment(request: Request, session: Subject, case_id: CaseId, file_id: FileId) -> Response:
     """One's own, and those of the platform that made the report."""
-    return file_response(runtime(request), session, case_id, file_id)
-
-
-def file_response(rt: Runtime, session: SessionRow, case_id: str, file_id: str) -> Response:
-    """A stranger's file, under headers that keep it harmless."""
+    rt = runtime(request)
     found, data = subject_cases.own_file(rt.context, rt.settings, session, case_id, file_id)
-    headers = serving_headers(found.media_type, found.name)
-    del headers["X-Content-Type-Options"]  # the request's frame sends it with every answer
-    return Response(data, headers=headers)
+    return file_response(data, found.media_type, found.name)
 
 
 @router.get(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -155,8 +153,7 @@ def replay(
 
 
 def _plain(value: WebhookEndpoint | WebhookDelivery) -> dict[str, Any]:
-    found = {name: format_time(one) if isinstance(one, datetime) else one for name, one in asdict(value).items()}
-    return {name: one for name, one in found.items() if name != "secret" or one is not None}
+    return {name: one for name, one in output.plain(value).items() if name != "secret" or one is not None}
 
 
 def _show_endpoint(one: WebhookEndpoint) -> None:

@@ -26,13 +26,6 @@ def _(message: str) -> str:
     return message
 
 
-ROLES: dict[str, str] = {
-    "reviewer": _("Reviewer"),
-    "supervisor": _("Supervisor"),
-    "auditor": _("Auditor"),
-    "admin": _("Administrator"),
-}
-
 CONDUCTS: dict[Conduct, str] = {
     Conduct.AI_FABRICATED_IMAGE: _("A photo of damage that was made by an image generator"),
     Conduct.EDITED_IMAGE: _("A photo of damage that was edited"),
@@ -211,13 +204,6 @@ def kind_text(code: str, locale: str) -> str:
 def status_text(code: str, locale: str) -> str:
     """Whether a report counts, and why not."""
     return _told(Status(code), STATUSES, locale)
-
-
-def role_text(code: str, locale: str) -> str:
-    """What a member of staff is."""
-    if code not in ROLES:
-        raise ValueError("no such role")
-    return texts(locale).gettext(ROLES[code])
 
 
 def _told(code: _Code, table: dict[_Code, str], locale: str) -> str:

@@ -270,17 +270,6 @@ def reports_of_tags(connection: Connection, tags: Iterable[bytes]) -> dict[int, 
     return found
 
 
-def slots_of_tags(connection: Connection, report_id: int, tags: Iterable[bytes]) -> list[tuple[int, str]]:
-    """(slot, kind) of the report's listings under any of `tags`."""
-    rows = connection.execute(
-        select(Listing.slot, Listing.kind)
-        .where(Listing.report_id == report_id, Listing.tag.in_(list(tags)))
-        .distinct()
-        .order_by(Listing.slot)
-    )
-    return [(slot, kind) for slot, kind in rows]
-
-
 def listed_slots(connection: Connection, report_id: int) -> dict[int, str]:
     """Kind by slot of the subjects under which the report is listed."""
     rows = connection.execute(select(Listing.slot, Listing.kind).where(Listing.report_id == report_id).distinct())

@@ -6,7 +6,7 @@ import hashlib
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ from sqlalchemy import insert, select, update
 from ledger.core.encoding import b64url
 from ledger.core.identifiers import Kind
 from ledger.core.ids import decode_id, encode_id
+from ledger.core.tags import tag
 from ledger.service import attachments, passwords
 from ledger.service.appeals import staff_actions, subject
 from ledger.service.appeals.files import drafted, keep_file
@@ -32,9 +33,8 @@ from ledger.store.engine import reading, writing
 from ledger.store.staff_events import EventFilter
 from ledger.store.subject_sessions import SessionRow
 from ledger.store.tables import Listing
-from tests.api.conftest import ACME, Api, person
+from tests.api.conftest import ACME, BETA, Api, person
 from tests.api.console_desk import Desk, post
-from tests.api.pages import Somebody, report_about, session_row
 from tests.staffing import cheap
 from tests.support import Platform, evidence
 
@@ -46,6 +46,9 @@ PNG = (
 )
 
 
+Somebody = list[tuple[Kind, bytes]]
+
+
 def somebody() -> Somebody:
     """Phone and payment of somebody nobody has seen."""
     return [(Kind.PHONE, person()), (Kind.PAYMENT, person())]
@@ -53,7 +56,15 @@ def somebody() -> Somebody:
 
 def session_of(api: Api, who: Somebody, locale: str = "en", profile: str = "CN") -> SessionRow:
     """A session of this person, as a platform would have it opened."""
-    return replace(session_row(api, who), locale=locale, profile=profile)
+    subjects = tuple((kind.value, tag(kind, element)) for kind, element in who)
+    return SessionRow(
+        1, BETA.name, BETA.control_group, profile, locale, api.rt.keys.epoch, subjects, None, api.rt.now()
+    )
+
+
+def report_about(api: Api, who: Somebody, by: Platform = ACME, **changes: Any) -> str:
+    """A report about them; its public id."""
+    return str(api.report(by, who, **changes).json()["id"])
 
 
 def contested(

@@ -24,6 +24,7 @@ from tests.api.appealed import (
     set_due,
     somebody,
     staffed,
+    state,
     with_file,
 )  # fmt: skip
 from tests.api.conftest import ACME, BETA, running
@@ -228,10 +229,35 @@ def test_pages_are_without_barriers(at: Browsers, open_page: OpenPage, name: str
         go(page, at, path)
         looked_at(page, f"{title}-{shown}")
     go(page, at, f"/console/cases/{case}")
-    assert page.locator("img").first.evaluate("image => image.naturalWidth") == 1
+    page.locator("img").first.scroll_into_view_if_needed()  # it is loaded when it comes into view
+    page.wait_for_function("document.querySelector('img').naturalWidth === 1")
     for details in page.locator("details").all():
         details.locator("summary").click()
     looked_at(page, f"case-open-{shown}")
+    page.locator("input[name=outcome][value=victim]").check()
+    page.locator("#reasons").fill("Because of what both sides sent.")
+    page.locator("form.decide button").click()
+    page.wait_for_selector("form.confirm")
+    assert state(at.api, case) == ("under_review", None), "the letter comes first"
+    looked_at(page, f"decide-{shown}")
+    page.locator("form.confirm button[name=confirmed]").click()
+    page.wait_for_selector("#decided")
+    assert state(at.api, case) == ("decided", "victim")
+    go(page, at, f"/console/cases/{case}/letter?kind=decided")
+    looked_at(page, f"letter-decided-{shown}")
+
+
+def test_of_two_reviewers_one_is_told(at: Browsers, open_page: OpenPage) -> None:
+    case = contested(at.api)
+    one, other = open_page("reviewer"), open_page("signer")
+    for page in (one, other):
+        go(page, at, f"/console/cases/{case}")
+    one.locator("form[action$='/take'] button").click()
+    one.wait_for_selector("#decide")
+    other.locator("form[action$='/take'] button").click()
+    other.wait_for_selector("#problem")
+    assert other.evaluate("document.activeElement.id") == "problem"
+    assert other.locator("#decide").count() == 0
 
 
 def test_shortcuts(at: Browsers, open_page: OpenPage) -> None:

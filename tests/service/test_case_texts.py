@@ -28,7 +28,6 @@ TOLD: list[tuple[Callable[[str, str], str], Iterable[str]]] = [
     (case_texts.tier_text, Tier),
     (case_texts.kind_text, Kind),
     (case_texts.status_text, Status),
-    (case_texts.role_text, ("reviewer", "supervisor", "auditor", "admin")),
 ]
 
 

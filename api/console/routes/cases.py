@@ -36,7 +36,7 @@ def get_file(request: Request, case: str, file: str, staff: Reading) -> Response
     rt = runtime(request)
     row = attachment(rt.context, case, file, as_staff(staff))
     data = attachments.read(rt.settings, row.file)
-    return file_response(data, attachments.serving_headers(row.media_type, row.name))
+    return file_response(data, row.media_type, row.name)
 
 
 @router.get("/cases/{case}/letter")

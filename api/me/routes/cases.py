@@ -15,7 +15,7 @@ from api.deps import runtime
 from api.me.pages import blocks, page, said_of
 from api.me.routes.record import find_report
 from api.me.session import PATH, Reading, Sending, me_router
-from api.routes.me import file_response
+from api.web.files import file_response
 from api.web.pages import locale_of, redirect
 from ledger.core.appeals import Grounds
 from ledger.core.ids import encode_id
@@ -182,7 +182,9 @@ async def post_file(request: Request, session: Reading, case_id: str) -> Respons
 @router.get("/cases/{case_id}/files/{file_id}")
 def get_file(request: Request, session: Reading, case_id: str, file_id: str) -> Response:
     """A file of the case."""
-    return file_response(runtime(request), session, case_id, file_id)
+    rt = runtime(request)
+    found, data = subject_cases.own_file(rt.context, rt.settings, session, case_id, file_id)
+    return file_response(data, found.media_type, found.name)
 
 
 @router.get("/cases/{case_id}/letters/{kind}")
