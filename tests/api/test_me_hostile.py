@@ -11,7 +11,7 @@ from tests.api.conftest import BETA, Api
 from tests.api.visitors import Visit, visitors
 from tests.people import PNG, Person
 
-NASTY = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'>&{{7*7}}"
+NASTY = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'>&{{987*789}}"
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_text_stays_text(api: Api, visit: Visit) -> None:
         assert "<img src=x" not in page.text
         assert re.findall(r"<script(?![^>]* src=\"/static/)", page.text) == []
         assert " onerror=alert(2)>" not in page.text
-        assert "49" not in re.findall(r"\{\{7\*7\}\}|(?<!\d)49(?!\d)", page.text)
+        assert "778743" not in page.text, "what braces say is not worked out"
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in pages[0].text
 
 
