@@ -24,6 +24,9 @@ MAX_ITEMS = 2_000
 MAX_PIECES = 256
 """Pieces of metadata kept of one file."""
 
+MAX_BLOCKS = 8
+"""XMP packets of one file, and EXIF blocks: parsing one at its limits takes a quarter of a second."""
+
 MAX_TEXT_BYTES = 2**20
 """One text, as it stands in the file or inflated: a ComfyUI workflow has some hundred kilobytes."""
 
@@ -32,6 +35,7 @@ MAX_INFLATED_BYTES = 4 * 2**20
 
 MAX_XMP_BYTES = 2 * 2**20
 MAX_XMP_DEPTH = 32
+MAX_XMP_ELEMENTS = 50_000
 MAX_XMP_PROPERTIES = 20_000
 MAX_EXIF_BYTES = 2**20
 MAX_IFD_ENTRIES = 512

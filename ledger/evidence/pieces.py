@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ledger.evidence.limits import (
+    MAX_BLOCKS,
     MAX_FACT_CHARS,
     MAX_INFLATED_BYTES,
     MAX_NOTES,
@@ -109,7 +110,8 @@ class Contents:
 
     def add(self, sort: Sort, where: str, data: bytes = b"", key: str = "") -> None:
         """Keep a piece, or note that there are too many."""
-        if len(self.pieces) >= MAX_PIECES:
+        most = MAX_BLOCKS if sort in (Sort.XMP, Sort.EXIF) else MAX_PIECES
+        if len(self.pieces) >= MAX_PIECES or len(self.of(sort)) >= most:
             self.note(NoteCode.LIMIT_REACHED, where, "pieces")
             return
         self.pieces.append(Piece(sort, where, data, clean(key, 80)))

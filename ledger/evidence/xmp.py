@@ -10,7 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from xml.parsers import expat
 
-from ledger.evidence.limits import MAX_TEXT_BYTES, MAX_XMP_BYTES, MAX_XMP_DEPTH, MAX_XMP_PROPERTIES
+from ledger.evidence.limits import (
+    MAX_TEXT_BYTES,
+    MAX_XMP_BYTES,
+    MAX_XMP_DEPTH,
+    MAX_XMP_ELEMENTS,
+    MAX_XMP_PROPERTIES,
+)
 from ledger.evidence.pieces import Contents, NoteCode
 
 AIGC = "http://www.tc260.org.cn/ns/AIGC/1.0/"
@@ -83,6 +89,7 @@ class _Collector:
         """(namespace, name) of the property that each open element stands for."""
         self._text: list[str] = []
         self._kept_chars = 0
+        self._elements = 0
 
     def parse(self, data: bytes) -> None:
         """Feed the whole packet to a parser of its own."""
@@ -101,8 +108,9 @@ class _Collector:
         raise _Refused("a document type or an entity")
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
-        if len(self._open) >= MAX_XMP_DEPTH:
-            raise _Refused("depth")
+        self._elements += 1
+        if len(self._open) >= MAX_XMP_DEPTH or self._elements > MAX_XMP_ELEMENTS:
+            raise _Refused("depth or number of elements")
         namespace, name = _names(tag)
         if namespace in (RDF, _META) and self._open:
             namespace, name = self._open[-1]

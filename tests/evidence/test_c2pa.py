@@ -37,14 +37,21 @@ def notes(receipt: Receipt) -> list[NoteCode]:
 
 
 @pytest.mark.parametrize(
-    ("media_type", "data"), [("image/png", files.png()), ("image/jpeg", files.jpeg()), ("image/webp", files.webp())]
+    ("media_type", "data", "match"),
+    [
+        ("image/png", files.png(), "assertion.dataHash.match"),
+        ("image/jpeg", files.jpeg(), "assertion.dataHash.match"),
+        ("image/webp", files.webp(), "assertion.dataHash.match"),
+        ("image/heic", files.heic(files.exif(), files.plain_packet()), "assertion.bmffHash.match"),
+        ("video/mp4", files.mp4(), "assertion.bmffHash.match"),
+    ],
 )
-def test_a_bound_manifest_identifies_whoever_signed(media_type: str, data: bytes, keys: Keys) -> None:
+def test_a_bound_manifest_identifies_whoever_signed(media_type: str, data: bytes, match: str, keys: Keys) -> None:
     receipt = inspect_bytes(sign(data, media_type, [created(MADE)], **keys))
     (found,) = receipt.findings
     assert found.code is C.C2PA_AI_GENERATED
     assert found.strength is Strength.IDENTIFIES
-    assert found.facts["validation"] == ["assertion.dataHash.match", "claimSignature.validated"]
+    assert found.facts["validation"] == [match, "claimSignature.validated"]
     assert (found.facts["signer"], found.facts["software"]) == ("Tests", "Test model")
     (note,) = receipt.notes
     assert (note.code, note.detail) == (NoteCode.C2PA_CREDENTIAL, "signingCredential.untrusted")

@@ -179,6 +179,8 @@ def test_a_jpeg_of_thousands_of_scans_is_not_decoded() -> None:
         (files.png(files.chunk(b"eXIf", b"x" * (limits.MAX_EXIF_BYTES + 1))), N.PIECE_TOO_LARGE),
         (files.png(files.text_chunk("k", b"x" * (limits.MAX_TEXT_BYTES + 1))), N.PIECE_TOO_LARGE),
         (files.webp(files.riff_chunk(b"XMP ", b"x" * (limits.MAX_XMP_BYTES + 1))), N.PIECE_TOO_LARGE),
+        (files.webp(files.riff_chunk(b"XMP ", b"<a>" + b"<b/>" * 500_000 + b"</a>") * 40), N.LIMIT_REACHED),
+        (files.webp(files.riff_chunk(b"EXIF", files.exif({0x010F: b"Phone"})) * 40), N.LIMIT_REACHED),
     ],
 )
 def test_limits_are_kept_and_told(data: bytes, note: NoteCode) -> None:
