@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import socket
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -17,6 +20,7 @@ from ledger.evidence.pieces import Contents, NoteCode, Sort
 from ledger.evidence.receipt import Conclusion, Receipt
 from tests.evidence import files
 from tests.evidence.signed import Keys, certificate, created, sign, using
+from tests.support import ROOT
 
 MADE = "trainedAlgorithmicMedia"
 COMPOSITE = "compositeWithTrainedAlgorithmicMedia"
@@ -259,3 +263,18 @@ def test_any_json_is_taken(odd: dict[str, Any]) -> None:
     results, told = judged(odd)
     assert results == []
     assert told[0].startswith("c2pa_no_source")
+
+
+def test_the_process_that_reads_manifests_can_open_nothing() -> None:
+    code = (
+        "import socket, sys\n"
+        "from ledger.evidence.c2pa_child import _give_up\n"
+        "_give_up(2**31, 5)\n"
+        "for attempt in (lambda: open(sys.executable), lambda: socket.socket()):\n"
+        "    try:\n"
+        "        attempt()\n"
+        "    except OSError as error:\n"
+        "        print(error.errno)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.split() == [str(errno.EMFILE)] * 2
