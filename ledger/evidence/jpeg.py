@@ -64,6 +64,23 @@ def read(data: bytes, found: Contents) -> None:
         parts.hand_over(digest, found)
 
 
+def bare(data: bytes) -> bytes:
+    """The picture without application segments and comments, for a decoder that would parse them: kept is the one that
+    says how colours are coded (APP14). Empty if there is no scan within the limits."""
+    kept, at = [data[:2]], 2
+    for _step in range(MAX_JPEG_SEGMENTS):
+        marked = _MARKER.match(data, at)
+        if marked is None:
+            return b""
+        marker, start = data[marked.end() - 1], marked.end()
+        if marker == 0xDA:
+            return b"".join([*kept, data[marked.start() :]])
+        at = start if marker in _ALONE else start + int.from_bytes(data[start : start + 2])
+        if marker == 0xEE or not (0xE0 <= marker <= 0xEF or marker == 0xFE):
+            kept.append(data[start - 2 : at])
+    return b""
+
+
 def _name(marker: int) -> str:
     if 0xE0 <= marker <= 0xEF:
         return f"APP{marker - 0xE0}"

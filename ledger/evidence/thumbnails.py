@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ledger.evidence import jpeg
 from ledger.evidence.exif import Exif
 from ledger.evidence.findings import Finding, FindingCode, finding
 from ledger.evidence.limits import MAX_PIXELS, MAX_PROGRESSIVE_PIXELS, MAX_SCANS, MAX_THUMBNAIL_PIXELS
@@ -72,8 +73,9 @@ def _open(data: bytes, max_pixels: int) -> Image | None:
     from PIL import Image, JpegImagePlugin
 
     try:
-        # The plugin itself: `Image.open` would follow what the file says about further pictures behind the first.
-        with JpegImagePlugin.JpegImageFile(io.BytesIO(data)) as image:
+        # The plugin itself, and pixels only: `Image.open` would follow what the file says about further pictures, and
+        # the plugin would parse EXIF, colour profiles and resolutions, and warn of what is wrong with them.
+        with JpegImagePlugin.JpegImageFile(io.BytesIO(jpeg.bare(data))) as image:
             if image.width * image.height > max_pixels:
                 return None
             image.draft("L", (4 * _GRID, 4 * _GRID))

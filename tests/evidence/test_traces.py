@@ -9,6 +9,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from ledger.core.conduct import Strength
+from ledger.evidence import jpeg
 from ledger.evidence.findings import FindingCode
 from ledger.evidence.inspection import inspect_bytes
 from ledger.evidence.quantisation import standard_quality
@@ -178,6 +179,22 @@ def test_a_thumbnail_of_something_else_is_a_hint() -> None:
     image = scene()
     assert codes(with_thumbnail(scene(changed=True), image.resize((160, 120)))) == [C.THUMBNAIL_DIFFERS]
     assert codes(with_thumbnail(image, files.picture(160, 120))) == [C.THUMBNAIL_DIFFERS]
+
+
+def test_the_decoder_sees_pixels_only() -> None:
+    """A date outside the EXIF block, which we do not read: Pillow would warn when it looks there for a resolution."""
+    image = scene()
+    block = files.exif({0x0132: b"2026:01:01 00:00:00"}, thumbnail=files.saved(image.resize((160, 120)), "JPEG"))
+    at = block.index(struct.pack("<HHI", 0x0132, 2, 20)) + 8
+    block = block[:at] + struct.pack("<I", 60_000) + block[at + 4 :]
+    plain = files.saved(image, "JPEG", quality=90)
+    without_jfif = plain[:2] + plain[4 + int.from_bytes(plain[4:6]) :]
+    data = without_jfif[:2] + files.exif_segment(block) + files.segment(0xE2, b"MPF\0II*\0") + without_jfif[2:]
+    receipt = inspect_bytes(data)
+    assert receipt.findings == ()
+    assert receipt.notes == ()
+    assert jpeg.bare(data) == without_jfif
+    assert jpeg.bare(b"\xff\xd8") == jpeg.bare(b"\xff\xd8\xff\xd9") == b""
 
 
 def test_empty_pictures_are_not_compared() -> None:
