@@ -48,8 +48,8 @@ format: $(VENV)/test.stamp ## Put imports and layout in order
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --only-binary :all: \
 	--no-header --no-strip-extras --no-emit-index-url --no-emit-find-links
 lock: ## Pin the requirements again (UPGRADE=1 takes newer versions)
-	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --extra server -o requirements/demo.txt
-	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --extra server --extra replay requirements/test.in \
+	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --extra server --extra evidence -o requirements/demo.txt
+	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --extra server --extra evidence --extra replay requirements/test.in \
 		-c requirements/demo.txt -o requirements/test.txt
 
 clean: ## Delete the environment and caches (not ./var, where keys and ledger are)

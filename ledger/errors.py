@@ -12,6 +12,8 @@
      |    |                      LinkedReportInvalid, ReplacementInvalid, RestitutionInvalid
      |    +-- InvalidRequest, PolicyInvalid
      |    +-- AppealInvalid, DecisionInvalid, AttachmentRefused, WebhookInvalid, StaffInvalid
+     |    +-- InspectionInvalid  EvidenceUnreadable, EvidenceTooLarge, EvidenceFormatUnknown, EvidenceMalformed,
+     |    |                      InspectionReceiptInvalid
      +-- ProofError              a peer's or the log's cryptographic claim is false
      |    +-- InvalidProof       the DLEQ proof of an evaluation
      |    +-- HolderMismatch     a key holder is missing, doubled or unknown
@@ -188,6 +190,40 @@ class WebhookInvalid(InvalidInput):
 
 class StaffInvalid(InvalidInput):
     code = "staff_invalid"
+
+
+class InspectionInvalid(InvalidInput):
+    """A file cannot be inspected; the leaves say why."""
+
+    code = "inspection_invalid"
+
+
+class EvidenceUnreadable(InspectionInvalid):
+    """The file is not there, is no regular file, or may not be read."""
+
+    code = "evidence_unreadable"
+
+
+class EvidenceTooLarge(InspectionInvalid):
+    code = "evidence_too_large"
+
+
+class EvidenceFormatUnknown(InspectionInvalid):
+    """By its first bytes the file is none of the types that are inspected."""
+
+    code = "evidence_format_unknown"
+
+
+class EvidenceMalformed(InspectionInvalid):
+    """The file is damaged or cut off before anything in it can be read."""
+
+    code = "evidence_malformed"
+
+
+class InspectionReceiptInvalid(InspectionInvalid):
+    """A receipt of an inspection is not of the documented form."""
+
+    code = "inspection_receipt_invalid"
 
 
 class ProofError(LedgerError):

@@ -27,6 +27,7 @@ AREAS = (
     (r"/console", "console"),
     (r"/me[/_.]", "me"),
     (r"/webhook", "webhooks"),
+    (r"/evidence/", "evidence"),
 )
 """(pattern in a source's path, area): where a new text belongs. Everything else is of the letters."""
 

@@ -10,6 +10,7 @@ from ledger import __version__
 from ledger.cli import output
 from ledger.cli.appeal_commands import appeal, record_link
 from ledger.cli.demo import demo
+from ledger.cli.inspect_command import inspect_files
 from ledger.cli.lookup_commands import check, lookup
 from ledger.cli.platform_commands import platform
 from ledger.cli.publish import publish
@@ -51,6 +52,7 @@ app.command("tag")(tag)
 app.command("lookup")(lookup)
 app.command("check")(check)
 app.add_typer(report, name="report")
+app.command("inspect")(inspect_files)
 app.add_typer(webhook, name="webhook")
 app.add_typer(appeal, name="appeal")
 app.command("record-link")(record_link)

@@ -127,6 +127,8 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except LedgerError as error:
+            if "extra" in error.details:
+                fail(ExitCode.EXTRA_MISSING, str(error), code="extra_missing", **error.details)
             fail(exit_code(error), str(error), code=error.code, details=error.details)
         except ModuleNotFoundError as error:
             if not _from_server_extra(error.name):

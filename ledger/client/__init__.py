@@ -14,6 +14,7 @@ from ledger.client.appeal_results import (
     PersonStatement,
     RecordLink,
 )
+from ledger.client.inspection import inspect, verify_inspection
 from ledger.client.lookups import Query, Refund
 from ledger.client.receipts import VerifiedReceipt
 from ledger.client.reports import evidence
@@ -80,6 +81,8 @@ __all__ = [
     "WebhookEndpoint",
     "WebhookEvent",
     "evidence",
+    "inspect",
     "load_suite",
+    "verify_inspection",
     "verify_webhook",
 ]

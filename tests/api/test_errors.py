@@ -34,6 +34,12 @@ NEVER_SENT = {
     # A cursor is checked like any other parameter: `invalid_request`.
     # The client's business: the service never sees an identifier, a proof or a receipt.
     "unexpected_answer",
+    # Files are inspected where they are, never by the service.
+    "evidence_unreadable",
+    "evidence_too_large",
+    "evidence_format_unknown",
+    "evidence_malformed",
+    "inspection_receipt_invalid",
     *(one.code for one in InvalidIdentifier.__subclasses__() if one is not UnsupportedKind),
 }
 

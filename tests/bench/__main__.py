@@ -20,6 +20,7 @@ from tests import pg
 from tests.bench import (
     bench_buckets,
     bench_filter,
+    bench_inspection,
     bench_lookups,
     bench_oprf,
     bench_reports,
@@ -35,7 +36,9 @@ def main() -> None:
     """Run the named benchmarks, or all."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument(
-        "names", nargs="*", help="oprf, reports, lookups, filter, buckets, snapshots, rotation (default: all)"
+        "names",
+        nargs="*",
+        help="oprf, reports, lookups, filter, buckets, snapshots, rotation, inspection (default: all)",
     )
     names = parser.parse_args().names
     console = Console()
@@ -54,6 +57,7 @@ def main() -> None:
             "buckets": lambda: bench_buckets.run(new_database, folder / "buckets"),
             "snapshots": lambda: bench_snapshots.run(new_database, folder / "snapshots"),
             "rotation": lambda: bench_rotation.run() + bench_rotation.run_service(new_database, folder / "rotation"),
+            "inspection": bench_inspection.run,
         }
         rows: Rows = []
         for benchmark in names or benchmarks:

@@ -1,0 +1,127 @@
+"""`inspect`: what the files of a claim say about their origin, on this machine alone."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from ledger.cli import output
+from ledger.cli.output import ExitCode, JsonFlag, guarded
+from ledger.client import inspect, verify_inspection
+from ledger.errors import InspectionInvalid, InspectionReceiptInvalid, InvalidRequest
+
+if TYPE_CHECKING:
+    from ledger.evidence.receipt import Receipt
+
+LOCALES = ("en", "zh-CN")
+STRENGTH_STYLES = {"identifies": "bold red", "indicates": "yellow", "hint": "dim"}
+
+
+@guarded
+def inspect_files(
+    files: Annotated[list[Path], typer.Argument(help="JPEG, PNG, WebP, HEIC, AVIF, MP4 or MOV. They stay here.")],
+    receipt: Annotated[
+        Path | None, typer.Option("--receipt", help="Check that the one file bears out this receipt; exit 1 if not.")
+    ] = None,
+    lang: Annotated[str | None, typer.Option("--lang", help="en or zh-CN. (default: from LANG)")] = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Inspect files for AI labels, traces of generators and signs of editing. Findings do not change the exit code."""
+    locale = _locale(lang)
+    if receipt is not None:
+        _verify(files, receipt)
+        return
+    results: list[tuple[Path, Receipt | InspectionInvalid]] = []
+    for file in files:
+        try:
+            results.append((file, inspect(file)))
+        except InspectionInvalid as error:
+            results.append((file, error))
+    output.emit({"files": [_as_json(*one) for one in results]}, lambda console: _show(console, results, locale))
+    if any(isinstance(result, InspectionInvalid) for _, result in results):
+        raise typer.Exit(int(ExitCode.USAGE))
+
+
+def _locale(lang: str | None) -> str:
+    if lang is not None and lang not in LOCALES:
+        raise typer.BadParameter("--lang is en or zh-CN.")
+    return lang or ("zh-CN" if os.environ.get("LANG", "").startswith("zh") else "en")
+
+
+def _as_json(file: Path, result: Receipt | InspectionInvalid) -> dict[str, Any]:
+    if isinstance(result, InspectionInvalid):
+        error = {"message": str(result), "code": result.code, "details": result.details}
+        return {"file": file.name, "error": error}
+    from ledger.evidence.words import in_words
+
+    return {
+        "file": file.name,
+        "receipt": result.to_json(),
+        "words": {locale: in_words(result, locale) for locale in LOCALES},
+    }
+
+
+def _show(console: Console, results: list[tuple[Path, Receipt | InspectionInvalid]], locale: str) -> None:
+    for number, (file, result) in enumerate(results):
+        if number:
+            console.print()
+        console.print(f"[bold]{escape(file.name)}[/]")
+        if isinstance(result, InspectionInvalid):
+            console.print(Text.assemble(("error: ", "bold red"), str(result)))
+        else:
+            _show_receipt(console, result, locale)
+
+
+def _show_receipt(console: Console, receipt: Receipt, locale: str) -> None:
+    from ledger.evidence import words
+
+    size = f"{receipt.width_px} x {receipt.height_px}, {receipt.size_bytes:,} bytes"
+    console.print(Text(f"{receipt.media_type}, {size}, SHA-256 {receipt.sha256.hex()}", style="dim"))
+    console.print(Text(words.conclusion(receipt, locale)))
+    if receipt.findings:
+        table = Table(box=None, pad_edge=False, show_header=False)
+        for _ in range(2):
+            table.add_column(overflow="fold")
+        for one in receipt.findings:
+            place = Text(f"\n{one.code.value} · {one.where}", style="dim")
+            strength = Text(words.strength(one, locale), style=STRENGTH_STYLES[one.strength.value])
+            table.add_row(strength, Text(words.sentence(one, locale)) + place)
+        console.print(table)
+    for note in receipt.notes:
+        detail = " · ".join(part for part in (note.code.value, note.where, note.detail) if part)
+        console.print(Text.assemble("- ", words.note_sentence(note, locale), (f" {detail}", "dim")))
+
+
+def _verify(files: list[Path], receipt: Path) -> None:
+    if len(files) != 1:
+        raise InvalidRequest("--receipt is about one file.")
+    try:
+        claimed = json.loads(receipt.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise InspectionReceiptInvalid(f"{receipt.name} cannot be read as JSON.") from error
+    agreement = verify_inspection(files[0], _one_receipt(claimed))
+    facts = {
+        "agrees": agreement.agrees,
+        "same_file": agreement.same_file,
+        "same_tool": agreement.same_tool,
+        "differences": list(agreement.differences),
+    }
+    shown = {name: ", ".join(value) if isinstance(value, list) else value for name, value in facts.items()}
+    output.emit(facts, lambda console: console.print(output.fields(shown)))
+    if not agreement.agrees:
+        raise typer.Exit(int(ExitCode.REFUSED))
+
+
+def _one_receipt(value: Any) -> Any:
+    """A receipt, or the one receipt in what `inspect --json` printed."""
+    if isinstance(value, dict) and isinstance(value.get("files"), list) and len(value["files"]) == 1:
+        return value["files"][0].get("receipt") if isinstance(value["files"][0], dict) else None
+    return value

@@ -1,0 +1,64 @@
+"""Asks the C2PA library about a file, in a process that can do no harm (see `c2pa_child`)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ledger.evidence.limits import C2PA_MEMORY_BYTES, C2PA_SECONDS, MAX_MANIFEST_BYTES, MAX_MANIFEST_JSON_BYTES
+from ledger.evidence.pieces import Contents, NoteCode, Sort
+
+CHILD = Path(__file__).with_name("c2pa_child.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the library said: a manifest store as it writes it, which is still an unchecked JSON object."""
+
+    store: dict[str, Any]
+    where: str
+    sdk: str
+
+
+def ask(data: bytes, found: Contents, seconds: float = C2PA_SECONDS) -> Answer | None:
+    """The manifest store of a file in which a reader saw one; None with a note if it cannot be read."""
+    places = found.of(Sort.C2PA)
+    if not places:
+        return None
+    where = places[0].where
+    if found.manifest_bytes > MAX_MANIFEST_BYTES:
+        found.note(NoteCode.C2PA_NOT_READ, where, f"{found.manifest_bytes} bytes")
+        return None
+    command = [sys.executable or "python3", "-P", str(CHILD), str(C2PA_MEMORY_BYTES), str(int(seconds) + 1)]
+    try:
+        done = subprocess.run(
+            command, input=found.media_type.encode() + b"\n" + data, capture_output=True, timeout=seconds, check=False
+        )
+    except subprocess.TimeoutExpired:
+        found.note(NoteCode.C2PA_NOT_READ, where, "out of time")
+        return None
+    except OSError:
+        found.note(NoteCode.C2PA_NOT_READ, where, "no process")
+        return None
+    return _read(done.stdout, found, where)
+
+
+def _read(out: bytes, found: Contents, where: str) -> Answer | None:
+    answer: Any = None
+    if len(out) <= MAX_MANIFEST_JSON_BYTES:
+        try:
+            answer = json.loads(out)
+        except (ValueError, RecursionError):
+            answer = None
+    if not isinstance(answer, dict):
+        found.note(NoteCode.C2PA_NOT_READ, where, "the reader stopped")
+        return None
+    store = answer.get("store")
+    if not isinstance(store, dict):
+        found.note(NoteCode.C2PA_UNREADABLE, where, str(answer.get("error", "")).partition("\n")[0])
+        return None
+    return Answer(store, where, str(answer.get("sdk", "")))

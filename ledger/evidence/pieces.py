@@ -1,0 +1,163 @@
+"""What a container reader hands over: pieces of metadata with their places, and notes on what went wrong."""
+
+from __future__ import annotations
+
+import unicodedata
+import zlib
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from ledger.evidence.limits import (
+    MAX_BLOCKS,
+    MAX_FACT_CHARS,
+    MAX_INFLATED_BYTES,
+    MAX_NOTES,
+    MAX_PIECES,
+    MAX_TEXT_BYTES,
+)
+
+
+class Sort(StrEnum):
+    """What a piece of metadata is."""
+
+    XMP = "xmp"
+    EXIF = "exif"
+    TEXT = "text"
+    """A text with a key: PNG text chunks, MP4 keys."""
+    SEGMENT = "segment"
+    """A comment or an application segment that no other sort claims."""
+    C2PA = "c2pa"
+    """A C2PA manifest store lies here; the piece holds no bytes of it."""
+
+
+class NoteCode(StrEnum):
+    """What an inspection states about itself and the file, beside findings."""
+
+    TRUNCATED = "truncated"
+    MALFORMED = "malformed"
+    LIMIT_REACHED = "limit_reached"
+    PIECE_TOO_LARGE = "piece_too_large"
+    CHECKSUM_WRONG = "checksum_wrong"
+    TEXT_UNREADABLE = "text_unreadable"
+    XMP_UNREADABLE = "xmp_unreadable"
+    EXIF_UNREADABLE = "exif_unreadable"
+    THUMBNAIL_UNREADABLE = "thumbnail_unreadable"
+    PIXELS_NOT_COMPARED = "pixels_not_compared"
+    C2PA_UNREADABLE = "c2pa_unreadable"
+    C2PA_NOT_READ = "c2pa_not_read"
+    C2PA_REMOTE = "c2pa_remote"
+    C2PA_NO_SOURCE = "c2pa_no_source"
+    C2PA_CREDENTIAL = "c2pa_credential"
+    EXTENSION_DIFFERS = "extension_differs"
+    TRAILING_DATA = "trailing_data"
+    NO_METADATA = "no_metadata"
+
+
+INCOMPLETE = frozenset(
+    {
+        *(NoteCode.TRUNCATED, NoteCode.MALFORMED, NoteCode.LIMIT_REACHED, NoteCode.PIECE_TOO_LARGE),
+        *(NoteCode.TEXT_UNREADABLE, NoteCode.XMP_UNREADABLE, NoteCode.EXIF_UNREADABLE),
+        *(NoteCode.C2PA_UNREADABLE, NoteCode.C2PA_NOT_READ, NoteCode.C2PA_REMOTE),
+    }
+)
+"""Notes that mean: a label may lie in what could not be read."""
+
+TIME_DEPENDENT = frozenset({NoteCode.C2PA_CREDENTIAL})
+"""Notes that a later inspection of the same file may rightly make differently: certificates expire."""
+
+NAME_DEPENDENT = frozenset({NoteCode.EXTENSION_DIFFERS})
+"""Notes about the file's name, which is no part of its bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some metadata: `where` names the container and the segment, chunk or box."""
+
+    sort: Sort
+    where: str
+    data: bytes = b""
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One statement: what (`code`), where, and a detail for engineers."""
+
+    code: NoteCode
+    where: str = ""
+    detail: str = ""
+
+
+@dataclass(slots=True)
+class Contents:
+    """All that a reader found in one file. Readers add to it; nothing here is trusted to be true."""
+
+    media_type: str
+    width_px: int = 0
+    height_px: int = 0
+    pieces: list[Piece] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    tables: list[tuple[int, ...]] = field(default_factory=list)
+    """Quantisation tables of a JPEG, 64 numbers each in the file's zigzag order, the first four at most."""
+    progressive: bool = False
+    scans: int = 0
+    promised: set[Sort] = field(default_factory=set)
+    """What the header says is there (WebP)."""
+    manifest_bytes: int = 0
+    extended_xmp: set[str] = field(default_factory=set)
+    """Digests of the extended XMP packets that are there in full (JPEG)."""
+    inflated_bytes: int = 0
+
+    def add(self, sort: Sort, where: str, data: bytes = b"", key: str = "") -> None:
+        """Keep a piece, or note that there are too many."""
+        most = MAX_BLOCKS if sort in (Sort.XMP, Sort.EXIF) else MAX_PIECES
+        if len(self.pieces) >= MAX_PIECES or len(self.of(sort)) >= most:
+            self.note(NoteCode.LIMIT_REACHED, where, "pieces")
+            return
+        self.pieces.append(Piece(sort, where, data, clean(key, 80)))
+
+    def note(self, code: NoteCode, where: str = "", detail: str = "") -> None:
+        """Keep a note, once."""
+        note = Note(code, clean(where, 80), clean(detail))
+        if note not in self.notes and len(self.notes) < MAX_NOTES:
+            self.notes.append(note)
+
+    def of(self, sort: Sort) -> list[Piece]:
+        """The pieces of one sort, in the file's order."""
+        return [piece for piece in self.pieces if piece.sort is sort]
+
+    def inflate(self, data: bytes, where: str) -> bytes | None:
+        """zlib data, inflated within the limits; None with a note if it is broken or would be too large."""
+        room = min(MAX_TEXT_BYTES, MAX_INFLATED_BYTES - self.inflated_bytes)
+        if room <= 0:
+            self.note(NoteCode.PIECE_TOO_LARGE, where, "inflated")
+            return None
+        inflater = zlib.decompressobj()
+        try:
+            text = inflater.decompress(data, room + 1)
+        except zlib.error:
+            self.note(NoteCode.TEXT_UNREADABLE, where, "zlib")
+            return None
+        self.inflated_bytes += len(text)
+        if len(text) > room:
+            self.note(NoteCode.PIECE_TOO_LARGE, where, "inflated")
+            return None
+        if not inflater.eof:
+            self.note(NoteCode.TEXT_UNREADABLE, where, "zlib ends early")
+        return text
+
+
+def clean(text: str, limit: int = MAX_FACT_CHARS) -> str:
+    """`text` as a receipt may hold it: valid Unicode in NFC, printable, on one line, at most `limit` characters."""
+    cut = text[: 4 * limit].encode("utf-8", "replace").decode("utf-8")
+    shown = "".join(one if one.isprintable() else " " for one in unicodedata.normalize("NFC", cut))
+    return unicodedata.normalize("NFC", " ".join(shown.split())[:limit])
+
+
+def decode(data: bytes) -> str:
+    """Bytes of a text whose encoding nobody vouches for: UTF-8 if it is that, else Latin-1; no zeros at its end."""
+    trimmed = data.rstrip(b"\0")
+    try:
+        return trimmed.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return trimmed.decode("latin-1")

@@ -1,0 +1,207 @@
+"""Findings, notes and conclusions in sentences that people can act on, in English and Chinese.
+
+A receipt holds codes and facts only; the words are made here when somebody reads it, and no sentence says more than the
+signal proves. None says "genuine", none says that a person did something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ledger.core.conduct import Strength
+from ledger.evidence.findings import Fact, Finding, FindingCode
+from ledger.evidence.pieces import Note, NoteCode
+from ledger.evidence.receipt import Conclusion, Receipt
+from ledger.i18n import Texts, texts
+
+
+def _(message: str) -> str:
+    """Marks a text for the catalogue; it is translated when it is asked for."""
+    return message
+
+
+_C, _N = FindingCode, NoteCode
+
+STRENGTHS: dict[Strength, str] = {
+    Strength.IDENTIFIES: _("identifies"),
+    Strength.INDICATES: _("indicates"),
+    Strength.HINT: _("hint"),
+}
+
+CONCLUSIONS: dict[Conclusion, str] = {
+    Conclusion.AI_IDENTIFIED: _(
+        "The file carries a label by which its issuer says that the picture was made by AI. That says how the file "
+        "came about, not who sent it or why."
+    ),
+    Conclusion.AI_INDICATED: _(
+        "The file carries signs of AI that nobody answers for: they indicate how it came about and do not identify "
+        "it. Further evidence is needed."
+    ),
+    Conclusion.OTHER_FINDINGS: _(
+        "No label and no clear sign of AI was found. What was found says something about how the file was handled. "
+        "This does not mean that the picture is genuine, nor that it is not: labels are lost whenever a picture is "
+        "resized, photographed from a screen or sent through a chat."
+    ),
+    Conclusion.NOTHING_FOUND: _(
+        "Nothing was found: no AI label and no trace of a generator or an editor. This does not mean that the "
+        "picture is genuine, nor that it is not: labels are lost whenever a picture is resized, photographed from a "
+        "screen or sent through a chat."
+    ),
+}
+INCOMPLETE = _("Not everything in the file could be read; the notes say what. A label may lie there.")
+
+FINDINGS: dict[FindingCode, str] = {
+    _C.AIGC_GENERATED: _(
+        "A complete label by China’s standard GB 45438-2025 says that this was made by AI. Producer: %(producer)s; "
+        "content number: %(produce_id)s."
+    ),
+    _C.C2PA_AI_GENERATED: _(
+        "A signed C2PA manifest says that this was made by AI (%(software)s), and its hash fits these bytes. Signed "
+        "for: %(signer)s."
+    ),
+    _C.AIGC_GENERATED_DEFECTIVE: _(
+        "A label by China’s standard GB 45438-2025 is there and defective (%(problems)s). It says: label %(label)s, "
+        "producer %(producer)s."
+    ),
+    _C.AIGC_POSSIBLE: _(
+        "A label by China’s standard GB 45438-2025 says “possibly made by AI”: whoever uploaded it declared so to "
+        "%(propagator)s."
+    ),
+    _C.AIGC_SUSPECTED: _(
+        "A label by China’s standard GB 45438-2025 says “suspected to be made by AI”: that is the guess of "
+        "%(propagator)s."
+    ),
+    _C.AIGC_CONFLICT: _("Labels in different places of the file contradict each other, so none of them is relied on."),
+    _C.AIGC_EMPTIED: _("There is a place for China’s AI label in the file, and no label in it."),
+    _C.C2PA_AI_GENERATED_UNBOUND: _(
+        "A C2PA manifest says “made by AI” (%(software)s), but is not bound to these bytes (%(validation)s): the "
+        "file was changed after signing, or the manifest belongs to another file."
+    ),
+    _C.C2PA_AI_EDITED: _(
+        "A C2PA manifest says that a part of this was made or changed with AI (%(software)s). Some phones write this "
+        "for zoom or an eraser."
+    ),
+    _C.C2PA_HASH_MISMATCH: _(
+        "The C2PA manifest was signed for other bytes (%(validation)s): the file was changed afterwards. Resizing by "
+        "a chat or a website does that too."
+    ),
+    _C.C2PA_SIGNATURE_INVALID: _(
+        "The C2PA manifest is damaged or was tampered with (%(validation)s), so what it says is not relied on."
+    ),
+    _C.C2PA_CAPTURED: _(
+        "A C2PA manifest says that a camera took this (%(signer)s). It speaks for the person; whether the signer can "
+        "be trusted is not checked here."
+    ),
+    _C.C2PA_MANIFEST_MISSING: _("The file refers to a C2PA manifest inside it, which is no longer there."),
+    _C.IPTC_AI_GENERATED: _("The IPTC source type says “made by a trained model”. It is not signed and names nobody."),
+    _C.IPTC_AI_EDITED: _(
+        "The IPTC source type says “composite with parts made by a trained model”: a picture of something else, "
+        "changed or extended by AI."
+    ),
+    _C.IPTC_ALGORITHMIC: _("The IPTC source type says “made by an algorithm”, which need not be AI."),
+    _C.GENERATOR_PARAMETERS: _("Generation parameters of an image generator stand in the file. %(parameters)s"),
+    _C.GENERATOR_WORKFLOW: _(
+        "A workflow of an image generator with a sampling step stands in the file (%(samplers)s)."
+    ),
+    _C.GENERATOR_NAMED: _("A software field names an image generator: %(name)s."),
+    _C.WORKFLOW_WITHOUT_SAMPLER: _(
+        "A workflow of an image generator without a sampling step stands in the file: it may only have resized it."
+    ),
+    _C.METADATA_REMOVED: _("The file announces metadata that is not there (%(missing)s): something took it out."),
+    _C.EDITING_SOFTWARE: _("A software field names an editor: %(name)s. Cropping and brightening leave it too."),
+    _C.EDIT_HISTORY: _("The file’s own history lists %(steps)s times of saving."),
+    _C.THUMBNAIL_DIFFERS: _(
+        "The small picture inside the file does not show what the picture shows (agreement "
+        "%(correlation_percent)s%%). Some programs crop and forget it."
+    ),
+    _C.SIZE_DIFFERS: _("The camera wrote down %(said)s pixels, the picture has %(real)s: it was resized or cropped."),
+    _C.SAVED_BY_SOFTWARE: _(
+        "The compression is the standard one (quality %(quality)s), which most cameras of %(maker)s do not use: "
+        "software probably saved it again."
+    ),
+}
+
+NOTES: dict[NoteCode, str] = {
+    _N.TRUNCATED: _("The file, or a part of it, is cut off."),
+    _N.MALFORMED: _("A part of the file contradicts itself; reading stopped there."),
+    _N.LIMIT_REACHED: _("The file has more parts than are read; reading stopped there."),
+    _N.PIECE_TOO_LARGE: _("A part is larger than what is read, and was left out."),
+    _N.CHECKSUM_WRONG: _("A part’s checksum is wrong: it was changed by something that did not mind."),
+    _N.TEXT_UNREADABLE: _("A text in the file cannot be read."),
+    _N.XMP_UNREADABLE: _("The XMP packet is not well-formed; it was read up to the fault."),
+    _N.EXIF_UNREADABLE: _("The EXIF block is damaged; it was read up to the fault."),
+    _N.THUMBNAIL_UNREADABLE: _("The small picture inside the file cannot be decoded."),
+    _N.PIXELS_NOT_COMPARED: _("The picture was not compared with the small one inside the file."),
+    _N.C2PA_UNREADABLE: _("There is a C2PA manifest that cannot be read."),
+    _N.C2PA_NOT_READ: _("There is a C2PA manifest that was not read: too large, or it took too long."),
+    _N.C2PA_REMOTE: _("The file says that its C2PA manifest lies on the network; it was not fetched."),
+    _N.C2PA_NO_SOURCE: _("There is a C2PA manifest, and it does not say where the picture comes from."),
+    _N.C2PA_CREDENTIAL: _(
+        "The signer’s certificate is expired, or not on a list of trust here. That is no sign of fraud and changes "
+        "no finding."
+    ),
+    _N.EXTENSION_DIFFERS: _("The file’s name ends differently from what the file is."),
+    _N.TRAILING_DATA: _("There are bytes behind the end of the picture; phones put further pictures there."),
+    _N.NO_METADATA: _("There is no metadata at all, as in most pictures that went through a chat."),
+}
+
+_NOT_SAID = _("not stated")
+
+
+def conclusion(receipt: Receipt, locale: str) -> str:
+    """The whole in one or two sentences, with the warning that something was not read where that is so."""
+    said = texts(locale)
+    sentence = said.gettext(CONCLUSIONS[receipt.conclusion])
+    return sentence if receipt.complete else f"{sentence} {said.gettext(INCOMPLETE)}"
+
+
+def strength(one: Finding, locale: str) -> str:
+    """How far a finding goes, in a word."""
+    return texts(locale).gettext(STRENGTHS[one.strength])
+
+
+def sentence(one: Finding, locale: str) -> str:
+    """A finding in a sentence, filled with its facts."""
+    said = texts(locale)
+    return said.gettext(FINDINGS[one.code], **_Values(one.facts, said)).strip()
+
+
+def note_sentence(note: Note, locale: str) -> str:
+    """A note in a sentence."""
+    return texts(locale).gettext(NOTES[note.code])
+
+
+def in_words(receipt: Receipt, locale: str) -> dict[str, object]:
+    """Conclusion, findings and notes in words, in the order of the receipt."""
+    return {
+        "conclusion": conclusion(receipt, locale),
+        "findings": [sentence(one, locale) for one in receipt.findings],
+        "notes": [note_sentence(note, locale) for note in receipt.notes],
+    }
+
+
+_OPTIONAL = {"parameters"}
+"""Facts whose absence is not worth a word."""
+
+
+class _Values(dict[str, object]):
+    """A finding's facts by name, readable; what is not there is said to be so."""
+
+    def __init__(self, facts: Mapping[str, Fact], said: Texts) -> None:
+        comma = "、" if said.locale == "zh-CN" else ", "
+        super().__init__(
+            {name: comma.join(value) if isinstance(value, list) else value for name, value in facts.items()}
+        )
+        if "producer_name" in facts:
+            self["producer"] = f"{facts['producer_name']} ({facts.get('producer', '')})"
+        for name in _NAMES - self.keys():
+            self[name] = "" if name in _OPTIONAL else said.gettext(_NOT_SAID)
+
+
+_NAMES = frozenset(
+    {
+        *("producer", "produce_id", "propagator", "label", "problems", "software", "signer", "validation", "name"),
+        *("parameters", "samplers", "missing", "steps", "correlation_percent", "said", "real", "quality", "maker"),
+    }
+)
+"""Every fact that a sentence asks for; a test finds one that is missing."""

@@ -1,0 +1,117 @@
+"""`inspect`: for people and machines, several files, receipts, exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from ledger.cli import app, output
+from ledger.evidence import inspection
+from tests.evidence import files
+from tests.evidence.files import LABEL
+
+
+def run(*arguments: object, language: str = "en_US.UTF-8") -> Result:
+    output.reset()
+    return CliRunner().invoke(
+        app, ["inspect", *(str(one) for one in arguments)], env={"LANG": language, "COLUMNS": "200"}
+    )
+
+
+def machine(*arguments: object, code: int = 0) -> dict[str, Any]:
+    result = run(*arguments, "--json")
+    assert result.exit_code == code, result.output
+    value = json.loads(result.stdout)
+    assert isinstance(value, dict)
+    return value
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    path = tmp_path / "label[ed].png"
+    path.write_bytes(files.png(files.text_chunk("AIGC", LABEL.encode())))
+    return path
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Path:
+    path = tmp_path / "plain.jpg"
+    path.write_bytes(files.jpeg())
+    return path
+
+
+def test_people_read_sentences_in_their_language(labelled: Path, plain: Path) -> None:
+    english = run(labelled, plain)
+    assert english.exit_code == 0
+    assert "label[ed].png" in english.output
+    assert "identifies" in english.output
+    assert "Tencent / 腾讯" in english.output
+    assert "aigc_generated · png:tEXt AIGC" in english.output
+    assert "This does not mean that the picture is genuine" in english.output
+    for chinese in (run(labelled, plain, "--lang", "zh-CN"), run(labelled, plain, language="zh_CN.UTF-8")):
+        assert "确认" in chinese.output
+        assert "这不表示图片是真实的" in chinese.output
+        assert "genuine" not in chinese.output
+    assert run(labelled, "--lang", "fr").exit_code == 2
+
+
+def test_machines_read_codes_apart_from_words(labelled: Path, plain: Path) -> None:
+    first, second = machine(labelled, plain)["files"]
+    assert first["file"] == "label[ed].png"
+    assert first["receipt"] == inspection.inspect_file(labelled).to_json()
+    assert second["receipt"]["conclusion"] == "nothing_found"
+    assert first["words"].keys() == {"en", "zh-CN"}
+    assert len(first["words"]["zh-CN"]["findings"]) == len(first["receipt"]["findings"]) == 1
+
+
+def test_a_file_that_cannot_be_inspected_does_not_stop_the_others(labelled: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.jpg"
+    text.write_text("not a picture")
+    found = machine(text, labelled, tmp_path / "none.png", code=2)["files"]
+    assert [one.get("error", {}).get("code") for one in found] == [
+        "evidence_format_unknown",
+        None,
+        "evidence_unreadable",
+    ]
+    shown = run(text, labelled)
+    assert shown.exit_code == 2
+    assert "error: The file is none of" in shown.output
+    assert "identifies" in shown.output
+
+
+def test_a_receipt_is_checked_against_its_file(labelled: Path, plain: Path, tmp_path: Path) -> None:
+    receipt = tmp_path / "receipt.json"
+    receipt.write_text(json.dumps(machine(labelled)))
+    assert machine(labelled, "--receipt", receipt) == {
+        "agrees": True,
+        "same_file": True,
+        "same_tool": True,
+        "differences": [],
+    }
+    receipt.write_text(json.dumps(machine(labelled)["files"][0]["receipt"]))
+    assert run(labelled, "--receipt", receipt).exit_code == 0
+    refused = machine(plain, "--receipt", receipt, code=1)
+    assert not refused["same_file"]
+    assert "findings: only in the receipt: aigc_generated" in refused["differences"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"files": [1]}', '{"files": []}', "[" * 100_000])
+def test_what_is_no_receipt_is_refused(content: str, labelled: Path, tmp_path: Path) -> None:
+    receipt = tmp_path / "receipt.json"
+    receipt.write_text(content)
+    assert machine(labelled, "--receipt", receipt, code=2)["error"]["code"] == "inspection_receipt_invalid"
+
+
+def test_one_receipt_is_about_one_file(labelled: Path, plain: Path) -> None:
+    assert machine(labelled, plain, "--receipt", plain, code=2)["error"]["code"] == "invalid_request"
+
+
+def test_without_the_extra_it_names_it(labelled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspection, "_NEEDED", ("no_such_module",))
+    error = machine(labelled, code=3)["error"]
+    assert (error["code"], error["extra"]) == ("extra_missing", "evidence")
+    assert "refund-credit-ledger[evidence]" in error["message"]

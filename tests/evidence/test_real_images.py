@@ -1,0 +1,61 @@
+"""Real pictures, where they lie beside the checkout: three with labels of three kinds, four from cameras."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ledger.evidence import words
+from ledger.evidence.findings import About
+from ledger.evidence.inspection import inspect_bytes, inspect_file
+from ledger.evidence.receipt import Conclusion
+from tests.support import SHARED
+
+IMAGES = SHARED / "data" / "images"
+LABELLED = {
+    "doubao.png": ("aigc_generated", "producer_name", "Doubao"),
+    "chatgpt.png": ("c2pa_ai_generated", "signer", "OpenAI"),
+    "firefly.png": ("c2pa_ai_generated", "signer", "Adobe Inc."),
+}
+CAMERAS = ("Canon_40D.jpg", "DSCN0010.jpg", "Nikon_D70.jpg", "Pentax_K10D.jpg")
+
+
+def image(name: str) -> Path:
+    path = IMAGES / name
+    if not path.exists():
+        pytest.skip(f"the real picture {name} is not beside this checkout (../shared/data/images)")
+    return path
+
+
+@pytest.mark.parametrize("name", LABELLED)
+def test_labelled_pictures_are_found_with_their_producer(name: str) -> None:
+    code, fact, value = LABELLED[name]
+    receipt = inspect_file(image(name))
+    assert [found.code for found in receipt.findings] == [code]
+    assert str(receipt.findings[0].facts[fact]).startswith(value)
+    assert receipt.conclusion is Conclusion.AI_IDENTIFIED
+    assert receipt.complete
+
+
+@pytest.mark.parametrize("name", CAMERAS)
+def test_camera_photos_give_no_finding_about_ai(name: str) -> None:
+    receipt = inspect_file(image(name))
+    assert {found.about for found in receipt.findings} <= {About.ALTERED}
+    assert {found.strength.value for found in receipt.findings} <= {"hint"}
+    assert "thumbnail_differs" not in [found.code for found in receipt.findings]
+    assert receipt.complete
+
+
+@pytest.mark.parametrize("name", LABELLED)
+def test_after_resizing_and_saving_anew_the_label_is_gone_and_it_says_so(name: str) -> None:
+    with Image.open(image(name)) as opened:
+        smaller = opened.convert("RGB").resize((opened.width * 6 // 10, opened.height * 6 // 10))
+    out = io.BytesIO()
+    smaller.save(out, "JPEG", quality=85)
+    receipt = inspect_bytes(out.getvalue(), "claim.jpg")
+    assert receipt.findings == ()
+    assert receipt.conclusion is Conclusion.NOTHING_FOUND
+    assert "labels are lost whenever a picture is resized" in words.conclusion(receipt, "en")

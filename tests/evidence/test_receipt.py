@@ -1,0 +1,203 @@
+"""Receipts: the same file gives the same one, a reviewer can make it again, and reports take findings out of it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ledger.client import evidence, inspect, verify_inspection
+from ledger.core.conduct import Conduct, Evidence, Strength, check_evidence, parse_evidence
+from ledger.core.encoding import canonical_json
+from ledger.errors import ConfigurationError, EvidenceInsufficient, InspectionReceiptInvalid
+from ledger.evidence import inspection
+from ledger.evidence.pieces import Note, NoteCode
+from ledger.evidence.receipt import check_form, compare
+from tests.evidence import files
+from tests.evidence.files import LABEL
+from tests.support import ROOT
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "claim.png"
+    path.write_bytes(files.png(files.text_chunk("AIGC", LABEL.encode())))
+    return path
+
+
+def test_a_receipt_is_canonical_and_always_the_same(picture: Path) -> None:
+    first, second = inspect(picture), inspect(str(picture))
+    assert first.canonical() == second.canonical()
+    assert json.loads(first.canonical()) == first.to_json()
+    assert check_form(json.loads(first.canonical())) == first.to_json()
+
+
+def test_a_receipt_is_borne_out_by_its_file_under_any_name(picture: Path) -> None:
+    receipt = inspect(picture).to_json()
+    renamed = picture.rename(picture.with_suffix(".jpg"))
+    agreement = verify_inspection(renamed, receipt)
+    assert agreement.agrees
+    assert agreement.same_file
+    assert agreement.same_tool
+    assert agreement.differences == ()
+
+
+def test_one_changed_bit_is_another_file(picture: Path) -> None:
+    receipt = inspect(picture).to_json()
+    data = bytearray(picture.read_bytes())
+    data[-20] ^= 1
+    picture.write_bytes(data)
+    agreement = verify_inspection(picture, receipt)
+    assert not agreement.agrees
+    assert not agreement.same_file
+    assert "file.sha256" in agreement.differences
+
+
+def test_an_invented_finding_is_noticed(picture: Path) -> None:
+    picture.write_bytes(files.png())
+    receipt = inspect(picture).to_json()
+    made_up = {"code": "aigc_generated", "strength": "identifies", "where": "png:tEXt AIGC", "facts": {"label": "1"}}
+    receipt["findings"] = [made_up]
+    receipt["conclusion"] = "ai_identified"
+    agreement = verify_inspection(picture, receipt)
+    assert agreement.same_file
+    assert set(agreement.differences) == {"conclusion", "findings: only in the receipt: aigc_generated"}
+
+
+def test_a_finding_left_out_or_made_stronger_is_noticed(picture: Path) -> None:
+    receipt = inspect(picture).to_json()
+    weaker = copy.deepcopy(receipt)
+    weaker["findings"][0]["strength"] = "hint"
+    assert verify_inspection(picture, weaker).differences == (
+        "findings: only in the receipt: aigc_generated",
+        "findings: only in the file: aigc_generated",
+    )
+    receipt["findings"] = []
+    assert verify_inspection(picture, receipt).differences == ("findings: only in the file: aigc_generated",)
+
+
+def test_an_expired_certificate_and_another_tool_are_told_apart_from_disagreement(picture: Path) -> None:
+    receipt = inspect(picture)
+    claimed = receipt.to_json()
+    claimed["notes"] = [{"code": "c2pa_credential", "where": "png:caBX", "detail": "signingCredential.expired"}]
+    assert compare(claimed, receipt).agrees
+    claimed["tool"] = "refund-ledger/9.9.9 inspect/99"
+    agreement = compare(claimed, receipt)
+    assert agreement.agrees
+    assert not agreement.same_tool
+    claimed["notes"] = [{"code": "truncated", "where": "", "detail": ""}]
+    assert compare(claimed, receipt).differences == ("notes: only in the receipt: truncated",)
+
+
+def changed(**changes: Any) -> dict[str, Any]:
+    receipt = inspection.inspect_bytes(files.png()).to_json()
+    for path, value in changes.items():
+        target = receipt
+        *parents, last = path.split("__")
+        for name in parents:
+            target = target[name]
+        target[last] = value
+    return receipt
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        [],
+        {},
+        changed(v=2),
+        changed(v=True),
+        changed(more=1),
+        changed(tool=1),
+        changed(complete=1),
+        changed(conclusion="Genuine!"),
+        changed(file__sha256="short"),
+        changed(file__size_bytes=-1),
+        changed(file__size_bytes=1.5),
+        changed(file__more=1),
+        changed(file=None),
+        changed(findings={}),
+        changed(findings=[{"code": "x"}]),
+        changed(findings=[{"code": "x", "strength": "proves", "where": "", "facts": {}}]),
+        changed(findings=[{"code": "x", "strength": ["hint"], "where": "", "facts": {}}]),
+        changed(findings=[{"code": "x", "strength": "hint", "where": "", "facts": []}]),
+        changed(notes=[{"code": "x y", "where": "", "detail": ""}]),
+        changed(notes=[{"code": "x", "where": 1, "detail": ""}]),
+        changed(tool="x" * 300_000),
+        changed(tool="e\u0301"),
+    ],
+)
+def test_what_is_no_receipt_is_refused(value: object, picture: Path) -> None:
+    with pytest.raises(InspectionReceiptInvalid):
+        inspection.verify_file(picture, value)
+
+
+def as_evidence(receipt_file: Path, kind: str) -> Evidence:
+    return evidence(kind, file=receipt_file, finding=inspect(receipt_file).ai_label())
+
+
+def test_a_label_meets_the_minimum_of_a_report_and_a_trace_does_not(picture: Path, tmp_path: Path) -> None:
+    original = evidence("original_file", file=picture)
+    admission = evidence("admission", sha256=b"a" * 32)
+    check_evidence(Conduct.AI_FABRICATED_IMAGE, [original, as_evidence(picture, "ai_label"), admission])
+    traced = tmp_path / "traced.jpg"
+    traced.write_bytes(files.jpeg(files.xmp_segment(files.source_packet("trainedAlgorithmicMedia"))))
+    with pytest.raises(EvidenceInsufficient):
+        check_evidence(Conduct.AI_FABRICATED_IMAGE, [original, as_evidence(traced, "ai_label"), admission])
+
+
+def test_the_strongest_finding_goes_into_a_report_in_the_form_that_intake_takes(picture: Path) -> None:
+    receipt = inspect(picture)
+    found = receipt.ai_label()
+    assert found is not None
+    assert (found.code, found.strength) == ("aigc_generated", Strength.IDENTIFIES)
+    item = {
+        "type": "ai_label",
+        "sha256": receipt.to_json()["file"]["sha256"],
+        "finding": {"code": found.code, "strength": found.strength.value, "tool_version": found.tool_version},
+    }
+    assert parse_evidence([item])[0].finding == found
+
+
+def test_a_file_without_signs_of_ai_has_nothing_for_a_report() -> None:
+    for data in (files.png(), files.jpeg(files.exif_segment(files.exif({0x0131: b"GIMP"})))):
+        assert inspection.inspect_bytes(data).ai_label() is None
+
+
+def test_facts_are_fit_for_canonical_json_whatever_stands_in_the_file() -> None:
+    nasty = '{"Label": "1", "ContentProducer": "e\u0301\\ud800\\u0000' + "x" * 500 + '", "ProduceID": "\u202e"}'
+    receipt = inspection.inspect_bytes(files.png(files.international_chunk("AIGC", nasty.encode())))
+    assert json.loads(receipt.canonical()) == receipt.to_json()
+    assert len(str(receipt.findings[0].facts["producer"])) <= 200
+    assert Note(NoteCode.TRUNCATED).detail == ""
+    assert len(canonical_json(receipt.to_json())) < 4_000
+
+
+def python(code: str, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env={**os.environ, **environment}
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_the_sdk_loads_nothing_of_it_until_it_is_asked() -> None:
+    loaded = python(
+        "import sys; import ledger.client; own = ('PIL', 'c2pa', 'babel'); "
+        "print([m for m in sys.modules if m.split('.')[0] in own or m.startswith('ledger.evidence')])"
+    )
+    assert loaded == "[]"
+
+
+def test_without_the_extra_it_says_what_to_install(picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspection, "_NEEDED", ("PIL", "no_such_module"))
+    with pytest.raises(ConfigurationError, match=r"refund-credit-ledger\[evidence\].*no_such_module") as raised:
+        inspect(picture)
+    assert raised.value.details == {"extra": "evidence"}

@@ -1,0 +1,67 @@
+"""Every code has its sentence in both languages, and the page lists exactly what the code can find."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from ledger.evidence import words
+from ledger.evidence.findings import CODES, FindingCode, finding
+from ledger.evidence.inspection import inspect_bytes
+from ledger.evidence.pieces import INCOMPLETE, Note, NoteCode
+from ledger.evidence.receipt import Conclusion
+from tests.evidence import files
+from tests.messages import placeholders
+from tests.support import ROOT
+
+PAGE = (ROOT / "docs" / "evidence.md").read_text("utf-8")
+LOCALES = ("en", "zh-CN")
+
+
+@pytest.mark.parametrize("code", FindingCode)
+@pytest.mark.parametrize("locale", LOCALES)
+def test_every_finding_has_a_sentence_with_and_without_facts(code: FindingCode, locale: str) -> None:
+    bare = words.sentence(finding(code, "here"), locale)
+    assert bare
+    assert "%(" not in bare
+    names = {name[2:-2] for name in placeholders(words.FINDINGS[code])}
+    full = words.sentence(finding(code, "here", **{name: f"<{name}>" for name in names}), locale)
+    assert all(f"<{name}>" in full for name in names)
+    assert re.search(r"[\u4e00-\u9fff]", full) if locale == "zh-CN" else full.isprintable()
+    assert words.strength(finding(code, "here"), locale)
+
+
+def test_everything_has_words() -> None:
+    assert words.FINDINGS.keys() == CODES.keys() == set(FindingCode)
+    assert words.NOTES.keys() == set(NoteCode)
+    assert words.CONCLUSIONS.keys() == set(Conclusion)
+    for code in NoteCode:
+        assert words.note_sentence(Note(code), "en") != words.note_sentence(Note(code), "zh-CN")
+
+
+def test_nothing_found_is_never_told_as_genuine() -> None:
+    for data in (files.png(), files.jpeg(files.exif_segment(files.exif({0x0131: b"GIMP"})))):
+        receipt = inspect_bytes(data)
+        assert "does not mean that the picture is genuine, nor that it is not" in words.conclusion(receipt, "en")
+        assert "这不表示图片是真实的，也不表示图片不真实" in words.conclusion(receipt, "zh-CN")
+    said = [*words.FINDINGS.values(), *words.NOTES.values()]
+    assert not [text for text in said if re.search(r"genuine|authentic|fraudster|fake", text)]
+
+
+def test_what_was_not_read_is_said_with_the_conclusion() -> None:
+    receipt = inspect_bytes(files.png()[:-12])
+    assert not receipt.complete
+    assert words.conclusion(receipt, "en").endswith("A label may lie there.")
+    assert words.conclusion(receipt, "zh-CN").endswith("未读取的部分中可能有标识。")
+
+
+def test_the_page_lists_every_finding_with_its_strength() -> None:
+    rows = re.findall(r"^\| `([a-z0-9_]+)` \| (identifies|indicates|hint) \| (\w+) \|", PAGE, re.MULTILINE)
+    assert rows == [(code.value, strength.value, about.value) for code, (strength, about) in CODES.items()]
+
+
+def test_the_page_lists_every_note_and_conclusion() -> None:
+    rows = re.findall(r"^\| `([a-z0-9_]+)` \| (yes|no) \|", PAGE, re.MULTILINE)
+    assert rows == [(code.value, "yes" if code in INCOMPLETE else "no") for code in NoteCode]
+    assert [code for code in Conclusion if f"`{code.value}`" not in PAGE] == []
