@@ -12,6 +12,7 @@
      |    |                      LinkedReportInvalid, ReplacementInvalid, RestitutionInvalid
      |    +-- InvalidRequest, PolicyInvalid
      |    +-- AppealInvalid, DecisionInvalid, AttachmentRefused, WebhookInvalid, StaffInvalid
+     |    +-- PictureUnfit, PictureUnreadable
      +-- ProofError              a peer's or the log's cryptographic claim is false
      |    +-- InvalidProof       the DLEQ proof of an evaluation
      |    +-- HolderMismatch     a key holder is missing, doubled or unknown
@@ -188,6 +189,18 @@ class WebhookInvalid(InvalidInput):
 
 class StaffInvalid(InvalidInput):
     code = "staff_invalid"
+
+
+class PictureUnfit(InvalidInput):
+    """The hash of a picture would meet too many others: the picture is too flat or too small."""
+
+    code = "picture_unfit"
+
+
+class PictureUnreadable(InvalidInput):
+    """A file is no picture that can be decoded here, or has too many pixels."""
+
+    code = "picture_unreadable"
 
 
 class ProofError(LedgerError):
