@@ -11,6 +11,7 @@ from ledger.cli import output
 from ledger.cli.appeal_commands import appeal, record_link
 from ledger.cli.demo import demo
 from ledger.cli.lookup_commands import check, lookup
+from ledger.cli.picture_commands import pictures
 from ledger.cli.platform_commands import platform
 from ledger.cli.publish import publish
 from ledger.cli.replay import replay
@@ -50,6 +51,7 @@ def _root(
 app.command("tag")(tag)
 app.command("lookup")(lookup)
 app.command("check")(check)
+app.command("pictures")(pictures)
 app.add_typer(report, name="report")
 app.add_typer(webhook, name="webhook")
 app.add_typer(appeal, name="appeal")

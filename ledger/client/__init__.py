@@ -15,6 +15,7 @@ from ledger.client.appeal_results import (
     RecordLink,
 )
 from ledger.client.lookups import Query, Refund
+from ledger.client.pictures import PictureHash, PictureReuse
 from ledger.client.receipts import VerifiedReceipt
 from ledger.client.reports import evidence
 from ledger.client.results import (
@@ -62,6 +63,8 @@ __all__ = [
     "LetterParagraph",
     "Lookup",
     "PersonStatement",
+    "PictureHash",
+    "PictureReuse",
     "Query",
     "Reason",
     "RecordLink",
