@@ -27,7 +27,7 @@ from api.me import routes as me_pages
 from api.me.pages import session_ended
 from api.me.session import Ended
 from api.middleware import RequestFrame
-from api.routes import appeals, log, lookups, me, metrics, oprf, reports, snapshots, system, webhooks
+from api.routes import appeals, log, lookups, me, metrics, oprf, pictures, reports, snapshots, system, webhooks
 from api.web import static
 from api.web.errors import Elsewhere, error_page, go_elsewhere
 from api.web.pages import is_page
@@ -133,7 +133,7 @@ def create_app(
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(Elsewhere, go_elsewhere)
     app.add_exception_handler(Ended, session_ended)
-    for module in (lookups, snapshots, reports, appeals, me, webhooks, oprf, system, log, metrics, static):
+    for module in (lookups, pictures, snapshots, reports, appeals, me, webhooks, oprf, system, log, metrics, static):
         app.include_router(module.router)
     for router in (*console.routers(), *me_pages.routers()):
         app.include_router(router)

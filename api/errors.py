@@ -77,6 +77,7 @@ TABLE: dict[type[LedgerError], Row] = {
     e.DecisionInvalid: Row(422, "The decision does not follow the rules"),
     e.AttachmentRefused: Row(422, "The file is not accepted"),
     e.WebhookInvalid: Row(422, "The webhook endpoint is not acceptable"),
+    e.PictureUnfit: Row(422, "The hash is of a picture too flat to be found again"),
     e.StaffInvalid: Row(422, "The account does not follow the rules"),
     # Who asks.
     e.Unauthenticated: Row(401, "A bearer token is required"),

@@ -14,6 +14,7 @@
      |    +-- AppealInvalid, DecisionInvalid, AttachmentRefused, WebhookInvalid, StaffInvalid
      |    +-- InspectionInvalid  EvidenceUnreadable, EvidenceTooLarge, EvidenceFormatUnknown, EvidenceMalformed,
      |    |                      InspectionReceiptInvalid
+     |    +-- PictureUnfit, PictureUnreadable
      +-- ProofError              a peer's or the log's cryptographic claim is false
      |    +-- InvalidProof       the DLEQ proof of an evaluation
      |    +-- HolderMismatch     a key holder is missing, doubled or unknown
@@ -224,6 +225,18 @@ class InspectionReceiptInvalid(InspectionInvalid):
     """A receipt of an inspection is not of the documented form."""
 
     code = "inspection_receipt_invalid"
+
+
+class PictureUnfit(InvalidInput):
+    """The hash of a picture would meet too many others: the picture is too flat or too small."""
+
+    code = "picture_unfit"
+
+
+class PictureUnreadable(InvalidInput):
+    """A file is no picture that can be decoded here, or has too many pixels."""
+
+    code = "picture_unreadable"
 
 
 class ProofError(LedgerError):

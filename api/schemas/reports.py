@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, StringConstraints
 
 from api.schemas.common import AmountMinor, Bytes32, Bytes64, Currency, Kind, Problem, ReportId, Time, Wire
 from api.schemas.samples import REPORT_VIEW
-from ledger.core.conduct import MAX_EVIDENCE_ITEMS, Conduct, EvidenceType, Strength
+from ledger.core.conduct import MAX_EVIDENCE_ITEMS, MAX_QUALITY, Conduct, EvidenceType, Strength
 from ledger.core.currencies import MINOR_DIGITS
 from ledger.core.encoding import MAX_INTEGER
 
@@ -50,12 +50,20 @@ class EvidenceItem(Wire):
             "if": {"properties": {"type": {"const": "linked_instrument"}}},
             "then": {"required": ["report_id"]},
             "else": {"properties": {"report_id": False}},
+            "dependentRequired": {"pdq_quality": ["pdq"]},
         }
     )
 
     type: EvidenceType
     sha256: Bytes32
-    pdq: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] = ""
+    pdq: Annotated[
+        str,
+        StringConstraints(pattern=r"^[0-9a-f]{64}$"),
+        Field(description="PDQ hash of the picture, highest bit first."),
+    ] = ""
+    pdq_quality: Annotated[
+        int, Field(ge=0, le=MAX_QUALITY, description="Quality of `pdq`. Others find it from 50 on, without it never.")
+    ] = 0
     finding: Finding = None  # type: ignore[assignment]  # optional means absent, never null
     report_id: Annotated[ReportId, Field(description="With `linked_instrument`, and only there.")] = ""
 

@@ -12,6 +12,7 @@ from ledger.cli.appeal_commands import appeal, record_link
 from ledger.cli.demo import demo
 from ledger.cli.inspect_command import inspect_files
 from ledger.cli.lookup_commands import check, lookup
+from ledger.cli.picture_commands import pictures
 from ledger.cli.platform_commands import platform
 from ledger.cli.publish import publish
 from ledger.cli.replay import replay
@@ -51,6 +52,7 @@ def _root(
 app.command("tag")(tag)
 app.command("lookup")(lookup)
 app.command("check")(check)
+app.command("pictures")(pictures)
 app.add_typer(report, name="report")
 app.command("inspect")(inspect_files)
 app.add_typer(webhook, name="webhook")

@@ -16,6 +16,7 @@ from ledger.client.appeal_results import (
 )
 from ledger.client.inspection import inspect, verify_inspection
 from ledger.client.lookups import Query, Refund
+from ledger.client.pictures import PictureHash, PictureReuse
 from ledger.client.receipts import VerifiedReceipt
 from ledger.client.reports import evidence
 from ledger.client.results import (
@@ -63,6 +64,8 @@ __all__ = [
     "LetterParagraph",
     "Lookup",
     "PersonStatement",
+    "PictureHash",
+    "PictureReuse",
     "Query",
     "Reason",
     "RecordLink",

@@ -29,8 +29,10 @@ def evidence(
     pdq: str | None = None,
     finding: Finding | None = None,
     report_id: str | None = None,
+    pdq_quality: int | None = None,
 ) -> Evidence:
-    """An item of evidence: its type, and the SHA-256 of a `file` (read here, never sent) or given as 32 bytes.
+    """An item of evidence: its type, and the SHA-256 of a `file` (read here, never sent) or given as 32 bytes; of a
+    picture also its PDQ hash and the hash's quality, without which nobody finds it again (`ledger.evidence.pdq`).
 
     Raises EvidenceInvalid for an unknown type or when not exactly one of `file` and `sha256` is given.
     """
@@ -40,7 +42,8 @@ def evidence(
         raise EvidenceInvalid("Unknown type of evidence.", known=sorted(EvidenceType)) from error
     if (file is None) == (sha256 is None):
         raise EvidenceInvalid("An item of evidence needs either its file or its SHA-256.")
-    return Evidence(kind, _digest(Path(file)) if file is not None else sha256 or b"", pdq, finding, report_id)
+    digest = _digest(Path(file)) if file is not None else sha256 or b""
+    return Evidence(kind, digest, pdq, finding, report_id, pdq_quality)
 
 
 def _digest(path: Path) -> bytes:
@@ -56,6 +59,8 @@ def evidence_json(item: Evidence) -> dict[str, Any]:
     value: dict[str, Any] = {"type": item.type.value, "sha256": b64url(item.sha256)}
     if item.pdq is not None:
         value["pdq"] = item.pdq
+    if item.pdq_quality is not None:
+        value["pdq_quality"] = item.pdq_quality
     if item.finding is not None:
         found = item.finding
         value["finding"] = {"code": found.code, "strength": found.strength.value, "tool_version": found.tool_version}
@@ -133,8 +138,8 @@ def build_report(
 def arguments_from_json(value: Mapping[str, Any]) -> dict[str, Any]:
     """Keyword arguments of `RefundLedger.report` (all but `buyer`) from JSON: for report files and batches.
 
-    `evidence` is a list of {type, file | sha256, pdq?, finding?, report_id?}, sha256 as base64url; times look like
-    `2026-01-31T23:59:59Z`. Raises InvalidReport for unknown or missing names, InvalidTime, EvidenceInvalid.
+    `evidence` is a list of {type, file | sha256, pdq?, pdq_quality?, finding?, report_id?}, sha256 as base64url; times
+    look like `2026-01-31T23:59:59Z`. Raises InvalidReport for unknown or missing names, InvalidTime, EvidenceInvalid.
     """
     arguments = dict(value)
     missing, unknown = _REQUIRED - arguments.keys(), arguments.keys() - _REQUIRED - _OPTIONAL
@@ -158,9 +163,12 @@ _REQUIRED = frozenset(
 _OPTIONAL = frozenset({"consent_ref", "replaces"})
 
 
+_EVIDENCE = frozenset({"type", "file", "sha256", "pdq", "pdq_quality", "finding", "report_id"})
+
+
 def _evidence_from_json(item: object) -> Evidence:
-    if not isinstance(item, dict) or item.keys() - {"type", "file", "sha256", "pdq", "finding", "report_id"}:
-        raise EvidenceInvalid("An item of evidence has type, file or sha256, pdq, finding and report_id, no more.")
+    if not isinstance(item, dict) or item.keys() - _EVIDENCE:
+        raise EvidenceInvalid(f"An item of evidence has {', '.join(sorted(_EVIDENCE))}, no more.")
     return evidence(
         str(item.get("type")),
         file=item.get("file"),
@@ -168,6 +176,7 @@ def _evidence_from_json(item: object) -> Evidence:
         pdq=item.get("pdq"),
         finding=_finding(item["finding"]) if "finding" in item else None,
         report_id=item.get("report_id"),
+        pdq_quality=item.get("pdq_quality"),
     )
 
 

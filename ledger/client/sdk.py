@@ -22,6 +22,7 @@ from ledger.client.checks import (
 )
 from ledger.client.delivery import BATCH_ITEMS
 from ledger.client.lookups import Query, Refund, parse_outcome, query_json
+from ledger.client.pictures import Pictures
 from ledger.client.reporting import Reporting
 from ledger.client.results import Check, Fields, Lookup, parse_lookup, unavailable
 from ledger.client.snapshots import Snapshot
@@ -43,10 +44,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class RefundLedger(Reporting, Appeals, Webhooks):
+class RefundLedger(Reporting, Pictures, Appeals, Webhooks):
     """A platform's connection to the ledger. `suite` and `key` are the files that `refund-ledger platform add` wrote;
-    the other arguments are explained at `Session`, the methods that report at `Reporting`, those for appeals
-    at `Appeals`, those for webhook endpoints at `Webhooks`.
+    the other arguments are explained at `Session`, the methods that report at `Reporting`, those for
+    reused pictures at `Pictures`, those for appeals at `Appeals`, those for webhook endpoints at `Webhooks`.
     """
 
     # --- who ------------------------------------------------------------------------------------------------------

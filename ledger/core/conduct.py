@@ -91,8 +91,8 @@ class Finding:
 class Evidence:
     """One item: its type, the SHA-256 (32 bytes) of the file, and what goes with it.
 
-    `pdq` is a PDQ perceptual hash as 64 hexadecimal digits; `report_id` names the report that a
-    `linked_instrument` rests on.
+    `pdq` is a PDQ perceptual hash as 64 hexadecimal digits and `pdq_quality` its quality (0 to 100); `report_id` names
+    the report that a `linked_instrument` rests on.
     """
 
     type: EvidenceType
@@ -100,6 +100,7 @@ class Evidence:
     pdq: str | None = None
     finding: Finding | None = None
     report_id: str | None = None
+    pdq_quality: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,8 @@ MINIMUMS: dict[Conduct, Minimum] = {
 _HEX64 = re.compile(r"[0-9a-f]{64}\Z")
 _CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+/ -]{0,63}\Z")
 _REPORT_ID = re.compile(r"rp_[A-Za-z0-9]{8,29}\Z")
-_KEYS = {"type", "sha256", "pdq", "finding", "report_id"}
+_KEYS = {"type", "sha256", "pdq", "pdq_quality", "finding", "report_id"}
+MAX_QUALITY = 100
 _TYPES: dict[object, EvidenceType] = {item.value: item for item in EvidenceType}
 _STRENGTHS: dict[object, Strength] = {item.value: item for item in Strength}
 
@@ -170,7 +172,9 @@ def parse_evidence(items: object) -> tuple[Evidence, ...]:
 
 def _item(item: Any) -> Evidence:
     if type(item) is not dict or not item.keys() <= _KEYS:
-        raise EvidenceInvalid("An item of evidence has type, sha256 and optionally pdq, finding, report_id, no more.")
+        raise EvidenceInvalid(
+            "An item of evidence has type, sha256 and optionally pdq, pdq_quality, finding, report_id, no more."
+        )
     name = item.get("type")
     if not isinstance(name, str) or name in REFUSED_EVIDENCE:
         _refuse(name)
@@ -180,6 +184,9 @@ def _item(item: Any) -> Evidence:
     pdq, report_id = item.get("pdq"), item.get("report_id")
     if "pdq" in item and not (isinstance(pdq, str) and _HEX64.match(pdq)):
         raise EvidenceInvalid("A pdq hash has 64 lower-case hexadecimal digits.")
+    quality = item.get("pdq_quality")
+    if "pdq_quality" in item and not (pdq is not None and type(quality) is int and 0 <= quality <= MAX_QUALITY):
+        raise EvidenceInvalid("A pdq_quality is a whole number from 0 to 100, beside the pdq that it is of.")
     if ("report_id" in item) != (kind is EvidenceType.LINKED_INSTRUMENT):
         raise EvidenceInvalid("A linked_instrument names the report it rests on in report_id; nothing else does.")
     if "report_id" in item and not (isinstance(report_id, str) and _REPORT_ID.match(report_id)):
@@ -189,7 +196,7 @@ def _item(item: Any) -> Evidence:
     except InvalidEncoding as error:
         raise EvidenceInvalid("An item of evidence needs a sha256: 32 bytes as base64url without padding.") from error
     finding = _finding(item["finding"]) if "finding" in item else None
-    return Evidence(kind, sha256, pdq, finding, report_id)
+    return Evidence(kind, sha256, pdq, finding, report_id, quality)
 
 
 def _refuse(name: object) -> NoReturn:

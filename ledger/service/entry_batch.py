@@ -25,6 +25,7 @@ from ledger.store import reports as store
 from ledger.store.appeals import CaseRow
 from ledger.store.bulk import insert_rows
 from ledger.store.log import Head
+from ledger.store.picture_tables import PictureHash
 from ledger.store.reports import ReportRow, RestitutionRow, ReversalRow
 from ledger.store.tables import Idempotency, Listing, Report, ReportLink, Restitution, Reversal, Subject
 
@@ -181,7 +182,9 @@ class EntryBatch:
             emit(connection, self.now, notice.platform, notice.type, notice.data)
 
 
-WRITE_ORDER: tuple[type[Any], ...] = (Report, Subject, Listing, ReportLink, Reversal, Restitution, Idempotency)
+WRITE_ORDER: tuple[type[Any], ...] = (
+    Report, Subject, Listing, ReportLink, PictureHash, Reversal, Restitution, Idempotency,
+)  # fmt: skip
 
 
 def fields_of(row: ReportRow | ReversalRow | RestitutionRow) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Engine
 from ledger.core.acts import ListedReport, act_to_join
 from ledger.core.encoding import from_day, from_hour, hour_floor
 from ledger.core.entries import EventType, WithdrawalReason, report_entry, restitution_entry
+from ledger.core.pictures import searchable
 from ledger.core.policy import Policy
 from ledger.errors import (
     AlreadyRestituted,
@@ -40,6 +41,8 @@ from ledger.store import reports as store
 from ledger.store.engine import writing
 from ledger.store.epochs import read_epochs
 from ledger.store.log import Head
+from ledger.store.picture_tables import PictureHash
+from ledger.store.pictures import picture_id
 from ledger.store.reports import ReportRow, RestitutionRow, StoredAnswer
 from ledger.store.tables import Idempotency, Listing, Report, ReportLink, Restitution, Subject
 
@@ -195,6 +198,8 @@ class _Batch(EntryBatch):
         for link in command.links:
             self.add(ReportLink, report_id=report_id, linked_id=link)
             self.dependants.setdefault(link, []).append(row)
+        for place, pdq in enumerate(searchable(body.conduct, body.evidence)):
+            self.add(PictureHash, id=picture_id(report_id, place), report_id=report_id, pdq=pdq)
         return report_id, accepted_json(row, self.service, self.policy, self.now)
 
     def _list(self, command: SubmitReport, row: ReportRow, turned: Sequence[Turned]) -> None:

@@ -20,6 +20,8 @@ from ledger.service.attachments import sweep
 from ledger.service.entry_batch import Context
 from ledger.service.erasure import erase_due, forget_answers, forget_disclosures
 from ledger.service.intake import IDEMPOTENCY_HOURS
+from ledger.service.pictures import Pictures
+from ledger.service.pictures import forget_searches as forget_picture_searches
 from ledger.service.rotation.retire import finish_due
 from ledger.service.tag_standings import record_daily_tiers
 from ledger.service.webhooks import emit as webhooks
@@ -31,8 +33,8 @@ log = logging.getLogger(__name__)
 class Maintenance:
     """A thread that does one round when it is started, and then at intervals (see `_run`)."""
 
-    def __init__(self, settings: Settings, context: Context) -> None:
-        self._settings, self._context = settings, context
+    def __init__(self, settings: Settings, context: Context, pictures: Pictures) -> None:
+        self._settings, self._context, self._pictures = settings, context, pictures
         self._engine, self._now = context.engine, context.now
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -61,6 +63,9 @@ class Maintenance:
             erased += count
         while not self._stop.is_set() and forget_disclosures(self._engine, self._now()):
             pass
+        while not self._stop.is_set() and forget_picture_searches(self._engine, self._now()):
+            pass
+        self._pictures.drop_erased()
         while not self._stop.is_set() and forget_sessions(self._engine, self._now()):
             pass
         sweep(self._engine, self._settings, self._now())

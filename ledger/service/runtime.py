@@ -22,6 +22,7 @@ from ledger.service.logged_policy import logged_policy
 from ledger.service.lookups import LookupDesk
 from ledger.service.maintenance import Maintenance
 from ledger.service.members import Members
+from ledger.service.pictures import Pictures
 from ledger.service.presence import Presence
 from ledger.service.shelf import Shelf
 from ledger.service.watch import Watch
@@ -48,6 +49,7 @@ class Runtime:
     desk: LookupDesk
     presence: Presence
     shelf: Shelf
+    pictures: Pictures
     maintenance: Maintenance
     watch: Watch
     sender: Sender
@@ -106,7 +108,8 @@ def open_runtime(settings: Settings, now: Callable[[], datetime] = utc_now, *, u
     )
     watch = Watch(settings, engine, now)
     desk = LookupDesk(settings, engine, keys, policy, members, watch, now)
-    maintenance = Maintenance(settings, context)
+    pictures = Pictures(engine)
+    maintenance = Maintenance(settings, context, pictures)
     if upkeep:
         maintenance.start()
     sender = Sender(settings, engine, keys.sealing_key, now).start()
@@ -120,6 +123,7 @@ def open_runtime(settings: Settings, now: Callable[[], datetime] = utc_now, *, u
         desk,
         presence,
         shelf,
+        pictures,
         maintenance,
         watch,
         sender,

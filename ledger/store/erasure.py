@@ -19,6 +19,7 @@ from ledger.store.appeal_tables import (
     CaseTag,
     Statement,
 )
+from ledger.store.picture_tables import PictureHash, PictureHit
 from ledger.store.tables import (
     EntryBody,
     Idempotency,
@@ -62,6 +63,7 @@ def erase(connection: Connection, ids: Sequence[int]) -> list[str]:
         connection.execute(delete(part).where(part.case_id.in_(cases)))
     for table in (
         Subject, Listing, Idempotency, Reversal, Restitution, ReportLink, CaseEntry, CaseTag, Statement, AppealCase,
+        PictureHash, PictureHit,
     ):  # fmt: skip
         connection.execute(delete(table).where(table.report_id.in_(ids)))
     connection.execute(delete(Report).where(Report.id.in_(ids)))

@@ -23,6 +23,7 @@ from tests.bench import (
     bench_inspection,
     bench_lookups,
     bench_oprf,
+    bench_pictures,
     bench_reports,
     bench_rotation,
     bench_snapshots,
@@ -38,7 +39,7 @@ def main() -> None:
     parser.add_argument(
         "names",
         nargs="*",
-        help="oprf, reports, lookups, filter, buckets, snapshots, rotation, inspection (default: all)",
+        help="oprf, reports, lookups, filter, pictures, buckets, snapshots, rotation, inspection (default: all)",
     )
     names = parser.parse_args().names
     console = Console()
@@ -54,6 +55,7 @@ def main() -> None:
             "reports": lambda: bench_reports.run(new_database, folder / "reports"),
             "lookups": lambda: bench_lookups.run(new_database, folder / "lookups"),
             "filter": bench_filter.run,
+            "pictures": bench_pictures.run,
             "buckets": lambda: bench_buckets.run(new_database, folder / "buckets"),
             "snapshots": lambda: bench_snapshots.run(new_database, folder / "snapshots"),
             "rotation": lambda: bench_rotation.run() + bench_rotation.run_service(new_database, folder / "rotation"),

@@ -1,0 +1,79 @@
+"""`pictures`: was a picture of a claim used in confirmed reports before?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from ledger.cli import options, output
+from ledger.cli.options import KeyOption, StateOption, SuiteOption
+from ledger.cli.output import JsonFlag, guarded
+from ledger.client import PictureHash, PictureReuse
+from ledger.core.pictures import MAX_DISTANCE, distance
+from ledger.errors import InvalidRequest, PictureUnreadable
+
+
+@guarded
+def pictures(
+    suite: SuiteOption,
+    key: KeyOption,
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Pictures of one claim; only their perceptual hashes are sent.")
+    ] = None,
+    order: Annotated[str | None, typer.Option("--order", help="Your order number; only its HMAC is sent.")] = None,
+    report: Annotated[
+        str | None, typer.Option("--report", help="Instead of files: a report of yours, for its own pictures.")
+    ] = None,
+    listing: Annotated[
+        list[Path] | None,
+        typer.Option("--listing", help="The merchant's own photo: a picture that looks the same is marked."),
+    ] = None,
+    state_dir: StateOption = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Ask in how many confirmed reports of others these pictures, or ones that look the same, were used. A hit is a
+    reason to look closer, never one to refuse."""
+    if bool(files) == (report is not None) or (files and order is None) or (report is not None and listing):
+        raise InvalidRequest("Give either files and --order, or --report.")
+    hashes = [_hash(path) for path in files or ()]
+    known = [_hash(path) for path in listing or ()]
+    with options.open_ledger(suite, key, state_dir) as ledger:
+        if report is not None:
+            found = ledger.report_pictures(report)
+        else:
+            found = ledger.search_pictures(hashes, order=order or "")
+    rows = [_row(hashes[place] if hashes else None, one, known) for place, one in enumerate(found)]
+    output.emit({"results": rows}, lambda console: console.print(_table([str(path) for path in files or ()], rows)))
+
+
+def _hash(path: Path) -> PictureHash:
+    from ledger.evidence import pdq  # Pillow belongs to the extra `evidence`
+
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise PictureUnreadable("A picture's file cannot be read.") from error
+    found = pdq.hash_bytes(data).need_usable()
+    return PictureHash(found.hex, found.quality)
+
+
+def _row(asked: PictureHash | None, found: PictureReuse, known: list[PictureHash]) -> dict[str, Any]:
+    if asked is None:
+        return asdict(found)
+    bits = bytes.fromhex(asked.pdq)
+    like = any(distance(bits, bytes.fromhex(one.pdq)) <= MAX_DISTANCE for one in known)
+    return {**asdict(asked), **asdict(found), **({"like_listing": like} if known else {})}
+
+
+def _table(names: list[str], rows: list[dict[str, Any]]) -> Table:
+    table = Table("picture", "reports of others", "by platforms", "your own reports", "note")
+    for number, row in enumerate(rows):
+        note = "looks like the listing photo: a hit says nothing" if row.get("like_listing") else ""
+        more = "+" if row["more"] else ""
+        counts = (f"{row['reports']}{more}", str(row["platforms"]), str(row["own_reports"]))
+        table.add_row(names[number] if names else str(number + 1), *counts, note)
+    return table

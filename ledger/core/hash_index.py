@@ -1,0 +1,107 @@
+"""Exact search by Hamming distance over many 256-bit hashes, by multi-index hashing.
+
+The 256 bits are cut into 16 bands of 16. If two hashes differ in at most 31 bits, some band differs in at most
+floor(31 / 16) = 1 bit, so it is enough to look at the hashes that agree in some band up to one bit: 16 x 17 short
+lists, about 4,200 candidates of a million, instead of all. Each candidate is then compared in full. Nothing is missed
+and nothing is found by chance: a property test holds it against comparing with every hash.
+
+A list is a stretch of one array of positions, ordered by the band's value; `_starts` says where each begins. Hashes
+that were added since the lists were made are compared one by one until there are enough of them to make the lists anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ledger.core.pictures import HASH_BYTES, MAX_DISTANCE
+
+BANDS = 16
+BAND_BITS = 16
+_VALUES = 1 << BAND_BITS
+_WORDS = HASH_BYTES // 8
+_PROBES = np.concatenate([[0], 1 << np.arange(BAND_BITS)]).astype(np.int64)
+_OFFSETS = (np.arange(BANDS, dtype=np.int64) * (_VALUES + 1))[:, None]
+
+_LOW, _HALF, _BYTE, _TWO_BYTES = np.uint32(0x00FF00FF), np.uint32(0xFFFF), np.uint32(8), np.uint32(16)
+
+assert MAX_DISTANCE // BANDS <= 1, "a band may differ in one bit at most, or the probes are too few"
+
+TAIL_MIN = 4096
+TAIL_SHARE = 16
+"""The lists are made anew when more than 4096 hashes, and more than a sixteenth of all, are not in them yet."""
+
+
+class HashIndex:
+    """Hashes of 32 bytes, each under a number, in ascending order of the numbers. Not safe for use by two threads."""
+
+    def __init__(self) -> None:
+        self._ids: NDArray[np.int64] = np.empty(0, np.int64)
+        self._hashes: NDArray[np.uint64] = np.empty((0, _WORDS), np.uint64)
+        self._listed = 0
+        self._positions: NDArray[np.int32] = np.empty(0, np.int32)
+        self._starts: NDArray[np.int64] = np.zeros(BANDS * (_VALUES + 1), np.int64)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @property
+    def last_id(self) -> int:
+        """The highest number, -1 while there is none."""
+        return int(self._ids[-1]) if len(self._ids) else -1
+
+    def add(self, ids: Sequence[int] | NDArray[np.int64], hashes: bytes) -> None:
+        """Add packed `hashes` under `ids`, which ascend and are higher than all before."""
+        if len(hashes) != len(ids) * HASH_BYTES:
+            raise ValueError("each number needs a hash of 32 bytes")
+        if len(ids) == 0:
+            return
+        numbers = np.asarray(ids, np.int64)
+        if numbers[0] <= self.last_id or np.any(np.diff(numbers) <= 0):
+            raise ValueError("numbers must ascend")
+        fresh = np.frombuffer(hashes, np.uint64).reshape(-1, _WORDS)
+        self._ids = np.concatenate([self._ids, numbers])
+        self._hashes = np.concatenate([self._hashes, fresh])
+        tail = len(self._ids) - self._listed
+        if tail > TAIL_MIN and tail * TAIL_SHARE > len(self._ids):
+            self._list()
+
+    def near(self, pdq: bytes) -> NDArray[np.int64]:
+        """The numbers of all hashes within `MAX_DISTANCE` of `pdq`, ascending."""
+        wanted = np.frombuffer(pdq, np.uint64)
+        tail = self._listed + np.flatnonzero(_differences(self._hashes[self._listed :], wanted) <= MAX_DISTANCE)
+        if self._listed == 0:
+            return self._ids[tail]
+        places = (_OFFSETS + (np.frombuffer(pdq, np.uint16).astype(np.int64)[:, None] ^ _PROBES)).ravel()
+        starts, ends = self._starts[places].tolist(), self._starts[places + 1].tolist()
+        positions = self._positions
+        candidates = np.concatenate([positions[start:end] for start, end in zip(starts, ends, strict=True)])
+        # `take` with a mode skips the check of bounds; indexing costs four times as much.
+        compared = self._hashes.take(candidates, axis=0, mode="clip")
+        hits = candidates[_differences(compared, wanted) <= MAX_DISTANCE]
+        found: NDArray[np.int64] = self._ids[np.concatenate([np.unique(hits), tail])]
+        return found
+
+    def _list(self) -> None:
+        count = len(self._ids)
+        bands = self._hashes.view(np.uint16)
+        positions = np.empty((BANDS, count), np.int32)
+        starts = np.empty((BANDS, _VALUES + 1), np.int64)
+        for band in range(BANDS):
+            values = np.ascontiguousarray(bands[:, band])
+            positions[band] = np.argsort(values, kind="stable")
+            starts[band, 0] = band * count
+            np.cumsum(np.bincount(values, minlength=_VALUES), out=starts[band, 1:])
+            starts[band, 1:] += band * count
+        self._positions, self._starts, self._listed = positions.ravel(), starts.ravel(), count
+
+
+def _differences(hashes: NDArray[np.uint64], wanted: NDArray[np.uint64]) -> NDArray[np.uint32]:
+    """In how many bits each of `hashes` differs from `wanted`."""
+    # Four counts of one byte each are summed as halves of one number: many times faster than `sum(axis=1)` over four.
+    counts = np.bitwise_count(hashes ^ wanted).view(np.uint32).ravel()
+    halves = (counts & _LOW) + (counts >> _BYTE & _LOW)
+    found: NDArray[np.uint32] = (halves & _HALF) + (halves >> _TWO_BYTES)
+    return found

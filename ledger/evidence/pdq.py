@@ -1,0 +1,209 @@
+"""PDQ, the perceptual hash of a picture: 256 bits that stay nearly the same when it is resized or encoded again.
+
+The published algorithm (Facebook, 2017): luminance; two passes of a box filter along rows and columns, so wide that one
+value in each of 64 x 64 cells stands for its cell; the 16 x 16 lowest frequencies of its cosine transform without the
+constant ones; one bit each, set above the median. The quality sums how steep the 64 x 64 values are: a flat picture has
+few slopes, and its bits are noise.
+
+Larger pictures are first reduced to 512 x 512, which changes a bit or two and saves most of the time. A picture is
+hashed the way it is shown: turned as its EXIF orientation says, transparent parts on white. Needs NumPy and Pillow;
+nothing beyond `MAX_PIXELS` is decoded.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ledger.core.pictures import HASH_BYTES, MIN_QUALITY
+from ledger.errors import PictureUnfit, PictureUnreadable
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAX_PIXELS = 89_000_000
+"""Larger pictures are refused; phones take 12 to 50 megapixels as a rule."""
+
+MAX_FILE_BYTES = 128 * 2**20
+MIN_SIDE = 5
+"""Below it there is nothing to filter."""
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+
+_CELLS = 64
+_FREQUENCIES = 16
+_REDUCED = 512
+_PASSES = 2
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Pdq:
+    """A hash of 32 bytes, highest bit first, and its quality from 0 to 100."""
+
+    bits: bytes
+    quality: int
+
+    @property
+    def hex(self) -> str:
+        """As 64 hexadecimal digits, the way reports and searches carry it."""
+        return self.bits.hex()
+
+    @property
+    def usable(self) -> bool:
+        """Whether it says enough about its picture to be compared with others."""
+        return self.quality >= MIN_QUALITY
+
+    def need_usable(self) -> Pdq:
+        """Itself. Raises PictureUnfit below the least quality."""
+        if not self.usable:
+            raise PictureUnfit(
+                f"The picture is too flat for its hash to be used: quality {self.quality}, needed {MIN_QUALITY}.",
+                quality=self.quality,
+            )
+        return self
+
+
+def hash_bytes(data: bytes) -> Pdq:
+    """The hash of a picture in a file's bytes. Raises PictureUnreadable."""
+    return hash_image(open_picture(data, _REDUCED))
+
+
+def hash_image(image: Image) -> Pdq:
+    """The hash of a decoded picture, as it is (see `upright`)."""
+    if min(image.size) < MIN_SIDE:
+        return Pdq(bytes(HASH_BYTES), 0)
+    if max(image.size) > _REDUCED:
+        from PIL.Image import Resampling
+
+        image = image.resize((_REDUCED, _REDUCED), Resampling.BOX)
+    return hash_luma(np.asarray(image, np.float32) @ _LUMA)
+
+
+def hash_luma(luma: Floats) -> Pdq:
+    """The hash of luminances (0 to 255, rows first), at least 5 each way; nothing is reduced beforehand."""
+    cells, quality = _prepare(luma)
+    return Pdq(_bits(_frequencies(cells)), quality)
+
+
+def dihedral(luma: Floats) -> list[bytes]:
+    """The hashes of the eight ways to turn and mirror a picture, the first as it is: from one transform, so they cost
+    next to nothing. Mirroring turns the sign of every odd frequency, turning over the diagonal swaps rows and
+    columns."""
+    found = _frequencies(_prepare(luma)[0])
+    signs = np.where(np.arange(_FREQUENCIES) % 2 == 0, -1.0, 1.0)  # the first frequency is 1, an odd one
+    across, down = signs[None, :], signs[:, None]
+    ways = [one * mirror for one in (found, found.T) for mirror in (1.0, across, down, across * down)]
+    return [_bits(one) for one in ways]
+
+
+def open_picture(data: bytes, side: int | None = None) -> Image:
+    """A picture decoded, upright, in RGB. With `side`, a JPEG may come smaller, but no side below that.
+
+    Raises PictureUnreadable for what is no picture, is damaged, or has too many bytes or pixels.
+    """
+    from PIL import Image, ImageFile, UnidentifiedImageError
+
+    if len(data) > MAX_FILE_BYTES:
+        raise PictureUnreadable("The file is too large for a picture.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of large pictures; the limit here is our own
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            if image.width * image.height > MAX_PIXELS:
+                raise PictureUnreadable("The picture has too many pixels.")
+            if side is not None and isinstance(image, ImageFile.ImageFile):
+                image.draft("RGB", (side, side))
+            return upright(image)
+    except PictureUnreadable:
+        raise
+    except UnidentifiedImageError as error:
+        raise PictureUnreadable("The file is no picture of a known kind.") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise whatever damaged bytes make them stumble over
+        raise PictureUnreadable("The picture is damaged.") from error
+
+
+def upright(image: Image) -> Image:
+    """A picture in RGB as it is shown: turned as its orientation says, on white."""
+    from PIL import Image, ImageOps
+
+    turned: Any = ImageOps.exif_transpose(image)
+    if turned.mode in ("RGBA", "LA", "PA") or "transparency" in turned.info:
+        layer = turned.convert("RGBA")
+        shown = Image.new("RGBA", layer.size, "white")
+        shown.alpha_composite(layer)
+        turned = shown
+    return turned.convert("RGB")  # type: ignore[no-any-return]
+
+
+def _prepare(luma: Floats) -> tuple[NDArray[np.float64], int]:
+    """(64 x 64 smoothed values, quality)."""
+    values = np.asarray(luma, np.float64)
+    rows, columns = values.shape
+    if min(rows, columns) < MIN_SIDE:
+        raise PictureUnfit("The picture is too small to have a hash.")
+    if (rows, columns) != (_CELLS, _CELLS):
+        for _ in range(_PASSES):
+            values = _box(values.T, _window(columns)).T
+            values = _box(values, _window(rows))
+        values = values[_centres(rows)][:, _centres(columns)]
+    return values, _quality(values)
+
+
+def _window(length: int) -> int:
+    """How wide the box filter is along a side: half a cell, rounded up, because it is passed twice."""
+    return -(-length // (2 * _CELLS))
+
+
+def _centres(length: int) -> NDArray[np.intp]:
+    found: NDArray[np.intp] = ((np.arange(_CELLS) + 0.5) * length / _CELLS).astype(np.intp)
+    return found
+
+
+def _box(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
+    """The mean of each value's neighbours along the first axis; at the ends, of those there are."""
+    length = len(values)
+    reach = (window + 2) // 2  # how many of the window lie from the value itself on
+    ends = np.minimum(np.arange(length) + reach, length)
+    starts = np.maximum(np.arange(length) + reach - window, 0)
+    sums = np.zeros((length + 1, values.shape[1]))
+    np.cumsum(values, axis=0, out=sums[1:])
+    found: NDArray[np.float64] = (sums[ends] - sums[starts]) / (ends - starts)[:, None]
+    return found
+
+
+def _quality(cells: NDArray[np.float64]) -> int:
+    """Whole hundredths of the range between neighbours, summed: slight slopes count for nothing."""
+    steps = [np.trunc(np.diff(cells, axis=axis) * 100 / 255) for axis in (0, 1)]
+    return min(100, int(sum(np.abs(step).sum() for step in steps)) // 90)
+
+
+def _transform() -> NDArray[np.float64]:
+    """Rows 1 to 16 of the 64-point cosine transform."""
+    frequency, place = np.arange(1, _FREQUENCIES + 1)[:, None], np.arange(_CELLS)[None, :]
+    found: NDArray[np.float64] = np.sqrt(2 / _CELLS) * np.cos(np.pi / (2 * _CELLS) * frequency * (2 * place + 1))
+    return found
+
+
+_TRANSFORM = _transform()
+
+
+def _frequencies(cells: NDArray[np.float64]) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = _TRANSFORM @ cells @ _TRANSFORM.T
+    return found
+
+
+def _bits(frequencies: NDArray[np.float64]) -> bytes:
+    """One bit for each of 256 values, set above the lower median; the last value is the highest bit."""
+    flat = frequencies.ravel()
+    median = np.partition(flat, len(flat) // 2 - 1)[len(flat) // 2 - 1]
+    return np.packbits((flat > median)[::-1]).tobytes()

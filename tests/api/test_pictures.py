@@ -1,0 +1,81 @@
+"""Searches for reused pictures over HTTP."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+import pytest
+
+from ledger.core.encoding import b64url
+from ledger.core.identifiers import Kind
+from ledger.service.pictures import ANSWER_BYTES
+from tests.api.conftest import ACME, BETA, READER, Api, person
+
+SEARCH = "/v1/pictures/search"
+
+
+def some_hash() -> str:
+    """A hash that nobody has used: half of its bits are set."""
+    half = secrets.token_bytes(16)
+    return (half + bytes(255 - byte for byte in half)).hex()
+
+
+def body(*hashes: str, quality: int = 80, **changes: Any) -> dict[str, Any]:
+    pictures = [{"pdq": pdq, "quality": quality} for pdq in hashes]
+    return {"pictures": pictures, "order_ref": b64url(secrets.token_bytes(32)), **changes}
+
+
+def pictured(api: Api, pdq: str, quality: int = 80) -> str:
+    items: list[dict[str, Any]] = [
+        {"type": kind, "sha256": b64url(secrets.token_bytes(32))}
+        for kind in ("original_file", "listing_match", "admission")
+    ]
+    items[0] |= {"pdq": pdq, "pdq_quality": quality}
+    answer = api.report(ACME, [(Kind.PHONE, person())], conduct="edited_image", evidence=items)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+def test_a_used_picture_is_found_by_others_and_told_apart_from_ones_own(api: Api) -> None:
+    pdq = some_hash()
+    report = pictured(api, pdq)
+    answer = api.request("POST", SEARCH, READER, json=body(pdq, some_hash()))
+    assert answer.status_code == 200
+    assert [(one["reports"], one["platforms"]) for one in answer.json()["results"]] == [(1, 1), (0, 0)]
+    clean = api.request("POST", SEARCH, READER, json=body(some_hash()))
+    assert len(answer.content) == len(clean.content) == ANSWER_BYTES
+    own = api.request("POST", SEARCH, ACME, json=body(pdq)).json()["results"]
+    assert [(one["reports"], one["own_reports"]) for one in own] == [(0, 1)]
+    rest = api.request("GET", f"/v1/reports/{report}/pictures", ACME)
+    assert (rest.status_code, [one["reports"] for one in rest.json()["results"]]) == (200, [0])
+    assert api.request("GET", f"/v1/reports/{report}/pictures", BETA).status_code == 404
+
+
+def test_a_report_of_low_quality_is_taken_and_not_found(api: Api) -> None:
+    pdq = some_hash()
+    pictured(api, pdq, quality=49)
+    assert api.request("POST", SEARCH, READER, json=body(pdq)).json()["results"][0]["reports"] == 0
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (body("0" * 64), "picture_unfit"),
+        (body(some_hash(), quality=49), "picture_unfit"),
+        (body(some_hash(), quality=101), "invalid_request"),
+        (body(some_hash().upper() + "x"), "invalid_request"),
+        (body(), "invalid_request"),
+        (body(*[some_hash()] * 9), "invalid_request"),
+        (body(some_hash(), subjects=[]), "invalid_request"),
+        (body(some_hash(), order_ref="x"), "invalid_request"),
+    ],
+)
+def test_what_is_refused(api: Api, sent: dict[str, Any], code: str) -> None:
+    answer = api.request("POST", SEARCH, READER, json=sent)
+    assert (answer.status_code, answer.json()["code"]) == (422, code)
+
+
+def test_scopes(api: Api) -> None:
+    assert api.request("GET", "/v1/reports/rp_Xk3mPq9a/pictures", READER).status_code == 403
+    assert api.request("POST", SEARCH, json=body(some_hash())).status_code == 401
