@@ -48,9 +48,9 @@ format: $(VENV)/test.stamp ## Put imports and layout in order
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --only-binary :all: \
 	--no-header --no-strip-extras --no-emit-index-url --no-emit-find-links
 lock: ## Pin the requirements again (UPGRADE=1 takes newer versions)
-	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --extra server --extra evidence -o requirements/demo.txt
-	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --extra server --extra evidence --extra replay requirements/test.in \
-		-c requirements/demo.txt -o requirements/test.txt
+	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --extra server --extra evidence --extra referral -o requirements/demo.txt
+	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --extra server --extra evidence --extra referral --extra replay \
+		requirements/test.in -c requirements/demo.txt -o requirements/test.txt
 
 clean: ## Delete the environment and caches (not ./var, where keys and ledger are)
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov
