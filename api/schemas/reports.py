@@ -8,9 +8,10 @@ from pydantic import ConfigDict, Field, StringConstraints
 
 from api.schemas.common import AmountMinor, Bytes32, Bytes64, Currency, Kind, Problem, ReportId, Time, Wire
 from api.schemas.samples import REPORT_VIEW
-from ledger.core.conduct import MAX_EVIDENCE_ITEMS, MAX_QUALITY, Conduct, EvidenceType, Strength
+from ledger.core.conduct import MAX_EVIDENCE_ITEMS, MAX_INSPECTION_FINDINGS, MAX_QUALITY, Conduct, EvidenceType
 from ledger.core.currencies import MINOR_DIGITS
 from ledger.core.encoding import MAX_INTEGER
+from ledger.core.findings import Strength
 
 MAX_BATCH = 1000
 MAX_SUBJECTS = 8
@@ -18,6 +19,7 @@ PAGE_LIMIT = 100
 PAGE_DEFAULT = 50
 
 Code = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:+/ -]{0,63}$")]
+FindingCodeText = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 IdempotencyKey = Annotated[
     str,
     StringConstraints(pattern=r"^[!-~]{1,255}$"),
@@ -34,8 +36,22 @@ Reference = Annotated[
 IsoCurrency = Annotated[str, Field(description="ISO 4217 code.", json_schema_extra={"enum": sorted(MINOR_DIGITS)})]
 
 
+class Inspection(Wire):
+    """The receipt of `refund-ledger inspect` on the file: its digest, and the codes of its findings.
+
+    The receipt itself stays with the file. What each code means, and how far it goes, is the same for every file.
+    """
+
+    receipt_sha256: Annotated[Bytes32, Field(description="SHA-256 of the receipt without what depends on the day.")]
+    tool: Code
+    findings: Annotated[
+        list[FindingCodeText],
+        Field(max_length=MAX_INSPECTION_FINDINGS, description="In the order of the codes, each once."),
+    ]
+
+
 class Finding(Wire):
-    """What an inspection tool found in an item of evidence."""
+    """What another tool found in an item of evidence."""
 
     code: Code
     strength: Strength
@@ -64,6 +80,7 @@ class EvidenceItem(Wire):
     pdq_quality: Annotated[
         int, Field(ge=0, le=MAX_QUALITY, description="Quality of `pdq`. Others find it from 50 on, without it never.")
     ] = 0
+    inspection: Inspection = None  # type: ignore[assignment]  # optional means absent, never null
     finding: Finding = None  # type: ignore[assignment]  # optional means absent, never null
     report_id: Annotated[ReportId, Field(description="With `linked_instrument`, and only there.")] = ""
 

@@ -34,7 +34,8 @@ from ledger.cli.replay_mapping import (
 )
 from ledger.client import Buyer, Evidence, Lookup, Query, Refund, RefundLedger, evidence
 from ledger.client.results import TIERS
-from ledger.core.conduct import MINIMUMS, Conduct, EvidenceType, Finding, Need, Strength
+from ledger.core.conduct import MINIMUMS, Conduct, EvidenceType, Finding, Need
+from ledger.core.findings import Strength
 from ledger.errors import ConfigurationError, InvalidIdentifier
 
 BATCH = 500

@@ -14,7 +14,7 @@ from ledger.client.appeal_results import (
     PersonStatement,
     RecordLink,
 )
-from ledger.client.inspection import inspect, verify_inspection
+from ledger.client.inspection import inspect, inspected_evidence, verify_inspection
 from ledger.client.lookups import Query, Refund
 from ledger.client.pictures import PictureHash, PictureReuse
 from ledger.client.receipts import VerifiedReceipt
@@ -36,7 +36,8 @@ from ledger.client.sdk import RefundLedger
 from ledger.client.subjects import Buyer, Identifiers, SubjectIds
 from ledger.client.suite import Suite, load_suite
 from ledger.client.webhooks import DeliveryPage, WebhookDelivery, WebhookEndpoint, WebhookEvent, verify_webhook
-from ledger.core.conduct import Conduct, Evidence, EvidenceType, Finding, Strength
+from ledger.core.conduct import Conduct, Evidence, EvidenceType, Finding, Inspection
+from ledger.core.findings import Strength
 from ledger.core.identifiers import Kind
 
 __all__ = [
@@ -60,6 +61,7 @@ __all__ = [
     "FiledAppeal",
     "Finding",
     "Identifiers",
+    "Inspection",
     "Kind",
     "LetterParagraph",
     "Lookup",
@@ -85,6 +87,7 @@ __all__ = [
     "WebhookEvent",
     "evidence",
     "inspect",
+    "inspected_evidence",
     "load_suite",
     "verify_inspection",
     "verify_webhook",

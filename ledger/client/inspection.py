@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ledger.client.reports import evidence
+from ledger.core.conduct import Evidence
+
 if TYPE_CHECKING:
     from ledger.evidence.receipt import Agreement, Receipt
 
@@ -19,6 +22,14 @@ def inspect(file: str | Path) -> Receipt:
     from ledger.evidence.inspection import inspect_file
 
     return inspect_file(file)
+
+
+def inspected_evidence(type: str, file: str | Path) -> Evidence:
+    """An item of evidence with what an inspection of `file` found: for an `original_file`, an `ai_label` and the like.
+
+    Raises what `evidence` and `inspect` raise.
+    """
+    return evidence(type, file=file, inspection=inspect(file).in_report())
 
 
 def verify_inspection(file: str | Path, receipt: Mapping[str, Any]) -> Agreement:

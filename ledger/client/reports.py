@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ledger.client.subjects import Buyer
 from ledger.client.suite import Suite
 from ledger.core import reports as core_reports
-from ledger.core.conduct import Evidence, EvidenceType, Finding, Strength, check_evidence
+from ledger.core.conduct import Evidence, EvidenceType, Finding, Inspection, check_evidence, parse_inspection
 from ledger.core.encoding import b64url, format_time, parse_time, unb64url
+from ledger.core.findings import Strength
 from ledger.core.policy import Profile
 from ledger.core.tags import SALT_BYTES, subject_commitment
 from ledger.errors import EvidenceInvalid, InvalidReport, SubjectsInvalid
@@ -30,9 +31,11 @@ def evidence(
     finding: Finding | None = None,
     report_id: str | None = None,
     pdq_quality: int | None = None,
+    inspection: Inspection | None = None,
 ) -> Evidence:
     """An item of evidence: its type, and the SHA-256 of a `file` (read here, never sent) or given as 32 bytes; of a
-    picture also its PDQ hash and the hash's quality, without which nobody finds it again (`ledger.evidence.pdq`).
+    picture also its PDQ hash and the hash's quality, without which nobody finds it again. `inspected_evidence` makes
+    the items of a file with all of it.
 
     Raises EvidenceInvalid for an unknown type or when not exactly one of `file` and `sha256` is given.
     """
@@ -43,7 +46,7 @@ def evidence(
     if (file is None) == (sha256 is None):
         raise EvidenceInvalid("An item of evidence needs either its file or its SHA-256.")
     digest = _digest(Path(file)) if file is not None else sha256 or b""
-    return Evidence(kind, digest, pdq, finding, report_id, pdq_quality)
+    return Evidence(kind, digest, pdq, finding, report_id, pdq_quality, inspection)
 
 
 def _digest(path: Path) -> bytes:
@@ -61,12 +64,23 @@ def evidence_json(item: Evidence) -> dict[str, Any]:
         value["pdq"] = item.pdq
     if item.pdq_quality is not None:
         value["pdq_quality"] = item.pdq_quality
+    if item.inspection is not None:
+        value["inspection"] = inspection_json(item.inspection)
     if item.finding is not None:
         found = item.finding
         value["finding"] = {"code": found.code, "strength": found.strength.value, "tool_version": found.tool_version}
     if item.report_id is not None:
         value["report_id"] = item.report_id
     return value
+
+
+def inspection_json(inspection: Inspection) -> dict[str, Any]:
+    """An inspection as it stands in the signed body."""
+    return {
+        "receipt_sha256": b64url(inspection.receipt_sha256),
+        "tool": inspection.tool,
+        "findings": list(inspection.findings),
+    }
 
 
 def build_report(
@@ -138,8 +152,10 @@ def build_report(
 def arguments_from_json(value: Mapping[str, Any]) -> dict[str, Any]:
     """Keyword arguments of `RefundLedger.report` (all but `buyer`) from JSON: for report files and batches.
 
-    `evidence` is a list of {type, file | sha256, pdq?, pdq_quality?, finding?, report_id?}, sha256 as base64url; times
-    look like `2026-01-31T23:59:59Z`. Raises InvalidReport for unknown or missing names, InvalidTime, EvidenceInvalid.
+    `evidence` is a list of {type, file | sha256, pdq?, pdq_quality?, inspection?, finding?, report_id?}, sha256 as
+    base64url, as `inspect --json` prints it; times look like `2026-01-31T23:59:59Z`.
+
+    Raises InvalidReport for unknown or missing names, InvalidTime, EvidenceInvalid.
     """
     arguments = dict(value)
     missing, unknown = _REQUIRED - arguments.keys(), arguments.keys() - _REQUIRED - _OPTIONAL
@@ -163,7 +179,7 @@ _REQUIRED = frozenset(
 _OPTIONAL = frozenset({"consent_ref", "replaces"})
 
 
-_EVIDENCE = frozenset({"type", "file", "sha256", "pdq", "pdq_quality", "finding", "report_id"})
+_EVIDENCE = frozenset({"type", "file", "sha256", "pdq", "pdq_quality", "inspection", "finding", "report_id"})
 
 
 def _evidence_from_json(item: object) -> Evidence:
@@ -177,6 +193,7 @@ def _evidence_from_json(item: object) -> Evidence:
         finding=_finding(item["finding"]) if "finding" in item else None,
         report_id=item.get("report_id"),
         pdq_quality=item.get("pdq_quality"),
+        inspection=parse_inspection(item["inspection"]) if "inspection" in item else None,
     )
 
 

@@ -15,10 +15,12 @@ from itertools import combinations
 from typing import Any, NoReturn
 
 from ledger.core.encoding import unb64url
+from ledger.core.findings import CODES, About, FindingCode, Strength
 from ledger.errors import EvidenceInsufficient, EvidenceInvalid, EvidenceRefused, InvalidEncoding
 
 MAX_EVIDENCE_ITEMS = 32
 MAX_CODE_CHARS = 64
+MAX_INSPECTION_FINDINGS = 64
 
 
 class Conduct(StrEnum):
@@ -70,17 +72,9 @@ REFUSED_EVIDENCE = frozenset({"police_penalty_record"})
 since 2026) seals these records, and giving them to a consortium would be unlawful for whoever holds them."""
 
 
-class Strength(StrEnum):
-    """How far a finding of an image inspection goes."""
-
-    IDENTIFIES = "identifies"
-    INDICATES = "indicates"
-    HINT = "hint"
-
-
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What an inspection tool found in the item."""
+    """What a tool other than `refund-ledger inspect` found in the item, by that tool's own code."""
 
     code: str
     strength: Strength
@@ -88,11 +82,26 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Inspection:
+    """The receipt of an inspection, as a report carries it (`ledger.evidence.receipt.Receipt.in_report` makes it).
+
+    `receipt_sha256` (32 bytes) is the digest of the whole receipt, which stays with the file, so that a reviewer who
+    has both can make it again; `tool` is the tool's name and version; `findings` are the codes of what it found, each
+    once. Their facts are not here: they are copied from the file, and may name people.
+    """
+
+    receipt_sha256: bytes
+    tool: str
+    findings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """One item: its type, the SHA-256 (32 bytes) of the file, and what goes with it.
 
-    `pdq` is a PDQ perceptual hash as 64 hexadecimal digits and `pdq_quality` its quality (0 to 100); `report_id` names
-    the report that a `linked_instrument` rests on.
+    `pdq` is a PDQ perceptual hash as 64 hexadecimal digits and `pdq_quality` its quality (0 to 100); `inspection` is
+    what this project's own tool found in the file, `finding` what another tool did; `report_id` names the report that a
+    `linked_instrument` rests on.
     """
 
     type: EvidenceType
@@ -101,6 +110,7 @@ class Evidence:
     finding: Finding | None = None
     report_id: str | None = None
     pdq_quality: int | None = None
+    inspection: Inspection | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +163,13 @@ MINIMUMS: dict[Conduct, Minimum] = {
 
 _HEX64 = re.compile(r"[0-9a-f]{64}\Z")
 _CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+/ -]{0,63}\Z")
+_FINDING_CODE = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
 _REPORT_ID = re.compile(r"rp_[A-Za-z0-9]{8,29}\Z")
-_KEYS = {"type", "sha256", "pdq", "pdq_quality", "finding", "report_id"}
+_KEYS = {"type", "sha256", "pdq", "pdq_quality", "inspection", "finding", "report_id"}
 MAX_QUALITY = 100
 _TYPES: dict[object, EvidenceType] = {item.value: item for item in EvidenceType}
 _STRENGTHS: dict[object, Strength] = {item.value: item for item in Strength}
+_FINDING_CODES: dict[object, FindingCode] = {item.value: item for item in FindingCode}
 
 
 def parse_evidence(items: object) -> tuple[Evidence, ...]:
@@ -173,7 +185,7 @@ def parse_evidence(items: object) -> tuple[Evidence, ...]:
 def _item(item: Any) -> Evidence:
     if type(item) is not dict or not item.keys() <= _KEYS:
         raise EvidenceInvalid(
-            "An item of evidence has type, sha256 and optionally pdq, pdq_quality, finding, report_id, no more."
+            "An item of evidence has type, sha256 and optionally pdq, pdq_quality, inspection, finding, report_id."
         )
     name = item.get("type")
     if not isinstance(name, str) or name in REFUSED_EVIDENCE:
@@ -196,7 +208,8 @@ def _item(item: Any) -> Evidence:
     except InvalidEncoding as error:
         raise EvidenceInvalid("An item of evidence needs a sha256: 32 bytes as base64url without padding.") from error
     finding = _finding(item["finding"]) if "finding" in item else None
-    return Evidence(kind, sha256, pdq, finding, report_id, quality)
+    inspection = parse_inspection(item["inspection"]) if "inspection" in item else None
+    return Evidence(kind, sha256, pdq, finding, report_id, quality, inspection)
 
 
 def _refuse(name: object) -> NoReturn:
@@ -205,6 +218,25 @@ def _refuse(name: object) -> NoReturn:
     raise EvidenceRefused(
         "Police penalty records are sealed by law and are never accepted as evidence.", refused=sorted(REFUSED_EVIDENCE)
     )
+
+
+def parse_inspection(value: Any) -> Inspection:
+    """An inspection as it stands in a body. Raises EvidenceInvalid."""
+    if type(value) is not dict or value.keys() != {"receipt_sha256", "tool", "findings"}:
+        raise EvidenceInvalid("An inspection has exactly receipt_sha256, tool and findings.")
+    tool, findings = value["tool"], value["findings"]
+    if not isinstance(tool, str) or not _CODE.match(tool):
+        raise EvidenceInvalid(f"An inspection's tool has 1 to {MAX_CODE_CHARS} characters.")
+    if type(findings) is not list or len(findings) > MAX_INSPECTION_FINDINGS:
+        raise EvidenceInvalid(f"An inspection has a list of at most {MAX_INSPECTION_FINDINGS} findings.")
+    if not all(isinstance(code, str) and _FINDING_CODE.match(code) for code in findings):
+        raise EvidenceInvalid("A finding of an inspection is a code: lower-case letters, digits and underscores.")
+    if findings != sorted(set(findings)):
+        raise EvidenceInvalid("The findings of an inspection stand in the order of their codes, each once.")
+    try:
+        return Inspection(unb64url(value["receipt_sha256"], 32), tool, tuple(findings))
+    except InvalidEncoding as error:
+        raise EvidenceInvalid("An inspection's receipt_sha256 is 32 bytes as base64url without padding.") from error
 
 
 def _finding(value: Any) -> Finding:
@@ -217,6 +249,9 @@ def _finding(value: Any) -> Finding:
     found = _STRENGTHS.get(strength) if isinstance(strength, str) else None
     if found is None:
         raise EvidenceInvalid("A finding's strength is identifies, indicates or hint.")
+    known = _FINDING_CODES.get(code)
+    if known is not None and found is not CODES[known][0]:
+        raise EvidenceInvalid(f"The strength of {code} is {CODES[known][0].value}, in every file.")
     return Finding(code, found, tool_version)
 
 
@@ -224,8 +259,9 @@ def check_evidence(conduct: Conduct, evidence: Sequence[Evidence]) -> None:
     """Nothing if `evidence` reaches the minimum of `conduct`.
 
     Raises EvidenceInsufficient with `details["missing"]`, the unmet needs of the alternative that came closest,
-    and EvidenceInvalid for too many items. A detector never decides alone: an `ai_label` counts only with a
-    finding of strength `identifies`, and however many there are, all of them are one proof.
+    and EvidenceInvalid for too many items. A detector never decides alone: an `ai_label` counts only with an inspection
+    that identifies the file as made by AI, or another tool's finding of strength `identifies`, and however many there
+    are, all of them are one proof.
     """
     if len(evidence) > MAX_EVIDENCE_ITEMS:
         raise EvidenceInvalid(f"A report has at most {MAX_EVIDENCE_ITEMS} items of evidence.")
@@ -249,9 +285,18 @@ def is_met(need: Need, evidence: Sequence[Evidence]) -> bool:
 
 
 def _counts(item: Evidence) -> bool:
+    """Whether an item is what its type says. A code that this version does not know identifies nothing."""
     if item.type is not EvidenceType.AI_LABEL:
         return True
-    return item.finding is not None and item.finding.strength is Strength.IDENTIFIES
+    if item.finding is not None and item.finding.strength is Strength.IDENTIFIES:
+        return True
+    found = item.inspection.findings if item.inspection is not None else ()
+    return any(CODES[known] == (Strength.IDENTIFIES, About.MADE_BY_AI) for known in known_codes(found))
+
+
+def known_codes(found: Sequence[str]) -> list[FindingCode]:
+    """Those of an inspection's codes that this version knows."""
+    return [_FINDING_CODES[code] for code in found if code in _FINDING_CODES]
 
 
 def _all_different(chosen: Sequence[Evidence]) -> bool:

@@ -14,8 +14,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ledger.core.findings import FindingCode
 from ledger.evidence import credit_code, xmp
-from ledger.evidence.findings import Finding, FindingCode, finding
+from ledger.evidence.findings import Finding, finding
 from ledger.evidence.limits import MAX_RECORD_CHARS, MAX_RECORDS
 from ledger.evidence.pieces import Contents, NoteCode
 

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from ledger.core.findings import FindingCode
 from ledger.evidence.c2pa_reader import Answer
-from ledger.evidence.findings import Finding, FindingCode, finding
+from ledger.evidence.findings import Finding, finding
 from ledger.evidence.pieces import Contents, NoteCode
 from ledger.evidence.source_types import AI_COMPOSITES, AI_MADE, CAPTURES, source_type
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from ledger.core.findings import FindingCode
 from ledger.evidence import xmp
 from ledger.evidence.exif import Exif
-from ledger.evidence.findings import Finding, FindingCode, finding, folded
+from ledger.evidence.findings import Finding, finding, folded
 from ledger.evidence.pieces import Contents, NoteCode, Sort, decode
 from ledger.evidence.quantisation import standard_quality
 from ledger.evidence.traces import SOFTWARE_KEYS

@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 from ledger import __version__
-from ledger.core.conduct import Strength
+from ledger.core.findings import Strength
 from ledger.errors import ConfigurationError, EvidenceTooLarge, EvidenceUnreadable
 from ledger.evidence import aigc, c2pa_claims, c2pa_reader, containers, editing, exif, thumbnails, traces, xmp
 from ledger.evidence.findings import Finding, folded

@@ -6,6 +6,7 @@ make it again. Its canonical form is that of reports (`core.encoding`).
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,10 +14,10 @@ from enum import StrEnum
 from typing import Any
 
 from ledger.core import conduct
-from ledger.core.conduct import Strength
 from ledger.core.encoding import b64url, canonical_json, unb64url
+from ledger.core.findings import About, Strength
 from ledger.errors import InspectionReceiptInvalid, InvalidCanonicalForm, InvalidEncoding
-from ledger.evidence.findings import About, Finding
+from ledger.evidence.findings import Finding
 from ledger.evidence.pieces import INCOMPLETE, NAME_DEPENDENT, TIME_DEPENDENT, Note
 
 RECEIPT_VERSION = 1
@@ -66,16 +67,16 @@ class Receipt:
             return Conclusion.AI_INDICATED
         return Conclusion.OTHER_FINDINGS if self.findings else Conclusion.NOTHING_FOUND
 
-    def ai_label(self) -> conduct.Finding | None:
-        """The strongest finding about AI in the form that a report's evidence takes, for type `ai_label`.
+    def in_report(self) -> conduct.Inspection:
+        """The receipt as a report's evidence carries it: the digest of the whole, and the codes of its findings.
 
-        Only one of strength `identifies` counts there; None if nothing speaks of AI.
+        Notes that depend on the day or on the file's name are left out of the digest, so that a reviewer's own receipt
+        has the same one.
         """
-        ranked = sorted(
-            (one for one in self.findings if one.about in (About.MADE_BY_AI, About.EDITED_WITH_AI)),
-            key=lambda one: (list(Strength).index(one.strength), one.code),
-        )
-        return conduct.Finding(ranked[0].code.value, ranked[0].strength, self.tool) if ranked else None
+        whole = self.to_json()
+        whole["notes"] = [note for note in whole["notes"] if note["code"] not in _NOT_COMPARED]
+        codes = sorted({one.code.value for one in self.findings})
+        return conduct.Inspection(hashlib.sha256(canonical_json(whole)).digest(), self.tool, tuple(codes))
 
     def to_json(self) -> dict[str, Any]:
         """JSON values, as `canonical` writes them."""

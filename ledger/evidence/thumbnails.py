@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ledger.core.findings import FindingCode
 from ledger.evidence import jpeg
 from ledger.evidence.exif import Exif
-from ledger.evidence.findings import Finding, FindingCode, finding
+from ledger.evidence.findings import Finding, finding
 from ledger.evidence.limits import MAX_PIXELS, MAX_PROGRESSIVE_PIXELS, MAX_SCANS, MAX_THUMBNAIL_PIXELS
 from ledger.evidence.pieces import Contents, NoteCode
 

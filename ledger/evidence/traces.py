@@ -11,9 +11,10 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from ledger.core.findings import FindingCode
 from ledger.evidence import xmp
 from ledger.evidence.exif import Exif
-from ledger.evidence.findings import Finding, FindingCode, finding, folded
+from ledger.evidence.findings import Finding, finding, folded
 from ledger.evidence.limits import MAX_TEXT_BYTES
 from ledger.evidence.pieces import Piece, decode
 from ledger.evidence.source_types import AI_COMPOSITES, AI_MADE, ALGORITHMIC, source_type

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ledger.core.conduct import Strength
-from ledger.evidence.findings import Fact, Finding, FindingCode
+from ledger.core.findings import FindingCode, Strength
+from ledger.evidence.findings import Fact, Finding
 from ledger.evidence.pieces import Note, NoteCode
 from ledger.evidence.receipt import Conclusion, Receipt
 from ledger.i18n import Texts, texts

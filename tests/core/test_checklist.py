@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.core.checklist import FileState, NeedState, best_state, checklist
-from ledger.core.conduct import MINIMUMS, Conduct, Evidence, EvidenceType, Finding, Strength, check_evidence
+from ledger.core.conduct import MINIMUMS, Conduct, Evidence, EvidenceType, Finding, check_evidence
+from ledger.core.findings import Strength
 from ledger.errors import EvidenceInsufficient
 
 MATCHES, ABSENT, DIFFERS = FileState.MATCHES, FileState.NOT_HANDED_IN, FileState.DIFFERS

@@ -14,12 +14,14 @@ from ledger.core.conduct import (
     Evidence,
     EvidenceType,
     Finding,
+    Inspection,
     Need,
-    Strength,
     check_evidence,
+    known_codes,
     parse_evidence,
 )
 from ledger.core.encoding import b64url
+from ledger.core.findings import CODES, About, FindingCode, Strength
 from ledger.errors import EvidenceInsufficient, EvidenceInvalid, EvidenceRefused
 from ledger.policies import shipped_policy
 from tests.core.worked_examples import DOCS, table_rows
@@ -116,6 +118,38 @@ def test_a_label_counts_only_if_it_identifies(strength: Strength | None) -> None
         check_evidence(Conduct.AI_FABRICATED_IMAGE, evidence)
 
 
+def inspected(*codes: str) -> Evidence:
+    return Evidence(E.AI_LABEL, bytes([2]) * 32, inspection=Inspection(bytes(32), "inspect/1", tuple(sorted(codes))))
+
+
+@pytest.mark.parametrize("code", FindingCode)
+def test_of_an_inspection_only_what_identifies_ai_counts(code: FindingCode) -> None:
+    evidence = [item(E.ORIGINAL_FILE, 1), inspected(code), item(E.ADMISSION, 3)]
+    if code in (FindingCode.AIGC_GENERATED, FindingCode.C2PA_AI_GENERATED):
+        assert CODES[code] == (Strength.IDENTIFIES, About.MADE_BY_AI)
+        check_evidence(Conduct.AI_FABRICATED_IMAGE, evidence)
+    else:
+        with pytest.raises(EvidenceInsufficient):
+            check_evidence(Conduct.AI_FABRICATED_IMAGE, evidence)
+
+
+def test_codes_of_a_later_version_are_carried_and_count_for_nothing() -> None:
+    later = inspected("watermark_of_2031", "hint_of_2031")
+    with pytest.raises(EvidenceInsufficient):
+        check_evidence(Conduct.AI_FABRICATED_IMAGE, [item(E.ORIGINAL_FILE, 1), later, item(E.ADMISSION, 3)])
+    assert later.inspection is not None
+    assert known_codes(later.inspection.findings) == []
+    assert known_codes(["aigc_emptied", "x", "size_differs"]) == [FindingCode.AIGC_EMPTIED, FindingCode.SIZE_DIFFERS]
+
+
+def test_a_finding_of_ours_has_the_strength_of_its_code() -> None:
+    finding = {"code": "aigc_suspected", "strength": "hint", "tool_version": "1"}
+    parse_evidence([{**RAW, "finding": finding}])
+    for strength in ("indicates", "identifies"):
+        with pytest.raises(EvidenceInvalid, match="strength of aigc_suspected is hint"):
+            parse_evidence([{**RAW, "finding": {**finding, "strength": strength}}])
+
+
 @pytest.mark.parametrize("conduct", WITH_POINTS)
 def test_detectors_alone_never_suffice(conduct: Conduct) -> None:
     labels = [item(E.AI_LABEL, number) for number in range(2, 20)]
@@ -168,14 +202,27 @@ RAW: dict[str, Any] = {"type": "original_file", "sha256": b64url(bytes(32))}
 FINDING = {"code": "c2pa_ai", "strength": "identifies", "tool_version": "2.1"}
 
 
+INSPECTION = {
+    "receipt_sha256": b64url(b"r" * 32),
+    "tool": "refund-ledger/0.1.0 inspect/1",
+    "findings": ["aigc_generated", "size_differs"],
+}
+
+
 def test_evidence_is_read() -> None:
     raw = [
         RAW,
+        {**RAW, "inspection": INSPECTION},
         {**RAW, "type": "ai_label", "finding": FINDING, "pdq": "0f" * 32},
         {**RAW, "type": "linked_instrument", "report_id": "rp_abcdefgh"},
     ]
     assert parse_evidence(raw) == (
         Evidence(E.ORIGINAL_FILE, bytes(32)),
+        Evidence(
+            E.ORIGINAL_FILE,
+            bytes(32),
+            inspection=Inspection(b"r" * 32, "refund-ledger/0.1.0 inspect/1", ("aigc_generated", "size_differs")),
+        ),
         Evidence(E.AI_LABEL, bytes(32), "0f" * 32, Finding("c2pa_ai", Strength.IDENTIFIES, "2.1")),
         Evidence(E.LINKED_INSTRUMENT, bytes(32), report_id="rp_abcdefgh"),
     )
@@ -198,6 +245,18 @@ def test_evidence_is_read() -> None:
         {"type": "linked_instrument"},
         {"type": "linked_instrument", "report_id": "lk_abcdefgh"},
         {"type": "linked_instrument", "report_id": None},
+        {"inspection": None},
+        {"inspection": {**INSPECTION, "facts": {}}},
+        {"inspection": {**INSPECTION, "receipt_sha256": b64url(bytes(31))}},
+        {"inspection": {**INSPECTION, "receipt_sha256": None}},
+        {"inspection": {**INSPECTION, "tool": "x\n"}},
+        {"inspection": {**INSPECTION, "tool": 1}},
+        {"inspection": {**INSPECTION, "findings": "aigc_generated"}},
+        {"inspection": {**INSPECTION, "findings": ["size_differs", "aigc_generated"]}},
+        {"inspection": {**INSPECTION, "findings": ["size_differs", "size_differs"]}},
+        {"inspection": {**INSPECTION, "findings": ["Size"]}},
+        {"inspection": {**INSPECTION, "findings": [1]}},
+        {"inspection": {**INSPECTION, "findings": [f"c{number:03}" for number in range(65)]}},
         {"finding": None},
         {"finding": {**FINDING, "score": 1}},
         {"finding": {**FINDING, "strength": "proves"}},

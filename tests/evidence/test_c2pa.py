@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from ledger.core.conduct import Strength
+from ledger.core.findings import FindingCode, Strength
 from ledger.evidence import c2pa_claims, c2pa_reader
 from ledger.evidence.c2pa_reader import Answer
-from ledger.evidence.findings import Finding, FindingCode
+from ledger.evidence.findings import Finding
 from ledger.evidence.inspection import inspect_bytes
 from ledger.evidence.pieces import Contents, NoteCode, Sort
 from ledger.evidence.receipt import Conclusion, Receipt

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ledger.core.findings import FindingCode
 from ledger.errors import (
     EvidenceFormatUnknown,
     EvidenceMalformed,
@@ -19,7 +20,6 @@ from ledger.errors import (
 )
 from ledger.evidence import inspection, limits
 from ledger.evidence.containers import EXTENSIONS, media_type, read
-from ledger.evidence.findings import FindingCode
 from ledger.evidence.inspection import inspect_bytes, inspect_file
 from ledger.evidence.pieces import NoteCode, Sort
 from tests.evidence import files

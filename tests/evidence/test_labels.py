@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.core.conduct import Strength
+from ledger.core.findings import FindingCode, Strength
 from ledger.evidence import aigc, credit_code
-from ledger.evidence.findings import FindingCode
 from ledger.evidence.inspection import inspect_bytes
 from ledger.evidence.receipt import Conclusion
 from tests.evidence import files

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from ledger.core.findings import About
 from ledger.evidence import words
-from ledger.evidence.findings import About
 from ledger.evidence.inspection import inspect_bytes, inspect_file
 from ledger.evidence.receipt import Conclusion
 from tests.support import SHARED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import os
 import subprocess
@@ -12,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from ledger.client import evidence, inspect, verify_inspection
-from ledger.core.conduct import Conduct, Evidence, Strength, check_evidence, parse_evidence
+from ledger.client import evidence, inspect, inspected_evidence, verify_inspection
+from ledger.client.reports import evidence_json
+from ledger.core.conduct import Conduct, check_evidence, parse_evidence
 from ledger.core.encoding import canonical_json
 from ledger.errors import ConfigurationError, EvidenceInsufficient, InspectionReceiptInvalid
 from ledger.evidence import inspection
@@ -139,36 +141,35 @@ def test_what_is_no_receipt_is_refused(value: object, picture: Path) -> None:
         inspection.verify_file(picture, value)
 
 
-def as_evidence(receipt_file: Path, kind: str) -> Evidence:
-    return evidence(kind, file=receipt_file, finding=inspect(receipt_file).ai_label())
-
-
 def test_a_label_meets_the_minimum_of_a_report_and_a_trace_does_not(picture: Path, tmp_path: Path) -> None:
     original = evidence("original_file", file=picture)
     admission = evidence("admission", sha256=b"a" * 32)
-    check_evidence(Conduct.AI_FABRICATED_IMAGE, [original, as_evidence(picture, "ai_label"), admission])
+    check_evidence(Conduct.AI_FABRICATED_IMAGE, [original, inspected_evidence("ai_label", picture), admission])
     traced = tmp_path / "traced.jpg"
     traced.write_bytes(files.jpeg(files.xmp_segment(files.source_packet("trainedAlgorithmicMedia"))))
     with pytest.raises(EvidenceInsufficient):
-        check_evidence(Conduct.AI_FABRICATED_IMAGE, [original, as_evidence(traced, "ai_label"), admission])
+        check_evidence(Conduct.AI_FABRICATED_IMAGE, [original, inspected_evidence("ai_label", traced), admission])
 
 
-def test_the_strongest_finding_goes_into_a_report_in_the_form_that_intake_takes(picture: Path) -> None:
+def test_a_report_carries_the_digest_of_the_receipt_and_its_codes(picture: Path) -> None:
+    item = inspected_evidence("ai_label", picture)
+    assert item.inspection is not None
+    assert item.inspection.findings == ("aigc_generated",)
+    assert item.inspection.tool == inspect(picture).tool
+    assert parse_evidence([evidence_json(item)]) == (item,)
+
+
+def test_the_digest_is_that_of_the_receipt_without_what_depends_on_day_and_name(tmp_path: Path, picture: Path) -> None:
     receipt = inspect(picture)
-    found = receipt.ai_label()
-    assert found is not None
-    assert (found.code, found.strength) == ("aigc_generated", Strength.IDENTIFIES)
-    item = {
-        "type": "ai_label",
-        "sha256": receipt.to_json()["file"]["sha256"],
-        "finding": {"code": found.code, "strength": found.strength.value, "tool_version": found.tool_version},
-    }
-    assert parse_evidence([item])[0].finding == found
-
-
-def test_a_file_without_signs_of_ai_has_nothing_for_a_report() -> None:
-    for data in (files.png(), files.jpeg(files.exif_segment(files.exif({0x0131: b"GIMP"})))):
-        assert inspection.inspect_bytes(data).ai_label() is None
+    assert receipt.in_report().receipt_sha256 == hashlib.sha256(receipt.canonical()).digest()
+    renamed = tmp_path / "renamed.jpg"
+    renamed.write_bytes(picture.read_bytes())
+    other = inspect(renamed)
+    assert other.canonical() != receipt.canonical()
+    assert other.in_report() == receipt.in_report()
+    another = tmp_path / "another.png"
+    another.write_bytes(files.png())
+    assert inspect(another).in_report() != receipt.in_report()
 
 
 def test_facts_are_fit_for_canonical_json_whatever_stands_in_the_file() -> None:

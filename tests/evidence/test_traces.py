@@ -8,9 +8,8 @@ import struct
 import pytest
 from PIL import Image, ImageDraw
 
-from ledger.core.conduct import Strength
+from ledger.core.findings import FindingCode, Strength
 from ledger.evidence import jpeg
-from ledger.evidence.findings import FindingCode
 from ledger.evidence.inspection import inspect_bytes
 from ledger.evidence.quantisation import standard_quality
 from ledger.evidence.receipt import Conclusion

@@ -6,8 +6,9 @@ import re
 
 import pytest
 
+from ledger.core.findings import CODES, FindingCode
 from ledger.evidence import words
-from ledger.evidence.findings import CODES, FindingCode, finding
+from ledger.evidence.findings import finding
 from ledger.evidence.inspection import inspect_bytes
 from ledger.evidence.pieces import INCOMPLETE, Note, NoteCode
 from ledger.evidence.receipt import Conclusion
