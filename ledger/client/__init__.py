@@ -14,7 +14,7 @@ from ledger.client.appeal_results import (
     PersonStatement,
     RecordLink,
 )
-from ledger.client.inspection import inspect, inspected_evidence, verify_inspection
+from ledger.client.inspection import inspect, inspected_evidence, match_picture, verify_inspection
 from ledger.client.lookups import Query, Refund
 from ledger.client.pictures import PictureHash, PictureReuse
 from ledger.client.receipts import VerifiedReceipt
@@ -89,6 +89,7 @@ __all__ = [
     "inspect",
     "inspected_evidence",
     "load_suite",
+    "match_picture",
     "verify_inspection",
     "verify_webhook",
 ]

@@ -10,7 +10,7 @@ from ledger.core.findings import CODES, About, FindingCode, Strength
 from ledger.evidence.limits import MAX_FACTS_LISTED
 from ledger.evidence.pieces import clean
 
-Fact = str | int | list[str]
+Fact = str | int | list[str] | list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,8 @@ def finding(code: FindingCode, where: str, **facts: Fact | None) -> Finding:
 
 def _fit(value: Fact) -> Fact:
     if isinstance(value, list):
-        return [clean(one) for one in value[:MAX_FACTS_LISTED]]
+        numbers = [one for one in value if isinstance(one, int)]
+        return numbers or [clean(one) for one in value[:MAX_FACTS_LISTED] if isinstance(one, str)]
     return clean(value) if isinstance(value, str) else value
 
 
