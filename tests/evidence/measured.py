@@ -15,7 +15,10 @@ from PIL import Image
 from ledger.core.pictures import MAX_DISTANCE, MIN_QUALITY, distance
 from ledger.evidence.listing import Photo, matches, photo
 from tests.evidence.files import saved
-from tests.evidence.scenes import ALTERATIONS, COPIES
+from tests.evidence.scenes import ALTERATIONS, COPIES, photographed, scene
+
+AGAIN = 40
+"""Scenes made by code that are photographed twice."""
 
 MIN_SIDE = 400
 """Smaller pictures are counted apart: there is too little in them for small changes."""
@@ -45,9 +48,17 @@ def table(folder: Path) -> str:
     wrong = sum(_verdict(photos[one], photos[other]) != "" for one, other in pairs)
     nearest = min(distance(photos[one].pdq.bits, photos[other].pdq.bits) for one, other in pairs)
     lines += ["", f"Different pictures, {len(pairs)} ordered pairs: {wrong} matches; least PDQ distance {nearest}."]
+    again = sum(_verdict(*_photographed_twice(seed)) != "" for seed in range(AGAIN))
+    lines.append(f"Scenes photographed twice, from two places: {again} of {AGAIN} matched.")
     unfit = [f"`{name}` ({photos[name].pdq.quality})" for name in photos if name not in usable]
     lines.append(f"Quality below {MIN_QUALITY}, never used: {', '.join(unfit) or 'none'}.")
     return "\n".join(lines) + "\n"
+
+
+def _photographed_twice(seed: int) -> tuple[Photo, Photo]:
+    """A scene seen twice, from a little aside."""
+    here, there = (photographed(scene(seed, seed, shift=shift), seed + shift) for shift in (0, 6))
+    return photo(saved(here, "PNG")), photo(saved(there, "PNG"))
 
 
 def _verdict(claim: Photo, listing: Photo) -> str:

@@ -19,11 +19,12 @@ Change = Callable[[Image.Image], Image.Image]
 
 def texture(random: np.random.Generator, width: int = WIDTH, height: int = HEIGHT) -> Floats:
     """Something with structure at every size, in colour."""
-    values = np.zeros((height, width, 3))
+    values: Floats = np.zeros((height, width, 3))
     for octave in range(6):
         columns = 2 ** (octave + 2)
         noise = random.normal(0, 1, (max(2, columns * height // width), columns, 3))
-        values += cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC) * 40 / 1.6**octave
+        grown = cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.float64)
+        values += grown * 40 / 1.6**octave
     found: Floats = np.clip(values + random.uniform(60, 190, 3), 0, 255)
     return found
 
