@@ -80,7 +80,9 @@ _MIN_SPECK_PX = 12
 _MIN_SPECK_PERCENT = 0.04
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _ROUNDS = 8
-_DEAR = 1e-3
+_SAMPLES = 10_000
+_DEAR = 1e-4
+_ALLOWANCE, _GIVEN_UP = 0.02, 0.1
 _BROAD = 16
 """Broad areas are a sixteenth of the longer side wide."""
 
@@ -292,28 +294,34 @@ def _coloured_like(ours: Floats, theirs: Floats, where: Mask) -> Floats:
     """`theirs` in the colours of `ours`: brightness, contrast, tint and saturation of the whole picture, fitted to most
     of it, so that a changed region does not pull. Nothing local: light from elsewhere stays a difference."""
     places = np.flatnonzero(where)
-    places = places[:: max(1, len(places) // 20_000)]
-    target = ours.reshape(-1, 3)[places] / 255
+    places = places[:: max(1, len(places) // _SAMPLES)]
     flat: Floats = theirs.reshape(-1, 3) / np.float32(255)
     fitted = np.empty_like(flat)
     for channel in range(3):
-        wanted = target[:, channel]
+        wanted = ours.reshape(-1, 3)[places, channel] / 255
         terms = _terms(flat, channel)
         known = terms[places]
-        weights, aim = np.ones_like(wanted), wanted
-        # Offset and own slope are free; the rest only as far as the pictures ask for it.
-        dear = np.diag([1e-6, *(1e-6 if one == channel else _DEAR for one in range(3)), _DEAR]) * len(known)
-        for _ in range(_ROUNDS):
-            heavy = known * (weights / weights.mean())[:, None]
-            solved = np.linalg.solve(heavy.T @ known + dear, heavy.T @ aim)
-            said = known @ solved
-            # White and black may have been anything beyond.
-            aim = np.where(
-                wanted > 0.98, np.maximum(wanted, said), np.where(wanted < 0.02, np.minimum(0, said), wanted)
-            )
-            weights = 1 / np.maximum(np.abs(said - aim), 0.01)
+        # From two starts, the colours as they are and what fits on the average; the one that leaves least is better.
+        starts = 1 / (np.abs(flat[places, channel] - wanted) + _ALLOWANCE) ** 2, np.ones_like(wanted)
+        _, solved = min((_fitted(known, wanted, weights, channel) for weights in starts), key=lambda one: one[0])
         fitted[:, channel] = terms @ solved
     return np.clip(fitted * 255, 0, 255).astype(np.float32).reshape(theirs.shape)
+
+
+def _fitted(known: Floats, wanted: Floats, weights: Floats, channel: int) -> tuple[float, Floats]:
+    """(what is left in the mean, coefficients) of a fit that lets go of what it does not reach."""
+    # Offset and own slope are free; the rest only as far as the pictures ask for it.
+    dear = np.diag([1e-6, *(1e-6 if one == channel else _DEAR for one in range(3)), _DEAR]) * len(known)
+    aim = wanted
+    for _ in range(_ROUNDS):
+        heavy = known * (weights / weights.mean())[:, None]
+        solved = np.linalg.solve(heavy.T @ known + dear, heavy.T @ aim).astype(np.float32)
+        said = known @ solved
+        # White and black may have been anything beyond.
+        aim = np.where(wanted > 0.98, np.maximum(wanted, said), np.where(wanted < 0.02, np.minimum(0, said), wanted))
+        left = np.abs(said - aim)
+        weights = 1 / (left + _ALLOWANCE) ** 2
+    return float(np.minimum(left, _GIVEN_UP).mean()), solved
 
 
 def _terms(colours: Floats, channel: int) -> Floats:

@@ -106,6 +106,16 @@ def test_the_changed_region_lies_where_it_was_put(change: Any, box: tuple[int, .
     assert 100 * share - 1 <= found["changed_percent"] <= 100 * share * 1.5
 
 
+def test_what_was_covered_does_not_decide_the_colours() -> None:
+    """The only thing of its colour lies under what was put there: nothing else may take on the colour put there."""
+    values = texture(np.random.default_rng(6)) * (0.9, 0.9, 0.4)
+    values[100:260, 150:330] = texture(np.random.default_rng(7), 180, 160) * (0.9, 0.7, 0.0) + (20, 10, 0)
+    original = picture(values)
+    values[100:260, 150:330] = texture(np.random.default_rng(8), 180, 160) * (0.6, 0.3, 1.0)
+    _, found = facts(encoded(picture(values), quality=85), original)
+    assert abs(found["changed_percent"] - 100 * 180 * 160 / (WIDTH * HEIGHT)) <= 2
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_another_photograph_of_the_scene_is_no_copy(seed: int) -> None:
     one = photographed(scene(seed, seed), 10 * seed)
