@@ -19,11 +19,12 @@ import numpy as np
 from ledger.core.encoding import b64url
 from ledger.core.findings import FindingCode
 from ledger.core.pictures import MAX_DISTANCE, distance
-from ledger.evidence import registration
+from ledger.evidence import overlay, registration
 from ledger.evidence.findings import Fact, Finding, finding
+from ledger.evidence.overlay import Agreement
 from ledger.evidence.pdq import Pdq, hash_bytes
 from ledger.evidence.pixels import WHERE, open_picture
-from ledger.evidence.registration import Agreement, Bytes, Features, Map, Pairs
+from ledger.evidence.registration import Bytes, Features, Map, Pairs
 
 OPENCV = str(cv2.__version__)
 _SAME_SHAPE = 0.02
@@ -105,12 +106,12 @@ def _match(claim: Photo, listing: Photo, features: Callable[[bool], Features]) -
         few = few and len(pairs[0]) < _FEW_PAIRS
         registered = registration.register(pairs)
         if registered is not None:
-            agreement = registration.agreement(seen(claim, mirrored), listing.pixels, registered[0])
+            agreement = overlay.agreement(seen(claim, mirrored), listing.pixels, registered[0])
             if agreement is not None and agreement.holds:
                 return Match(bits, *registered, mirrored, agreement)
     if few and _same_shape(claim, listing):
         whole = registration.stretched(claim.pixels, listing.pixels)
-        agreement = registration.agreement(claim.pixels, listing.pixels, whole)
+        agreement = overlay.agreement(claim.pixels, listing.pixels, whole)
         if agreement is not None and agreement.holds:
             return Match(bits, whole, agreement=agreement)
     return Match(bits) if few and bits is not None and bits <= MAX_DISTANCE else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import re
 
@@ -35,6 +36,15 @@ def test_every_command_in_the_pages_exists() -> None:
     for page in ("cli.md", "sdk.md", "replay.md"):
         for typed in re.findall(r"^refund-ledger ([a-z-]+(?: [a-z-]+)?)", (DOCS / page).read_text(), re.MULTILINE):
             assert any(typed == name or typed.startswith(f"{name} ") for name in known), typed
+
+
+def test_every_module_that_the_pages_run_exists() -> None:
+    named = set()
+    for page in DOCS.glob("*.md"):
+        named |= set(re.findall(r"python -m (tests[.\w]*)", page.read_text()))
+    assert "tests.evidence.measured" in named
+    for module in named:
+        assert importlib.util.find_spec(module) is not None, module
 
 
 def test_exit_codes_are_listed() -> None:
