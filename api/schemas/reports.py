@@ -46,7 +46,7 @@ class Inspection(Wire):
     tool: Code
     findings: Annotated[
         list[FindingCodeText],
-        Field(max_length=MAX_INSPECTION_FINDINGS, description="In the order of the codes, each once."),
+        Field(max_length=MAX_INSPECTION_FINDINGS, json_schema_extra={"uniqueItems": True}),
     ]
 
 
