@@ -24,6 +24,7 @@ from ledger.service.pictures import ANSWER_BYTES, search, search_own
 from ledger.store import pictures as store
 from ledger.store.engine import reading, writing
 from ledger.store.picture_tables import PictureHash, PictureHit, PictureSearch
+from ledger.store.pictures import SearchRow
 from ledger.store.tables import Listing, Report
 from tests.service.conftest import Town
 from tests.service.desk import contest
@@ -144,17 +145,17 @@ def test_an_expired_report_is_not_counted_and_an_erased_one_is_gone(town: Town) 
     assert erase_due(town.rt.context, town.rt.settings) == 1
     assert rows(town, PictureHash) == rows(town, PictureHit) == []
     assert len(town.rt.pictures._index) == 1
-    assert town.rt.pictures.drop_erased()
+    assert town.rt.pictures.refresh()
     assert len(town.rt.pictures._index) == 0
-    assert not town.rt.pictures.drop_erased()
+    assert not town.rt.pictures.refresh()
 
 
 def test_nothing_is_dropped_while_all_is_there(town: Town) -> None:
-    assert not town.rt.pictures.drop_erased()
+    assert not town.rt.pictures.refresh()
     pictured(town, town.acme)
     count(town, town.bolt)
     pictured(town, town.bolt, 1)
-    assert not town.rt.pictures.drop_erased()
+    assert not town.rt.pictures.refresh()
     assert count(town, town.acme) == (1, 1, 1)
 
 
@@ -175,7 +176,8 @@ def test_a_search_that_met_somebody_is_on_record_and_no_other(town: Town) -> Non
     assert (logged.platform, bytes(logged.order_ref)) == ("bolt", ORDER)
     assert [(row.search_id, row.report_id) for row in rows(town, PictureHit)] == [(logged.id, report["entry_index"])]
     with reading(town.rt.engine) as connection:
-        assert store.searches_of(connection, [report["entry_index"]]) == [("bolt", town.clock())]
+        number = report["entry_index"]
+        assert store.searches_of(connection, [number, 10**9], 9) == [SearchRow("bolt", town.clock(), (number,))]
 
 
 def test_records_of_searches_are_kept_as_long_as_those_of_lookups(town: Town) -> None:
@@ -239,7 +241,7 @@ def test_more_matches_than_are_looked_at(town: Town, monkeypatch: pytest.MonkeyP
 
 
 def test_the_longest_answer_fits(town: Town) -> None:
-    one = {"reports": pictures.MAX_MATCHES, "platforms": 2000, "own_reports": 2000, "more": False}
+    one = {"reports": pictures.MAX_MATCHES, "platforms": 2000, "own_reports": 2000, "more": False, "common": False}
     assert len(pictures._padded({"results": [one] * 8, "as_of": "2026-01-01T00:00:00Z"})) == ANSWER_BYTES
 
 
@@ -264,11 +266,11 @@ def test_recall_is_exact_on_the_database_too(town: Town) -> None:
                 number = first + 1_000 + len(stored)
                 connection.execute(
                     Report.__table__.insert(),  # type: ignore[attr-defined]
-                    {**template, "id": number, "order_ref": secrets.token_bytes(32)},
+                    {**template, "id": number, "act_id": number, "order_ref": secrets.token_bytes(32)},
                 )
                 connection.execute(
                     Listing.__table__.insert(),  # type: ignore[attr-defined]
-                    {**listing, "report_id": number, "tag": secrets.token_bytes(32)},
+                    {**listing, "report_id": number, "act_id": number, "tag": secrets.token_bytes(32)},
                 )
                 row = {"id": store.picture_id(number, 0), "report_id": number, "pdq": pdq}
                 connection.execute(PictureHash.__table__.insert(), row)  # type: ignore[attr-defined]
