@@ -26,13 +26,18 @@ def body(*hashes: str, quality: int = 80, **changes: Any) -> dict[str, Any]:
     return {"pictures": pictures, "order_ref": b64url(secrets.token_bytes(32)), **changes}
 
 
-def pictured(api: Api, pdq: str, quality: int = 80) -> str:
+def pictured_evidence(pdq: str, quality: int = 80) -> dict[str, Any]:
+    """What makes a report one with this picture."""
     items: list[dict[str, Any]] = [
         {"type": kind, "sha256": b64url(secrets.token_bytes(32))}
         for kind in ("original_file", "listing_match", "admission")
     ]
     items[0] |= {"pdq": pdq, "pdq_quality": quality}
-    answer = api.report(ACME, [(Kind.PHONE, person())], conduct="edited_image", evidence=items)
+    return {"conduct": "edited_image", "evidence": items}
+
+
+def pictured(api: Api, pdq: str, quality: int = 80) -> str:
+    answer = api.report(ACME, [(Kind.PHONE, person())], **pictured_evidence(pdq, quality))
     assert answer.status_code == 201, answer.text
     return str(answer.json()["id"])
 
