@@ -34,6 +34,23 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
+class PictureReuse:
+    """How often a picture, or one that looks the same, was used in confirmed reports. A reason to look closer, never
+    one to refuse: it says nothing about the person who sends the picture now."""
+
+    reports: int
+    """Counting reports of others; a refund that several members reported counts once."""
+    platforms: int
+    """Independent members that made them."""
+    own_reports: int
+    """Counting reports of your own control group, not among `reports`."""
+    more: bool
+    """There are more than the ledger counts at once."""
+    common: bool
+    """A picture that anybody may have, such as a courier's page: nothing is counted, and a hit would say nothing."""
+
+
+@dataclass(frozen=True, slots=True)
 class Lookup:
     """A buyer's standing as the ledger tells it. Advice for a human step, never a reason to refuse by itself.
 
@@ -63,6 +80,10 @@ class Lookup:
     """The code of what went wrong, when `tier` is `unavailable`."""
     source: Literal["direct", "local_filter"] = "direct"
     """`local_filter`: no answer came in time, and the person was not in the local filter of `as_of`."""
+    pictures: tuple[PictureReuse, ...] | None = None
+    """One for each picture that was asked about with the lookup, in order; None if none was, or no answer came."""
+    pictures_unavailable_because: str | None = None
+    """The code of what went wrong when pictures were asked about and `pictures` is None."""
 
     @property
     def available(self) -> bool:
@@ -289,6 +310,25 @@ def parse_lookup(value: object) -> Lookup:
         as_of=fields.time("as_of"),
         expires_at=fields.time("expires_at"),
     )
+
+
+def parse_reuses(value: object, asked: int | None = None) -> tuple[PictureReuse, ...]:
+    """The results of a search for pictures, of which there must be `asked` if given. Raises UnexpectedAnswer."""
+    found = tuple(
+        [
+            PictureReuse(
+                one.integer("reports"),
+                one.integer("platforms"),
+                one.integer("own_reports"),
+                one.flag("more"),
+                one.flag("common"),
+            )
+            for one in (Fields(item) for item in Fields(value).items("results"))
+        ]
+    )
+    if asked is not None and len(found) != asked:
+        raise UnexpectedAnswer("The ledger answered another number of pictures than were asked about.")
+    return found
 
 
 def _reason(value: object) -> Reason:
