@@ -34,9 +34,9 @@ _LOW, _HALF, _BYTE, _TWO_BYTES = np.uint32(0x00FF00FF), np.uint32(0xFFFF), np.ui
 assert MAX_DISTANCE // BANDS <= 1, "a band may differ in one bit at most, or the probes are too few"
 
 TAIL_MIN = 4096
-TAIL_SHARE = 64
-"""The lists are made anew when more than 4096 hashes, and more than a 64th of all, are not in them yet: a longer tail
-takes longer to compare than everything else in a search."""
+TAIL_SHARE = 128
+"""The lists are made anew when more than 4096 hashes, and more than a 128th of all, are not in them yet: comparing a
+longer tail would take most of a search."""
 
 _GROWTH = 8
 """Arrays that are full grow by an eighth, so that adding one hash does not copy all."""
