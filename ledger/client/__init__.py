@@ -16,6 +16,7 @@ from ledger.client.appeal_results import (
 )
 from ledger.client.inspection import inspect, inspected_evidence, verify_inspection
 from ledger.client.lookups import Query, Refund
+from ledger.client.picture_results import PictureReuse
 from ledger.client.pictures import PictureHash
 from ledger.client.receipts import VerifiedReceipt
 from ledger.client.reports import evidence
@@ -25,7 +26,6 @@ from ledger.client.results import (
     Check,
     Delivery,
     Lookup,
-    PictureReuse,
     Reason,
     ReportAppeal,
     ReportPage,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ledger.client.results import PictureReuse, parse_reuses
+from ledger.client.picture_results import PictureReuse, parse_reuses
 from ledger.client.session import Session
 from ledger.client.transport import Deadline
 from ledger.core.encoding import b64url

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 from ledger.core.encoding import parse_time
 from ledger.core.identifiers import Kind, parse_kind
 from ledger.errors import LedgerError, UnexpectedAnswer
+
+if TYPE_CHECKING:
+    from ledger.client.picture_results import PictureReuse
 
 T = TypeVar("T")
 
@@ -31,23 +34,6 @@ class Reason:
     code: str
     en: str
     zh_cn: str
-
-
-@dataclass(frozen=True, slots=True)
-class PictureReuse:
-    """How often a picture, or one that looks the same, was used in confirmed reports. A reason to look closer, never
-    one to refuse: it says nothing about the person who sends the picture now."""
-
-    reports: int
-    """Counting reports of others; a refund that several members reported counts once."""
-    platforms: int
-    """Independent members that made them."""
-    own_reports: int
-    """Counting reports of your own control group, not among `reports`."""
-    more: bool
-    """There are more than the ledger counts at once."""
-    common: bool
-    """A picture that anybody may have, such as a courier's page: nothing is counted, and a hit would say nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,25 +296,6 @@ def parse_lookup(value: object) -> Lookup:
         as_of=fields.time("as_of"),
         expires_at=fields.time("expires_at"),
     )
-
-
-def parse_reuses(value: object, asked: int | None = None) -> tuple[PictureReuse, ...]:
-    """The results of a search for pictures, of which there must be `asked` if given. Raises UnexpectedAnswer."""
-    found = tuple(
-        [
-            PictureReuse(
-                one.integer("reports"),
-                one.integer("platforms"),
-                one.integer("own_reports"),
-                one.flag("more"),
-                one.flag("common"),
-            )
-            for one in (Fields(item) for item in Fields(value).items("results"))
-        ]
-    )
-    if asked is not None and len(found) != asked:
-        raise UnexpectedAnswer("The ledger answered another number of pictures than were asked about.")
-    return found
 
 
 def _reason(value: object) -> Reason:

@@ -23,9 +23,10 @@ from ledger.client.checks import (
 )
 from ledger.client.delivery import BATCH_ITEMS
 from ledger.client.lookups import Query, Refund, parse_outcome, query_json
+from ledger.client.picture_results import PictureReuse
 from ledger.client.pictures import PictureHash, Pictures, search_json
 from ledger.client.reporting import Reporting
-from ledger.client.results import Check, Fields, Lookup, PictureReuse, parse_lookup, unavailable
+from ledger.client.results import Check, Fields, Lookup, parse_lookup, unavailable
 from ledger.client.snapshots import Snapshot
 from ledger.client.subjects import Buyer, Canonical, Identifiers, normalise
 from ledger.client.transport import Deadline

@@ -40,6 +40,7 @@ NEVER_SENT = {
     "evidence_format_unknown",
     "evidence_malformed",
     "inspection_receipt_invalid",
+    "picture_unreadable",
     *(one.code for one in InvalidIdentifier.__subclasses__() if one is not UnsupportedKind),
 }
 

@@ -1,7 +1,7 @@
 """How fast a reused picture is found among 10^6 hashes, against comparing with every hash in NumPy; recall is checked.
 
-Half of the questions are hashes that are there, changed in 31 bits; the others are of nobody. The tail that is not in the
-lists is as long as it gets before they are made anew, which the first search has done.
+Half of the questions are hashes that are there, changed in 31 bits; the others are of nobody. The tail that is not in
+the lists is as long as it gets before they are made anew, which the first search has done.
 
     python tests/bench/bench_pictures.py
 """
