@@ -115,6 +115,15 @@ class OwnLookup(Wire):
     tier: Tier | None
 
 
+class OwnPictureSearch(Wire):
+    """One time that somebody searched for a picture, and was told that one like it was used in a report about this
+    person; neither in which nor about whom. `asked_by` is null for other platforms."""
+
+    asked_at: Time
+    asked_by: str | None
+    reports: Annotated[list[ReportId], Field(min_length=1, description="The person's reports with such a picture.")]
+
+
 class OwnRecord(Wire):
     """Everything that is in the ledger under the identifiers of the session."""
 
@@ -123,6 +132,7 @@ class OwnRecord(Wire):
     standing: OwnStanding
     reports: Annotated[list[OwnReport], Field(description="Newest first.")]
     lookups: Annotated[list[OwnLookup], Field(description="Newest first, at most 500.")]
+    picture_searches: Annotated[list[OwnPictureSearch], Field(description="Newest first, at most 500.")]
 
 
 class ExportSession(Wire):

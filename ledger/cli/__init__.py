@@ -52,7 +52,7 @@ def _root(
 app.command("tag")(tag)
 app.command("lookup")(lookup)
 app.command("check")(check)
-app.command("pictures")(pictures)
+app.add_typer(pictures, name="pictures")
 app.add_typer(report, name="report")
 app.command("inspect")(inspect_files)
 app.add_typer(webhook, name="webhook")

@@ -16,7 +16,8 @@ from ledger.client.appeal_results import (
 )
 from ledger.client.inspection import inspect, inspected_evidence, verify_inspection
 from ledger.client.lookups import Query, Refund
-from ledger.client.pictures import PictureHash, PictureReuse
+from ledger.client.picture_results import PictureReuse
+from ledger.client.pictures import PictureHash
 from ledger.client.receipts import VerifiedReceipt
 from ledger.client.reports import evidence
 from ledger.client.results import (

@@ -9,7 +9,8 @@ picture, or that the merchant's own photo has too, would meet people who did not
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 
 from ledger.core.conduct import Conduct, Evidence, EvidenceType
 
@@ -25,6 +26,23 @@ picture with anything in it."""
 
 MAX_SEARCHED = 8
 """Hashes that one search may carry."""
+
+FORGED = frozenset({Conduct.AI_FABRICATED_IMAGE, Conduct.EDITED_IMAGE, Conduct.TAMPERED_VIDEO})
+"""Conduct that says of the picture itself that it is false."""
+
+COMMON_PEOPLE, COMMON_GROUPS = 5, 3
+"""From how many unconnected people, and independent members, on a picture that nobody calls forged is taken for one
+that anybody may have: a screenshot of a courier's page, a picture from the shop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A counting report that a picture was used in: what bears on whether the picture is common. `tags` are those of
+    its person."""
+
+    conduct: Conduct
+    control_group: str
+    tags: Collection[bytes]
 
 
 def distance(one: bytes, other: bytes) -> int:
@@ -56,3 +74,38 @@ def searchable(conduct: Conduct, evidence: Iterable[Evidence]) -> list[bytes]:
         if all(distance(pdq, source) > MAX_DISTANCE for source in sources):
             found[pdq] = None
     return list(found)
+
+
+def may_be_common(uses: Collection[Use]) -> bool:
+    """Whether `is_common` could say yes, whoever the people are; looks at no tag."""
+    if any(one.conduct in FORGED for one in uses):
+        return False
+    return len(uses) >= COMMON_PEOPLE and len({one.control_group for one in uses}) >= COMMON_GROUPS
+
+
+def is_common(uses: Collection[Use]) -> bool:
+    """Whether a picture with these uses is in so many hands that meeting it again says nothing about anybody.
+
+    Time does not enter: what many unconnected people have, they have this year and next. A picture that one of the
+    reports calls forged is never common, however many used it: that is what a ring with one template looks like.
+    """
+    return may_be_common(uses) and people(one.tags for one in uses) >= COMMON_PEOPLE
+
+
+def people(tags: Iterable[Iterable[bytes]]) -> int:
+    """How many people there are at most, of whom one is known by each of these sets of tags: sets that share a tag, or
+    are connected by others that do, are of one."""
+    parent: dict[bytes, bytes] = {}
+
+    def root(one: bytes) -> bytes:
+        while parent[one] != one:
+            parent[one] = one = parent[parent[one]]
+        return one
+
+    for known in tags:
+        first: bytes | None = None
+        for one in known:
+            parent.setdefault(one, one)
+            first = root(one) if first is None else first
+            parent[root(one)] = first
+    return sum(parent[one] == one for one in parent)

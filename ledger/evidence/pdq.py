@@ -15,13 +15,14 @@ from __future__ import annotations
 import io
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ledger.core.pictures import HASH_BYTES, MIN_QUALITY
-from ledger.errors import PictureUnfit, PictureUnreadable
+from ledger.errors import ConfigurationError, PictureUnfit, PictureUnreadable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -71,8 +72,22 @@ class Pdq:
         return self
 
 
+def hash_file(path: str | Path) -> Pdq:
+    """The hash of the picture in a file. Raises PictureUnreadable, ConfigurationError."""
+    path = Path(path)
+    try:
+        if not path.is_file():
+            raise PictureUnreadable("A picture's file is not there, or is no regular file.")
+        with path.open("rb") as opened:
+            data = opened.read(MAX_FILE_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero in it
+        raise PictureUnreadable("A picture's file cannot be read.") from error
+    return hash_bytes(data)
+
+
 def hash_bytes(data: bytes) -> Pdq:
-    """The hash of a picture in a file's bytes. Raises PictureUnreadable."""
+    """The hash of a picture in a file's bytes. Raises PictureUnreadable, ConfigurationError where the extra `evidence`
+    is not installed."""
     return hash_image(open_picture(data, _REDUCED))
 
 
@@ -107,9 +122,16 @@ def dihedral(luma: Floats) -> list[bytes]:
 def open_picture(data: bytes, side: int | None = None) -> Image:
     """A picture decoded, upright, in RGB. With `side`, a JPEG may come smaller, but no side below that.
 
-    Raises PictureUnreadable for what is no picture, is damaged, or has too many bytes or pixels.
+    Raises PictureUnreadable for what is no picture, is damaged, or has too many bytes or pixels; ConfigurationError
+    where the extra `evidence` is not installed.
     """
-    from PIL import Image, ImageFile, UnidentifiedImageError
+    try:
+        from PIL import Image, ImageFile, UnidentifiedImageError
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            "Hashing a picture needs the extra: pip install 'refund-credit-ledger[evidence]' (missing: PIL).",
+            extra="evidence",
+        ) from error
 
     if len(data) > MAX_FILE_BYTES:
         raise PictureUnreadable("The file is too large for a picture.")

@@ -13,7 +13,9 @@ import pytest
 from ledger.core.appeals import Outcome
 from ledger.service.appeals import staff_actions as desk
 from ledger.service.appeals.sessions import redeem
-from tests.api.conftest import ACME, BETA, Api, running
+from tests.api.conftest import ACME, BETA, READER, Api, running
+from tests.api.test_pictures import body as search_body
+from tests.api.test_pictures import pictured_evidence, some_hash
 from tests.api.visitors import Visit, Visitor, visitors
 from tests.people import ANNA, PNG, Person
 from tests.support import new_ledger
@@ -145,6 +147,27 @@ def test_the_record_in_plain_words(api: Api, visit: Visit) -> None:
     ):
         assert said in text, said
     assert "acme" not in text
+
+
+@pytest.mark.parametrize(
+    ("locale", "said"),
+    [
+        ("en", ("Pictures that were found again", "told neither which report that was", "another member")),
+        ("zh-CN", ("图片再次出现的记录", "该平台不会获知是哪一份报告", "其他成员平台")),
+    ],
+)
+def test_who_found_a_picture_again(api: Api, visit: Visit, locale: str, said: tuple[str, ...]) -> None:
+    somebody, pdq = Person(api), some_hash()
+    report = somebody.reported(ACME, **pictured_evidence(pdq))
+    assert said[0] not in visit().open(somebody.code(locale=locale)).get("/me").text
+    for platform in (BETA, READER):
+        api.request("POST", "/v1/pictures/search", platform, json=search_body(pdq))
+    text = visit().open(somebody.code(locale=locale)).get(f"/me?lang={locale}").text
+    found = text[text.index(f'<h2 id="pictures">{said[0]}') :]
+    for one in (*said, "beta", f'<a href="#{report}">'):
+        assert one in found, one
+    assert f'id="{report}"' in text
+    assert "reader" not in text
 
 
 def test_contesting_answering_and_the_decision(api: Api, visit: Visit) -> None:
