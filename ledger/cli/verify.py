@@ -39,7 +39,8 @@ def verify(
         list[Path] | None, typer.Option("--receipt", help="A receipt whose entry must be there, or a folder of them.")
     ] = None,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Check the receipts alone, without a network: keys and signed checkpoints.")
+        bool,
+        typer.Option("--offline", help="Check the receipts alone, without a network: keys and signed checkpoints."),
     ] = False,
     platform_key: Annotated[
         Path | None, typer.Option("--platform-key", help="With --offline: the reporting platform's public key (PEM).")
