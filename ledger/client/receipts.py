@@ -89,8 +89,8 @@ class OfflineReceipt:
 def check_offline(
     text: str, origin: str, log_public_key: bytes, platform_key: Ed25519PublicKey | None = None
 ) -> OfflineReceipt:
-    """Verify the receipt of anybody's report, whole or sealed, with nothing but keys: the log's, and that of the platform
-    that signed it if it is given, which a sealed receipt needs not.
+    """Verify the receipt of anybody's report, whole or sealed, with nothing but keys: the log's and, if it is given,
+    that of the platform that signed the report. A sealed receipt shows no signature to check.
 
     Raises InvalidReceipt, InvalidCheckpoint, InvalidLeaf, InvalidInclusion.
     """

@@ -117,8 +117,8 @@ class Agreement:
 
 
 def receipt_digest(receipt: Mapping[str, Any]) -> bytes:
-    """SHA-256 of a receipt's JSON values in canonical form, as a report carries it: without the notes that depend on the
-    day or on the file's name."""
+    """SHA-256 of a receipt's JSON values in canonical form, as a report carries it: without the notes that depend on
+    the day or on the file's name."""
     kept = [note for note in receipt["notes"] if note["code"] not in _NOT_COMPARED]
     return hashlib.sha256(canonical_json({**receipt, "notes": kept})).digest()
 

@@ -1,7 +1,7 @@
-"""Inspections in a referral: what the reports carry, and the facts of full receipts that fit them. Pure but for reading.
+"""Inspections in a referral: what the reports carry, and the facts of full receipts that fit them.
 
-A report carries the digest and the codes of an inspection; its facts stay with the platform. A full receipt is taken only
-if it is of a file that a report names, and, where the report carries a digest, the very receipt that was reported.
+A report carries the digest and the codes of an inspection; its facts stay with the platform. A full receipt is taken
+only if it is of a file that a report names, and, where the report carries a digest, the very receipt that was reported.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SHOWN_FACTS = frozenset(
         *("steps", "correlation_percent", "said", "real", "quality", "maker"),
     }
 )
-"""Facts that the sentences use and codes that an issuer can look up. Free texts of a file may name people, and stay out."""
+"""Facts that the sentences use and codes that an issuer can look up. Free texts of a file may name people: left out."""
 
 _CODES: dict[object, FindingCode] = {code.value: code for code in FindingCode}
 _CONCLUSIONS: dict[object, Conclusion] = {one.value: one for one in Conclusion}
@@ -36,8 +36,8 @@ _CONCLUSIONS: dict[object, Conclusion] = {one.value: one for one in Conclusion}
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A finding. `where` and `facts` are None where only the report's code is known; `strength` and `about` are None for
-    a code that this version does not know."""
+    """A finding. `where` and `facts` are None where only the report's code is known; `strength` and `about` are None
+    for a code that this version does not know."""
 
     code: str
     strength: Strength | None

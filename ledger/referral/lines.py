@@ -1,7 +1,7 @@
 """Breaking text into lines that fit, for English, Chinese and long digests in one text. Pure.
 
-English breaks at spaces, Chinese between characters, but no line begins with closing punctuation or ends with an opening
-bracket; what is longer than a line by itself, such as a digest in a narrow column, is cut where the line is full.
+English breaks at spaces, Chinese between characters, but no line begins with closing punctuation or ends with an
+opening bracket; what is longer than a line by itself, a digest in a narrow column, is cut where the line is full.
 """
 
 from __future__ import annotations

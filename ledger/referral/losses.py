@@ -1,8 +1,8 @@
 """The reporting platform's own loss in the reports of one referral, by currency. Pure.
 
-A refund that was refused cost nothing and one that was recovered no longer does; both are told apart. What is contested
-or not confirmed is no loss of anybody's making yet, and stands apart too. Nothing is added across currencies, and nothing
-here is the amount of one person: the reports of a referral may be about several.
+A refund that was refused cost nothing and one that was recovered no longer does; both are told apart. What is
+contested or not confirmed stands apart too. Nothing is added across currencies, and nothing here is the amount of one
+person: the reports of a referral may be about several.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A document as a PDF: headings with an outline, paragraphs, boxes, tables that repeat their header, page numbers.
 
-A4, one embedded font of which only the characters used are kept, nothing that depends on the clock: the same content and
-date give the same bytes. Characters that the font lacks are shown by their code, never left out.
+A4, one embedded font of which only the characters used are kept, nothing that depends on the clock: the same content
+and date give the same bytes. Characters that the font lacks are shown by their code, never left out.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a referral says in words, in both languages: neutral, and fair to the person.
 
-A referral tells what a platform asserts and what its evidence shows. It never says that somebody committed an offence, and
-a test looks for words that would.
+A referral tells what a platform asserts and what its evidence shows. It never says that somebody committed an
+offence, and a test looks for words that would.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ AUDIENCES: dict[Audience, str] = {
 
 NOTICES: tuple[str, ...] = (
     _(
-        "This file says what the platform %(platform)s asserts about its own orders, and shows by which digests and log "
-        "receipts that can be checked. It is not a finding that anybody committed a crime or another offence: that is "
-        "for courts and the competent authorities alone."
+        "This file says what the platform %(platform)s asserts about its own orders, and shows by which digests and "
+        "log receipts that can be checked. It is not a finding that anybody committed a crime or another offence: that "
+        "is for courts and the competent authorities alone."
     ),
     _(
-        "Each report was confirmed by a decision of a human at the platform. The person was told and may contest it, and "
-        "has to be heard before anything is decided on the basis of this file."
+        "Each report was confirmed by a decision of a human at the platform. The person was told and may contest it, "
+        "and has to be heard before anything is decided on the basis of this file."
     ),
     _(
         "It names no person and holds no identifier of one, no credit standing, and nothing that other platforms "
@@ -45,12 +45,13 @@ NOTICES: tuple[str, ...] = (
 HANDOVER: dict[Profile, str] = {
     Profile.CN: _(
         "Handing personal information to others needs a basis under the Personal Information Protection Law (art. 13) "
-        "and, unless the law provides otherwise, notice to the person and their separate consent (art. 23); the platform "
-        "that hands this file over answers for having them."
+        "and, unless the law provides otherwise, notice to the person and their separate consent (art. 23); the "
+        "platform that hands this file over answers for having them."
     ),
     Profile.EU: _(
-        "If what this file says relates to criminal offences, art. 10 GDPR applies: the data may be processed only under "
-        "the control of official authority, or where Union or Member State law permits it with appropriate safeguards."
+        "If what this file says relates to criminal offences, art. 10 GDPR applies: the data may be processed only "
+        "under the control of official authority, or where Union or Member State law permits it with appropriate "
+        "safeguards."
     ),
 }
 
@@ -115,8 +116,8 @@ OTHER_TOOL = _("%(tool)s: %(code)s (%(strength)s)")
 FINDINGS = _("Findings of inspections")
 FINDINGS_NOTE = _(
     "A finding says how a file came about, not who sent it or what they knew. “%(identifies)s”: an issuer who can be "
-    "asked says so of the whole picture; “%(indicates)s”: nobody answers for it, or it is about a part; “%(hint)s”: honest "
-    "people’s files have it too."
+    "asked says so of the whole picture; “%(indicates)s”: nobody answers for it, or it is about a part; “%(hint)s”: "
+    "honest people’s files have it too."
 )
 INSPECTED_FILE = _("File %(digest)s, inspected with %(tool)s")
 IN_REPORT = _("The signed report names this inspection by its digest %(digest)s.")
@@ -142,8 +143,9 @@ APPEAL_OUTCOME = _("The person contested the report. Decision: %(outcome)s.")
 APPEAL_SAID = _("What was said in the appeal, word for word")
 LOSS = _("Loss of the platform")
 LOSS_NOTE = _(
-    "Of the reports in this file, by currency, never added across currencies. The loss is what was paid out and did not come "
-    "back. Contested and unconfirmed reports are not in it. It is the platform’s total and not the amount of one person."
+    "Of the reports in this file, by currency, never added across currencies. The loss is what was paid out and did "
+    "not come back. Contested and unconfirmed reports are not in it. It is the platform’s total and not the amount of "
+    "one person."
 )
 CURRENCY = _("Currency")
 LOST = _("Loss")
@@ -154,8 +156,8 @@ REFUSED = _("Asked for, not paid")
 CONTESTED = _("Contested, not in the loss")
 LAW = _("The law, for orientation")
 LAW_NOTE = _(
-    "Whether any of this applies to anything in this file, only a court or the competent authority decides. Amounts are of one "
-    "person’s acts, added up only where the law says so; the loss above is not such an amount."
+    "Whether any of this applies to anything in this file, only a court or the competent authority decides. Amounts "
+    "are of one person’s acts, added up only where the law says so; the loss above is not such an amount."
 )
 LAW_NONE = _("No bands are given for this jurisdiction.")
 SOURCE = _("Source")
@@ -172,13 +174,13 @@ CHECK_WHOLE = _(
     "the Python package refund-credit-ledger):"
 )
 CHECK_SEALED = _(
-    "That the ledger’s log holds an event at the place of each report, without a network. These receipts show no content; "
-    "the platform can open them for a court or an authority (the command comes with the Python package "
+    "That the ledger’s log holds an event at the place of each report, without a network. These receipts show no "
+    "content; the platform can open them for a court or an authority (the command comes with the Python package "
     "refund-credit-ledger):"
 )
 CHECK_KEY = _(
-    "First compare log-key.txt with the key that the ledger publishes at %(url)s/v1/suite, or that another member has: a "
-    "log cannot vouch for its own key."
+    "First compare log-key.txt with the key that the ledger publishes at %(url)s/v1/suite, or that another member has: "
+    "a log cannot vouch for its own key."
 )
 CHECK_PLATFORM_KEY = _(
     "platform-key.pem is the key that the log itself names for this platform (entries platform_status)."
