@@ -8,6 +8,7 @@ from datetime import datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ledger.core.conduct import Evidence
+from ledger.core.encoding import b64url
 from ledger.core.findings import About
 from ledger.core.policy import Profile
 from ledger.core.reports import Status
@@ -26,6 +27,8 @@ from ledger.referral.pdf import Document
 from ledger.service.case_texts import actor_text, conduct_text, evidence_text, outcome_text, state_text
 
 SHORT_DIGEST_CHARS = 16
+REPORT_MM = 80.0
+"""A report begins on the next page if less than this is left."""
 MARKED = (Status.DISPUTED, Status.UNCONFIRMED, Status.COOLING)
 
 
@@ -111,7 +114,7 @@ class _Writing:
     def report(self, number: int, report: ReferredReport) -> None:
         """Everything about one report."""
         say = self.say
-        self.document.heading(f"{number}. {say(words.REPORT)} {report.id}")
+        self.document.heading(f"{number}. {say(words.REPORT)} {report.id}", room_mm=REPORT_MM)
         self.document.pairs(self.facts(report))
         if report.evidence:
             self.document.heading(say(words.EVIDENCE), 1)
@@ -161,7 +164,7 @@ class _Writing:
         ]
         if report.references is not None:
             found = report.references
-            lines = [say(words.ORDER_REF, ref=found.order_ref.hex())]
+            lines = [say(words.ORDER_REF, ref=b64url(found.order_ref))]
             lines += [say(words.CONSENT_REF, ref=found.consent_ref)] if found.consent_ref else []
             lines += [say(words.REPLACES, report=found.replaces)] if found.replaces else []
             rows.append((say(words.REFERENCES), "\n".join(lines)))
@@ -259,7 +262,7 @@ class _Writing:
             return
         self.document.paragraph(say(words.LAW_NOTE))
         rows = [(f"{say(law.text)}\n{law.source}", law.since) for law in laws]
-        self.document.table([say(words.SOURCE), say(words.SINCE)], rows, (84, 16))
+        self.document.table([say(words.RULE), say(words.SINCE)], rows, (84, 16))
         general, network = (law.bands for law in laws if law.bands)
         bands = [
             (say(LEVELS[one.level]), self.band(one), self.band(other))

@@ -19,10 +19,14 @@ FONT_PACKAGE, FONT_FILE, FONT = "pylopdf_fonts_zh_cn", "NotoSansSC-Regular.otf",
 MARGIN_MM, BOTTOM_MM = 20.0, 20.0
 TEXT_PT, SMALL_PT = 10.0, 8.5
 HEADING_PT = (15.0, 11.5)
+PAIRS_PT = 9.0
 LEADING = 1.55
 PAD_MM = 1.5
 _MM_A_PT = 25.4 / 72
 _BLACK, _GREY, _LIGHT, _TINT = (0, 0, 0), (95, 95, 95), (200, 200, 200), (240, 243, 247)
+
+_NARROW = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "…": "..."})
+"""In a Chinese font these are as wide as a character, and tear an English word apart."""
 
 Row = Sequence[str]
 
@@ -56,6 +60,7 @@ class Document:
         self._pdf.set_author(author)
         self._pdf.set_creator("refund-ledger referral")
         self._pdf.set_lang(locale)
+        self._chinese = locale.startswith("zh")
         self._pdf.set_margins(MARGIN_MM, MARGIN_MM, MARGIN_MM)
         self._pdf.set_auto_page_break(False)
         with as_file(files(FONT_PACKAGE) / FONT_FILE) as font:
@@ -68,10 +73,10 @@ class Document:
         """The file."""
         return bytes(self._pdf.output())
 
-    def heading(self, text: str, level: int = 0) -> None:
-        """A heading, which is an entry of the outline too, never the last thing on a page."""
+    def heading(self, text: str, level: int = 0, room_mm: float = 25.0) -> None:
+        """A heading, which is an entry of the outline too, on a page with at least `room_mm` left."""
         size = HEADING_PT[level]
-        self._keep(size * _MM_A_PT * LEADING + 18)
+        self._keep(room_mm)
         self._pdf.ln(3 if level else 4)
         self._pdf.start_section(text, level)
         self._write(text, size)
@@ -118,9 +123,9 @@ class Document:
         """Names and values side by side."""
         widths = [self._pdf.epw * share, self._pdf.epw * (1 - share)]
         for row in rows:
-            for cells in self._portions(self._cells(row, widths, TEXT_PT), 0):
-                self._keep(_height(cells, TEXT_PT))
-                self._row(cells, widths, size=TEXT_PT, names=True)
+            for cells in self._portions(self._cells(row, widths, PAIRS_PT), 0):
+                self._keep(_height(cells, PAIRS_PT))
+                self._row(cells, widths, size=PAIRS_PT, names=True)
         self._pdf.ln(2)
 
     # --- inside ---------------------------------------------------------------------------------------------------
@@ -141,9 +146,8 @@ class Document:
         return lines(self._shown(text), inner, self._pdf.get_string_width)
 
     def _shown(self, text: str) -> str:
-        return "".join(
-            one if one == "\n" or ord(one) in self._characters else f"[U+{ord(one):04X}]" for one in text.expandtabs(4)
-        )
+        plain = text.expandtabs(4) if self._chinese else text.expandtabs(4).translate(_NARROW)
+        return "".join(one if one == "\n" or ord(one) in self._characters else f"[U+{ord(one):04X}]" for one in plain)
 
     def _cells(self, row: Row, widths: Sequence[float], size: float = SMALL_PT) -> list[list[str]]:
         return [self._lines(text, width, size) for text, width in zip(row, widths, strict=True)]

@@ -37,8 +37,8 @@ NOTICES: tuple[str, ...] = (
         "and has to be heard before anything is decided on the basis of this file."
     ),
     _(
-        "It names no person and holds no identifier of one, no credit standing, and nothing that other platforms "
-        "reported. Reports in one file may be about different persons."
+        "It holds no identifier of a person, no credit standing, and nothing that other platforms reported. Reports in "
+        "one file may be about different persons."
     ),
 )
 
@@ -160,7 +160,7 @@ LAW_NOTE = _(
     "are of one person’s acts, added up only where the law says so; the loss above is not such an amount."
 )
 LAW_NONE = _("No bands are given for this jurisdiction.")
-SOURCE = _("Source")
+RULE = _("Rule")
 SINCE = _("In force since")
 LEVEL = _("Level")
 GENERALLY = _("In general (2011)")
