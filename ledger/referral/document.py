@@ -27,8 +27,8 @@ from ledger.referral.pdf import Document
 from ledger.service.case_texts import actor_text, conduct_text, evidence_text, outcome_text, state_text
 
 SHORT_DIGEST_CHARS = 16
-REPORT_MM = 80.0
-"""A report begins on the next page if less than this is left."""
+REPORT_MM, CHECKS_MM = 80.0, 110.0
+"""Where less than this is left of a page, a report or the commands begin on the next."""
 MARKED = (Status.DISPUTED, Status.UNCONFIRMED, Status.COOLING)
 
 
@@ -90,9 +90,10 @@ class _Writing:
         self.document.box(box)
         if made.environment != "live":
             self.document.box([say(words.ENVIRONMENT, environment=made.environment)])
-        for report in made.reports:
-            if report.status in MARKED:
-                self.document.box(self.mark(report))
+        for status in MARKED:
+            marked = [report.id for report in made.reports if report.status is status]
+            if marked:
+                self.document.box(self.mark(status, ", ".join(marked)))
         self.document.heading(say(words.AT_A_GLANCE), 1)
         rows = [
             (
@@ -106,10 +107,10 @@ class _Writing:
         header = (words.REPORT, words.WHAT_IT_SAYS, words.ACT_ENDED, words.NOW_IT)
         self.document.table([say(one) for one in header], rows, (22, 40, 22, 22))
 
-    def mark(self, report: ReferredReport) -> list[str]:
-        """That a report does not simply stand, in both languages, the reader's first."""
+    def mark(self, status: Status, reports: str) -> list[str]:
+        """That reports do not simply stand, in both languages, the reader's first."""
         languages = sorted(LOCALES, key=lambda one: one != self.said.locale)
-        return [texts(one).gettext(words.MARKS[report.status], report=report.id) for one in languages]
+        return [texts(one).gettext(words.MARKS[status], reports=reports) for one in languages]
 
     def report(self, number: int, report: ReferredReport) -> None:
         """Everything about one report."""
@@ -153,7 +154,7 @@ class _Writing:
             rows.append((say(words.ORDER), report.order))
         if report.money is not None:
             money = report.money
-            amount = f"{self.said.money(money.amount_minor, money.currency)}: {say(words.MONEY[money.outcome])}"
+            amount = f"{self.said.money(money.amount_minor, money.currency)}\n{say(words.MONEY[money.outcome])}"
             if money.restituted_at is not None:
                 amount += "\n" + say(words.RESTITUTED, date=self.said.date(money.restituted_at, self.zone))
             rows.append((say(words.AMOUNT), amount))
@@ -279,7 +280,7 @@ class _Writing:
     def checks(self) -> None:
         say, made = self.say, self.made
         whole = gets(made.audience, Part.WHOLE_RECEIPT)
-        self.document.heading(say(words.CHECK))
+        self.document.heading(say(words.CHECK), room_mm=CHECKS_MM)
         sums, receipts = check_commands(whole)
         self.command(words.CHECK_FILES, sums)
         self.command(words.CHECK_WHOLE if whole else words.CHECK_SEALED, receipts)

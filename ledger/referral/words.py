@@ -58,12 +58,14 @@ HANDOVER: dict[Profile, str] = {
 ENVIRONMENT = _("Made in the environment “%(environment)s”: nothing in this file is about a real case.")
 
 MARKS: dict[Status, str] = {
-    Status.DISPUTED: _("Contested: the person disputes %(report)s, and a decision is owed. It does not count."),
+    Status.DISPUTED: _(
+        "Contested: a person disputes %(reports)s, and a decision is owed. Until then it does not count."
+    ),
     Status.UNCONFIRMED: _(
-        "Not confirmed: an appeal could not establish %(report)s. It stays recorded with both statements and does not "
+        "Not confirmed: an appeal could not establish %(reports)s. It stays recorded with both statements and does not "
         "count."
     ),
-    Status.COOLING: _("Recent: the person was told of %(report)s so recently that no platform is shown it yet."),
+    Status.COOLING: _("Recent: the person was told of %(reports)s so recently that no platform is shown it yet."),
 }
 
 NOW: dict[Status, str] = {
