@@ -25,7 +25,8 @@ def test_nothing_is_lost_and_all_fits(text: str, width: int) -> None:
 
 def test_chinese_breaks_between_characters_and_not_before_punctuation() -> None:
     assert lines("平台已告知，本人", 10, measure) == ["平台已告", "知，本人"]
-    assert lines("本人（申诉）", 8, measure) == ["本人", "（申诉）"]
+    assert lines("本人（申诉）", 8, measure) == ["本人（申", "诉）"]
+    assert lines("本人（申诉）", 6, measure) == ["本人", "（申", "诉）"]
 
 
 def test_english_breaks_at_spaces_and_digests_where_the_line_is_full() -> None:
