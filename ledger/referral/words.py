@@ -192,5 +192,5 @@ CHECK_EVIDENCE = _(
 )
 CHECK_OTHERWISE = _(
     "None of this needs our software: receipts are C2SP tlog-proofs with RFC 6962 inclusion proofs and Ed25519 "
-    "signatures. docs/referral.md of the project shows the check in 40 lines of Python."
+    "signatures. docs/referral.md of the project shows the check as a short Python program."
 )

@@ -16,7 +16,7 @@ from ledger.client.results import ReportAppeal, ReportView
 from ledger.client.suite import Service, Suite
 from ledger.core import merkle
 from ledger.core.checkpoint import Checkpoint, sign, verifier_key
-from ledger.core.encoding import b64url, format_time
+from ledger.core.encoding import b64url
 from ledger.core.entries import commitment, event_leaf, report_entry
 from ledger.core.findings import FindingCode
 from ledger.core.reports import sign as sign_body
@@ -187,7 +187,3 @@ def referred(audience: Audience, *sources: Source, profile: str = "CN", **change
     """A referral of these sources, with the facts of the labelled photo."""
     known = changes.pop("known", receipts(inspection()))
     return referral(suite(profile, **changes), audience, sources, known, NOW)
-
-
-def as_time(moment: datetime) -> str:
-    return format_time(moment)
