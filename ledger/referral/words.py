@@ -37,8 +37,9 @@ NOTICES: tuple[str, ...] = (
         "and has to be heard before anything is decided on the basis of this file."
     ),
     _(
-        "It holds no identifier of a person, no credit standing, and nothing that other platforms reported. Reports in "
-        "one file may be about different persons."
+        "Apart from what somebody wrote in an appeal, it holds no name, telephone number, account or other identifier "
+        "of a person; it holds no credit standing, and nothing that other platforms reported. Reports in one file may "
+        "be about different persons."
     ),
 )
 
