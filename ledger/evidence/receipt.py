@@ -73,10 +73,8 @@ class Receipt:
         Notes that depend on the day or on the file's name are left out of the digest, so that a reviewer's own receipt
         has the same one.
         """
-        whole = self.to_json()
-        whole["notes"] = [note for note in whole["notes"] if note["code"] not in _NOT_COMPARED]
         codes = sorted({one.code.value for one in self.findings})
-        return conduct.Inspection(hashlib.sha256(canonical_json(whole)).digest(), self.tool, tuple(codes))
+        return conduct.Inspection(receipt_digest(self.to_json()), self.tool, tuple(codes))
 
     def to_json(self) -> dict[str, Any]:
         """JSON values, as `canonical` writes them."""
@@ -116,6 +114,13 @@ class Agreement:
     same_file: bool
     same_tool: bool
     differences: tuple[str, ...]
+
+
+def receipt_digest(receipt: Mapping[str, Any]) -> bytes:
+    """SHA-256 of a receipt's JSON values in canonical form, as a report carries it: without the notes that depend on
+    the day or on the file's name."""
+    kept = [note for note in receipt["notes"] if note["code"] not in _NOT_COMPARED]
+    return hashlib.sha256(canonical_json({**receipt, "notes": kept})).digest()
 
 
 def check_form(value: object) -> dict[str, Any]:

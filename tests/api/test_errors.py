@@ -41,6 +41,9 @@ NEVER_SENT = {
     "evidence_malformed",
     "inspection_receipt_invalid",
     "picture_unreadable",
+    # A referral is made by the platform, of what it reads from the service.
+    "inspection_mismatch",
+    "report_not_referable",
     *(one.code for one in InvalidIdentifier.__subclasses__() if one is not UnsupportedKind),
 }
 
