@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ledger.core.conduct import Conduct, Evidence, EvidenceType
-from ledger.core.pictures import distance, is_degenerate, searchable
+from ledger.core.pictures import Unsearched, distance, is_degenerate, searchable, why_unsearched
 
 PDQ = "0f" * 32
 OTHER = "f0" * 32
@@ -50,3 +50,17 @@ def test_degenerate_bits() -> None:
         assert is_degenerate(((1 << bits) - 1).to_bytes(32)) is bad
     assert found(item(pdq="0" * 64)) == []
     assert distance(bytes(32), b"\x03" + bytes(31)) == 2
+
+
+def test_each_reason_why_a_hash_is_not_searched() -> None:
+    items = [
+        item(pdq=OTHER), item(), item(quality=None), item(quality=49), item(pdq="0" * 64),
+        item(EvidenceType.SOURCE_IMAGE), item(EvidenceType.INTAKE_PHOTO),
+        Evidence(EvidenceType.ORIGINAL_FILE, bytes(32)),
+    ]  # fmt: skip
+    assert why_unsearched(Conduct.EDITED_IMAGE, items) == [
+        None, Unsearched.MERCHANTS_PHOTO, Unsearched.NO_QUALITY, Unsearched.LOW_QUALITY, Unsearched.FLAT,
+        Unsearched.NOT_THE_CLAIMANTS, Unsearched.NOT_THE_CLAIMANTS, None,
+    ]  # fmt: skip
+    assert why_unsearched(Conduct.IMPERSONATED, items[:1]) == [Unsearched.PROTECTIVE]
+    assert found(*items) == [OTHER]
