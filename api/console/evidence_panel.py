@@ -1,4 +1,4 @@
-"""The evidence of a case as the console shows it: what findings say in words, what was inspected again, reused pictures."""
+"""The evidence of a case as the console shows it: findings in words, what was inspected again, reused pictures."""
 
 from __future__ import annotations
 
@@ -99,9 +99,9 @@ class ShownLook:
 
 @dataclass(frozen=True, slots=True)
 class ShownItem:
-    """A reported item. `file_id` is the file that can be inspected again, None where there is none or where another item
-    of the same file, `same_as`, has it; `reuse` is an answer of `ledger.service.pictures.reuse`, or `unsearched` says
-    why there is none."""
+    """A reported item. `file_id` is the file that can be inspected again, None where there is none or where another
+    item of the same file, `same_as`, has it; `reuse` is an answer of `ledger.service.pictures.reuse`, or `unsearched`
+    says why there is none."""
 
     item: Item
     groups: Groups | None
@@ -147,7 +147,7 @@ def shown_items(
 
 
 def _leading(evidence: Sequence[Evidence]) -> dict[bytes, int]:
-    """By its SHA-256, the item with which a file is inspected again: the first that has an inspection to compare with."""
+    """By its SHA-256, the item with which a file is inspected again: the first with an inspection to compare with."""
     found: dict[bytes, int] = {}
     for place, one in enumerate(evidence):
         before = found.setdefault(one.sha256, place)

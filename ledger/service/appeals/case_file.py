@@ -47,8 +47,8 @@ from ledger.store.reports import ReportRow
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A reported item of evidence, and the files that were handed in for it. `matching` is a file of the reporter's that
-    has its SHA-256, also one that was handed in for another item; `support` is what findings say of it."""
+    """A reported item of evidence, and the files that were handed in for it. `matching` is a file of the reporter's
+    that has its SHA-256, also one that was handed in for another item; `support` is what findings say of it."""
 
     evidence: Evidence
     state: FileState
