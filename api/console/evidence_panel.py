@@ -99,9 +99,9 @@ class ShownLook:
 
 @dataclass(frozen=True, slots=True)
 class ShownItem:
-    """A reported item. `file_id` is the file that can be inspected again, None where there is none or where another
-    item of the same file, `same_as`, has it; `reuse` is an answer of `ledger.service.pictures.reuse`, or `unsearched`
-    says why there is none."""
+    """A reported item. `same_as` is the item of the same file, if another one, with which that is inspected: `groups`,
+    what the reported inspection found, are shown there if they are the same, and so is `file_id`, the file that can be
+    inspected again. `reuse` is an answer of `ledger.service.pictures.reuse`, or `unsearched` says why there is none."""
 
     item: Item
     groups: Groups | None
@@ -128,13 +128,14 @@ def shown_items(
         leads, looked, matching = leading[one.sha256] == place, None, item.matching
         if leads and look is not None and look.sha256 == one.sha256:
             looked = look
+        repeated = not leads and one.inspection == evidence[leading[one.sha256]].inspection
         inspectable = leads and matching is not None and matching.media_type in INSPECTED_TYPES
         made = None if looked is None else looked.inspected
         hits = met.get(bytes.fromhex(one.pdq)) if one.pdq is not None and unsearched[place] is None else None
         shown.append(
             ShownItem(
                 item=item,
-                groups=None if one.inspection is None else _reported(one.inspection.findings, locale),
+                groups=_reported(one.inspection.findings, locale) if one.inspection and not repeated else None,
                 file_id=file_ids[matching.id] if matching is not None and inspectable else None,
                 same_as=None if leads else leading[one.sha256],
                 look=None if made is None else _look(made, one.inspection, locale),
