@@ -14,7 +14,7 @@ from ledger.evidence import words
 from ledger.evidence.findings import Fact
 from ledger.i18n import texts
 from ledger.service.appeals.case_file import CaseFile, Item
-from ledger.service.appeals.inspection import INSPECTED_TYPES, Failure, Inspected, Look
+from ledger.service.appeals.inspection import COMPARED_TYPES, INSPECTED_TYPES, Failure, Inspected, Look
 from ledger.service.pictures import reuse
 from ledger.service.runtime import Runtime
 
@@ -45,7 +45,11 @@ COMPARISONS: Mapping[Comparison, tuple[str, str]] = {
     Comparison.OTHER_FINDINGS: ("red", _("Differs: other findings")),
     Comparison.OTHER_DETAILS: (
         "amber",
-        _("The same findings, other details: other facts, or another version of the C2PA library"),
+        _("The same findings, other details: other facts, other photos, or another version of a library"),
+    ),
+    Comparison.NO_LISTING: (
+        "amber",
+        _("Cannot be made again whole: the merchant’s photo was not compared here"),
     ),
 }
 FAILURES: Mapping[Failure, str] = {
@@ -88,12 +92,14 @@ Groups = Mapping[str, list[ShownFinding]]
 
 @dataclass(frozen=True, slots=True)
 class ShownLook:
-    """An inspection that was made here, for the item that it is shown with."""
+    """An inspection that was made here, for the item that it is shown with; `matched` are the merchant's photos that
+    the file was made from, by their SHA-256 in base64url."""
 
     groups: Groups
     conclusion: str
     notes: tuple[str, ...]
     comparison: Comparison | None
+    matched: tuple[str, ...]
     made: Inspected
 
 
@@ -101,11 +107,13 @@ class ShownLook:
 class ShownItem:
     """A reported item. `same_as` is the item of the same file, if another one, with which that is inspected: `groups`,
     what the reported inspection found, are shown there if they are the same, and so is `file_id`, the file that can be
-    inspected again. `reuse` is an answer of `ledger.service.pictures.reuse`, or `unsearched` says why there is none."""
+    inspected again, and with that compared with the merchant's photo if it `compares`. `reuse` is an answer of
+    `ledger.service.pictures.reuse`, or `unsearched` says why there is none."""
 
     item: Item
     groups: Groups | None
     file_id: str | None
+    compares: bool
     same_as: int | None
     look: ShownLook | None
     failure: Failure | None
@@ -122,6 +130,9 @@ def shown_items(
     unsearched = why_unsearched(Conduct(file.row.conduct), evidence)
     searched = [one.pdq is not None and why is None for one, why in zip(evidence, unsearched, strict=True)]
     met = reuse(rt, file.row.report_id) if any(searched) else {}
+    photos = {
+        one.evidence.sha256 for one in file.items if one.evidence.type is EvidenceType.SOURCE_IMAGE and _is_still(one)
+    }
     shown = []
     for place, item in enumerate(file.items):
         one = item.evidence
@@ -137,6 +148,7 @@ def shown_items(
                 item=item,
                 groups=_reported(one.inspection.findings, locale) if one.inspection and not repeated else None,
                 file_id=file_ids[matching.id] if matching is not None and inspectable else None,
+                compares=inspectable and _is_still(item) and bool(photos - {one.sha256}),
                 same_as=None if leads else leading[one.sha256],
                 look=None if made is None else _look(made, one.inspection, locale),
                 failure=None if looked is None else looked.failure,
@@ -145,6 +157,11 @@ def shown_items(
             )
         )
     return shown
+
+
+def _is_still(item: Item) -> bool:
+    """Whether the file was handed in and is a picture that can be compared."""
+    return item.matching is not None and item.matching.media_type in COMPARED_TYPES
 
 
 def _leading(evidence: Sequence[Evidence]) -> dict[bytes, int]:
@@ -179,7 +196,8 @@ def _look(made: Inspected, reported: Inspection | None, locale: str) -> ShownLoo
         groups=groups,
         conclusion=conclusion if made.again.complete else f"{conclusion} {texts(locale).gettext(words.INCOMPLETE)}",
         notes=tuple(words.note_sentence(note, locale) for note in made.notes),
-        comparison=None if reported is None else compare(reported, made.again.inspection),
+        comparison=None if reported is None else compare(reported, made.again),
+        matched=tuple(str(one.facts["listing_sha256"]) for one in made.findings if "listing_sha256" in one.facts),
         made=made,
     )
 

@@ -33,26 +33,36 @@ class Comparison(StrEnum):
     """A reviewer's inspection beside the one in the report."""
 
     AGREES = "agrees"
+    OTHER_DETAILS = "other_details"
+    """The same codes with other facts or notes, as another version of the C2PA library or other photos give."""
+    NO_LISTING = "no_listing"
+    """The report's was compared with the merchant's photo, and there is none to compare with here."""
+    OTHER_FINDINGS = "other_findings"
     OTHER_VERSION = "other_version"
     """Another version of the tool made the report's: it may know more, or less."""
-    OTHER_FINDINGS = "other_findings"
-    OTHER_DETAILS = "other_details"
-    """The same codes with other facts or notes, as another version of the C2PA library gives."""
 
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """A reviewer's own inspection of a file: as a report would carry it, whether all that may hold a label was read,
-    and whether the file was compared with the merchant's photo."""
+    """A reviewer's own inspection of a file: as a report would carry it, and whether all that may hold a label was
+    read. `alone` is the same without the merchant's photos, None unless the file was compared with some."""
 
     inspection: Inspection
     complete: bool
-    with_listing: bool = False
+    alone: Inspection | None = None
+
+    @property
+    def with_listing(self) -> bool:
+        """Whether the file was compared with photos of the merchant's."""
+        return self.alone is not None
 
 
 _IDENTIFIES = frozenset(
     code.value for code, meaning in CODES.items() if meaning == (Strength.IDENTIFIES, About.MADE_BY_AI)
 )
+LISTING_CODES = frozenset({"listing_same", "listing_altered"})
+"""Findings of a comparison with the merchant's photos."""
+
 BORNE_OUT_BY: Mapping[EvidenceType, frozenset[str]] = {
     EvidenceType.AI_LABEL: _IDENTIFIES,
     EvidenceType.LISTING_MATCH: frozenset({"listing_altered"}),
@@ -107,10 +117,19 @@ def _by_another_tool(kind: EvidenceType, finding: Finding | None) -> bool:
     return finding is not None and finding.strength in _OTHER_TOOLS[kind]
 
 
-def compare(reported: Inspection, again: Inspection) -> Comparison:
-    """The report's inspection of a file beside the one that was made of it again."""
-    if reported.receipt_sha256 == again.receipt_sha256:
+def compare(reported: Inspection, again: Again) -> Comparison:
+    """The report's inspection of a file beside the one that was made of it again, with the merchant's photos or
+    without, whichever comes closer: the report does not say whether it was compared with any."""
+    made = [again.inspection] if again.alone is None else [again.inspection, again.alone]
+    found = min((_beside(reported, one) for one in made), key=list(Comparison).index)
+    if found is Comparison.OTHER_FINDINGS and again.alone is None and not LISTING_CODES.isdisjoint(reported.findings):
+        return Comparison.NO_LISTING
+    return found
+
+
+def _beside(reported: Inspection, made: Inspection) -> Comparison:
+    if reported.receipt_sha256 == made.receipt_sha256:
         return Comparison.AGREES
-    if reported.tool != again.tool:
+    if reported.tool != made.tool:
         return Comparison.OTHER_VERSION
-    return Comparison.OTHER_DETAILS if reported.findings == again.findings else Comparison.OTHER_FINDINGS
+    return Comparison.OTHER_DETAILS if reported.findings == made.findings else Comparison.OTHER_FINDINGS

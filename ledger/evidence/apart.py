@@ -23,7 +23,8 @@ _KEPT = ("LD_", "OPENBLAS_", "OMP_")
 
 
 def ask(task: str, files: Sequence[bytes], seconds: float = INSPECTION_SECONDS) -> bytes | None:
-    """What the process answers to `task` ("inspect", a file) within `seconds`; None if it was stopped, or died."""
+    """What the process answers within `seconds`; None if it was stopped, or died. Tasks are "inspect" (a file, and the
+    listing photos that it is compared with) and "match" (a file and a listing photo)."""
     sizes = [str(len(file)) for file in files]
     memory = INSPECTION_MEMORY_BYTES + 3 * sum(map(len, files))
     limits = [str(memory), str(int(seconds) + 1), str(MAX_ANSWER_BYTES)]

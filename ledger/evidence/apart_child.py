@@ -10,34 +10,76 @@ import contextlib
 import json
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from ledger.evidence.receipt import Receipt
+
 
 def inspected(files: Sequence[bytes]) -> bytes:
-    """JSON {receipt, report: {receipt_sha256, tool, findings}}, or {error} with the code of what keeps the file from
-    being inspected."""
-    from ledger.core.encoding import b64url
+    """JSON {receipt, report, alone, compared} of the first file, compared with the others, which are listing photos, or
+    {error} with the code of what keeps it from being inspected.
+
+    `report` is {receipt_sha256, tool, findings}, and `alone` the same of an inspection without listing photos;
+    `compared` says how many there were that could be compared.
+    """
     from ledger.errors import ConfigurationError, InspectionInvalid
     from ledger.evidence.inspection import inspect_bytes
 
+    claim, *listings = files
     try:
-        receipt = inspect_bytes(files[0])
+        alone = receipt = inspect_bytes(claim)
+        photos = _photos(listings)
+        if photos:
+            compared: Any = inspect_bytes
+            receipt = compared(claim, None, photos)
     except (ConfigurationError, InspectionInvalid) as error:
         return json.dumps({"error": error.code}).encode()
-    carried = receipt.in_report()
-    report = {
-        "receipt_sha256": b64url(carried.receipt_sha256),
-        "tool": carried.tool,
-        "findings": list(carried.findings),
+    told = {
+        "receipt": receipt.to_json(),
+        "report": _carried(receipt),
+        "alone": _carried(alone),
+        "compared": len(photos),
     }
-    return json.dumps({"receipt": receipt.to_json(), "report": report}).encode()
+    return json.dumps(told).encode()
 
 
-TASKS: Mapping[str, Callable[[Sequence[bytes]], bytes]] = {"inspect": inspected}
+def matched(files: Sequence[bytes]) -> bytes:
+    """A picture (PNG) of how the first file was made from the second; nothing if it was not, or cannot be compared."""
+    photos = _photos(files)
+    if len(photos) != 2:
+        return b""
+    (match,) = import_module("ledger.evidence.listing").matches(photos[0], photos[1:])
+    drawn: bytes = import_module("ledger.evidence.match_picture").draw(*photos, match) if match is not None else b""
+    return drawn
+
+
+def _photos(files: Sequence[bytes]) -> list[Any]:
+    """Those of the files that are pictures, ready to be compared; none where OpenCV is not installed."""
+    from ledger.errors import PictureUnreadable
+
+    found = []
+    for file in files:
+        try:
+            found.append(import_module("ledger.evidence.listing").photo(file))
+        except (ImportError, PictureUnreadable):
+            continue
+    return found
+
+
+def _carried(receipt: Receipt) -> dict[str, Any]:
+    from ledger.core.encoding import b64url
+
+    carried = receipt.in_report()
+    digest = b64url(carried.receipt_sha256)
+    return {"receipt_sha256": digest, "tool": carried.tool, "findings": list(carried.findings)}
+
+
+TASKS: Mapping[str, Callable[[Sequence[bytes]], bytes]] = {"inspect": inspected, "match": matched}
 
 
 def main() -> None:

@@ -161,7 +161,7 @@ def test_somebody_else_is_inspecting(api: Api, at: Browsers, monkeypatch: pytest
     monkeypatch.setattr(inspection, "WAIT_SECONDS", 0.05)
     case = case_of(api, inspected(LABELLED, "ai_label"))
     file = attach(api, case, LABELLED, "claim.png", Party.REPORTER)
-    with inspection.alone():
+    with inspection.alone(1):
         english, chinese = inspect(at, case, file), inspect(at, case, file, "chinese")
     assert english.status_code == 503
     assert "Another file is being inspected. Try again in a few seconds." in said(english)

@@ -148,7 +148,8 @@ def label(*codes: str, finding: Strength | None = None, inspected: bool = True) 
 
 def again(*codes: str, complete: bool = True, with_listing: bool = False, tool: str | None = None) -> Again:
     made = inspection(*codes) if tool is None else inspection(*codes, tool=tool)
-    return Again(made, complete, with_listing)
+    alone = [code for code in codes if not code.startswith("listing_")]
+    return Again(made, complete, inspection(*alone) if with_listing else None)
 
 
 def support(item: Evidence, made: Again | None = None) -> Support:
@@ -281,18 +282,31 @@ def test_finding_it_in_the_file_never_makes_an_item_worse(
     assert better[place] in (Support.FOUND_AGAIN, Support.TO_BE_READ)
 
 
+OTHER = b"o"
+ALTERED = "listing_altered"
+
+
 @pytest.mark.parametrize(
-    ("made", "found"),
+    ("reported", "made", "found"),
     [
-        (inspection("x"), Comparison.AGREES),
-        (inspection("x", receipt=b"o"), Comparison.OTHER_DETAILS),
-        (inspection("y", receipt=b"o"), Comparison.OTHER_FINDINGS),
-        (inspection("y", receipt=b"o", tool="other/1"), Comparison.OTHER_VERSION),
-        (inspection("x", receipt=b"o", tool="other/1"), Comparison.OTHER_VERSION),
+        (["x"], Again(inspection("x"), True), Comparison.AGREES),
+        (["x"], Again(inspection("x", receipt=OTHER), True), Comparison.OTHER_DETAILS),
+        (["x"], Again(inspection("y", receipt=OTHER), True), Comparison.OTHER_FINDINGS),
+        (["x"], Again(inspection("y", receipt=OTHER, tool="other/1"), True), Comparison.OTHER_VERSION),
+        (["x"], Again(inspection("x", receipt=OTHER, tool="other/1"), True), Comparison.OTHER_VERSION),
+        (["x"], Again(inspection("x", ALTERED, receipt=OTHER), True, inspection("x")), Comparison.AGREES),
+        ([ALTERED, "x"], Again(inspection("x", ALTERED), True, inspection("x", receipt=OTHER)), Comparison.AGREES),
+        ([ALTERED], Again(inspection(receipt=OTHER), True), Comparison.NO_LISTING),
+        ([ALTERED], Again(inspection(receipt=OTHER, tool="other/1"), True), Comparison.OTHER_VERSION),
+        (
+            [ALTERED],
+            Again(inspection(receipt=OTHER), True, inspection(receipt=OTHER)),
+            Comparison.OTHER_FINDINGS,
+        ),
     ],
 )
-def test_two_inspections_beside_each_other(made: Inspection, found: Comparison) -> None:
-    assert compare(inspection("x"), made) is found
+def test_two_inspections_beside_each_other(reported: list[str], made: Again, found: Comparison) -> None:
+    assert compare(inspection(*reported), made) is found
 
 
 def test_every_item_has_its_file() -> None:
