@@ -9,7 +9,7 @@ from typing import Any
 from ledger.core.conduct import Conduct, Evidence, EvidenceType, Inspection, known_codes
 from ledger.core.findings import CODES, About
 from ledger.core.pictures import Unsearched, why_unsearched
-from ledger.core.support import Comparison, Support, compare
+from ledger.core.support import LISTING_CODES, Comparison, Support, compare
 from ledger.evidence import words
 from ledger.evidence.findings import Fact
 from ledger.i18n import texts
@@ -27,6 +27,7 @@ def _(text: str) -> str:
 GROUPS: Mapping[str, str] = {
     "ai": _("Speaks for AI"),
     "altered": _("Speaks for alteration"),
+    "listing": _("Compared with the merchant’s photo"),
     "person": _("Speaks for the person"),
     "unknown": _("Not known to this version"),
 }
@@ -216,6 +217,8 @@ def _group(code: str) -> str:
     known = known_codes([code])
     if not known:
         return "unknown"
+    if code in LISTING_CODES:
+        return "listing"
     about = CODES[known[0]][1]
     if about is About.CAPTURED:
         return "person"

@@ -85,7 +85,7 @@ def test_a_claim_that_was_made_from_the_merchants_photo(api: Api, at: Browsers) 
     page = inspect(at, case, file)
     assert "Agrees with the report" in item(page, 2)
     assert "Found again here" in item(page, 2)
-    assert "listing_altered" in item(page, 2)
+    assert "Compared with the merchant’s photo indicates The merchant’s photo, altered listing_altered" in item(page, 2)
     address = f"/console/cases/{case}/match?file={file}&amp;listing={b64url(inspect_bytes(LISTING).sha256)}"
     assert f'<img src="{address}"' in page.text
     drawn = reviewer.get(address.replace("&amp;", "&"))
