@@ -138,16 +138,16 @@ def search_own(rt: Runtime, member: Member, report_id: str) -> bytes:
     return _answer(rt, member, hashes, row.order_ref, row.act_id)
 
 
-def reuse(rt: Runtime, report_id: int) -> list[dict[str, Any]]:
-    """For a reviewer: what a search for each picture of a report would say now to somebody of no control group, the
-    report's act left out. Neither counted nor logged here; reading a case is."""
+def reuse(rt: Runtime, report_id: int) -> dict[bytes, dict[str, Any]]:
+    """For a reviewer: what a search for each picture of a report, by its hash, would say now to somebody of no control
+    group, the report's act left out. Neither counted nor logged here; reading a case is."""
     with reading(rt.engine) as connection:
         row = reports_by_id(connection, [report_id]).get(report_id)
         if row is None:
-            return []
+            return {}
         hashes = store.hashes_of(connection, report_id)[:MAX_SEARCHED]
         results, _ = _results(rt, connection, hashes, None, row.act_id)
-    return results
+    return dict(zip(hashes, results, strict=True))
 
 
 def _answer(rt: Runtime, member: Member, hashes: Sequence[bytes], order_ref: bytes, leave_out: int | None) -> bytes:

@@ -34,7 +34,7 @@ NEVER_SENT = {
     # A cursor is checked like any other parameter: `invalid_request`.
     # The client's business: the service never sees an identifier, a proof or a receipt.
     "unexpected_answer",
-    # Files are inspected where they are, never by the service.
+    # The console has files inspected apart, and tells in its own words why one was not.
     "evidence_unreadable",
     "evidence_too_large",
     "evidence_format_unknown",

@@ -13,12 +13,14 @@ from ledger.core.pictures import (
     COMMON_GROUPS,
     COMMON_PEOPLE,
     FORGED,
+    Unsearched,
     Use,
     distance,
     is_common,
     is_degenerate,
     people,
     searchable,
+    why_unsearched,
 )
 
 PDQ = "0f" * 32
@@ -64,6 +66,20 @@ def test_degenerate_bits() -> None:
         assert is_degenerate(((1 << bits) - 1).to_bytes(32)) is bad
     assert found(item(pdq="0" * 64)) == []
     assert distance(bytes(32), b"\x03" + bytes(31)) == 2
+
+
+def test_each_reason_why_a_hash_is_not_searched() -> None:
+    items = [
+        item(pdq=OTHER), item(), item(quality=None), item(quality=49), item(pdq="0" * 64),
+        item(EvidenceType.SOURCE_IMAGE), item(EvidenceType.INTAKE_PHOTO),
+        Evidence(EvidenceType.ORIGINAL_FILE, bytes(32)),
+    ]  # fmt: skip
+    assert why_unsearched(Conduct.EDITED_IMAGE, items) == [
+        None, Unsearched.MERCHANTS_PHOTO, Unsearched.NO_QUALITY, Unsearched.LOW_QUALITY, Unsearched.FLAT,
+        Unsearched.NOT_THE_CLAIMANTS, Unsearched.NOT_THE_CLAIMANTS, None,
+    ]  # fmt: skip
+    assert why_unsearched(Conduct.IMPERSONATED, items[:1]) == [Unsearched.PROTECTIVE]
+    assert found(*items) == [OTHER]
 
 
 def use(number: int, *tags: bytes, conduct: Conduct = Conduct.EMPTY_PARCEL) -> Use:
