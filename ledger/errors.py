@@ -13,7 +13,7 @@
      |    +-- InvalidRequest, PolicyInvalid
      |    +-- AppealInvalid, DecisionInvalid, AttachmentRefused, WebhookInvalid, StaffInvalid
      |    +-- InspectionInvalid  EvidenceUnreadable, EvidenceTooLarge, EvidenceFormatUnknown, EvidenceMalformed,
-     |    |                      InspectionReceiptInvalid
+     |    |                      InspectionReceiptInvalid, ListingUnreadable
      |    +-- PictureUnfit, PictureUnreadable, InspectionMismatch
      +-- ProofError              a peer's or the log's cryptographic claim is false
      |    +-- InvalidProof       the DLEQ proof of an evaluation
@@ -226,6 +226,12 @@ class InspectionReceiptInvalid(InspectionInvalid):
     """A receipt of an inspection is not of the documented form."""
 
     code = "inspection_receipt_invalid"
+
+
+class ListingUnreadable(InspectionInvalid):
+    """A listing photo to compare with is not there, or is no picture that can be decoded."""
+
+    code = "listing_unreadable"
 
 
 class PictureUnfit(InvalidInput):

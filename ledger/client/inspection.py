@@ -2,41 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ledger.client.reports import evidence
-from ledger.core.conduct import Evidence
+from ledger.core.conduct import Evidence, EvidenceType
 
 if TYPE_CHECKING:
     from ledger.evidence.receipt import Agreement, Receipt
 
 
-def inspect(file: str | Path) -> Receipt:
-    """What `file` says about its origin: findings and notes, with where in the file each was made.
+_HASHED = frozenset({EvidenceType.ORIGINAL_FILE, EvidenceType.SOURCE_IMAGE})
+"""Items whose PDQ hash a report carries, so that the claimant's picture is found again, and the merchant's is not."""
 
-    Nothing is sent anywhere. Raises EvidenceUnreadable, EvidenceTooLarge, EvidenceFormatUnknown, EvidenceMalformed, and
-    ConfigurationError where the extra `evidence` is not installed.
+
+def inspect(file: str | Path, *, listing: Sequence[str | Path] = ()) -> Receipt:
+    """What `file` says about its origin: findings and notes, with where in the file each was made. With the merchant's
+    photos as `listing` (at most 16), also whether the picture was made from one of them.
+
+    Nothing is sent anywhere. Raises EvidenceUnreadable, EvidenceTooLarge, EvidenceFormatUnknown, EvidenceMalformed,
+    ListingUnreadable, InvalidRequest, and ConfigurationError where the extra `evidence` is not installed.
     """
     from ledger.evidence.inspection import inspect_file
 
-    return inspect_file(file)
+    return inspect_file(file, listing)
 
 
-def inspected_evidence(type: str, file: str | Path) -> Evidence:
-    """An item of evidence with what an inspection of `file` found: for an `original_file`, an `ai_label` and the like.
+def inspected_evidence(type: str, file: str | Path, *, listing: Sequence[str | Path] = ()) -> Evidence:
+    """An item of evidence with what an inspection of `file` found: for an `original_file`, an `ai_label`, a
+    `listing_match` and the like. An `original_file` or `source_image` that is a picture also carries its PDQ hash.
 
     Raises what `evidence` and `inspect` raise.
     """
-    return evidence(type, file=file, inspection=inspect(file).in_report())
+    receipt = inspect(file, listing=listing)
+    item = evidence(type, file=file, inspection=receipt.in_report())
+    if item.type in _HASHED and receipt.pdq:
+        item = replace(item, pdq=receipt.pdq, pdq_quality=receipt.pdq_quality)
+    return item
 
 
-def verify_inspection(file: str | Path, receipt: Mapping[str, Any]) -> Agreement:
-    """Whether `file` bears out a receipt of an inspection, given as JSON values.
+def match_picture(file: str | Path, listing: str | Path) -> bytes | None:
+    """A PNG that shows `file` beside the merchant's photo it was made from, with what was changed outlined; None if it
+    was not made from it.
+
+    Raises EvidenceUnreadable, EvidenceTooLarge, PictureUnreadable, ListingUnreadable, ConfigurationError.
+    """
+    from ledger.evidence.inspection import draw_match
+
+    return draw_match(file, listing)
+
+
+def verify_inspection(file: str | Path, receipt: Mapping[str, Any], *, listing: Sequence[str | Path] = ()) -> Agreement:
+    """Whether `file` bears out a receipt of an inspection, given as JSON values; if listing photos were compared, the
+    same ones are needed as `listing`.
 
     Raises InspectionReceiptInvalid, and what `inspect` raises.
     """
     from ledger.evidence.inspection import verify_file
 
-    return verify_file(file, receipt)
+    return verify_file(file, receipt, listing)

@@ -26,6 +26,8 @@ class About(StrEnum):
     MADE_BY_AI = "made_by_ai"
     EDITED_WITH_AI = "edited_with_ai"
     ALTERED = "altered"
+    DERIVED = "derived"
+    """The picture was made from another one, the merchant's."""
     CAPTURED = "captured"
     """It speaks for the person: the file says that a camera took it."""
 
@@ -59,6 +61,8 @@ class FindingCode(StrEnum):
     THUMBNAIL_DIFFERS = "thumbnail_differs"
     SIZE_DIFFERS = "size_differs"
     SAVED_BY_SOFTWARE = "saved_by_software"
+    LISTING_ALTERED = "listing_altered"
+    LISTING_SAME = "listing_same"
 
 
 _I, _S, _H = Strength.IDENTIFIES, Strength.INDICATES, Strength.HINT
@@ -91,4 +95,6 @@ CODES: dict[FindingCode, tuple[Strength, About]] = {
     _C.THUMBNAIL_DIFFERS: (_H, _ALTERED),
     _C.SIZE_DIFFERS: (_H, _ALTERED),
     _C.SAVED_BY_SOFTWARE: (_H, _ALTERED),
+    _C.LISTING_ALTERED: (_S, About.DERIVED),
+    _C.LISTING_SAME: (_H, About.DERIVED),
 }

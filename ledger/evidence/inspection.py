@@ -3,50 +3,63 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import stat
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ledger import __version__
+from ledger.core.encoding import b64url
 from ledger.core.findings import Strength
-from ledger.errors import ConfigurationError, EvidenceTooLarge, EvidenceUnreadable
-from ledger.evidence import aigc, c2pa_claims, c2pa_reader, containers, editing, exif, thumbnails, traces, xmp
+from ledger.errors import (
+    EvidenceTooLarge,
+    EvidenceUnreadable,
+    InspectionInvalid,
+    InvalidRequest,
+    ListingUnreadable,
+    PictureUnreadable,
+)
+from ledger.evidence import aigc, c2pa_claims, c2pa_reader, containers, editing, exif, pdq, thumbnails, traces, xmp
+from ledger.evidence.extra import need
 from ledger.evidence.findings import Finding, folded
-from ledger.evidence.limits import MAX_FILE_BYTES, MAX_FINDINGS
+from ledger.evidence.limits import MAX_FILE_BYTES, MAX_FINDINGS, MAX_LISTINGS
 from ledger.evidence.pieces import Contents, NoteCode, Sort, decode
+from ledger.evidence.pixels import STILLS, WHERE
 from ledger.evidence.receipt import Agreement, Receipt, check_form, compare
+
+if TYPE_CHECKING:
+    from ledger.evidence.listing import Photo
 
 RULES_VERSION = 1
 """Goes up with every change that may give the same file other findings."""
 
 TOOL = f"refund-ledger/{__version__} inspect/{RULES_VERSION}"
-EXTRA = "refund-credit-ledger[evidence]"
 _NEEDED = ("PIL", "c2pa")
+_NEEDED_TO_COMPARE = (*_NEEDED, "cv2")
 
 
-def inspect_file(path: str | Path) -> Receipt:
-    """What the file at `path` says about its origin.
+def inspect_file(path: str | Path, listing: Sequence[str | Path] = ()) -> Receipt:
+    """What the file at `path` says about its origin, and whether it was made from one of the listing photos.
 
-    Raises EvidenceUnreadable, EvidenceTooLarge, EvidenceFormatUnknown, EvidenceMalformed, and ConfigurationError where
-    the extra `evidence` is not installed.
+    Raises EvidenceUnreadable, EvidenceTooLarge, EvidenceFormatUnknown, EvidenceMalformed, ListingUnreadable,
+    InvalidRequest (more than `MAX_LISTINGS`), and ConfigurationError where the extra `evidence` is not installed.
     """
     path = Path(path)
-    return inspect_bytes(_read(path), path.name)
+    listings = read_listings(listing)
+    return inspect_bytes(_read(path), path.name, listings)
 
 
-def inspect_bytes(data: bytes, file_name: str | None = None) -> Receipt:
+def inspect_bytes(data: bytes, file_name: str | None = None, listings: Sequence[Photo] = ()) -> Receipt:
     """The same for bytes; `file_name` is only compared with the type. Raises what `inspect_file` raises."""
-    missing = [module for module in _NEEDED if importlib.util.find_spec(module) is None]
-    if missing:
-        raise ConfigurationError(
-            f"Inspecting needs the extra: pip install '{EXTRA}' (missing: {', '.join(missing)}).", extra="evidence"
-        )
+    need("evidence", _NEEDED, "Inspecting")
     if len(data) > MAX_FILE_BYTES:
         raise _too_large(len(data))
     found = containers.read(data, file_name)
     findings, sdk = _findings(data, found)
     if not found.pieces:
         found.note(NoteCode.NO_METADATA)
+    hashed = _hash(data, found)
+    findings = _strongest_first(findings + _compared(data, found, listings))
     if len(findings) > MAX_FINDINGS:
         found.note(NoteCode.LIMIT_REACHED, "findings")
     return Receipt(
@@ -59,14 +72,92 @@ def inspect_bytes(data: bytes, file_name: str | None = None) -> Receipt:
         tuple(findings[:MAX_FINDINGS]),
         tuple(found.notes),
         sdk,
+        hashed.hex if hashed else "",
+        hashed.quality if hashed else 0,
+        tuple(sorted({one.sha256 for one in listings}, key=b64url)),
+        _opencv() if listings else "",
     )
 
 
-def verify_file(path: str | Path, receipt: object) -> Agreement:
-    """Whether the file at `path` bears a receipt (its JSON values) out. Raises InspectionReceiptInvalid, and what
-    `inspect_file` raises."""
+def verify_file(path: str | Path, receipt: object, listing: Sequence[str | Path] = ()) -> Agreement:
+    """Whether the file at `path` bears a receipt (its JSON values) out, compared with the same listing photos. Raises
+    InspectionReceiptInvalid, and what `inspect_file` raises."""
     claimed = check_form(receipt)
-    return compare(claimed, inspect_file(path))
+    return compare(claimed, inspect_file(path, listing))
+
+
+def draw_match(path: str | Path, listing: str | Path) -> bytes | None:
+    """A picture (PNG) of how the file at `path` was made from a listing photo; None if it was not.
+
+    Raises EvidenceUnreadable, EvidenceTooLarge, PictureUnreadable, ListingUnreadable, ConfigurationError.
+    """
+    (theirs,) = read_listings([listing])
+    from ledger.evidence import match_picture
+    from ledger.evidence.listing import matches, photo
+
+    ours = photo(_read(Path(path)))
+    (match,) = matches(ours, [theirs])
+    return match_picture.draw(ours, theirs, match) if match is not None else None
+
+
+def read_listings(paths: Sequence[str | Path]) -> list[Photo]:
+    """Listing photos, ready to be compared. OpenCV is loaded if there are any. Raises ListingUnreadable, naming the
+    file, InvalidRequest for too many, and ConfigurationError."""
+    if not paths:
+        return []
+    if len(paths) > MAX_LISTINGS:
+        raise InvalidRequest(f"At most {MAX_LISTINGS} listing photos can be compared at once.")
+    need("evidence", _NEEDED_TO_COMPARE, "Comparing with a listing photo")
+    return [_listing(Path(path)) for path in paths]
+
+
+def _listing(path: Path) -> Photo:
+    from ledger.evidence.listing import photo
+
+    try:
+        data = _read(path)
+        if containers.media_type(data) not in STILLS:
+            raise PictureUnreadable("Only JPEG, PNG and WebP can be compared.")
+        return photo(data)
+    except (InspectionInvalid, PictureUnreadable) as error:
+        raise ListingUnreadable(f"{path.name}: {error}", file=path.name, reason=error.code) from error
+
+
+def _hash(data: bytes, found: Contents) -> pdq.Pdq | None:
+    """The PDQ hash of a still picture; a note says if there is none, or if it says too little."""
+    if found.media_type not in STILLS:
+        return None
+    try:
+        made = pdq.hash_bytes(data)
+    except PictureUnreadable as error:
+        found.note(NoteCode.PICTURE_NOT_HASHED, WHERE, str(error))
+        return None
+    if not made.usable:
+        found.note(NoteCode.PICTURE_UNFIT, WHERE, f"quality {made.quality}")
+    return made
+
+
+def _compared(data: bytes, found: Contents, listings: Sequence[Photo]) -> list[Finding]:
+    """What the comparison with listing photos finds."""
+    if not listings:
+        return []
+    from ledger.evidence.listing import judge, photo
+
+    if found.media_type not in STILLS:
+        found.note(NoteCode.LISTING_NOT_COMPARED, WHERE, found.media_type)
+        return []
+    try:
+        claim = photo(data)
+    except PictureUnreadable as error:
+        found.note(NoteCode.LISTING_NOT_COMPARED, WHERE, str(error))
+        return []
+    return judge(claim, list({one.sha256: one for one in listings}.values()))
+
+
+def _opencv() -> str:
+    from ledger.evidence.listing import OPENCV
+
+    return OPENCV
 
 
 def _read(path: Path) -> bytes:
@@ -90,7 +181,7 @@ def _too_large(size_bytes: int) -> EvidenceTooLarge:
 
 
 def _findings(data: bytes, found: Contents) -> tuple[list[Finding], str]:
-    """All findings, the strongest first, and the version of the C2PA library if it was asked."""
+    """All findings in what the file says, and the version of the C2PA library if it was asked."""
     packets = [xmp.parse(piece.data, piece.where, found) for piece in found.of(Sort.XMP)]
     exifs = [(piece.where, exif.parse(piece.data, piece.where, found)) for piece in found.of(Sort.EXIF)]
     packets += [xmp.parse(one.xmp, f"{where} tag 700", found) for where, one in exifs if one.xmp]
@@ -106,9 +197,13 @@ def _findings(data: bytes, found: Contents) -> tuple[list[Finding], str]:
     findings += editing.judge(found, exifs, packets)
     for where, one in exifs[:1]:
         findings += thumbnails.judge(data, found, one, where)
-    order = list(Strength)
     unique = list({(one.code, one.where, repr(one.facts)): one for one in findings}.values())
-    return sorted(unique, key=lambda one: order.index(one.strength)), answer.sdk if answer else ""
+    return unique, answer.sdk if answer else ""
+
+
+def _strongest_first(findings: list[Finding]) -> list[Finding]:
+    order = list(Strength)
+    return sorted(findings, key=lambda one: order.index(one.strength))
 
 
 def _labels(found: Contents, packets: list[xmp.Xmp], exifs: list[tuple[str, exif.Exif]]) -> list[Finding]:

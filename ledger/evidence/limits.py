@@ -62,6 +62,9 @@ MAX_PIXELS = 89_000_000
 MAX_PROGRESSIVE_PIXELS = 60_000_000
 """A progressive JPEG keeps all its coefficients while it is decoded, whatever the size asked for."""
 
+MAX_LISTINGS = 16
+"""Listing photos that one inspection compares; each takes about a second."""
+
 MAX_THUMBNAIL_PIXELS = 4_000_000
 
 MAX_FACT_CHARS = 200

@@ -5,36 +5,31 @@ value in each of 64 x 64 cells stands for its cell; the 16 x 16 lowest frequenci
 constant ones; one bit each, set above the median. The quality sums how steep the 64 x 64 values are: a flat picture has
 few slopes, and its bits are noise.
 
-Larger pictures are first reduced to 512 x 512, which changes a bit or two and saves most of the time. A picture is
-hashed the way it is shown: turned as its EXIF orientation says, transparent parts on white. Needs NumPy and Pillow;
-nothing beyond `MAX_PIXELS` is decoded.
+Larger pictures are first reduced to 512 x 512, everywhere alike: against hashing all pixels that moves up to 18 of the
+256 bits, and saves most of the time. Decoding them smaller before that moves 4 more at most (docs/evidence.md). A
+picture is hashed the way it is shown: turned as its EXIF orientation says, transparent parts on white. Needs NumPy and
+Pillow; nothing beyond the limits of `pixels` is decoded.
 """
 
 from __future__ import annotations
 
-import io
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ledger.core.pictures import HASH_BYTES, MIN_QUALITY
-from ledger.errors import ConfigurationError, PictureUnfit, PictureUnreadable
+from ledger.core.pictures import HASH_BYTES, MIN_QUALITY, is_degenerate
+from ledger.errors import PictureUnfit, PictureUnreadable
+from ledger.evidence.limits import MAX_FILE_BYTES
+from ledger.evidence.pixels import open_picture
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MAX_PIXELS = 89_000_000
-"""Larger pictures are refused; phones take 12 to 50 megapixels as a rule."""
-
-MAX_FILE_BYTES = 128 * 2**20
 MIN_SIDE = 5
 """Below it there is nothing to filter."""
-
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 
 _CELLS = 64
 _FREQUENCIES = 16
@@ -60,7 +55,7 @@ class Pdq:
     @property
     def usable(self) -> bool:
         """Whether it says enough about its picture to be compared with others."""
-        return self.quality >= MIN_QUALITY
+        return self.quality >= MIN_QUALITY and not is_degenerate(self.bits)
 
     def need_usable(self) -> Pdq:
         """Itself. Raises PictureUnfit below the least quality."""
@@ -88,11 +83,11 @@ def hash_file(path: str | Path) -> Pdq:
 def hash_bytes(data: bytes) -> Pdq:
     """The hash of a picture in a file's bytes. Raises PictureUnreadable, ConfigurationError where the extra `evidence`
     is not installed."""
-    return hash_image(open_picture(data, _REDUCED))
+    return hash_image(open_picture(data, _REDUCED).image)
 
 
 def hash_image(image: Image) -> Pdq:
-    """The hash of a decoded picture, as it is (see `upright`)."""
+    """The hash of a decoded picture, as it is (see `pixels.upright`)."""
     if min(image.size) < MIN_SIDE:
         return Pdq(bytes(HASH_BYTES), 0)
     if max(image.size) > _REDUCED:
@@ -117,54 +112,6 @@ def dihedral(luma: Floats) -> list[bytes]:
     across, down = signs[None, :], signs[:, None]
     ways = [one * mirror for one in (found, found.T) for mirror in (1.0, across, down, across * down)]
     return [_bits(one) for one in ways]
-
-
-def open_picture(data: bytes, side: int | None = None) -> Image:
-    """A picture decoded, upright, in RGB. With `side`, a JPEG may come smaller, but no side below that.
-
-    Raises PictureUnreadable for what is no picture, is damaged, or has too many bytes or pixels; ConfigurationError
-    where the extra `evidence` is not installed.
-    """
-    try:
-        from PIL import Image, ImageFile, UnidentifiedImageError
-    except ModuleNotFoundError as error:
-        raise ConfigurationError(
-            "Hashing a picture needs the extra: pip install 'refund-credit-ledger[evidence]' (missing: PIL).",
-            extra="evidence",
-        ) from error
-
-    if len(data) > MAX_FILE_BYTES:
-        raise PictureUnreadable("The file is too large for a picture.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of large pictures; the limit here is our own
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-            if image.width * image.height > MAX_PIXELS:
-                raise PictureUnreadable("The picture has too many pixels.")
-            if side is not None and isinstance(image, ImageFile.ImageFile):
-                image.draft("RGB", (side, side))
-            return upright(image)
-    except PictureUnreadable:
-        raise
-    except UnidentifiedImageError as error:
-        raise PictureUnreadable("The file is no picture of a known kind.") from error
-    except MemoryError:
-        raise
-    except Exception as error:  # decoders raise whatever damaged bytes make them stumble over
-        raise PictureUnreadable("The picture is damaged.") from error
-
-
-def upright(image: Image) -> Image:
-    """A picture in RGB as it is shown: turned as its orientation says, on white."""
-    from PIL import Image, ImageOps
-
-    turned: Any = ImageOps.exif_transpose(image)
-    if turned.mode in ("RGBA", "LA", "PA") or "transparency" in turned.info:
-        layer = turned.convert("RGBA")
-        shown = Image.new("RGBA", layer.size, "white")
-        shown.alpha_composite(layer)
-        turned = shown
-    return turned.convert("RGB")  # type: ignore[no-any-return]
 
 
 def _prepare(luma: Floats) -> tuple[NDArray[np.float64], int]:

@@ -51,6 +51,9 @@ class NoteCode(StrEnum):
     EXTENSION_DIFFERS = "extension_differs"
     TRAILING_DATA = "trailing_data"
     NO_METADATA = "no_metadata"
+    PICTURE_NOT_HASHED = "picture_not_hashed"
+    PICTURE_UNFIT = "picture_unfit"
+    LISTING_NOT_COMPARED = "listing_not_compared"
 
 
 INCOMPLETE = frozenset(
@@ -67,6 +70,9 @@ TIME_DEPENDENT = frozenset({NoteCode.C2PA_CREDENTIAL})
 
 NAME_DEPENDENT = frozenset({NoteCode.EXTENSION_DIFFERS})
 """Notes about the file's name, which is no part of its bytes."""
+
+DECODER_DEPENDENT = frozenset({NoteCode.PICTURE_NOT_HASHED, NoteCode.PICTURE_UNFIT, NoteCode.LISTING_NOT_COMPARED})
+"""Notes about pixels: another decoder may read a damaged picture, or fall on the other side of a threshold."""
 
 
 @dataclass(frozen=True, slots=True)

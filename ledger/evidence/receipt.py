@@ -2,6 +2,9 @@
 
 A receipt holds no time and no name, so that the same bytes and the same tool give the same receipt, and a reviewer can
 make it again. Its canonical form is that of reports (`core.encoding`).
+
+What was measured on pixels is compared with some room, and no part of the digest: decoders of one and the same JPEG may
+differ by a step of brightness, and OpenCV's numbers by version and processor.
 """
 
 from __future__ import annotations
@@ -16,16 +19,37 @@ from typing import Any
 from ledger.core import conduct
 from ledger.core.encoding import b64url, canonical_json, unb64url
 from ledger.core.findings import About, Strength
+from ledger.core.pictures import distance
 from ledger.errors import InspectionReceiptInvalid, InvalidCanonicalForm, InvalidEncoding
 from ledger.evidence.findings import Finding
-from ledger.evidence.pieces import INCOMPLETE, NAME_DEPENDENT, TIME_DEPENDENT, Note
+from ledger.evidence.pieces import DECODER_DEPENDENT, INCOMPLETE, NAME_DEPENDENT, TIME_DEPENDENT, Note
 
 RECEIPT_VERSION = 1
 MAX_RECEIPT_BYTES = 256 * 2**10
 _CODE = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
-_KEYS = {"v", "tool", "c2pa_sdk", "file", "conclusion", "complete", "findings", "notes"}
-_FILE_KEYS = {"sha256", "size_bytes", "media_type", "width_px", "height_px"}
-_NOT_COMPARED = {code.value for code in TIME_DEPENDENT | NAME_DEPENDENT}
+_PDQ = re.compile(r"(?:[0-9a-f]{64})?\Z")
+_KEYS = {"v", "tool", "c2pa_sdk", "opencv", "file", "listings", "conclusion", "complete", "findings", "notes"}
+_BYTES_KEYS = {"sha256", "size_bytes", "media_type", "width_px", "height_px"}
+_PIXEL_KEYS = {"pdq", "pdq_quality"}
+_FILE_KEYS = _BYTES_KEYS | _PIXEL_KEYS
+_NOT_COMPARED = {code.value for code in TIME_DEPENDENT | NAME_DEPENDENT | DECODER_DEPENDENT}
+
+MAX_PDQ_DIFFERENCE = 8
+"""Bits by which two decoders' hashes of one file may differ."""
+
+MAX_QUALITY_DIFFERENCE = 5
+MEASURED_FACTS = {
+    "correlation_percent": 3,
+    "largest_difference": 5,
+    "pdq_distance": 2 * MAX_PDQ_DIFFERENCE,
+    "inliers": 20,
+    "scale_percent": 2,
+    "rotation_degrees": 1,
+    "overlap_percent": 3,
+    "changed_percent": 3,
+    "changed_box": 20,
+}
+"""Facts measured on pixels: by how much two measurements may differ. A tenth of the larger is always allowed."""
 
 
 class Conclusion(StrEnum):
@@ -50,6 +74,12 @@ class Receipt:
     findings: tuple[Finding, ...]
     notes: tuple[Note, ...]
     c2pa_sdk: str = ""
+    pdq: str = ""
+    """The PDQ hash of the picture as it is shown, in 64 hexadecimal digits; empty if there is none."""
+    pdq_quality: int = 0
+    listings: tuple[bytes, ...] = ()
+    """SHA-256 of the listing photos that were compared, in their order, each once."""
+    opencv: str = ""
 
     @property
     def complete(self) -> bool:
@@ -70,8 +100,7 @@ class Receipt:
     def in_report(self) -> conduct.Inspection:
         """The receipt as a report's evidence carries it: the digest of the whole, and the codes of its findings.
 
-        Notes that depend on the day or on the file's name are left out of the digest, so that a reviewer's own receipt
-        has the same one.
+        The digest leaves out what was measured on pixels (`receipt_digest`); the report carries the PDQ hash beside it.
         """
         codes = sorted({one.code.value for one in self.findings})
         return conduct.Inspection(receipt_digest(self.to_json()), self.tool, tuple(codes))
@@ -82,13 +111,17 @@ class Receipt:
             "v": RECEIPT_VERSION,
             "tool": self.tool,
             "c2pa_sdk": self.c2pa_sdk,
+            "opencv": self.opencv,
             "file": {
                 "sha256": b64url(self.sha256),
                 "size_bytes": self.size_bytes,
                 "media_type": self.media_type,
                 "width_px": self.width_px,
                 "height_px": self.height_px,
+                "pdq": self.pdq,
+                "pdq_quality": self.pdq_quality,
             },
+            "listings": [b64url(one) for one in self.listings],
             "conclusion": self.conclusion.value,
             "complete": self.complete,
             "findings": [
@@ -117,10 +150,19 @@ class Agreement:
 
 
 def receipt_digest(receipt: Mapping[str, Any]) -> bytes:
-    """SHA-256 of a receipt's JSON values in canonical form, as a report carries it: without the notes that depend on
-    the day or on the file's name."""
-    kept = [note for note in receipt["notes"] if note["code"] not in _NOT_COMPARED]
-    return hashlib.sha256(canonical_json({**receipt, "notes": kept})).digest()
+    """SHA-256 of a receipt's JSON values in canonical form, as a report carries it.
+
+    Left out is what another receipt of the same file may rightly have otherwise: notes that depend on the day, on the
+    file's name or on the decoder, and what was measured on pixels, which includes the PDQ hash.
+    """
+    kept = {
+        **receipt,
+        "notes": [note for note in receipt["notes"] if note["code"] not in _NOT_COMPARED],
+        "findings": [_without_measured(one) for one in receipt["findings"]],
+        "file": {name: receipt["file"][name] for name in _BYTES_KEYS},
+    }
+    del kept["opencv"]
+    return hashlib.sha256(canonical_json(kept)).digest()
 
 
 def check_form(value: object) -> dict[str, Any]:
@@ -133,13 +175,19 @@ def check_form(value: object) -> dict[str, Any]:
         file, conclusion = value["file"], value["conclusion"]
         if not isinstance(file, dict) or file.keys() != _FILE_KEYS:
             raise InspectionReceiptInvalid(f"A receipt's file has exactly {', '.join(sorted(_FILE_KEYS))}.")
-        unb64url(file["sha256"], 32)
+        listings = value["listings"]
+        if not isinstance(listings, list) or listings != sorted(set(map(str, listings))):
+            raise InspectionReceiptInvalid("A receipt's listings stand in their order, each once.")
+        for digest in (file["sha256"], *listings):
+            unb64url(digest, 32)
     except (InvalidCanonicalForm, InvalidEncoding) as error:
         raise InspectionReceiptInvalid("A receipt is canonical JSON, its sha256 base64url of 32 bytes.") from error
-    texts = (value["tool"], value["c2pa_sdk"], file["media_type"], conclusion)
-    numbers = (file["size_bytes"], file["width_px"], file["height_px"])
+    texts = (value["tool"], value["c2pa_sdk"], value["opencv"], file["media_type"], conclusion, file["pdq"])
+    numbers = (file["size_bytes"], file["width_px"], file["height_px"], file["pdq_quality"])
     if not all(isinstance(one, str) for one in texts) or not all(type(one) is int and one >= 0 for one in numbers):
         raise InspectionReceiptInvalid("A receipt's tool, media type, conclusion and sizes have other types.")
+    if not _PDQ.match(file["pdq"]):
+        raise InspectionReceiptInvalid("A receipt's pdq has 64 lower-case hexadecimal digits, or none.")
     if type(value["complete"]) is not bool or not _CODE.match(conclusion):
         raise InspectionReceiptInvalid("A receipt's conclusion is a code, and complete true or false.")
     for name, keys in (("findings", {"code", "strength", "where", "facts"}), ("notes", {"code", "where", "detail"})):
@@ -159,12 +207,18 @@ def _is_item(item: object, keys: set[str]) -> bool:
 def compare(claimed: Mapping[str, Any], recomputed: Receipt) -> Agreement:
     """A receipt (checked by `check_form`) against the one that the file gives now.
 
-    Left out are notes that depend on the day (certificates) or on the file's name.
+    Left out are notes that depend on the day (certificates), on the file's name or on the decoder; what was measured on
+    pixels may differ a little. The same listing photos must have been compared.
     """
     own = recomputed.to_json()
-    same_tool = claimed["tool"] == own["tool"] and claimed["c2pa_sdk"] == own["c2pa_sdk"]
-    differences = [f"file.{name}" for name in sorted(_FILE_KEYS) if claimed["file"][name] != own["file"][name]]
+    same_tool = all(claimed[name] == own[name] for name in ("tool", "c2pa_sdk", "opencv"))
+    differences = [f"file.{name}" for name in sorted(_BYTES_KEYS) if claimed["file"][name] != own["file"][name]]
+    differences += _pdq_differences(claimed["file"], own["file"])
     same_file = claimed["file"]["sha256"] == own["file"]["sha256"]
+    differences += [
+        f"listings: only in the receipt: {one}" for one in claimed["listings"] if one not in own["listings"]
+    ]
+    differences += [f"listings: only given now: {one}" for one in own["listings"] if one not in claimed["listings"]]
     differences += [name for name in ("conclusion", "complete") if claimed[name] != own[name]]
     for name in ("findings", "notes"):
         theirs, ours = _kept(claimed[name]), _kept(own[name])
@@ -173,9 +227,43 @@ def compare(claimed: Mapping[str, Any], recomputed: Receipt) -> Agreement:
     return Agreement(not differences, same_file, same_tool, tuple(differences))
 
 
-def _kept(items: list[dict[str, Any]]) -> list[tuple[str, bytes]]:
-    return [(item["code"], canonical_json(item)) for item in items if item["code"] not in _NOT_COMPARED]
+def _pdq_differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    one, other = bytes.fromhex(theirs["pdq"]), bytes.fromhex(ours["pdq"])
+    differences = []
+    if len(one) != len(other) or distance(one, other) > MAX_PDQ_DIFFERENCE:
+        differences.append("file.pdq")
+    if abs(theirs["pdq_quality"] - ours["pdq_quality"]) > MAX_QUALITY_DIFFERENCE:
+        differences.append("file.pdq_quality")
+    return differences
 
 
-def _only(these: list[tuple[str, bytes]], those: list[tuple[str, bytes]]) -> list[str]:
-    return sorted({code for code, form in these if form not in {other for _, other in those}})
+def _kept(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [item for item in items if item["code"] not in _NOT_COMPARED]
+
+
+def _only(these: list[dict[str, Any]], those: list[dict[str, Any]]) -> list[str]:
+    return sorted({one["code"] for one in these if not any(_alike(one, other) for other in those)})
+
+
+def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """The same, but for the room that measurements have."""
+    if canonical_json(_without_measured(one)) != canonical_json(_without_measured(other)):
+        return False
+    facts, others = one.get("facts", {}), other.get("facts", {})
+    return facts.keys() == others.keys() and all(
+        _near(facts[name], others[name], room) for name, room in MEASURED_FACTS.items() if name in facts
+    )
+
+
+def _near(one: object, other: object, room: int) -> bool:
+    if type(one) is int and type(other) is int:
+        return abs(one - other) <= max(room, max(abs(one), abs(other)) // 10)
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        return all(_near(first, second, room) for first, second in zip(one, other, strict=True))
+    return False
+
+
+def _without_measured(item: dict[str, Any]) -> dict[str, Any]:
+    if "facts" not in item:
+        return item
+    return {**item, "facts": {name: value for name, value in item["facts"].items() if name not in MEASURED_FACTS}}

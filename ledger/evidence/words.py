@@ -119,6 +119,15 @@ FINDINGS: dict[FindingCode, str] = {
         "The compression is the standard one (quality %(quality)s), which most cameras of %(maker)s do not use: "
         "software probably saved it again."
     ),
+    _C.LISTING_ALTERED: _(
+        "The picture was made from the merchant’s photo: %(overlap_percent)s%% of the picture is that photo, and "
+        "%(changed_percent)s%% of that was changed (left, top, width, height in pixels: %(changed_box)s). Look at what "
+        "was changed: arrows and watermarks are changes too. Who changed it is not said."
+    ),
+    _C.LISTING_SAME: _(
+        "The picture is the merchant’s photo, whole or in part, and no change was found in it. Honest people send it "
+        "too, to show what they ordered."
+    ),
 }
 
 TITLES: dict[str, str] = {
@@ -211,6 +220,11 @@ NOTES: dict[NoteCode, str] = {
     _N.EXTENSION_DIFFERS: _("The file’s name ends differently from what the file is."),
     _N.TRAILING_DATA: _("There are bytes behind the end of the picture; phones put further pictures there."),
     _N.NO_METADATA: _("There is no metadata at all, as in most pictures that went through a chat."),
+    _N.PICTURE_NOT_HASHED: _("The picture cannot be decoded here, so it has no hash by which it could be found again."),
+    _N.PICTURE_UNFIT: _("The picture is too flat: its hash is shown and not used for finding pictures again."),
+    _N.LISTING_NOT_COMPARED: _(
+        "The picture cannot be decoded here, so it was not compared with the merchant’s photos."
+    ),
 }
 
 _NOT_SAID = _("not stated")
@@ -268,7 +282,7 @@ class _Values(dict[str, object]):
     def __init__(self, facts: Mapping[str, Fact], said: Texts) -> None:
         comma = "、" if said.locale == "zh-CN" else ", "
         super().__init__(
-            {name: comma.join(value) if isinstance(value, list) else value for name, value in facts.items()}
+            {name: comma.join(map(str, value)) if isinstance(value, list) else value for name, value in facts.items()}
         )
         if "producer_name" in facts:
             self["producer"] = f"{facts['producer_name']} ({facts.get('producer', '')})"
@@ -280,6 +294,7 @@ _NAMES = frozenset(
     {
         *("producer", "produce_id", "propagator", "label", "problems", "software", "signer", "validation", "name"),
         *("parameters", "samplers", "missing", "steps", "correlation_percent", "said", "real", "quality", "maker"),
+        *("overlap_percent", "changed_percent", "changed_box"),
     }
 )
 """Every fact that a sentence asks for; a test finds one that is missing."""

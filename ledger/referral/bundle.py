@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import re
 import shutil
@@ -16,12 +15,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ledger.client import RefundLedger
 from ledger.errors import AlreadyExists, ConfigurationError, InvalidRequest
+from ledger.evidence.extra import need
 from ledger.referral.audience import Audience, Part, gets
 from ledger.referral.checks import LOG_KEY_FILE, PLATFORM_KEY_FILE, SUMS_FILE
 from ledger.referral.facts import Referral, Source, check_referable, receipt_name, referral, to_json
 from ledger.referral.inspections import read_receipts
 
-EXTRA = "refund-credit-ledger[referral]"
 MAX_REPORTS = 50
 MAX_ORDER_CHARS = 128
 LOCALES = ("en", "zh-CN")
@@ -78,11 +77,7 @@ def refer(
 
 def require_extra() -> None:
     """Raises ConfigurationError, naming the extra, where a package of it is not installed."""
-    missing = [module for module in _NEEDED if importlib.util.find_spec(module) is None]
-    if missing:
-        raise ConfigurationError(
-            f"A referral needs the extra: pip install '{EXTRA}' (missing: {', '.join(missing)}).", extra="referral"
-        )
+    need("referral", _NEEDED, "A referral")
 
 
 def bundle(made: Referral, locale: str, platform_key: bytes) -> dict[str, bytes]:

@@ -16,7 +16,7 @@ from ledger.core.conduct import Evidence
 from ledger.core.encoding import unb64url
 from ledger.core.findings import CODES, About, FindingCode, Strength
 from ledger.errors import ConfigurationError, InspectionMismatch, InspectionReceiptInvalid
-from ledger.evidence.findings import Fact
+from ledger.evidence.findings import Fact, fit
 from ledger.evidence.pieces import clean
 from ledger.evidence.receipt import MAX_RECEIPT_BYTES, Conclusion, check_form, receipt_digest
 
@@ -26,6 +26,7 @@ SHOWN_FACTS = frozenset(
         *("label", "producer", "producer_name", "credit_code", "produce_id", "propagator", "propagate_id", "problems"),
         *("software", "generator", "signer", "source_type", "validation", "name", "samplers", "parameters", "missing"),
         *("steps", "correlation_percent", "said", "real", "quality", "maker"),
+        *("listing_sha256", "overlap_percent", "changed_percent", "changed_box", "mirrored", "pdq_distance", "inliers"),
     }
 )
 """Facts that the sentences use and codes that an issuer can look up. Free texts of a file may name people: left out."""
@@ -142,7 +143,7 @@ def _checked(value: object) -> Mapping[str, Any]:
 
 def _is_fact(value: object) -> bool:
     if isinstance(value, list):
-        return all(isinstance(one, str) for one in value)
+        return all(type(one) is str for one in value) or all(type(one) is int for one in value)
     return type(value) in (str, int)
 
 
@@ -157,11 +158,5 @@ def _found(code: str, one: Mapping[str, Any] | None = None) -> Found:
     strength, about = CODES[known] if known is not None else (None, None)
     if one is None:
         return Found(code, strength, about)
-    facts = {name: _fit(value) for name, value in sorted(one["facts"].items()) if name in SHOWN_FACTS}
+    facts = {name: fit(value) for name, value in sorted(one["facts"].items()) if name in SHOWN_FACTS}
     return Found(code, strength, about, clean(one["where"], 80), facts)
-
-
-def _fit(value: Fact) -> Fact:
-    if isinstance(value, list):
-        return [clean(one) for one in value]
-    return clean(value) if isinstance(value, str) else value

@@ -13,7 +13,8 @@ from PIL import Image
 
 from ledger.core.pictures import MAX_DISTANCE, distance
 from ledger.errors import PictureUnfit, PictureUnreadable
-from ledger.evidence import pdq
+from ledger.evidence import pdq, pixels
+from ledger.evidence.pixels import open_picture
 from tests.support import ROOT, SHARED
 
 IMAGES = SHARED / "data" / "images"
@@ -112,10 +113,10 @@ def test_what_is_no_picture_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     for bad in (b"", b"GIF89a", good[: len(good) // 2], b"\x89PNG\r\n\x1a\n" + bytes(99)):
         with pytest.raises(PictureUnreadable):
             pdq.hash_bytes(bad)
-    monkeypatch.setattr(pdq, "MAX_PIXELS", 90 * 90 - 1)
+    monkeypatch.setattr(pixels, "MAX_PIXELS", 90 * 90 - 1)
     with pytest.raises(PictureUnreadable, match="pixels"):
         pdq.hash_bytes(good)
-    monkeypatch.setattr(pdq, "MAX_FILE_BYTES", 10)
+    monkeypatch.setattr(pixels, "MAX_FILE_BYTES", 10)
     with pytest.raises(PictureUnreadable, match="large"):
         pdq.hash_bytes(good)
 
@@ -124,7 +125,7 @@ def test_what_is_no_picture_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", ["DSCN0010.jpg", "chatgpt.png", "firefly.png"])
 def test_real_pictures_survive_a_resize_to_60_per_cent(name: str) -> None:
     data = (IMAGES / name).read_bytes()
-    image = pdq.open_picture(data)
+    image = open_picture(data).image
     small = image.resize((image.width * 6 // 10, image.height * 6 // 10))
     before, after = pdq.hash_bytes(data), pdq.hash_bytes(encoded(small, "JPEG", quality=75))
     assert before.usable
