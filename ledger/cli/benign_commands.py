@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ledger.cli import options, output
+from ledger.cli import output
 from ledger.cli.output import JsonFlag, guarded
 from ledger.cli.server_commands import opened_database
+from ledger.client import picture_hash
 from ledger.core.encoding import format_time
 from ledger.errors import InvalidRequest
 
@@ -73,7 +74,7 @@ def _bits(pdq: str | None, file: Path | None) -> bytes:
     if (pdq is None) == (file is None):
         raise InvalidRequest("Give either --pdq or --file.")
     if file is not None:
-        return bytes.fromhex(options.picture_hash(file).pdq)
+        return bytes.fromhex(picture_hash(file).pdq)
     try:
         return bytes.fromhex(pdq or "")
     except ValueError as error:

@@ -24,7 +24,7 @@ from ledger.cli.options import (
     SuiteOption,
 )
 from ledger.cli.output import ExitCode, JsonFlag, guarded
-from ledger.client import Buyer, Check, Lookup, PictureReuse, Refund, RefundLedger
+from ledger.client import Buyer, Check, Lookup, PictureReuse, Refund, RefundLedger, picture_hash
 from ledger.client.subjects import Identifiers
 from ledger.core.encoding import format_time
 from ledger.errors import InvalidRequest
@@ -73,7 +73,7 @@ def lookup(
     """Show a buyer's standing. Exit 4 when the ledger gave no answer in time; no tier changes the exit code."""
     given = _one_of(options.identifiers(phone, email, cn_id, payment, device), tags)
     refund = None if claim is None else Refund(amount_minor, currency, claim)
-    hashes = [options.picture_hash(path) for path in pictures or ()]
+    hashes = [picture_hash(path) for path in pictures or ()]
     with RefundLedger(suite, key, state_dir=state_dir, lookup_budget_seconds=timeout_ms / 1000) as ledger:
         found = ledger.lookup(
             _buyer(ledger, given, tags, epoch),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ledger.client import PictureHash, RefundLedger
+from ledger.client import RefundLedger
 from ledger.client.subjects import Identifiers
 
 SuiteOption = Annotated[
@@ -39,12 +39,3 @@ def identifiers(
     """Those identifiers that were given."""
     given = {"phone": phone, "email": email, "cn_id": cn_id, "payment": payment, "device": device}
     return {kind: value for kind, value in given.items() if value is not None}
-
-
-def picture_hash(file: Path) -> PictureHash:
-    """The perceptual hash of a picture. Raises PictureUnreadable, PictureUnfit (too flat to be told from others), and
-    ConfigurationError where the extra `evidence` is not installed."""
-    from ledger.evidence import pdq
-
-    found = pdq.hash_file(file).need_usable()
-    return PictureHash(found.hex, found.quality)

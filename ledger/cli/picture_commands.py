@@ -14,7 +14,7 @@ from ledger.cli import options, output
 from ledger.cli.benign_commands import benign
 from ledger.cli.options import KeyOption, StateOption, SuiteOption
 from ledger.cli.output import JsonFlag, guarded
-from ledger.client import PictureHash, PictureReuse
+from ledger.client import PictureHash, PictureReuse, picture_hash
 from ledger.core.pictures import MAX_DISTANCE, distance
 from ledger.errors import InvalidRequest
 
@@ -45,8 +45,8 @@ def search(
     reason to look closer, never one to refuse."""
     if bool(files) == (report is not None) or (files and order is None) or (report is not None and listing):
         raise InvalidRequest("Give either files and --order, or --report.")
-    hashes = [options.picture_hash(path) for path in files or ()]
-    known = [options.picture_hash(path) for path in listing or ()]
+    hashes = [picture_hash(path) for path in files or ()]
+    known = [picture_hash(path) for path in listing or ()]
     with options.open_ledger(suite, key, state_dir) as ledger:
         if report is not None:
             found = ledger.report_pictures(report)

@@ -14,7 +14,7 @@ from ledger.client.appeal_results import (
     PersonStatement,
     RecordLink,
 )
-from ledger.client.inspection import inspect, inspected_evidence, match_picture, verify_inspection
+from ledger.client.inspection import inspect, inspected_evidence, match_picture, picture_hash, verify_inspection
 from ledger.client.lookups import Query, Refund
 from ledger.client.picture_results import PictureReuse
 from ledger.client.pictures import PictureHash
@@ -91,6 +91,7 @@ __all__ = [
     "inspected_evidence",
     "load_suite",
     "match_picture",
+    "picture_hash",
     "verify_inspection",
     "verify_webhook",
 ]
