@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, StringConstraints
 
 from api.schemas.appeals import AppealView, Locale, Text
-from api.schemas.common import Currency, Kind, ReportId, Time, Wire
+from api.schemas.common import Currency, FindingCodeText, Kind, ReportId, Time, Wire
 from ledger.core.appeals import MAX_REPORTS, Grounds
 from ledger.core.conduct import Conduct, EvidenceType
 from ledger.core.reports import Outcome, Status
@@ -99,6 +99,7 @@ class OwnReport(Wire):
     entry_index: Annotated[int, Field(ge=0)]
     reported_by: str | None
     evidence: Annotated[list[EvidenceType], Field(description="Kinds of the evidence.")]
+    findings: Annotated[list[FindingCodeText], Field(description="Codes of what inspections of its files found.")]
     matched_kinds: Annotated[list[Kind], Field(description="Which identifiers of the session it is tied to.")]
     restituted: bool
     statement: OwnStatement | None

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ledger.core.appeals import Outcome
+from ledger.core.encoding import b64url
 from ledger.service.appeals import staff_actions as desk
 from ledger.service.appeals.sessions import redeem
 from tests.api.conftest import ACME, BETA, READER, Api, running
@@ -168,6 +169,38 @@ def test_who_found_a_picture_again(api: Api, visit: Visit, locale: str, said: tu
         assert one in found, one
     assert f'id="{report}"' in text
     assert "reader" not in text
+
+
+@pytest.mark.parametrize(
+    ("locale", "said"),
+    [
+        (
+            "en",
+            (
+                "Found in the files",
+                "China’s label: made by AI",
+                "label_of_2031",
+                "Another size than the camera wrote down",
+            ),
+        ),
+        ("zh-CN", ("文件检验所见", "国家标准标识：由人工智能生成", "label_of_2031", "尺寸与相机所记录的不同")),
+    ],
+)
+def test_what_inspections_found(api: Api, visit: Visit, locale: str, said: tuple[str, ...]) -> None:
+    somebody, made = Person(api), pictured_evidence(some_hash())
+    assert said[0] not in visit().open(somebody.code(locale=locale)).get("/me").text
+    digest, tool = b64url(secrets.token_bytes(32)), "refund-ledger/9 inspect/9"
+    for item, codes in zip(
+        made["evidence"], (["size_differs", "aigc_generated"], ["size_differs", "label_of_2031"]), strict=False
+    ):
+        item["inspection"] = {"receipt_sha256": digest, "tool": tool, "findings": codes}
+    report = somebody.reported(ACME, **made)
+    text = visit().open(somebody.code(locale=locale)).get(f"/me?lang={locale}").text
+    found = text[text.index(f'id="{report}"') :]
+    for one in said:
+        assert found.count(one) == 1, one
+    record = somebody.open().ask("GET", "/record").json()
+    assert record["reports"][0]["findings"] == ["aigc_generated", "label_of_2031", "size_differs"]
 
 
 def test_contesting_answering_and_the_decision(api: Api, visit: Visit) -> None:

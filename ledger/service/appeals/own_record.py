@@ -72,7 +72,7 @@ def own_record(context: Context, weights: Mapping[str, int], session: SessionRow
             one = _report(row, reversals.get(row.id), case, flags.get(row.id, (False, False)), context)
             one |= {
                 "reported_by": _named(row.platform, session),
-                "evidence": _evidence(connection, row.id),
+                **_evidence(connection, row.id),
                 "matched_kinds": sorted({kinds[tag] for tag in matched[row.id] if tag in kinds}),
                 "restituted": row.id in restituted,
                 "statement": _statement(statements.get(row.id)),
@@ -159,9 +159,12 @@ def _named(platform: str, session: SessionRow) -> str | None:
     return platform if platform == session.platform else None
 
 
-def _evidence(connection: Connection, report_id: int) -> list[str]:
-    """Types of the evidence, in the order of the report; none once the body is erased."""
-    return [str(item["type"]) for item in reported_evidence(connection, report_id)]
+def _evidence(connection: Connection, report_id: int) -> dict[str, list[str]]:
+    """Types of the evidence in the order of the report, and what inspections found in it, each code once; none once the
+    body is erased."""
+    items = reported_evidence(connection, report_id)
+    found = [code for item in items for code in item.get("inspection", {}).get("findings", ())]
+    return {"evidence": [str(item["type"]) for item in items], "findings": sorted(set(found))}
 
 
 def reported_evidence(connection: Connection, report_id: int) -> list[dict[str, Any]]:
