@@ -55,6 +55,8 @@ _MIN_CELL, _MAX_CELL, _CELLS_ALONG = 8, 16, 24
 _STRUCTURE = 4.0
 """Spread of brightness (of 255) from which on a cell has something in it."""
 
+_LOST_FROM, _LOST_SHARE, _LOST_TOGETHER = 4.0, 0.6, 3
+_BLACK, _WHITE = 8.0, 240.0
 _TOUCHED = 0.05
 _MIN_CORRELATION = 0.9
 MIN_AGREEING_CELLS = 8
@@ -78,6 +80,7 @@ _MIN_SPECK_PX = 12
 _MIN_SPECK_PERCENT = 0.04
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _ROUNDS = 8
+_DEAR = 1e-3
 _BROAD = 16
 """Broad areas are a sixteenth of the longer side wide."""
 
@@ -245,8 +248,9 @@ def agreement(claim: Bytes, listing: Bytes, found: Map) -> Agreement | None:
         return None
     ours, theirs, overlap, share = laid
     theirs = _coloured_like(ours, theirs, overlap)
-    changed = _changed(ours, theirs, overlap)
     luma, other = ours @ _LUMA, theirs @ _LUMA
+    changed = _changed(ours, theirs, overlap)
+    changed |= _smoothed(luma, other, overlap & ~changed)
     structured, kept, agreeing = _cells(luma, other, overlap, changed)
     return Agreement(overlap, changed, structured, kept, agreeing, _uneven(luma - other, overlap & ~changed), share)
 
@@ -265,8 +269,8 @@ def _lay(claim: Bytes, listing: Bytes, found: Map) -> tuple[Floats, Floats, Mask
     there = cv2.warpAffine(np.full(theirs.shape[:2], 255, np.uint8), whole[:2], size, flags=cv2.INTER_LINEAR)
     inside = cv2.erode((there > 250).astype(np.uint8), np.ones((3, 3), np.uint8), iterations=2)
     area = theirs.shape[0] * theirs.shape[1] * abs(float(np.linalg.det(whole[:2, :2])))
-    if inside.sum() < _MIN_CELL**2 * MIN_AGREEING_CELLS:
-        return None
+    if min(inside.shape) < _MAX_CELL or inside.sum() < _MIN_CELL**2 * MIN_AGREEING_CELLS:
+        return None  # OpenCV crashes on arrays without elements, and there is nothing to compare
     smooth = [cv2.GaussianBlur(one, (0, 0), _SMOOTH).astype(np.float32) for one in (ours, moved)]
     return smooth[0], smooth[1], inside > 0, 100 * float(inside.sum()) / max(area, 1.0)
 
@@ -297,9 +301,11 @@ def _coloured_like(ours: Floats, theirs: Floats, where: Mask) -> Floats:
         terms = _terms(flat, channel)
         known = terms[places]
         weights, aim = np.ones_like(wanted), wanted
+        # Offset and own slope are free; the rest only as far as the pictures ask for it.
+        dear = np.diag([1e-6, *(1e-6 if one == channel else _DEAR for one in range(3)), _DEAR]) * len(known)
         for _ in range(_ROUNDS):
-            heavy = known * weights[:, None]
-            solved = np.linalg.solve(heavy.T @ known + 1e-4 * np.eye(known.shape[1]), heavy.T @ aim)
+            heavy = known * (weights / weights.mean())[:, None]
+            solved = np.linalg.solve(heavy.T @ known + dear, heavy.T @ aim)
             said = known @ solved
             # White and black may have been anything beyond.
             aim = np.where(
@@ -312,7 +318,7 @@ def _coloured_like(ours: Floats, theirs: Floats, where: Mask) -> Floats:
 
 def _terms(colours: Floats, channel: int) -> Floats:
     own = colours[:, channel]
-    return np.column_stack([np.ones(len(own)), colours, own**2, own**3]).astype(np.float32)
+    return np.column_stack([np.ones(len(own)), colours, own**2]).astype(np.float32)
 
 
 def _changed(ours: Floats, theirs: Floats, overlap: Mask) -> Mask:
@@ -336,9 +342,33 @@ def _changed(ours: Floats, theirs: Floats, overlap: Mask) -> Mask:
     return found
 
 
+def _smoothed(luma: Floats, other: Floats, where: Mask) -> Mask:
+    """Cells within `where` in which one of the two has little of what the other has, where some lie together: blurred,
+    or painted over in nearly the same shade."""
+    side = _cell_side(luma)
+    rows, columns = luma.shape[0] // side, luma.shape[1] // side
+    one, two = (_blocks(values, side).std(axis=1).reshape(rows, columns) for values in (luma, other))
+    more, less = np.maximum(one, two), np.minimum(one, two)
+    whole = _blocks(where.astype(np.float32), side).min(axis=1).reshape(rows, columns) > 0
+    mean = _blocks(luma, side).mean(axis=1).reshape(rows, columns)
+    whole &= (mean > _BLACK) & (mean < _WHITE)  # brightness alone takes everything from what is nearly white
+    lost = whole & (more >= _LOST_FROM) & (less < _LOST_SHARE * more)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(lost.astype(np.uint8))
+    large = stats[:, cv2.CC_STAT_AREA] >= _LOST_TOGETHER
+    large[0] = False
+    found = np.zeros(luma.shape, bool)
+    found[: rows * side, : columns * side] = np.kron(large[labels], np.ones((side, side), bool))
+    return found
+
+
+def _cell_side(luma: Floats) -> int:
+    """Pixels along a cell."""
+    return min(_MAX_CELL, max(_MIN_CELL, int(max(luma.shape)) // _CELLS_ALONG))
+
+
 def _cells(luma: Floats, other: Floats, overlap: Mask, changed: Mask) -> tuple[int, int, int]:
     """(structured, kept, agreeing) cells."""
-    side = min(_MAX_CELL, max(_MIN_CELL, max(luma.shape) // _CELLS_ALONG))
+    side = _cell_side(luma)
     whole = _blocks(overlap.astype(np.float32), side).min(axis=1) > 0
     first, second = (_blocks(one, side)[whole] for one in (luma, other))
     # What is changed may fade out: cells beside it say nothing.

@@ -13,6 +13,7 @@ from ledger.cli import app, output
 from ledger.evidence import inspection
 from tests.evidence import files
 from tests.evidence.files import LABEL
+from tests.evidence.scenes import picture, scene, stained
 
 
 def run(*arguments: object, language: str = "en_US.UTF-8") -> Result:
@@ -108,6 +109,64 @@ def test_what_is_no_receipt_is_refused(content: str, labelled: Path, tmp_path: P
 
 def test_one_receipt_is_about_one_file(labelled: Path, plain: Path) -> None:
     assert machine(labelled, plain, "--receipt", plain, code=2)["error"]["code"] == "invalid_request"
+
+
+@pytest.fixture
+def claim_and_listing(tmp_path: Path) -> tuple[Path, Path]:
+    original = picture(scene(1, 2))
+    paths = tmp_path / "claim.jpg", tmp_path / "front [1].jpg"
+    stained(original, 0.05).save(paths[0], quality=85)
+    original.save(paths[1], quality=92)
+    return paths
+
+
+def test_a_listing_is_compared_and_shown_by_its_name(claim_and_listing: tuple[Path, Path]) -> None:
+    claim, listing = claim_and_listing
+    english = run(claim, "--listing", listing)
+    assert english.exit_code == 0
+    assert "The picture was made from the merchant’s photo" in english.output
+    assert "listing_altered · pixels · front [1].jpg" in english.output
+    assert "图片由商家的照片制成" in run(claim, "--listing", listing, "--lang", "zh-CN").output
+    (found,) = machine(claim, "--listing", listing)["files"]
+    assert found["receipt"] == inspection.inspect_file(claim, [listing]).to_json()
+
+
+def test_a_receipt_is_checked_with_the_same_listings(claim_and_listing: tuple[Path, Path], tmp_path: Path) -> None:
+    claim, listing = claim_and_listing
+    receipt = tmp_path / "receipt.json"
+    receipt.write_text(json.dumps(machine(claim, "--listing", listing)))
+    assert machine(claim, "--listing", listing, "--receipt", receipt)["agrees"]
+    refused = machine(claim, "--receipt", receipt, code=1)
+    assert any(one.startswith("listings: only in the receipt") for one in refused["differences"])
+
+
+def test_the_match_is_drawn(claim_and_listing: tuple[Path, Path], plain: Path, tmp_path: Path) -> None:
+    claim, listing = claim_and_listing
+    target = tmp_path / "match.png"
+    assert machine(claim, "--listing", listing, "--picture", target)["pictures"] == {listing.name: "match.png"}
+    assert target.read_bytes().startswith(b"\x89PNG")
+    both = machine(claim, "--listing", plain, "--listing", listing, "--picture", target)
+    assert both["pictures"] == {listing.name: "match-2.png"}
+    assert (tmp_path / "match-2.png").read_bytes() == target.read_bytes()
+    assert "No match, so no picture was written." in run(plain, "--listing", listing, "--picture", target).output
+    for wrong in (
+        (claim, "--picture", target),
+        (claim, plain, "--listing", listing, "--picture", target),
+        (claim, "--listing", listing, "--picture", tmp_path / "nowhere" / "match.png"),
+    ):
+        assert machine(*wrong, code=2)["error"]["code"] == "invalid_request"
+
+
+def test_a_listing_that_cannot_be_read_is_an_error_of_its_own(labelled: Path, tmp_path: Path) -> None:
+    error = machine(labelled, "--listing", tmp_path / "none.jpg", code=2)["error"]
+    assert error["code"] == "listing_unreadable"
+    assert error["message"].startswith("none.jpg: ")
+
+
+def test_without_opencv_it_names_the_extra(labelled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspection, "_NEEDED_TO_COMPARE", ("no_such_module",))
+    assert machine(labelled)["files"]
+    assert machine(labelled, "--listing", labelled, code=3)["error"]["extra"] == "evidence"
 
 
 def test_without_the_extra_it_names_it(labelled: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
 from tests.evidence.files import saved
 
-WIDTH, HEIGHT = 640, 480
+WIDTH, HEIGHT = 480, 360
 Floats = NDArray[np.float64]
 Change = Callable[[Image.Image], Image.Image]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 import subprocess
 import sys
 import threading
@@ -23,6 +22,7 @@ from ledger.evidence import inspection, listing, pixels, registration
 from ledger.evidence.inspection import inspect_bytes
 from ledger.evidence.limits import MAX_LISTINGS
 from ledger.evidence.listing import Match, Photo, matches, photo
+from ledger.evidence.receipt import compare
 from tests.evidence import files
 from tests.evidence.scenes import (
     ALTERATIONS,
@@ -66,13 +66,8 @@ def test_a_copy_is_found_and_nothing_in_it_is_called_changed(what: str, original
     code, found = facts(COPIES[what](original), original)
     assert code is FindingCode.LISTING_SAME
     assert found["mirrored"] == (what == "mirrored")
-    assert (
-        abs(
-            found["scale_percent"]
-            - {"resized to 60 %, JPEG": 60, "screenshot with borders": 60}.get(what, 25 if "25" in what else 100)
-        )
-        <= 1
-    )
+    scales = {"resized to 60 %, JPEG": 60, "screenshot with borders": 60, "resized to 25 %, JPEG": 25}
+    assert abs(found["scale_percent"] - scales.get(what, 100)) <= 1
     assert found["rotation_degrees"] == {"turned by 90 degrees": -90, "turned by 3 degrees": -3}.get(what, 0)
     assert found["inliers"] >= registration.MIN_INLIERS
     assert "changed_box" not in found
@@ -94,24 +89,24 @@ def test_what_was_changed_is_found(what: str, original: Image.Image) -> None:
 @pytest.mark.parametrize(
     ("change", "box"),
     [
-        (lambda image: image, (100, 60, 180, 120)),
-        (lambda image: resized(image, 0.5), (50, 30, 90, 60)),
-        (lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), (WIDTH - 280, 60, 180, 120)),
-        (lambda image: image.crop((60, 20, WIDTH, HEIGHT)), (40, 40, 180, 120)),
-        (lambda image: image.transpose(Image.Transpose.ROTATE_180), (WIDTH - 280, HEIGHT - 180, 180, 120)),
+        (lambda image: image, (100, 60, 130, 90)),
+        (lambda image: resized(image, 0.5), (50, 30, 65, 45)),
+        (lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), (WIDTH - 230, 60, 130, 90)),
+        (lambda image: image.crop((60, 20, WIDTH, HEIGHT)), (40, 40, 130, 90)),
+        (lambda image: image.transpose(Image.Transpose.ROTATE_180), (WIDTH - 230, HEIGHT - 150, 130, 90)),
     ],
 )
 def test_the_changed_region_lies_where_it_was_put(change: Any, box: tuple[int, ...], original: Image.Image) -> None:
     altered = original.copy()
-    altered.paste(picture(255 - np.asarray(original.crop((100, 60, 280, 180)), np.float64)), (100, 60))
+    altered.paste(picture(255 - np.asarray(original.crop((100, 60, 230, 150)), np.float64)), (100, 60))
     code, found = facts(encoded(change(altered), quality=90), original)
     assert code is FindingCode.LISTING_ALTERED
     assert np.abs(np.array(found["changed_box"]) - box).max() <= 12
-    share = 180 * 120 / (WIDTH * HEIGHT)
-    assert 100 * share - 1 <= found["changed_percent"] <= 100 * share * 1.6
+    share = 130 * 90 / (WIDTH * HEIGHT)
+    assert 100 * share - 1 <= found["changed_percent"] <= 100 * share * 1.5
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 def test_another_photograph_of_the_scene_is_no_copy(seed: int) -> None:
     one = photographed(scene(seed, seed), 10 * seed)
     other = photographed(scene(seed, seed, shift=8), 10 * seed + 1)
@@ -121,48 +116,46 @@ def test_another_photograph_of_the_scene_is_no_copy(seed: int) -> None:
 @pytest.mark.parametrize("light", [0.0, 0.15])
 def test_another_photograph_of_something_flat_is_no_copy(light: float) -> None:
     """Without depth only perspective, lens and light tell."""
-    flat = texture(np.random.default_rng(5), 800, 600)
-    for seed in range(3):
-        one, other = (photographed(flat, seed * 2 + place, 0.02, light) for place in (0, 1))
-        assert match(one, other) is None
+    flat = texture(np.random.default_rng(5), 640, 480)
+    one, other = (photographed(flat, seed, 0.02, light) for seed in (1, 2))
+    assert match(one, other) is None
 
 
 def test_other_things_before_the_same_background_are_no_copy() -> None:
-    for seed in range(3):
+    for seed in range(2):
         one, other = (photographed(scene(7, 20 + seed + 50 * place), seed * 2 + place) for place in (0, 1))
         assert match(one, other) is None
 
 
 def page(seed: int) -> Image.Image:
-    random, image = np.random.default_rng(seed), Image.new("RGB", (600, 800), "white")
-    for line in range(25):
+    random, image = np.random.default_rng(seed), Image.new("RGB", (480, 480), "white")
+    for line in range(15):
         words = ["".join(map(chr, random.integers(97, 123, random.integers(2, 9)))) for _ in range(9)]
         ImageDraw.Draw(image).text((30, 20 + 30 * line), " ".join(words), fill="black", font_size=18)
     return image
 
 
 def tiles(seed: int) -> Image.Image:
-    values = np.tile(texture(np.random.default_rng(3), 80, 80), (6, 8, 1))
-    values[100:300, 150:400] = texture(np.random.default_rng(seed), 250, 200)
+    values = np.tile(texture(np.random.default_rng(3), 60, 60), (6, 8, 1))
+    values[80:230, 120:300] = texture(np.random.default_rng(seed), 180, 150)
     return picture(np.roll(values, seed * 13, axis=(0, 1)))
 
 
 def offer(seed: int) -> Image.Image:
     """The same shop's frame around another product on white."""
     image = Image.new("RGB", (WIDTH, HEIGHT), "white")
-    image.paste(picture(texture(np.random.default_rng(seed), 300, 340)), (170, 70))
-    ImageDraw.Draw(image).text((20, 15), "SHOP of everything", fill="red", font_size=36)
-    ImageDraw.Draw(image).rectangle((0, 440, WIDTH, HEIGHT), fill=(220, 30, 30))
+    image.paste(picture(texture(np.random.default_rng(seed), 220, 250)), (130, 60))
+    ImageDraw.Draw(image).text((20, 15), "SHOP of everything", fill="red", font_size=30)
+    ImageDraw.Draw(image).rectangle((0, 330, WIDTH, HEIGHT), fill=(220, 30, 30))
     return image
 
 
 @pytest.mark.parametrize("kind", [page, tiles, offer, lambda seed: picture(scene(seed, seed))])
 def test_different_pictures_of_one_kind_are_no_copies(kind: Any) -> None:
-    for one, other in itertools.permutations((kind(1), kind(2), kind(3)), 2):
-        assert match(one, other) is None
+    assert match(kind(1), kind(2)) is None
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 3000), (5, 5), (40, 30), (800, 600)])
+@pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 20), (5, 5), (40, 30), (400, 300)])
 def test_flat_and_tiny_pictures_match_nothing(size: tuple[int, int], original: Image.Image) -> None:
     flat = Image.new("RGB", size, (120, 130, 140))
     for one, other in ((flat, flat), (flat, original), (original, flat)):
@@ -263,12 +256,12 @@ def test_measurements_have_room_and_no_more(case: tuple[Path, Path, Path]) -> No
     ):
         claimed = receipt.to_json()
         claimed["findings"][0]["facts"][name] += change
-        assert verify_inspection(claim, claimed, listing=[front]).agrees is agrees, name
+        assert compare(claimed, receipt).agrees is agrees, name
     claimed = receipt.to_json()
-    claimed["findings"][0]["facts"]["changed_box"] = [0, 0, 600, 400]
-    assert not verify_inspection(claim, claimed, listing=[front]).agrees
+    claimed["findings"][0]["facts"]["changed_box"] = [0, 0, 450, 350]
+    assert not compare(claimed, receipt).agrees
     claimed["findings"][0]["facts"]["changed_box"] = "everywhere"
-    assert not verify_inspection(claim, claimed, listing=[front]).agrees
+    assert not compare(claimed, receipt).agrees
 
 
 def test_the_digest_holds_the_listing_and_not_what_was_measured(case: tuple[Path, Path, Path]) -> None:
@@ -335,9 +328,9 @@ def test_hostile_pictures_are_refused_before_they_are_decoded(
 @pytest.mark.parametrize("kind", ["noise", "lines", "dots"])
 def test_pictures_made_to_be_slow_are_not(kind: str) -> None:
     random = np.random.default_rng(1)
-    values = np.zeros((3000, 4000, 3))
+    values = np.zeros((1000, 1200, 3))
     if kind == "noise":
-        values[:] = random.integers(0, 256, (3000, 4000, 1))
+        values[:] = random.integers(0, 256, (1000, 1200, 1))
     elif kind == "lines":
         values[:, ::8] = 255
     else:
@@ -379,7 +372,7 @@ def test_the_picture_of_a_mirrored_claim_joins_what_belongs_together(original: I
     image = np.asarray(Image.open(io.BytesIO(pictures.draw(claim, read(original), found)))).astype(int)
     red = (image[:, :, 0] > 200) & (image[:, :, 1] < 80) & (image[:, :, 2] < 90)
     half = image.shape[1] // 2
-    ours, theirs = (np.flatnonzero(part.any(axis=0)).mean() for part in (red[:, :half], red[:, half:]))
+    ours, theirs = (np.argwhere(part)[:, 1].mean() for part in (red[:, :half], red[:, half:]))
     assert abs(ours + theirs - half) < 30
 
 

@@ -8,10 +8,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ledger.core.findings import About
+from ledger.core.findings import About, FindingCode
+from ledger.core.pictures import MIN_QUALITY
 from ledger.evidence import words
 from ledger.evidence.inspection import inspect_bytes, inspect_file
+from ledger.evidence.listing import judge, matches, photo
 from ledger.evidence.receipt import Conclusion
+from tests.evidence import files
+from tests.evidence.scenes import written_on
 from tests.support import SHARED
 
 IMAGES = SHARED / "data" / "images"
@@ -47,6 +51,27 @@ def test_camera_photos_give_no_finding_about_ai(name: str) -> None:
     assert {found.strength.value for found in receipt.findings} <= {"hint"}
     assert "thumbnail_differs" not in [found.code for found in receipt.findings]
     assert receipt.complete
+
+
+def test_a_picture_of_too_little_is_never_found_again() -> None:
+    receipt = inspect_file(image("doubao.png"))
+    assert receipt.pdq_quality < MIN_QUALITY
+    assert "picture_unfit" in [note.code for note in receipt.notes]
+
+
+@pytest.mark.parametrize("name", ["DSCN0010.jpg", "chatgpt.png", "firefly.png"])
+def test_an_altered_copy_is_found(name: str) -> None:
+    original = Image.open(image(name)).convert("RGB")
+    altered = photo(files.saved(written_on(original), "JPEG", quality=75))
+    (found,) = judge(altered, [photo(image(name).read_bytes())])
+    assert found.code is FindingCode.LISTING_ALTERED
+
+
+def test_no_two_different_pictures_match() -> None:
+    photos = [photo(image(name).read_bytes()) for name in (*LABELLED, *CAMERAS)]
+    for claim in photos:
+        others = [one for one in photos if one is not claim]
+        assert matches(claim, others) == [None] * len(others)
 
 
 @pytest.mark.parametrize("name", LABELLED)

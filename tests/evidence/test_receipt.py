@@ -12,17 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from ledger.client import evidence, inspect, inspected_evidence, verify_inspection
 from ledger.client.reports import evidence_json
 from ledger.core.conduct import Conduct, check_evidence, parse_evidence
 from ledger.core.encoding import canonical_json
+from ledger.core.pictures import MIN_QUALITY
 from ledger.errors import ConfigurationError, EvidenceInsufficient, InspectionReceiptInvalid
-from ledger.evidence import inspection
+from ledger.evidence import inspection, pdq
 from ledger.evidence.pieces import Note, NoteCode
 from ledger.evidence.receipt import check_form, compare
 from tests.evidence import files
 from tests.evidence.files import LABEL
+from tests.evidence.scenes import picture as picture_of
+from tests.evidence.scenes import scene
 from tests.support import ROOT
 
 
@@ -84,6 +88,64 @@ def test_a_finding_left_out_or_made_stronger_is_noticed(picture: Path) -> None:
     assert verify_inspection(picture, receipt).differences == ("findings: only in the file: aigc_generated",)
 
 
+def test_the_hash_is_that_of_searches_and_may_differ_by_a_few_bits() -> None:
+    data = files.saved(picture_of(scene(3, 4)), "JPEG", quality=90)
+    receipt = inspection.inspect_bytes(data)
+    assert receipt.pdq == pdq.hash_bytes(data).hex
+    assert receipt.pdq_quality >= MIN_QUALITY
+    bits = int(receipt.pdq, 16)
+    for flipped, quality, differences in (
+        (8, 5, ()),
+        (9, 0, ("file.pdq",)),
+        (0, -6, ("file.pdq_quality",)),
+    ):
+        claimed = receipt.to_json()
+        claimed["file"] |= {"pdq": f"{bits ^ (2**flipped - 1):064x}", "pdq_quality": receipt.pdq_quality + quality}
+        assert compare(claimed, receipt).differences == differences
+    claimed["file"]["pdq"] = ""
+    assert "file.pdq" in compare(claimed, receipt).differences
+
+
+def test_a_flat_picture_shows_its_hash_and_says_that_it_is_not_used() -> None:
+    receipt = inspection.inspect_bytes(files.png(image=Image.new("RGB", (300, 300), "grey")))
+    assert receipt.pdq_quality == 0
+    assert "picture_unfit" in [note.code for note in receipt.notes]
+    assert receipt.complete
+    claimed = receipt.to_json()
+    claimed["notes"] = [note for note in claimed["notes"] if note["code"] != "picture_unfit"]
+    assert compare(claimed, receipt).agrees
+
+
+@pytest.mark.parametrize(
+    ("data", "noted"),
+    [
+        (files.png()[:-40], True),
+        (files.webp()[:-30], True),
+        (files.saved(files.picture(), "JPEG")[:-200], True),
+        (files.mp4(), False),
+        (files.heic(), False),
+    ],
+)
+def test_without_pixels_there_is_no_hash_and_no_error(data: bytes, noted: bool) -> None:
+    receipt = inspection.inspect_bytes(data)
+    assert (receipt.pdq, receipt.pdq_quality) == ("", 0)
+    assert ("picture_not_hashed" in [note.code for note in receipt.notes]) is noted
+
+
+def test_the_hash_goes_into_items_by_which_a_picture_is_found_again(tmp_path: Path) -> None:
+    path = tmp_path / "claim.jpg"
+    path.write_bytes(files.saved(picture_of(scene(3, 4)), "JPEG", quality=90))
+    receipt = inspect(path)
+    for kind in ("original_file", "source_image"):
+        item = inspected_evidence(kind, path)
+        assert (item.pdq, item.pdq_quality) == (receipt.pdq, receipt.pdq_quality)
+        assert parse_evidence([evidence_json(item)]) == (item,)
+    assert inspected_evidence("ai_label", path).pdq is None
+    film = tmp_path / "claim.mp4"
+    film.write_bytes(files.mp4())
+    assert inspected_evidence("original_file", film).pdq is None
+
+
 def test_an_expired_certificate_and_another_tool_are_told_apart_from_disagreement(picture: Path) -> None:
     receipt = inspect(picture)
     claimed = receipt.to_json()
@@ -122,6 +184,14 @@ def changed(**changes: Any) -> dict[str, Any]:
         changed(conclusion="Genuine!"),
         changed(file__sha256="short"),
         changed(file__size_bytes=-1),
+        changed(file__pdq="0" * 63),
+        changed(file__pdq=None),
+        changed(file__pdq_quality="100"),
+        changed(opencv=None),
+        changed(listings=None),
+        changed(listings=["short"]),
+        changed(listings=["A" * 43, "A" * 43]),
+        changed(listings=[1]),
         changed(file__size_bytes=1.5),
         changed(file__more=1),
         changed(file=None),
@@ -161,7 +231,9 @@ def test_a_report_carries_the_digest_of_the_receipt_and_its_codes(picture: Path)
 
 def test_the_digest_is_that_of_the_receipt_without_what_depends_on_day_and_name(tmp_path: Path, picture: Path) -> None:
     receipt = inspect(picture)
-    assert receipt.in_report().receipt_sha256 == hashlib.sha256(receipt.canonical()).digest()
+    whole = receipt.to_json()
+    del whole["opencv"], whole["file"]["pdq"], whole["file"]["pdq_quality"]
+    assert receipt.in_report().receipt_sha256 == hashlib.sha256(canonical_json(whole)).digest()
     renamed = tmp_path / "renamed.jpg"
     renamed.write_bytes(picture.read_bytes())
     other = inspect(renamed)
@@ -191,7 +263,7 @@ def python(code: str, **environment: str) -> str:
 
 def test_the_sdk_loads_nothing_of_it_until_it_is_asked() -> None:
     loaded = python(
-        "import sys; import ledger.client; own = ('PIL', 'c2pa', 'babel'); "
+        "import sys; import ledger.client; own = ('PIL', 'c2pa', 'cv2', 'babel'); "
         "print([m for m in sys.modules if m.split('.')[0] in own or m.startswith('ledger.evidence')])"
     )
     assert loaded == "[]"
