@@ -10,13 +10,13 @@ import contextlib
 import json
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from ledger.evidence.listing import Photo
     from ledger.evidence.receipt import Receipt
 
 
@@ -35,8 +35,7 @@ def inspected(files: Sequence[bytes]) -> bytes:
         alone = receipt = inspect_bytes(claim)
         photos = _photos(listings)
         if photos:
-            compared: Any = inspect_bytes
-            receipt = compared(claim, None, photos)
+            receipt = inspect_bytes(claim, None, photos)
     except (ConfigurationError, InspectionInvalid) as error:
         return json.dumps({"error": error.code}).encode()
     told = {
@@ -53,21 +52,24 @@ def matched(files: Sequence[bytes]) -> bytes:
     photos = _photos(files)
     if len(photos) != 2:
         return b""
-    (match,) = import_module("ledger.evidence.listing").matches(photos[0], photos[1:])
-    drawn: bytes = import_module("ledger.evidence.match_picture").draw(*photos, match) if match is not None else b""
-    return drawn
+    from ledger.evidence import listing, match_picture
+
+    (match,) = listing.matches(photos[0], photos[1:])
+    return match_picture.draw(photos[0], photos[1], match) if match is not None else b""
 
 
-def _photos(files: Sequence[bytes]) -> list[Any]:
+def _photos(files: Sequence[bytes]) -> list[Photo]:
     """Those of the files that are pictures, ready to be compared; none where OpenCV is not installed."""
     from ledger.errors import PictureUnreadable
 
+    try:
+        from ledger.evidence.listing import photo
+    except ImportError:
+        return []
     found = []
     for file in files:
-        try:
-            found.append(import_module("ledger.evidence.listing").photo(file))
-        except (ImportError, PictureUnreadable):
-            continue
+        with contextlib.suppress(PictureUnreadable):
+            found.append(photo(file))
     return found
 
 

@@ -40,6 +40,7 @@ NEVER_SENT = {
     "evidence_format_unknown",
     "evidence_malformed",
     "inspection_receipt_invalid",
+    "listing_unreadable",
     "picture_unreadable",
     # A referral is made by the platform, of what it reads from the service.
     "inspection_mismatch",
