@@ -36,11 +36,11 @@ _CREDIT_CODE = slice(4, 22)
 services of one company apart; they differ among real labels of one company, so nothing is read out of them."""
 
 KNOWN_PRODUCERS = {
-    "91110102MACQD9K640": "the company of Doubao / 豆包所属公司",
+    "91110102MACQD9K640": "Doubao / 豆包",
     "91440300708461136T": "Tencent / 腾讯",
 }
-"""Companies by credit code, named only where their labels are known from content that came from them. Services of one
-company share its code, so a name here is never that of a service."""
+"""Companies by credit code, under the name they are best known by, where their labels are known from content that came
+from them. Services of one company share its code, so the content may come from another of its services."""
 
 _DECODER = json.JSONDecoder()
 _BY_LOWER = {name.lower(): name for name in FIELDS}
