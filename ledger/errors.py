@@ -14,7 +14,7 @@
      |    +-- AppealInvalid, DecisionInvalid, AttachmentRefused, WebhookInvalid, StaffInvalid
      |    +-- InspectionInvalid  EvidenceUnreadable, EvidenceTooLarge, EvidenceFormatUnknown, EvidenceMalformed,
      |    |                      InspectionReceiptInvalid, ListingUnreadable
-     |    +-- PictureUnfit, PictureUnreadable
+     |    +-- PictureUnfit, PictureUnreadable, InspectionMismatch
      +-- ProofError              a peer's or the log's cryptographic claim is false
      |    +-- InvalidProof       the DLEQ proof of an evaluation
      |    +-- HolderMismatch     a key holder is missing, doubled or unknown
@@ -26,7 +26,8 @@
      +-- Forbidden               ScopeMissing, PlatformSuspended, RoleMissing, ConflictOfInterest, CrossSite
      +-- NotFound                SnapshotUnknown
      +-- Conflict                OrderAlreadyReported, AlreadyReversed, AlreadyRestituted, IdempotencyMismatch,
-     |                           StaleEpoch, AlreadyExists, RotationRefused, CaseExists, CaseTaken, ActionRefused
+     |                           StaleEpoch, AlreadyExists, RotationRefused, CaseExists, CaseTaken, ActionRefused,
+     |                           ReportNotReferable
      +-- LimitExceeded           QuotaExceeded, BodyTooLarge, TooManyAttempts
      +-- Unavailable             LogFrozen, DatabaseUnavailable, Overloaded, IndexNotReached, ReceiptPending
      +-- UnexpectedAnswer        the service answered what this version does not know, or cannot read
@@ -245,6 +246,12 @@ class PictureUnreadable(InvalidInput):
     code = "picture_unreadable"
 
 
+class InspectionMismatch(InvalidInput):
+    """A receipt of an inspection is of no file that the reports name, or not the one that a report names."""
+
+    code = "inspection_mismatch"
+
+
 class ProofError(LedgerError):
     code = "proof_error"
 
@@ -441,6 +448,12 @@ class ActionRefused(Conflict):
     """The case is in a state that does not allow this."""
 
     code = "action_refused"
+
+
+class ReportNotReferable(Conflict):
+    """A report that no longer stands, or accuses nobody, goes into no referral; `details["status"]` says which."""
+
+    code = "report_not_referable"
 
 
 class LimitExceeded(LedgerError):

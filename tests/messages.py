@@ -28,6 +28,7 @@ AREAS = (
     (r"/me[/_.]", "me"),
     (r"/webhook", "webhooks"),
     (r"/evidence/", "evidence"),
+    (r"/referral/", "referral"),
 )
 """(pattern in a source's path, area): where a new text belongs. Everything else is of the letters."""
 

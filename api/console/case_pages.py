@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.console.evidence_panel import COMPARISONS, FAILURES, GROUPS, SUPPORTS, shown_items
 from api.console.forms import TEXTS
 from api.deps import runtime
 from api.errors import TABLE
@@ -19,12 +20,15 @@ from ledger.core.appeals import MAX_TEXT_CHARS, OPEN_STATES, SIGNED_SEVERITY
 from ledger.core.conduct import EvidenceType
 from ledger.core.ids import encode_id
 from ledger.core.policy import Profile
+from ledger.core.support import Support
 from ledger.errors import LedgerError
 from ledger.service.appeals.case_file import CaseFile, case_file
 from ledger.service.appeals.case_letters import letters_of
 from ledger.service.appeals.drafts import lighter_conducts, open_outcomes, proposed
+from ledger.service.appeals.inspection import Look
 from ledger.service.appeals.rows import zone_of
 from ledger.service.entry_batch import Context
+from ledger.service.runtime import Runtime
 from ledger.service.staff import StaffMember, as_staff
 from ledger.store.appeals import CaseRow
 
@@ -126,11 +130,14 @@ def case_page(
     *,
     typed: Mapping[str, str] | None = None,
     error: LedgerError | None = None,
+    look: Look | None = None,
 ) -> Response:
     """The page of a case; after a refused action with why it was refused and what was typed: in its form, or (`lost`)
-    beside the reason where the case has moved on so far that there is no such form any more."""
-    context = runtime(request).context
-    file = case_file(context, case, as_staff(member))
+    beside the reason where the case has moved on so far that there is no such form any more. `look` is what came of
+    looking into one of its files just now."""
+    rt = runtime(request)
+    made = None if look is None else look.inspected
+    file = case_file(rt.context, case, as_staff(member), {look.sha256: made.again} if look and made else None)
     given = typed or {}
     written = {name: given[name] for name in TEXTS if given.get(name, "").strip()}
     if error is not None:
@@ -140,7 +147,7 @@ def case_page(
         "case.html",
         member.language,
         status=200 if error is None else TABLE[type(error)].status,
-        **_shown(file, context),
+        **_shown(file, rt, member.language, look),
         typed={**_NOTHING_TYPED, **given},
         written=written,
         lost=[text for name, text in written.items() if ("decide" if name == "reasons" else name) not in file.may],
@@ -152,9 +159,10 @@ def case_page(
 _NOTHING_TYPED = {"form": "", "outcome": "", "conduct": "", "assignee": ""}
 
 
-def _shown(file: CaseFile, context: Context) -> dict[str, object]:
-    row = file.row
-    files = [*file.person_files, *(one for item in file.items for one in item.files)]
+def _shown(file: CaseFile, rt: Runtime, locale: str, look: Look | None) -> dict[str, object]:
+    row, context = file.row, rt.context
+    files = [*file.person_files, *(one for item in file.items for one in (*item.files, item.matching) if one)]
+    file_ids = {one.id: encode_id("at", one.id, context.service) for one in files}
     return {
         "file": file,
         "row": row,
@@ -174,7 +182,13 @@ def _shown(file: CaseFile, context: Context) -> dict[str, object]:
         "strengths": STRENGTHS,
         "every_type": len(EvidenceType),
         "numbers": lambda places: ", ".join(str(place + 1) for place in places),
-        "file_ids": {one.id: encode_id("at", one.id, context.service) for one in files},
+        "file_ids": file_ids,
+        "items": shown_items(rt, file, file_ids, locale, look),
+        "contradicted": [place for place, one in enumerate(file.items) if one.support is Support.CONTRADICTED],
+        "finding_groups": GROUPS,
+        "supports": SUPPORTS,
+        "comparisons": COMPARISONS,
+        "failures": FAILURES,
         "signed_severity": SIGNED_SEVERITY,
         "max_chars": MAX_TEXT_CHARS,
         "clock_zone": ZoneInfo(file.policy.clock.time_zone).key,

@@ -19,6 +19,7 @@ from ledger.core.appeals import MAX_TEXT_CHARS, OPEN_STATES, Action, CaseState
 from ledger.core.encoding import parse_time
 from ledger.core.policy import Profile
 from ledger.errors import ActionRefused, AttachmentRefused, LedgerError, SessionExpired
+from ledger.evidence import words
 from ledger.i18n import LOCALES, texts
 from ledger.service import case_texts
 from ledger.service.appeals import record_texts
@@ -103,6 +104,8 @@ def _names(locale: str) -> dict[str, Callable[..., str]]:
         "case_state": partial(_to_the_person, _STATES, case_texts.state_text, locale),
         "case_outcome": named(case_texts.outcome_text),
         "evidence": named(case_texts.evidence_text),
+        "finding": named(words.title),
+        "finding_limit": named(words.limit),
         "happened": partial(_to_the_person, _ACTIONS, case_texts.action_text, locale),
         "kind": named(case_texts.kind_text),
         "report_status": named(case_texts.status_text),

@@ -36,6 +36,7 @@ Currency = Annotated[
     str, StringConstraints(pattern=r"^[A-Z]{3}$"), Field(description="ISO 4217 code.", examples=["CNY"])
 ]
 Kind = Literal["phone", "email", "cn_id", "payment", "device"]
+FindingCodeText = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 
 
 class Wire(BaseModel):

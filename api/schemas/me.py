@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, StringConstraints
 
 from api.schemas.appeals import AppealView, Locale, Text
-from api.schemas.common import Currency, Kind, ReportId, Time, Wire
+from api.schemas.common import Currency, FindingCodeText, Kind, ReportId, Time, Wire
 from ledger.core.appeals import MAX_REPORTS, Grounds
 from ledger.core.conduct import Conduct, EvidenceType
 from ledger.core.reports import Outcome, Status
@@ -99,6 +99,7 @@ class OwnReport(Wire):
     entry_index: Annotated[int, Field(ge=0)]
     reported_by: str | None
     evidence: Annotated[list[EvidenceType], Field(description="Kinds of the evidence.")]
+    findings: Annotated[list[FindingCodeText], Field(description="Codes of what inspections of its files found.")]
     matched_kinds: Annotated[list[Kind], Field(description="Which identifiers of the session it is tied to.")]
     restituted: bool
     statement: OwnStatement | None
@@ -115,6 +116,15 @@ class OwnLookup(Wire):
     tier: Tier | None
 
 
+class OwnPictureSearch(Wire):
+    """One time that somebody searched for a picture, and was told that one like it was used in a report about this
+    person; neither in which nor about whom. `asked_by` is null for other platforms."""
+
+    asked_at: Time
+    asked_by: str | None
+    reports: Annotated[list[ReportId], Field(min_length=1, description="The person's reports with such a picture.")]
+
+
 class OwnRecord(Wire):
     """Everything that is in the ledger under the identifiers of the session."""
 
@@ -123,6 +133,7 @@ class OwnRecord(Wire):
     standing: OwnStanding
     reports: Annotated[list[OwnReport], Field(description="Newest first.")]
     lookups: Annotated[list[OwnLookup], Field(description="Newest first, at most 500.")]
+    picture_searches: Annotated[list[OwnPictureSearch], Field(description="Newest first, at most 500.")]
 
 
 class ExportSession(Wire):

@@ -27,12 +27,15 @@ class PictureSearch(Wire):
 
 class PictureResult(Wire):
     """How often a picture, or one within Hamming distance 31 of it, was used. It says nothing about the person who
-    sends it now."""
+    sends it now. A refund that several members reported counts once."""
 
     reports: Annotated[int, Field(ge=0, description="Confirmed reports of others, counting now.")]
     platforms: Annotated[int, Field(ge=0, description="Independent members that made them.")]
     own_reports: Annotated[int, Field(ge=0, description="Counting reports of your own control group, apart.")]
     more: Annotated[bool, Field(description="There are more than the service counts at once.")]
+    common: Annotated[
+        bool, Field(description="A picture that anybody may have: nothing is counted, and a hit would say nothing.")
+    ]
 
 
 class PictureAnswer(Wire):
@@ -42,7 +45,7 @@ class PictureAnswer(Wire):
         json_schema_extra={
             "examples": [
                 {
-                    "results": [{"reports": 3, "platforms": 2, "own_reports": 0, "more": False}],
+                    "results": [{"reports": 3, "platforms": 2, "own_reports": 0, "more": False, "common": False}],
                     "as_of": "2026-02-01T08:00:00Z",
                     "padding": "......",
                 }

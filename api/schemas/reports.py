@@ -6,7 +6,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints
 
-from api.schemas.common import AmountMinor, Bytes32, Bytes64, Currency, Kind, Problem, ReportId, Time, Wire
+from api.schemas.common import (
+    AmountMinor,
+    Bytes32,
+    Bytes64,
+    Currency,
+    FindingCodeText,
+    Kind,
+    Problem,
+    ReportId,
+    Time,
+    Wire,
+)
 from api.schemas.samples import REPORT_VIEW
 from ledger.core.conduct import MAX_EVIDENCE_ITEMS, MAX_INSPECTION_FINDINGS, MAX_QUALITY, Conduct, EvidenceType
 from ledger.core.currencies import MINOR_DIGITS
@@ -19,7 +30,6 @@ PAGE_LIMIT = 100
 PAGE_DEFAULT = 50
 
 Code = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:+/ -]{0,63}$")]
-FindingCodeText = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 IdempotencyKey = Annotated[
     str,
     StringConstraints(pattern=r"^[!-~]{1,255}$"),
@@ -46,7 +56,7 @@ class Inspection(Wire):
     tool: Code
     findings: Annotated[
         list[FindingCodeText],
-        Field(max_length=MAX_INSPECTION_FINDINGS, description="In the order of the codes, each once."),
+        Field(max_length=MAX_INSPECTION_FINDINGS, json_schema_extra={"uniqueItems": True}),
     ]
 
 

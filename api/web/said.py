@@ -49,6 +49,7 @@ SENTENCES = frozenset(
         _("Retention and the days until erasure must not exceed the longest time that anything is kept."),
         _("Shown points must stay below the threshold of the next tier."),
         _("Somebody else is running a simulation. Try again in a few seconds."),
+        _("Another file is being inspected. Try again in a few seconds."),
         _("Staff who belong to a control group act on no platform."),
         _("impersonated protects a person and has severity 0; everything else has more."),
         _("A login name is 2 to 64 of a-z, 0-9 and ._-, starting with a letter or digit."),

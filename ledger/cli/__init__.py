@@ -15,6 +15,7 @@ from ledger.cli.lookup_commands import check, lookup
 from ledger.cli.picture_commands import pictures
 from ledger.cli.platform_commands import platform
 from ledger.cli.publish import publish
+from ledger.cli.referral_command import referral
 from ledger.cli.replay import replay
 from ledger.cli.report_commands import report
 from ledger.cli.rotation_commands import rotate
@@ -52,9 +53,10 @@ def _root(
 app.command("tag")(tag)
 app.command("lookup")(lookup)
 app.command("check")(check)
-app.command("pictures")(pictures)
+app.add_typer(pictures, name="pictures")
 app.add_typer(report, name="report")
 app.command("inspect")(inspect_files)
+app.command("referral")(referral)
 app.add_typer(webhook, name="webhook")
 app.add_typer(appeal, name="appeal")
 app.command("record-link")(record_link)

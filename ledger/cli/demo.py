@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich import box
@@ -17,19 +17,23 @@ from rich.console import Console
 from rich.table import Table
 
 from ledger.cli import output
+from ledger.cli.demo_picture import labelled_photo, passed_on
+from ledger.cli.demo_texts import TEXTS
 from ledger.cli.lookup_commands import TIER_STYLES
 from ledger.cli.output import ExitCode, JsonFlag, guarded
 from ledger.client import (
     Buyer,
     Check,
     Evidence,
-    Finding,
     Lookup,
+    PictureReuse,
     Refund,
     RefundLedger,
-    Strength,
     VerifiedReceipt,
     evidence,
+    inspect,
+    inspected_evidence,
+    picture_hash,
 )
 from ledger.client.log import LogReport, verify_log
 from ledger.client.receipts import log_fetcher
@@ -44,66 +48,22 @@ SNAPSHOT_SECONDS = 20.0
 PLATFORMS = {"acme": "east-group", "corner": "east-group", "bazaar": "west-group"}
 """Acme and corner belong to one owner: together they are one voice."""
 
-TEXTS: dict[str, dict[str, str]] = {
-    "en": {
-        "title": "One buyer's standing, as each platform's report changes it",
-        "columns": "what happened|tier|credit|points|owners|advice",
-        "before": "nobody has reported yet",
-        "first": "acme reports: AI-made damage photo",
-        "same": "corner, same owner: false non-receipt",
-        "second": "bazaar, independent: false non-receipt",
-        "high": "bazaar again: switched return",
-        "restitution": "acme is paid back: its points halve",
-        "withdraw": "bazaar withdraws the last: wrong facts",
-        "honest": "another buyer, never reported",
-        "victim": "a third one, whose account was abused",
-        "accused": "a fourth one: acme reports a switched return",
-        "contested": "the fourth contests it at /me",
-        "healed": "a reviewer at /console overturns it",
-        "ways": "The first buyer again, asked about in three ways",
-        "way_columns": "how|tier|credit|points|what the ledger learns",
-        "direct": "lookup|the pseudonyms, and that they are asked about now",
-        "private": "check, one sealed bucket each|the first few bits of each pseudonym",
-        "download": "check, from a downloaded copy|nothing about anybody",
-        "bounded": "at least",
-        "receipt": "Receipt of acme's report: entry {index} is in the log of {size} entries, signed by its key.",
-        "log": "Log verified: {size} entries recomputed from their leaves, {events} of them commitments only.",
-        "statement": "I sent back what I had received, with the serial number on the box.",
-        "reasons": "The reporter could not show the serial number of the item that it sent.",
-        "appeal": "Case {case}: {outcome}. Letter to the buyer: {letter}",
-        "one_voice": "One owner alone never lifts anybody above watch, and no tier is ever a refusal.",
-        "again": "Everything is in {folder}; run it again and new buyers join the same ledger. Took {seconds:.0f} s.",
-    },
-    "zh-CN": {
-        "title": "同一买家的信用状态随各平台举报的变化",
-        "columns": "事件|等级|信用分|扣分|独立来源|建议",
-        "before": "尚无任何举报",
-        "first": "acme 举报：AI 伪造损坏照片",
-        "same": "corner（同一控制人）：谎称未收货",
-        "second": "bazaar（独立）：谎称未收到货",
-        "high": "bazaar 再次举报：退货调包",
-        "restitution": "acme 收到全额赔付：分值减半",
-        "withdraw": "bazaar 撤回上一举报：事实有误",
-        "honest": "另一位从未被举报的买家",
-        "victim": "第三位：账号曾被他人冒用",
-        "accused": "第四位：acme 举报退货调包",
-        "contested": "第四位在 /me 提出异议",
-        "healed": "复核员在 /console 撤销该记录",
-        "ways": "再看第一位买家：三种查询方式",
-        "way_columns": "方式|等级|信用分|扣分|账本得知的内容",
-        "direct": "lookup 直接查询|假名，以及此刻有人在查询",
-        "private": "check，各取一个密封桶|每个假名的前几位",
-        "download": "check，使用已下载的副本|不涉及任何人",
-        "bounded": "至少",
-        "receipt": "acme 举报的回执：第 {index} 条记录在含 {size} 条记录的日志中，签名有效。",
-        "log": "日志验证通过：由叶子重算 {size} 条记录，其中 {events} 条仅为承诺值。",
-        "statement": "我退回的就是收到的商品，序列号在包装盒上。",
-        "reasons": "上报平台无法证明其寄出商品的序列号。",
-        "appeal": "案件 {case}：{outcome}。致买家的信函：{letter}",
-        "one_voice": "单一控制人不能使任何人高于“watch”，任何等级都不等于拒绝退款。",
-        "again": "全部数据在 {folder}；再次运行会在同一账本中加入新买家。用时 {seconds:.0f} 秒。",
-    },
-}
+ADVICE = 5
+"""The column of codes, which are not broken."""
+
+
+@dataclass(frozen=True)
+class _Photos:
+    """The conclusions of inspecting the photo and its copy, and where the copy's picture was used before."""
+
+    original: str
+    copy: str
+    reuse: PictureReuse
+
+    @property
+    def as_expected(self) -> bool:
+        label_is_lost = (self.original, self.copy) == ("ai_identified", "nothing_found")
+        return label_is_lost and (self.reuse.reports, self.reuse.platforms) == (1, 1)
 
 
 @dataclass
@@ -113,6 +73,7 @@ class _Story:
     texts: Mapping[str, str]
     rows: list[tuple[str, str, Lookup]] = field(default_factory=list)
     ways: list[tuple[str, Lookup | Check]] = field(default_factory=list)
+    photos: _Photos | None = None
     decided: Decided | None = None
 
     def tell(self, what: str, expected: str, found: Lookup) -> None:
@@ -123,6 +84,8 @@ class _Story:
     @property
     def as_expected(self) -> bool:
         agreeing = {(found.tier, found.credit) for _, found in self.ways}
+        if self.photos is None or not self.photos.as_expected:
+            return False
         return len(agreeing) == 1 and all(found.tier == expected for _, expected, found in self.rows)
 
 
@@ -161,14 +124,16 @@ def _play(
     look = _Looker(acme, acme.subject(**ids))
     story.tell("before", "clear", look())
 
-    label = Finding("c2pa.generator", Strength.IDENTIFIES, "inspect-1")
+    photo = folder / "claims" / f"{secrets.token_hex(6)}.png"
+    labelled_photo(photo)
     fabricated = [
-        _evidence("original_file"),
-        evidence("ai_label", sha256=secrets.token_bytes(32), finding=label),
+        inspected_evidence("original_file", photo),
+        inspected_evidence("ai_label", photo),
         _evidence("live_reshoot_failed"),
     ]
     first = _report(acme, acme.subject(**ids), "ai_fabricated_image", fabricated, 12_900, act_days=6)
     story.tell("first", "watch", look())
+    story.photos = _passed_on(bazaar, photo)
 
     scans = [_evidence("delivery_scan"), _evidence("delivery_photo")]
     _report(corner, corner.subject(**ids), "false_non_receipt", scans, 4_500, act_days=7)
@@ -205,6 +170,14 @@ def _play(
     finally:
         transport.close()
     return receipt, log
+
+
+def _passed_on(bazaar: RefundLedger, photo: Path) -> _Photos:
+    """What the photo and its copy say of themselves, and what bazaar learns when somebody sends it the copy."""
+    copy = photo.with_suffix(".jpg")
+    passed_on(photo, copy)
+    (reuse,) = bazaar.search_pictures([picture_hash(copy)], order=f"B-{secrets.token_hex(4)}")
+    return _Photos(inspect(photo).conclusion.value, inspect(copy).conclusion.value, reuse)
 
 
 def _appeal(acme: RefundLedger, bazaar: RefundLedger, story: _Story, folder: Path, locale: str) -> Any:
@@ -301,7 +274,8 @@ def _show(story: _Story, receipt: VerifiedReceipt, log: LogReport, folder: Path,
     def show(console: Console) -> None:
         table = Table(title=texts["title"], box=box.SIMPLE, show_edge=False)
         for number, name in enumerate(texts["columns"].split("|")):
-            table.add_column(name, justify="right" if number in (2, 3, 4) else "left", overflow="fold")
+            justify: Literal["left", "right"] = "right" if number in (2, 3, 4) else "left"
+            table.add_column(name, justify=justify, overflow="fold", no_wrap=number == ADVICE)
         for what, _, found in story.rows:
             style = TIER_STYLES[found.tier]
             points = "" if found.points is None else f"{found.points:.2f}"
@@ -316,6 +290,8 @@ def _show(story: _Story, receipt: VerifiedReceipt, log: LogReport, folder: Path,
             )
         console.print(table)
         console.print(_ways(story))
+        if story.photos is not None:
+            console.print(_photos(story.photos, texts))
         checkpoint = receipt.receipt.checkpoint
         if story.decided is not None:
             console.print(texts["appeal"].format(**asdict(story.decided)))
@@ -329,6 +305,7 @@ def _show(story: _Story, receipt: VerifiedReceipt, log: LogReport, folder: Path,
             "as_expected": story.as_expected,
             "steps": steps,
             "ways": [{"way": way, "tier": found.tier, "credit": found.credit} for way, found in story.ways],
+            "photos": None if story.photos is None else asdict(story.photos),
             "appeal": None if story.decided is None else asdict(story.decided),
             "receipt": {"entry_index": receipt.receipt.index, "log_size": receipt.receipt.checkpoint.size},
             "log": {"size": log.entries_count, "events": log.events_count},
@@ -349,4 +326,13 @@ def _ways(story: _Story) -> Table:
         tier = f"{texts['bounded']} {found.tier}" if bounded else found.tier
         points = "" if found.points is None else f"{found.points:.2f}"
         table.add_row(how, f"[{TIER_STYLES[found.tier]}]{tier}[/]", str(found.credit), points, learns)
+    return table
+
+
+def _photos(photos: _Photos, texts: Mapping[str, str]) -> Table:
+    table = Table(title=texts["photos"], box=box.SIMPLE, show_edge=False)
+    for name in texts["photo_columns"].split("|"):
+        table.add_column(name, overflow="fold")
+    table.add_row(texts["photo"], texts[photos.original], texts["not_asked"])
+    table.add_row(texts["copy"], texts[photos.copy], texts["used"].format(**asdict(photos.reuse)))
     return table

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -22,7 +24,7 @@ from ledger.cli.options import (
     SuiteOption,
 )
 from ledger.cli.output import ExitCode, JsonFlag, guarded
-from ledger.client import Buyer, Check, Lookup, Refund, RefundLedger
+from ledger.client import Buyer, Check, Lookup, PictureReuse, Refund, RefundLedger, picture_hash
 from ledger.client.subjects import Identifiers
 from ledger.core.encoding import format_time
 from ledger.errors import InvalidRequest
@@ -61,12 +63,17 @@ def lookup(
     currency: Annotated[str, typer.Option("--currency", help="With --claim: ISO 4217.")] = "CNY",
     consent_ref: Annotated[str | None, typer.Option("--consent-ref")] = None,
     min_index: Annotated[int | None, typer.Option("--min-index", help="See at least this many log entries.")] = None,
+    pictures: Annotated[
+        list[Path] | None,
+        typer.Option("--picture", help="A picture of the claim: was it used before? Only its perceptual hash is sent."),
+    ] = None,
     timeout_ms: Annotated[int, typer.Option("--timeout-ms", min=1, help="Time in total.")] = 300,
     json_output: JsonFlag = False,
 ) -> None:
     """Show a buyer's standing. Exit 4 when the ledger gave no answer in time; no tier changes the exit code."""
     given = _one_of(options.identifiers(phone, email, cn_id, payment, device), tags)
     refund = None if claim is None else Refund(amount_minor, currency, claim)
+    hashes = [picture_hash(path) for path in pictures or ()]
     with RefundLedger(suite, key, state_dir=state_dir, lookup_budget_seconds=timeout_ms / 1000) as ledger:
         found = ledger.lookup(
             _buyer(ledger, given, tags, epoch),
@@ -76,8 +83,9 @@ def lookup(
             consent_ref=consent_ref,
             min_index=min_index,
             region=region,
+            pictures=hashes,
         )
-    output.emit(lookup_json(found), lambda console: console.print(lookup_table(found)))
+    output.emit(lookup_json(found), lambda console: console.print(lookup_table(found, pictures or ())))
     if not found.available:
         raise typer.Exit(int(ExitCode.UNAVAILABLE))
 
@@ -129,15 +137,32 @@ def lookup_json(found: Lookup | Check) -> dict[str, Any]:
     return {name: format_time(value) if isinstance(value, datetime) else value for name, value in asdict(found).items()}
 
 
-def lookup_table(found: Lookup) -> Table:
-    """A Lookup for people."""
+def lookup_table(found: Lookup, pictures: Sequence[Path] = ()) -> Table:
+    """A Lookup for people; `pictures` are the files that were asked about with it."""
     if not found.available:
         because = found.unavailable_because
-        return output.fields({"tier": "unavailable", "because": because, "advice": "follow your normal process"})
-    facts = _facts(found)
+        facts: dict[str, object] = {
+            "tier": "unavailable",
+            "because": because,
+            "advice": "follow your normal process",
+        }
+    else:
+        facts = _facts(found)
     if found.source == "local_filter" and found.as_of is not None:
         facts["source"] = f"not in the local filter of {format_time(found.as_of)}; the ledger gave no answer"
+    for number, path in enumerate(pictures):
+        facts[path.name] = _reuse_words(None if found.pictures is None else found.pictures[number])
     return output.fields(facts)
+
+
+def _reuse_words(reuse: PictureReuse | None) -> str:
+    if reuse is None:
+        return "not known: the ledger gave no answer about pictures"
+    if reuse.common:
+        return "a picture that anybody may have"
+    more = "or more " if reuse.more else ""
+    words = f"used in {reuse.reports} {more}confirmed reports by {reuse.platforms} other members"
+    return f"{words}, and in {reuse.own_reports} of your own" if reuse.own_reports else words
 
 
 def check_table(found: Check) -> Table:

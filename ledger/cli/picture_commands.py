@@ -1,4 +1,4 @@
-"""`pictures`: was a picture of a claim used in confirmed reports before?"""
+"""`pictures search`: was a picture of a claim used in confirmed reports before?"""
 
 from __future__ import annotations
 
@@ -8,17 +8,23 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from ledger.cli import options, output
+from ledger.cli.benign_commands import benign
 from ledger.cli.options import KeyOption, StateOption, SuiteOption
 from ledger.cli.output import JsonFlag, guarded
-from ledger.client import PictureHash, PictureReuse
+from ledger.client import PictureHash, PictureReuse, picture_hash
 from ledger.core.pictures import MAX_DISTANCE, distance
-from ledger.errors import InvalidRequest, PictureUnreadable
+from ledger.errors import InvalidRequest
+
+pictures = typer.Typer(no_args_is_help=True, help="Pictures that were used in confirmed reports.")
+pictures.add_typer(benign, name="benign")
 
 
+@pictures.command("search")
 @guarded
-def pictures(
+def search(
     suite: SuiteOption,
     key: KeyOption,
     files: Annotated[
@@ -39,8 +45,8 @@ def pictures(
     reason to look closer, never one to refuse."""
     if bool(files) == (report is not None) or (files and order is None) or (report is not None and listing):
         raise InvalidRequest("Give either files and --order, or --report.")
-    hashes = [_hash(path) for path in files or ()]
-    known = [_hash(path) for path in listing or ()]
+    hashes = [picture_hash(path) for path in files or ()]
+    known = [picture_hash(path) for path in listing or ()]
     with options.open_ledger(suite, key, state_dir) as ledger:
         if report is not None:
             found = ledger.report_pictures(report)
@@ -48,17 +54,6 @@ def pictures(
             found = ledger.search_pictures(hashes, order=order or "")
     rows = [_row(hashes[place] if hashes else None, one, known) for place, one in enumerate(found)]
     output.emit({"results": rows}, lambda console: console.print(_table([str(path) for path in files or ()], rows)))
-
-
-def _hash(path: Path) -> PictureHash:
-    from ledger.evidence import pdq  # Pillow belongs to the extra `evidence`
-
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise PictureUnreadable("A picture's file cannot be read.") from error
-    found = pdq.hash_bytes(data).need_usable()
-    return PictureHash(found.hex, found.quality)
 
 
 def _row(asked: PictureHash | None, found: PictureReuse, known: list[PictureHash]) -> dict[str, Any]:
@@ -72,8 +67,14 @@ def _row(asked: PictureHash | None, found: PictureReuse, known: list[PictureHash
 def _table(names: list[str], rows: list[dict[str, Any]]) -> Table:
     table = Table("picture", "reports of others", "by platforms", "your own reports", "note")
     for number, row in enumerate(rows):
-        note = "looks like the listing photo: a hit says nothing" if row.get("like_listing") else ""
         more = "+" if row["more"] else ""
-        counts = (f"{row['reports']}{more}", str(row["platforms"]), str(row["own_reports"]))
-        table.add_row(names[number] if names else str(number + 1), *counts, note)
+        counts = ("-",) * 3 if row["common"] else (f"{row['reports']}{more}", row["platforms"], row["own_reports"])
+        name = Text(names[number] if names else str(number + 1))
+        table.add_row(name, *map(str, counts), _note(row))
     return table
+
+
+def _note(row: dict[str, Any]) -> str:
+    if row["common"]:
+        return "a picture that anybody may have"
+    return "looks like the listing photo: a hit says nothing" if row.get("like_listing") else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
@@ -13,12 +13,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ledger.cli import output
 from ledger.cli.output import JsonFlag, guarded
+from ledger.client.keyfiles import load_public_key
 from ledger.client.log import Fetch, LogReport, compare_views, fetch_checkpoint, verify_log
+from ledger.client.receipts import OfflineReceipt, check_offline
 from ledger.client.state import CHECKPOINT_FILE, SeenCheckpoint, default_state_dir, log_label, state_home
 from ledger.client.suite import Suite, load_suite
 from ledger.client.transport import Transport
 from ledger.core.checkpoint import parse, parse_verifier_key
-from ledger.errors import ConfigurationError, InvalidRequest
+from ledger.errors import ConfigurationError, InvalidRequest, ProofError
 
 FETCH_SECONDS = 30.0
 ATTEMPT_SECONDS = 10.0
@@ -34,7 +36,14 @@ def verify(
         str | None, typer.Option("--log-key", help="The log's verifier key, instead of --suite.")
     ] = None,
     receipts: Annotated[
-        list[Path] | None, typer.Option("--receipt", help="A receipt whose entry must be there.")
+        list[Path] | None, typer.Option("--receipt", help="A receipt whose entry must be there, or a folder of them.")
+    ] = None,
+    offline: Annotated[
+        bool,
+        typer.Option("--offline", help="Check the receipts alone, without a network: keys and signed checkpoints."),
+    ] = False,
+    platform_key: Annotated[
+        Path | None, typer.Option("--platform-key", help="With --offline: the reporting platform's public key (PEM).")
     ] = None,
     state: Annotated[
         Path | None, typer.Option("--state", help="File with the last checkpoint seen. (default: XDG state)")
@@ -51,12 +60,15 @@ def verify(
     """Recompute the log from its entries and check everything against its key. Exit 1 when anything is false."""
     pinned = None if suite is None else load_suite(suite)
     key = log_key or (pinned.pinned.log_key if pinned else None)
+    if offline:
+        _verify_offline(key, receipts or [], platform_key)
+        return
     address = url or (pinned.url if pinned else None)
     if key is None or address is None:
         raise InvalidRequest("Give --suite, or the address and --log-key: a log cannot vouch for its own key.")
     origin, public_key = parse_verifier_key(key)
     seen = SeenCheckpoint(state or seen_file(pinned, key), origin, public_key)
-    texts = [_read(path) for path in receipts or ()]
+    texts = [_read(path) for path in _files(receipts or [])]
     transport = Transport(address, insecure_http=insecure_http)
     try:
         fetch = log_fetch(transport, address, timeout_seconds)
@@ -67,6 +79,54 @@ def verify(
     finally:
         transport.close()
     _show(report, compared, len(texts))
+
+
+def _verify_offline(key: str | None, receipts: list[Path], platform_key: Path | None) -> None:
+    if key is None or not receipts:
+        raise InvalidRequest("--offline needs --receipt, and --suite or --log-key: a receipt cannot vouch for its key.")
+    origin, log_public = parse_verifier_key(key)
+    signer = None if platform_key is None else load_public_key(platform_key)
+    found = []
+    for path in _files(receipts):
+        try:
+            found.append(_told(path, check_offline(_read(path), origin, log_public, signer), signer is not None))
+        except ProofError as error:
+            error.details["receipt"] = path.name
+            raise
+
+    def show(console: Console) -> None:
+        console.print(f"[bold green]What the log signed holds these receipts: {len(found)}.[/]")
+        for one in found:
+            console.print(output.fields({name: value for name, value in one.items() if name != "body"}))
+
+    output.emit({"verified": True, "offline": True, "log": origin, "receipts": found}, show)
+
+
+def _told(path: Path, receipt: OfflineReceipt, signer_known: bool) -> dict[str, Any]:
+    """What a receipt proves, with the signed body where it carries one."""
+    entry = receipt.entry
+    facts: dict[str, Any] = {
+        "file": path.name,
+        "entry_index": receipt.index,
+        "hour": receipt.hour,
+        "log_size": receipt.checkpoint.size,
+        "opened": entry is not None,
+    }
+    if entry is None:
+        return facts
+    said = {name: entry.get(name) for name in ("id", "platform", "recorded_at", "body")}
+    return {**facts, "signed_by_platform_key": signer_known, **said}
+
+
+def _files(paths: list[Path]) -> list[Path]:
+    """The files named, and those in the folders named, in the order of their names."""
+    files: list[Path] = []
+    for path in paths:
+        within = sorted(path.iterdir()) if path.is_dir() else [path]
+        if not within:
+            raise InvalidRequest(f"There is no receipt in {path.name}.")
+        files += within
+    return files
 
 
 def seen_file(pinned: Suite | None, key: str) -> Path:

@@ -14,9 +14,10 @@ from ledger.client.appeal_results import (
     PersonStatement,
     RecordLink,
 )
-from ledger.client.inspection import inspect, inspected_evidence, match_picture, verify_inspection
+from ledger.client.inspection import inspect, inspected_evidence, match_picture, picture_hash, verify_inspection
 from ledger.client.lookups import Query, Refund
-from ledger.client.pictures import PictureHash, PictureReuse
+from ledger.client.picture_results import PictureReuse
+from ledger.client.pictures import PictureHash
 from ledger.client.receipts import VerifiedReceipt
 from ledger.client.reports import evidence
 from ledger.client.results import (
@@ -90,6 +91,7 @@ __all__ = [
     "inspected_evidence",
     "load_suite",
     "match_picture",
+    "picture_hash",
     "verify_inspection",
     "verify_webhook",
 ]

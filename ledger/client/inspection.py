@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ledger.client.pictures import PictureHash
 from ledger.client.reports import evidence
 from ledger.core.conduct import Evidence, EvidenceType
 
@@ -41,6 +42,18 @@ def inspected_evidence(type: str, file: str | Path, *, listing: Sequence[str | P
     if item.type in _HASHED and receipt.pdq:
         item = replace(item, pdq=receipt.pdq, pdq_quality=receipt.pdq_quality)
     return item
+
+
+def picture_hash(file: str | Path) -> PictureHash:
+    """The perceptual hash of a picture, to search with.
+
+    Raises PictureUnreadable, PictureUnfit (too flat to be told from others), and ConfigurationError where the extra
+    `evidence` is not installed.
+    """
+    from ledger.evidence import pdq
+
+    found = pdq.hash_file(file).need_usable()
+    return PictureHash(found.hex, found.quality)
 
 
 def match_picture(file: str | Path, listing: str | Path) -> bytes | None:

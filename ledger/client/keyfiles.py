@@ -1,4 +1,5 @@
-"""The platform's own secrets: its signing key (PEM) and its order key. Both live in files of mode 0600."""
+"""The platform's own secrets: its signing key (PEM) and its order key. Both live in files of mode 0600.
+Beside them, the public key of any platform."""
 
 from __future__ import annotations
 
@@ -10,12 +11,14 @@ from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
     load_pem_private_key,
+    load_pem_public_key,
 )
 
 from ledger.core.encoding import b64url, unb64url
@@ -32,6 +35,18 @@ def load_signing_key(path: str | Path) -> Ed25519PrivateKey:
         raise ConfigurationError(f"The key file {Path(path).name} is not an unencrypted PEM key.") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise ConfigurationError(f"The key file {Path(path).name} does not hold an Ed25519 key.")
+    return key
+
+
+def load_public_key(path: str | Path) -> Ed25519PublicKey:
+    """A platform's Ed25519 public key from a PEM file. Raises ConfigurationError."""
+    path = Path(path)
+    try:
+        key = load_pem_public_key(path.read_bytes())
+    except (OSError, ValueError, UnsupportedAlgorithm) as error:
+        raise ConfigurationError(f"The key file {path.name} cannot be read as a public key in PEM.") from error
+    if not isinstance(key, Ed25519PublicKey):
+        raise ConfigurationError(f"The key file {path.name} does not hold an Ed25519 key.")
     return key
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -12,9 +13,10 @@ from ledger.client.results import AcceptedReport
 from ledger.client.state import SeenCheckpoint
 from ledger.client.suite import Suite
 from ledger.client.transport import Deadline, Transport
-from ledger.core.encoding import b64url, unb64url
+from ledger.core.checkpoint import Checkpoint
+from ledger.core.encoding import b64url, format_time, unb64url
 from ledger.core.reports import verify_signature
-from ledger.core.tlog_proof import Receipt, open_receipt
+from ledger.core.tlog_proof import Receipt, is_sealed, open_receipt, open_sealed_receipt
 from ledger.errors import InvalidReceipt, LedgerError, ReceiptPending
 
 PAUSE_SECONDS = 0.25
@@ -67,6 +69,42 @@ def check_receipt(
     entry = receipt.entry
     if entry.get("type") != "report" or entry.get("id") != report_id or entry.get("platform") != suite.platform:
         raise InvalidReceipt("The receipt proves another entry than the one asked for.")
+    raw = _signature(entry, public_key)
+    if accepted is not None and (b64url(raw), receipt.index) != (accepted.signature, accepted.entry_index):
+        raise InvalidReceipt("The receipt proves another report or place than the ledger's answer said.")
+    return VerifiedReceipt(report_id, text, receipt)
+
+
+@dataclass(frozen=True, slots=True)
+class OfflineReceipt:
+    """What a receipt proves without a network. `entry` is None where the receipt is sealed: then the log holds an event
+    at `index`, and what it says stays unknown."""
+
+    index: int
+    hour: str
+    checkpoint: Checkpoint
+    entry: dict[str, Any] | None
+
+
+def check_offline(
+    text: str, origin: str, log_public_key: bytes, platform_key: Ed25519PublicKey | None = None
+) -> OfflineReceipt:
+    """Verify the receipt of anybody's report, whole or sealed, with nothing but keys: the log's and, if it is given,
+    that of the platform that signed the report. A sealed receipt shows no signature to check.
+
+    Raises InvalidReceipt, InvalidCheckpoint, InvalidLeaf, InvalidInclusion.
+    """
+    if is_sealed(text):
+        leaf, checkpoint = open_sealed_receipt(text, origin, log_public_key)
+        return OfflineReceipt(leaf.index, format_time(leaf.hour), checkpoint, None)
+    receipt = open_receipt(text, origin, log_public_key)
+    if platform_key is not None:
+        _signature(receipt.entry, platform_key)
+    return OfflineReceipt(receipt.index, receipt.hour, receipt.checkpoint, receipt.entry)
+
+
+def _signature(entry: dict[str, Any], public_key: Ed25519PublicKey) -> bytes:
+    """The signature (64 bytes) over the entry's body, verified. Raises InvalidReceipt."""
     body, signed = entry.get("body"), entry.get("signature")
     try:
         if not isinstance(body, dict) or not isinstance(signed, str):
@@ -75,9 +113,7 @@ def check_receipt(
         verify_signature(body, raw, public_key)
     except LedgerError as error:
         raise InvalidReceipt("The entry of this receipt does not hold what this platform's key signed.") from error
-    if accepted is not None and (b64url(raw), receipt.index) != (accepted.signature, accepted.entry_index):
-        raise InvalidReceipt("The receipt proves another report or place than the ledger's answer said.")
-    return VerifiedReceipt(report_id, text, receipt)
+    return raw
 
 
 def log_fetcher(transport: Transport, attempt_seconds: float) -> Callable[[str], bytes]:

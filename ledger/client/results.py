@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 from ledger.core.encoding import parse_time
 from ledger.core.identifiers import Kind, parse_kind
 from ledger.errors import LedgerError, UnexpectedAnswer
+
+if TYPE_CHECKING:
+    from ledger.client.picture_results import PictureReuse
 
 T = TypeVar("T")
 
@@ -63,6 +66,10 @@ class Lookup:
     """The code of what went wrong, when `tier` is `unavailable`."""
     source: Literal["direct", "local_filter"] = "direct"
     """`local_filter`: no answer came in time, and the person was not in the local filter of `as_of`."""
+    pictures: tuple[PictureReuse, ...] | None = None
+    """One for each picture that was asked about with the lookup, in order; None if none was, or no answer came."""
+    pictures_unavailable_because: str | None = None
+    """The code of what went wrong when pictures were asked about and `pictures` is None."""
 
     @property
     def available(self) -> bool:

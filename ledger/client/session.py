@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from ledger.client.epochs import Epochs
 from ledger.client.keyfiles import load_signing_key, order_key_source
@@ -113,6 +113,11 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def public_key(self) -> Ed25519PublicKey:
+        """The platform's public key: the one under which its reports verify."""
+        return self._key.public_key()
 
     def close(self) -> None:
         """Close connections and files. What waits in the outbox stays there."""

@@ -1,16 +1,18 @@
 """A conduct's minimum as a checklist for the reviewer: what was reported, what was handed in, what is missing.
 
 A report names its evidence by digest; only in an appeal does anybody see the files. So each need of the minimum is in
-one of four states, and what is `on_paper` is the reporter's word until the file comes.
+one of four states, and what is `on_paper` is the reporter's word until the file comes. Beside it stands what findings
+say of the items (`ledger.core.support`): a file that was handed in shows what was reported, not yet that it is so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from ledger.core.conduct import MINIMUMS, Conduct, Evidence, Need, is_met
+from ledger.core.support import Again, Support, supports
 
 
 class FileState(StrEnum):
@@ -38,11 +40,13 @@ class NeedState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A need and how far it is met; `items` are the places (0 is the first) of reported items of its types."""
+    """A need and how far it is met, by files and by findings; `items` are the places (0 is the first) of reported items
+    of its types. `support` is that of the worst item without which the need would not be met, None where it is not."""
 
     need: Need
     state: NeedState
     items: tuple[int, ...]
+    support: Support | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +69,19 @@ _BELIEVED: tuple[tuple[NeedState, frozenset[FileState]], ...] = (
 )
 
 
-def checklist(conduct: Conduct, evidence: Sequence[Evidence], files: Sequence[FileState]) -> tuple[Alternative, ...]:
-    """The alternatives of the minimum of `conduct`, in their order; `files` has a state for each item of `evidence`.
+def checklist(
+    conduct: Conduct,
+    evidence: Sequence[Evidence],
+    files: Sequence[FileState],
+    again: Mapping[bytes, Again] | None = None,
+) -> tuple[Alternative, ...]:
+    """The alternatives of the minimum of `conduct`, in their order; `files` has a state for each item of `evidence`,
+    and `again` what a reviewer's own inspections found, by the SHA-256 of the file.
 
     Some alternative is not `missing` exactly where `check_evidence` accepts `evidence`, and some is `met` exactly where
     it accepts the items whose files match. Raises ValueError when the two lists differ in length.
     """
-    stated = list(zip(evidence, files, strict=True))
+    stated = list(zip(evidence, files, supports(evidence, again), strict=True))
     return tuple(Alternative(tuple(_check(need, stated) for need in alternative)) for alternative in MINIMUMS[conduct])
 
 
@@ -80,9 +90,19 @@ def best_state(alternatives: Sequence[Alternative]) -> NeedState:
     return min((one.state for one in alternatives), key=_ORDER.index)
 
 
-def _check(need: Need, stated: Sequence[tuple[Evidence, FileState]]) -> Check:
-    items = tuple(place for place, (item, _) in enumerate(stated) if item.type in need.of)
+def _check(need: Need, stated: Sequence[tuple[Evidence, FileState, Support]]) -> Check:
+    items = tuple(place for place, (item, _, _) in enumerate(stated) if item.type in need.of)
     for state, believed in _BELIEVED:
-        if is_met(need, [item for item, file in stated if file in believed]):
-            return Check(need, state, items)
-    return Check(need, NeedState.MISSING, items)
+        if is_met(need, [item for item, file, _ in stated if file in believed]):
+            return Check(need, state, items, _support(need, stated))
+    return Check(need, NeedState.MISSING, items, None)
+
+
+def _support(need: Need, stated: Sequence[tuple[Evidence, FileState, Support]]) -> Support:
+    """The worst support that has to be taken along until the need is met; whoever asks knows that all items meet it."""
+    order = list(Support)
+    return next(
+        worst
+        for number, worst in enumerate(order)
+        if is_met(need, [item for item, _, support in stated if support in order[: number + 1]])
+    )

@@ -6,17 +6,21 @@ lists, about 4,200 candidates of a million, instead of all. Each candidate is th
 and nothing is found by chance: a property test holds it against comparing with every hash.
 
 A list is a stretch of one array of positions, ordered by the band's value; `_starts` says where each begins. Hashes
-that were added since the lists were made are compared one by one until there are enough of them to make the lists anew.
+that were added since the lists were made, the tail, are compared one by one until there are enough of them to make the
+lists anew, which the next search does: half a second for a million, and rarer the more there are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ledger.core.pictures import HASH_BYTES, MAX_DISTANCE
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 BANDS = 16
 BAND_BITS = 16
@@ -30,14 +34,19 @@ _LOW, _HALF, _BYTE, _TWO_BYTES = np.uint32(0x00FF00FF), np.uint32(0xFFFF), np.ui
 assert MAX_DISTANCE // BANDS <= 1, "a band may differ in one bit at most, or the probes are too few"
 
 TAIL_MIN = 4096
-TAIL_SHARE = 16
-"""The lists are made anew when more than 4096 hashes, and more than a sixteenth of all, are not in them yet."""
+TAIL_SHARE = 128
+"""The lists are made anew when more than 4096 hashes, and more than a 128th of all, are not in them yet: comparing a
+longer tail would take most of a search."""
+
+_GROWTH = 8
+"""Arrays that are full grow by an eighth, so that adding one hash does not copy all."""
 
 
 class HashIndex:
     """Hashes of 32 bytes, each under a number, in ascending order of the numbers. Not safe for use by two threads."""
 
     def __init__(self) -> None:
+        self._count = 0
         self._ids: NDArray[np.int64] = np.empty(0, np.int64)
         self._hashes: NDArray[np.uint64] = np.empty((0, _WORDS), np.uint64)
         self._listed = 0
@@ -45,12 +54,12 @@ class HashIndex:
         self._starts: NDArray[np.int64] = np.zeros(BANDS * (_VALUES + 1), np.int64)
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return self._count
 
     @property
     def last_id(self) -> int:
         """The highest number, -1 while there is none."""
-        return int(self._ids[-1]) if len(self._ids) else -1
+        return int(self._ids[self._count - 1]) if self._count else -1
 
     def add(self, ids: Sequence[int] | NDArray[np.int64], hashes: bytes) -> None:
         """Add packed `hashes` under `ids`, which ascend and are higher than all before."""
@@ -61,17 +70,23 @@ class HashIndex:
         numbers = np.asarray(ids, np.int64)
         if numbers[0] <= self.last_id or np.any(np.diff(numbers) <= 0):
             raise ValueError("numbers must ascend")
-        fresh = np.frombuffer(hashes, np.uint64).reshape(-1, _WORDS)
-        self._ids = np.concatenate([self._ids, numbers])
-        self._hashes = np.concatenate([self._hashes, fresh])
-        tail = len(self._ids) - self._listed
-        if tail > TAIL_MIN and tail * TAIL_SHARE > len(self._ids):
-            self._list()
+        count = self._count + len(numbers)
+        if count > len(self._ids):
+            room = max(count, len(self._ids) + len(self._ids) // _GROWTH)
+            self._ids = _grown(self._ids, self._count, room)
+            self._hashes = _grown(self._hashes, self._count, room)
+        self._ids[self._count : count] = numbers
+        self._hashes[self._count : count] = np.frombuffer(hashes, np.uint64).reshape(-1, _WORDS)
+        self._count = count
 
     def near(self, pdq: bytes) -> NDArray[np.int64]:
         """The numbers of all hashes within `MAX_DISTANCE` of `pdq`, ascending."""
+        tail_length = self._count - self._listed
+        if tail_length > TAIL_MIN and tail_length * TAIL_SHARE > self._count:
+            self._list()
         wanted = np.frombuffer(pdq, np.uint64)
-        tail = self._listed + np.flatnonzero(_differences(self._hashes[self._listed :], wanted) <= MAX_DISTANCE)
+        fresh = self._hashes[self._listed : self._count]
+        tail = self._listed + np.flatnonzero(_differences(fresh, wanted) <= MAX_DISTANCE)
         if self._listed == 0:
             return self._ids[tail]
         places = (_OFFSETS + (np.frombuffer(pdq, np.uint16).astype(np.int64)[:, None] ^ _PROBES)).ravel()
@@ -85,8 +100,10 @@ class HashIndex:
         return found
 
     def _list(self) -> None:
-        count = len(self._ids)
-        bands = self._hashes.view(np.uint16)
+        count = self._count
+        # The old lists go first: two generations of them would be most of the memory.
+        self._listed, self._positions = 0, np.empty(0, np.int32)
+        bands = self._hashes[:count].view(np.uint16)
         positions = np.empty((BANDS, count), np.int32)
         starts = np.empty((BANDS, _VALUES + 1), np.int64)
         for band in range(BANDS):
@@ -96,6 +113,18 @@ class HashIndex:
             np.cumsum(np.bincount(values, minlength=_VALUES), out=starts[band, 1:])
             starts[band, 1:] += band * count
         self._positions, self._starts, self._listed = positions.ravel(), starts.ravel(), count
+
+
+def distances(hashes: bytes, pdq: bytes) -> NDArray[np.uint32]:
+    """The distance of `pdq` from each of some packed hashes."""
+    return _differences(np.frombuffer(hashes, np.uint64).reshape(-1, _WORDS), np.frombuffer(pdq, np.uint64))
+
+
+def _grown(array: NDArray[Scalar], count: int, room: int) -> NDArray[Scalar]:
+    """A longer array that begins with the first `count` of `array`."""
+    made = np.empty((room, *array.shape[1:]), array.dtype)
+    made[:count] = array[:count]
+    return made
 
 
 def _differences(hashes: NDArray[np.uint64], wanted: NDArray[np.uint64]) -> NDArray[np.uint32]:

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from ledger.core.checkpoint import MAX_NOTE_BYTES, Checkpoint, b64, open_checkpoint, unb64
 from ledger.core.encoding import b64url, canonical_json, format_time, parse_time, unb64url
-from ledger.core.entries import SALT_BYTES, Leaf, commitment, event_leaf, parse_canonical, parse_leaf
+from ledger.core.entries import EVENT_SORT, SALT_BYTES, Leaf, commitment, event_leaf, parse_canonical, parse_leaf
 from ledger.core.merkle import HASH_BYTES, MAX_TREE_SIZE, leaf_hash, verify_inclusion
 from ledger.errors import InvalidInput, InvalidLeaf, InvalidReceipt, InvalidTime
 
@@ -139,6 +139,37 @@ def open_leaf_proof(text: str, leaf: bytes, origin: str, log_public_key: bytes) 
         raise InvalidLeaf("The proof is about another place in the log than the leaf names.")
     verify_inclusion(proof.index, checkpoint.size, leaf_hash(leaf), proof.hashes, checkpoint.root)
     return parsed, checkpoint
+
+
+def sealed_receipt(text: str) -> str:
+    """The receipt `text` without what opens it: its `extra` data becomes the public leaf, index, hour and commitment.
+
+    It proves that the log holds that leaf, and nobody can read the entry from it. Raises InvalidReceipt.
+    """
+    proof = parse_proof(text)
+    entry, hour, salt = _parse_extra(proof.extra)
+    leaf = event_leaf(proof.index, parse_time(hour), commitment(salt, canonical_json(entry)))
+    return format_proof(replace(proof, extra=leaf))
+
+
+def open_sealed_receipt(text: str, origin: str, log_public_key: bytes) -> tuple[Leaf, Checkpoint]:
+    """Verify what `sealed_receipt` made. Raises InvalidReceipt, InvalidCheckpoint, InvalidLeaf or InvalidInclusion."""
+    extra = parse_proof(text).extra
+    if extra is None:
+        raise InvalidReceipt("This receipt carries neither its entry nor its leaf.")
+    leaf, checkpoint = open_leaf_proof(text, extra, origin, log_public_key)
+    if leaf.sort != EVENT_SORT:
+        raise InvalidReceipt("This receipt is not of an event.")
+    return leaf, checkpoint
+
+
+def is_sealed(text: str) -> bool:
+    """Whether a receipt carries its leaf in place of its entry; nothing is verified. Raises InvalidReceipt."""
+    try:
+        value = parse_canonical(parse_proof(text).extra or b"")
+    except InvalidInput as error:
+        raise InvalidReceipt("This receipt carries neither its entry nor its leaf.") from error
+    return isinstance(value, dict) and "commitment" in value
 
 
 def _parse_extra(extra: bytes | None) -> tuple[dict[str, Any], str, bytes]:

@@ -39,8 +39,8 @@ KNOWN_PRODUCERS = {
     "91110102MACQD9K640": "Doubao / 豆包",
     "91440300708461136T": "Tencent / 腾讯",
 }
-"""Companies by credit code, named only where a label of theirs was seen on content known to come from them: their
-services share the code, so the name is that of the company's best-known one."""
+"""Companies by credit code, under the name they are best known by, where their labels are known from content that came
+from them. Services of one company share its code, so the content may come from another of its services."""
 
 _DECODER = json.JSONDecoder()
 _BY_LOWER = {name.lower(): name for name in FIELDS}

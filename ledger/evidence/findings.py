@@ -34,11 +34,12 @@ class Finding:
 
 def finding(code: FindingCode, where: str, **facts: Fact | None) -> Finding:
     """A finding with its facts made fit for a receipt; those without a value are left out."""
-    kept = {name: _fit(value) for name, value in facts.items() if value is not None and value != "" and value != []}
+    kept = {name: fit(value) for name, value in facts.items() if value is not None and value != "" and value != []}
     return Finding(code, clean(where, 80), kept)
 
 
-def _fit(value: Fact) -> Fact:
+def fit(value: Fact) -> Fact:
+    """A fact as a receipt may hold it: texts cleaned and cut, lists of one kind and not too long."""
     if isinstance(value, list):
         numbers = [one for one in value if isinstance(one, int)]
         return numbers or [clean(one) for one in value[:MAX_FACTS_LISTED] if isinstance(one, str)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,6 @@ from ledger import __version__
 from ledger.core.encoding import b64url
 from ledger.core.findings import Strength
 from ledger.errors import (
-    ConfigurationError,
     EvidenceTooLarge,
     EvidenceUnreadable,
     InspectionInvalid,
@@ -22,6 +20,7 @@ from ledger.errors import (
     PictureUnreadable,
 )
 from ledger.evidence import aigc, c2pa_claims, c2pa_reader, containers, editing, exif, pdq, thumbnails, traces, xmp
+from ledger.evidence.extra import need
 from ledger.evidence.findings import Finding, folded
 from ledger.evidence.limits import MAX_FILE_BYTES, MAX_FINDINGS, MAX_LISTINGS
 from ledger.evidence.pieces import Contents, NoteCode, Sort, decode
@@ -35,7 +34,6 @@ RULES_VERSION = 1
 """Goes up with every change that may give the same file other findings."""
 
 TOOL = f"refund-ledger/{__version__} inspect/{RULES_VERSION}"
-EXTRA = "refund-credit-ledger[evidence]"
 _NEEDED = ("PIL", "c2pa")
 _NEEDED_TO_COMPARE = (*_NEEDED, "cv2")
 
@@ -53,7 +51,7 @@ def inspect_file(path: str | Path, listing: Sequence[str | Path] = ()) -> Receip
 
 def inspect_bytes(data: bytes, file_name: str | None = None, listings: Sequence[Photo] = ()) -> Receipt:
     """The same for bytes; `file_name` is only compared with the type. Raises what `inspect_file` raises."""
-    _need(_NEEDED)
+    need("evidence", _NEEDED, "Inspecting")
     if len(data) > MAX_FILE_BYTES:
         raise _too_large(len(data))
     found = containers.read(data, file_name)
@@ -109,7 +107,7 @@ def read_listings(paths: Sequence[str | Path]) -> list[Photo]:
         return []
     if len(paths) > MAX_LISTINGS:
         raise InvalidRequest(f"At most {MAX_LISTINGS} listing photos can be compared at once.")
-    _need(_NEEDED_TO_COMPARE)
+    need("evidence", _NEEDED_TO_COMPARE, "Comparing with a listing photo")
     return [_listing(Path(path)) for path in paths]
 
 
@@ -123,14 +121,6 @@ def _listing(path: Path) -> Photo:
         return photo(data)
     except (InspectionInvalid, PictureUnreadable) as error:
         raise ListingUnreadable(f"{path.name}: {error}", file=path.name, reason=error.code) from error
-
-
-def _need(modules: Sequence[str]) -> None:
-    missing = [module for module in modules if importlib.util.find_spec(module) is None]
-    if missing:
-        raise ConfigurationError(
-            f"Inspecting needs the extra: pip install '{EXTRA}' (missing: {', '.join(missing)}).", extra="evidence"
-        )
 
 
 def _hash(data: bytes, found: Contents) -> pdq.Pdq | None:

@@ -71,3 +71,13 @@ MAX_FACT_CHARS = 200
 MAX_FACTS_LISTED = 20
 MAX_FINDINGS = 64
 MAX_NOTES = 64
+
+INSPECTION_SECONDS = 45.0
+"""Clock of a whole inspection where a server has it made in a process of its own (`ledger.evidence.apart`); an honest
+picture takes less than one."""
+
+INSPECTION_MEMORY_BYTES = 3 * 2**30
+"""Address space of that process, beside the files: one that reads a manifest in its turn has less."""
+
+MAX_ANSWER_BYTES = 16 * 2**20
+"""What that process may answer: a receipt has some kilobytes, a picture of a match a few megabytes."""

@@ -14,13 +14,15 @@ Pillow; nothing beyond the limits of `pixels` is decoded.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ledger.core.pictures import HASH_BYTES, MIN_QUALITY, is_degenerate
-from ledger.errors import PictureUnfit
+from ledger.errors import PictureUnfit, PictureUnreadable
+from ledger.evidence.limits import MAX_FILE_BYTES
 from ledger.evidence.pixels import open_picture
 
 if TYPE_CHECKING:
@@ -65,8 +67,22 @@ class Pdq:
         return self
 
 
+def hash_file(path: str | Path) -> Pdq:
+    """The hash of the picture in a file. Raises PictureUnreadable, ConfigurationError."""
+    path = Path(path)
+    try:
+        if not path.is_file():
+            raise PictureUnreadable("A picture's file is not there, or is no regular file.")
+        with path.open("rb") as opened:
+            data = opened.read(MAX_FILE_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero in it
+        raise PictureUnreadable("A picture's file cannot be read.") from error
+    return hash_bytes(data)
+
+
 def hash_bytes(data: bytes) -> Pdq:
-    """The hash of a picture in a file's bytes. Raises PictureUnreadable."""
+    """The hash of a picture in a file's bytes. Raises PictureUnreadable, ConfigurationError where the extra `evidence`
+    is not installed."""
     return hash_image(open_picture(data, _REDUCED).image)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ledger.errors import PictureUnreadable
 from ledger.evidence import jpeg
+from ledger.evidence.extra import need
 from ledger.evidence.limits import MAX_FILE_BYTES, MAX_PIXELS, MAX_PROGRESSIVE_PIXELS, MAX_SCANS
 from ledger.evidence.pieces import Contents
 
@@ -43,8 +44,10 @@ class Picture:
 def open_picture(data: bytes, side: int | None = None) -> Picture:
     """The picture in a file's bytes. With `side`, it may come smaller, but no side below that.
 
-    Raises PictureUnreadable for what is no picture, is damaged, or has too many bytes, pixels or scans.
+    Raises PictureUnreadable for what is no picture, is damaged, or has too many bytes, pixels or scans;
+    ConfigurationError where the extra `evidence` is not installed.
     """
+    need("evidence", ("PIL",), "Hashing a picture")
     from PIL import Image, ImageFile, UnidentifiedImageError
 
     if len(data) > MAX_FILE_BYTES:

@@ -100,17 +100,10 @@ class Receipt:
     def in_report(self) -> conduct.Inspection:
         """The receipt as a report's evidence carries it: the digest of the whole, and the codes of its findings.
 
-        Left out of the digest is what a reviewer's own receipt of the same file may have otherwise: notes that depend
-        on the day, on the file's name or on the decoder, and what was measured on pixels, which includes the PDQ hash.
-        The report carries the hash beside the digest.
+        The digest leaves out what was measured on pixels (`receipt_digest`); the report carries the PDQ hash beside it.
         """
-        whole = self.to_json()
-        whole["notes"] = [note for note in whole["notes"] if note["code"] not in _NOT_COMPARED]
-        whole["findings"] = [_without_measured(one) for one in whole["findings"]]
-        whole["file"] = {name: whole["file"][name] for name in _BYTES_KEYS}
-        del whole["opencv"]
         codes = sorted({one.code.value for one in self.findings})
-        return conduct.Inspection(hashlib.sha256(canonical_json(whole)).digest(), self.tool, tuple(codes))
+        return conduct.Inspection(receipt_digest(self.to_json()), self.tool, tuple(codes))
 
     def to_json(self) -> dict[str, Any]:
         """JSON values, as `canonical` writes them."""
@@ -154,6 +147,22 @@ class Agreement:
     same_file: bool
     same_tool: bool
     differences: tuple[str, ...]
+
+
+def receipt_digest(receipt: Mapping[str, Any]) -> bytes:
+    """SHA-256 of a receipt's JSON values in canonical form, as a report carries it.
+
+    Left out is what another receipt of the same file may rightly have otherwise: notes that depend on the day, on the
+    file's name or on the decoder, and what was measured on pixels, which includes the PDQ hash.
+    """
+    kept = {
+        **receipt,
+        "notes": [note for note in receipt["notes"] if note["code"] not in _NOT_COMPARED],
+        "findings": [_without_measured(one) for one in receipt["findings"]],
+        "file": {name: receipt["file"][name] for name in _BYTES_KEYS},
+    }
+    del kept["opencv"]
+    return hashlib.sha256(canonical_json(kept)).digest()
 
 
 def check_form(value: object) -> dict[str, Any]:

@@ -130,6 +130,74 @@ FINDINGS: dict[FindingCode, str] = {
     ),
 }
 
+TITLES: dict[str, str] = {
+    _C.AIGC_GENERATED: _("China’s label: made by AI"),
+    _C.C2PA_AI_GENERATED: _("Signed manifest: made by AI"),
+    _C.AIGC_GENERATED_DEFECTIVE: _("China’s label, defective: made by AI"),
+    _C.AIGC_POSSIBLE: _("China’s label: possibly made by AI"),
+    _C.AIGC_SUSPECTED: _("China’s label: suspected to be made by AI"),
+    _C.AIGC_CONFLICT: _("Labels that contradict each other"),
+    _C.AIGC_EMPTIED: _("An empty place for China’s label"),
+    _C.C2PA_AI_GENERATED_UNBOUND: _("Manifest not bound to this file: made by AI"),
+    _C.C2PA_AI_EDITED: _("Manifest: a part made or changed with AI"),
+    _C.C2PA_HASH_MISMATCH: _("Changed after it was signed"),
+    _C.C2PA_SIGNATURE_INVALID: _("Manifest damaged, incomplete or forged"),
+    _C.C2PA_CAPTURED: _("Manifest: taken by a camera"),
+    _C.C2PA_MANIFEST_MISSING: _("A manifest that is gone"),
+    _C.IPTC_AI_GENERATED: _("IPTC field: made by AI"),
+    _C.IPTC_AI_EDITED: _("IPTC field: changed with AI"),
+    _C.IPTC_ALGORITHMIC: _("IPTC field: made by an algorithm"),
+    _C.GENERATOR_PARAMETERS: _("Parameters of an image generator"),
+    _C.GENERATOR_WORKFLOW: _("Workflow of an image generator"),
+    _C.GENERATOR_NAMED: _("A field that names an image generator"),
+    _C.WORKFLOW_WITHOUT_SAMPLER: _("Workflow that generates nothing"),
+    _C.METADATA_REMOVED: _("Metadata taken out"),
+    _C.EDITING_SOFTWARE: _("Saved by an editor"),
+    _C.EDIT_HISTORY: _("Saved several times"),
+    _C.THUMBNAIL_DIFFERS: _("The small picture inside shows something else"),
+    _C.SIZE_DIFFERS: _("Another size than the camera wrote down"),
+    _C.SAVED_BY_SOFTWARE: _("Compression that this camera rarely uses"),
+    "listing_same": _("The same as the merchant’s photo"),
+    "listing_altered": _("The merchant’s photo, altered"),
+}
+"""What a code says in a few words, without the facts of a file: a report carries codes only."""
+
+LIMITS: dict[str, str] = {
+    _C.AIGC_GENERATED: _(
+        "It does not show that all of it was made: the label also stands for editing by AI, and is not signed."
+    ),
+    _C.C2PA_AI_GENERATED: _("It does not show that the signer is who the certificate says: no list of trust is asked."),
+    _C.AIGC_GENERATED_DEFECTIVE: _("It is no label that a validator would accept."),
+    _C.AIGC_POSSIBLE: _("It does not show that the platform checked what the uploader declared."),
+    _C.AIGC_SUSPECTED: _("A detector’s guess is no evidence."),
+    _C.AIGC_CONFLICT: _("It does not show which of the labels is right."),
+    _C.AIGC_EMPTIED: _("It does not show that there ever was a label: some programs write it empty."),
+    _C.C2PA_AI_GENERATED_UNBOUND: _("It does not show that it was about this picture: it may have been moved here."),
+    _C.C2PA_AI_EDITED: _("It does not show fraud: phones write this for zoom and erasers."),
+    _C.C2PA_HASH_MISMATCH: _(
+        "It does not show what changed, or who did it: any program that rewrites a file does this."
+    ),
+    _C.C2PA_SIGNATURE_INVALID: _("It does not show intent: software has faults."),
+    _C.C2PA_CAPTURED: _("It does not show that the scene was real: a screen can be photographed."),
+    _C.C2PA_MANIFEST_MISSING: _("It does not show that somebody took it out on purpose: many programs drop it."),
+    _C.IPTC_AI_GENERATED: _("It does not show who says so: it is not signed and names nobody."),
+    _C.IPTC_AI_EDITED: _("It does not show that the damage is what was changed."),
+    _C.IPTC_ALGORITHMIC: _("It does not show AI: charts are made by algorithms too."),
+    _C.GENERATOR_PARAMETERS: _("It does not show that all of it was made: the same programs retouch photos."),
+    _C.GENERATOR_WORKFLOW: _("It does not show that all of it was made: the same programs retouch photos."),
+    _C.GENERATOR_NAMED: _("It shows no more than the name."),
+    _C.WORKFLOW_WITHOUT_SAMPLER: _("It does not show that anything was made: it may only have been resized."),
+    _C.METADATA_REMOVED: _("It does not show what it was, or who took it out."),
+    _C.EDITING_SOFTWARE: _("It shows no more than that it was saved there: cropping leaves it too."),
+    _C.EDIT_HISTORY: _("It does not show what was done."),
+    _C.THUMBNAIL_DIFFERS: _("It does not show a forgery: some programs crop or mirror and forget it."),
+    _C.SIZE_DIFFERS: _("It shows no more than resizing or cropping."),
+    _C.SAVED_BY_SOFTWARE: _("It shows little: small cameras do it too."),
+    "listing_same": _("It does not show fraud: honest people send that photo to say what they ordered."),
+    "listing_altered": _("It does not show who altered it, or why."),
+}
+"""What a code does not show, for whoever decides; `docs/evidence.md` says more."""
+
 NOTES: dict[NoteCode, str] = {
     _N.TRUNCATED: _("The file, or a part of it, is cut off."),
     _N.MALFORMED: _("A part of the file contradicts itself; reading stopped there."),
@@ -178,6 +246,16 @@ def sentence(one: Finding, locale: str) -> str:
     """A finding in a sentence, filled with its facts."""
     said = texts(locale)
     return said.gettext(FINDINGS[one.code], **_Values(one.facts, said)).strip()
+
+
+def title(code: str, locale: str) -> str:
+    """A code in a few words; of a later version's code, the code itself."""
+    return texts(locale).gettext(TITLES.get(code, code))
+
+
+def limit(code: str, locale: str) -> str:
+    """What a code does not show; empty for a later version's."""
+    return texts(locale).gettext(LIMITS[code]) if code in LIMITS else ""
 
 
 def note_sentence(note: Note, locale: str) -> str:

@@ -65,7 +65,7 @@ class Maintenance:
             pass
         while not self._stop.is_set() and forget_picture_searches(self._engine, self._now()):
             pass
-        self._pictures.drop_erased()
+        self._pictures.refresh()
         while not self._stop.is_set() and forget_sessions(self._engine, self._now()):
             pass
         sweep(self._engine, self._settings, self._now())

@@ -2,26 +2,29 @@
 
 Each process keeps the hashes in memory, indexed (`ledger.core.hash_index`), and reads what is new at the start of every
 search; ids grow with the log, so nothing that was committed before is missed. The index only proposes. What a hit means
-is read from the database in the same search: a report that is disputed, taken back, unconfirmed, cooling, expired or
-erased, or whose control group is suspended, does not count (docs/decisions/0011-reused-pictures.md).
+is read from the database in the same search: what a lookup would not count does not count here, and what the operator
+knows to be benign, or looks as if anybody had it, is told as `common` (docs/decisions/0011-reused-pictures.md).
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import orjson
+from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine
 
 from ledger.core.conduct import Conduct
-from ledger.core.encoding import DAY_SECONDS, day_floor, format_time, hour_floor, unix_seconds
-from ledger.core.hash_index import HashIndex
+from ledger.core.encoding import DAY_SECONDS, day_floor, format_time, unix_seconds
+from ledger.core.hash_index import HashIndex, distances
 from ledger.core.ids import decode_id
-from ledger.core.pictures import MAX_SEARCHED, is_degenerate
-from ledger.core.policy import Policy, is_expired
+from ledger.core.pictures import HASH_BYTES, MAX_DISTANCE, MAX_SEARCHED, Use, is_common, is_degenerate, may_be_common
+from ledger.core.standing import Event, tell
 from ledger.errors import InvalidRequest, NotFound, PictureUnfit, QuotaExceeded
 from ledger.service.erasure import DISCLOSURE_DAYS, MAX_DISCLOSURES
 from ledger.service.members import Member
@@ -37,41 +40,65 @@ ANSWER_BYTES = 1024
 """Size of every answer, hit or miss."""
 
 MAX_MATCHES = 2_000
-"""Matching hashes whose reports are looked at, newest first; beyond it the answer says that there are more."""
+"""Matching reports that are looked at, newest first; beyond it the answer says that there are more."""
 
 _READ_AT_ONCE = 50_000
 
 
+@dataclass(frozen=True, slots=True)
+class Near:
+    """What is like a picture: the ids of reports, newest first, at most one more than `MAX_MATCHES`; or the picture is
+    one that the operator knows to be benign, and nothing is looked for."""
+
+    reports: list[int]
+    benign: bool = False
+
+
 class Pictures:
-    """The hashes of this process. Thread-safe; empty until the first search reads them."""
+    """The hashes of this process. Thread-safe; empty until the first search or round of maintenance reads them."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._index = HashIndex()
+        self._benign = b""  # packed, as the index takes them
+        self._benign_version = (0, 0)
         self._lock = threading.Lock()
 
-    def near(self, connection: Connection, hashes: Sequence[bytes]) -> list[list[int]]:
-        """For each hash, the ids of all committed ones within the distance, newest first, at most one more than
-        `MAX_MATCHES`. Raises DatabaseUnavailable."""
+    def near(self, connection: Connection, hashes: Sequence[bytes]) -> list[Near]:
+        """For each hash, the reports with a committed one within the distance. Raises DatabaseUnavailable."""
         with self._lock:
             _fill(connection, self._index)
-            return [self._index.near(pdq)[::-1][: MAX_MATCHES + 1].tolist() for pdq in hashes]
+            version = store.benign_version(connection)
+            if version != self._benign_version:  # what is read now is as new as this version, or newer
+                self._benign = b"".join([row.pdq for row in store.benign_pictures(connection)])
+                self._benign_version = version
+            return [self._near(pdq) for pdq in hashes]
 
-    def drop_erased(self) -> bool:
-        """Read everything anew if hashes are held that the database has no more; whether that was so. What was erased
-        is never answered; this is so that it is not kept either."""
+    def refresh(self) -> bool:
+        """Read what is new, or everything if hashes are held that the database has no more; whether that was so. What
+        was erased is never answered; this is so that it is not kept either."""
         with reading(self._engine) as connection:
             with self._lock:
-                if len(self._index) == 0:
-                    return False
                 _fill(connection, self._index)
-                if store.count(connection) >= len(self._index):
+                if store.count(connection, self._index.last_id) == len(self._index):
                     return False
             fresh = HashIndex()
             _fill(connection, fresh)
         with self._lock:
             self._index = fresh
         return True
+
+    def _near(self, pdq: bytes) -> Near:
+        benign = distances(self._benign, pdq)
+        if np.any(benign <= MAX_DISTANCE):
+            return Near([], True)
+        found: NDArray[np.int64] = self._index.near(pdq)
+        # Whatever is within the distance of both is between them: most benign pictures are too far away to matter.
+        for place in np.flatnonzero(benign <= 2 * MAX_DISTANCE).tolist():
+            between = self._index.near(self._benign[place * HASH_BYTES : (place + 1) * HASH_BYTES])
+            found = np.setdiff1d(found, between, assume_unique=True)
+        reports = dict.fromkeys(store.report_of(one) for one in found[::-1].tolist())
+        return Near(list(reports)[: MAX_MATCHES + 1])
 
 
 def _fill(connection: Connection, index: HashIndex) -> None:
@@ -96,8 +123,9 @@ def search(rt: Runtime, member: Member, hashes: Sequence[bytes], order_ref: byte
 
 
 def search_own(rt: Runtime, member: Member, report_id: str) -> bytes:
-    """As `search`, for the pictures of a report of this platform, which itself is left out; as many results as it has
-    searchable ones. Raises NotFound."""
+    """As `search`, for the pictures of a report of this platform; as many results as it has searchable ones. Its act is
+    left out, whoever reported it too: the same refund is no reuse, and nobody learns that another member reported it.
+    Raises NotFound."""
     try:
         number = decode_id("rp", report_id, rt.settings.service)
     except InvalidRequest as error:
@@ -107,16 +135,19 @@ def search_own(rt: Runtime, member: Member, report_id: str) -> bytes:
         if row is None or row.platform != member.platform:
             raise NotFound("You have no report of this id.")
         hashes = store.hashes_of(connection, number)[:MAX_SEARCHED]
-    return _answer(rt, member, hashes, row.order_ref, number)
+    return _answer(rt, member, hashes, row.order_ref, row.act_id)
 
 
-def reuse(rt: Runtime, report_id: int) -> list[dict[str, Any]]:
-    """For a reviewer: what a search for each picture of a report would say now to somebody of no control group, the
-    report itself left out. Neither counted nor logged here; reading a case is."""
+def reuse(rt: Runtime, report_id: int) -> dict[bytes, dict[str, Any]]:
+    """For a reviewer: what a search for each picture of a report, by its hash, would say now to somebody of no control
+    group, the report's act left out. Neither counted nor logged here; reading a case is."""
     with reading(rt.engine) as connection:
+        row = reports_by_id(connection, [report_id]).get(report_id)
+        if row is None:
+            return {}
         hashes = store.hashes_of(connection, report_id)[:MAX_SEARCHED]
-        results, _ = _results(rt, connection, hashes, None, report_id)
-    return results
+        results, _ = _results(rt, connection, hashes, None, row.act_id)
+    return dict(zip(hashes, results, strict=True))
 
 
 def _answer(rt: Runtime, member: Member, hashes: Sequence[bytes], order_ref: bytes, leave_out: int | None) -> bytes:
@@ -146,37 +177,60 @@ def _count(rt: Runtime, member: Member, hashes: int, now: datetime) -> None:
 def _results(
     rt: Runtime, connection: Connection, hashes: Sequence[bytes], control_group: str | None, leave_out: int | None
 ) -> tuple[list[dict[str, Any]], set[int]]:
-    """(one result for each hash, the reports of others that count in any of them)."""
+    """(one result for each hash, the reports of others that are told in any of them); `leave_out` is an act."""
     found = rt.pictures.near(connection, hashes)
-    rows = store.hits(connection, {number for ids in found for number in ids[:MAX_MATCHES]})
-    now, weights = rt.now(), rt.members.weights()
-    counting = {number: row for number, row in rows.items() if _counts(row, weights, rt.policy, now)}
+    rows = store.hits(connection, {report for one in found for report in one.reports[:MAX_MATCHES]})
+    counting = _counting(rt, rows.values())
     results: list[dict[str, Any]] = []
     met: set[int] = set()
-    for ids in found:
-        reports = {row.report_id: row.control_group for one in ids[:MAX_MATCHES] if (row := counting.get(one))}
-        reports.pop(-1 if leave_out is None else leave_out, None)
-        others = {report: group for report, group in reports.items() if group != control_group}
-        met |= others.keys()
+    for one in found:
+        alike = [row for report in one.reports[:MAX_MATCHES] if (row := rows.get(report)) and row.act_id != leave_out]
+        counted = [row for row in alike if row.report_id in counting]
+        if one.benign or _is_common(connection, counted):
+            results.append({"reports": 0, "platforms": 0, "own_reports": 0, "more": False, "common": True})
+            continue
+        own_acts = {row.act_id for row in alike if row.control_group == control_group}
+        others = [row for row in counted if row.act_id not in own_acts]
+        met.update(row.report_id for row in others)
         results.append(
             {
-                "reports": len(others),
-                "platforms": len(set(others.values())),
-                "own_reports": len(reports) - len(others),
-                "more": len(ids) > MAX_MATCHES,
+                "reports": len({row.act_id for row in others}),
+                "platforms": len({row.control_group for row in others}),
+                "own_reports": len({row.act_id for row in counted if row.control_group == control_group}),
+                "more": len(one.reports) > MAX_MATCHES,
+                "common": False,
             }
         )
     return results, met
 
 
-def _counts(row: HitRow, weights: Mapping[str, int], policy: Policy, now: datetime) -> bool:
-    """Whether a report is one that a lookup would count: confirmed, effective, not contested, of somebody in good
-    standing."""
-    conduct = Conduct(row.conduct)
-    if conduct is Conduct.IMPERSONATED or row.disputed or row.unconfirmed or weights.get(row.control_group, 1) == 0:
+def _counting(rt: Runtime, rows: Iterable[HitRow]) -> set[int]:
+    """The reports among these that a lookup would count now."""
+    events = [
+        Event(
+            row.report_id,
+            row.act_id,
+            row.control_group,
+            row.conduct,
+            row.act_day,
+            row.effective_hour,
+            row.expires_day,
+            frozenset(),
+            disputed=row.disputed,
+            unconfirmed=row.unconfirmed,
+        )
+        for row in rows
+    ]
+    told = tell(events, rt.members.weights(), rt.policy, rt.now())
+    return {one.event.report_id for one in told.counting}
+
+
+def _is_common(connection: Connection, counted: Sequence[HitRow]) -> bool:
+    uses = [Use(Conduct(row.conduct), row.control_group, ()) for row in counted]
+    if not may_be_common(uses):
         return False
-    expires_day = policy.expiry_day(conduct, row.act_day, row.expires_day)
-    return row.effective_hour <= hour_floor(now) and not is_expired(expires_day, now)
+    tags = store.tags_of(connection, [row.report_id for row in counted])
+    return is_common([replace(one, tags=tags.get(row.report_id, ())) for one, row in zip(uses, counted, strict=True)])
 
 
 def _padded(answer: dict[str, Any]) -> bytes:

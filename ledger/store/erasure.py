@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, or_, select
 
 from ledger.core.appeals import OPEN_STATES
-from ledger.store import attachments
+from ledger.store import attachments, pictures
 from ledger.store.appeal_tables import (
     AppealCase,
     CaseAttachment,
@@ -19,7 +19,6 @@ from ledger.store.appeal_tables import (
     CaseTag,
     Statement,
 )
-from ledger.store.picture_tables import PictureHash, PictureHit
 from ledger.store.tables import (
     EntryBody,
     Idempotency,
@@ -63,8 +62,8 @@ def erase(connection: Connection, ids: Sequence[int]) -> list[str]:
         connection.execute(delete(part).where(part.case_id.in_(cases)))
     for table in (
         Subject, Listing, Idempotency, Reversal, Restitution, ReportLink, CaseEntry, CaseTag, Statement, AppealCase,
-        PictureHash, PictureHit,
     ):  # fmt: skip
         connection.execute(delete(table).where(table.report_id.in_(ids)))
+    pictures.erase(connection, ids)
     connection.execute(delete(Report).where(Report.id.in_(ids)))
     return files

@@ -1,4 +1,5 @@
-"""Tables of reused pictures: hashes of reports, who searched with a hit, and how much each platform searched.
+"""Tables of reused pictures: hashes of reports, who searched with a hit, how much each platform searched, and pictures
+that the operator knows to be benign.
 
 A hash is part of what opens a report and goes with it. It is of a picture, not of a person, so key epochs do not
 concern it. What a search was about is not kept: only whom it met.
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Index, Integer, LargeBinary, String
+from sqlalchemy import Index, Integer, LargeBinary, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ledger.store.base import Base
@@ -57,3 +58,25 @@ class PictureUse(Base):
     platform: Mapped[str] = mapped_column(String(32), primary_key=True)
     day: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     hashes: Mapped[int] = mapped_column(BigInt)
+
+
+class PictureBenign(Base):
+    """A picture that honest people send too: nothing within the distance of it is found. Rows are never deleted, so
+    that two counts tell a process whether its copy is the newest."""
+
+    __tablename__ = "picture_benign"
+    __table_args__ = (
+        Index(
+            "uq_picture_benign_pdq",
+            "pdq",
+            unique=True,
+            sqlite_where=text("removed_at IS NULL"),
+            postgresql_where=text("removed_at IS NULL"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(BigInt, primary_key=True)
+    pdq: Mapped[bytes] = mapped_column(Bytes32)
+    reason: Mapped[str] = mapped_column(String(128))
+    added_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    removed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -1,17 +1,17 @@
-"""Queries on hashes of pictures: what is new for an index in memory, what a hit means now, quota, disclosures."""
+"""Queries on hashes of pictures: what is new for an index in memory, what a hit means now, quota, disclosures, and the
+pictures that the operator knows to be benign."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, delete, exists, func, insert, select, update
 
 from ledger.core.conduct import MAX_EVIDENCE_ITEMS
 from ledger.store.bulk import insert_rows, table_of, upsert
-from ledger.store.picture_tables import PictureHash, PictureHit, PictureSearch, PictureUse
+from ledger.store.picture_tables import PictureBenign, PictureHash, PictureHit, PictureSearch, PictureUse
 from ledger.store.tables import Listing, Report
 
 _CHUNK = 500
@@ -23,6 +23,7 @@ class HitRow:
     """A report whose picture was met, as it stands: what decides whether it counts."""
 
     report_id: int
+    act_id: int
     control_group: str
     conduct: str
     act_day: int
@@ -32,9 +33,33 @@ class HitRow:
     unconfirmed: bool
 
 
+@dataclass(frozen=True, slots=True)
+class SearchRow:
+    """A search that met reports: who asked when, and which of the reports that were asked about it met."""
+
+    platform: str
+    asked_at: datetime
+    reports: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BenignRow:
+    """A picture that is kept out of searches, and why."""
+
+    id: int
+    pdq: bytes
+    reason: str
+    added_at: datetime
+
+
 def picture_id(report_id: int, place: int) -> int:
     """The id of a report's hash in its `place`: later reports have higher ones."""
     return report_id * MAX_EVIDENCE_ITEMS + place
+
+
+def report_of(picture: int) -> int:
+    """The report of a hash, by the hash's id."""
+    return picture // MAX_EVIDENCE_ITEMS
 
 
 def newer(connection: Connection, after: int, limit: int) -> tuple[list[int], bytes]:
@@ -45,9 +70,9 @@ def newer(connection: Connection, after: int, limit: int) -> tuple[list[int], by
     return [row[0] for row in rows], b"".join([row[1] for row in rows])
 
 
-def count(connection: Connection) -> int:
-    """How many hashes there are."""
-    return connection.execute(select(func.count()).select_from(PictureHash)).scalar_one()
+def count(connection: Connection, last_id: int) -> int:
+    """How many hashes there are with ids up to `last_id`."""
+    return connection.execute(select(func.count()).where(PictureHash.id <= last_id)).scalar_one()
 
 
 def hashes_of(connection: Connection, report_id: int) -> list[bytes]:
@@ -58,22 +83,33 @@ def hashes_of(connection: Connection, report_id: int) -> list[bytes]:
     return [bytes(pdq) for pdq in found]
 
 
-def hits(connection: Connection, ids: Iterable[int]) -> dict[int, HitRow]:
-    """By picture id, its report as it stands, where that lives. An id whose hash was erased has none."""
+def hits(connection: Connection, report_ids: Iterable[int]) -> dict[int, HitRow]:
+    """What each of these reports says now; one that does not live (any more) says nothing."""
     found: dict[int, HitRow] = {}
-    wanted = list(ids)
-    columns: list[Any] = [getattr(Listing, name) for name in HitRow.__dataclass_fields__]
+    wanted = list(report_ids)
+    columns = [getattr(Listing, name) for name in HitRow.__dataclass_fields__]
     for start in range(0, len(wanted), _CHUNK):
         # All listings of a report say the same of it, whatever their identifier and key epoch.
         statement = (
-            select(PictureHash.id, *columns)
-            .join(Report, Report.id == PictureHash.report_id)
-            .join(Listing, Listing.report_id == PictureHash.report_id)
-            .where(PictureHash.id.in_(wanted[start : start + _CHUNK]), Report.live)
+            select(*columns)
+            .join(Report, Report.id == Listing.report_id)
+            .where(Listing.report_id.in_(wanted[start : start + _CHUNK]), Report.live)
             .distinct()
         )
         for row in connection.execute(statement):
-            found[row[0]] = HitRow(*row[1:])
+            found[row.report_id] = HitRow(*row)
+    return found
+
+
+def tags_of(connection: Connection, report_ids: Sequence[int]) -> dict[int, set[bytes]]:
+    """The tags under which each of these reports is listed."""
+    found: dict[int, set[bytes]] = {}
+    for start in range(0, len(report_ids), _CHUNK):
+        some = report_ids[start : start + _CHUNK]
+        for report_id, tag in connection.execute(
+            select(Listing.report_id, Listing.tag).where(Listing.report_id.in_(some))
+        ):
+            found.setdefault(report_id, set()).add(bytes(tag))
     return found
 
 
@@ -100,16 +136,35 @@ def log_search(
     insert_rows(connection, PictureHit, [{"search_id": number, "report_id": report} for report in reports])
 
 
-def searches_of(connection: Connection, report_ids: Iterable[int]) -> list[tuple[str, datetime]]:
-    """(platform, when) of the searches that met any of these reports, newest first."""
-    rows = connection.execute(
-        select(PictureSearch.platform, PictureSearch.asked_at, PictureSearch.id)
-        .join(PictureHit, PictureHit.search_id == PictureSearch.id)
-        .where(PictureHit.report_id.in_(list(report_ids)))
-        .distinct()
-        .order_by(PictureSearch.id.desc())
-    )
-    return [(platform, asked_at) for platform, asked_at, _ in rows]
+def searches_of(connection: Connection, report_ids: Iterable[int], limit: int) -> list[SearchRow]:
+    """The searches that met any of these reports, newest first, at most `limit`."""
+    reports = list(report_ids)
+    ids: set[int] = set()
+    for start in range(0, len(reports), _CHUNK):
+        met = select(PictureHit.search_id).where(PictureHit.report_id.in_(reports[start : start + _CHUNK])).distinct()
+        ids.update(connection.scalars(met.order_by(PictureHit.search_id.desc()).limit(limit)))
+    wanted, own = sorted(ids, reverse=True)[:limit], set(reports)
+    searches: dict[int, tuple[str, datetime, list[int]]] = {}
+    for start in range(0, len(wanted), _CHUNK):
+        statement = (
+            select(PictureSearch.id, PictureSearch.platform, PictureSearch.asked_at, PictureHit.report_id)
+            .join(PictureHit, PictureHit.search_id == PictureSearch.id)
+            .where(PictureSearch.id.in_(wanted[start : start + _CHUNK]))
+            .order_by(PictureSearch.id.desc(), PictureHit.report_id)
+        )
+        for number, platform, asked_at, report_id in connection.execute(statement):
+            if report_id in own:
+                searches.setdefault(number, (platform, asked_at, []))[2].append(report_id)
+    return [SearchRow(platform, asked_at, tuple(found)) for platform, asked_at, found in searches.values()]
+
+
+def erase(connection: Connection, report_ids: Sequence[int]) -> None:
+    """Delete the hashes of reports that are being erased, and the searches that met nobody else."""
+    met = select(PictureHit.search_id).where(PictureHit.report_id.in_(report_ids))
+    others = exists().where(PictureHit.search_id == PictureSearch.id, PictureHit.report_id.not_in(report_ids))
+    connection.execute(delete(PictureSearch).where(PictureSearch.id.in_(met), ~others))
+    for model in (PictureHit, PictureHash):
+        connection.execute(delete(model).where(model.report_id.in_(report_ids)))
 
 
 def forget_searches(connection: Connection, before: datetime, limit: int) -> int:
@@ -125,3 +180,32 @@ def forget_searches(connection: Connection, before: datetime, limit: int) -> int
 def forget_use(connection: Connection, before_day: int) -> None:
     """Delete counts of UTC days before `before_day`."""
     connection.execute(delete(PictureUse).where(PictureUse.day < before_day))
+
+
+# --- benign pictures ------------------------------------------------------------------------------------------
+
+
+def benign_version(connection: Connection) -> tuple[int, int]:
+    """What changes whenever the list of benign pictures does."""
+    counts = select(func.count(), func.count(PictureBenign.removed_at)).select_from(PictureBenign)
+    added, removed = connection.execute(counts).one()
+    return added, removed
+
+
+def benign_pictures(connection: Connection) -> list[BenignRow]:
+    """Those that are kept out of searches now, oldest first."""
+    columns = [getattr(PictureBenign, name) for name in BenignRow.__dataclass_fields__]
+    rows = connection.execute(select(*columns).where(PictureBenign.removed_at.is_(None)).order_by(PictureBenign.id))
+    return [BenignRow(row.id, bytes(row.pdq), row.reason, row.added_at) for row in rows]
+
+
+def add_benign(connection: Connection, pdq: bytes, reason: str, now: datetime) -> int:
+    """Keep a picture out; the id of its row. Raises IntegrityError when it is kept out already."""
+    statement = insert(PictureBenign).values(pdq=pdq, reason=reason, added_at=now)
+    return connection.execute(statement.returning(PictureBenign.id)).scalar_one()
+
+
+def remove_benign(connection: Connection, pdq: bytes, now: datetime) -> int | None:
+    """Let a picture be found again; the id of its row, None when it was not kept out."""
+    statement = update(PictureBenign).where(PictureBenign.pdq == pdq, PictureBenign.removed_at.is_(None))
+    return connection.execute(statement.values(removed_at=now).returning(PictureBenign.id)).scalar_one_or_none()

@@ -18,6 +18,7 @@ from ledger.core.encoding import b64url
 from ledger.core.identifiers import Kind
 from ledger.core.ids import decode_id, encode_id
 from ledger.core.tags import tag
+from ledger.evidence.inspection import inspect_bytes
 from ledger.service import attachments, passwords
 from ledger.service.appeals import staff_actions, subject
 from ledger.service.appeals.files import drafted, keep_file
@@ -144,6 +145,15 @@ def attach(api: Api, case: str, data: bytes = b"hello", name: str = "a.txt", par
 def reported(data: bytes, kind: str) -> dict[str, Any]:
     """An item of evidence whose file is `data`."""
     return {"type": kind, "sha256": b64url(hashlib.sha256(data).digest())}
+
+
+def inspected(data: bytes, kind: str, **changes: Any) -> dict[str, Any]:
+    """The same with an inspection of the file, in which `changes` stand instead of what is true."""
+    found = inspect_bytes(data).in_report()
+    inspection = {
+        "receipt_sha256": b64url(found.receipt_sha256), "tool": found.tool, "findings": list(found.findings), **changes
+    }  # fmt: skip
+    return {**reported(data, kind), "inspection": inspection}
 
 
 @dataclass

@@ -34,7 +34,7 @@ NEVER_SENT = {
     # A cursor is checked like any other parameter: `invalid_request`.
     # The client's business: the service never sees an identifier, a proof or a receipt.
     "unexpected_answer",
-    # Files are inspected where they are, never by the service.
+    # The console has files inspected apart, and tells in its own words why one was not.
     "evidence_unreadable",
     "evidence_too_large",
     "evidence_format_unknown",
@@ -42,6 +42,9 @@ NEVER_SENT = {
     "inspection_receipt_invalid",
     "listing_unreadable",
     "picture_unreadable",
+    # A referral is made by the platform, of what it reads from the service.
+    "inspection_mismatch",
+    "report_not_referable",
     *(one.code for one in InvalidIdentifier.__subclasses__() if one is not UnsupportedKind),
 }
 

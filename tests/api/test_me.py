@@ -13,7 +13,10 @@ import pytest
 from ledger.core.appeals import Outcome
 from ledger.service.appeals import staff_actions as desk
 from ledger.service.appeals.sessions import redeem
-from tests.api.conftest import ACME, BETA, Api
+from tests.api.conftest import ACME, BETA, READER, Api
+from tests.api.test_pictures import body as search_body
+from tests.api.test_pictures import pictured_evidence as pictured
+from tests.api.test_pictures import some_hash
 from tests.people import ANNA, PNG, Person
 
 OTHERS: list[tuple[str, str, dict[str, Any]]] = [
@@ -86,6 +89,25 @@ def test_the_record_tells_everything_and_names_the_opener_only(api: Api) -> None
     assert record["standing"]["tier"] in ("watch", "review", "high")
     assert "acme" not in str(record)
     assert record["reports"][0]["matched_kinds"] == ["payment", "phone"]
+
+
+def test_the_record_tells_who_found_a_picture_again(api: Api) -> None:
+    somebody, else_ = Person(api), Person(api)
+    pdq = some_hash()
+    first, second = (one.reported(ACME, **pictured(pdq)) for one in (somebody, somebody))
+    else_.reported(ACME, **pictured(pdq))
+    for platform in (READER, BETA, ACME):  # ACME meets its own reports, which is nobody's business
+        assert api.request("POST", "/v1/pictures/search", platform, json=search_body(pdq)).status_code == 200
+    record = somebody.open().ask("GET", "/record").json()
+    valid(api, "OwnRecord", record)
+    assert [(one["asked_by"], one["reports"]) for one in record["picture_searches"]] == [
+        ("beta", [first, second]),
+        (None, [first, second]),
+    ]
+    document = somebody.ask("GET", "/export").json()
+    valid(api, "OwnExport", document)
+    assert document["record"]["picture_searches"] == record["picture_searches"]
+    assert Person(api).open().ask("GET", "/record").json()["picture_searches"] == []
 
 
 def test_a_clean_person_sees_that_there_is_nothing(api: Api) -> None:

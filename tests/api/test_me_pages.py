@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 
 from ledger.core.appeals import Outcome
+from ledger.core.encoding import b64url
 from ledger.service.appeals import staff_actions as desk
 from ledger.service.appeals.sessions import redeem
-from tests.api.conftest import ACME, BETA, Api, running
+from tests.api.conftest import ACME, BETA, READER, Api, running
+from tests.api.test_pictures import body as search_body
+from tests.api.test_pictures import pictured_evidence, some_hash
 from tests.api.visitors import Visit, Visitor, visitors
 from tests.people import ANNA, PNG, Person
 from tests.support import new_ledger
@@ -145,6 +148,59 @@ def test_the_record_in_plain_words(api: Api, visit: Visit) -> None:
     ):
         assert said in text, said
     assert "acme" not in text
+
+
+@pytest.mark.parametrize(
+    ("locale", "said"),
+    [
+        ("en", ("Pictures that were found again", "told neither which report that was", "another member")),
+        ("zh-CN", ("图片再次出现的记录", "该平台不会获知是哪一份报告", "其他成员平台")),
+    ],
+)
+def test_who_found_a_picture_again(api: Api, visit: Visit, locale: str, said: tuple[str, ...]) -> None:
+    somebody, pdq = Person(api), some_hash()
+    report = somebody.reported(ACME, **pictured_evidence(pdq))
+    assert said[0] not in visit().open(somebody.code(locale=locale)).get("/me").text
+    for platform in (BETA, READER):
+        api.request("POST", "/v1/pictures/search", platform, json=search_body(pdq))
+    text = visit().open(somebody.code(locale=locale)).get(f"/me?lang={locale}").text
+    found = text[text.index(f'<h2 id="pictures">{said[0]}') :]
+    for one in (*said, "beta", f'<a href="#{report}">'):
+        assert one in found, one
+    assert f'id="{report}"' in text
+    assert "reader" not in text
+
+
+@pytest.mark.parametrize(
+    ("locale", "said"),
+    [
+        (
+            "en",
+            (
+                "Found in the files",
+                "China’s label: made by AI",
+                "label_of_2031",
+                "Another size than the camera wrote down",
+            ),
+        ),
+        ("zh-CN", ("文件检验所见", "国家标准标识：由人工智能生成", "label_of_2031", "尺寸与相机所记录的不同")),
+    ],
+)
+def test_what_inspections_found(api: Api, visit: Visit, locale: str, said: tuple[str, ...]) -> None:
+    somebody, made = Person(api), pictured_evidence(some_hash())
+    assert said[0] not in visit().open(somebody.code(locale=locale)).get("/me").text
+    digest, tool = b64url(secrets.token_bytes(32)), "refund-ledger/9 inspect/9"
+    for item, codes in zip(
+        made["evidence"], (["size_differs", "aigc_generated"], ["size_differs", "label_of_2031"]), strict=False
+    ):
+        item["inspection"] = {"receipt_sha256": digest, "tool": tool, "findings": codes}
+    report = somebody.reported(ACME, **made)
+    text = visit().open(somebody.code(locale=locale)).get(f"/me?lang={locale}").text
+    found = text[text.index(f'id="{report}"') :]
+    for one in said:
+        assert found.count(one) == 1, one
+    record = somebody.open().ask("GET", "/record").json()
+    assert record["reports"][0]["findings"] == ["aigc_generated", "label_of_2031", "size_differs"]
 
 
 def test_contesting_answering_and_the_decision(api: Api, visit: Visit) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import secrets
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ledger.core.encoding import b64url
+from ledger.core.entries import PlatformState
 from ledger.core.identifiers import Kind
+from ledger.service.members import set_status
 from ledger.service.pictures import ANSWER_BYTES
-from tests.api.conftest import ACME, BETA, READER, Api, person
+from tests.api.conftest import ACME, BETA, READER, Api, person, running
+from tests.support import new_ledger
 
 SEARCH = "/v1/pictures/search"
 
@@ -26,13 +30,18 @@ def body(*hashes: str, quality: int = 80, **changes: Any) -> dict[str, Any]:
     return {"pictures": pictures, "order_ref": b64url(secrets.token_bytes(32)), **changes}
 
 
-def pictured(api: Api, pdq: str, quality: int = 80) -> str:
+def pictured_evidence(pdq: str, quality: int = 80) -> dict[str, Any]:
+    """What makes a report one with this picture."""
     items: list[dict[str, Any]] = [
         {"type": kind, "sha256": b64url(secrets.token_bytes(32))}
         for kind in ("original_file", "listing_match", "admission")
     ]
     items[0] |= {"pdq": pdq, "pdq_quality": quality}
-    answer = api.report(ACME, [(Kind.PHONE, person())], conduct="edited_image", evidence=items)
+    return {"conduct": "edited_image", "evidence": items}
+
+
+def pictured(api: Api, pdq: str, quality: int = 80) -> str:
+    answer = api.report(ACME, [(Kind.PHONE, person())], **pictured_evidence(pdq, quality))
     assert answer.status_code == 201, answer.text
     return str(answer.json()["id"])
 
@@ -79,3 +88,37 @@ def test_what_is_refused(api: Api, sent: dict[str, Any], code: str) -> None:
 def test_scopes(api: Api) -> None:
     assert api.request("GET", "/v1/reports/rp_Xk3mPq9a/pictures", READER).status_code == 403
     assert api.request("POST", SEARCH, json=body(some_hash())).status_code == 401
+
+
+def test_a_quota_is_used_up_by_hashes_for_the_day(tmp_path: Path) -> None:
+    settings = new_ledger(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path, pictures_daily_quota_hashes=3)
+    for platform in (ACME, READER):
+        platform.enrol(settings)
+    with running(settings) as api:
+        report = pictured(api, some_hash())
+        assert api.request("POST", SEARCH, READER, json=body(some_hash(), some_hash())).status_code == 200
+        refused = api.request("POST", SEARCH, READER, json=body(some_hash(), some_hash()))
+        assert (refused.status_code, refused.json()["code"], refused.json()["limit"]) == (
+            429,
+            "quota_exceeded",
+            "daily",
+        )
+        assert 0 < int(refused.headers["retry-after"]) <= 86_400
+        assert api.request("POST", SEARCH, READER, json=body(some_hash())).status_code == 200, "one was left"
+        for _ in range(3):
+            assert api.request("GET", f"/v1/reports/{report}/pictures", ACME).status_code == 200
+        assert api.request("GET", f"/v1/reports/{report}/pictures", ACME).status_code == 429
+
+
+def test_a_suspended_member_may_not_search_and_is_not_counted(tmp_path: Path) -> None:
+    settings = new_ledger(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path)
+    for platform in (ACME, READER):
+        platform.enrol(settings)
+    with running(settings) as api:
+        pdq = some_hash()
+        pictured(api, pdq)
+        assert api.request("POST", SEARCH, READER, json=body(pdq)).json()["results"][0]["reports"] == 1
+        set_status(api.rt.engine, platform=ACME.name, status=PlatformState.SUSPENDED, now=api.rt.now())
+        api.rt.members.refresh()
+        assert api.request("POST", SEARCH, ACME, json=body(pdq)).json()["code"] == "platform_suspended"
+        assert api.request("POST", SEARCH, READER, json=body(pdq)).json()["results"][0]["reports"] == 0

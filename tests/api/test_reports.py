@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ledger.core.encoding import b64url
 from ledger.core.identifiers import Kind
 from ledger.core.tlog_proof import parse_proof
 from tests.api.conftest import ACME, BETA, Api, person
@@ -105,6 +106,25 @@ def test_evidence_that_falls_short_says_what_is_missing(api: Api) -> None:
     answer = api.report(ACME, [(Kind.PHONE, person())], conduct="empty_parcel")
     assert (answer.status_code, answer.json()["code"]) == (422, "evidence_insufficient")
     assert answer.json()["missing"]
+
+
+def test_a_label_is_one_proof_if_the_inspection_identifies_it(api: Api) -> None:
+    def items(*codes: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = [
+            {"type": kind, "sha256": b64url(secrets.token_bytes(32))}
+            for kind in ("original_file", "ai_label", "live_reshoot_failed")
+        ]
+        receipt = b64url(secrets.token_bytes(32))
+        found[1]["inspection"] = {"receipt_sha256": receipt, "tool": "refund-ledger/9 inspect/9", "findings": codes}
+        return found
+
+    for weak in ((), ("aigc_suspected",), ("iptc_ai_generated", "generator_parameters"), ("label_of_2031",)):
+        evidence = items(*weak)
+        answer = api.report(ACME, [(Kind.PHONE, person())], conduct="ai_fabricated_image", evidence=evidence)
+        assert (answer.status_code, answer.json()["code"]) == (422, "evidence_insufficient")
+    evidence = items("aigc_generated", "size_differs")
+    answer = api.report(ACME, [(Kind.PHONE, person())], conduct="ai_fabricated_image", evidence=evidence)
+    assert answer.status_code == 201, answer.text
 
 
 def test_another_epoch_is_stale_and_names_the_current_one(api: Api) -> None:

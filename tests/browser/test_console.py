@@ -12,13 +12,16 @@ from playwright.sync_api import Browser, Page, expect
 
 from ledger.core.appeals import Outcome
 from ledger.service.appeals import staff_actions, subject
+from ledger.service.appeals.parties import Party
 from ledger.service.staff import as_staff
 from tests.api.appealed import (
     GRAVE,
     PNG,
     Browsers,
+    attach,
     case_row,
     contested,
+    inspected,
     reported,
     session_of,
     set_due,
@@ -29,7 +32,8 @@ from tests.api.appealed import (
 )  # fmt: skip
 from tests.api.conftest import ACME, BETA, running
 from tests.browser.conftest import NewPage
-from tests.support import ROOT, new_ledger
+from tests.evidence import files
+from tests.support import ROOT, evidence, new_ledger
 
 SCREENSHOTS = ROOT / "var" / "screenshots"
 DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
@@ -245,6 +249,35 @@ def test_pages_are_without_barriers(at: Browsers, open_page: OpenPage, name: str
     assert state(at.api, case) == ("decided", "victim")
     go(page, at, f"/console/cases/{case}/letter?kind=decided")
     looked_at(page, f"letter-decided-{shown}")
+
+
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize(("name", "again"), [("reviewer", "Inspect the file again"), ("chinese", "重新检验文件")])
+def test_a_file_is_inspected_again(
+    at: Browsers, open_page: OpenPage, name: str, again: str, viewport: dict[str, int]
+) -> None:
+    claim = files.png(files.text_chunk("AIGC", files.LABEL.encode()), image=files.picture(600, 400))
+    plain = files.jpeg(files.exif_segment(files.exif({0x0131: b"GIMP"})), image=files.picture(600, 400, 2))
+    items = [inspected(claim, "original_file"), inspected(claim, "ai_label"), inspected(plain, "listing_match")]
+    items[2]["inspection"].update(findings=["a_later_code", "c2pa_captured", "editing_software"])
+    items[0].update(pdq="1e2d3c4b5a697887" * 4, pdq_quality=90)
+    case = contested(at.api, conduct="edited_image", evidence=[*items, *evidence("source_image", "admission")])
+    attach(at.api, case, claim, "claim.png", Party.REPORTER)
+    attach(at.api, case, plain, "listing.jpg", Party.REPORTER)
+    page = open_page(name, viewport)
+    go(page, at, f"/console/cases/{case}")
+    looked_at(page, f"evidence-{name}-{viewport['width']}")
+    page.get_by_role("button", name=again).first.click()
+    made = page.locator("#item-1 .inspection[role=status]")
+    made.wait_for()
+    assert page.evaluate("location.hash") == "#item-1", "the browser goes to the item"
+    expect(made.locator(".badge.green")).to_be_visible()
+    expect(page.locator("#item-2 > p .badge.green")).to_have_count(2)
+    for details in made.locator("details").all():
+        details.locator("summary").click()
+    looked_at(page, f"evidence-again-{name}-{viewport['width']}")
+    page.reload()  # sends the form again, and asks for it in a browser that has somebody before it
+    made.wait_for()
 
 
 def test_of_two_reviewers_one_is_told(at: Browsers, open_page: OpenPage) -> None:

@@ -3,27 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.core.checklist import FileState, NeedState, best_state, checklist
-from ledger.core.conduct import MINIMUMS, Conduct, Evidence, EvidenceType, Finding, check_evidence
+from ledger.core.conduct import (
+    MINIMUMS,
+    Conduct,
+    Evidence,
+    EvidenceType,
+    Finding,
+    Inspection,
+    check_evidence,
+    is_met,
+)
 from ledger.core.findings import Strength
+from ledger.core.support import Again, Comparison, Support, compare, supports
 from ledger.errors import EvidenceInsufficient
 
 MATCHES, ABSENT, DIFFERS = FileState.MATCHES, FileState.NOT_HANDED_IN, FileState.DIFFERS
+CONTRADICTED = Support.CONTRADICTED
 
 _types = st.sampled_from(EvidenceType)
 _findings = st.none() | st.builds(Finding, st.just("c2pa"), st.sampled_from(Strength), st.just("1"))
+_codes = st.lists(st.sampled_from(["aigc_generated", "c2pa_captured", "listing_altered", "edit_history"]), unique=True)
+_inspections = st.none() | st.builds(
+    Inspection,
+    st.binary(min_size=32, max_size=32),
+    st.sampled_from(["refund-ledger/1 inspect/1", "other/1"]),
+    _codes.map(lambda codes: tuple(sorted(codes))),
+)
 
 
 @st.composite
 def _item(draw: st.DrawFn) -> Evidence:
     kind = draw(_types)
     linked = f"rp_{draw(st.integers(0, 2)):08d}" if kind is EvidenceType.LINKED_INSTRUMENT else None
-    return Evidence(kind, bytes([draw(st.integers(0, 5))]) * 32, None, draw(_findings), linked)
+    digest = bytes([draw(st.integers(0, 5))]) * 32
+    return Evidence(kind, digest, None, draw(_findings), linked, inspection=draw(_inspections))
 
 
 @st.composite
@@ -38,6 +58,8 @@ def _case(draw: st.DrawFn) -> tuple[Conduct, list[tuple[Evidence, FileState]]]:
         st.none(),
         _findings,
         st.none(),
+        st.none(),
+        _inspections,
     )
     return conduct, draw(st.lists(st.tuples(fitting | _item(), st.sampled_from(FileState)), max_size=7))
 
@@ -107,6 +129,184 @@ def test_a_hint_of_a_detector_is_listed_and_does_not_count() -> None:
     assert first.checks[1].state is NeedState.MISSING
     assert first.checks[1].items == (1, 2)
     assert second.checks[1].state is NeedState.MISSING, "no source image"
+
+
+LABELLED = ("aigc_generated",)
+CAPTURED = ("c2pa_captured",)
+
+
+def inspection(*codes: str, tool: str = "refund-ledger/1 inspect/1", receipt: bytes = b"r") -> Inspection:
+    return Inspection(receipt * 32, tool, tuple(sorted(codes)))
+
+
+def label(*codes: str, finding: Strength | None = None, inspected: bool = True) -> Evidence:
+    """An `ai_label` with these codes in its inspection, and another tool's finding."""
+    other = None if finding is None else Finding("detector", finding, "1")
+    made = inspection(*codes) if inspected else None
+    return Evidence(EvidenceType.AI_LABEL, b"f" * 32, finding=other, inspection=made)
+
+
+def again(*codes: str, complete: bool = True, with_listing: bool = False, tool: str | None = None) -> Again:
+    made = inspection(*codes) if tool is None else inspection(*codes, tool=tool)
+    alone = [code for code in codes if not code.startswith("listing_")]
+    return Again(made, complete, inspection(*alone) if with_listing else None)
+
+
+def support(item: Evidence, made: Again | None = None) -> Support:
+    return supports([item], {} if made is None else {item.sha256: made})[0]
+
+
+@pytest.mark.parametrize(
+    ("item", "made", "found"),
+    [
+        (label(*LABELLED), None, Support.FOUND),
+        (label(*LABELLED), again(*LABELLED), Support.FOUND_AGAIN),
+        (label(*LABELLED), again(), Support.CONTRADICTED),
+        (label(*LABELLED), again("editing_software"), Support.CONTRADICTED),
+        (label(*LABELLED), again(complete=False), Support.ASSERTED),
+        (label(*LABELLED), again(tool="refund-ledger/2 inspect/2"), Support.ASSERTED),
+        (label(*LABELLED), again(*CAPTURED, tool="refund-ledger/2 inspect/2"), Support.CONTRADICTED),
+        (label("a_later_code"), None, Support.ASSERTED),
+        (label("iptc_ai_generated"), None, Support.ASSERTED),
+        (label("iptc_ai_generated"), again("iptc_ai_generated"), Support.ASSERTED),
+        (label(*CAPTURED), None, Support.CONTRADICTED),
+        (label(*CAPTURED, finding=Strength.IDENTIFIES), None, Support.CONTRADICTED),
+        (label(*CAPTURED, *LABELLED), None, Support.FOUND),
+        (label(inspected=False), None, Support.ASSERTED),
+        (label(inspected=False), again(), Support.ASSERTED),
+        (label(inspected=False), again(*LABELLED), Support.FOUND_AGAIN),
+        (label(inspected=False, finding=Strength.IDENTIFIES), None, Support.FOUND),
+        (label(inspected=False, finding=Strength.IDENTIFIES), again(), Support.FOUND),
+        (label(inspected=False, finding=Strength.INDICATES), None, Support.ASSERTED),
+    ],
+)
+def test_what_bears_an_ai_label_out(item: Evidence, made: Again | None, found: Support) -> None:
+    assert support(item, made) is found
+
+
+@pytest.mark.parametrize(
+    ("codes", "made", "found"),
+    [
+        (("listing_altered",), None, Support.FOUND),
+        (("listing_altered",), again("listing_altered", with_listing=True), Support.FOUND_AGAIN),
+        (("listing_altered",), again(with_listing=True), Support.CONTRADICTED),
+        (("listing_altered",), again(), Support.FOUND),
+        (("listing_same",), None, Support.ASSERTED),
+        (("listing_same",), again("listing_same", with_listing=True), Support.ASSERTED),
+        (CAPTURED, None, Support.CONTRADICTED),
+        ((), None, Support.ASSERTED),
+    ],
+)
+def test_what_bears_a_listing_match_out(codes: tuple[str, ...], made: Again | None, found: Support) -> None:
+    assert support(Evidence(EvidenceType.LISTING_MATCH, b"f" * 32, inspection=inspection(*codes)), made) is found
+
+
+def test_what_no_inspection_tells_of_is_to_be_read() -> None:
+    for kind in set(EvidenceType) - {EvidenceType.AI_LABEL, EvidenceType.LISTING_MATCH}:
+        one = Evidence(
+            kind, b"f" * 32, finding=Finding("x", Strength.IDENTIFIES, "1"), inspection=inspection(*CAPTURED)
+        )
+        assert support(one, again(*LABELLED)) is Support.TO_BE_READ
+
+
+def test_findings_of_a_file_count_for_every_item_that_names_it() -> None:
+    claim = label(inspected=False, finding=Strength.IDENTIFIES)
+    original = Evidence(EvidenceType.ORIGINAL_FILE, claim.sha256, inspection=inspection(*CAPTURED))
+    assert supports([original, claim]) == (Support.TO_BE_READ, Support.CONTRADICTED)
+    elsewhere = replace(original, sha256=b"o" * 32)
+    assert supports([elsewhere, claim]) == (Support.TO_BE_READ, Support.FOUND)
+
+
+def test_a_need_says_the_worst_that_it_rests_on() -> None:
+    evidence = [item(EvidenceType.ORIGINAL_FILE, 1), label(*LABELLED), item(EvidenceType.ADMISSION, 2)]
+    files = [MATCHES, MATCHES, ABSENT]
+    for made, two_proofs, one_proof in (
+        (None, Support.TO_BE_READ, Support.FOUND),
+        (again(*LABELLED), Support.TO_BE_READ, Support.FOUND_AGAIN),
+        (again(), Support.CONTRADICTED, Support.TO_BE_READ),
+    ):
+        (first, second) = checklist(Conduct.EDITED_IMAGE, evidence, files, {b"f" * 32: made} if made else None)
+        assert [check.support for check in first.checks] == [Support.TO_BE_READ, two_proofs]
+        assert [check.support for check in second.checks] == [Support.TO_BE_READ, None, one_proof]
+        assert [check.state for check in first.checks] == [NeedState.MET, NeedState.ON_PAPER], "files are judged apart"
+
+
+_again = st.dictionaries(
+    st.integers(0, 7).map(lambda number: bytes([number]) * 32),
+    st.builds(
+        again, st.sampled_from(["aigc_generated", "c2pa_captured", "listing_altered", "edit_history"]),
+        complete=st.booleans(), with_listing=st.booleans(), tool=st.sampled_from([None, "other/1"]),
+    ),
+)  # fmt: skip
+
+
+@given(_case(), _again)
+def test_findings_never_change_what_files_say(
+    case: tuple[Conduct, list[tuple[Evidence, FileState]]], made: dict[bytes, Again]
+) -> None:
+    conduct, stated = case
+    evidence, files = split(stated)
+    told = [check for one in checklist(conduct, evidence, files, made) for check in one.checks]
+    plain = [check for one in checklist(conduct, evidence, files) for check in one.checks]
+    assert [(check.state, check.items) for check in told] == [(check.state, check.items) for check in plain]
+    for check in told:
+        assert (check.support is None) == (check.state is NeedState.MISSING)
+
+
+@given(_case(), _again)
+def test_a_need_is_contradicted_exactly_if_it_is_not_met_without_what_is(
+    case: tuple[Conduct, list[tuple[Evidence, FileState]]], made: dict[bytes, Again]
+) -> None:
+    conduct, stated = case
+    evidence, files = split(stated)
+    kept = [one for one, found in zip(evidence, supports(evidence, made), strict=True) if found is not CONTRADICTED]
+    for alternative in checklist(conduct, evidence, files, made):
+        for check in alternative.checks:
+            if check.support is not None:
+                assert (check.support is CONTRADICTED) == (not is_met(check.need, kept))
+
+
+@given(_case(), _again, st.data())
+def test_finding_it_in_the_file_never_makes_an_item_worse(
+    case: tuple[Conduct, list[tuple[Evidence, FileState]]], made: dict[bytes, Again], data: st.DataObject
+) -> None:
+    evidence, _ = split(case[1])
+    if not evidence:
+        return
+    place = data.draw(st.integers(0, len(evidence) - 1))
+    proof = again("aigc_generated", "listing_altered", with_listing=True)
+    better = supports(evidence, {**made, evidence[place].sha256: proof})
+    order = list(Support)
+    for new, old in zip(better, supports(evidence, made), strict=True):
+        assert order.index(new) <= order.index(old)
+    assert better[place] in (Support.FOUND_AGAIN, Support.TO_BE_READ)
+
+
+OTHER = b"o"
+ALTERED = "listing_altered"
+
+
+@pytest.mark.parametrize(
+    ("reported", "made", "found"),
+    [
+        (["x"], Again(inspection("x"), True), Comparison.AGREES),
+        (["x"], Again(inspection("x", receipt=OTHER), True), Comparison.OTHER_DETAILS),
+        (["x"], Again(inspection("y", receipt=OTHER), True), Comparison.OTHER_FINDINGS),
+        (["x"], Again(inspection("y", receipt=OTHER, tool="other/1"), True), Comparison.OTHER_VERSION),
+        (["x"], Again(inspection("x", receipt=OTHER, tool="other/1"), True), Comparison.OTHER_VERSION),
+        (["x"], Again(inspection("x", ALTERED, receipt=OTHER), True, inspection("x")), Comparison.AGREES),
+        ([ALTERED, "x"], Again(inspection("x", ALTERED), True, inspection("x", receipt=OTHER)), Comparison.AGREES),
+        ([ALTERED], Again(inspection(receipt=OTHER), True), Comparison.NO_LISTING),
+        ([ALTERED], Again(inspection(receipt=OTHER, tool="other/1"), True), Comparison.OTHER_VERSION),
+        (
+            [ALTERED],
+            Again(inspection(receipt=OTHER), True, inspection(receipt=OTHER)),
+            Comparison.OTHER_FINDINGS,
+        ),
+    ],
+)
+def test_two_inspections_beside_each_other(reported: list[str], made: Again, found: Comparison) -> None:
+    assert compare(inspection(*reported), made) is found
 
 
 def test_every_item_has_its_file() -> None:

@@ -252,7 +252,6 @@ def test_evidence_is_read() -> None:
         {"inspection": {**INSPECTION, "tool": "x\n"}},
         {"inspection": {**INSPECTION, "tool": 1}},
         {"inspection": {**INSPECTION, "findings": "aigc_generated"}},
-        {"inspection": {**INSPECTION, "findings": ["size_differs", "aigc_generated"]}},
         {"inspection": {**INSPECTION, "findings": ["size_differs", "size_differs"]}},
         {"inspection": {**INSPECTION, "findings": ["Size"]}},
         {"inspection": {**INSPECTION, "findings": [1]}},

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ledger.core.conduct import Conduct, Evidence, EvidenceType
-from ledger.core.pictures import distance, is_degenerate, searchable
+from ledger.core.pictures import (
+    COMMON_GROUPS,
+    COMMON_PEOPLE,
+    FORGED,
+    Unsearched,
+    Use,
+    distance,
+    is_common,
+    is_degenerate,
+    people,
+    searchable,
+    why_unsearched,
+)
 
 PDQ = "0f" * 32
 OTHER = "f0" * 32
@@ -50,3 +66,46 @@ def test_degenerate_bits() -> None:
         assert is_degenerate(((1 << bits) - 1).to_bytes(32)) is bad
     assert found(item(pdq="0" * 64)) == []
     assert distance(bytes(32), b"\x03" + bytes(31)) == 2
+
+
+def test_each_reason_why_a_hash_is_not_searched() -> None:
+    items = [
+        item(pdq=OTHER), item(), item(quality=None), item(quality=49), item(pdq="0" * 64),
+        item(EvidenceType.SOURCE_IMAGE), item(EvidenceType.INTAKE_PHOTO),
+        Evidence(EvidenceType.ORIGINAL_FILE, bytes(32)),
+    ]  # fmt: skip
+    assert why_unsearched(Conduct.EDITED_IMAGE, items) == [
+        None, Unsearched.MERCHANTS_PHOTO, Unsearched.NO_QUALITY, Unsearched.LOW_QUALITY, Unsearched.FLAT,
+        Unsearched.NOT_THE_CLAIMANTS, Unsearched.NOT_THE_CLAIMANTS, None,
+    ]  # fmt: skip
+    assert why_unsearched(Conduct.IMPERSONATED, items[:1]) == [Unsearched.PROTECTIVE]
+    assert found(*items) == [OTHER]
+
+
+def use(number: int, *tags: bytes, conduct: Conduct = Conduct.EMPTY_PARCEL) -> Use:
+    return Use(conduct, f"group-{number % COMMON_GROUPS}", tags or (bytes([number]),))
+
+
+def test_common_takes_enough_people_and_groups() -> None:
+    uses = [use(number) for number in range(COMMON_PEOPLE)]
+    assert is_common(uses)
+    assert not is_common(uses[1:])
+    assert not is_common([replace(one, control_group="group-0") for one in uses])
+    assert not is_common([*uses[1:], use(0, bytes([1]), bytes([9]))])
+    for conduct in FORGED:
+        assert not is_common([*uses, use(9, conduct=conduct)])
+    assert is_common([*uses, use(9)])
+
+
+def connected(sets: list[set[bytes]]) -> int:
+    """Brute force: join any two sets that share something until none do."""
+    for one in sets:
+        for other in sets:
+            if one is not other and one & other:
+                return connected([rest for rest in sets if rest is not one and rest is not other] + [one | other])
+    return len(sets)
+
+
+@given(st.lists(st.sets(st.integers(0, 12).map(lambda one: bytes([one])), min_size=1, max_size=4), max_size=12))
+def test_people_are_what_shared_tags_connect(sets: list[set[bytes]]) -> None:
+    assert people(sets) == connected(sets)

@@ -24,9 +24,12 @@ from ledger.core.tlog_proof import (
     TlogProof,
     format_proof,
     format_receipt,
+    is_sealed,
     open_leaf_proof,
     open_receipt,
+    open_sealed_receipt,
     parse_proof,
+    sealed_receipt,
 )
 from ledger.errors import InvalidCheckpoint, InvalidInclusion, InvalidLeaf, InvalidReceipt, ProofError
 
@@ -293,3 +296,30 @@ def test_a_public_leaf_is_proven_at_its_own_place_only(number: int, other: int) 
         open_leaf_proof(text, LEAVES[number], ORIGIN, bytes(31) + b"\x01")
     with pytest.raises(InvalidReceipt):
         open_leaf_proof(text[1:], LEAVES[number], ORIGIN, PUBLIC)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 299))
+def test_a_sealed_receipt_proves_the_place_and_tells_nothing(number: int) -> None:
+    text = sealed_receipt(receipt(number))
+    leaf, checkpoint = open_sealed_receipt(text, ORIGIN, PUBLIC)
+    assert (leaf, checkpoint.size) == (parse_leaf(LEAVES[number]), TREE.size)
+    assert parse_proof(text).extra == LEAVES[number]
+    assert is_sealed(text)
+    assert not is_sealed(receipt(number))
+    with pytest.raises(InvalidReceipt):
+        open_receipt(text, ORIGIN, PUBLIC)
+    with pytest.raises(InvalidReceipt):
+        sealed_receipt(text)
+    forged = format_proof(replace(parse_proof(text), extra=event_leaf(number, HOUR, bytes(32))))
+    with pytest.raises(InvalidInclusion):
+        open_sealed_receipt(forged, ORIGIN, PUBLIC)
+
+
+def test_what_carries_neither_entry_nor_leaf_is_refused() -> None:
+    bare = format_proof(replace(parse_proof(receipt(1)), extra=None))
+    for call in (is_sealed, lambda text: open_sealed_receipt(text, ORIGIN, PUBLIC)):
+        with pytest.raises(InvalidReceipt):
+            call(bare)
+    with pytest.raises(InvalidLeaf):
+        open_sealed_receipt(receipt(1), ORIGIN, PUBLIC)

@@ -33,6 +33,21 @@ def test_every_finding_has_a_sentence_with_and_without_facts(code: FindingCode, 
     assert words.strength(finding(code, "here"), locale)
 
 
+@pytest.mark.parametrize("code", FindingCode)
+def test_every_code_has_a_title_and_what_it_does_not_show(code: FindingCode) -> None:
+    for tell in (words.title, words.limit):
+        english, chinese = tell(code.value, "en"), tell(code.value, "zh-CN")
+        assert english != code.value
+        assert re.search(r"[\u4e00-\u9fff]", chinese)
+        assert not re.search(r"genuine|authentic|fraudster|fake", english)
+    assert len(words.title(code.value, "en")) <= 60
+
+
+def test_a_later_versions_code_is_told_as_it_is() -> None:
+    assert (words.title("a_later_code", "zh-CN"), words.limit("a_later_code", "en")) == ("a_later_code", "")
+    assert words.TITLES.keys() == words.LIMITS.keys()
+
+
 def test_everything_has_words() -> None:
     assert words.FINDINGS.keys() == CODES.keys() == set(FindingCode)
     assert words.NOTES.keys() == set(NoteCode)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import threading
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -13,24 +14,32 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select, update
 
+from ledger.core.appeals import Outcome
 from ledger.core.encoding import b64url
 from ledger.core.entries import PlatformState
 from ledger.core.pictures import MAX_DISTANCE, distance
 from ledger.errors import InvalidRequest, NotFound, PictureUnfit, QuotaExceeded
 from ledger.service import pictures
+from ledger.service.appeals import staff_actions as desk
+from ledger.service.appeals.own_record import own_record
 from ledger.service.erasure import erase_due
 from ledger.service.members import set_status
 from ledger.service.pictures import ANSWER_BYTES, search, search_own
+from ledger.store import erasure
 from ledger.store import pictures as store
 from ledger.store.engine import reading, writing
 from ledger.store.picture_tables import PictureHash, PictureHit, PictureSearch
+from ledger.store.pictures import SearchRow
 from ledger.store.tables import Listing, Report
+from tests.rotations import report, retired, subjects_under, turned
 from tests.service.conftest import Town
-from tests.service.desk import contest
-from tests.support import Platform, opened
+from tests.service.desk import contest, staff_of
+from tests.service.test_appeals import session_of
+from tests.support import Platform, evidence, opened
 
 PDQ = bytes.fromhex("0f1e2d3c4b5a6978" * 4)
 ORDER = b"o" * 32
+REPORTED = 12
 
 
 def near(bits: int) -> bytes:
@@ -41,15 +50,18 @@ def near(bits: int) -> bytes:
     return (number ^ flip).to_bytes(32)
 
 
-def pictured(town: Town, platform: Platform, number: int = 0, *hashes: bytes, **changes: Any) -> dict[str, Any]:
-    """A report with these hashes (PDQ by default) as the claimant's files."""
+def used(*hashes: bytes) -> dict[str, Any]:
+    """What makes a report one with these hashes (PDQ by default) as the claimant's files."""
     items = [
         {"type": "original_file", "sha256": b64url(secrets.token_bytes(32)), "pdq": pdq.hex(), "pdq_quality": 80}
         for pdq in hashes or (PDQ,)
     ]
-    proof = [{"type": kind, "sha256": b64url(secrets.token_bytes(32))} for kind in ("listing_match", "admission")]
-    values = {"conduct": "ai_fabricated_image", "evidence": items + proof, **changes}
-    return town.report(platform, town.person(number), **values)
+    return {"conduct": "ai_fabricated_image", "evidence": items + evidence("listing_match", "admission")}
+
+
+def pictured(town: Town, platform: Platform, number: int = 0, *hashes: bytes, **changes: Any) -> dict[str, Any]:
+    """A report with these hashes about a person."""
+    return town.report(platform, town.person(number), **{**used(*hashes), **changes})
 
 
 def ask(town: Town, platform: Platform, *hashes: bytes) -> list[dict[str, Any]]:
@@ -111,10 +123,19 @@ def test_what_a_lookup_would_not_count_is_not_counted(town: Town, change: dict[s
     assert count(town, town.bolt) == (0, 0, 0)
 
 
-def test_a_disputed_report_is_not_counted(town: Town) -> None:
-    report = pictured(town, town.acme)
-    contest(town, town.person(), report)
+@pytest.mark.parametrize("outcome", [Outcome.UPHELD, Outcome.UNCONFIRMED, Outcome.OVERTURNED])
+def test_an_appeal_takes_a_report_out_until_it_is_upheld(town: Town, outcome: Outcome) -> None:
+    items = [*evidence("carrier_record", "original_file")]
+    items[1] |= {"pdq": PDQ.hex(), "pdq_quality": 80}
+    report = town.report(town.acme, town.person(), conduct="fake_return_tracking", evidence=items)
+    assert count(town, town.bolt) == (1, 1, 0)
+    (case,) = contest(town, town.person(), report)
     assert count(town, town.bolt) == (0, 0, 0)
+    reviewer = staff_of(town, "ann")
+    desk.take(town.rt.context, case, reviewer)
+    desk.decide(town.rt.context, case, reviewer, outcome, "It was looked into.")
+    counts = int(outcome is Outcome.UPHELD)
+    assert count(town, town.bolt) == (counts, counts, 0)
 
 
 def test_a_withdrawn_and_a_replaced_report_are_not_counted(town: Town) -> None:
@@ -132,6 +153,9 @@ def test_a_suspended_groups_reports_are_not_counted(town: Town) -> None:
         set_status(town.rt.engine, platform=platform.name, status=PlatformState.SUSPENDED, now=town.clock())
     town.rt.members.refresh()
     assert count(town, town.bolt) == (0, 0, 0)
+    set_status(town.rt.engine, platform=town.acme.name, status=PlatformState.ACTIVE, now=town.clock())
+    town.rt.members.refresh()
+    assert count(town, town.bolt) == (1, 1, 0)
 
 
 def test_an_expired_report_is_not_counted_and_an_erased_one_is_gone(town: Town) -> None:
@@ -142,20 +166,78 @@ def test_an_expired_report_is_not_counted_and_an_erased_one_is_gone(town: Town) 
     assert len(rows(town, PictureHit)) == 1
     town.clock.moment += timedelta(days=61)
     assert erase_due(town.rt.context, town.rt.settings) == 1
-    assert rows(town, PictureHash) == rows(town, PictureHit) == []
+    assert rows(town, PictureHash) == rows(town, PictureHit) == rows(town, PictureSearch) == []
     assert len(town.rt.pictures._index) == 1
-    assert town.rt.pictures.drop_erased()
+    assert town.rt.pictures.refresh()
     assert len(town.rt.pictures._index) == 0
-    assert not town.rt.pictures.drop_erased()
+    assert not town.rt.pictures.refresh()
 
 
 def test_nothing_is_dropped_while_all_is_there(town: Town) -> None:
-    assert not town.rt.pictures.drop_erased()
+    assert not town.rt.pictures.refresh()
     pictured(town, town.acme)
     count(town, town.bolt)
     pictured(town, town.bolt, 1)
-    assert not town.rt.pictures.drop_erased()
+    assert not town.rt.pictures.refresh()
     assert count(town, town.acme) == (1, 1, 1)
+
+
+def test_a_search_goes_with_the_last_report_that_it_met(town: Town) -> None:
+    first = pictured(town, town.acme)
+    ask(town, town.bolt)
+    second = pictured(town, town.acme, 1)
+    ask(town, town.bolt)
+    with writing(town.rt.engine) as connection:
+        erasure.erase(connection, [first["entry_index"]])
+    (kept,) = rows(town, PictureSearch)
+    assert [(row.search_id, row.report_id) for row in rows(town, PictureHit)] == [(kept.id, second["entry_index"])]
+    with reading(town.rt.engine) as connection:
+        numbers = [first["entry_index"], second["entry_index"]]
+        assert [one.reports for one in store.searches_of(connection, numbers, 9)] == [(second["entry_index"],)]
+        assert store.searches_of(connection, numbers, 0) == []
+    assert count(town, town.bolt) == (1, 1, 0)
+
+
+def test_hashes_do_not_depend_on_key_epochs(town: Town) -> None:
+    report(town, town.acme, 1, 1, **used())
+    turned(town)
+    assert count(town, town.bolt) == (1, 1, 0), "listed under two epochs, it is one report"
+    retired(town)
+    assert count(town, town.bolt) == (1, 1, 0)
+    session = session_of(town, subjects_under(town.rt.settings, 2, 1))
+    assert len(own_record(town.rt.context, town.rt.members.weights(), session)["picture_searches"]) == 2
+
+
+def test_a_restarted_process_knows_what_there_was(town: Town) -> None:
+    pictured(town, town.acme)
+    with opened(town.rt.settings, town.clock) as anew:
+        assert not anew.pictures.refresh()
+        assert len(anew.pictures._index) == 1, "a round of maintenance reads them before anybody searches"
+        assert count(replace(town, rt=anew), town.bolt) == (1, 1, 0)
+
+
+def test_threads_that_search_while_reports_come_in_miss_nothing_acknowledged(town: Town) -> None:
+    acknowledged, done = [0], threading.Event()
+    failures: list[str] = []
+
+    def searches() -> None:
+        while not done.is_set():
+            least = acknowledged[0]
+            found = count(town, town.bolt)[0]
+            if not least <= found <= REPORTED:
+                failures.append(f"{found} found, {least} were acknowledged")
+
+    threads = [threading.Thread(target=searches) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for number in range(REPORTED):
+        pictured(town, town.acme, number)
+        acknowledged[0] += 1
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert count(town, town.bolt) == (REPORTED, 1, 0)
 
 
 def test_another_process_sees_at_once_what_this_one_recorded(town: Town) -> None:
@@ -175,7 +257,8 @@ def test_a_search_that_met_somebody_is_on_record_and_no_other(town: Town) -> Non
     assert (logged.platform, bytes(logged.order_ref)) == ("bolt", ORDER)
     assert [(row.search_id, row.report_id) for row in rows(town, PictureHit)] == [(logged.id, report["entry_index"])]
     with reading(town.rt.engine) as connection:
-        assert store.searches_of(connection, [report["entry_index"]]) == [("bolt", town.clock())]
+        number = report["entry_index"]
+        assert store.searches_of(connection, [number, 10**9], 9) == [SearchRow("bolt", town.clock(), (number,))]
 
 
 def test_records_of_searches_are_kept_as_long_as_those_of_lookups(town: Town) -> None:
@@ -224,7 +307,8 @@ def test_own_report(town: Town) -> None:
     pictured(town, town.bolt, 2)
     answer = json.loads(search_own(town.rt, town.bolt.member(), report["id"]))
     assert [(one["reports"], one["own_reports"]) for one in answer["results"]] == [(1, 1), (0, 0)]
-    assert [one["reports"] for one in pictures.reuse(town.rt, report["entry_index"])] == [2, 0]
+    met = {pdq: one["reports"] for pdq, one in pictures.reuse(town.rt, report["entry_index"]).items()}
+    assert met == {near(3): 2, near(60): 0}
     for unknown in ("rp_nonsense1", pictured(town, town.acme, 3)["id"]):
         with pytest.raises(NotFound):
             search_own(town.rt, town.bolt.member(), unknown)
@@ -239,7 +323,7 @@ def test_more_matches_than_are_looked_at(town: Town, monkeypatch: pytest.MonkeyP
 
 
 def test_the_longest_answer_fits(town: Town) -> None:
-    one = {"reports": pictures.MAX_MATCHES, "platforms": 2000, "own_reports": 2000, "more": False}
+    one = {"reports": pictures.MAX_MATCHES, "platforms": 2000, "own_reports": 2000, "more": False, "common": False}
     assert len(pictures._padded({"results": [one] * 8, "as_of": "2026-01-01T00:00:00Z"})) == ANSWER_BYTES
 
 
@@ -264,11 +348,11 @@ def test_recall_is_exact_on_the_database_too(town: Town) -> None:
                 number = first + 1_000 + len(stored)
                 connection.execute(
                     Report.__table__.insert(),  # type: ignore[attr-defined]
-                    {**template, "id": number, "order_ref": secrets.token_bytes(32)},
+                    {**template, "id": number, "act_id": number, "order_ref": secrets.token_bytes(32)},
                 )
                 connection.execute(
                     Listing.__table__.insert(),  # type: ignore[attr-defined]
-                    {**listing, "report_id": number, "tag": secrets.token_bytes(32)},
+                    {**listing, "report_id": number, "act_id": number, "tag": secrets.token_bytes(32)},
                 )
                 row = {"id": store.picture_id(number, 0), "report_id": number, "pdq": pdq}
                 connection.execute(PictureHash.__table__.insert(), row)  # type: ignore[attr-defined]

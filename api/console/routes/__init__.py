@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from api.console.routes import audit, case_actions, cases, dashboard, login, platforms, queue, simulator, staff
+from api.console.routes import (
+    audit,
+    case_actions,
+    case_evidence,
+    cases,
+    dashboard,
+    login,
+    platforms,
+    queue,
+    simulator,
+    staff,
+)
 
 
 def routers() -> list[APIRouter]:
@@ -13,6 +24,7 @@ def routers() -> list[APIRouter]:
         login.router,
         queue.router,
         cases.router,
+        case_evidence.router,
         case_actions.router,
         platforms.router,
         dashboard.router,

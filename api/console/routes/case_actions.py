@@ -169,6 +169,6 @@ STEPS = frozenset(route.path.rpartition("/")[2] for route in router.routes if is
 @router.get("/cases/{case}/{step}")
 def get_step(case: str, step: str, staff: Reading) -> Response:
     """The address of a form, opened as a page: its answer was shown there, and then another language was chosen."""
-    if step not in STEPS | {"preview", "edit"}:
+    if step not in STEPS | {"preview", "edit", "inspect"}:
         raise NotFound("There is no such page.")
     return redirect(f"/console/cases/{case}")

@@ -6,7 +6,7 @@ The read is written into the audit log in the same transaction: what was not log
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,6 +24,7 @@ from ledger.core.ids import encode_id
 from ledger.core.merkle import TILE_WIDTH, leaf_hash, tile_path
 from ledger.core.policy import AppealClock, Profile
 from ledger.core.reports import Status
+from ledger.core.support import Again, Support, supports
 from ledger.errors import LedgerError, NotFound
 from ledger.service import audit
 from ledger.service.appeals.queue import check_sight
@@ -46,11 +47,14 @@ from ledger.store.reports import ReportRow
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A reported item of evidence, and the files that were handed in for it."""
+    """A reported item of evidence, and the files that were handed in for it. `matching` is a file of the reporter's
+    that has its SHA-256, also one that was handed in for another item; `support` is what findings say of it."""
 
     evidence: Evidence
     state: FileState
     files: tuple[AttachmentRow, ...]
+    matching: AttachmentRow | None
+    support: Support
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +151,11 @@ class CaseFile:
         return tuple(one for one in self.timeline if one.event.action == Action.NOTE)
 
 
-def case_file(context: Context, case: str, staff: Staff) -> CaseFile:
-    """The case for this member of staff. Raises NotFound, RoleMissing, ConflictOfInterest (which is audited too)."""
+def case_file(context: Context, case: str, staff: Staff, again: Mapping[bytes, Again] | None = None) -> CaseFile:
+    """The case for this member of staff, with what inspections that they had made (by the SHA-256 of the file) say of
+    the reported items. Raises NotFound, RoleMissing, ConflictOfInterest (which is audited too)."""
     with opened_case(context, case, staff, "case_read") as (connection, row):
-        return _read(connection, context, row, staff)
+        return _read(connection, context, row, staff, again or {})
 
 
 @contextmanager
@@ -202,7 +207,9 @@ def attachment(context: Context, case: str, public: str, staff: Staff) -> Attach
         raise NotFound("This case has no such file.")
 
 
-def _read(connection: Connection, context: Context, row: CaseRow, staff: Staff) -> CaseFile:
+def _read(
+    connection: Connection, context: Context, row: CaseRow, staff: Staff, again: Mapping[bytes, Again]
+) -> CaseFile:
     now, policy, service = context.now(), context.policy, context.service
     report = report_store.reports_by_id(connection, [row.report_id]).get(row.report_id)
     if report is None:
@@ -216,11 +223,11 @@ def _read(connection: Connection, context: Context, row: CaseRow, staff: Staff) 
     names = staff_store.names_of(connection, [*people, *(one for one in (row.reviewer_id, row.proposer_id) if one)])
     opened = log_store.read_body(connection, row.report_id)
     body = None if opened is None else json.loads(opened[2])["body"]
-    items = () if body is None else _items(body["evidence"], files)
+    items = () if body is None else _items(body["evidence"], files, again)
     conduct = Conduct(row.current_conduct)
     profile = Profile(row.profile)
     may = offered(case, staff, policy)
-    checks = checklist(conduct, [one.evidence for one in items], [one.state for one in items])
+    checks = checklist(conduct, [one.evidence for one in items], [one.state for one in items], again)
     receipts, size = _receipts(connection, row)
     return CaseFile(
         row=row,
@@ -258,20 +265,21 @@ def _read(connection: Connection, context: Context, row: CaseRow, staff: Staff) 
     )
 
 
-def _items(reported: Sequence[dict[str, Any]], files: Sequence[AttachmentRow]) -> tuple[Item, ...]:
+def _items(
+    reported: Sequence[dict[str, Any]], files: Sequence[AttachmentRow], again: Mapping[bytes, Again]
+) -> tuple[Item, ...]:
     """The reported evidence, each item with its files. A digest is compared again here: the page must not rest on what
-    was true when the file came in."""
+    was true when the file came in. The same bytes serve every item that names them, whichever they came for."""
+    evidence = parse_evidence(reported)
+    handed_in = [one for one in files if one.party == Actor.REPORTER]
+    by_digest = {bytes(one.sha256): one for one in reversed(handed_in)}
     found = []
-    for place, item in enumerate(parse_evidence(reported)):
-        mine = tuple(one for one in files if one.party == Actor.REPORTER and one.evidence_index == place)
-        found.append(Item(item, _file_state(item, mine), mine))
+    for place, (item, support) in enumerate(zip(evidence, supports(evidence, again), strict=True)):
+        mine = tuple(one for one in handed_in if one.evidence_index == place)
+        matching = by_digest.get(item.sha256)
+        state = FileState.DIFFERS if mine else FileState.NOT_HANDED_IN
+        found.append(Item(item, FileState.MATCHES if matching else state, mine, matching, support))
     return tuple(found)
-
-
-def _file_state(item: Evidence, files: Sequence[AttachmentRow]) -> FileState:
-    if any(bytes(one.sha256) == item.sha256 for one in files):
-        return FileState.MATCHES
-    return FileState.DIFFERS if files else FileState.NOT_HANDED_IN
 
 
 def _receipts(connection: Connection, row: CaseRow) -> tuple[tuple[Receipt, ...], int]:

@@ -9,9 +9,11 @@ from typing import Any
 from ledger.core.appeals import Action, Actor, CaseState, Grounds, Outcome
 from ledger.core.conduct import Conduct, EvidenceType
 from ledger.core.encoding import format_time
+from ledger.core.findings import FindingCode
 from ledger.core.identifiers import Kind
 from ledger.core.reports import Status
 from ledger.core.standing import Tier
+from ledger.evidence import words
 from ledger.i18n import texts
 from ledger.service import case_texts
 from ledger.service.appeals import record_texts
@@ -54,6 +56,7 @@ def meanings(locale: str) -> dict[str, dict[str, str]]:
         "conduct": {one.value: case_texts.conduct_text(one, locale) for one in Conduct},
         "status": {one.value: case_texts.status_text(one, locale) for one in Status},
         "evidence": {one.value: case_texts.evidence_text(one, locale) for one in EvidenceType},
+        "findings": {one.value: f"{words.title(one, locale)}. {words.limit(one, locale)}" for one in FindingCode},
         "matched_kinds": {one.value: case_texts.kind_text(one, locale) for one in Kind},
         "grounds": {one.value: case_texts.grounds_text(one, locale) for one in Grounds},
         "state": {one.value: case_texts.state_text(one, locale) for one in CaseState},

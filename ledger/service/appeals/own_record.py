@@ -1,4 +1,5 @@
-"""A person's own record: what is in the ledger under the identifiers of their session, and who looked.
+"""A person's own record: what is in the ledger under the identifiers of their session, who looked, and who found a
+picture of a report again.
 
 The platform that opened the session is named where it reported or asked; all others read "another member" (None here):
 no platform may learn through a customer who else reported, and the person learns as much as law asks for.
@@ -31,6 +32,7 @@ from ledger.service.report_views import report_status
 from ledger.store import appeals as store
 from ledger.store import log as log_store
 from ledger.store import lookups as lookup_store
+from ledger.store import pictures as picture_store
 from ledger.store import reports as report_store
 from ledger.store import subject_sessions
 from ledger.store.appeals import CaseRow, StatementRow
@@ -39,14 +41,14 @@ from ledger.store.reports import ReportRow, ReversalRow
 from ledger.store.subject_sessions import SessionRow
 
 MAX_LOOKUPS = 500
-"""Lookups shown, the newest ones."""
+"""Lookups shown, the newest ones; and as many searches for pictures."""
 
 MAX_STATEMENTS = 5
 """How often a person may word their statement on a report anew."""
 
 
 def own_record(context: Context, weights: Mapping[str, int], session: SessionRow) -> dict[str, Any]:
-    """{as_of, opened_by, standing, reports, lookups}: everything, for the page and for the export alike.
+    """{as_of, opened_by, standing, reports, lookups, picture_searches}: everything, for the page and the export alike.
 
     Raises DatabaseUnavailable.
     """
@@ -62,6 +64,7 @@ def own_record(context: Context, weights: Mapping[str, int], session: SessionRow
         flags = report_store.listing_flags(connection, matched)
         restituted = report_store.restitutions(connection, matched)
         seen = subject_sessions.lookups_of(connection, tags, MAX_LOOKUPS)
+        searches = picture_store.searches_of(connection, matched, MAX_LOOKUPS)
         kinds = {tag: kind for kind, tag in session.subjects}
         shown = []
         for row in sorted(reports.values(), key=lambda one: one.id, reverse=True):
@@ -69,7 +72,7 @@ def own_record(context: Context, weights: Mapping[str, int], session: SessionRow
             one = _report(row, reversals.get(row.id), case, flags.get(row.id, (False, False)), context)
             one |= {
                 "reported_by": _named(row.platform, session),
-                "evidence": _evidence(connection, row.id),
+                **_evidence(connection, row.id),
                 "matched_kinds": sorted({kinds[tag] for tag in matched[row.id] if tag in kinds}),
                 "restituted": row.id in restituted,
                 "statement": _statement(statements.get(row.id)),
@@ -96,6 +99,14 @@ def own_record(context: Context, weights: Mapping[str, int], session: SessionRow
                 "tier": None if row.tier == "none" else row.tier,
             }
             for row in seen
+        ],
+        "picture_searches": [
+            {
+                "asked_at": format_time(search.asked_at),
+                "asked_by": _named(search.platform, session),
+                "reports": [encode_id("rp", report, context.service) for report in search.reports],
+            }
+            for search in searches
         ],
     }
 
@@ -148,9 +159,12 @@ def _named(platform: str, session: SessionRow) -> str | None:
     return platform if platform == session.platform else None
 
 
-def _evidence(connection: Connection, report_id: int) -> list[str]:
-    """Types of the evidence, in the order of the report; none once the body is erased."""
-    return [str(item["type"]) for item in reported_evidence(connection, report_id)]
+def _evidence(connection: Connection, report_id: int) -> dict[str, list[str]]:
+    """Types of the evidence in the order of the report, and what inspections found in it, each code once; none once the
+    body is erased."""
+    items = reported_evidence(connection, report_id)
+    found = [code for item in items for code in item.get("inspection", {}).get("findings", ())]
+    return {"evidence": [str(item["type"]) for item in items], "findings": sorted(set(found))}
 
 
 def reported_evidence(connection: Connection, report_id: int) -> list[dict[str, Any]]:

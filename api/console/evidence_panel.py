@@ -1,0 +1,225 @@
+"""The evidence of a case as the console shows it: findings in words, what was inspected again, reused pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ledger.core.conduct import Conduct, Evidence, EvidenceType, Inspection, known_codes
+from ledger.core.findings import CODES, About
+from ledger.core.pictures import Unsearched, why_unsearched
+from ledger.core.support import LISTING_CODES, Comparison, Support, compare
+from ledger.evidence import words
+from ledger.evidence.findings import Fact
+from ledger.i18n import texts
+from ledger.service.appeals.case_file import CaseFile, Item
+from ledger.service.appeals.inspection import COMPARED_TYPES, INSPECTED_TYPES, Failure, Inspected, Look
+from ledger.service.pictures import reuse
+from ledger.service.runtime import Runtime
+
+
+def _(text: str) -> str:
+    """Marks a text for the catalogues."""
+    return text
+
+
+GROUPS: Mapping[str, str] = {
+    "ai": _("Speaks for AI"),
+    "altered": _("Speaks for alteration"),
+    "listing": _("Compared with the merchant’s photo"),
+    "person": _("Speaks for the person"),
+    "unknown": _("Not known to this version"),
+}
+SUPPORTS: Mapping[Support, tuple[str, str]] = {
+    Support.FOUND_AGAIN: ("green", _("Found again here")),
+    Support.FOUND: ("amber", _("Found, by the reporter’s word")),
+    Support.TO_BE_READ: ("grey", _("For a person to judge")),
+    Support.ASSERTED: ("amber", _("Claimed, and no finding supports it")),
+    Support.CONTRADICTED: ("red", _("Findings speak against it")),
+}
+"""Colour of the badge and its words."""
+
+COMPARISONS: Mapping[Comparison, tuple[str, str]] = {
+    Comparison.AGREES: ("green", _("Agrees with the report")),
+    Comparison.OTHER_VERSION: ("amber", _("Differs: another version of the tool made the report’s")),
+    Comparison.OTHER_FINDINGS: ("red", _("Differs: other findings")),
+    Comparison.OTHER_DETAILS: (
+        "amber",
+        _("The same findings, other details: other facts, other photos, or another version of a library"),
+    ),
+    Comparison.NO_LISTING: (
+        "amber",
+        _("Cannot be made again whole: the merchant’s photo was not compared here"),
+    ),
+}
+FAILURES: Mapping[Failure, str] = {
+    Failure.EXTRA_MISSING: _("Files cannot be inspected on this server: the extra “evidence” is not installed."),
+    Failure.UNFIT: _("This file cannot be inspected: it is of another type, or damaged."),
+    Failure.STOPPED: _("The inspection took too much time or memory and was stopped. That says nothing of the person."),
+}
+UNSEARCHED: Mapping[Unsearched, str] = {
+    Unsearched.PROTECTIVE: _("Not searched for reuse: the report accuses nobody."),
+    Unsearched.NOT_THE_CLAIMANTS: _("Not searched for reuse: only the claimant’s own files are."),
+    Unsearched.NO_QUALITY: _("Not searched for reuse: the report does not give the quality of the hash."),
+    Unsearched.LOW_QUALITY: _(
+        "Not searched for reuse: a hash of a quality below 50 says too little about its picture."
+    ),
+    Unsearched.FLAT: _("Not searched for reuse: no picture with anything in it has such a hash."),
+    Unsearched.MERCHANTS_PHOTO: _(
+        "Not searched for reuse: as far as the hash can tell, it is the merchant’s own photo."
+    ),
+}
+NO_HASH = _("Not searched for reuse: the report gives no hash of this picture.")
+NOT_AMONG_THE_FIRST = _("Not searched for reuse: only the first 8 hashes of a report are.")
+
+
+@dataclass(frozen=True, slots=True)
+class ShownFinding:
+    """A finding for people. `limit` is what it does not show; sentence, place and facts are known only of an inspection
+    that was made here."""
+
+    code: str
+    strength: str | None
+    title: str
+    limit: str
+    sentence: str = ""
+    where: str = ""
+    facts: Mapping[str, Fact] | None = None
+
+
+Groups = Mapping[str, list[ShownFinding]]
+
+
+@dataclass(frozen=True, slots=True)
+class ShownLook:
+    """An inspection that was made here, for the item that it is shown with; `matched` are the merchant's photos that
+    the file was made from, by their SHA-256 in base64url."""
+
+    groups: Groups
+    conclusion: str
+    notes: tuple[str, ...]
+    comparison: Comparison | None
+    matched: tuple[str, ...]
+    made: Inspected
+
+
+@dataclass(frozen=True, slots=True)
+class ShownItem:
+    """A reported item. `same_as` is the item of the same file, if another one, with which that is inspected: `groups`,
+    what the reported inspection found, are shown there if they are the same, and so is `file_id`, the file that can be
+    inspected again, and with that compared with the merchant's photo if it `compares`. `reuse` is an answer of
+    `ledger.service.pictures.reuse`, or `unsearched` says why there is none."""
+
+    item: Item
+    groups: Groups | None
+    file_id: str | None
+    compares: bool
+    same_as: int | None
+    look: ShownLook | None
+    failure: Failure | None
+    reuse: Mapping[str, Any] | None
+    unsearched: str | None
+
+
+def shown_items(
+    rt: Runtime, file: CaseFile, file_ids: Mapping[int, str], locale: str, look: Look | None
+) -> list[ShownItem]:
+    """The items of a case in their order, and what came of looking into a file just now. Raises DatabaseUnavailable."""
+    evidence = [one.evidence for one in file.items]
+    leading = _leading(evidence)
+    unsearched = why_unsearched(Conduct(file.row.conduct), evidence)
+    searched = [one.pdq is not None and why is None for one, why in zip(evidence, unsearched, strict=True)]
+    met = reuse(rt, file.row.report_id) if any(searched) else {}
+    photos = {
+        one.evidence.sha256 for one in file.items if one.evidence.type is EvidenceType.SOURCE_IMAGE and _is_still(one)
+    }
+    shown = []
+    for place, item in enumerate(file.items):
+        one = item.evidence
+        leads, looked, matching = leading[one.sha256] == place, None, item.matching
+        if leads and look is not None and look.sha256 == one.sha256:
+            looked = look
+        repeated = not leads and one.inspection == evidence[leading[one.sha256]].inspection
+        inspectable = leads and matching is not None and matching.media_type in INSPECTED_TYPES
+        made = None if looked is None else looked.inspected
+        hits = met.get(bytes.fromhex(one.pdq)) if one.pdq is not None and unsearched[place] is None else None
+        shown.append(
+            ShownItem(
+                item=item,
+                groups=_reported(one.inspection.findings, locale) if one.inspection and not repeated else None,
+                file_id=file_ids[matching.id] if matching is not None and inspectable else None,
+                compares=inspectable and _is_still(item) and bool(photos - {one.sha256}),
+                same_as=None if leads else leading[one.sha256],
+                look=None if made is None else _look(made, one.inspection, locale),
+                failure=None if looked is None else looked.failure,
+                reuse=hits,
+                unsearched=None if hits is not None else _why_unsearched(one, unsearched[place]),
+            )
+        )
+    return shown
+
+
+def _is_still(item: Item) -> bool:
+    """Whether the file was handed in and is a picture that can be compared."""
+    return item.matching is not None and item.matching.media_type in COMPARED_TYPES
+
+
+def _leading(evidence: Sequence[Evidence]) -> dict[bytes, int]:
+    """By its SHA-256, the item with which a file is inspected again: the first with an inspection to compare with."""
+    found: dict[bytes, int] = {}
+    for place, one in enumerate(evidence):
+        before = found.setdefault(one.sha256, place)
+        if one.inspection is not None and evidence[before].inspection is None:
+            found[one.sha256] = place
+    return found
+
+
+def _why_unsearched(item: Evidence, why: Unsearched | None) -> str | None:
+    if why is not None:
+        return UNSEARCHED[why]
+    if item.pdq is not None:
+        return NOT_AMONG_THE_FIRST
+    return NO_HASH if item.type is EvidenceType.ORIGINAL_FILE else None
+
+
+def _look(made: Inspected, reported: Inspection | None, locale: str) -> ShownLook:
+    groups: dict[str, list[ShownFinding]] = {}
+    for one in made.findings:
+        code = one.code.value
+        shown = ShownFinding(
+            code, one.strength.value, words.title(code, locale), words.limit(code, locale),
+            words.sentence(one, locale), one.where, one.facts,
+        )  # fmt: skip
+        groups.setdefault(_group(code), []).append(shown)
+    conclusion = texts(locale).gettext(words.CONCLUSIONS[made.conclusion])
+    return ShownLook(
+        groups=groups,
+        conclusion=conclusion if made.again.complete else f"{conclusion} {texts(locale).gettext(words.INCOMPLETE)}",
+        notes=tuple(words.note_sentence(note, locale) for note in made.notes),
+        comparison=None if reported is None else compare(reported, made.again),
+        matched=tuple(str(one.facts["listing_sha256"]) for one in made.findings if "listing_sha256" in one.facts),
+        made=made,
+    )
+
+
+def _reported(codes: Sequence[str], locale: str) -> Groups:
+    groups: dict[str, list[ShownFinding]] = {}
+    for code in codes:
+        known = known_codes([code])
+        strength = CODES[known[0]][0].value if known else None
+        shown = ShownFinding(code, strength, words.title(code, locale), words.limit(code, locale))
+        groups.setdefault(_group(code), []).append(shown)
+    return groups
+
+
+def _group(code: str) -> str:
+    known = known_codes([code])
+    if not known:
+        return "unknown"
+    if code in LISTING_CODES:
+        return "listing"
+    about = CODES[known[0]][1]
+    if about is About.CAPTURED:
+        return "person"
+    return "ai" if about in (About.MADE_BY_AI, About.EDITED_WITH_AI) else "altered"

@@ -1,0 +1,39 @@
+"""Looking into the files of a case: the inspection that a report carries, made again."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.console.auth import console_router
+from api.console.case_pages import case_page
+from api.console.routes.queue import Reading
+from api.deps import runtime
+from api.web.files import file_response
+from api.web.forms import Form
+from ledger.errors import Overloaded
+from ledger.service.appeals.inspection import inspect_again, match_picture
+from ledger.service.staff import as_staff
+
+router = console_router()
+
+
+@router.post("/cases/{case}/inspect")
+def post_inspect(request: Request, form: Form, case: str, staff: Reading) -> Response:
+    """The case, with what a file of it says of itself now. Whoever may read the file may have it inspected."""
+    rt = runtime(request)
+    try:
+        look = inspect_again(rt.context, rt.settings, case, form.get("file", ""), as_staff(staff))
+    except Overloaded as error:
+        return case_page(request, case, staff, error=error)
+    return case_page(request, case, staff, look=look)
+
+
+@router.get("/cases/{case}/match")
+def get_match(request: Request, case: str, staff: Reading) -> Response:
+    """A picture of how `file` was made from the merchant's photo with the SHA-256 `listing`, drawn when asked for."""
+    rt, query = runtime(request), request.query_params
+    drawn = match_picture(
+        rt.context, rt.settings, case, query.get("file", ""), query.get("listing", ""), as_staff(staff)
+    )
+    return file_response(drawn, "image/png", "match.png")

@@ -1,0 +1,152 @@
+"""Making a referral: asking the ledger for the platform's own reports, and writing the bundle, whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from ledger.client import RefundLedger
+from ledger.errors import AlreadyExists, ConfigurationError, InvalidRequest
+from ledger.evidence.extra import need
+from ledger.referral.audience import Audience, Part, gets
+from ledger.referral.checks import LOG_KEY_FILE, PLATFORM_KEY_FILE, SUMS_FILE
+from ledger.referral.facts import Referral, Source, check_referable, receipt_name, referral, to_json
+from ledger.referral.inspections import read_receipts
+
+MAX_REPORTS = 50
+MAX_ORDER_CHARS = 128
+LOCALES = ("en", "zh-CN")
+_NEEDED = ("fpdf", "babel", "PIL", "pylopdf_fonts_zh_cn")
+_REPORT_ID = re.compile(r"rp_[A-Za-z0-9]{1,29}\Z")
+
+
+def refer(
+    ledger: RefundLedger,
+    reports: Sequence[str],
+    out: str | Path,
+    *,
+    audience: str,
+    locale: str = "en",
+    inspections: Sequence[str | Path] = (),
+    orders: Mapping[str, str] | None = None,
+    wait_seconds: float = 5.0,
+    now: datetime | None = None,
+) -> Referral:
+    """Write the referral of `reports` of this platform for `audience` (merchant, ai-provider, authority) into the new
+    folder `out`, and return what stands in it.
+
+    `inspections` are files with full receipts; `orders` gives order numbers in clear by report. Raises InvalidRequest,
+    AlreadyExists (`out` is there), ReportNotReferable, InspectionMismatch, InspectionReceiptInvalid, NotFound, what
+    `RefundLedger.receipt` and `get_appeal` raise, and ConfigurationError where the extra `referral` is not installed.
+    Whatever is raised, nothing is written.
+    """
+    require_extra()
+    recipient, orders, folder = _audience(audience), orders or {}, Path(out)
+    _check_wanted(reports, locale, orders, recipient)
+    if os.path.lexists(folder):
+        raise AlreadyExists(f"{folder.name} is there already. A referral goes into a new folder.")
+    receipts = read_receipts([Path(path) for path in inspections])
+    views = [ledger.get_report(report) for report in reports]
+    for view in views:
+        check_referable(view)
+    for report, order in orders.items():
+        _check_order(ledger, report, order)
+    sources = [
+        Source(
+            view,
+            ledger.receipt(view.id, wait_seconds),
+            None if view.appeal is None else ledger.get_appeal(view.appeal.id, party="reporter"),
+            orders.get(view.id),
+        )
+        for view in views
+    ]
+    made_at = (now or datetime.now(UTC)).replace(microsecond=0)
+    made = referral(ledger.suite, recipient, sources, receipts, made_at)
+    key = ledger.public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    write(bundle(made, locale, key), folder)
+    return made
+
+
+def require_extra() -> None:
+    """Raises ConfigurationError, naming the extra, where a package of it is not installed."""
+    need("referral", _NEEDED, "A referral")
+
+
+def bundle(made: Referral, locale: str, platform_key: bytes) -> dict[str, bytes]:
+    """The files of a bundle by their names; `platform_key` is PEM. The same arguments give the same bytes."""
+    from ledger.referral.document import render
+
+    content = to_json(made)
+    found = {
+        "referral.json": content,
+        "referral.pdf": render(made, locale, content),
+        LOG_KEY_FILE: f"{made.log_key}\n".encode(),
+        **{receipt_name(report.id): report.receipt.encode() for report in made.reports},
+    }
+    if gets(made.audience, Part.WHOLE_RECEIPT):
+        found[PLATFORM_KEY_FILE] = platform_key
+    sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(found.items()))
+    return {**found, SUMS_FILE: sums.encode()}
+
+
+def write(files: Mapping[str, bytes], folder: Path) -> None:
+    """Write `files` into the new `folder`, all or none, readable by the owner alone.
+
+    Raises AlreadyExists, and ConfigurationError where the folder cannot be made.
+    """
+    try:
+        beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise ConfigurationError(f"No folder can be made in {folder.parent.name or '.'}.") from error
+    try:
+        for name, data in files.items():
+            path = beside / name
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
+                opened.write(data)
+                opened.flush()
+                os.fsync(opened.fileno())
+        if os.path.lexists(folder):
+            raise AlreadyExists(f"{folder.name} is there already. A referral goes into a new folder.")
+        beside.rename(folder)
+    except OSError as error:
+        raise ConfigurationError(f"{folder.name} cannot be written.") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _audience(name: str) -> Audience:
+    try:
+        return Audience(name)
+    except ValueError as error:
+        raise InvalidRequest(f"A referral is for one of: {', '.join(Audience)}.") from error
+
+
+def _check_wanted(reports: Sequence[str], locale: str, orders: Mapping[str, str], audience: Audience) -> None:
+    if not 1 <= len(reports) <= MAX_REPORTS:
+        raise InvalidRequest(f"A referral is of 1 to {MAX_REPORTS} reports.")
+    if len(set(reports)) != len(reports) or not all(_REPORT_ID.match(report) for report in reports):
+        raise InvalidRequest("Each report is named once, by an id that looks like rp_ and letters and digits.")
+    if locale not in LOCALES:
+        raise InvalidRequest(f"A referral is written in one of: {', '.join(LOCALES)}.")
+    if orders and not gets(audience, Part.ORDER):
+        raise InvalidRequest(f"A referral for {audience.value} names no order.")
+    if orders.keys() - set(reports):
+        raise InvalidRequest("An order was given of a report that is not in this referral.")
+    if not all(1 <= len(order) <= MAX_ORDER_CHARS and order.isprintable() for order in orders.values()):
+        raise InvalidRequest(f"An order number has 1 to {MAX_ORDER_CHARS} printable characters.")
+
+
+def _check_order(ledger: RefundLedger, report: str, order: str) -> None:
+    """That the report is of this order: the ledger finds it under the order's reference."""
+    page = ledger.list_reports(order=order, limit=100)
+    if report not in [view.id for view in page.reports]:
+        raise InvalidRequest(f"The report {report} is not of the order that was given for it.", report=report)

@@ -1,0 +1,22 @@
+"""The commands by which a third party checks a bundle, offline, in its folder. A test runs them as they stand here."""
+
+from __future__ import annotations
+
+LOG_KEY_FILE = "log-key.txt"
+PLATFORM_KEY_FILE = "platform-key.pem"
+RECEIPTS_FOLDER = "receipts"
+SUMS_FILE = "SHA256SUMS"
+
+
+def check_commands(whole: bool) -> tuple[str, str]:
+    """The command that checks the files, and the one that checks the log receipts, which carry the signed body if
+    `whole`."""
+    receipts = f'refund-ledger verify --offline --log-key "$(cat {LOG_KEY_FILE})"'
+    if whole:
+        receipts += f" \\\n  --platform-key {PLATFORM_KEY_FILE}"
+    return f"sha256sum -c {SUMS_FILE}", f"{receipts} --receipt {RECEIPTS_FOLDER}"
+
+
+def evidence_command() -> str:
+    """The command that prints a file's digest."""
+    return "sha256sum FILE"

@@ -1,0 +1,347 @@
+"""A referral as values: what the platform's own reports say, cut down to what the recipient gets. Pure.
+
+Everything about a report is read from the body that its platform signed and that its log receipt proves; the ledger's
+answer adds only how the report stands now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from ledger.client.appeal_results import Appeal
+from ledger.client.receipts import VerifiedReceipt
+from ledger.client.results import ReportView
+from ledger.client.suite import Suite
+from ledger.core.conduct import Conduct, Evidence
+from ledger.core.encoding import b64url, canonical_json, format_time
+from ledger.core.policy import Profile
+from ledger.core.reports import ReportBody, Status, parse_body
+from ledger.core.tlog_proof import sealed_receipt
+from ledger.errors import LedgerError, ReportNotReferable, UnexpectedAnswer
+from ledger.referral.audience import Audience, Part, gets
+from ledger.referral.inspections import Found, Inspected, Receipts, check_all_used, inspections
+from ledger.referral.law import LAWS, Law
+from ledger.referral.losses import Loss, Money, losses
+
+VERSION = 1
+REFERABLE = frozenset({Status.COOLING, Status.COUNTING, Status.DISPUTED, Status.UNCONFIRMED})
+SPEAKERS = frozenset({"person", "reporter", "reviewer"})
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """Opaque references of a report: to the order, the consent, and the report it corrects."""
+
+    order_ref: bytes
+    consent_ref: str | None
+    replaces: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A text in an appeal: when, by whom (person, reporter or reviewer) and what."""
+
+    at: datetime
+    by: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """The appeal against a report, and what both sides said in it, oldest first (None: not for this recipient)."""
+
+    state: str
+    outcome: str | None
+    due_at: datetime
+    said: tuple[Said, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReferredReport:
+    """A report as the recipient gets it; None stands for what they do not get, or what there is not.
+
+    `amended_conduct` is what a decision on an appeal made of the conduct. `receipt` is the text of the log receipt.
+    """
+
+    id: str
+    status: Status
+    conduct: Conduct
+    amended_conduct: Conduct | None
+    act_ended_at: datetime
+    notice_sent_at: datetime
+    recorded_at: datetime
+    expires_at: datetime
+    entry_index: int
+    hour: str
+    log_size: int
+    receipt: str
+    evidence: tuple[Evidence, ...]
+    inspections: tuple[Inspected, ...]
+    appeal: Contest | None
+    decided_by: str | None
+    notice_ref: str | None
+    money: Money | None
+    order: str | None
+    references: References | None
+
+
+@dataclass(frozen=True, slots=True)
+class Referral:
+    """The whole. `losses` and `laws` are empty where the recipient does not get them, or the profile has none."""
+
+    audience: Audience
+    made_at: datetime
+    platform: str
+    profile: Profile
+    url: str
+    service: str
+    environment: str
+    log_origin: str
+    log_key: str
+    reports: tuple[ReferredReport, ...]
+    losses: tuple[Loss, ...]
+    laws: tuple[Law, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is known of one report: the ledger's answer, its verified receipt, its appeal, the order in clear."""
+
+    view: ReportView
+    receipt: VerifiedReceipt
+    appeal: Appeal | None = None
+    order: str | None = None
+
+
+def check_referable(view: ReportView) -> None:
+    """That a report may go into a referral as it stands. Raises ReportNotReferable."""
+    if view.status not in set(REFERABLE):
+        raise ReportNotReferable(
+            f"The report {view.id} is {view.status}: it no longer stands, and goes into no referral.",
+            report=view.id,
+            status=view.status,
+        )
+    if view.conduct == Conduct.IMPERSONATED:
+        raise ReportNotReferable(
+            f"The report {view.id} protects a person and accuses nobody: it goes into no referral.",
+            report=view.id,
+            status=view.status,
+        )
+
+
+def referral(
+    suite: Suite, audience: Audience, sources: Sequence[Source], receipts: Receipts, made_at: datetime
+) -> Referral:
+    """The referral of `sources` to `audience`, with the inspections' full `receipts`.
+
+    Raises ReportNotReferable, InspectionMismatch, and UnexpectedAnswer where the ledger's answer contradicts the signed
+    body.
+    """
+    bodies = [_signed_body(source) for source in sources]
+    check_all_used(receipts, [item for body in bodies for item in body.evidence])
+    reports = tuple([_report(audience, *one, receipts) for one in zip(sources, bodies, strict=True)])
+    moneys = [(report.status, report.money) for report in reports if report.money is not None]
+    profile = Profile(suite.profile)
+    return Referral(
+        audience=audience,
+        made_at=made_at,
+        platform=suite.platform,
+        profile=profile,
+        url=suite.url,
+        service=suite.pinned.service,
+        environment=suite.pinned.environment,
+        log_origin=suite.pinned.log_origin,
+        log_key=suite.pinned.log_key,
+        reports=reports,
+        losses=losses(moneys),
+        laws=LAWS if profile is Profile.CN and gets(audience, Part.LAW) else (),
+    )
+
+
+def _signed_body(source: Source) -> ReportBody:
+    view = source.view
+    check_referable(view)
+    try:
+        body = parse_body(source.receipt.receipt.entry["body"])
+    except LedgerError as error:
+        raise UnexpectedAnswer("The log holds a body of this report that this version cannot read.") from error
+    signed = (body.amount_minor, body.currency, body.outcome, body.act_ended_at, b64url(body.order_ref))
+    if signed != (view.amount_minor, view.currency, view.outcome, view.act_ended_at, view.order_ref):
+        raise UnexpectedAnswer("The ledger says something else of this report than what was signed.")
+    return body
+
+
+def _report(audience: Audience, source: Source, body: ReportBody, receipts: Receipts) -> ReferredReport:
+    view, proven = source.view, source.receipt.receipt
+    found = inspections(body.evidence, receipts)
+    whole = gets(audience, Part.EVIDENCE)
+    inspected = {one.sha256 for one in found}
+    shown = [item for item in body.evidence if whole or item.sha256 in inspected or item.finding is not None]
+    amended = view.appeal.conduct if view.appeal is not None else None
+    return ReferredReport(
+        id=view.id,
+        status=Status(view.status),
+        conduct=body.conduct,
+        amended_conduct=None if amended is None else Conduct(amended),
+        act_ended_at=body.act_ended_at,
+        notice_sent_at=body.notice_sent_at,
+        recorded_at=view.recorded_at,
+        expires_at=view.expires_at,
+        entry_index=proven.index,
+        hour=proven.hour,
+        log_size=proven.checkpoint.size,
+        receipt=source.receipt.text if gets(audience, Part.WHOLE_RECEIPT) else sealed_receipt(source.receipt.text),
+        evidence=tuple(shown),
+        inspections=found,
+        appeal=_contest(audience, view, source.appeal),
+        decided_by=body.decided_by if gets(audience, Part.DECISION) else None,
+        notice_ref=body.notice_ref if gets(audience, Part.DECISION) else None,
+        money=Money(body.amount_minor, body.currency, body.outcome, view.restituted_at)
+        if gets(audience, Part.MONEY)
+        else None,
+        order=source.order if gets(audience, Part.ORDER) else None,
+        references=References(body.order_ref, body.consent_ref, body.replaces)
+        if gets(audience, Part.REFERENCES)
+        else None,
+    )
+
+
+def _contest(audience: Audience, view: ReportView, appeal: Appeal | None) -> Contest | None:
+    if view.appeal is None:
+        return None
+    said = None
+    if gets(audience, Part.STATEMENTS) and appeal is not None:
+        texts = [Said(one.at, one.by, one.text) for one in appeal.timeline if one.text and one.by in SPEAKERS]
+        said = tuple(texts)
+    return Contest(view.appeal.state, view.appeal.outcome, view.appeal.due_at, said)
+
+
+# --- as JSON ------------------------------------------------------------------------------------------------------
+
+
+def to_json(made: Referral) -> bytes:
+    """`referral.json`: canonical JSON. Digests are hexadecimal, as `sha256sum` prints them; what is not given is left
+    out. Raises InvalidCanonicalForm for sums beyond 2^53 - 1."""
+    value: dict[str, Any] = {
+        "v": VERSION,
+        "audience": made.audience.value,
+        "made_at": format_time(made.made_at),
+        "platform": made.platform,
+        "profile": made.profile.value,
+        "service": made.service,
+        "environment": made.environment,
+        "log": {"origin": made.log_origin, "key": made.log_key},
+        "asserts_no_offence": True,
+        "reports": [_report_json(report) for report in made.reports],
+    }
+    if gets(made.audience, Part.MONEY):
+        value["losses"] = [_loss_json(loss) for loss in made.losses]
+    if gets(made.audience, Part.LAW):
+        value["law"] = [_law_json(law) for law in made.laws]
+    return canonical_json(value)
+
+
+def receipt_name(report_id: str) -> str:
+    """Where the receipt of a report stands in the bundle."""
+    return f"receipts/{report_id}.txt"
+
+
+def _report_json(report: ReferredReport) -> dict[str, Any]:
+    value: dict[str, Any] = {
+        "id": report.id,
+        "status": report.status.value,
+        "conduct": report.conduct.value,
+        "act_ended_at": format_time(report.act_ended_at),
+        "notice_sent_at": format_time(report.notice_sent_at),
+        "recorded_at": format_time(report.recorded_at),
+        "expires_at": format_time(report.expires_at),
+        "evidence": [_evidence_json(item, report.references is not None) for item in report.evidence],
+        "inspections": [_inspected_json(one) for one in report.inspections],
+        "receipt": {
+            "file": receipt_name(report.id),
+            "entry_index": report.entry_index,
+            "hour": report.hour,
+            "log_size": report.log_size,
+        },
+    }
+    optional = {
+        "amended_conduct": None if report.amended_conduct is None else report.amended_conduct.value,
+        "appeal": None if report.appeal is None else _contest_json(report.appeal),
+        "decided_by": report.decided_by,
+        "notice_ref": report.notice_ref,
+        "money": None if report.money is None else _money_json(report.money),
+        "order": report.order,
+        "references": None if report.references is None else _references_json(report.references),
+    }
+    return {**value, **_given(optional)}
+
+
+def _evidence_json(item: Evidence, with_references: bool) -> dict[str, Any]:
+    value: dict[str, Any] = {"type": item.type.value, "sha256": item.sha256.hex()}
+    if item.finding is not None:
+        found = item.finding
+        value["finding"] = {"code": found.code, "strength": found.strength.value, "tool_version": found.tool_version}
+    if item.report_id is not None and with_references:
+        value["report_id"] = item.report_id
+    return value
+
+
+def _inspected_json(one: Inspected) -> dict[str, Any]:
+    value = {
+        "sha256": one.sha256.hex(),
+        "tool": one.tool,
+        "receipt_sha256": one.receipt_sha256.hex(),
+        "in_report": one.in_report,
+        "findings": [_found_json(found) for found in one.findings],
+    }
+    conclusion = None if one.conclusion is None else one.conclusion.value
+    return {**value, **_given({"conclusion": conclusion, "complete": one.complete})}
+
+
+def _found_json(found: Found) -> dict[str, Any]:
+    strength = None if found.strength is None else found.strength.value
+    about = None if found.about is None else found.about.value
+    facts = None if found.facts is None else dict(found.facts)
+    optional = {"strength": strength, "about": about, "where": found.where, "facts": facts}
+    return {"code": found.code, **_given(optional)}
+
+
+def _contest_json(appeal: Contest) -> dict[str, Any]:
+    said = None
+    if appeal.said is not None:
+        said = [{"at": format_time(one.at), "by": one.by, "text": one.text} for one in appeal.said]
+    optional = {"outcome": appeal.outcome, "said": said}
+    return {"state": appeal.state, "due_at": format_time(appeal.due_at), **_given(optional)}
+
+
+def _money_json(money: Money) -> dict[str, Any]:
+    restituted_at = None if money.restituted_at is None else format_time(money.restituted_at)
+    value = {"amount_minor": money.amount_minor, "currency": money.currency, "outcome": money.outcome.value}
+    return {**value, **_given({"restituted_at": restituted_at})}
+
+
+def _references_json(references: References) -> dict[str, Any]:
+    optional = {"consent_ref": references.consent_ref, "replaces": references.replaces}
+    return {"order_ref": b64url(references.order_ref), **_given(optional)}
+
+
+def _loss_json(loss: Loss) -> dict[str, Any]:
+    names = ("currency", "loss_minor", "reports_count", "suffered_minor", "restituted_minor")
+    return {
+        name: getattr(loss, name)
+        for name in (*names, "recovered_minor", "refused_minor", "contested_count", "contested_minor")
+    }
+
+
+def _law_json(law: Law) -> dict[str, Any]:
+    bands = [
+        {"level": band.level, "from_yuan": band.from_yuan, **_given({"to_yuan": band.to_yuan})} for band in law.bands
+    ]
+    return {"code": law.code, "source": law.source, "since": law.since, "bands": bands}
+
+
+def _given(optional: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in optional.items() if value is not None}

@@ -1,0 +1,241 @@
+"""The evidence panel over real HTTP: what findings say, a file inspected again, reused pictures, the minimum."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ledger.core.encoding import b64url
+from ledger.evidence import apart
+from ledger.evidence.inspection import inspect_bytes
+from ledger.service.appeals import inspection
+from ledger.service.appeals.parties import Party
+from ledger.store import staff_events
+from ledger.store.engine import reading
+from ledger.store.staff_events import EventFilter
+from tests.api.appealed import XSS, Browsers, attach, contested, inspected, report_about, reported, somebody, staffed
+from tests.api.conftest import BETA, Api
+from tests.api.console_desk import assert_shell, post, said
+from tests.evidence import files
+from tests.evidence.signed import certificate, created, sign
+from tests.support import evidence
+
+LABELLED = files.png(files.text_chunk("AIGC", files.LABEL.encode()))
+PLAIN = files.png()
+
+
+@pytest.fixture(scope="module")
+def at(api: Api) -> Iterator[Browsers]:
+    with staffed(api) as browsers:
+        yield browsers
+
+
+def case_of(api: Api, *items: dict[str, Any], **changes: Any) -> str:
+    """A contested report of an edited image with these items and what its minimum needs beside them."""
+    rest = evidence("original_file", "source_image", "admission")
+    return contested(api, **{"conduct": "edited_image", "evidence": [*items, *rest], **changes})
+
+
+def inspect(at: Browsers, case: str, file: str, name: str = "reviewer") -> Any:
+    return post(at.client(name), f"/console/cases/{case}/inspect", {"file": file})
+
+
+def item(page: Any, number: int) -> str:
+    """What the page says of the item of this number, without markup."""
+    found = re.search(rf'<li id="item-{number}">(.*?)(?=<li id="item-|<h3>The minimum|<h3>此类行为)', page.text, re.S)
+    assert found is not None
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", found[1]))
+
+
+def test_findings_say_for_whom_they_speak_how_far_and_what_they_do_not_show(api: Api, at: Browsers) -> None:
+    camera = sign(files.jpeg(), "image/jpeg", [created("digitalCapture")], **certificate())
+    other = {"code": "deepdetect/9", "strength": "indicates", "tool_version": "DeepDetect 3.2"}
+    case = case_of(
+        api,
+        inspected(LABELLED, "ai_label"),
+        {**inspected(camera, "ai_label"), "finding": other},
+        inspected(PLAIN, "listing_match", findings=["a_later_code", "editing_software"]),
+        inspected(files.png(image=files.picture(seed=2)), "original_file"),
+    )
+    page = at.client("reviewer").get(f"/console/cases/{case}")
+    assert "Speaks for AI identifies China’s label: made by AI aigc_generated" in item(page, 1)
+    assert "It does not show that all of it was made" in item(page, 1)
+    assert "Speaks for the person indicates Manifest: taken by a camera c2pa_captured" in item(page, 2)
+    assert "By another tool, cannot be made again here: indicates deepdetect/9 (DeepDetect 3.2)" in item(page, 2)
+    assert "Speaks for alteration only a hint Saved by an editor editing_software" in item(page, 3)
+    assert "Not known to this version a_later_code" in item(page, 3)
+    assert "It found nothing. That is usual for honest and dishonest pictures alike." in item(page, 4)
+    marks = ("Found, by the reporter’s word", "Findings speak against it", "Claimed, and no finding supports it")
+    for number, mark in enumerate(marks, 1):
+        assert mark in item(page, number)
+        assert not any(other in item(page, number) for other in marks if other != mark)
+    assert "Findings speak against no. 2. Ask the platform" in said(page)
+    tool, digest = inspect_bytes(LABELLED).tool, inspect_bytes(LABELLED).in_report().receipt_sha256
+    assert f"{tool} Receipt {digest.hex()}" in item(page, 1)
+    chinese = at.client("chinese").get(f"/console/cases/{case}")
+    assert "表明使用了人工智能 可确认 国家标准标识：由人工智能生成 aigc_generated" in item(chinese, 1)
+    assert "对当事人有利" in item(chinese, 2)
+    assert_shell(page)
+
+
+def test_a_file_that_was_handed_in_is_inspected_again(api: Api, at: Browsers) -> None:
+    case = case_of(api, inspected(LABELLED, "original_file"), inspected(LABELLED, "ai_label"))
+    before = at.client("reviewer").get(f"/console/cases/{case}")
+    assert "Inspect the file again" not in said(before), "it was not handed in"
+    file = attach(api, case, LABELLED, "claim.png", Party.REPORTER)
+    page = inspect(at, case, file)
+    assert page.status_code == 200
+    assert "Inspected here just now Agrees with the report" in item(page, 1)
+    assert "by which its issuer says that the picture was made by AI" in item(page, 1)
+    assert "Place in the file png:tEXt" in item(page, 1)
+    assert "credit_code" in item(page, 1)
+    assert "Found again here" in item(page, 2)
+    assert "The same file as no. 1." in item(page, 2)
+    assert "Found again here One of:" in said(page), "what it means for the minimum"
+    assert at.audited(case)[-3:] == ["file_read", "file_inspected", "case_read"]
+    digest = b64url(inspect_bytes(LABELLED).in_report().receipt_sha256)
+    with reading(api.rt.engine) as connection:
+        rows = staff_events.read_events(connection, EventFilter(object_id=case, action="file_inspected"), None, 9)
+    assert [row.detail for row in rows] == [f"{file} {digest}"]
+    after = at.client("reviewer").get(f"/console/cases/{case}")
+    assert "Inspected here just now" not in said(after), "nothing is kept"
+    assert_shell(page)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told", "mark"),
+    [
+        ({"findings": ["aigc_generated"]}, "Differs: other findings", "Findings speak against it"),
+        ({"findings": ["aigc_generated"], "tool": "refund-ledger/9 inspect/9"}, "Differs: another version",
+         "Claimed, and no finding supports it"),
+        ({}, "The same findings, other details", "Claimed, and no finding supports it"),
+    ],
+)  # fmt: skip
+def test_what_does_not_agree(api: Api, at: Browsers, changes: dict[str, Any], told: str, mark: str) -> None:
+    data = files.png(image=files.picture(seed=3))
+    case = case_of(api, inspected(data, "ai_label", receipt_sha256=b64url(bytes(32)), **changes))
+    page = inspect(at, case, attach(api, case, data, "claim.png", Party.REPORTER))
+    assert told in item(page, 1)
+    assert mark in item(page, 1)
+    assert "does not mean that the picture is genuine, nor that it is not" in item(page, 1)
+
+
+def test_a_file_without_a_reported_inspection_and_one_of_another_type(api: Api, at: Browsers) -> None:
+    note = b"They wrote that they had made it up."
+    case = case_of(api, reported(PLAIN, "original_file"), reported(note, "admission"))
+    picture = attach(api, case, PLAIN, "claim.png", Party.REPORTER)
+    text = attach(api, case, note, "chat.txt", Party.REPORTER)
+    page = inspect(at, case, picture)
+    assert "The report has no inspection of this file to compare with" in item(page, 1)
+    assert "Inspect the file again" not in item(page, 2)
+    assert "This file cannot be inspected" in item(inspect(at, case, text), 2)
+
+
+def test_who_may_have_a_file_inspected(api: Api, at: Browsers) -> None:
+    case = case_of(api, inspected(LABELLED, "ai_label"))
+    file, mine = attach(api, case, LABELLED, "claim.png", Party.REPORTER), attach(api, case, PLAIN, "mine.png")
+    elsewhere = case_of(api, inspected(LABELLED, "ai_label"), by=BETA)
+    assert inspect(at, case, file, "auditor").status_code == 200, "it reads, and changes nothing"
+    assert inspect(at, case, file, "admin").status_code == 403
+    refused = inspect(at, case, file, "bound")
+    assert (refused.status_code, "Somebody else has to work" in said(refused)) == (403, True)
+    for where, which in ((elsewhere, file), (case, mine), (case, "at_nonsense"), (case, ""), ("ap_nonsense", file)):
+        assert inspect(at, where, which).status_code == 404
+    foreign = {"Sec-Fetch-Site": "cross-site", "Origin": "https://elsewhere.example"}
+    path, form = f"/console/cases/{case}/inspect", {"file": file}
+    assert post(at.client("reviewer"), path, form, foreign).status_code == 403
+    with at.desk.client() as nobody:
+        signed_out = post(nobody, path, form)
+    assert (signed_out.status_code, "session has ended" in said(signed_out)) == (401, True)
+    assert at.audited(case).count("file_inspected") == 1
+    assert at.client("reviewer").get(path).headers["location"] == f"/console/cases/{case}"
+
+
+def test_somebody_else_is_inspecting(api: Api, at: Browsers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspection, "WAIT_SECONDS", 0.05)
+    case = case_of(api, inspected(LABELLED, "ai_label"))
+    file = attach(api, case, LABELLED, "claim.png", Party.REPORTER)
+    with inspection.alone(1):
+        english, chinese = inspect(at, case, file), inspect(at, case, file, "chinese")
+    assert english.status_code == 503
+    assert "Another file is being inspected. Try again in a few seconds." in said(english)
+    assert "正在检验另一个文件" in said(chinese)
+    assert inspect(at, case, file).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("sys.modules['c2pa'] = None; runpy.run_path(REAL, run_name='__main__')", "is not installed"),
+        ("os.kill(os.getpid(), 9)", "took too much time or memory"),
+    ],
+)
+def test_where_no_inspection_can_be_made_the_page_says_why(
+    api: Api, at: Browsers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str, told: str
+) -> None:
+    script = tmp_path / "child.py"
+    script.write_text(f"import os, runpy, sys\nREAL = {os.fspath(apart.CHILD)!r}\n{code}\n", "utf-8")
+    case = case_of(api, inspected(LABELLED, "ai_label"))
+    file = attach(api, case, LABELLED, "claim.png", Party.REPORTER)
+    monkeypatch.setattr(apart, "CHILD", script)
+    page = inspect(at, case, file)
+    assert page.status_code == 200
+    assert told in item(page, 1)
+    assert "Found, by the reporter’s word" in item(page, 1), "nothing is held against anybody"
+
+
+def test_what_stands_in_a_file_never_becomes_markup(api: Api, at: Browsers) -> None:
+    data = files.jpeg(files.exif_segment(files.exif({0x0131: f"GIMP {XSS}".encode()})))
+    case = case_of(api, inspected(data, "original_file"))
+    page = inspect(at, case, attach(api, case, data, "claim.jpg", Party.REPORTER))
+    assert "<script>alert" not in page.text
+    assert "<img src=x" not in page.text
+    assert "&lt;script&gt;alert" in page.text
+    assert "unsafe" not in page.headers["content-security-policy"]
+
+
+def pictured(pdq: str, kind: str = "original_file", quality: int | None = 80) -> dict[str, Any]:
+    stated = {} if quality is None else {"pdq_quality": quality}
+    return {"type": kind, "sha256": b64url(secrets.token_bytes(32)), "pdq": pdq, **stated}
+
+
+def test_reused_pictures_are_counted_and_nobody_is_named(api: Api, at: Browsers) -> None:
+    pdq, other, source = ("1e2d3c4b5a697887" * 4, "2d3c4b5a6978871e" * 4, "3c4b5a6978871e2d" * 4)
+    near = f"{int(pdq, 16) ^ 0x3:064x}"
+    for _ in range(2):
+        report_about(api, somebody(), BETA, conduct="edited_image",
+                     evidence=[pictured(near), *evidence("listing_match", "admission")])  # fmt: skip
+    case = contested(
+        api,
+        conduct="edited_image",
+        evidence=[
+            pictured(pdq), pictured(other), pictured(source), pictured(source, "source_image"),
+            pictured(pdq, quality=49), pictured(pdq, quality=None), pictured("0" * 64),
+            *evidence("original_file", "admission"),
+        ],
+    )  # fmt: skip
+    page = at.client("reviewer").get(f"/console/cases/{case}")
+    for number, words in enumerate(
+        (
+            "was used in 2 other confirmed reports. They are by 1 platform.",
+            "No other confirmed report used this picture",
+            "it is the merchant’s own photo",
+            "only the claimant’s own files are",
+            "a quality below 50",
+            "does not give the quality",
+            "no picture with anything in it",
+            "the report gives no hash",
+        ),
+        1,
+    ):
+        assert words in item(page, number)
+    assert "for reuse" not in item(page, 9), "an admission is no picture"
+    assert "beta" not in item(page, 1)
+    chinese = item(at.client("chinese").get(f"/console/cases/{case}"), 1)
+    assert "曾用于另外 2 份已确认的报告。 这些报告来自 1 个平台。" in chinese

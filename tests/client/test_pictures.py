@@ -1,0 +1,153 @@
+"""Searches for reused pictures against a real server, alone and with a lookup; and what an outage does to them."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from ledger.client import PictureHash, PictureReuse, RefundLedger, evidence
+from ledger.client.lookups import Query, query_json
+from ledger.client.transport import Deadline
+from ledger.core.reports import order_ref
+from ledger.errors import InvalidRequest, NotFound, PictureUnfit, QuotaExceeded, UnexpectedAnswer
+from ledger.service.benign_pictures import add_benign, remove_benign
+from ledger.store.engine import open_engine
+from tests.faulty import answering
+from tests.kit import Connect, Running, person, report_arguments
+
+SLACK_SECONDS = 0.2
+NOBODY = PictureReuse(0, 0, 0, more=False, common=False)
+COMMON = PictureReuse(0, 0, 0, more=False, common=True)
+
+
+def some_picture() -> PictureHash:
+    """A picture that nobody has used."""
+    half = secrets.token_bytes(16)
+    return PictureHash((half + bytes(255 - byte for byte in half)).hex(), 80)
+
+
+def report(ledger: RefundLedger, who: dict[str, str], *pictures: PictureHash, **changes: Any) -> str:
+    """A report with these pictures; its id."""
+    items = [
+        evidence("original_file", sha256=secrets.token_bytes(32), pdq=one.pdq, pdq_quality=one.quality)
+        for one in pictures
+    ]
+    items += [evidence(kind, sha256=secrets.token_bytes(32)) for kind in ("listing_match", "admission")]
+    arguments = report_arguments(conduct="edited_image", evidence=items, **changes)
+    sent = ledger.report(ledger.subject(**who), **arguments).report
+    assert sent is not None
+    return sent.id
+
+
+def test_a_used_picture_is_found_by_others(connect: Connect) -> None:
+    acme, bazaar, asker = connect("acme"), connect("bazaar"), connect("asker")
+    picture, other = some_picture(), some_picture()
+    first = report(acme, person(), picture, other)
+    assert asker.search_pictures([picture, some_picture(), other], order="1") == [
+        PictureReuse(1, 1, 0, False, False),
+        NOBODY,
+        PictureReuse(1, 1, 0, False, False),
+    ]
+    assert acme.report_pictures(first) == [NOBODY, NOBODY]
+    report(bazaar, person(), picture)
+    assert acme.report_pictures(first) == [PictureReuse(1, 1, 0, False, False), NOBODY]
+    assert acme.search_pictures([picture], order="1") == [PictureReuse(1, 1, 1, False, False)]
+    with pytest.raises(NotFound):
+        bazaar.report_pictures(first)
+    acme.withdraw(first, "wrong_facts")
+    assert asker.search_pictures([picture], order="1") == [PictureReuse(1, 1, 0, False, False)]
+
+
+def test_a_lookup_asks_about_pictures_too(connect: Connect) -> None:
+    acme, asker = connect("acme"), connect("asker", lookup_budget_seconds=5)
+    picture, who = some_picture(), person()
+    report(acme, person(), picture)
+    found = asker.lookup(asker.subject(**who), order="A-1", pictures=[some_picture(), picture])
+    assert (found.tier, found.pictures) == ("clear", (NOBODY, PictureReuse(1, 1, 0, False, False)))
+    assert found.pictures_unavailable_because is None
+    without = asker.lookup(asker.subject(**who), order="A-1")
+    assert (without.pictures, without.pictures_unavailable_because) == (None, None)
+
+
+def test_the_operators_list_holds_at_once(running: Running, connect: Connect) -> None:
+    asker, picture = connect("asker"), some_picture()
+    report(connect("acme"), person(), picture)
+    engine = open_engine(running.settings.database_url, pool_size=1)
+    add_benign(engine, bytes.fromhex(picture.pdq), "a courier's page", datetime.now(UTC))
+    assert asker.search_pictures([picture], order="1") == [COMMON]
+    remove_benign(engine, bytes.fromhex(picture.pdq), "a mistake", datetime.now(UTC))
+    assert asker.search_pictures([picture], order="1") == [PictureReuse(1, 1, 0, False, False)]
+    engine.dispose()
+
+
+def test_what_is_wrong_is_refused_before_anything_is_sent(connect: Connect) -> None:
+    ledger = connect("acme", url="http://127.0.0.1:1")
+    good = some_picture()
+    for pictures, error in (
+        ([PictureHash(good.pdq, 49)], PictureUnfit),
+        ([PictureHash("0" * 64, 80)], PictureUnfit),
+        ([PictureHash(good.pdq.upper() + "A", 80)], InvalidRequest),
+        ([good] * 9, InvalidRequest),
+    ):
+        with pytest.raises(error):
+            ledger.search_pictures(pictures, order="1")
+        with pytest.raises(error):
+            ledger.lookup(person(), order="1", pictures=pictures)
+    with pytest.raises(InvalidRequest):
+        ledger.search_pictures([], order="1")
+    with pytest.raises(InvalidRequest):
+        ledger.report_pictures("rp_../x")
+
+
+@pytest.mark.parametrize(
+    ("status", "problem", "because"),
+    [
+        (429, {"code": "quota_exceeded", "detail": "Used up."}, "quota_exceeded"),
+        (503, {"code": "overloaded", "detail": "Busy."}, "overloaded"),
+        (200, {"results": []}, "unexpected_answer"),
+        (0, {}, "timeout"),
+    ],
+)
+def test_pictures_cost_a_lookup_neither_its_answer_nor_time(
+    running: Running, connect: Connect, status: int, problem: dict[str, object], because: str
+) -> None:
+    """The lookup's part is answered with what the real server said, the picture's part goes wrong."""
+    real = connect("acme")
+    buyer = real.subject(**person())
+    query = query_json(Query(buyer, "A-1"), order_ref(real._order_key(), "A-1"))
+    answer = json.dumps(real._post("/v1/lookups", query, Deadline(5))).encode()
+    suite = running.suite("acme").read_text()
+
+    def respond(method: str, path: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        if path == "/v1/pictures/search":
+            time.sleep(0 if status else 1)
+            return status or 200, {}, json.dumps(problem).encode()
+        return 200, {}, suite.encode() if path == "/v1/suite" else answer
+
+    with answering(respond) as url:
+        ledger = connect("acme", url=url)
+        ledger.connect()
+        started = time.perf_counter()
+        found = ledger.lookup(buyer, order="A-1", pictures=[some_picture()])
+        assert time.perf_counter() - started < 0.3 + SLACK_SECONDS
+        assert (found.tier, found.pictures, found.pictures_unavailable_because) == ("clear", None, because)
+        if status == 200:
+            with pytest.raises(UnexpectedAnswer):
+                ledger.search_pictures([some_picture()], order="1")
+        if status == 429:
+            hurried = connect("acme", url=url, budget_seconds=0.2)
+            with pytest.raises(QuotaExceeded):
+                hurried.search_pictures([some_picture()], order="1")
+
+
+def test_an_outage_says_so_of_both(connect: Connect) -> None:
+    buyer = connect("acme").subject(**person())
+    down = connect("acme", url="http://127.0.0.1:1")
+    found = down.lookup(buyer, order="1", pictures=[some_picture()])
+    assert (found.tier, found.pictures) == ("unavailable", None)
+    assert found.pictures_unavailable_because == "connect"
