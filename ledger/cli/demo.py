@@ -17,7 +17,6 @@ from rich.console import Console
 from rich.table import Table
 
 from ledger.cli import output
-from ledger.cli.demo_picture import labelled_photo, passed_on
 from ledger.cli.demo_texts import TEXTS
 from ledger.cli.lookup_commands import TIER_STYLES
 from ledger.cli.output import ExitCode, JsonFlag, guarded
@@ -117,6 +116,7 @@ def _language(lang: str | None) -> str:
 def _play(
     platforms: Mapping[str, RefundLedger], story: _Story, folder: Path, locale: str
 ) -> tuple[VerifiedReceipt, LogReport]:
+    from ledger.cli.demo_picture import labelled_photo
     from ledger.cli.local_ledger import publish_snapshot
 
     acme, corner, bazaar = platforms["acme"], platforms["corner"], platforms["bazaar"]
@@ -174,6 +174,8 @@ def _play(
 
 def _passed_on(bazaar: RefundLedger, photo: Path) -> _Photos:
     """What the photo and its copy say of themselves, and what bazaar learns when somebody sends it the copy."""
+    from ledger.cli.demo_picture import passed_on
+
     copy = photo.with_suffix(".jpg")
     passed_on(photo, copy)
     (reuse,) = bazaar.search_pictures([picture_hash(copy)], order=f"B-{secrets.token_hex(4)}")

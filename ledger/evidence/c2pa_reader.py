@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,25 +29,40 @@ class Answer:
 
 def ask(data: bytes, found: Contents, seconds: float = C2PA_SECONDS) -> Answer | None:
     """The manifest store of a file in which a reader saw one; None with a note if it cannot be read."""
+    with asked(data, found, seconds) as answer:
+        return answer()
+
+
+@contextmanager
+def asked(data: bytes, found: Contents, seconds: float = C2PA_SECONDS) -> Iterator[Callable[[], Answer | None]]:
+    """`ask`, begun: the process reads while the caller does something else, and the function waits for what it says."""
     places = found.of(Sort.C2PA)
     if not places:
-        return None
+        yield lambda: None
+        return
     where = places[0].where
     if found.manifest_bytes > MAX_MANIFEST_BYTES:
         found.note(NoteCode.C2PA_NOT_READ, where, f"{found.manifest_bytes} bytes")
-        return None
+        yield lambda: None
+        return
+    with ThreadPoolExecutor(1) as pool:
+        said = pool.submit(_run, found.media_type.encode() + b"\n" + data, seconds)
+        yield lambda: _answer(said, found, where)
+
+
+def _run(given: bytes, seconds: float) -> bytes:
     command = [sys.executable or "python3", "-P", str(CHILD), str(C2PA_MEMORY_BYTES), str(int(seconds) + 1)]
+    return subprocess.run(command, input=given, capture_output=True, timeout=seconds, check=False).stdout
+
+
+def _answer(said: Future[bytes], found: Contents, where: str) -> Answer | None:
     try:
-        done = subprocess.run(
-            command, input=found.media_type.encode() + b"\n" + data, capture_output=True, timeout=seconds, check=False
-        )
+        return _read(said.result(), found, where)
     except subprocess.TimeoutExpired:
         found.note(NoteCode.C2PA_NOT_READ, where, "out of time")
-        return None
     except OSError:
         found.note(NoteCode.C2PA_NOT_READ, where, "no process")
-        return None
-    return _read(done.stdout, found, where)
+    return None
 
 
 def _read(out: bytes, found: Contents, where: str) -> Answer | None:

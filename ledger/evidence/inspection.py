@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from ledger.errors import (
     PictureUnreadable,
 )
 from ledger.evidence import aigc, c2pa_claims, c2pa_reader, containers, editing, exif, pdq, thumbnails, traces, xmp
+from ledger.evidence.c2pa_reader import Answer
 from ledger.evidence.extra import need
 from ledger.evidence.findings import Finding, folded
 from ledger.evidence.limits import MAX_FILE_BYTES, MAX_FINDINGS, MAX_LISTINGS
@@ -55,10 +56,11 @@ def inspect_bytes(data: bytes, file_name: str | None = None, listings: Sequence[
     if len(data) > MAX_FILE_BYTES:
         raise _too_large(len(data))
     found = containers.read(data, file_name)
-    findings, sdk = _findings(data, found)
+    with c2pa_reader.asked(data, found) as manifests:
+        hashed = _hash(data, found)
+        findings, sdk = _findings(data, found, manifests)
     if not found.pieces:
         found.note(NoteCode.NO_METADATA)
-    hashed = _hash(data, found)
     findings = _strongest_first(findings + _compared(data, found, listings))
     if len(findings) > MAX_FINDINGS:
         found.note(NoteCode.LIMIT_REACHED, "findings")
@@ -180,15 +182,12 @@ def _too_large(size_bytes: int) -> EvidenceTooLarge:
     return EvidenceTooLarge(f"A file of at most {MAX_FILE_BYTES} bytes can be inspected.", size_bytes=size_bytes)
 
 
-def _findings(data: bytes, found: Contents) -> tuple[list[Finding], str]:
+def _findings(data: bytes, found: Contents, manifests: Callable[[], Answer | None]) -> tuple[list[Finding], str]:
     """All findings in what the file says, and the version of the C2PA library if it was asked."""
     packets = [xmp.parse(piece.data, piece.where, found) for piece in found.of(Sort.XMP)]
     exifs = [(piece.where, exif.parse(piece.data, piece.where, found)) for piece in found.of(Sort.EXIF)]
     packets += [xmp.parse(one.xmp, f"{where} tag 700", found) for where, one in exifs if one.xmp]
     findings = _labels(found, packets, exifs)
-    answer = c2pa_reader.ask(data, found)
-    if answer is not None:
-        findings += c2pa_claims.judge(answer, found)
     for packet in packets:
         findings += traces.in_xmp(packet)
     for where, one in exifs:
@@ -197,6 +196,9 @@ def _findings(data: bytes, found: Contents) -> tuple[list[Finding], str]:
     findings += editing.judge(found, exifs, packets)
     for where, one in exifs[:1]:
         findings += thumbnails.judge(data, found, one, where)
+    answer = manifests()
+    if answer is not None:
+        findings += c2pa_claims.judge(answer, found)
     unique = list({(one.code, one.where, repr(one.facts)): one for one in findings}.values())
     return unique, answer.sdk if answer else ""
 
