@@ -13,7 +13,10 @@ import json
 import sys
 from typing import Any
 
-import c2pa  # type: ignore[import-untyped]
+# The package would read its own version out of the metadata of what is installed, which takes as long as the rest of
+# its start together, and does without where it cannot.
+sys.modules["importlib.metadata"] = None  # type: ignore[assignment]
+import c2pa  # type: ignore[import-untyped]  # noqa: E402
 
 SETTINGS: dict[str, Any] = {
     "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False},
