@@ -17,6 +17,7 @@ from rich.text import Text
 from ledger.cli import output
 from ledger.cli.output import ExitCode, JsonFlag, guarded
 from ledger.client import inspect, match_picture, verify_inspection
+from ledger.client.inspection import evidence_members
 from ledger.core.encoding import b64url
 from ledger.errors import InspectionInvalid, InspectionReceiptInvalid, InvalidRequest, ListingUnreadable
 
@@ -107,6 +108,7 @@ def _as_json(file: Path, result: Receipt | InspectionInvalid) -> dict[str, Any]:
     return {
         "file": file.name,
         "receipt": result.to_json(),
+        "evidence": evidence_members(result),
         "words": {locale: in_words(result, locale) for locale in LOCALES},
     }
 

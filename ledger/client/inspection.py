@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ledger.client.pictures import PictureHash
-from ledger.client.reports import evidence
+from ledger.client.reports import evidence, inspection_json
 from ledger.core.conduct import Evidence, EvidenceType
+from ledger.core.encoding import b64url
 
 if TYPE_CHECKING:
     from ledger.evidence.receipt import Agreement, Receipt
@@ -38,10 +39,16 @@ def inspected_evidence(type: str, file: str | Path, *, listing: Sequence[str | P
     Raises what `evidence` and `inspect` raise.
     """
     receipt = inspect(file, listing=listing)
-    item = evidence(type, file=file, inspection=receipt.in_report())
+    item = evidence(type, sha256=receipt.sha256, inspection=receipt.in_report())
     if item.type in _HASHED and receipt.pdq:
         item = replace(item, pdq=receipt.pdq, pdq_quality=receipt.pdq_quality)
     return item
+
+
+def evidence_members(receipt: Receipt) -> dict[str, Any]:
+    """All members that an inspected file has as an item of evidence in JSON, but for `type`."""
+    members: dict[str, Any] = {"sha256": b64url(receipt.sha256), "inspection": inspection_json(receipt.in_report())}
+    return members | ({"pdq": receipt.pdq, "pdq_quality": receipt.pdq_quality} if receipt.pdq else {})
 
 
 def picture_hash(file: str | Path) -> PictureHash:

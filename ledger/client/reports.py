@@ -153,7 +153,7 @@ def arguments_from_json(value: Mapping[str, Any]) -> dict[str, Any]:
     """Keyword arguments of `RefundLedger.report` (all but `buyer`) from JSON: for report files and batches.
 
     `evidence` is a list of {type, file | sha256, pdq?, pdq_quality?, inspection?, finding?, report_id?}, sha256 as
-    base64url, as `inspect --json` prints it; times look like `2026-01-31T23:59:59Z`.
+    base64url; `inspect --json` prints these members of a file as `evidence`. Times look like `2026-01-31T23:59:59Z`.
 
     Raises InvalidReport for unknown or missing names, InvalidTime, EvidenceInvalid.
     """

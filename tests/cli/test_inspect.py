@@ -10,10 +10,25 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from ledger.cli import app, output
+from ledger.client import inspected_evidence
+from ledger.client.reports import arguments_from_json, evidence_json
+from ledger.core.conduct import parse_evidence
 from ledger.evidence import inspection
 from tests.evidence import files
 from tests.evidence.files import LABEL
 from tests.evidence.scenes import picture, scene, stained
+
+REPORT: dict[str, Any] = {
+    "conduct": "ai_fabricated_image",
+    "order": "A-1001",
+    "amount_minor": 12_900,
+    "currency": "CNY",
+    "outcome": "refund_refused",
+    "act_ended_at": "2026-11-01T00:00:00Z",
+    "notice_sent_at": "2026-11-02T00:00:00Z",
+    "notice_ref": "n-1",
+    "decided_by": "agent-7",
+}
 
 
 def run(*arguments: object, language: str = "en_US.UTF-8") -> Result:
@@ -67,6 +82,19 @@ def test_machines_read_codes_apart_from_words(labelled: Path, plain: Path) -> No
     assert second["receipt"]["conclusion"] == "nothing_found"
     assert first["words"].keys() == {"en", "zh-CN"}
     assert len(first["words"]["zh-CN"]["findings"]) == len(first["receipt"]["findings"]) == 1
+
+
+def test_what_it_prints_goes_into_a_report(labelled: Path, tmp_path: Path) -> None:
+    shown = tmp_path / "shown.jpg"
+    picture(scene(1, 2)).save(shown)
+    for kind, path in (("ai_label", labelled), ("original_file", shown)):
+        members = machine(path)["files"][0]["evidence"]
+        (read,) = arguments_from_json(REPORT | {"evidence": [{"type": kind, **members}]})["evidence"]
+        made = inspected_evidence(kind, path)
+        assert (read.sha256, read.inspection) == (made.sha256, made.inspection)
+        assert parse_evidence([evidence_json(read)]) == (read,)
+    assert (read.pdq, read.pdq_quality) == (made.pdq, made.pdq_quality)
+    assert read.pdq is not None
 
 
 def test_a_file_that_cannot_be_inspected_does_not_stop_the_others(labelled: Path, tmp_path: Path) -> None:
