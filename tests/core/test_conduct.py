@@ -9,6 +9,7 @@ import pytest
 
 from ledger.core.conduct import (
     MAX_EVIDENCE_ITEMS,
+    MAX_INSPECTION_FINDINGS,
     MINIMUMS,
     Conduct,
     Evidence,
@@ -131,6 +132,10 @@ def test_of_an_inspection_only_what_identifies_ai_counts(code: FindingCode) -> N
     else:
         with pytest.raises(EvidenceInsufficient):
             check_evidence(Conduct.AI_FABRICATED_IMAGE, evidence)
+
+
+def test_an_inspection_has_room_for_every_code() -> None:
+    assert len(FindingCode) <= MAX_INSPECTION_FINDINGS
 
 
 def test_codes_of_a_later_version_are_carried_and_count_for_nothing() -> None:
