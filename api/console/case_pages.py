@@ -22,6 +22,7 @@ from ledger.core.ids import encode_id
 from ledger.core.policy import Profile
 from ledger.core.support import Support
 from ledger.errors import LedgerError
+from ledger.evidence import words as finding_words
 from ledger.service.appeals.case_file import CaseFile, case_file
 from ledger.service.appeals.case_letters import letters_of
 from ledger.service.appeals.drafts import lighter_conducts, open_outcomes, proposed
@@ -99,11 +100,6 @@ ENTRIES: Mapping[str, str] = {
     "resolution": _("Outcome"),
     "statement": _("Statement"),
 }
-STRENGTHS: Mapping[str, str] = {
-    "identifies": _("identifies"),
-    "indicates": _("indicates"),
-    "hint": _("only a hint"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +175,7 @@ def _shown(file: CaseFile, rt: Runtime, locale: str, look: Look | None) -> dict[
         "letter_names": LETTERS,
         "how": HOW,
         "entry_names": ENTRIES,
-        "strengths": STRENGTHS,
+        "strengths": finding_words.STRENGTHS,
         "every_type": len(EvidenceType),
         "numbers": lambda places: ", ".join(str(place + 1) for place in places),
         "file_ids": file_ids,

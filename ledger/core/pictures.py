@@ -15,7 +15,6 @@ from enum import StrEnum
 
 from ledger.core.conduct import Conduct, Evidence, EvidenceType
 
-HASH_BITS = 256
 HASH_BYTES = 32
 MAX_DISTANCE = 31
 MIN_QUALITY = 50

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ledger.core.conduct import Evidence, EvidenceType, Finding, Inspection, known_codes
-from ledger.core.findings import CODES, About, Strength
+from ledger.core.findings import CODES, About, FindingCode, Strength
 
 
 class Support(StrEnum):
@@ -60,12 +60,12 @@ class Again:
 _IDENTIFIES = frozenset(
     code.value for code, meaning in CODES.items() if meaning == (Strength.IDENTIFIES, About.MADE_BY_AI)
 )
-LISTING_CODES = frozenset({"listing_same", "listing_altered"})
+LISTING_CODES = frozenset({FindingCode.LISTING_SAME.value, FindingCode.LISTING_ALTERED.value})
 """Findings of a comparison with the merchant's photos."""
 
 BORNE_OUT_BY: Mapping[EvidenceType, frozenset[str]] = {
     EvidenceType.AI_LABEL: _IDENTIFIES,
-    EvidenceType.LISTING_MATCH: frozenset({"listing_altered"}),
+    EvidenceType.LISTING_MATCH: frozenset({FindingCode.LISTING_ALTERED.value}),
 }
 """What an inspection must find so that an item is what it says. That a picture is the merchant's own (`listing_same`)
 is not enough: honest people send it to show what they ordered."""

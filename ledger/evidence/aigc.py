@@ -29,7 +29,6 @@ FIELDS = (
     "PropagateID",
     "ReservedCode2",
 )
-PRODUCER_CODE_CHARS = 27
 MAX_FIELD_CHARS = 1_024
 _CREDIT_CODE = slice(4, 22)
 """Where the credit code stands in a producer's code whose fourth character is 1. The five characters after it tell

@@ -7,7 +7,6 @@ import re
 ALPHABET = "0123456789ABCDEFGHJKLMNPQRTUWXY"
 """Digits and capital letters without I, O, S, V and Z, which are taken for digits too easily."""
 
-CODE_CHARS = 18
 _FORM = re.compile(rf"[{ALPHABET}]{{2}}[0-9]{{6}}[{ALPHABET}]{{10}}\Z")
 _WEIGHTS = tuple(pow(3, place, 31) for place in range(17))
 

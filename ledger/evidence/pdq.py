@@ -103,17 +103,6 @@ def hash_luma(luma: Floats) -> Pdq:
     return Pdq(_bits(_frequencies(cells)), quality)
 
 
-def dihedral(luma: Floats) -> list[bytes]:
-    """The hashes of the eight ways to turn and mirror a picture, the first as it is: from one transform, so they cost
-    next to nothing. Mirroring turns the sign of every odd frequency, turning over the diagonal swaps rows and
-    columns."""
-    found = _frequencies(_prepare(luma)[0])
-    signs = np.where(np.arange(_FREQUENCIES) % 2 == 0, -1.0, 1.0)  # the first frequency is 1, an odd one
-    across, down = signs[None, :], signs[:, None]
-    ways = [one * mirror for one in (found, found.T) for mirror in (1.0, across, down, across * down)]
-    return [_bits(one) for one in ways]
-
-
 def _prepare(luma: Floats) -> tuple[NDArray[np.float64], int]:
     """(64 x 64 smoothed values, quality)."""
     values = np.asarray(luma, np.float64)

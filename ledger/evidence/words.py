@@ -157,8 +157,8 @@ TITLES: dict[str, str] = {
     _C.THUMBNAIL_DIFFERS: _("The small picture inside shows something else"),
     _C.SIZE_DIFFERS: _("Another size than the camera wrote down"),
     _C.SAVED_BY_SOFTWARE: _("Compression that this camera rarely uses"),
-    "listing_same": _("The same as the merchant’s photo"),
-    "listing_altered": _("The merchant’s photo, altered"),
+    _C.LISTING_SAME: _("The same as the merchant’s photo"),
+    _C.LISTING_ALTERED: _("The merchant’s photo, altered"),
 }
 """What a code says in a few words, without the facts of a file: a report carries codes only."""
 
@@ -193,8 +193,8 @@ LIMITS: dict[str, str] = {
     _C.THUMBNAIL_DIFFERS: _("It does not show a forgery: some programs crop or mirror and forget it."),
     _C.SIZE_DIFFERS: _("It shows no more than resizing or cropping."),
     _C.SAVED_BY_SOFTWARE: _("It shows little: small cameras do it too."),
-    "listing_same": _("It does not show fraud: honest people send that photo to say what they ordered."),
-    "listing_altered": _("It does not show who altered it, or why."),
+    _C.LISTING_SAME: _("It does not show fraud: honest people send that photo to say what they ordered."),
+    _C.LISTING_ALTERED: _("It does not show who altered it, or why."),
 }
 """What a code does not show, for whoever decides; `docs/evidence.md` says more."""
 

@@ -68,7 +68,7 @@ def test_findings_say_for_whom_they_speak_how_far_and_what_they_do_not_show(api:
     assert "It does not show that all of it was made" in item(page, 1)
     assert "Speaks for the person indicates Manifest: taken by a camera c2pa_captured" in item(page, 2)
     assert "By another tool, cannot be made again here: indicates deepdetect/9 (DeepDetect 3.2)" in item(page, 2)
-    assert "Speaks for alteration only a hint Saved by an editor editing_software" in item(page, 3)
+    assert "Speaks for alteration hint Saved by an editor editing_software" in item(page, 3)
     assert "Not known to this version a_later_code" in item(page, 3)
     assert "It found nothing. That is usual for honest and dishonest pictures alike." in item(page, 4)
     marks = ("Found, by the reporter’s word", "Findings speak against it", "Claimed, and no finding supports it")

@@ -65,16 +65,6 @@ def test_the_reference_says_the_same(size: tuple[int, int, int]) -> None:
     assert abs(found.quality - quality) <= 1
 
 
-def test_the_eight_ways_are_the_hashes_of_the_turned_pictures() -> None:
-    values = luma(64, 64)  # cells already: turned, a filter would fall on others
-    ways = pdq.dihedral(values)
-    turned = [np.rot90(one, turns) for one in (values, values[:, ::-1]) for turns in range(4)]
-    for one in turned:
-        assert min(distance(pdq.hash_luma(one).bits, way) for way in ways) <= 2
-    assert ways[0] == pdq.hash_luma(values).bits
-    assert len(set(ways)) == 8
-
-
 def test_a_picture_stays_the_same_when_it_is_shrunk_or_encoded_again() -> None:
     image = Image.fromarray(scene(900, 1200))
     original = pdq.hash_bytes(encoded(image))
