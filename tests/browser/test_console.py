@@ -233,8 +233,9 @@ def test_pages_are_without_barriers(at: Browsers, open_page: OpenPage, name: str
         go(page, at, path)
         looked_at(page, f"{title}-{shown}")
     go(page, at, f"/console/cases/{case}")
-    page.locator("img").first.scroll_into_view_if_needed()  # it is loaded when it comes into view
-    page.wait_for_function("document.querySelector('img').naturalWidth === 1")
+    image = page.locator("img").first
+    image.scroll_into_view_if_needed()  # it is loaded when it comes into view
+    expect(image).to_have_js_property("naturalWidth", 1)
     for details in page.locator("details").all():
         details.locator("summary").click()
     looked_at(page, f"case-open-{shown}")

@@ -342,6 +342,25 @@ steps = st.lists(
 )
 
 
+def after_rounds(case: Case, now: datetime) -> Case:
+    """The case when rounds of the clock find no more to do: silence decides it in one, and what nobody may contest is
+    closed in the next."""
+    for _ in range(2):
+        for action in due_actions(case, now):
+            case = do(case, action, Actor.CLOCK, now)
+    assert due_actions(case, now) == []
+    return case
+
+
+def test_silence_of_the_reporter_closes_the_case_in_two_rounds() -> None:
+    asked = do(case_in(CaseState.UNDER_REVIEW), Action.ASK_REPORTER, Actor.STAFF, staff=ANNA)
+    later = NOW + timedelta(days=8)
+    assert due_actions(asked, later) == [Action.REPORTER_SILENT]
+    decided = do(asked, Action.REPORTER_SILENT, Actor.CLOCK, later)
+    assert (decided.state, due_actions(decided, later)) == (CaseState.DECIDED, [Action.CLOSE])
+    assert after_rounds(asked, later).state is CaseState.CLOSED
+
+
 @given(steps=steps, severity=st.sampled_from([1, 3, 6]), profile=st.sampled_from(Profile))
 def test_no_sequence_leaves_a_case_without_a_next_step_or_a_deadline(
     steps: list[tuple[Action, Staff, Outcome, int]], severity: int, profile: Profile
@@ -352,8 +371,7 @@ def test_no_sequence_leaves_a_case_without_a_next_step_or_a_deadline(
     decisions = 0
     for action, staff, outcome, hours in steps:
         now += timedelta(hours=hours)
-        for due_action in due_actions(case, now):
-            case = do(case, due_action, Actor.CLOCK, now)
+        case = after_rounds(case, now)
         before = case
         for actor in ACTORS[action]:
             try:
