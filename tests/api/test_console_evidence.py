@@ -137,6 +137,17 @@ def test_a_file_without_a_reported_inspection_and_one_of_another_type(api: Api, 
     assert "This file cannot be inspected" in item(inspect(at, case, text), 2)
 
 
+def test_a_text_for_which_there_is_no_form_any_more_is_shown(api: Api, at: Browsers) -> None:
+    case = case_of(api, inspected(LABELLED, "ai_label"))
+    file = attach(api, case, LABELLED, "claim.png", Party.REPORTER)
+    written = {"file": file, "reasons": f"Half a sentence {XSS}"}
+    page = post(at.client("reviewer"), f"/console/cases/{case}/inspect", written)
+    told = "there is no form any more for what you wrote. Half a sentence"
+    assert told in said(page), "the case is in nobody's hands"
+    assert XSS not in page.text
+    assert "Inspected here just now" in item(page, 1)
+
+
 def test_who_may_have_a_file_inspected(api: Api, at: Browsers) -> None:
     case = case_of(api, inspected(LABELLED, "ai_label"))
     file, mine = attach(api, case, LABELLED, "claim.png", Party.REPORTER), attach(api, case, PLAIN, "mine.png")

@@ -281,6 +281,31 @@ def test_a_file_is_inspected_again(
     made.wait_for()
 
 
+def test_what_is_being_written_survives_an_inspection(at: Browsers, open_page: OpenPage) -> None:
+    claim = files.png(files.text_chunk("AIGC", files.LABEL.encode()))
+    items = [inspected(claim, "original_file"), *evidence("source_image", "admission")]
+    case = contested(at.api, conduct="edited_image", evidence=items)
+    attach(at.api, case, claim, "claim.png", Party.REPORTER)
+    page = open_page("reviewer")
+    go(page, at, f"/console/cases/{taken(at, case)}")
+    page.locator("input[name=outcome][value=amended]").check()
+    page.locator("#conduct").select_option("wardrobing")
+    page.get_by_label("Reasons").fill("“Half” a sentence\n& its second line")
+    page.get_by_text("Internal note").click()
+    page.get_by_label("Note", exact=True).fill("编" * 2000)
+    for _ in range(2):  # what came back goes along again
+        page.get_by_role("button", name="Inspect the file again").click()
+        page.locator("#item-1 .inspection[role=status]").wait_for()
+        expect(page.locator("input[name=outcome][value=amended]")).to_be_checked()
+        expect(page.locator("#conduct")).to_have_value("wardrobing")
+        expect(page.get_by_label("Reasons")).to_have_value("“Half” a sentence\n& its second line")
+        expect(page.get_by_label("Note", exact=True)).to_be_visible()
+        expect(page.get_by_label("Note", exact=True)).to_have_value("编" * 2000)
+        expect(page.get_by_label("Question to the platform")).to_be_hidden()
+    page.get_by_role("button", name="Read the letter first").click()
+    page.get_by_role("heading", name="Is it right?").wait_for()
+
+
 def test_of_two_reviewers_one_is_told(at: Browsers, open_page: OpenPage) -> None:
     case = contested(at.api)
     one, other = open_page("reviewer"), open_page("signer")

@@ -7,10 +7,10 @@ from starlette.responses import Response
 
 from api.console.auth import console_router
 from api.console.case_pages import case_page
+from api.console.forms import Written
 from api.console.routes.queue import Reading
 from api.deps import runtime
 from api.web.files import file_response
-from api.web.forms import Form
 from ledger.errors import Overloaded
 from ledger.service.appeals.inspection import inspect_again, match_picture
 from ledger.service.staff import as_staff
@@ -19,14 +19,15 @@ router = console_router()
 
 
 @router.post("/cases/{case}/inspect")
-def post_inspect(request: Request, form: Form, case: str, staff: Reading) -> Response:
-    """The case, with what a file of it says of itself now. Whoever may read the file may have it inspected."""
+def post_inspect(request: Request, form: Written, case: str, staff: Reading) -> Response:
+    """The case, with what a file of it says of itself now. Whoever may read the file may have it inspected. What was
+    being written in the page's other forms comes along and stands there again."""
     rt = runtime(request)
     try:
         look = inspect_again(rt.context, rt.settings, case, form.get("file", ""), as_staff(staff))
     except Overloaded as error:
-        return case_page(request, case, staff, error=error)
-    return case_page(request, case, staff, look=look)
+        return case_page(request, case, staff, typed=form, error=error)
+    return case_page(request, case, staff, typed=form, look=look)
 
 
 @router.get("/cases/{case}/match")

@@ -1,4 +1,5 @@
-// Shortcuts of the console, and the print button of letters. Everything works without this script.
+// Shortcuts of the console, the print button of letters, and drafts that survive another form. Everything works without
+// this script, but for the last.
 "use strict";
 
 (function () {
@@ -18,6 +19,25 @@
     printing.hidden = false;
     printing.addEventListener("click", () => window.print());
   }
+
+  // Looking into a file shows the page anew: what was being written in its other forms goes there and comes back.
+  function carry(event) {
+    const form = event.target;
+    if (!form.matches("[data-carries]")) return;
+    const taken = new Set(["seen", "confirmed"]);
+    for (const old of form.querySelectorAll(".carried")) old.remove();
+    for (const name of new FormData(form).keys()) taken.add(name);
+    for (const other of document.querySelectorAll("main form:not([data-carries])")) {
+      for (const [name, value] of new FormData(other)) {
+        if (taken.has(name) || value === "") continue;
+        taken.add(name);
+        const field = document.createElement("input");
+        Object.assign(field, { type: "hidden", name, value, className: "carried" });
+        form.append(field);
+      }
+    }
+  }
+  document.addEventListener("submit", carry);
 
   const dialog = byId("shortcuts");
   if (!dialog) return;
