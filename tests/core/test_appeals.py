@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, timedelta
 from itertools import product
-from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -15,8 +14,6 @@ from ledger.core.appeal_clocks import due_at, earlier_profile, extended_due_at, 
 from ledger.core.appeals import (
     ACTORS,
     EFFECTS,
-    IN_HAND,
-    OPEN_STATES,
     TRANSITIONS,
     Action,
     Actor,
@@ -28,22 +25,11 @@ from ledger.core.appeals import (
 from ledger.core.cases import (
     Case,
     Staff,
-    advance,
-    allowed,
-    disputed_marks,
     due_actions,
-    marks_after,
-    next_deadline,
 )
 from ledger.core.policy import Profile
-from ledger.errors import ActionRefused, CaseTaken, ConflictOfInterest, DecisionInvalid, LedgerError
-from ledger.policies import shipped_policy
-
-POLICY = shipped_policy()[1]
-ZONES: dict[Profile, tzinfo] = {profile: ZoneInfo(POLICY.appeals.clocks[profile].time_zone) for profile in Profile}
-NOW = datetime(2026, 3, 10, 9, 30, tzinfo=UTC)
-ANNA, BEN, CLEO = Staff(1, "reviewer"), Staff(2, "reviewer"), Staff(3, "supervisor")
-PEOPLE = (ANNA, BEN, CLEO, Staff(4, "reviewer", "acme-group"), Staff(5, "auditor"), Staff(6, "admin"))
+from ledger.errors import ActionRefused, CaseTaken, ConflictOfInterest, DecisionInvalid
+from tests.core.case_kit import ANNA, BEN, CLEO, NOW, POLICY, ZONES, case_in, do
 
 # The table once more, written from DESIGN.md section 10 and not from the code: who may do what where, and what follows.
 ALWAYS_OPEN = {"add": "same", "overdue": "same", "withdraw": "withdrawn", "report_gone": "closed"}
@@ -76,28 +62,6 @@ EXPECTED: dict[str, dict[str, str]] = {
     "withdrawn": {"reopen": "submitted", "report_gone": "closed", "close": "closed"},
     "closed": {},
 }
-
-
-def case_in(state: CaseState, **changes: object) -> Case:
-    """A plausible case in `state`, held by Anna where somebody holds it."""
-    base = Case(state, 1, Profile.CN, 3, "acme-group", due_at=NOW + timedelta(days=20))
-    if state in IN_HAND:
-        base = replace(base, reviewer_id=ANNA.id, handlers=frozenset({(1, ANNA.id)}))
-    if state in (CaseState.AWAITING_REPORTER, CaseState.AWAITING_SUBJECT):
-        base = replace(base, question_due_at=NOW + timedelta(days=7))
-    if state is CaseState.AWAITING_SIGNOFF:
-        base = replace(base, severity=6, proposer_id=ANNA.id, proposed=Outcome.UPHELD)
-    if state is CaseState.DECIDED:
-        base = replace(base, outcome=Outcome.UPHELD, decided_at=NOW, reopen_until=NOW + timedelta(days=60))
-    if state is CaseState.WITHDRAWN:
-        base = replace(base, reopen_until=NOW + timedelta(days=60))
-    return replace(base, **changes)  # type: ignore[arg-type]
-
-
-def do(
-    case: Case, action: Action, actor: Actor, now: datetime = NOW, staff: Staff | None = None, **more: object
-) -> Case:
-    return advance(case, action, actor, now, POLICY, ZONES[case.profile], staff=staff, **more)  # type: ignore[arg-type]
 
 
 def attempt(case: Case, action: Action, actor: Actor) -> Case:
@@ -327,80 +291,3 @@ def test_reopening_has_its_window() -> None:
 def test_window_start() -> None:
     assert window_start(datetime(2026, 3, 31, 5, tzinfo=UTC), 24) == datetime(2024, 3, 31, 5, tzinfo=UTC)
     assert window_start(datetime(2026, 3, 31, tzinfo=UTC), 1).date() == date(2026, 2, 28)
-
-
-# --- whatever happens -----------------------------------------------------------------------------------------
-
-steps = st.lists(
-    st.tuples(
-        st.sampled_from([action for action in Action if action is not Action.OPEN]),
-        st.sampled_from(PEOPLE),
-        st.sampled_from(Outcome),
-        st.integers(0, 9 * 24),
-    ),
-    max_size=40,
-)
-
-
-def after_rounds(case: Case, now: datetime) -> Case:
-    """The case when rounds of the clock find no more to do: silence decides it in one, and what nobody may contest is
-    closed in the next."""
-    for _ in range(2):
-        for action in due_actions(case, now):
-            case = do(case, action, Actor.CLOCK, now)
-    assert due_actions(case, now) == []
-    return case
-
-
-def test_silence_of_the_reporter_closes_the_case_in_two_rounds() -> None:
-    asked = do(case_in(CaseState.UNDER_REVIEW), Action.ASK_REPORTER, Actor.STAFF, staff=ANNA)
-    later = NOW + timedelta(days=8)
-    assert due_actions(asked, later) == [Action.REPORTER_SILENT]
-    decided = do(asked, Action.REPORTER_SILENT, Actor.CLOCK, later)
-    assert (decided.state, due_actions(decided, later)) == (CaseState.DECIDED, [Action.CLOSE])
-    assert after_rounds(asked, later).state is CaseState.CLOSED
-
-
-@given(steps=steps, severity=st.sampled_from([1, 3, 6]), profile=st.sampled_from(Profile))
-def test_no_sequence_leaves_a_case_without_a_next_step_or_a_deadline(
-    steps: list[tuple[Action, Staff, Outcome, int]], severity: int, profile: Profile
-) -> None:
-    now = NOW
-    due = due_at(now, profile, POLICY.appeals.clocks[profile], ZONES[profile])
-    case = Case(CaseState.SUBMITTED, 1, profile, severity, "acme-group", due)
-    decisions = 0
-    for action, staff, outcome, hours in steps:
-        now += timedelta(hours=hours)
-        case = after_rounds(case, now)
-        before = case
-        for actor in ACTORS[action]:
-            try:
-                case = do(case, action, actor, now, staff, outcome=outcome, severity=1, assignee=BEN)
-            except LedgerError:
-                continue
-            decisions += case.state is CaseState.DECIDED and before.state is not CaseState.DECIDED
-            break
-        assert case.round <= 2
-        assert decisions <= 2
-        assert due_actions(case, now) == [] or case.state is not before.state
-        if case.state in OPEN_STATES:
-            assert case.outcome is None
-            assert any(allowed(case, actor) for actor in (Actor.STAFF, Actor.REPORTER, Actor.SUBJECT))
-            assert case.overdue or (deadline := next_deadline(case)) is None or deadline > now
-            assert case.overdue or next_deadline(case) is not None
-            assert (case.question_due_at is None) == (
-                case.state not in (CaseState.AWAITING_REPORTER, CaseState.AWAITING_SUBJECT)
-            )
-            assert disputed_marks(case) == ((False, True) if case.overdue else (True, False))
-        elif case.state is CaseState.CLOSED:
-            assert not any(allowed(case, actor) for actor in Actor)
-            assert case.closed_at is not None
-        if case.state is CaseState.DECIDED:
-            assert case.outcome is not None
-            assert marks_after(case.outcome) == (False, case.outcome is Outcome.UNCONFIRMED)
-            if needs_signature(case.outcome, 1 if case.outcome is Outcome.AMENDED else severity):
-                people = {handler for number, handler in case.handlers if number == case.round}
-                assert len(people) >= 2, "four eyes"
-        assert all(handler not in (4, 5, 6) for _, handler in case.handlers), "conflict or role"
-        for handler in {one for _, one in case.handlers}:
-            assert len({number for number, one in case.handlers if one == handler}) == 1, "somebody new decides"
