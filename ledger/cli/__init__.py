@@ -11,6 +11,7 @@ from ledger.cli import output
 from ledger.cli.appeal_commands import appeal, record_link
 from ledger.cli.demo import demo
 from ledger.cli.inspect_command import inspect_files
+from ledger.cli.key_command import make_key
 from ledger.cli.lookup_commands import check, lookup
 from ledger.cli.picture_commands import pictures
 from ledger.cli.platform_commands import platform
@@ -61,6 +62,7 @@ app.add_typer(webhook, name="webhook")
 app.add_typer(appeal, name="appeal")
 app.command("record-link")(record_link)
 app.command("verify")(verify)
+app.command("make-key")(make_key)
 app.command("serve")(serve)
 app.add_typer(keys, name="keys")
 app.add_typer(platform, name="platform")

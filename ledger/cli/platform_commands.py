@@ -15,10 +15,13 @@ from rich.text import Text
 from ledger.cli import output
 from ledger.cli.output import JsonFlag, guarded
 from ledger.cli.server_commands import opened_database
-from ledger.client.keyfiles import load_or_create_signing_key, replace_file
+from ledger.client.keyfiles import load_or_create_public_key, load_signing_key, replace_file
+from ledger.core.encoding import b64url
 from ledger.errors import AlreadyExists, ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy import Engine
 
     from ledger.settings import Settings
@@ -34,7 +37,7 @@ KidOption = Annotated[str, typer.Option("--kid", help="Key id.")]
 def add(
     name: Name,
     control_group: Annotated[str, typer.Option("--control-group", help="Who controls it: platforms of one owner.")],
-    key: Annotated[Path, typer.Option("--key", help="Its Ed25519 private key (PEM); made here if there is none.")],
+    key: Annotated[Path, typer.Option("--key", help="Its Ed25519 public key (PEM); a pair is made if there is none.")],
     profile: Annotated[str, typer.Option("--profile", help="CN, EU or US: the law its reports are made under.")] = "CN",
     scopes: Annotated[str, typer.Option("--scopes", help="Comma-separated: lookup, report, appeal, log.")] = (
         "lookup,report,appeal,log"
@@ -66,9 +69,18 @@ def add(
     output.emit(
         {"platform": name, "kid": kid or f"{name}-1", "suite": str(suite_path), "key": str(key)},
         lambda console: console.print(
-            f"Enrolled {name} in control group {control_group}. Hand over {suite_path} (public) and {key} (secret)."
+            f"Enrolled {name} in control group {control_group}. Hand over {suite_path} (public){_and_secret(key)}."
         ),
     )
+
+
+def _and_secret(key: Path) -> str:
+    """A private key that lies here must be handed over too, and then deleted."""
+    try:
+        load_signing_key(key)
+    except ConfigurationError:
+        return ""
+    return f" and {key} (secret: delete it here then)"
 
 
 def enrol(
@@ -90,8 +102,8 @@ def enrol(
 
     if suite_path.exists():
         raise AlreadyExists(f"{suite_path.name} exists already.")
-    text = suite_text(settings, engine, name, control_group, profile, kid, url)
-    public_key = load_or_create_signing_key(key_path).public_key().public_bytes_raw()
+    public_key = load_or_create_public_key(key_path).public_bytes_raw()
+    text = suite_text(settings, engine, name, control_group, profile, kid, [(kid, public_key)], url)
     add_platform(
         engine,
         name=name,
@@ -107,9 +119,19 @@ def enrol(
 
 
 def suite_text(
-    settings: Settings, engine: Engine, name: str, control_group: str, profile: str, kid: str, url: str | None
+    settings: Settings,
+    engine: Engine,
+    name: str,
+    control_group: str,
+    profile: str,
+    kid: str,
+    public_keys: Sequence[tuple[str, bytes]],
+    url: str | None,
 ) -> str:
-    """The suite file of a platform. Raises ConfigurationError when keys and log disagree."""
+    """The suite file of a platform; `public_keys` (kid, 32 bytes) are all it ever had.
+
+    Raises ConfigurationError when keys and log disagree.
+    """
     from ledger.policies import shipped_policy
     from ledger.service.keys import load_server_keys
     from ledger.service.suite import describe
@@ -120,7 +142,8 @@ def suite_text(
     where = url or settings.public_url or f"http://{settings.host}:{settings.port}"
     described = describe(settings, keys, shipped_policy()[1])
     whole = {"url": where, "platform": name, "control_group": control_group, "profile": profile, "kid": kid}
-    return json.dumps({**whole, **described}, indent=2) + "\n"
+    keys_of = [{"kid": one, "public_key": b64url(public_key)} for one, public_key in public_keys]
+    return json.dumps({**whole, **described, "keys": keys_of}, indent=2) + "\n"
 
 
 def write_suite(path: Path, text: str) -> None:
@@ -147,10 +170,12 @@ def suite_again(
     from ledger.service.members import list_platforms
 
     with opened_database() as (settings, engine):
-        found = [member for member, _ in list_platforms(engine) if member.platform == name]
+        found = [one for one in list_platforms(engine) if one[0].platform == name]
         if not found:
             raise NotFound("There is no platform of this name.")
-        write_suite(file, suite_text(settings, engine, name, found[0].control_group, found[0].profile, kid, url))
+        member, keys = found[0]
+        named = [(key.kid, key.public_key) for key in keys]
+        write_suite(file, suite_text(settings, engine, name, member.control_group, member.profile, kid, named, url))
     output.emit({"platform": name, "suite": str(file)}, lambda console: console.print(f"Wrote {file}."))
 
 
@@ -197,14 +222,16 @@ def list_all(json_output: JsonFlag = False) -> None:
 @guarded
 def add_key(
     name: Name,
-    key: Annotated[Path, typer.Option("--key", help="Its new Ed25519 private key (PEM); made here if there is none.")],
+    key: Annotated[
+        Path, typer.Option("--key", help="Its new Ed25519 public key (PEM); a pair is made if there is none.")
+    ],
     kid: KidOption,
     json_output: JsonFlag = False,
 ) -> None:
     """Give a platform one more key, before the old one is revoked."""
     from ledger.service import members
 
-    public_key = load_or_create_signing_key(key).public_key().public_bytes_raw()
+    public_key = load_or_create_public_key(key).public_bytes_raw()
     with opened_database() as (_, engine):
         members.add_key(engine, platform=name, kid=kid, public_key=public_key, now=datetime.now(UTC))
     _done(name, f"Key {kid} of {name} is active.", kid=kid)

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ledger.cli import output
 from ledger.cli.output import JsonFlag, guarded
-from ledger.client.keyfiles import load_public_key
+from ledger.client.keyfiles import load_public_keys
 from ledger.client.log import Fetch, LogReport, compare_views, fetch_checkpoint, verify_log
 from ledger.client.receipts import OfflineReceipt, check_offline
 from ledger.client.state import CHECKPOINT_FILE, SeenCheckpoint, default_state_dir, log_label, state_home
@@ -43,7 +43,7 @@ def verify(
         typer.Option("--offline", help="Check the receipts alone, without a network: keys and signed checkpoints."),
     ] = False,
     platform_key: Annotated[
-        Path | None, typer.Option("--platform-key", help="With --offline: the reporting platform's public key (PEM).")
+        Path | None, typer.Option("--platform-key", help="With --offline: the reporting platform's public keys (PEM).")
     ] = None,
     state: Annotated[
         Path | None, typer.Option("--state", help="File with the last checkpoint seen. (default: XDG state)")
@@ -85,11 +85,11 @@ def _verify_offline(key: str | None, receipts: list[Path], platform_key: Path | 
     if key is None or not receipts:
         raise InvalidRequest("--offline needs --receipt, and --suite or --log-key: a receipt cannot vouch for its key.")
     origin, log_public = parse_verifier_key(key)
-    signer = None if platform_key is None else load_public_key(platform_key)
+    signers = () if platform_key is None else load_public_keys(platform_key)
     found = []
     for path in _files(receipts):
         try:
-            found.append(_told(path, check_offline(_read(path), origin, log_public, signer), signer is not None))
+            found.append(_told(path, check_offline(_read(path), origin, log_public, signers), bool(signers)))
         except ProofError as error:
             error.details["receipt"] = path.name
             raise

@@ -1,9 +1,10 @@
 """The platform's own secrets: its signing key (PEM) and its order key. Both live in files of mode 0600.
-Beside them, the public key of any platform."""
+Beside them, the public keys of any platform."""
 
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import stat
 from collections.abc import Callable
@@ -25,6 +26,8 @@ from ledger.core.encoding import b64url, unb64url
 from ledger.errors import ConfigurationError, InvalidEncoding
 
 ORDER_KEY_BYTES = 32
+MAX_PUBLIC_KEYS = 100
+_PUBLIC_BLOCK = re.compile(rb"-----BEGIN PUBLIC KEY-----.*?-----END PUBLIC KEY-----", re.DOTALL)
 
 
 def load_signing_key(path: str | Path) -> Ed25519PrivateKey:
@@ -38,16 +41,23 @@ def load_signing_key(path: str | Path) -> Ed25519PrivateKey:
     return key
 
 
-def load_public_key(path: str | Path) -> Ed25519PublicKey:
-    """A platform's Ed25519 public key from a PEM file. Raises ConfigurationError."""
+def load_public_keys(path: str | Path) -> tuple[Ed25519PublicKey, ...]:
+    """A platform's Ed25519 public keys from a PEM file, at least one and at most `MAX_PUBLIC_KEYS`.
+
+    Raises ConfigurationError.
+    """
     path = Path(path)
     try:
-        key = load_pem_public_key(path.read_bytes())
+        blocks = _PUBLIC_BLOCK.findall(path.read_bytes())[: MAX_PUBLIC_KEYS + 1]
+        keys = [load_pem_public_key(block) for block in blocks]
     except (OSError, ValueError, UnsupportedAlgorithm) as error:
-        raise ConfigurationError(f"The key file {path.name} cannot be read as a public key in PEM.") from error
-    if not isinstance(key, Ed25519PublicKey):
-        raise ConfigurationError(f"The key file {path.name} does not hold an Ed25519 key.")
-    return key
+        raise ConfigurationError(f"The key file {path.name} cannot be read as public keys in PEM.") from error
+    if not 1 <= len(keys) <= MAX_PUBLIC_KEYS:
+        raise ConfigurationError(f"The key file {path.name} must hold 1 to {MAX_PUBLIC_KEYS} public keys in PEM.")
+    found = tuple([key for key in keys if isinstance(key, Ed25519PublicKey)])
+    if len(found) != len(keys):
+        raise ConfigurationError(f"The key file {path.name} holds a key that is not Ed25519.")
+    return found
 
 
 def load_or_create_signing_key(path: str | Path) -> Ed25519PrivateKey:
@@ -59,9 +69,30 @@ def load_or_create_signing_key(path: str | Path) -> Ed25519PrivateKey:
     return load_signing_key(path)
 
 
-def order_key_path(key_path: str | Path) -> Path:
-    """Where the order key lies: `acme.order.key` beside `acme.pem`."""
-    return Path(key_path).with_suffix(".order.key")
+def public_key_path(path: str | Path) -> Path:
+    """Where the public key of the signing key `acme.pem` lies: `acme.public.pem` beside it."""
+    return Path(path).with_suffix(".public.pem")
+
+
+def load_or_create_public_key(path: str | Path) -> Ed25519PublicKey:
+    """The public key that stands in a PEM file, or that belongs to the signing key in it.
+
+    A signing key is made first if there is no such file. Raises ConfigurationError.
+    """
+    path = Path(path)
+    with suppress(OSError):
+        if _PUBLIC_BLOCK.search(path.read_bytes()):
+            keys = load_public_keys(path)
+            if len(keys) > 1:
+                raise ConfigurationError(f"The key file {path.name} holds several public keys.")
+            return keys[0]
+    return load_or_create_signing_key(path).public_key()
+
+
+def order_key_path(key_path: str | Path, platform: str) -> Path:
+    """Where the order key lies: `acme.order.key` beside the signing key of the platform acme. It is not called like the
+    signing key, so that a new signing key in the same folder finds it."""
+    return Path(key_path).parent / f"{platform}.order.key"
 
 
 def load_or_create_order_key(path: str | Path) -> bytes:
@@ -79,7 +110,7 @@ def load_or_create_order_key(path: str | Path) -> bytes:
         raise ConfigurationError(f"The order key file {path.name} is damaged.") from error
 
 
-def order_key_source(order_key: bytes | str | Path | None, key: object) -> Callable[[], bytes]:
+def order_key_source(order_key: bytes | str | Path | None, key: object, platform: str) -> Callable[[], bytes]:
     """Gives the order key when it is first needed: as given, from its file, or from beside the signing key's file.
 
     Raises ConfigurationError when neither it nor a key file is named.
@@ -89,7 +120,7 @@ def order_key_source(order_key: bytes | str | Path | None, key: object) -> Calla
     if order_key is not None:
         path = Path(order_key)
     elif isinstance(key, str | Path):
-        path = order_key_path(key)
+        path = order_key_path(key, platform)
     else:
         raise ConfigurationError("Give `order_key` when the signing key does not come from a file.")
     return cache(partial(load_or_create_order_key, path))

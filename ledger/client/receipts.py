@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,11 +26,13 @@ PAUSE_SECONDS = 0.25
 
 @dataclass(frozen=True, slots=True)
 class VerifiedReceipt:
-    """Proof, checked, that the log holds the report. `text` is the C2SP tlog-proof: keep it, it proves offline."""
+    """Proof, checked, that the log holds the report. `text` is the C2SP tlog-proof: keep it, it proves offline.
+    `signed_by` is the platform's key under which the report verifies."""
 
     report_id: str
     text: str
     receipt: Receipt
+    signed_by: Ed25519PublicKey
 
 
 def fetch_receipt(
@@ -58,21 +61,26 @@ def fetch_receipt(
 
 
 def check_receipt(
-    text: str, report_id: str, suite: Suite, public_key: Ed25519PublicKey, accepted: AcceptedReport | None = None
+    text: str,
+    report_id: str,
+    suite: Suite,
+    public_keys: Sequence[Ed25519PublicKey],
+    accepted: AcceptedReport | None = None,
 ) -> VerifiedReceipt:
     """That `text` proves that the pinned log holds report `report_id` as this platform signed it.
 
-    `public_key` is the platform's Ed25519 key; `accepted` is the answer to the report, when it is still at hand.
+    `public_keys` are the platform's Ed25519 keys, of which one must have signed; `accepted` is the answer to the
+    report, when it is still at hand.
     Raises InvalidReceipt, InvalidCheckpoint, InvalidInclusion.
     """
     receipt = open_receipt(text, suite.pinned.log_origin, suite.log_public)
     entry = receipt.entry
     if entry.get("type") != "report" or entry.get("id") != report_id or entry.get("platform") != suite.platform:
         raise InvalidReceipt("The receipt proves another entry than the one asked for.")
-    raw = _signature(entry, public_key)
+    raw, signed_by = _signature(entry, public_keys)
     if accepted is not None and (b64url(raw), receipt.index) != (accepted.signature, accepted.entry_index):
         raise InvalidReceipt("The receipt proves another report or place than the ledger's answer said.")
-    return VerifiedReceipt(report_id, text, receipt)
+    return VerifiedReceipt(report_id, text, receipt, signed_by)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +95,10 @@ class OfflineReceipt:
 
 
 def check_offline(
-    text: str, origin: str, log_public_key: bytes, platform_key: Ed25519PublicKey | None = None
+    text: str, origin: str, log_public_key: bytes, platform_keys: Sequence[Ed25519PublicKey] = ()
 ) -> OfflineReceipt:
-    """Verify the receipt of anybody's report, whole or sealed, with nothing but keys: the log's and, if it is given,
-    that of the platform that signed the report. A sealed receipt shows no signature to check.
+    """Verify the receipt of anybody's report, whole or sealed, with nothing but keys: the log's and, if they are given,
+    those of the platform, of which one must have signed the report. A sealed receipt shows no signature to check.
 
     Raises InvalidReceipt, InvalidCheckpoint, InvalidLeaf, InvalidInclusion.
     """
@@ -98,22 +106,25 @@ def check_offline(
         leaf, checkpoint = open_sealed_receipt(text, origin, log_public_key)
         return OfflineReceipt(leaf.index, format_time(leaf.hour), checkpoint, None)
     receipt = open_receipt(text, origin, log_public_key)
-    if platform_key is not None:
-        _signature(receipt.entry, platform_key)
+    if platform_keys:
+        _signature(receipt.entry, platform_keys)
     return OfflineReceipt(receipt.index, receipt.hour, receipt.checkpoint, receipt.entry)
 
 
-def _signature(entry: dict[str, Any], public_key: Ed25519PublicKey) -> bytes:
-    """The signature (64 bytes) over the entry's body, verified. Raises InvalidReceipt."""
+def _signature(entry: dict[str, Any], public_keys: Sequence[Ed25519PublicKey]) -> tuple[bytes, Ed25519PublicKey]:
+    """The signature (64 bytes) over the entry's body, and the key it verifies under. Raises InvalidReceipt."""
     body, signed = entry.get("body"), entry.get("signature")
     try:
         if not isinstance(body, dict) or not isinstance(signed, str):
             raise InvalidReceipt("The entry of this receipt holds no signed body.")
         raw = unb64url(signed, 64)
-        verify_signature(body, raw, public_key)
     except LedgerError as error:
-        raise InvalidReceipt("The entry of this receipt does not hold what this platform's key signed.") from error
-    return raw
+        raise InvalidReceipt("The entry of this receipt holds no signature.") from error
+    for key in public_keys:
+        with suppress(LedgerError):
+            verify_signature(body, raw, key)
+            return raw, key
+    raise InvalidReceipt("The entry of this receipt does not hold what a known key of this platform signed.")
 
 
 def log_fetcher(transport: Transport, attempt_seconds: float) -> Callable[[str], bytes]:

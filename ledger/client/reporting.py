@@ -121,7 +121,8 @@ class Reporting(Session):
         return parse_page(self._get("/v1/reports", query))
 
     def receipt(self, report: str | AcceptedReport, wait_seconds: float = 5.0) -> VerifiedReceipt:
-        """The verified receipt of a report of yours: proof that the log holds what your key signed.
+        """The verified receipt of a report of yours: proof that the log holds what your key signed, the present one or
+        an earlier one that the suite file names.
 
         Given the AcceptedReport itself, the entry must hold the very body that was sent. Waits up to `wait_seconds` for
         a checkpoint, checks signature, inclusion and content, and that the log's history continues the last checkpoint
@@ -132,7 +133,7 @@ class Reporting(Session):
         self.connect()
         accepted = report if isinstance(report, AcceptedReport) else None
         text = fetch_receipt(self._transport, report_id, wait_seconds, ATTEMPT_SECONDS)
-        verified = check_receipt(text, report_id, self.suite, self._key.public_key(), accepted)
+        verified = check_receipt(text, report_id, self.suite, self.public_keys, accepted)
         accept_receipt(verified, self._seen, self._transport, ATTEMPT_SECONDS)
         return verified
 

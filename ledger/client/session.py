@@ -72,7 +72,7 @@ class Session:
     ) -> None:
         self.suite = suite if isinstance(suite, Suite) else load_suite(suite)
         self._key = key if isinstance(key, Ed25519PrivateKey) else load_signing_key(key)
-        self._order_key = order_key_source(order_key, key)
+        self._order_key = order_key_source(order_key, key, self.suite.platform)
         self._state_dir = default_state_dir(self.suite) if state_dir is None else Path(state_dir)
         self._now = now
         self._random_bytes = random_bytes
@@ -115,9 +115,12 @@ class Session:
         self.close()
 
     @property
-    def public_key(self) -> Ed25519PublicKey:
-        """The platform's public key: the one under which its reports verify."""
-        return self._key.public_key()
+    def public_keys(self) -> tuple[Ed25519PublicKey, ...]:
+        """The platform's public keys under which its reports verify: that of `key` first, then what else the suite file
+        names, for reports that were signed under an earlier one."""
+        own = self._key.public_key().public_bytes_raw()
+        earlier = dict.fromkeys(key.public_key for key in self.suite.keys if key.public_key != own)
+        return tuple([Ed25519PublicKey.from_public_bytes(raw) for raw in (own, *earlier)])
 
     def close(self) -> None:
         """Close connections and files. What waits in the outbox stays there."""

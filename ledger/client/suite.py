@@ -8,6 +8,7 @@ network.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -21,6 +22,7 @@ from ledger.core.voprf import ELEMENT_BYTES, SUITE, HolderKey, check_element
 from ledger.errors import ConfigurationError, HolderMismatch, LedgerError, UnexpectedAnswer
 
 MAX_SUITE_BYTES = 1 << 20
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,31}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,14 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
+class PlatformKey:
+    """A public key (Ed25519, 32 bytes) of the platform, in use or revoked; reports stay under the key of their day."""
+
+    kid: str
+    public_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Suite:
     """A platform's suite file: who it is at which service, and the keys it pins."""
 
@@ -58,6 +68,8 @@ class Suite:
     profile: str
     kid: str
     pinned: Service
+    keys: tuple[PlatformKey, ...] = ()
+    """Every key that the platform ever had here, by the operator's account; none in files of before this member."""
 
     @property
     def current(self) -> Epoch:
@@ -95,9 +107,12 @@ def parse_suite(value: object) -> Suite:
             profile=fields.text("profile"),
             kid=fields.text("kid"),
             pinned=parse_service(value),
+            keys=tuple([_platform_key(item) for item in fields.items("keys")] if fields.optional("keys") else ()),
         )
     except LedgerError as error:
         raise ConfigurationError("The suite file lacks something or is damaged. Ask the operator for it.") from error
+    if not _NAME.match(suite.platform):  # files are called by it
+        raise ConfigurationError("The suite file's `platform` must be 2 to 32 of a-z, 0-9 and -.")
     parts = urlsplit(suite.url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigurationError("The suite file's `url` must be an http or https address.")
@@ -106,6 +121,11 @@ def parse_suite(value: object) -> Suite:
     if [epoch.state for epoch in suite.pinned.epochs].count("current") != 1:
         raise ConfigurationError("The suite file must name exactly one current key epoch.")
     return suite
+
+
+def _platform_key(value: object) -> PlatformKey:
+    fields = Fields(value)
+    return PlatformKey(fields.text("kid"), unb64url(fields.text("public_key"), 32))
 
 
 def parse_service(value: object) -> Service:

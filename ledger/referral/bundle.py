@@ -70,8 +70,9 @@ def refer(
     ]
     made_at = (now or datetime.now(UTC)).replace(microsecond=0)
     made = referral(ledger.suite, recipient, sources, receipts, made_at)
-    key = ledger.public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    write(bundle(made, locale, key), folder)
+    signers = {source.receipt.signed_by.public_bytes_raw(): source.receipt.signed_by for source in sources}
+    keys = [key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo) for key in signers.values()]
+    write(bundle(made, locale, b"".join(keys)), folder)
     return made
 
 
@@ -80,8 +81,11 @@ def require_extra() -> None:
     need("referral", _NEEDED, "A referral")
 
 
-def bundle(made: Referral, locale: str, platform_key: bytes) -> dict[str, bytes]:
-    """The files of a bundle by their names; `platform_key` is PEM. The same arguments give the same bytes."""
+def bundle(made: Referral, locale: str, platform_keys: bytes) -> dict[str, bytes]:
+    """The files of a bundle by their names; `platform_keys` is PEM, one block for each key that signed.
+
+    The same arguments give the same bytes.
+    """
     from ledger.referral.document import render
 
     content = to_json(made)
@@ -92,7 +96,7 @@ def bundle(made: Referral, locale: str, platform_key: bytes) -> dict[str, bytes]
         **{receipt_name(report.id): report.receipt.encode() for report in made.reports},
     }
     if gets(made.audience, Part.WHOLE_RECEIPT):
-        found[PLATFORM_KEY_FILE] = platform_key
+        found[PLATFORM_KEY_FILE] = platform_keys
     sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(found.items()))
     return {**found, SUMS_FILE: sums.encode()}
 

@@ -185,7 +185,7 @@ CHECK_KEY = _(
     "a log cannot vouch for its own key."
 )
 CHECK_PLATFORM_KEY = _(
-    "platform-key.pem is the key that the log itself names for this platform (entries platform_status)."
+    "platform-key.pem holds the keys that the log itself names for this platform (entries platform_status)."
 )
 CHECK_EVIDENCE = _(
     "That a file of evidence is the one that was reported: compare what this prints with the digest above."

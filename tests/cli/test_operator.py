@@ -10,17 +10,22 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from typer.testing import CliRunner
 
 from ledger.cli import app
 from ledger.cli.output import ExitCode
 from ledger.client import RefundLedger
-from ledger.errors import LedgerError, PlatformSuspended, UnknownKey
-from tests.kit import person
+from ledger.client.keyfiles import load_public_keys
+from ledger.core.encoding import b64url
+from ledger.errors import InvalidReceipt, LedgerError, PlatformSuspended, UnknownKey
+from ledger.referral.bundle import refer
+from tests.kit import person, report_arguments
 from tests.support import ROOT, RunningServer, new_ledger, server_environment, serving
 
 
@@ -105,7 +110,11 @@ def test_from_nothing_to_a_first_lookup_and_back(operator: Operator) -> None:
     assert (listed["platform"], listed["scopes"], listed["quota"]) == ("acme", ["lookup", "report"], 3)
 
     second = folder / "second.pem"
-    operator("platform", "add-key", "acme", "--key", second, "--kid", "acme-2")
+    halves = operator("make-key", second)
+    assert halves == {"key": str(second), "public_key": str(folder / "second.public.pem")}
+    assert second.stat().st_mode & 0o777 == 0o600
+    assert operator("make-key", second, code=ExitCode.REFUSED)["error"]["code"] == "already_exists"
+    operator("platform", "add-key", "acme", "--key", halves["public_key"], "--kid", "acme-2")
     operator("platform", "suite", "acme", "--suite", folder / "two.suite.json", "--kid", "acme-2")
     settings = new_settings(operator)
     with serving(settings) as server:
@@ -121,6 +130,7 @@ def test_from_nothing_to_a_first_lookup_and_back(operator: Operator) -> None:
                 one.subjects_many([person() for _ in range(3)])
             operator("platform", "quota", "acme", 1000)
             _until(lambda: one.subjects_many([person() for _ in range(3)]))
+            before = _reported(one, "A-1")
             operator("platform", "revoke-key", "acme-1")
             _until_raises(one, UnknownKey)
             assert two.lookup(person(), order="1").tier in ("clear", "unavailable")
@@ -128,8 +138,41 @@ def test_from_nothing_to_a_first_lookup_and_back(operator: Operator) -> None:
             _until_raises(two, PlatformSuspended)
             operator("platform", "resume", "acme")
             _until(lambda: two.subject(**person()))
+            _stands_under_both_keys(operator, two, [before, _reported(two, "A-2")])
             missing = operator("platform", "suspend", "nobody", code=ExitCode.REFUSED)
             assert missing["error"]["code"] == "not_found"
+
+
+def _reported(ledger: RefundLedger, order: str) -> str:
+    sent = ledger.report(ledger.subject(**person()), **report_arguments(order=order)).report
+    assert sent is not None
+    return sent.id
+
+
+def _stands_under_both_keys(operator: Operator, ledger: RefundLedger, reports: list[str]) -> None:
+    """What the platform reported under its revoked key is proven, found by its order, and referred like the rest."""
+    old, new = [ledger.receipt(report).signed_by.public_bytes_raw() for report in reports]
+    named = {
+        key["kid"]: key["public_key"] for key in json.loads((operator.folder / "two.suite.json").read_text())["keys"]
+    }
+    assert named == {"acme-1": b64url(old), "acme-2": b64url(new)}
+    assert [view.id for view in ledger.list_reports(order="A-1").reports] == reports[:1]
+    out = operator.folder / "referral"
+    made = refer(ledger, reports, out, audience="authority", orders=dict(zip(reports, ("A-1", "A-2"), strict=True)))
+    assert [one.order for one in made.reports] == ["A-1", "A-2"], "one order key, whichever key signs"
+    keys = load_public_keys(out / "platform-key.pem")
+    assert [key.public_bytes_raw() for key in keys] == [old, new]
+    check: list[object] = ["verify", "--offline", "--log-key", (out / "log-key.txt").read_text().strip()]
+    check += ["--receipt", out / "receipts", "--platform-key", out / "platform-key.pem"]
+    assert [one["signed_by_platform_key"] for one in operator(*check)["receipts"]] == [True, True]
+    (out / "platform-key.pem").write_bytes(keys[1].public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    assert operator(*check, code=ExitCode.REFUSED)["error"]["code"] == "invalid_receipt"
+    referral = operator.folder / "without"
+    bare = replace(ledger.suite, keys=())
+    uninformed = RefundLedger(bare, operator.folder / "second.pem", state_dir=operator.folder / "s3")
+    with uninformed, pytest.raises(InvalidReceipt, match="known key"):
+        refer(uninformed, reports, referral, audience="authority")
+    assert not referral.exists()
 
 
 def new_settings(operator: Operator) -> Any:

@@ -122,7 +122,7 @@ def test_a_referral_to_an_authority_is_checked_by_the_stated_commands(
     before = changed(out / "referral.pdf", 100)
     assert shell(out, sums, tmp_path).returncode == 1
     (out / "referral.pdf").write_bytes(before)
-    other = connect("bazaar").public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    other = connect("bazaar").public_keys[0].public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     (out / "platform-key.pem").write_bytes(other)
     assert shell(out, receipts, tmp_path).returncode == ExitCode.REFUSED
 

@@ -51,16 +51,16 @@ def test_a_receipt_must_be_of_this_very_report(connect: Connect) -> None:
     one, two = (acme.report(buyer, **report_arguments()).report for _ in range(2))
     assert one is not None
     assert two is not None
-    text, key = acme.receipt(one).text, acme._key.public_key()
+    text, key = acme.receipt(one).text, acme.public_keys
     check_receipt(text, one.id, acme.suite, key, one)
     with pytest.raises(InvalidReceipt):
         check_receipt(text, two.id, acme.suite, key)
     with pytest.raises(InvalidReceipt):
         check_receipt(text, one.id, acme.suite, key, two)
     with pytest.raises(InvalidReceipt):
-        check_receipt(text, one.id, bazaar.suite, bazaar._key.public_key())
+        check_receipt(text, one.id, bazaar.suite, bazaar.public_keys)
     with pytest.raises(InvalidReceipt):
-        check_receipt(text, one.id, acme.suite, bazaar._key.public_key())
+        check_receipt(text, one.id, acme.suite, bazaar.public_keys)
 
 
 def test_one_changed_character_anywhere_spoils_a_receipt(connect: Connect) -> None:
@@ -72,7 +72,7 @@ def test_one_changed_character_anywhere_spoils_a_receipt(connect: Connect) -> No
         other = "A" if text[place] != "A" else "B"
         changed = text[:place] + other + text[place + 1 :]
         with pytest.raises(LedgerError):
-            check_receipt(changed, sent.id, acme.suite, acme._key.public_key(), sent)
+            check_receipt(changed, sent.id, acme.suite, acme.public_keys, sent)
 
 
 def test_a_receipt_that_does_not_come_is_pending(running: Running, connect: Connect) -> None:

@@ -10,14 +10,18 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from ledger.client.keyfiles import (
+    MAX_PUBLIC_KEYS,
     load_or_create_order_key,
+    load_or_create_public_key,
     load_or_create_signing_key,
+    load_public_keys,
     load_signing_key,
     order_key_path,
     order_key_source,
+    public_key_path,
 )
 from ledger.client.tokens import RENEW_SECONDS, TOKEN_SECONDS, TokenSource
 from ledger.errors import ConfigurationError
@@ -78,8 +82,39 @@ def test_unfit_key_files_are_refused(tmp_path: Path) -> None:
         load_signing_key(path)
 
 
+def test_public_keys_of_a_file(tmp_path: Path) -> None:
+    path, keys = tmp_path / "keys.pem", [Ed25519PrivateKey.generate().public_key() for _ in range(MAX_PUBLIC_KEYS + 1)]
+    blocks = [key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo) for key in keys]
+    path.write_bytes(b"a comment\n" + b"\n".join(blocks[:2]))
+    assert [key.public_bytes_raw() for key in load_public_keys(path)] == [key.public_bytes_raw() for key in keys[:2]]
+    other = generate_private_key(SECP256R1()).public_key()
+    foreign = other.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    for wrong in (b"", b"".join(blocks), blocks[0][:-20], blocks[0] + foreign, blocks[0].replace(b"MC", b"//")):
+        path.write_bytes(wrong)
+        with pytest.raises(ConfigurationError, match=r"keys\.pem"):
+            load_public_keys(path)
+    with pytest.raises(ConfigurationError):
+        load_public_keys(tmp_path / "nothing.pem")
+
+
+def test_a_public_key_is_enrolled_without_its_private_one(tmp_path: Path) -> None:
+    private, public = tmp_path / "acme.pem", public_key_path(tmp_path / "acme.pem")
+    assert public.name == "acme.public.pem"
+    made = load_or_create_public_key(private)
+    assert load_signing_key(private).public_key() == made, "made, because there was none"
+    block = made.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    public.write_bytes(block)
+    assert load_or_create_public_key(public) == load_or_create_public_key(private) == made
+    for wrong in (block + block, b"nothing", block[:50]):
+        public.write_bytes(wrong)
+        public.chmod(0o600)
+        with pytest.raises(ConfigurationError):
+            load_or_create_public_key(public)
+        assert public.read_bytes() == wrong
+
+
 def test_services_that_start_together_agree_on_the_order_key(tmp_path: Path) -> None:
-    path = order_key_path(tmp_path / "acme.pem")
+    path = order_key_path(tmp_path / "acme-2.pem", "acme")
     assert path.name == "acme.order.key"
     with ThreadPoolExecutor(8) as pool:
         keys = set(pool.map(lambda _: load_or_create_order_key(path), range(16)))
@@ -92,6 +127,6 @@ def test_services_that_start_together_agree_on_the_order_key(tmp_path: Path) -> 
 
 
 def test_order_key_needs_a_place() -> None:
-    assert order_key_source(b"k" * 32, None)() == b"k" * 32
+    assert order_key_source(b"k" * 32, None, "acme")() == b"k" * 32
     with pytest.raises(ConfigurationError):
-        order_key_source(None, Ed25519PrivateKey.generate())
+        order_key_source(None, Ed25519PrivateKey.generate(), "acme")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ledger.client.suite import check_served, is_loopback, load_suite, parse_service, parse_suite
+from ledger.client.suite import PlatformKey, check_served, is_loopback, load_suite, parse_service, parse_suite
 from ledger.client.transport import Transport
 from ledger.core import voprf
 from ledger.core.checkpoint import verifier_key
@@ -60,6 +60,9 @@ def test_suite_file_is_read(tmp_path: Path) -> None:
     suite = load_suite(path)
     assert (suite.url, suite.current.epoch, len(suite.current.holders)) == ("https://ledger.test", 2, 2)
     assert len(suite.log_public) == 32
+    assert suite.keys == (), "a file of before this member"
+    known = [{"kid": "acme-1", "public_key": b64url(bytes(31) + b"1"), "later": 1}]
+    assert parse_suite({**suite_json(), "keys": known}).keys == (PlatformKey("acme-1", bytes(31) + b"1"),)
 
 
 def _set(path: list[Any], value: Any) -> Callable[[dict[str, Any]], None]:
@@ -74,6 +77,9 @@ def _set(path: list[Any], value: Any) -> Callable[[dict[str, Any]], None]:
 
 BROKEN = {
     "no platform": lambda suite: suite.pop("platform"),
+    "a platform that leads elsewhere": _set(["platform"], "../acme"),
+    "short platform key": _set(["keys"], [{"kid": "acme-1", "public_key": b64url(bytes(31))}]),
+    "platform keys that are no list": _set(["keys"], "acme-1"),
     "ftp": _set(["url"], "ftp://ledger.test"),
     "no host": _set(["url"], "https://"),
     "other suite": _set(["suite"], "P256-SHA256"),

@@ -160,7 +160,7 @@ def source(
         **{"appeal": appeal, **(view or {})},
     )
     case = None if appeal is None else Appeal(appeal.id, appeal.state, NOW, appeal.due_at, False, timeline=timeline)
-    verified = VerifiedReceipt(report_id, text, open_receipt(text, ORIGIN, LOG_PUBLIC))
+    verified = VerifiedReceipt(report_id, text, open_receipt(text, ORIGIN, LOG_PUBLIC), PLATFORM.public_key())
     return Source(shown, verified, case, order)
 
 
