@@ -12,6 +12,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
+SLOW_SECONDS = 8.0
+"""How long a slow server takes: far more than any client here waits for."""
+
+PROMPT_SECONDS = 4.0
+"""What comes within this time did not wait for a slow server, however busy the machine is."""
+
 
 @dataclass
 class Proxy:

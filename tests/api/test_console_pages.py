@@ -11,6 +11,7 @@ import pytest
 from babel.messages.extract import extract_from_dir
 from sqlalchemy import text
 
+from api.web.forms import FORM_LIMIT_BYTES
 from ledger.i18n import texts
 from ledger.service import audit, passwords
 from ledger.service.audit import EventFilter
@@ -62,7 +63,7 @@ def test_errors_are_pages_here_and_problems_elsewhere(desk: Desk) -> None:
     assert client.request("GET", "/console/logout").headers["allow"] == "POST"
     assert client.get("/v1/nothing").headers["content-type"] == "application/problem+json"
     assert client.get("/consoles").headers["content-type"] == "application/problem+json"
-    big = client.post("/console/login", content=b"a=" + b"x" * 70_000, headers=FORM | desk.origin())
+    big = client.post("/console/login", content=b"a=" + b"x" * FORM_LIMIT_BYTES, headers=FORM | desk.origin())
     assert big.status_code == 413
     huge = client.post("/console/login", content=b"x" * 3_000_000, headers=FORM | desk.origin())
     assert huge.status_code == 413

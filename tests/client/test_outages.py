@@ -21,12 +21,9 @@ from ledger.client.state import OUTBOX_FILE
 from ledger.core import voprf
 from ledger.core.encoding import b64url, unb64url
 from ledger.errors import ConfigurationError, HolderMismatch, IdempotencyMismatch, InvalidProof, Unavailable
-from tests.faulty import answering, free_port, proxy
+from tests.faulty import PROMPT_SECONDS, SLOW_SECONDS, answering, free_port, proxy
 from tests.kit import Connect, Running, person, report_arguments, reports_of
 from tests.support import ROOT
-
-SLACK_SECONDS = 0.25
-"""What a loaded test machine may add to the 300 ms."""
 
 
 def timed_lookup(ledger: RefundLedger, buyer: Any) -> tuple[Any, float]:
@@ -40,15 +37,15 @@ def test_a_lookup_has_300_ms_and_never_raises_for_an_outage(running: Running, co
     with proxy(running.server.url) as between:
         slow = connect(url=between.url)
         assert slow.lookup(buyer, order="A-1").tier == "clear"
-        between.delay_seconds = 0.6
+        between.delay_seconds = SLOW_SECONDS
         found, seconds = timed_lookup(slow, buyer)
         assert (found.tier, found.credit, found.guidance) == ("unavailable", None, ())
         assert found.unavailable_because == "timeout"
-        assert seconds < 0.3 + SLACK_SECONDS
+        assert seconds < PROMPT_SECONDS
         between.delay_seconds, before = 0.0, between.connections
         between.refuse = True
         found, seconds = timed_lookup(slow, buyer)
-        assert (found.tier, seconds < 0.3 + SLACK_SECONDS) == ("unavailable", True)
+        assert (found.tier, seconds < PROMPT_SECONDS) == ("unavailable", True)
         assert between.connections <= before + 1, "no retry"
         between.refuse = False
         assert slow.lookup(buyer, order="A-1").tier == "clear", "it recovers by itself"
@@ -56,7 +53,7 @@ def test_a_lookup_has_300_ms_and_never_raises_for_an_outage(running: Running, co
     for who in (buyer, person()):  # tagged already, or to be blinded within the same time
         found, seconds = timed_lookup(down, who)
         assert (found.tier, found.unavailable_because) == ("unavailable", "connect")
-        assert seconds < 0.3 + SLACK_SECONDS
+        assert seconds < PROMPT_SECONDS
 
 
 def test_servers_that_are_broken_count_as_unavailable(running: Running, connect: Connect) -> None:
@@ -77,16 +74,16 @@ def test_servers_that_are_broken_count_as_unavailable(running: Running, connect:
         with answering(respond) as url:
             found, seconds = timed_lookup(connect(url=url), buyer)
             assert (found.tier, found.unavailable_because) == ("unavailable", code)
-            assert seconds < 0.3 + SLACK_SECONDS
+            assert seconds < PROMPT_SECONDS
 
 
 def test_a_trickling_server_is_given_up_in_time(running: Running, connect: Connect) -> None:
     buyer = connect().subject(**person())
     suite = running.suite("acme").read_text()
-    with answering(lambda *_: (200, {}, suite.encode()), pause=lambda: time.sleep(0.05)) as url:
+    with answering(lambda *_: (200, {}, suite.encode()), pause=lambda: time.sleep(0.3)) as url:
         found, seconds = timed_lookup(connect(url=url), buyer)
         assert (found.tier, found.unavailable_because) == ("unavailable", "timeout")
-        assert seconds < 0.3 + SLACK_SECONDS
+        assert seconds < PROMPT_SECONDS
 
 
 def test_a_server_with_another_key_is_found_out(running: Running, connect: Connect) -> None:
