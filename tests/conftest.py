@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import gc
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -13,9 +13,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 from sqlalchemy import make_url
 
-from ledger.service import migrate
+from ledger.service import id_block, migrate
 from ledger.store.schema import Base
 from tests import pg
+from tests.support import sqlite_schema
 
 # A shared two-core machine makes single examples slow without any of them being wrong, so no deadline.
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -24,6 +25,16 @@ settings.register_profile("ci", settings.get_profile("default"), derandomize=Tru
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 ENGINES = ("sqlite", "postgresql")
+
+# Each opened runtime writes its first block of ids: no test takes so many that two small ones do not do.
+id_block.BLOCK = 500
+
+
+def pytest_collection_finish() -> None:
+    """What is there now stays: looking through it again and again for garbage took a tenth of the run."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 @pytest.fixture(autouse=True)
@@ -72,26 +83,22 @@ def database_url(request: pytest.FixtureRequest, make_database: Callable[..., st
 
 
 @pytest.fixture(scope="session")
-def schema_template(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
-    """`schema_template(engine)` gives the URL of a database with the schema and nothing in it, made once a process:
-    copying it is many times faster than migrating."""
-    made: dict[str, str] = {}
+def postgresql_schema(pg_admin_url: str) -> Callable[[], str]:
+    """`postgresql_schema()` gives the URL of a database with the schema and nothing in it, made once a process: copying
+    it is many times faster than migrating. (For SQLite: `tests.support.sqlite_schema`.)"""
+    made: list[str] = []
 
-    def template(engine: str) -> str:
-        if engine not in made:
-            if engine == "sqlite":
-                made[engine] = f"sqlite:///{tmp_path_factory.mktemp('schema') / 'template.db'}"
-            else:
-                admin = make_url(request.getfixturevalue("pg_admin_url"))
-                made[engine] = pg.create_database(admin).render_as_string(hide_password=False)
-            migrate.upgrade(made[engine])
-        return made[engine]
+    def template() -> str:
+        if not made:
+            made.append(pg.create_database(make_url(pg_admin_url)).render_as_string(hide_password=False))
+            migrate.upgrade(made[0])
+        return made[0]
 
     return template
 
 
 @pytest.fixture(scope="session")
-def emptied_postgresql(schema_template: Callable[[str], str]) -> Callable[[], str]:
+def emptied_postgresql(request: pytest.FixtureRequest) -> Callable[[], str]:
     """`emptied_postgresql()` gives the URL of this process's PostgreSQL database, with the schema and no rows.
 
     Emptying one database takes a tenth of the time of copying a template.
@@ -100,7 +107,7 @@ def emptied_postgresql(schema_template: Callable[[str], str]) -> Callable[[], st
 
     def empty() -> str:
         if not made:
-            template = make_url(schema_template("postgresql"))
+            template = make_url(request.getfixturevalue("postgresql_schema")())
             made.append(pg.create_database(template, template).render_as_string(hide_password=False))
         url = made[0]
         pg.terminate_backends(url)  # what a killed server left connected could hold locks
@@ -120,12 +127,11 @@ def emptied_postgresql(schema_template: Callable[[str], str]) -> Callable[[], st
 def migrated_url(
     request: pytest.FixtureRequest,
     make_database: Callable[..., str],
-    schema_template: Callable[[str], str],
     emptied_postgresql: Callable[[], str],
 ) -> str:
     """URL of a database with the schema and no rows; the test runs once on each engine."""
     if request.param == "postgresql":
         return emptied_postgresql()
     url = make_database("sqlite")
-    shutil.copyfile(str(make_url(schema_template("sqlite")).database), str(make_url(url).database))
+    Path(str(make_url(url).database)).write_bytes(sqlite_schema())
     return url

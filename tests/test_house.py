@@ -5,14 +5,15 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
-import sys
 import tomllib
 from functools import cache
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from ledger import errors
+from ledger.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
 READMES = ("README.md", "README.zh-CN.md")
@@ -109,10 +110,7 @@ def test_every_command_of_the_readme_exists() -> None:
             assert arguments[0] in targets, command
         elif program.endswith("refund-ledger"):
             words = [word for word in arguments if re.fullmatch(r"[a-z-]+", word) and not word.startswith("-")]
-            called = subprocess.run(
-                [sys.executable, "-m", "ledger", words[0], "--help"], cwd=ROOT, capture_output=True, check=False
-            )
-            assert called.returncode == 0, command
+            assert CliRunner().invoke(app, [words[0], "--help"]).exit_code == 0, command
         else:
             assert program in PLAIN_COMMANDS, command
 

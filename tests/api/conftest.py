@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import io
 import secrets
-import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,7 +110,7 @@ def running(settings: Settings) -> Iterator[Api]:
         assert thread.is_alive(), logs.getvalue().decode()
         assert time.monotonic() < deadline, logs.getvalue().decode()
         time.sleep(0.01)
-    with httpx2.Client(base_url=url, timeout=30) as client:
+    with httpx2.Client(verify=False, base_url=url, timeout=30) as client:
         try:
             yield Api(settings, app, url, logs, client)
         finally:
@@ -122,18 +121,13 @@ def running(settings: Settings) -> Iterator[Api]:
 
 
 @pytest.fixture(scope="module", params=[pytest.param(name, marks=getattr(pytest.mark, name)) for name in ENGINES])
-def api(
-    request: pytest.FixtureRequest,
-    tmp_path_factory: pytest.TempPathFactory,
-    schema_template: Callable[[str], str],
-) -> Iterator[Api]:
+def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     """A server on a fresh ledger, shared by the tests of a module: each uses people of its own."""
     folder: Path = tmp_path_factory.mktemp("api")
-    template = make_url(schema_template(request.param))
     if request.param == "sqlite":
         url = f"sqlite:///{folder / 'ledger.db'}"
-        shutil.copyfile(str(template.database), folder / "ledger.db")
     else:
+        template = make_url(request.getfixturevalue("postgresql_schema")())
         url = pg.create_database(template, template).render_as_string(False)
     settings = new_ledger(
         url,

@@ -12,6 +12,15 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
 
+DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+LOOKS = [
+    ("en", "desktop"),
+    ("zh-CN", "phone"),
+    *([("en", "phone"), ("zh-CN", "desktop")] if os.environ.get("SCREENSHOTS") else []),
+]
+"""(language, width) of pages that are looked at: each language and each width once, and with `SCREENSHOTS` set, which
+takes pictures, both languages at both widths."""
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:

@@ -31,12 +31,13 @@ from tests.api.appealed import (
     with_file,
 )  # fmt: skip
 from tests.api.conftest import ACME, BETA, running
-from tests.browser.conftest import NewPage
+from tests.browser.conftest import DESKTOP, LOOKS, PHONE, NewPage
 from tests.evidence import files
 from tests.support import ROOT, evidence, new_ledger
 
 SCREENSHOTS = ROOT / "var" / "screenshots"
-DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+SEEN = [("reviewer" if lang == "en" else "chinese", DESKTOP if width == "desktop" else PHONE) for lang, width in LOOKS]
+IDS = ["-".join(look) for look in LOOKS]
 WCAG = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}}
 
 OpenPage = Callable[..., Page]
@@ -216,8 +217,7 @@ def test_the_case_moves_on_while_somebody_writes(at: Browsers, open_page: OpenPa
     looked_at(page, "moved-on")
 
 
-@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
-@pytest.mark.parametrize("name", ["reviewer", "chinese"])
+@pytest.mark.parametrize(("name", "viewport"), SEEN, ids=IDS)
 def test_pages_are_without_barriers(at: Browsers, open_page: OpenPage, name: str, viewport: dict[str, int]) -> None:
     case = taken(at, contested(at.api, evidence=[reported(PNG, "carrier_record")]), name)
     with_file(at.api, case, PNG, "carrier.png", "image/png", place=0, party="reporter")
@@ -252,11 +252,9 @@ def test_pages_are_without_barriers(at: Browsers, open_page: OpenPage, name: str
     looked_at(page, f"letter-decided-{shown}")
 
 
-@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
-@pytest.mark.parametrize(("name", "again"), [("reviewer", "Inspect the file again"), ("chinese", "重新检验文件")])
-def test_a_file_is_inspected_again(
-    at: Browsers, open_page: OpenPage, name: str, again: str, viewport: dict[str, int]
-) -> None:
+@pytest.mark.parametrize(("name", "viewport"), SEEN, ids=IDS)
+def test_a_file_is_inspected_again(at: Browsers, open_page: OpenPage, name: str, viewport: dict[str, int]) -> None:
+    again = {"reviewer": "Inspect the file again", "chinese": "重新检验文件"}[name]
     claim = files.png(files.text_chunk("AIGC", files.LABEL.encode()), image=files.picture(600, 400))
     plain = files.jpeg(files.exif_segment(files.exif({0x0131: b"GIMP"})), image=files.picture(600, 400, 2))
     items = [inspected(claim, "original_file"), inspected(claim, "ai_label"), inspected(plain, "listing_match")]

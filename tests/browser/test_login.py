@@ -15,12 +15,11 @@ from ledger.store import members
 from ledger.store.engine import writing
 from tests.api.conftest import running
 from tests.api.console_desk import Desk
-from tests.browser.conftest import NewPage
+from tests.browser.conftest import DESKTOP, LOOKS, PHONE, NewPage
 from tests.staffing import cheap
 from tests.support import ROOT, new_ledger
 
 SCREENSHOTS = ROOT / "var" / "screenshots"
-DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 
 SignIn = Callable[[Page, str], None]
 Shoot = Callable[[Page, str], None]
@@ -183,8 +182,7 @@ def test_no_other_page_may_frame_the_console(frame: Desk, browser: Browser) -> N
         context.close()
 
 
-@pytest.mark.parametrize("locale", ["en", "zh-CN"])
-@pytest.mark.parametrize("size", ["desktop", "phone"])
+@pytest.mark.parametrize(("locale", "size"), LOOKS)
 def test_every_page_of_the_frame_is_readable(
     frame: Desk, open_page: OpenPage, sign_in: SignIn, shoot: Shoot, locale: str, size: str
 ) -> None:

@@ -15,7 +15,7 @@ from ledger.store import stats as store
 from ledger.store.engine import writing
 from tests.api.conftest import ACME, BETA, person, running
 from tests.api.console_desk import Desk
-from tests.browser.conftest import NewPage
+from tests.browser.conftest import LOOKS, NewPage
 from tests.staffing import cheap
 from tests.support import new_ledger
 
@@ -75,9 +75,9 @@ def check(page: Page) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
 
 
-@pytest.mark.parametrize(("name", "width"), [("boss-en", "desktop"), ("boss-zh", "phone")])
-def test_every_page_is_readable(desk: Desk, visit: Visit, name: str, width: str) -> None:
-    page = visit(name, width)
+@pytest.mark.parametrize(("locale", "width"), LOOKS)
+def test_every_page_is_readable(desk: Desk, visit: Visit, locale: str, width: str) -> None:
+    page = visit(f"boss-{locale[:2]}", width)
     paths = ("dashboard?days=30", "platforms", "platforms/acme", "platforms/acme/suspend", "platforms/acme/quota")
     for path in (*paths, "simulator"):
         page.goto(f"{desk.api.url}/console/{path}")

@@ -17,8 +17,8 @@ from tests.support import Platform, new_ledger, opened, serving
 
 
 @pytest.fixture
-def settings(make_database: Callable[..., str], schema_template: Callable[[str], str], tmp_path: Path) -> Settings:
-    return new_ledger(make_database("postgresql", schema_template("postgresql")), tmp_path)
+def settings(make_database: Callable[..., str], postgresql_schema: Callable[[], str], tmp_path: Path) -> Settings:
+    return new_ledger(make_database("postgresql", postgresql_schema()), tmp_path)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_backends_terminated_under_load(settings: Settings, reporters: Reporters
 
 @pytest.mark.postgresql
 def test_the_database_away_for_a_while(settings: Settings, reporters: Reporters) -> None:
-    with serving(settings) as server, httpx2.Client(base_url=server.url) as client:
+    with serving(settings) as server, httpx2.Client(verify=False, base_url=server.url) as client:
         reporters.url = server.url
         reporters.start()
         progress(reporters, 10)

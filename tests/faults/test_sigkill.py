@@ -10,7 +10,8 @@ from ledger.settings import Settings
 from tests.faults.harness import Acknowledged, Reporters, audit
 from tests.support import Platform, RunningServer, new_ledger, opened
 
-KILLS = 3
+KILLS = 2
+"""`make soak` kills it for as long as one likes."""
 THREADS = 6
 
 

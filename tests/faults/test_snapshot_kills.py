@@ -131,10 +131,8 @@ def test_killed_at_every_stage(database_url: str, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def postgresql(make_database: Callable[..., str], schema_template: Callable[[str], str], tmp_path: Path) -> Settings:
-    return new_ledger(
-        make_database("postgresql", schema_template("postgresql")), tmp_path, snapshot_interval_seconds=0.05
-    )
+def postgresql(make_database: Callable[..., str], postgresql_schema: Callable[[], str], tmp_path: Path) -> Settings:
+    return new_ledger(make_database("postgresql", postgresql_schema()), tmp_path, snapshot_interval_seconds=0.05)
 
 
 @pytest.mark.postgresql

@@ -39,7 +39,7 @@ from ledger.store.epochs import EpochRow, change_epoch, insert_epoch
 from ledger.store.snapshots import SnapshotRow
 from ledger.store.tables import Listing, Snapshot, Subject
 from tests.service.conftest import Subjects, Town
-from tests.support import Platform, evidence
+from tests.support import Platform, evidence, sqlite_schema
 
 
 def snapshot(town: Town, progress: Progress = silent, **changes: Any) -> Published:
@@ -197,13 +197,13 @@ def test_what_is_logged_during_the_build_is_not_in_it(town: Town) -> None:
 
 
 def test_the_files_follow_from_row_and_listings_on_both_engines(
-    town: Town, make_database: Callable[..., str], schema_template: Callable[[str], str], tmp_path: Path
+    town: Town, make_database: Callable[..., str], tmp_path: Path
 ) -> None:
     """The rows of one engine, copied to the other, give the same bytes; another secret gives other ones."""
     a_town_with_a_past(town)
     here = town.rt.engine.dialect.name
     there = make_database("sqlite")
-    shutil.copyfile(str(make_url(schema_template("sqlite")).database), str(make_url(there).database))
+    Path(str(make_url(there).database)).write_bytes(sqlite_schema())
     text, policy = shipped_policy()
     now = town.clock()
     row = SnapshotRow(
