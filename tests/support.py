@@ -56,6 +56,16 @@ def sqlite_schema() -> bytes:
 
 def new_ledger(database_url: str, folder: Path, **overrides: Any) -> Settings:
     """Settings of a fresh ledger with keys, guard, schema and genesis."""
+    settings = ledger_settings(database_url, folder, **overrides)
+    file = make_url(database_url).database
+    if database_url.startswith("sqlite") and file is not None and not Path(file).exists():
+        Path(file).write_bytes(sqlite_schema())
+    init_keys(settings, datetime.now(UTC))
+    return settings
+
+
+def ledger_settings(database_url: str, folder: Path, **overrides: Any) -> Settings:
+    """Settings as tests have them: everything in `folder`, and quick rounds."""
     values: dict[str, Any] = {
         "database_url": database_url,
         "keys_dir": folder / "keys",
@@ -66,12 +76,7 @@ def new_ledger(database_url: str, folder: Path, **overrides: Any) -> Settings:
         "auth_refresh_seconds": 0.2,
         **overrides,
     }
-    settings = Settings(**values)
-    file = make_url(database_url).database
-    if database_url.startswith("sqlite") and file is not None and not Path(file).exists():
-        Path(file).write_bytes(sqlite_schema())
-    init_keys(settings, datetime.now(UTC))
-    return settings
+    return Settings(**values)
 
 
 def publish(settings: Settings) -> Verdict:

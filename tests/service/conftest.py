@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+from sqlalchemy import make_url
 
 from ledger.core.identifiers import Kind
 from ledger.service.lookups import submit_lookup
 from ledger.service.reports import restitute_report, submit_report, withdraw_report
 from ledger.service.runtime import Runtime, utc_now
 from ledger.settings import Settings
-from ledger.store.engine import open_engine
-from tests.support import Platform, element_of, lookup_request, new_ledger, opened, report_payload
+from ledger.store.engine import open_engine, reading, writing
+from ledger.store.schema import Base
+from tests.support import Platform, element_of, ledger_settings, lookup_request, new_ledger, opened, report_payload
 from tests.webhook_kit import post, receiver
 
 __all__ = ["post", "receiver"]
@@ -79,21 +83,67 @@ class Town:
         return dict(answer)
 
 
+class Founding:
+    """The town as it is at first, made once and copied for each test: keys, guard, log and members."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        settings = new_ledger(f"sqlite:///{home / 'ledger.db'}", home)
+        engine = open_engine(settings.database_url, pool_size=1)
+        self.acme = Platform("acme", "acme-group", "acme-1").join(engine)
+        self.acme2 = Platform("acme2", "acme-group", "acme2-1").join(engine)
+        self.bolt = Platform("bolt", "bolt-group", "bolt-1", profile="EU").join(engine)
+        engine.dispose()
+        self._copied = ""
+
+    def ledger(self, database_url: str, folder: Path, **overrides: Any) -> Settings:
+        """A copy in this database, which has the schema and no rows, and in this folder."""
+        for part in ("keys", "guard"):
+            shutil.copytree(self.home / part, folder / part)
+        if database_url.startswith("sqlite"):
+            shutil.copyfile(self.home / "ledger.db", str(make_url(database_url).database))
+        else:
+            self._copy_to_postgresql(database_url)
+        return ledger_settings(database_url, folder, **overrides)
+
+    def _copy_to_postgresql(self, database_url: str) -> None:
+        """Row by row at first, then from a schema beside it, which stays."""
+        first = self._copied == ""
+        if first:
+            source, sink = open_engine(f"sqlite:///{self.home / 'ledger.db'}"), open_engine(database_url)
+            with reading(source) as read, writing(sink) as write:
+                found = [(table, [*read.execute(table.select()).mappings()]) for table in Base.metadata.sorted_tables]
+                for table, rows in found:
+                    if rows:
+                        write.execute(table.insert(), [dict(row) for row in rows])
+            source.dispose()
+            sink.dispose()
+            names = [table.name for table, rows in found if rows]
+            kept = [f'CREATE TABLE founding."{name}" AS TABLE "{name}"' for name in names]
+            self._copied = "; ".join(f'INSERT INTO "{name}" SELECT * FROM founding."{name}"' for name in names)
+        with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
+            connection.execute("; ".join(["CREATE SCHEMA founding", *kept]) if first else self._copied)
+
+
+@pytest.fixture(scope="session")
+def founding(tmp_path_factory: pytest.TempPathFactory) -> Founding:
+    return Founding(tmp_path_factory.mktemp("founding"))
+
+
 @pytest.fixture
-def settings(database_url: str, tmp_path: Path) -> Settings:
+def settings(request: pytest.FixtureRequest, database_url: str, tmp_path: Path) -> Settings:
+    """A ledger: the town's where a test is about the town, else a new one."""
+    if "town" in request.fixturenames:
+        founding: Founding = request.getfixturevalue("founding")
+        return founding.ledger(database_url, tmp_path)
     return new_ledger(database_url, tmp_path)
 
 
 @pytest.fixture
-def town(settings: Settings) -> Iterator[Town]:
-    engine = open_engine(settings.database_url, pool_size=1)
-    acme = Platform("acme", "acme-group", "acme-1").join(engine)
-    acme2 = Platform("acme2", "acme-group", "acme2-1").join(engine)
-    bolt = Platform("bolt", "bolt-group", "bolt-1", profile="EU").join(engine)
-    engine.dispose()
+def town(settings: Settings, founding: Founding) -> Iterator[Town]:
     clock = Clock()
     with opened(settings, clock) as rt:
-        yield Town(rt, clock, acme, acme2, bolt)
+        yield Town(rt, clock, founding.acme, founding.acme2, founding.bolt)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import secrets
 import shutil
 import time
 from datetime import timedelta
-from typing import Any
+from pathlib import Path
 
 import pytest
 
@@ -30,13 +30,13 @@ from ledger.service.snapshot_files import BUCKETS, FILTER, POLICY, TREE, folder_
 from ledger.service.snapshots import Published, build_and_publish
 from ledger.settings import Settings
 from ledger.store.engine import open_engine
-from tests.service.conftest import Town
-from tests.support import new_ledger, opened, publish
+from tests.service.conftest import Founding, Town
+from tests.support import opened, publish
 
 
 @pytest.fixture
-def settings(database_url: str, tmp_path: Any) -> Settings:
-    return new_ledger(database_url, tmp_path, snapshots_dir=tmp_path / "snapshots", snapshots_kept=2)
+def settings(founding: Founding, database_url: str, tmp_path: Path) -> Settings:
+    return founding.ledger(database_url, tmp_path, snapshots_kept=2)
 
 
 def snapshot(town: Town, *, covered: bool = True) -> Published:
@@ -236,7 +236,7 @@ def wait_for(shelf: Shelf, made: Published) -> None:
         time.sleep(0.01)
 
 
-def test_without_a_database_what_is_served_stays(town: Town, tmp_path: Any) -> None:
+def test_without_a_database_what_is_served_stays(town: Town, tmp_path: Path) -> None:
     snapshot(town)
     gone = tmp_path / "gone"
     gone.mkdir()
