@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -105,8 +105,13 @@ class Log:
             raise NotFound("No such resource.") from error
 
 
-LEAVES = [leaf(index) for index in range(70_000)]
-LOG = Log(LEAVES[:1000])
+@cache
+def many_leaves() -> list[bytes]:
+    """70,000 leaves: enough for three levels of tiles."""
+    return [leaf(index) for index in range(70_000)]
+
+
+LOG = Log([leaf(index) for index in range(1000)])
 
 
 def verify(log: Log, last_seen: str | None = None, **options: Any) -> LogReport:
@@ -115,7 +120,7 @@ def verify(log: Log, last_seen: str | None = None, **options: Any) -> LogReport:
 
 def changed(count: int, index: int, replacement: bytes, key: Ed25519PrivateKey = KEY) -> Log:
     """A log that differs in one leaf and is otherwise wholly in order."""
-    return Log([*LEAVES[:index], replacement, *LEAVES[index + 1 : count]], key)
+    return Log([*many_leaves()[:index], replacement, *many_leaves()[index + 1 : count]], key)
 
 
 # --- a true log ---------------------------------------------------------------------------------------------
@@ -123,7 +128,7 @@ def changed(count: int, index: int, replacement: bytes, key: Ed25519PrivateKey =
 
 @pytest.mark.parametrize("size", [0, 1, 255, 256, 257, 512, 1000])
 def test_a_true_log_is_verified_and_each_resource_read_once(size: int) -> None:
-    log = Log(LEAVES[:size])
+    log = Log(many_leaves()[:size])
     read: list[str] = []
     steps: list[tuple[int, int]] = []
 
@@ -143,7 +148,7 @@ def test_a_true_log_is_verified_and_each_resource_read_once(size: int) -> None:
 
 
 def test_a_log_of_three_levels() -> None:
-    log = Log(LEAVES)
+    log = Log(many_leaves())
     report = verify(log, LOG.note, receipts=[log.receipt(65_999, 66_000)])
     assert (report.entries_count, report.tiles_count, report.last_seen_size) == (70_000, 274 + 2 + 1, 1000)
     log.files["tile/2/000.p/1"] = bytes(32)
@@ -166,7 +171,7 @@ def test_receipts_are_checked_against_the_log_itself() -> None:
 
 
 def test_a_grown_log_may_have_dropped_its_partial_tiles() -> None:
-    grown, old = Log(LEAVES[:1100]), Log(LEAVES[:1000])
+    grown, old = Log(many_leaves()[:1100]), Log(many_leaves()[:1000])
     files = {**grown.files, "checkpoint": old.files["checkpoint"], "tile/1/000.p/3": old.files["tile/1/000.p/3"]}
     old.files = files
     assert "tile/0/003.p/232" not in files
@@ -178,7 +183,7 @@ def test_a_grown_log_may_have_dropped_its_partial_tiles() -> None:
 
 # --- a false one --------------------------------------------------------------------------------------------
 
-SMALL = Log(LEAVES[:600])
+SMALL = Log([leaf(index) for index in range(600)])
 
 
 @pytest.mark.parametrize("path", SMALL.files)
@@ -242,11 +247,11 @@ def test_the_log_itself_must_not_sign_malformed_or_misplaced_leaves(replacement:
 def test_another_key_or_origin_is_refused() -> None:
     other = Ed25519PrivateKey.from_private_bytes(b"\x07" * 32)
     with pytest.raises(InvalidCheckpoint):
-        verify(Log(LEAVES[:10], other))
+        verify(Log(many_leaves()[:10], other))
     with pytest.raises(InvalidCheckpoint):
         verify_log(LOG.fetch, "else.test/log", PUBLIC)
     with pytest.raises(InvalidCheckpoint):
-        verify(LOG, Log(LEAVES[:10], other).note)
+        verify(LOG, Log(many_leaves()[:10], other).note)
 
 
 def test_a_rolled_back_log_is_noticed() -> None:
@@ -284,7 +289,7 @@ def test_two_views_of_one_history(size: int) -> None:
 
 
 def test_comparing_reads_a_few_tiles_only() -> None:
-    log = Log(LEAVES)
+    log = Log(many_leaves())
     read: set[str] = set()
 
     def fetch(path: str) -> bytes:
@@ -316,7 +321,7 @@ def test_false_tiles_never_pass_for_equivocation() -> None:
 def test_a_view_the_log_did_not_sign_is_refused() -> None:
     other = Ed25519PrivateKey.from_private_bytes(b"\x07" * 32)
     with pytest.raises(InvalidCheckpoint):
-        compare_views(LOG.note, Log(LEAVES[:10], other).note, LOG.fetch, ORIGIN, PUBLIC)
+        compare_views(LOG.note, Log(many_leaves()[:10], other).note, LOG.fetch, ORIGIN, PUBLIC)
 
 
 # --- an independent implementation --------------------------------------------------------------------------
@@ -346,7 +351,7 @@ def served(log: Log, folder: Path) -> Iterator[str]:
 
 
 def test_another_implementation_reads_our_log_over_http(tmp_path: Path) -> None:
-    log = Log(LEAVES)
+    log = Log(many_leaves())
     with served(log, tmp_path) as prefix:
         backend = HttpBackend(prefix)
         try:
@@ -357,13 +362,13 @@ def test_another_implementation_reads_our_log_over_http(tmp_path: Path) -> None:
             assert reader.calculate_root_hash() == seen.root_hash == log.root(70_000)
             read: Callable[[int, int], bytes] = lambda level, index: log.tiles[level, index]  # noqa: E731
             for index in (0, 255, 256, 65_535, 65_536, 69_999):
-                assert reader.get_entry(index) == LEAVES[index]
+                assert reader.get_entry(index) == many_leaves()[index]
                 theirs = reader.get_inclusion_proof(index, seen.size)
                 ours = merkle.inclusion_proof(index, seen.size, read)
                 assert theirs.node_hashes == ours
-                InclusionProof(index, seen.size, ours).check(merkle.leaf_hash(LEAVES[index]), seen.root_hash)
+                InclusionProof(index, seen.size, ours).check(merkle.leaf_hash(many_leaves()[index]), seen.root_hash)
                 merkle.verify_inclusion(
-                    index, seen.size, merkle.leaf_hash(LEAVES[index]), theirs.node_hashes, seen.root_hash
+                    index, seen.size, merkle.leaf_hash(many_leaves()[index]), theirs.node_hashes, seen.root_hash
                 )
             for size in (1, 256, 1000, 65_536, 66_000, 69_999, 70_000):
                 proof = reader.get_consistency_proof(size, seen.size)
