@@ -218,7 +218,7 @@ def test_processes_share_one_budget(rt: Runtime) -> None:
             stdout=subprocess.PIPE,
             text=True,
         )
-        for _ in range(3)
+        for _ in range(2)
     ]
     granted = [json.loads(process.communicate()[0]) for process in processes]
     assert sum(granted) == used(rt) == 99
