@@ -26,7 +26,10 @@ from ledger.core.encoding import b64url
 from ledger.errors import InvalidReceipt, LedgerError, PlatformSuspended, UnknownKey
 from ledger.referral.bundle import refer
 from tests.kit import person, report_arguments
-from tests.support import ROOT, RunningServer, new_ledger, server_environment, serving
+from tests.processes import PATIENCE_SECONDS, command, started, until
+from tests.support import ROOT, new_ledger, server_environment, serving
+
+PUBLISHER = "ledger.service.publisher"
 
 
 class Operator:
@@ -194,7 +197,7 @@ def _moved(suite: Path, url: str) -> Path:
 
 def _until(work: Any) -> None:
     """`work()` succeeds within 5 s: that is how long a change may take to reach every process."""
-    end = time.monotonic() + 5
+    end = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
             work()
@@ -206,61 +209,34 @@ def _until(work: Any) -> None:
 
 
 def _until_raises(ledger: RefundLedger, error: type[LedgerError]) -> None:
-    end = time.monotonic() + 5
+    end = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < end:
         try:
             ledger.subject(**person())
         except error:
             return
         time.sleep(0.1)
-    raise AssertionError(f"{error.__name__} was not raised within 5 s")
-
-
-def _children(pid: int) -> list[int]:
-    """Of all threads: Linux lists a child under the thread that made it."""
-    return [int(one) for task in Path(f"/proc/{pid}/task").iterdir() for one in (task / "children").read_text().split()]
-
-
-def _publishers(server: RunningServer) -> list[int]:
-    return [
-        pid
-        for pid in _children(server._process.pid)
-        if b"ledger.service.publisher" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
+    raise AssertionError(f"{error.__name__} was not raised within {PATIENCE_SECONDS} s")
 
 
 def test_serve_stops_cleanly_and_brings_the_publisher_back(tmp_path: Path) -> None:
     settings = new_ledger(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path)
     with serving(settings) as server:
-        (publisher,) = _publishers(server)
-        os.kill(publisher, signal.SIGKILL)
-        end = time.monotonic() + 15
-        while not (found := [pid for pid in _publishers(server) if pid != publisher]):
-            assert time.monotonic() < end, "the publisher did not come back"
-            time.sleep(0.1)
+        (before,) = until(lambda: started(server, PUBLISHER), "there is no publisher")
+        os.kill(before, signal.SIGKILL)
+        (after,) = until(
+            lambda: [pid for pid in started(server, PUBLISHER) if pid != before], "the publisher did not come back"
+        )
         assert server.stop() == 0
-        end = time.monotonic() + 10
-        while Path(f"/proc/{found[0]}").exists():
-            assert time.monotonic() < end, "the publisher outlived the server"
-            time.sleep(0.05)
+        until(lambda: not Path(f"/proc/{after}").exists(), "the publisher outlived the server")
 
 
 def test_the_publisher_ends_with_a_killed_server(tmp_path: Path) -> None:
     settings = new_ledger(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path)
     with serving(settings) as server:
-        (publisher,) = _publishers(server)
+        (publisher,) = until(lambda: started(server, PUBLISHER), "there is no publisher")
         os.kill(server._process.pid, signal.SIGKILL)
-        end = time.monotonic() + 10
-        while Path(f"/proc/{publisher}").exists() and b"publisher" in _command(publisher):
-            assert time.monotonic() < end, "the publisher outlived the server"
-            time.sleep(0.05)
-
-
-def _command(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
+        until(lambda: PUBLISHER.encode() not in command(publisher), "the publisher outlived the server")
 
 
 def test_serve_says_in_one_line_why_it_cannot(tmp_path: Path, operator: Operator) -> None:

@@ -6,8 +6,6 @@ import fcntl
 import json
 import os
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,8 @@ from ledger.settings import Settings
 from ledger.store import snapshots as store
 from ledger.store.engine import open_engine, reading
 from tests.cli.test_operator import SERVER_MODULES, without
-from tests.support import RunningServer, new_ledger, server_environment, serving
+from tests.processes import started, until
+from tests.support import new_ledger, server_environment, serving
 
 
 @pytest.fixture
@@ -113,30 +112,15 @@ def test_progress_is_shown_stage_by_stage(monkeypatch: pytest.MonkeyPatch, capsy
     assert {str(stage) for stage in Stage} == STAGES.keys()
 
 
-def child(server: RunningServer, name: str) -> list[int]:
-    """Processes of this module that the server started."""
-    tasks = Path(f"/proc/{server._process.pid}/task").iterdir()
-    pids = [int(one) for task in tasks for one in (task / "children").read_text().split()]
-    return [pid for pid in pids if name.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()]
-
-
-def until(true: Callable[[], Any], what: str) -> Any:
-    end = time.monotonic() + 15
-    while not (value := true()):
-        assert time.monotonic() < end, what
-        time.sleep(0.05)
-    return value
-
-
 def test_serve_publishes_on_a_schedule_and_brings_the_snapshotter_back(tmp_path: Path) -> None:
     settings = new_ledger(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path)
     with serving(settings) as server:
         until(lambda: published(settings), "there is no first snapshot")
-        (before,) = child(server, "ledger.service.snapshotter")
-        assert len(child(server, "ledger.service.publisher")) == 1
+        (before,) = started(server, "ledger.service.snapshotter")
+        assert len(started(server, "ledger.service.publisher")) == 1
         os.kill(before, signal.SIGKILL)
         (after,) = until(
-            lambda: [pid for pid in child(server, "ledger.service.snapshotter") if pid != before],
+            lambda: [pid for pid in started(server, "ledger.service.snapshotter") if pid != before],
             "the snapshotter did not come back",
         )
         assert server.stop() == 0

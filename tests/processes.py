@@ -1,0 +1,40 @@
+"""The processes that a server started, as Linux lists them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.support import RunningServer
+
+PATIENCE_SECONDS = 15
+
+
+def command(pid: int) -> bytes:
+    """What the process was started as, or nothing when it is gone: one may end between two looks at it."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def started(server: RunningServer, module: str) -> list[int]:
+    """Processes of this module that the server started. Linux lists a child under the thread that made it."""
+    listed: list[int] = []
+    for task in Path(f"/proc/{server._process.pid}/task").iterdir():
+        try:
+            listed += map(int, (task / "children").read_text().split())
+        except OSError:
+            continue  # a thread that ended meanwhile
+    return [pid for pid in listed if module.encode() in command(pid)]
+
+
+def until(true: Callable[[], Any], what: str) -> Any:
+    """Wait for something true and answer with it; the test fails with `what` when it does not come."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not (value := true()):
+        assert time.monotonic() < end, what
+        time.sleep(0.05)
+    return value
