@@ -12,12 +12,12 @@ from tests.support import RunningServer
 PATIENCE_SECONDS = 15
 
 
-def command(pid: int) -> bytes:
-    """What the process was started as, or nothing when it is gone: one may end between two looks at it."""
+def runs(pid: int, module: str) -> bool:
+    """Whether the process is there and runs this module: one may end between two looks, its number go to another."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
+        return module.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
-        return b""
+        return False
 
 
 def started(server: RunningServer, module: str) -> list[int]:
@@ -28,7 +28,7 @@ def started(server: RunningServer, module: str) -> list[int]:
             listed += map(int, (task / "children").read_text().split())
         except OSError:
             continue  # a thread that ended meanwhile
-    return [pid for pid in listed if module.encode() in command(pid)]
+    return [pid for pid in listed if runs(pid, module)]
 
 
 def until(true: Callable[[], Any], what: str) -> Any:

@@ -21,9 +21,11 @@ from ledger.service.snapshot_files import Stage
 from ledger.settings import Settings
 from ledger.store import snapshots as store
 from ledger.store.engine import open_engine, reading
-from tests.cli.test_operator import SERVER_MODULES, without
-from tests.processes import started, until
+from tests.cli.test_operator import PUBLISHER, SERVER_MODULES, without
+from tests.processes import runs, started, until
 from tests.support import new_ledger, server_environment, serving
+
+SNAPSHOTTER = "ledger.service.snapshotter"
 
 
 @pytest.fixture
@@ -116,13 +118,13 @@ def test_serve_publishes_on_a_schedule_and_brings_the_snapshotter_back(tmp_path:
     settings = new_ledger(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path)
     with serving(settings) as server:
         until(lambda: published(settings), "there is no first snapshot")
-        (before,) = started(server, "ledger.service.snapshotter")
-        assert len(started(server, "ledger.service.publisher")) == 1
+        (before,) = started(server, SNAPSHOTTER)
+        assert len(started(server, PUBLISHER)) == 1
         os.kill(before, signal.SIGKILL)
         (after,) = until(
-            lambda: [pid for pid in started(server, "ledger.service.snapshotter") if pid != before],
+            lambda: [pid for pid in started(server, SNAPSHOTTER) if pid != before],
             "the snapshotter did not come back",
         )
         assert server.stop() == 0
-        until(lambda: not Path(f"/proc/{after}").exists(), "the snapshotter outlived the server")
+        until(lambda: not runs(after, SNAPSHOTTER), "the snapshotter outlived the server")
     assert len(published(settings)) == 1
