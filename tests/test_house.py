@@ -18,7 +18,7 @@ from ledger.cli import app
 ROOT = Path(__file__).resolve().parents[1]
 READMES = ("README.md", "README.zh-CN.md")
 REQUIREMENTS = ("requirements/demo.txt", "requirements/test.txt")
-MAX_LINES = 400
+MAX_LINES = 600
 FLAT_LISTS = {"ledger/errors.py"}
 """One class after another, easier to read in one piece."""
 
