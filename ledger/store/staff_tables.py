@@ -61,6 +61,7 @@ class StaffEvent(Base):
     """The audit log: rows are added, and nothing in this program changes or deletes one.
 
     `staff_id` is None for the operator's command line. `object_id` is a public id (`ap_...`), never a tag.
+    `about_group` is the control group whose report a row is about: its own staff are not shown the row.
     """
 
     __tablename__ = "staff_event"
@@ -78,3 +79,4 @@ class StaffEvent(Base):
     object_type: Mapped[str | None] = mapped_column(String(16))
     object_id: Mapped[str | None] = mapped_column(String(32))
     detail: Mapped[str | None] = mapped_column(String(200))
+    about_group: Mapped[str | None] = mapped_column(String(32))

@@ -107,7 +107,7 @@ def test_names_cannot_be_markup_wherever_they_come_from(desk: Desk) -> None:
     with writing(desk.api.rt.engine) as connection:
         # as a fault elsewhere could have stored it
         connection.execute(text("UPDATE staff SET control_group = :bad WHERE name = 'reviewer'"), {"bad": bad})
-        audit.record(connection, desk.api.rt.now(), None, "case_read", "appeal", bad, bad)
+        audit.record(connection, desk.api.rt.now(), None, "case_read", "appeal", bad, bad, about_group="east")
     answers += [admin.get("/console/staff"), admin.get("/console/audit")]
     with writing(desk.api.rt.engine) as connection:
         connection.execute(text("UPDATE staff SET control_group = NULL"))
@@ -136,7 +136,7 @@ def test_an_admin_makes_accounts_and_sees_their_secrets_once(desk: Desk) -> None
     assert post(admin, "/console/staff/nova/disable").status_code == 303
     assert post(admin, "/console/staff/nova/enable").status_code == 303
     assert post(admin, "/console/staff/nobody/disable").status_code == 404
-    events = audit.page(desk.api.rt.engine, EventFilter(staff_name="admin", object_type="staff")).events
+    events = audit.page(desk.api.rt.engine, EventFilter(staff_name="admin", object_type="staff"), None).events
     actions = [event.action for event in events if (event.detail or "").startswith("nova")]
     assert actions == ["staff_enabled", "staff_disabled", "role_changed", "staff_reset", "staff_added"]
 
@@ -159,7 +159,9 @@ def test_the_audit_log_is_filtered_paged_and_exported(desk: Desk) -> None:
     with writing(desk.api.rt.engine) as connection:
         for number in range(60):
             detail = "=1+1" if number == 59 else None
-            audit.record(connection, desk.api.rt.now(), None, "case_read", "appeal", f"ap_{number}", detail)
+            audit.record(
+                connection, desk.api.rt.now(), None, "case_read", "appeal", f"ap_{number}", detail, about_group="east"
+            )
     first = client.get("/console/audit", params={"action": "case_read"})
     assert first.text.count("<tr>") == 51
     older = re.search(r'href="(/console/audit\?[^"]*)" rel="next"', first.text)

@@ -35,7 +35,7 @@ def newest(town: Town, case: str) -> int:
 
 def audited(town: Town, case: str) -> list[tuple[str, int | None, str | None]]:
     """What the audit log says was done in the case, the oldest first."""
-    events = page(town.rt.engine, EventFilter(object_id=case)).events
+    events = page(town.rt.engine, EventFilter(object_id=case), None).events
     return [(event.action, event.staff_id, event.detail) for event in reversed(events)]
 
 
@@ -88,8 +88,8 @@ def test_the_audit_log_has_each_thing_done(town: Town) -> None:
     assert audited(town, case) == [
         ("case_skip", BEN.id, None),
         ("case_take", ANNA.id, None),
-        ("case_propose", ANNA.id, "upheld"),
+        ("case_propose", ANNA.id, None),
         ("case_decline", BEN.id, None),
-        ("case_propose", ANNA.id, "upheld"),
+        ("case_propose", ANNA.id, None),
         ("case_sign", CLEO.id, "upheld"),
     ]

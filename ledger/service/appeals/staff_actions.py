@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ledger.core.appeals import Action, Actor, Outcome, needs_signature
+from ledger.core.appeals import Action, Actor, CaseState, Outcome, needs_signature
 from ledger.core.cases import Staff
 from ledger.core.conduct import Conduct
 from ledger.core.ids import encode_id
@@ -117,7 +117,9 @@ def _act(batch: EntryBatch, row: CaseRow, staff: Staff, move: Move, seen: int | 
     if seen is not None and store.newest_event(batch.connection, row.id) != seen:
         raise ActionRefused("The case has moved on since you opened it. Read what is new, then decide.")
     done = perform(batch, row, move)
-    outcome = done.outcome if move.action is Action.SIGN else move.outcome
+    # What is proposed stays in the case until it is decided: the audit log has more readers than the case.
+    outcome = done.outcome if done.state == CaseState.DECIDED else None
     public = encode_id("ap", row.id, batch.service)
-    record(batch.connection, batch.now, staff.id, f"case_{move.action.value}", "appeal", public, outcome)
+    action = f"case_{move.action.value}"
+    record(batch.connection, batch.now, staff.id, action, "appeal", public, outcome, about_group=row.control_group)
     return done
