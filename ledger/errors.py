@@ -194,6 +194,12 @@ class StaffInvalid(InvalidInput):
     code = "staff_invalid"
 
 
+class LinkInvalid(InvalidInput):
+    """An enrolment link of the console is unknown, used, or too old."""
+
+    code = "link_invalid"
+
+
 class InspectionInvalid(InvalidInput):
     """A file cannot be inspected; the leaves say why."""
 
@@ -430,6 +436,12 @@ class RotationRefused(Conflict):
     """The key epochs are in a state that does not allow this step."""
 
     code = "rotation_refused"
+
+
+class StaffChanged(Conflict):
+    """An account of the staff was changed by another admin meanwhile."""
+
+    code = "staff_changed"
 
 
 class CaseExists(Conflict):

@@ -20,6 +20,7 @@ from ledger.service.appeals.filing import clean_text
 from ledger.service.appeals.perform import Move, perform
 from ledger.service.appeals.transaction import case_number, changing, load_case
 from ledger.service.audit import record
+from ledger.service.enrolment import check_hands
 from ledger.service.entry_batch import Context, EntryBatch
 from ledger.store import appeals as store
 from ledger.store.appeals import CaseRow
@@ -99,8 +100,15 @@ def decide(
 
 
 def sign(context: Context, case: str, staff: Staff, *, seen: int | None = None) -> CaseRow:
-    """Give the second signature: what was proposed is decided."""
-    return _move(context, case, staff, Move(Action.SIGN, Actor.STAFF, staff), seen)
+    """Give the second signature: what was proposed is decided.
+
+    Raises ConflictOfInterest also where both accounts rest on the word of the same admin alone.
+    """
+    with changing(context) as batch:
+        row = load_case(batch, case_number(context, case))
+        if row.proposer_id is not None and row.proposer_id != staff.id:
+            check_hands(batch.connection, row.proposer_id, staff.id)
+        return _act(batch, row, staff, Move(Action.SIGN, Actor.STAFF, staff), seen)
 
 
 def decline(context: Context, case: str, staff: Staff, reasons: str, *, seen: int | None = None) -> CaseRow:
