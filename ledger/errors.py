@@ -11,7 +11,7 @@
      |    |                      ConsentMissing, AlreadyExpired, SubjectsInvalid, CommitmentMismatch,
      |    |                      LinkedReportInvalid, ReplacementInvalid, RestitutionInvalid
      |    +-- InvalidRequest, PolicyInvalid
-     |    +-- AppealInvalid, DecisionInvalid, AttachmentRefused, WebhookInvalid, StaffInvalid
+     |    +-- AppealInvalid, DecisionInvalid, AttachmentRefused, WebhookInvalid, StaffInvalid, LinkInvalid
      |    +-- InspectionInvalid  EvidenceUnreadable, EvidenceTooLarge, EvidenceFormatUnknown, EvidenceMalformed,
      |    |                      InspectionReceiptInvalid, ListingUnreadable
      |    +-- PictureUnfit, PictureUnreadable, InspectionMismatch
@@ -27,7 +27,7 @@
      +-- NotFound                SnapshotUnknown
      +-- Conflict                OrderAlreadyReported, AlreadyReversed, AlreadyRestituted, IdempotencyMismatch,
      |                           StaleEpoch, AlreadyExists, RotationRefused, CaseExists, CaseTaken, ActionRefused,
-     |                           ReportNotReferable
+     |                           ReportNotReferable, StaffChanged
      +-- LimitExceeded           QuotaExceeded, BodyTooLarge, TooManyAttempts
      +-- Unavailable             LogFrozen, DatabaseUnavailable, Overloaded, IndexNotReached, ReceiptPending
      +-- UnexpectedAnswer        the service answered what this version does not know, or cannot read
