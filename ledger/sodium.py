@@ -37,17 +37,17 @@ FIELD_PRIME = 2**255 - 19
 """The prime p of the field that encodings are numbers of (RFC 9496 section 4.1)."""
 
 _LOW_255_BITS = (1 << 255) - 1
-_ORDER_8_Y = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD83D3D706A17C7
+_ORDER_8_Y = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
 _SMALL_ORDER_Y = frozenset({0, 1, FIELD_PRIME - 1, _ORDER_8_Y, FIELD_PRIME - _ORDER_8_Y})
 """y of the eight Edwards points whose order divides 8: both signs of x count."""
 
 _ORDER_BYTES = GROUP_ORDER.to_bytes(SCALAR_BYTES, "little")
+_MINUS_ONE = (GROUP_ORDER - 1).to_bytes(SCALAR_BYTES, "little")
 _LITERAL_START = b"bytes.fromhex('"
 _LITERAL_END = b"'"
 
 # Each function with its number of pointer arguments; all return a C int.
 _SIGNATURES = {
-    "crypto_core_ed25519_is_valid_point": 1,
     "crypto_core_ristretto255_is_valid_point": 1,
     "crypto_core_ristretto255_from_hash": 2,
     "crypto_core_ristretto255_add": 3,
@@ -57,6 +57,7 @@ _SIGNATURES = {
     "crypto_core_ristretto255_scalar_add": 3,
     "crypto_core_ristretto255_scalar_sub": 3,
     "crypto_core_ristretto255_scalar_mul": 3,
+    "crypto_scalarmult_ed25519_noclamp": 3,
     "crypto_scalarmult_ristretto255": 3,
     "crypto_scalarmult_ristretto255_base": 2,
 }
@@ -78,11 +79,11 @@ def is_canonical_encoding(point: bytes) -> bool:
 
 
 def is_identity(point: bytes) -> bool:
-    """Whether 32 bytes are the identity in any spelling: its encoding, that with bit 255 set, and p with and without
-    bit 255, which a reader that reduces would take for it."""
+    """Whether 32 bytes are the identity in any spelling: zero modulo p, with or without regard to bit 255."""
     if len(point) != POINT_BYTES:
         return False
-    return int.from_bytes(point, "little") & _LOW_255_BITS in (0, FIELD_PRIME)
+    number = int.from_bytes(point, "little")
+    return number % FIELD_PRIME == 0 or number & _LOW_255_BITS in (0, FIELD_PRIME)
 
 
 def is_valid_point(point: bytes) -> bool:
@@ -119,8 +120,12 @@ def is_ed25519_public_key(key: bytes) -> bool:
     y = int.from_bytes(key, "little") & _LOW_255_BITS
     if y >= FIELD_PRIME or y in _SMALL_ORDER_Y:
         return False
-    # What is left for libsodium: that the point is on the curve and in the subgroup of prime order.
-    return bool(_lib().crypto_core_ed25519_is_valid_point(key) == 1)
+    # libsodium's own test for the subgroup lets a component of order 2 pass (its multiplication applies the same test).
+    # (order - 1) x key is -key exactly if the order of the key divides the group's.
+    out = _buffer()
+    if _lib().crypto_scalarmult_ed25519_noclamp(out, _MINUS_ONE, key) != 0:
+        return False
+    return out.raw == key[:31] + bytes([key[31] ^ 0x80])
 
 
 def canonical_spelling(point: bytes) -> bytes | None:

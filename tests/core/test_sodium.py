@@ -144,11 +144,17 @@ def test_uniform_values_have_64_bytes(length: int) -> None:
 
 @pytest.mark.parametrize("foreign", ["a" * 32, bytearray(b"a" * 32), [97] * 32, memoryview(b"a" * 32)])
 def test_nothing_but_bytes_reaches_the_library(foreign: Any) -> None:
-    for call in (sodium.is_valid_point, sodium.is_canonical_scalar, sodium.scalarmult_base):
+    for call in (sodium.is_canonical_scalar, sodium.scalarmult_base):
         with pytest.raises(ctypes.ArgumentError):
             call(foreign)
-    with pytest.raises(ctypes.ArgumentError):
-        sodium.scalarmult_many(scalar(3), [foreign])
+    for call in (
+        sodium.is_valid_point,
+        sodium.is_ed25519_public_key,
+        lambda one: sodium.scalarmult_many(scalar(3), [one]),
+        lambda one: sodium.sum_of_products([3], [one]),
+    ):
+        with pytest.raises(TypeError):
+            call(foreign)
 
 
 @given(st.binary(min_size=64, max_size=64), scalars, scalars)
