@@ -173,10 +173,10 @@ def rotated() -> tuple[list[bytes], list[bytes], bytes]:
 @settings(deadline=None, max_examples=30)
 def test_a_rotation_file_holds_canonical_elements_only(side: int, place: int, data: st.DataObject) -> None:
     old, new, proof = rotated()
-    lists = [list(old), list(new)]
+    lists = (list(old), list(new))
     lists[side][place] = data.draw(st.sampled_from([*other_spellings(lists[side][place]), *IDENTITIES]))
     with pytest.raises(InvalidRotation):
-        verify(KEYS, *lists, proof)
+        verify(KEYS, lists[0], lists[1], proof)
     items = [
         Rotated(n, 0, "phone", before, after, bytes(32), b"\x01" * 32)
         for n, (before, after) in enumerate(zip(*lists, strict=True))

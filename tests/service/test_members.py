@@ -18,6 +18,7 @@ from ledger.core.entries import parse_leaf
 from ledger.errors import (
     AlreadyExists,
     DatabaseUnavailable,
+    InvalidPublicKey,
     InvalidRequest,
     LogFrozen,
     NotFound,
@@ -33,7 +34,9 @@ from ledger.service.members import (
     set_status,
 )
 from ledger.store import log as log_store
+from ledger.store import members as member_store
 from ledger.store.engine import open_engine, reading, writing
+from tests import edwards
 from tests.support import new_ledger
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -140,6 +143,36 @@ def test_names_kids_and_public_keys_are_unique(engine: Engine, changes: dict[str
         enrol(engine, **changes)
     assert log_size(engine) == before
     assert len(list_platforms(engine)) == 1
+
+
+def test_keys_under_which_others_could_sign_are_not_enrolled(engine: Engine) -> None:
+    before = log_size(engine)
+    for key in (*edwards.unfit_keys(), KEYS[1][:31], KEYS[1] + b"\0"):
+        with pytest.raises(InvalidPublicKey):
+            enrol(engine, public_key=key)
+    assert (log_size(engine), list_platforms(engine)) == (before, [])
+
+
+def test_a_key_that_an_earlier_version_enrolled_is_listed_and_counts_as_revoked(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    enrol(engine)
+    unfit = edwards.unfit_keys()[0]
+    with pytest.raises(InvalidPublicKey):
+        add_key(engine, platform="acme", kid="acme-2", public_key=unfit, now=NOW)
+    with writing(engine) as connection:
+        member_store.insert_key(connection, kid="acme-2", platform="acme", public_key=unfit, created_at=NOW)
+    [(_, keys)] = list_platforms(engine)
+    assert [(key.kid, key.revoked, key.sound) for key in keys] == [("acme-1", False, True), ("acme-2", True, False)]
+    members = Members(engine, refresh_seconds=60)
+    try:
+        found = members.key("acme-2")
+        assert found is not None
+        assert (found.revoked, found.sound) == (True, False)
+    finally:
+        members.close()
+    said = [record for record in caplog.records if record.message == "platform_key_unsound"]
+    assert [(vars(record)["platform"], vars(record)["kid"]) for record in said] == [("acme", "acme-2")]
 
 
 def test_the_same_enrolment_twice_at_once_succeeds_once(engine: Engine) -> None:
