@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ledger.core.encoding import b64url, day_floor, unix_seconds
+from ledger.core.entries import LEDGER_REASONS
 from ledger.core.identifiers import Kind
 from ledger.service.members import set_quota
 from ledger.store import budgets
@@ -18,7 +19,11 @@ from ledger.store import members as member_store
 from ledger.store.engine import reading, writing
 from tests import edwards
 from tests.api.conftest import ACME, BETA, READER, Api, person
-from tests.spellings import IDENTITIES, SMALL, other_spellings
+from tests.api.test_me import valid
+from tests.api.visitors import visitors
+from tests.malformed import record
+from tests.people import Person
+from tests.spellings import IDENTITIES, SMALL, other_spellings, with_bit_255
 from tests.support import report_payload
 
 
@@ -55,6 +60,37 @@ def test_no_report_is_taken_under_another_spelling(api: Api) -> None:
     for spelled in other_spellings(one):
         answer = api.report(ACME, [(Kind.PHONE, one), (Kind.PHONE, spelled)])
         assert answer.json()["code"] == "invalid_point", "the same identifier cannot stand twice by being spelled twice"
+
+
+def test_a_person_is_shown_what_was_taken_back(api: Api) -> None:
+    somebody = Person(api)
+    hidden = [(kind, with_bit_255(one)) for kind, one in somebody.subjects]
+    made = record(api.rt, ACME, hidden)
+    somebody.open()
+    assert somebody.ask("GET", "/record").json()["reports"] == []
+    api.rt.maintenance.round()
+    found = somebody.ask("GET", "/record").json()
+    valid(api, "OwnRecord", found)
+    (one,) = found["reports"]
+    assert (one["id"], one["status"], one["withdrawal_reason"]) == (made["id"], "withdrawn", "malformed_subject")
+    assert somebody.ask("GET", "/export").json()["record"]["reports"] == [one]
+    view = api.request("GET", f"/v1/reports/{made['id']}", ACME).json()
+    valid(api, "ReportView", view)
+    assert view["withdrawal"]["reason"] == "malformed_subject"
+    with visitors(api) as visit:
+        for language, said in (("en", "It never counts"), ("zh-CN", "该报告永不计分")):
+            page = visit(language).open(somebody.code(locale=language)).get("/me").text
+            assert said in page
+            assert made["id"] in page
+            assert f"/me/appeal?report={made['id']}" not in page
+
+
+def test_a_platform_takes_nothing_back_for_the_ledgers_own_reasons(api: Api) -> None:
+    report = api.report(ACME, [(Kind.PHONE, person())]).json()["id"]
+    for reason in LEDGER_REASONS:
+        body = {"reason": reason.value}
+        answer = api.request("POST", f"/v1/reports/{report}/withdraw", ACME, key=secrets.token_hex(8), json=body)
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
 
 
 # --- keys that an earlier version enrolled ------------------------------------------------------------------------

@@ -147,14 +147,14 @@ def test_nothing_but_bytes_reaches_the_library(foreign: Any) -> None:
     for call in (sodium.is_canonical_scalar, sodium.scalarmult_base):
         with pytest.raises(ctypes.ArgumentError):
             call(foreign)
-    for call in (
-        sodium.is_valid_point,
-        sodium.is_ed25519_public_key,
-        lambda one: sodium.scalarmult_many(scalar(3), [one]),
-        lambda one: sodium.sum_of_products([3], [one]),
-    ):
-        with pytest.raises(TypeError):
-            call(foreign)
+    with pytest.raises(TypeError):
+        sodium.is_valid_point(foreign)
+    with pytest.raises(TypeError):
+        sodium.is_ed25519_public_key(foreign)
+    with pytest.raises(TypeError):
+        sodium.scalarmult_many(scalar(3), [foreign])
+    with pytest.raises(TypeError):
+        sodium.sum_of_products([3], [foreign])
 
 
 @given(st.binary(min_size=64, max_size=64), scalars, scalars)
