@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from ledger.client import Buyer, SubjectIds
 from ledger.client.subjects import Blinder, normalise
 from ledger.client.suite import parse_service, parse_suite
+from ledger.core import voprf
 from ledger.core.checkpoint import verifier_key
 from ledger.core.encoding import b64url, unb64url
 from ledger.core.entries import GovernanceType
@@ -27,7 +29,7 @@ SOME = [*other_spellings(element(1)), *other_spellings(SMALL[0]), *IDENTITIES]
 
 
 def test_shares_in_another_spelling_are_false_and_not_remembered() -> None:
-    """The very element with the very proof: only its spelling is another."""
+    """The very element, with a proof that the holder made for this spelling."""
     holders = Holders(2)
     blinder = Blinder(1, holders.pinned)
     person = normalise({**PHONE, "email": "li@example.com"}, None)
@@ -35,8 +37,12 @@ def test_shares_in_another_spelling_are_false_and_not_remembered() -> None:
 
         def forge(blinded: Sequence[bytes], choice: int = choice) -> dict[str, Any]:
             answer = holders.evaluate(blinded)
-            evaluated = answer["shares"][1]["evaluated"]
-            evaluated[1] = b64url(other_spellings(unb64url(evaluated[1], 32))[choice])
+            share = answer["shares"][1]
+            evaluated = [unb64url(one, 32) for one in share["evaluated"]]
+            evaluated[1] = other_spellings(evaluated[1])[choice]
+            share["evaluated"] = [b64url(one) for one in evaluated]
+            secret = holders.secrets[share["holder"]]
+            share["proof"] = b64url(voprf.generate_proof(secret, blinded, evaluated, secrets.token_bytes(31) + b"\1"))
             return answer
 
         with pytest.raises(InvalidProof):
