@@ -33,7 +33,7 @@ OTHER = voprf.derive_secret(b"\x01" * 32, b"spellings")
 PUBLIC, OTHER_PUBLIC = voprf.public_key(SECRET), voprf.public_key(OTHER)
 GOOD = [element(1), element(2)]
 NONCE = bytes(64)
-some = settings(deadline=None, max_examples=60)
+some = settings(deadline=None, max_examples=30)
 
 
 @cache
@@ -55,7 +55,7 @@ def test_libsodium_itself_takes_the_spelling_with_bit_255() -> None:
 
 
 @given(ELEMENTS)
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 def test_of_all_spellings_only_the_canonical_one_is_valid(encoding: bytes) -> None:
     assert sodium.is_valid_point(encoding)
     assert decodes(encoding)
@@ -77,7 +77,7 @@ numbers = st.one_of(
 
 
 @given(numbers)
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=200)
 def test_validity_is_that_of_the_rfc_for_any_32_bytes(number: int) -> None:
     encoding = number.to_bytes(32, "little")
     assert sodium.is_valid_point(encoding) == (decodes(encoding) and encoding != bytes(32))
@@ -129,7 +129,7 @@ ENTRANCES: dict[str, Callable[[bytes], Any]] = {
 @pytest.mark.parametrize("name", ENTRANCES)
 @given(SPELLINGS)
 @example(with_bit_255(GOOD[0]))
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=10)
 def test_no_other_spelling_comes_in(name: str, spelled: bytes) -> None:
     with pytest.raises(InvalidPoint):
         ENTRANCES[name](spelled)

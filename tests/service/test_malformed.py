@@ -29,7 +29,7 @@ from ledger.store.subject_sessions import SessionRow
 from ledger.store.tables import Listing, Subject
 from ledger.store.webhook_tables import WebhookMessage
 from tests.malformed import IDENTITY_AGAIN, record
-from tests.rotations import audited, epochs, places, report, retired, subjects_under, turned
+from tests.rotations import audited, epochs, on_one_engine, places, report, retired, subjects_under, turned
 from tests.service.conftest import Subjects, Town
 from tests.service.desk import contest
 from tests.service.test_appeals import session_of
@@ -117,6 +117,7 @@ def test_a_hidden_report_is_taken_back_and_told_to_both(settings: Settings, town
     assert record_of(town, 1)[0]["appealable"]
 
 
+@on_one_engine
 @pytest.mark.parametrize("both", [False, True], ids=["before", "twice in one report"])
 def test_a_report_is_taken_back_as_a_whole(town: Town, both: bool) -> None:
     """One malformed subject is enough: intake takes no such report. Those who found it find that it is withdrawn."""
@@ -224,7 +225,7 @@ def test_whatever_was_recorded_a_rotation_ends(town: Town) -> None:
     rt, chance = town.rt, random.Random(11)
     malformed: set[int] = set()
     clean: set[int] = set()
-    for number in range(12):
+    for number in range(8):
         subjects = []
         for kind, one in subjects_under(rt.settings, 1, number):
             subjects.append((kind, chance.choice([one, one, with_bit_255(one), IDENTITY_AGAIN])))
@@ -234,7 +235,7 @@ def test_whatever_was_recorded_a_rotation_ends(town: Town) -> None:
     assert clean
     done = turned(town)
     assert audited(rt, done.audit_dir).elements == done.elements
-    for number in range(12):
+    for number in range(8):
         expected = ("watch", 1) if number in clean else ("clear", 0)
         assert tier(town, number, 1) == tier(town, number, 2) == expected
 
@@ -253,6 +254,7 @@ def test_maintenance_takes_back_what_it_has_not_looked_at_yet(town: Town) -> Non
     assert take_back_malformed(rt.context, first["entry_index"]) == (second["entry_index"], [])
 
 
+@on_one_engine
 def test_it_can_be_stopped_and_goes_on(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
     rt = town.rt
     made = [record(rt, town.acme, hidden(town, number))["entry_index"] for number in range(3)]
@@ -264,6 +266,7 @@ def test_it_can_be_stopped_and_goes_on(town: Town, monkeypatch: pytest.MonkeyPat
 # --- what comes in today ------------------------------------------------------------------------------------------
 
 
+@on_one_engine
 def test_intake_takes_no_other_spelling(town: Town) -> None:
     """Every spelling of a person's element, with the commitment that belongs to it, under a good signature."""
     rt = town.rt
