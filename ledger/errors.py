@@ -6,7 +6,7 @@
      |    +-- InvalidIdentifier  InvalidPhone, InvalidEmail, InvalidCnId, InvalidPayment, InvalidDevice,
      |    |                      UnsupportedKind
      |    +-- InvalidPoint       IdentityPoint
-     |    +-- InvalidScalar, BatchSizeInvalid
+     |    +-- InvalidScalar, InvalidPublicKey, BatchSizeInvalid
      |    +-- InvalidReport      UnknownConduct, EvidenceInsufficient, EvidenceInvalid, EvidenceRefused, NoticeInvalid,
      |    |                      ConsentMissing, AlreadyExpired, SubjectsInvalid, CommitmentMismatch,
      |    |                      LinkedReportInvalid, ReplacementInvalid, RestitutionInvalid
@@ -106,6 +106,10 @@ class InvalidPoint(InvalidInput):
 
 class IdentityPoint(InvalidPoint):
     code = "identity_point"
+
+
+class InvalidPublicKey(InvalidInput):
+    code = "invalid_public_key"
 
 
 class InvalidScalar(InvalidInput):

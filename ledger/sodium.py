@@ -5,8 +5,10 @@ wheel leaves a temporary file behind on every start, so its source is only read:
 memory and no file stays. Loading takes about 20 ms and happens at the first call, not at import.
 
 Why this is checked again here: libsodium's functions trust their lengths, its addition yields the identity for an
-invalid point, and its multiplication takes scalars that are not reduced. Here a point or scalar in another form than
-its one canonical encoding is always an error. Functions that touch secret scalars run in constant time (libsodium).
+invalid point, and its multiplication takes scalars that are not reduced. Version 1.0.18 ignores bit 255 of a point, so
+that each element has two spellings, and the identity a second one that passes its check for validity. So every point is
+compared with the rules of RFC 9496 here, before any call: one that is not in its canonical encoding, and the identity
+in every spelling, are always an error. Functions that touch secret scalars run in constant time (libsodium).
 
 Encodings: RFC 9496 section 4.3 for points (32 bytes), 32 bytes little-endian for scalars. The identity is a valid
 result of `add` and `sub` only; no function takes or gives it otherwise.
@@ -31,8 +33,16 @@ UNIFORM_BYTES = 64
 GROUP_ORDER = 2**252 + 27742317777372353535851937790883648493
 """The prime order of ristretto255 (RFC 9496 section 4)."""
 IDENTITY = bytes(POINT_BYTES)
+FIELD_PRIME = 2**255 - 19
+"""The prime p of the field that encodings are numbers of (RFC 9496 section 4.1)."""
+
+_LOW_255_BITS = (1 << 255) - 1
+_ORDER_8_Y = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
+_SMALL_ORDER_Y = frozenset({0, 1, FIELD_PRIME - 1, _ORDER_8_Y, FIELD_PRIME - _ORDER_8_Y})
+"""y of the eight Edwards points whose order divides 8: both signs of x count."""
 
 _ORDER_BYTES = GROUP_ORDER.to_bytes(SCALAR_BYTES, "little")
+_MINUS_ONE = (GROUP_ORDER - 1).to_bytes(SCALAR_BYTES, "little")
 _LITERAL_START = b"bytes.fromhex('"
 _LITERAL_END = b"'"
 
@@ -47,26 +57,87 @@ _SIGNATURES = {
     "crypto_core_ristretto255_scalar_add": 3,
     "crypto_core_ristretto255_scalar_sub": 3,
     "crypto_core_ristretto255_scalar_mul": 3,
+    "crypto_scalarmult_ed25519_noclamp": 3,
     "crypto_scalarmult_ristretto255": 3,
     "crypto_scalarmult_ristretto255_base": 2,
 }
 
 
+def is_canonical_encoding(point: bytes) -> bool:
+    """Whether `point` is 32 bytes that encode a non-negative number below p: the one form that an element may have.
+
+    The first step of Decode (RFC 9496 section 4.3.1): bit 255 is clear, the number is reduced and it is even. Whether
+    an element has this encoding, the identity included, is not checked. Raises TypeError for anything but bytes.
+    """
+    if not isinstance(point, bytes):
+        raise TypeError("A group element is given as bytes.")
+    return (
+        len(point) == POINT_BYTES
+        and not point[0] & 1
+        and (point[31] < 0x7F or int.from_bytes(point, "little") < FIELD_PRIME)
+    )
+
+
+def is_identity(point: bytes) -> bool:
+    """Whether 32 bytes are the identity in any spelling: zero modulo p, with or without regard to bit 255."""
+    if len(point) != POINT_BYTES:
+        return False
+    number = int.from_bytes(point, "little")
+    return number % FIELD_PRIME == 0 or number & _LOW_255_BITS in (0, FIELD_PRIME)
+
+
 def is_valid_point(point: bytes) -> bool:
     """Whether `point` is the canonical encoding of an element other than the identity."""
     return (
-        len(point) == POINT_BYTES and point != IDENTITY and _lib().crypto_core_ristretto255_is_valid_point(point) == 1
+        is_canonical_encoding(point)
+        and point != IDENTITY
+        and _lib().crypto_core_ristretto255_is_valid_point(point) == 1
     )
 
 
 def check_point(point: bytes) -> None:
-    """Raises InvalidPoint unless `is_valid_point`; IdentityPoint (an InvalidPoint) if it is the identity."""
+    """Raises InvalidPoint unless `is_valid_point`; IdentityPoint (an InvalidPoint) for any spelling of the identity."""
     if len(point) != POINT_BYTES:
         raise InvalidPoint(f"A group element must have {POINT_BYTES} bytes.")
-    if point == IDENTITY:
+    if is_identity(point):
         raise IdentityPoint("The identity of the group is not an acceptable element.")
-    if _lib().crypto_core_ristretto255_is_valid_point(point) != 1:
+    if not is_valid_point(point):
         raise InvalidPoint("A group element is not a canonical ristretto255 encoding.")
+
+
+def is_ed25519_public_key(key: bytes) -> bool:
+    """Whether `key` is the canonical encoding of an Edwards point of prime order, as every Ed25519 key that is made by
+    RFC 8032 is.
+
+    False for another length, for y >= p, for a point that is not on the curve or whose x = 0 has the sign bit set
+    (RFC 8032 section 5.1.3), for the eight points of small order, and for points with a component of small order.
+    Raises TypeError for anything but bytes.
+    """
+    if not isinstance(key, bytes):
+        raise TypeError("A public key is given as bytes.")
+    if len(key) != POINT_BYTES:
+        return False
+    y = int.from_bytes(key, "little") & _LOW_255_BITS
+    if y >= FIELD_PRIME or y in _SMALL_ORDER_Y:
+        return False
+    # libsodium's own test for the subgroup lets a component of order 2 pass (its multiplication applies the same test).
+    # (order - 1) x key is -key exactly if the order of the key divides the group's.
+    out = _buffer()
+    if _lib().crypto_scalarmult_ed25519_noclamp(out, _MINUS_ONE, key) != 0:
+        return False
+    return out.raw == key[:31] + bytes([key[31] ^ 0x80])
+
+
+def canonical_spelling(point: bytes) -> bytes | None:
+    """The canonical encoding of the element that libsodium 1.0.18 decodes `point` to; None where that is the identity
+    or nothing.
+
+    Only for what was recorded before encodings were checked here: what comes in is refused instead.
+    """
+    if len(point) != POINT_BYTES:
+        return None
+    spelled = point[:31] + bytes([point[31] & 0x7F])
+    return spelled if is_valid_point(spelled) else None
 
 
 def is_canonical_scalar(scalar: bytes) -> bool:
@@ -105,8 +176,8 @@ def scalarmult_many(scalar: bytes, points: Iterable[bytes]) -> list[bytes]:
     out = _buffer()
     products: list[bytes] = []
     for point in points:
-        # libsodium validates the point itself: a second check would cost a tenth of the multiplication.
-        if len(point) != POINT_BYTES or multiply(out, scalar, point) != 0:
+        # Of the canonical ones, libsodium refuses those that encode no element: to ask before would cost a tenth more.
+        if not is_canonical_encoding(point) or multiply(out, scalar, point) != 0:
             _refuse_product(point)
         products.append(out.raw)
     return products
@@ -135,7 +206,7 @@ def sum_of_products(coefficients: Iterable[int], points: Sequence[bytes]) -> byt
     try:
         for coefficient, point in zip(coefficients, points, strict=True):
             scalar = (coefficient % order).to_bytes(SCALAR_BYTES, "little")
-            if len(point) != POINT_BYTES or multiply(product, scalar, point) != 0:
+            if not is_canonical_encoding(point) or multiply(product, scalar, point) != 0:
                 _refuse_product(point)
             plus(total, total, product)
     except ValueError as error:

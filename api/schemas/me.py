@@ -10,6 +10,7 @@ from api.schemas.appeals import AppealView, Locale, Text
 from api.schemas.common import Currency, FindingCodeText, Kind, ReportId, Time, Wire
 from ledger.core.appeals import MAX_REPORTS, Grounds
 from ledger.core.conduct import Conduct, EvidenceType
+from ledger.core.entries import WithdrawalReason
 from ledger.core.reports import Outcome, Status
 from ledger.core.standing import Tier
 
@@ -96,6 +97,13 @@ class OwnReport(Wire):
     amount_band: AmountBand
     outcome: Annotated[Outcome, Field(description="What became of the money.")]
     appealable: bool
+    withdrawal_reason: Annotated[
+        WithdrawalReason | None,
+        Field(
+            description="Why the report was taken back, where it was. For `linked_report_void` and `malformed_subject` "
+            "the ledger itself did so."
+        ),
+    ]
     entry_index: Annotated[int, Field(ge=0)]
     reported_by: str | None
     evidence: Annotated[list[EvidenceType], Field(description="Kinds of the evidence.")]

@@ -175,9 +175,9 @@ class Restituted(Wire):
 
 
 class Withdrawn(Wire):
-    """The report was taken back. `linked_report_void` is the ledger's own reason."""
+    """The report was taken back. `linked_report_void` and `malformed_subject` are the ledger's own reasons."""
 
-    reason: Literal["wrong_person", "wrong_facts", "duplicate", "other", "linked_report_void"]
+    reason: Literal["wrong_person", "wrong_facts", "duplicate", "other", "linked_report_void", "malformed_subject"]
     recorded_at: Time
     entry_index: Annotated[int, Field(ge=0)]
 

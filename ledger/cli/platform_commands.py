@@ -20,7 +20,7 @@ from ledger.core.encoding import b64url
 from ledger.errors import AlreadyExists, ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy import Engine
 
@@ -174,7 +174,8 @@ def suite_again(
         if not found:
             raise NotFound("There is no platform of this name.")
         member, keys = found[0]
-        named = [(key.kid, key.public_key) for key in keys]
+        # A key that is not sound proves nothing of what stands under it, and the SDK refuses a suite that names one.
+        named = [(key.kid, key.public_key) for key in keys if key.sound]
         write_suite(file, suite_text(settings, engine, name, member.control_group, member.profile, kid, named, url))
     output.emit({"platform": name, "suite": str(file)}, lambda console: console.print(f"Wrote {file}."))
 
@@ -194,7 +195,7 @@ def list_all(json_output: JsonFlag = False) -> None:
                 "scopes": sorted(member.scopes),
                 "status": member.status,
                 "quota": member.oprf_daily_quota_elements,
-                "keys": [{"kid": key.kid, "revoked": key.revoked} for key in keys],
+                "keys": [{"kid": key.kid, "revoked": key.revoked, "sound": key.sound} for key in keys],
             }
             for member, keys in list_platforms(engine)
         ]
@@ -202,7 +203,7 @@ def list_all(json_output: JsonFlag = False) -> None:
     def show(console: Console) -> None:
         table = Table("platform", "control group", "profile", "scopes", "status", "quota a day", "keys")
         for row in rows:
-            keys = ", ".join(key["kid"] + (" (revoked)" if key["revoked"] else "") for key in row["keys"])
+            keys = ", ".join(key["kid"] + _key_state(key) for key in row["keys"])
             quota = "default" if row["quota"] is None else str(row["quota"])
             table.add_row(
                 row["platform"],
@@ -216,6 +217,12 @@ def list_all(json_output: JsonFlag = False) -> None:
         console.print(table)
 
     output.emit({"platforms": rows}, show)
+
+
+def _key_state(key: Mapping[str, Any]) -> str:
+    if not key["sound"]:
+        return " (unsound: refused)"
+    return " (revoked)" if key["revoked"] else ""
 
 
 @platform.command("add-key")

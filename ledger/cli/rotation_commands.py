@@ -23,11 +23,13 @@ from ledger.client.suite import load_suite
 from ledger.client.transport import Transport
 from ledger.core.checkpoint import parse_verifier_key
 from ledger.core.encoding import b64url, format_time
+from ledger.core.ids import encode_id
 from ledger.errors import InvalidRequest, InvalidRotation, RotationRefused
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from ledger.service.malformed import MalformedReport
     from ledger.service.rotation.run import EpochStatus, Switched
     from ledger.settings import Settings
 
@@ -45,6 +47,11 @@ _STAGES = {
 _CONFIDENTIAL = (
     "The files hold elements and salts: they are as confidential as the database. Give them to the auditor only, "
     "encrypted. Erasure does not reach a copy that was handed out; retirement deletes the files here."
+)
+
+_MALFORMED = (
+    "Reports with a subject in another spelling than the canonical one. No software of this project makes such a "
+    "spelling: ask the platform. Servers take these reports back by themselves, and `rotate` does so first."
 )
 
 
@@ -166,9 +173,11 @@ def _retire(settings: Settings, engine: Engine, now: bool, yes: bool) -> None:
 
 
 def _show_status(settings: Settings, engine: Engine) -> None:
+    from ledger.service.malformed import malformed_reports
     from ledger.service.rotation.run import status
 
     rows = [_epoch(one) for one in status(settings, engine)]
+    malformed = [_malformed(settings, one) for one in malformed_reports(engine)]
 
     def show(console: Console) -> None:
         table = Table("epoch", "state", "subjects", "grace until", "retired", "key here")
@@ -176,8 +185,23 @@ def _show_status(settings: Settings, engine: Engine) -> None:
             values = [row[name] for name in ("epoch", "state", "subjects", "grace_until", "retired_at", "key_here")]
             table.add_row(*["" if value is None else str(value) for value in values])
         console.print(table)
+        if malformed:
+            console.print(_MALFORMED)
+            reports = Table("report", "platform", "recorded", "taken back")
+            for one in malformed:
+                reports.add_row(one["report"], one["platform"], one["recorded_at"], str(one["taken_back"]))
+            console.print(reports)
 
-    output.emit({"epochs": rows}, show)
+    output.emit({"epochs": rows, "malformed_reports": malformed}, show)
+
+
+def _malformed(settings: Settings, one: MalformedReport) -> dict[str, Any]:
+    return {
+        "report": encode_id("rp", one.report_id, settings.service),
+        "platform": one.platform,
+        "recorded_at": format_time(one.recorded_at),
+        "taken_back": one.taken_back,
+    }
 
 
 def _epoch(one: EpochStatus) -> dict[str, Any]:

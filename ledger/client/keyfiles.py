@@ -23,7 +23,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from ledger.core.encoding import b64url, unb64url
-from ledger.errors import ConfigurationError, InvalidEncoding
+from ledger.core.signing_keys import check_public_key
+from ledger.errors import ConfigurationError, InvalidEncoding, InvalidPublicKey
 
 ORDER_KEY_BYTES = 32
 MAX_PUBLIC_KEYS = 100
@@ -57,6 +58,11 @@ def load_public_keys(path: str | Path) -> tuple[Ed25519PublicKey, ...]:
     found = tuple([key for key in keys if isinstance(key, Ed25519PublicKey)])
     if len(found) != len(keys):
         raise ConfigurationError(f"The key file {path.name} holds a key that is not Ed25519.")
+    for key in found:
+        try:
+            check_public_key(key.public_bytes_raw())
+        except InvalidPublicKey as error:
+            raise ConfigurationError(f"The key file {path.name} holds an unfit public key. {error}") from error
     return found
 
 

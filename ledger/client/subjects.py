@@ -36,11 +36,19 @@ Evaluate = Callable[[Sequence[bytes]], object]
 
 @dataclass(frozen=True, slots=True)
 class SubjectIds:
-    """One identifier of a person, blinded. `element` is needed to report and is None when only the tag is known."""
+    """One identifier of a person, blinded. `element` is needed to report and is None when only the tag is known.
+
+    Raises InvalidPoint for an element that is not a group element in its canonical encoding, IdentityPoint for the
+    identity.
+    """
 
     kind: Kind
     tag: bytes
     element: bytes | None = None
+
+    def __post_init__(self) -> None:
+        if self.element is not None:
+            voprf.check_element(self.element)
 
     def __repr__(self) -> str:
         return f"SubjectIds(kind={self.kind.value!r})"

@@ -18,6 +18,7 @@ from ledger.client.results import Fields
 from ledger.core.checkpoint import parse_verifier_key
 from ledger.core.encoding import unb64url
 from ledger.core.policy import Profile
+from ledger.core.signing_keys import check_public_key
 from ledger.core.voprf import ELEMENT_BYTES, SUITE, HolderKey, check_element
 from ledger.errors import ConfigurationError, HolderMismatch, LedgerError, UnexpectedAnswer
 
@@ -125,7 +126,9 @@ def parse_suite(value: object) -> Suite:
 
 def _platform_key(value: object) -> PlatformKey:
     fields = Fields(value)
-    return PlatformKey(fields.text("kid"), unb64url(fields.text("public_key"), 32))
+    public_key = unb64url(fields.text("public_key"), 32)
+    check_public_key(public_key)
+    return PlatformKey(fields.text("kid"), public_key)
 
 
 def parse_service(value: object) -> Service:

@@ -23,6 +23,7 @@ from cryptography.exceptions import InvalidSignature as SignatureRefused
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from ledger.core.merkle import EMPTY_ROOT, HASH_BYTES, MAX_TREE_SIZE
+from ledger.core.signing_keys import check_public_key
 from ledger.errors import InvalidCheckpoint, InvalidEncoding
 
 ED25519 = b"\x01"
@@ -89,13 +90,15 @@ def verifier_key(origin: str, public_key: bytes) -> str:
 
 
 def parse_verifier_key(text: str) -> tuple[str, bytes]:
-    """(origin, 32-byte Ed25519 public key) of a `verifier_key` text. Raises InvalidEncoding."""
+    """(origin, 32-byte Ed25519 public key) of a `verifier_key` text. Raises InvalidEncoding, and InvalidPublicKey for a
+    key under which others could sign (`core.signing_keys`)."""
     match = _VERIFIER_KEY.match(text)
     if match:
         origin, _, encoded = match.groups()
         data = unb64(encoded)
         # Writing it again checks the key id, the signature type and the length at once.
         if verifier_key(origin, data[1:]) == text:
+            check_public_key(data[1:])
             return origin, data[1:]
     raise InvalidEncoding("This is not the verifier key of an Ed25519 log key.")
 

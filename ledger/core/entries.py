@@ -48,7 +48,7 @@ class GovernanceType(StrEnum):
 
 
 class WithdrawalReason(StrEnum):
-    """Why a report was taken back. The last is the ledger's own, never a platform's."""
+    """Why a report was taken back. Those in `LEDGER_REASONS` are the ledger's own, never a platform's."""
 
     WRONG_PERSON = "wrong_person"
     WRONG_FACTS = "wrong_facts"
@@ -56,6 +56,12 @@ class WithdrawalReason(StrEnum):
     OTHER = "other"
     LINKED_REPORT_VOID = "linked_report_void"
     """An `account_farm` report falls with either of the reports it rests on."""
+    MALFORMED_SUBJECT = "malformed_subject"
+    """A subject's element was recorded in another spelling than its canonical one."""
+
+
+LEDGER_REASONS = frozenset({WithdrawalReason.LINKED_REPORT_VOID, WithdrawalReason.MALFORMED_SUBJECT})
+"""Reasons for which only the ledger itself takes a report back."""
 
 
 class PlatformState(StrEnum):
@@ -188,7 +194,7 @@ def report_entry(
 
 def withdrawal_entry(*, report_id: str, platform: str, reason: WithdrawalReason, recorded_at: datetime) -> bytes:
     """Canonical bytes of a withdrawal. `platform` is the reporter, also when the ledger itself withdraws
-    (`linked_report_void`)."""
+    (`LEDGER_REASONS`)."""
     return canonical_json(
         {
             "type": EventType.WITHDRAWAL.value,

@@ -97,8 +97,15 @@ def blinding_scalar(uniform: bytes) -> bytes:
 
 
 def check_element(element: bytes) -> None:
-    """Raises InvalidPoint (IdentityPoint for the identity) unless `element` is a canonical group element."""
+    """Raises InvalidPoint unless `element` is a group element in its canonical encoding, IdentityPoint for the identity
+    in any spelling."""
     sodium.check_point(element)
+
+
+def canonical_spelling(element: bytes) -> bytes | None:
+    """The canonical encoding of an element that was recorded before encodings were checked; None for the identity and
+    for what is no element. What comes in is checked with `check_element` and refused instead."""
+    return sodium.canonical_spelling(element)
 
 
 def hash_to_group(message: bytes) -> bytes:

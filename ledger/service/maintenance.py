@@ -20,6 +20,7 @@ from ledger.service.attachments import sweep
 from ledger.service.entry_batch import Context
 from ledger.service.erasure import erase_due, forget_answers, forget_disclosures
 from ledger.service.intake import IDEMPOTENCY_HOURS
+from ledger.service.malformed import START, take_back_malformed
 from ledger.service.pictures import Pictures
 from ledger.service.pictures import forget_searches as forget_picture_searches
 from ledger.service.rotation.retire import finish_due
@@ -36,6 +37,8 @@ class Maintenance:
     def __init__(self, settings: Settings, context: Context, pictures: Pictures) -> None:
         self._settings, self._context, self._pictures = settings, context, pictures
         self._engine, self._now = context.engine, context.now
+        self._checked_to = START
+        """The last report whose elements were looked at: newer ones are checked when they come in."""
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -55,6 +58,7 @@ class Maintenance:
         """One round; returns how many reports were erased. The clocks of appeals come first: what they do to a case may
         let its report go."""
         self.clocks()
+        self._checked_to, _ = take_back_malformed(self._context, self._checked_to, self._stop.is_set)
         erased = 0
         while not self._stop.is_set():
             count = erase_due(self._context, self._settings)

@@ -9,18 +9,21 @@ suspended; while one of them is active, what the group asserted keeps its weight
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from types import MappingProxyType
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
 from ledger.core.entries import GovernanceType, PlatformState, platform_status_body
+from ledger.core.signing_keys import check_public_key, is_sound
 from ledger.errors import AlreadyExists, DatabaseUnavailable, InvalidRequest, LedgerError, NotFound
 from ledger.service.log_writer import append_governance
 from ledger.store import members as store
@@ -32,6 +35,8 @@ SCOPES = frozenset({"lookup", "report", "appeal", "log"})
 PROFILES = frozenset({"CN", "EU", "US"})
 MAX_AGE_SECONDS = 5.0
 """A revocation is effective within this time everywhere: nobody is let in on an older snapshot."""
+
+log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,31}\Z")
 _KID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
@@ -56,12 +61,17 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class MemberKey:
-    """A platform's Ed25519 public key (32 bytes)."""
+    """A platform's Ed25519 public key (32 bytes).
+
+    Nothing under a `revoked` key is accepted; one that is not `sound` counts as revoked, because others can sign in its
+    name. Earlier versions enrolled such keys.
+    """
 
     kid: str
     platform: str
     public_key: bytes
     revoked: bool
+    sound: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +106,9 @@ class Members:
         self._on_epochs = on_epochs
         self._stop = threading.Event()
         self._snapshot = _read(engine, monotonic)
+        for key in self._snapshot.keys.values():
+            if not key.sound:
+                log.warning("platform_key_unsound", extra={"platform": key.platform, "kid": key.kid})
         self._thread = threading.Thread(target=self._run, name="members", daemon=True)
         self._thread.start()
 
@@ -179,7 +192,12 @@ def _member(row: PlatformRow) -> Member:
 
 
 def _key(row: KeyRow) -> MemberKey:
-    return MemberKey(row.kid, row.platform, row.public_key, row.revoked_at is not None)
+    sound = _is_sound(bytes(row.public_key))
+    return MemberKey(row.kid, row.platform, row.public_key, row.revoked_at is not None or not sound, sound)
+
+
+_is_sound = lru_cache(maxsize=10_000)(is_sound)
+"""Remembered, because the list of members is read every second."""
 
 
 # --- the operator's commands ------------------------------------------------------------------------------------
@@ -200,7 +218,8 @@ def add_platform(
     """Enrol a platform with its first Ed25519 public key (32 bytes), and log it.
 
     `quota` is its daily number of blinded elements; None means the service's default. Raises InvalidRequest,
-    AlreadyExists (name, kid or public key is known), LogFrozen, DatabaseUnavailable.
+    InvalidPublicKey (`core.signing_keys`), AlreadyExists (name, kid or public key is known), LogFrozen,
+    DatabaseUnavailable.
     """
     _require(_NAME.match(name), "A platform's name is 2 to 32 of a-z, 0-9 and -, and starts with a letter or digit.")
     _require(_NAME.match(control_group), "A control group's name follows the same rule as a platform's.")
@@ -233,7 +252,8 @@ def add_platform(
 def add_key(engine: Engine, *, platform: str, kid: str, public_key: bytes, now: datetime) -> None:
     """Give a platform one more Ed25519 public key (32 bytes), and log it.
 
-    Raises InvalidRequest, NotFound, AlreadyExists (kid or public key is known), LogFrozen, DatabaseUnavailable.
+    Raises InvalidRequest, InvalidPublicKey, NotFound, AlreadyExists (kid or public key is known), LogFrozen,
+    DatabaseUnavailable.
     """
     _check_key(kid, public_key)
     try:
@@ -333,7 +353,7 @@ def _log_state(connection: Connection, row: PlatformRow, now: datetime) -> None:
 
 def _check_key(kid: str, public_key: bytes) -> None:
     _require(_KID.match(kid), "A key id is 1 to 64 letters, digits, dots, underscores or hyphens.")
-    _require(len(public_key) == 32, "An Ed25519 public key must have 32 bytes.")
+    check_public_key(public_key)
 
 
 def _check_quota(quota: int | None) -> None:

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from ledger.core.conduct import Conduct
 from ledger.core.encoding import parse_time, unb64url
-from ledger.core.entries import WithdrawalReason
+from ledger.core.entries import LEDGER_REASONS, WithdrawalReason
 from ledger.core.identifiers import Kind
 from ledger.core.ids import decode_id
 from ledger.core.policy import Profile
@@ -139,8 +139,8 @@ def withdraw_report(rt: Runtime, member: Member, report_id: str, reason: str, id
     try:
         why = WithdrawalReason(reason)
     except ValueError:
-        why = WithdrawalReason.LINKED_REPORT_VOID
-    if why is WithdrawalReason.LINKED_REPORT_VOID:  # the ledger's own reason, not a platform's
+        why = None
+    if why is None or why in LEDGER_REASONS:
         raise InvalidRequest("`reason` must be wrong_person, wrong_facts, duplicate or other.")
     wanted = asked(rt, member, idempotency_key, {"report": report_id, "reason": reason}, "withdraw")
     return rt.appender.submit(WithdrawReport(wanted, _decode(rt, report_id), why))

@@ -29,6 +29,7 @@ NEVER_SENT = {
     "configuration_error",
     "policy_invalid",
     "invalid_scalar",
+    "invalid_public_key",
     "already_exists",
     "rotation_refused",
     # A cursor is checked like any other parameter: `invalid_request`.

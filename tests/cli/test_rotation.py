@@ -26,7 +26,9 @@ from ledger.service.runtime import Runtime
 from ledger.settings import Settings
 from tests.cli.test_operator import SERVER_MODULES, without
 from tests.faulty import answering
+from tests.malformed import record
 from tests.rotations import log_of, subjects_under
+from tests.spellings import with_bit_255
 from tests.support import ROOT, Platform, new_ledger, opened, publish, report_payload, server_environment
 
 
@@ -136,6 +138,23 @@ def test_the_end_of_an_epoch(rt: Runtime, settings: Settings) -> None:
     assert "retired" in run("rotate", "--status").stdout
     assert machine("rotate", "--retire", code=ExitCode.REFUSED)["error"]["code"] == "rotation_refused"
     assert machine("rotate", "--announce-only")["epoch"] == 3
+
+
+def test_malformed_reports_are_listed_and_do_not_stop_a_rotation(rt: Runtime, settings: Settings) -> None:
+    assert machine("rotate", "--status")["malformed_reports"] == []
+    assert "spelling" not in run("rotate", "--status").stdout
+    beta = Platform("beta", "beta-group", "beta-1").enrol(settings)
+    rt.members.refresh()
+    kind, element = subjects_under(settings, 1, 7)[0]
+    made = record(rt, beta, [(kind, with_bit_255(element))])
+    (one,) = machine("rotate", "--status")["malformed_reports"]
+    assert (one["report"], one["platform"], one["taken_back"]) == (made["id"], "beta", False)
+    assert machine("rotate")["elements"] == 7
+    (one,) = machine("rotate", "--status")["malformed_reports"]
+    assert (one["report"], one["taken_back"]) == (made["id"], True)
+    said = run("rotate", "--status").stdout
+    assert "spelling" in said
+    assert made["id"] in said
 
 
 def test_an_auditor_without_a_suite_file(rt: Runtime, settings: Settings, log_url: str, tmp_path: Path) -> None:

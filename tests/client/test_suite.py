@@ -61,8 +61,9 @@ def test_suite_file_is_read(tmp_path: Path) -> None:
     assert (suite.url, suite.current.epoch, len(suite.current.holders)) == ("https://ledger.test", 2, 2)
     assert len(suite.log_public) == 32
     assert suite.keys == (), "a file of before this member"
-    known = [{"kid": "acme-1", "public_key": b64url(bytes(31) + b"1"), "later": 1}]
-    assert parse_suite({**suite_json(), "keys": known}).keys == (PlatformKey("acme-1", bytes(31) + b"1"),)
+    own = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
+    known = [{"kid": "acme-1", "public_key": b64url(own), "later": 1}]
+    assert parse_suite({**suite_json(), "keys": known}).keys == (PlatformKey("acme-1", own),)
 
 
 def _set(path: list[Any], value: Any) -> Callable[[dict[str, Any]], None]:

@@ -144,11 +144,17 @@ def test_uniform_values_have_64_bytes(length: int) -> None:
 
 @pytest.mark.parametrize("foreign", ["a" * 32, bytearray(b"a" * 32), [97] * 32, memoryview(b"a" * 32)])
 def test_nothing_but_bytes_reaches_the_library(foreign: Any) -> None:
-    for call in (sodium.is_valid_point, sodium.is_canonical_scalar, sodium.scalarmult_base):
+    for call in (sodium.is_canonical_scalar, sodium.scalarmult_base):
         with pytest.raises(ctypes.ArgumentError):
             call(foreign)
-    with pytest.raises(ctypes.ArgumentError):
+    with pytest.raises(TypeError):
+        sodium.is_valid_point(foreign)
+    with pytest.raises(TypeError):
+        sodium.is_ed25519_public_key(foreign)
+    with pytest.raises(TypeError):
         sodium.scalarmult_many(scalar(3), [foreign])
+    with pytest.raises(TypeError):
+        sodium.sum_of_products([3], [foreign])
 
 
 @given(st.binary(min_size=64, max_size=64), scalars, scalars)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine
 
 from ledger.core.encoding import b64url
@@ -17,6 +18,7 @@ from ledger.core.entries import parse_leaf
 from ledger.errors import (
     AlreadyExists,
     DatabaseUnavailable,
+    InvalidPublicKey,
     InvalidRequest,
     LogFrozen,
     NotFound,
@@ -32,10 +34,13 @@ from ledger.service.members import (
     set_status,
 )
 from ledger.store import log as log_store
+from ledger.store import members as member_store
 from ledger.store.engine import open_engine, reading, writing
+from tests import edwards
 from tests.support import new_ledger
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+KEYS = [Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32).public_key().public_bytes_raw() for n in range(5)]
 
 
 @pytest.fixture
@@ -55,7 +60,7 @@ def enrol(engine: Engine, **changes: Any) -> None:
         "profile": "CN",
         "scopes": ["report", "lookup"],
         "kid": "acme-1",
-        "public_key": b"\x01" * 32,
+        "public_key": KEYS[1],
         "now": NOW,
     }
     add_platform(engine, **{**values, **changes})
@@ -88,12 +93,12 @@ def test_enrolment_is_stored_and_logged(engine: Engine) -> None:
         "control_group": "acme-group",
         "profile": "CN",
         "status": "active",
-        "keys": [{"kid": "acme-1", "public_key": b64url(b"\x01" * 32), "status": "active"}],
+        "keys": [{"kid": "acme-1", "public_key": b64url(KEYS[1]), "status": "active"}],
     }
     [(member, keys)] = list_platforms(engine)
     assert member == Member("acme", "acme-group", "CN", frozenset({"lookup", "report"}), "active", None)
     assert [(key.kid, key.platform, key.public_key, key.revoked) for key in keys] == [
-        ("acme-1", "acme", b"\x01" * 32, False)
+        ("acme-1", "acme", KEYS[1], False)
     ]
 
 
@@ -111,7 +116,6 @@ def test_enrolment_is_stored_and_logged(engine: Engine) -> None:
         {"scopes": ["report", "admin"]},
         {"kid": "with space"},
         {"kid": "k" * 65},
-        {"public_key": b"\x01" * 31},
         {"quota": -1},
         {"quota": 2**31},
     ],
@@ -126,8 +130,8 @@ def test_unfit_enrolments_are_refused_and_leave_nothing(engine: Engine, changes:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"kid": "other", "public_key": b"\x02" * 32},
-        {"name": "other", "public_key": b"\x02" * 32},
+        {"kid": "other", "public_key": KEYS[2]},
+        {"name": "other", "public_key": KEYS[2]},
         {"name": "other", "kid": "other"},
     ],
     ids=["name", "kid", "public key"],
@@ -139,6 +143,36 @@ def test_names_kids_and_public_keys_are_unique(engine: Engine, changes: dict[str
         enrol(engine, **changes)
     assert log_size(engine) == before
     assert len(list_platforms(engine)) == 1
+
+
+def test_keys_under_which_others_could_sign_are_not_enrolled(engine: Engine) -> None:
+    before = log_size(engine)
+    for key in (*edwards.unfit_keys(), KEYS[1][:31], KEYS[1] + b"\0"):
+        with pytest.raises(InvalidPublicKey):
+            enrol(engine, public_key=key)
+    assert (log_size(engine), list_platforms(engine)) == (before, [])
+
+
+def test_a_key_that_an_earlier_version_enrolled_is_listed_and_counts_as_revoked(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    enrol(engine)
+    unfit = edwards.unfit_keys()[0]
+    with pytest.raises(InvalidPublicKey):
+        add_key(engine, platform="acme", kid="acme-2", public_key=unfit, now=NOW)
+    with writing(engine) as connection:
+        member_store.insert_key(connection, kid="acme-2", platform="acme", public_key=unfit, created_at=NOW)
+    [(_, keys)] = list_platforms(engine)
+    assert [(key.kid, key.revoked, key.sound) for key in keys] == [("acme-1", False, True), ("acme-2", True, False)]
+    members = Members(engine, refresh_seconds=60)
+    try:
+        found = members.key("acme-2")
+        assert found is not None
+        assert (found.revoked, found.sound) == (True, False)
+    finally:
+        members.close()
+    said = [record for record in caplog.records if record.message == "platform_key_unsound"]
+    assert [(vars(record)["platform"], vars(record)["kid"]) for record in said] == [("acme", "acme-2")]
 
 
 def test_the_same_enrolment_twice_at_once_succeeds_once(engine: Engine) -> None:
@@ -165,7 +199,7 @@ def test_the_same_enrolment_twice_at_once_succeeds_once(engine: Engine) -> None:
 
 def test_keys_are_added_and_revoked_once_and_each_change_is_logged(engine: Engine) -> None:
     enrol(engine)
-    add_key(engine, platform="acme", kid="acme-2", public_key=b"\x02" * 32, now=NOW)
+    add_key(engine, platform="acme", kid="acme-2", public_key=KEYS[2], now=NOW)
     revoke_key(engine, "acme-1", NOW)
     size = log_size(engine)
     revoke_key(engine, "acme-1", NOW)
@@ -175,9 +209,9 @@ def test_keys_are_added_and_revoked_once_and_each_change_is_logged(engine: Engin
         "acme-2": "active",
     }
     with pytest.raises(AlreadyExists):
-        add_key(engine, platform="acme", kid="acme-3", public_key=b"\x01" * 32, now=NOW)
+        add_key(engine, platform="acme", kid="acme-3", public_key=KEYS[1], now=NOW)
     with pytest.raises(AlreadyExists):
-        add_key(engine, platform="acme", kid="acme-1", public_key=b"\x03" * 32, now=NOW)
+        add_key(engine, platform="acme", kid="acme-1", public_key=KEYS[3], now=NOW)
     assert log_size(engine) == size
 
 
@@ -186,7 +220,7 @@ def test_what_does_not_exist_is_not_changed(engine: Engine) -> None:
     with pytest.raises(NotFound):
         revoke_key(engine, "acme-2", NOW)
     with pytest.raises(NotFound):
-        add_key(engine, platform="nobody", kid="n", public_key=b"\x04" * 32, now=NOW)
+        add_key(engine, platform="nobody", kid="n", public_key=KEYS[4], now=NOW)
     with pytest.raises(NotFound):
         set_status(engine, platform="nobody", status="suspended", now=NOW)
     with pytest.raises(NotFound):
@@ -205,7 +239,7 @@ def test_a_frozen_log_takes_no_change_of_members(engine: Engine) -> None:
 
 def test_a_group_weighs_nothing_when_all_its_platforms_are_suspended(engine: Engine) -> None:
     enrol(engine)
-    enrol(engine, name="acme-two", kid="two-1", public_key=b"\x02" * 32)
+    enrol(engine, name="acme-two", kid="two-1", public_key=KEYS[2])
     members = Members(engine, refresh_seconds=60)
     try:
         assert members.weights() == {"acme-group": 20}
@@ -292,7 +326,7 @@ def test_a_failing_refresh_keeps_the_thread_alive(engine: Engine, monkeypatch: p
             while len(calls) < 3 and time.monotonic() < deadline:
                 time.sleep(0.01)
         assert len(calls) >= 3
-        add_key(engine, platform="acme", kid="acme-2", public_key=b"\x02" * 32, now=NOW)
+        add_key(engine, platform="acme", kid="acme-2", public_key=KEYS[2], now=NOW)
         deadline = time.monotonic() + 5
         while members.key("acme-2") is None and time.monotonic() < deadline:
             time.sleep(0.01)

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ledger import sodium
 from ledger.client.rotation import Places, verify_rotation
 from ledger.core.checkpoint import verifier_key
 from ledger.core.rotation import Batch, RotationKeys, format_batch, parse_batch, prove, rotation_factor
 from ledger.errors import ConfigurationError, HolderMismatch, InvalidCheckpoint, InvalidRotation, ReceiptPending
-from ledger.service.keys import load_oprf
+from ledger.service.keys import load_oprf, raw_public
 from ledger.service.reports import submit_report
 from ledger.service.rotation import fill
 from ledger.service.rotation.run import rotate
@@ -172,7 +173,7 @@ def test_another_log_key_or_suite(town: Town, folder: Path) -> None:
     rt = town.rt
     origin = rt.settings.origin
     with pytest.raises(InvalidCheckpoint):
-        audited(rt, folder, verifier_key(origin, secrets.token_bytes(32)))
+        audited(rt, folder, verifier_key(origin, raw_public(Ed25519PrivateKey.generate())))
     publish(rt.settings)
     served = suite(rt)
     fetch = log_of(rt)

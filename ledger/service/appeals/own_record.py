@@ -133,6 +133,7 @@ def _report(
         "amount_band": {"low": low, "high": high, "currency": row.currency},
         "outcome": row.outcome,
         "appealable": appealable,
+        "withdrawal_reason": None if reversal is None or reversal.kind != "withdrawal" else reversal.reason,
         "entry_index": row.id,
     }
 

@@ -20,6 +20,7 @@ from ledger.core.tags import tag
 from ledger.errors import RotationRefused
 from ledger.service.keys import fsync_folder, oprf_path
 from ledger.service.log_writer import GovernanceDraft, append, open_head
+from ledger.service.malformed import context_of, take_back_malformed
 from ledger.service.rotation.audit import AuditFolder, Prover, audit_dir, forget_audit_dir, late_dir
 from ledger.service.rotation.beside import beside
 from ledger.service.rotation.fill import prove_pairs, turn_tail
@@ -76,6 +77,7 @@ def retire(
         turn = load_turn(settings, old, new)
         audit = AuditFolder(late_dir(settings, old.epoch, new.epoch))
         audit.destroy()
+        take_back_malformed(context_of(settings, engine, clock))
         # A report since the switch has a subject under the old epoch only if it was made under it.
         switched = (new.switch_index, -1)
         with reading(engine) as connection:

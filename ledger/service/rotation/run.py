@@ -14,6 +14,7 @@ from ledger.core.entries import GovernanceType, RotationRecord, key_rotation_bod
 from ledger.errors import RotationRefused
 from ledger.service.keys import oprf_path
 from ledger.service.log_writer import GovernanceDraft, append, open_head
+from ledger.service.malformed import context_of, take_back_malformed
 from ledger.service.rotation.announce import ensure_announced
 from ledger.service.rotation.audit import AuditFolder, Prover, audit_dir, choose_audit_dir
 from ledger.service.rotation.beside import beside
@@ -68,6 +69,9 @@ def rotate(
 ) -> Switched:
     """All stages up to the switch, or what is left of them. `folder` is where the auditor's files go.
 
+    Reports with a malformed subject are taken back first (`service.malformed`): what they were recorded under cannot be
+    turned.
+
     Raises RotationRefused while another run is at work, while a grace runs, or when rows are missing;
     ConfigurationError when key files are missing or wrong; LogFrozen, DatabaseUnavailable. Run it again then.
     """
@@ -75,6 +79,7 @@ def rotate(
         turn = ensure_announced(settings, engine, clock(), progress)
         audit = AuditFolder(choose_audit_dir(settings, turn.old.epoch, turn.new.epoch, folder))
         audit.start()
+        take_back_malformed(context_of(settings, engine, clock))
         with reading(engine) as connection:
             total = store.count_rows(connection, Subject, turn.old.epoch)
         with beside(total) as executor:

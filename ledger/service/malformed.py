@@ -1,0 +1,160 @@
+"""Reports that were recorded under an element in another spelling than its canonical one, and what becomes of them.
+
+Earlier versions took such elements because libsodium 1.0.18 ignores bit 255 of a point. The tag of such a spelling is
+another one than the person's: no lookup and no record of theirs showed the report, so they could not contest it, and
+the next key rotation would have spelled the element canonically and made it count at once. The identity in that
+spelling belongs to no person, and no key turns it into anything else.
+
+Intake refuses such a report today, so the ledger takes back what it took in by mistake:
+
+- a withdrawal for the reason `malformed_subject` is appended; the report counts for nobody, now and after a rotation,
+  what rests on it falls with it, and its order may be reported again, with a notice of its own;
+- the platform sees the reason in its report and is told by the webhook `report.voided`;
+- the person finds the report in their own record, under the tag of the canonical element;
+- the element is stored in its canonical spelling, so that a rotation can turn it; a subject that is the identity is
+  deleted.
+
+A report that had been taken back before only has its elements spelled anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, Engine
+
+from ledger.core.entries import SALT_BYTES, WithdrawalReason
+from ledger.core.tags import tag
+from ledger.core.voprf import canonical_spelling
+from ledger.core.webhooks import WebhookType
+from ledger.policies import shipped_policy
+from ledger.service.appeals.transaction import changing
+from ledger.service.entry_batch import Context, EntryBatch
+from ledger.settings import Settings
+from ledger.store import appeal_effects as effects
+from ledger.store import malformed as store
+from ledger.store.engine import reading
+from ledger.store.malformed import ReportName, SubjectRow
+
+WINDOW = 20_000
+"""Subjects that one query reads."""
+
+MAX_REPORTS = 100
+"""Reports that one transaction takes back at most: it holds the log's head."""
+
+START = -1
+"""Before every report."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class MalformedReport:
+    """A report with a malformed subject; `taken_back` tells that the ledger has withdrawn it for that."""
+
+    report_id: int
+    platform: str
+    recorded_at: datetime
+    taken_back: bool
+
+
+def take_back_malformed(
+    context: Context, after: int = START, stop: Callable[[], bool] = lambda: False
+) -> tuple[int, list[int]]:
+    """Take back every report beyond `after` that has a malformed subject: (the last report that was looked at, those
+    that were changed). Reads every subject beyond `after`, in pieces; `stop` ends it early.
+
+    Doing it again changes nothing. Raises LogFrozen, DatabaseUnavailable; what was done stays.
+    """
+    changed: list[int] = []
+    for last, found in _windows(context.engine, after):
+        for start in range(0, len(found), MAX_REPORTS):
+            some = found[start : start + MAX_REPORTS]
+            with changing(context) as batch:
+                _take_back(batch, some)
+            changed += some
+            log.warning("malformed_reports_taken_back", extra={"reports": len(some)})
+        after = last
+        if stop():
+            break
+    return after, changed
+
+
+def context_of(settings: Settings, engine: Engine, clock: Callable[[], datetime]) -> Context:
+    """What `take_back_malformed` needs in a command that runs without a server."""
+    _, policy = shipped_policy()
+    return Context(engine, policy, settings.service, clock, lambda: secrets.token_bytes(SALT_BYTES))
+
+
+def malformed_reports(engine: Engine) -> list[MalformedReport]:
+    """All reports with a malformed subject that are in the database, by id: those taken back, and those that the next
+    round of a server's maintenance or the next run of `rotate` takes back. Reads every subject."""
+    with reading(engine) as connection:
+        done = store.taken_back(connection, WithdrawalReason.MALFORMED_SUBJECT.value)
+    waiting: list[ReportName] = []
+    for _, found in _windows(engine, START):
+        with reading(engine) as connection:
+            waiting += store.names(connection, found)
+    rows = [MalformedReport(*row, taken_back=True) for row in done]
+    rows += [MalformedReport(*row, taken_back=False) for row in waiting]
+    return sorted(rows, key=lambda row: row.report_id)
+
+
+def _windows(engine: Engine, after: int) -> Iterator[tuple[int, list[int]]]:
+    """(last report of a window, malformed reports in it), window by window, each read in a transaction of its own."""
+    while True:
+        with reading(engine) as connection:
+            last = store.window(connection, after, WINDOW)
+            found = [] if last is None else store.malformed_reports(connection, after, last)
+        if last is None:
+            return
+        yield last, found
+        after = last
+
+
+def _take_back(batch: EntryBatch, ids: Sequence[int]) -> None:
+    rows = store.subjects_of(batch.connection, ids)
+    batch.load_reports([], ids)
+    live = {report_id for report_id in ids if report_id in batch.reports and batch.reports[report_id].live}
+    spelled = {(row.report_id, row.slot, row.epoch): canonical_spelling(bytes(row.element)) for row in rows}
+    _remember(batch.connection, [row for row in rows if row.report_id in live], spelled)
+    # Newest first: an `account_farm` report that is malformed itself is taken back for that, not for what it rests on.
+    for report_id in sorted(live, reverse=True):
+        if report_id not in batch.reversals:
+            report = batch.reports[report_id]
+            batch.withdraw(report, WithdrawalReason.MALFORMED_SUBJECT)
+            batch.notify(
+                report.platform,
+                WebhookType.REPORT_VOIDED,
+                report=batch.public(report_id),
+                reason=WithdrawalReason.MALFORMED_SUBJECT.value,
+            )
+    _respell(batch.connection, rows, spelled)
+
+
+Spelled = dict[tuple[int, int, int], bytes | None]
+"""The canonical encoding of each (report, slot, epoch); None for the identity."""
+
+
+def _remember(connection: Connection, rows: Sequence[SubjectRow], spelled: Spelled) -> None:
+    """Keep the tags under which the persons find the reports in their records."""
+    found = []
+    for row in rows:
+        element = spelled[row.report_id, row.slot, row.epoch]
+        if element is not None:
+            place = {"report_id": row.report_id, "slot": row.slot, "epoch": row.epoch}
+            found.append({"tag": tag(row.kind, element), **place})
+    store.add_tags(connection, found)
+
+
+def _respell(connection: Connection, rows: Sequence[SubjectRow], spelled: Spelled) -> None:
+    for row in rows:
+        element = spelled[row.report_id, row.slot, row.epoch]
+        if element is None:
+            effects.unlink(connection, row.report_id, [row.slot])
+        elif element != bytes(row.element):
+            store.respell(connection, row, element, tag(row.kind, element))
