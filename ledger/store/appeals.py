@@ -61,6 +61,7 @@ class CaseRow:
     decided_at: datetime | None
     reopen_until: datetime | None
     closed_at: datetime | None
+    reporter_round: int | None = None
 
     @property
     def current_conduct(self) -> str:
