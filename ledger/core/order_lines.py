@@ -23,6 +23,7 @@ from ledger.errors import (
     AlreadyExpired,
     AlreadyRestituted,
     AlreadyReversed,
+    DecisionInvalid,
     LedgerError,
     LinkedReportInvalid,
     NoticeOutdated,
@@ -52,7 +53,7 @@ _HOURS_A_DAY = 24
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A report of the line was recorded. `expires_day` counts from the Unix epoch; `held` reports wait for a release."""
+    """A report was recorded. `expires_day` counts from the Unix epoch; a `held` report waits for a release."""
 
     report_id: int
     recorded_at: datetime
@@ -263,10 +264,20 @@ def alike(claim: Claim, contested: Contested) -> bool:
     evidence, acts at most `ALIKE_DAYS` apart, or one currency and amounts that differ by at most `ALIKE_PERCENT`."""
     if not claim.evidence.isdisjoint(contested.evidence):
         return True
-    if abs(claim.act_day - contested.act_day) <= ALIKE_DAYS:
+    if within_days(claim.act_day, contested.act_day):
         return True
-    amounts = (claim.amount_minor, contested.amount_minor)
-    return claim.currency == contested.currency and 100 * (max(amounts) - min(amounts)) <= ALIKE_PERCENT * max(amounts)
+    return within_amount((claim.currency, claim.amount_minor), (contested.currency, contested.amount_minor))
+
+
+def within_days(one: int, other: int) -> bool:
+    """Whether two days (since the Unix epoch) of acts are at most `ALIKE_DAYS` apart."""
+    return abs(one - other) <= ALIKE_DAYS
+
+
+def within_amount(one: tuple[str, int], other: tuple[str, int]) -> bool:
+    """Whether two (currency, amount in minor units) differ by at most `ALIKE_PERCENT` of the larger."""
+    amounts = (one[1], other[1])
+    return one[0] == other[0] and 100 * (max(amounts) - min(amounts)) <= ALIKE_PERCENT * max(amounts)
 
 
 def held_for(claim: Claim, contested: Iterable[Contested]) -> Contested | None:
@@ -306,8 +317,8 @@ class Act(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Bound:
     """What binds a new report of a line that had reports before. Its notice was sent at `notice_from` or later; it is
-    gone at midnight of `expires_day` at the latest; the restitution of `repaid_at` is its own; the person's statement on
-    one of `earlier`, the newest first, stays beside it if it is about the same person. None: not bound."""
+    gone at midnight of `expires_day` at the latest; the restitution of `repaid_at` is its own; the person's statement
+    on one of `earlier`, the newest first, stays beside it if it is about the same person. None: not bound."""
 
     notice_from: datetime | None = None
     expires_day: int | None = None
@@ -361,8 +372,9 @@ def judge(
     """What becomes of `act` at `now`.
 
     `report_id` is the report that is replaced, withdrawn, repaid or rested on; `case_id` the case that is answered,
-    conceded, or to be opened again. `claim` and `contested` belong to a new report. `duplicate` says that a withdrawal
-    names an older live report of the same act, `known_evidence` that the evidence of a request is in the report already.
+    conceded, or to be opened again. `claim` and `contested` belong to a new report. `duplicate` says that an older live
+    report says the same as the one that is withdrawn, `known_evidence` that the evidence of a request is in the report
+    already.
     """
     if act in (Act.REPORT, Act.REPLACE):
         return _new_report(line, act, report_id, claim, contested)
@@ -394,7 +406,9 @@ def _new_report(
         case = min(line.disputed)
         if act is Act.REPLACE or line.live is None:
             return Refused(
-                ReportDisputed, "The person contests this order: no report replaces the contested one now.", case_id=case
+                ReportDisputed,
+                "The person contests this order: no report replaces the contested one now.",
+                case_id=case,
             )
     elif line.closed_by is not None:
         return Refused(
@@ -461,6 +475,17 @@ def _ask_reopening(line: Line, now: datetime, case_id: int | None, known_evidenc
             case_id=case_id,
         )  # fmt: skip
     return Permitted()
+
+
+def check_conceded(outcome: Outcome | None, severity: int | None, conceded: int | None) -> None:
+    """Whether a decision goes no further than what the reporter conceded in this round, a conduct of severity
+    `conceded` (None: nothing). `severity` is that of an amended conduct. Raises DecisionInvalid."""
+    if conceded is None:
+        return
+    if outcome is Outcome.UPHELD or (outcome is Outcome.AMENDED and severity is not None and severity > conceded):
+        raise DecisionInvalid(
+            "The reporter has conceded less than this: decide that, or what is better for the person."
+        )
 
 
 def bound_intake(intake: Intake, notice_sent_at: datetime, bound: Bound) -> Intake:

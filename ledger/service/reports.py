@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from ledger.core.conduct import Conduct
 from ledger.core.encoding import parse_time, unb64url
-from ledger.core.entries import WithdrawalReason
+from ledger.core.entries import LEDGERS_REASONS, WithdrawalReason
 from ledger.core.identifiers import Kind
 from ledger.core.ids import decode_id
 from ledger.core.policy import Profile
@@ -36,6 +36,7 @@ from ledger.service.report_views import report_view
 from ledger.store import reports as store
 from ledger.store.appeals import cases_of_reports
 from ledger.store.engine import reading
+from ledger.store.order_lines import held_reports
 
 if TYPE_CHECKING:
     from ledger.service.runtime import Runtime
@@ -140,7 +141,7 @@ def withdraw_report(rt: Runtime, member: Member, report_id: str, reason: str, id
         why = WithdrawalReason(reason)
     except ValueError:
         why = WithdrawalReason.LINKED_REPORT_VOID
-    if why is WithdrawalReason.LINKED_REPORT_VOID:  # the ledger's own reason, not a platform's
+    if why in LEDGERS_REASONS:
         raise InvalidRequest("`reason` must be wrong_person, wrong_facts, duplicate or other.")
     wanted = asked(rt, member, idempotency_key, {"report": report_id, "reason": reason}, "withdraw")
     return rt.appender.submit(WithdrawReport(wanted, _decode(rt, report_id), why))
@@ -196,6 +197,7 @@ def _views(rt: Runtime, connection: Any, rows: Sequence[store.ReportRow]) -> lis
     replaced_by = store.replacements(connection, ids)
     flags = store.listing_flags(connection, ids)
     cases = cases_of_reports(connection, ids)
+    held = held_reports(connection, ids)
     now = rt.now()
     views = []
     for row in rows:
@@ -212,6 +214,7 @@ def _views(rt: Runtime, connection: Any, rows: Sequence[store.ReportRow]) -> lis
                 disputed=disputed,
                 unconfirmed=unconfirmed,
                 case=cases.get(row.id),
+                held=held.get(row.id),
             )
         )
     return views

@@ -33,8 +33,9 @@ class HeldReport(Base):
     """A report that waits for a release, or waited for one: it may be about the matter of another case, `case_id`.
 
     `explanation` is the reporter's reason why it is another order, `revision` counts how often it was given (0: not
-    yet). `proposer_id` and `reasons` are of a release that needs a second signature. `released_index` is the log's entry
-    of the release; `refused_at` is set where a supervisor refused it. Erased with the report.
+    yet). `proposer_id` released it, with a second signature by `signer_id` where it takes two; `reasons` are what the
+    reporter is told. `released_index` is the log's entry of the release, `refused_at` is set where it was refused.
+    Erased with the report.
     """
 
     __tablename__ = "held_report"

@@ -110,5 +110,5 @@ def downgrade() -> None:
         table.create_check_constraint(op.f("ck_appeal_case_round"), "round IN (1, 2)")
         table.drop_column("reporter_round")
     op.drop_index("ix_report_control_group_order_ref", table_name="report")
-    for table in ("reopening_request", "case_concession", "report_mark", "held_report", "order_closure"):
-        op.drop_table(table)
+    for name in ("reopening_request", "case_concession", "report_mark", "held_report", "order_closure"):
+        op.drop_table(name)
