@@ -80,6 +80,7 @@ TABLE: dict[type[LedgerError], Row] = {
     e.WebhookInvalid: Row(422, "The webhook endpoint is not acceptable"),
     e.PictureUnfit: Row(422, "The hash is of a picture too flat to be found again"),
     e.StaffInvalid: Row(422, "The account does not follow the rules"),
+    e.LinkInvalid: Row(422, "The enrolment link does not work (any more)"),
     # Who asks.
     e.Unauthenticated: Row(401, "A bearer token is required"),
     e.InvalidToken: Row(401, "The token is not acceptable"),
@@ -103,6 +104,7 @@ TABLE: dict[type[LedgerError], Row] = {
     e.IdempotencyMismatch: Row(409, "The idempotency key was used for a different request"),
     e.StaleEpoch: Row(409, "The key epoch is not the current one"),
     e.CaseExists: Row(409, "There is a case about this report already"),
+    e.StaffChanged: Row(409, "The account was changed meanwhile"),
     e.CaseTaken: Row(409, "Another reviewer has this case in hand"),
     e.ActionRefused: Row(409, "The state of the case does not allow this"),
     # It may work later, unchanged.

@@ -11,7 +11,7 @@
      |    |                      ConsentMissing, AlreadyExpired, SubjectsInvalid, CommitmentMismatch,
      |    |                      LinkedReportInvalid, ReplacementInvalid, RestitutionInvalid, NoticeOutdated
      |    +-- InvalidRequest, PolicyInvalid
-     |    +-- AppealInvalid, DecisionInvalid, AttachmentRefused, WebhookInvalid, StaffInvalid
+     |    +-- AppealInvalid, DecisionInvalid, AttachmentRefused, WebhookInvalid, StaffInvalid, LinkInvalid
      |    +-- InspectionInvalid  EvidenceUnreadable, EvidenceTooLarge, EvidenceFormatUnknown, EvidenceMalformed,
      |    |                      InspectionReceiptInvalid, ListingUnreadable
      |    +-- PictureUnfit, PictureUnreadable, InspectionMismatch
@@ -28,7 +28,7 @@
      +-- Conflict                OrderAlreadyReported, OrderDecided, ReportDisputed, AlreadyReversed,
      |                           AlreadyRestituted, IdempotencyMismatch,
      |                           StaleEpoch, AlreadyExists, RotationRefused, CaseExists, CaseTaken, ActionRefused,
-     |                           ReportNotReferable
+     |                           ReportNotReferable, StaffChanged
      +-- LimitExceeded           QuotaExceeded, BodyTooLarge, TooManyAttempts
      +-- Unavailable             LogFrozen, DatabaseUnavailable, Overloaded, IndexNotReached, ReceiptPending
      +-- UnexpectedAnswer        the service answered what this version does not know, or cannot read
@@ -199,6 +199,12 @@ class WebhookInvalid(InvalidInput):
 
 class StaffInvalid(InvalidInput):
     code = "staff_invalid"
+
+
+class LinkInvalid(InvalidInput):
+    """An enrolment link of the console is unknown, used, or too old."""
+
+    code = "link_invalid"
 
 
 class InspectionInvalid(InvalidInput):
@@ -449,6 +455,12 @@ class RotationRefused(Conflict):
     """The key epochs are in a state that does not allow this step."""
 
     code = "rotation_refused"
+
+
+class StaffChanged(Conflict):
+    """An account of the staff was changed by another admin meanwhile."""
+
+    code = "staff_changed"
 
 
 class CaseExists(Conflict):

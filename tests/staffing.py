@@ -127,4 +127,4 @@ def account(engine: Engine, person: Person) -> store.StaffRow:
 
 def actions(engine: Engine) -> list[str]:
     """What the audit log holds, oldest first."""
-    return [event.action for event in reversed(audit.page(engine, EventFilter()).events)]
+    return [event.action for event in reversed(audit.page(engine, EventFilter(), None).events)]

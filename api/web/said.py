@@ -62,6 +62,13 @@ SENTENCES = frozenset(
         _("There is no account of this name."),
         _("This is the last admin who can sign in. Make another one first."),
         _("This password is too easy to guess."),
+        _("You cannot reset your own account: ask another admin, or use the command line."),
+        _("This is not the code that the app shows now. Check the time of your phone."),
+        _("There is nothing to confirm about this account."),
+        _("A second admin confirms, whose own account does not rest on the first one alone."),
+        _("The account was changed since you opened the page. Look at it again."),
+        _("This link does not work (any more). Ask an admin for a new one."),
+        _("The same admin alone enrolled both of you, so a second admin must confirm one of the accounts first."),
     }
 )
 

@@ -91,14 +91,21 @@ def list_all(json_output: JsonFlag = False) -> None:
                 "disabled": one.disabled,
                 "locked": one.locked_until is not None and one.locked_until > now,
                 "must_change_password": one.must_change_password,
+                "link_not_used": one.invited,
+                "awaits_confirmation": one.awaits_confirmation,
+                "enrolled_by": one.enrolled_by,
+                "confirmed_by": one.confirmed_by,
+                "rests_on_one_admin": one.alone,
             }
             for one in list_staff(engine)
         ]
 
     def show(console: Console) -> None:
-        table = Table("name", "role", "control group", "language", "state")
+        table = Table("name", "role", "control group", "language", "state", "enrolled by")
         for row in rows:
-            table.add_row(row["name"], row["role"], row["control_group"] or "-", row["language"], _state(row))
+            table.add_row(
+                row["name"], row["role"], row["control_group"] or "-", row["language"], _state(row), _vouched(row)
+            )
         console.print(table)
 
     output.emit({"staff": rows}, show)
@@ -139,7 +146,17 @@ def _state(row: dict[str, Any]) -> str:
         return "disabled"
     if row["locked"]:
         return "locked"
+    if row["link_not_used"]:
+        return "link not used"
+    if row["awaits_confirmation"]:
+        return "waits for a second admin"
     return "first password" if row["must_change_password"] else "active"
+
+
+def _vouched(row: dict[str, Any]) -> str:
+    if row["enrolled_by"] is None:
+        return "command line"
+    return f"{row['enrolled_by']} and {row['confirmed_by']}" if row["confirmed_by"] else f"{row['enrolled_by']} alone"
 
 
 def _show_secrets(made: Enrolment) -> None:

@@ -33,7 +33,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Rows, newest first; `older` is the `before` of the next page, None on the last one."""
+    """Rows, newest first; `older` is the `before` of the next page (see `page`), None on the last one."""
 
     events: list[EventRow]
     older: int | None
@@ -47,48 +47,70 @@ def record(
     object_type: str | None = None,
     object_id: str | None = None,
     detail: str | None = None,
+    *,
+    about_group: str | None = None,
 ) -> None:
-    """Add a row in the caller's transaction. `staff_id` None is the command line; `object_id` a public id (at most 32
-    characters); a longer `detail` than 200 characters is cut."""
-    store.insert_event(connection, now, staff_id, action, object_type, object_id, detail[:200] if detail else None)
+    """Add a row in the caller's transaction.
+
+    `staff_id` None is the command line; `object_id` is a public id of at most 32 characters; a `detail` of more than
+    200 characters is cut. `about_group` is the control group whose report the row is about: staff of that group are not
+    shown the row. Raises ValueError where an object type of `store.CASE_OBJECTS` comes without it.
+    """
+    if object_type in store.CASE_OBJECTS and about_group is None:
+        raise ValueError("A row about a case names the control group of the reporter.")
+    text = detail[:200] if detail else None
+    store.insert_event(connection, now, staff_id, action, object_type, object_id, text, about_group)
 
 
-def page(engine: Engine, wanted: EventFilter, before: int | None = None, limit: int = PAGE_ROWS) -> Page:
-    """The newest rows that fit `wanted`, with ids below `before`."""
+def page(
+    engine: Engine, wanted: EventFilter, reader_group: str | None, before: int | None = None, limit: int = PAGE_ROWS
+) -> Page:
+    """The newest rows that fit `wanted`, for a reader of the control group `reader_group` (None: of no group).
+
+    `before` is where the page before ended (`Page.older`): an id for a reader of no group, else a number of rows,
+    because gaps between ids would tell how much was done in cases that the reader is not shown.
+    """
     with reading(engine) as connection:
-        rows = store.read_events(connection, wanted, before, limit + 1)
-    more = len(rows) > limit
-    return Page(rows[:limit], rows[limit - 1].id if more else None)
+        if reader_group is None:
+            rows = store.read_events(connection, wanted, None, limit + 1, below=before)
+        else:
+            rows = store.read_events(connection, wanted, reader_group, limit + 1, skip=before or 0)
+    if len(rows) <= limit:
+        return Page(rows, None)
+    return Page(rows[:limit], rows[limit - 1].id if reader_group is None else (before or 0) + limit)
 
 
-def actions(engine: Engine) -> list[str]:
-    """Every action that occurs."""
+def actions(engine: Engine, reader_group: str | None) -> list[str]:
+    """Every action that occurs in the rows that a reader of this control group is shown."""
     with reading(engine) as connection:
-        return store.read_actions(connection)
+        return store.read_actions(connection, reader_group)
 
 
-def export_csv(engine: Engine, wanted: EventFilter) -> Iterator[bytes]:
-    """The rows as CSV (RFC 4180, UTF-8), in pieces, newest first. A cell that a spreadsheet would run as a formula has
-    an apostrophe in front."""
+def export_csv(engine: Engine, wanted: EventFilter, reader_group: str | None) -> Iterator[bytes]:
+    """The rows that a reader of this control group is shown, as CSV (RFC 4180, UTF-8), in pieces, newest first.
+
+    A cell that a spreadsheet would run as a formula has an apostrophe in front. The column `id` is empty for a reader
+    of a control group (see `page`).
+    """
     yield (",".join(COLUMNS) + "\r\n").encode()
-    for rows in _chunks(engine, wanted):
+    for rows in _chunks(engine, wanted, reader_group):
         text = io.StringIO()
         writer = csv.writer(text)
-        writer.writerows([[_cell(value) for value in _values(row)] for row in rows])
+        writer.writerows([[_cell(value) for value in _values(row, reader_group)] for row in rows])
         yield text.getvalue().encode()
 
 
-def export_lines(engine: Engine, wanted: EventFilter) -> Iterator[bytes]:
-    """The rows as JSON, one object a line, in pieces, newest first."""
-    for rows in _chunks(engine, wanted):
-        objects = (dict(zip(COLUMNS, _values(row), strict=True)) for row in rows)
+def export_lines(engine: Engine, wanted: EventFilter, reader_group: str | None) -> Iterator[bytes]:
+    """The same rows as JSON, one object a line, in pieces; `id` is null for a reader of a control group."""
+    for rows in _chunks(engine, wanted, reader_group):
+        objects = (dict(zip(COLUMNS, _values(row, reader_group), strict=True)) for row in rows)
         yield "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in objects).encode()
 
 
-def _chunks(engine: Engine, wanted: EventFilter) -> Iterator[list[EventRow]]:
+def _chunks(engine: Engine, wanted: EventFilter, reader_group: str | None) -> Iterator[list[EventRow]]:
     before: int | None = None
     while True:
-        found = page(engine, wanted, before, EXPORT_ROWS)
+        found = page(engine, wanted, reader_group, before, EXPORT_ROWS)
         if found.events:
             yield found.events
         if found.older is None:
@@ -96,9 +118,9 @@ def _chunks(engine: Engine, wanted: EventFilter) -> Iterator[list[EventRow]]:
         before = found.older
 
 
-def _values(row: EventRow) -> tuple[int | str | None, ...]:
+def _values(row: EventRow, reader_group: str | None) -> tuple[int | str | None, ...]:
     return (
-        row.id,
+        row.id if reader_group is None else None,
         format_time(row.at),
         row.staff_name,
         row.action,

@@ -80,17 +80,20 @@ class Dashboard:
     open_cases: OpenCases
 
 
-def dashboard(engine: Engine, policy: Policy, now: datetime, days: int = DEFAULT_RANGE_DAYS) -> Dashboard:
-    """The numbers of the last `days` days, today included. Raises DatabaseUnavailable."""
+def dashboard(
+    engine: Engine, policy: Policy, now: datetime, days: int = DEFAULT_RANGE_DAYS, reader_group: str | None = None
+) -> Dashboard:
+    """The numbers of the last `days` days, today included, for a reader of the control group `reader_group` (None: of
+    no group): cases about reports of that group are in no number of cases. Raises DatabaseUnavailable."""
     today = day_floor(now)
     weeks = -(-days // WEEK_DAYS)
     first_week = today - weeks * WEEK_DAYS + 1
     actions = (*store.OPENINGS, *store.DECISIONS, Action.OVERDUE.value)
     with reading(engine) as connection:
         counted = store.read_daily_tiers(connection, today - days + 1, today)
-        happenings = store.happenings(connection, actions, from_day(first_week))
-        decisions = store.decisions(connection, from_day(today - days + 1))
-        waiting = store.open_cases(connection)
+        happenings = store.happenings(connection, actions, from_day(first_week), reader_group)
+        decisions = store.decisions(connection, from_day(today - days + 1), reader_group)
+        waiting = store.open_cases(connection, reader_group)
     in_time, overdue = [0] * STEPS, [0] * STEPS
     for case in waiting:
         (overdue if case.overdue or case.due_at <= now else in_time)[_step(case.opened_at, now)] += 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Engine
@@ -120,6 +120,8 @@ class PlatformHealth:
     sessions_today: int
     sessions_quota: int
     keys: tuple[KeyRow, ...]
+    cases_hidden: bool = False
+    """Figures of cases are left out, because the reader belongs to the platform's control group."""
 
     @property
     def suspended(self) -> bool:
@@ -137,15 +139,21 @@ class PlatformHealth:
         return sum(disclosed for _, _, disclosed in self.lookups)
 
 
-def platforms(engine: Engine, policy: Policy, settings: Settings, now: datetime) -> list[PlatformHealth]:
-    """All platforms, by name, as of one moment. Raises DatabaseUnavailable."""
+def platforms(
+    engine: Engine, policy: Policy, settings: Settings, now: datetime, reader_group: str | None = None
+) -> list[PlatformHealth]:
+    """All platforms, by name, as of one moment, for a reader of the control group `reader_group` (None: of no group):
+    figures of cases about that group's reports are left out. Raises DatabaseUnavailable."""
     with snapshot_reading(engine) as connection:
-        return _read(connection, policy, settings, now)
+        found = _read(connection, policy, settings, now)
+    return [_without_cases(one) if one.row.control_group == reader_group else one for one in found]
 
 
-def platform(engine: Engine, policy: Policy, settings: Settings, now: datetime, name: str) -> PlatformHealth:
-    """One of them. Raises NotFound, DatabaseUnavailable."""
-    for one in platforms(engine, policy, settings, now):
+def platform(
+    engine: Engine, policy: Policy, settings: Settings, now: datetime, name: str, reader_group: str | None = None
+) -> PlatformHealth:
+    """One of them, as `platforms` gives it. Raises NotFound, DatabaseUnavailable."""
+    for one in platforms(engine, policy, settings, now, reader_group):
         if one.row.name == name:
             return one
     raise NotFound("There is no platform of this name.")
@@ -268,6 +276,18 @@ def _read(connection: Connection, policy: Policy, settings: Settings, now: datet
             )
         )
     return found
+
+
+def _without_cases(one: PlatformHealth) -> PlatformHealth:
+    weight = replace(one.weight, stored=0, effective=0, resolved=0, overturned=0)
+    return replace(
+        one,
+        reports=one.reports._replace(contested=0),
+        outcomes=Outcomes(),
+        answers=Answers(),
+        weight=weight,
+        cases_hidden=True,
+    )
 
 
 def _outcomes(counts: Mapping[str, int]) -> Outcomes:

@@ -85,12 +85,13 @@ def login(
         good = (
             current is not None
             and current.disabled_at is None
+            and not current.awaits_confirmation
             and current.password_hash == row.password_hash
             and current.totp_secret == row.totp_secret
             and store.take_step(connection, row.id, step)
         )
         if good:
-            store.update_staff(connection, row.id, failed_count=0, locked_until=None)
+            store.update_staff(connection, row.id, failed_count=0, locked_until=None, last_login_at=now)
             if rehashed is not None:
                 store.update_staff(connection, row.id, password_hash=rehashed)
             store.delete_old_sessions(connection, now, now - times.idle)
@@ -182,7 +183,7 @@ def _charge(engine: Engine, name: str, now: datetime) -> tuple[StaffRow | None, 
     has succeeded, and the one that is one too many locks the account before anybody looks at its password."""
     with writing(engine) as connection:
         row = store.lock_by_name(connection, name)
-        if row is None or row.disabled_at is not None:
+        if row is None or row.disabled_at is not None or row.link_hash is not None or row.awaits_confirmation:
             return row, False
         if row.locked_until is not None and now < row.locked_until:
             return row, False

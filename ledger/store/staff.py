@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, exists, insert, or_, select, update
+from sqlalchemy import Connection, delete, exists, func, insert, or_, select, update
 
+from ledger.core.appeals import OPEN_STATES
+from ledger.core.hands import Vouched
+from ledger.store.appeal_tables import AppealCase
 from ledger.store.staff_tables import StaffAccount, StaffSession
 from ledger.store.tables import ControlGroup
 
@@ -30,6 +33,16 @@ class StaffRow:
     failed_count: int
     locked_until: datetime | None
     created_at: datetime
+    enrolled_by: int | None
+    confirmed_by: int | None
+    awaits_confirmation: bool
+    pending_role: str | None
+    role_asked_by: int | None
+    link_hash: bytes | None
+    link_expires_at: datetime | None
+    link_opened: bool
+    revision: int
+    last_login_at: datetime | None
 
     def __repr__(self) -> str:
         return f"StaffRow(id={self.id}, name={self.name!r}, role={self.role!r})"  # without its secrets
@@ -44,6 +57,14 @@ class SessionRow:
     seen_at: datetime
     expires_at: datetime
 
+
+_ACTIVE_ADMIN = (
+    StaffAccount.role == "admin",
+    StaffAccount.disabled_at.is_(None),
+    StaffAccount.link_hash.is_(None),
+    StaffAccount.awaits_confirmation.is_(False),
+)
+"""An admin who can sign in."""
 
 _STAFF = select(*[getattr(StaffAccount, name) for name in StaffRow.__dataclass_fields__])
 
@@ -79,14 +100,41 @@ def lock_by_id(connection: Connection, staff_id: int) -> StaffRow | None:
 
 def lock_active_admins(connection: Connection) -> list[int]:
     """Ids of all admins that can sign in, locked in one order: two who demote each other wait for each other."""
-    query = select(StaffAccount.id).where(StaffAccount.role == "admin", StaffAccount.disabled_at.is_(None))
+    query = select(StaffAccount.id).where(*_ACTIVE_ADMIN)
     return list(connection.execute(query.order_by(StaffAccount.id).with_for_update()).scalars())
+
+
+def active_admins(connection: Connection) -> list[int]:
+    """Ids of all admins that can sign in."""
+    return list(connection.execute(select(StaffAccount.id).where(*_ACTIVE_ADMIN)).scalars())
 
 
 def has_active_admin(connection: Connection) -> bool:
     """Whether any admin can sign in."""
-    found = exists().where(StaffAccount.role == "admin", StaffAccount.disabled_at.is_(None))
+    found = exists().where(*_ACTIVE_ADMIN)
     return bool(connection.execute(select(found)).scalar_one())
+
+
+def lock_by_link(connection: Connection, link_hash: bytes) -> StaffRow | None:
+    """The account whose enrolment link has this hash, locked until the transaction ends."""
+    row = connection.execute(_STAFF.where(StaffAccount.link_hash == link_hash).with_for_update()).one_or_none()
+    return None if row is None else StaffRow(*row)
+
+
+def vouchers(connection: Connection) -> dict[int, Vouched]:
+    """Who vouches for each account, by its id."""
+    rows = connection.execute(select(StaffAccount.id, StaffAccount.enrolled_by, StaffAccount.confirmed_by))
+    return {staff_id: Vouched(enrolled, confirmed) for staff_id, enrolled, confirmed in rows}
+
+
+def open_cases_by_reviewer(connection: Connection) -> dict[int, int]:
+    """How many open cases each member of staff has in hand, by id; those who have none are left out."""
+    rows = connection.execute(
+        select(AppealCase.reviewer_id, func.count())
+        .where(AppealCase.state.in_(sorted(state.value for state in OPEN_STATES)), AppealCase.reviewer_id.is_not(None))
+        .group_by(AppealCase.reviewer_id)
+    )
+    return {staff_id: cases for staff_id, cases in rows if staff_id is not None}
 
 
 def control_group_known(connection: Connection, name: str) -> bool:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import ColumnElement, Connection, insert, or_, select
 
 from ledger.store.staff_tables import StaffAccount, StaffEvent
+
+CASE_OBJECTS = frozenset({"appeal", "report"})
+"""Object types whose rows are about a report of some control group, and name that group in `about_group`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +47,33 @@ def insert_event(
     object_type: str | None,
     object_id: str | None,
     detail: str | None,
+    about_group: str | None,
 ) -> None:
     """Add a row."""
     connection.execute(
         insert(StaffEvent).values(
-            at=at, staff_id=staff_id, action=action, object_type=object_type, object_id=object_id, detail=detail
+            at=at,
+            staff_id=staff_id,
+            action=action,
+            object_type=object_type,
+            object_id=object_id,
+            detail=detail,
+            about_group=about_group,
         )
     )
 
 
-def read_events(connection: Connection, wanted: EventFilter, before: int | None, limit: int) -> list[EventRow]:
-    """The newest `limit` rows, of those with an id below `before`, newest first."""
+def read_events(
+    connection: Connection,
+    wanted: EventFilter,
+    reader_group: str | None,
+    limit: int,
+    *,
+    below: int | None = None,
+    skip: int = 0,
+) -> list[EventRow]:
+    """The newest `limit` rows that a reader of control group `reader_group` (None: of no group) is shown, newest first:
+    those with an id below `below`, without the first `skip` of them."""
     query = (
         select(
             StaffEvent.id,
@@ -67,11 +86,14 @@ def read_events(connection: Connection, wanted: EventFilter, before: int | None,
             StaffEvent.detail,
         )
         .outerjoin(StaffAccount, StaffAccount.id == StaffEvent.staff_id)
+        .where(*_shown_to(reader_group))
         .order_by(StaffEvent.id.desc())
         .limit(limit)
     )
-    if before is not None:
-        query = query.where(StaffEvent.id < before)
+    if skip:
+        query = query.offset(skip)
+    if below is not None:
+        query = query.where(StaffEvent.id < below)
     if wanted.staff_name is not None:
         query = query.where(StaffAccount.name == wanted.staff_name)
     if wanted.action is not None:
@@ -87,6 +109,16 @@ def read_events(connection: Connection, wanted: EventFilter, before: int | None,
     return [EventRow(*row) for row in connection.execute(query)]
 
 
-def read_actions(connection: Connection) -> list[str]:
-    """Every action that occurs, in order."""
-    return list(connection.execute(select(StaffEvent.action).distinct().order_by(StaffEvent.action)).scalars())
+def read_actions(connection: Connection, reader_group: str | None) -> list[str]:
+    """Every action that occurs in the rows that a reader of this control group is shown, in order."""
+    query = select(StaffEvent.action).where(*_shown_to(reader_group)).distinct().order_by(StaffEvent.action)
+    return list(connection.execute(query).scalars())
+
+
+def _shown_to(reader_group: str | None) -> list[ColumnElement[bool]]:
+    """Rows about a report of the reader's own group are left out, and so are rows about cases whose group is not known,
+    which an earlier version wrote."""
+    if reader_group is None:
+        return []
+    elsewhere = or_(StaffEvent.object_type.is_(None), StaffEvent.object_type.not_in(sorted(CASE_OBJECTS)))
+    return [or_(elsewhere, StaffEvent.about_group != reader_group)]

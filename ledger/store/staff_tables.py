@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Boolean, CheckConstraint, Index, Integer, LargeBinary, String, Text
+from sqlalchemy import Boolean, CheckConstraint, Index, Integer, LargeBinary, String, Text, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ledger.store.base import Base
@@ -24,10 +24,19 @@ class StaffAccount(Base):
 
     `totp_last_step` is the time step of the last code that was taken, so that each is taken once. `failed_count` are
     attempts since the last good one, counted before they are judged.
+
+    `enrolled_by` is the admin who asked for the present credentials or role (None: the command line), `confirmed_by`
+    the second admin. While `awaits_confirmation`, the account cannot sign in; `pending_role` is a role that admin
+    `role_asked_by` asked for, not given before it is confirmed. `link_hash` is the SHA-256 of an enrolment link's
+    code, or of the code of the form that the opened link leads to (`link_opened`); while there is one, the account
+    has no password. `revision` counts enrolments, so that a form that is sent twice acts once.
     """
 
     __tablename__ = "staff"
-    __table_args__ = (CheckConstraint(f"role IN ({_ROLES})", name="role"),)
+    __table_args__ = (
+        CheckConstraint(f"role IN ({_ROLES})", name="role"),
+        Index("uq_staff_link_hash", "link_hash", unique=True),
+    )
 
     id: Mapped[int] = mapped_column(BigInt, primary_key=True)
     name: Mapped[str] = mapped_column(String(64), unique=True)
@@ -42,6 +51,16 @@ class StaffAccount(Base):
     failed_count: Mapped[int] = mapped_column(Integer)
     locked_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    enrolled_by: Mapped[int | None] = mapped_column(BigInt)
+    confirmed_by: Mapped[int | None] = mapped_column(BigInt)
+    awaits_confirmation: Mapped[bool] = mapped_column(Boolean, server_default=false())
+    pending_role: Mapped[str | None] = mapped_column(String(16))
+    role_asked_by: Mapped[int | None] = mapped_column(BigInt)
+    link_hash: Mapped[bytes | None] = mapped_column(Bytes32)
+    link_expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    link_opened: Mapped[bool] = mapped_column(Boolean, server_default=false())
+    revision: Mapped[int] = mapped_column(Integer, server_default="0")
+    last_login_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class StaffSession(Base):
@@ -61,6 +80,7 @@ class StaffEvent(Base):
     """The audit log: rows are added, and nothing in this program changes or deletes one.
 
     `staff_id` is None for the operator's command line. `object_id` is a public id (`ap_...`), never a tag.
+    `about_group` is the control group whose report a row is about: its own staff are not shown the row.
     """
 
     __tablename__ = "staff_event"
@@ -78,3 +98,4 @@ class StaffEvent(Base):
     object_type: Mapped[str | None] = mapped_column(String(16))
     object_id: Mapped[str | None] = mapped_column(String(32))
     detail: Mapped[str | None] = mapped_column(String(200))
+    about_group: Mapped[str | None] = mapped_column(String(32))

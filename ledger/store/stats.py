@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import Connection, and_, exists, func, select
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, select
 from sqlalchemy.orm import aliased
 
 from ledger.core.appeals import OPEN_STATES, Action
@@ -104,18 +104,23 @@ def read_daily_tiers(connection: Connection, first_day: int, last_day: int) -> d
 # --- cases ----------------------------------------------------------------------------------------------------
 
 
-def happenings(connection: Connection, actions: Iterable[str], since: datetime) -> list[Happening]:
-    """Events of these actions from `since` on, in order of time."""
+def happenings(
+    connection: Connection, actions: Iterable[str], since: datetime, but_of: str | None = None
+) -> list[Happening]:
+    """Events of these actions from `since` on, in order of time, without cases about reports of group `but_of`."""
     statement = (
         select(CaseEvent.at, CaseEvent.action)
         .where(CaseEvent.action.in_(sorted(actions)), CaseEvent.at >= since)
         .order_by(CaseEvent.at, CaseEvent.id)
     )
+    if but_of is not None:
+        statement = statement.join(AppealCase, AppealCase.id == CaseEvent.case_id).where(*_without(but_of))
     return [Happening(*row) for row in connection.execute(statement)]
 
 
-def decisions(connection: Connection, since: datetime) -> list[Decision]:
-    """Rounds that were decided from `since` on, by somebody or by the reporter's silence."""
+def decisions(connection: Connection, since: datetime, but_of: str | None = None) -> list[Decision]:
+    """Rounds that were decided from `since` on, by staff or by the reporter's silence, without cases about reports of
+    control group `but_of`."""
     began, ended, late = aliased(CaseEvent), aliased(CaseEvent), aliased(CaseEvent)
     same = and_(began.case_id == ended.case_id, began.round == ended.round, began.action.in_(OPENINGS))
     was_late = exists().where(
@@ -126,14 +131,20 @@ def decisions(connection: Connection, since: datetime) -> list[Decision]:
         .select_from(ended)
         .join(began, same)
         .join(AppealCase, AppealCase.id == ended.case_id)
-        .where(ended.action.in_(DECISIONS), ended.at >= since)
+        .where(ended.action.in_(DECISIONS), ended.at >= since, *_without(but_of))
         .order_by(ended.at, ended.id)
     )
     return [Decision(*row) for row in connection.execute(statement)]
 
 
-def open_cases(connection: Connection) -> list[OpenCase]:
-    """All cases in which a decision is owed, the oldest first."""
+def open_cases(connection: Connection, but_of: str | None = None) -> list[OpenCase]:
+    """All cases in which a decision is owed, the oldest first, without those about reports of group `but_of`."""
     columns = [getattr(AppealCase, name) for name in OpenCase.__dataclass_fields__]
-    rows = connection.execute(select(*columns).where(AppealCase.state.in_(_OPEN)).order_by(AppealCase.opened_at))
+    rows = connection.execute(
+        select(*columns).where(AppealCase.state.in_(_OPEN), *_without(but_of)).order_by(AppealCase.opened_at)
+    )
     return [OpenCase(*row) for row in rows]
+
+
+def _without(control_group: str | None) -> list[ColumnElement[bool]]:
+    return [] if control_group is None else [AppealCase.control_group != control_group]

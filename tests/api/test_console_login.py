@@ -45,6 +45,7 @@ READS = {
     "/console": set(ROLES),
     "/console/password": set(ROLES),
     "/console/staff": {"admin"},
+    "/console/staff/{name}/{step}": {"admin"},
     "/console/audit": {"auditor", "supervisor", "admin"},
     "/console/audit/export.csv": {"auditor", "supervisor", "admin"},
     "/console/audit/export.jsonl": {"auditor", "supervisor", "admin"},
@@ -53,13 +54,18 @@ WRITES = {
     "/console/password": set(ROLES),
     "/console/language": set(ROLES),
     "/console/staff": {"admin"},
-    "/console/staff/{name}/reset": {"admin"},
-    "/console/staff/{name}/disable": {"admin"},
-    "/console/staff/{name}/enable": {"admin"},
-    "/console/staff/{name}/role": {"admin"},
+    "/console/staff/{name}/{step}": {"admin"},
 }
-OPEN = {("GET", "/console/login"), ("POST", "/console/login"), ("POST", "/console/logout")}
-OWN_ROUTES = ("login", "staff", "audit")
+STEPS = ("reset", "disable", "enable", "role", "confirm")
+OPEN = {
+    ("GET", "/console/login"),
+    ("POST", "/console/login"),
+    ("POST", "/console/logout"),
+    ("GET", "/console/enrol"),
+    ("POST", "/console/enrol"),
+    ("POST", "/console/enrol/open"),
+}
+OWN_ROUTES = ("login", "enrol", "staff", "audit")
 
 
 @pytest.fixture(scope="module")
@@ -197,9 +203,10 @@ def test_a_first_password_must_be_changed_before_anything_else(desk: Desk) -> No
 
 @pytest.mark.parametrize("path", READS)
 def test_who_may_read(desk: Desk, path: str) -> None:
-    assert desk.client().get(path).status_code == 303
+    where = path.replace("{name}", "reviewer").replace("{step}", "reset")
+    assert desk.client().get(where).status_code == 303
     for role in ROLES:
-        answer = desk.signed_in(role).get(path)
+        answer = desk.signed_in(role).get(where)
         if role in READS[path]:
             assert answer.status_code == (303 if path == "/console" else 200), role
         else:
@@ -210,22 +217,32 @@ def test_who_may_read(desk: Desk, path: str) -> None:
 
 @pytest.mark.parametrize("path", WRITES)
 def test_who_may_write(desk: Desk, path: str) -> None:
-    where = path.replace("{name}", "no-such-person")
-    assert post(desk.client(), where).status_code == 401
-    for role in ROLES:
-        answer = post(desk.signed_in(role), where, {"language": "en", "role": "reviewer"})
-        allowed = role in WRITES[path]
-        assert (answer.status_code != 403) == allowed, (role, answer.status_code)
-        assert answer.status_code < 500
-        assert_shell(answer)
+    clients = {role: desk.signed_in(role) for role in ROLES}
+    for step in STEPS if "{step}" in path else ("",):
+        where = path.replace("{name}", "no-such-person").replace("{step}", step)
+        assert post(desk.client(), where).status_code == 401
+        for role, client in clients.items():
+            answer = post(client, where, {"language": "en", "role": "reviewer"})
+            allowed = role in WRITES[path]
+            assert (answer.status_code != 403) == allowed, (role, answer.status_code)
+            assert answer.status_code < 500
+            assert_shell(answer)
 
 
-@pytest.mark.parametrize("path", [*WRITES, "/console/login", "/console/logout"])
+@pytest.mark.parametrize(
+    "path", [*WRITES, "/console/login", "/console/logout", "/console/enrol", "/console/enrol/open"]
+)
 def test_forms_of_other_sites_are_refused(desk: Desk, path: str) -> None:
     client = desk.signed_in("admin")
     before = service.list_staff(desk.api.rt.engine)
-    where = path.replace("{name}", "reviewer")
-    data = {"role": "admin", "language": "en", **(desk.credentials("admin") if path.endswith("login") else {})}
+    where = path.replace("{name}", "reviewer").replace("{step}", "disable")
+    data = {
+        "role": "admin",
+        "language": "en",
+        "confirm": "yes",
+        "revision": "0",
+        **(desk.credentials("admin") if path.endswith("login") else {}),
+    }
     for headers in CROSS_SITE:
         sent = {name: value.replace("OWN", desk.api.url) for name, value in headers.items()}
         answer = post(client, where, data, sent)
@@ -299,6 +316,11 @@ def test_logs_hold_no_password_code_or_token(desk: Desk) -> None:
     made = post(client, "/console/staff", {"name": "quieter", "role": "admin", "language": "en"})
     shown = re.findall(r'<code class="secret">([^<]+)</code>', made.text)
     client.get("/console/audit", params={"staff": "quieter"})
+    shown = [link.rpartition("#")[2] for link in shown]
+    assert len(shown) == 1
+    opened = post(desk.client(), "/console/enrol/open", {"code": shown[0]})
+    shown += re.findall(r'name="code" value="([^"]+)"', opened.text) + re.findall(r"secret=([A-Z2-7]+)", opened.text)
+    assert len(shown) == 3
     logs = desk.api.logs.getvalue().decode()
     for secret in ("a-wrong-password", PASSWORD, token, person.uri, *shown, "quieter"):
         assert secret not in logs

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
+import html
 import json
 import re
+import time
 from collections.abc import Iterator
 
+import httpx2
+import pyotp
 import pytest
 from babel.messages.extract import extract_from_dir
 from sqlalchemy import text
@@ -107,7 +111,7 @@ def test_names_cannot_be_markup_wherever_they_come_from(desk: Desk) -> None:
     with writing(desk.api.rt.engine) as connection:
         # as a fault elsewhere could have stored it
         connection.execute(text("UPDATE staff SET control_group = :bad WHERE name = 'reviewer'"), {"bad": bad})
-        audit.record(connection, desk.api.rt.now(), None, "case_read", "appeal", bad, bad)
+        audit.record(connection, desk.api.rt.now(), None, "case_read", "appeal", bad, bad, about_group="east")
     answers += [admin.get("/console/staff"), admin.get("/console/audit")]
     with writing(desk.api.rt.engine) as connection:
         connection.execute(text("UPDATE staff SET control_group = NULL"))
@@ -118,27 +122,88 @@ def test_names_cannot_be_markup_wherever_they_come_from(desk: Desk) -> None:
     assert "&lt;script&gt;" in answers[-2].text
 
 
-def test_an_admin_makes_accounts_and_sees_their_secrets_once(desk: Desk) -> None:
+def link_of(page: httpx2.Response) -> str:
+    """The code of the enrolment link that the page shows."""
+    (link,) = re.findall(r'<code class="secret">([^<]+)</code>', page.text)
+    return str(link).rpartition("#")[2]
+
+
+def opened(desk: Desk, code: str) -> tuple[str, str]:
+    """(code of the form, address for authenticator apps) of what the link leads to."""
+    form = post(desk.client(), "/console/enrol/open", {"code": code})
+    assert form.status_code == 200, said(form)
+    assert_shell(form)
+    assert "<svg" in form.text
+    (uri,) = re.findall(r'<code class="secret">(otpauth://[^<]+)</code>', form.text)
+    (own,) = re.findall(r'name="code" value="([^"]+)"', form.text)
+    return own, html.unescape(uri)
+
+
+def step_on(client: httpx2.Client, name: str, step: str, **fields: str) -> httpx2.Response:
+    """Confirm a step on its page, as a person who read it would."""
+    page = client.get(f"/console/staff/{name}/{step}")
+    assert page.status_code == 200
+    (revision,) = re.findall(r'name="revision" value="(\d+)"', page.text)
+    sent = {"revision": revision, "confirm": "yes", **fields}
+    return post(client, f"/console/staff/{name}/{step}", sent)
+
+
+def test_an_account_from_its_link_to_the_second_admin(desk: Desk) -> None:
     admin = desk.signed_in("admin")
-    made = post(admin, "/console/staff", {"name": "nova", "role": "supervisor", "language": "zh-CN"})
+    desk.add("second", "admin")
+    other = desk.signed_in("second")
+    made = post(admin, "/console/staff", {"name": "nova", "role": "supervisor", "language": "en"})
     assert made.status_code == 200
-    shown = re.findall(r'<code class="secret">([^<]+)</code>', made.text)
-    assert len(shown) == 2
-    assert shown[1].startswith("otpauth://totp/")
-    assert "<svg" in made.text
     assert_shell(made)
-    assert shown[0] not in admin.get("/console/staff").text
+    code = link_of(made)
+    assert code not in admin.get("/console/staff").text
     assert post(admin, "/console/staff", {"name": "nova", "role": "admin", "language": "en"}).status_code == 409
-    again = post(admin, "/console/staff/nova/reset")
-    assert shown[0] not in again.text
-    assert post(admin, "/console/staff/nova/role", {"role": "auditor"}).status_code == 303
-    assert post(admin, "/console/staff/nova/role", {"role": "boss"}).status_code == 422
-    assert post(admin, "/console/staff/nova/disable").status_code == 303
-    assert post(admin, "/console/staff/nova/enable").status_code == 303
-    assert post(admin, "/console/staff/nobody/disable").status_code == 404
-    events = audit.page(desk.api.rt.engine, EventFilter(staff_name="admin", object_type="staff")).events
-    actions = [event.action for event in events if (event.detail or "").startswith("nova")]
-    assert actions == ["staff_enabled", "staff_disabled", "role_changed", "staff_reset", "staff_added"]
+    assert "link not used" in said(admin.get("/console/staff"))
+    own, uri = opened(desk, code)
+    assert "does not work" in said(post(desk.client(), "/console/enrol/open", {"code": code}))
+    totp = pyotp.parse_uri(uri)
+    assert isinstance(totp, pyotp.TOTP)
+    typed = {"code": own, "new": "a password of my own", "again": "a password of my own"}
+    wrong = post(desk.client(), "/console/enrol", {**typed, "one_time_code": "000000x"})
+    assert (wrong.status_code, "not the code" in said(wrong)) == (422, True)
+    differ = post(desk.client(), "/console/enrol", {**typed, "again": "x", "one_time_code": totp.now()})
+    assert "The two new passwords differ." in said(differ)
+    done = post(desk.client(), "/console/enrol", {**typed, "one_time_code": totp.now()})
+    assert "A second admin has to confirm it" in said(done)
+    assert_shell(done)
+    login = {"name": "nova", "password": typed["new"], "code": totp.at(time.time() + 30)}
+    assert post(desk.client(), "/console/login", login).status_code == 401
+    mine = step_on(admin, "nova", "confirm")
+    assert (mine.status_code, "whose own account" in said(mine)) == (403, True)
+    assert step_on(other, "nova", "confirm").status_code == 303
+    assert post(desk.client(), "/console/login", login).status_code == 303
+    assert "enrolled by admin and second" in said(admin.get("/console/staff"))
+
+
+def test_steps_are_confirmed_on_a_page_and_a_form_sent_twice_acts_once(desk: Desk) -> None:
+    admin = desk.signed_in("admin")
+    desk.add("stella", "auditor")
+    for step in ("reset", "disable", "role", "enable", "confirm"):
+        unticked = post(admin, f"/console/staff/stella/{step}", {"revision": "0", "role": "reviewer"})
+        assert (unticked.status_code, "Tick the box" in said(unticked)) == (422, True), step
+        assert post(admin, f"/console/staff/stella/{step}", {"confirm": "yes"}).status_code == 422
+    first = step_on(admin, "stella", "reset")
+    code = link_of(first)
+    again = post(admin, "/console/staff/stella/reset", {"revision": "0", "confirm": "yes"})
+    assert (again.status_code, "was changed since" in said(again)) == (409, True)
+    assert "secret" not in again.text
+    opened(desk, code)
+    assert step_on(admin, "stella", "role", role="boss").status_code == 422
+    assert step_on(admin, "stella", "disable").status_code == 303
+    assert "disabled" in said(admin.get("/console/staff"))
+    assert step_on(admin, "stella", "enable").status_code == 303
+    assert step_on(admin, "admin", "reset").status_code == 422
+    for path in ("/console/staff/nobody/disable", "/console/staff/nobody/confirm"):
+        assert admin.get(path).status_code == 404
+    assert admin.get("/console/staff/stella/promote").status_code in (404, 422)
+    events = audit.page(desk.api.rt.engine, EventFilter(staff_name="admin", object_type="staff"), None).events
+    actions = [event.action for event in events if (event.detail or "").startswith("stella")]
+    assert actions == ["staff_enabled", "staff_disabled", "staff_reset"]
 
 
 def test_a_language_is_chosen_and_kept(desk: Desk) -> None:
@@ -159,7 +224,9 @@ def test_the_audit_log_is_filtered_paged_and_exported(desk: Desk) -> None:
     with writing(desk.api.rt.engine) as connection:
         for number in range(60):
             detail = "=1+1" if number == 59 else None
-            audit.record(connection, desk.api.rt.now(), None, "case_read", "appeal", f"ap_{number}", detail)
+            audit.record(
+                connection, desk.api.rt.now(), None, "case_read", "appeal", f"ap_{number}", detail, about_group="east"
+            )
     first = client.get("/console/audit", params={"action": "case_read"})
     assert first.text.count("<tr>") == 51
     older = re.search(r'href="(/console/audit\?[^"]*)" rel="next"', first.text)

@@ -74,7 +74,7 @@ def _beta_active(api: Api) -> Iterator[None]:
 
 def actions(api: Api) -> list[tuple[str, str | None]]:
     """What is in the audit log of these pages."""
-    rows = audit.page(api.rt.engine, EventFilter()).events
+    rows = audit.page(api.rt.engine, EventFilter(), None).events
     wanted = ("platform_suspended", "platform_resumed", "quota_changed", "policy_simulated")
     return [(row.action, row.detail) for row in reversed(rows) if row.action in wanted]
 

@@ -172,7 +172,7 @@ def newest_states(town: Town) -> list[str]:
 
 
 def audited(town: Town) -> list[tuple[str, str | None, str | None]]:
-    rows = audit.page(town.rt.engine, EventFilter()).events
+    rows = audit.page(town.rt.engine, EventFilter(), None).events
     return [(row.action, row.object_id, row.detail) for row in reversed(rows)]
 
 

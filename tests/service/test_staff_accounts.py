@@ -85,11 +85,19 @@ def test_the_audit_log_filters_and_pages(engine: Engine) -> None:
     with writing(engine) as connection:
         for number in range(120):
             who = (ann, bo)[number % 2].staff.id
-            audit.record(connection, T0 + timedelta(hours=number), who, "case_read", "appeal", f"ap_{number % 10}")
+            audit.record(
+                connection,
+                T0 + timedelta(hours=number),
+                who,
+                "case_read",
+                "appeal",
+                f"ap_{number % 10}",
+                about_group="east",
+            )
     seen = []
     before = None
     while True:
-        page = audit.page(engine, EventFilter(action="case_read"), before)
+        page = audit.page(engine, EventFilter(action="case_read"), None, before)
         seen += page.events
         if page.older is None:
             break
@@ -98,7 +106,7 @@ def test_the_audit_log_filters_and_pages(engine: Engine) -> None:
     assert [event.at for event in seen] == sorted((event.at for event in seen), reverse=True)
 
     def count(**wanted: object) -> int:
-        return len(audit.page(engine, EventFilter(**wanted), limit=500).events)  # type: ignore[arg-type]
+        return len(audit.page(engine, EventFilter(**wanted), None, limit=500).events)  # type: ignore[arg-type]
 
     assert count(staff_name="ann") == 60
     assert count(staff_name="ann", object_id="ap_2") == 12
@@ -106,7 +114,7 @@ def test_the_audit_log_filters_and_pages(engine: Engine) -> None:
     assert count(since=T0 + timedelta(hours=100)) == 20
     assert count(action="case_read", until=T0 + timedelta(hours=1)) == 1
     assert count(staff_name="nobody") == 0
-    assert audit.actions(engine) == ["case_read", "staff_added"]
+    assert audit.actions(engine, None) == ["case_read", "staff_added"]
 
 
 def test_an_export_holds_everything_and_no_formula(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,17 +123,17 @@ def test_an_export_holds_everything_and_no_formula(engine: Engine, monkeypatch: 
     details = [*FORMULAS, 'say "so", then\nend', "平", "<script>", *[f"n{number}" for number in range(20)]]
     with writing(engine) as connection:
         for detail in details:
-            audit.record(connection, T0, ann.staff.id, "noted", "appeal", "ap_1", detail)
-    table = b"".join(audit.export_csv(engine, EventFilter())).decode()
+            audit.record(connection, T0, ann.staff.id, "noted", "appeal", "ap_1", detail, about_group="east")
+    table = b"".join(audit.export_csv(engine, EventFilter(), None)).decode()
     rows = list(csv.DictReader(io.StringIO(table, newline="")))
     assert len(rows) == len(details) + 1
     for cells in rows:
         assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r", "＝")) for cell in cells.values())
     assert [cells["detail"].removeprefix("'") for cells in reversed(rows)][1:] == details
-    lines = b"".join(audit.export_lines(engine, EventFilter(action="noted"))).decode().splitlines()
+    lines = b"".join(audit.export_lines(engine, EventFilter(action="noted"), None)).decode().splitlines()
     assert [json.loads(line)["detail"] for line in reversed(lines)] == details
     assert json.loads(lines[0])["at"] == format_time(T0)
-    assert b"".join(audit.export_csv(engine, EventFilter(action="nothing"))).count(b"\n") == 1
+    assert b"".join(audit.export_csv(engine, EventFilter(action="nothing"), None)).count(b"\n") == 1
 
 
 @given(st.text(max_size=30))
@@ -138,7 +146,7 @@ def test_no_cell_begins_a_formula(text: str) -> None:
 def test_long_details_are_cut(engine: Engine) -> None:
     with writing(engine) as connection:
         audit.record(connection, T0, None, "noted", detail="x" * 500)
-    (event,) = audit.page(engine, EventFilter()).events
+    (event,) = audit.page(engine, EventFilter(), None).events
     assert event.detail == "x" * 200
 
 

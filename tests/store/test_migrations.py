@@ -112,3 +112,41 @@ def test_a_database_without_the_schema_is_refused(database_url: str) -> None:
     with pytest.raises(ConfigurationError, match="another schema"):
         migrate.check_current(engine)
     engine.dispose()
+
+
+def test_accounts_of_an_earlier_version_rest_on_who_enrolled_them_by_the_audit_log(database_url: str) -> None:
+    """0010 -> 0011: the newest of adding, resetting and changing the role counts; none is the command line's."""
+    command.upgrade(migrate.alembic_config(database_url), "0010")
+    engine = open_engine(database_url)
+    at = datetime(2026, 1, 2, 3, tzinfo=UTC)
+    with engine.begin() as connection:
+        for number, name in enumerate(("ann", "cleo", "bo", "dan"), 1):
+            connection.execute(
+                text(
+                    "INSERT INTO staff (id, name, role, language, password_hash, totp_secret, must_change_password, "
+                    "failed_count, created_at) VALUES (:id, :name, 'admin', 'en', '', :none, :no, 0, :at)"
+                ),
+                {"id": number, "name": name, "none": b"", "no": False, "at": at},
+            )
+        for by, action, about in (
+            (None, "staff_added", 1),
+            (None, "staff_added", 2),
+            (1, "staff_added", 3),
+            (2, "staff_reset", 3),
+            (3, "login", None),
+            (1, "staff_added", 4),
+            (None, "staff_reset", 4),
+        ):
+            connection.execute(
+                text(
+                    "INSERT INTO staff_event (at, staff_id, action, object_type, object_id) "
+                    "VALUES (:at, :by, :action, 'staff', :about)"
+                ),
+                {"at": at, "by": by, "action": action, "about": None if about is None else str(about)},
+            )
+    migrate.upgrade(database_url)
+    with engine.begin() as connection:
+        rows = connection.execute(text("SELECT name, enrolled_by, last_login_at FROM staff ORDER BY id")).all()
+    assert {name: by for name, by, _ in rows} == {"ann": None, "cleo": None, "bo": 2, "dan": None}
+    assert [name for name, _, seen in rows if seen is not None] == ["bo"]
+    engine.dispose()

@@ -10,6 +10,7 @@ from api.console.routes import (
     case_evidence,
     cases,
     dashboard,
+    enrol,
     login,
     platforms,
     queue,
@@ -22,6 +23,7 @@ def routers() -> list[APIRouter]:
     """All routers of the console."""
     return [
         login.router,
+        enrol.router,
         queue.router,
         cases.router,
         case_evidence.router,

@@ -18,6 +18,7 @@ from ledger.core.encoding import format_time
 from ledger.errors import InvalidRequest
 from ledger.service import audit
 from ledger.service.audit import EventFilter
+from ledger.service.staff import StaffMember
 from ledger.store.engine import writing
 
 FIELDS = ("staff", "action", "object", "from", "to")
@@ -37,7 +38,7 @@ def get_audit(request: Request, staff: AuditReader) -> Response:
         before = _before(request)
     except InvalidRequest as error:
         wanted, before, problem = EventFilter(), None, str(error)
-    found = audit.page(engine, wanted, before)
+    found = audit.page(engine, wanted, staff.control_group, before)
     shown = {name: value for name, value in given.items() if value}
     return render(
         request,
@@ -48,7 +49,8 @@ def get_audit(request: Request, staff: AuditReader) -> Response:
         older=None if found.older is None else urlencode({**shown, "before": found.older}),
         newest=urlencode(shown) if before is not None else None,
         query=urlencode(shown),
-        actions=audit.actions(engine),
+        actions=audit.actions(engine, staff.control_group),
+        bound=staff.control_group,
         given=given,
         problem=problem,
     )
@@ -57,25 +59,25 @@ def get_audit(request: Request, staff: AuditReader) -> Response:
 @router.get("/audit/export.csv")
 def get_csv(request: Request, staff: AuditReader) -> Response:
     """All that fits the filter, for a spreadsheet."""
-    return _export(request, staff.id, "csv")
+    return _export(request, staff, "csv")
 
 
 @router.get("/audit/export.jsonl")
 def get_lines(request: Request, staff: AuditReader) -> Response:
     """All that fits the filter, for a program."""
-    return _export(request, staff.id, "jsonl")
+    return _export(request, staff, "jsonl")
 
 
-def _export(request: Request, staff_id: int, form: str) -> Response:
+def _export(request: Request, staff: StaffMember, form: str) -> Response:
     rt = runtime(request)
     wanted = _filter(_given(request))
     now = rt.now()
     with writing(rt.engine) as connection:
-        audit.record(connection, now, staff_id, "audit_exported", detail=form)
+        audit.record(connection, now, staff.id, "audit_exported", detail=form)
     if form == "csv":
-        rows, media_type = audit.export_csv(rt.engine, wanted), "text/csv; charset=utf-8"
+        rows, media_type = audit.export_csv(rt.engine, wanted, staff.control_group), "text/csv; charset=utf-8"
     else:
-        rows, media_type = audit.export_lines(rt.engine, wanted), "application/jsonl"
+        rows, media_type = audit.export_lines(rt.engine, wanted, staff.control_group), "application/jsonl"
     name = f"audit-{format_time(now)[:10]}.{form}"
     headers = {**page_headers(), "Content-Disposition": f'attachment; filename="{name}"'}
     return StreamingResponse(rows, headers=headers, media_type=media_type)

@@ -84,7 +84,7 @@ def show_preview(request: Request, case: str, staff: StaffMember, form: Mapping[
     context = runtime(request).context
     try:
         seen, draft = seen_of(form), draft_of(form)
-        with opened_case(context, case, as_staff(staff), "decision_preview", draft.outcome) as (connection, row):
+        with opened_case(context, case, as_staff(staff), "decision_preview") as (connection, row):
             locale = locale_of(form.get("locale", ""), row.locale)
             letter, two = preview(connection, context, row, as_staff(staff), draft, locale)
     except REFUSED_HERE as error:

@@ -22,7 +22,7 @@ router = console_router()
 def get_dashboard(request: Request, staff: Signed) -> Response:
     """All figures over `?days=`."""
     rt, days = runtime(request), _days(request)
-    found = dashboard(rt.engine, rt.policy, rt.now(), days)
+    found = dashboard(rt.engine, rt.policy, rt.now(), days, staff.control_group)
     return render(
         request,
         "dashboard.html",
@@ -30,6 +30,7 @@ def get_dashboard(request: Request, staff: Signed) -> Response:
         figures=figures(found, texts(staff.language)),
         days=days,
         ranges=RANGES_DAYS,
+        bound=staff.control_group,
         now=found.now,
     )
 
@@ -41,7 +42,7 @@ def get_plot(request: Request, staff: Signed, name: str) -> Response:
     size = request.query_params.get("size", "wide")
     if name not in NAMES or size not in SIZES:
         raise NotFound("There is nothing at this path.")
-    found = dashboard(rt.engine, rt.policy, rt.now(), _days(request))
+    found = dashboard(rt.engine, rt.policy, rt.now(), _days(request), staff.control_group)
     drawn = next(one for one in figures(found, texts(staff.language)) if one.name == name)
     svg = draw(drawn.plot, size)
     return Response(svg, media_type="image/svg+xml", headers=page_headers())

@@ -67,7 +67,7 @@ async def post_login(request: Request, form: Form) -> Response:
         )
 
     try:
-        token = await _in_own_thread(work)
+        token = await in_own_thread(work)
     except (LoginRefused, TooManyAttempts) as error:
         request.scope["state"]["code"] = error.code
         asked = form.get("lang")
@@ -114,7 +114,7 @@ async def post_password(request: Request, staff: Returning, form: Form) -> Respo
         problem = "The two new passwords differ."
     else:
         try:
-            await _in_own_thread(work)
+            await in_own_thread(work)
         except (StaffInvalid, LoginRefused) as error:
             request.scope["state"]["code"] = error.code
             problem = str(error)
@@ -133,7 +133,7 @@ def post_language(request: Request, staff: Returning, form: Form) -> Response:
     return redirect(back if _OWN_PATH.match(back) else HOME)
 
 
-async def _in_own_thread(work: Callable[[], T]) -> T:
+async def in_own_thread(work: Callable[[], T]) -> T:
     """`work` in a thread that the rest of the API does not need. Raises TooManyAttempts when all of them are busy."""
     limiter = _limiter()
     if limiter.borrowed_tokens >= MAX_WAITING:

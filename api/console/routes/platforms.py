@@ -51,7 +51,7 @@ BAD_QUOTA = _("A quota is a whole number of elements a day, or empty for the def
 def get_platforms(request: Request, staff: Reader) -> Response:
     """All platforms."""
     rt = runtime(request)
-    found = service.platforms(rt.engine, rt.policy, rt.settings, rt.now())
+    found = service.platforms(rt.engine, rt.policy, rt.settings, rt.now(), staff.control_group)
     return render(request, "platforms.html", staff.language, platforms=found)
 
 
@@ -59,7 +59,7 @@ def get_platforms(request: Request, staff: Reader) -> Response:
 def get_platform(request: Request, staff: Reader, name: str) -> Response:
     """One platform."""
     rt = runtime(request)
-    found = service.platform(rt.engine, rt.policy, rt.settings, rt.now(), name)
+    found = service.platform(rt.engine, rt.policy, rt.settings, rt.now(), name, staff.control_group)
     return render(
         request,
         "platform.html",
@@ -120,7 +120,7 @@ def _step_page(
     request: Request, staff: StaffMember, name: str, step: Step, error: LedgerError | None, given: Mapping[str, str]
 ) -> Response:
     rt = runtime(request)
-    found = service.platform(rt.engine, rt.policy, rt.settings, rt.now(), name)
+    found = service.platform(rt.engine, rt.policy, rt.settings, rt.now(), name, staff.control_group)
     status = 200
     if error is not None:
         request.scope["state"]["code"] = error.code

@@ -1,10 +1,12 @@
-"""Accounts of the staff: for admins."""
+"""Accounts of the staff: for admins. Resetting, shutting and changing an account are confirmed on a page of their
+own."""
 
 from __future__ import annotations
 
 import io
 import secrets
-from collections.abc import Callable
+from collections.abc import Mapping
+from enum import StrEnum
 
 import segno
 from markupsafe import Markup
@@ -15,14 +17,43 @@ from api.console.auth import Admin, console_router
 from api.deps import runtime
 from api.web.forms import Form
 from api.web.pages import redirect, render
-from ledger.errors import AlreadyExists, LedgerError, NotFound, StaffInvalid
+from api.web.security import own_origin
+from ledger.errors import (
+    AlreadyExists,
+    ConflictOfInterest,
+    InvalidRequest,
+    LedgerError,
+    NotFound,
+    StaffChanged,
+    StaffInvalid,
+)
+from ledger.service import enrolment
 from ledger.service import staff as service
-from ledger.service.staff import Enrolment, StaffMember
+from ledger.service.enrolment import Invitation
+from ledger.service.staff import StaffMember
 from ledger.store.staff_tables import ROLES
 
 PAGE = "/console/staff"
 
 router = console_router()
+
+
+class Step(StrEnum):
+    """What can be done to an account."""
+
+    RESET = "reset"
+    DISABLE = "disable"
+    ENABLE = "enable"
+    ROLE = "role"
+    CONFIRM = "confirm"
+
+
+def _(text: str) -> str:
+    """Marks a text for the catalogues."""
+    return text
+
+
+NOT_TICKED = _("Tick the box to confirm.")
 
 
 @router.get("/staff")
@@ -33,70 +64,64 @@ def get_staff(request: Request, staff: Admin) -> Response:
 
 @router.post("/staff")
 def post_staff(request: Request, staff: Admin, form: Form) -> Response:
-    """Make an account; its secrets are on the page that answers, and nowhere else."""
+    """Make an account; the page that answers shows its enrolment link, once."""
     rt = runtime(request)
     group = form.get("control_group", "").strip()
     try:
-        made = service.add_staff(
+        made = enrolment.invite(
             rt.engine,
             rt.keys.sealing_key,
             name=form.get("name", "").strip(),
             role=form.get("role", ""),
             control_group=group or None,
             language=form.get("language", ""),
-            service=rt.settings.service,
             now=rt.now(),
             random_bytes=secrets.token_bytes,
             by=staff.id,
         )
     except (StaffInvalid, AlreadyExists) as error:
         return _page(request, staff, error, dict(form))
-    return _secrets_page(request, staff, made)
+    return _link_page(request, staff, made)
 
 
-@router.post("/staff/{name}/reset")
-def post_reset(request: Request, staff: Admin, name: str) -> Response:
-    """A new password and a new seed, shown once."""
+@router.get("/staff/{name}/{step}")
+def get_step(request: Request, staff: Admin, name: str, step: Step) -> Response:
+    """What the step does, and the form that confirms it."""
+    return _step_page(request, staff, name, step, None, {})
+
+
+@router.post("/staff/{name}/{step}")
+def post_step(request: Request, staff: Admin, name: str, step: Step, form: Form) -> Response:
+    """Do it."""
     rt = runtime(request)
-    made = service.reset_staff(
-        rt.engine,
-        rt.keys.sealing_key,
-        name,
-        service=rt.settings.service,
-        now=rt.now(),
-        random_bytes=secrets.token_bytes,
-        by=staff.id,
-    )
-    return _secrets_page(request, staff, made)
-
-
-@router.post("/staff/{name}/disable")
-def post_disable(request: Request, staff: Admin, name: str) -> Response:
-    """Shut an account."""
-    rt = runtime(request)
-    return _changed(request, staff, lambda: service.disable_staff(rt.engine, name, rt.now(), staff.id))
-
-
-@router.post("/staff/{name}/enable")
-def post_enable(request: Request, staff: Admin, name: str) -> Response:
-    """Open it again, or lift a lock."""
-    rt = runtime(request)
-    return _changed(request, staff, lambda: service.enable_staff(rt.engine, name, rt.now(), staff.id))
-
-
-@router.post("/staff/{name}/role")
-def post_role(request: Request, staff: Admin, name: str, form: Form) -> Response:
-    """Give another role."""
-    rt, role = runtime(request), form.get("role", "")
-    return _changed(request, staff, lambda: service.set_role(rt.engine, name, role, rt.now(), staff.id))
-
-
-def _changed(request: Request, staff: StaffMember, change: Callable[[], None]) -> Response:
     try:
-        change()
-    except (StaffInvalid, NotFound) as error:
-        return _page(request, staff, error, {})
+        revision = _revision(form)
+        if form.get("confirm") != "yes":
+            raise InvalidRequest(NOT_TICKED)
+        if step is Step.RESET:
+            made = enrolment.reset(
+                rt.engine, name, revision=revision, now=rt.now(), random_bytes=secrets.token_bytes, by=staff.id
+            )
+            return _link_page(request, staff, made)
+        if step is Step.DISABLE:
+            service.disable_staff(rt.engine, name, rt.now(), staff.id)
+        elif step is Step.ENABLE:
+            service.enable_staff(rt.engine, name, rt.now(), staff.id)
+        elif step is Step.ROLE:
+            enrolment.change_role(rt.engine, name, form.get("role", ""), revision=revision, now=rt.now(), by=staff.id)
+        else:
+            enrolment.confirm(rt.engine, name, revision=revision, now=rt.now(), by=staff.id)
+    except (StaffInvalid, StaffChanged, ConflictOfInterest, InvalidRequest) as error:
+        return _step_page(request, staff, name, step, error, form)
     return redirect(PAGE)
+
+
+def _revision(form: Mapping[str, str]) -> int:
+    """The account's revision as the page showed it. Raises InvalidRequest."""
+    text = form.get("revision", "")
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise InvalidRequest("The form is incomplete. Open the page again.")
+    return int(text)
 
 
 def _page(request: Request, staff: StaffMember, error: LedgerError | None, given: dict[str, str]) -> Response:
@@ -104,7 +129,7 @@ def _page(request: Request, staff: StaffMember, error: LedgerError | None, given
     status = 200
     if error is not None:
         request.scope["state"]["code"] = error.code
-        status = {NotFound: 404, AlreadyExists: 409}.get(type(error), 422)
+        status = 409 if isinstance(error, AlreadyExists) else 422
     return render(
         request,
         "staff.html",
@@ -119,8 +144,37 @@ def _page(request: Request, staff: StaffMember, error: LedgerError | None, given
     )
 
 
-def _secrets_page(request: Request, staff: StaffMember, made: Enrolment) -> Response:
-    return render(request, "staff_secrets.html", staff.language, made=made, picture=qr_picture(made.totp_uri))
+def _step_page(
+    request: Request, staff: StaffMember, name: str, step: Step, error: LedgerError | None, given: Mapping[str, str]
+) -> Response:
+    """Raises NotFound where there is no such account."""
+    rt = runtime(request)
+    accounts = service.list_staff(rt.engine)
+    found = next((one for one in accounts if one.name == name), None)
+    if found is None:
+        raise NotFound("There is no account of this name.")
+    status = 200
+    if error is not None:
+        request.scope["state"]["code"] = error.code
+        status = {StaffChanged: 409, ConflictOfInterest: 403}.get(type(error), 422)
+    return render(
+        request,
+        "staff_step.html",
+        staff.language,
+        status=status,
+        one=found,
+        step=step.value,
+        roles=ROLES,
+        guarded=sorted(enrolment.GUARDED),
+        second_admin=enrolment.has_second_admin(rt.engine, staff.id, but=found.id),
+        problem=None if error is None else str(error),
+        given=given,
+    )
+
+
+def _link_page(request: Request, staff: StaffMember, made: Invitation) -> Response:
+    link = f"{own_origin(request)}/console/enrol#{made.code}"
+    return render(request, "staff_link.html", staff.language, made=made, link=link)
 
 
 def qr_picture(text: str) -> Markup:

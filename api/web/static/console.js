@@ -20,6 +20,17 @@
     printing.addEventListener("click", () => window.print());
   }
 
+  // The code of an enrolment link is in the fragment, which browsers do not send. It goes into the form, and out of the
+  // address bar.
+  const opening = document.querySelector("form[data-open]");
+  if (opening && /^#[A-Za-z0-9_-]{43}$/.test(location.hash)) {
+    const code = location.hash.slice(1);
+    history.replaceState(null, "", location.pathname + location.search);
+    opening.querySelector("#code").value = code;
+    opening.querySelector(".code-field").hidden = true;
+    opening.querySelector(".from-link").hidden = false;
+  }
+
   // Looking into a file shows the page anew: what was being written in its other forms goes there and comes back.
   function carry(event) {
     const form = event.target;

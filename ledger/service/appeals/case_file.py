@@ -173,7 +173,7 @@ def opened_case(
         engine = engine.execution_options(isolation_level="REPEATABLE READ")
     with writing(engine) as connection:
         row = _existing(connection, context, case)
-        audit.record(connection, context.now(), staff.id, action, "appeal", case, detail)
+        audit.record(connection, context.now(), staff.id, action, "appeal", case, detail, about_group=row.control_group)
         yield connection, row
 
 
@@ -188,7 +188,10 @@ def check_open(context: Context, case: str, staff: Staff) -> None:
         check_sight(row, staff)
     except LedgerError as error:
         with writing(context.engine) as connection:
-            audit.record(connection, context.now(), staff.id, "case_refused", "appeal", case, error.code)
+            audit.record(
+                connection, context.now(), staff.id, "case_refused", "appeal", case, error.code,
+                about_group=row.control_group,
+            )  # fmt: skip
         raise
 
 

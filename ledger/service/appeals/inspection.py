@@ -90,8 +90,10 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """A file that the report names, and the merchant's photos (`source_image`) beside it, both handed in."""
+    """A file that the report names, and the merchant's photos (`source_image`) beside it, both handed in; with the
+    control group that made the report."""
 
+    control_group: str
     file: AttachmentRow
     listings: tuple[AttachmentRow, ...]
 
@@ -111,7 +113,11 @@ def inspect_again(context: Context, settings: Settings, case: str, public: str, 
     look = _look(bytes(files.file.sha256), answer, len(files.listings))
     told = b64url(look.inspected.again.inspection.receipt_sha256) if look.inspected else str(look.failure)
     with writing(context.engine) as connection:
-        audit.record(connection, context.now(), staff.id, "file_inspected", "appeal", case, f"{public} {told}")
+        detail = f"{public} {told}"
+        audit.record(
+            connection, context.now(), staff.id, "file_inspected", "appeal", case, detail,
+            about_group=files.control_group,
+        )  # fmt: skip
     return look
 
 
@@ -129,7 +135,10 @@ def match_picture(
         raise NotFound("This case has no such photo of the merchant's.")
     with writing(context.engine) as connection:
         both = f"{public} {encode_id('at', listing.id, context.service)}"
-        audit.record(connection, context.now(), staff.id, "files_compared", "appeal", case, both)
+        audit.record(
+            connection, context.now(), staff.id, "files_compared", "appeal", case, both,
+            about_group=files.control_group,
+        )  # fmt: skip
     with alone(DRAWING_WAIT_SECONDS):
         data = [attachments.read(settings, one.file) for one in (files.file, listing)]
         drawn = apart.ask("match", data)
@@ -168,7 +177,7 @@ def _reported_files(context: Context, case: str, public: str, staff: Staff) -> _
         }
         photos.pop(bytes(files[public].sha256), None)
         compared = list(photos.values())[:MAX_LISTINGS] if files[public].media_type in COMPARED_TYPES else []
-        return _Files(files[public], tuple(compared))
+        return _Files(row.control_group, files[public], tuple(compared))
 
 
 def _look(sha256: bytes, answer: bytes | None, listings: int = 0) -> Look:

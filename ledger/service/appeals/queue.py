@@ -144,7 +144,7 @@ def skip(context: Context, case: str, staff: Staff) -> None:
         if row.state != CaseState.SUBMITTED:
             raise ActionRefused("Only a case that waits for a reviewer is passed over.")
         store.pass_over(connection, row.id, staff.id, context.now())
-        audit.record(connection, context.now(), staff.id, "case_skip", "appeal", case)
+        audit.record(connection, context.now(), staff.id, "case_skip", "appeal", case, about_group=row.control_group)
 
 
 def check_sight(row: CaseRow, staff: Staff) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ledger.core.appeals import Action, Actor, Outcome, needs_signature
+from ledger.core.appeals import Action, Actor, CaseState, Outcome, needs_signature
 from ledger.core.cases import Staff
 from ledger.core.conduct import Conduct
 from ledger.core.ids import encode_id
@@ -20,6 +20,7 @@ from ledger.service.appeals.filing import clean_text
 from ledger.service.appeals.perform import Move, perform
 from ledger.service.appeals.transaction import case_number, changing, load_case
 from ledger.service.audit import record
+from ledger.service.enrolment import check_hands
 from ledger.service.entry_batch import Context, EntryBatch
 from ledger.store import appeals as store
 from ledger.store.appeals import CaseRow
@@ -99,8 +100,15 @@ def decide(
 
 
 def sign(context: Context, case: str, staff: Staff, *, seen: int | None = None) -> CaseRow:
-    """Give the second signature: what was proposed is decided."""
-    return _move(context, case, staff, Move(Action.SIGN, Actor.STAFF, staff), seen)
+    """Give the second signature: what was proposed is decided.
+
+    Raises ConflictOfInterest also where both accounts rest on the word of the same admin alone.
+    """
+    with changing(context) as batch:
+        row = load_case(batch, case_number(context, case))
+        if row.proposer_id is not None and row.proposer_id != staff.id:
+            check_hands(batch.connection, row.proposer_id, staff.id)
+        return _act(batch, row, staff, Move(Action.SIGN, Actor.STAFF, staff), seen)
 
 
 def decline(context: Context, case: str, staff: Staff, reasons: str, *, seen: int | None = None) -> CaseRow:
@@ -117,7 +125,9 @@ def _act(batch: EntryBatch, row: CaseRow, staff: Staff, move: Move, seen: int | 
     if seen is not None and store.newest_event(batch.connection, row.id) != seen:
         raise ActionRefused("The case has moved on since you opened it. Read what is new, then decide.")
     done = perform(batch, row, move)
-    outcome = done.outcome if move.action is Action.SIGN else move.outcome
+    # What is proposed stays in the case until it is decided: the audit log has more readers than the case.
+    outcome = done.outcome if done.state == CaseState.DECIDED else None
     public = encode_id("ap", row.id, batch.service)
-    record(batch.connection, batch.now, staff.id, f"case_{move.action.value}", "appeal", public, outcome)
+    action = f"case_{move.action.value}"
+    record(batch.connection, batch.now, staff.id, action, "appeal", public, outcome, about_group=row.control_group)
     return done
