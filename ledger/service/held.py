@@ -30,6 +30,7 @@ from ledger.service.appeals.filing import clean_text
 from ledger.service.appeals.transaction import changing, recall, remember, report_number
 from ledger.service.asking import asked
 from ledger.service.commands import Stored
+from ledger.service.enrolment import check_hands
 from ledger.service.entry_batch import Context, EntryBatch
 from ledger.service.intake_rows import listing_values
 from ledger.service.members import Member
@@ -130,7 +131,7 @@ def held_queue(context: Context, staff: Staff) -> list[HeldReport]:
     _check_reads(staff)
     with writing(context.engine) as connection:
         found = _described(connection, context, store.waiting(connection, MAX_WAITING, staff.control_group))
-        audit.record(connection, context.now(), staff.id, "held_list", "report", None, str(len(found)))
+        audit.record(connection, context.now(), staff.id, "held_list")
     return found
 
 
@@ -142,7 +143,7 @@ def held_report(context: Context, report: str, staff: Staff) -> HeldReport:
         row = report_store.reports_by_id(connection, [number]).get(number)
         held = _waiting(row, store.held_reports(connection, [number]).get(number))
         check_group(held.control_group, staff)
-        audit.record(connection, context.now(), staff.id, "held_read", "report", report)
+        audit.record(connection, context.now(), staff.id, "held_read", "report", report, about_group=held.control_group)
         return _described(connection, context, [held])[0]
 
 
@@ -163,13 +164,13 @@ def release(context: Context, report: str, staff: Staff, reasons: str, *, seen: 
         held = replace(held, proposer_id=staff.id, reasons=text)
         action = "held_proposed" if grave else "held_released"
         held = _propose(batch, held) if grave else _release(batch, row, held, [staff.id])
-        audit.record(batch.connection, batch.now, staff.id, action, "report", report)
+        _audit(batch, staff, action, report, held)
         return held
 
 
 def sign_release(context: Context, report: str, staff: Staff, *, seen: int) -> HeldRow:
     """Give the second signature to a proposed release. Raises as `release` does, and ConflictOfInterest for the person
-    who proposed it."""
+    who proposed it, or where both accounts rest on the word of the same admin alone."""
     if staff.role not in DECIDING_ROLES:
         raise RoleMissing("A reviewer or supervisor gives the second signature.")
     with changing(context) as batch:
@@ -178,8 +179,9 @@ def sign_release(context: Context, report: str, staff: Staff, *, seen: int) -> H
             raise ActionRefused("No release is proposed.")
         if held.proposer_id == staff.id:
             raise ConflictOfInterest("The second signature is for somebody who did not propose the release.")
+        check_hands(batch.connection, held.proposer_id, staff.id)
         held = _release(batch, row, replace(held, signer_id=staff.id), [held.proposer_id, staff.id])
-        audit.record(batch.connection, batch.now, staff.id, "held_signed", "report", report)
+        _audit(batch, staff, "held_signed", report, held)
         return held
 
 
@@ -197,7 +199,7 @@ def refuse_release(context: Context, report: str, staff: Staff, reasons: str, *,
         held = replace(held, reasons=text, refused_at=batch.now)
         store.save_held(batch.connection, held)
         _void(batch, batch.reports[held.report_id])
-        audit.record(batch.connection, batch.now, staff.id, "held_refused", "report", report)
+        _audit(batch, staff, "held_refused", report, held)
         return held
 
 
@@ -227,6 +229,11 @@ def _void(batch: EntryBatch, row: ReportRow) -> None:
 
 
 # --- inside -------------------------------------------------------------------------------------------------------
+
+
+def _audit(batch: EntryBatch, staff: Staff, action: str, report: str, held: HeldRow) -> None:
+    group = held.control_group
+    audit.record(batch.connection, batch.now, staff.id, action, "report", report, about_group=group)
 
 
 def _load(batch: EntryBatch, number: int) -> tuple[ReportRow | None, HeldRow | None]:

@@ -100,7 +100,7 @@ def open_requests(context: Context, staff: Staff) -> list[Waiting]:
                 encode_id("rp", row.report_id, context.service),
             )
             found.append(Waiting(request, row, case, report))
-        audit.record(connection, context.now(), staff.id, "reopening_list", "appeal", None, str(len(found)))
+        audit.record(connection, context.now(), staff.id, "reopening_list")
     return found
 
 
@@ -140,5 +140,8 @@ def _answer(context: Context, case: str, staff: Staff, reasons: str, action: Act
             ),
         )
         detail = "granted" if granted else "refused"
-        audit.record(batch.connection, batch.now, staff.id, "reopening_decided", "appeal", case, detail)
+        audit.record(
+            batch.connection, batch.now, staff.id, "reopening_decided", "appeal", case, detail,
+            about_group=row.control_group,
+        )  # fmt: skip
         return done
