@@ -44,8 +44,8 @@ REMEMBERED = timedelta(hours=23)
 CLOCK_SLACK = timedelta(minutes=5)
 
 _UNDECIDED = (Unavailable, LimitExceeded, Unauthenticated, Forbidden, UnexpectedAnswer, ReportDisputed)
-"""Errors after which the thing sent stays pending: they say nothing about it, or (ReportDisputed) it waits for the end of
-an appeal. All others refuse it for good."""
+"""Errors after which the thing sent stays pending: they say nothing about it, or (ReportDisputed) it waits for the end
+of an appeal. All others refuse it for good."""
 
 
 def for_good(error: LedgerError) -> bool:

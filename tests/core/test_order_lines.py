@@ -274,7 +274,7 @@ def test_what_is_permitted_on_one_line_never_undoes_anything(steps: list[tuple[s
 # --- the same matter under another order --------------------------------------------------------------------------
 
 MINE = Claim(b"n" * 32, TODAY, "CNY", 10_000, frozenset({b"e" * 32}), 3)
-THEIRS = Contested(7, 70, b"o" * 32, TODAY - 400, "EUR", 1, frozenset({b"f" * 32}), held=False, stands=False)
+THEIRS = Contested(7, 7, 70, b"o" * 32, TODAY - 400, "EUR", 1, frozenset({b"f" * 32}), held=False, stands=False)
 
 
 @pytest.mark.parametrize(
@@ -305,6 +305,7 @@ def test_who_is_held_and_who_is_not() -> None:
     assert held_for(replace(MINE, order_ref=near.order_ref), [near]) is None, "its own line binds it"
     waits = replace(THEIRS, order_ref=MINE.order_ref, held=True)
     assert held_for(MINE, [waits]) == waits, "after a held report of the order, whatever it says"
+    assert held_for(MINE, [replace(waits, stands=True)]) is None, "what it was held for was upheld"
     assert held_for(MINE, [replace(near, report_id=9), near]) == near, "the earliest is named"
     verdict = judge(replay(()), Act.REPORT, NOW, claim=MINE, contested=[near])
     assert verdict == Held(Bound(), near)

@@ -62,7 +62,7 @@ class Town:
         stored = submit_report(self.rt, platform.member(), payload, key or payload["signature"]).result(10)
         return dict(json.loads(stored.body))
 
-    def told_now(self) -> dict[str, str]:
+    def told_now(self) -> dict[str, Any]:
         """What a further report of an order needs: a notice of its own, sent now."""
         return {"notice_sent_at": format_time(self.clock())}
 

@@ -130,8 +130,8 @@ def _resolve(report: Told, body: dict[str, Any], policy: Policy) -> None:
 
 
 def marks(reports: dict[str, Told], one: Told, today: int) -> tuple[bool, bool]:
-    """(disputed, unconfirmed) of a report: its own marks, and those of what it rests on while that is not gone. A dispute
-    that was not decided ends with the expiry of what it is about."""
+    """(disputed, unconfirmed) of a report: its own marks, and those of what it rests on while that is not gone. A
+    dispute that was not decided ends with the expiry of what it is about."""
     linked = [reports[name] for name in one.rests_on if not reports[name].gone]
     below = [marks(reports, other, today) for other in linked if not (other.contested and other.expires_day <= today)]
     found = [(one.disputed, one.unconfirmed), *below]
