@@ -245,10 +245,11 @@ class Claim:
 @dataclass(frozen=True, slots=True)
 class Contested:
     """An earlier report of the same control group that shares a subject with a new one, and about which a person ever
-    opened a case, or which is held. `case_id` is that case, or the one it is held for; `stands` is `Line.stands` of its
-    line."""
+    opened a case, or which was held and not released. `case_id` is a case about `like_id`: the report itself, or the
+    contested one that it was held for. `stands` is `Line.stands` of the line of that."""
 
     report_id: int
+    like_id: int
     case_id: int
     order_ref: bytes
     act_day: int
@@ -283,8 +284,8 @@ def within_amount(one: tuple[str, int], other: tuple[str, int]) -> bool:
 def held_for(claim: Claim, contested: Iterable[Contested]) -> Contested | None:
     """The contested report because of which a new one is held, the earliest of several; None: it is not held.
 
-    A report on the line of a contested one is bound by the line itself (`judge`); only after a held report on the same
-    line it is held like that one, whatever it says. Where the contested report stands (it was upheld, or the appeal was
+    A report on the line of a contested one is bound by the line itself (`judge`); after a held report on the same line
+    it is held like that one, whatever it says. Where the contested report stands (it was upheld, or the appeal was
     taken back), a further report is a further claim and is not held.
     """
     if claim.severity == 0:
@@ -292,7 +293,7 @@ def held_for(claim: Claim, contested: Iterable[Contested]) -> Contested | None:
     found = [
         one
         for one in contested
-        if (one.held if one.order_ref == claim.order_ref else (one.held or not one.stands) and alike(claim, one))
+        if not one.stands and (one.held if one.order_ref == claim.order_ref else alike(claim, one))
     ]
     return min(found, key=lambda one: one.report_id, default=None)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
-from ledger.core.entries import EventType, WithdrawalReason, withdrawal_entry
+from ledger.core.entries import LEDGERS_REASONS, EventType, WithdrawalReason, withdrawal_entry
 from ledger.core.ids import encode_id
 from ledger.core.policy import Policy
 from ledger.core.webhooks import WebhookType
@@ -166,11 +166,13 @@ class EntryBatch:
     ) -> None:
         """The report lives no more, because of the entry at `entry_index`; `kind` is withdrawal, replacement,
         overturned or victim. `keep_listed` leaves its listings (the caller makes them protect the person), `close`
-        closes its case. `costs` as for `withdraw`; a decision of a case (overturned, victim) counts by itself."""
+        closes its case. `costs` as for `withdraw`; a decision of a case counts by itself, and what the ledger does of
+        its own costs nothing."""
         if self._reversing:
             self._reverse(row, entry_index, kind, reason, keep_listed, close)
             return
-        self._reversing, self._costs = True, kind in ("withdrawal", "replacement")
+        own = {one.value for one in LEDGERS_REASONS}
+        self._reversing, self._costs = True, kind in ("withdrawal", "replacement") and reason not in own
         self._free = None if costs else row.id
         try:
             self._reverse(row, entry_index, kind, reason, keep_listed, close)

@@ -288,7 +288,7 @@ class _Batch(EntryBatch):
             report_id=row.id,
             control_group=row.control_group,
             case_id=held.like.case_id,
-            like_id=held.like.report_id,
+            like_id=held.like.like_id,
             void_at=self.now + timedelta(days=HELD_DAYS),
             explanation=None,
             explained_at=None,
@@ -303,7 +303,7 @@ class _Batch(EntryBatch):
         self.add(HeldReport, **{name: getattr(kept, name) for name in kept.__dataclass_fields__})
         self._held[row.id] = kept
         tags = [tag for one in turned for tag in one.tags]
-        self._lines.held(row, kept.case_id, tags, claim_of(command).evidence)
+        self._lines.held(row, held.like, tags, claim_of(command).evidence)
 
     def _replaced(self, command: SubmitReport) -> ReportRow | None:
         if command.replaces is None:

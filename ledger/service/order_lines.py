@@ -33,7 +33,7 @@ class Lines:
         met = {row.report_id: row for rows in self._met.values() for row in rows}
         if met:
             self._evidence = store.evidence_of(self._connection, met)
-        theirs = [(row.control_group, row.order_ref) for row in met.values()]
+        theirs = [(row.control_group, row.like_ref) for row in met.values() if row.like_ref is not None]
         self._histories = store.histories(self._connection, [*orders, *theirs])
 
     def line(self, order: Order) -> Line:
@@ -44,14 +44,24 @@ class Lines:
         """The batch has decided this."""
         self._histories.setdefault(order, []).append(event)
 
-    def held(self, row: ReportRow, case_id: int, tags: Iterable[bytes], evidence: frozenset[bytes]) -> None:
+    def held(self, row: ReportRow, like: Contested, tags: Iterable[bytes], evidence: frozenset[bytes]) -> None:
         """The batch holds a report: a later one of the batch may be about the same matter."""
         self._evidence[row.id] = evidence
+        roots = {one.like_id: one.like_ref for rows in self._met.values() for one in rows}
         for tag in tags:
             met = MetRow(
-                tag, row.id, case_id, row.control_group, row.order_ref, row.act_ended_at, row.currency,
-                row.amount_minor, held=True,
-            )  # fmt: skip
+                tag=tag,
+                report_id=row.id,
+                like_id=like.like_id,
+                like_ref=roots.get(like.like_id),
+                case_id=like.case_id,
+                control_group=row.control_group,
+                order_ref=row.order_ref,
+                act_ended_at=row.act_ended_at,
+                currency=row.currency,
+                amount_minor=row.amount_minor,
+                held=True,
+            )
             self._met.setdefault(tag, []).append(met)
 
     def contested(self, control_group: str, tags: Sequence[bytes], today: int) -> list[Contested]:
@@ -60,8 +70,10 @@ class Lines:
         for row in [one for tag in tags for one in self._met.get(tag, ())]:
             if row.control_group != control_group or row.report_id in found:
                 continue
+            root = None if row.like_ref is None else self.line((control_group, row.like_ref))
             found[row.report_id] = Contested(
                 report_id=row.report_id,
+                like_id=row.like_id,
                 case_id=row.case_id,
                 order_ref=row.order_ref,
                 act_day=day_floor(row.act_ended_at),
@@ -69,7 +81,7 @@ class Lines:
                 amount_minor=row.amount_minor,
                 evidence=self._evidence.get(row.report_id, frozenset()),
                 held=row.held,
-                stands=self.line((control_group, row.order_ref)).stands(today),
+                stands=root is not None and root.stands(today),
             )
         return list(found.values())
 

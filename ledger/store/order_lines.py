@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Select, and_, exists, func, insert, or_, select, update
+from sqlalchemy.orm import aliased
 
 from ledger.core.appeals import OPEN_STATES, CaseState, Outcome
 from ledger.core.encoding import unb64url
@@ -64,11 +65,13 @@ class HeldRow:
 
 @dataclass(frozen=True, slots=True)
 class MetRow:
-    """A contested or held report that shares a tag with a new one. `case_id` is the first case about it, or for a held
-    one the case that it is held for."""
+    """A contested or held report that shares a tag with a new one. `case_id` is a case about `like_id`, the contested
+    report itself or the one that a held one is held for; `like_ref` is its order, None once it is erased."""
 
     tag: bytes
     report_id: int
+    like_id: int
+    like_ref: bytes | None
     case_id: int
     control_group: str
     order_ref: bytes
@@ -218,27 +221,41 @@ def close_erased(connection: Connection, report_ids: Sequence[int]) -> None:
 
 
 def met(connection: Connection, tags: Iterable[bytes]) -> list[MetRow]:
-    """Reports with any of `tags` about which a case was ever opened, or which are held and were not released."""
-    case = select(func.min(AppealCase.id)).where(AppealCase.report_id == Report.id).correlate(Report).scalar_subquery()
+    """Reports with any of `tags` about which a case was ever opened, or which were held and not released."""
+    first = select(func.min(AppealCase.id)).where(AppealCase.report_id == Report.id).correlate(Report).scalar_subquery()
+    like = aliased(Report)
     held = and_(HeldReport.report_id.is_not(None), HeldReport.released_at.is_(None))
     columns = (
-        CaseTag.tag, Report.id, Report.control_group, Report.order_ref, Report.act_ended_at, Report.currency,
-        Report.amount_minor, HeldReport.case_id, held, case,
-    )  # fmt: skip
+        *(CaseTag.tag, Report.id, Report.control_group, Report.order_ref, Report.act_ended_at, Report.currency),
+        *(Report.amount_minor, first.label("case_id"), held.label("held")),
+        *(HeldReport.case_id.label("held_for"), HeldReport.like_id, like.order_ref.label("like_ref")),
+    )
     found = []
     for some in _chunks(tags):
         statement: Select[Any] = (
             select(*columns)
             .join(Report, Report.id == CaseTag.report_id)
             .join(HeldReport, HeldReport.report_id == Report.id, isouter=True)
-            .where(CaseTag.tag.in_(some), or_(held, case.is_not(None)))
+            .join(like, like.id == HeldReport.like_id, isouter=True)
+            .where(CaseTag.tag.in_(some), or_(held, first.is_not(None)))
         )
-        for one, number, group, order_ref, act, currency, amount, held_for, is_held, first in connection.execute(
-            statement
-        ):
-            case_id = held_for if is_held else first
+        for row in connection.execute(statement):
+            own = bytes(row.order_ref)
+            like_ref = own if not row.held else None if row.like_ref is None else bytes(row.like_ref)
             found.append(
-                MetRow(bytes(one), number, case_id, group, bytes(order_ref), act, currency, amount, bool(is_held))
+                MetRow(
+                    tag=bytes(row.tag),
+                    report_id=row.id,
+                    like_id=row.like_id if row.held else row.id,
+                    like_ref=like_ref,
+                    case_id=row.held_for if row.held else row.case_id,
+                    control_group=row.control_group,
+                    order_ref=own,
+                    act_ended_at=row.act_ended_at,
+                    currency=row.currency,
+                    amount_minor=row.amount_minor,
+                    held=bool(row.held),
+                )
             )
     return found
 

@@ -30,7 +30,8 @@ class OrderClosure(Base):
 
 
 class HeldReport(Base):
-    """A report that waits for a release, or waited for one: it may be about the matter of another case, `case_id`.
+    """A report that waits for a release, or waited for one: it may be about the matter of the contested report
+    `like_id`, with the case `case_id`.
 
     `explanation` is the reporter's reason why it is another order, `revision` counts how often it was given (0: not
     yet). `proposer_id` released it, with a second signature by `signer_id` where it takes two; `reasons` are what the

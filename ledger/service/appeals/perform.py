@@ -15,7 +15,7 @@ from ledger.core.appeals import EFFECTS, OPEN_STATES, Action, Actor, CaseState, 
 from ledger.core.cases import Case, Staff, advance, disputed_marks, marks_after
 from ledger.core.conduct import Conduct
 from ledger.core.encoding import day_floor, hour_floor
-from ledger.core.entries import EventType, dispute_entry, reopening_entry, resolution_entry
+from ledger.core.entries import EventType, WithdrawalReason, dispute_entry, reopening_entry, resolution_entry
 from ledger.core.ids import encode_id
 from ledger.core.order_lines import check_conceded
 from ledger.core.policy import Policy
@@ -178,11 +178,23 @@ def _keep(
         effects.amend(batch.connection, report.id, conduct.value, expires_day)
         new = replace(new, amended_conduct=conduct.value, severity=batch.policy.severity[conduct])
     if slots:
-        effects.unlink(batch.connection, report.id, sorted(set(slots)))
+        _unlink(batch, report, sorted(set(slots)))
         new = replace(new, unlinked_slots=" ".join(str(slot) for slot in sorted(set(slots))))
     disputed, unconfirmed = marks_after(outcome)
     effects.set_marks(batch.connection, report.id, disputed=disputed, unconfirmed=unconfirmed)
     return new
+
+
+def _unlink(batch: EntryBatch, report: ReportRow, slots: Sequence[int]) -> None:
+    """Detach identifiers. An `account_farm` report that shared one of them with this report, and shares none any more,
+    has lost its link and falls."""
+    before = line_store.subject_tags(batch.connection, report.id)
+    effects.unlink(batch.connection, report.id, slots)
+    after = line_store.subject_tags(batch.connection, report.id)
+    for farm in batch.dependants.get(report.id, ()):
+        theirs = line_store.subject_tags(batch.connection, farm.id)
+        if farm.id not in batch.reversals and not theirs.isdisjoint(before) and theirs.isdisjoint(after):
+            batch.withdraw(farm, WithdrawalReason.LINKED_REPORT_VOID)
 
 
 def _protect(batch: EntryBatch, report: ReportRow, index: int) -> None:
