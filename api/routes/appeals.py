@@ -295,13 +295,15 @@ async def reopen_appeal(request: Request, member: Appellant, appeal_id: AppealId
         body=ConcessionRequest,
         example={"conduct": "wardrobing"},
         idempotent=True,
-        raises=(e.AppealInvalid, e.NotFound, e.ActionRefused, *_WRITE),
+        raises=(e.UnknownConduct, e.AppealInvalid, e.NotFound, e.ActionRefused, *_WRITE),
     ),
 )
 async def concede_appeal(request: Request, member: Reporter, appeal_id: AppealId) -> Response:
     """As the reporter, once in a round. The person sees it and may agree; a reviewer decides, no worse than this."""
     key = idempotency_key(request)
     wanted = parse(ConcessionRequest, await read_json(request))
+    if wanted.conduct not in set(Conduct):
+        raise e.UnknownConduct("Unknown conduct.", known=sorted(Conduct))
     caller = platform.Caller(member, for_person=False)
     done = await to_thread.run_sync(
         platform.concede_in_case, runtime(request), caller, appeal_id, Conduct(wanted.conduct), key

@@ -252,7 +252,7 @@ class Reopening(Wire):
 class ConcessionRequest(Wire):
     """The conduct that you concede: another one, of no higher severity, and one that somebody did."""
 
-    conduct: Conduct
+    conduct: Annotated[str, Field(min_length=1, max_length=64, description="A conduct code.")]
 
 
 class ReopenRequest(Wire):

@@ -18,7 +18,7 @@ from ledger.settings import Settings
 from tests.api.conftest import ACME, Api, person
 from tests.support import ROOT, report_payload
 
-PAGES_ONLY = {
+PAGES_ONLY = {"link_invalid", "staff_changed", 
     "case_taken", "cross_site", "decision_invalid", "login_refused", "role_missing", "staff_invalid",
     "too_many_attempts",
 }  # fmt: skip
