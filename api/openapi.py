@@ -71,6 +71,7 @@ REPORT_ERRORS: tuple[type[LedgerError], ...] = (
     e.EvidenceInvalid,
     e.EvidenceRefused,
     e.NoticeInvalid,
+    e.NoticeOutdated,
     e.ConsentMissing,
     e.AlreadyExpired,
     e.SubjectsInvalid,
@@ -79,6 +80,8 @@ REPORT_ERRORS: tuple[type[LedgerError], ...] = (
     e.LinkedReportInvalid,
     e.ReplacementInvalid,
     e.OrderAlreadyReported,
+    e.OrderDecided,
+    e.ReportDisputed,
     e.StaleEpoch,
 )
 LOOKUP_ERRORS: tuple[type[LedgerError], ...] = (e.StaleEpoch, e.IndexNotReached)

@@ -9,7 +9,7 @@
      |    +-- InvalidScalar, InvalidPublicKey, BatchSizeInvalid
      |    +-- InvalidReport      UnknownConduct, EvidenceInsufficient, EvidenceInvalid, EvidenceRefused, NoticeInvalid,
      |    |                      ConsentMissing, AlreadyExpired, SubjectsInvalid, CommitmentMismatch,
-     |    |                      LinkedReportInvalid, ReplacementInvalid, RestitutionInvalid
+     |    |                      LinkedReportInvalid, ReplacementInvalid, RestitutionInvalid, NoticeOutdated
      |    +-- InvalidRequest, PolicyInvalid
      |    +-- AppealInvalid, DecisionInvalid, AttachmentRefused, WebhookInvalid, StaffInvalid, LinkInvalid
      |    +-- InspectionInvalid  EvidenceUnreadable, EvidenceTooLarge, EvidenceFormatUnknown, EvidenceMalformed,
@@ -25,7 +25,8 @@
      +-- Unauthenticated         InvalidToken, TokenExpired, UnknownKey, LoginRefused, SessionExpired
      +-- Forbidden               ScopeMissing, PlatformSuspended, RoleMissing, ConflictOfInterest, CrossSite
      +-- NotFound                SnapshotUnknown
-     +-- Conflict                OrderAlreadyReported, AlreadyReversed, AlreadyRestituted, IdempotencyMismatch,
+     +-- Conflict                OrderAlreadyReported, OrderDecided, ReportDisputed, AlreadyReversed,
+     |                           AlreadyRestituted, IdempotencyMismatch,
      |                           StaleEpoch, AlreadyExists, RotationRefused, CaseExists, CaseTaken, ActionRefused,
      |                           ReportNotReferable, StaffChanged
      +-- LimitExceeded           QuotaExceeded, BodyTooLarge, TooManyAttempts
@@ -142,6 +143,12 @@ class EvidenceRefused(InvalidReport):
 
 class NoticeInvalid(InvalidReport):
     code = "notice_invalid"
+
+
+class NoticeOutdated(InvalidReport):
+    """A further report of an order needs a notice sent after the earlier one was recorded, `details["not_before"]`."""
+
+    code = "notice_outdated"
 
 
 class ConsentMissing(InvalidReport):
@@ -414,6 +421,18 @@ class Conflict(LedgerError):
 
 class OrderAlreadyReported(Conflict):
     code = "order_already_reported"
+
+
+class OrderDecided(Conflict):
+    """The order takes no further report: `details["case"]` was decided otherwise than upheld, or given up."""
+
+    code = "order_decided"
+
+
+class ReportDisputed(Conflict):
+    """The person contests the report: nothing replaces it while `details["case"]` is open. It may work later."""
+
+    code = "report_disputed"
 
 
 class AlreadyReversed(Conflict):

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.deps import Appellant, CaseParty, Inquirer, runtime
+from api.deps import Appellant, CaseParty, Inquirer, Reporter, runtime
 from api.openapi import Answer, operation
 from api.schemas.appeals import (
     MAX_NAME_CHARS,
@@ -22,11 +22,13 @@ from api.schemas.appeals import (
     AppealRequest,
     AppealView,
     Attachment,
+    ConcessionRequest,
     FiledAppeals,
     LetterList,
     Locale,
     PartyName,
     Reopening,
+    ReopenRequest,
     SessionLink,
     SessionRequest,
     StatementList,
@@ -36,7 +38,7 @@ from api.web.files import file_response
 from api.wire import REPLAYED, answer, idempotency_key, parse, read_json, stored_response
 from ledger import errors as e
 from ledger.core.appeals import CaseState
-from ledger.core.conduct import MAX_EVIDENCE_ITEMS
+from ledger.core.conduct import MAX_EVIDENCE_ITEMS, Conduct
 from ledger.core.encoding import format_time, unb64url
 from ledger.core.identifiers import Kind
 from ledger.service.appeals import platform
@@ -279,6 +281,81 @@ async def reopen_appeal(request: Request, member: Appellant, appeal_id: AppealId
     wanted = parse(Reopening, await read_json(request))
     caller = platform.Caller(member, for_person=True)
     done = await to_thread.run_sync(platform.contest_again, runtime(request), caller, appeal_id, wanted.text, key)
+    return stored_response(done)
+
+
+@router.post(
+    "/v1/appeals/{appeal_id}/concede",
+    **operation(
+        "concedeAppeal",
+        "Concede a conduct of no higher severity",
+        _TAG,
+        {200: Answer("The case, with your concession.", AppealView, headers=REPLAYED)},
+        scopes=("report",),
+        body=ConcessionRequest,
+        example={"conduct": "wardrobing"},
+        idempotent=True,
+        raises=(e.UnknownConduct, e.AppealInvalid, e.NotFound, e.ActionRefused, *_WRITE),
+    ),
+)
+async def concede_appeal(request: Request, member: Reporter, appeal_id: AppealId) -> Response:
+    """As the reporter, once in a round. The person sees it and may agree; a reviewer decides, no worse than this."""
+    key = idempotency_key(request)
+    wanted = parse(ConcessionRequest, await read_json(request))
+    if wanted.conduct not in set(Conduct):
+        raise e.UnknownConduct("Unknown conduct.", known=sorted(Conduct))
+    caller = platform.Caller(member, for_person=False)
+    done = await to_thread.run_sync(
+        platform.concede_in_case, runtime(request), caller, appeal_id, Conduct(wanted.conduct), key
+    )
+    return stored_response(done)
+
+
+@router.post(
+    "/v1/appeals/{appeal_id}/agree",
+    **operation(
+        "agreeToConcession",
+        "Agree for your customer to what the reporter conceded",
+        _TAG,
+        {200: Answer("The case, with the agreement.", AppealView, headers=REPLAYED)},
+        scopes=("appeal",),
+        idempotent=True,
+        raises=(e.AppealInvalid, e.ConflictOfInterest, e.NotFound, e.ActionRefused, *_WRITE),
+    ),
+)
+async def agree_to_concession(request: Request, member: Appellant, appeal_id: AppealId) -> Response:
+    """The reviewer still decides. Refused where your own control group made the report."""
+    key = idempotency_key(request)
+    caller = platform.Caller(member, for_person=True)
+    return stored_response(await to_thread.run_sync(platform.agree_in_case, runtime(request), caller, appeal_id, key))
+
+
+@router.post(
+    "/v1/appeals/{appeal_id}/reopen-request",
+    **operation(
+        "requestReopening",
+        "Ask for another round, for new evidence",
+        _TAG,
+        {200: Answer("The case, with your request.", AppealView, headers=REPLAYED)},
+        scopes=("report",),
+        body=ReopenRequest,
+        example={
+            "evidence_sha256": "AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM",
+            "text": "The carrier has sent the scan that was missing.",
+        },
+        idempotent=True,
+        raises=(e.AppealInvalid, e.NotFound, e.ActionRefused, *_WRITE),
+    ),
+)
+async def request_reopening(request: Request, member: Reporter, appeal_id: AppealId) -> Response:
+    """As the reporter, once, within 60 days of a decision `unconfirmed`. A reviewer grants or refuses it."""
+    key = idempotency_key(request)
+    wanted = parse(ReopenRequest, await read_json(request))
+    caller = platform.Caller(member, for_person=False)
+    digest = unb64url(wanted.evidence_sha256, 32)
+    done = await to_thread.run_sync(
+        platform.request_reopening, runtime(request), caller, appeal_id, digest, wanted.text, key
+    )
     return stored_response(done)
 
 

@@ -249,6 +249,23 @@ def withdraw_appeal(request: Request, session: Subject, case_id: CaseId) -> Resp
 
 
 @router.post(
+    "/v1/me/appeals/{case_id}/agree",
+    **operation(
+        "agreeToOwnConcession",
+        "Agree to the correction that the platform proposed",
+        _TAG,
+        {200: Answer("The case, with the agreement.", OwnCase)},
+        subject=True,
+        raises=(e.NotFound, e.ActionRefused, e.LogFrozen),
+    ),
+)
+def agree(request: Request, session: Subject, case_id: CaseId) -> Response:
+    """A reviewer still decides, and no worse than what was proposed."""
+    rt = runtime(request)
+    return private(_view(rt, session, subject.agree_to_concession(rt.context, session, case_id)))
+
+
+@router.post(
     "/v1/me/appeals/{case_id}/reopen",
     **operation(
         "reopenOwnAppeal",

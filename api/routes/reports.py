@@ -18,6 +18,7 @@ from api.schemas.reports import (
     PAGE_DEFAULT,
     PAGE_LIMIT,
     BatchItems,
+    Explanation,
     ReportAccepted,
     ReportBatch,
     ReportBatchResult,
@@ -30,7 +31,7 @@ from api.schemas.reports import (
 from api.schemas.samples import REPORT
 from api.wire import REPLAYED, answer, batch_response, check_shape, idempotency_key, parse, read_json, stored_response
 from ledger import errors as e
-from ledger.service import receipts, reports
+from ledger.service import held, receipts, reports
 
 router = APIRouter()
 
@@ -175,6 +176,28 @@ async def restitute_report(request: Request, member: Reporter, report_id: Public
         runtime(request), member, report_id, wanted.received_at, wanted.amount_minor, wanted.currency, key
     )
     return stored_response(await asyncio.wrap_future(done))
+
+
+@router.post(
+    "/v1/reports/{report_id}/explain",
+    **operation(
+        "explainReport",
+        "Say why a held report is about another order",
+        "reports",
+        {200: Answer("The report, with your reason.", ReportView, headers=REPLAYED)},
+        scopes=("report",),
+        body=Explanation,
+        example={"text": "A second purchase of the same buyer, delivered three weeks after the first."},
+        idempotent=True,
+        raises=(e.AppealInvalid, e.NotFound, e.ActionRefused, *WRITE_ERRORS),
+    ),
+)
+async def explain_report(request: Request, member: Reporter, report_id: PublicId) -> Response:
+    """A supervisor of no control group of yours reads it, and releases the report or not. At most five times."""
+    key = idempotency_key(request)
+    wanted = parse(Explanation, await read_json(request))
+    done = await to_thread.run_sync(held.explain, runtime(request), member, report_id, wanted.text, key)
+    return stored_response(done)
 
 
 @router.get(

@@ -49,6 +49,8 @@ _VIEW: dict[str, Any] = {
     "extended": False,
     "question": {"text": _QUESTION, "asked_at": "2026-02-04T08:00:00Z", "due_at": "2026-02-11T08:00:00Z"},
     "decision": None,
+    "concession": None,
+    "reopening_request": None,
     "timeline": [
         {
             "at": "2026-02-03T09:00:00Z",
@@ -173,6 +175,24 @@ class Attachment(Wire):
     added_at: Time
 
 
+class CaseConcession(Wire):
+    """What the reporter conceded in this round, and when the person agreed, if they did."""
+
+    conduct: Conduct
+    conceded_at: Time
+    agreed_at: Time | None
+
+
+class CaseReopeningRequest(Wire):
+    """The reporter's request to open the case again for new evidence. `granted` is null until a reviewer decides."""
+
+    evidence_sha256: Bytes32
+    requested_at: Time
+    granted: bool | None
+    reasons: str | None
+    decided_at: Time | None
+
+
 class AppealView(AppealState):
     """A case as a party of it sees it: the person (through you), or the reporter."""
 
@@ -181,13 +201,15 @@ class AppealView(AppealState):
     group: Annotated[list[AppealId], Field(description="The cases that were filed together and that you may see.")]
     report: ReportId
     party: Annotated[PartyName, Field(description="For whom this is.")]
-    round: Annotated[int, Field(ge=1, le=2, description="2 after it was reopened.")]
+    round: Annotated[int, Field(ge=1, le=3, description="2 or 3 after it was reopened.")]
     grounds: Grounds
     conduct: Annotated[Conduct, Field(description="The conduct in force.")]
     profile: Annotated[Literal["CN", "EU", "US"], Field(description="Whose law the clock is of.")]
     extended: bool
     question: Question | None
     decision: Decision | None
+    concession: CaseConcession | None
+    reopening_request: CaseReopeningRequest | None
     timeline: list[CaseEvent]
     attachments: list[Attachment]
 
@@ -224,6 +246,19 @@ class AppealMessage(Wire):
 class Reopening(Wire):
     """Why the person contests the decision."""
 
+    text: Text
+
+
+class ConcessionRequest(Wire):
+    """The conduct that you concede: another one, of no higher severity, and one that somebody did."""
+
+    conduct: Annotated[str, Field(min_length=1, max_length=64, description="A conduct code.")]
+
+
+class ReopenRequest(Wire):
+    """Why a case that was decided `unconfirmed` should be opened again, and the digest of evidence that is new."""
+
+    evidence_sha256: Annotated[Bytes32, Field(description="SHA-256 of the new evidence; not one of the report's.")]
     text: Text
 
 

@@ -78,6 +78,7 @@ class OwnCase(AppealView):
     model_config = ConfigDict(json_schema_extra={"examples": []})
 
     can_withdraw: bool
+    can_agree: Annotated[bool, Field(description="The platform conceded something, and the person has not agreed yet.")]
     can_reopen: bool
     letters: list[LetterKind]
 
@@ -111,6 +112,9 @@ class OwnReport(Wire):
     matched_kinds: Annotated[list[Kind], Field(description="Which identifiers of the session it is tied to.")]
     restituted: bool
     statement: OwnStatement | None
+    replaces: Annotated[ReportId | None, Field(description="The earlier report that this one took the place of.")]
+    replaced_by: Annotated[ReportId | None, Field(description="The later report that took the place of this one.")]
+    held_until: Annotated[Time | None, Field(description="It is held back, and void then unless it is released.")]
     case: OwnCase | None
 
 

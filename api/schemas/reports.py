@@ -19,6 +19,7 @@ from api.schemas.common import (
     Wire,
 )
 from api.schemas.samples import REPORT_VIEW
+from ledger.core.appeals import MAX_TEXT_CHARS
 from ledger.core.conduct import MAX_EVIDENCE_ITEMS, MAX_INSPECTION_FINDINGS, MAX_QUALITY, Conduct, EvidenceType
 from ledger.core.currencies import MINOR_DIGITS
 from ledger.core.encoding import MAX_INTEGER
@@ -141,7 +142,10 @@ class ReportAccepted(Wire):
 
     id: ReportId
     entry_index: Annotated[int, Field(ge=0)]
-    status: Literal["counting", "cooling"]
+    status: Annotated[
+        Literal["counting", "cooling", "held"],
+        Field(description="`held`: it may repeat a contested report; explain why it is another order."),
+    ]
     effective_from: Annotated[Time, Field(description="From then on lookups show it.")]
     expires_at: Time
     receipt_url: Annotated[str, Field(examples=["/v1/reports/rp_Xk3mPq9a/receipt"])]
@@ -175,9 +179,11 @@ class Restituted(Wire):
 
 
 class Withdrawn(Wire):
-    """The report was taken back. `linked_report_void` and `malformed_subject` are the ledger's own reasons."""
+    """The report was taken back. The last three reasons are the ledger's own."""
 
-    reason: Literal["wrong_person", "wrong_facts", "duplicate", "other", "linked_report_void", "malformed_subject"]
+    reason: Literal[
+        "wrong_person", "wrong_facts", "duplicate", "other", "linked_report_void", "not_released", "malformed_subject"
+    ]
     recorded_at: Time
     entry_index: Annotated[int, Field(ge=0)]
 
@@ -201,6 +207,24 @@ class ReportAppeal(Wire):
     conduct: Conduct | None
 
 
+class Hold(Wire):
+    """Why a report is or was held: it may be about the matter of `case`. Without a release it is void at `void_at`."""
+
+    case: Annotated[str, Field(pattern=r"^ap_[A-Za-z0-9]{8,29}$", description="A case about an earlier report.")]
+    void_at: Time
+    explanation: Annotated[str | None, Field(description="Your reason why it is another order.")]
+    explained_at: Time | None
+    released_at: Time | None
+    refused_at: Time | None
+    reasons: Annotated[str | None, Field(description="Why it was released or refused.")]
+
+
+class Explanation(Wire):
+    """Why a held report is about another order than the case that it is held for."""
+
+    text: Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT_CHARS)]
+
+
 class ReportView(Wire):
     """A report as the platform that made it sees it."""
 
@@ -211,6 +235,7 @@ class ReportView(Wire):
     status: Literal[
         "cooling",
         "counting",
+        "held",
         "disputed",
         "unconfirmed",
         "withdrawn",
@@ -234,6 +259,7 @@ class ReportView(Wire):
     restitution: Restituted | None
     withdrawal: Withdrawn | None
     appeal: ReportAppeal | None
+    hold: Hold | None
     receipt_url: str
 
 

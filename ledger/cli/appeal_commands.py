@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -211,6 +212,60 @@ def reopen(
         _show(ledger.reopen_appeal(case, said, idempotency_key=idempotency_key))
 
 
+@appeal.command("concede")
+@guarded
+def concede(
+    case: AppealId,
+    suite: SuiteOption,
+    key: KeyOption,
+    conduct: Annotated[str, typer.Option("--conduct", help="Another conduct, of no higher severity.")],
+    idempotency_key: IdempotencyOption = None,
+    state_dir: StateOption = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Concede, as the reporter, that the report should name another conduct. It costs your weight nothing."""
+    with options.open_ledger(suite, key, state_dir) as ledger:
+        _show(ledger.concede(case, conduct, idempotency_key=idempotency_key))
+
+
+@appeal.command("agree")
+@guarded
+def agree(
+    case: AppealId,
+    suite: SuiteOption,
+    key: KeyOption,
+    idempotency_key: IdempotencyOption = None,
+    state_dir: StateOption = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Agree, as your customer wishes, to what the reporter conceded."""
+    with options.open_ledger(suite, key, state_dir) as ledger:
+        _show(ledger.agree(case, idempotency_key=idempotency_key))
+
+
+@appeal.command("request-reopening")
+@guarded
+def request_reopening(
+    case: AppealId,
+    evidence: Annotated[Path, typer.Argument(help="The file that is new evidence; only its SHA-256 is sent.")],
+    suite: SuiteOption,
+    key: KeyOption,
+    text: TextOption = None,
+    text_file: TextFileOption = None,
+    idempotency_key: IdempotencyOption = None,
+    state_dir: StateOption = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Ask, as the reporter, that a case that was decided `unconfirmed` be opened again for new evidence."""
+    said = _text(text, text_file)
+    try:
+        digest = hashlib.sha256(evidence.read_bytes()).digest()
+    except OSError as error:
+        raise ConfigurationError(f"{evidence.name} cannot be read.") from error
+    with options.open_ledger(suite, key, state_dir) as ledger:
+        _show(ledger.request_reopening(case, digest, said, idempotency_key=idempotency_key))
+
+
 @appeal.command("letter")
 @guarded
 def letter(
@@ -283,6 +338,12 @@ def _show(case: Appeal) -> None:
             facts |= {"report": case.report, "conduct": case.conduct, "grounds": case.grounds, "round": case.round}
         if case.question is not None:
             facts |= {"question": case.question.text, "answer due": format_time(case.question.due_at)}
+        if case.concession is not None:
+            agreed = case.concession.agreed_at
+            facts |= {"conceded": case.concession.conduct, "agreed": None if agreed is None else format_time(agreed)}
+        if case.reopening_request is not None:
+            granted = case.reopening_request.granted
+            facts |= {"asked to reopen": "waits" if granted is None else "granted" if granted else "refused"}
         if case.decision is not None:
             facts |= {"outcome": case.decision.outcome, "reasons": case.decision.reasons}
         console.print(output.fields(facts))

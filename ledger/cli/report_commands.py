@@ -151,6 +151,22 @@ def restitution(
         _show_deliveries([ledger.restitution(report_id, parse_time(received_at), amount_minor, currency)])
 
 
+@report.command("explain")
+@guarded
+def explain(
+    report_id: ReportId,
+    suite: SuiteOption,
+    key: KeyOption,
+    text: Annotated[str, typer.Option("--text", help="Why it is about another order, 1 to 2000 characters.")],
+    state_dir: StateOption = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Say why a report that is held is about another order than the contested one."""
+    with options.open_ledger(suite, key, state_dir) as ledger:
+        view = output.plain(ledger.explain_report(report_id, text))
+    output.emit(view, lambda console: console.print(output.fields(_told(view))))
+
+
 @report.command("show")
 @guarded
 def show(
@@ -277,8 +293,11 @@ def _show_outbox(ledger: RefundLedger) -> None:
 
 def _told(view: dict[str, Any]) -> dict[str, Any]:
     """The fields of a report for people: of its appeal what matters."""
-    case = view["appeal"]
-    return {**view, "appeal": case and f"{case['id']} {case['outcome'] or case['state']}, due {case['due_at']}"}
+    case, hold = view["appeal"], view["hold"]
+    told = {**view, "appeal": case and f"{case['id']} {case['outcome'] or case['state']}, due {case['due_at']}"}
+    if hold and not (hold["released_at"] or hold["refused_at"]):
+        told["hold"] = f"may be the matter of {hold['case']}; void at {hold['void_at']}"
+    return told
 
 
 def _delivery_json(one: Delivery[Any]) -> dict[str, Any]:

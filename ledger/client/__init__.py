@@ -2,6 +2,7 @@
 
 from ledger.client.appeal_results import (
     Appeal,
+    AppealConcession,
     AppealDecision,
     AppealEvent,
     AppealLetter,
@@ -13,6 +14,7 @@ from ledger.client.appeal_results import (
     LetterParagraph,
     PersonStatement,
     RecordLink,
+    ReopeningRequest,
 )
 from ledger.client.inspection import inspect, inspected_evidence, match_picture, picture_hash, verify_inspection
 from ledger.client.lookups import Query, Refund
@@ -28,6 +30,7 @@ from ledger.client.results import (
     Lookup,
     Reason,
     ReportAppeal,
+    ReportHold,
     ReportPage,
     ReportResult,
     ReportView,
@@ -44,6 +47,7 @@ from ledger.core.identifiers import Kind
 __all__ = [
     "AcceptedReport",
     "Appeal",
+    "AppealConcession",
     "AppealDecision",
     "AppealEvent",
     "AppealLetter",
@@ -74,7 +78,9 @@ __all__ = [
     "RecordLink",
     "Refund",
     "RefundLedger",
+    "ReopeningRequest",
     "ReportAppeal",
+    "ReportHold",
     "ReportPage",
     "ReportResult",
     "ReportView",

@@ -103,6 +103,28 @@ class Attachment:
 
 
 @dataclass(frozen=True, slots=True)
+class AppealConcession:
+    """What the reporter conceded in this round: a conduct of no higher severity. `agreed_at` is when the person
+    agreed."""
+
+    conduct: str
+    conceded_at: datetime
+    agreed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReopeningRequest:
+    """The reporter's request to open the case again for new evidence. `granted` is None until a reviewer has decided;
+    `evidence_sha256` is base64url."""
+
+    evidence_sha256: str
+    requested_at: datetime
+    granted: bool | None
+    reasons: str | None
+    decided_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Appeal:
     """A case as you may see it. Of a case that the person filed by themselves in a session of yours, everything after
     `overdue` is None or empty."""
@@ -124,6 +146,8 @@ class Appeal:
     decision: AppealDecision | None = None
     timeline: tuple[AppealEvent, ...] = ()
     attachments: tuple[Attachment, ...] = ()
+    concession: AppealConcession | None = None
+    reopening_request: ReopeningRequest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +232,8 @@ def parse_appeal(value: object) -> Appeal:
         decision=_if_there(fields, "decision", _decision),
         timeline=tuple([_event(Fields(item)) for item in fields.items("timeline")]),
         attachments=tuple([parse_attachment(item) for item in fields.items("attachments")]),
+        concession=_if_there(fields, "concession", _concession),
+        reopening_request=_if_there(fields, "reopening_request", _request),
     )
 
 
@@ -262,6 +288,20 @@ def _state(fields: Fields) -> dict[str, Any]:
 
 def _question(fields: Fields) -> AppealQuestion:
     return AppealQuestion(fields.text("text"), fields.time("asked_at"), fields.time("due_at"))
+
+
+def _concession(fields: Fields) -> AppealConcession:
+    return AppealConcession(fields.text("conduct"), fields.time("conceded_at"), _time(fields, "agreed_at"))
+
+
+def _request(fields: Fields) -> ReopeningRequest:
+    return ReopeningRequest(
+        evidence_sha256=fields.text("evidence_sha256"),
+        requested_at=fields.time("requested_at"),
+        granted=None if fields.optional("granted") is None else fields.flag("granted"),
+        reasons=fields.optional_text("reasons"),
+        decided_at=_time(fields, "decided_at"),
+    )
 
 
 def _decision(fields: Fields) -> AppealDecision:

@@ -31,7 +31,7 @@ from ledger.client.appeal_results import (
     parse_link,
     parse_statements,
 )
-from ledger.client.results import Lookup
+from ledger.client.results import Lookup, ReportView, parse_view
 from ledger.client.session import Session
 from ledger.client.subjects import Buyer
 from ledger.core.encoding import b64url
@@ -41,7 +41,7 @@ UPLOAD_SECONDS = 120.0
 """All attempts to hand in a file, together; each may take half of it."""
 
 _KINDS = frozenset({"received", "question", "overdue", "decided"})
-_FORMS = {name: re.compile(rf"{name}_[A-Za-z0-9]{{1,29}}\Z") for name in ("ap", "at", "lk")}
+_FORMS = {name: re.compile(rf"{name}_[A-Za-z0-9]{{1,29}}\Z") for name in ("ap", "at", "lk", "rp")}
 
 
 class Appeals(Session):
@@ -148,6 +148,40 @@ class Appeals(Session):
     def reopen_appeal(self, appeal: str, text: str, *, idempotency_key: str | None = None) -> Appeal:
         """Contest a decision once more, within 60 days. Raises NotFound, ActionRefused, AppealInvalid, Unavailable."""
         return self._act(appeal, "reopen", {"text": text}, idempotency_key)
+
+    def concede(self, appeal: str, conduct: str, *, idempotency_key: str | None = None) -> Appeal:
+        """As the reporter, concede that a contested report should name another conduct, of no higher severity; once in
+        a round. The person sees it and may agree; a reviewer decides, and not worse than this. It costs your weight
+        nothing.
+
+        Raises NotFound, ActionRefused, AppealInvalid (the conduct), Unavailable.
+        """
+        return self._act(appeal, "concede", {"conduct": conduct}, idempotency_key)
+
+    def agree(self, appeal: str, *, idempotency_key: str | None = None) -> Appeal:
+        """Agree, as your customer wishes, to what the reporter conceded. Raises NotFound, ActionRefused,
+        ConflictOfInterest (your own control group made the report), Unavailable."""
+        return self._act(appeal, "agree", {}, idempotency_key)
+
+    def request_reopening(
+        self, appeal: str, evidence_sha256: bytes, text: str, *, idempotency_key: str | None = None
+    ) -> Appeal:
+        """As the reporter, ask that a case decided `unconfirmed` be opened again: once, within 60 days, for evidence
+        (its SHA-256, 32 bytes) that the report did not name. A reviewer grants or refuses it.
+
+        Raises NotFound, ActionRefused, AppealInvalid, Unavailable.
+        """
+        body = {"evidence_sha256": b64url(evidence_sha256), "text": text}
+        return self._act(appeal, "reopen-request", body, idempotency_key)
+
+    def explain_report(self, report: str, text: str, *, idempotency_key: str | None = None) -> ReportView:
+        """Say why a report of yours that is `held` is about another order than the contested one; at most five times.
+        A supervisor outside your control group reads it and releases the report or refuses.
+
+        Raises NotFound, ActionRefused (it is not held), AppealInvalid, Unavailable.
+        """
+        path = f"/v1/reports/{_id('rp', report)}/explain"
+        return parse_view(self._send(path, {"text": text}, idempotency_key or self._new_key()))
 
     def letters(self, appeal: str) -> tuple[str, ...]:
         """The letters that there are for your customer now, of received, question, overdue and decided."""

@@ -29,6 +29,7 @@ from ledger.errors import (
     Forbidden,
     LedgerError,
     LimitExceeded,
+    ReportDisputed,
     StaleEpoch,
     Unauthenticated,
     Unavailable,
@@ -42,8 +43,9 @@ REMEMBERED = timedelta(hours=23)
 """After this the service may have forgotten an idempotency key (it keeps them for 24 hours)."""
 CLOCK_SLACK = timedelta(minutes=5)
 
-_UNDECIDED = (Unavailable, LimitExceeded, Unauthenticated, Forbidden, UnexpectedAnswer)
-"""Errors that say nothing about the thing sent: it stays pending. All others refuse it for good."""
+_UNDECIDED = (Unavailable, LimitExceeded, Unauthenticated, Forbidden, UnexpectedAnswer, ReportDisputed)
+"""Errors after which the thing sent stays pending: they say nothing about it, or (ReportDisputed) it waits for the end
+of an appeal. All others refuse it for good."""
 
 
 def for_good(error: LedgerError) -> bool:

@@ -27,7 +27,7 @@ from ledger.client.subjects import Buyer
 from ledger.client.transport import Deadline
 from ledger.core.conduct import Evidence
 from ledger.core.encoding import b64url, format_time
-from ledger.core.reports import order_ref
+from ledger.core.reports import former_order_ref, order_ref
 from ledger.errors import Forbidden, InvalidRequest, LedgerError, StaleEpoch, Unauthenticated, Unavailable
 
 T = TypeVar("T")
@@ -112,13 +112,22 @@ class Reporting(Session):
     def list_reports(
         self, *, limit: int = 50, starting_after: str | None = None, order: str | None = None
     ) -> ReportPage:
-        """Your reports, newest first; of one `order` if given."""
+        """Your reports, newest first; of one `order` if given.
+
+        Earlier versions hashed an order number as it was typed: where that differs from its normal form and there is no
+        report under the normal form, those under the former one are listed.
+        """
         query = {"limit": str(limit)}
         if starting_after is not None:
             query["starting_after"] = starting_after
-        if order is not None:
-            query["order_ref"] = b64url(order_ref(self._order_key(), order))
-        return parse_page(self._get("/v1/reports", query))
+        if order is None:
+            return parse_page(self._get("/v1/reports", query))
+        references = (order_ref(self._order_key(), order), former_order_ref(self._order_key(), order))
+        page = ReportPage((), has_more=False)
+        for reference in references:
+            if reference is not None and not page.reports:
+                page = parse_page(self._get("/v1/reports", {**query, "order_ref": b64url(reference)}))
+        return page
 
     def receipt(self, report: str | AcceptedReport, wait_seconds: float = 5.0) -> VerifiedReceipt:
         """The verified receipt of a report of yours: proof that the log holds what your key signed, the present one or

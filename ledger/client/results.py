@@ -142,6 +142,19 @@ class ReportAppeal:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportHold:
+    """Why a report is or was held: it may be about the matter of the case `case`. Without a release it is void at
+    `void_at`; `explanation` is your reason why it is another order, `reasons` those of the decision."""
+
+    case: str
+    void_at: datetime
+    explanation: str | None
+    released_at: datetime | None
+    refused_at: datetime | None
+    reasons: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class ReportView:
     """One of your own reports as it stands now."""
 
@@ -165,6 +178,7 @@ class ReportView:
     receipt_url: str
     appeal: ReportAppeal | None = None
     """Somebody contests it, or did."""
+    hold: ReportHold | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,6 +362,19 @@ def parse_view(value: object) -> ReportView:
         withdrawal_reason=None if withdrawal is None else Fields(withdrawal).text("reason"),
         receipt_url=fields.text("receipt_url"),
         appeal=None if appeal is None else _appeal(Fields(appeal)),
+        hold=None if fields.optional("hold") is None else _hold(Fields(fields.optional("hold"))),
+    )
+
+
+def _hold(fields: Fields) -> ReportHold:
+    released, refused = fields.optional("released_at"), fields.optional("refused_at")
+    return ReportHold(
+        case=fields.text("case"),
+        void_at=fields.time("void_at"),
+        explanation=fields.optional_text("explanation"),
+        released_at=None if released is None else fields.time("released_at"),
+        refused_at=None if refused is None else fields.time("refused_at"),
+        reasons=fields.optional_text("reasons"),
     )
 
 

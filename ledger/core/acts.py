@@ -52,3 +52,17 @@ def act_to_join(
         and one.act_id not in own
     ]
     return min(fit, key=lambda one: one.report_id).act_id if fit else None
+
+
+def is_duplicate(met: Iterable[ListedReport], report_id: int) -> bool:
+    """Whether report `report_id` says no more than an older live one of its control group: of all reports in `met` that
+    share a subject with it, itself among them, one was recorded before, of an act on the same day with the same amount
+    and currency."""
+    listed = list(met)
+    mine = next((one for one in listed if one.report_id == report_id), None)
+    return mine is not None and any(
+        one.report_id < report_id
+        and (one.control_group, one.act_day, one.amount_minor, one.currency)
+        == (mine.control_group, mine.act_day, mine.amount_minor, mine.currency)
+        for one in listed
+    )

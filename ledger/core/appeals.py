@@ -20,7 +20,8 @@ SIGNED_SEVERITY = 6
 """A decision that lets a report of this severity count again takes two people."""
 
 LAST_ROUND = 2
-"""A case is decided at most twice: it may be reopened once."""
+"""A case is decided at most twice for the person, who may have it reopened once; a round that the reporter was granted
+comes on top."""
 
 
 class Grounds(StrEnum):
@@ -109,7 +110,15 @@ class Action(StrEnum):
     """The second person does not sign: back to the first."""
     DECIDE = "decide"
     WITHDRAW = "withdraw"
+    CONCEDE = "concede"
+    """The reporter proposes a conduct of no higher severity."""
+    AGREE = "agree"
+    """The person agrees to what was conceded."""
     REOPEN = "reopen"
+    ASK_REOPENING = "ask_reopening"
+    """The reporter has new evidence for a report that was not confirmed."""
+    GRANT_REOPENING = "grant_reopening"
+    REFUSE_REOPENING = "refuse_reopening"
     REPORT_GONE = "report_gone"
     CLOSE = "close"
 
@@ -119,13 +128,18 @@ _S, _A = CaseState, Action
 
 def _open(state: CaseState, own: dict[Action, CaseState]) -> dict[Action, CaseState]:
     """The row of an open state: what is always possible while a decision is owed, and what is its own."""
-    always = dict.fromkeys((_A.ADD, _A.OVERDUE), state)
+    always = dict.fromkeys((_A.ADD, _A.OVERDUE, _A.CONCEDE, _A.AGREE), state)
     return {**always, _A.WITHDRAW: _S.WITHDRAWN, _A.REPORT_GONE: _S.CLOSED, **own}
 
 
 def _in_hand(state: CaseState, own: dict[Action, CaseState]) -> dict[Action, CaseState]:
     """The row of an open state in which a reviewer has the case."""
     return _open(state, {**dict.fromkeys((_A.ASSIGN, _A.NOTE, _A.EXTEND), state), **own})
+
+
+def _decided(state: CaseState) -> dict[Action, CaseState]:
+    """What is possible after a decision, also when the case is closed: the reporter may have new evidence."""
+    return {**dict.fromkeys((_A.ASK_REOPENING, _A.REFUSE_REOPENING), state), _A.GRANT_REOPENING: _S.SUBMITTED}
 
 
 _SETTLED_ROW = {_A.REOPEN: _S.SUBMITTED, _A.REPORT_GONE: _S.CLOSED, _A.CLOSE: _S.CLOSED}
@@ -143,22 +157,29 @@ TRANSITIONS: dict[CaseState, dict[Action, CaseState]] = {
         },
     ),
     _S.AWAITING_REPORTER: _in_hand(
-        _S.AWAITING_REPORTER, {_A.REPORTER_ANSWERED: _S.UNDER_REVIEW, _A.REPORTER_SILENT: _S.DECIDED}
+        _S.AWAITING_REPORTER,
+        {
+            _A.REPORTER_ANSWERED: _S.UNDER_REVIEW,
+            _A.CONCEDE: _S.UNDER_REVIEW,  # an answer too
+            _A.REPORTER_SILENT: _S.DECIDED,
+        },
     ),
     _S.AWAITING_SUBJECT: _in_hand(
-        _S.AWAITING_SUBJECT, {_A.SUBJECT_ANSWERED: _S.UNDER_REVIEW, _A.SUBJECT_SILENT: _S.UNDER_REVIEW}
+        _S.AWAITING_SUBJECT,
+        dict.fromkeys((_A.SUBJECT_ANSWERED, _A.AGREE, _A.SUBJECT_SILENT), _S.UNDER_REVIEW),
     ),
     _S.AWAITING_SIGNOFF: _in_hand(
         _S.AWAITING_SIGNOFF,
         {
             _A.SIGN: _S.DECIDED,
             _A.DECLINE: _S.UNDER_REVIEW,
-            _A.ADD: _S.UNDER_REVIEW,  # what was proposed did not know this yet
+            # what was proposed did not know this yet
+            **dict.fromkeys((_A.ADD, _A.CONCEDE, _A.AGREE), _S.UNDER_REVIEW),
         },
     ),
-    _S.DECIDED: _SETTLED_ROW,
+    _S.DECIDED: {**_SETTLED_ROW, **_decided(_S.DECIDED)},
     _S.WITHDRAWN: _SETTLED_ROW,
-    _S.CLOSED: {},
+    _S.CLOSED: _decided(_S.CLOSED),
 }
 """What may follow what. A pair that is not here is refused, whoever asks."""
 
@@ -168,13 +189,16 @@ ACTORS: dict[Action, frozenset[Actor]] = {
     _A.SUBJECT_ANSWERED: frozenset({Actor.SUBJECT}),
     _A.REPORTER_ANSWERED: frozenset({Actor.REPORTER}),
     _A.WITHDRAW: frozenset({Actor.SUBJECT}),
+    _A.CONCEDE: frozenset({Actor.REPORTER}),
+    _A.AGREE: frozenset({Actor.SUBJECT}),
+    _A.ASK_REOPENING: frozenset({Actor.REPORTER}),
     _A.REOPEN: frozenset({Actor.SUBJECT}),
     _A.REPORT_GONE: frozenset({Actor.LEDGER}),
     **dict.fromkeys((_A.REPORTER_SILENT, _A.SUBJECT_SILENT, _A.OVERDUE, _A.CLOSE), frozenset({Actor.CLOCK})),
     **dict.fromkeys(
         (
             _A.TAKE, _A.ASSIGN, _A.HAND_BACK, _A.ASK_REPORTER, _A.ASK_SUBJECT, _A.NOTE, _A.EXTEND, _A.PROPOSE,
-            _A.SIGN, _A.DECLINE, _A.DECIDE,
+            _A.SIGN, _A.DECLINE, _A.DECIDE, _A.GRANT_REOPENING, _A.REFUSE_REOPENING,
         ),
         frozenset({Actor.STAFF}),
     ),

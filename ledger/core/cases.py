@@ -52,11 +52,23 @@ class Case:
     closed_at: datetime | None = None
     handlers: frozenset[tuple[int, int]] = frozenset()
     """(round, staff id)"""
+    reporter_round: int | None = None
+    """The round that the reporter was granted for new evidence, which is not the person's."""
 
     @property
     def is_open(self) -> bool:
         """Whether a decision is owed."""
         return self.state in OPEN_STATES
+
+    @property
+    def is_reporters(self) -> bool:
+        """Whether the round that runs (or was decided last) is one that the reporter was granted."""
+        return self.round == self.reporter_round
+
+    @property
+    def rounds_used(self) -> int:
+        """Rounds so far, without the reporter's."""
+        return self.round - (self.reporter_round is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +128,11 @@ def advance(
             raise DecisionInvalid("An amended report names a conduct of no higher severity, and of some.")
     else:
         severity = case.severity
-    if outcome is not None and case.previous is not None and is_worse(outcome, case.previous):
+    if action is Action.WITHDRAW and case.is_reporters:
+        raise ActionRefused("The reporter was granted this round; it is no appeal to take back.", action=action.value)
+    # The reporter's round may find that the report is right after all.
+    worse = outcome is not None and case.previous is not None and is_worse(outcome, case.previous)
+    if worse and not case.is_reporters:
         raise DecisionInvalid("A case that the person reopened is not decided worse for them than before.")
     new = replace(case, state=after)
     return _after(new, case, action, actor, now, policy, zone, staff, outcome, severity, assignee)
@@ -155,6 +171,9 @@ def _after(
         if old.state is CaseState.AWAITING_SIGNOFF:
             return replace(new, information_at=informed, proposer_id=None, proposed=None)
         return replace(new, information_at=informed)
+    if action in (Action.CONCEDE, Action.AGREE):
+        answered = new.state is not old.state
+        return replace(new, question_due_at=None, proposer_id=None, proposed=None) if answered else new
     if action is Action.EXTEND:
         if not _may_extend(old, clock):
             raise ActionRefused(
@@ -179,9 +198,18 @@ def _after(
     if action is Action.REPORTER_SILENT:
         return _decided(new, Outcome.OVERTURNED, now, policy)
     if action is Action.WITHDRAW:
-        return _settled(new, reopen_until=None if old.round >= LAST_ROUND else now + reopen_window)
+        return _settled(new, reopen_until=None if old.rounds_used >= LAST_ROUND else now + reopen_window)
     if action is Action.REOPEN:
+        if old.reopen_until is None or now >= old.reopen_until:
+            raise ActionRefused("This case can no longer be reopened.", action=action.value)
         return _reopened(new, old, now, clock, zone)
+    if action is Action.GRANT_REOPENING:
+        if old.outcome is not Outcome.UNCONFIRMED or old.reporter_round is not None:
+            raise ActionRefused(
+                "A case is opened again for its reporter once, after it was decided `unconfirmed`.", action=action.value
+            )
+        again = _reopened(new, old, now, clock, zone)
+        return replace(again, reporter_round=again.round, closed_at=None)
     if action in (Action.REPORT_GONE, Action.CLOSE):
         return replace(_settled(new, reopen_until=None), closed_at=now)
     return new
@@ -199,14 +227,12 @@ def _decided(new: Case, outcome: Outcome | None, now: datetime, policy: Policy) 
     if outcome is None:
         raise DecisionInvalid("A decision needs an outcome.")
     until = None
-    if outcome in REOPENED and new.round < LAST_ROUND:
+    if outcome in REOPENED and new.rounds_used < LAST_ROUND:
         until = now + timedelta(days=policy.appeals.reopen_days)
     return replace(_settled(new, until), outcome=outcome, decided_at=now)
 
 
 def _reopened(new: Case, old: Case, now: datetime, clock: AppealClock, zone: tzinfo) -> Case:
-    if old.reopen_until is None or now >= old.reopen_until:
-        raise ActionRefused("This case can no longer be reopened.", action=Action.REOPEN.value)
     return replace(
         new,
         round=old.round + 1,
@@ -239,7 +265,7 @@ def check_staff(case: Case, action: Action, staff: Staff, assignee: Staff | None
         _check_conflict(case, assignee, action)
         return
     _check_conflict(case, staff, action)
-    if action in (Action.TAKE, Action.SIGN, Action.DECLINE):
+    if action in (Action.TAKE, Action.SIGN, Action.DECLINE, Action.GRANT_REOPENING, Action.REFUSE_REOPENING):
         return
     if case.reviewer_id != staff.id:
         raise CaseTaken("This case is in somebody else's hands.", action=action.value)
@@ -250,6 +276,8 @@ def _check_conflict(case: Case, staff: Staff, action: Action) -> None:
     rounds = {number for number, handler in case.handlers if handler == staff.id}
     if any(number < case.round for number in rounds):
         raise ConflictOfInterest("You handled this case before it was reopened; somebody new decides.")
+    if action in (Action.GRANT_REOPENING, Action.REFUSE_REOPENING) and rounds:
+        raise ConflictOfInterest("You handled this case; somebody else says whether it is opened again.")
     if action in (Action.SIGN, Action.DECLINE) and (staff.id == case.proposer_id or case.round in rounds):
         raise ConflictOfInterest("The second signature is for somebody who did not work on this case.")
 
@@ -307,10 +335,11 @@ def marks_after(outcome: Outcome | None) -> tuple[bool, bool]:
 
 
 def offered(case: Case, staff: Staff, policy: Policy) -> frozenset[Action]:
-    """What this member of staff may do now: what a page offers. (`advance` decides all the same.) `assign` says that
+    """What this member of staff may do now: what the page of a case offers. (`advance` decides all the same; a
+    reporter's request to open the case again has a page of its own.) `assign` says that
     they may give the case to somebody, not to whom."""
     found = set()
-    for action in allowed(case, Actor.STAFF):
+    for action in allowed(case, Actor.STAFF) - {Action.GRANT_REOPENING, Action.REFUSE_REOPENING}:
         try:
             check_staff(case, action, staff, _ANYBODY if action is Action.ASSIGN else None)
         except (ActionRefused, CaseTaken, ConflictOfInterest):
@@ -325,5 +354,8 @@ _ANYBODY = Staff(0, "reviewer")
 
 
 def disputed_marks(case: Case) -> tuple[bool, bool]:
-    """(disputed, unconfirmed) of the report while the case is open: shown as disputed, and once overdue not at all."""
+    """(disputed, unconfirmed) of the report while the case is open: shown as disputed, and once overdue not at all. In
+    a round of the reporter's it stays as it was before: not confirmed."""
+    if case.is_reporters:
+        return (False, True)
     return (not case.overdue, case.overdue)

@@ -35,6 +35,10 @@ class EventType(StrEnum):
     DISPUTE = "dispute"
     RESOLUTION = "resolution"
     STATEMENT = "statement"
+    RELEASE = "release"
+    """A held report is in effect from here on."""
+    REOPENING = "reopening"
+    """A decided case is open again because its reporter has new evidence."""
     ERASURE = "erasure"
 
 
@@ -58,9 +62,17 @@ class WithdrawalReason(StrEnum):
     """An `account_farm` report falls with either of the reports it rests on."""
     MALFORMED_SUBJECT = "malformed_subject"
     """A subject's element was recorded in another spelling than its canonical one."""
+    NOT_RELEASED = "not_released"
+    """A held report that was not released in time, or whose release was refused."""
 
 
-LEDGER_REASONS = frozenset({WithdrawalReason.LINKED_REPORT_VOID, WithdrawalReason.MALFORMED_SUBJECT})
+LEDGER_REASONS = frozenset(
+    {
+        WithdrawalReason.LINKED_REPORT_VOID,
+        WithdrawalReason.MALFORMED_SUBJECT,
+        WithdrawalReason.NOT_RELEASED,
+    }
+)
 """Reasons for which only the ledger itself takes a report back."""
 
 
@@ -170,26 +182,29 @@ def report_entry(
     policy_version: int,
     body: Mapping[str, Any],
     signature: bytes,
+    held_for: str | None = None,
 ) -> bytes:
     """Canonical bytes of a report's entry: the signed `body`, its 64-byte Ed25519 `signature`, and what the
     ledger adds. The act it joined is left out: the reporter may read its own entry, and an act shared with
-    others would tell it that another platform reported. Raises InvalidEncoding, InvalidCanonicalForm."""
+    others would tell it that another platform reported. `held_for` is the case because of which the report is held
+    until a `release`; an ordinary report's entry has no such member. Raises InvalidEncoding, InvalidCanonicalForm."""
     if len(signature) != 64:
         raise InvalidEncoding("An Ed25519 signature must have 64 bytes.")
-    return canonical_json(
-        {
-            "type": EventType.REPORT.value,
-            "id": report_id,
-            "platform": platform,
-            "control_group": control_group,
-            "recorded_at": format_time(recorded_at),
-            "effective_from": format_time(effective_from),
-            "expires_at": format_time(expires_at),
-            "policy": policy_version,
-            "body": dict(body),
-            "signature": b64url(signature),
-        }
-    )
+    entry: dict[str, Any] = {
+        "type": EventType.REPORT.value,
+        "id": report_id,
+        "platform": platform,
+        "control_group": control_group,
+        "recorded_at": format_time(recorded_at),
+        "effective_from": format_time(effective_from),
+        "expires_at": format_time(expires_at),
+        "policy": policy_version,
+        "body": dict(body),
+        "signature": b64url(signature),
+    }
+    if held_for is not None:
+        entry["held_for"] = held_for
+    return canonical_json(entry)
 
 
 def withdrawal_entry(*, report_id: str, platform: str, reason: WithdrawalReason, recorded_at: datetime) -> bytes:
@@ -275,6 +290,46 @@ def statement_entry(*, report_id: str, revision: int, text: str, locale: str, re
             "revision": revision,
             "text": text,
             "locale": locale,
+            "recorded_at": format_time(recorded_at),
+        }
+    )
+
+
+def release_entry(*, report_id: str, effective_from: datetime, staff: Sequence[int], recorded_at: datetime) -> bytes:
+    """Canonical bytes of a release: a held report is in effect from `effective_from` on. `staff` are the numbers of
+    those who released it."""
+    return canonical_json(
+        {
+            "type": EventType.RELEASE.value,
+            "report": report_id,
+            "effective_from": format_time(effective_from),
+            "staff": list(staff),
+            "recorded_at": format_time(recorded_at),
+        }
+    )
+
+
+def reopening_entry(
+    *,
+    report_id: str,
+    case_id: str,
+    round_number: int,
+    evidence_sha256: bytes,
+    staff: Sequence[int],
+    recorded_at: datetime,
+) -> bytes:
+    """Canonical bytes of a reopening for the reporter's new evidence (its SHA-256, 32 bytes): the case that was decided
+    `unconfirmed` has a further round, and the report keeps its marks until that is decided. Raises InvalidEncoding."""
+    if len(evidence_sha256) != 32:
+        raise InvalidEncoding("A SHA-256 must have 32 bytes.")
+    return canonical_json(
+        {
+            "type": EventType.REOPENING.value,
+            "report": report_id,
+            "case": case_id,
+            "round": round_number,
+            "evidence_sha256": b64url(evidence_sha256),
+            "staff": list(staff),
             "recorded_at": format_time(recorded_at),
         }
     )

@@ -67,6 +67,8 @@ class Status(StrEnum):
 
     COOLING = "cooling"
     COUNTING = "counting"
+    HELD = "held"
+    """Recorded, and not in effect before it is released (`core.order_lines`)."""
     DISPUTED = "disputed"
     UNCONFIRMED = "unconfirmed"
     WITHDRAWN = "withdrawn"
@@ -260,17 +262,60 @@ def verify_signature(body: Mapping[str, Any], signature: bytes, public_key: Ed25
 
 def order_ref(order_key: bytes, order_id: str) -> bytes:
     """The 32-byte blind reference of an order: HMAC-SHA256 under a key that only the platform's services share,
-    so that order numbers, which are easy to guess, stay at the platform. Raises InvalidEncoding for a short key,
-    InvalidReport for an empty order id or one that is not valid Unicode."""
+    so that order numbers, which are easy to guess, stay at the platform. The id is hashed in its normal form (see
+    `normal_order_id`). Raises InvalidEncoding for a short key, InvalidReport for an id that has no normal form."""
+    return _hashed_order(order_key, normal_order_id(order_id))
+
+
+def former_order_ref(order_key: bytes, order_id: str) -> bytes | None:
+    """The reference that earlier versions made of this order id (NFC and nothing else), where it differs from
+    `order_ref`; else None. Raises InvalidEncoding, InvalidReport."""
+    former = unicodedata.normalize("NFC", order_id)
+    return None if former == normal_order_id(order_id) else _hashed_order(order_key, former)
+
+
+def normal_order_id(order_id: str) -> str:
+    """The one form in which an order id is hashed: Unicode NFKC, without invisible characters anywhere, and without
+    blanks at its ends.
+
+    Invisible are format characters (category Cf, the byte order mark among them) and the default-ignorable characters
+    of UAX 44 that have another category, such as variation selectors and Hangul fillers. Blanks inside stay, and so do
+    capitals: a shop may tell "a1" from "A1". Raises InvalidReport for an id that is empty then, has control characters
+    inside, or is not valid Unicode.
+    """
+    text = unicodedata.normalize("NFKC", order_id)
+    text = "".join([one for one in text if not _is_invisible(one)])
+    # A mark that was kept apart by an invisible character may compose now.
+    text = unicodedata.normalize("NFKC", text).strip(_BLANKS)
+    if not text:
+        raise InvalidReport("An order needs an id.")
+    for character in text:
+        if unicodedata.category(character) in ("Cc", "Cs"):
+            raise InvalidReport("An order's id must be valid Unicode without control characters.")
+    return text
+
+
+_BLANKS = "".join([chr(code) for code in range(0x3001) if chr(code).isspace()]) + "\u2800"
+"""What is blank at an end: Unicode's white space, line ends among it, and the empty braille pattern."""
+
+_IGNORABLE = (
+    *((0x034F, 0x034F), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F), (0x2065, 0x2065), (0x3164, 0x3164)),
+    *((0xFE00, 0xFE0F), (0xFFA0, 0xFFA0), (0xFFF0, 0xFFF8), (0xE0000, 0xE0FFF)),
+)
+"""Ranges of UAX 44 Default_Ignorable_Code_Point that are not of category Cf."""
+
+
+def _is_invisible(character: str) -> bool:
+    if character.isascii():
+        return False
+    code = ord(character)
+    return unicodedata.category(character) == "Cf" or any(first <= code <= last for first, last in _IGNORABLE)
+
+
+def _hashed_order(order_key: bytes, normal: str) -> bytes:
     if len(order_key) < 32:
         raise InvalidEncoding("An order key needs at least 32 bytes.")
-    if not order_id:
-        raise InvalidReport("An order needs an id.")
-    try:
-        text = (_ORDER_DOMAIN + unicodedata.normalize("NFC", order_id)).encode("utf-8")
-    except UnicodeEncodeError:
-        raise InvalidReport("An order's id must be valid Unicode.") from None
-    return hmac.digest(order_key, text, hashlib.sha256)
+    return hmac.digest(order_key, (_ORDER_DOMAIN + normal).encode("utf-8"), hashlib.sha256)
 
 
 # --- intake and status --------------------------------------------------------------------------------------
@@ -311,6 +356,7 @@ def status(
     expires_day: int,
     disputed: bool = False,
     unconfirmed: bool = False,
+    held: bool = False,
     reversal: Status | None = None,
     erased: bool = False,
 ) -> Status:
@@ -329,5 +375,7 @@ def status(
         return Status.DISPUTED
     if unconfirmed:
         return Status.UNCONFIRMED
+    if held:
+        return Status.HELD
     cooling = unix_seconds(now) < effective_hour * HOUR_SECONDS
     return Status.COOLING if cooling else Status.COUNTING

@@ -115,7 +115,12 @@ ACTIONS: dict[Action, str] = {
     Action.DECLINE: _("A second reviewer did not agree"),
     Action.DECIDE: _("Decision"),
     Action.WITHDRAW: _("The appeal was withdrawn"),
+    Action.CONCEDE: _("The platform that made the report proposed a correction"),
+    Action.AGREE: _("The person agreed to the correction"),
     Action.REOPEN: _("The case was reopened"),
+    Action.ASK_REOPENING: _("The platform that made the report asked to reopen the case, for new evidence"),
+    Action.GRANT_REOPENING: _("The case was reopened for the platform’s new evidence"),
+    Action.REFUSE_REOPENING: _("The case was not reopened for the platform"),
     Action.REPORT_GONE: _("The report was taken back or expired"),
     Action.CLOSE: _("The case was closed"),
 }
@@ -146,6 +151,7 @@ KINDS: dict[Kind, str] = {
 STATUSES: dict[Status, str] = {
     Status.COOLING: _("Not shown to platforms yet"),
     Status.COUNTING: _("Counts"),
+    Status.HELD: _("Held back: it may repeat a report that was contested; does not count"),
     Status.DISPUTED: _("Contested: does not count"),
     Status.UNCONFIRMED: _("Not confirmed: does not count"),
     Status.WITHDRAWN: _("Taken back by the platform"),

@@ -14,17 +14,21 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
-from ledger.core.entries import EventType, WithdrawalReason, withdrawal_entry
+from ledger.core.entries import LEDGER_REASONS, EventType, WithdrawalReason, withdrawal_entry
 from ledger.core.ids import encode_id
 from ledger.core.policy import Policy
 from ledger.core.webhooks import WebhookType
 from ledger.service.log_writer import Draft, EventDraft, append
 from ledger.service.webhooks.emit import emit
+from ledger.store import appeal_effects as effects
 from ledger.store import appeals as appeal_store
+from ledger.store import order_lines as line_store
 from ledger.store import reports as store
+from ledger.store.appeal_tables import CaseTag
 from ledger.store.appeals import CaseRow
 from ledger.store.bulk import insert_rows
 from ledger.store.log import Head
+from ledger.store.order_tables import HeldReport
 from ledger.store.picture_tables import PictureHash
 from ledger.store.reports import ReportRow, RestitutionRow, ReversalRow
 from ledger.store.tables import Idempotency, Listing, Report, ReportLink, Restitution, Reversal, Subject
@@ -84,6 +88,13 @@ class EntryBatch:
         self._new_salt = new_salt
         self._close_case = close_case
         self.cases: dict[int, CaseRow] = {}
+        self.disputes: dict[int, list[int]] = {}
+        """Open cases by report, all of them."""
+        self.stated: list[int] = []
+        """New reports that a statement of the person goes with."""
+        self._costs = False
+        self._free: int | None = None
+        self._reversing = False
         self._unlisted: dict[int, bool] = {}
         """Reports that live no more, and whether their listings go."""
 
@@ -103,6 +114,7 @@ class EntryBatch:
         self.restitutions.update(store.restitutions(self.connection, self.reports))
         self.replaced_by.update(store.replacements(self.connection, self.reports))
         self.cases.update(appeal_store.cases_of_reports(self.connection, self.reports))
+        self.disputes.update(line_store.open_cases(self.connection, self.reports))
 
     # --- deciding --------------------------------------------------------------------------------------------
 
@@ -133,24 +145,52 @@ class EntryBatch:
         """Tell a platform by webhook, if it asked to be told."""
         self.notices.append(Notice(platform, type_, data))
 
-    def withdraw(self, row: ReportRow, reason: WithdrawalReason) -> None:
-        """Append a withdrawal and take the report back."""
+    def withdraw(self, row: ReportRow, reason: WithdrawalReason, *, costs: bool = True) -> None:
+        """Append a withdrawal and take the report back. Of the contested reports that fall by it one counts as
+        overturned; this one does not unless it `costs`."""
         body = withdrawal_entry(
             report_id=self.public(row.id), platform=row.platform, reason=reason, recorded_at=self.now
         )
-        self.reverse(row, self.draft(EventType.WITHDRAWAL, body), "withdrawal", reason.value)
+        self.reverse(row, self.draft(EventType.WITHDRAWAL, body), "withdrawal", reason.value, costs=costs)
 
     def reverse(
-        self, row: ReportRow, entry_index: int, kind: str, reason: str, *, keep_listed: bool = False, close: bool = True
+        self,
+        row: ReportRow,
+        entry_index: int,
+        kind: str,
+        reason: str,
+        *,
+        keep_listed: bool = False,
+        close: bool = True,
+        costs: bool = True,
     ) -> None:
         """The report lives no more, because of the entry at `entry_index`; `kind` is withdrawal, replacement,
         overturned or victim. `keep_listed` leaves its listings (the caller makes them protect the person), `close`
-        closes its case."""
+        closes its case. `costs` as for `withdraw`; a decision of a case counts by itself, and what the ledger does of
+        its own costs nothing."""
+        if self._reversing:
+            self._reverse(row, entry_index, kind, reason, keep_listed, close)
+            return
+        # A malformed subject is its reporter's fault, so a contested report that the ledger takes back for it costs.
+        own = {one.value for one in LEDGER_REASONS - {WithdrawalReason.MALFORMED_SUBJECT}}
+        self._reversing, self._costs = True, kind in ("withdrawal", "replacement") and reason not in own
+        self._free = None if costs else row.id
+        try:
+            self._reverse(row, entry_index, kind, reason, keep_listed, close)
+        finally:
+            self._reversing = False
+
+    def _reverse(
+        self, row: ReportRow, entry_index: int, kind: str, reason: str, keep_listed: bool, close: bool
+    ) -> None:
         reversal = ReversalRow(row.id, entry_index, kind, reason, self.now)
         self.reversals[row.id] = reversal
         self.add(Reversal, **fields_of(reversal))
         self._unlisted[row.id] = not keep_listed
         self.reports[row.id] = dataclasses.replace(row, live=False)
+        self._close_line(row, kind, reason)
+        if kind == "replacement":
+            self._remember_tags(row.id)
         self.forget_report(row)
         case = self.cases.get(row.id)
         if case is not None and close:
@@ -158,6 +198,28 @@ class EntryBatch:
         for dependant in self.dependants.get(row.id, ()):
             if dependant.id not in self.reversals:
                 self.withdraw(dependant, WithdrawalReason.LINKED_REPORT_VOID)
+
+    def charge(self, report_id: int) -> bool:
+        """Whether this contested report, which is taken back now, counts as overturned: of all that fall by one act of
+        their reporter, one does."""
+        if report_id == self._free:
+            return False
+        charged, self._costs = self._costs, False
+        return charged
+
+    def _close_line(self, row: ReportRow, kind: str, reason: str) -> None:
+        """A report that is taken back while a case about it is open closes its line, but one that was held and not
+        released does not: that was no decision of its reporter."""
+        disputed = self.disputes.pop(row.id, [])
+        if disputed and kind == "withdrawal" and reason != WithdrawalReason.NOT_RELEASED:
+            line_store.close(self.connection, (row.control_group, row.order_ref), disputed[0])
+
+    def _remember_tags(self, report_id: int) -> None:
+        """The person still finds a report that was replaced."""
+        appeal_store.copy_tags(self.connection, report_id)
+        fresh = [row for row in self.rows.get(Listing, ()) if row["report_id"] == report_id]
+        names = ("tag", "report_id", "slot", "epoch")
+        line_store.remember_tags(self.connection, [{name: row[name] for name in names} for row in fresh])
 
     def forget_report(self, row: ReportRow) -> None:
         """What the batch itself remembers of a report that lives no more; the appender has more to forget."""
@@ -178,12 +240,14 @@ class EntryBatch:
         for table in WRITE_ORDER:
             insert_rows(connection, table, self.rows.get(table, ()))
         store.mark_restituted(connection, self.restituted)
+        if self.stated:
+            effects.set_statement_mark(connection, self.stated)
         for notice in self.notices:
             emit(connection, self.now, notice.platform, notice.type, notice.data)
 
 
 WRITE_ORDER: tuple[type[Any], ...] = (
-    Report, Subject, Listing, ReportLink, PictureHash, Reversal, Restitution, Idempotency,
+    Report, Subject, Listing, ReportLink, PictureHash, Reversal, Restitution, HeldReport, CaseTag, Idempotency,
 )  # fmt: skip
 
 

@@ -9,38 +9,56 @@ nothing, so asking again is safe and may succeed.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import orjson
 from sqlalchemy import Connection, Engine
 
-from ledger.core.acts import ListedReport, act_to_join
-from ledger.core.encoding import from_day, from_hour, hour_floor
-from ledger.core.entries import EventType, WithdrawalReason, report_entry, restitution_entry
+from ledger.core.acts import ListedReport, act_to_join, is_duplicate
+from ledger.core.encoding import day_floor, from_day, from_hour, hour_floor
+from ledger.core.entries import EventType, WithdrawalReason, report_entry, restitution_entry, statement_entry
+from ledger.core.ids import encode_id
+from ledger.core.order_lines import (
+    HELD_DAYS,
+    Act,
+    Bound,
+    Held,
+    Recorded,
+    Refused,
+    Repaid,
+    Withdrawn,
+    bound_intake,
+    judge,
+)
 from ledger.core.pictures import searchable
 from ledger.core.policy import Policy
 from ledger.errors import (
-    AlreadyRestituted,
-    AlreadyReversed,
     IdempotencyMismatch,
     LedgerError,
     LinkedReportInvalid,
     NotFound,
-    OrderAlreadyReported,
     ReplacementInvalid,
     RestitutionInvalid,
 )
 from ledger.service.appeals.perform import report_gone
 from ledger.service.commands import Command, RestituteReport, Stored, SubmitReport, WithdrawReport
 from ledger.service.entry_batch import EntryBatch, fields_of
-from ledger.service.intake_rows import Answering, Turned, listing_rows, report_row, subject_rows, turn
+from ledger.service.intake_rows import Answering, Turned, held_rows, listing_rows, report_row, subject_rows, turn
 from ledger.service.keys import ServerKeys
 from ledger.service.log_writer import open_head
+from ledger.service.order_lines import Lines, claim_of, refuse
 from ledger.service.report_views import accepted_json, report_view
+from ledger.store import appeals as appeal_store
+from ledger.store import order_lines as line_store
 from ledger.store import reports as store
+from ledger.store.appeal_tables import CaseTag
+from ledger.store.appeals import StatementRow
 from ledger.store.engine import writing
 from ledger.store.epochs import read_epochs
 from ledger.store.log import Head
+from ledger.store.order_lines import HeldRow
+from ledger.store.order_tables import HeldReport
 from ledger.store.picture_tables import PictureHash
 from ledger.store.pictures import picture_id
 from ledger.store.reports import ReportRow, RestitutionRow, StoredAnswer
@@ -104,7 +122,6 @@ class _Batch(EntryBatch):
             connection, [(command.asked.platform, command.asked.key) for command in commands]
         )
         submits = [command for command in commands if isinstance(command, SubmitReport)]
-        self._live_orders = store.live_orders(connection, [command.body.order_ref for command in submits])
         reversing = [command.report_id for command in commands if isinstance(command, WithdrawReport)]
         reversing += [command.replaces for command in submits if command.replaces is not None]
         links = {link for command in submits for link in command.links}
@@ -115,6 +132,11 @@ class _Batch(EntryBatch):
         for listed in store.listed_reports(connection, tags):
             self._listed.setdefault(bytes(listed.tag), []).append(listed)
         self._tags = store.tags_of(connection, links) if links else {}
+        orders = [(command.asked.control_group, command.body.order_ref) for command in submits]
+        orders += [(row.control_group, row.order_ref) for row in self.reports.values()]
+        self._lines = Lines(connection)
+        self._lines.load(orders, tags)
+        self._held = line_store.held_reports(connection, self.reports) if self.reports else {}
 
     # --- deciding --------------------------------------------------------------------------------------------
 
@@ -154,24 +176,31 @@ class _Batch(EntryBatch):
         turned = turn(self._keys, self._answering, command)
         order = (asked.control_group, body.order_ref)
         replaced = self._replaced(command)
-        existing = self._live_orders.get(order)
-        if existing is not None and (replaced is None or existing != replaced.id):
-            raise OrderAlreadyReported(
-                "Your control group already has a live report for this order. Withdraw it, or send a report that "
-                "replaces it.",
-                report=self.public(existing),
-            )
+        verdict = judge(
+            self._lines.line(order),
+            Act.REPORT if replaced is None else Act.REPLACE,
+            self.now,
+            report_id=command.replaces,
+            claim=claim_of(command),
+            contested=self._lines.contested(
+                asked.control_group, [subject.tag for subject in command.subjects], day_floor(self.now)
+            ),
+        )
+        if isinstance(verdict, Refused):
+            refuse(verdict, self.service)
+        intake = replace(command.intake, effective_hour=max(command.intake.effective_hour, hour_floor(self.now)))
+        command = replace(command, intake=bound_intake(intake, body.notice_sent_at, verdict.bound))
         self._check_links(command)
+        held = verdict if isinstance(verdict, Held) else None
 
         report_id = self.next_index
-        effective_hour = max(command.intake.effective_hour, hour_floor(self.now))
-        joined = self._act_of(command)
+        joined = self._act_of(command) if held is None else None
         row = report_row(
             command,
             report_id=report_id,
             act_id=report_id if joined is None else joined,
             recorded_at=self.now,
-            effective_hour=effective_hour,
+            effective_hour=command.intake.effective_hour,
         )
         self.draft(
             EventType.REPORT,
@@ -180,30 +209,62 @@ class _Batch(EntryBatch):
                 platform=asked.platform,
                 control_group=asked.control_group,
                 recorded_at=self.now,
-                effective_from=from_hour(effective_hour),
+                effective_from=from_hour(row.effective_hour),
                 expires_at=from_day(row.expires_day),
                 policy_version=self.policy.version,
                 body=command.signed,
                 signature=command.signature,
+                held_for=None if held is None else encode_id("ap", held.like.case_id, self.service),
             ),
         )
         if replaced is not None:
             self.replaced_by[replaced.id] = report_id
             if replaced.live:
                 self.reverse(replaced, report_id, "replacement", WithdrawalReason.WRONG_FACTS.value)
-        self._live_orders[order] = report_id
+        self._lines.happened(order, Recorded(report_id, self.now, row.expires_day, held=held is not None))
         self.reports[report_id] = row
         self.add(Report, **fields_of(row))
-        self._list(command, row, turned)
+        self._list(command, row, turned, held)
+        self._keep(row, verdict.bound, turned)
         for link in command.links:
             self.add(ReportLink, report_id=report_id, linked_id=link)
             self.dependants.setdefault(link, []).append(row)
         for place, pdq in enumerate(searchable(body.conduct, body.evidence)):
             self.add(PictureHash, id=picture_id(report_id, place), report_id=report_id, pdq=pdq)
-        return report_id, accepted_json(row, self.service, self.policy, self.now)
+        return report_id, accepted_json(row, self.service, self.policy, self.now, held=held is not None)
 
-    def _list(self, command: SubmitReport, row: ReportRow, turned: Sequence[Turned]) -> None:
+    def _keep(self, row: ReportRow, bound: Bound, turned: Sequence[Turned]) -> None:
+        """What an earlier report of the order leaves to this one: that the money came back, and what the person says of
+        it, if this one is about the same person."""
+        if bound.repaid_at is not None:
+            self._repay(row, bound.repaid_at)
+        if not bound.earlier:
+            return
+        tags = {tag for one in turned for tag in one.tags}
+        said = appeal_store.statements(self.connection, bound.earlier).values()
+        for before in sorted(said, key=lambda one: one.entry_index, reverse=True):
+            if tags.isdisjoint(line_store.subject_tags(self.connection, before.report_id)):
+                continue
+            body = statement_entry(
+                report_id=self.public(row.id),
+                revision=before.revision,
+                text=before.text,
+                locale=before.locale,
+                recorded_at=self.now,
+            )
+            index = self.draft(EventType.STATEMENT, body)
+            entry = {"entry_index": index, "report_id": row.id, "type": EventType.STATEMENT.value, "outcome": None}
+            appeal_store.add_entries(self.connection, [{**entry, "recorded_at": self.now}])
+            kept = StatementRow(row.id, before.revision, before.text, before.locale, before.made_at, index)
+            appeal_store.put_statement(self.connection, kept)
+            self.stated.append(row.id)
+            return
+
+    def _list(self, command: SubmitReport, row: ReportRow, turned: Sequence[Turned], held: Held | None) -> None:
+        """Subjects, and listings under every epoch that answers. The person finds a held report; it is not listed."""
         own = command.body.epoch
+        if held is not None:
+            self._hold(command, row, turned, held)
         for one in turned:
             if one.epoch == own:
                 self.rows.setdefault(Subject, []).extend(
@@ -212,12 +273,37 @@ class _Batch(EntryBatch):
             elif one.epoch == self._answering.current:
                 salts = [self.fresh_salt() for _ in command.subjects]
                 self.rows.setdefault(Subject, []).extend(subject_rows(command, row.id, one, salts))
+            if held is not None:
+                self.rows.setdefault(CaseTag, []).extend(held_rows(row.id, one))
+                continue
             self.rows.setdefault(Listing, []).extend(listing_rows(command, row, one))
             group, money = row.control_group, (row.amount_minor, row.currency)
             for tag in one.tags:
                 listed = ListedReport(tag, row.id, row.act_id, group, *money, command.intake.act_day)
                 self._listed.setdefault(tag, []).append(listed)
         self._tags[row.id] = {tag for one in turned for tag in one.tags}
+
+    def _hold(self, command: SubmitReport, row: ReportRow, turned: Sequence[Turned], held: Held) -> None:
+        kept = HeldRow(
+            report_id=row.id,
+            control_group=row.control_group,
+            case_id=held.like.case_id,
+            like_id=held.like.like_id,
+            void_at=self.now + timedelta(days=HELD_DAYS),
+            explanation=None,
+            explained_at=None,
+            revision=0,
+            proposer_id=None,
+            signer_id=None,
+            reasons=None,
+            released_at=None,
+            released_index=None,
+            refused_at=None,
+        )
+        self.add(HeldReport, **{name: getattr(kept, name) for name in kept.__dataclass_fields__})
+        self._held[row.id] = kept
+        tags = [tag for one in turned for tag in one.tags]
+        self._lines.held(row, held.like, tags, claim_of(command).evidence)
 
     def _replaced(self, command: SubmitReport) -> ReportRow | None:
         if command.replaces is None:
@@ -237,6 +323,9 @@ class _Batch(EntryBatch):
             row = self.reports.get(link)
             if row is None or row.platform != command.asked.platform or not row.live or link == command.replaces:
                 raise LinkedReportInvalid("A `report_id` of a linked account names no report of yours that stays live.")
+            verdict = judge(self._lines.line((row.control_group, row.order_ref)), Act.LINK, self.now, report_id=link)
+            if isinstance(verdict, Refused):
+                refuse(verdict, self.service)
             if row.effective_hour > hour or from_day(row.expires_day) <= self.now:
                 raise LinkedReportInvalid("A linked account's report must be counting: not cooling, not expired.")
             tags = self._tags.get(link, set())
@@ -257,42 +346,48 @@ class _Batch(EntryBatch):
 
     def _withdraw(self, command: WithdrawReport) -> tuple[int, str]:
         row = self._own(command.report_id, command.asked.platform)
-        if row.id in self.reversals:
-            raise AlreadyReversed("This report was taken back before. Nothing is reversed twice.")
-        self.withdraw(row, command.reason)
+        duplicate = command.reason is WithdrawalReason.DUPLICATE and self._is_duplicate(row)
+        line = self._lines.line((row.control_group, row.order_ref))
+        verdict = judge(line, Act.WITHDRAW, self.now, report_id=row.id, duplicate=duplicate)
+        if isinstance(verdict, Refused):
+            refuse(verdict, self.service)
+        self.withdraw(row, command.reason, costs=not duplicate)
         return row.id, self._view(row.id)
 
+    def _is_duplicate(self, row: ReportRow) -> bool:
+        """Whether an older report of the group is live that says the same of the same person."""
+        mine = store.tags_of(self.connection, [row.id]).get(row.id, set())
+        return is_duplicate(store.listed_reports(self.connection, mine), row.id)
+
     def forget_report(self, row: ReportRow) -> None:
-        self._live_orders.pop((row.control_group, row.order_ref), None)
+        self._lines.happened((row.control_group, row.order_ref), Withdrawn(row.id))
         for listed in self._listed.values():
             listed[:] = [one for one in listed if one.report_id != row.id]
         self._tags.pop(row.id, None)
 
     def _restitute(self, command: RestituteReport) -> tuple[int, str]:
         row = self._own(command.report_id, command.asked.platform)
-        if row.id in self.reversals:
-            raise AlreadyReversed("This report was taken back; there is nothing to halve.")
-        if row.id in self.restitutions:
-            raise AlreadyRestituted("Restitution was recorded for this report before.")
+        line = self._lines.line((row.control_group, row.order_ref))
+        verdict = judge(line, Act.RESTITUTE, self.now, report_id=row.id)
+        if isinstance(verdict, Refused):
+            refuse(verdict, self.service)
         if (command.amount_minor, command.currency) != (row.amount_minor, row.currency):
             raise RestitutionInvalid("Restitution is of the full amount, in the currency of the report.")
         if not row.act_ended_at <= command.received_at <= self.now + timedelta(minutes=5):
             raise RestitutionInvalid("`received_at` must lie between the act and now.")
-        index = self.next_index
-        self.draft(
-            EventType.RESTITUTION,
-            restitution_entry(
-                report_id=self.public(row.id),
-                platform=row.platform,
-                received_at=command.received_at,
-                recorded_at=self.now,
-            ),
+        self._repay(row, command.received_at)
+        return row.id, self._view(row.id)
+
+    def _repay(self, row: ReportRow, received_at: datetime) -> None:
+        """Append that the money of this report came back, which halves its points."""
+        body = restitution_entry(
+            report_id=self.public(row.id), platform=row.platform, received_at=received_at, recorded_at=self.now
         )
-        restitution = RestitutionRow(row.id, index, command.received_at, self.now)
+        restitution = RestitutionRow(row.id, self.draft(EventType.RESTITUTION, body), received_at, self.now)
         self.restitutions[row.id] = restitution
         self.add(Restitution, **fields_of(restitution))
         self.restituted.append(row.id)
-        return row.id, self._view(row.id)
+        self._lines.happened((row.control_group, row.order_ref), Repaid(row.id, received_at))
 
     def _own(self, report_id: int, platform: str) -> ReportRow:
         row = self.reports.get(report_id)
@@ -307,6 +402,7 @@ class _Batch(EntryBatch):
             restitution=self.restitutions.get(report_id),
             replaced_by=self.replaced_by.get(report_id),
             case=self.cases.get(report_id),
+            held=self._held.get(report_id),
             service=self.service,
             policy=self.policy,
             now=self.now,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from ledger.core.encoding import day_floor
 from ledger.core.rotation import rotate_elements, rotation_factor
 from ledger.core.tags import tag
 from ledger.errors import StaleEpoch
@@ -89,6 +90,7 @@ def subject_rows(command: SubmitReport, report_id: int, turned: Turned, salts: S
 
 def listing_rows(command: SubmitReport, row: ReportRow, turned: Turned) -> Iterator[dict[str, Any]]:
     """Rows of `listing` under one epoch."""
+    values = listing_values(row)
     for slot, (subject, one) in enumerate(zip(command.subjects, turned.tags, strict=True)):
         yield {
             "tag": one,
@@ -96,19 +98,32 @@ def listing_rows(command: SubmitReport, row: ReportRow, turned: Turned) -> Itera
             "slot": slot,
             "epoch": turned.epoch,
             "kind": subject.kind,
-            "act_id": row.act_id,
-            "control_group": row.control_group,
-            "conduct": row.conduct,
-            "amount_minor": row.amount_minor,
-            "currency": row.currency,
-            "act_day": command.intake.act_day,
-            "effective_hour": row.effective_hour,
-            "expires_day": row.expires_day,
-            "disputed": False,
-            "unconfirmed": False,
-            "restituted": False,
-            "has_statement": False,
+            **values,
         }
+
+
+def listing_values(row: ReportRow) -> dict[str, Any]:
+    """What every listing of a report says, whatever its identifier and key epoch, while nothing has happened to it."""
+    return {
+        "act_id": row.act_id,
+        "control_group": row.control_group,
+        "conduct": row.conduct,
+        "amount_minor": row.amount_minor,
+        "currency": row.currency,
+        "act_day": day_floor(row.act_ended_at),
+        "effective_hour": row.effective_hour,
+        "expires_day": row.expires_day,
+        "disputed": False,
+        "unconfirmed": False,
+        "restituted": False,
+        "has_statement": False,
+    }
+
+
+def held_rows(report_id: int, turned: Turned) -> Iterator[dict[str, Any]]:
+    """Rows of `case_tag` under one epoch: a held report is not listed, but the person finds it."""
+    for slot, one in enumerate(turned.tags):
+        yield {"tag": one, "report_id": report_id, "slot": slot, "epoch": turned.epoch}
 
 
 def report_row(

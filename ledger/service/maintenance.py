@@ -19,6 +19,7 @@ from ledger.service.appeals.weights import refresh_weights
 from ledger.service.attachments import sweep
 from ledger.service.entry_batch import Context
 from ledger.service.erasure import erase_due, forget_answers, forget_disclosures
+from ledger.service.held import void_due
 from ledger.service.intake import IDEMPOTENCY_HOURS
 from ledger.service.malformed import START, take_back_malformed
 from ledger.service.pictures import Pictures
@@ -87,6 +88,8 @@ class Maintenance:
         changed = 0
         while not self._stop.is_set() and (done := run_clocks(self._context)):
             changed += done
+        while not self._stop.is_set() and void_due(self._context):
+            pass
         if not self._stop.is_set():
             refresh_weights(self._engine, self._context.policy, self._now())
         return changed

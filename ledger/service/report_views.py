@@ -13,6 +13,7 @@ from ledger.core.ids import encode_id
 from ledger.core.policy import Policy
 from ledger.core.reports import Status, status
 from ledger.store.appeals import CaseRow
+from ledger.store.order_lines import HeldRow
 from ledger.store.reports import ReportRow, RestitutionRow, ReversalRow
 
 REVERSED = {
@@ -32,6 +33,7 @@ def report_status(
     *,
     disputed: bool = False,
     unconfirmed: bool = False,
+    held: bool = False,
 ) -> Status:
     """Where the report stands at `now`."""
     return status(
@@ -41,17 +43,18 @@ def report_status(
         reversal=None if reversal is None else REVERSED[reversal.kind],
         disputed=disputed,
         unconfirmed=unconfirmed,
+        held=held,
     )
 
 
-def accepted_json(row: ReportRow, service: str, policy: Policy, now: datetime) -> str:
+def accepted_json(row: ReportRow, service: str, policy: Policy, now: datetime, *, held: bool = False) -> str:
     """The 201 answer."""
     public = encode_id("rp", row.id, service)
     return orjson.dumps(
         {
             "id": public,
             "entry_index": row.id,
-            "status": report_status(row, None, policy, now).value,
+            "status": report_status(row, None, policy, now, held=held).value,
             "effective_from": format_time(from_hour(row.effective_hour)),
             "expires_at": format_time(from_day(_expires_day(row, policy))),
             "receipt_url": _receipt_url(public),
@@ -71,11 +74,13 @@ def report_view(
     disputed: bool = False,
     unconfirmed: bool = False,
     case: CaseRow | None = None,
+    held: HeldRow | None = None,
 ) -> dict[str, Any]:
     """The full view, for the platform that made the report. The act is left out: an act shared with other
     reports would tell that another platform reported the same."""
     public = encode_id("rp", row.id, service)
-    state = report_status(row, reversal, policy, now, disputed=disputed, unconfirmed=unconfirmed)
+    waits = held is not None and held.waits
+    state = report_status(row, reversal, policy, now, disputed=disputed, unconfirmed=unconfirmed, held=waits)
     return {
         "id": public,
         "entry_index": row.id,
@@ -103,6 +108,7 @@ def report_view(
             "entry_index": reversal.entry_index,
         },
         "appeal": None if case is None else _appeal(case, service),
+        "hold": None if held is None else hold_view(held, service),
         "receipt_url": _receipt_url(public),
     }
 
@@ -115,6 +121,20 @@ def _appeal(case: CaseRow, service: str) -> dict[str, Any]:
         "due_at": format_time(case.due_at),
         "outcome": case.outcome,
         "conduct": case.amended_conduct,
+    }
+
+
+def hold_view(held: HeldRow, service: str) -> dict[str, Any]:
+    """Why a report is or was held, for its reporter: the case that it may be about, until when it waits, what the
+    reporter gave as its reason, and what came of it."""
+    return {
+        "case": encode_id("ap", held.case_id, service),
+        "void_at": format_time(held.void_at),
+        "explanation": held.explanation,
+        "explained_at": None if held.explained_at is None else format_time(held.explained_at),
+        "released_at": None if held.released_at is None else format_time(held.released_at),
+        "refused_at": None if held.refused_at is None else format_time(held.refused_at),
+        "reasons": held.reasons if held.released_at is not None or held.refused_at is not None else None,
     }
 
 

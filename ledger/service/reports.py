@@ -36,6 +36,7 @@ from ledger.service.report_views import report_view
 from ledger.store import reports as store
 from ledger.store.appeals import cases_of_reports
 from ledger.store.engine import reading
+from ledger.store.order_lines import held_reports
 
 if TYPE_CHECKING:
     from ledger.service.runtime import Runtime
@@ -196,6 +197,7 @@ def _views(rt: Runtime, connection: Any, rows: Sequence[store.ReportRow]) -> lis
     replaced_by = store.replacements(connection, ids)
     flags = store.listing_flags(connection, ids)
     cases = cases_of_reports(connection, ids)
+    held = held_reports(connection, ids)
     now = rt.now()
     views = []
     for row in rows:
@@ -212,6 +214,7 @@ def _views(rt: Runtime, connection: Any, rows: Sequence[store.ReportRow]) -> lis
                 disputed=disputed,
                 unconfirmed=unconfirmed,
                 case=cases.get(row.id),
+                held=held.get(row.id),
             )
         )
     return views

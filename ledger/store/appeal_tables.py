@@ -27,13 +27,14 @@ class AppealCase(Base):
     look at the clock. `information_at` is when the person last added something, `round` is 2 after reopening.
     `conduct` is the reported one, `amended_conduct` what a decision made of it, `severity` the one in force;
     `previous_outcome` is that of the first round, `unlinked_slots` the subjects that were detached (numbers, separated
-    by spaces), `reasons` what the parties are told.
+    by spaces), `reasons` what the parties are told. `reporter_round` is the round that the reporter was granted
+    (`order_tables.ReopeningRequest`), None without one.
     """
 
     __tablename__ = "appeal_case"
     __table_args__ = (
         CheckConstraint(f"state IN ({_STATES})", name="state"),
-        CheckConstraint("round IN (1, 2)", name="round"),
+        CheckConstraint("round BETWEEN 1 AND 3", name="round"),
         Index("ix_appeal_case_state_due_at", "state", "due_at"),
         Index("ix_appeal_case_filed_via_id", "filed_via", "id"),
         Index("ix_appeal_case_platform_id", "platform", "id"),
@@ -72,6 +73,7 @@ class AppealCase(Base):
     decided_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     reopen_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     closed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    reporter_round: Mapped[int | None] = mapped_column(SmallInteger)
 
 
 class CaseHandler(Base):
@@ -132,7 +134,8 @@ class CaseAttachment(Base):
 
 
 class CaseTag(Base):
-    """The tags under which a person finds their own case again, also when its report is listed no more."""
+    """The tags under which a person finds a report again that is not listed (any more): one that was contested, was
+    replaced, or is held."""
 
     __tablename__ = "case_tag"
     __table_args__ = (Index("ix_case_tag_report_id", "report_id"),)

@@ -20,7 +20,7 @@ from ledger.store.appeal_tables import (
     Statement,
 )
 from ledger.store.bulk import insert_rows, upsert
-from ledger.store.tables import ControlGroup, Listing
+from ledger.store.tables import ControlGroup, Listing, Subject
 
 _CHUNK = 500
 
@@ -61,6 +61,7 @@ class CaseRow:
     decided_at: datetime | None
     reopen_until: datetime | None
     closed_at: datetime | None
+    reporter_round: int | None = None
 
     @property
     def current_conduct(self) -> str:
@@ -271,8 +272,8 @@ def reports_of_tags(connection: Connection, tags: Iterable[bytes]) -> dict[int, 
 
 
 def listed_slots(connection: Connection, report_id: int) -> dict[int, str]:
-    """Kind by slot of the subjects under which the report is listed."""
-    rows = connection.execute(select(Listing.slot, Listing.kind).where(Listing.report_id == report_id).distinct())
+    """Kind by slot of the subjects that the report has, without those that were detached."""
+    rows = connection.execute(select(Subject.slot, Subject.kind).where(Subject.report_id == report_id).distinct())
     return {slot: kind for slot, kind in rows}  # noqa: C416
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, or_, select
 
 from ledger.core.appeals import OPEN_STATES
-from ledger.store import attachments, pictures
+from ledger.store import attachments, order_lines, pictures
 from ledger.store.appeal_tables import (
     AppealCase,
     CaseAttachment,
@@ -19,6 +19,7 @@ from ledger.store.appeal_tables import (
     CaseTag,
     Statement,
 )
+from ledger.store.order_tables import Concession, HeldReport, ReopeningRequest, ReportMark
 from ledger.store.tables import (
     EntryBody,
     Idempotency,
@@ -56,12 +57,14 @@ def erase(connection: Connection, ids: Sequence[int]) -> list[str]:
     # A replacement reverses with its own entry: that one stays until the replacement itself is due.
     alive = set(connection.scalars(select(Report.id).where(Report.id.in_(entries), Report.id.not_in(ids))))
     connection.execute(delete(EntryBody).where(EntryBody.entry_index.in_([one for one in entries if one not in alive])))
+    order_lines.close_erased(connection, ids)
     files = [one.file for one in attachments.of_reports(connection, ids)]
     cases = list(connection.scalars(select(AppealCase.id).where(AppealCase.report_id.in_(ids))))
-    for part in (CaseAttachment, CaseEvent, CaseHandler, CaseSkip):
+    for part in (CaseAttachment, CaseEvent, CaseHandler, CaseSkip, Concession, ReopeningRequest):
         connection.execute(delete(part).where(part.case_id.in_(cases)))
     for table in (
         Subject, Listing, Idempotency, Reversal, Restitution, ReportLink, CaseEntry, CaseTag, Statement, AppealCase,
+        HeldReport, ReportMark,
     ):  # fmt: skip
         connection.execute(delete(table).where(table.report_id.in_(ids)))
     pictures.erase(connection, ids)

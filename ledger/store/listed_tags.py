@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, select, text, union_all
 
+from ledger.store.order_tables import HeldReport
 from ledger.store.tables import Listing
 
 _ROWS_AT_ONCE = 10_000
@@ -13,9 +14,12 @@ _SINCE = select(Listing.tag)
 _PACKED = text("SELECT string_agg(tag, ''::bytea) FROM listing GROUP BY get_byte(tag, 0)")
 
 
-def tags_since(connection: Connection, report_id: int) -> list[bytes]:
-    """The tags (32 bytes) of all listings of reports from `report_id` on."""
-    return [bytes(tag) for tag in connection.scalars(_SINCE.where(Listing.report_id >= report_id))]
+def tags_since(connection: Connection, entry_index: int) -> list[bytes]:
+    """The tags (32 bytes) of all listings that the log's entries from `entry_index` on have made: of reports recorded
+    since, and of held reports released since."""
+    released = select(HeldReport.report_id).where(HeldReport.released_index >= entry_index)
+    since = union_all(_SINCE.where(Listing.report_id >= entry_index), _SINCE.where(Listing.report_id.in_(released)))
+    return [bytes(tag) for tag in connection.scalars(since)]
 
 
 def packed_tags(connection: Connection) -> bytes:

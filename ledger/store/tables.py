@@ -114,6 +114,7 @@ class Report(Base):
             sqlite_where=text("live"),
             postgresql_where=text("live"),
         ),
+        Index("ix_report_control_group_order_ref", "control_group", "order_ref"),
         Index("ix_report_platform_id", "platform", "id"),
     )
 

@@ -6,11 +6,12 @@ import json
 import secrets
 import socket
 import threading
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from ledger.core.encoding import b64url
+from ledger.core.encoding import b64url, format_time
 from ledger.core.identifiers import Kind
 from ledger.core.tlog_proof import parse_proof
 from tests.api.conftest import ACME, BETA, Api, person
@@ -200,7 +201,8 @@ def test_withdrawal_happens_once_and_is_idempotent(api: Api) -> None:
 def test_a_correction_replaces_the_report(api: Api) -> None:
     one = person()
     first = api.report(ACME, [(Kind.PHONE, one)], order="A-2").json()["id"]
-    second = api.report(ACME, [(Kind.PHONE, one)], order="A-2", replaces=first)
+    told = format_time(datetime.now(UTC))
+    second = api.report(ACME, [(Kind.PHONE, one)], order="A-2", replaces=first, notice_sent_at=told)
     assert second.status_code == 201
     assert api.request("GET", f"/v1/reports/{first}", ACME).json()["replaced_by"] == second.json()["id"]
     assert api.request("GET", f"/v1/reports/{second.json()['id']}", ACME).json()["replaces"] == first

@@ -124,7 +124,8 @@ def test_what_the_ledger_refuses_is_raised_by_name_and_kept(connect: Connect) ->
     assert acme.outbox() == []
     with pytest.raises(RestitutionInvalid):
         acme.restitution(first.report.id, datetime.now(UTC), 1, "CNY")
-    corrected = acme.report(acme.subject(**who), **report_arguments(order=order, replaces=first.report.id))
+    correction = report_arguments(order=order, replaces=first.report.id, notice_sent_at=datetime.now(UTC))
+    corrected = acme.report(acme.subject(**who), **correction)
     assert corrected.report is not None
     assert acme.get_report(first.report.id).replaced_by == corrected.report.id
 

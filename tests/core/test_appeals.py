@@ -32,7 +32,12 @@ from ledger.errors import ActionRefused, CaseTaken, ConflictOfInterest, Decision
 from tests.core.case_kit import ANNA, BEN, CLEO, NOW, POLICY, ZONES, case_in, do
 
 # The table once more, written from DESIGN.md section 10 and not from the code: who may do what where, and what follows.
-ALWAYS_OPEN = {"add": "same", "overdue": "same", "withdraw": "withdrawn", "report_gone": "closed"}
+ALWAYS_OPEN = {
+    **dict.fromkeys(("add", "concede", "agree", "overdue"), "same"),
+    "withdraw": "withdrawn",
+    "report_gone": "closed",
+}
+AGAIN = {"ask_reopening": "same", "grant_reopening": "submitted", "refuse_reopening": "same"}
 HELD = {"assign": "same", "note": "same", "extend": "same"}
 EXPECTED: dict[str, dict[str, str]] = {
     "submitted": {**ALWAYS_OPEN, "take": "under_review", "assign": "under_review"},
@@ -49,18 +54,25 @@ EXPECTED: dict[str, dict[str, str]] = {
         **ALWAYS_OPEN,
         **HELD,
         "reporter_answered": "under_review",
+        "concede": "under_review",
         "reporter_silent": "decided",
     },
     "awaiting_subject": {
         **ALWAYS_OPEN,
         **HELD,
         "subject_answered": "under_review",
+        "agree": "under_review",
         "subject_silent": "under_review",
     },
-    "awaiting_signoff": {**ALWAYS_OPEN, **HELD, "sign": "decided", "decline": "under_review", "add": "under_review"},
-    "decided": {"reopen": "submitted", "report_gone": "closed", "close": "closed"},
+    "awaiting_signoff": {
+        **ALWAYS_OPEN,
+        **HELD,
+        "sign": "decided",
+        **dict.fromkeys(("decline", "add", "concede", "agree"), "under_review"),
+    },
+    "decided": {**AGAIN, "reopen": "submitted", "report_gone": "closed", "close": "closed"},
     "withdrawn": {"reopen": "submitted", "report_gone": "closed", "close": "closed"},
-    "closed": {},
+    "closed": AGAIN,
 }
 
 
@@ -79,6 +91,8 @@ def attempt(case: Case, action: Action, actor: Actor) -> Case:
         case = replace(case, profile=Profile.US, information_at=NOW)
     if action is Action.PROPOSE:
         case, more = replace(case, severity=6), {"outcome": Outcome.UPHELD}
+    if action is Action.GRANT_REOPENING:
+        case = replace(case, outcome=Outcome.UNCONFIRMED)
     if action is Action.DECIDE:
         more = {"outcome": Outcome.OVERTURNED}
     return do(case, action, actor, now, staff, **more)

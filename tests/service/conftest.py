@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
+from ledger.core.encoding import format_time
 from ledger.core.identifiers import Kind
 from ledger.service.lookups import submit_lookup
 from ledger.service.reports import restitute_report, submit_report, withdraw_report
@@ -60,6 +61,10 @@ class Town:
         payload = report_payload(self.rt, platform, subjects, **changes)
         stored = submit_report(self.rt, platform.member(), payload, key or payload["signature"]).result(10)
         return dict(json.loads(stored.body))
+
+    def told_now(self) -> dict[str, Any]:
+        """What a further report of an order needs: a notice of its own, sent now."""
+        return {"notice_sent_at": format_time(self.clock())}
 
     def withdraw(self, platform: Platform, report_id: str, key: str = "w", reason: str = "other") -> dict[str, Any]:
         """Take a report back; the report."""

@@ -40,6 +40,8 @@ class Told:
     has_statement: bool = False
     gone: bool = False
     contested: bool = False
+    held: bool = False
+    rests_on: tuple[str, ...] = ()
     cases: dict[int, str] = field(default_factory=dict)
     """Outcome by round."""
 
@@ -49,10 +51,15 @@ def read_log(engine: Engine, policy: Policy) -> dict[str, Told]:
     with reading(engine) as connection:
         rows = connection.execute(select(EntryBody.entry_index, EntryBody.body).order_by(EntryBody.entry_index)).all()
     reports: dict[str, Told] = {}
+    costs = False
+    """Whether the next contested report that is withdrawn counts as overturned: one for each act of a reporter."""
     for index, raw in rows:
         body = json.loads(raw)
         if body["type"] == "report":
             signed = body["body"]
+            costs = True
+            if signed.get("replaces") in reports:
+                reports[signed["replaces"]].gone = True
             reports[body["id"]] = Told(
                 number=index,
                 control_group=body["control_group"],
@@ -61,18 +68,28 @@ def read_log(engine: Engine, policy: Policy) -> dict[str, Told]:
                 effective_hour=hour_floor(parse_time(body["effective_from"])),
                 expires_day=day_floor(parse_time(body["expires_at"])),
                 kinds={slot: Kind(one["kind"]) for slot, one in enumerate(signed["subjects"])},
+                held="held_for" in body,
+                rests_on=tuple(one["report_id"] for one in signed["evidence"] if "report_id" in one),
             )
+        elif body["type"] == "withdrawal":
+            if body["reason"] != "linked_report_void":
+                costs = body["reason"] != "not_released"
+            report = reports[body["report"]]
+            if report.contested:
+                report.cases[9] = "overturned" if costs else "nothing"
+                costs = False
+            report.gone, report.contested = True, False
         elif body["type"] != "erasure":
+            costs = False
             _apply(reports[body["report"]], body, policy)
     return reports
 
 
 def _apply(report: Told, body: dict[str, Any], policy: Policy) -> None:
-    if body["type"] == "withdrawal":
-        report.gone = True
-        if report.contested and body["reason"] != "linked_report_void":
-            report.cases[9] = "overturned"
-        report.contested = False
+    if body["type"] == "release":
+        report.held, report.effective_hour = False, hour_floor(parse_time(body["effective_from"]))
+    elif body["type"] == "reopening":
+        report.contested = True
     elif body["type"] == "restitution":
         report.restituted = True
     elif body["type"] == "statement":
@@ -89,6 +106,7 @@ def _resolve(report: Told, body: dict[str, Any], policy: Policy) -> None:
         report.disputed, report.unconfirmed = False, True
         return
     report.disputed, report.contested = False, False
+    report.held = report.held and outcome != "victim"
     if outcome == "withdrawn":
         report.unconfirmed = report.cases.get(1) == "unconfirmed"
         return
@@ -109,6 +127,15 @@ def _resolve(report: Told, body: dict[str, Any], policy: Policy) -> None:
         report.conduct, report.act_day, report.effective_hour = "impersonated", today, hour_floor(recorded_at)
         report.expires_day = min(today + policy.retention_days[0], latest)
         report.restituted = report.has_statement = False
+
+
+def marks(reports: dict[str, Told], one: Told, today: int) -> tuple[bool, bool]:
+    """(disputed, unconfirmed) of a report: its own marks, and those of what it rests on while that is not gone. A
+    dispute that was not decided ends with the expiry of what it is about."""
+    linked = [reports[name] for name in one.rests_on if not reports[name].gone]
+    below = [marks(reports, other, today) for other in linked if not (other.contested and other.expires_day <= today)]
+    found = [(one.disputed, one.unconfirmed), *below]
+    return any(mark[0] for mark in found), any(mark[1] for mark in found)
 
 
 def weights_of(reports: dict[str, Told], policy: Policy) -> dict[str, int]:
@@ -136,13 +163,13 @@ def standing(
             effective_hour=one.effective_hour,
             expires_day=one.expires_day,
             matched=frozenset(one.kinds[slot] for slot in slots if slot in one.kinds),
-            disputed=one.disputed,
-            unconfirmed=one.unconfirmed,
+            disputed=marks(reports, one, day_floor(now))[0],
+            unconfirmed=marks(reports, one, day_floor(now))[1],
             restituted=one.restituted,
             has_statement=one.has_statement,
         )
         for public, slots in mine.items()
-        if not (one := reports[public]).gone and any(slot in one.kinds for slot in slots)
+        if not (one := reports[public]).gone and not one.held and any(slot in one.kinds for slot in slots)
     ]
     return fold(events, weights, policy, now)
 
@@ -160,13 +187,13 @@ def listings(engine: Engine) -> dict[int, set[Row]]:
     return found
 
 
-def expected_listings(reports: dict[str, Told]) -> dict[int, set[Row]]:
-    """What it should hold."""
+def expected_listings(reports: dict[str, Told], today: int) -> dict[int, set[Row]]:
+    """What it should hold on `today`, in days since the Unix epoch."""
     return {
         one.number: {
-            (slot, one.conduct, one.disputed, one.unconfirmed, one.restituted, one.has_statement, one.expires_day)
+            (slot, one.conduct, *marks(reports, one, today), one.restituted, one.has_statement, one.expires_day)
             for slot in one.kinds
         }
         for one in reports.values()
-        if not one.gone
+        if not one.gone and not one.held
     }

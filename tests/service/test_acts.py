@@ -111,12 +111,12 @@ def test_one_groups_two_orders_stay_two_acts_beside_another_groups_report(town: 
 def test_a_correction_stays_in_the_act_it_was_in(town: Town) -> None:
     theirs = town.report(town.bolt, town.person())
     mine = town.report(town.acme, town.person(), order="A-1")
-    corrected = town.report(town.acme, town.person(), order="A-1", replaces=mine["id"])
+    corrected = town.report(town.acme, town.person(), order="A-1", replaces=mine["id"], **town.told_now())
     found = acts(town)
     assert found[mine["entry_index"]] == found[corrected["entry_index"]] == theirs["entry_index"]
 
 
 def test_an_account_farm_cannot_rest_on_the_report_it_replaces(town: Town) -> None:
-    linked = [town.report(town.acme, town.person(n))["id"] for n in (1, 2)]
+    linked = [town.report(town.acme, town.person(n), order=f"A-{n}")["id"] for n in (1, 2)]
     with pytest.raises(LinkedReportInvalid):
-        farm(town, linked, town.person(3), replaces=linked[0])
+        farm(town, linked, town.person(3), order="A-1", replaces=linked[0], **town.told_now())

@@ -140,7 +140,9 @@ def test_an_appeal_takes_a_report_out_until_it_is_upheld(town: Town, outcome: Ou
 
 def test_a_withdrawn_and_a_replaced_report_are_not_counted(town: Town) -> None:
     first = pictured(town, town.acme, order="A-1")
-    pictured(town, town.acme, order="A-1", replaces=first["id"])
+    pictured(town, town.acme, order="A-1", replaces=first["id"], **town.told_now())
+    assert count(town, town.bolt) == (0, 0, 0), "the replacement cools"
+    town.clock.moment += timedelta(days=4)
     assert count(town, town.bolt) == (1, 1, 0)
     second = pictured(town, town.bolt, 1)
     town.withdraw(town.bolt, second["id"])

@@ -148,7 +148,7 @@ def test_one_live_report_an_order_and_control_group(town: Town) -> None:
         assert caught.value.details["report"] == first["id"]
     town.report(town.bolt, town.person(), order="A-1")
     town.withdraw(town.acme, first["id"])
-    town.report(town.acme2, town.person(), order="A-1")
+    town.report(town.acme2, town.person(), order="A-1", **town.told_now())
 
 
 def test_of_many_reports_of_one_order_at_once_one_wins(town: Town) -> None:
@@ -216,7 +216,7 @@ def test_a_key_is_free_again_after_a_day(town: Town) -> None:
 
 def test_a_refusal_is_not_remembered(town: Town) -> None:
     first = town.report(town.acme, town.person(), order="A-1")
-    payload = report_payload(town.rt, town.acme, town.person(), order="A-1")
+    payload = report_payload(town.rt, town.acme, town.person(), order="A-1", **town.told_now())
     assert refusal(submit_report(town.rt, town.acme.member(), payload, "k")) is OrderAlreadyReported
     town.withdraw(town.acme, first["id"])
     assert submit_report(town.rt, town.acme.member(), payload, "k").result(10).status == 201
@@ -253,7 +253,7 @@ def test_of_many_withdrawals_at_once_one_wins(town: Town) -> None:
     assert sorted(str(refusal(one)) for one in futures) == sorted(["None"] + [str(AlreadyReversed)] * 9)
 
 
-@pytest.mark.parametrize("reason", ["", "linked_report_void", "because"])
+@pytest.mark.parametrize("reason", ["", "linked_report_void", "not_released", "because"])
 def test_reasons_are_a_closed_list(town: Town, reason: str) -> None:
     report = town.report(town.acme, town.person())
     with pytest.raises(InvalidRequest):
@@ -262,7 +262,8 @@ def test_reasons_are_a_closed_list(town: Town, reason: str) -> None:
 
 def test_report_withdraw_report_of_one_order_in_one_batch(town: Town) -> None:
     first = town.report(town.acme, town.person(), order="A-1")
-    payloads = [report_payload(town.rt, town.acme, town.person(), order="A-1") for _ in range(2)]
+    told = town.told_now()
+    payloads = [report_payload(town.rt, town.acme, town.person(), order="A-1", **told) for _ in range(2)]
     futures = [
         withdraw_report(town.rt, town.acme.member(), first["id"], "other", "w"),
         submit_report(town.rt, town.acme.member(), payloads[0], "k0"),
@@ -277,13 +278,16 @@ def test_report_withdraw_report_of_one_order_in_one_batch(town: Town) -> None:
 def test_a_replacement_takes_the_place_of_the_report(town: Town) -> None:
     first = town.report(town.acme, town.person(), order="A-1")
     second = town.report(town.acme, town.person(), order="A-1", conduct="wardrobing",
-                         evidence=evidence("intake_photo", "policy_clause"), replaces=first["id"])  # fmt: skip
+                         evidence=evidence("intake_photo", "policy_clause"), replaces=first["id"],
+                         **town.told_now())  # fmt: skip
     old = get_report(town.rt, town.acme.member(), first["id"])
     new = get_report(town.rt, town.acme.member(), second["id"])
     assert (old["status"], old["replaced_by"], new["replaces"]) == ("withdrawn", second["id"], first["id"])
+    assert town.lookup(town.person())["events"] == 0, "it cools from its own notice"
+    town.clock.moment += timedelta(days=4)
     assert town.lookup(town.person())["events"] == 1
     with pytest.raises(ReplacementInvalid):
-        town.report(town.acme, town.person(), order="A-1", replaces=first["id"])
+        town.report(town.acme, town.person(), order="A-1", replaces=first["id"], **town.told_now())
 
 
 def test_a_replacement_needs_a_report_of_its_own(town: Town) -> None:
@@ -296,7 +300,7 @@ def test_a_replacement_needs_a_report_of_its_own(town: Town) -> None:
 def test_a_withdrawn_report_may_be_replaced_later(town: Town) -> None:
     first = town.report(town.acme, town.person(), order="A-1")
     town.withdraw(town.acme, first["id"])
-    second = town.report(town.acme, town.person(), order="A-1", replaces=first["id"])
+    second = town.report(town.acme, town.person(), order="A-1", replaces=first["id"], **town.told_now())
     assert get_report(town.rt, town.acme.member(), second["id"])["replaces"] == first["id"]
 
 

@@ -157,6 +157,17 @@ def post_withdraw(request: Request, sent: Sending, case_id: str) -> Response:
     return redirect(case_path(case_id))
 
 
+@router.post("/cases/{case_id}/agree")
+def post_agree(request: Request, sent: Sending, case_id: str) -> Response:
+    """Agree to what the reporter conceded."""
+    rt = runtime(request)
+    try:
+        subject.agree_to_concession(rt.context, sent.session, case_id)
+    except ActionRefused as error:
+        return case_page(request, sent.session, case_id, field="agree", error=error)
+    return redirect(f"{case_path(case_id)}#concession")
+
+
 @router.post("/cases/{case_id}/files")
 async def post_file(request: Request, session: Reading, case_id: str) -> Response:
     """Add a file. The form is read only now, after the session was found: nobody else's bytes reach the disk."""

@@ -37,6 +37,7 @@ from ledger.store import appeals as appeal_store
 from ledger.store import attachments as attachment_store
 from ledger.store import case_file as store
 from ledger.store import log as log_store
+from ledger.store import order_lines as line_store
 from ledger.store import reports as report_store
 from ledger.store import staff as staff_store
 from ledger.store.appeals import CaseRow, EventRow, StatementRow
@@ -221,6 +222,8 @@ def _read(
     files = attachment_store.of_case(connection, row.id)
     flags = report_store.listing_flags(connection, [report.id]).get(report.id, (False, False))
     reversal = report_store.reversals(connection, [report.id]).get(report.id)
+    hold = line_store.held_reports(connection, [report.id]).get(report.id)
+    waits = hold is not None and hold.waits
     case = to_core(row, appeal_store.handlers(connection, row.id))
     people = [one.staff_id for one in events if one.staff_id is not None]
     names = staff_store.names_of(connection, [*people, *(one for one in (row.reviewer_id, row.proposer_id) if one)])
@@ -237,7 +240,7 @@ def _read(
         case=encode_id("ap", row.id, service),
         report_id=encode_id("rp", row.report_id, service),
         report=report,
-        status=report_status(report, reversal, policy, now, disputed=flags[0], unconfirmed=flags[1]),
+        status=report_status(report, reversal, policy, now, disputed=flags[0], unconfirmed=flags[1], held=waits),
         said=None if body is None else Said(str(body["decided_by"]), str(body["notice_ref"])),
         expires_at=from_day(policy.expiry_day(conduct, day_floor(report.act_ended_at), report.expires_day)),
         items=items,

@@ -10,6 +10,7 @@ from ledger.service.appeals.perform import Move, perform
 from ledger.service.appeals.rows import to_core
 from ledger.service.appeals.transaction import changing, load_case
 from ledger.service.entry_batch import Context, EntryBatch
+from ledger.store import appeal_effects as effects
 from ledger.store import appeals as store
 from ledger.store.appeals import CaseRow
 from ledger.store.engine import reading
@@ -43,4 +44,6 @@ def _run(batch: EntryBatch, row: CaseRow) -> bool:
     ) <= day_floor(batch.now)
     if expired and row.state in OPEN_STATES:
         row = perform(batch, row, Move(Action.REPORT_GONE, Actor.LEDGER))
+        # What rests on a report does not fall with its expiry, and is not contested by a case that ended with it.
+        effects.pass_marks_on(batch.connection, row.report_id, disputed=False, unconfirmed=False)
     return row is not before

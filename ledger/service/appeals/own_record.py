@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from ledger.core.appeals import CaseState
+from ledger.core.appeals import OPEN_STATES, CaseState
 from ledger.core.conduct import Conduct
 from ledger.core.encoding import day_floor, format_time, from_day, from_hour
 from ledger.core.identifiers import Kind
@@ -32,6 +32,7 @@ from ledger.service.report_views import report_status
 from ledger.store import appeals as store
 from ledger.store import log as log_store
 from ledger.store import lookups as lookup_store
+from ledger.store import order_lines as line_store
 from ledger.store import pictures as picture_store
 from ledger.store import reports as report_store
 from ledger.store import subject_sessions
@@ -63,14 +64,20 @@ def own_record(context: Context, weights: Mapping[str, int], session: SessionRow
         statements = store.statements(connection, matched)
         flags = report_store.listing_flags(connection, matched)
         restituted = report_store.restitutions(connection, matched)
+        replaced = report_store.replacements(connection, matched)
+        held = line_store.held_reports(connection, matched)
         seen = subject_sessions.lookups_of(connection, tags, MAX_LOOKUPS)
         searches = picture_store.searches_of(connection, matched, MAX_LOOKUPS)
         kinds = {tag: kind for kind, tag in session.subjects}
         shown = []
         for row in sorted(reports.values(), key=lambda one: one.id, reverse=True):
             case = cases.get(row.id)
-            one = _report(row, reversals.get(row.id), case, flags.get(row.id, (False, False)), context)
+            waits = (hold := held.get(row.id)) is not None and hold.waits
+            one = _report(row, reversals.get(row.id), case, flags.get(row.id, (False, False)), context, held=waits)
             one |= {
+                "replaces": _public(row.replaces, context),
+                "replaced_by": _public(replaced.get(row.id), context),
+                "held_until": format_time(hold.void_at) if hold is not None and waits and row.live else None,
                 "reported_by": _named(row.platform, session),
                 **_evidence(connection, row.id),
                 "matched_kinds": sorted({kinds[tag] for tag in matched[row.id] if tag in kinds}),
@@ -112,13 +119,19 @@ def own_record(context: Context, weights: Mapping[str, int], session: SessionRow
 
 
 def _report(
-    row: ReportRow, reversal: ReversalRow | None, case: CaseRow | None, flags: tuple[bool, bool], context: Context
+    row: ReportRow,
+    reversal: ReversalRow | None,
+    case: CaseRow | None,
+    flags: tuple[bool, bool],
+    context: Context,
+    *,
+    held: bool,
 ) -> dict[str, Any]:
     policy, now = context.policy, context.now()
     conduct = row.conduct if case is None else case.current_conduct
     expires_day = policy.expiry_day(Conduct(conduct), day_floor(row.act_ended_at), row.expires_day)
     low, high = amount_band(row.amount_minor, row.currency)
-    status = report_status(row, reversal, policy, now, disputed=flags[0], unconfirmed=flags[1])
+    status = report_status(row, reversal, policy, now, disputed=flags[0], unconfirmed=flags[1], held=held)
     appealable = row.live and case is None and expires_day > day_floor(now)
     return {
         "id": encode_id("rp", row.id, context.service),
@@ -156,6 +169,10 @@ def _standing(events: Iterable[Event], weights: Mapping[str, int], policy: Polic
     }
 
 
+def _public(report_id: int | None, context: Context) -> str | None:
+    return None if report_id is None else encode_id("rp", report_id, context.service)
+
+
 def _named(platform: str, session: SessionRow) -> str | None:
     return platform if platform == session.platform else None
 
@@ -185,7 +202,8 @@ def _statement(row: StatementRow | None) -> dict[str, Any] | None:
 def subject_case_view(connection: Connection, row: CaseRow, service: str) -> dict[str, Any]:
     """The case as the person sees it, with what they can still do and the letters that there are."""
     view = case_view(connection, row, Party.SUBJECT, service)
-    view["can_withdraw"] = row.state not in (CaseState.DECIDED, CaseState.CLOSED, CaseState.WITHDRAWN)
+    view["can_withdraw"] = row.state in OPEN_STATES and row.round != row.reporter_round
     view["letters"] = [kind.value for kind in letters_of(row)]
+    view["can_agree"] = row.state in OPEN_STATES and (view["concession"] or {}).get("agreed_at", "") is None
     view["can_reopen"] = row.reopen_until is not None and row.state in (CaseState.DECIDED, CaseState.WITHDRAWN)
     return view

@@ -15,16 +15,19 @@ from ledger.core.appeals import EFFECTS, OPEN_STATES, Action, Actor, CaseState, 
 from ledger.core.cases import Case, Staff, advance, disputed_marks, marks_after
 from ledger.core.conduct import Conduct
 from ledger.core.encoding import day_floor, hour_floor
-from ledger.core.entries import EventType, dispute_entry, resolution_entry
+from ledger.core.entries import EventType, WithdrawalReason, dispute_entry, reopening_entry, resolution_entry
 from ledger.core.ids import encode_id
+from ledger.core.order_lines import check_conceded
 from ledger.core.policy import Policy
 from ledger.core.webhooks import WebhookType
-from ledger.errors import AlreadyReversed, DecisionInvalid
+from ledger.errors import ActionRefused, AlreadyReversed, DecisionInvalid
 from ledger.service.appeals.rows import to_core, with_core, zone_of
 from ledger.service.appeals.weights import count_outcome
 from ledger.service.entry_batch import EntryBatch
+from ledger.service.intake_rows import listing_values
 from ledger.store import appeal_effects as effects
 from ledger.store import appeals as store
+from ledger.store import order_lines as line_store
 from ledger.store.appeals import CaseRow
 from ledger.store.reports import ReportRow, ReversalRow
 
@@ -59,6 +62,8 @@ def perform(batch: EntryBatch, row: CaseRow, move: Move) -> CaseRow:
     known = store.handlers(batch.connection, row.id)
     before = to_core(row, known)
     severity = None if move.conduct is None else batch.policy.severity[move.conduct]
+    conceded = line_store.concession(batch.connection, row.id, row.round) if move.outcome is not None else None
+    check_conceded(move.outcome, severity, None if conceded is None else conceded.severity)
     case = advance(
         before,
         move.action,
@@ -104,6 +109,8 @@ def _consequences(
         index = dispute(batch, new)
         _mark(batch, case, new)
         return index, replace(new, reasons=None), move.text
+    if move.action is Action.GRANT_REOPENING:
+        return _reopen_for_reporter(batch, new, move), replace(new, reasons=None), move.text
     return None, new, move.text
 
 
@@ -129,11 +136,20 @@ def _decide(
         kind = "victim" if effect.protects else "overturned"
         batch.reverse(report, index, kind, outcome.value, keep_listed=effect.protects, close=False)
         if effect.protects:
-            _protect(batch, report)
+            _protect(batch, report, index)
     else:
         new = _keep(batch, report, new, outcome, conduct, move.slots)
-    count_outcome(batch, report, effect.counts_as)
+    count_outcome(batch, report, "nothing" if _agreed(batch, row, conduct) else effect.counts_as)
     return index, new, reasons
+
+
+def _agreed(batch: EntryBatch, row: CaseRow, conduct: Conduct | None) -> bool:
+    """Whether a report is amended to what its reporter conceded and the person agreed to: that says nothing about how
+    carefully the reporter works, either way."""
+    if conduct is None:
+        return False
+    conceded = line_store.concession(batch.connection, row.id, row.round)
+    return conceded is not None and conceded.agreed_at is not None and conceded.conduct == conduct.value
 
 
 def check_named(
@@ -162,16 +178,32 @@ def _keep(
         effects.amend(batch.connection, report.id, conduct.value, expires_day)
         new = replace(new, amended_conduct=conduct.value, severity=batch.policy.severity[conduct])
     if slots:
-        effects.unlink(batch.connection, report.id, sorted(set(slots)))
+        _unlink(batch, report, sorted(set(slots)))
         new = replace(new, unlinked_slots=" ".join(str(slot) for slot in sorted(set(slots))))
     disputed, unconfirmed = marks_after(outcome)
     effects.set_marks(batch.connection, report.id, disputed=disputed, unconfirmed=unconfirmed)
     return new
 
 
-def _protect(batch: EntryBatch, report: ReportRow) -> None:
+def _unlink(batch: EntryBatch, report: ReportRow, slots: Sequence[int]) -> None:
+    """Detach identifiers. An `account_farm` report that shared one of them with this report, and shares none any more,
+    has lost its link and falls."""
+    before = line_store.subject_tags(batch.connection, report.id)
+    effects.unlink(batch.connection, report.id, slots)
+    after = line_store.subject_tags(batch.connection, report.id)
+    for farm in batch.dependants.get(report.id, ()):
+        theirs = line_store.subject_tags(batch.connection, farm.id)
+        if farm.id not in batch.reversals and not theirs.isdisjoint(before) and theirs.isdisjoint(after):
+            batch.withdraw(farm, WithdrawalReason.LINKED_REPORT_VOID)
+
+
+def _protect(batch: EntryBatch, report: ReportRow, index: int) -> None:
     """A protective note in the place of the report: a year from today, and never past the longest time that anything
-    about the act may be kept."""
+    about the act may be kept. A held report has no listings yet that could become the note."""
+    held = line_store.held_reports(batch.connection, [report.id]).get(report.id)
+    if held is not None and held.waits:
+        line_store.list_released(batch.connection, report.id, listing_values(report))
+        line_store.save_held(batch.connection, replace(held, released_index=index))
     effects.protect(
         batch.connection,
         report.id,
@@ -206,6 +238,22 @@ def dispute(batch: EntryBatch, row: CaseRow) -> int:
         recorded_at=batch.now,
     )
     return _entry(batch, row.report_id, EventType.DISPUTE, body, None)
+
+
+def _reopen_for_reporter(batch: EntryBatch, row: CaseRow, move: Move) -> int:
+    """Append that the case is open again for the reporter's new evidence; the report keeps its marks."""
+    asked = line_store.request(batch.connection, row.id)
+    if asked is None or move.staff is None:
+        raise ActionRefused("The reporter has not asked for this.", action=move.action.value)
+    body = reopening_entry(
+        report_id=batch.public(row.report_id),
+        case_id=encode_id("ap", row.id, batch.service),
+        round_number=row.round,
+        evidence_sha256=bytes(asked.evidence_sha256),
+        staff=[move.staff.id],
+        recorded_at=batch.now,
+    )
+    return _entry(batch, row.report_id, EventType.REOPENING, body, None)
 
 
 def resolve(
@@ -265,7 +313,7 @@ def _tell(batch: EntryBatch, row: CaseRow, move: Move) -> None:
         batch.notify(row.platform, WebhookType.APPEAL_QUESTION_ASKED, appeal=appeal, report=report, party="reporter")
     elif move.action is Action.ASK_SUBJECT:
         batch.notify(row.filed_via, WebhookType.APPEAL_QUESTION_ASKED, appeal=appeal, party="subject")
-    elif move.action is Action.REOPEN:
+    elif move.action in (Action.REOPEN, Action.GRANT_REOPENING):
         for platform in both:
             batch.notify(platform, WebhookType.APPEAL_OPENED, appeal=appeal, state=row.state)
     elif move.action in _DECISIONS or move.action is Action.WITHDRAW:
@@ -278,15 +326,16 @@ def _tell(batch: EntryBatch, row: CaseRow, move: Move) -> None:
 def report_gone(batch: EntryBatch, row: CaseRow, reversal: ReversalRow) -> CaseRow:
     """The report was taken back while its case was open, or decided and not yet closed: the case is over.
 
-    A reporter who takes back what is contested has lost the case (DESIGN.md section 5); an `account_farm` report that
-    falls with another one has not.
+    A reporter who takes back what is contested has lost the case (DESIGN.md section 5), also where an `account_farm`
+    report falls with one that it rests on; but one act of the reporter costs once, however many cases it ends.
     """
     if row.state == CaseState.CLOSED:
         return row
     contested = row.state in OPEN_STATES
     new = perform(batch, row, Move(Action.REPORT_GONE, Actor.LEDGER))
-    if contested and reversal.reason != "linked_report_void":
-        count_outcome(batch, batch.reports[row.report_id], "overturned")
+    if contested:
+        counts_as = "overturned" if batch.charge(row.report_id) else "nothing"
+        count_outcome(batch, batch.reports[row.report_id], counts_as)
     for platform in dict.fromkeys((new.platform, new.filed_via)):
         batch.notify(
             platform, WebhookType.APPEAL_DECIDED, appeal=encode_id("ap", new.id, batch.service), state=new.state

@@ -15,15 +15,18 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from ledger.core.appeals import MAX_REPORTS
+from ledger.core.conduct import Conduct
 from ledger.core.encoding import b64url, format_time
 from ledger.core.identifiers import Kind
 from ledger.core.ids import decode_id, encode_id
 from ledger.errors import InvalidRequest, NotFound, ScopeMissing
 from ledger.service import attachments
 from ledger.service.appeals.case_letters import letter_of, letters_of
+from ledger.service.appeals.concessions import agree, concede
 from ledger.service.appeals.files import drafted, keep_file
 from ledger.service.appeals.filing import clean_text, filing
 from ledger.service.appeals.parties import Party, Speaker, file, reopen, say, withdraw_appeal
+from ledger.service.appeals.reopenings import ask_reopening
 from ledger.service.appeals.sessions import Link, check_epoch, open_link
 from ledger.service.appeals.transaction import (
     case_number,
@@ -251,6 +254,40 @@ def contest_again(rt: Runtime, caller: Caller, appeal_id: str, text: str, idempo
     speaker, cleaned = _speaker(caller, Party.SUBJECT), clean_text(text)
     wanted = asked(rt, caller.member, idempotency_key, {"appeal": appeal_id, "text": cleaned}, "appeal_reopen")
     return _in_case(rt, wanted, appeal_id, speaker, lambda batch, row: reopen(batch, row, speaker, cleaned))
+
+
+def concede_in_case(rt: Runtime, caller: Caller, appeal_id: str, conduct: Conduct, idempotency_key: str) -> Stored:
+    """As the reporter, propose a conduct of no higher severity. Raises NotFound, AppealInvalid, ActionRefused."""
+    speaker = _speaker(caller, Party.REPORTER)
+    wanted = asked(
+        rt, caller.member, idempotency_key, {"appeal": appeal_id, "conduct": conduct.value}, "appeal_concede"
+    )
+    return _in_case(rt, wanted, appeal_id, speaker, lambda batch, row: concede(batch, row, speaker, conduct))
+
+
+def agree_in_case(rt: Runtime, caller: Caller, appeal_id: str, idempotency_key: str) -> Stored:
+    """For the person, agree to what the reporter conceded. Raises NotFound, ScopeMissing, ConflictOfInterest,
+    ActionRefused."""
+    speaker = _speaker(caller, Party.SUBJECT)
+    wanted = asked(rt, caller.member, idempotency_key, {"appeal": appeal_id}, "appeal_agree")
+    return _in_case(rt, wanted, appeal_id, speaker, lambda batch, row: agree(batch, row, speaker))
+
+
+def request_reopening(
+    rt: Runtime, caller: Caller, appeal_id: str, evidence_sha256: bytes, text: str, idempotency_key: str
+) -> Stored:
+    """As the reporter, ask that a case decided `unconfirmed` is opened again for new evidence. Raises NotFound,
+    AppealInvalid, ActionRefused."""
+    speaker, cleaned = _speaker(caller, Party.REPORTER), clean_text(text)
+    request = {"appeal": appeal_id, "evidence_sha256": b64url(evidence_sha256), "text": cleaned}
+    wanted = asked(rt, caller.member, idempotency_key, request, "appeal_reopen_request")
+    return _in_case(
+        rt,
+        wanted,
+        appeal_id,
+        speaker,
+        lambda batch, row: ask_reopening(batch, row, speaker, evidence_sha256, cleaned),
+    )
 
 
 def attach(

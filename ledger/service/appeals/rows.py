@@ -45,6 +45,7 @@ def to_core(row: CaseRow, handlers: frozenset[tuple[int, int]]) -> Case:
         reopen_until=row.reopen_until,
         closed_at=row.closed_at,
         handlers=handlers,
+        reporter_round=row.reporter_round,
     )
 
 
@@ -67,4 +68,5 @@ def with_core(row: CaseRow, case: Case) -> CaseRow:
         decided_at=case.decided_at,
         reopen_until=case.reopen_until,
         closed_at=case.closed_at,
+        reporter_round=case.reporter_round,
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ledger.core.entries import EventType, statement_entry
 from ledger.errors import AppealInvalid, NotFound
 from ledger.i18n import LOCALES
+from ledger.service.appeals.concessions import agree
 from ledger.service.appeals.filing import clean_text, filing
 from ledger.service.appeals.own_record import MAX_STATEMENTS
 from ledger.service.appeals.parties import Party, Speaker, file, reopen, say, withdraw_appeal
@@ -49,6 +50,12 @@ def contest_again(context: Context, session: SessionRow, case: str, text: str) -
     """Reopen a decided case, once. Raises NotFound, AppealInvalid, ActionRefused."""
     with changing(context) as batch:
         return reopen(batch, load_case(batch, case_number(context, case)), speaker_of(session), text)
+
+
+def agree_to_concession(context: Context, session: SessionRow, case: str) -> CaseRow:
+    """Agree to the conduct that the reporter conceded. Raises NotFound, ActionRefused."""
+    with changing(context) as batch:
+        return agree(batch, load_case(batch, case_number(context, case)), speaker_of(session))
 
 
 def state(context: Context, session: SessionRow, report: str, text: str, locale: str) -> StatementRow:

@@ -18,6 +18,7 @@ from ledger.service.appeals.parties import Party
 from ledger.service.appeals.perform import STAFF_ONLY
 from ledger.store import appeals as store
 from ledger.store import attachments as attachment_store
+from ledger.store import order_lines as line_store
 from ledger.store.appeals import CaseRow, EventRow
 from ledger.store.attachments import AttachmentRow
 
@@ -67,8 +68,36 @@ def case_view(connection: Connection, row: CaseRow, party: Party, service: str) 
         }
         if decided
         else None,
+        "concession": _concession(connection, row),
+        "reopening_request": _reopening_request(connection, row),
         "timeline": [_event(event, row, party, service) for event in events],
         "attachments": [attachment_view(one, service) for one in attachment_store.of_case(connection, row.id)],
+    }
+
+
+def _concession(connection: Connection, row: CaseRow) -> dict[str, Any] | None:
+    """What the reporter conceded in the round that runs, or was decided last."""
+    found = line_store.concession(connection, row.id, row.round)
+    if found is None:
+        return None
+    return {
+        "conduct": found.conduct,
+        "conceded_at": format_time(found.conceded_at),
+        "agreed_at": None if found.agreed_at is None else format_time(found.agreed_at),
+    }
+
+
+def _reopening_request(connection: Connection, row: CaseRow) -> dict[str, Any] | None:
+    """The reporter's request to open the case again, and what came of it."""
+    found = line_store.request(connection, row.id)
+    if found is None:
+        return None
+    return {
+        "evidence_sha256": b64url(bytes(found.evidence_sha256)),
+        "requested_at": format_time(found.requested_at),
+        "granted": found.granted,
+        "reasons": found.reasons,
+        "decided_at": None if found.decided_at is None else format_time(found.decided_at),
     }
 
 

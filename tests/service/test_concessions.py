@@ -1,0 +1,197 @@
+"""What the reporter may do in a case beside answering: concede, and ask for another round with new evidence."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from ledger.core.appeals import Outcome
+from ledger.core.cases import Staff
+from ledger.core.conduct import Conduct
+from ledger.core.encoding import unb64url
+from ledger.errors import (
+    ActionRefused,
+    AppealInvalid,
+    ConflictOfInterest,
+    DecisionInvalid,
+    LedgerError,
+    NotFound,
+    OrderDecided,
+    ReportDisputed,
+    RoleMissing,
+)
+from ledger.service.appeals import reopenings, subject
+from ledger.service.appeals import staff_actions as desk
+from ledger.service.appeals.clock import run_clocks
+from ledger.service.appeals.concessions import agree, concede
+from ledger.service.appeals.parties import Party, Speaker
+from ledger.service.appeals.transaction import case_number, changing, load_case
+from ledger.store.appeals import CaseRow
+from tests.service.conftest import Subjects, Town
+from tests.service.lines import ANNA, BEN, CLEO, HEAD, decide, points, record, somebody
+from tests.service.test_appeals import GRAVE, bodies, case_row, contest, session_of
+from tests.support import Platform
+
+PRODUCT = Conduct.WARDROBING
+
+
+def reporter(platform: Platform) -> Speaker:
+    return Speaker(Party.REPORTER, platform.name, platform.control_group)
+
+
+def conceded(town: Town, case: str, conduct: Conduct, by: Platform | None = None) -> CaseRow:
+    with changing(town.rt.context) as batch:
+        row = load_case(batch, case_number(town.rt.context, case))
+        return concede(batch, row, reporter(by or town.acme), conduct)
+
+
+def asked(town: Town, case: str, digest: bytes, by: Platform | None = None) -> CaseRow:
+    with changing(town.rt.context) as batch:
+        row = load_case(batch, case_number(town.rt.context, case))
+        return reopenings.ask_reopening(batch, row, reporter(by or town.acme), digest, "The scan came.")
+
+
+def contested(town: Town, **changes: Any) -> tuple[Subjects, dict[str, Any], str]:
+    person = somebody()
+    report = town.report(town.acme, person, **changes)
+    (case,) = contest(town, person, report)
+    return person, report, case
+
+
+def weight(town: Town) -> int:
+    town.rt.members.refresh()
+    return town.rt.members.weights()["acme-group"]
+
+
+def test_a_concession_binds_the_decision_and_both_sides_see_it(town: Town) -> None:
+    person, report, case = contested(town, **GRAVE)
+    desk.take(town.rt.context, case, ANNA)
+    desk.decide(town.rt.context, case, ANNA, Outcome.UPHELD, "It was looked into.")
+    for conduct in (Conduct.SWITCHED_RETURN, Conduct.IMPERSONATED):
+        with pytest.raises(AppealInvalid):
+            conceded(town, case, conduct)
+    with pytest.raises(NotFound):
+        conceded(town, case, PRODUCT, town.bolt)
+    assert conceded(town, case, Conduct.EMPTY_PARCEL).state == "under_review", "what was proposed did not know this"
+    with pytest.raises(ActionRefused):
+        conceded(town, case, PRODUCT)
+    mine = record(town, person)[report["id"]]["case"]
+    assert (mine["concession"]["conduct"], mine["concession"]["agreed_at"]) == ("empty_parcel", None)
+    assert (mine["can_agree"], mine["timeline"][-1]["action"]) == (True, "concede")
+    for outcome, more in ((Outcome.UPHELD, {}), (Outcome.AMENDED, {"conduct": Conduct.EDITED_IMAGE})):
+        with pytest.raises(DecisionInvalid):
+            desk.decide(town.rt.context, case, ANNA, outcome, "It was looked into.", **more)  # type: ignore[arg-type]
+    session = session_of(town, person)
+    subject.agree_to_concession(town.rt.context, session, case)
+    with pytest.raises(ActionRefused):
+        subject.agree_to_concession(town.rt.context, session, case)
+    assert not record(town, person)[report["id"]]["case"]["can_agree"]
+    desk.decide(town.rt.context, case, ANNA, Outcome.AMENDED, "As both say.", conduct=Conduct.EMPTY_PARCEL)
+    assert record(town, person)[report["id"]]["conduct"] == "empty_parcel"
+    assert (weight(town), points(town, person) > 1) == (20, True)
+
+
+def test_a_concession_answers_a_question_and_costs_nothing_that_was_agreed_to(town: Town) -> None:
+    """Ten agreed corrections leave the weight as it is: they neither cost, nor dilute what was overturned."""
+    person, _, lost = contested(town)
+    decide(town, lost, Outcome.OVERTURNED)
+    before = weight(town)
+    for _ in range(2):
+        person, _, case = contested(town)
+        desk.take(town.rt.context, case, ANNA)
+        desk.ask_reporter(town.rt.context, case, ANNA, "What happened?")
+        assert conceded(town, case, PRODUCT).state == "under_review"
+        town.clock.moment += timedelta(days=8)
+        run_clocks(town.rt.context)
+        subject.agree_to_concession(town.rt.context, session_of(town, person), case)
+        desk.decide(town.rt.context, case, ANNA, Outcome.AMENDED, "As both say.", conduct=PRODUCT)
+    assert (before, weight(town)) == (18, 18)
+
+
+def test_the_reporters_own_group_does_not_agree_for_the_person(town: Town) -> None:
+    _, _, case = contested(town)
+    conceded(town, case, PRODUCT)
+    for platform, error in ((town.acme2, NotFound), (town.acme, NotFound)):
+        speaker = Speaker(Party.SUBJECT, platform.name, platform.control_group)
+        with pytest.raises((error, ConflictOfInterest)), changing(town.rt.context) as batch:
+            agree(batch, load_case(batch, case_number(town.rt.context, case)), speaker)
+    decide(town, case, Outcome.OVERTURNED)
+    with pytest.raises(ActionRefused):
+        conceded(town, case, PRODUCT)
+
+
+def test_a_reporter_with_new_evidence_gets_another_round_once(town: Town) -> None:
+    context = town.rt.context
+    person, report, case = contested(town, order="A-1")
+    with pytest.raises(ActionRefused):
+        asked(town, case, secrets.token_bytes(32))
+    decide(town, case, Outcome.UNCONFIRMED)
+    with pytest.raises(NotFound):
+        asked(town, case, secrets.token_bytes(32), town.bolt)
+    known = bodies(town, "report")[-1]["body"]["evidence"][0]["sha256"]
+    with pytest.raises(ActionRefused):
+        asked(town, case, unb64url(known, 32))
+    asked(town, case, secrets.token_bytes(32))
+    with pytest.raises(ActionRefused):
+        asked(town, case, secrets.token_bytes(32))
+    (waiting,) = reopenings.open_requests(context, CLEO)
+    assert (waiting.case, waiting.request.text) == (case, "The scan came.")
+    own = Staff(9, "supervisor", "acme-group")
+    assert reopenings.open_requests(context, own) == []
+    refused: tuple[tuple[Staff, type[LedgerError]], ...] = (
+        (own, ConflictOfInterest),
+        (ANNA, ConflictOfInterest),
+        (Staff(5, "auditor"), ActionRefused),
+    )
+    for staff, error in refused:
+        with pytest.raises(error):
+            reopenings.grant(context, case, staff, "It is new.")
+    with pytest.raises(RoleMissing):
+        reopenings.open_requests(context, Staff(6, "admin"))
+    row = reopenings.grant(context, case, HEAD, "It is new.")
+    assert (row.state, row.round, row.reporter_round) == ("submitted", 2, 2)
+    found = town.lookup(person)
+    assert (found["points"], found["disputed"]) == (0.0, False), "not confirmed, and not shown, until it is decided"
+    mine = record(town, person)[report["id"]]
+    assert (mine["status"], mine["case"]["can_withdraw"]) == ("unconfirmed", False)
+    assert mine["case"]["reopening_request"]["granted"] is True
+    with pytest.raises(ActionRefused):
+        subject.take_back(context, session_of(town, person), case)
+    with pytest.raises(ReportDisputed):
+        town.report(town.acme, person, order="A-1", replaces=report["id"], **town.told_now())
+    desk.take(context, case, BEN)
+    with pytest.raises(ConflictOfInterest):
+        desk.assign(context, case, HEAD, ANNA)
+    desk.decide(context, case, BEN, Outcome.UPHELD, "The scan shows it.")
+    assert points(town, person) > 1
+    assert bodies(town, "reopening")[0]["round"] == 2
+    # The line is open again, and the person has their own reopening still.
+    row = subject.contest_again(context, session_of(town, person), case, "It does not.")
+    assert (row.round, town.lookup(person)["disputed"]) == (3, True)
+    desk.take(context, case, CLEO)
+    desk.decide(context, case, CLEO, Outcome.OVERTURNED, "It does not.")
+    assert points(town, person) == 0.0
+
+
+def test_a_refused_or_late_request_leaves_the_order_closed(town: Town) -> None:
+    context = town.rt.context
+    person, _, case = contested(town, order="A-1")
+    decide(town, case, Outcome.UNCONFIRMED)
+    asked(town, case, secrets.token_bytes(32))
+    reopenings.refuse_reopening(context, case, HEAD, "It shows nothing new.")
+    for answer in (reopenings.grant, reopenings.refuse_reopening):
+        with pytest.raises(ActionRefused):
+            answer(context, case, HEAD, "Again.")
+    assert case_row(town, case).round == 1
+    with pytest.raises(OrderDecided):
+        town.report(town.acme, person, order="A-1", **town.told_now())
+    _, _, late = contested(town)
+    decide(town, late, Outcome.UNCONFIRMED)
+    town.clock.moment += timedelta(days=60)
+    run_clocks(context)
+    assert case_row(town, late).state == "closed"
+    with pytest.raises(ActionRefused):
+        asked(town, late, secrets.token_bytes(32))
