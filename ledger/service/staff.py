@@ -212,12 +212,13 @@ def set_language(engine: Engine, staff_id: int, language: str) -> None:
         store.update_staff(connection, staff_id, language=language)
 
 
-def list_staff(engine: Engine) -> list[Account]:
-    """All accounts, by name."""
+def list_staff(engine: Engine, reader_group: str | None = None) -> list[Account]:
+    """All accounts, by name, for a reader of the control group `reader_group` (None: of no group): cases about reports
+    of that group are in no number."""
     with reading(engine) as connection:
         rows = store.read_all(connection)
         admins = store.active_admins(connection)
-        cases = store.open_cases_by_reviewer(connection)
+        cases = store.open_cases_by_reviewer(connection, reader_group)
     names = {row.id: row.name for row in rows}
     vouched = {row.id: Vouched(row.enrolled_by, row.confirmed_by) for row in rows}
     return [

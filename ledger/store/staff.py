@@ -127,13 +127,17 @@ def vouchers(connection: Connection) -> dict[int, Vouched]:
     return {staff_id: Vouched(enrolled, confirmed) for staff_id, enrolled, confirmed in rows}
 
 
-def open_cases_by_reviewer(connection: Connection) -> dict[int, int]:
-    """How many open cases each member of staff has in hand, by id; those who have none are left out."""
-    rows = connection.execute(
+def open_cases_by_reviewer(connection: Connection, but_of: str | None = None) -> dict[int, int]:
+    """How many open cases each member of staff has in hand, by id, without cases about reports of control group
+    `but_of`; those who have none are left out."""
+    query = (
         select(AppealCase.reviewer_id, func.count())
         .where(AppealCase.state.in_(sorted(state.value for state in OPEN_STATES)), AppealCase.reviewer_id.is_not(None))
         .group_by(AppealCase.reviewer_id)
     )
+    if but_of is not None:
+        query = query.where(AppealCase.control_group != but_of)
+    rows = connection.execute(query)
     return {staff_id: cases for staff_id, cases in rows if staff_id is not None}
 
 

@@ -84,6 +84,8 @@ def test_staff_of_the_reporting_group_see_no_difference_while_a_case_about_it_is
 ) -> None:
     case = contested(api, by=ACME, **GRAVE)
     readers = ("acme-supervisor", "acme-auditor", "acme-admin")
+    for name in (*readers, "reviewer", "signer"):
+        at.client(name)  # the list of accounts shows who signed in when
     before = {name: seen(at, name) for name in readers}
     assert set(before["acme-supervisor"]) == set(VIEWS) - {"/console/staff"}
     assert {"/console/audit/export.csv", "/console/dashboard", "/console/platforms/acme"} < set(before["acme-admin"])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from ledger.core.encoding import b64url
+from ledger.core.encoding import b64url, format_time
 from ledger.core.identifiers import Kind
 from ledger.core.tags import tag
 from ledger.errors import InvalidPoint, SubjectsInvalid
@@ -111,9 +111,8 @@ def test_a_hidden_report_is_taken_back_and_told_to_both(settings: Settings, town
 
     assert take_back_malformed(rt.context)[1] == [], "once"
     assert len(messages(town)) == 2
-    again = report(town, town.acme, 1, 1, order="A-1")
-    assert again["status"] == "counting"
-    assert tier(town, 1)[1] > 0
+    again = report(town, town.acme, 1, 1, order="A-1", notice_sent_at=format_time(town.clock()))
+    assert again["status"] == "cooling", "a further report of the order has a notice of its own"
     assert record_of(town, 1)[0]["appealable"]
 
 

@@ -135,7 +135,7 @@ def _page(request: Request, staff: StaffMember, error: LedgerError | None, given
         "staff.html",
         staff.language,
         status=status,
-        accounts=service.list_staff(rt.engine),
+        accounts=service.list_staff(rt.engine, staff.control_group),
         groups=service.control_groups(rt.engine),
         roles=ROLES,
         now=rt.now(),
@@ -149,7 +149,7 @@ def _step_page(
 ) -> Response:
     """Raises NotFound where there is no such account."""
     rt = runtime(request)
-    accounts = service.list_staff(rt.engine)
+    accounts = service.list_staff(rt.engine, staff.control_group)
     found = next((one for one in accounts if one.name == name), None)
     if found is None:
         raise NotFound("There is no account of this name.")
