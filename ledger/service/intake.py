@@ -104,7 +104,9 @@ class _Batch(EntryBatch):
             connection, [(command.asked.platform, command.asked.key) for command in commands]
         )
         submits = [command for command in commands if isinstance(command, SubmitReport)]
-        self._live_orders = store.live_orders(connection, [command.body.order_ref for command in submits])
+        self._live_orders = store.live_orders(
+            connection, [(command.asked.control_group, command.body.order_ref) for command in submits]
+        )
         reversing = [command.report_id for command in commands if isinstance(command, WithdrawReport)]
         reversing += [command.replaces for command in submits if command.replaces is not None]
         links = {link for command in submits for link in command.links}
