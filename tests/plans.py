@@ -4,8 +4,8 @@
 plan of each and names the statements that would read a growing table from end to end.
 
 - PostgreSQL: the statistics say that each growing table has a million rows a page, in a transaction that is rolled
-  back, and the planner plans for that size. A sequential scan is found, and so is an index scan whose condition does not
-  hold the first column of its index: it walks the whole index, which is no better.
+  back, and the planner plans for that size. A sequential scan is found, and so is an index scan whose condition does
+  not hold the first column of its index: it walks the whole index, which is no better.
 - SQLite: `EXPLAIN QUERY PLAN` says SEARCH for an index with a condition and SCAN for a walk through everything.
 
 A statement without a condition that orders by an index and has a LIMIT ends after as many rows, and is left out.

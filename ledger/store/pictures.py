@@ -11,6 +11,7 @@ from sqlalchemy import Connection, delete, exists, func, insert, select, update
 
 from ledger.core.conduct import MAX_EVIDENCE_ITEMS
 from ledger.store.bulk import insert_rows, table_of, upsert
+from ledger.store.engine import lock_table
 from ledger.store.picture_tables import PictureBenign, PictureHash, PictureHit, PictureSearch, PictureUse
 from ledger.store.tables import Listing, Report
 
@@ -183,6 +184,11 @@ def forget_use(connection: Connection, before_day: int) -> None:
 
 
 # --- benign pictures ------------------------------------------------------------------------------------------
+
+
+def lock_benign(connection: Connection) -> None:
+    """Let no other transaction change the list until this one ends."""
+    lock_table(connection, PictureBenign.__tablename__)
 
 
 def benign_version(connection: Connection) -> tuple[int, int]:

@@ -17,8 +17,8 @@ _CHUNK = 500
 """Values in one IN list: well under SQLite's limit on variables, and few enough to plan quickly."""
 
 _LIVE = text("report.live")
-"""Whether a report is live, as `uq_report_live_order` has it. `Report.live` is "live = 1" on SQLite, which then does not
-see that the index serves it."""
+"""Whether a report is live, spelt as the condition of `uq_report_live_order`. `Report.live` is "live = 1" on SQLite,
+which then does not see that the index serves it."""
 
 
 @dataclass(frozen=True, slots=True)
