@@ -139,7 +139,9 @@ def _empty(connection: Connection, table: str) -> bool:
 
 
 def _enlarge(connection: Connection) -> None:
-    """Make the planner believe in a million rows a page of every growing table and its indexes."""
+    """Make the planner believe in a million rows a page of every growing table and its indexes, and forget what it
+    gathered of their values."""
+    connection.exec_driver_sql("DELETE FROM pg_statistic")
     connection.exec_driver_sql(
         "UPDATE pg_class c SET relpages = 1, reltuples = 1e6 FROM pg_class t LEFT JOIN pg_index x ON x.indrelid = t.oid"
         " WHERE (c.oid = t.oid OR c.oid = x.indexrelid) AND t.relnamespace = 'public'::regnamespace"
