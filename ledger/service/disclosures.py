@@ -73,11 +73,10 @@ def count_crowded(engine: Engine, *, whole: bool) -> int:
     Raises DatabaseUnavailable.
     """
     with reading(engine) as connection:
-        crowded = (
-            store.crowded_tags(connection, MAX_SINGLE)
-            if whole
-            else store.crowded_tags(connection, NEWEST // 10, NEWEST)
-        )
+        if whole:
+            crowded = store.crowded_tags(connection, MAX_SINGLE)
+        else:
+            crowded = store.tags_crowded_lately(connection, NEWEST // 10, NEWEST)
     counted = 0
     for tag in crowded:
         while True:

@@ -7,6 +7,7 @@ counts of what came before. Both are bounded for each tag, platform and day, wha
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -140,13 +141,19 @@ def single_before(connection: Connection, before: datetime, limit: int) -> list[
     return [LookupRow(*row) for row in connection.execute(statement)]
 
 
-def crowded_tags(connection: Connection, least: int, newest: int | None = None) -> list[bytes]:
-    """Tags with more than `least` single lookups; with `newest`, among so many newest lookups of all."""
+def crowded_tags(connection: Connection, least: int) -> list[bytes]:
+    """Tags with more than `least` single lookups. Reads all of them."""
     statement = select(LookupTag.tag).group_by(LookupTag.tag).having(func.count() > least)
-    if newest is not None:
-        recent = select(LookupLog.id).order_by(LookupLog.asked_at.desc()).limit(newest).subquery()
-        statement = statement.where(LookupTag.lookup_id.in_(select(recent.c.id)))
     return [bytes(tag) for tag in connection.scalars(statement)]
+
+
+def tags_crowded_lately(connection: Connection, least: int, newest: int) -> list[bytes]:
+    """Tags that more than `least` of the `newest` single lookups were about."""
+    ids = list(connection.scalars(select(LookupLog.id).order_by(LookupLog.asked_at.desc()).limit(newest)))
+    times: Counter[bytes] = Counter()
+    for some in _chunks(ids):
+        times.update(connection.scalars(select(LookupTag.tag).where(LookupTag.lookup_id.in_(some))))
+    return [bytes(tag) for tag, count in times.items() if count > least]
 
 
 def single_beyond(connection: Connection, tag: bytes, newest: int, limit: int) -> list[LookupRow]:

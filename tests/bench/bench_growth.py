@@ -151,8 +151,8 @@ def run(new_database: Callable[[], str], folder: Path) -> list[dict[str, Any]]:
     many = Ledger(new_database(), folder / "many", MANY)
     few = Ledger(new_database(), folder / "few", FEW)
     with (
-        uvicorn("api.app:create_app", **server_environment(many.settings)) as many_url,
-        uvicorn("api.app:create_app", **server_environment(few.settings)) as few_url,
+        uvicorn("api.app:create_app", True, **server_environment(many.settings)) as many_url,
+        uvicorn("api.app:create_app", True, **server_environment(few.settings)) as few_url,
     ):
         many.settle(many_url)
         few.settle(few_url)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from datetime import timedelta
 
 import pytest
 
@@ -15,6 +16,7 @@ from ledger.core.tags import tag
 from ledger.service import oprf
 from ledger.service.appeals.own_record import own_record
 from ledger.service.appeals.platform import open_record
+from ledger.service.disclosures import count_crowded, count_old
 from ledger.service.reports import list_reports, submit_report
 from ledger.store.listed_tags import _PACKED
 from tests.plans import Captured, capturing, unindexed
@@ -33,7 +35,7 @@ def order_of(payload: dict[str, object]) -> str:
 
 def work(town: Town) -> None:
     """Reports together, again, replaced, linked, paid back and withdrawn; lookups that meet somebody and that do not;
-    evaluations; pages of one's own reports; a link to a person's record, and the record."""
+    evaluations; pages of one's own reports; a link to a person's record, the record, and counting who looked."""
     person, other = town.person(), town.person(1)
     payloads = [report_payload(town.rt, platform, person) for platform in (town.acme, town.bolt)]
     keys = [secrets.token_hex(8) for _ in payloads]
@@ -65,6 +67,8 @@ def work(town: Town) -> None:
     contest(town, other, first)
     subjects = [(kind, tag(kind, element)) for kind, element in person]
     open_record(town.rt, town.bolt.member(), town.rt.keys.epoch, subjects, "en", "https://ledger.example")
+    count_crowded(town.rt.engine, whole=False)
+    count_old(town.rt.engine, town.clock() + timedelta(days=2))
     own_record(town.rt.context, town.rt.members.weights(), session_of(town, person))
 
 
