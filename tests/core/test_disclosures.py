@@ -28,7 +28,7 @@ LOOKUPS = st.lists(
         st.sampled_from(["refund_review", "appeal"]),
         st.integers(1, 5),
     ),
-    max_size=60,
+    max_size=30,
 )
 
 

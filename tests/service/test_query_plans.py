@@ -18,7 +18,7 @@ from ledger.service.appeals.own_record import own_record
 from ledger.service.appeals.platform import open_record
 from ledger.service.disclosures import count_crowded, count_old
 from ledger.service.reports import list_reports, submit_report
-from ledger.store.listed_tags import _PACKED
+from ledger.store.listed_tags import _PACKED, _SINCE
 from tests.plans import Captured, capturing, unindexed
 from tests.service.conftest import Town
 from tests.service.desk import contest
@@ -76,16 +76,19 @@ def work(town: Town) -> None:
 def captured(town: Town) -> Captured:
     with capturing(town.rt.engine) as found:
         work(town)
-        time.sleep(1.2)  # the threads that follow new listings and write counts of lookups have had their turn
+        end = time.monotonic() + 5
+        while not any("INSERT INTO lookup_count" in one for one in found.statements):  # by a thread, once a second
+            assert time.monotonic() < end
+            time.sleep(0.05)
     return found
 
 
 def test_no_statement_reads_a_growing_table_from_end_to_end(town: Town, captured: Captured) -> None:
     tables = {"listing", "report", "idempotency", "lookup_tag", "oprf_burst", "id_block"}
     assert {name for name in tables if any(name in one for one in captured.statements)} == tables
-    found = [
-        one for one in unindexed(town.rt.engine, captured) if str(_PACKED) not in one
-    ]  # once, when a process starts
+    for whole in (_PACKED, _SINCE):  # a process reads all tags once, when it starts
+        captured.statements.pop(str(whole), None)
+    found = unindexed(town.rt.engine, captured)
     assert not found, "\n\n".join(found)
 
     # The judge sees what it is there for: the second column of an index, and columns without one.

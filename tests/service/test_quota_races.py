@@ -27,7 +27,7 @@ from tests.service.conftest import Town
 from tests.service.desk import contest
 from tests.service.test_appeals import session_of
 
-AT_ONCE = 12
+AT_ONCE = 8
 
 
 @pytest.fixture
@@ -112,8 +112,8 @@ def test_benign_pictures(town: Town, engines: tuple[Engine, Engine], monkeypatch
 def test_what_a_party_adds_to_a_case(
     town: Town, engines: tuple[Engine, Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parties, "MAX_ADDITIONS", 5)
-    monkeypatch.setattr(subject, "MAX_STATEMENTS", 3)
+    monkeypatch.setattr(parties, "MAX_ADDITIONS", 3)
+    monkeypatch.setattr(subject, "MAX_STATEMENTS", 2)
     report = town.report(town.acme, town.person())
     (case,) = contest(town, town.person(), report)
     session = session_of(town, town.person())
@@ -123,12 +123,12 @@ def test_what_a_party_adds_to_a_case(
 
     errors = refused(engines, lambda engine, number: subject.add(context(engine), session, case, f"More: {number}"))
     assert {type(error) for error in errors} == {AppealInvalid}
-    assert len(errors) == AT_ONCE - 5
+    assert len(errors) == AT_ONCE - 3
     errors = refused(
         engines, lambda engine, number: subject.state(context(engine), session, str(report["id"]), f"I {number}", "en")
     )
     assert {type(error) for error in errors} == {AppealInvalid}
-    assert len(errors) == AT_ONCE - 3
+    assert len(errors) == AT_ONCE - 2
 
 
 def test_files_of_a_case(town: Town, engines: tuple[Engine, Engine]) -> None:
