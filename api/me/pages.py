@@ -33,7 +33,7 @@ def _(message: str) -> str:
     return message
 
 
-_WRITE_SOMETHING = _("Write something, at most 2000 characters, without control characters.")
+_WRITE_SOMETHING = _("Write something, at most 2000 characters.")
 _MOVED_ON = _("The case has moved on, so this is not possible any more. Look at the case as it is now.")
 _NOT_TAKEN = _("This was not accepted. Look at the form again.")
 _FILE: Mapping[str, str] = {
@@ -65,7 +65,7 @@ def said_of(error: LedgerError, locale: str) -> str:
         return told(_FILE.get(str(error.details.get("reason")), _BROKEN))
     if isinstance(error, ActionRefused):
         return told(_MOVED_ON)
-    return told(_WRITE_SOMETHING if "limit_chars" in error.details or "control" in str(error) else _NOT_TAKEN)
+    return told(_WRITE_SOMETHING if "limit_chars" in error.details else _NOT_TAKEN)
 
 
 def page(

@@ -22,7 +22,10 @@ PartyName = Literal["subject", "reporter"]
 Text = Annotated[
     str,
     StringConstraints(min_length=1, max_length=MAX_TEXT_CHARS),
-    Field(description="Plain text of at most 2000 characters; the only control character is the line feed."),
+    Field(
+        description="Plain text of at most 2000 characters, kept in NFC without controls and marks that nobody can see."
+        " One that shows nothing is refused."
+    ),
 ]
 Subjects = Annotated[
     list[TaggedSubject],

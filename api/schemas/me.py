@@ -119,20 +119,32 @@ class OwnReport(Wire):
 
 
 class OwnLookup(Wire):
-    """One time that somebody was shown something of this record. `asked_by` is null for other platforms."""
+    """Lookups by one platform that were shown something of this record: those about one order on one UTC day, or those
+    about several orders. `asked_by` is null for other platforms; `claim` and `tier` are those of the last lookup."""
 
-    asked_at: Time
+    asked_at: Annotated[Time, Field(description="When the last of them was made.")]
+    first_asked_at: Annotated[Time, Field(description="When the first of them was made.")]
+    times: Annotated[int, Field(ge=1, description="How many there were; at least, where `orders` is several.")]
     asked_by: str | None
     purpose: str
+    orders: Annotated[
+        Literal["one", "several"],
+        Field(
+            description="several: a platform's orders beyond the ten newest of a day, or its days beyond its 366 newest"
+            " lines."
+        ),
+    ]
     claim: str | None
     tier: Tier | None
 
 
 class OwnPictureSearch(Wire):
-    """One time that somebody searched for a picture, and was told that one like it was used in a report about this
-    person; neither in which nor about whom. `asked_by` is null for other platforms."""
+    """A platform's searches for pictures on one UTC day in which it was told that one like them was used in a report
+    about this person; neither in which nor about whom. `asked_by` is null for other platforms."""
 
-    asked_at: Time
+    asked_at: Annotated[Time, Field(description="When the last of them was made.")]
+    first_asked_at: Annotated[Time, Field(description="When the first of them was made.")]
+    times: Annotated[int, Field(ge=1, description="How many there were.")]
     asked_by: str | None
     reports: Annotated[list[ReportId], Field(min_length=1, description="The person's reports with such a picture.")]
 
@@ -144,8 +156,10 @@ class OwnRecord(Wire):
     opened_by: str
     standing: OwnStanding
     reports: Annotated[list[OwnReport], Field(description="Newest first.")]
-    lookups: Annotated[list[OwnLookup], Field(description="Newest first, at most 500.")]
-    picture_searches: Annotated[list[OwnPictureSearch], Field(description="Newest first, at most 500.")]
+    lookups: Annotated[list[OwnLookup], Field(description="Newest first; no platform's lines shorten another's.")]
+    picture_searches: Annotated[
+        list[OwnPictureSearch], Field(description="Newest first, a line for each platform and UTC day.")
+    ]
 
 
 class ExportSession(Wire):

@@ -15,7 +15,7 @@ def _(text: str) -> str:
 SENTENCES = frozenset(
     {
         _("A text has 1 to 2000 characters."),
-        _("A text holds no control characters."),
+        _("This text shows nothing, and a text that shows nothing ends no clock. Write something."),
         _("Tick the box that says you have read the case and the letter."),
         _("Choose an outcome."),
         _("Choose what the record should say instead."),
@@ -43,7 +43,6 @@ SENTENCES = frozenset(
         _("A quota lies between 0 and 2,147,483,647 elements a day."),
         _("A range is 30, 90 or 365 days."),
         _("A reason has 3 to 150 characters."),
-        _("A reason holds no control characters."),
         _("A weight floor lies between 1 and 20 twentieths."),
         _("Every severity needs its retention, and every retention a severity."),
         _("Retention and the days until erasure must not exceed the longest time that anything is kept."),

@@ -67,7 +67,7 @@ def file_appeal(
     json_output: JsonFlag = False,
 ) -> None:
     """Contest reports for a customer, in their words. Reports of your own need no identifiers of the person."""
-    said, given = _text(text, text_file), options.identifiers(phone, email, cn_id, payment, device)
+    said, given = text_of(text, text_file), options.identifiers(phone, email, cn_id, payment, device)
     with options.open_ledger(suite, key, state_dir) as ledger:
         buyer = ledger.subject(region=region, **given) if given else None
         cases = ledger.appeal(report, grounds, said, locale, buyer, idempotency_key=idempotency_key)
@@ -151,7 +151,7 @@ def answer(
     json_output: JsonFlag = False,
 ) -> None:
     """Answer the question that waits for this party, or add something. The other party reads it."""
-    said = _text(text, text_file)
+    said = text_of(text, text_file)
     with options.open_ledger(suite, key, state_dir) as ledger:
         _show(ledger.answer(case, party, said, idempotency_key=idempotency_key))
 
@@ -207,7 +207,7 @@ def reopen(
     json_output: JsonFlag = False,
 ) -> None:
     """Contest a decision once more for your customer, in their words."""
-    said = _text(text, text_file)
+    said = text_of(text, text_file)
     with options.open_ledger(suite, key, state_dir) as ledger:
         _show(ledger.reopen_appeal(case, said, idempotency_key=idempotency_key))
 
@@ -257,7 +257,7 @@ def request_reopening(
     json_output: JsonFlag = False,
 ) -> None:
     """Ask, as the reporter, that a case that was decided `unconfirmed` be opened again for new evidence."""
-    said = _text(text, text_file)
+    said = text_of(text, text_file)
     try:
         digest = hashlib.sha256(evidence.read_bytes()).digest()
     except OSError as error:
@@ -315,15 +315,27 @@ def record_link(
     output.emit(output.plain(link), tell)
 
 
-def _text(text: str | None, text_file: Path | None) -> str:
+def text_of(text: str | None, text_file: Path | None) -> str:
+    """The text of --text, or that of the file of --text-file (UTF-8, with or without a byte order mark; - is standard
+    input). Raises InvalidRequest unless one of the two is given, ConfigurationError when the file cannot be read."""
     if (text is None) == (text_file is None):
         raise InvalidRequest("Give the text with --text, or with --text-file.")
     if text_file is None:
         return text or ""
     try:
-        return sys.stdin.read() if str(text_file) == "-" else text_file.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{text_file.name} cannot be read as UTF-8 text.") from error
+        data = sys.stdin.buffer.read() if str(text_file) == "-" else text_file.read_bytes()
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(
+            f"{_named(text_file)} is not UTF-8 text (byte {error.start + 1}). If it is in GBK or another encoding, save"
+            " it as UTF-8."
+        ) from error
+    except OSError as error:
+        raise ConfigurationError(f"{_named(text_file)} cannot be read.") from error
+
+
+def _named(file: Path) -> str:
+    return "Standard input" if str(file) == "-" else file.name
 
 
 def _show(case: Appeal) -> None:

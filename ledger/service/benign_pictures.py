@@ -34,6 +34,7 @@ def add_benign(engine: Engine, pdq: bytes, reason: str, now: datetime) -> None:
         raise PictureUnfit("This is not the hash of a picture with anything in it.")
     try:
         with writing(engine) as connection:
+            store.lock_benign(connection)  # so that two at once do not both find room
             added, removed = store.benign_version(connection)
             if added - removed >= MAX_BENIGN:
                 raise InvalidRequest(f"The list holds at most {MAX_BENIGN} pictures. Remove some.")

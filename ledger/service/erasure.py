@@ -15,6 +15,7 @@ from ledger.core.encoding import canonical_json, day_floor, format_time
 from ledger.core.entries import EventType
 from ledger.core.ids import encode_id
 from ledger.service.attachments import delete_many
+from ledger.service.disclosures import forget_counts
 from ledger.service.entry_batch import Context
 from ledger.service.log_writer import Draft, EventDraft, append, open_head
 from ledger.settings import Settings
@@ -77,7 +78,8 @@ def forget_disclosures(engine: Engine, now: datetime) -> int:
     kept for ever they would outlive every report they were about."""
     before = now - timedelta(days=DISCLOSURE_DAYS)
     with writing(engine) as connection:
-        return lookup_store.forget_disclosures(connection, before, MAX_DISCLOSURES)
+        single = lookup_store.forget_disclosures(connection, before, MAX_DISCLOSURES)
+    return single + forget_counts(engine, before, MAX_DISCLOSURES)
 
 
 def forget_answers(engine: Engine, before: datetime) -> None:

@@ -17,6 +17,7 @@ from ledger.service.appeals.clock import run_clocks
 from ledger.service.appeals.sessions import forget_sessions
 from ledger.service.appeals.weights import refresh_weights
 from ledger.service.attachments import sweep
+from ledger.service.disclosures import count_crowded, count_old
 from ledger.service.entry_batch import Context
 from ledger.service.erasure import erase_due, forget_answers, forget_disclosures
 from ledger.service.held import void_due
@@ -66,6 +67,10 @@ class Maintenance:
             if count == 0:
                 break
             erased += count
+        while not self._stop.is_set() and count_old(self._engine, self._now()):
+            pass
+        if not self._stop.is_set():
+            count_crowded(self._engine, whole=True)
         while not self._stop.is_set() and forget_disclosures(self._engine, self._now()):
             pass
         while not self._stop.is_set() and forget_picture_searches(self._engine, self._now()):
@@ -84,7 +89,8 @@ class Maintenance:
         return erased
 
     def clocks(self) -> int:
-        """Let time do to appeals what is due; returns in how many cases something happened."""
+        """Let time do to appeals what is due, and count lookups where one identifier has very many; returns in how many
+        cases something happened."""
         changed = 0
         while not self._stop.is_set() and (done := run_clocks(self._context)):
             changed += done
@@ -92,6 +98,8 @@ class Maintenance:
             pass
         if not self._stop.is_set():
             refresh_weights(self._engine, self._context.policy, self._now())
+        if not self._stop.is_set():
+            count_crowded(self._engine, whole=False)
         return changed
 
     def _run(self) -> None:

@@ -11,6 +11,7 @@ from ledger.core.ids import decode_id
 from ledger.core.standing import tell
 from ledger.errors import InvalidRequest, NotFound
 from ledger.service.appeals.sessions import SESSION_PURPOSE
+from ledger.service.disclosures import READABLE_HOURS
 from ledger.service.lookups import listing_event
 from ledger.service.members import Member
 from ledger.store import appeals as store
@@ -20,9 +21,6 @@ from ledger.store.lookups import ListingRow
 
 if TYPE_CHECKING:
     from ledger.service.runtime import Runtime
-
-READABLE_HOURS = 24
-"""How long after a lookup its statements can be read: one decision, not an archive."""
 
 
 def statements_of_lookup(rt: Runtime, member: Member, lookup_id: str) -> dict[str, Any]:

@@ -124,6 +124,16 @@ def snapshot_reading(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
+def lock_table(connection: Connection, name: str) -> None:
+    """Let no other transaction write to the table `name` until this one ends; reading goes on. For rules about a whole
+    table (at most so many rows), which READ COMMITTED does not keep by itself.
+
+    (On SQLite a transaction of `writing` is the only one that writes.)
+    """
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f'LOCK TABLE "{name}" IN SHARE ROW EXCLUSIVE MODE')
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     try:

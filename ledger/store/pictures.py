@@ -11,6 +11,7 @@ from sqlalchemy import Connection, delete, exists, func, insert, select, update
 
 from ledger.core.conduct import MAX_EVIDENCE_ITEMS
 from ledger.store.bulk import insert_rows, table_of, upsert
+from ledger.store.engine import lock_table
 from ledger.store.picture_tables import PictureBenign, PictureHash, PictureHit, PictureSearch, PictureUse
 from ledger.store.tables import Listing, Report
 
@@ -35,10 +36,13 @@ class HitRow:
 
 @dataclass(frozen=True, slots=True)
 class SearchRow:
-    """A search that met reports: who asked when, and which of the reports that were asked about it met."""
+    """Searches of a platform on one UTC day that met reports: the times of the last and the first, how many there were,
+    and which of the reports that were asked about they met."""
 
     platform: str
     asked_at: datetime
+    first_asked_at: datetime
+    times: int
     reports: tuple[int, ...]
 
 
@@ -136,26 +140,37 @@ def log_search(
     insert_rows(connection, PictureHit, [{"search_id": number, "report_id": report} for report in reports])
 
 
-def searches_of(connection: Connection, report_ids: Iterable[int], limit: int) -> list[SearchRow]:
-    """The searches that met any of these reports, newest first, at most `limit`."""
+def searches_of(connection: Connection, report_ids: Iterable[int]) -> list[SearchRow]:
+    """The searches that met any of these reports (those of one person: few), newest first: one row for each platform
+    and UTC day, so that no platform's searches push another's out."""
     reports = list(report_ids)
-    ids: set[int] = set()
-    for start in range(0, len(reports), _CHUNK):
-        met = select(PictureHit.search_id).where(PictureHit.report_id.in_(reports[start : start + _CHUNK])).distinct()
-        ids.update(connection.scalars(met.order_by(PictureHit.search_id.desc()).limit(limit)))
-    wanted, own = sorted(ids, reverse=True)[:limit], set(reports)
-    searches: dict[int, tuple[str, datetime, list[int]]] = {}
-    for start in range(0, len(wanted), _CHUNK):
-        statement = (
-            select(PictureSearch.id, PictureSearch.platform, PictureSearch.asked_at, PictureHit.report_id)
-            .join(PictureHit, PictureHit.search_id == PictureSearch.id)
-            .where(PictureSearch.id.in_(wanted[start : start + _CHUNK]))
-            .order_by(PictureSearch.id.desc(), PictureHit.report_id)
+    met = select(PictureHit.search_id).where(PictureHit.report_id.in_(reports)).distinct().subquery()
+    day = func.date(PictureSearch.asked_at)
+    times = connection.execute(
+        select(
+            PictureSearch.platform,
+            day,
+            func.count(),
+            func.min(PictureSearch.asked_at),
+            func.max(PictureSearch.asked_at),
         )
-        for number, platform, asked_at, report_id in connection.execute(statement):
-            if report_id in own:
-                searches.setdefault(number, (platform, asked_at, []))[2].append(report_id)
-    return [SearchRow(platform, asked_at, tuple(found)) for platform, asked_at, found in searches.values()]
+        .join(met, met.c.search_id == PictureSearch.id)
+        .group_by(PictureSearch.platform, day)
+    ).all()
+    found: dict[tuple[str, object], list[int]] = {}
+    for platform, on, report_id in connection.execute(
+        select(PictureSearch.platform, day, PictureHit.report_id)
+        .join(PictureHit, PictureHit.search_id == PictureSearch.id)
+        .where(PictureHit.report_id.in_(reports))
+        .distinct()
+        .order_by(PictureHit.report_id)
+    ):
+        found.setdefault((platform, on), []).append(report_id)
+    rows = [
+        SearchRow(platform, last_at, first_at, count, tuple(found[platform, on]))
+        for platform, on, count, first_at, last_at in times
+    ]
+    return sorted(rows, key=lambda row: (row.asked_at, row.platform), reverse=True)
 
 
 def erase(connection: Connection, report_ids: Sequence[int]) -> None:
@@ -183,6 +198,11 @@ def forget_use(connection: Connection, before_day: int) -> None:
 
 
 # --- benign pictures ------------------------------------------------------------------------------------------
+
+
+def lock_benign(connection: Connection) -> None:
+    """Let no other transaction change the list until this one ends."""
+    lock_table(connection, PictureBenign.__tablename__)
 
 
 def benign_version(connection: Connection) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, select, tuple_, update
+from sqlalchemy import Connection, delete, select, text, tuple_, update
 
 from ledger.core.acts import ListedReport
 from ledger.store.base import Base
@@ -15,6 +15,10 @@ from ledger.store.tables import Idempotency, Listing, Report, ReportLink, Restit
 
 _CHUNK = 500
 """Values in one IN list: well under SQLite's limit on variables, and few enough to plan quickly."""
+
+_LIVE = text("report.live")
+"""Whether a report is live, spelt as the condition of `uq_report_live_order`. `Report.live` is "live = 1" on SQLite,
+which then does not see that the index serves it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +84,11 @@ def _chunks(values: Iterable[Any]) -> Iterable[list[Any]]:
         yield unique[start : start + _CHUNK]
 
 
-def live_orders(connection: Connection, order_refs: Iterable[bytes]) -> dict[tuple[str, bytes], int]:
-    """Live reports by (control group, order_ref)."""
-    found: dict[tuple[str, bytes], int] = {}
-    for some in _chunks(order_refs):
-        rows = connection.execute(
-            select(Report.control_group, Report.order_ref, Report.id).where(Report.order_ref.in_(some), Report.live)
-        )
-        found.update({(group, bytes(order)): report_id for group, order, report_id in rows})
+def _by_first(pairs: Iterable[tuple[str, Any]]) -> dict[str, list[Any]]:
+    """The second members of `pairs` by the first."""
+    found: dict[str, list[Any]] = {}
+    for first, second in pairs:
+        found.setdefault(first, []).append(second)
     return found
 
 
@@ -163,21 +164,24 @@ def live_dependants(connection: Connection, ids: Iterable[int]) -> dict[int, lis
 
 
 def stored_answers(connection: Connection, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], StoredAnswer]:
-    """Remembered answers by (platform, key)."""
+    """Remembered answers by (platform, key).
+
+    One statement for each platform: the index begins with it, and SQLite reads a list of pairs by no index at all.
+    """
     found: dict[tuple[str, str], StoredAnswer] = {}
-    for some in _chunks(keys):
-        rows = connection.execute(
-            select(
-                Idempotency.platform,
-                Idempotency.key,
-                Idempotency.request_mac,
-                Idempotency.status,
-                Idempotency.body,
-                Idempotency.created_at,
-            ).where(tuple_(Idempotency.platform, Idempotency.key).in_(some))
-        )
-        for platform, key, request_mac, status, body, created_at in rows:
-            found[(platform, key)] = StoredAnswer(request_mac, status, body, created_at)
+    for platform, names in _by_first(keys).items():
+        for some in _chunks(names):
+            rows = connection.execute(
+                select(
+                    Idempotency.key,
+                    Idempotency.request_mac,
+                    Idempotency.status,
+                    Idempotency.body,
+                    Idempotency.created_at,
+                ).where(Idempotency.platform == platform, Idempotency.key.in_(some))
+            )
+            for key, request_mac, status, body, created_at in rows:
+                found[(platform, key)] = StoredAnswer(request_mac, status, body, created_at)
     return found
 
 
@@ -189,10 +193,11 @@ def forget_answers(connection: Connection, before: datetime, limit: int = 5_000)
     )
 
 
-def drop_answers(connection: Connection, keys: Sequence[tuple[str, str]]) -> None:
+def drop_answers(connection: Connection, keys: Iterable[tuple[str, str]]) -> None:
     """Delete these remembered answers (expired ones whose key is used anew)."""
-    if keys:
-        connection.execute(delete(Idempotency).where(tuple_(Idempotency.platform, Idempotency.key).in_(list(keys))))
+    for platform, names in _by_first(keys).items():
+        for some in _chunks(names):
+            connection.execute(delete(Idempotency).where(Idempotency.platform == platform, Idempotency.key.in_(some)))
 
 
 def unlist(connection: Connection, ids: Sequence[int], *, keep_listings: bool = False) -> None:

@@ -24,6 +24,7 @@ from sqlalchemy.orm import aliased
 
 from ledger.store.appeal_tables import CaseTag
 from ledger.store.bulk import table_of, upsert
+from ledger.store.disclosures import move_counts
 from ledger.store.tables import Listing, LookupTag, OprfUse, Snapshot, Subject
 
 Place = tuple[int, int]
@@ -279,6 +280,7 @@ def move_lookups(connection: Connection, tags: Mapping[bytes, bytes]) -> None:
             rows = [{"tag": tags[bytes(tag)], "lookup_id": lookup_id} for tag, lookup_id in found]
             connection.execute(upsert(connection, LookupTag).on_conflict_do_nothing(), rows)
             connection.execute(delete(LookupTag).where(LookupTag.tag.in_(some)))
+    move_counts(connection, tags)
 
 
 def any_in(connection: Connection, model: Model, epoch: int, after: int, last: int) -> bool:

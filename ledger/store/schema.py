@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from ledger.store import appeal_tables, order_tables, picture_tables, staff_tables, stats_tables, tables, webhook_tables
+from ledger.store import (
+    appeal_tables,
+    disclosure_tables,
+    order_tables,
+    picture_tables,
+    staff_tables,
+    stats_tables,
+    tables,
+    webhook_tables,
+)
 from ledger.store.base import Base
 
 __all__ = [
     "Base",
     "appeal_tables",
+    "disclosure_tables",
     "order_tables",
     "picture_tables",
     "staff_tables",

@@ -1,18 +1,15 @@
-"""Queries on consumers' sessions, and on what a person may see of lookups about them."""
+"""Queries on consumers' sessions."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from ledger.store.appeal_tables import SubjectSession
-from ledger.store.tables import LookupLog, LookupTag
-
-_CHUNK = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +25,6 @@ class SessionRow:
     subjects: tuple[tuple[str, bytes], ...]
     expires_at: datetime | None
     created_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class SeenRow:
-    """A lookup that disclosed an event of the person: who asked, when and why."""
-
-    id: int
-    platform: str
-    purpose: str
-    claim: str | None
-    tier: str
-    asked_at: datetime
 
 
 _SESSION = select(
@@ -131,19 +116,3 @@ def forget_sessions(connection: Connection, before: datetime, limit: int) -> int
     if old:
         connection.execute(delete(SubjectSession).where(SubjectSession.id.in_(old)))
     return len(old)
-
-
-def lookups_of(connection: Connection, tags: Iterable[bytes], limit: int) -> list[SeenRow]:
-    """Lookups that disclosed something under any of `tags`, newest first, at most `limit`."""
-    ids: set[int] = set()
-    unique = list(dict.fromkeys(tags))
-    for start in range(0, len(unique), _CHUNK):
-        some = unique[start : start + _CHUNK]
-        ids.update(connection.scalars(select(LookupTag.lookup_id).where(LookupTag.tag.in_(some))))
-    columns = [getattr(LookupLog, name) for name in SeenRow.__dataclass_fields__]
-    found: list[SeenRow] = []
-    wanted = sorted(ids)
-    for start in range(0, len(wanted), _CHUNK):
-        rows = connection.execute(select(*columns).where(LookupLog.id.in_(wanted[start : start + _CHUNK])))
-        found += [SeenRow(*row) for row in rows]
-    return sorted(found, key=lambda row: (row.asked_at, row.id), reverse=True)[:limit]

@@ -116,6 +116,7 @@ class Report(Base):
         ),
         Index("ix_report_control_group_order_ref", "control_group", "order_ref"),
         Index("ix_report_platform_id", "platform", "id"),
+        Index("ix_report_platform_order_ref", "platform", "order_ref", "id"),
     )
 
     id: Mapped[int] = mapped_column(BigInt, primary_key=True, autoincrement=False)
@@ -370,6 +371,7 @@ class LookupCount(Base):
     """Lookups by platform and UTC day. Clean ones are only counted: a log of them would be a shopping record."""
 
     __tablename__ = "lookup_count"
+    __table_args__ = (Index("ix_lookup_count_day", "day"),)
 
     platform: Mapped[str] = mapped_column(String(32), primary_key=True)
     day: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)

@@ -17,6 +17,7 @@ from tests.api.conftest import ACME, BETA, READER, Api
 from tests.api.test_pictures import body as search_body
 from tests.api.test_pictures import pictured_evidence as pictured
 from tests.api.test_pictures import some_hash
+from tests.api.visitors import visitors
 from tests.people import ANNA, PNG, Person
 
 OTHERS: list[tuple[str, str, dict[str, Any]]] = [
@@ -89,6 +90,23 @@ def test_the_record_tells_everything_and_names_the_opener_only(api: Api) -> None
     assert record["standing"]["tier"] in ("watch", "review", "high")
     assert "acme" not in str(record)
     assert record["reports"][0]["matched_kinds"] == ["payment", "phone"]
+
+
+def test_repeated_lookups_are_one_line_on_the_page_too(api: Api) -> None:
+    somebody = Person(api)
+    somebody.reported()
+    body = api.lookup_body(*somebody.subjects, refund={"amount_minor": 1, "currency": "CNY", "claim": "damaged"})
+    for _ in range(3):
+        assert api.request("POST", "/v1/lookups", ACME, json=body).status_code == 200
+    somebody.open()
+    by_acme = somebody.ask("GET", "/record").json()["lookups"][1:]
+    assert sum(one["times"] for one in by_acme) == 3
+    assert len(by_acme) <= 2, "two at midnight"
+    assert {(one["claim"], one["orders"], one["asked_by"]) for one in by_acme} == {("damaged", "one", None)}
+    with visitors(api) as visit:
+        page = visit().open(somebody.code()).get("/me").text
+        assert "times since" in page
+        assert "次" in visit("zh-CN").open(somebody.code()).get("/me?lang=zh-CN").text
 
 
 def test_the_record_tells_who_found_a_picture_again(api: Api) -> None:

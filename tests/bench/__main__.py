@@ -20,6 +20,7 @@ from tests import pg
 from tests.bench import (
     bench_buckets,
     bench_filter,
+    bench_growth,
     bench_inspection,
     bench_lookups,
     bench_oprf,
@@ -39,7 +40,7 @@ def main() -> None:
     parser.add_argument(
         "names",
         nargs="*",
-        help="oprf, reports, lookups, filter, pictures, buckets, snapshots, rotation, inspection (default: all)",
+        help="oprf, reports, growth, lookups, filter, pictures, buckets, snapshots, rotation, inspection; default: all",
     )
     names = parser.parse_args().names
     console = Console()
@@ -53,6 +54,7 @@ def main() -> None:
         benchmarks: dict[str, Callable[[], Rows]] = {
             "oprf": bench_oprf.run,
             "reports": lambda: bench_reports.run(new_database, folder / "reports"),
+            "growth": lambda: bench_growth.run(new_database, folder / "growth"),
             "lookups": lambda: bench_lookups.run(new_database, folder / "lookups"),
             "filter": bench_filter.run,
             "pictures": bench_pictures.run,

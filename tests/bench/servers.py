@@ -20,13 +20,15 @@ CONNECTIONS = 16
 
 
 @contextmanager
-def uvicorn(factory: str, **environment: str) -> Iterator[str]:
-    """The URL of an application under uvicorn, with the loop and parser that the ledger's own server takes."""
+def uvicorn(factory: str, quiet: bool = False, /, **environment: str) -> Iterator[str]:
+    """The URL of an application under uvicorn, with the loop and parser that the ledger's own server takes. `quiet`
+    drops what it writes: the ledger's own access log."""
     port = free_port()
+    output = subprocess.DEVNULL if quiet else None
     process = subprocess.Popen(
         [sys.executable, "-m", "uvicorn", "--factory", factory, "--port", str(port), "--loop", "uvloop",
          "--http", "httptools", "--no-access-log", "--log-level", "warning"],
-        cwd=ROOT, env={**os.environ, **environment},
+        cwd=ROOT, env={**os.environ, **environment}, stdout=output, stderr=output,
     )  # fmt: skip
     url = f"http://127.0.0.1:{port}"
     try:

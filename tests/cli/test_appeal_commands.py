@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import pytest
+
+from ledger.cli.appeal_commands import text_of
 from ledger.cli.output import ExitCode
 from ledger.client import evidence
 from ledger.core.appeals import Outcome
@@ -72,6 +75,24 @@ def test_a_text_is_given_once(running: Running, tmp_path: Path) -> None:
     assert both["error"]["code"] == "invalid_request"
     missing = machine(*arguments, "--text-file", tmp_path / "none.txt", code=ExitCode.USAGE)
     assert missing["error"]["code"] == "configuration_error"
+
+
+@pytest.mark.parametrize("source", ["file", "-"])
+def test_a_text_file_of_another_encoding_is_refused_by_name(running: Running, tmp_path: Path, source: str) -> None:
+    path = tmp_path / "answer.txt"
+    path.write_bytes("我没有收到。".encode("gbk"))
+    arguments = ["appeal", "reopen", "ap_abcdefgh", *access(running, "bazaar", tmp_path)]
+    given = {"stdin": path.read_bytes()} if source == "-" else {}
+    refused = machine(*arguments, "--text-file", path if source == "file" else "-", code=ExitCode.USAGE, **given)
+    assert refused["error"]["code"] == "configuration_error"
+    assert "not UTF-8 text (byte 1)" in refused["error"]["message"]
+    assert "GBK" in refused["error"]["message"]
+
+
+def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path: Path) -> None:
+    path = tmp_path / "answer.txt"
+    path.write_text("It came broken.", encoding="utf-8-sig")
+    assert text_of(None, path) == "It came broken."
 
 
 def test_a_link_is_printed_whole(running: Running, tmp_path: Path) -> None:

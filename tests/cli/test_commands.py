@@ -22,12 +22,12 @@ from tests.faulty import answering, free_port
 from tests.kit import Connect, Running, person, report_arguments
 
 
-def run(*arguments: object, stdin: str | None = None) -> Result:
+def run(*arguments: object, stdin: str | bytes | None = None) -> Result:
     output.reset()
     return CliRunner().invoke(app, [str(one) for one in arguments], input=stdin)
 
 
-def machine(*arguments: object, code: int = 0, stdin: str | None = None) -> dict[str, Any]:
+def machine(*arguments: object, code: int = 0, stdin: str | bytes | None = None) -> dict[str, Any]:
     """The JSON that the command prints, with its exit code checked."""
     result = run(*arguments, "--json", stdin=stdin)
     assert result.exit_code == code, result.output

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from alembic import command
@@ -16,8 +16,10 @@ from ledger.core.entries import GovernanceType, governance_leaf, key_rotation_bo
 from ledger.core.tags import tag
 from ledger.errors import ConfigurationError
 from ledger.service import migrate
-from ledger.store.engine import open_engine
+from ledger.service.disclosures import count_old, shown_lookups
+from ledger.store.engine import open_engine, reading, writing
 from ledger.store.epochs import read_epochs
+from ledger.store.lookups import log_disclosures
 from ledger.store.schema import Base
 from tests.support import ROOT
 
@@ -149,4 +151,39 @@ def test_accounts_of_an_earlier_version_rest_on_who_enrolled_them_by_the_audit_l
         rows = connection.execute(text("SELECT name, enrolled_by, last_login_at FROM staff ORDER BY id")).all()
     assert {name: by for name, by, _ in rows} == {"ann": None, "cleo": None, "bo": 2, "dan": None}
     assert [name for name, _, seen in rows if seen is not None] == ["bo"]
+    engine.dispose()
+
+
+def test_lookups_of_an_older_ledger_are_counted_and_stay_in_the_record(database_url: str) -> None:
+    """0012 -> 0013 with data: single rows of years, which become counts by and by and are read the same meanwhile."""
+    command.upgrade(migrate.alembic_config(database_url), "0012")
+    engine, mine = open_engine(database_url), secrets.token_bytes(32)
+    asked_at, now = datetime(2026, 1, 2, 3, tzinfo=UTC), datetime(2026, 6, 1, tzinfo=UTC)
+    with writing(engine) as connection:
+        rows = [
+            {
+                "id": number,
+                "platform": "acme" if number else "bolt",
+                "purpose": "refund_review",
+                "order_ref": b"o" * 32,
+                "consent_ref": None,
+                "claim": "damaged",
+                "tier": "watch",
+                "as_of_index": 9,
+                "asked_at": asked_at + timedelta(minutes=number),
+            }
+            for number in range(4)
+        ]
+        log_disclosures(connection, rows, [{"tag": mine, "lookup_id": row["id"]} for row in rows])
+    migrate.upgrade(database_url)
+    with reading(engine) as connection:
+        before = shown_lookups(connection, [mine], "acme")
+    assert [(one["asked_by"], one["times"], one["asked_at"]) for one in before] == [
+        ("acme", 3, "2026-01-02T03:03:00Z"),
+        (None, 1, "2026-01-02T03:00:00Z"),
+    ]
+    assert count_old(engine, now) == 4
+    with reading(engine) as connection:
+        assert shown_lookups(connection, [mine], "acme") == before
+        assert connection.execute(text("SELECT count(*) FROM lookup_log")).scalar_one() == 0
     engine.dispose()

@@ -74,6 +74,7 @@ def meanings(locale: str) -> dict[str, dict[str, str]]:
         "case_outcome": {one.value: case_texts.outcome_text(one, locale) for one in Outcome},
         "outcome": {code: told.gettext(text) for code, text in record_texts.REFUNDS.items()},
         "purpose": {code: told.gettext(text) for code, text in record_texts.PURPOSES.items()},
+        "orders": {code: told.gettext(text) for code, text in record_texts.ORDERS.items()},
         "claim": {code: told.gettext(text) for code, text in record_texts.CLAIMS.items()},
         "reported_by": {"null": told.gettext("Another member, whose name is not told")},
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from ledger.core.appeals import MAX_REPORTS, MAX_TEXT_CHARS, Action, Actor, Case
 from ledger.core.encoding import day_floor
 from ledger.core.ids import encode_id
 from ledger.core.policy import Profile
+from ledger.core.texts import cleaned
 from ledger.core.webhooks import WebhookType
 from ledger.errors import AppealInvalid, CaseExists, NotFound
 from ledger.i18n import LOCALES
@@ -24,8 +24,8 @@ from ledger.store.lookups import reserve_ids
 from ledger.store.members import read_platforms
 from ledger.store.reports import ReportRow
 
-_BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Bidirectional overrides and isolates (UAX 9): they make a text look like another one."""
+RAW_TEXT_CHARS = 10 * MAX_TEXT_CHARS
+"""Characters of a text before it is cleaned; longer ones are not looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +59,17 @@ def filing(
 
 
 def clean_text(text: str) -> str:
-    """What somebody wrote, in NFC, with line feeds as its only control characters. Raises AppealInvalid when it is
-    empty, too long or not text."""
-    cleaned = unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n").replace("\t", " ")).strip()
-    if not 1 <= len(cleaned) <= MAX_TEXT_CHARS:
+    """A text that a person wrote, as `ledger.core.texts.cleaned` gives it. Raises AppealInvalid when it has more than
+    `MAX_TEXT_CHARS` characters, or shows nothing."""
+    made = cleaned(text[: RAW_TEXT_CHARS + 1])
+    if len(made) > MAX_TEXT_CHARS or len(text) > RAW_TEXT_CHARS:
         raise AppealInvalid(f"A text has 1 to {MAX_TEXT_CHARS} characters.", limit_chars=MAX_TEXT_CHARS)
-    for character in cleaned:
-        # Cc: controls; Cs: halves of surrogate pairs.
-        if (character != "\n" and unicodedata.category(character) in ("Cc", "Cs")) or character in _BIDI:
-            raise AppealInvalid("A text holds no control characters.")
-    return cleaned
+    if not made:
+        raise AppealInvalid(
+            "This text shows nothing, and a text that shows nothing ends no clock. Write something.",
+            limit_chars=MAX_TEXT_CHARS,
+        )
+    return made
 
 
 def open_cases(batch: EntryBatch, wanted: Filing) -> list[CaseRow]:

@@ -26,6 +26,7 @@ from ledger.service.appeals.case_letters import letters_of
 from ledger.service.appeals.parties import Party
 from ledger.service.appeals.views import case_view
 from ledger.service.case_texts import amount_band
+from ledger.service.disclosures import shown_lookups
 from ledger.service.entry_batch import Context
 from ledger.service.lookups import listing_event
 from ledger.service.report_views import report_status
@@ -35,14 +36,10 @@ from ledger.store import lookups as lookup_store
 from ledger.store import order_lines as line_store
 from ledger.store import pictures as picture_store
 from ledger.store import reports as report_store
-from ledger.store import subject_sessions
 from ledger.store.appeals import CaseRow, StatementRow
 from ledger.store.engine import snapshot_reading
 from ledger.store.reports import ReportRow, ReversalRow
 from ledger.store.subject_sessions import SessionRow
-
-MAX_LOOKUPS = 500
-"""Lookups shown, the newest ones; and as many searches for pictures."""
 
 MAX_STATEMENTS = 5
 """How often a person may word their statement on a report anew."""
@@ -66,8 +63,8 @@ def own_record(context: Context, weights: Mapping[str, int], session: SessionRow
         restituted = report_store.restitutions(connection, matched)
         replaced = report_store.replacements(connection, matched)
         held = line_store.held_reports(connection, matched)
-        seen = subject_sessions.lookups_of(connection, tags, MAX_LOOKUPS)
-        searches = picture_store.searches_of(connection, matched, MAX_LOOKUPS)
+        seen = shown_lookups(connection, tags, session.platform)
+        searches = picture_store.searches_of(connection, matched)
         kinds = {tag: kind for kind, tag in session.subjects}
         shown = []
         for row in sorted(reports.values(), key=lambda one: one.id, reverse=True):
@@ -97,19 +94,12 @@ def own_record(context: Context, weights: Mapping[str, int], session: SessionRow
         "opened_by": session.platform,
         "standing": _standing(events, weights, policy, now),
         "reports": shown,
-        "lookups": [
-            {
-                "asked_at": format_time(row.asked_at),
-                "asked_by": _named(row.platform, session),
-                "purpose": row.purpose,
-                "claim": row.claim,
-                "tier": None if row.tier == "none" else row.tier,
-            }
-            for row in seen
-        ],
+        "lookups": seen,
         "picture_searches": [
             {
                 "asked_at": format_time(search.asked_at),
+                "first_asked_at": format_time(search.first_asked_at),
+                "times": search.times,
                 "asked_by": _named(search.platform, session),
                 "reports": [encode_id("rp", report, context.service) for report in search.reports],
             }

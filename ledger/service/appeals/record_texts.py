@@ -25,6 +25,11 @@ PURPOSES: dict[str, str] = {
     SESSION_PURPOSE: _("Your own record was opened for you"),
 }
 
+ORDERS: dict[str, str] = {
+    "one": _("Requests about one order on one day (UTC)"),
+    "several": _("Requests about several orders: those that are not listed one by one"),
+}
+
 CLAIMS: dict[str, str] = {
     Claim.DAMAGED.value: _("Arrived damaged"),
     Claim.NOT_RECEIVED.value: _("Not received"),

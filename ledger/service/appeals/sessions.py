@@ -23,6 +23,7 @@ from ledger.service.members import Member
 from ledger.settings import Settings
 from ledger.store import appeals as appeal_store
 from ledger.store import lookups as lookup_store
+from ledger.store import members as member_store
 from ledger.store import subject_sessions as store
 from ledger.store.engine import reading, writing
 from ledger.store.epochs import current_of, read_epochs
@@ -130,6 +131,7 @@ def check_epoch(connection: Connection, epoch: int) -> None:
 
 
 def _check_quota(connection: Connection, settings: Settings, member: Member, now: datetime) -> None:
+    member_store.lock_platform(connection, member.platform)  # so that two at once do not both find room
     midnight = datetime.combine(now.astimezone(UTC).date(), time(0), tzinfo=UTC)
     if store.count_since(connection, member.platform, midnight) >= settings.subject_sessions_daily_quota:
         seconds = int((midnight + timedelta(days=1) - now).total_seconds()) + 1

@@ -15,6 +15,7 @@ from ledger.core.appeals import Action, Actor, CaseState, Outcome, needs_signatu
 from ledger.core.cases import Staff
 from ledger.core.conduct import Conduct
 from ledger.core.ids import encode_id
+from ledger.core.texts import cleaned
 from ledger.errors import ActionRefused
 from ledger.service.appeals.filing import clean_text
 from ledger.service.appeals.perform import Move, perform
@@ -41,7 +42,7 @@ def hand_back(
     context: Context, case: str, staff: Staff, note: str | None = None, *, seen: int | None = None
 ) -> CaseRow:
     """Put the case back into the queue. It is not offered to this person again today (UTC)."""
-    text = None if not note else clean_text(note)
+    text = clean_text(note) if note and cleaned(note) else None
     with changing(context) as batch:
         row = load_case(batch, case_number(context, case))
         pass_over(batch.connection, row.id, staff.id, batch.now)

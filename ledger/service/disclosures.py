@@ -1,0 +1,96 @@
+"""Who was shown something of a person's record: kept one by one for a day, and as counts for three years.
+
+A lookup that disclosed an event is a row of its own for as long as its platform may ask for the person's statements
+(`READABLE_HOURS`). After that, and before it where one identifier has more than `MAX_SINGLE` such rows, lookups are
+counted by platform, UTC day, purpose and order (`ledger.store.disclosures`). So neither the rows of a person nor the
+time to read them grow with what one platform asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+
+from ledger.core.disclosures import lines
+from ledger.core.encoding import day_floor, format_time
+from ledger.store import disclosures as store
+from ledger.store.engine import reading, writing
+
+READABLE_HOURS = 24
+"""How long after a lookup its statements can be read: one decision, not an archive."""
+
+SINGLE_HOURS = READABLE_HOURS + 1
+"""How long a lookup stays a row of its own."""
+
+MAX_SINGLE = 1000
+"""Lookups of one identifier that stay rows of their own; beyond them the oldest are counted early."""
+
+NEWEST = 5_000
+"""Newest lookups of all that `count_crowded` looks at between two whole rounds."""
+
+MAX_COUNTED = 500
+"""Lookups that one transaction counts at most, so that the counts are never locked for long."""
+
+
+def shown_lookups(connection: Connection, tags: Sequence[bytes], named: str) -> list[dict[str, Any]]:
+    """The lookups about `tags` as the person reads them, newest first; only the platform `named` is named."""
+    return [
+        {
+            "asked_at": format_time(one.last_at),
+            "first_asked_at": format_time(one.first_at),
+            "times": one.times,
+            "asked_by": one.platform if one.platform == named else None,
+            "purpose": one.purpose,
+            "orders": "several" if one.order is None else "one",
+            "claim": one.claim,
+            "tier": None if one.tier == "none" else one.tier,
+        }
+        for one in lines(store.lookups_about(connection, tags))
+    ]
+
+
+def count_old(engine: Engine, now: datetime) -> int:
+    """Count lookups that are older than `SINGLE_HOURS`, at most `MAX_COUNTED`; returns how many. Raises
+    DatabaseUnavailable."""
+    before = now - timedelta(hours=SINGLE_HOURS)
+    with reading(engine) as connection:
+        if not store.single_before(connection, before, 1):
+            return 0  # look first: counting locks the counts
+    with writing(engine) as connection:
+        store.lock_counts(connection)
+        rows = store.single_before(connection, before, MAX_COUNTED)
+        store.count_single(connection, rows)
+    return len(rows)
+
+
+def count_crowded(engine: Engine, *, whole: bool) -> int:
+    """Count lookups of identifiers that have more than `MAX_SINGLE` of them, all but the newest ones; returns how many.
+
+    `whole` looks through all identifiers; otherwise only those are found that many of the `NEWEST` lookups are about.
+    Raises DatabaseUnavailable.
+    """
+    with reading(engine) as connection:
+        if whole:
+            crowded = store.crowded_tags(connection, MAX_SINGLE)
+        else:
+            crowded = store.tags_crowded_lately(connection, NEWEST // 10, NEWEST)
+    counted = 0
+    for tag in crowded:
+        while True:
+            with writing(engine) as connection:
+                store.lock_counts(connection)
+                rows = store.single_beyond(connection, tag, MAX_SINGLE, MAX_COUNTED)
+                store.count_single(connection, rows)
+            counted += len(rows)
+            if len(rows) < MAX_COUNTED:
+                break
+    return counted
+
+
+def forget_counts(engine: Engine, before: datetime, limit: int) -> int:
+    """Delete counts of UTC days before that of `before`, at most `limit`; returns how many."""
+    with writing(engine) as connection:
+        return store.forget_counts(connection, day_floor(before), limit)
