@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, select, text, tuple_, update
+from sqlalchemy import Connection, delete, select, tuple_, update
 
 from ledger.core.acts import ListedReport
 from ledger.store.base import Base
@@ -15,10 +15,6 @@ from ledger.store.tables import Idempotency, Listing, Report, ReportLink, Restit
 
 _CHUNK = 500
 """Values in one IN list: well under SQLite's limit on variables, and few enough to plan quickly."""
-
-_LIVE = text("report.live")
-"""Whether a report is live, spelt as the condition of `uq_report_live_order`. `Report.live` is "live = 1" on SQLite,
-which then does not see that the index serves it."""
 
 
 @dataclass(frozen=True, slots=True)
