@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Self
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from ledger.client.epochs import Epochs
+from ledger.client.forks import ForkLock
 from ledger.client.keyfiles import load_signing_key, order_key_source
 from ledger.client.outbox import Outbox
 from ledger.client.receipts import log_fetcher
@@ -102,7 +102,7 @@ class Session:
             now,
             budget_seconds,
         )
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self._checked = False
         self._opened_outbox: Outbox | None = None
 
