@@ -11,7 +11,6 @@ calls, and a clean lookup is little more than calls.
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64decode
 from time import perf_counter
 
 import orjson
@@ -20,9 +19,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.auth import Authenticator
 from api.logs import AccessLog
 from api.middleware import FRAME_HEADERS, request_id_of
+from api.questions import read_lookup
 from api.routes.snapshots import BINARY, bucket_headers
-from api.schemas.lookups import Lookup
-from api.wire import is_json, parse
+from api.wire import is_json
 from ledger.service.lookups import answer_from_memory
 from ledger.service.members import Member
 from ledger.service.runtime import Runtime
@@ -122,10 +121,8 @@ class HotPath:
         ):
             return None
         try:
-            wanted = parse(Lookup, orjson.loads(body))
-            # The schema lets one spelling of 32 bytes through, so nothing is left for `unb64url` to refuse.
-            tags = [urlsafe_b64decode(subject.tag + "=") for subject in wanted.subjects]
-            return answer_from_memory(self._rt, member, wanted.epoch, tags, wanted.min_index)
+            wanted = read_lookup(orjson.loads(body))
+            return answer_from_memory(self._rt, member, wanted, [tag for _, tag in wanted.subjects])
         except Exception:
             return None
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 from ledger.core.encoding import parse_time
 from ledger.core.identifiers import Kind, parse_kind
+from ledger.core.reasons import Reason as KnownReason
+from ledger.core.reasons import reason_text
 from ledger.errors import LedgerError, UnexpectedAnswer
 
 if TYPE_CHECKING:
@@ -287,7 +289,7 @@ def parse_lookup(value: object) -> Lookup:
         disputed=fields.flag("disputed"),
         protected=fields.flag("protected"),
         has_statement=fields.flag("has_statement"),
-        reasons=tuple([_reason(item) for item in fields.items("reasons")]),
+        reasons=tuple([_reason(code) for code in _texts(fields, "reasons")]),
         guidance=_texts(fields, "guidance"),
         matched_kinds=tuple([_converted("matched_kinds", parse_kind, one) for one in _texts(fields, "matched_kinds")]),
         id=fields.text("id"),
@@ -298,9 +300,11 @@ def parse_lookup(value: object) -> Lookup:
     )
 
 
-def _reason(value: object) -> Reason:
-    fields = Fields(value)
-    return Reason(fields.text("code"), fields.text("en"), fields.text("zh_cn"))
+def _reason(code: str) -> Reason:
+    """The reason with its texts; a code that a newer ledger has added stands for itself."""
+    if code not in set(KnownReason):
+        return Reason(code, code, code)
+    return Reason(code, reason_text(code, "en"), reason_text(code, "zh-CN"))
 
 
 def _texts(fields: Fields, name: str) -> tuple[str, ...]:

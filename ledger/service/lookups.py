@@ -33,7 +33,7 @@ from ledger.errors import DatabaseUnavailable, IndexNotReached, LedgerError, Sta
 from ledger.service.batcher import Batcher
 from ledger.service.id_block import IdBlock
 from ledger.service.keys import LOOKUP_STATES, ServerKeys
-from ledger.service.lookup_answers import Answers
+from ledger.service.lookup_answers import Answers, Question
 from ledger.service.members import Member, Members
 from ledger.service.watch import Watch
 from ledger.settings import Settings
@@ -62,12 +62,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LookupRequest:
-    """One person's tags (1 to 8, each with its kind), and why they are looked up."""
+    """One person's tags (1 to 8, each with its kind), and why they are looked up. The answer repeats `digest`, that of
+    the question as it was sent (`ledger.core.questions`, 43 base64url characters), and the client's `nonce`."""
 
     epoch: int
     subjects: tuple[tuple[Kind, bytes], ...]
     purpose: str
     order_ref: bytes
+    digest: str
+    nonce: str | None = None
     consent_ref: str | None = None
     amount_minor: int | None = None
     currency: str | None = None
@@ -91,7 +94,7 @@ async def lookup(rt: Runtime, member: Member, request: LookupRequest) -> bytes:
     if not rt.keys.looks_up(request.epoch):
         await asyncio.to_thread(rt.desk.reread_epochs)
     while True:
-        answer = answer_from_memory(rt, member, request.epoch, tags, request.min_index)
+        answer = answer_from_memory(rt, member, request, tags)
         if answer is not None:
             return answer
         try:
@@ -102,12 +105,11 @@ async def lookup(rt: Runtime, member: Member, request: LookupRequest) -> bytes:
         await asyncio.sleep(_POLL_MS / 1000)
 
 
-def answer_from_memory(
-    rt: Runtime, member: Member, epoch: int, tags: Sequence[bytes], min_index: int | None
-) -> bytes | None:
-    """The answer, if it is clean and this process knows it without the database; touches none. Otherwise None."""
-    watermark = rt.presence.clean(epoch, tags, min_index)
-    return None if watermark is None else rt.desk.clean(member, watermark)
+def answer_from_memory(rt: Runtime, member: Member, request: LookupRequest, tags: Sequence[bytes]) -> bytes | None:
+    """The answer about `tags`, which are those of `request`, if it is clean and this process knows it without the
+    database; touches none. Otherwise None."""
+    watermark = rt.presence.clean(request.epoch, tags, request.min_index)
+    return None if watermark is None else rt.desk.clean(member, request, watermark)
 
 
 def submit_lookup(rt: Runtime, member: Member, request: LookupRequest) -> Future[bytes]:
@@ -146,7 +148,7 @@ class LookupDesk:
         self._members = members
         self._watch = watch
         self._now = now
-        self._answers = Answers(policy)
+        self._answers = Answers(policy, settings.service, settings.environment)
         self._ids = IdBlock(engine, "lk", settings.service)
         self._epochs_lock = threading.Lock()
         self._epochs_read_at = -math.inf
@@ -174,13 +176,15 @@ class LookupDesk:
         """Queue one lookup. Raises Overloaded."""
         return self._batcher.submit(_Asked(member, request))
 
-    def clean(self, member: Member, size: int) -> bytes | None:
-        """The answer for a person who is not listed in the first `size` entries, counted; None where it would have to
-        wait for the database, and while closing. The caller vouches for `size` (see `ledger.service.presence`)."""
+    def clean(self, member: Member, request: LookupRequest, size: int) -> bytes | None:
+        """The answer to `request` about a person who is not listed in the first `size` entries, counted; None where it
+        would have to wait for the database, and while closing. The caller vouches for `size` (see
+        `ledger.service.presence`)."""
         taken = None if self._closing else self._ids.take()
         if taken is None:
             return None
-        answer, day = self._answers.clean(taken[1], size, self._now())
+        question = Question(member.platform, request.epoch, request.nonce, request.digest)
+        answer, day = self._answers.clean(taken[1], size, self._now(), question)
         key = (member.platform, day)
         with self._counts_lock:
             self._clean[key] = self._clean.get(key, 0) + 1
@@ -238,7 +242,8 @@ class LookupDesk:
                 continue
             standing = self._fold(request, found, weights, now)
             number, public_id = self._ids.next()
-            outcomes.append(self._answers.answer(public_id, standing, request.claim, size, now))
+            question = Question(one.member.platform, request.epoch, request.nonce, request.digest)
+            outcomes.append(self._answers.answer(public_id, standing, request.claim, size, now, question))
             disclosed = discloses(standing)
             if disclosed:
                 lookups.append(_log_row(number, one, standing, size, now))

@@ -20,7 +20,7 @@ from sqlalchemy import event
 from ledger.core.encoding import b64url
 from ledger.core.identifiers import Kind
 from tests.api.conftest import ACME, READER, Api, person, running
-from tests.support import new_ledger
+from tests.support import lookup_request, new_ledger
 
 THE_LONG_WAY = [("X-Twice", "1"), ("X-Twice", "2")]
 """A doubled header: the hot path leaves such a request to the route."""
@@ -80,7 +80,7 @@ def warm_up(api: Api) -> None:
     end = time.monotonic() + 20
     while (
         api.rt.presence.clean(1, [secrets.token_bytes(32)], None) is None
-        or api.rt.desk.clean(READER.member(), 1) is None
+        or api.rt.desk.clean(READER.member(), lookup_request(api.rt, []), 1) is None
     ):
         assert time.monotonic() < end
         send(api, body_of(api))
