@@ -48,7 +48,7 @@ class Pictures(Session):
         return list(parse_reuses(self._get(f"/v1/reports/{report_id}/pictures")))
 
     def _search(self, body: dict[str, Any], pictures: int, limit: Deadline) -> tuple[PictureReuse, ...]:
-        return parse_reuses(self._post("/v1/pictures/search", body, limit), pictures)
+        return parse_reuses(self._post("/v1/pictures/search", body, limit).json(), pictures)
 
 
 def search_json(pictures: Sequence[PictureHash], reference: bytes) -> dict[str, Any]:

@@ -6,6 +6,7 @@ another type raises UnexpectedAnswer.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,12 +27,16 @@ Tier = Literal["clear", "watch", "review", "high", "unavailable"]
 TIERS: tuple[Tier, ...] = ("clear", "watch", "review", "high")
 """The tiers a ledger answers, mildest first. `unavailable` is the SDK's own: no answer came in time."""
 
+_CODE = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
+_REASONS = frozenset(KnownReason)
+
 DeliveryState = Literal["accepted", "pending", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why a standing is what it is: a stable code and a sentence in each language."""
+    """Why a standing is what it is: a stable code, and its text in each language. The texts are this version's own, or
+    the ledger's for a code that this version does not know; the code itself where the ledger could not be asked."""
 
     code: str
     en: str
@@ -234,6 +239,12 @@ class Fields:
         """A list."""
         return cast("list[Any]", self._typed(name, list))
 
+    def required(self, name: str) -> Any:
+        """Anything, null too, that is there."""
+        if name not in self._value:
+            raise UnexpectedAnswer(f"`{name}` of the ledger's answer is missing.")
+        return self._value[name]
+
     def optional(self, name: str) -> Any:
         """Anything, or None when absent."""
         return self._value.get(name)
@@ -302,7 +313,9 @@ def parse_lookup(value: object) -> Lookup:
 
 def _reason(code: str) -> Reason:
     """The reason with its texts; a code that a newer ledger has added stands for itself."""
-    if code not in set(KnownReason):
+    if code not in _REASONS:
+        if not _CODE.match(code):
+            raise UnexpectedAnswer("`reasons` of the ledger's answer is malformed.")
         return Reason(code, code, code)
     return Reason(code, reason_text(code, "en"), reason_text(code, "zh-CN"))
 

@@ -16,6 +16,7 @@ from ledger.client.epochs import Epochs
 from ledger.client.forks import ForkLock
 from ledger.client.keyfiles import load_signing_key, order_key_source
 from ledger.client.outbox import Outbox
+from ledger.client.questions import Questioner
 from ledger.client.receipts import log_fetcher
 from ledger.client.snapshot_cache import SnapshotCache
 from ledger.client.snapshots import Snapshots
@@ -29,8 +30,9 @@ from ledger.client.state import (
 )
 from ledger.client.subjects import Blinder, Buyer, Canonical
 from ledger.client.suite import Suite, load_suite, parse_service
+from ledger.client.texts import Texts
 from ledger.client.tokens import TokenSource
-from ledger.client.transport import Deadline, Transport
+from ledger.client.transport import Answer, Deadline, Transport
 from ledger.core.encoding import b64url
 from ledger.errors import StaleEpoch
 
@@ -102,6 +104,8 @@ class Session:
             now,
             budget_seconds,
         )
+        self._questions = Questioner(self.suite, random_bytes)
+        self._texts = Texts(self._transport)
         self._lock = ForkLock()
         self._checked = False
         self._opened_outbox: Outbox | None = None
@@ -134,10 +138,11 @@ class Session:
     def connect(self) -> None:
         """Compare the server with the pinned suite, follow a key rotation that its log proves, and open the local
         snapshot if there is one. Done once before anything else is sent; call it at start, so that the first lookup
-        does not spend its 300 ms on it.
+        does not spend its 300 ms on it. In a process made by `fork()`, it prepares connections of its own.
 
         Raises ConfigurationError, HolderMismatch, Unavailable, and the errors of a log that proves something else.
         """
+        self._transport.open()
         if not self._checked:
             self._snapshots.look()
             self._retrying(self._check_served)
@@ -186,8 +191,8 @@ class Session:
         def evaluate(blinded: Sequence[bytes]) -> Any:
             body = {"epoch": epoch, "blinded": [b64url(element) for element in blinded]}
             if limit is not None:
-                return self._post("/v1/oprf/evaluate", body, limit)
-            return self._retrying(lambda attempt: self._post("/v1/oprf/evaluate", body, attempt))
+                return self._post("/v1/oprf/evaluate", body, limit).json()
+            return self._retrying(lambda attempt: self._post("/v1/oprf/evaluate", body, attempt).json())
 
         return self._blinder(epoch).buyers(people, evaluate)
 
@@ -210,9 +215,9 @@ class Session:
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
-    def _post(self, path: str, body: Mapping[str, Any], limit: Deadline) -> Any:
+    def _post(self, path: str, body: Mapping[str, Any], limit: Deadline) -> Answer:
         content = json.dumps(body, separators=(",", ":")).encode()
-        return self._transport.send("POST", path, limit, content=content).json()
+        return self._transport.send("POST", path, limit, content=content)
 
     def _get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
         self.connect()

@@ -401,19 +401,19 @@ def error_from_problem(status: int, problem: Mapping[str, Any]) -> LedgerError:
     known = _classes().get(code) if isinstance(code, str) else None
     details = {str(name): value for name, value in problem.items() if name not in _PROBLEM_FIELDS}
     details["status"] = status
-    message = _plain(detail) if isinstance(detail, str) else ""
+    message = plain(detail) if isinstance(detail, str) else ""
     if status >= 500 and (known is None or not issubclass(known, Unavailable)):
-        known, details["answered_code"] = Unavailable, _plain(str(code))
+        known, details["answered_code"] = Unavailable, plain(str(code))
         message = message or f"The ledger failed with status {status}."
     elif known is None and status == 404:
         known, message = NotFound, message or "There is no such thing at this address."
     elif known is None or known is LedgerError:
-        known, details["answered_code"] = UnexpectedAnswer, _plain(str(code))
+        known, details["answered_code"] = UnexpectedAnswer, plain(str(code))
         message = message or f"The ledger answered with status {status} and no reason."
     return known(message or f"The ledger refused with status {status}.", **details)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """`text` without what could move a terminal's cursor."""
     return "".join(char for char in text[:_MESSAGE_CHARS] if char.isprintable())
 
