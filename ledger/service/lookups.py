@@ -89,27 +89,31 @@ async def lookup(rt: Runtime, member: Member, request: LookupRequest) -> bytes:
 
     Raises StaleEpoch, IndexNotReached, DatabaseUnavailable, Overloaded.
     """
-    tags = [tag for _, tag in request.subjects]
+    answer = answer_from_memory(rt, member, request)
+    return await answer_from_database(rt, member, request) if answer is None else answer
+
+
+def answer_from_memory(rt: Runtime, member: Member, request: LookupRequest) -> bytes | None:
+    """The answer, if it is clean and this process knows it without the database; touches none. Otherwise None."""
+    watermark = rt.presence.clean(request.epoch, [tag for _, tag in request.subjects], request.min_index)
+    return None if watermark is None else rt.desk.clean(member, request, watermark)
+
+
+async def answer_from_database(rt: Runtime, member: Member, request: LookupRequest) -> bytes:
+    """The answer to a lookup that memory could not answer. Waits and raises as `lookup` does."""
     deadline = time.monotonic() + MIN_INDEX_WAIT_MS / 1000
     if not rt.keys.looks_up(request.epoch):
         await asyncio.to_thread(rt.desk.reread_epochs)
     while True:
-        answer = answer_from_memory(rt, member, request, tags)
-        if answer is not None:
-            return answer
         try:
             return await asyncio.wrap_future(_submit(rt, member, request))
         except IndexNotReached:
             if time.monotonic() >= deadline:
                 raise
         await asyncio.sleep(_POLL_MS / 1000)
-
-
-def answer_from_memory(rt: Runtime, member: Member, request: LookupRequest, tags: Sequence[bytes]) -> bytes | None:
-    """The answer about `tags`, which are those of `request`, if it is clean and this process knows it without the
-    database; touches none. Otherwise None."""
-    watermark = rt.presence.clean(request.epoch, tags, request.min_index)
-    return None if watermark is None else rt.desk.clean(member, request, watermark)
+        answer = answer_from_memory(rt, member, request)
+        if answer is not None:
+            return answer
 
 
 def submit_lookup(rt: Runtime, member: Member, request: LookupRequest) -> Future[bytes]:
