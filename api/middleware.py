@@ -30,6 +30,9 @@ FRAME_HEADERS = [(b"x-content-type-options", b"nosniff")]
 _UPLOADS = re.compile(r"(/v1(/me)?/appeals/[^/]+/attachments|/me/cases/[^/]+/files)\Z")
 """Paths whose POST is a file."""
 
+STARTED = "started"
+"""Where a request's state holds when it came in (of `perf_counter`), if another layer has handled it before."""
+
 FORM_ROOM_BYTES = 4096
 """What a form may add to a file that a page sends: boundaries and the file's name."""
 
@@ -55,9 +58,9 @@ class RequestFrame:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = perf_counter()
         request_id, content_length = _read_headers(scope)
         state: dict[str, Any] = scope.setdefault("state", {})
+        started = state.get(STARTED) or perf_counter()
         state["request_id"] = request_id
         limit = self._limit_bytes(scope)
         status = received = 0

@@ -14,6 +14,9 @@ from ledger.core.identifiers import Kind
 from ledger.core.questions import DOMAIN
 from ledger.service.lookups import LookupRequest
 
+LOOKUP_FAILED = "lookup_failed"
+"""Where a request's state holds the error with which its lookup has failed already, on the hot path."""
+
 _KINDS = {kind.value: kind for kind in Kind}
 
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from api.deps import Inquirer, runtime
 from api.openapi import LOOKUP_ERRORS, Answer, operation
-from api.questions import read_lookup
+from api.questions import LOOKUP_FAILED, read_lookup
 from api.schemas.lookups import Lookup, LookupAnswer, LookupBatch, LookupBatchResult, LookupItems
 from api.wire import batch_item, batch_problem, batch_response, json_response, parse, read_json
 from ledger import errors as e
@@ -47,6 +47,9 @@ EXAMPLE = {
 )
 async def create_lookup(request: Request, member: Inquirer) -> Response:
     """A lookup that discloses an event is logged for the person to see, before it is answered."""
+    failed = request.scope["state"].get(LOOKUP_FAILED)
+    if failed is not None:
+        raise failed
     wanted = read_lookup(await read_json(request))
     return json_response(await lookup(runtime(request), member, wanted))
 

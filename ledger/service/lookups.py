@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
 from ledger.core.encoding import day_floor
 from ledger.core.identifiers import Kind
@@ -37,10 +37,10 @@ from ledger.service.lookup_answers import Answers, Question
 from ledger.service.members import Member, Members
 from ledger.service.watch import Watch
 from ledger.settings import Settings
-from ledger.store import log as log_store
 from ledger.store import lookups as store
-from ledger.store.engine import reading, writing
+from ledger.store.engine import by_statement, reading, writing
 from ledger.store.epochs import read_epochs
+from ledger.store.lookup_view import look
 from ledger.store.lookups import ListingRow
 
 if TYPE_CHECKING:
@@ -89,27 +89,31 @@ async def lookup(rt: Runtime, member: Member, request: LookupRequest) -> bytes:
 
     Raises StaleEpoch, IndexNotReached, DatabaseUnavailable, Overloaded.
     """
-    tags = [tag for _, tag in request.subjects]
+    answer = answer_from_memory(rt, member, request)
+    return await answer_from_database(rt, member, request) if answer is None else answer
+
+
+def answer_from_memory(rt: Runtime, member: Member, request: LookupRequest) -> bytes | None:
+    """The answer, if it is clean and this process knows it without the database; touches none. Otherwise None."""
+    watermark = rt.presence.clean(request.epoch, [tag for _, tag in request.subjects], request.min_index)
+    return None if watermark is None else rt.desk.clean(member, request, watermark)
+
+
+async def answer_from_database(rt: Runtime, member: Member, request: LookupRequest) -> bytes:
+    """The answer to a lookup that memory could not answer. Waits and raises as `lookup` does."""
     deadline = time.monotonic() + MIN_INDEX_WAIT_MS / 1000
     if not rt.keys.looks_up(request.epoch):
         await asyncio.to_thread(rt.desk.reread_epochs)
     while True:
-        answer = answer_from_memory(rt, member, request, tags)
-        if answer is not None:
-            return answer
         try:
             return await asyncio.wrap_future(_submit(rt, member, request))
         except IndexNotReached:
             if time.monotonic() >= deadline:
                 raise
         await asyncio.sleep(_POLL_MS / 1000)
-
-
-def answer_from_memory(rt: Runtime, member: Member, request: LookupRequest, tags: Sequence[bytes]) -> bytes | None:
-    """The answer about `tags`, which are those of `request`, if it is clean and this process knows it without the
-    database; touches none. Otherwise None."""
-    watermark = rt.presence.clean(request.epoch, tags, request.min_index)
-    return None if watermark is None else rt.desk.clean(member, request, watermark)
+        answer = answer_from_memory(rt, member, request)
+        if answer is not None:
+            return answer
 
 
 def submit_lookup(rt: Runtime, member: Member, request: LookupRequest) -> Future[bytes]:
@@ -143,6 +147,7 @@ class LookupDesk:
         now: Callable[[], datetime],
     ) -> None:
         self._engine = engine
+        self._by_statement = by_statement(engine)
         self._keys = keys
         self._policy = policy
         self._members = members
@@ -218,22 +223,18 @@ class LookupDesk:
     def _answer_all(self, asked: Sequence[_Asked]) -> list[bytes | LedgerError]:
         now = self._now()
         weights = self._members.weights()
-        with reading(self._engine) as connection:
-            # The head first: what it counts is in the listings that are read after it.
-            head = log_store.read_head(connection)
-            size = 0 if head is None else head.size
-            found = store.listings(connection, [tag for one in asked for _, tag in one.request.subjects])
-            # And the epochs last: an epoch's listings are deleted some time after it is retired, so what was read of
-            # one that still answers is whole. (Each statement sees what was committed before it, or all the same.)
-            answering, current = _answering(connection)
+        with reading(self._by_statement) as connection:
+            view = look(connection, [tag for one in asked for _, tag in one.request.subjects])
+        size, found = view.size, view.listings
         outcomes: list[bytes | LedgerError] = []
         lookups: list[dict[str, Any]] = []
         tags: list[dict[str, Any]] = []
         counts: dict[tuple[str, int], tuple[int, int]] = {}
         for one in asked:
             request = one.request
-            if request.epoch not in answering:
-                outcomes.append(_stale(current))
+            if view.epochs.get(request.epoch) not in LOOKUP_STATES:
+                current = [epoch for epoch, state in view.epochs.items() if state == "current"]
+                outcomes.append(_stale(current[0] if current else None))
                 continue
             if request.min_index is not None and size < request.min_index:
                 outcomes.append(
@@ -252,7 +253,7 @@ class LookupDesk:
             clean_count, disclosed_count = counts.get(day, (0, 0))
             counts[day] = (clean_count + (not disclosed), disclosed_count + disclosed)
         if lookups:
-            with writing(self._engine) as connection:
+            with writing(self._by_statement) as connection:
                 store.log_disclosures(connection, lookups, tags)
         self._count(counts)
         self._watch.looked_up(sum(c for c, _ in counts.values()), sum(d for _, d in counts.values()), "database")
@@ -319,13 +320,6 @@ class LookupDesk:
 def discloses(standing: Standing) -> bool:
     """Whether an answer tells of an event: counting, disputed or protective."""
     return bool(standing.events or standing.disputed or standing.protected)
-
-
-def _answering(connection: Connection) -> tuple[frozenset[int], int | None]:
-    """The epochs that are looked up, and the current one."""
-    rows = read_epochs(connection)
-    current = [row.epoch for row in rows if row.state == "current"]
-    return frozenset(row.epoch for row in rows if row.state in LOOKUP_STATES), current[0] if current else None
 
 
 def listing_event(row: ListingRow, kind: Kind) -> Event:

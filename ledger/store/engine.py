@@ -124,6 +124,12 @@ def snapshot_reading(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
+def by_statement(engine: Engine) -> Engine:
+    """`engine` for `reading` and `writing` of one statement each: on PostgreSQL every statement is a transaction by
+    itself, without the round trips of BEGIN and COMMIT. On SQLite, which has none to save, it is `engine`."""
+    return engine.execution_options(isolation_level="AUTOCOMMIT") if engine.dialect.name == "postgresql" else engine
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     try:

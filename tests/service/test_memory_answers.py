@@ -67,7 +67,7 @@ def from_memory(town: Town, number: int = 1, **changes: Any) -> dict[str, Any]:
     request = lookup_request(town.rt, town.person(number), **changes)
     end = time.monotonic() + 20
     while True:
-        found = module.answer_from_memory(town.rt, town.bolt.member(), request, [one for _, one in request.subjects])
+        found = module.answer_from_memory(town.rt, town.bolt.member(), request)
         if found is not None:
             return dict(json.loads(found))
         assert time.monotonic() < end
