@@ -40,8 +40,8 @@ THREADS = 8
 
 @dataclass(frozen=True)
 class Plan:
-    """`people` are (identifiers, the tier that a lookup answers). First `idle` forks of a parent that does nothing else,
-    then `busy` ones while threads of the parent look up and report."""
+    """`people` are (identifiers, the tier that a lookup answers). First `idle` forks of a parent that does nothing
+    else, then `busy` ones while threads of the parent look up and report."""
 
     suite: str
     key: str
@@ -225,7 +225,7 @@ class _Run:
 def main() -> None:
     """Run the plan given as argument."""
     counts: dict[str, Any] = _Run(plan_from(sys.argv[1])).run()
-    print(json.dumps(counts))
+    sys.stdout.write(json.dumps(counts))
 
 
 if __name__ == "__main__":
