@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from cryptography import x509
@@ -157,7 +158,7 @@ def an_outbox_is_neither_shared_nor_damaged(folder: Path) -> None:
     pids = []
     for number in range(10):
         time.sleep(0.003 * number)  # at another moment of a write each time
-        pids.append(child(lambda number=number: work(number)))
+        pids.append(child(partial(work, number)))
     for pid in pids:
         ended_well(pid)
     stop.set()
