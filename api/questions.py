@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import a2b_base64, b2a_base64
 from typing import Any
 
 import orjson
@@ -17,6 +17,8 @@ from ledger.service.lookups import LookupRequest
 LOOKUP_FAILED = "lookup_failed"
 """Where a request's state holds the error with which its lookup has failed already, on the hot path."""
 
+_TO_URLSAFE = bytes.maketrans(b"+/", b"-_")
+_FROM_URLSAFE = bytes.maketrans(b"-_", b"+/")
 _KINDS = {kind.value: kind for kind in Kind}
 
 
@@ -27,9 +29,9 @@ def read_lookup(sent: Any) -> LookupRequest:
     return LookupRequest(
         epoch=wanted.epoch,
         # The schema lets one spelling of 32 bytes through, so nothing is left for `unb64url` to refuse.
-        subjects=tuple([(_KINDS[subject.kind], urlsafe_b64decode(subject.tag + "=")) for subject in wanted.subjects]),
+        subjects=tuple([(_KINDS[subject.kind], _decoded(subject.tag + "=")) for subject in wanted.subjects]),
         purpose=wanted.purpose,
-        order_ref=urlsafe_b64decode(wanted.order_ref + "="),
+        order_ref=_decoded(wanted.order_ref + "="),
         digest=digest_text(sent, wanted.nonce),
         nonce=wanted.nonce,
         consent_ref=wanted.consent_ref,
@@ -46,7 +48,14 @@ def digest_text(sent: dict[str, Any], nonce: str | None) -> str:
     Such a request has ASCII strings, integers within 2^53, null, lists and objects only, of which orjson makes the
     canonical bytes in a twentieth of the time (tests/api/test_questions.py compares the two).
     """
-    asked = {name: value for name, value in sent.items() if name != "nonce"}
-    random = b"" if nonce is None else urlsafe_b64decode(nonce + "==")
+    asked = sent.copy()
+    asked.pop("nonce", None)
+    random = b"" if nonce is None else _decoded(nonce + "==")
     canonical = orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)
-    return urlsafe_b64encode(hashlib.sha256(DOMAIN + random + canonical).digest())[:-1].decode()
+    digest = hashlib.sha256(DOMAIN + random + canonical).digest()
+    return b2a_base64(digest, newline=False).translate(_TO_URLSAFE)[:-1].decode()
+
+
+def _decoded(text: str) -> bytes:
+    """The bytes of checked base64url `text`, with its padding; `base64.urlsafe_b64decode` takes twice as long."""
+    return a2b_base64(text.encode().translate(_FROM_URLSAFE))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import orjson
 from pydantic import BaseModel, ValidationError
@@ -56,7 +56,7 @@ def is_json(declared: str) -> bool:
 def parse(model: type[Model], value: object) -> Model:
     """`value` as `model`. Raises InvalidRequest, or BatchSizeInvalid, with what is wrong where (see `shown`)."""
     try:
-        return model.model_validate(value)
+        return cast(Model, model.__pydantic_validator__.validate_python(value))
     except ValidationError as error:
         raise refusal(error.errors(include_url=False, include_context=False, include_input=False)) from error
 

@@ -39,11 +39,14 @@ class Question(NamedTuple):
 
 
 class _Second(NamedTuple):
-    """What all clean answers of a second share: its UTC day, and the text from after `as_of_index` to the platform."""
+    """What all clean answers of a second share: when it begins and ends, its UTC day, and the text from after
+    `as_of_index` to the platform. `asked` has the text from there to the nonce, by platform and epoch."""
 
-    moment: datetime
+    begins: datetime
+    ends: datetime
     day: int
-    text: bytes
+    text: str
+    asked: dict[tuple[str, int], str]
 
 
 class Answers:
@@ -56,16 +59,16 @@ class Answers:
         self._expiry = timedelta(minutes=policy.lookup_expiry_minutes)
         # A clean answer differs from the next one in a few places only; what lies between them is written once.
         question = Question("@platform", -2, "@nonce", "@question")
-        bare = orjson.dumps(self._fields("@id", CLEAN, Claim.OTHER, -1, ("@as_of", "@expires_at"), question))
-        self._before_id, _, bare = bare.partition(b"@id")
-        self._before_size, _, bare = bare.partition(b"-1")
-        self._before_as_of, _, bare = bare.partition(b"@as_of")
-        self._before_expires_at, _, bare = bare.partition(b"@expires_at")
-        self._before_platform, _, bare = bare.partition(b"@platform")
-        self._before_epoch, _, bare = bare.partition(b"-2")
-        self._before_nonce, _, bare = bare.partition(b'"@nonce"')
-        self._before_question, _, bare = bare.partition(b"@question")
-        self._before_padding = bare[:-1] + b',"padding":"'
+        bare = orjson.dumps(self._fields("@id", CLEAN, Claim.OTHER, -1, ("@as_of", "@expires_at"), question)).decode()
+        self._before_id, _, bare = bare.partition("@id")
+        self._before_size, _, bare = bare.partition("-1")
+        self._before_as_of, _, bare = bare.partition("@as_of")
+        self._before_expires_at, _, bare = bare.partition("@expires_at")
+        self._before_platform, _, bare = bare.partition("@platform")
+        self._before_epoch, _, bare = bare.partition("-2")
+        self._before_nonce, _, bare = bare.partition('"@nonce"')
+        self._before_question, _, bare = bare.partition("@question")
+        self._before_padding = bare[:-1] + ',"padding":"'
         self._second = self._at(datetime.fromtimestamp(0, UTC))
 
     def answer(
@@ -78,30 +81,24 @@ class Answers:
     def clean(self, public_id: str, size: int, now: datetime, question: Question) -> tuple[bytes, int]:
         """`answer` for a person who is not listed, the same bytes in a tenth of the time; and the UTC day of `now`."""
         second = self._second
-        if now.replace(microsecond=0) != second.moment:
+        if not second.begins <= now < second.ends:
             second = self._second = self._at(now.replace(microsecond=0))
         platform, epoch, nonce, digest = question
-        head = b"%b%b%b%d%b%b%b%d%b%b%b%b%b" % (
-            self._before_id,
-            public_id.encode(),
-            self._before_size,
-            size,
-            second.text,
-            platform.encode(),
-            self._before_epoch,
-            epoch,
-            self._before_nonce,
-            b"null" if nonce is None else b'"%b"' % nonce.encode(),
-            self._before_question,
-            digest.encode(),
-            self._before_padding,
+        asked = second.asked.get((platform, epoch))
+        if asked is None:
+            asked = f"{second.text}{platform}{self._before_epoch}{epoch}{self._before_nonce}"
+            second.asked[platform, epoch] = asked
+        repeated = "null" if nonce is None else f'"{nonce}"'
+        text = (
+            f"{self._before_id}{public_id}{self._before_size}{size}{asked}{repeated}"
+            f"{self._before_question}{digest}{self._before_padding}"
         )
-        return b"".join((head, _DOTS[: ANSWER_BYTES - len(head) - 2], b'"}')), second.day
+        return f'{text:.<{ANSWER_BYTES - 2}}"}}'.encode(), second.day
 
     def _at(self, moment: datetime) -> _Second:
-        as_of, expires_at = format_time(moment).encode(), format_time(moment + self._expiry).encode()
-        text = b"".join((self._before_as_of, as_of, self._before_expires_at, expires_at, self._before_platform))
-        return _Second(moment, day_floor(moment), text)
+        as_of, expires_at = format_time(moment), format_time(moment + self._expiry)
+        text = f"{self._before_as_of}{as_of}{self._before_expires_at}{expires_at}{self._before_platform}"
+        return _Second(moment, moment + timedelta(seconds=1), day_floor(moment), text, {})
 
     def _fields(
         self,

@@ -19,9 +19,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Engine
 
@@ -60,8 +59,7 @@ _MAX_BATCH = 500
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class LookupRequest:
+class LookupRequest(NamedTuple):
     """One person's tags (1 to 8, each with its kind), and why they are looked up. The answer repeats `digest`, that of
     the question as it was sent (`ledger.core.questions`, 43 base64url characters), and the client's `nonce`."""
 
@@ -78,8 +76,7 @@ class LookupRequest:
     min_index: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
+class _Asked(NamedTuple):
     member: Member
     request: LookupRequest
 
