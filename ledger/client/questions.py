@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ledger.client.forks import ForkLock
-from ledger.client.results import Fields, Lookup, as_mapping, parse_lookup
+from ledger.client.results import Fields, Lookup, as_mapping, compare, parse_lookup
 from ledger.client.suite import Suite
 from ledger.client.transport import error_from_problem
 from ledger.core.encoding import b64url
@@ -144,9 +144,3 @@ def check_echo(question: Question, value: object) -> None:
     compare("environment", fields.text("environment"), question.environment)
     compare("platform", fields.text("platform"), question.platform)
     compare("epoch", fields.integer("epoch"), question.epoch)
-
-
-def compare(name: str, answered: object, asked: object) -> None:
-    """Raises AnswerMismatch unless the answer's member `name` is what was asked."""
-    if answered != asked:
-        raise AnswerMismatch(f"The ledger's answer belongs to another question: `{name}` differs.", compared=name)

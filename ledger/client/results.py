@@ -16,7 +16,7 @@ from ledger.core.encoding import parse_time
 from ledger.core.identifiers import Kind, parse_kind
 from ledger.core.reasons import Reason as KnownReason
 from ledger.core.reasons import reason_text
-from ledger.errors import LedgerError, UnexpectedAnswer
+from ledger.errors import AnswerMismatch, LedgerError, UnexpectedAnswer
 
 if TYPE_CHECKING:
     from ledger.client.picture_results import PictureReuse
@@ -283,6 +283,12 @@ def _converted(name: str, convert: Callable[[str], T], text: str) -> T:
         return convert(text)
     except LedgerError as error:
         raise UnexpectedAnswer(f"`{name}` of the ledger's answer is malformed.") from error
+
+
+def compare(name: str, answered: object, asked: object) -> None:
+    """Raises AnswerMismatch unless the answer's member `name` is what was asked."""
+    if answered != asked:
+        raise AnswerMismatch(f"The ledger's answer belongs to another question: `{name}` differs.", compared=name)
 
 
 def parse_lookup(value: object) -> Lookup:

@@ -12,13 +12,12 @@ import json
 import multiprocessing
 import os
 import secrets
-import signal
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -34,6 +33,7 @@ BUDGET_SECONDS = 30.0
 """For a lookup here: on a busy machine, what does not come within 300 ms must not look like what never comes."""
 PATIENCE_SECONDS = 90.0
 """A child that has not ended after this never will."""
+Status = Callable[[], int | None]
 THREADS = 8
 """Of a busy parent."""
 
@@ -145,32 +145,35 @@ class _Run:
         os.write(descriptor, json.dumps(counts).encode() + b"\n")
         os.close(descriptor)
 
-    def fork(self, number: int, process: bool) -> int:
-        """Make one child, if `process` through `multiprocessing`; its process id."""
+    def fork(self, number: int, process: bool) -> Status:
+        """Make one child, if `process` through `multiprocessing`. The result tells its exit status, None while it
+        runs."""
         if process:
             made = multiprocessing.get_context("fork").Process(target=self.child, args=(number,))
             made.start()
-            assert made.pid is not None
-            return made.pid
+            return lambda: made.exitcode
         pid = os.fork()
         if pid:
-            return pid
+
+            def status() -> int | None:
+                ended, code = os.waitpid(pid, os.WNOHANG)
+                return code if ended else None
+
+            return status
         self.child(number)
         if number % 5 == 1:
             sys.exit(0)  # through everything that a process does when it ends
         os._exit(0)
 
-    def wait(self, pids: list[int]) -> None:
-        """Wait for children; one that does not end is killed."""
+    def wait(self, children: list[Status]) -> None:
+        """Wait for children; those that do not end are left and counted."""
         end = time.monotonic() + PATIENCE_SECONDS
-        for pid in pids:
-            ended, status = os.waitpid(pid, os.WNOHANG)
-            while not ended and time.monotonic() < end:
+        for child in children:
+            status = child()
+            while status is None and time.monotonic() < end:
                 time.sleep(0.005)
-                ended, status = os.waitpid(pid, os.WNOHANG)
-            if not ended:
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
+                status = child()
+            if status is None:
                 self.counts["child dead"] += 1
             elif status:
                 self.counts["child failed"] += 1
@@ -179,9 +182,9 @@ class _Run:
         """`count` forks, the last ones through `multiprocessing`, with the parent's own questions between them."""
         for start in range(0, count, self.plan.at_once):
             numbers = range(start, min(start + self.plan.at_once, count))
-            pids = [self.fork(first + number, number >= count - processes) for number in numbers]
+            children = [self.fork(first + number, number >= count - processes) for number in numbers]
             self.counts += named("parent", ask(self.ledger, self.plan, start))
-            self.wait(pids)
+            self.wait(children)
 
     def run(self) -> Counter[str]:
         """All forks, and the parent's own questions before and after them."""
