@@ -291,6 +291,18 @@ def compare(name: str, answered: object, asked: object) -> None:
         raise AnswerMismatch(f"The ledger's answer belongs to another question: `{name}` differs.", compared=name)
 
 
+def about(parse: Callable[[Any], T], **asked: object) -> Callable[[Any], T]:
+    """`parse` for the answer about one thing: it raises AnswerMismatch unless what it parsed has the members asked."""
+
+    def parse_own(value: object) -> T:
+        found = parse(value)
+        for name, one in asked.items():
+            compare(name, getattr(found, name), one)
+        return found
+
+    return parse_own
+
+
 def parse_lookup(value: object) -> Lookup:
     """A Lookup from the service's answer. Raises UnexpectedAnswer."""
     fields = Fields(value)
@@ -384,10 +396,12 @@ def _appeal(fields: Fields) -> ReportAppeal:
     )
 
 
-def parse_page(value: object) -> ReportPage:
-    """A ReportPage from the service's answer. Raises UnexpectedAnswer."""
+def parse_page(value: object, order_ref: str | None = None) -> ReportPage:
+    """A ReportPage from the service's answer; with `order_ref`, all its reports must be of that order. Raises
+    UnexpectedAnswer, AnswerMismatch."""
     fields = Fields(value)
-    return ReportPage(tuple([parse_view(item) for item in fields.items("data")]), fields.flag("has_more"))
+    parse = parse_view if order_ref is None else about(parse_view, order_ref=order_ref)
+    return ReportPage(tuple([parse(item) for item in fields.items("data")]), fields.flag("has_more"))
 
 
 def as_mapping(value: object) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -40,6 +40,8 @@ LOOKUP_BUDGET_SECONDS = 0.3
 """A refund review never waits longer for the ledger, connection and blinding included."""
 READ_BUDGET_SECONDS = 10.0
 ATTEMPT_SECONDS = 5.0
+
+T = TypeVar("T")
 
 
 def utc_now() -> datetime:
@@ -219,11 +221,12 @@ class Session:
         content = json.dumps(body, separators=(",", ":")).encode()
         return self._transport.send("POST", path, limit, content=content)
 
-    def _get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
+    def _get(self, path: str, parse: Callable[[Any], T], query: Mapping[str, str] | None = None) -> T:
+        """What `parse` makes of the answer. Raises AnswerMismatch if it finds that of another question."""
         self.connect()
-        return self._retrying(lambda limit: self._transport.send("GET", path, limit, query=query).json())
+        return self._retrying(lambda limit: self._transport.send("GET", path, limit, query=query).read(parse))
 
-    def _retrying(self, work: Callable[[Deadline], Any]) -> Any:
+    def _retrying(self, work: Callable[[Deadline], T]) -> T:
         return self._transport.retrying(self._budget_seconds, work, ATTEMPT_SECONDS)
 
     def _new_key(self) -> str:

@@ -127,7 +127,7 @@ def test_pictures_cost_a_lookup_neither_its_answer_nor_time(
         return 200, {}, real._transport.send("POST", path, Deadline(5), content=body).body
 
     with answering(respond) as url:
-        ledger = connect("acme", url=url)
+        ledger = connect("acme", url=url, lookup_budget_seconds=PROMPT_SECONDS / 2)  # two servers on the way
         ledger.connect()
         started = time.perf_counter()
         found = ledger.lookup(buyer, order="A-1", pictures=[some_picture()])
