@@ -39,12 +39,13 @@ class Question(NamedTuple):
 
 
 class _Second(NamedTuple):
-    """What all clean answers of a second share: when it begins and ends, its UTC day, and the text from after
-    `as_of_index` to the platform. `asked` has the text from there to the nonce, by platform and epoch."""
+    """What answers of a second share: when it begins and ends, its UTC day, `as_of` and `expires_at`, and of clean ones
+    the text from after `as_of_index` to the platform. `asked` has the text up to the nonce, by platform and epoch."""
 
     begins: datetime
     ends: datetime
     day: int
+    times: tuple[str, str]
     text: str
     asked: dict[tuple[str, int], str]
 
@@ -75,14 +76,12 @@ class Answers:
         self, public_id: str, standing: Standing, claim: str | None, size: int, now: datetime, question: Question
     ) -> bytes:
         """The answer `public_id` to `question`: this standing as of the first `size` entries, at `now`."""
-        times = format_time(now), format_time(now + self._expiry)
+        times = self._in_second(now).times
         return padded(self._fields(public_id, standing, Claim(claim or Claim.OTHER), size, times, question))
 
     def clean(self, public_id: str, size: int, now: datetime, question: Question) -> tuple[bytes, int]:
         """`answer` for a person who is not listed, the same bytes in a tenth of the time; and the UTC day of `now`."""
-        second = self._second
-        if not second.begins <= now < second.ends:
-            second = self._second = self._at(now.replace(microsecond=0))
+        second = self._in_second(now)
         platform, epoch, nonce, digest = question
         asked = second.asked.get((platform, epoch))
         if asked is None:
@@ -95,10 +94,16 @@ class Answers:
         )
         return f'{text:.<{ANSWER_BYTES - 2}}"}}'.encode(), second.day
 
+    def _in_second(self, now: datetime) -> _Second:
+        second = self._second
+        if not second.begins <= now < second.ends:
+            second = self._second = self._at(now.replace(microsecond=0))
+        return second
+
     def _at(self, moment: datetime) -> _Second:
-        as_of, expires_at = format_time(moment), format_time(moment + self._expiry)
-        text = f"{self._before_as_of}{as_of}{self._before_expires_at}{expires_at}{self._before_platform}"
-        return _Second(moment, moment + timedelta(seconds=1), day_floor(moment), text, {})
+        times = format_time(moment), format_time(moment + self._expiry)
+        text = f"{self._before_as_of}{times[0]}{self._before_expires_at}{times[1]}{self._before_platform}"
+        return _Second(moment, moment + timedelta(seconds=1), day_floor(moment), times, text, {})
 
     def _fields(
         self,

@@ -33,13 +33,14 @@ from ledger.service.batcher import Batcher
 from ledger.service.id_block import IdBlock
 from ledger.service.keys import LOOKUP_STATES, ServerKeys
 from ledger.service.lookup_answers import Answers, Question
+from ledger.service.loop_waiters import LoopWaiters
 from ledger.service.members import Member, Members
 from ledger.service.watch import Watch
 from ledger.settings import Settings
 from ledger.store import lookups as store
-from ledger.store.engine import by_statement, reading, writing
+from ledger.store.engine import by_statement, connected, reading, transaction, writing
 from ledger.store.epochs import read_epochs
-from ledger.store.lookup_view import look
+from ledger.store.lookup_view import LookupView, look
 from ledger.store.lookups import ListingRow
 
 if TYPE_CHECKING:
@@ -81,6 +82,16 @@ class _Asked(NamedTuple):
     request: LookupRequest
 
 
+class _Answered(NamedTuple):
+    """A batch: answers or errors in order, rows of the lookups that disclosed something and of their tags, and numbers
+    of clean and disclosing answers by platform and UTC day."""
+
+    outcomes: list[bytes | LedgerError]
+    lookups: list[dict[str, Any]]
+    tags: list[dict[str, Any]]
+    counts: dict[tuple[str, int], tuple[int, int]]
+
+
 async def lookup(rt: Runtime, member: Member, request: LookupRequest) -> bytes:
     """The JSON answer, `ANSWER_BYTES` long. Waits for `min_index` up to `MIN_INDEX_WAIT_MS`.
 
@@ -103,7 +114,9 @@ async def answer_from_database(rt: Runtime, member: Member, request: LookupReque
         await asyncio.to_thread(rt.desk.reread_epochs)
     while True:
         try:
-            return await asyncio.wrap_future(_submit(rt, member, request))
+            if not rt.keys.looks_up(request.epoch):
+                raise _stale(rt.keys.epoch)
+            return await rt.desk.ask(member, request)
         except IndexNotReached:
             if time.monotonic() >= deadline:
                 raise
@@ -117,10 +130,6 @@ def submit_lookup(rt: Runtime, member: Member, request: LookupRequest) -> Future
     """Ask the desk, without waiting for `min_index`. Raises StaleEpoch, DatabaseUnavailable, Overloaded."""
     if not rt.keys.looks_up(request.epoch):
         rt.desk.reread_epochs()
-    return _submit(rt, member, request)
-
-
-def _submit(rt: Runtime, member: Member, request: LookupRequest) -> Future[bytes]:
     if not rt.keys.looks_up(request.epoch):
         raise _stale(rt.keys.epoch)
     return rt.desk.submit(member, request)
@@ -158,6 +167,7 @@ class LookupDesk:
         self._clean: dict[tuple[str, int], int] = {}
         """Answered from memory since the last flush, by platform and UTC day."""
         self._counts_lock = threading.Lock()
+        self._waiters: LoopWaiters[bytes] | None = None
         self._closing = False
         self._stop = threading.Event()
         self._batcher: Batcher[_Asked, bytes] = Batcher(
@@ -177,6 +187,15 @@ class LookupDesk:
     def submit(self, member: Member, request: LookupRequest) -> Future[bytes]:
         """Queue one lookup. Raises Overloaded."""
         return self._batcher.submit(_Asked(member, request))
+
+    def ask(self, member: Member, request: LookupRequest) -> asyncio.Future[bytes]:
+        """As `submit`, for the running event loop."""
+        loop = asyncio.get_running_loop()
+        if self._waiters is None or self._waiters.loop is not loop:
+            self._waiters = LoopWaiters(loop)
+        waiter = self._waiters.new()
+        self._batcher.put([(_Asked(member, request), waiter)])
+        return waiter.future
 
     def clean(self, member: Member, request: LookupRequest, size: int) -> bytes | None:
         """The answer to `request` about a person who is not listed in the first `size` entries, counted; None where it
@@ -219,16 +238,25 @@ class LookupDesk:
 
     def _answer_all(self, asked: Sequence[_Asked]) -> list[bytes | LedgerError]:
         now = self._now()
+        with connected(self._by_statement) as connection:
+            with transaction(connection, writes=False):
+                view = look(connection, [tag for one in asked for _, tag in one.request.subjects])
+            outcomes, lookups, tags, counts = self._answers_from(view, asked, now)
+            if lookups:
+                with transaction(connection, writes=True):
+                    store.log_disclosures(connection, lookups, tags)
+        self._count(counts)
+        self._watch.looked_up(sum(c for c, _ in counts.values()), sum(d for _, d in counts.values()), "database")
+        return outcomes
+
+    def _answers_from(self, view: LookupView, asked: Sequence[_Asked], now: datetime) -> _Answered:
         weights = self._members.weights()
-        with reading(self._by_statement) as connection:
-            view = look(connection, [tag for one in asked for _, tag in one.request.subjects])
-        size, found = view.size, view.listings
+        size, day = view.size, day_floor(now)
         outcomes: list[bytes | LedgerError] = []
         lookups: list[dict[str, Any]] = []
         tags: list[dict[str, Any]] = []
         counts: dict[tuple[str, int], tuple[int, int]] = {}
-        for one in asked:
-            request = one.request
+        for member, request in asked:
             if view.epochs.get(request.epoch) not in LOOKUP_STATES:
                 current = [epoch for epoch, state in view.epochs.items() if state == "current"]
                 outcomes.append(_stale(current[0] if current else None))
@@ -238,23 +266,17 @@ class LookupDesk:
                     IndexNotReached("The log has not reached `min_index` yet. Try again.", retry_after_seconds=1)
                 )
                 continue
-            standing = self._fold(request, found, weights, now)
+            standing = self._fold(request, view.listings, weights, now)
             number, public_id = self._ids.next()
-            question = Question(one.member.platform, request.epoch, request.nonce, request.digest)
+            question = Question(member.platform, request.epoch, request.nonce, request.digest)
             outcomes.append(self._answers.answer(public_id, standing, request.claim, size, now, question))
             disclosed = discloses(standing)
             if disclosed:
-                lookups.append(_log_row(number, one, standing, size, now))
-                tags.extend({"tag": tag, "lookup_id": number} for tag in {tag for _, tag in request.subjects})
-            day = (one.member.platform, day_floor(now))
-            clean_count, disclosed_count = counts.get(day, (0, 0))
-            counts[day] = (clean_count + (not disclosed), disclosed_count + disclosed)
-        if lookups:
-            with writing(self._by_statement) as connection:
-                store.log_disclosures(connection, lookups, tags)
-        self._count(counts)
-        self._watch.looked_up(sum(c for c, _ in counts.values()), sum(d for _, d in counts.values()), "database")
-        return outcomes
+                lookups.append(_log_row(number, member, request, standing, size, now))
+                tags.extend([{"tag": tag, "lookup_id": number} for tag in {tag for _, tag in request.subjects}])
+            clean_count, disclosed_count = counts.get((member.platform, day), (0, 0))
+            counts[member.platform, day] = (clean_count + (not disclosed), disclosed_count + disclosed)
+        return _Answered(outcomes, lookups, tags, counts)
 
     def _fold(
         self,
@@ -337,11 +359,12 @@ def listing_event(row: ListingRow, kind: Kind) -> Event:
     )
 
 
-def _log_row(number: int, asked: _Asked, standing: Standing, size: int, now: datetime) -> dict[str, Any]:
-    request = asked.request
+def _log_row(
+    number: int, member: Member, request: LookupRequest, standing: Standing, size: int, now: datetime
+) -> dict[str, Any]:
     return {
         "id": number,
-        "platform": asked.member.platform,
+        "platform": member.platform,
         "purpose": request.purpose,
         "order_ref": request.order_ref,
         "consent_ref": request.consent_ref,
