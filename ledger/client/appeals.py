@@ -57,7 +57,8 @@ class Appeals(Session):
 
         Raises StaleEpoch, QuotaExceeded and the other named refusals, Unavailable.
         """
-        return self._send("/v1/subject-sessions", {**_about(buyer), "locale": locale}, None, parse_link)
+        # Two calls make two links. The key is here to be repeated: a link to another person's record must not be taken.
+        return self._send("/v1/subject-sessions", {**_about(buyer), "locale": locale}, self._new_key(), parse_link)
 
     def appeal(
         self,
@@ -177,10 +178,10 @@ class Appeals(Session):
     def _act(self, appeal: str, action: str, body: Mapping[str, Any], key: str | None) -> Appeal:
         return self._send(f"{_path(appeal)}/{action}", body, key or self._new_key(), about(parse_appeal, id=appeal))
 
-    def _send(self, path: str, body: Mapping[str, Any], key: str | None, parse: Callable[[Any], T]) -> T:
+    def _send(self, path: str, body: Mapping[str, Any], key: str, parse: Callable[[Any], T]) -> T:
         """POST the same bytes under the same key at every attempt."""
         content = json.dumps(body, separators=(",", ":")).encode()
-        headers = {} if key is None else {"Idempotency-Key": key}
+        headers = {"Idempotency-Key": key}
         self.connect()
         return self._retrying(
             lambda limit: self._transport.send("POST", path, limit, content=content, headers=headers).read(parse)

@@ -2,7 +2,7 @@
 
 Every request carries a fresh id in `X-Request-Id`, which the service repeats in its answer. An answer with the id of
 another request of this SDK is refused (`AnswerMismatch`), whatever mixed the two up. An answer without an id, or with
-one that a gateway put in its place, is left to the checks of what it says.
+one that a gateway put in its place, is left to the checks of what it says. Idempotency keys are compared likewise.
 """
 
 from __future__ import annotations
@@ -212,10 +212,10 @@ class Transport(ForkAware):
             sent.setdefault("Content-Type", "application/json")
         with self._answer(method, path, deadline, content=content, query=query, headers=sent) as response:
             drop = partial(_close, response)
-            asked, answered = response.request.headers["X-Request-Id"], response.headers.get("x-request-id", "")
-            if not path.startswith(_SHARED_PATHS) and _is_another(asked, answered):
+            differs = None if path.startswith(_SHARED_PATHS) else _differs(response.request.headers, response.headers)
+            if differs is not None:
                 drop()
-                raise AnswerMismatch("The ledger's answer belongs to another request.", compared="request_id")
+                raise AnswerMismatch("The ledger's answer belongs to another request.", compared=differs)
             body = _read(response, deadline)
         lower = {name.lower(): value for name, value in response.headers.items()}
         if 200 <= response.status_code < 300:
@@ -348,11 +348,16 @@ def _retry_after(error: LedgerError) -> float:
     return float(seconds) if isinstance(seconds, int) else 0.0
 
 
-def _is_another(asked: str, answered: str) -> bool:
-    """Whether `answered`, the ids in an answer, names requests of this SDK and the one that was `asked` not among them.
-    A gateway may replace an id, or add its own."""
-    found = [one.strip() for one in answered.split(",")]
-    return asked not in found and any(_REQUEST_ID.match(one) for one in found)
+def _differs(asked: Mapping[str, str], answered: Mapping[str, str]) -> str | None:
+    """What the headers of an answer repeat of another request than the one `asked`; None if nothing.
+
+    A gateway may leave them out, replace a request's id by its own, or add that.
+    """
+    ids = [one.strip() for one in answered.get("x-request-id", "").split(",")]
+    if asked["x-request-id"] not in ids and any(_REQUEST_ID.match(one) for one in ids):
+        return "request_id"
+    key = answered.get("idempotency-key")
+    return "idempotency_key" if key is not None and key != asked.get("idempotency-key") else None
 
 
 def _close(response: httpx2.Response) -> None:

@@ -223,9 +223,7 @@ def test_an_answer_with_another_requests_id_is_refused(status: int, answered: st
         transport.close()
 
 
-@pytest.mark.parametrize(
-    "answered", ["", "3f9b2c7d1a", "rcl-short", "a, b", "Root=1-67891233-abcdef01234567891234"]
-)
+@pytest.mark.parametrize("answered", ["", "3f9b2c7d1a", "rcl-short", "a, b", "Root=1-67891233-abcdef01234567891234"])
 def test_ids_that_a_gateway_has_set_are_no_concern(answered: str) -> None:
     with answering(lambda *_: (200, {"X-Request-Id": answered}, b"{}")) as url:
         transport = Transport(url)
