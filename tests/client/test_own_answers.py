@@ -90,10 +90,11 @@ def test_the_answer_about_another_change_is_not_taken(running: Running, connect:
         mixed.withdraw(ids[0], "wrong_person")
         mixed.restitution(ids[1], datetime.now(UTC), 12_900, "CNY")
         between.late = {"POSTwit", "POSTres"}
-        for change in (
+        changes: list[Callable[[], object]] = [
             lambda: mixed.withdraw(ids[2], "duplicate"),
             lambda: mixed.restitution(ids[3], datetime.now(UTC), 12_900, "CNY"),
-        ):
+        ]
+        for change in changes:
             with pytest.raises(AnswerMismatch) as caught:
                 change()
             assert caught.value.details["compared"] == ("idempotency_key" if headers else "id")
