@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.auth import Authenticator
 from api.logs import AccessLog
-from api.middleware import FRAME_HEADERS, STARTED, request_id_of
+from api.middleware import FRAME_HEADERS, KEY_HEADER, STARTED, request_id_of
 from api.questions import LOOKUP_FAILED, read_lookup
 from api.routes.snapshots import BINARY, bucket_headers
 from api.wire import is_json
@@ -114,9 +114,12 @@ class HotPath:
         return True
 
     def _member(self, scope: Scope, headers: dict[bytes, bytes]) -> Member | None:
-        """Who asks; None where the application has to look: a refusal, or a header that is there twice."""
+        """Who asks; None where the application has to look: a refusal, a header that is there twice, or an idempotency
+        key, which means nothing here and is repeated all the same."""
         authorization = headers.get(b"authorization")
         if self._authenticator is None or authorization is None or len(headers) != len(scope["headers"]):
+            return None
+        if KEY_HEADER in headers:
             return None
         try:
             return self._authenticator.member(authorization.decode("latin-1"), "lookup")

@@ -200,7 +200,7 @@ class _Batch(EntryBatch):
             self.dependants.setdefault(link, []).append(row)
         for place, pdq in enumerate(searchable(body.conduct, body.evidence)):
             self.add(PictureHash, id=picture_id(report_id, place), report_id=report_id, pdq=pdq)
-        return report_id, accepted_json(row, self.service, self.policy, self.now)
+        return report_id, accepted_json(row, self.service, self.policy, self.now, signed=command.signed)
 
     def _list(self, command: SubmitReport, row: ReportRow, turned: Sequence[Turned]) -> None:
         own = command.body.epoch

@@ -140,8 +140,8 @@ def transaction(connection: Connection, *, writes: bool) -> Iterator[None]:
 
 
 def by_statement(engine: Engine) -> Engine:
-    """`engine` for transactions of one statement each: on PostgreSQL a statement is a transaction by itself, without the
-    round trips of BEGIN and COMMIT. On SQLite, which has none to save, it is `engine`."""
+    """`engine` for transactions of one statement each: on PostgreSQL a statement is a transaction by itself, without
+    the round trips of BEGIN and COMMIT. On SQLite, which has none to save, it is `engine`."""
     return engine.execution_options(isolation_level="AUTOCOMMIT") if engine.dialect.name == "postgresql" else engine
 
 
