@@ -35,7 +35,7 @@ app.conf.worker_hijack_root_logger = False
 
 
 def _look_up(number: int) -> None:
-    """Look up two of the people."""
+    """Look up one of the people."""
     counts = ask(LEDGER, PLAN, number)
     if os.getpid() == PARENT:
         counts["done by the parent"] += 1

@@ -1,7 +1,7 @@
 """A web application that makes its client when it is loaded: `gunicorn --preload` loads it once and then forks.
 
 The environment variable PREFORK_PLAN holds a `Plan`. The module is gunicorn's configuration too: the first worker is
-forked while the parent is idle, the others while threads of the parent look up. `GET /<number>` looks up two of the
+forked while the parent is idle, the others while threads of the parent look up. `GET /<number>` looks up one of the
 people and answers with what was wrong, or `right`.
 """
 
@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from tests.client.forking import THREADS, ask, plan_from
+from tests.client.forking import PAUSE_SECONDS, THREADS, ask, plan_from
 
 PLAN = plan_from(os.environ["PREFORK_PLAN"])
 LEDGER = PLAN.open()
 PARENT = os.getpid()
-BUSY_SECONDS = 1.0
+BUSY_SECONDS = 0.5
 
 ask(LEDGER, PLAN, 0)
 
@@ -34,6 +34,7 @@ def pre_fork(arbiter: object, worker: Any) -> None:
         started.wait()
         while time.monotonic() < end:
             ask(LEDGER, PLAN, 0)
+            time.sleep(PAUSE_SECONDS)
 
     for _ in range(THREADS):
         threading.Thread(target=be_busy, daemon=True).start()
