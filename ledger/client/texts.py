@@ -42,7 +42,8 @@ class Texts:
             except LedgerError:
                 self._not_before = self._monotonic() + RETRY_SECONDS
                 return
-            found = answer.get("reasons") if isinstance(answer, dict) else None
+            own = isinstance(answer, dict) and answer.get("locale") == locale
+            found = answer.get("reasons") if own else None
             texts[locale] = {str(code): text for code, text in found.items()} if isinstance(found, dict) else {}
         self._texts = texts
         self._asked_for |= frozenset(codes)
