@@ -27,7 +27,7 @@ from api.me import routes as me_pages
 from api.me.pages import session_ended
 from api.me.session import Ended
 from api.middleware import RequestFrame
-from api.routes import appeals, log, lookups, me, metrics, oprf, pictures, reports, snapshots, system, webhooks
+from api.routes import appeals, log, lookups, me, metrics, oprf, pictures, reports, snapshots, system, texts, webhooks
 from api.web import static
 from api.web.errors import Elsewhere, error_page, go_elsewhere
 from api.web.pages import is_page
@@ -135,6 +135,7 @@ def create_app(
     app.add_exception_handler(Ended, session_ended)
     for module in (lookups, pictures, snapshots, reports, appeals, me, webhooks, oprf, system, log, metrics, static):
         app.include_router(module.router)
+    app.include_router(texts.router)
     for router in (*console.routers(), *me_pages.routers()):
         app.include_router(router)
     openapi.install(app)

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from api.logs import failure
-from api.wire import batch_item, batch_problem, check_key, check_shape
+from api.wire import batch_item, batch_problem, check_key, check_shape, is_key
 from ledger.errors import InvalidRequest, LedgerError
 from ledger.service.commands import Stored
 from ledger.service.members import Member
@@ -25,7 +25,16 @@ def record_reports(rt: Runtime, member: Member, items: Sequence[Any], request_id
     outcomes = [_shape_error(item) for item in items]
     taken = submit_reports(rt, member, [item for item, bad in zip(items, outcomes, strict=True) if bad is None])
     remaining = iter(taken)
-    return [_result(next(remaining) if bad is None else bad, request_id, logger) for bad in outcomes]
+    return [
+        _result(next(remaining) if bad is None else bad, _key(item), request_id, logger)
+        for item, bad in zip(items, outcomes, strict=True)
+    ]
+
+
+def _key(item: object) -> str | None:
+    """The idempotency key of an item, which its result repeats; None where it has none that is fit."""
+    key = item.get("idempotency_key") if isinstance(item, dict) else None
+    return key if is_key(key) else None
 
 
 def _shape_error(item: object) -> LedgerError | None:
@@ -36,14 +45,14 @@ def _shape_error(item: object) -> LedgerError | None:
     return None
 
 
-def _result(outcome: Future[Stored] | LedgerError, request_id: str, logger: Any) -> bytes:
+def _result(outcome: Future[Stored] | LedgerError, key: str | None, request_id: str, logger: Any) -> bytes:
     if isinstance(outcome, LedgerError):
-        return batch_problem(outcome, request_id)
+        return batch_problem(outcome, request_id, idempotency_key=key)
     try:
         stored = outcome.result()
     except LedgerError as error:
-        return batch_problem(error, request_id)
+        return batch_problem(error, request_id, idempotency_key=key)
     except Exception as error:  # the others stand; this one gets `internal`
         logger.error("batch_report_failed", request_id=request_id, **failure(error))
-        return batch_problem(LedgerError("The server failed."), request_id)
-    return batch_item(stored.status, "report", stored.body)
+        return batch_problem(LedgerError("The server failed."), request_id, idempotency_key=key)
+    return batch_item(stored.status, "report", stored.body, idempotency_key=key)

@@ -1,9 +1,11 @@
-"""The shortest way for what is asked most: clean lookups, and buckets of a snapshot.
+"""The shortest way for what is asked most: lookups, and buckets of a snapshot.
 
-A plain ASGI wrapper around the whole application. It checks the token, parses the body by the same functions as the
-route does, and answers what memory alone can answer, in the bytes, headers and access line that the route would give.
-Everything else, for whatever reason, goes on to the application with the body played back: refusals, people who may be
-listed, a view that is too old. So there is one place where errors are made, and nothing here waits for a database.
+A plain ASGI wrapper around the whole application. It checks the token and parses the body by the same functions as the
+route does, and answers in the bytes, headers and access line that the route would give: clean lookups from memory,
+those of listed people when the desk has answered them. So a lookup is authenticated, parsed and validated once.
+
+What is refused goes on to the application with the body played back, and so there is one place where errors are made.
+Where the lookup itself failed, its error goes along, and the route raises it instead of asking again.
 
 It stands outside the request's frame and the framework's own layers, because each of them costs every request a few
 calls, and a clean lookup is little more than calls.
@@ -11,7 +13,6 @@ calls, and a clean lookup is little more than calls.
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64decode
 from time import perf_counter
 
 import orjson
@@ -19,11 +20,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.auth import Authenticator
 from api.logs import AccessLog
-from api.middleware import FRAME_HEADERS, request_id_of
+from api.middleware import FRAME_HEADERS, KEY_HEADER, STARTED, request_id_of
+from api.questions import LOOKUP_FAILED, read_lookup
 from api.routes.snapshots import BINARY, bucket_headers
-from api.schemas.lookups import Lookup
-from api.wire import is_json, parse
-from ledger.service.lookups import answer_from_memory
+from api.wire import is_json
+from ledger.service.lookup_answers import ANSWER_BYTES
+from ledger.service.lookups import LookupRequest, answer_from_database, answer_from_memory
 from ledger.service.members import Member
 from ledger.service.runtime import Runtime
 from ledger.service.shelf import fetch_bucket
@@ -31,6 +33,9 @@ from ledger.service.shelf import fetch_bucket
 LOOKUPS = "/v1/lookups"
 SNAPSHOTS = "/v1/snapshots/"
 BUCKET_ROUTE = SNAPSHOTS + "{version}/buckets/{prefix}"
+
+_HEADERS = [(b"content-length", str(ANSWER_BYTES).encode()), (b"content-type", b"application/json")]
+"""Of an answer to a lookup."""
 
 
 class HotPath:
@@ -64,17 +69,23 @@ class HotPath:
         length = headers.get(b"content-length", b"0")
         # A lookup has less than 2000 bytes; what is declared as far longer may have to be refused unread.
         member = self._member(scope, headers) if len(length) <= 4 else None
-        if member is not None:
+        if member is not None and self._rt is not None:
             try:
                 message = await receive()
             except Exception as error:
                 receive = _PlayBack(receive, error)
             else:
-                answer = self._clean(member, headers, message)
-                if answer is not None:
-                    own = [(b"content-length", str(len(answer)).encode()), (b"content-type", b"application/json")]
-                    await self._answer(scope, send, member, started, LOOKUPS, headers, own, answer)
-                    return
+                request = self._asked(headers, message)
+                if request is not None:
+                    try:
+                        answer = answer_from_memory(self._rt, member, request)
+                        if answer is None:
+                            answer = await answer_from_database(self._rt, member, request)
+                    except Exception as error:
+                        scope.setdefault("state", {}).update({LOOKUP_FAILED: error, STARTED: started})
+                    else:
+                        await self._answer(scope, send, member, started, LOOKUPS, headers, _HEADERS, answer)
+                        return
                 receive = _PlayBack(receive, message)
         await self._app(scope, receive, send)
 
@@ -103,18 +114,21 @@ class HotPath:
         return True
 
     def _member(self, scope: Scope, headers: dict[bytes, bytes]) -> Member | None:
-        """Who asks; None where the application has to look: a refusal, or a header that is there twice."""
+        """Who asks; None where the application has to look: a refusal, a header that is there twice, or an idempotency
+        key, which means nothing here and is repeated all the same."""
         authorization = headers.get(b"authorization")
         if self._authenticator is None or authorization is None or len(headers) != len(scope["headers"]):
+            return None
+        if KEY_HEADER in headers:
             return None
         try:
             return self._authenticator.member(authorization.decode("latin-1"), "lookup")
         except Exception:
             return None
 
-    def _clean(self, member: Member, headers: dict[bytes, bytes], message: Message) -> bytes | None:
-        """The answer to a clean lookup. Whatever is wrong with any other, the route finds out again and says so."""
-        if self._rt is None or message["type"] != "http.request" or message.get("more_body"):
+    def _asked(self, headers: dict[bytes, bytes], message: Message) -> LookupRequest | None:
+        """The lookup in a request; None where something is wrong with it, which the route finds out again and says."""
+        if message["type"] != "http.request" or message.get("more_body"):
             return None
         body, media_type = message.get("body", b""), headers.get(b"content-type", b"")
         if len(body) > self._body_limit_bytes or not (
@@ -122,10 +136,7 @@ class HotPath:
         ):
             return None
         try:
-            wanted = parse(Lookup, orjson.loads(body))
-            # The schema lets one spelling of 32 bytes through, so nothing is left for `unb64url` to refuse.
-            tags = [urlsafe_b64decode(subject.tag + "=") for subject in wanted.subjects]
-            return answer_from_memory(self._rt, member, wanted.epoch, tags, wanted.min_index)
+            return read_lookup(orjson.loads(body))
         except Exception:
             return None
 

@@ -30,9 +30,16 @@ FRAME_HEADERS = [(b"x-content-type-options", b"nosniff")]
 _UPLOADS = re.compile(r"(/v1(/me)?/appeals/[^/]+/attachments|/me/cases/[^/]+/files)\Z")
 """Paths whose POST is a file."""
 
+STARTED = "started"
+"""Where a request's state holds when it came in (of `perf_counter`), if another layer has handled it before."""
+
 FORM_ROOM_BYTES = 4096
 """What a form may add to a file that a page sends: boundaries and the file's name."""
 
+KEY_HEADER = b"idempotency-key"
+"""Repeated in the answer to a POST, refusals included: a client sees that the answer is to its own request."""
+
+_KEY = re.compile(rb"[!-~]{1,255}\Z")
 _random = Random()
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_-]{1,64}\Z")
 
@@ -55,9 +62,12 @@ class RequestFrame:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = perf_counter()
-        request_id, content_length = _read_headers(scope)
+        request_id, content_length, key = _read_headers(scope)
+        own = [(b"x-request-id", request_id.encode("ascii")), *FRAME_HEADERS]
+        if key is not None and scope["method"] == "POST":
+            own.append((KEY_HEADER, key))
         state: dict[str, Any] = scope.setdefault("state", {})
+        started = state.get(STARTED) or perf_counter()
         state["request_id"] = request_id
         limit = self._limit_bytes(scope)
         status = received = 0
@@ -74,11 +84,7 @@ class RequestFrame:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [
-                    *message.get("headers", ()),
-                    (b"x-request-id", request_id.encode("ascii")),
-                    *FRAME_HEADERS,
-                ]
+                message["headers"] = [*message.get("headers", ()), *own]
             await send(message)
 
         try:
@@ -116,16 +122,21 @@ def request_id_of(value: bytes | None) -> str:
     return f"{_random.getrandbits(96):024x}"
 
 
-def _read_headers(scope: Scope) -> tuple[str, int]:
-    """The request's id, the client's own if it is fit, and the declared body length (0 if none)."""
+def _read_headers(scope: Scope) -> tuple[str, int, bytes | None]:
+    """The request's id, the client's own if it is fit, the declared body length (0 if none), and the idempotency key if
+    there is one that is fit."""
     request_id = None
     content_length = 0
+    keys = []
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.match(value):
             request_id = value
         elif name == b"content-length" and value.isdigit():
             content_length = int(value[:20])
-    return request_id_of(request_id), content_length
+        elif name == KEY_HEADER:
+            keys.append(value)
+    key = keys[0] if len(keys) == 1 and _KEY.match(keys[0]) else None
+    return request_id_of(request_id), content_length, key
 
 
 def _refused(scope: Scope, error: BodyTooLarge) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar, cast
 
 import orjson
 from pydantic import BaseModel, ValidationError
@@ -18,12 +18,16 @@ from ledger.service.commands import Stored
 Model = TypeVar("Model", bound=BaseModel)
 
 REPLAYED: Mapping[str, Any] = {
+    "Idempotency-Key": {
+        "description": "The request's own key: compare it, and you know the answer for that to your request.",
+        "schema": {"type": "string"},
+    },
     "Idempotency-Replayed": {
         "description": "`true` when this is the stored answer of an earlier request.",
         "schema": {"type": "string", "enum": ["true"]},
-    }
+    },
 }
-"""The header of `stored_response`, as the description has it."""
+"""Headers of the answer to a write with an idempotency key, as the description has them."""
 
 MAX_ERRORS_SHOWN = 20
 _KEY = re.compile(r"[!-~]{1,255}\Z")
@@ -56,7 +60,7 @@ def is_json(declared: str) -> bool:
 def parse(model: type[Model], value: object) -> Model:
     """`value` as `model`. Raises InvalidRequest, or BatchSizeInvalid, with what is wrong where (see `shown`)."""
     try:
-        return model.model_validate(value)
+        return cast(Model, model.__pydantic_validator__.validate_python(value))
     except ValidationError as error:
         raise refusal(error.errors(include_url=False, include_context=False, include_input=False)) from error
 
@@ -99,9 +103,14 @@ def idempotency_key(request: Request) -> str:
 
 def check_key(key: object) -> str:
     """`key` if it is fit to be an idempotency key. Raises InvalidRequest."""
-    if not isinstance(key, str) or not _KEY.match(key):
+    if not is_key(key):
         raise InvalidRequest("An idempotency key has 1 to 255 visible ASCII characters, no spaces.")
     return key
+
+
+def is_key(key: object) -> TypeGuard[str]:
+    """Whether `key` is fit to be an idempotency key."""
+    return isinstance(key, str) and _KEY.match(key) is not None
 
 
 def json_response(body: bytes | str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -120,16 +129,18 @@ def stored_response(stored: Stored) -> Response:
     return json_response(stored.body, stored.status, headers)
 
 
-def batch_item(status: int, name: str, body: bytes | str) -> bytes:
-    """One good result of a batch: {"status": status, name: body}, where `body` is JSON already."""
+def batch_item(status: int, name: str, body: bytes | str, **repeated: str | None) -> bytes:
+    """One good result of a batch: {"status": status, name: body}, where `body` is JSON already, with what is `repeated`
+    of the item between the two."""
     data = body if isinstance(body, bytes) else body.encode()
-    return b'{"status":%d,"%s":%s}' % (status, name.encode(), data)
+    between = orjson.dumps(repeated)[1:-1] + b"," if repeated else b""
+    return b'{"status":%d,%b"%b":%b}' % (status, between, name.encode(), data)
 
 
-def batch_problem(error: LedgerError, request_id: str) -> bytes:
+def batch_problem(error: LedgerError, request_id: str, **repeated: str | None) -> bytes:
     """One refused result of a batch."""
     document = problem(error, request_id)
-    return batch_item(document["status"], "problem", orjson.dumps(document))
+    return batch_item(document["status"], "problem", orjson.dumps(document), **repeated)
 
 
 def batch_response(results: Iterable[bytes]) -> Response:

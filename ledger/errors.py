@@ -21,6 +21,7 @@
      |    +-- InvalidSignature, InvalidCheckpoint, InvalidInclusion, InvalidTile, InvalidLeaf, InvalidReceipt
      |    +-- InvalidManifest, InvalidFilter, InvalidBucket, InvalidRotation
      |    +-- SnapshotExpired, SnapshotStale
+     |    +-- AnswerMismatch     an answer belongs to another question
      |    +-- Inconsistent        Equivocation
      +-- Unauthenticated         InvalidToken, TokenExpired, UnknownKey, LoginRefused, SessionExpired
      +-- Forbidden               ScopeMissing, PlatformSuspended, RoleMissing, ConflictOfInterest, CrossSite
@@ -349,6 +350,12 @@ class SnapshotStale(ProofError):
     """A snapshot with an earlier cut than one that was seen before: somebody replays an old one."""
 
     code = "snapshot_stale"
+
+
+class AnswerMismatch(ProofError):
+    """An answer does not repeat its question: it belongs to another one. `details["compared"]` names what differs."""
+
+    code = "answer_mismatch"
 
 
 class Unauthenticated(LedgerError):

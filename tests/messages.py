@@ -29,6 +29,7 @@ AREAS = (
     (r"/webhook", "webhooks"),
     (r"/evidence/", "evidence"),
     (r"/referral/", "referral"),
+    (r"service/texts", "texts"),
 )
 """(pattern in a source's path, area): where a new text belongs. Everything else is of the letters."""
 

@@ -1,19 +1,38 @@
-"""`make soak`: the fault tests, long: the server killed again and again under load on both engines. Prints counts."""
+"""`make soak`: the fault tests, long: the server killed again and again under load on both engines, and clients that
+fork again and again. Prints counts."""
 
 from __future__ import annotations
 
 import argparse
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 
+from ledger.client import RefundLedger
 from tests import pg
+from tests.client.test_forks import check, plan_for
 from tests.faults.test_sigkill import kill_again_and_again
+from tests.kit import make_running
 from tests.support import Platform, new_ledger
 
 KILLS_A_ROUND = 10
+FORKS_A_ROUND = 100
+
+
+def fork_again_and_again(folder: Path, forks: int, console: Console) -> None:
+    """Fork a process with a client `forks` times, half of them while it is busy; any wrong answer ends it."""
+    with contextmanager(make_running)(folder) as running:
+        reporter = RefundLedger(running.suite("bazaar"), running.key("bazaar"), state_dir=folder / "bazaar")
+        with reporter:
+            for start in range(0, forks, FORKS_A_ROUND):
+                count = min(FORKS_A_ROUND, forks - start)
+                plan = plan_for(running, folder, reporter, idle=count // 2, busy=count - count // 2)
+                counts = plan.run()
+                check(counts, count)
+                console.print(f"forks {start} to {start + count - 1}: {dict(counts)}")
 
 
 def main() -> None:
@@ -21,11 +40,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--forks", type=int, default=1000, help="of a process that has a client")
     arguments = parser.parse_args()
     console = Console()
     deadline = time.monotonic() + arguments.minutes * 60
     with tempfile.TemporaryDirectory(prefix="rcl-soak-") as name:
         folder = Path(name)
+        (folder / "forks").mkdir()
+        fork_again_and_again(folder / "forks", arguments.forks, console)
         admin = pg.server(folder)
         number = 0
         while number < 2 or time.monotonic() < deadline:  # each engine at least once

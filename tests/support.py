@@ -26,6 +26,7 @@ from ledger.core import reports as core_reports
 from ledger.core import voprf
 from ledger.core.encoding import b64url, format_time
 from ledger.core.identifiers import Kind, canonical
+from ledger.core.questions import question_digest
 from ledger.core.tags import subject_commitment, tag
 from ledger.service import migrate
 from ledger.service.genesis import init_keys
@@ -204,13 +205,20 @@ def report_payload(
 
 
 def lookup_request(rt: Runtime, subjects: list[tuple[Kind, bytes]], **changes: Any) -> LookupRequest:
-    """A lookup of these (kind, element) pairs."""
+    """A lookup of these (kind, element) pairs, with a nonce and a digest of its own."""
+    nonce = secrets.token_bytes(16)
+    sent = {
+        "epoch": rt.keys.epoch,
+        "subjects": [[kind.value, b64url(tag(kind, element))] for kind, element in subjects],
+    }
     values: dict[str, Any] = {
         "epoch": rt.keys.epoch,
         "subjects": tuple((kind, tag(kind, element)) for kind, element in subjects),
         "purpose": "refund_review",
         "order_ref": core_reports.order_ref(ORDER_KEY, "lookup"),
         "claim": "damaged",
+        "nonce": b64url(nonce),
+        "digest": b64url(question_digest(sent, nonce)),
     }
     return LookupRequest(**{**values, **changes})
 

@@ -11,13 +11,12 @@ from starlette.responses import Response
 
 from api.deps import Inquirer, runtime
 from api.openapi import LOOKUP_ERRORS, Answer, operation
+from api.questions import LOOKUP_FAILED, read_lookup
 from api.schemas.lookups import Lookup, LookupAnswer, LookupBatch, LookupBatchResult, LookupItems
 from api.wire import batch_item, batch_problem, batch_response, json_response, parse, read_json
 from ledger import errors as e
-from ledger.core.encoding import unb64url
-from ledger.core.identifiers import Kind
 from ledger.errors import LedgerError
-from ledger.service.lookups import LookupRequest, lookup
+from ledger.service.lookups import lookup
 from ledger.service.members import Member
 from ledger.service.runtime import Runtime
 
@@ -29,6 +28,7 @@ EXAMPLE = {
     "purpose": "refund_review",
     "order_ref": "2l0mMdmJmsyjzc1pq3pEh1U5kQGZlqzTnAY0f2Tt2vE",
     "refund": {"amount_minor": 12900, "currency": "CNY", "claim": "damaged"},
+    "nonce": "8yZk3Tq0vN1rWcXb5uPjGQ",
 }
 
 
@@ -47,7 +47,10 @@ EXAMPLE = {
 )
 async def create_lookup(request: Request, member: Inquirer) -> Response:
     """A lookup that discloses an event is logged for the person to see, before it is answered."""
-    wanted = _request(parse(Lookup, await read_json(request)))
+    failed = request.scope["state"].get(LOOKUP_FAILED)
+    if failed is not None:
+        raise failed
+    wanted = read_lookup(await read_json(request))
     return json_response(await lookup(runtime(request), member, wanted))
 
 
@@ -73,21 +76,6 @@ async def create_lookups(request: Request, member: Inquirer) -> Response:
 
 async def _one(rt: Runtime, member: Member, item: Any, request_id: str) -> bytes:
     try:
-        return batch_item(200, "lookup", await lookup(rt, member, _request(parse(Lookup, item))))
+        return batch_item(200, "lookup", await lookup(rt, member, read_lookup(item)))
     except LedgerError as error:
         return batch_problem(error, request_id)
-
-
-def _request(wanted: Lookup) -> LookupRequest:
-    refund = wanted.refund
-    return LookupRequest(
-        epoch=wanted.epoch,
-        subjects=tuple([(Kind(subject.kind), unb64url(subject.tag, 32)) for subject in wanted.subjects]),
-        purpose=wanted.purpose,
-        order_ref=unb64url(wanted.order_ref, 32),
-        consent_ref=wanted.consent_ref,
-        amount_minor=None if refund is None else refund.amount_minor,
-        currency=None if refund is None else refund.currency,
-        claim=None if refund is None else refund.claim,
-        min_index=wanted.min_index,
-    )

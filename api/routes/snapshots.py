@@ -46,7 +46,7 @@ async def get_latest(request: Request, member: Inquirer) -> Response:
     """404 before the first one, and while the newest is past its end."""
     one = runtime(request).shelf.latest()
     headers = {"Cache-Control": "no-cache", "ETag": one.latest_etag}
-    if _is_known(request, one.latest_etag):
+    if is_known(request, one.latest_etag):
         return Response(status_code=304, headers=headers)
     return Response(one.latest, media_type="application/json", headers=headers)
 
@@ -107,7 +107,7 @@ async def get_bucket(request: Request, member: Inquirer, version: Version, prefi
     rt = runtime(request)
     one, body = fetch_bucket(rt, member, version, prefix)
     headers = bucket_headers(rt, one, prefix)
-    if _is_known(request, headers["ETag"]):
+    if is_known(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     return Response(body, media_type=BINARY, headers=headers)
 
@@ -124,7 +124,7 @@ def _immutable(rt: Runtime, one: Shelved, etag: str) -> dict[str, str]:
 
 def _file(request: Request, rt: Runtime, one: Shelved, path: FilePath, etag: str) -> Response:
     headers = _immutable(rt, one, etag)
-    if _is_known(request, etag):
+    if is_known(request, etag):
         return Response(status_code=304, headers=headers)
     try:
         found = os.stat(path)
@@ -133,7 +133,7 @@ def _file(request: Request, rt: Runtime, one: Shelved, path: FilePath, etag: str
     return FileResponse(path, media_type=BINARY, headers=headers, stat_result=found)
 
 
-def _is_known(request: Request, etag: str) -> bool:
+def is_known(request: Request, etag: str) -> bool:
     """Whether `If-None-Match` names `etag` (RFC 9110 section 13.1.2)."""
     named = [one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")]
     return etag in named or "*" in named

@@ -10,7 +10,12 @@ from ledger.core.encoding import MAX_INTEGER
 
 TIME_PATTERN = r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z$"
 
-# base64url without padding: the last character of 32 (64) bytes carries 4 (2) bits, the others of it must be zero.
+# base64url without padding: the last character of 16 (32, 64) bytes carries 2 (4, 2) bits, its others must be zero.
+Bytes16 = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9_-]{21}[AQgw]$"),
+    Field(description="16 bytes as base64url without padding.", examples=["A" * 22]),
+]
 Bytes32 = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$"),

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
-from api.schemas.common import AmountMinor, Bytes32, Currency, Epoch, Kind, Problem, Time, Wire
+from api.schemas.common import AmountMinor, Bytes16, Bytes32, Bytes64, Currency, Epoch, Kind, Problem, Time, Wire
 from ledger.core.encoding import MAX_INTEGER
 
 MAX_BATCH = 1000
@@ -45,6 +45,10 @@ class Lookup(Wire):
         int | None,
         Field(ge=0, le=MAX_INTEGER, description="Answer only from a log of at least this many entries."),
     ] = None
+    nonce: Annotated[
+        Bytes16 | None,
+        Field(description="16 random bytes of your own, fresh for each lookup. The answer repeats them."),
+    ] = None
 
 
 class LookupBatch(Wire):
@@ -59,14 +63,6 @@ class LookupItems(Wire):
     lookups: Annotated[list[Any], Field(min_length=1, max_length=MAX_BATCH)]
 
 
-class Reason(Wire):
-    """Why, for programs and for people."""
-
-    code: str
-    en: str
-    zh_cn: str
-
-
 class LookupAnswer(Wire):
     """A credit standing. It never says "deny": a refusal needs a human decision and a fresh direct lookup."""
 
@@ -79,13 +75,26 @@ class LookupAnswer(Wire):
     disputed: bool
     protected: Annotated[bool, Field(description="The person's account was abused by somebody else.")]
     has_statement: bool
-    reasons: Annotated[list[Reason], Field(max_length=4)]
+    reasons: Annotated[list[str], Field(max_length=4, description="Codes; `GET /v1/texts/{locale}` has their texts.")]
     guidance: Annotated[list[str], Field(description="Advice for a human step.")]
     matched_kinds: list[Kind]
     policy: Annotated[int, Field(ge=1, description="Version of the policy that it was folded under.")]
     as_of_index: Annotated[int, Field(ge=0, description="The answer saw entries 0 to as_of_index - 1 of the log.")]
     as_of: Time
     expires_at: Time
+    service: Annotated[str, Field(description="The service that answers, as `GET /v1/suite` names it.")]
+    environment: Literal["live", "test"]
+    platform: Annotated[str, Field(description="The platform that asked.")]
+    epoch: Epoch
+    nonce: Annotated[Bytes16 | None, Field(description="The question's. Null if it had none.")]
+    question: Annotated[
+        Bytes32,
+        Field(
+            description="SHA-256 of `refund-ledger question v1`, the nonce and the request without it (docs/api.md)."
+        ),
+    ]
+    key_id: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9._-]{1,32}$", description="Of the key that signed.")]
+    signature: Annotated[Bytes64 | None, Field(description="Null: answers are not signed.")]
     padding: Annotated[str, Field(description="Gives every answer the same size.")]
 
 

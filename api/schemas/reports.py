@@ -149,19 +149,23 @@ class ReportAccepted(Wire):
     effective_from: Annotated[Time, Field(description="From then on lookups show it.")]
     expires_at: Time
     receipt_url: Annotated[str, Field(examples=["/v1/reports/rp_Xk3mPq9a/receipt"])]
+    order_ref: Annotated[Bytes32, Field(description="That of your report.")]
+    body_sha256: Annotated[Bytes32, Field(description="SHA-256 of the canonical signed body.")]
 
 
 class BatchAccepted(Wire):
     """A report of the batch that was recorded."""
 
     status: Literal[201]
+    idempotency_key: IdempotencyKey
     report: ReportAccepted
 
 
 class BatchRefused(Wire):
-    """A report of the batch that was refused; the others stand."""
+    """A report of the batch that was refused; the others stand. The key is null where the item had none that is fit."""
 
     status: Annotated[int, Field(ge=400, le=599)]
+    idempotency_key: IdempotencyKey | None
     problem: Problem
 
 

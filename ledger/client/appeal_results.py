@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 
-from ledger.client.results import Fields
+from ledger.client.results import Fields, compare
 
 T = TypeVar("T")
 
@@ -187,11 +187,12 @@ def parse_link(value: object) -> RecordLink:
     return RecordLink(fields.text("id"), fields.time("expires_at"), fields.text("url"))
 
 
-def parse_filed(value: object) -> list[FiledAppeal]:
-    """The cases that an appeal opened, in the order of its reports."""
+def parse_filed(value: object, reports: Sequence[str]) -> list[FiledAppeal]:
+    """The cases that an appeal against `reports` opened, in their order. Raises AnswerMismatch for those of others."""
     fields = Fields(value)
     group = fields.text("group")
     found = [Fields(item) for item in fields.items("appeals")]
+    compare("reports", sorted(one.text("report") for one in found), sorted(set(reports)))
     return [
         FiledAppeal(one.text("id"), one.text("report"), one.text("state"), one.time("due_at"), group) for one in found
     ]

@@ -8,11 +8,13 @@ happens twice.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ledger.client.appeal_results import (
     Appeal,
@@ -31,11 +33,13 @@ from ledger.client.appeal_results import (
     parse_link,
     parse_statements,
 )
-from ledger.client.results import Lookup, ReportView, parse_view
+from ledger.client.results import Lookup, ReportView, about, parse_view
 from ledger.client.session import Session
 from ledger.client.subjects import Buyer
 from ledger.core.encoding import b64url
 from ledger.errors import ConfigurationError, InvalidRequest
+
+T = TypeVar("T")
 
 UPLOAD_SECONDS = 120.0
 """All attempts to hand in a file, together; each may take half of it."""
@@ -53,7 +57,8 @@ class Appeals(Session):
 
         Raises StaleEpoch, QuotaExceeded and the other named refusals, Unavailable.
         """
-        return parse_link(self._send("/v1/subject-sessions", {**_about(buyer), "locale": locale}, key=None))
+        # Two calls make two links. The key is here to be repeated: a link to another person's record must not be taken.
+        return self._send("/v1/subject-sessions", {**_about(buyer), "locale": locale}, self._new_key(), parse_link)
 
     def appeal(
         self,
@@ -72,12 +77,13 @@ class Appeals(Session):
         Unavailable.
         """
         body = {"reports": list(reports), "grounds": grounds, "statement": statement, "locale": locale}
-        return parse_filed(self._send("/v1/appeals", {**body, **_about(buyer)}, idempotency_key or self._new_key()))
+        parse = partial(parse_filed, reports=list(reports))
+        return self._send("/v1/appeals", {**body, **_about(buyer)}, idempotency_key or self._new_key(), parse)
 
     def get_appeal(self, appeal: str, party: str | None = None) -> Appeal:
         """A case of yours; where you both filed it and made the report, for `party` (subject or reporter).
         Raises NotFound."""
-        return parse_appeal(self._get(_path(appeal), {} if party is None else {"party": party}))
+        return self._get(_path(appeal), about(parse_appeal, id=appeal), {} if party is None else {"party": party})
 
     def list_appeals(
         self,
@@ -89,7 +95,7 @@ class Appeals(Session):
     ) -> AppealPage:
         """Your cases, newest first: those `filed` through you, those about what you `reported`, or both."""
         query = {"role": role, "state": state, "limit": str(limit), "starting_after": starting_after}
-        return parse_appeals(self._get("/v1/appeals", {name: one for name, one in query.items() if one is not None}))
+        return self._get("/v1/appeals", parse_appeals, {name: one for name, one in query.items() if one is not None})
 
     def answer(self, appeal: str, party: str, text: str, *, idempotency_key: str | None = None) -> Appeal:
         """Answer the question that waits for `party` (subject: your customer; reporter: yourself), or add something.
@@ -129,7 +135,7 @@ class Appeals(Session):
             lambda limit: self._transport.send("POST", target, limit, content=data, query=query, headers=headers),
             UPLOAD_SECONDS / 2,
         )
-        return parse_attachment(answer.json())
+        return answer.read(about(parse_attachment, sha256=b64url(hashlib.sha256(data).digest()), size_bytes=len(data)))
 
     def read_attachment(self, appeal: str, attachment: str) -> bytes:
         """The bytes of a file of the case. They may come from a stranger: open them as carefully. Raises NotFound."""
@@ -181,37 +187,39 @@ class Appeals(Session):
         Raises NotFound, ActionRefused (it is not held), AppealInvalid, Unavailable.
         """
         path = f"/v1/reports/{_id('rp', report)}/explain"
-        return parse_view(self._send(path, {"text": text}, idempotency_key or self._new_key()))
+        body, key = {"text": text}, idempotency_key or self._new_key()
+        return self._send(path, body, key, about(parse_view, id=report))
 
     def letters(self, appeal: str) -> tuple[str, ...]:
         """The letters that there are for your customer now, of received, question, overdue and decided."""
-        return parse_letter_kinds(self._get(f"{_path(appeal)}/letters"))
+        return self._get(f"{_path(appeal)}/letters", parse_letter_kinds)
 
     def letter(self, appeal: str, kind: str, locale: str | None = None) -> AppealLetter:
         """One of them, to be sent unchanged, in the language that was filed in unless `locale` names one.
         Raises NotFound while there is no such letter, and where you did not file for the person."""
         if kind not in _KINDS:
             raise InvalidRequest("A letter is received, question, overdue or decided.")
-        return parse_letter(self._get(f"{_path(appeal)}/letters/{kind}", {} if locale is None else {"locale": locale}))
+        asked = {} if locale is None else {"locale": locale}
+        return self._get(f"{_path(appeal)}/letters/{kind}", about(parse_letter, kind=kind, **asked), asked)
 
     def statements(self, lookup: str | Lookup) -> tuple[PersonStatement, ...]:
         """What the person says of the reports that a lookup of yours disclosed; ask when it `has_statement`.
         Raises NotFound for other lookups, and after 24 hours."""
         number = lookup.id if isinstance(lookup, Lookup) else lookup
-        return parse_statements(self._get(f"/v1/lookups/{_id('lk', number or '')}/statement"))
+        return self._get(f"/v1/lookups/{_id('lk', number or '')}/statement", parse_statements)
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
     def _act(self, appeal: str, action: str, body: Mapping[str, Any], key: str | None) -> Appeal:
-        return parse_appeal(self._send(f"{_path(appeal)}/{action}", body, key or self._new_key()))
+        return self._send(f"{_path(appeal)}/{action}", body, key or self._new_key(), about(parse_appeal, id=appeal))
 
-    def _send(self, path: str, body: Mapping[str, Any], key: str | None) -> Any:
+    def _send(self, path: str, body: Mapping[str, Any], key: str, parse: Callable[[Any], T]) -> T:
         """POST the same bytes under the same key at every attempt."""
         content = json.dumps(body, separators=(",", ":")).encode()
-        headers = {} if key is None else {"Idempotency-Key": key}
+        headers = {"Idempotency-Key": key}
         self.connect()
         return self._retrying(
-            lambda limit: self._transport.send("POST", path, limit, content=content, headers=headers).json()
+            lambda limit: self._transport.send("POST", path, limit, content=content, headers=headers).read(parse)
         )
 
 

@@ -6,11 +6,13 @@ again is safe. Later it has forgotten; then the service is asked first whether t
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from ledger.client.outbox import Item, Operation, Outbox
 from ledger.client.results import (
@@ -18,14 +20,17 @@ from ledger.client.results import (
     Delivery,
     Fields,
     ReportView,
+    about,
     as_mapping,
+    compare,
     parse_accepted,
     parse_page,
     parse_view,
 )
 from ledger.client.transport import Answer, Transport, error_from_problem
-from ledger.core.encoding import format_time
+from ledger.core.encoding import b64url, canonical_json, format_time
 from ledger.errors import (
+    AnswerMismatch,
     Forbidden,
     LedgerError,
     LimitExceeded,
@@ -36,6 +41,8 @@ from ledger.errors import (
     UnexpectedAnswer,
 )
 
+T = TypeVar("T")
+
 BATCH_ITEMS = 1000
 BATCH_BYTES = 3 * 1024 * 1024
 """Longest batch sent; the service reads 4 MiB."""
@@ -43,7 +50,7 @@ REMEMBERED = timedelta(hours=23)
 """After this the service may have forgotten an idempotency key (it keeps them for 24 hours)."""
 CLOCK_SLACK = timedelta(minutes=5)
 
-_UNDECIDED = (Unavailable, LimitExceeded, Unauthenticated, Forbidden, UnexpectedAnswer, ReportDisputed)
+_UNDECIDED = (Unavailable, LimitExceeded, Unauthenticated, Forbidden, UnexpectedAnswer, AnswerMismatch, ReportDisputed)
 """Errors after which the thing sent stays pending: they say nothing about it, or (ReportDisputed) it waits for the end
 of an appeal. All others refuse it for good."""
 
@@ -123,7 +130,8 @@ class Courier:
         key = item.idempotency_key
         try:
             answer = self._post(item.path, item.content, {"Idempotency-Key": key})
-            report = _accepted(item, answer.json()) if item.operation == "report" else parse_view(answer.json())
+            own_key = answer.headers.get("idempotency-key") == key
+            report = answer.read(partial(_accepted if item.operation == "report" else _changed, item, own_key))
         except LedgerError as error:
             return self._failed(key, _not_yet(item, error))
         self._outbox.delivered([key])
@@ -168,6 +176,8 @@ class Courier:
         if len(outcomes) != len(items):
             raise UnexpectedAnswer("The ledger answered another number of reports than were sent.")
         deliveries = [_outcome(item, value) for item, value in zip(items, outcomes, strict=True)]
+        if any(isinstance(one.error, AnswerMismatch) for one in deliveries):
+            answer.drop()
         self._outbox.delivered([one.idempotency_key for one in deliveries if one.state == "accepted"])
         self._outbox.failed(
             [(one.idempotency_key, one.error, one.state == "refused") for one in deliveries if one.error is not None]
@@ -197,16 +207,17 @@ class Courier:
         )
         return Delivery(item.idempotency_key, "accepted", accepted, replayed=True)
 
-    def _get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
+    def _get(self, path: str, parse: Callable[[Any], T], query: Mapping[str, str] | None = None) -> T:
         return self._transport.retrying(
             self._budget_seconds,
             lambda limit: self._transport.send("GET", path, limit, query=query),
             self._attempt_seconds,
-        ).json()
+        ).read(parse)
 
     def _find_report(self, item: Item) -> ReportView | None:
         body = json.loads(item.content)["body"]
-        page = parse_page(self._get("/v1/reports", {"order_ref": body["order_ref"], "limit": "100"}))
+        query = {"order_ref": body["order_ref"], "limit": "100"}
+        page = self._get("/v1/reports", partial(parse_page, order_ref=body["order_ref"]), query)
         assert item.first_attempt_at is not None
         earliest = item.first_attempt_at - CLOCK_SLACK
         for view in page.reports:
@@ -223,13 +234,43 @@ class Courier:
         return None
 
     def _find_change(self, item: Item) -> ReportView | None:
-        view = parse_view(self._get(item.path.rpartition("/")[0]))
+        view = self._get(item.path.rpartition("/")[0], about(parse_view, id=_report_id(item)))
         done = view.withdrawal_reason if item.operation == "withdraw" else view.restituted_at
         return None if done is None else view
 
 
-def _accepted(item: Item, value: object) -> AcceptedReport:
-    return replace(parse_accepted(value), signature=_signature(item))
+def _accepted(item: Item, own_key: bool, value: object) -> AcceptedReport:
+    """The answer about a report. Raises AnswerMismatch when it is about another order or body.
+
+    An answer that a ledger of an earlier version had stored does not name them; then it must carry the item's own
+    idempotency key (`own_key`).
+    """
+    accepted, fields, sent = parse_accepted(value), Fields(value), json.loads(item.content)
+    own = {"order_ref": sent["body"]["order_ref"], "body_sha256": _digest(sent["body"])}
+    for name, one in own.items():
+        if fields.optional(name) is not None or not own_key:
+            compare(name, fields.text(name), one)
+    return replace(accepted, signature=str(sent["signature"]))
+
+
+def _changed(item: Item, own_key: bool, value: object) -> ReportView:
+    """The answer about a withdrawal or a restitution. Raises AnswerMismatch when it is about another one."""
+    view, sent = about(parse_view, id=_report_id(item))(value), json.loads(item.content)
+    if item.operation == "withdraw":
+        compare("withdrawal", view.withdrawal_reason, sent["reason"])
+    else:
+        received_at = view.restituted_at
+        compare("restitution", received_at and format_time(received_at), sent["received_at"])
+    return view
+
+
+def _report_id(item: Item) -> str:
+    """The report that a withdrawal or a restitution is about."""
+    return item.path.split("/")[-2]
+
+
+def _digest(body: Mapping[str, Any]) -> str:
+    return b64url(hashlib.sha256(canonical_json(body)).digest())
 
 
 def _signature(item: Item) -> str:
@@ -241,10 +282,11 @@ def _outcome(item: Item, value: object) -> Delivery[AcceptedReport]:
     fields = Fields(value)
     status = fields.integer("status")
     try:
+        compare("idempotency_key", fields.required("idempotency_key"), key)
         if status == 201:
-            return Delivery(key, "accepted", _accepted(item, fields.optional("report")))
+            return Delivery(key, "accepted", _accepted(item, True, fields.optional("report")))
         error = _not_yet(item, error_from_problem(status, as_mapping(fields.optional("problem"))))
-    except UnexpectedAnswer as unexpected:
+    except (UnexpectedAnswer, AnswerMismatch) as unexpected:
         error = unexpected
     return Delivery(key, "refused" if for_good(error) else "pending", error=error)
 

@@ -9,11 +9,11 @@ and verified again at each start. The service never goes back to an earlier epoc
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ledger.client.forks import ForkLock
 from ledger.client.keyfiles import replace_file
 from ledger.client.log import Fetch, fetch_checkpoint, prove_leaf
 from ledger.client.results import Fields
@@ -46,7 +46,7 @@ class Epochs:
         self._suite = suite
         self._path = path
         self._seen = seen
-        self._following = threading.Lock()
+        self._following = ForkLock()
         self._held: dict[int, Holders] = {epoch.epoch: epoch.holders for epoch in suite.pinned.epochs}
         self._newest = suite.current.epoch
         self._listed: dict[int, Epoch] = {}

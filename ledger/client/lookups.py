@@ -1,15 +1,12 @@
-"""What a lookup sends, and what a batch of them gets back."""
+"""What a lookup sends."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from ledger.client.results import Fields, Lookup, as_mapping, parse_lookup
 from ledger.client.subjects import Buyer
-from ledger.client.transport import error_from_problem
 from ledger.core.encoding import b64url
-from ledger.errors import LedgerError
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +46,3 @@ def query_json(query: Query, reference: bytes) -> dict[str, Any]:
     if query.min_index is not None:
         body["min_index"] = query.min_index
     return body
-
-
-def parse_outcome(value: object) -> Lookup | LedgerError:
-    """One result of a batch: the answer, or the error that refused this one. Raises UnexpectedAnswer."""
-    fields = Fields(value)
-    status = fields.integer("status")
-    if status == 200:
-        return parse_lookup(fields.optional("lookup"))
-    return error_from_problem(status, as_mapping(fields.optional("problem")))

@@ -14,12 +14,13 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from ledger.client.forks import ForkAware, renew_if_forked
 from ledger.core.encoding import format_time, parse_time
 from ledger.errors import ConfigurationError, LedgerError, NotFound
 
@@ -40,7 +41,15 @@ CREATE TABLE IF NOT EXISTS item (
     error TEXT
 ) STRICT
 """
+BUSY_SECONDS = 10.0
+"""How long a write waits for another process that is writing."""
+FREEZE_SECONDS = 15.0
+"""How long a fork waits for another thread's access to end: longer than one can last."""
 _COLUMNS = "idempotency_key, operation, path, content, state, added_at, attempts, first_attempt_at, error"
+
+
+_inherited: list[sqlite3.Connection] = []
+"""Databases that a parent had open at a fork without hooks: kept, so that they are never closed here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,28 +70,82 @@ class Item:
         return f"Item(idempotency_key={self.idempotency_key!r}, operation={self.operation!r}, state={self.state!r})"
 
 
-class Outbox:
+class Outbox(ForkAware):
     """See the module. Several threads and processes may share one file. All methods raise ConfigurationError when the
-    file cannot be read or written: then nothing is sent."""
+    file cannot be read or written: then nothing is sent.
+
+    SQLite forbids a child process to use or even close a database that its parent opened, and would believe in the
+    child that locks of the parent are its own. So a fork waits until no thread is at the file, and finds it closed;
+    parent and child open it again when they need it.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-            self._database = sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False)
-            # FULL: the item must survive a power cut between this commit and the first attempt.
-            self._database.execute("PRAGMA synchronous = FULL")
-            self._database.execute("PRAGMA secure_delete = ON")
-            self._database.execute(_SCHEMA)
-        except (OSError, sqlite3.Error) as error:
-            raise ConfigurationError("The outbox cannot be opened; is the state folder writable?") from error
+        self._database: sqlite3.Connection | None = None
+        self._closed = self._is_frozen = self._is_unsafe = False
+        super().__init__()
+        with self._lock:
+            self._opened()
 
     def close(self) -> None:
         """Close the file."""
+        renew_if_forked()
         with self._lock:
+            self._closed = True
+            self._close_database()
+
+    def before_fork(self) -> None:
+        """Close the file as soon as no thread is at it, and keep all threads off it until the fork is over."""
+        self._is_frozen = self._lock.acquire(timeout=FREEZE_SECONDS)
+        if self._is_frozen:
+            with suppress(sqlite3.Error):
+                self._close_database()
+
+    def after_fork_in_parent(self) -> None:
+        """Let the threads on."""
+        if self._is_frozen:
+            self._is_frozen = False
+            self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew, unless a thread of the parent was at the file all the same: then it cannot be used here."""
+        self._is_unsafe = self._is_unsafe or (self._lock.locked() and not self._is_frozen)
+        if self._database is not None:
+            _inherited.append(self._database)
+            self._database = None
+        self._is_frozen = False
+        self._lock = threading.Lock()
+
+    def _close_database(self) -> None:
+        if self._database is not None:
             self._database.close()
+            self._database = None
+
+    def _opened(self) -> sqlite3.Connection:
+        """The open database of this process. The lock must be held."""
+        if self._closed:
+            raise ConfigurationError("The outbox is closed.")
+        if self._is_unsafe:
+            raise ConfigurationError(
+                "This process was forked while its parent wrote to the outbox. End it and start another."
+            )
+        if self._database is not None:
+            return self._database
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with suppress(FileExistsError):
+                # Only a new file is opened here: closing it would drop the locks that this process has on an old one.
+                os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+            opened = sqlite3.connect(self._path, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False)
+            # FULL: the item must survive a power cut between this commit and the first attempt.
+            opened.execute("PRAGMA synchronous = FULL")
+            opened.execute("PRAGMA secure_delete = ON")
+            opened.execute(_SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            raise ConfigurationError("The outbox cannot be opened; is the state folder writable?") from error
+        self._database = opened
+        return opened
 
     def add(self, items: Iterable[tuple[str, Operation, str, bytes]], now: datetime) -> None:
         """Store (idempotency key, operation, path, content) right before the first attempt, all or none.
@@ -140,8 +203,9 @@ class Outbox:
 
     def _read(self, where: str, values: tuple[str | None, ...]) -> list[Item]:
         try:
+            renew_if_forked()
             with self._lock:
-                rows = self._database.execute(f"SELECT {_COLUMNS} FROM item {where}", values).fetchall()
+                rows = self._opened().execute(f"SELECT {_COLUMNS} FROM item {where}", values).fetchall()
         except sqlite3.Error as error:
             raise ConfigurationError("The outbox cannot be read.") from error
         return [_item(row) for row in rows]
@@ -154,14 +218,16 @@ class Outbox:
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         try:
+            renew_if_forked()
             with self._lock:
-                self._database.execute("BEGIN IMMEDIATE")
+                database = self._opened()
+                database.execute("BEGIN IMMEDIATE")
                 try:
-                    yield self._database
+                    yield database
                 except BaseException:
-                    self._database.execute("ROLLBACK")
+                    database.execute("ROLLBACK")
                     raise
-                self._database.execute("COMMIT")
+                database.execute("COMMIT")
         except sqlite3.Error as error:
             raise ConfigurationError("The outbox cannot be written; is the disk full or the file damaged?") from error
 

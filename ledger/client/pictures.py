@@ -45,10 +45,10 @@ class Pictures(Session):
         Raises NotFound, QuotaExceeded and the other named refusals, Unavailable."""
         if not _REPORT_ID.match(report_id):
             raise InvalidRequest("A report's id looks like rp_ and letters and digits.")
-        return list(parse_reuses(self._get(f"/v1/reports/{report_id}/pictures")))
+        return list(self._get(f"/v1/reports/{report_id}/pictures", parse_reuses))
 
     def _search(self, body: dict[str, Any], pictures: int, limit: Deadline) -> tuple[PictureReuse, ...]:
-        return parse_reuses(self._post("/v1/pictures/search", body, limit), pictures)
+        return self._post("/v1/pictures/search", body, limit).read(lambda value: parse_reuses(value, pictures))
 
 
 def search_json(pictures: Sequence[PictureHash], reference: bytes) -> dict[str, Any]:

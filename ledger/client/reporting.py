@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from ledger.client.delivery import Courier
@@ -19,6 +20,7 @@ from ledger.client.results import (
     ReportPage,
     ReportResult,
     ReportView,
+    about,
     parse_page,
     parse_view,
 )
@@ -28,7 +30,15 @@ from ledger.client.transport import Deadline
 from ledger.core.conduct import Evidence
 from ledger.core.encoding import b64url, format_time
 from ledger.core.reports import former_order_ref, order_ref
-from ledger.errors import Forbidden, InvalidRequest, LedgerError, StaleEpoch, Unauthenticated, Unavailable
+from ledger.errors import (
+    AnswerMismatch,
+    Forbidden,
+    InvalidRequest,
+    LedgerError,
+    StaleEpoch,
+    Unauthenticated,
+    Unavailable,
+)
 
 T = TypeVar("T")
 _REPORT_ID = re.compile(r"rp_[A-Za-z0-9]{1,29}\Z")
@@ -60,7 +70,8 @@ class Reporting(Session):
         """Report a confirmed fraud. On disk before it is sent; retried with the same key and bytes.
 
         Result state `accepted`, or `pending` when the ledger cannot be reached: it then waits in the outbox for
-        `flush_outbox`. Raises the named error when the report is refused, here or by the ledger. With your own
+        `flush_outbox`. Raises the named error when the report is refused, here or by the ledger, and AnswerMismatch
+        when the answer is about another report: this one then waits in the outbox too. With your own
         `idempotency_key`, calling again while it is pending sends what is stored, whatever else is given.
         """
         payload = self._payload(
@@ -107,7 +118,7 @@ class Reporting(Session):
 
     def get_report(self, report_id: str) -> ReportView:
         """A report of yours as it stands. Raises NotFound."""
-        return parse_view(self._get(f"/v1/reports/{_id(report_id)}"))
+        return self._get(f"/v1/reports/{_id(report_id)}", about(parse_view, id=report_id))
 
     def list_reports(
         self, *, limit: int = 50, starting_after: str | None = None, order: str | None = None
@@ -121,12 +132,12 @@ class Reporting(Session):
         if starting_after is not None:
             query["starting_after"] = starting_after
         if order is None:
-            return parse_page(self._get("/v1/reports", query))
-        references = (order_ref(self._order_key(), order), former_order_ref(self._order_key(), order))
+            return self._get("/v1/reports", parse_page, query)
         page = ReportPage((), has_more=False)
-        for reference in references:
+        for reference in (order_ref(self._order_key(), order), former_order_ref(self._order_key(), order)):
             if reference is not None and not page.reports:
-                page = parse_page(self._get("/v1/reports", {**query, "order_ref": b64url(reference)}))
+                wanted = b64url(reference)
+                page = self._get("/v1/reports", partial(parse_page, order_ref=wanted), {**query, "order_ref": wanted})
         return page
 
     def receipt(self, report: str | AcceptedReport, wait_seconds: float = 5.0) -> VerifiedReceipt:
@@ -187,9 +198,11 @@ class Reporting(Session):
 
 
 def _raised(delivery: Delivery[T]) -> Delivery[T]:
-    """Refusals, and answers that say the platform itself is not let in, are the caller's to see at once."""
+    """Refusals, answers that say the platform itself is not let in, and answers to something else are the caller's to
+    see at once."""
     error = delivery.error
-    if error is not None and (delivery.state == "refused" or isinstance(error, Unauthenticated | Forbidden)):
+    at_once = isinstance(error, Unauthenticated | Forbidden | AnswerMismatch)
+    if error is not None and (delivery.state == "refused" or at_once):
         raise error
     return delivery
 

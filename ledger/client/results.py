@@ -6,6 +6,7 @@ another type raises UnexpectedAnswer.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +14,9 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 from ledger.core.encoding import parse_time
 from ledger.core.identifiers import Kind, parse_kind
-from ledger.errors import LedgerError, UnexpectedAnswer
+from ledger.core.reasons import Reason as KnownReason
+from ledger.core.reasons import reason_text
+from ledger.errors import AnswerMismatch, LedgerError, UnexpectedAnswer
 
 if TYPE_CHECKING:
     from ledger.client.picture_results import PictureReuse
@@ -24,12 +27,16 @@ Tier = Literal["clear", "watch", "review", "high", "unavailable"]
 TIERS: tuple[Tier, ...] = ("clear", "watch", "review", "high")
 """The tiers a ledger answers, mildest first. `unavailable` is the SDK's own: no answer came in time."""
 
+_CODE = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
+_REASONS = frozenset(KnownReason)
+
 DeliveryState = Literal["accepted", "pending", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why a standing is what it is: a stable code and a sentence in each language."""
+    """Why a standing is what it is: a stable code, and its text in each language. The texts are this version's own, or
+    the ledger's for a code that this version does not know; the code itself where the ledger could not be asked."""
 
     code: str
     en: str
@@ -246,6 +253,12 @@ class Fields:
         """A list."""
         return cast("list[Any]", self._typed(name, list))
 
+    def required(self, name: str) -> Any:
+        """Anything, null too, that is there."""
+        if name not in self._value:
+            raise UnexpectedAnswer(f"`{name}` of the ledger's answer is missing.")
+        return self._value[name]
+
     def optional(self, name: str) -> Any:
         """Anything, or None when absent."""
         return self._value.get(name)
@@ -286,6 +299,24 @@ def _converted(name: str, convert: Callable[[str], T], text: str) -> T:
         raise UnexpectedAnswer(f"`{name}` of the ledger's answer is malformed.") from error
 
 
+def compare(name: str, answered: object, asked: object) -> None:
+    """Raises AnswerMismatch unless the answer's member `name` is what was asked."""
+    if answered != asked:
+        raise AnswerMismatch(f"The ledger's answer belongs to another question: `{name}` differs.", compared=name)
+
+
+def about(parse: Callable[[Any], T], **asked: object) -> Callable[[Any], T]:
+    """`parse` for the answer about one thing: it raises AnswerMismatch unless what it parsed has the members asked."""
+
+    def parse_own(value: object) -> T:
+        found = parse(value)
+        for name, one in asked.items():
+            compare(name, getattr(found, name), one)
+        return found
+
+    return parse_own
+
+
 def parse_lookup(value: object) -> Lookup:
     """A Lookup from the service's answer. Raises UnexpectedAnswer."""
     fields = Fields(value)
@@ -301,7 +332,7 @@ def parse_lookup(value: object) -> Lookup:
         disputed=fields.flag("disputed"),
         protected=fields.flag("protected"),
         has_statement=fields.flag("has_statement"),
-        reasons=tuple([_reason(item) for item in fields.items("reasons")]),
+        reasons=tuple([_reason(code) for code in _texts(fields, "reasons")]),
         guidance=_texts(fields, "guidance"),
         matched_kinds=tuple([_converted("matched_kinds", parse_kind, one) for one in _texts(fields, "matched_kinds")]),
         id=fields.text("id"),
@@ -312,9 +343,13 @@ def parse_lookup(value: object) -> Lookup:
     )
 
 
-def _reason(value: object) -> Reason:
-    fields = Fields(value)
-    return Reason(fields.text("code"), fields.text("en"), fields.text("zh_cn"))
+def _reason(code: str) -> Reason:
+    """The reason with its texts; a code that a newer ledger has added stands for itself."""
+    if code not in _REASONS:
+        if not _CODE.match(code):
+            raise UnexpectedAnswer("`reasons` of the ledger's answer is malformed.")
+        return Reason(code, code, code)
+    return Reason(code, reason_text(code, "en"), reason_text(code, "zh-CN"))
 
 
 def _texts(fields: Fields, name: str) -> tuple[str, ...]:
@@ -388,10 +423,12 @@ def _appeal(fields: Fields) -> ReportAppeal:
     )
 
 
-def parse_page(value: object) -> ReportPage:
-    """A ReportPage from the service's answer. Raises UnexpectedAnswer."""
+def parse_page(value: object, order_ref: str | None = None) -> ReportPage:
+    """A ReportPage from the service's answer; with `order_ref`, all its reports must be of that order. Raises
+    UnexpectedAnswer, AnswerMismatch."""
     fields = Fields(value)
-    return ReportPage(tuple([parse_view(item) for item in fields.items("data")]), fields.flag("has_more"))
+    parse = parse_view if order_ref is None else about(parse_view, order_ref=order_ref)
+    return ReportPage(tuple([parse(item) for item in fields.items("data")]), fields.flag("has_more"))
 
 
 def as_mapping(value: object) -> Mapping[str, Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import Future
+from collections.abc import Mapping, Sequence
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -22,11 +22,12 @@ from ledger.client.checks import (
     require_elements,
 )
 from ledger.client.delivery import BATCH_ITEMS
-from ledger.client.lookups import Query, Refund, parse_outcome, query_json
+from ledger.client.lookups import Query, Refund, query_json
 from ledger.client.picture_results import PictureReuse
 from ledger.client.pictures import PictureHash, Pictures, search_json
+from ledger.client.questions import Question
 from ledger.client.reporting import Reporting
-from ledger.client.results import Check, Fields, Lookup, parse_lookup, unavailable
+from ledger.client.results import Check, Lookup, unavailable
 from ledger.client.snapshots import Snapshot
 from ledger.client.subjects import Buyer, Canonical, Identifiers, normalise
 from ledger.client.transport import Deadline
@@ -115,7 +116,8 @@ class RefundLedger(Reporting, Pictures, Appeals, Webhooks):
         An outage never raises: if a local filter is at hand and the buyer is not in it, the tier is `clear` and
         `source` is `local_filter`, else the tier is `unavailable`. Raises InvalidIdentifier and its kin, StaleEpoch
         (the buyer's key epoch is retired: blind again), the named error of another 4xx answer (ScopeMissing,
-        QuotaExceeded, ...), PictureUnfit, InvalidProof, HolderMismatch, ConfigurationError.
+        QuotaExceeded, ...), PictureUnfit, InvalidProof, HolderMismatch, ConfigurationError, and AnswerMismatch when
+        the answer belongs to another question: then nothing is known of this buyer; ask again.
         """
         person = buyer if isinstance(buyer, Buyer) else normalise(buyer, region)
         reference = order_ref(self._order_key(), order)
@@ -127,7 +129,9 @@ class RefundLedger(Reporting, Pictures, Appeals, Webhooks):
         def ask(limit: Deadline) -> Lookup:
             found = self._found(person, limit)
             query = Query(found, order, refund, purpose, consent_ref, min_index)
-            return parse_lookup(self._post("/v1/lookups", query_json(query, reference), limit))
+            question = self._questions.question(query_json(query, reference))
+            answer = self._post("/v1/lookups", question.body, limit)
+            return answer.read(partial(self._questions.answer, question))
 
         def ask_again(limit: Deadline) -> Lookup:
             self._check_served(limit)
@@ -138,7 +142,7 @@ class RefundLedger(Reporting, Pictures, Appeals, Webhooks):
                 return ask(limit)
 
         try:
-            found = self._transport.within(deadline.left(), ask_again)
+            found = self._explained(self._transport.within(deadline.left(), ask_again), deadline)
         except (Unavailable, UnexpectedAnswer) as error:
             if isinstance(error, UnexpectedAnswer) and 400 <= _status(error) < 500:
                 raise
@@ -156,16 +160,12 @@ class RefundLedger(Reporting, Pictures, Appeals, Webhooks):
             self._retrying(self._list)
         for query in queries:
             self._check_epoch(query.buyer)
+        requests = [query_json(query, order_ref(self._order_key(), query.order)) for query in queries]
         outcomes: list[Lookup | LedgerError] = []
-        for start in range(0, len(queries), BATCH_ITEMS):
-            chunk = queries[start : start + BATCH_ITEMS]
-            items = [query_json(query, order_ref(self._order_key(), query.order)) for query in chunk]
-            answer = self._retrying(partial(self._post, "/v1/lookups/batch", {"lookups": items}))
-            results = Fields(answer).items("results")
-            if len(results) != len(chunk):
-                raise UnexpectedAnswer("The ledger answered another number of lookups than were asked.")
-            outcomes += [parse_outcome(result) for result in results]
-        return outcomes
+        for start in range(0, len(requests), BATCH_ITEMS):
+            outcomes += self._retrying(partial(self._ask_batch, requests[start : start + BATCH_ITEMS]))
+        limit = Deadline(self._budget_seconds)
+        return [self._explained(one, limit) if isinstance(one, Lookup) else one for one in outcomes]
 
     # --- checks from a snapshot -----------------------------------------------------------------------------------
 
@@ -243,6 +243,32 @@ class RefundLedger(Reporting, Pictures, Appeals, Webhooks):
         epoch = self._epochs.current
         self._hold(epoch, limit)
         return self._blind([person], epoch, limit)[0]
+
+    def _ask_batch(self, requests: Sequence[Mapping[str, Any]], limit: Deadline) -> list[Lookup | LedgerError]:
+        """One outcome for each request; one that cannot be sent is refused here and does not touch the others."""
+        outcomes: list[Question | LedgerError] = []
+        for request in requests:
+            try:
+                outcomes.append(self._questions.question(request))
+            except InvalidRequest as error:
+                outcomes.append(error)
+        questions = [one for one in outcomes if isinstance(one, Question)]
+        if not questions:
+            return [one for one in outcomes if isinstance(one, LedgerError)]
+        answer = self._post("/v1/lookups/batch", {"lookups": [one.body for one in questions]}, limit)
+        found = iter(answer.read(partial(self._questions.answers, questions)))
+        return [next(found) if isinstance(one, Question) else one for one in outcomes]
+
+    def _explained(self, found: Lookup, limit: Deadline) -> Lookup:
+        """With the texts of reasons that this version does not know, if the service tells them by then."""
+        codes = [reason.code for reason in found.reasons]
+        if self._texts.lacks(codes):
+            asking = self._transport.background(lambda: self._texts.fetch(codes, limit))
+            if asking is not None:
+                with suppress(TimeoutError, CancelledError):
+                    asking.result(timeout=limit.left())
+        reasons = self._texts.reasons(found.reasons)
+        return found if reasons == found.reasons else replace(found, reasons=reasons)
 
     def _searching(
         self, body: dict[str, Any], pictures: int, deadline: Deadline

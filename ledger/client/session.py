@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import secrets
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from ledger.client.epochs import Epochs
+from ledger.client.forks import ForkLock
 from ledger.client.keyfiles import load_signing_key, order_key_source
 from ledger.client.outbox import Outbox
+from ledger.client.questions import Questioner
 from ledger.client.receipts import log_fetcher
 from ledger.client.snapshot_cache import SnapshotCache
 from ledger.client.snapshots import Snapshots
@@ -29,8 +30,9 @@ from ledger.client.state import (
 )
 from ledger.client.subjects import Blinder, Buyer, Canonical
 from ledger.client.suite import Suite, load_suite, parse_service
+from ledger.client.texts import Texts
 from ledger.client.tokens import TokenSource
-from ledger.client.transport import Deadline, Transport
+from ledger.client.transport import Answer, Deadline, Transport
 from ledger.core.encoding import b64url
 from ledger.errors import StaleEpoch
 
@@ -38,6 +40,8 @@ LOOKUP_BUDGET_SECONDS = 0.3
 """A refund review never waits longer for the ledger, connection and blinding included."""
 READ_BUDGET_SECONDS = 10.0
 ATTEMPT_SECONDS = 5.0
+
+T = TypeVar("T")
 
 
 def utc_now() -> datetime:
@@ -102,7 +106,9 @@ class Session:
             now,
             budget_seconds,
         )
-        self._lock = threading.Lock()
+        self._questions = Questioner(self.suite, random_bytes)
+        self._texts = Texts(self._transport)
+        self._lock = ForkLock()
         self._checked = False
         self._opened_outbox: Outbox | None = None
 
@@ -134,10 +140,11 @@ class Session:
     def connect(self) -> None:
         """Compare the server with the pinned suite, follow a key rotation that its log proves, and open the local
         snapshot if there is one. Done once before anything else is sent; call it at start, so that the first lookup
-        does not spend its 300 ms on it.
+        does not spend its 300 ms on it. In a process made by `fork()`, it prepares connections of its own.
 
         Raises ConfigurationError, HolderMismatch, Unavailable, and the errors of a log that proves something else.
         """
+        self._transport.open()
         if not self._checked:
             self._snapshots.look()
             self._retrying(self._check_served)
@@ -186,8 +193,8 @@ class Session:
         def evaluate(blinded: Sequence[bytes]) -> Any:
             body = {"epoch": epoch, "blinded": [b64url(element) for element in blinded]}
             if limit is not None:
-                return self._post("/v1/oprf/evaluate", body, limit)
-            return self._retrying(lambda attempt: self._post("/v1/oprf/evaluate", body, attempt))
+                return self._post("/v1/oprf/evaluate", body, limit).json()
+            return self._retrying(lambda attempt: self._post("/v1/oprf/evaluate", body, attempt).json())
 
         return self._blinder(epoch).buyers(people, evaluate)
 
@@ -210,15 +217,16 @@ class Session:
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
-    def _post(self, path: str, body: Mapping[str, Any], limit: Deadline) -> Any:
+    def _post(self, path: str, body: Mapping[str, Any], limit: Deadline) -> Answer:
         content = json.dumps(body, separators=(",", ":")).encode()
-        return self._transport.send("POST", path, limit, content=content).json()
+        return self._transport.send("POST", path, limit, content=content)
 
-    def _get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
+    def _get(self, path: str, parse: Callable[[Any], T], query: Mapping[str, str] | None = None) -> T:
+        """What `parse` makes of the answer. Raises AnswerMismatch if it finds that of another question."""
         self.connect()
-        return self._retrying(lambda limit: self._transport.send("GET", path, limit, query=query).json())
+        return self._retrying(lambda limit: self._transport.send("GET", path, limit, query=query).read(parse))
 
-    def _retrying(self, work: Callable[[Deadline], Any]) -> Any:
+    def _retrying(self, work: Callable[[Deadline], T]) -> T:
         return self._transport.retrying(self._budget_seconds, work, ATTEMPT_SECONDS)
 
     def _new_key(self) -> str:

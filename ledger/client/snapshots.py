@@ -12,7 +12,6 @@ changed, and deleted when the snapshot is past its end or a newer one is there.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Literal, NamedTuple, TypeVar
 
+from ledger.client.forks import ForkLock
 from ledger.client.receipts import log_fetcher
 from ledger.client.snapshot_cache import BUCKETS_FILE, FILTER_FILE, SnapshotCache
 from ledger.client.snapshot_files import BucketsSink, FilterSink, Latest, checked_buckets, open_latest
@@ -105,7 +105,7 @@ class Snapshots:
         self._hold = hold
         self._now = now
         self._budget_seconds = budget_seconds
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self._opened: Snapshot | None = None
         self._local: Snapshot | None = None
         self._asked_at: datetime | None = None

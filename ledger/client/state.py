@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ledger.client.forks import Descriptors
 from ledger.client.keyfiles import replace_file
 from ledger.client.log import Fetch, compare_views
 from ledger.client.suite import Suite
@@ -19,6 +20,9 @@ CHECKPOINT_FILE = "checkpoint"
 EPOCHS_FILE = "epochs.json"
 SNAPSHOTS_FOLDER = "snapshots"
 OUTBOX_FILE = "outbox.db"
+
+_held = Descriptors()
+"""Of the lock files that are open now."""
 
 
 def default_state_dir(suite: Suite) -> Path:
@@ -52,13 +56,19 @@ def locked(path: Path, wait: bool = True) -> Iterator[None]:
         descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise ConfigurationError("The state folder cannot be written.") from error
+    _held.add(descriptor)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
             raise Unavailable("Another process is at it.", retry_after_seconds=1) from error
-        yield
+        try:
+            yield
+        finally:
+            # By name: closing alone would leave it locked while a child made meanwhile has the file open.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:
+        _held.discard(descriptor)
         os.close(descriptor)
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ledger.client.forks import ForkLock
 from ledger.client.results import Fields
 from ledger.core import voprf
 from ledger.core.encoding import b64url, unb64url
@@ -100,7 +100,7 @@ class Blinder:
         self._random_bytes = random_bytes
         self._cache: OrderedDict[bytes, bytes] = OrderedDict()
         self._cache_key = secrets.token_bytes(32)
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
 
     def buyers(self, people: Sequence[Canonical], evaluate: Evaluate) -> list[Buyer]:
         """A Buyer for each person's (kind, canonical bytes) pairs. `evaluate` is called once for each 1000 identifiers

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import datetime
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from ledger.client.forks import ForkLock
+
 TOKEN_SECONDS = 600
 """Lifetime of a token; the service refuses more than 900."""
 RENEW_SECONDS = 60
 """A token this close to its end is replaced, so that none expires on its way."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Signed:
+    """A token and its times (Unix seconds); one value, so that a child process never finds half of it."""
+
+    token: str
+    issued_at: int
+    expires_at: int
 
 
 class TokenSource:
@@ -34,17 +45,17 @@ class TokenSource:
         if scopes is not None:
             self._claims["scope"] = " ".join(sorted(scopes))
         self._now = now
-        self._lock = threading.Lock()
-        self._token = ""
-        self._issued_at = self._expires_at = 0
+        self._lock = ForkLock()
+        self._signed = _Signed("", 0, 0)
 
     def token(self) -> str:
         """A token with at least `RENEW_SECONDS` left, if the clock runs forward."""
         now = int(self._now().timestamp())
         with self._lock:
             # A clock set back would make the kept token one from the future, so it counts as worn out too.
-            if not self._issued_at <= now < self._expires_at - RENEW_SECONDS:
-                self._issued_at, self._expires_at = now, now + TOKEN_SECONDS
-                claims = {**self._claims, "iat": self._issued_at, "exp": self._expires_at}
-                self._token = jwt.encode(claims, self._key, algorithm="EdDSA", headers={"kid": self._kid})
-            return self._token
+            signed = self._signed
+            if not signed.issued_at <= now < signed.expires_at - RENEW_SECONDS:
+                claims = {**self._claims, "iat": now, "exp": now + TOKEN_SECONDS}
+                token = jwt.encode(claims, self._key, algorithm="EdDSA", headers={"kid": self._kid})
+                signed = self._signed = _Signed(token, now, now + TOKEN_SECONDS)
+            return signed.token

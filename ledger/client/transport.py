@@ -1,22 +1,42 @@
-"""HTTP to the service: one pooled client, hard time limits, and problem documents turned into named errors."""
+"""HTTP to the service: one pooled client, hard time limits, and problem documents turned into named errors.
+
+Every request carries a fresh id in `X-Request-Id`, which the service repeats in its answer. An answer with the id of
+another request of this SDK is refused (`AnswerMismatch`), whatever mixed the two up. An answer without an id, or with
+one that a gateway put in its place, is left to the checks of what it says. Idempotency keys are compared likewise.
+"""
 
 from __future__ import annotations
 
+import contextvars
+import encodings.idna  # noqa: F401  here, because a child process cannot load what a parent's thread was loading
 import json
 import random
+import re
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import httpx2
 
 from ledger import __version__
+from ledger.client.forks import ForkAware, ForkLock, Sockets, renew_if_forked
 from ledger.client.suite import is_loopback
-from ledger.errors import ConfigurationError, LedgerError, LimitExceeded, NotFound, Unavailable, UnexpectedAnswer
+from ledger.core.encoding import b64url
+from ledger.errors import (
+    AnswerMismatch,
+    ConfigurationError,
+    LedgerError,
+    LimitExceeded,
+    NotFound,
+    Unavailable,
+    UnexpectedAnswer,
+)
 
 T = TypeVar("T")
 
@@ -29,6 +49,11 @@ STALL_SECONDS = 30.0
 """A download in which nothing comes for so long is given up."""
 RETRY_FIRST_SECONDS = 0.1
 RETRY_LONGEST_SECONDS = 2.0
+_REQUEST_ID = re.compile(r"rcl-[A-Za-z0-9_-]{22}\Z")
+"""Ids of the SDK's requests; what has another form was put there by a gateway."""
+_SHARED_PATHS = ("/log/", "/v1/snapshots/", "/v1/suite", "/v1/texts/")
+"""What all members read alike, so that a cache may answer with what another request was told, its id included. It is
+verified against signatures and pinned keys instead."""
 _MESSAGE_CHARS = 500
 _PROBLEM_FIELDS = frozenset({"type", "title", "status", "detail", "code"})
 
@@ -44,6 +69,8 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+    drop: Callable[[], object] = field(default=lambda: None, repr=False)
+    """Closes the connection that the answer came over, so that no other request is sent over it."""
 
     def json(self) -> Any:
         """The body as JSON. Raises UnexpectedAnswer."""
@@ -51,6 +78,15 @@ class Answer:
             return json.loads(self.body)
         except (ValueError, RecursionError) as error:
             raise UnexpectedAnswer("The ledger's answer is not JSON.") from error
+
+    def read(self, parse: Callable[[Any], T]) -> T:
+        """What `parse` makes of the JSON body. When it finds another question's answer, the connection is dropped too.
+        Raises UnexpectedAnswer and what `parse` raises."""
+        try:
+            return parse(self.json())
+        except AnswerMismatch:
+            self.drop()
+            raise
 
 
 class Deadline:
@@ -70,10 +106,23 @@ class Deadline:
             raise Unavailable("The ledger did not answer in time.", reason="timeout")
 
 
-class Transport:
+@dataclass(frozen=True, slots=True)
+class _Pools:
+    """Connections and threads of one process."""
+
+    http: httpx2.Client
+    threads: ThreadPoolExecutor
+
+    def close(self) -> None:
+        self.threads.shutdown(wait=False, cancel_futures=True)
+        self.http.close()
+
+
+class Transport(ForkAware):
     """Sends requests to one service. Thread-safe. `authorization` makes the Authorization header's value.
 
-    `https` is demanded except on this machine: tags and elements must not travel in clear.
+    `https` is demanded except on this machine: tags and elements must not travel in clear. A child process made by
+    `fork()` gets connections and threads of its own at its first request; those of the parent stay as they are.
     """
 
     def __init__(
@@ -88,14 +137,55 @@ class Transport:
         local = is_loopback(url)
         if url.startswith("http://") and not (local or insecure_http):
             raise ConfigurationError("The service's address must be https.")
+        self._url = url
+        self._local = local
         self._authorization = authorization
         self._sleep = sleep
         self._jitter = jitter
-        self._http = httpx2.Client(
-            base_url=url,
+        self._sockets = Sockets()
+        self._opening = ForkLock()
+        self._closed = False
+        self._pools: _Pools | None = self._new_pools()
+        super().__init__()
+
+    def close(self) -> None:
+        """Close all connections of this process."""
+        renew_if_forked()
+        with self._opening:
+            self._closed = True
+            pools, self._pools = self._pools, None
+        if pools is not None:
+            pools.close()
+
+    def open(self) -> None:
+        """Prepare what the first request of a process needs; it is done then, if not before.
+        Raises Unavailable when this is closed."""
+        self._opened()
+
+    def after_fork_in_child(self) -> None:
+        """Forget the parent's connections, whose sockets `Sockets` closes, and its threads, which do not exist here."""
+        self._pools = None
+
+    def _opened(self) -> _Pools:
+        """The pools of this process. Raises Unavailable when this is closed."""
+        renew_if_forked()
+        pools = self._pools
+        if pools is not None:
+            return pools
+        with self._opening:
+            if self._closed:
+                raise Unavailable("The connection to the ledger is closed.", reason="closed")
+            if self._pools is None:
+                self._pools = self._new_pools()
+            return self._pools
+
+    def _new_pools(self) -> _Pools:
+        in_clear = self._local and self._url.startswith("http://")
+        http = httpx2.Client(
+            base_url=self._url,
             follow_redirects=False,
-            trust_env=not local,  # a proxy cannot reach this machine for us
-            verify=not (local and url.startswith("http://")),  # no TLS there: reading all certificates costs 25 ms
+            trust_env=not self._local,  # a proxy cannot reach this machine for us
+            verify=not in_clear,  # no TLS there: reading all certificates costs 25 ms
             limits=httpx2.Limits(
                 max_connections=MAX_CONNECTIONS,
                 max_keepalive_connections=MAX_CONNECTIONS,
@@ -103,12 +193,7 @@ class Transport:
             ),
             headers={"User-Agent": f"refund-ledger/{__version__}", "Accept": "application/json"},
         )
-        self._pool = ThreadPoolExecutor(MAX_CONNECTIONS, thread_name_prefix="refund-ledger")
-
-    def close(self) -> None:
-        """Close all connections."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        self._http.close()
+        return _Pools(http, ThreadPoolExecutor(MAX_CONNECTIONS, thread_name_prefix="refund-ledger"))
 
     def send(
         self,
@@ -120,15 +205,21 @@ class Transport:
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """One attempt. Raises Unavailable (no answer, or 5xx), the named error of a 4xx, or UnexpectedAnswer."""
+        """One attempt. Raises Unavailable (no answer, or 5xx), the named error of a 4xx, UnexpectedAnswer, or
+        AnswerMismatch for the answer to another request."""
         sent = dict(headers or {})
         if content is not None:
             sent.setdefault("Content-Type", "application/json")
         with self._answer(method, path, deadline, content=content, query=query, headers=sent) as response:
+            drop = partial(_close, response)
+            differs = None if path.startswith(_SHARED_PATHS) else _differs(response.request.headers, response.headers)
+            if differs is not None:
+                drop()
+                raise AnswerMismatch("The ledger's answer belongs to another request.", compared=differs)
             body = _read(response, deadline)
         lower = {name.lower(): value for name, value in response.headers.items()}
         if 200 <= response.status_code < 300:
-            return Answer(response.status_code, lower, body)
+            return Answer(response.status_code, lower, body, drop)
         raise error_from(response.status_code, lower, body)
 
     def download(self, path: str, size: int, write: Callable[[bytes], object], deadline: Deadline) -> None:
@@ -168,11 +259,20 @@ class Transport:
     ) -> Iterator[httpx2.Response]:
         """The answer's head; its body is read in the block. Raises Unavailable, from within the block too."""
         deadline.check()
-        authorization = {} if self._authorization is None else {"Authorization": self._authorization()}
+        sent = {**headers, "X-Request-Id": f"rcl-{b64url(secrets.token_bytes(16))}"}
+        if self._authorization is not None:
+            sent["Authorization"] = self._authorization()
         timeout = httpx2.Timeout(max(min(deadline.left(), stall_seconds), 0.001))
+        http = self._opened().http
         try:
-            with self._http.stream(
-                method, path, content=content, params=query, headers={**headers, **authorization}, timeout=timeout
+            with http.stream(
+                method,
+                path,
+                content=content,
+                params=query,
+                headers=sent,
+                timeout=timeout,
+                extensions={"trace": self._note_socket},
             ) as response:
                 yield response
         except httpx2.TimeoutException as error:
@@ -182,14 +282,21 @@ class Transport:
         except RuntimeError as error:  # the client was closed meanwhile
             raise Unavailable("The connection to the ledger is closed.", reason="closed") from error
 
+    def _note_socket(self, event: str, info: Mapping[str, Any]) -> None:
+        """Remember each socket as it is connected or wrapped in TLS: a child process has to close its own copy."""
+        if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
+            self._sockets.add(info["return_value"].get_extra_info("socket"))
+
     def within(self, seconds: float, work: Callable[[Deadline], T]) -> T:
         """`work(deadline)`, given up after `seconds` whatever it hangs in (name resolution knows no timeout).
 
+        `work` sees the caller's context variables, such as the current span of a trace.
         Raises Unavailable when the time is over.
         """
         deadline = Deadline(seconds)
+        threads = self._opened().threads
         try:
-            future = self._pool.submit(work, deadline)
+            future = threads.submit(contextvars.copy_context().run, work, deadline)
         except RuntimeError as error:
             raise Unavailable("The connection to the ledger is closed.", reason="closed") from error
         try:
@@ -199,10 +306,10 @@ class Transport:
             raise Unavailable("The ledger did not answer in time.", reason="timeout") from error
 
     def background(self, work: Callable[[], T]) -> Future[T] | None:
-        """`work()` in a thread, for who does not want to wait; None when this is closed."""
+        """`work()` in a thread, with the caller's context variables; None when this is closed."""
         try:
-            return self._pool.submit(work)
-        except RuntimeError:
+            return self._opened().threads.submit(contextvars.copy_context().run, work)
+        except (RuntimeError, Unavailable):
             return None
 
     def retrying(self, seconds: float, work: Callable[[Deadline], T], attempt_seconds: float | None = None) -> T:
@@ -239,6 +346,25 @@ def worth_retrying(error: LedgerError) -> bool:
 def _retry_after(error: LedgerError) -> float:
     seconds = error.details.get("retry_after_seconds")
     return float(seconds) if isinstance(seconds, int) else 0.0
+
+
+def _differs(asked: Mapping[str, str], answered: Mapping[str, str]) -> str | None:
+    """What the headers of an answer repeat of another request than the one `asked`; None if nothing.
+
+    A gateway may leave them out, replace a request's id by its own, or add that.
+    """
+    ids = [one.strip() for one in answered.get("x-request-id", "").split(",")]
+    if asked["x-request-id"] not in ids and any(_REQUEST_ID.match(one) for one in ids):
+        return "request_id"
+    key = answered.get("idempotency-key")
+    return "idempotency_key" if key is not None and key != asked.get("idempotency-key") else None
+
+
+def _close(response: httpx2.Response) -> None:
+    """Close the connection of `response`; the pool finds it closed and uses it no more."""
+    stream = response.extensions.get("network_stream")
+    if stream is not None:
+        stream.close()
 
 
 def _reason(error: httpx2.RequestError) -> str:
@@ -280,19 +406,19 @@ def error_from_problem(status: int, problem: Mapping[str, Any]) -> LedgerError:
     known = _classes().get(code) if isinstance(code, str) else None
     details = {str(name): value for name, value in problem.items() if name not in _PROBLEM_FIELDS}
     details["status"] = status
-    message = _plain(detail) if isinstance(detail, str) else ""
+    message = plain(detail) if isinstance(detail, str) else ""
     if status >= 500 and (known is None or not issubclass(known, Unavailable)):
-        known, details["answered_code"] = Unavailable, _plain(str(code))
+        known, details["answered_code"] = Unavailable, plain(str(code))
         message = message or f"The ledger failed with status {status}."
     elif known is None and status == 404:
         known, message = NotFound, message or "There is no such thing at this address."
     elif known is None or known is LedgerError:
-        known, details["answered_code"] = UnexpectedAnswer, _plain(str(code))
+        known, details["answered_code"] = UnexpectedAnswer, plain(str(code))
         message = message or f"The ledger answered with status {status} and no reason."
     return known(message or f"The ledger refused with status {status}.", **details)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """`text` without what could move a terminal's cursor."""
     return "".join(char for char in text[:_MESSAGE_CHARS] if char.isprintable())
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from ledger.client.results import Fields
+from ledger.client.results import Fields, about
 from ledger.client.session import ATTEMPT_SECONDS, Session
 from ledger.core.encoding import parse_time
 from ledger.core.webhooks import TOLERANCE_SECONDS, check_signature, parse_secret
 from ledger.errors import InvalidInput, InvalidRequest, InvalidSignature
+
+T = TypeVar("T")
 
 _ENDPOINT_ID = re.compile(r"we_[A-Za-z0-9]{1,29}\Z")
 _MESSAGE_ID = re.compile(r"wm_[A-Za-z0-9]{1,29}\Z")
@@ -97,53 +99,52 @@ class Webhooks(Session):
 
     def add_webhook(self, url: str, events: Sequence[str]) -> WebhookEndpoint:
         """Register an endpoint for these types of events; its `secret` comes this once. Raises WebhookInvalid."""
-        return _endpoint(self._once("POST", "/v1/webhooks", {"url": url, "events": list(events)}))
+        return self._once("POST", "/v1/webhooks", about(_endpoint, url=url), {"url": url, "events": list(events)})
 
     def list_webhooks(self) -> list[WebhookEndpoint]:
         """Your endpoints, oldest first."""
-        return [_endpoint(one) for one in Fields(self._get("/v1/webhooks")).items("data")]
+        return self._get("/v1/webhooks", lambda value: [_endpoint(one) for one in Fields(value).items("data")])
 
     def get_webhook(self, endpoint: str) -> WebhookEndpoint:
         """One of them. Raises NotFound."""
-        return _endpoint(self._get(_path(endpoint)))
+        return self._get(_path(endpoint), about(_endpoint, id=endpoint))
 
     def delete_webhook(self, endpoint: str) -> None:
         """Delete an endpoint with its deliveries. Raises NotFound."""
-        self._once("DELETE", _path(endpoint))
+        self._once("DELETE", _path(endpoint), lambda _: None)
 
     def rotate_webhook(self, endpoint: str) -> WebhookEndpoint:
         """A new `secret`; the one before signs as well for 24 hours. Raises NotFound."""
-        return _endpoint(self._once("POST", f"{_path(endpoint)}/rotate"))
+        return self._once("POST", f"{_path(endpoint)}/rotate", about(_endpoint, id=endpoint))
 
     def enable_webhook(self, endpoint: str) -> WebhookEndpoint:
         """Make an endpoint active again that was disabled because it answered 410. Raises NotFound."""
-        return _endpoint(self._once("POST", f"{_path(endpoint)}/enable"))
+        return self._once("POST", f"{_path(endpoint)}/enable", about(_endpoint, id=endpoint))
 
     def test_webhook(self, endpoint: str) -> WebhookDelivery:
         """Have a `webhook.test` sent. Raises NotFound, WebhookInvalid for a disabled endpoint."""
-        return _delivery(self._once("POST", f"{_path(endpoint)}/test"))
+        return self._once("POST", f"{_path(endpoint)}/test", about(_delivery, type="webhook.test"))
 
     def list_deliveries(self, endpoint: str, *, limit: int = 50, starting_after: str | None = None) -> DeliveryPage:
         """What was sent to an endpoint in the last 30 days, newest first. Raises NotFound."""
         query = {"limit": str(limit)}
         if starting_after is not None:
             query["starting_after"] = starting_after
-        fields = Fields(self._get(f"{_path(endpoint)}/deliveries", query))
-        return DeliveryPage(tuple([_delivery(one) for one in fields.items("data")]), fields.flag("has_more"))
+        return self._get(f"{_path(endpoint)}/deliveries", _deliveries, query)
 
     def replay_delivery(self, endpoint: str, message: str) -> WebhookDelivery:
         """Have a message sent again now, under the same id. Raises NotFound, WebhookInvalid."""
         path = f"{_path(endpoint)}/deliveries/{_fit(_MESSAGE_ID, message)}/replay"
-        return _delivery(self._once("POST", path))
+        return self._once("POST", path, about(_delivery, message=message))
 
-    def _once(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    def _once(self, method: str, path: str, parse: Callable[[Any], T], body: Mapping[str, Any] | None = None) -> T:
         """One attempt: made twice, an endpoint or a secret would be there twice, or gone."""
         self.connect()
         content = None if body is None else json.dumps(body).encode()
         answer = self._transport.within(
             ATTEMPT_SECONDS, lambda limit: self._transport.send(method, path, limit, content=content)
         )
-        return None if answer.status == 204 else answer.json()
+        return parse(None) if answer.status == 204 else answer.read(parse)
 
 
 # --- answers --------------------------------------------------------------------------------------------------------
@@ -173,6 +174,11 @@ def _endpoint(value: object) -> WebhookEndpoint:
         previous_secret_until=_optional_time(fields, "previous_secret_until"),
         secret=secret if isinstance(secret, str) else None,
     )
+
+
+def _deliveries(value: object) -> DeliveryPage:
+    fields = Fields(value)
+    return DeliveryPage(tuple([_delivery(one) for one in fields.items("data")]), fields.flag("has_more"))
 
 
 def _optional_time(fields: Fields, name: str) -> datetime | None:

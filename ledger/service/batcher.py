@@ -14,14 +14,28 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from ledger.errors import LedgerError, Overloaded, Unavailable
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
+Told = TypeVar("Told", contravariant=True)
 
 log = logging.getLogger(__name__)
+
+
+class Waiter(Protocol[Told]):
+    """What waits for an outcome: a `concurrent.futures.Future`, or anything with these methods of one."""
+
+    def set_running_or_notify_cancel(self) -> bool:
+        """Whether the item is still wanted."""
+
+    def set_result(self, result: Told, /) -> None:
+        """Take the outcome."""
+
+    def set_exception(self, exception: BaseException | None, /) -> None:
+        """Take the error."""
 
 
 class Batcher(Generic[Item, Outcome]):
@@ -40,7 +54,7 @@ class Batcher(Generic[Item, Outcome]):
         self._max_batch = max_batch
         self._linger_seconds = linger_ms / 1000
         self._queue_limit = queue_limit
-        self._waiting: deque[tuple[Item, Future[Outcome]]] = deque()
+        self._waiting: deque[tuple[Item, Waiter[Outcome]]] = deque()
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -53,14 +67,18 @@ class Batcher(Generic[Item, Outcome]):
     def submit_many(self, items: Sequence[Item]) -> list[Future[Outcome]]:
         """Queue `items` together, all or none, in order. Raises as `submit` does."""
         futures: list[Future[Outcome]] = [Future() for _ in items]
+        self.put(list(zip(items, futures, strict=True)))
+        return futures
+
+    def put(self, pairs: Sequence[tuple[Item, Waiter[Outcome]]]) -> None:
+        """As `submit_many`, with what waits for each item."""
         with self._changed:
             if self._closing:
                 raise Unavailable("The server is shutting down. Try again.", retry_after_seconds=1)
-            if len(self._waiting) + len(items) > self._queue_limit:
+            if len(self._waiting) + len(pairs) > self._queue_limit:
                 raise Overloaded("Too many requests are waiting. Try again.", retry_after_seconds=1)
-            self._waiting.extend(zip(items, futures, strict=True))
+            self._waiting.extend(pairs)
             self._changed.notify()
-        return futures
 
     def alive(self) -> bool:
         """Whether the thread runs and takes work."""
@@ -90,7 +108,7 @@ class Batcher(Generic[Item, Outcome]):
             if batch:
                 self._settle(batch)
 
-    def _settle(self, batch: list[tuple[Item, Future[Outcome]]]) -> None:
+    def _settle(self, batch: list[tuple[Item, Waiter[Outcome]]]) -> None:
         try:
             outcomes = self._process([item for item, _ in batch])
         except Unavailable as error:

@@ -231,7 +231,8 @@ class _Batch(EntryBatch):
             self.dependants.setdefault(link, []).append(row)
         for place, pdq in enumerate(searchable(body.conduct, body.evidence)):
             self.add(PictureHash, id=picture_id(report_id, place), report_id=report_id, pdq=pdq)
-        return report_id, accepted_json(row, self.service, self.policy, self.now, held=held is not None)
+        accepted = accepted_json(row, self.service, self.policy, self.now, signed=command.signed, held=held is not None)
+        return report_id, accepted
 
     def _keep(self, row: ReportRow, bound: Bound, turned: Sequence[Turned]) -> None:
         """What an earlier report of the order leaves to this one: that the money came back, and what the person says of

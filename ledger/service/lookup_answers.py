@@ -1,4 +1,8 @@
-"""The bytes of a lookup's answer: always `ANSWER_BYTES` of them, hit or miss."""
+"""The bytes of a lookup's answer: always `ANSWER_BYTES` of them, hit or miss.
+
+The members and their order are fixed, with room for a signature and the id of its key: when answers are signed, nothing
+else of them changes, their size neither.
+"""
 
 from __future__ import annotations
 
@@ -10,58 +14,105 @@ import orjson
 from ledger.core.encoding import day_floor, format_time
 from ledger.core.guidance import Claim, advise
 from ledger.core.policy import Policy
-from ledger.core.reasons import reason_text
 from ledger.core.standing import CLEAN, Standing
 
 ANSWER_BYTES = 3072
-"""Size of every answer. The longest possible one fits (tests/service/test_lookups.py tries them)."""
+"""Size of every answer. The longest possible one fits (tests/service/test_lookups.py builds it)."""
+
+MAX_KEY_ID_CHARS = 32
+"""Room for the id of the key that signs an answer: A-Z, a-z, 0-9, '.', '_' and '-'."""
+
+SIGNATURE_BYTES = 64
+"""Room for an Ed25519 signature, base64url without padding."""
 
 _DOTS = b"." * ANSWER_BYTES
 
 
-class _Second(NamedTuple):
-    """What all clean answers of a second share: its UTC day, and the text from after `as_of_index` to the padding."""
+class Question(NamedTuple):
+    """What an answer repeats of its question: the platform that asks, the key epoch of the tags, the client's nonce (22
+    base64url characters, None if it sent none) and the question's digest (43 base64url characters)."""
 
-    moment: datetime
+    platform: str
+    epoch: int
+    nonce: str | None
+    digest: str
+
+
+class _Second(NamedTuple):
+    """What answers of a second share: when it begins and ends, its UTC day, `as_of` and `expires_at`, and of clean ones
+    the text from after `as_of_index` to the platform. `asked` has the text up to the nonce, by platform and epoch."""
+
+    begins: datetime
+    ends: datetime
     day: int
-    text: bytes
+    times: tuple[str, str]
+    text: str
+    asked: dict[tuple[str, int], str]
 
 
 class Answers:
-    """Writes answers under `policy`."""
+    """Writes the answers of a service under `policy`."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, service: str, environment: str) -> None:
         self._policy = policy
+        self._service = service
+        self._environment = environment
         self._expiry = timedelta(minutes=policy.lookup_expiry_minutes)
-        # A clean answer differs from the next one in four places only; what lies between them is written once.
-        bare = orjson.dumps(self._fields("@id", CLEAN, Claim.OTHER, -1, "@as_of", "@expires_at"))
-        self._before_id, _, bare = bare.partition(b"@id")
-        self._before_size, _, bare = bare.partition(b"-1")
-        self._before_as_of, _, bare = bare.partition(b"@as_of")
-        self._before_expires_at, _, bare = bare.partition(b"@expires_at")
-        self._before_padding = bare[:-1] + b',"padding":"'
+        # A clean answer differs from the next one in a few places only; what lies between them is written once.
+        question = Question("@platform", -2, "@nonce", "@question")
+        bare = orjson.dumps(self._fields("@id", CLEAN, Claim.OTHER, -1, ("@as_of", "@expires_at"), question)).decode()
+        self._before_id, _, bare = bare.partition("@id")
+        self._before_size, _, bare = bare.partition("-1")
+        self._before_as_of, _, bare = bare.partition("@as_of")
+        self._before_expires_at, _, bare = bare.partition("@expires_at")
+        self._before_platform, _, bare = bare.partition("@platform")
+        self._before_epoch, _, bare = bare.partition("-2")
+        self._before_nonce, _, bare = bare.partition('"@nonce"')
+        self._before_question, _, bare = bare.partition("@question")
+        self._before_padding = bare[:-1] + ',"padding":"'
         self._second = self._at(datetime.fromtimestamp(0, UTC))
 
-    def answer(self, public_id: str, standing: Standing, claim: str | None, size: int, now: datetime) -> bytes:
-        """The answer `public_id`: this standing as of the first `size` entries, at `now`."""
-        times = format_time(now), format_time(now + self._expiry)
-        return padded(self._fields(public_id, standing, Claim(claim or Claim.OTHER), size, *times))
+    def answer(
+        self, public_id: str, standing: Standing, claim: str | None, size: int, now: datetime, question: Question
+    ) -> bytes:
+        """The answer `public_id` to `question`: this standing as of the first `size` entries, at `now`."""
+        times = self._in_second(now).times
+        return padded(self._fields(public_id, standing, Claim(claim or Claim.OTHER), size, times, question))
 
-    def clean(self, public_id: str, size: int, now: datetime) -> tuple[bytes, int]:
-        """`answer` for somebody who is not listed, the same bytes in a tenth of the time; and the UTC day of `now`."""
+    def clean(self, public_id: str, size: int, now: datetime, question: Question) -> tuple[bytes, int]:
+        """`answer` for a person who is not listed, the same bytes in a tenth of the time; and the UTC day of `now`."""
+        second = self._in_second(now)
+        platform, epoch, nonce, digest = question
+        asked = second.asked.get((platform, epoch))
+        if asked is None:
+            asked = f"{second.text}{platform}{self._before_epoch}{epoch}{self._before_nonce}"
+            second.asked[platform, epoch] = asked
+        repeated = "null" if nonce is None else f'"{nonce}"'
+        text = (
+            f"{self._before_id}{public_id}{self._before_size}{size}{asked}{repeated}"
+            f"{self._before_question}{digest}{self._before_padding}"
+        )
+        return f'{text:.<{ANSWER_BYTES - 2}}"}}'.encode(), second.day
+
+    def _in_second(self, now: datetime) -> _Second:
         second = self._second
-        if now.replace(microsecond=0) != second.moment:
+        if not second.begins <= now < second.ends:
             second = self._second = self._at(now.replace(microsecond=0))
-        head = b"".join((self._before_id, public_id.encode(), self._before_size, str(size).encode(), second.text))
-        return b"".join((head, _DOTS[: ANSWER_BYTES - len(head) - 2], b'"}')), second.day
+        return second
 
     def _at(self, moment: datetime) -> _Second:
-        as_of, expires_at = format_time(moment).encode(), format_time(moment + self._expiry).encode()
-        text = b"".join((self._before_as_of, as_of, self._before_expires_at, expires_at, self._before_padding))
-        return _Second(moment, day_floor(moment), text)
+        times = format_time(moment), format_time(moment + self._expiry)
+        text = f"{self._before_as_of}{times[0]}{self._before_expires_at}{times[1]}{self._before_platform}"
+        return _Second(moment, moment + timedelta(seconds=1), day_floor(moment), times, text, {})
 
     def _fields(
-        self, public_id: str, standing: Standing, claim: Claim, size: int, as_of: str, expires_at: str
+        self,
+        public_id: str,
+        standing: Standing,
+        claim: Claim,
+        size: int,
+        times: tuple[str, str],
+        question: Question,
     ) -> dict[str, Any]:
         return {
             "id": public_id,
@@ -73,13 +124,21 @@ class Answers:
             "disputed": standing.disputed,
             "protected": standing.protected,
             "has_statement": standing.has_statement,
-            "reasons": [{"code": code, **_text(code)} for code in standing.reasons],
-            "guidance": list(advise(standing, claim)),
-            "matched_kinds": list(standing.matched_kinds),
+            "reasons": standing.reasons,
+            "guidance": advise(standing, claim),
+            "matched_kinds": standing.matched_kinds,
             "policy": self._policy.version,
             "as_of_index": size,
-            "as_of": as_of,
-            "expires_at": expires_at,
+            "as_of": times[0],
+            "expires_at": times[1],
+            "service": self._service,
+            "environment": self._environment,
+            "platform": question.platform,
+            "epoch": question.epoch,
+            "nonce": question.nonce,
+            "question": question.digest,
+            "key_id": None,
+            "signature": None,
         }
 
 
@@ -90,7 +149,3 @@ def padded(answer: dict[str, Any]) -> bytes:
     if missing < 0:
         raise AssertionError("a lookup answer outgrew ANSWER_BYTES")
     return bare[:-2] + _DOTS[:missing] + bare[-2:]
-
-
-def _text(code: str) -> dict[str, str]:
-    return {"en": reason_text(code, "en"), "zh_cn": reason_text(code, "zh-CN")}

@@ -19,11 +19,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
 from ledger.core.encoding import day_floor
 from ledger.core.identifiers import Kind
@@ -33,14 +32,15 @@ from ledger.errors import DatabaseUnavailable, IndexNotReached, LedgerError, Sta
 from ledger.service.batcher import Batcher
 from ledger.service.id_block import IdBlock
 from ledger.service.keys import LOOKUP_STATES, ServerKeys
-from ledger.service.lookup_answers import Answers
+from ledger.service.lookup_answers import Answers, Question
+from ledger.service.loop_waiters import LoopWaiters
 from ledger.service.members import Member, Members
 from ledger.service.watch import Watch
 from ledger.settings import Settings
-from ledger.store import log as log_store
 from ledger.store import lookups as store
-from ledger.store.engine import reading, writing
+from ledger.store.engine import by_statement, connected, reading, transaction, writing
 from ledger.store.epochs import read_epochs
+from ledger.store.lookup_view import LookupView, look
 from ledger.store.lookups import ListingRow
 
 if TYPE_CHECKING:
@@ -60,14 +60,16 @@ _MAX_BATCH = 500
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class LookupRequest:
-    """One person's tags (1 to 8, each with its kind), and why they are looked up."""
+class LookupRequest(NamedTuple):
+    """One person's tags (1 to 8, each with its kind), and why they are looked up. The answer repeats `digest`, that of
+    the question as it was sent (`ledger.core.questions`, 43 base64url characters), and the client's `nonce`."""
 
     epoch: int
     subjects: tuple[tuple[Kind, bytes], ...]
     purpose: str
     order_ref: bytes
+    digest: str
+    nonce: str | None = None
     consent_ref: str | None = None
     amount_minor: int | None = None
     currency: str | None = None
@@ -75,10 +77,19 @@ class LookupRequest:
     min_index: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
+class _Asked(NamedTuple):
     member: Member
     request: LookupRequest
+
+
+class _Answered(NamedTuple):
+    """A batch: answers or errors in order, rows of the lookups that disclosed something and of their tags, and numbers
+    of clean and disclosing answers by platform and UTC day."""
+
+    outcomes: list[bytes | LedgerError]
+    lookups: list[dict[str, Any]]
+    tags: list[dict[str, Any]]
+    counts: dict[tuple[str, int], tuple[int, int]]
 
 
 async def lookup(rt: Runtime, member: Member, request: LookupRequest) -> bytes:
@@ -86,38 +97,39 @@ async def lookup(rt: Runtime, member: Member, request: LookupRequest) -> bytes:
 
     Raises StaleEpoch, IndexNotReached, DatabaseUnavailable, Overloaded.
     """
-    tags = [tag for _, tag in request.subjects]
+    answer = answer_from_memory(rt, member, request)
+    return await answer_from_database(rt, member, request) if answer is None else answer
+
+
+def answer_from_memory(rt: Runtime, member: Member, request: LookupRequest) -> bytes | None:
+    """The answer, if it is clean and this process knows it without the database; touches none. Otherwise None."""
+    watermark = rt.presence.clean(request.epoch, [tag for _, tag in request.subjects], request.min_index)
+    return None if watermark is None else rt.desk.clean(member, request, watermark)
+
+
+async def answer_from_database(rt: Runtime, member: Member, request: LookupRequest) -> bytes:
+    """The answer to a lookup that memory could not answer. Waits and raises as `lookup` does."""
     deadline = time.monotonic() + MIN_INDEX_WAIT_MS / 1000
     if not rt.keys.looks_up(request.epoch):
         await asyncio.to_thread(rt.desk.reread_epochs)
     while True:
-        answer = answer_from_memory(rt, member, request.epoch, tags, request.min_index)
-        if answer is not None:
-            return answer
         try:
-            return await asyncio.wrap_future(_submit(rt, member, request))
+            if not rt.keys.looks_up(request.epoch):
+                raise _stale(rt.keys.epoch)
+            return await rt.desk.ask(member, request)
         except IndexNotReached:
             if time.monotonic() >= deadline:
                 raise
         await asyncio.sleep(_POLL_MS / 1000)
-
-
-def answer_from_memory(
-    rt: Runtime, member: Member, epoch: int, tags: Sequence[bytes], min_index: int | None
-) -> bytes | None:
-    """The answer, if it is clean and this process knows it without the database; touches none. Otherwise None."""
-    watermark = rt.presence.clean(epoch, tags, min_index)
-    return None if watermark is None else rt.desk.clean(member, watermark)
+        answer = answer_from_memory(rt, member, request)
+        if answer is not None:
+            return answer
 
 
 def submit_lookup(rt: Runtime, member: Member, request: LookupRequest) -> Future[bytes]:
     """Ask the desk, without waiting for `min_index`. Raises StaleEpoch, DatabaseUnavailable, Overloaded."""
     if not rt.keys.looks_up(request.epoch):
         rt.desk.reread_epochs()
-    return _submit(rt, member, request)
-
-
-def _submit(rt: Runtime, member: Member, request: LookupRequest) -> Future[bytes]:
     if not rt.keys.looks_up(request.epoch):
         raise _stale(rt.keys.epoch)
     return rt.desk.submit(member, request)
@@ -141,12 +153,13 @@ class LookupDesk:
         now: Callable[[], datetime],
     ) -> None:
         self._engine = engine
+        self._by_statement = by_statement(engine)
         self._keys = keys
         self._policy = policy
         self._members = members
         self._watch = watch
         self._now = now
-        self._answers = Answers(policy)
+        self._answers = Answers(policy, settings.service, settings.environment)
         self._ids = IdBlock(engine, "lk", settings.service)
         self._epochs_lock = threading.Lock()
         self._epochs_read_at = -math.inf
@@ -154,6 +167,7 @@ class LookupDesk:
         self._clean: dict[tuple[str, int], int] = {}
         """Answered from memory since the last flush, by platform and UTC day."""
         self._counts_lock = threading.Lock()
+        self._waiters: LoopWaiters[bytes] | None = None
         self._closing = False
         self._stop = threading.Event()
         self._batcher: Batcher[_Asked, bytes] = Batcher(
@@ -174,13 +188,24 @@ class LookupDesk:
         """Queue one lookup. Raises Overloaded."""
         return self._batcher.submit(_Asked(member, request))
 
-    def clean(self, member: Member, size: int) -> bytes | None:
-        """The answer for a person who is not listed in the first `size` entries, counted; None where it would have to
-        wait for the database, and while closing. The caller vouches for `size` (see `ledger.service.presence`)."""
+    def ask(self, member: Member, request: LookupRequest) -> asyncio.Future[bytes]:
+        """As `submit`, for the running event loop."""
+        loop = asyncio.get_running_loop()
+        if self._waiters is None or self._waiters.loop is not loop:
+            self._waiters = LoopWaiters(loop)
+        waiter = self._waiters.new()
+        self._batcher.put([(_Asked(member, request), waiter)])
+        return waiter.future
+
+    def clean(self, member: Member, request: LookupRequest, size: int) -> bytes | None:
+        """The answer to `request` about a person who is not listed in the first `size` entries, counted; None where it
+        would have to wait for the database, and while closing. The caller vouches for `size` (see
+        `ledger.service.presence`)."""
         taken = None if self._closing else self._ids.take()
         if taken is None:
             return None
-        answer, day = self._answers.clean(taken[1], size, self._now())
+        question = Question(member.platform, request.epoch, request.nonce, request.digest)
+        answer, day = self._answers.clean(taken[1], size, self._now(), question)
         key = (member.platform, day)
         with self._counts_lock:
             self._clean[key] = self._clean.get(key, 0) + 1
@@ -213,45 +238,45 @@ class LookupDesk:
 
     def _answer_all(self, asked: Sequence[_Asked]) -> list[bytes | LedgerError]:
         now = self._now()
+        with connected(self._by_statement) as connection:
+            with transaction(connection, writes=False):
+                view = look(connection, [tag for one in asked for _, tag in one.request.subjects])
+            outcomes, lookups, tags, counts = self._answers_from(view, asked, now)
+            if lookups:
+                with transaction(connection, writes=True):
+                    store.log_disclosures(connection, lookups, tags)
+        self._count(counts)
+        self._watch.looked_up(sum(c for c, _ in counts.values()), sum(d for _, d in counts.values()), "database")
+        return outcomes
+
+    def _answers_from(self, view: LookupView, asked: Sequence[_Asked], now: datetime) -> _Answered:
         weights = self._members.weights()
-        with reading(self._engine) as connection:
-            # The head first: what it counts is in the listings that are read after it.
-            head = log_store.read_head(connection)
-            size = 0 if head is None else head.size
-            found = store.listings(connection, [tag for one in asked for _, tag in one.request.subjects])
-            # And the epochs last: an epoch's listings are deleted some time after it is retired, so what was read of
-            # one that still answers is whole. (Each statement sees what was committed before it, or all the same.)
-            answering, current = _answering(connection)
+        size, day = view.size, day_floor(now)
         outcomes: list[bytes | LedgerError] = []
         lookups: list[dict[str, Any]] = []
         tags: list[dict[str, Any]] = []
         counts: dict[tuple[str, int], tuple[int, int]] = {}
-        for one in asked:
-            request = one.request
-            if request.epoch not in answering:
-                outcomes.append(_stale(current))
+        for member, request in asked:
+            if view.epochs.get(request.epoch) not in LOOKUP_STATES:
+                current = [epoch for epoch, state in view.epochs.items() if state == "current"]
+                outcomes.append(_stale(current[0] if current else None))
                 continue
             if request.min_index is not None and size < request.min_index:
                 outcomes.append(
                     IndexNotReached("The log has not reached `min_index` yet. Try again.", retry_after_seconds=1)
                 )
                 continue
-            standing = self._fold(request, found, weights, now)
+            standing = self._fold(request, view.listings, weights, now)
             number, public_id = self._ids.next()
-            outcomes.append(self._answers.answer(public_id, standing, request.claim, size, now))
+            question = Question(member.platform, request.epoch, request.nonce, request.digest)
+            outcomes.append(self._answers.answer(public_id, standing, request.claim, size, now, question))
             disclosed = discloses(standing)
             if disclosed:
-                lookups.append(_log_row(number, one, standing, size, now))
-                tags.extend({"tag": tag, "lookup_id": number} for tag in {tag for _, tag in request.subjects})
-            day = (one.member.platform, day_floor(now))
-            clean_count, disclosed_count = counts.get(day, (0, 0))
-            counts[day] = (clean_count + (not disclosed), disclosed_count + disclosed)
-        if lookups:
-            with writing(self._engine) as connection:
-                store.log_disclosures(connection, lookups, tags)
-        self._count(counts)
-        self._watch.looked_up(sum(c for c, _ in counts.values()), sum(d for _, d in counts.values()), "database")
-        return outcomes
+                lookups.append(_log_row(number, member, request, standing, size, now))
+                tags.extend([{"tag": tag, "lookup_id": number} for tag in {tag for _, tag in request.subjects}])
+            clean_count, disclosed_count = counts.get((member.platform, day), (0, 0))
+            counts[member.platform, day] = (clean_count + (not disclosed), disclosed_count + disclosed)
+        return _Answered(outcomes, lookups, tags, counts)
 
     def _fold(
         self,
@@ -316,13 +341,6 @@ def discloses(standing: Standing) -> bool:
     return bool(standing.events or standing.disputed or standing.protected)
 
 
-def _answering(connection: Connection) -> tuple[frozenset[int], int | None]:
-    """The epochs that are looked up, and the current one."""
-    rows = read_epochs(connection)
-    current = [row.epoch for row in rows if row.state == "current"]
-    return frozenset(row.epoch for row in rows if row.state in LOOKUP_STATES), current[0] if current else None
-
-
 def listing_event(row: ListingRow, kind: Kind) -> Event:
     """A listing that an identifier of `kind` met, as a fold takes it."""
     return Event(
@@ -341,11 +359,12 @@ def listing_event(row: ListingRow, kind: Kind) -> Event:
     )
 
 
-def _log_row(number: int, asked: _Asked, standing: Standing, size: int, now: datetime) -> dict[str, Any]:
-    request = asked.request
+def _log_row(
+    number: int, member: Member, request: LookupRequest, standing: Standing, size: int, now: datetime
+) -> dict[str, Any]:
     return {
         "id": number,
-        "platform": asked.member.platform,
+        "platform": member.platform,
         "purpose": request.purpose,
         "order_ref": request.order_ref,
         "consent_ref": request.consent_ref,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 import orjson
 
 from ledger.core.conduct import Conduct
-from ledger.core.encoding import b64url, day_floor, format_time, from_day, from_hour
+from ledger.core.encoding import b64url, canonical_json, day_floor, format_time, from_day, from_hour
 from ledger.core.ids import encode_id
 from ledger.core.policy import Policy
 from ledger.core.reports import Status, status
@@ -47,8 +49,11 @@ def report_status(
     )
 
 
-def accepted_json(row: ReportRow, service: str, policy: Policy, now: datetime, *, held: bool = False) -> str:
-    """The 201 answer."""
+def accepted_json(
+    row: ReportRow, service: str, policy: Policy, now: datetime, *, signed: Mapping[str, Any], held: bool = False
+) -> str:
+    """The 201 answer. It repeats the order and the SHA-256 of the canonical body that was `signed`, so that a client
+    knows it for the answer to its own report."""
     public = encode_id("rp", row.id, service)
     return orjson.dumps(
         {
@@ -58,6 +63,8 @@ def accepted_json(row: ReportRow, service: str, policy: Policy, now: datetime, *
             "effective_from": format_time(from_hour(row.effective_hour)),
             "expires_at": format_time(from_day(_expires_day(row, policy))),
             "receipt_url": _receipt_url(public),
+            "order_ref": b64url(bytes(row.order_ref)),
+            "body_sha256": b64url(hashlib.sha256(canonical_json(signed)).digest()),
         }
     ).decode()
 

@@ -135,6 +135,27 @@ def lock_table(connection: Connection, name: str) -> None:
 
 
 @contextmanager
+def connected(engine: Engine) -> Iterator[Connection]:
+    """A connection for `transaction`s one after the other. Raises DatabaseUnavailable as `writing` does."""
+    with _translated(), engine.connect() as connection:
+        yield connection
+
+
+@contextmanager
+def transaction(connection: Connection, *, writes: bool) -> Iterator[None]:
+    """A transaction on `connection`, as `writing` or `reading` would begin it."""
+    connection.execution_options(sqlite_begin="IMMEDIATE" if writes else "DEFERRED")
+    with connection.begin():
+        yield
+
+
+def by_statement(engine: Engine) -> Engine:
+    """`engine` for transactions of one statement each: on PostgreSQL a statement is a transaction by itself, without
+    the round trips of BEGIN and COMMIT. On SQLite, which has none to save, it is `engine`."""
+    return engine.execution_options(isolation_level="AUTOCOMMIT") if engine.dialect.name == "postgresql" else engine
+
+
+@contextmanager
 def _translated() -> Iterator[None]:
     try:
         yield

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, delete, select, update
 
-from ledger.store.bulk import insert_rows, table_of, upsert
+from ledger.store.bulk import insert_together, table_of, upsert
 from ledger.store.tables import IdBlock, Listing, LookupCount, LookupLog, LookupTag
 
 _CHUNK = 500
 
 
-@dataclass(frozen=True, slots=True)
-class ListingRow:
+class ListingRow(NamedTuple):
     """One subject of one live report, as folding needs it."""
 
     tag: bytes
@@ -45,7 +44,7 @@ class DisclosureRow:
     asked_at: datetime
 
 
-_COLUMNS = [getattr(Listing, name) for name in ListingRow.__dataclass_fields__]
+LISTING_COLUMNS = [getattr(Listing, name) for name in ListingRow._fields]
 
 
 def listings(connection: Connection, tags: Iterable[bytes]) -> dict[bytes, list[ListingRow]]:
@@ -54,7 +53,7 @@ def listings(connection: Connection, tags: Iterable[bytes]) -> dict[bytes, list[
     unique = list(dict.fromkeys(tags))
     for start in range(0, len(unique), _CHUNK):
         some = unique[start : start + _CHUNK]
-        for row in connection.execute(select(*_COLUMNS).where(Listing.tag.in_(some))):
+        for row in connection.execute(select(*LISTING_COLUMNS).where(Listing.tag.in_(some))):
             listing = ListingRow(*row)
             found.setdefault(bytes(listing.tag), []).append(listing)
     return found
@@ -63,9 +62,8 @@ def listings(connection: Connection, tags: Iterable[bytes]) -> dict[bytes, list[
 def log_disclosures(
     connection: Connection, lookups: Sequence[Mapping[str, Any]], tags: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Record lookups that disclosed an event, and the tags they were about."""
-    insert_rows(connection, LookupLog, lookups)
-    insert_rows(connection, LookupTag, tags)
+    """Record lookups that disclosed an event, and the tags they were about; on PostgreSQL in one statement."""
+    insert_together(connection, ((LookupLog, lookups), (LookupTag, tags)))
 
 
 def disclosure(connection: Connection, lookup_id: int) -> tuple[DisclosureRow, list[bytes]] | None:

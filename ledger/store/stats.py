@@ -24,7 +24,7 @@ DECISIONS = (Action.DECIDE.value, Action.SIGN.value, Action.REPORTER_SILENT.valu
 """What ends a round with an outcome. (A withdrawn case, or one whose report went, was not decided.)"""
 
 _ROWS_AT_ONCE = 2000
-_LISTING = [getattr(Listing, name) for name in ListingRow.__dataclass_fields__]
+_LISTING = [getattr(Listing, name) for name in ListingRow._fields]
 _OPEN = [state.value for state in OPEN_STATES]
 
 

@@ -17,10 +17,13 @@ import httpx2
 import pytest
 from sqlalchemy import event
 
+from api import hotpath
+from api.routes import lookups
 from ledger.core.encoding import b64url
 from ledger.core.identifiers import Kind
+from ledger.service.lookups import MIN_INDEX_WAIT_MS, LookupRequest
 from tests.api.conftest import ACME, READER, Api, person, running
-from tests.support import new_ledger
+from tests.support import lookup_request, new_ledger
 
 THE_LONG_WAY = [("X-Twice", "1"), ("X-Twice", "2")]
 """A doubled header: the hot path leaves such a request to the route."""
@@ -29,6 +32,8 @@ OF_EACH_ANSWER = {"x-request-id", "date"}
 
 
 def body_of(api: Api, *who: tuple[Kind, bytes], **changes: Any) -> bytes:
+    """A lookup with a nonce, as nearly all are."""
+    changes = {"nonce": b64url(secrets.token_bytes(16)), **changes}
     return json.dumps(api.lookup_body(*(who or [(Kind.PHONE, person())]), **changes)).encode()
 
 
@@ -80,7 +85,7 @@ def warm_up(api: Api) -> None:
     end = time.monotonic() + 20
     while (
         api.rt.presence.clean(1, [secrets.token_bytes(32)], None) is None
-        or api.rt.desk.clean(READER.member(), 1) is None
+        or api.rt.desk.clean(READER.member(), lookup_request(api.rt, []), 1) is None
     ):
         assert time.monotonic() < end
         send(api, body_of(api))
@@ -110,17 +115,80 @@ def test_a_clean_lookup_asks_the_database_nothing(api: Api, queries: Queries) ->
     assert queries.asked, "somebody who is listed is looked up"
 
 
+def without_nonce(body: bytes) -> bytes:
+    return json.dumps({name: value for name, value in json.loads(body).items() if name != "nonce"}).encode()
+
+
+@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize("nonce", ["given", "null", "none"])
 @pytest.mark.parametrize("media_type", ["application/json", 'Application/JSON; charset="UTF-8"'])
-def test_both_ways_give_the_same_answer(api: Api, queries: Queries, media_type: str) -> None:
+def test_both_ways_give_the_same_answer(api: Api, queries: Queries, media_type: str, nonce: str, listed: bool) -> None:
     warm_up(api)
-    body = body_of(api, refund={"amount_minor": 1, "currency": "CNY", "claim": "damaged"})
-    short = until_from_memory(api, queries, body, Content_Type=media_type)
+    who = person()
+    if listed:
+        api.report(ACME, [(Kind.PHONE, who)])
+    body = body_of(api, (Kind.PHONE, who), refund={"amount_minor": 1, "currency": "CNY", "claim": "damaged"})
+    body = {"given": bytes, "null": changed(nonce=None), "none": without_nonce}[nonce](body)
+    short = (
+        send(api, body, Content_Type=media_type)
+        if listed
+        else until_from_memory(api, queries, body, Content_Type=media_type)
+    )
     long = send(api, body, *THE_LONG_WAY, Content_Type=media_type)
     assert shown(short) == shown(long)
+    assert short.json()["tier"] == ("watch" if listed else "clear")
+    assert (short.json()["nonce"] is not None) is (nonce == "given")
     assert len(short.content) == len(long.content)
     assert list(short.json()) == list(long.json())
     names = [name for name, _ in short.headers.raw]
     assert names == [name for name, _ in long.headers.raw]
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_lookup_is_authenticated_and_read_once(api: Api, monkeypatch: pytest.MonkeyPatch, listed: bool) -> None:
+    warm_up(api)
+    who = person()
+    if listed:
+        api.report(ACME, [(Kind.PHONE, who)])
+    body = body_of(api, (Kind.PHONE, who))
+    send(api, body)
+    calls: list[str] = []
+
+    def counted(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            calls.append(name)
+            return real(*arguments)
+
+        return call
+
+    gate = api.app.state.authenticator
+    monkeypatch.setattr(gate, "member", counted("authenticated", gate.member))
+    for module in (hotpath, lookups):
+        monkeypatch.setattr(module, "read_lookup", counted("read", module.read_lookup))
+    assert send(api, body).json()["tier"] == ("watch" if listed else "clear")
+    assert calls == ["authenticated", "read"]
+
+
+def test_what_a_lookup_failed_with_is_told_and_it_is_not_tried_again(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[LookupRequest] = []
+
+    def fail(_member: object, request: LookupRequest) -> None:
+        tried.append(request)
+        raise RuntimeError("a fault of ours")
+
+    api.report(ACME, [(Kind.PHONE, who := person())])
+    monkeypatch.setattr(api.rt.desk, "ask", fail)
+    answers = [send(api, body_of(api, (Kind.PHONE, who)), *more) for more in ((), THE_LONG_WAY)]
+    assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(500, "internal")] * 2
+    assert shown(answers[0]) == shown(answers[1])
+    assert len(tried) == 2, "once a request"
+    assert line_of(api, answers[0])["platform"] == "reader"
+
+
+def test_the_time_of_a_lookup_that_waited_and_failed_is_logged(api: Api) -> None:
+    answer = send(api, body_of(api, min_index=10**9))
+    assert answer.json()["code"] == "index_not_reached"
+    assert line_of(api, answer)["duration_ms"] >= MIN_INDEX_WAIT_MS
 
 
 def changed(**members: Any) -> Callable[[bytes], bytes]:
@@ -139,6 +207,11 @@ BROKEN: dict[str, tuple[Callable[[bytes], bytes], dict[str, str]]] = {
     "no object": (lambda good: b"[]", {}),
     "NaN": (lambda good: good.replace(b'"epoch": 1', b'"epoch": NaN'), {}),
     "unknown member": (changed(more=1), {}),
+    "nonce too short": (changed(nonce="A" * 21), {}),
+    "nonce too long": (changed(nonce="A" * 23), {}),
+    "stray bits in the nonce": (changed(nonce="A" * 21 + "B"), {}),
+    "padded nonce": (changed(nonce="A" * 22 + "=="), {}),
+    "no text as nonce": (changed(nonce=16), {}),
     "stray bits": (changed(order_ref="A" * 42 + "B"), {}),
     "tag too short": (changed(subjects=[{"kind": "phone", "tag": "A" * 42}]), {}),
     "nine subjects": (changed(subjects=[{"kind": "phone", "tag": "A" * 43}] * 9), {}),

@@ -23,6 +23,7 @@ from ledger.core.encoding import b64url, canonical_json, day_floor, hour_floor, 
 from ledger.core.entries import GovernanceType, governance_leaf, key_rotation_body
 from ledger.core.identifiers import canonical, parse_kind
 from ledger.core.manifest import Manifest, manifest_body, sign_manifest
+from ledger.core.questions import question_digest
 from ledger.core.tags import prefix, tag
 from ledger.core.tlog_proof import TlogProof, format_proof
 from ledger.policies import shipped_policy
@@ -236,7 +237,10 @@ class SmallLedger:
             asked = json.loads(body)["epoch"]
             if self.states.get(asked) not in ("current", "previous"):
                 return self.stale()
-            return 200, {}, json.dumps(self.clear_lookup()).encode()
+            return 200, {}, json.dumps(self.clear_lookup(json.loads(body))).encode()
+        if path == "/v1/lookups/batch":
+            results = [{"status": 200, "lookup": self.clear_lookup(one)} for one in json.loads(body)["lookups"]]
+            return 200, {}, json.dumps({"results": results}).encode()
         if path == "/v1/snapshots/latest" and self.made:
             return 200, {}, json.dumps(self.made[-1].latest).encode()
         for made in self.made:
@@ -250,13 +254,16 @@ class SmallLedger:
                 return 200, {}, made.buckets[number] + made.paths[number]
         return 404, {}, b'{"code": "snapshot_unknown", "detail": "No such snapshot."}'
 
-    def clear_lookup(self) -> dict[str, Any]:
-        """An answer to a direct lookup."""
+    def clear_lookup(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer to a direct lookup."""
         now = self.now.strftime("%Y-%m-%dT%H:%M:%SZ")
         return {
             "id": "lk_1", "tier": "clear", "credit": 100, "points": 0, "events": 0, "reporters": 0, "disputed": False,
             "protected": False, "has_statement": False, "reasons": [], "guidance": [], "matched_kinds": [],
             "policy": 1, "as_of_index": len(self.leaves), "as_of": now, "expires_at": now,
+            "service": SERVICE, "environment": "test", "platform": "acme", "epoch": asked["epoch"],
+            "nonce": asked["nonce"], "question": b64url(question_digest(asked, unb64url(asked["nonce"], 16))),
+            "key_id": None, "signature": None, "padding": "",
         }  # fmt: skip
 
     def _evaluate(self, asked: Mapping[str, Any]) -> Answer:

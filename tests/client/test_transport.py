@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from ledger.client.transport import (
     error_from_problem,
 )
 from ledger.errors import (
+    AnswerMismatch,
     LedgerError,
     NotFound,
     OrderAlreadyReported,
@@ -28,7 +30,7 @@ from ledger.errors import (
     Unavailable,
     UnexpectedAnswer,
 )
-from tests.faulty import PROMPT_SECONDS, SLOW_SECONDS, answering, free_port
+from tests.faulty import PROMPT_SECONDS, SLOW_SECONDS, answering, free_port, proxy
 
 
 def all_errors(base: type[LedgerError] = LedgerError) -> Iterator[type[LedgerError]]:
@@ -198,3 +200,60 @@ def test_a_closed_transport_says_so() -> None:
     with pytest.raises(Unavailable):
         transport.within(1, lambda limit: None)
     assert transport.background(lambda: None) is None
+
+
+OWN = "rcl-" + "A" * 22
+"""The id of some other request of an SDK."""
+
+
+@pytest.mark.parametrize("status", [200, 404, 409, 500])
+@pytest.mark.parametrize("answered", [OWN, OWN + "-1, " + OWN, f"{OWN}, {OWN[:-1]}B"])
+def test_an_answer_with_another_requests_id_is_refused(status: int, answered: str) -> None:
+    headers: list[dict[str, str]] = [{}, {"X-Request-Id": answered}, {}]
+    with answering(lambda *_: (status, headers.pop(), b"{}")) as url, proxy(url) as between:
+        transport = Transport(between.url)
+        for outcome in (None, AnswerMismatch, None):
+            if outcome is None and status == 200:
+                transport.send("POST", "/v1/lookups", Deadline(5), content=b"{}")
+                continue
+            with pytest.raises(outcome or LedgerError) as caught:
+                transport.send("POST", "/v1/lookups", Deadline(5), content=b"{}")
+            assert isinstance(caught.value, AnswerMismatch) is (outcome is AnswerMismatch)
+        assert between.connections == 2, "the one that the answer came over was dropped"
+        transport.close()
+
+
+@pytest.mark.parametrize("answered", ["", "3f9b2c7d1a", "rcl-short", "a, b", "Root=1-67891233-abcdef01234567891234"])
+def test_ids_that_a_gateway_has_set_are_no_concern(answered: str) -> None:
+    with answering(lambda *_: (200, {"X-Request-Id": answered}, b"{}")) as url:
+        transport = Transport(url)
+        assert transport.send("GET", "/v1/reports", Deadline(5)).json() == {}
+        transport.close()
+
+
+@pytest.mark.parametrize(
+    "path", ["/log/checkpoint", "/v1/snapshots/latest", "/v1/suite", "/v1/texts/en", "/v1/snapshots/x/buckets/00000001"]
+)
+def test_what_all_members_read_alike_may_come_from_a_cache(path: str) -> None:
+    with answering(lambda *_: (200, {"X-Request-Id": OWN}, b"{}")) as url:
+        transport = Transport(url)
+        assert transport.send("GET", path, Deadline(5)).body == b"{}"
+        transport.close()
+
+
+def test_threads_see_the_callers_context() -> None:
+    """A trace's current span, or a log's correlation id."""
+    span = ContextVar("span", default="none")
+    transport = Transport(f"http://127.0.0.1:{free_port()}")
+    span.set("refund-17")
+    assert transport.within(PROMPT_SECONDS, lambda _: span.get()) == "refund-17"
+    looking = transport.background(span.get)
+    assert looking is not None
+    assert looking.result(PROMPT_SECONDS) == "refund-17"
+
+    def change(_: Deadline) -> None:
+        span.set("another")
+
+    transport.within(PROMPT_SECONDS, change)
+    assert span.get() == "refund-17"
+    transport.close()

@@ -126,7 +126,7 @@ def test_a_sealed_event_says_what_was_recorded_and_no_more() -> None:
 
 
 def test_rows_of_the_listing_are_sealed_as_they_are() -> None:
-    fields = {name: getattr(MONTH_OLD, name) for name in ListingRow.__dataclass_fields__ if hasattr(MONTH_OLD, name)}
+    fields = {name: getattr(MONTH_OLD, name) for name in ListingRow._fields if hasattr(MONTH_OLD, name)}
     rows = told_events([ListingRow(tag=PAYMENT, kind=Kind.PAYMENT, **fields)], {}, POLICY, AS_OF, NOT_AFTER)
     assert to_sealed(rows, {}, POLICY, KEYS, PAYMENT, AS_OF) == sealed([MONTH_OLD])
 

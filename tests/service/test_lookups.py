@@ -6,24 +6,46 @@ import asyncio
 import itertools
 import json
 import time
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from sqlalchemy import select, update
 
+from ledger.core.encoding import b64url
 from ledger.core.entries import PlatformState
+from ledger.core.guidance import Advice
 from ledger.core.identifiers import Kind
-from ledger.core.reasons import MAX_REASONS, REASON_TEXTS
+from ledger.core.ids import MAX_ID_NUMBER, encode_id
+from ledger.core.reasons import MAX_REASONS, Reason
+from ledger.core.standing import Standing, Tier
 from ledger.errors import IndexNotReached, StaleEpoch
-from ledger.service.lookup_answers import ANSWER_BYTES, padded
+from ledger.policies import shipped_policy
+from ledger.service.lookup_answers import (
+    ANSWER_BYTES,
+    MAX_KEY_ID_CHARS,
+    SIGNATURE_BYTES,
+    Answers,
+    Question,
+    padded,
+)
 from ledger.service.lookups import MIN_INDEX_WAIT_MS, lookup, submit_lookup
-from ledger.service.members import set_status
+from ledger.service.members import _NAME, set_status
+from ledger.settings import Settings
 from ledger.store.engine import reading, writing
 from ledger.store.lookups import reserve_ids
 from ledger.store.tables import Listing, LookupCount, LookupLog, LookupTag
 from tests.service.conftest import Town
 from tests.support import evidence, lookup_request, opened
+
+MEMBERS = [
+    "id", "tier", "credit", "points", "events", "reporters", "disputed", "protected", "has_statement", "reasons",
+    "guidance", "matched_kinds", "policy", "as_of_index", "as_of", "expires_at", "service", "environment", "platform",
+    "epoch", "nonce", "question", "key_id", "signature", "padding",
+]  # fmt: skip
+"""Of an answer, in their order."""
 
 
 def rows(town: Town, table: Any) -> list[Any]:
@@ -44,27 +66,45 @@ def test_hit_and_miss_have_the_same_size_and_shape(town: Town) -> None:
 
 
 def test_the_longest_answer_fits() -> None:
-    longest = sorted(REASON_TEXTS.values(), key=lambda text: -len((text["en"] + text["zh-CN"]).encode()))[:MAX_REASONS]
-    answer = {
+    """Every member at its longest, with a key id and a signature in place."""
+    standing = Standing(
+        tier=max(Tier, key=len),
+        credit=100,
+        points_milli=2**53 - 1,
+        events=2**53 - 1,
+        reporters=2**53 - 1,
+        disputed=False,
+        protected=False,
+        has_statement=False,
+        reasons=tuple(sorted(Reason, key=len)[-MAX_REASONS:]),
+        matched_kinds=tuple(Kind),
+    )
+    service, platform = "s" * 64, "p" * 32
+    assert Settings(service=service).service == service
+    with pytest.raises(ValidationError):
+        Settings(service=service + "s")
+    assert _NAME.match(platform)
+    assert not _NAME.match(platform + "p")
+    answers = Answers(replace(shipped_policy()[1], version=2**31 - 1), service, "live")
+    question = Question(platform, 2**31 - 1, b64url(bytes(16)), b64url(bytes(32)))
+    public_id, now = encode_id("lk", MAX_ID_NUMBER, "s"), datetime(9999, 12, 31, tzinfo=UTC) - timedelta(days=1)
+    written = answers.answer(public_id, standing, None, 2**63 - 1, now, question)
+    assert len(written) == ANSWER_BYTES
+    answer = json.loads(written)
+    assert list(answer) == MEMBERS
+    signed = {
+        **answer,
         "id": "lk_" + "x" * 29,
-        "tier": "review",
-        "credit": 100,
-        "points": 1_000_000.25,
-        "events": 10**9,
-        "reporters": 10**9,
-        "disputed": False,
-        "protected": False,
-        "has_statement": False,
-        "reasons": [{"code": "c" * 40, "en": text["en"], "zh_cn": text["zh-CN"]} for text in longest],
-        "guidance": ["human_review", "extend_review_window", "account_review"],
-        "matched_kinds": [kind.value for kind in Kind],
-        "policy": 10**6,
-        "as_of_index": 2**53,
-        "as_of": "2026-01-01T00:00:00Z",
-        "expires_at": "2026-01-01T00:00:00Z",
+        "guidance": list(Advice),
+        "matched_kinds": list(Kind),
+        "key_id": "k" * MAX_KEY_ID_CHARS,
+        "signature": b64url(bytes(SIGNATURE_BYTES)),
     }
-    assert len(padded(answer)) == ANSWER_BYTES
-    assert json.loads(padded(answer))["tier"] == "review"
+    del signed["padding"]
+    longest = padded(signed)
+    assert len(longest) == ANSWER_BYTES
+    assert list(json.loads(longest)) == MEMBERS
+    assert longest.endswith(b'.."}'), "there is room left"
 
 
 def test_a_disclosure_is_logged_against_the_tags_and_a_clean_lookup_is_not(town: Town) -> None:
@@ -125,7 +165,7 @@ def test_several_identifiers_are_one_person(town: Town) -> None:
     assert (alone["events"], both["events"]) == (1, 1)
     assert alone["points"] == both["points"]
     assert both["matched_kinds"] == ["payment", "phone"]
-    assert alone["reasons"][0]["code"] == "weak_match_only"
+    assert alone["reasons"][0] == "weak_match_only"
 
 
 def test_a_suspended_groups_reports_weigh_nothing(town: Town) -> None:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import event, select
 
+from ledger.core.encoding import b64url
 from ledger.core.guidance import Claim
 from ledger.core.ids import decode_id
 from ledger.core.standing import CLEAN
@@ -22,7 +23,7 @@ from ledger.policies import shipped_policy
 from ledger.service import id_block
 from ledger.service import lookups as module
 from ledger.service.id_block import IdBlock
-from ledger.service.lookup_answers import ANSWER_BYTES, Answers
+from ledger.service.lookup_answers import ANSWER_BYTES, Answers, Question
 from ledger.service.lookups import lookup, submit_lookup
 from ledger.settings import Settings
 from ledger.store.engine import reading, writing
@@ -31,23 +32,32 @@ from ledger.store.tables import LookupCount, LookupLog
 from tests.service.conftest import Town
 from tests.support import lookup_request, opened
 
-ANSWERS = Answers(shipped_policy()[1])
+ANSWERS = Answers(shipped_policy()[1], "ledger-1.example", "live")
 
+questions = st.builds(
+    Question,
+    st.from_regex(r"[a-z0-9][a-z0-9-]{1,31}", fullmatch=True),
+    st.integers(1, 2**31 - 1),
+    st.none() | st.binary(min_size=16, max_size=16).map(b64url),
+    st.binary(min_size=32, max_size=32).map(b64url),
+)
 moments = st.floats(1_577_836_800, 4_102_444_800).map(lambda seconds: datetime.fromtimestamp(seconds, UTC))
 
 
 @given(
     st.lists(
-        st.tuples(st.from_regex(r"lk_[A-Za-z0-9]{8,29}", fullmatch=True), st.integers(0, 2**53), moments),
+        st.tuples(st.from_regex(r"lk_[A-Za-z0-9]{8,29}", fullmatch=True), st.integers(0, 2**53), moments, questions),
         min_size=1,
         max_size=4,
     ),
     st.sampled_from([None, *Claim]),
 )
-def test_a_clean_answer_is_the_desks_byte_for_byte(asked: list[tuple[str, int, datetime]], claim: str | None) -> None:
-    for public_id, size, now in asked:
-        answer, day = ANSWERS.clean(public_id, size, now)
-        assert answer == ANSWERS.answer(public_id, CLEAN, claim, size, now)
+def test_a_clean_answer_is_the_desks_byte_for_byte(
+    asked: list[tuple[str, int, datetime, Question]], claim: str | None
+) -> None:
+    for public_id, size, now, question in asked:
+        answer, day = ANSWERS.clean(public_id, size, now, question)
+        assert answer == ANSWERS.answer(public_id, CLEAN, claim, size, now, question)
         assert len(answer) == ANSWER_BYTES
         assert day == (now - datetime(1970, 1, 1, tzinfo=UTC)).days
 
@@ -57,9 +67,7 @@ def from_memory(town: Town, number: int = 1, **changes: Any) -> dict[str, Any]:
     request = lookup_request(town.rt, town.person(number), **changes)
     end = time.monotonic() + 20
     while True:
-        found = module.answer_from_memory(
-            town.rt, town.bolt.member(), request.epoch, [one for _, one in request.subjects], request.min_index
-        )
+        found = module.answer_from_memory(town.rt, town.bolt.member(), request)
         if found is not None:
             return dict(json.loads(found))
         assert time.monotonic() < end
@@ -69,7 +77,8 @@ def from_memory(town: Town, number: int = 1, **changes: Any) -> dict[str, Any]:
 
 def test_memory_and_desk_say_the_same_of_a_stranger(town: Town) -> None:
     mine = from_memory(town)
-    theirs = json.loads(submit_lookup(town.rt, town.bolt.member(), lookup_request(town.rt, town.person(1))).result(10))
+    again = lookup_request(town.rt, town.person(1), nonce=mine["nonce"], digest=mine["question"])
+    theirs = json.loads(submit_lookup(town.rt, town.bolt.member(), again).result(10))
     assert mine["id"] != theirs["id"]
     assert decode_id("lk", mine["id"], town.rt.settings.service)
     assert {**mine, "id": "", "padding": ""} == {**theirs, "id": "", "padding": ""}
@@ -94,7 +103,7 @@ def test_answers_from_memory_are_counted_and_never_logged(town: Town) -> None:
 def test_a_closed_desk_answers_nothing(town: Town) -> None:
     from_memory(town)
     town.rt.desk.close()
-    assert town.rt.desk.clean(town.bolt.member(), 1) is None
+    assert town.rt.desk.clean(town.bolt.member(), lookup_request(town.rt, town.person(1)), 1) is None
 
 
 def test_ids_differ_in_all_threads_and_blocks(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:

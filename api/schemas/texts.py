@@ -1,0 +1,36 @@
+"""Schema of the texts of codes."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from api.schemas.appeals import Locale
+from api.schemas.common import Wire
+
+Texts = dict[str, str]
+
+
+class CodeTexts(Wire):
+    """What codes mean, in one language, by the member of an answer that holds them. A later version may add codes and
+    members: show a code that has no text here as it is."""
+
+    locale: Locale
+    reasons: Annotated[Texts, Field(description="Of a lookup: why a standing is what it is.")]
+    guidance: Annotated[Texts, Field(description="Of a lookup: advice for a human step.")]
+    tier: Annotated[Texts, Field(description="Of a lookup.")]
+    matched_kinds: Annotated[Texts, Field(description="Kinds of identifiers.")]
+    conduct: Annotated[Texts, Field(description="Of a report.")]
+    status: Annotated[Texts, Field(description="Of a report.")]
+    evidence: Annotated[Texts, Field(description="Types of evidence.")]
+    findings: Annotated[Texts, Field(description="Of inspections: what was found, and what it does not prove.")]
+    outcome: Annotated[Texts, Field(description="Of a report: what became of the refund.")]
+    reason: Annotated[Texts, Field(description="Of a withdrawal.")]
+    grounds: Annotated[Texts, Field(description="Of an appeal.")]
+    state: Annotated[Texts, Field(description="Of an appeal.")]
+    action: Annotated[Texts, Field(description="Of an event in an appeal.")]
+    by: Annotated[Texts, Field(description="Of an event in an appeal: who acted.")]
+    case_outcome: Annotated[Texts, Field(description="Of a decided appeal (`decision.outcome`).")]
+    purpose: Annotated[Texts, Field(description="Of a lookup's request.")]
+    claim: Annotated[Texts, Field(description="Of a lookup's request.")]

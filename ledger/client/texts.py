@@ -1,0 +1,61 @@
+"""Texts of reason codes: from this version's own catalogue, and for a code that a newer ledger has added, from it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from ledger.client.results import Reason
+from ledger.client.transport import Deadline, Transport, plain
+from ledger.core.reasons import Locale
+from ledger.core.reasons import Reason as KnownReason
+from ledger.errors import LedgerError
+
+RETRY_SECONDS = 60.0
+"""After a failure, no answer waits for texts for so long."""
+_KNOWN = frozenset(KnownReason)
+_LOCALES: tuple[Locale, ...] = ("en", "zh-CN")
+
+
+class Texts:
+    """Remembers what the service says of codes that this version does not know. Thread-safe."""
+
+    def __init__(self, transport: Transport, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._transport = transport
+        self._monotonic = monotonic
+        self._not_before = 0.0
+        self._texts: dict[str, dict[str, str]] = {}
+        self._asked_for: frozenset[str] = frozenset()
+
+    def lacks(self, codes: Iterable[str]) -> bool:
+        """Whether the service should be asked about a code among them."""
+        unknown = any(code not in _KNOWN and code not in self._asked_for for code in codes)
+        return unknown and self._monotonic() >= self._not_before
+
+    def fetch(self, codes: Iterable[str], limit: Deadline) -> None:
+        """Ask the service for its texts, because of `codes`. After a failure a code without a text stands for itself,
+        and an answer with it asks again a minute later."""
+        texts: dict[str, dict[str, str]] = {}
+        for locale in _LOCALES:
+            try:
+                answer = self._transport.send("GET", f"/v1/texts/{locale}", limit).json()
+            except LedgerError:
+                self._not_before = self._monotonic() + RETRY_SECONDS
+                return
+            own = isinstance(answer, dict) and answer.get("locale") == locale
+            found = answer.get("reasons") if own else None
+            texts[locale] = {str(code): text for code, text in found.items()} if isinstance(found, dict) else {}
+        self._texts = texts
+        self._asked_for |= frozenset(codes)
+
+    def reasons(self, reasons: Sequence[Reason]) -> tuple[Reason, ...]:
+        """The same reasons, with texts for those codes that the service has explained."""
+        return tuple([one if one.code in _KNOWN else self._explained(one) for one in reasons])
+
+    def _explained(self, reason: Reason) -> Reason:
+        en, zh_cn = (self._texts.get(locale, {}).get(reason.code) for locale in _LOCALES)
+        return Reason(
+            reason.code,
+            plain(en) if isinstance(en, str) and en else reason.en,
+            plain(zh_cn) if isinstance(zh_cn, str) and zh_cn else reason.zh_cn,
+        )

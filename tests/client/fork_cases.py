@@ -1,0 +1,313 @@
+"""Single promises about forks, each tried in a process of its own: `python -m tests.client.fork_cases NAME FOLDER`.
+
+A case that holds prints nothing and ends with 0. It imports the SDK only.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import sqlite3
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from ledger.client import outbox as outbox_module
+from ledger.client.forks import ForkLock, Sockets
+from ledger.client.outbox import Outbox
+from ledger.client.state import locked
+from ledger.client.transport import Deadline, Transport
+from ledger.errors import ConfigurationError, LedgerError, Unavailable
+from tests.faulty import answering, proxy
+
+PATIENCE_SECONDS = 60.0
+
+
+def child(work: Callable[[], object]) -> int:
+    """Fork; the child does `work` and ends, with 0 unless it raised. Its process id."""
+    pid = os.fork()
+    if not pid:
+        try:
+            work()
+            os._exit(0)
+        except BaseException as error:
+            sys.stderr.write(f"child: {error!r}\n")
+            sys.stderr.flush()
+            os._exit(1)
+    return pid
+
+
+def ended_well(pid: int) -> None:
+    """Wait for a child, which must end with 0."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    ended, status = os.waitpid(pid, os.WNOHANG)
+    while not ended:
+        assert time.monotonic() < end, "a child hangs"
+        time.sleep(0.005)
+        ended, status = os.waitpid(pid, os.WNOHANG)
+    assert status == 0, status
+
+
+def error_of(call: Callable[[], object]) -> LedgerError | None:
+    """What `call` raises."""
+    try:
+        call()
+    except LedgerError as error:
+        return error
+    return None
+
+
+def open_files() -> set[str]:
+    """Names of the files that this process has open."""
+    names = set()
+    for one in Path("/proc/self/fd").iterdir():
+        try:
+            names.add(one.readlink().name)
+        except OSError:
+            continue
+    return names
+
+
+def held_elsewhere(hold: Callable[[threading.Event, threading.Event], None]) -> Callable[[], None]:
+    """Run `hold(is_held, may_go)` in a thread and come back when it is held; the result lets it go and waits."""
+    is_held, may_go = threading.Event(), threading.Event()
+    thread = threading.Thread(target=hold, args=(is_held, may_go))
+    thread.start()
+    assert is_held.wait(PATIENCE_SECONDS)
+
+    def let_go() -> None:
+        may_go.set()
+        thread.join(PATIENCE_SECONDS)
+        assert not thread.is_alive()
+
+    return let_go
+
+
+def a_lock_that_a_thread_held_is_free_in_a_child(folder: Path) -> None:
+    lock = ForkLock()
+
+    def hold(is_held: threading.Event, may_go: threading.Event) -> None:
+        with lock:
+            is_held.set()
+            may_go.wait()
+
+    def work() -> None:
+        assert lock.acquire(timeout=5)
+        lock.release()
+
+    let_go = held_elsewhere(hold)
+    ended_well(child(work))
+    assert not lock.acquire(blocking=False), "in the parent it is held as before"
+    let_go()
+
+
+def a_child_does_not_keep_a_file_locked(folder: Path) -> None:
+    path, go = folder / "checkpoint", folder / "go"
+
+    def hold(is_held: threading.Event, may_go: threading.Event) -> None:
+        with locked(path):
+            is_held.set()
+            may_go.wait()
+
+    def work() -> None:
+        assert "checkpoint.lock" not in open_files()
+        while not go.exists():  # the child lives on while the parent goes on
+            time.sleep(0.01)
+
+    let_go = held_elsewhere(hold)
+    pid = child(work)
+    let_go()
+    with locked(path, wait=False):
+        pass
+    go.touch()
+    ended_well(pid)
+
+
+def _item(name: str) -> tuple[str, outbox_module.Operation, str, bytes]:
+    return (name, "report", "/v1/reports", b"{}")
+
+
+def an_outbox_is_neither_shared_nor_damaged(folder: Path) -> None:
+    path, now = folder / "outbox.db", datetime.now(UTC)
+    outbox, stop, written = Outbox(path), threading.Event(), [0, 0]
+
+    def write(place: int) -> None:
+        while not stop.is_set():
+            outbox.add([_item(f"parent-{place}-{written[place]}")], now)
+            written[place] += 1
+
+    def work(number: int) -> None:
+        assert not any(name.startswith("outbox.db") for name in open_files())
+        outbox.add([_item(f"child-{number}")], now)
+        outbox.close()
+
+    threads = [threading.Thread(target=write, args=(place,)) for place in range(2)]
+    for thread in threads:
+        thread.start()
+    pids = []
+    for number in range(10):
+        time.sleep(0.003 * number)  # at another moment of a write each time
+        pids.append(child(partial(work, number)))
+    for pid in pids:
+        ended_well(pid)
+    stop.set()
+    for thread in threads:
+        thread.join(PATIENCE_SECONDS)
+    assert len(outbox.items()) == sum(written) + 10
+    outbox.close()
+    with sqlite3.connect(path) as database:
+        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    database.close()
+
+
+_INSERT = (
+    "INSERT INTO item (idempotency_key, operation, path, content, added_at) "
+    "VALUES ('k', 'report', '/', x'', '2026-01-01T00:00:00Z')"
+)
+
+
+def an_outbox_forked_while_it_was_written_is_refused(folder: Path) -> None:
+    outbox_module.FREEZE_SECONDS = 0.05
+    outbox, now = Outbox(folder / "outbox.db"), datetime.now(UTC)
+
+    def hold(is_held: threading.Event, may_go: threading.Event) -> None:
+        with outbox._writing() as database:
+            database.execute(_INSERT)
+            is_held.set()
+            may_go.wait()
+
+    def work() -> None:
+        refused = error_of(lambda: outbox.add([_item("child")], now))
+        assert isinstance(refused, ConfigurationError), "a child wrote with what it inherited"
+        assert "forked" in str(refused)
+
+    let_go = held_elsewhere(hold)
+    ended_well(child(work))
+    let_go()
+    outbox.delivered(["k"])
+    assert outbox.items() == []
+    outbox.close()
+
+
+def a_child_that_closes_leaves_the_parents_connection(folder: Path) -> None:
+    with answering(lambda *_: (200, {}, b"{}")) as url, proxy(url) as between:
+        transport = Transport(between.url)
+
+        def ask() -> None:
+            transport.within(PATIENCE_SECONDS, lambda limit: transport.send("GET", "/x", limit))
+
+        ask()
+        assert between.connections == 1
+        ended_well(child(transport.close))
+        ask()
+        assert between.connections == 1, "the parent goes on over its own connection"
+
+        def work() -> None:
+            ask()
+            transport.close()
+
+        ended_well(child(work))
+        assert between.connections == 2, "the child has one of its own"
+        ask()
+        assert between.connections == 2
+        transport.close()
+        ended_well(child(lambda: _is_closed(transport)))
+
+
+def _is_closed(transport: Transport) -> None:
+    refused = error_of(lambda: transport.send("GET", "/x", Deadline(1)))
+    assert isinstance(refused, Unavailable), "what the parent had closed was open in the child"
+    assert refused.details["reason"] == "closed"
+
+
+def a_fork_that_python_does_not_see_is_noticed(folder: Path) -> None:
+    libc = ctypes.PyDLL(None)
+    with answering(lambda *_: (200, {}, b"{}")) as url, proxy(url) as between:
+        transport, outbox = Transport(between.url), Outbox(folder / "outbox.db")
+        outbox.add([_item("parent")], datetime.now(UTC))
+        transport.send("GET", "/x", Deadline(PATIENCE_SECONDS))
+        pid = libc.fork()
+        if not pid:
+            transport.send("GET", "/x", Deadline(PATIENCE_SECONDS))
+            outbox.add([_item("child")], datetime.now(UTC))
+            os._exit(0)
+        ended_well(pid)
+        assert between.connections == 2, "the child has a connection of its own"
+        assert [item.idempotency_key for item in outbox.items()] == ["parent", "child"]
+        outbox.close()
+        transport.close()
+
+
+def tls_goes_on_after_a_child_has_dropped_it(folder: Path) -> None:
+    key, now = Ed25519PrivateKey.generate(), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    made = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        .serial_number(1).not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, None)
+    )  # fmt: skip
+    pem = folder / "server.pem"
+    pem.write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + made.public_bytes(Encoding.PEM)
+    )
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(pem)
+    asking = ssl.create_default_context(cafile=str(pem))
+
+    def echo(listening: socket.socket) -> None:
+        with serving.wrap_socket(listening.accept()[0], server_side=True) as one:
+            while data := one.recv(100):
+                one.sendall(data)
+
+    sockets = Sockets()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=echo, args=(listening,), daemon=True).start()
+        plain = socket.create_connection(listening.getsockname(), timeout=PATIENCE_SECONDS)
+        with asking.wrap_socket(plain, server_hostname="localhost") as one:
+            sockets.add(one)
+            for number in range(3):
+                ended_well(child(lambda: _is_dropped(one)))
+                one.sendall(b"still here %d" % number)
+                assert one.recv(100) == b"still here %d" % number
+
+
+def _is_dropped(one: ssl.SSLSocket) -> None:
+    assert one.fileno() == -1
+
+
+CASES = {
+    case.__name__: case
+    for case in (
+        a_lock_that_a_thread_held_is_free_in_a_child,
+        a_child_does_not_keep_a_file_locked,
+        an_outbox_is_neither_shared_nor_damaged,
+        an_outbox_forked_while_it_was_written_is_refused,
+        a_child_that_closes_leaves_the_parents_connection,
+        a_fork_that_python_does_not_see_is_noticed,
+        tls_goes_on_after_a_child_has_dropped_it,
+    )
+}
+
+
+def main() -> None:
+    """Run the named cases, all if none is named; the folder comes first."""
+    for name in sys.argv[2:] or CASES:
+        folder = Path(sys.argv[1]) / name
+        folder.mkdir()
+        CASES[name](folder)
+
+
+if __name__ == "__main__":
+    main()
