@@ -10,7 +10,8 @@
      |    +-- InvalidReport      UnknownConduct, EvidenceInsufficient, EvidenceInvalid, EvidenceRefused, NoticeInvalid,
      |    |                      ConsentMissing, AlreadyExpired, SubjectsInvalid, CommitmentMismatch,
      |    |                      LinkedReportInvalid, ReplacementInvalid, RestitutionInvalid
-     |    +-- InvalidRequest, PolicyInvalid
+     |    +-- InvalidRequest     InvalidTable
+     |    +-- PolicyInvalid
      |    +-- AppealInvalid, DecisionInvalid, AttachmentRefused, WebhookInvalid, StaffInvalid
      |    +-- InspectionInvalid  EvidenceUnreadable, EvidenceTooLarge, EvidenceFormatUnknown, EvidenceMalformed,
      |    |                      InspectionReceiptInvalid, ListingUnreadable
@@ -58,6 +59,10 @@ class InvalidInput(LedgerError):
 
 class InvalidRequest(InvalidInput):
     code = "invalid_request"
+
+
+class InvalidTable(InvalidRequest):
+    code = "invalid_table"
 
 
 class InvalidEncoding(InvalidInput):

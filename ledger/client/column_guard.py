@@ -1,0 +1,156 @@
+"""Whether a column that is copied into an output holds identifiers of people.
+
+Two rules. A cell that repeats an identifier of its own row is always refused. A cell that only reads like one is
+refused where that is hardly ever chance: an e-mail address, a number with + and country code, and a wallet account of a
+well-known provider at once, a citizen number in more than one of a thousand cells, a mainland China mobile number or a
+card number in more than one of five (numeric ids pass the check digit of a card by chance in one of ten cases).
+
+`KNOWN_HEADERS` are common headers of identifiers, for hints.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+
+from ledger.core.identifiers import canonical
+from ledger.errors import InvalidIdentifier, InvalidTable
+
+KNOWN_HEADERS = {
+    **dict.fromkeys(
+        (
+            "mobile", "mobile_phone", "mobile_number", "phone_number", "phonenumber", "phone_no", "tel", "telephone",
+            "cell", "cellphone", "msisdn", "手机", "手机号", "手机号码", "电话", "电话号码", "联系电话", "移动电话",
+        ),
+        "phone",
+    ),
+    **dict.fromkeys(
+        ("e_mail", "mail", "email_address", "e_mail_address", "邮箱", "电子邮箱", "电子邮件", "邮箱地址"), "email"
+    ),
+    **dict.fromkeys(
+        ("id_card", "idcard", "cnid", "identity_number", "身份证", "身份证号", "身份证号码", "证件号", "证件号码"),
+        "cn_id",
+    ),
+    **dict.fromkeys(
+        ("card", "card_number", "card_no", "pan", "alipay", "银行卡", "银行卡号", "卡号", "支付宝", "支付账号"),
+        "payment",
+    ),
+    **dict.fromkeys(("device_id", "deviceid", "udid", "idfa", "oaid", "imei", "设备号", "设备", "设备id"), "device"),
+}  # fmt: skip
+"""Headers by their normal form (`tables.normal_name`), and the kind that they most likely mean."""
+
+_EMAIL = re.compile(r"[^\s@,;<>\"]+@[^\s@,;<>\"]+\.[^\s@,;<>\"]{2,}")
+_PLUS = re.compile(r"\+ ?\d(?:[\s().-]*\d){7,14}")
+_WALLET = re.compile(r"(?:alipay|wechat|weixin|paypal|venmo|unionpay|douyin|jdpay|qq)/[\w.-]{6,}")
+_CN_ID = re.compile(r"(?<![0-9a-z])\d{17}[\dx](?![0-9a-z])")
+_CN_MOBILE = re.compile(r"(?<!\d)(?:(?:00)?86[ -]?)?1[3-9]\d[ -]?\d{4}[ -]?\d{4}(?!\d)")
+_CARD = re.compile(r"(?<!\d)[2-6](?:[ -]?\d){12,18}(?!\d)")
+
+_SHARES = {"cn_id": 0.001, "phone without country code": 0.2, "payment": 0.2}
+"""Kinds of finding that may be chance, and the share of a column's cells from which they no longer are."""
+
+
+def repeats(cell: str, kind: str, raw: str) -> bool:
+    """Whether `cell` holds the identifier `raw` of this kind, in whatever spelling, or a long part of its number."""
+    text, value = _folded(cell), _folded(raw)
+    if kind == "email":
+        return len(value) > 4 and value in text
+    if kind == "phone":
+        digits, number = _digits(text), _digits(value)
+        return (len(number) > 6 and number in digits) or (len(digits) > 7 and digits in number)
+    account = value.partition("/")[2]
+    whole, part = _letters(text), _letters(account if kind == "payment" and account else value)
+    if kind == "device":
+        return len(part) > 7 and part in whole
+    return (len(part) > 5 and part in whole) or (len(whole) > 11 and whole in part)
+
+
+def reads_like(cell: str) -> str | None:
+    """The kind that the cell reads like: a key of `_SHARES`, or another name that is no chance; None for nothing."""
+    if len(cell) < 6:
+        return None
+    text = _folded(cell)
+    if "@" in text and _EMAIL.search(text):
+        return "email"
+    if "+" in text and _PLUS.search(text):
+        return "phone"
+    if "/" in text and _WALLET.search(text):
+        return "wallet"
+    if sum(char.isdecimal() for char in text) < 11:
+        return None
+    for found in _CN_ID.findall(text):
+        if _valid("cn_id", found):
+            return "cn_id"
+    if _CN_MOBILE.search(text):
+        return "phone without country code"
+    for found in _CARD.findall(text):
+        if _valid("payment", found):
+            return "payment"
+    return None
+
+
+def _valid(kind: str, raw: str) -> bool:
+    with suppress(InvalidIdentifier):
+        canonical(kind, raw)
+        return True
+    return False
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).casefold().strip()
+
+
+def _digits(text: str) -> str:
+    return "".join([char for char in text if char.isdecimal()]).lstrip("0")
+
+
+def _letters(text: str) -> str:
+    return "".join([char for char in text if char.isalnum()])
+
+
+class ColumnGuard:
+    """Watches the columns at `places` while a table is read. `trusted` of them may hold what reads like an identifier,
+    because the user says that it is none."""
+
+    def __init__(self, places: Sequence[int], trusted: Sequence[int] = ()) -> None:
+        self._places = tuple(places)
+        self._trusted = frozenset(trusted)
+        self._cells: Counter[int] = Counter()
+        self._found: Counter[tuple[int, str]] = Counter()
+        self._first: dict[tuple[int, str], int] = {}
+
+    def see(self, line: int, cells: Sequence[str], identifiers: Sequence[tuple[str, str]]) -> None:
+        """Look at one row and its (kind, raw) identifiers. Raises InvalidTable for one that is copied."""
+        for place in self._places:
+            cell = cells[place]
+            if not cell or cell.isspace():
+                continue
+            for kind, raw in identifiers:
+                if repeats(cell, kind, raw):
+                    raise InvalidTable(
+                        f"Line {line}, column {place + 1}: the cell, which would be copied, repeats the {kind} of its "
+                        "row. Copy another column: --id, --keep.",
+                        line=line, column=place + 1,
+                    )  # fmt: skip
+            if place in self._trusted:
+                continue
+            self._cells[place] += 1
+            kind_found = reads_like(cell)
+            if kind_found is not None:
+                self._found[place, kind_found] += 1
+                self._first.setdefault((place, kind_found), line)
+
+    def finish(self) -> None:
+        """Raise InvalidTable for a column that holds what reads like identifiers."""
+        for (place, kind), count in self._found.items():
+            if count > _SHARES.get(kind, 0) * self._cells[place]:
+                line = self._first[place, kind]
+                raise InvalidTable(
+                    f"Line {line}, column {place + 1}: the cell, which would be copied, reads like an identifier "
+                    f"({kind}; {count} of {self._cells[place]} cells). Copy another column (--id, --keep), or say that "
+                    "this one holds no identifiers of people (--not-identifiers).",
+                    line=line, column=place + 1, cells=count,
+                )  # fmt: skip
