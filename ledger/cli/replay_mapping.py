@@ -93,7 +93,7 @@ class Mapped:
 def read_mapping(path: Path) -> Mapped:
     """Read a mapping (TOML). Raises ConfigurationError."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         reports, lookups = data.get("reports"), data.get("lookups")
         mapped = Mapped(
             name=str(data["name"]),
@@ -193,15 +193,16 @@ def read_rows(path: Path, limit: int | None, form: TableFormat | None = None) ->
 
     Raises InvalidTable, ConfigurationError, ModuleNotFoundError (pyarrow).
     """
-    rows = _parquet_rows(path) if path.suffix == ".parquet" else _csv_rows(path, form or TableFormat())
-    return islice(rows, limit)
+    if path.suffix == ".parquet":
+        return islice(_parquet_rows(path), limit)
+    return _csv_rows(path, form or TableFormat(), limit)
 
 
-def _csv_rows(path: Path, form: TableFormat) -> Iterator[Row]:
+def _csv_rows(path: Path, form: TableFormat, limit: int | None) -> Iterator[Row]:
     with opened(path) as file:
         table = Table(file, form)
         table.check_encoding()
-        for record in table.records():
+        for record in table.records(limit):
             yield dict(zip(table.names, record.cells, strict=True))
 
 

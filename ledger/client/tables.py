@@ -378,6 +378,38 @@ def _quoted_cells(text: str, lines: Iterator[str], delimiter: str, end: str, num
         return cells, number
 
 
+def read_text(file: BinaryIO, encoding: str, limit_bytes: int) -> str:
+    """A whole file as text, without a byte order mark. Raises InvalidTable with line and character of what cannot be
+    decoded, and for more than `limit_bytes`."""
+    codec = codec_of(encoding)
+    _check_mark(file, codec)
+    pieces: list[str] = []
+    for piece in _decoded(file, codec):
+        if isinstance(piece, _Broken):
+            text = "".join(pieces)
+            place = len(text) - text.rfind("\n")
+            what = f"cannot be read in the given encoding. {_encoding_hint(codec)}"
+            _refuse(what, text.count("\n") + 1, character=place)
+        pieces.append(piece)
+        if file.tell() > limit_bytes:
+            raise InvalidTable(f"The file is larger than {limit_bytes >> 20} MiB.")
+    return "".join(pieces).removeprefix("\ufeff")
+
+
+def _check_mark(file: BinaryIO, codec: str) -> None:
+    """Raise InvalidTable when the file begins with the mark of another encoding; `file` is at its beginning then."""
+    file.seek(0)
+    start = file.read(4)
+    file.seek(0)
+    utf_16 = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if start.startswith(codecs.BOM_UTF8) and codec != "utf-8":
+        raise InvalidTable("The file begins with the mark of UTF-8: leave --encoding out.", line=1)
+    if utf_16 and not codec.startswith("utf-16"):
+        raise InvalidTable("The file begins with the mark of UTF-16: give --encoding utf-16.", line=1)
+    if codec == "utf-16" and not utf_16:
+        raise InvalidTable("UTF-16 without its mark: give --encoding utf-16-le or utf-16-be.", line=1)
+
+
 # --- a table ----------------------------------------------------------------------------------------------------------
 
 
@@ -400,16 +432,8 @@ class Table:
         self._check_header()
 
     def _lines(self) -> _Lines:
-        self._file.seek(0)
-        start = self._file.read(4)
-        self._file.seek(0)
         codec = self._codec
-        if start.startswith(codecs.BOM_UTF8) and codec != "utf-8":
-            raise InvalidTable("The table begins with the mark of UTF-8: leave --encoding out.", line=1)
-        if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and not codec.startswith("utf-16"):
-            raise InvalidTable("The table begins with the mark of UTF-16: give --encoding utf-16.", line=1)
-        if codec == "utf-16" and not start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise InvalidTable("UTF-16 without its mark: give --encoding utf-16-le or utf-16-be.", line=1)
+        _check_mark(self._file, codec)
         return _Lines(_decoded(self._file, codec), _encoding_hint(codec), self._end)
 
     def _check_header(self) -> None:
@@ -442,18 +466,20 @@ class Table:
         """How much of the file has been read."""
         return self._file.tell()
 
-    def records(self) -> Iterator[Record]:
-        """The rows after the header, from the beginning; blank lines are left out. Raises InvalidTable.
+    def records(self, limit: int | None = None) -> Iterator[Record]:
+        """The rows after the header, from the beginning, at most `limit`; blank lines are left out.
 
-        Rows of another width than the header's are collected, and refused when the table ends.
+        Rows of another width than the header's are collected, and refused at the end. Raises InvalidTable.
         """
         lines = self._lines()
         rows = rows_of(lines, self.delimiter, self._end)
         next(rows, None)
         width = len(self.names)
         wrong: list[int] = []
-        wrongs, cells_of_first = 0, 0
+        wrongs, cells_of_first, good = 0, 0, 0
         for number, (line, cells) in enumerate(rows, 1):
+            if good == limit:
+                break
             if not cells:
                 continue
             if len(cells) != width:
@@ -462,6 +488,7 @@ class Table:
                 if len(wrong) < _LISTED_LINES:
                     wrong.append(line)
                 continue
+            good += 1
             yield Record(number, line, cells)
         if wrong:
             _refuse_width(wrong, wrongs, cells_of_first, width)
