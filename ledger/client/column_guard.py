@@ -1,9 +1,11 @@
 """Whether a column that is copied into an output holds identifiers of people.
 
 Two rules. A cell that repeats an identifier of its own row is always refused. A cell that only reads like one is
-refused where that is hardly ever chance: an e-mail address, a number with + and country code, and a wallet account of a
-well-known provider at once, a citizen number in more than one of a thousand cells, a mainland China mobile number or a
-card number in more than one of five (numeric ids pass the check digit of a card by chance in one of ten cases).
+refused where that is hardly ever chance: at once for an e-mail address, a number with + and country code, a wallet
+account of a well-known provider, and a mainland China mobile or citizen number within other text. Cells that are
+nothing but such a number may be numeric ids: they are refused when they are more than one of five (mobile numbers), or
+more than one of a thousand (citizen numbers, whose check character and birth date hardly ever fit by chance). Card
+numbers are refused from one of five on: a numeric id passes the check digit in one of ten cases.
 
 `KNOWN_HEADERS` are common headers of identifiers, for hints.
 """
@@ -46,11 +48,11 @@ _EMAIL = re.compile(r"[^\s@,;<>\"]+@[^\s@,;<>\"]+\.[^\s@,;<>\"]{2,}")
 _PLUS = re.compile(r"\+ ?\d(?:[\s().-]*\d){7,14}")
 _WALLET = re.compile(r"(?:alipay|wechat|weixin|paypal|venmo|unionpay|douyin|jdpay|qq)/[\w.-]{6,}")
 _CN_ID = re.compile(r"(?<![0-9a-z])\d{17}[\dx](?![0-9a-z])")
-_CN_MOBILE = re.compile(r"(?<!\d)(?:(?:00)?86[ -]?)?1[3-9]\d[ -]?\d{4}[ -]?\d{4}(?!\d)")
+_CN_MOBILE = re.compile(r"(?<![0-9a-z])(?:(?:00)?86[ -]?)?1[3-9]\d[ -]?\d{4}[ -]?\d{4}(?![0-9a-z])")
 _CARD = re.compile(r"(?<!\d)[2-6](?:[ -]?\d){12,18}(?!\d)")
 
-_SHARES = {"cn_id": 0.001, "phone without country code": 0.2, "payment": 0.2}
-"""Kinds of finding that may be chance, and the share of a column's cells from which they no longer are."""
+_SHARES = {"citizen number": 0.001, "mobile number": 0.2, "card number": 0.2}
+"""Findings that may be chance, and the share of a column's cells from which they no longer are."""
 
 
 def repeats(cell: str, kind: str, raw: str) -> bool:
@@ -69,26 +71,26 @@ def repeats(cell: str, kind: str, raw: str) -> bool:
 
 
 def reads_like(cell: str) -> str | None:
-    """The kind that the cell reads like: a key of `_SHARES`, or another name that is no chance; None for nothing."""
+    """What the cell reads like: a key of `_SHARES`, or something that is no chance; None for no identifier."""
     if len(cell) < 6:
         return None
     text = _folded(cell)
     if "@" in text and _EMAIL.search(text):
-        return "email"
+        return "e-mail address"
     if "+" in text and _PLUS.search(text):
-        return "phone"
+        return "phone number"
     if "/" in text and _WALLET.search(text):
-        return "wallet"
+        return "wallet account"
     if sum(char.isdecimal() for char in text) < 11:
         return None
     for found in _CN_ID.findall(text):
         if _valid("cn_id", found):
-            return "cn_id"
-    if _CN_MOBILE.search(text):
-        return "phone without country code"
-    for found in _CARD.findall(text):
-        if _valid("payment", found):
-            return "payment"
+            return "citizen number" if found == text else "citizen number in a text"
+    mobile = _CN_MOBILE.search(text)
+    if mobile is not None:
+        return "mobile number" if text.isdecimal() else "mobile number in a text"
+    if any(_valid("payment", found) for found in _CARD.findall(text)):
+        return "card number"
     return None
 
 

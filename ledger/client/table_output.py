@@ -127,8 +127,8 @@ def _whole_rows(file: BinaryIO) -> Iterator[tuple[list[str], int]]:
             _, row = next(rows)
         except StopIteration:
             return
-        except InvalidTable:
-            if file.read(1):
+        except InvalidTable as error:
+            if "unclosed" not in error.details:
                 raise
             return  # the file ends within quotes
         yield row, length

@@ -133,6 +133,9 @@ def opened(source: Path | BinaryIO) -> Iterator[BinaryIO]:
 # --- characters and lines ---------------------------------------------------------------------------------------------
 
 
+_ENDS = re.compile(r'["\r\n]')
+
+
 class _Broken:
     """Follows the last character that can be decoded."""
 
@@ -235,14 +238,18 @@ class _Lines:
         """The first row as it is written, and what ends it: a carriage return alone, or else a line feed."""
         quoted, place = False, 0
         while place <= MAX_ROW_CHARS:
-            if place >= len(self._text) and not self._more():
-                return self._text, "\n"
-            char = self._text[place]
-            if char == '"':
+            found = _ENDS.search(self._text, place)
+            if found is None:
+                place = len(self._text)
+                if not self._more():
+                    return self._text, "\n"
+                continue
+            place = found.start()
+            if found[0] == '"':
                 quoted = not quoted
-            elif char == "\n" and not quoted:
+            elif found[0] == "\n" and not quoted:
                 return self._text[:place], "\n"
-            elif char == "\r" and not quoted:
+            elif found[0] == "\r" and not quoted:
                 if place + 1 == len(self._text):
                     self._more()
                 alone = self._text[place + 1 : place + 2] not in ("\n", "")
@@ -251,9 +258,11 @@ class _Lines:
         _refuse(f"is longer than {MAX_ROW_CHARS:,} characters; the table needs a line with the names of its columns", 1)
 
 
-def _refuse(what: str, line: int, *, column: int | None = None, character: int | None = None) -> NoReturn:
-    """Raise InvalidTable: "Line 3, column 2 <what>"."""
-    place: dict[str, object] = {"line": line}
+def _refuse(
+    what: str, line: int, *, column: int | None = None, character: int | None = None, **details: object
+) -> NoReturn:
+    """Raise InvalidTable: "Line 3, column 2: <what>"."""
+    place: dict[str, object] = {"line": line, **details}
     text = f"Line {line}"
     if column is not None:
         place["column"] = column
@@ -337,7 +346,7 @@ def _quoted_cells(text: str, lines: Iterator[str], delimiter: str, end: str, num
                     if more is None:
                         _refuse(
                             "opens a quote that is never closed",
-                            opened_at[0], column=len(cells) + 1, character=opened_at[1],
+                            opened_at[0], column=len(cells) + 1, character=opened_at[1], unclosed=True,
                         )  # fmt: skip
                     number += 1
                     start_of_line = len(text)
@@ -438,9 +447,9 @@ class Table:
 
     def _check_header(self) -> None:
         if not self.names:
-            raise InvalidTable("The table is empty: its first line must name the columns.", line=1)
+            raise InvalidTable("Line 1: there is no name of a column; is the table empty?", line=1)
         if len(self.names) > MAX_COLUMNS:
-            raise InvalidTable(f"The table has more than {MAX_COLUMNS:,} columns.", line=1)
+            raise InvalidTable(f"Line 1: the table has more than {MAX_COLUMNS:,} columns.", line=1)
         seen: dict[str, int] = {}
         for column, name in enumerate(self.names, 1):
             normal = normal_name(name)
@@ -531,13 +540,8 @@ def _encoding_hint(codec: str) -> str:
 
 def _found_delimiter(header: str) -> str:
     """The one delimiter that stands in the header outside quotes; a comma when the header is one name."""
-    quoted = False
-    found: set[str] = set()
-    for char in header:
-        if char == '"':
-            quoted = not quoted
-        elif not quoted and char in DELIMITERS.values():
-            found.add(char)
+    outside = re.sub(r'"[^"]*"?', "", header)
+    found = {char for char in DELIMITERS.values() if char in outside}
     if len(found) > 1:
         names = " and ".join(name for name, char in DELIMITERS.items() if char in found)
         raise InvalidTable(f"The header has {names}: say with --delimiter which of them separates columns.", line=1)
