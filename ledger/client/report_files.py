@@ -32,7 +32,7 @@ class ReportItem:
     that keeps it from being sent."""
 
     index: int
-    order: str | None
+    order: str | None = field(repr=False)
     buyer: Identifiers = field(repr=False)
     arguments: Mapping[str, Any] = field(repr=False)
     error: LedgerError | None = None
