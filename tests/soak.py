@@ -1,4 +1,5 @@
-"""`make soak`: the fault tests, long: the server killed again and again under load on both engines. Prints counts."""
+"""`make soak`: the fault tests, long. Random tables of customers, searched for identifiers in all that the commands
+write; then the server killed again and again under load on both engines. Prints counts."""
 
 from __future__ import annotations
 
@@ -12,8 +13,11 @@ from rich.console import Console
 from tests import pg
 from tests.faults.test_sigkill import kill_again_and_again
 from tests.support import Platform, new_ledger
+from tests.table_leaks import hunt_many
 
 KILLS_A_ROUND = 10
+TABLES = 2_000
+"""Random tables of customers that the commands are run on, once."""
 
 
 def main() -> None:
@@ -26,6 +30,7 @@ def main() -> None:
     deadline = time.monotonic() + arguments.minutes * 60
     with tempfile.TemporaryDirectory(prefix="rcl-soak-") as name:
         folder = Path(name)
+        console.print(f"{TABLES} tables, nothing leaked, {dict(hunt_many(folder, TABLES, arguments.seed))}")
         admin = pg.server(folder)
         number = 0
         while number < 2 or time.monotonic() < deadline:  # each engine at least once
