@@ -44,7 +44,7 @@ KNOWN_HEADERS = {
 }  # fmt: skip
 """Headers by their normal form (`tables.normal_name`), and the kind that they most likely mean."""
 
-_EMAIL = re.compile(r"[^\s@,;<>\"]+@[^\s@,;<>\"]+\.[^\s@,;<>\"]{2,}")
+_EMAIL = re.compile(r"[^\s@]@+[^\s@]+\.[^\s@]")  # misspelt addresses too
 _PLUS = re.compile(r"\+ ?\d(?:[\s().-]*\d){7,14}")
 _WALLET = re.compile(r"(?:alipay|wechat|weixin|paypal|venmo|unionpay|douyin|jdpay|qq)/[\w.-]{6,}")
 _CN_ID = re.compile(r"(?<![0-9a-z])\d{17}[\dx](?![0-9a-z])")

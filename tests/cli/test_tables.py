@@ -6,6 +6,8 @@ import csv
 import errno
 import io
 import json
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,10 +20,11 @@ from typer.testing import CliRunner, Result
 from ledger.cli import app, output, streams
 from ledger.cli.output import ExitCode
 from ledger.cli.tagging import progress_lines
+from ledger.client import report_files, tables
 from ledger.client.keyfiles import load_or_create_signing_key
 from ledger.client.table_output import encode_rows
 from ledger.client.tables import opened
-from ledger.client.tagging import Tagging, tag_file
+from ledger.client.tagging import MAX_ROWS, Tagging, tag_file
 from ledger.errors import ConfigurationError, InvalidRequest
 from tests.client.small_ledger import SmallLedger, small_ledger
 from tests.support import ROOT
@@ -199,6 +202,40 @@ def test_a_closed_output_is_one_line_and_an_exit_code(shop: Shop) -> None:
     closed = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, timeout=60, check=False)
     assert closed.returncode == ExitCode.USAGE, closed.stderr
     assert closed.stderr.decode().strip() == "error: Standard output is closed."
+
+
+def test_the_example_of_the_page_is_true(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "cli.md").read_text("utf-8")
+    example = page[page.index("#### Example") : page.index("### Files of reports")]
+    table, commands = re.findall(r"```(?:csv|sh)\n(.*?)```", example, re.DOTALL)
+    folder = shop.folder / "example"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    (folder / "customers.csv").write_bytes(table.replace("\n", "\r\n").encode("gbk"))
+    for command in commands.strip().splitlines():
+        words, _, printed = command.partition(" > ")
+        told = shop.run(*shlex.split(words)[1:])
+        if printed:
+            (folder / printed).write_bytes(told.stdout_bytes)
+    wanted = tags_of(shop, *PHONES[:2])
+    tags, users = rows((folder / "tags.csv").read_text("utf-8")), rows((folder / "users.csv").read_text("utf-8"))
+    assert list(tags[0]) == ["会员号", "姓名", "phone_tag", "email_tag"]
+    assert [(row["姓名"], row["phone_tag"]) for row in tags] == [("王小明", wanted[0]), ("李雷", wanted[1])]
+    assert [(row["id"], row["kind"]) for row in users] == [("vip-1", "phone"), ("vip-1", "email"), ("vip-2", "phone")]
+    assert not (folder / "errors.csv").read_text()
+
+
+def test_the_limits_on_the_page_are_the_code_s() -> None:
+    page = (ROOT / "docs" / "cli.md").read_text("utf-8")
+    for number in (tables.MAX_CELL_CHARS, tables.MAX_ROW_CHARS, tables.MAX_COLUMNS, report_files.MAX_REPORTS):
+        assert f"{number:,}" in page
+    assert f"{report_files.MAX_FILE_BYTES >> 20} MiB" in page
+    assert MAX_ROWS == 1_000_000
+    assert "a million rows" in page
+    for encoding in re.findall(r"`([a-z0-9-]+)`", page[page.index("| encoding |") : page.index("| delimiter |")]):
+        assert encoding.startswith("--") or tables.codec_of(encoding)
+    for delimiter in tables.DELIMITERS:
+        assert delimiter in page
 
 
 # --- tag --in ---------------------------------------------------------------------------------------------------------
