@@ -487,8 +487,6 @@ class Table:
         wrong: list[int] = []
         wrongs, cells_of_first, good = 0, 0, 0
         for number, (line, cells) in enumerate(rows, 1):
-            if good == limit:
-                break
             if not cells:
                 continue
             if len(cells) != width:
@@ -497,8 +495,10 @@ class Table:
                 if len(wrong) < _LISTED_LINES:
                     wrong.append(line)
                 continue
-            good += 1
             yield Record(number, line, cells)
+            good += 1
+            if good == limit:
+                break
         if wrong:
             _refuse_width(wrong, wrongs, cells_of_first, width)
 
