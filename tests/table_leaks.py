@@ -126,7 +126,9 @@ def make_case(chance: random.Random) -> Case:
             "note": chance.choice(["", "nothing", 'say "hi", bye', *[f"call {theirs}"] * (wrong == "cells")]),
         }
         cells = mine | others
-        rows.append([cells[what] if what in others or chance.random() < 0.9 else "" for what, _ in columns])
+        # An id that is an identifier is known by its row, so that row has it.
+        full = wrong == "ids"
+        rows.append([cells[what] if full or what in others or chance.random() < 0.9 else "" for what, _ in columns])
     header = rows[0] if wrong == "header" and rows else [name for _, name in columns]
     encoding, delimiter = chance.choice(_ENCODINGS), chance.choice(list(DELIMITERS))
     end = chance.choice(["\n", "\r\n", "\r"])
@@ -154,7 +156,13 @@ def _quoted(cell: str, delimiter: str, chance: random.Random) -> str:
 
 def _damaged(text: str, chance: random.Random) -> str:
     place = chance.randint(0, len(text))
-    what = chance.choice(['"', '"', "\0", "\r", "\n", ",", ";", "\t", "\ufeff", "\u200b", "x" * 70_000, "cut", "drop"])
+    what = chance.choice(
+        ['"', '"', "\0", "\r", "\n", *",;\t", "\ufeff", "\u200b", "x" * 70_000, "cut", "drop", "swallow"]
+    )
+    if what == "swallow":  # two stray quotes, with whole rows between them
+        starts = [at + 1 for at, char in enumerate(text) if char in ",;\t\r\n"] or [0]
+        first, last = sorted(chance.choices(starts, k=2))
+        return text[:first] + '"' + text[first:last] + '"' + text[last:]
     if what == "cut":
         return text[:place]
     return text[:place] + ("" if what == "drop" else what) + text[place + (what == "drop") :]

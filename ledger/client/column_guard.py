@@ -1,11 +1,12 @@
 """Whether a column that is copied into an output holds identifiers of people.
 
-Two rules. A cell that repeats an identifier of its own row is always refused. A cell that only reads like one is
-refused where that is hardly ever chance: at once for an e-mail address, a number with + and country code, a wallet
-account of a well-known provider, and a mainland China mobile or citizen number within other text. Cells that are
-nothing but such a number may be numeric ids: they are refused when they are more than one of five (mobile numbers), or
-more than one of a thousand (citizen numbers, whose check character and birth date hardly ever fit by chance). Card
-numbers are refused from one of five on: a numeric id passes the check digit in one of ten cases.
+A cell that repeats an identifier of its own row is always refused. So is a cell with lines that look like rows of the
+table, which a stray quote made. A cell that only reads like an identifier is refused where that is hardly ever chance:
+at once for an e-mail address, a number with + and country code, a wallet account of a well-known provider, and a
+mainland China mobile or citizen number within other text. Cells that are nothing but such a number may be numeric ids:
+they are refused when they are more than one of five (mobile numbers), or more than one of a thousand (citizen numbers,
+whose check character and birth date hardly ever fit by chance). Card numbers are refused from one of five on: a numeric
+id passes the check digit in one of ten cases.
 
 `KNOWN_HEADERS` are common headers of identifiers, for hints.
 """
@@ -44,6 +45,7 @@ KNOWN_HEADERS = {
 }  # fmt: skip
 """Headers by their normal form (`tables.normal_name`), and the kind that they most likely mean."""
 
+_LINE_END = re.compile(r"\r\n|\r|\n")
 _EMAIL = re.compile(r"[^\s@]@+[^\s@]+\.[^\s@]")  # misspelt addresses too
 _PLUS = re.compile(r"\+ ?\d(?:[\s().-]*\d){7,14}")
 _WALLET = re.compile(r"(?:alipay|wechat|weixin|paypal|venmo|unionpay|douyin|jdpay|qq)/[\w.-]{6,}")
@@ -115,11 +117,13 @@ def _letters(text: str) -> str:
 
 class ColumnGuard:
     """Watches the columns at `places` while a table is read. `trusted` of them may hold what reads like an identifier,
-    because the user says that it is none."""
+    because the user says that it is none. A row has `delimiters` times `delimiter`."""
 
-    def __init__(self, places: Sequence[int], trusted: Sequence[int] = ()) -> None:
+    def __init__(self, places: Sequence[int], trusted: Sequence[int], delimiter: str, delimiters: int) -> None:
         self._places = tuple(places)
         self._trusted = frozenset(trusted)
+        self._delimiter = delimiter
+        self._delimiters = delimiters
         self._cells: Counter[int] = Counter()
         self._found: Counter[tuple[int, str]] = Counter()
         self._first: dict[tuple[int, str], int] = {}
@@ -139,6 +143,12 @@ class ColumnGuard:
                     )  # fmt: skip
             if place in self._trusted:
                 continue
+            if any(line.count(self._delimiter) == self._delimiters for line in _LINE_END.split(cell)[1:]):
+                raise InvalidTable(
+                    f"Line {line}, column {place + 1}: the cell, which would be copied, has lines like rows of the "
+                    "table; is a quote missing or too many? If not, say --not-identifiers.",
+                    line=line, column=place + 1,
+                )  # fmt: skip
             self._cells[place] += 1
             kind_found = reads_like(cell)
             if kind_found is not None:

@@ -99,7 +99,7 @@ def open_customers(
 def _check(found: Customers, trusted: tuple[int, ...]) -> int:
     """Read the whole table; the number of its rows. Raises InvalidTable."""
     found.table.check_encoding()
-    guard = ColumnGuard(found.copied, trusted)
+    guard = ColumnGuard(found.copied, trusted, found.table.delimiter, len(found.table.names) - 1)
     rows = 0
     for record in found.table.records():
         rows += 1

@@ -326,13 +326,15 @@ def _quoted_cells(text: str, lines: Iterator[str], delimiter: str, end: str, num
     first, start_of_line = number, 0
     cells: list[str] = []
     place = 0
+    opened_at = (number, 1)
 
     def refuse(what: str, at: int) -> NoReturn:
         _refuse(what, number, column=len(cells) + 1, character=at - start_of_line + 1)
 
     while True:
         if text[place : place + 1] == '"':
-            opened_at, parts = (number, place - start_of_line + 1), []
+            opened_at = (number, place - start_of_line + 1)
+            parts: list[str] = []
             place += 1
             while True:
                 closing = text.find('"', place)
@@ -380,7 +382,8 @@ def _quoted_cells(text: str, lines: Iterator[str], delimiter: str, end: str, num
             place += 1
             continue
         if _without_end(text[place:], end):
-            refuse("goes on after a closing quote", place)
+            since = f"; the quote was opened in line {opened_at[0]}" if opened_at[0] != number else ""
+            refuse(f"goes on after a closing quote{since}", place)
         cells.append(cell)
         if len(text) > MAX_ROW_CHARS:
             _refuse(f"begins a row of more than {MAX_ROW_CHARS:,} characters", first)

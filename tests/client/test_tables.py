@@ -310,6 +310,7 @@ def test_a_file_without_a_header_is_not_quoted() -> None:
         ("account,email", ["11010519491231002X,a@example.com"]),
         ("account,email", ["4111111111111111,a@example.com"]),
         ("account,email", ["alipay/2088123412341234,a@example.com"]),
+        ("payment,name", ['wallet/one-one,"Ann', "wallet/two-two,Bo", 'wallet/three,"']),
         ("手机号,email", ["x,a@example.com"]),
         ("Mobile,email", ["x,a@example.com"]),
     ],
@@ -340,6 +341,15 @@ def test_ids_that_are_none_are_copied() -> None:
     assert customers(text, not_identifiers=["id"])[1] == ["id"]
     with pytest.raises(InvalidTable):  # what repeats an identifier of its row stays out, whatever is said
         customers(f"id,phone\n{SECRET},{PHONE}\n", not_identifiers=["id"])
+
+
+def test_cells_of_several_lines_are_copied() -> None:
+    assert customers(f'note,phone,x\n"a\nb, c\r\nd",{PHONE},\n')[2] == 1
+    text = f'note,phone,x\n"a\nb,c,d",{PHONE},\n'
+    with pytest.raises(InvalidTable, match="quote"):
+        customers(text)
+    assert customers(text, not_identifiers=["note"])[2] == 1
+    assert "opened in line 2" in str(refused(b'a,b\n1,"x\n2,y\n3,"z"\n'))
 
 
 def test_a_birth_date_is_no_citizen_number() -> None:
