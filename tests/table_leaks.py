@@ -126,8 +126,8 @@ def make_case(chance: random.Random) -> Case:
             "note": chance.choice(["", "nothing", 'say "hi", bye', *[f"call {theirs}"] * (wrong == "cells")]),
         }
         cells = mine | others
-        # An id that is an identifier is known by its row, so that row has it.
-        full = wrong == "ids"
+        # An id or a note with an identifier is known by its row, so that row has it.
+        full = wrong in ("ids", "cells")
         rows.append([cells[what] if full or what in others or chance.random() < 0.9 else "" for what, _ in columns])
     header = rows[0] if wrong == "header" and rows else [name for _, name in columns]
     encoding, delimiter = chance.choice(_ENCODINGS), chance.choice(list(DELIMITERS))
@@ -145,7 +145,7 @@ def make_case(chance: random.Random) -> Case:
         if kind in _HEADERS and wrong != "columns":
             options += ["--column", f"{kind}={name}"]
     note = next((name for what, name in columns if what == "note"), None)
-    return Case(text.encode(encoding, "replace"), options, known, note if chance.random() < 0.5 else None)
+    return Case(text.encode(encoding, "ignore"), options, known, note if chance.random() < 0.5 else None)
 
 
 def _quoted(cell: str, delimiter: str, chance: random.Random) -> str:

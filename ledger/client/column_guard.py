@@ -104,7 +104,11 @@ def _valid(kind: str, raw: str) -> bool:
 
 
 def _folded(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).casefold().strip()
+    """NFKC, small letters, without blanks around it and without characters that cannot be seen, but for line ends."""
+    if text.isascii():
+        return text.lower().strip()
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return "".join([char for char in folded if char in "\t\r\n" or unicodedata.category(char)[0] != "C"]).strip()
 
 
 def _digits(text: str) -> str:

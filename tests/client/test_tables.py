@@ -311,6 +311,8 @@ def test_a_file_without_a_header_is_not_quoted() -> None:
         ("account,email", ["4111111111111111,a@example.com"]),
         ("account,email", ["alipay/2088123412341234,a@example.com"]),
         ("payment,name", ['wallet/one-one,"Ann', "wallet/two-two,Bo", 'wallet/three,"']),
+        ("account,email", ["call 1\u200b1010519491231002x,a@example.com"]),
+        ("account,email", ["call 139\u00ad00138000,a@example.com"]),
         ("手机号,email", ["x,a@example.com"]),
         ("Mobile,email", ["x,a@example.com"]),
     ],
