@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from ledger.client.column_guard import KNOWN_HEADERS, ColumnGuard
+from ledger.client.column_guard import KNOWN_HEADERS, ColumnGuard, reads_like
 from ledger.client.tables import Record, Table, TableFormat, normal_name, opened
 from ledger.core.identifiers import Kind
 from ledger.errors import InvalidTable
@@ -91,6 +91,11 @@ def open_customers(
                 raise InvalidTable(
                     f"Line 1, column {place + 1}: the header means {unsure[place]}, and the column would be copied. "
                     f"Say --column {unsure[place]}={table.names[place]}, or copy another one (--id).",
+                    line=1, column=place + 1,
+                )  # fmt: skip
+            if reads_like(table.names[place]) is not None and place not in trusted:
+                raise InvalidTable(
+                    f"Line 1, column {place + 1}: the header, which would be copied, reads like an identifier.",
                     line=1, column=place + 1,
                 )  # fmt: skip
         yield Customers(table, kinds, chosen, kept, hints, _check(found, trusted))

@@ -458,6 +458,8 @@ class Table:
             normal = normal_name(name)
             if not normal:
                 _refuse("has no name", 1, column=column)
+            if "\n" in name or "\r" in name:  # the name is printed above a copied column
+                _refuse("has a line end in its name; is a quote missing or too many?", 1, column=column)
             if normal in seen:
                 _refuse(f"has the same name as column {seen[normal]}", 1, column=column)
             seen[normal] = column

@@ -179,6 +179,7 @@ def test_headers_have_a_normal_form() -> None:
         (f"phone,Phone\n{SECRET},2\n", 1, 2),
         (f"phone,ｐｈｏｎｅ\n{SECRET},2\n", 1, 2),
         (f"phone,\n{SECRET},2\n", 1, 2),
+        (f'phone,"account\n{SECRET},"\n', 1, 2),  # a stray quote in the header
         (f"phone, \u200b\n{SECRET},2\n", 1, 2),
         (f"phone,note\n{SECRET},{'x' * (MAX_CELL_CHARS + 1)}\n", 2, 2),
         (f'phone,note\n{SECRET},"{"x" * (MAX_CELL_CHARS + 1)}"\n', 2, 2),
@@ -313,6 +314,7 @@ def test_a_file_without_a_header_is_not_quoted() -> None:
         ("payment,name", ['wallet/one-one,"Ann', "wallet/two-two,Bo", 'wallet/three,"']),
         ("account,email", ["call 1\u200b1010519491231002x,a@example.com"]),
         ("account,email", ["call 139\u00ad00138000,a@example.com"]),
+        ("li@example.com,email", ["x,a@example.com"]),
         ("手机号,email", ["x,a@example.com"]),
         ("Mobile,email", ["x,a@example.com"]),
     ],
