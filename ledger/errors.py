@@ -12,6 +12,10 @@
      |    |                      LinkedReportInvalid, ReplacementInvalid, RestitutionInvalid, NoticeOutdated
      |    +-- InvalidRequest, PolicyInvalid
      |    +-- AppealInvalid, DecisionInvalid, AttachmentRefused, WebhookInvalid, StaffInvalid, LinkInvalid
+     |    |                      LinkedReportInvalid, ReplacementInvalid, RestitutionInvalid
+     |    +-- InvalidRequest     InvalidTable
+     |    +-- PolicyInvalid
+     |    +-- AppealInvalid, DecisionInvalid, AttachmentRefused, WebhookInvalid, StaffInvalid
      |    +-- InspectionInvalid  EvidenceUnreadable, EvidenceTooLarge, EvidenceFormatUnknown, EvidenceMalformed,
      |    |                      InspectionReceiptInvalid, ListingUnreadable
      |    +-- PictureUnfit, PictureUnreadable, InspectionMismatch
@@ -60,6 +64,10 @@ class InvalidInput(LedgerError):
 
 class InvalidRequest(InvalidInput):
     code = "invalid_request"
+
+
+class InvalidTable(InvalidRequest):
+    code = "invalid_table"
 
 
 class InvalidEncoding(InvalidInput):

@@ -1,5 +1,6 @@
-"""`make soak`: the fault tests, long: the server killed again and again under load on both engines, and clients that
-fork again and again. Prints counts."""
+"""`make soak`: the fault tests, long. Random tables of customers, searched for identifiers in all that the commands
+write; clients that fork again and again; then the server killed again and again under load on both engines. Prints
+counts."""
 
 from __future__ import annotations
 
@@ -17,9 +18,12 @@ from tests.client.test_forks import check, plan_for
 from tests.faults.test_sigkill import kill_again_and_again
 from tests.kit import make_running
 from tests.support import Platform, new_ledger
+from tests.table_leaks import hunt_many
 
 KILLS_A_ROUND = 10
 FORKS_A_ROUND = 100
+TABLES = 2_000
+"""Random tables of customers that the commands are run on, once."""
 
 
 def fork_again_and_again(folder: Path, forks: int, console: Console) -> None:
@@ -46,6 +50,7 @@ def main() -> None:
     deadline = time.monotonic() + arguments.minutes * 60
     with tempfile.TemporaryDirectory(prefix="rcl-soak-") as name:
         folder = Path(name)
+        console.print(f"{TABLES} tables, nothing leaked, {dict(hunt_many(folder, TABLES, arguments.seed))}")
         (folder / "forks").mkdir()
         fork_again_and_again(folder / "forks", arguments.forks, console)
         admin = pg.server(folder)

@@ -9,6 +9,8 @@ import typer
 
 from ledger.client import RefundLedger
 from ledger.client.subjects import Identifiers
+from ledger.client.tables import TableFormat, codec_of, delimiter_of
+from ledger.errors import InvalidRequest
 
 SuiteOption = Annotated[
     Path, typer.Option("--suite", envvar="REFUND_LEDGER_SUITE", help="Suite file that `platform add` wrote.")
@@ -26,6 +28,27 @@ CnIdOption = Annotated[str | None, typer.Option("--cn-id", help="18-character ci
 PaymentOption = Annotated[str | None, typer.Option("--payment", help="Card number, or provider/account.")]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="Device id, 16 to 128 characters.")]
 RegionOption = Annotated[str | None, typer.Option("--region", help="Country of a national phone number, e.g. CN.")]
+EncodingOption = Annotated[
+    str, typer.Option("--encoding", help="Of the table: utf-8, gb18030 (GBK), utf-16, big5, windows-1252, ...")
+]
+DelimiterOption = Annotated[
+    str | None, typer.Option("--delimiter", help="comma, semicolon or tab. (default: the one in the header)")
+]
+ColumnOption = Annotated[
+    list[str] | None, typer.Option("--column", help="KIND=HEADER, such as phone=手机号. Repeat for more.")
+]
+
+
+def table_format(encoding: str, delimiter: str | None, columns: list[str] | None = None) -> TableFormat:
+    """What the options say of a table's form. Raises InvalidRequest."""
+    named: dict[str, str] = {}
+    for text in columns or ():
+        kind, separator, header = text.partition("=")
+        if not separator or kind in named:
+            raise InvalidRequest("--column is KIND=HEADER, once for each kind.")
+        named[kind] = header
+    codec_of(encoding)
+    return TableFormat(encoding, delimiter_of(delimiter), named)
 
 
 def open_ledger(suite: Path, key: Path, state_dir: Path | None) -> RefundLedger:

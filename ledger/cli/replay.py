@@ -16,8 +16,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ledger.cli import output
+from ledger.cli import options, output
 from ledger.cli.lookup_commands import TIER_STYLES
+from ledger.cli.options import DelimiterOption, EncodingOption
 from ledger.cli.output import ExitCode, JsonFlag, guarded
 from ledger.cli.replay_mapping import (
     CURRENCY,
@@ -34,6 +35,7 @@ from ledger.cli.replay_mapping import (
 )
 from ledger.client import Buyer, Evidence, Lookup, Query, Refund, RefundLedger, evidence
 from ledger.client.results import TIERS
+from ledger.client.tables import TableFormat
 from ledger.core.conduct import MINIMUMS, Conduct, EvidenceType, Finding, Need
 from ledger.core.findings import Strength
 from ledger.errors import ConfigurationError, InvalidIdentifier
@@ -90,12 +92,15 @@ def replay(
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Read this many rows only.")] = None,
     batch: Annotated[int, typer.Option("--batch", min=1, max=1000, help="Reports or lookups in one request.")] = BATCH,
+    encoding: EncodingOption = "utf-8",
+    delimiter: DelimiterOption = None,
     json_output: JsonFlag = False,
 ) -> None:
     """Replay a table through the API. Refusals are counted, not fatal; exit 4 when something was not delivered."""
     if (self_contained is None) == (platforms is None):
         raise ConfigurationError("Give either --self-contained or --platforms.")
-    mapped, rows = read_mapping(mapping), _rows(data, limit)
+    form = options.table_format(encoding, delimiter)
+    mapped, rows = read_mapping(mapping), _rows(data, limit, form)
     tally = Tally()
     with ExitStack() as stack:
         if self_contained is not None:
@@ -112,9 +117,9 @@ def replay(
         raise typer.Exit(int(ExitCode.UNAVAILABLE))
 
 
-def _rows(data: Path, limit: int | None) -> list[Row]:
+def _rows(data: Path, limit: int | None, form: TableFormat) -> list[Row]:
     try:
-        return list(read_rows(data, limit))
+        return list(read_rows(data, limit, form))
     except ModuleNotFoundError:
         output.fail(
             ExitCode.EXTRA_MISSING,

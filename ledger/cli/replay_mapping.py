@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import string
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
+from ledger.client.tables import Table, TableFormat, opened
 from ledger.core.conduct import Conduct
 from ledger.core.identifiers import Kind, parse_kind
 from ledger.errors import ConfigurationError, LedgerError
@@ -92,7 +93,7 @@ class Mapped:
 def read_mapping(path: Path) -> Mapped:
     """Read a mapping (TOML). Raises ConfigurationError."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         reports, lookups = data.get("reports"), data.get("lookups")
         mapped = Mapped(
             name=str(data["name"]),
@@ -187,21 +188,22 @@ def moment(value: Any, time_format: str) -> datetime:
     return parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)
 
 
-def read_rows(path: Path, limit: int | None) -> Iterator[Row]:
-    """The rows of a CSV or Parquet file, at most `limit`. Raises ConfigurationError, ModuleNotFoundError (pyarrow)."""
-    rows = _parquet_rows(path) if path.suffix == ".parquet" else _csv_rows(path)
-    for number, row in enumerate(rows):
-        if limit is not None and number >= limit:
-            return
-        yield row
+def read_rows(path: Path, limit: int | None, form: TableFormat | None = None) -> Iterator[Row]:
+    """The rows of a CSV or Parquet file, at most `limit`; `form` is that of the CSV file.
+
+    Raises InvalidTable, ConfigurationError, ModuleNotFoundError (pyarrow).
+    """
+    if path.suffix == ".parquet":
+        return islice(_parquet_rows(path), limit)
+    return _csv_rows(path, form or TableFormat(), limit)
 
 
-def _csv_rows(path: Path) -> Iterator[Row]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            yield from csv.DictReader(file)
-    except (OSError, UnicodeError, csv.Error) as error:
-        raise ConfigurationError(f"{path.name} cannot be read as CSV.") from error
+def _csv_rows(path: Path, form: TableFormat, limit: int | None) -> Iterator[Row]:
+    with opened(path) as file:
+        table = Table(file, form)
+        table.check_encoding()
+        for record in table.records(limit):
+            yield dict(zip(table.names, record.cells, strict=True))
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:

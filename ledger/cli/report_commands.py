@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import sys
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,11 +13,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ledger.cli import options, output
+from ledger.cli import options, output, streams
 from ledger.cli.options import (
     CnIdOption,
+    ColumnOption,
+    DelimiterOption,
     DeviceOption,
     EmailOption,
+    EncodingOption,
     KeyOption,
     PaymentOption,
     PhoneOption,
@@ -27,11 +30,16 @@ from ledger.cli.options import (
 )
 from ledger.cli.output import ExitCode, JsonFlag, guarded
 from ledger.client import Delivery, RefundLedger, ReportView
-from ledger.client.reports import arguments_from_json
+from ledger.client.report_files import ReportItem, item_of, read_report_file, send_reports
+from ledger.client.table_output import OutputTable
 from ledger.core.encoding import format_time, parse_time
 from ledger.errors import ConfigurationError, InvalidRequest
 
 report = typer.Typer(no_args_is_help=True, help="Report confirmed refund fraud, correct it, prove it was recorded.")
+
+ERROR_COLUMNS = ("index", "order", "state", "code", "message")
+SHOWN_RESULTS = 100
+"""Rows of a table of results for people; of more than that, only what was not accepted is shown."""
 
 ReportId = Annotated[str, typer.Argument(help="The report's id, rp_...")]
 
@@ -44,8 +52,15 @@ def send(
     state_dir: StateOption = None,
     file: Annotated[
         Path | None,
-        typer.Option("--file", help="JSON: one report or a list, each with `buyer` (identifiers). - is stdin."),
+        typer.Option("--file", help="Reports as JSON (each with `buyer`) or as a table, one a row. - is stdin."),
     ] = None,
+    errors: Annotated[
+        Path | None,
+        typer.Option("--errors", help="With --file: what was not recorded (index, order, state, code, message)."),
+    ] = None,
+    column: ColumnOption = None,
+    encoding: EncodingOption = "utf-8",
+    delimiter: DelimiterOption = None,
     phone: PhoneOption = None,
     email: EmailOption = None,
     cn_id: CnIdOption = None,
@@ -70,9 +85,13 @@ def send(
     replaces: Annotated[str | None, typer.Option("--replaces", help="The report that this one corrects.")] = None,
     json_output: JsonFlag = False,
 ) -> None:
-    """Send one report from options, or many from --file. What cannot be delivered waits in the outbox (exit 4)."""
+    """Send one report from options, or many from --file. What cannot be delivered waits in the outbox (exit 4).
+
+    A malformed report of a file is refused alone, and the others are sent (exit 1).
+    """
     if file is not None:
-        reports = _read_reports(file)
+        form = options.table_format(encoding, delimiter, column)
+        items = read_report_file(streams.source(file), form, region)
     else:
         values = {
             "conduct": conduct, "order": order, "amount_minor": amount_minor, "currency": currency,
@@ -82,34 +101,30 @@ def send(
         one: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
         one["evidence"] = [_evidence_option(text) for text in evidence or ()]
         one["buyer"] = options.identifiers(phone, email, cn_id, payment, device)
-        reports = [one]
-    with options.open_ledger(suite, key, state_dir) as ledger:
-        people = [_take_buyer(value) for value in reports]
-        arguments = [arguments_from_json(value) for value in reports]
-        buyers = ledger.subjects_many(people, region=region)
-        if len(buyers) == 1:
-            results: Sequence[Delivery[Any]] = [ledger.report(buyers[0], **arguments[0])]
+        items = [item_of(one, region)]
+    with ExitStack() as stack:
+        table = None if errors is None else stack.enter_context(OutputTable(errors, ERROR_COLUMNS))
+        ledger = stack.enter_context(options.open_ledger(suite, key, state_dir))
+        if len(items) == 1 and table is None:
+            only = items[0]
+            if only.error is not None:
+                raise only.error
+            (buyer,) = ledger.subjects_many([only.buyer], region=region)
+            results: Sequence[Delivery[Any]] = [ledger.report(buyer, **only.arguments)]
         else:
-            results = ledger.report_many(list(zip(buyers, arguments, strict=True)))
-    _show_deliveries(results)
+            results = send_reports(ledger, items, region)
+        if table is not None:
+            table.clear()
+            table.append(_error_rows(items, results))
+    _show_deliveries(results, items)
 
 
-def _read_reports(path: Path) -> list[dict[str, Any]]:
-    try:
-        value = json.loads(sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{path.name} cannot be read as JSON.") from error
-    reports = value if isinstance(value, list) else [value]
-    if not reports or not all(isinstance(one, dict) for one in reports):
-        raise InvalidRequest("A report file holds one report, or a list of them, as JSON objects.")
-    return [dict(one) for one in reports]
-
-
-def _take_buyer(value: dict[str, Any]) -> dict[str, str]:
-    buyer = value.pop("buyer", None)
-    if not isinstance(buyer, dict) or not all(isinstance(raw, str) for raw in buyer.values()):
-        raise InvalidRequest("Each report needs `buyer`: identifiers by kind.")
-    return buyer
+def _error_rows(items: Sequence[ReportItem], results: Sequence[Delivery[Any]]) -> list[tuple[str, ...]]:
+    return [
+        (str(item.index), item.shown_order or "", one.state, one.error.code, str(one.error))
+        for item, one in zip(items, results, strict=True)
+        if one.error is not None
+    ]
 
 
 def _evidence_option(text: str) -> dict[str, str]:
@@ -300,31 +315,50 @@ def _told(view: dict[str, Any]) -> dict[str, Any]:
     return told
 
 
-def _delivery_json(one: Delivery[Any]) -> dict[str, Any]:
-    value: dict[str, Any] = {"idempotency_key": one.idempotency_key, "state": one.state, "replayed": one.replayed}
+def _delivery_json(one: Delivery[Any], item: ReportItem | None) -> dict[str, Any]:
+    value: dict[str, Any] = {} if item is None else {"index": item.index, "order": item.shown_order}
+    value |= {"idempotency_key": one.idempotency_key, "state": one.state, "replayed": one.replayed}
     if one.report is not None:
         value["report"] = {name: field for name, field in output.plain(one.report).items() if name != "signature"}
     if one.error is not None:
         value["error"] = {"code": one.error.code, "message": str(one.error)}
+        value["error"]["details"] = {name: output.plain(detail) for name, detail in one.error.details.items()}
     return value
 
 
-def _show_deliveries(results: Sequence[Delivery[Any]]) -> None:
-    """Print what became of each and exit: 4 if something is pending, 1 if something was refused, else 0."""
+def _show_deliveries(results: Sequence[Delivery[Any]], items: Sequence[ReportItem] = ()) -> None:
+    """Print what became of each and exit: 4 if something is pending, 1 if something was refused, else 0. `items` are
+    the reports of a file, one for each result."""
+    sources: list[ReportItem | None] = [*items] or [None] * len(results)
 
     def tell(console: Console) -> None:
         if not results:
             console.print("Nothing to deliver.")
             return
-        table = Table("state", "report", "status", "counts from", "note")
-        for one in results:
+        shown = list(zip(results, sources, strict=True))
+        if len(shown) > SHOWN_RESULTS:
+            counts = Counter(one.state for one in results)
+            console.print(", ".join([f"{state}: {count:,}" for state, count in counts.most_common()]))
+            shown = [(one, item) for one, item in shown if one.state != "accepted"]
+            if len(shown) > SHOWN_RESULTS:
+                console.print(f"The first {SHOWN_RESULTS} that were not accepted; --json and --errors have all.")
+            shown = shown[:SHOWN_RESULTS]
+        if not shown:
+            return
+        table = Table(*(("#", "order") if items else ()), "state", "report", "status", "counts from", "note")
+        for column in table.columns:
+            column.overflow = "fold"
+        for one, item in shown:
             view: Any = one.report
             cells = ("", "", "") if view is None else (view.id, view.status, format_time(view.effective_from))
             note = f"{one.error.code}: {one.error}" if one.error is not None else _note(view)
-            table.add_row(one.state, *cells, Text(note))
+            source = () if item is None else (str(item.index), Text(item.shown_order or ""))
+            table.add_row(*source, one.state, *cells, Text(note))
         console.print(table)
 
-    output.emit({"results": [_delivery_json(one) for one in results]}, tell)
+    with streams.writing():
+        pairs = zip(results, sources, strict=True)
+        output.emit({"results": [_delivery_json(one, item) for one, item in pairs]}, tell)
     states = {one.state for one in results}
     if "pending" in states:
         raise typer.Exit(int(ExitCode.UNAVAILABLE))

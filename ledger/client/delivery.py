@@ -86,11 +86,12 @@ class Courier:
         return self._deliver(operation, path, key, payload)
 
     def reports(self, payloads: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Delivery[AcceptedReport]]:
-        """Send many (new idempotency key, report) in batches; one result each, in order."""
+        """Send many (idempotency key, report) in batches; one result each, in order. Of a key that waits already, what
+        is stored is sent."""
         now, path = self._now(), "/v1/reports"
         items = [Item(key, "report", path, _encode(payload), "pending", now, 1, now, None) for key, payload in payloads]
         self._outbox.add([(item.idempotency_key, item.operation, path, item.content) for item in items], now)
-        return self._send_batches(items)
+        return self._send_batches([self._outbox.get(item.idempotency_key) or item for item in items])
 
     def flush(self) -> list[Delivery[Any]]:
         """Send everything that is pending, oldest first; stops at the first outage."""

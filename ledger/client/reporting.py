@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from ledger.client.delivery import Courier
 from ledger.client.outbox import Item, ItemState
 from ledger.client.receipts import VerifiedReceipt, accept_receipt, check_receipt, fetch_receipt
-from ledger.client.reports import build_report
+from ledger.client.reports import build_report, check_idempotency_key
 from ledger.client.results import (
     AcceptedReport,
     ChangeResult,
@@ -79,22 +79,30 @@ class Reporting(Session):
             currency=currency, outcome=outcome, act_ended_at=act_ended_at, notice_sent_at=notice_sent_at,
             notice_ref=notice_ref, decided_by=decided_by, consent_ref=consent_ref, replaces=replaces,
         )  # fmt: skip
-        delivery = self._courier().report(idempotency_key or self._new_key(), payload)
+        key = self._new_key() if idempotency_key is None else check_idempotency_key(idempotency_key)
+        delivery = self._courier().report(key, payload)
         self._note_stale([delivery])
         return _raised(delivery)
 
     def report_many(self, reports: Sequence[tuple[Buyer, Mapping[str, Any]]]) -> list[ReportResult]:
         """Many reports in batches of 1000: (buyer, the other arguments of `report`). One result each, in order;
-        a refused one has state `refused` and its error, and does not touch the others."""
-        payloads: list[tuple[str, Mapping[str, Any]]] = []
+        a refused one has state `refused` and its error, and does not touch the others.
+
+        An `idempotency_key` among the arguments works as in `report`; one that is given twice refuses the second."""
+        payloads: dict[str, Mapping[str, Any]] = {}
         results: list[ReportResult | None] = []
         for buyer, arguments in reports:
+            others = dict(arguments)
+            given = others.pop("idempotency_key", None)
             try:
-                payloads.append((self._new_key(), self._payload(buyer=buyer, **arguments)))
+                key = self._new_key() if given is None else check_idempotency_key(given)
+                if key in payloads:
+                    raise InvalidRequest("Another report of this call has the same idempotency key.")
+                payloads[key] = self._payload(buyer=buyer, **others)
                 results.append(None)
             except LedgerError as error:
                 results.append(Delivery("", "refused", error=error))
-        deliveries = self._courier().reports(payloads) if payloads else []
+        deliveries = self._courier().reports(list(payloads.items())) if payloads else []
         self._note_stale(deliveries)
         sent = iter(deliveries)
         return [next(sent) if result is None else result for result in results]

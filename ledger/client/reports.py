@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ from ledger.core.encoding import b64url, format_time, parse_time, unb64url
 from ledger.core.findings import Strength
 from ledger.core.policy import Profile
 from ledger.core.tags import SALT_BYTES, subject_commitment
-from ledger.errors import EvidenceInvalid, InvalidReport, SubjectsInvalid
+from ledger.errors import EvidenceInvalid, InvalidReport, InvalidRequest, InvalidTime, SubjectsInvalid
 from ledger.policies import shipped_policy
 
 
@@ -53,8 +54,8 @@ def _digest(path: Path) -> bytes:
     try:
         with path.open("rb") as opened:
             return hashlib.file_digest(opened, "sha256").digest()
-    except OSError as error:
-        raise EvidenceInvalid("An evidence file cannot be read.") from error
+    except (OSError, ValueError):  # ValueError: a name with NUL, or that is no Unicode
+        raise EvidenceInvalid("An evidence file cannot be read.") from None
 
 
 def evidence_json(item: Evidence) -> dict[str, Any]:
@@ -155,35 +156,60 @@ def arguments_from_json(value: Mapping[str, Any]) -> dict[str, Any]:
     `evidence` is a list of {type, file | sha256, pdq?, pdq_quality?, inspection?, finding?, report_id?}, sha256 as
     base64url; `inspect --json` prints these members of a file as `evidence`. Times look like `2026-01-31T23:59:59Z`.
 
-    Raises InvalidReport for unknown or missing names, InvalidTime, EvidenceInvalid.
+    Raises InvalidReport (unknown or missing names, in the details too; a text that is none), InvalidTime,
+    EvidenceInvalid, InvalidRequest (an unfit idempotency key).
     """
     arguments = dict(value)
-    missing, unknown = _REQUIRED - arguments.keys(), arguments.keys() - _REQUIRED - _OPTIONAL
+    missing, unknown = sorted(_REQUIRED - arguments.keys()), sorted(arguments.keys() - _REQUIRED - _OPTIONAL)
     if missing or unknown:
-        names = ", ".join(sorted(missing)) or "none"
-        raise InvalidReport(f"A report file has unknown names or lacks some; missing: {names}.")
+        shown = [name if _FIELD.fullmatch(name) else "(a name of another form)" for name in unknown]
+        problems = [
+            f"{what}: {', '.join(names)}" for what, names in (("unknown", shown), ("missing", missing)) if names
+        ]
+        raise InvalidReport(f"Fields of the report are wrong; {'; '.join(problems)}.", unknown=shown, missing=missing)
+    for name in _TEXTS & arguments.keys():
+        if not isinstance(arguments[name], str):
+            raise InvalidReport(f"{name} must be text.", field=name)
+    if "idempotency_key" in arguments:
+        check_idempotency_key(arguments["idempotency_key"])
     if not isinstance(arguments["evidence"], list):
         raise EvidenceInvalid("`evidence` must be a list of objects.")
     arguments["evidence"] = [_evidence_from_json(item) for item in arguments["evidence"]]
     for name in ("act_ended_at", "notice_sent_at"):
-        arguments[name] = parse_time(arguments[name])
+        try:
+            arguments[name] = parse_time(arguments[name])
+        except InvalidTime as error:
+            raise InvalidTime(f"{name}: {error}", field=name) from None
     return arguments
 
 
+def check_idempotency_key(key: object) -> str:
+    """`key` if it is fit to be an idempotency key. Raises InvalidRequest."""
+    if not isinstance(key, str) or not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise InvalidRequest("An idempotency key has 1 to 255 visible ASCII characters, no spaces.")
+    return key
+
+
+_IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
+_FIELD = re.compile(r"[A-Za-z][A-Za-z_]{0,39}")
+"""Names that a message may repeat. A name with digits or an @ may be somebody's number or address."""
 _REQUIRED = frozenset(
     {
         "conduct", "evidence", "order", "amount_minor", "currency", "outcome", "act_ended_at", "notice_sent_at",
         "notice_ref", "decided_by",
     }
 )  # fmt: skip
-_OPTIONAL = frozenset({"consent_ref", "replaces"})
+_OPTIONAL = frozenset({"consent_ref", "replaces", "idempotency_key"})
+_TEXTS = (_REQUIRED | _OPTIONAL) - {"evidence", "amount_minor", "idempotency_key"}
+FIELDS = tuple(sorted(_REQUIRED | _OPTIONAL))
+"""The fields of a report in a report file, besides `buyer`."""
 
 
 _EVIDENCE = frozenset({"type", "file", "sha256", "pdq", "pdq_quality", "inspection", "finding", "report_id"})
 
 
 def _evidence_from_json(item: object) -> Evidence:
-    if not isinstance(item, dict) or item.keys() - _EVIDENCE:
+    if not isinstance(item, dict) or item.keys() - _EVIDENCE or not isinstance(item.get("file", ""), str):
         raise EvidenceInvalid(f"An item of evidence has {', '.join(sorted(_EVIDENCE))}, no more.")
     return evidence(
         str(item.get("type")),

@@ -29,7 +29,7 @@ from ledger.client.questions import Question
 from ledger.client.reporting import Reporting
 from ledger.client.results import Check, Lookup, unavailable
 from ledger.client.snapshots import Snapshot
-from ledger.client.subjects import Buyer, Canonical, Identifiers, normalise
+from ledger.client.subjects import Buyer, Canonical, Identifiers, normalise, normalise_all
 from ledger.client.transport import Deadline
 from ledger.client.webhooks import Webhooks
 from ledger.core.reports import order_ref
@@ -73,10 +73,10 @@ class RefundLedger(Reporting, Pictures, Appeals, Webhooks):
         """As `subject`, for many people; evaluated in batches of 1000 identifiers, each within the time budget.
 
         `epoch="next"` tags ahead under the key epoch that has been announced; such buyers are good once it is current.
+        A malformed identifier raises before anything is asked, with the person's `index` in the details.
         Raises InvalidRequest when none is announced, StaleEpoch when a given epoch is not evaluated (any more).
         """
-        canonical = [normalise(identifiers, region) for identifiers in people]
-        return self._tag(canonical, None if epoch == "current" else self.tagging_epoch(epoch))
+        return self._tag(normalise_all(people, region), None if epoch == "current" else self.tagging_epoch(epoch))
 
     def tagging_epoch(self, epoch: int | Literal["current", "next"] = "current") -> int:
         """The number of the key epoch that tags are made under now, or will be next. Asks the service.

@@ -18,7 +18,7 @@ from ledger.core import voprf
 from ledger.core.encoding import b64url, unb64url
 from ledger.core.identifiers import Kind, canonical, parse_kind
 from ledger.core.tags import TAG_BYTES, tag
-from ledger.errors import BatchSizeInvalid, InvalidEncoding, InvalidProof, UnexpectedAnswer
+from ledger.errors import BatchSizeInvalid, InvalidEncoding, InvalidInput, InvalidProof, UnexpectedAnswer
 
 CACHE_SIZE = 10_000
 MAX_SUBJECTS = 8
@@ -87,6 +87,20 @@ def normalise(identifiers: Identifiers, region: str | None) -> Canonical:
     """(kind, canonical bytes) of each identifier. Raises the InvalidIdentifier of the kind, BatchSizeInvalid."""
     check_count(len(identifiers))
     return [(parse_kind(kind), canonical(kind, raw, region=region)) for kind, raw in identifiers.items()]
+
+
+def normalise_all(people: Sequence[Identifiers], region: str | None) -> list[Canonical]:
+    """`normalise` of each person. Of several, the error says which: `details["index"]`, counted from 0."""
+    found: list[Canonical] = []
+    for index, identifiers in enumerate(people):
+        try:
+            found.append(normalise(identifiers, region))
+        except InvalidInput as error:
+            if len(people) == 1:
+                raise
+            text = f"Person {index + 1} of {len(people)}: {error}"
+            raise type(error)(text, **error.details, index=index) from None
+    return found
 
 
 class Blinder:

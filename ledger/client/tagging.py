@@ -8,28 +8,35 @@ ended: what is there must be what the input gives, a last row that is not whole 
 
 from __future__ import annotations
 
-import csv
-import fcntl
-import io
-import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from itertools import chain, islice
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple, TextIO
+from typing import Literal, NamedTuple
 
+from ledger.client.customers import Customers, open_customers
 from ledger.client.sdk import RefundLedger
 from ledger.client.subjects import Canonical, normalise
+from ledger.client.table_output import OutputTable
+from ledger.client.tables import TableFormat
 from ledger.core.encoding import b64url
 from ledger.core.identifiers import Kind
 from ledger.core.voprf import MAX_BATCH
-from ledger.errors import ConfigurationError, InvalidIdentifier, InvalidRequest, LimitExceeded, StaleEpoch, Unavailable
+from ledger.errors import (
+    InvalidIdentifier,
+    InvalidPhone,
+    InvalidRequest,
+    InvalidTable,
+    LimitExceeded,
+    StaleEpoch,
+    Unavailable,
+)
 
 COLUMNS = ("id", "kind", "epoch", "tag", "error")
 ERROR_COLUMNS = ("line", "id", "kind", "code")
-KINDS = tuple(kind.value for kind in Kind)
 PATIENCE_SECONDS = 600.0
 """An outage that lasts longer ends the run; it can be gone on with."""
 _LONGEST_PAUSE_SECONDS = 60.0
@@ -40,7 +47,8 @@ _TICK = 1 << 14
 @dataclass(frozen=True, slots=True)
 class Tagging:
     """What a run has done. `identifiers` rows are in the output, `invalid` of them without a tag; `resumed` of them
-    were there before. `finished` is false when the daily quota ended the run, with the seconds until it renews."""
+    were there before. `finished` is false when the daily quota ended the run, with the seconds until it renews.
+    `identifiers_by_kind` and `invalid_by_kind` are the same counts for each kind."""
 
     epoch: int
     identifiers: int = 0
@@ -48,6 +56,15 @@ class Tagging:
     resumed: int = 0
     finished: bool = False
     retry_after_seconds: int | None = None
+    identifiers_by_kind: dict[str, int] = field(default_factory=dict)
+    invalid_by_kind: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def mostly_malformed(self) -> tuple[str, ...]:
+        """The kinds of which more than half of the identifiers are malformed: a wrong column, or a missing region."""
+        return tuple(
+            [kind for kind, count in self.identifiers_by_kind.items() if 2 * self.invalid_by_kind.get(kind, 0) > count]
+        )
 
 
 class Cell(NamedTuple):
@@ -73,36 +90,36 @@ def tag_file(
     region: str | None = None,
     epoch: int | Literal["current", "next"] = "current",
     wait: bool = False,
+    form: TableFormat | None = None,
+    not_identifiers: Collection[str] = (),
     progress: Progress | None = None,
     sleep: Callable[[float], None] = time.sleep,
     batch_size: int = MAX_BATCH,
 ) -> Tagging:
-    """Tag every identifier of the CSV file `source` into `target` (see the module), or go on where it ends.
+    """Tag every identifier of the table `source` into `target` (see the module), or go on where it ends.
 
-    Columns named after kinds hold identifiers; `id_column` is copied, by default the first other column, else the
-    number of the row. `errors` gets line, id, kind and code of what is malformed. Outages are waited out for ten
-    minutes. A used-up daily quota ends the run, or with `wait` is waited for.
-    Raises InvalidRequest (the table, or an output of another input), ConfigurationError (a file cannot be read or
-    written, or another run writes it), StaleEpoch (the output is of a key epoch that is over), Unavailable, and what
-    `RefundLedger.subjects_many` raises.
+    Columns named after kinds, or that `form.columns` names, hold identifiers; `id_column` is copied, by default the
+    first other column, else the number of the row. It is refused when it holds identifiers itself, unless it is one of
+    `not_identifiers` (`column_guard`). The whole table is checked before anything is written. `errors` gets line, id,
+    kind and code of what is malformed. Outages are waited out for ten minutes. A used-up daily quota ends the run, or
+    with `wait` is waited for.
+    Raises InvalidTable (the table), InvalidRequest (an output of another input), ConfigurationError (a file cannot be
+    read or written, or another run writes it), StaleEpoch (the output is of a key epoch that is over), Unavailable, and
+    what `RefundLedger.subjects_many` raises.
     """
     with ExitStack() as stack:
-        try:
-            opened = stack.enter_context(source.open("rb"))
-            total = os.fstat(opened.fileno()).st_size
-        except OSError as error:
-            raise ConfigurationError(f"{source.name} cannot be read.") from error
-        text = stack.enter_context(io.TextIOWrapper(opened, encoding="utf-8-sig", newline=""))
-        cells = read_cells(text, id_column)
-        first = next(cells, None)  # refuses a wrong table before anything is written
-        out = stack.enter_context(_Table(target, COLUMNS))
-        bad = None if errors is None else stack.enter_context(_Table(errors, ERROR_COLUMNS))
+        customers = stack.enter_context(
+            open_customers(source, form or TableFormat(), id_column=id_column, not_identifiers=not_identifiers)
+        )
+        total = customers.table.size_bytes()
+        out = stack.enter_context(OutputTable(target, COLUMNS))
+        bad = None if errors is None else stack.enter_context(OutputTable(errors, ERROR_COLUMNS))
         run = _Run(ledger, out, bad, region, ledger.tagging_epoch(epoch), wait, sleep)
-        cells = cells if first is None else chain([first], cells)
+        cells = _cells(customers)
 
         def tell(done: Tagging) -> None:
             if progress is not None:
-                progress(opened.tell(), total, done)
+                progress(customers.table.read_bytes(), total, done)
 
         run.resume(cells, tell)
         while batch := list(islice(cells, batch_size)):
@@ -112,27 +129,56 @@ def tag_file(
         return replace(run.done, finished=True)
 
 
-def read_cells(text: TextIO, id_column: str | None) -> Iterator[Cell]:
-    """The identifiers of a CSV table, row by row. Raises InvalidRequest."""
-    rows = csv.reader(text, strict=True)
-    try:
-        header = next(rows, [])
-        kinds = [(number, name) for number, name in enumerate(header) if name in KINDS]
-        others = [name for name in header if name not in KINDS]
-        if not kinds or len(set(header)) != len(header):
-            raise InvalidRequest(f"The CSV needs a header with different names, at least one of: {', '.join(KINDS)}.")
-        wanted = id_column if id_column is not None else next(iter(others), None)
-        if wanted is not None and wanted not in others:
-            raise InvalidRequest("--id names a column that is not there or that holds identifiers.")
-        place = None if wanted is None else header.index(wanted)
-        for number, row in enumerate(rows, 1):
-            if row and len(row) != len(header):
-                raise InvalidRequest(f"Line {rows.line_num} of the CSV has another number of columns than the header.")
-            for column, kind in kinds if row else ():
-                if row[column].strip():
-                    yield Cell(rows.line_num, str(number) if place is None else row[place], kind, row[column])
-    except (csv.Error, UnicodeError) as error:
-        raise InvalidRequest(f"The CSV cannot be read as UTF-8 text near line {rows.line_num}.") from error
+MAX_ROWS = 1_000_000
+"""Rows that `tag_customers` keeps in memory; `tag_file` has no limit."""
+
+
+def tag_customers(
+    ledger: RefundLedger, customers: Customers, *, region: str | None = None, epoch: int
+) -> list[tuple[list[str], dict[str, str]]]:
+    """(cells, tag by kind) of every row, in order, in memory; nothing is asked before all identifiers are known good.
+
+    Raises InvalidTable (more than MAX_ROWS), the InvalidIdentifier of the first malformed identifier with its line and
+    column, and what `RefundLedger.subjects_many` raises.
+    """
+    if customers.rows > MAX_ROWS:
+        raise InvalidTable(f"The table has more than {MAX_ROWS:,} rows: use --in and --out.")
+    rows: list[list[str]] = []
+    people: list[Canonical] = []
+    wrong: list[tuple[int, int, InvalidIdentifier]] = []
+    places = {kind: place for place, kind in customers.kinds}
+    for record in customers.table.records():
+        person: list[tuple[Kind, bytes]] = []
+        for kind, raw in customers.identifiers(record):
+            try:
+                person += normalise({kind: raw}, region)
+            except InvalidIdentifier as error:
+                wrong.append((record.line, places[kind] + 1, error))
+        rows.append(record.cells)
+        people.append(person)
+    if wrong:
+        raise _first_of(wrong, sum(len(person) for person in people), region)
+    buyers = iter(ledger._tag([person for person in people if person], epoch))
+    return [(cells, dict(next(buyers).tags()) if person else {}) for cells, person in zip(rows, people, strict=True)]
+
+
+def _first_of(wrong: list[tuple[int, int, InvalidIdentifier]], good: int, region: str | None) -> InvalidIdentifier:
+    """The first error, with its place and how many there are."""
+    line, column, error = wrong[0]
+    text = f"Line {line}, column {column}: {error}"
+    if len(wrong) > 1:
+        text += f" {len(wrong):,} of {len(wrong) + good:,} identifiers are malformed."
+    if region is None and isinstance(error, InvalidPhone):
+        text += " Numbers without country code need --region, such as --region CN."
+    return type(error)(text, line=line, column=column, malformed=len(wrong))
+
+
+def _cells(customers: Customers) -> Iterator[Cell]:
+    """The identifiers of the table, row by row."""
+    for record in customers.table.records():
+        who = str(record.number) if customers.id is None else record.cells[customers.id]
+        for kind, raw in customers.identifiers(record):
+            yield Cell(record.line, who, kind, raw)
 
 
 class _Run:
@@ -141,8 +187,8 @@ class _Run:
     def __init__(
         self,
         ledger: RefundLedger,
-        out: _Table,
-        bad: _Table | None,
+        out: OutputTable,
+        bad: OutputTable | None,
         region: str | None,
         epoch: int,
         wait: bool,
@@ -154,12 +200,14 @@ class _Run:
         self._region = region
         self._wait = wait
         self._sleep = sleep
+        self._identifiers: Counter[str] = Counter()
+        self._invalid: Counter[str] = Counter()
         self.done = Tagging(epoch)
 
     def resume(self, cells: Iterator[Cell], tell: Callable[[Tagging], None]) -> None:
         """Skip what the output holds already, if it is what these cells give. The errors follow from the output and are
-        written anew."""
-        count, invalid = 0, 0
+        written anew. An identifier that was malformed must still be: with another region the output is another."""
+        count = 0
         wrong: list[tuple[str, ...]] = []
         if self._bad is not None:
             self._bad.clear()
@@ -170,14 +218,29 @@ class _Run:
             if row[2] != str(self.done.epoch):
                 raise StaleEpoch("The output holds tags of another key epoch. Start a new file.")
             count += 1
+            self._identifiers[cell.kind] += 1
             if row[4]:
-                invalid += 1
+                if self._canonical(cell) != row[4]:
+                    raise InvalidRequest(
+                        "The output was made under another --region or by another version. Take another file."
+                    )
+                self._invalid[cell.kind] += 1
                 wrong.append((str(cell.line), cell.id, cell.kind, row[4]))
             if count % _TICK == 0:
-                tell(replace(self.done, identifiers=count, invalid=invalid, resumed=count))
+                tell(replace(self._counted(), resumed=count))
                 wrong = self._write_errors(wrong)
         self._write_errors(wrong)
-        self.done = replace(self.done, identifiers=count, invalid=invalid, resumed=count)
+        self.done = replace(self._counted(), resumed=count)
+
+    def _counted(self) -> Tagging:
+        """`done` with the present counts."""
+        return replace(
+            self.done,
+            identifiers=self._identifiers.total(),
+            invalid=self._invalid.total(),
+            identifiers_by_kind=dict(self._identifiers),
+            invalid_by_kind=dict(self._invalid),
+        )
 
     def tag(self, cells: list[Cell]) -> bool:
         """Tag a batch and write it down; False when the daily quota does not cover it."""
@@ -192,12 +255,13 @@ class _Run:
         for cell, one in zip(cells, canonical, strict=True):
             code, tag = (one, "") if isinstance(one, str) else ("", next(given))
             rows.append((cell.id, cell.kind, epoch, tag, code))
+            self._identifiers[cell.kind] += 1
             if code:
+                self._invalid[cell.kind] += 1
                 wrong.append((str(cell.line), cell.id, cell.kind, code))
         self._write_errors(wrong)
         self._out.append(rows)
-        done = self.done
-        self.done = replace(done, identifiers=done.identifiers + len(rows), invalid=done.invalid + len(wrong))
+        self.done = self._counted()
         return True
 
     def _write_errors(self, rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
@@ -233,112 +297,3 @@ class _Run:
                     waited, pause = waited + seconds, min(2 * pause, _LONGEST_PAUSE_SECONDS)
                 self._sleep(seconds)
         return []
-
-
-class _Table:
-    """A CSV file of mode 0600 that only grows by whole rows. One process at a time."""
-
-    def __init__(self, path: Path, columns: tuple[str, ...]) -> None:
-        self._path = path
-        self._width = len(columns)
-        self._header = _encode([columns])
-
-    def __enter__(self) -> _Table:
-        try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-            self._file = os.fdopen(descriptor, "r+b")
-        except OSError as error:
-            raise ConfigurationError(f"{self._path.name} cannot be written.") from error
-        try:
-            self._claim()
-        except BaseException:
-            self._file.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def _claim(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ConfigurationError(f"{self._path.name} is being written by another run.") from error
-        start = self._file.read(len(self._header))
-        if not self._header.startswith(start):
-            raise self._other()
-        os.fchmod(self._file.fileno(), 0o600)
-
-    def rows(self) -> Iterator[list[str]]:
-        """The rows that are there. When all were read, what follows the last whole one is cut.
-
-        Raises InvalidRequest when the file is not such a table.
-        """
-        end = self._file.seek(0, os.SEEK_END)
-        if end < len(self._header):
-            self._cut(0)
-            return
-        end = self._file.seek(len(self._header))
-        try:
-            for row, length in _whole_rows(self._file):
-                if len(row) != self._width:
-                    raise self._other()
-                end = len(self._header) + length
-                yield row
-        except (csv.Error, UnicodeError) as error:
-            raise self._other() from error
-        self._cut(end)
-
-    def _other(self) -> InvalidRequest:
-        return InvalidRequest(f"{self._path.name} exists and is not a table that this command made.")
-
-    def clear(self) -> None:
-        """Remove all rows."""
-        self._cut(0)
-
-    def append(self, rows: Iterable[tuple[str, ...]]) -> None:
-        """Add rows, on disk when this returns. Raises ConfigurationError."""
-        try:
-            if self._file.seek(0, os.SEEK_END) == 0:
-                self._file.write(self._header)
-            self._file.write(_encode(rows))
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            raise ConfigurationError(f"{self._path.name} cannot be written; is there room on the disk?") from error
-
-    def _cut(self, end: int) -> None:
-        self._file.seek(end)
-        self._file.truncate()
-
-
-def _whole_rows(file: BinaryIO) -> Iterator[tuple[list[str], int]]:
-    """(row, bytes up to its end) of the CSV rows that follow, up to a last one that is not whole. Raises csv.Error and
-    UnicodeError for what is damaged before the end."""
-    length = 0
-
-    def lines() -> Iterator[str]:
-        nonlocal length
-        for line in file:
-            if not line.endswith(b"\n"):
-                return
-            length += len(line)
-            yield line.decode("utf-8")
-
-    reader = csv.reader(lines(), strict=True)
-    while True:
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error:
-            if file.read(1):
-                raise
-            return  # the file ends within quotes
-        yield row, length
-
-
-def _encode(rows: Iterable[tuple[str, ...]]) -> bytes:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode()

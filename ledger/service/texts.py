@@ -23,6 +23,8 @@ WITHDRAWALS: dict[WithdrawalReason, str] = {
     WithdrawalReason.DUPLICATE: _("The same matter was reported twice"),
     WithdrawalReason.OTHER: _("For another reason"),
     WithdrawalReason.LINKED_REPORT_VOID: _("A report that it rests on was taken back or decided against"),
+    WithdrawalReason.NOT_RELEASED: _("It was held, and not released in time"),
+    WithdrawalReason.MALFORMED_SUBJECT: _("It was recorded in a form under which it could not be found"),
 }
 """Why a report was taken back."""
 

@@ -43,6 +43,8 @@ NEVER_SENT = {
     "inspection_receipt_invalid",
     "listing_unreadable",
     "picture_unreadable",
+    # Files of customers are read by the platform.
+    "invalid_table",
     # A referral is made by the platform, of what it reads from the service.
     "inspection_mismatch",
     "report_not_referable",

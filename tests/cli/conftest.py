@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from tests.commands import build_commands_once
 from tests.kit import connect, reviewers, running
 
 __all__ = ["connect", "reviewers", "running"]
+
+build_commands_once()

@@ -124,7 +124,8 @@ def test_a_file_of_reports_where_one_is_refused(access: list[object], tmp_path: 
     text = json.dumps(report_json(person()))
     assert machine("report", "send", *access, "--file", "-", stdin=text)["results"][0]["state"] == "accepted"
     bad = machine("report", "send", *access, "--file", "-", stdin="{", code=ExitCode.USAGE)
-    assert bad["error"]["code"] == "configuration_error"
+    assert bad["error"]["code"] == "invalid_table"
+    assert bad["error"]["details"] == {"line": 1, "character": 2}
     unknown = json.dumps(report_json(person(), surprise=1))
     assert machine("report", "send", *access, "--file", "-", stdin=unknown, code=ExitCode.USAGE)["error"]
 

@@ -14,8 +14,9 @@ import pytest
 from ledger.cli.output import ExitCode
 from ledger.cli.replay import _moved, made_up_evidence
 from ledger.cli.replay_mapping import ReportMapping, fill, moment, read_mapping, read_rows, spread
+from ledger.client.tables import TableFormat
 from ledger.core.conduct import Conduct, check_evidence
-from ledger.errors import ConfigurationError
+from ledger.errors import ConfigurationError, InvalidTable
 from tests.cli.test_operator import without
 from tests.support import ROOT, SHARED
 
@@ -180,3 +181,19 @@ def test_parquet_without_pyarrow_exits_3_and_names_the_extra(tmp_path: Path) -> 
     )  # fmt: skip
     assert done.returncode == ExitCode.EXTRA_MISSING, done.stderr
     assert "refund-credit-ledger[replay]" in done.stderr
+
+
+def test_a_table_may_be_in_another_encoding_and_is_read_strictly(tmp_path: Path) -> None:
+    path = tmp_path / "d.csv"
+    path.write_bytes("订单;客户\r\nC1;王小明\r\nC2;李雷\r\n".encode("gbk"))
+    form = TableFormat(encoding="gb18030", delimiter=";")
+    assert list(read_rows(path, None, form)) == [{"订单": "C1", "客户": "王小明"}, {"订单": "C2", "客户": "李雷"}]
+    assert len(list(read_rows(path, 1, form))) == 1
+    with pytest.raises(InvalidTable, match="gb18030"):
+        list(read_rows(path, None))
+    path.write_bytes(b'\xef\xbb\xbforder,who\n1,a\n2,b,c\n3,d\n4,"e\n')
+    with pytest.raises(InvalidTable, match="never closed"):
+        list(read_rows(path, None))
+    with pytest.raises(InvalidTable, match="Line 3"):
+        list(read_rows(path, 2))
+    assert list(read_rows(path, 1)) == [{"order": "1", "who": "a"}]

@@ -1,0 +1,168 @@
+"""Files of reports: JSON (one object or a list) or a table (one report a row), checked item by item.
+
+An item that is malformed does not touch the others: it keeps its error, with its number and its order.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ledger.client.column_guard import repeats
+from ledger.client.customers import KINDS, kinds_of
+from ledger.client.reports import FIELDS, arguments_from_json
+from ledger.client.results import Delivery, ReportResult
+from ledger.client.sdk import RefundLedger
+from ledger.client.subjects import Identifiers, normalise
+from ledger.client.tables import Record, Table, TableFormat, opened, read_text
+from ledger.errors import InvalidReport, InvalidTable, LedgerError
+
+MAX_FILE_BYTES = 64 << 20
+MAX_REPORTS = 100_000
+
+_NAMES = (*KINDS, *FIELDS)
+
+
+@dataclass(frozen=True, slots=True)
+class ReportItem:
+    """One report of a file: its number (from 1), its order, and what `RefundLedger.report_many` takes, or the error
+    that keeps it from being sent."""
+
+    index: int
+    order: str | None = field(repr=False)
+    buyer: Identifiers = field(repr=False)
+    arguments: Mapping[str, Any] = field(repr=False)
+    error: LedgerError | None = None
+
+    @property
+    def shown_order(self) -> str | None:
+        """The order, unless it is no text that can be written down or holds an identifier of the buyer."""
+        order = self.order
+        if order is None or not order.isprintable():
+            return None
+        return None if any(repeats(order, kind, raw) for kind, raw in self.buyer.items()) else order
+
+
+def read_report_file(source: Path | BinaryIO, form: TableFormat, region: str | None = None) -> list[ReportItem]:
+    """The reports of a file, each checked as far as that needs no ledger. A file that begins with { or [ is JSON.
+
+    Raises InvalidTable (with line and character or column) and ConfigurationError for what is wrong with the file.
+    """
+    with opened(source) as file:
+        text = read_text(file, form.encoding, MAX_FILE_BYTES)
+        values = _objects(text) if text.lstrip()[:1] in ("{", "[") else _rows(Table(file, form), form)
+    if not 0 < len(values) <= MAX_REPORTS:
+        raise InvalidTable(f"A report file holds 1 to {MAX_REPORTS:,} reports.")
+    return [_item(index, value, region) for index, value in enumerate(values, 1)]
+
+
+def item_of(value: Mapping[str, Any], region: str | None = None) -> ReportItem:
+    """A single report: `buyer` and the fields. Raises the error of what is malformed."""
+    item = _item(1, value, region)
+    if item.error is not None:
+        raise item.error
+    return item
+
+
+def send_reports(ledger: RefundLedger, items: Sequence[ReportItem], region: str | None = None) -> list[ReportResult]:
+    """Send what is not malformed, and give one result for each item, in order. Raises what `RefundLedger.subjects_many`
+    raises in an outage: then nothing was sent."""
+    good = [item for item in items if item.error is None]
+    buyers = ledger.subjects_many([item.buyer for item in good], region=region) if good else []
+    sent = iter(ledger.report_many([(buyer, item.arguments) for buyer, item in zip(buyers, good, strict=True)]))
+    return [next(sent) if item.error is None else Delivery("", "refused", error=item.error) for item in items]
+
+
+def _item(index: int, value: Mapping[str, Any], region: str | None) -> ReportItem:
+    fields = dict(value)
+    buyer = fields.pop("buyer", None)
+    order = fields.get("order")
+    named = order if isinstance(order, str) else None
+    try:
+        if not isinstance(buyer, dict) or not all(isinstance(raw, str) for raw in buyer.values()):
+            raise InvalidReport("Each report needs `buyer`: identifiers by kind.")
+        normalise(buyer, region)
+        return ReportItem(index, named, buyer, arguments_from_json(fields))
+    except LedgerError as error:
+        known = {kind: raw for kind, raw in buyer.items() if isinstance(raw, str)} if isinstance(buyer, dict) else {}
+        return ReportItem(index, named, known, {}, error)
+
+
+# --- JSON -------------------------------------------------------------------------------------------------------------
+
+
+def _objects(text: str) -> list[dict[str, Any]]:
+    problem, place = "", {}
+    try:
+        value = json.loads(text, object_pairs_hook=_without_doubles)
+    except json.JSONDecodeError as error:
+        problem, place = error.msg, {"line": error.lineno, "character": error.colno}
+    except _Doubled:
+        problem = "an object names a field twice"
+    except (ValueError, RecursionError):
+        problem = "it is nested too deeply or holds a number that is too long"
+    if problem:  # raised here, because a JSON error holds the whole text
+        where = f"Line {place['line']}, character {place['character']}: " if place else ""
+        raise InvalidTable(f"{where}The file cannot be read as JSON: {problem}.", **place)
+    reports = value if isinstance(value, list) else [value]
+    for index, one in enumerate(reports, 1):
+        if not isinstance(one, dict):
+            raise InvalidTable("A report file holds one report, or a list of them, as JSON objects.", index=index)
+    return reports
+
+
+class _Doubled(ValueError):
+    """An object names a member twice."""
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _Doubled
+    return found
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def _rows(table: Table, form: TableFormat) -> list[dict[str, Any]]:
+    """The rows as JSON would give them. Empty cells are left out."""
+    table.check_encoding()
+    columns = kinds_of(table, form, _NAMES)
+    known = {place for place, _ in columns}
+    unknown = next((place for place in range(len(table.names)) if place not in known), None)
+    if unknown is not None:
+        raise InvalidTable(
+            f"Line 1, column {unknown + 1}: the column is no kind of identifier and no field of a report. Remove it, "
+            "or say what it is with --column.",
+            line=1, column=unknown + 1,
+        )  # fmt: skip
+    return [_row(columns, record) for record in table.records()]
+
+
+def _row(columns: Sequence[tuple[int, str]], record: Record) -> dict[str, Any]:
+    buyer: dict[str, str] = {}
+    value: dict[str, Any] = {"buyer": buyer, "evidence": []}
+    for place, name in columns:
+        cell = record.cells[place].strip()
+        if not cell:
+            continue
+        if name in KINDS:
+            buyer[name] = cell
+        elif name == "evidence":
+            value[name] = [_evidence(one.strip()) for one in cell.replace("\n", "|").split("|") if one.strip()]
+        elif name == "amount_minor" and cell.isascii() and cell.isdecimal() and len(cell) <= 16:
+            value[name] = int(cell)
+        else:
+            value[name] = cell
+    return value
+
+
+def _evidence(text: str) -> dict[str, str]:
+    """`type=file`, or `type=sha256:DIGEST` (base64url)."""
+    kind, _, what = text.partition("=")
+    digest = what.removeprefix("sha256:")
+    return {"type": kind, "sha256": digest} if digest != what else {"type": kind, "file": what}
