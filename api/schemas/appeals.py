@@ -252,7 +252,7 @@ class Reopening(Wire):
 class ConcessionRequest(Wire):
     """The conduct that you concede: another one, of no higher severity, and one that somebody did."""
 
-    conduct: Conduct
+    conduct: Annotated[Conduct, Field(strict=False)]
 
 
 class ReopenRequest(Wire):

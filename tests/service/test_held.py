@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -26,11 +27,14 @@ from ledger.errors import (
 )
 from ledger.service import held
 from ledger.service.appeals import subject
+from ledger.service.appeals.own_record import own_record
 from ledger.service.reports import get_report, submit_reports
 from ledger.store import lookups as lookup_store
 from ledger.store.engine import reading
 from ledger.store.listed_tags import tags_since
 from ledger.store.tables import Listing, Report
+from tests.rotations import report as report_under
+from tests.rotations import retired, subjects_under, turned
 from tests.service.conftest import Subjects, Town
 from tests.service.lines import ANNA, BEN, HEAD, decide, farm, points, record, somebody
 from tests.service.test_appeals import bodies, contest, session_of
@@ -275,3 +279,37 @@ def test_a_contested_held_report_is_decided_like_any_other(town: Town) -> None:
             with pytest.raises(ActionRefused):
                 held.release(town.rt.context, report["id"], HEAD, "It is another order.", seen=int(explained))
             assert points(town, person) == 0.0
+
+
+# --- key rotation -------------------------------------------------------------------------------------------------
+
+
+def test_a_rotation_neither_loses_nor_is_broken_by_what_is_held(town: Town) -> None:
+    """What was contested under an old epoch holds what comes under a new one, and what is held is released after it."""
+    old = town.rt.keys.epoch
+    before = subjects_under(town.rt.settings, old, 7)
+    overturned(town, before)
+    waits = report_under(town, town.acme, 7, old)
+    assert waits["status"] == "held"
+    turned(town)
+    after = subjects_under(town.rt.settings, old + 1, 7)
+    for subjects, epoch in ((after, old + 1), (before, old)):
+        late = report_under(town, town.acme, 7, epoch)
+        assert late["status"] == "held"
+        session = replace(session_of(town, subjects), epoch=epoch)
+        found = own_record(town.rt.context, town.rt.members.weights(), session)
+        assert {waits["id"], late["id"]} < {one["id"] for one in found["reports"]}
+    explain(town, waits)
+    held.release(town.rt.context, waits["id"], HEAD, "It is another order.", seen=1)
+    for subjects, epoch in ((after, old + 1), (before, old)):
+        assert town.lookup(subjects, epoch=epoch)["events"] == 1, "under both epochs"
+    retired(town)
+    town.clock.moment += timedelta(minutes=5)
+    town.rt.maintenance.round()
+    last = report_under(town, town.acme, 7, old + 1)
+    assert last["status"] == "held", "the tags of what was contested have moved"
+    explain(town, last)
+    held.release(town.rt.context, last["id"], HEAD, "It is another order.", seen=1)
+    assert town.lookup(after, epoch=old + 1)["events"] == 2
+    with reading(town.rt.engine) as connection:
+        assert set(connection.scalars(select(Listing.epoch))) == {old + 1}

@@ -138,8 +138,8 @@ def test_lines_of_an_earlier_ledger(database_url: str) -> None:
             connection.execute(
                 text(
                     "INSERT INTO report (id, platform, control_group, order_ref, conduct, amount_minor, currency,"
-                    " outcome, act_ended_at, notice_sent_at, recorded_at, effective_hour, expires_day, act_id, live) VALUES"
-                    " (:n, 'acme', 'east', :ref, 'wardrobing', 1, 'CNY', 'x', :at, :at, :at, 1, 90000, :n, :no)"
+                    " outcome, act_ended_at, notice_sent_at, recorded_at, effective_hour, expires_day, act_id, live)"
+                    " VALUES (:n, 'acme', 'east', :ref, 'wardrobing', 1, 'CNY', 'x', :at, :at, :at, 1, 90000, :n, :no)"
                 ),
                 values,
             )
@@ -147,8 +147,8 @@ def test_lines_of_an_earlier_ledger(database_url: str) -> None:
                 text(
                     "INSERT INTO appeal_case (id, group_id, report_id, round, state, grounds, profile, locale,"
                     " filed_via, filed_by_subject, platform, control_group, conduct, severity, opened_at, due_at,"
-                    " extended, overdue) VALUES (:n, :n, :n, 1, 'closed', 'other', 'CN', 'en', 'b', :no, 'acme', 'east', 'wardrobing', 1,"
-                    " :at, :at, :no, :no)"
+                    " extended, overdue) VALUES (:n, :n, :n, 1, 'closed', 'other', 'CN', 'en', 'b', :no, 'acme',"
+                    " 'east', 'wardrobing', 1, :at, :at, :no, :no)"
                 ),
                 values,
             )
