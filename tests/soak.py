@@ -1,5 +1,5 @@
-"""`make soak`: the fault tests, long: the server killed again and again under load on both engines, and between the rounds
-random histories of a reporter that tries to undo appeals (`tests.service.line_model`). Prints counts."""
+"""`make soak`: the fault tests, long: the server killed again and again under load on both engines, and after each
+round random histories of a reporter that tries to undo appeals (`tests.service.line_model`). Prints counts."""
 
 from __future__ import annotations
 
