@@ -13,12 +13,12 @@ from tests.service.line_model import Story, play
 PLAYED = (Phase.explicit, Phase.reuse, Phase.generate)
 """Making a failing history shorter takes minutes: each step is several transactions."""
 
-STEPS = st.lists(st.tuples(st.integers(0, 19), st.integers(0, 10**7)), min_size=8, max_size=18)
+STEPS = st.lists(st.tuples(st.integers(0, 19), st.integers(0, 10**7)), min_size=6, max_size=14)
 
 
 @pytest.mark.parametrize("migrated_url", ["sqlite"], indirect=True)
 @settings(
-    max_examples=4, phases=PLAYED, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=3, phases=PLAYED, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(steps=STEPS)
 def test_whatever_the_reporter_does_what_was_contested_stays_so(town: Town, steps: list[tuple[int, int]]) -> None:
