@@ -1,10 +1,11 @@
-"""`make soak`: the fault tests, long. Random tables of customers, searched for identifiers in all that the commands
-write; clients that fork again and again; then the server killed again and again under load on both engines. Prints
-counts."""
+"""`make soak`: what holds for small counts in the tests, with large ones: random tables of customers, searched for
+identifiers in all that the commands write; clients that fork again and again; random histories of a reporter that tries
+to undo appeals; then the server killed again and again under load on both engines. Prints counts."""
 
 from __future__ import annotations
 
 import argparse
+import random
 import tempfile
 import time
 from contextlib import contextmanager
@@ -17,13 +18,18 @@ from tests import pg
 from tests.client.test_forks import check, plan_for
 from tests.faults.test_sigkill import kill_again_and_again
 from tests.kit import make_running
-from tests.support import Platform, new_ledger
+from tests.service.conftest import Clock, Founding, Town
+from tests.service.line_model import play
+from tests.support import Platform, ledger_settings, new_ledger, opened
 from tests.table_leaks import hunt_many
 
 KILLS_A_ROUND = 10
 FORKS_A_ROUND = 100
 TABLES = 2_000
 """Random tables of customers that the commands are run on, once."""
+
+STORIES = 40
+"""Histories of orders that are played after each round."""
 
 
 def fork_again_and_again(folder: Path, forks: int, console: Console) -> None:
@@ -37,6 +43,23 @@ def fork_again_and_again(folder: Path, forks: int, console: Console) -> None:
                 counts = plan.run()
                 check(counts, count)
                 console.print(f"forks {start} to {start + count - 1}: {dict(counts)}")
+
+
+def lies(home: Path, seed: int) -> str:
+    """Play `STORIES` random histories against a fresh ledger; what happened in them."""
+    home.mkdir()
+    founding, clock, chance = Founding(home), Clock(), random.Random(seed)
+    counts = {"reports": 0, "held": 0, "released": 0, "contested": 0}
+    with opened(ledger_settings(f"sqlite:///{home / 'ledger.db'}", home), clock) as rt:
+        town = Town(rt, clock, founding.acme, founding.acme2, founding.bolt)
+        for _ in range(STORIES):
+            steps = [(chance.randrange(20), chance.randrange(10**7)) for _ in range(chance.randrange(8, 60))]
+            for lie in play(town, steps).lies:
+                counts["reports"] += 1
+                counts["held"] += lie.held
+                counts["released"] += lie.released
+                counts["contested"] += bool(lie.cases)
+    return f"{STORIES} histories of orders, {counts}"
 
 
 def main() -> None:
@@ -73,6 +96,7 @@ def main() -> None:
                 f"round {number} {engine}: {KILLS_A_ROUND} kills, {len(seen.reports)} acknowledged, "
                 f"{counts}, answers {dict(seen.statuses)}"
             )
+            console.print(f"round {number} {engine}: {lies(folder / f'lines-{number}', arguments.seed + number)}")
             number += 1
     console.print(f"{number} rounds, {number * KILLS_A_ROUND} kills, no promise broken")
 

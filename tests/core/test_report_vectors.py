@@ -17,9 +17,25 @@ from hypothesis import strategies as st
 
 from ledger.core.encoding import b64url, canonical_json, day_floor, from_hour, parse_time, unb64url
 from ledger.core.policy import Profile
-from ledger.core.reports import Status, check_intake, order_ref, parse_body, sign, signed_bytes, verify_signature
+from ledger.core.reports import (
+    Status,
+    check_intake,
+    normal_order_id,
+    order_ref,
+    parse_body,
+    sign,
+    signed_bytes,
+    verify_signature,
+)
 from ledger.core.tags import subject_commitment
-from ledger.errors import AlreadyExpired, InvalidCanonicalForm, InvalidSignature, LedgerError, NoticeInvalid
+from ledger.errors import (
+    AlreadyExpired,
+    InvalidCanonicalForm,
+    InvalidReport,
+    InvalidSignature,
+    LedgerError,
+    NoticeInvalid,
+)
 from ledger.policies import shipped_policy
 from tests.core.worked_examples import DOCS, table_rows
 
@@ -64,6 +80,27 @@ def test_the_subjects_of_the_vector_open_its_commitments() -> None:
         assert unb64url(signed["c"]) == hmac.new(salt, message, hashlib.sha256).digest()
         assert unb64url(signed["c"]) == subject_commitment(salt, BODY["epoch"], sent["kind"], element)
         assert signed["kind"] == sent["kind"]
+
+
+def test_the_order_numbers_of_the_vector() -> None:
+    key = unb64url(VECTOR["order"]["key"])
+    for one in VECTOR["order_ids"]:
+        assert normal_order_id(one["given"]) == one["normal"] == normal_order_id(one["normal"])
+        expected = hmac.new(key, b"refund-ledger order v1:" + one["normal"].encode(), hashlib.sha256).digest()
+        assert unb64url(one["order_ref"]) == expected == order_ref(key, one["given"])
+    for refused in VECTOR["order_ids_refused"]:
+        with pytest.raises(InvalidReport):
+            order_ref(key, refused)
+
+
+def test_the_page_says_what_the_order_numbers_are_hashed_as() -> None:
+    rows = table_rows(PAGE, "Order numbers")
+    assert [row[1] for row in rows][:4] == ["D-3a1b"] * 4
+    given = ["D-3a1b", "\t D-3a1b\r\n\u3000", "\ufeffD-3\u200ba1\u00adb", rows[3][0].split(" ")[0]]
+    assert {normal_order_id(one.strip("`")) for one in given} == {"D-3a1b"}
+    assert normal_order_id("d-3a1b") == "d-3a1b"
+    assert normal_order_id("D\u00a03a1b") == "D 3a1b"
+    assert normal_order_id("D\u20103a1b") == "D\u20103a1b"
 
 
 def test_the_vector_is_a_report_and_its_times_are_right() -> None:
@@ -219,7 +256,18 @@ def test_the_ends_of_the_calendar_are_refused(act: str, notice: str, error: type
 def test_the_vector_names_its_encodings() -> None:
     assert b64url(SIGNATURE) == VECTOR["signature"]
     assert set(VECTOR) == {
-        *("about", "key", "order", "subjects", "body", "canonical", "canonical_sha256", "signature"),
+        *(
+            "about",
+            "key",
+            "order",
+            "order_ids",
+            "order_ids_refused",
+            "subjects",
+            "body",
+            "canonical",
+            "canonical_sha256",
+            "signature",
+        ),
         *("recorded_at", "intake"),
     }
 

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import re
+import unicodedata
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -25,6 +26,8 @@ from ledger.core.reports import (
     Status,
     check_intake,
     effective_from_hour,
+    former_order_ref,
+    normal_order_id,
     order_ref,
     parse_body,
     sign,
@@ -209,6 +212,23 @@ def test_a_signature_covers_every_byte_of_the_body() -> None:
 def test_only_canonical_values_are_signed() -> None:
     with pytest.raises(InvalidCanonicalForm):
         sign(body(amount_minor=1.0), KEY)
+
+
+@given(text=st.text(max_size=12), ends=st.text(alphabet=" \t\n\r\u00a0\u3000\ufeff\u200b\u2800", max_size=4))
+def test_an_order_number_has_one_normal_form(text: str, ends: str) -> None:
+    try:
+        normal = normal_order_id(text)
+    except InvalidReport:
+        with pytest.raises(InvalidReport):
+            order_ref(bytes(32), text)
+        return
+    assert normal_order_id(normal) == normal == normal.strip()
+    assert normal == unicodedata.normalize("NFKC", normal)
+    assert normal_order_id(ends + normal + ends) == normal
+    assert order_ref(bytes(32), text) == order_ref(bytes(32), normal)
+    former = former_order_ref(bytes(32), text)
+    assert (former is None) == (unicodedata.normalize("NFC", text) == normal)
+    assert former is None or former != order_ref(bytes(32), text)
 
 
 def test_order_references() -> None:

@@ -1,9 +1,18 @@
-"""Persons, cases and decisions for tests of order lines: any number of them in one ledger."""
+"""Persons, cases and decisions for tests of order lines: any number of them in one ledger, which the tests of a file
+share. Each test has persons and orders of its own, and a clock that only goes forward."""
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
+from copy import copy
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
+
+import pytest
+from sqlalchemy import make_url
 
 from ledger import sodium
 from ledger.core.appeals import Outcome
@@ -12,9 +21,58 @@ from ledger.core.conduct import Conduct
 from ledger.core.identifiers import Kind
 from ledger.service.appeals import staff_actions as desk
 from ledger.service.appeals.own_record import own_record
-from tests.service.conftest import Subjects, Town
-from tests.service.test_appeals import ANNA, BEN, CLEO, session_of
-from tests.support import evidence
+from ledger.store.appeals import outcome_counts
+from ledger.store.engine import reading
+from tests import pg
+from tests.service.conftest import Clock, Founding, Subjects, Town
+from tests.service.test_appeals import ANNA, BEN, session_of
+from tests.support import Platform, evidence, opened
+
+PLACES = [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("sqlite", "postgresql")]
+
+
+@dataclass
+class Street(Town):
+    """A test's own part of a ledger that others use too: its order numbers are nobody else's."""
+
+    prefix: str = ""
+
+    def order(self, name: str) -> str:
+        """The number of the order that this test calls `name`."""
+        return f"{self.prefix}-{name}"
+
+    def report(self, platform: Platform, subjects: Subjects, key: str | None = None, **changes: Any) -> dict[str, Any]:
+        if "order" in changes:
+            changes["order"] = self.order(changes["order"])
+        return super().report(platform, subjects, key, **changes)
+
+
+def shared_town(request: pytest.FixtureRequest, folder: Path, founding: Founding) -> Iterator[Town]:
+    """A ledger on `request.param`, for all tests of a file."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{folder / 'ledger.db'}"
+    else:
+        template = make_url(request.getfixturevalue("postgresql_schema")())
+        url = pg.create_database(template, template).render_as_string(hide_password=False)
+        founding = copy(founding)
+        founding._copied = ""
+    clock = Clock()
+    with opened(founding.ledger(url, folder), clock) as rt:
+        yield Town(rt, clock, founding.acme, founding.acme2, founding.bolt)
+    if request.param == "postgresql":
+        pg.drop_database(url)
+
+
+def street(town: Town) -> Street:
+    """A part of the ledger for one test."""
+    return Street(town.rt, town.clock, town.acme, town.acme2, town.bolt, secrets.token_hex(4))
+
+
+def lost(town: Town, group: str = "acme-group") -> int:
+    """How many reports of the group count as overturned."""
+    with reading(town.rt.engine) as connection:
+        return outcome_counts(connection, town.clock() - timedelta(days=700)).get(group, {}).get("overturned", 0)
+
 
 HEAD = Staff(7, "supervisor")
 """A supervisor of no control group."""
@@ -55,6 +113,3 @@ def farm(town: Town, linked: list[str], subjects: Subjects, **changes: Any) -> d
     for item, report_id in zip(items, linked, strict=True):
         item["report_id"] = report_id
     return town.report(town.acme, subjects, conduct="account_farm", evidence=items, **changes)
-
-
-__all__ = ["ANNA", "BEN", "CLEO", "HEAD", "decide", "farm", "points", "record", "somebody"]

@@ -187,3 +187,70 @@ def test_lookups_of_an_older_ledger_are_counted_and_stay_in_the_record(database_
         assert shown_lookups(connection, [mine], "acme") == before
         assert connection.execute(text("SELECT count(*) FROM lookup_log")).scalar_one() == 0
     engine.dispose()
+
+
+def test_lines_of_an_earlier_ledger(database_url: str) -> None:
+    """0008 -> 0009 with cases: which orders were given up while a case was open is read from the timelines."""
+    command.upgrade(migrate.alembic_config(database_url), "0008")
+    engine = open_engine(database_url)
+    moment = {"at": datetime(2026, 1, 2, tzinfo=UTC)}
+    # order: (what was done in the case, with the state after it; how the report was reversed)
+    stories: dict[str, tuple[list[tuple[str, str]], str | None]] = {
+        "given up": ([("open", "submitted"), ("report_gone", "closed")], "withdrawal"),
+        "replaced": ([("open", "submitted"), ("take", "under_review"), ("report_gone", "closed")], "replacement"),
+        "after the appeal": (
+            [("open", "submitted"), ("withdraw", "withdrawn"), ("report_gone", "closed")],
+            "withdrawal",
+        ),
+        "after a decision": ([("open", "submitted"), ("decide", "decided"), ("report_gone", "closed")], "withdrawal"),
+        "expired": ([("open", "submitted"), ("report_gone", "closed")], None),
+        "overturned": ([("open", "submitted"), ("decide", "decided"), ("close", "closed")], "overturned"),
+    }
+    refs = {name: secrets.token_bytes(32) for name in stories}
+    with engine.begin() as connection:
+        for number, (name, (events, reversal)) in enumerate(stories.items(), 1):
+            values = {"n": number, "ref": refs[name], "kind": reversal, "no": False, **moment}
+            connection.execute(
+                text(
+                    "INSERT INTO report (id, platform, control_group, order_ref, conduct, amount_minor, currency,"
+                    " outcome, act_ended_at, notice_sent_at, recorded_at, effective_hour, expires_day, act_id, live)"
+                    " VALUES (:n, 'acme', 'east', :ref, 'wardrobing', 1, 'CNY', 'x', :at, :at, :at, 1, 90000, :n, :no)"
+                ),
+                values,
+            )
+            connection.execute(
+                text(
+                    "INSERT INTO appeal_case (id, group_id, report_id, round, state, grounds, profile, locale,"
+                    " filed_via, filed_by_subject, platform, control_group, conduct, severity, opened_at, due_at,"
+                    " extended, overdue) VALUES (:n, :n, :n, 1, 'closed', 'other', 'CN', 'en', 'b', :no, 'acme',"
+                    " 'east', 'wardrobing', 1, :at, :at, :no, :no)"
+                ),
+                values,
+            )
+            if reversal is not None:
+                connection.execute(
+                    text(
+                        "INSERT INTO reversal (report_id, entry_index, kind, reason, recorded_at)"
+                        " VALUES (:n, 100 + :n, :kind, 'other', :at)"
+                    ),
+                    values,
+                )
+            for action, state in events:
+                connection.execute(
+                    text(
+                        "INSERT INTO case_event (case_id, round, at, action, actor, state, visible_to)"
+                        " VALUES (:n, 1, :at, :action, 'ledger', :state, 'all')"
+                    ),
+                    {**values, "action": action, "state": state},
+                )
+    migrate.upgrade(database_url)
+    with engine.connect() as connection:
+        closures = connection.execute(text("SELECT control_group, order_ref, case_id FROM order_closure")).all()
+        cases = connection.execute(text("SELECT count(*), count(reporter_round) FROM appeal_case")).one()
+        connection.execute(text("UPDATE appeal_case SET round = 3 WHERE id = 1"))
+    assert {(group, bytes(ref), case) for group, ref, case in closures} == {
+        ("east", refs["given up"], 1),
+        ("east", refs["replaced"], 2),
+    }
+    assert tuple(cases) == (len(stories), 0)
+    engine.dispose()
