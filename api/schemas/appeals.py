@@ -47,6 +47,7 @@ _VIEW: dict[str, Any] = {
     "conduct": "fake_return_tracking",
     "profile": "CN",
     "extended": False,
+    "suspends": True,
     "question": {"text": _QUESTION, "asked_at": "2026-02-04T08:00:00Z", "due_at": "2026-02-11T08:00:00Z"},
     "decision": None,
     "timeline": [
@@ -91,8 +92,8 @@ _SUMMARY = {
 
 
 class AppealRequest(Wire):
-    """A customer's appeal against 1 to 20 reports. `epoch` and `subjects` show that reports of other members are about
-    this person; for reports of your own leave both out."""
+    """A customer's appeal against 1 to 20 reports of other members. `epoch` and `subjects` show that they are about
+    this person; without them, or for a report of your own control group, the appeal is refused."""
 
     # How many is for the service to check: a list called `reports` of the wrong length would pass for a bad batch.
     reports: Annotated[list[ReportId], Field(json_schema_extra={"minItems": 1, "maxItems": MAX_REPORTS})]
@@ -128,7 +129,9 @@ class AppealState(Wire):
     state: CaseState
     opened_at: Time
     due_at: Time
-    overdue: Annotated[bool, Field(description="The decision is late; the report is out until it is made.")]
+    overdue: Annotated[
+        bool, Field(description="The decision is late. If the case suspends the report, that is out until it is made.")
+    ]
 
 
 class Question(Wire):
@@ -186,6 +189,7 @@ class AppealView(AppealState):
     conduct: Annotated[Conduct, Field(description="The conduct in force.")]
     profile: Annotated[Literal["CN", "EU", "US"], Field(description="Whose law the clock is of.")]
     extended: bool
+    suspends: Annotated[bool, Field(description="The report does not count while the case is open.")]
     question: Question | None
     decision: Decision | None
     timeline: list[CaseEvent]
@@ -228,14 +232,15 @@ class Reopening(Wire):
 
 
 class LetterItem(Wire):
-    """A letter that there is for the person, and the language they chose."""
+    """A letter that there is for the person, the language they chose, and the round of the case that it is about."""
 
     kind: Literal["received", "question", "overdue", "decided"]
     locale: Locale
+    round: Annotated[int, Field(ge=1, le=2)]
 
 
 class LetterList(Wire):
-    """The letters that are true of the case now."""
+    """The letters that are true of the case now, after those of an earlier round."""
 
     data: list[LetterItem]
 

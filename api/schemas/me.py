@@ -71,14 +71,26 @@ class OwnStatement(Wire):
     entry_index: Annotated[int, Field(ge=0)]
 
 
+class EarlierLetter(Wire):
+    """A letter of a round that was decided before the case was reopened."""
+
+    round: Annotated[int, Field(ge=1)]
+    kind: LetterKind
+
+
 class OwnCase(AppealView):
     """A case with what the person can still do, and the letters that there are."""
 
     model_config = ConfigDict(json_schema_extra={"examples": []})
 
+    own: Annotated[bool, Field(description="The person appealed through their own access; else a platform did.")]
+    appealable: Annotated[bool, Field(description="The person's own appeal against the report is open to them.")]
     can_withdraw: bool
     can_reopen: bool
-    letters: list[LetterKind]
+    reopen_until: Annotated[Time | None, Field(description="Until when, while it can be reopened.")]
+    expires_at: Annotated[Time | None, Field(description="When the record is gone; null once it is.")]
+    letters: Annotated[list[LetterKind], Field(description="Those of the present round.")]
+    earlier_letters: Annotated[list[EarlierLetter], Field(description="Those of a round before it was reopened.")]
 
 
 class OwnReport(Wire):
@@ -95,7 +107,7 @@ class OwnReport(Wire):
     expires_at: Time
     amount_band: AmountBand
     outcome: Annotated[Outcome, Field(description="What became of the money.")]
-    appealable: bool
+    appealable: Annotated[bool, Field(description="The person's own appeal is open to them.")]
     entry_index: Annotated[int, Field(ge=0)]
     reported_by: str | None
     evidence: Annotated[list[EvidenceType], Field(description="Kinds of the evidence.")]
@@ -103,7 +115,8 @@ class OwnReport(Wire):
     matched_kinds: Annotated[list[Kind], Field(description="Which identifiers of the session it is tied to.")]
     restituted: bool
     statement: OwnStatement | None
-    case: OwnCase | None
+    case: Annotated[OwnCase | None, Field(description="The person's own case; else the one that says how it stands.")]
+    cases: Annotated[list[OwnCase], Field(description="All cases about the report, oldest first.")]
 
 
 class OwnLookup(Wire):

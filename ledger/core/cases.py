@@ -13,6 +13,7 @@ from ledger.core.appeal_clocks import due_at, extended_due_at
 from ledger.core.appeals import (
     ACTORS,
     LAST_ROUND,
+    MAX_WITHDRAWALS,
     OPEN_STATES,
     REOPENED,
     TRANSITIONS,
@@ -30,7 +31,11 @@ from ledger.errors import ActionRefused, CaseTaken, ConflictOfInterest, Decision
 @dataclass(frozen=True, slots=True)
 class Case:
     """What the rules need to know of a case. Times are aware UTC; `due_at` and `question_due_at` are the first moments
-    that are too late. `handlers` are the staff who ever held, proposed or signed it, with the round they did it in."""
+    that are too late. `handlers` are the staff who ever held, proposed or signed it, with the round they did it in.
+
+    `own`: the person filed it through their own verified access; otherwise a platform filed it for them. `suspends`:
+    the report does not count while the case is open (`core.rounds`). `withdrawals` counts the appeals against the
+    report that the same side took back."""
 
     state: CaseState
     round: int
@@ -52,6 +57,9 @@ class Case:
     closed_at: datetime | None = None
     handlers: frozenset[tuple[int, int]] = frozenset()
     """(round, staff id)"""
+    own: bool = True
+    suspends: bool = True
+    withdrawals: int = 0
 
     @property
     def is_open(self) -> bool:
@@ -89,10 +97,16 @@ def advance(
     outcome: Outcome | None = None,
     severity: int | None = None,
     assignee: Staff | None = None,
+    in_force: Outcome | None = None,
+    expires_at: datetime | None = None,
 ) -> Case:
     """The case after `action`. `zone` is that of its profile's clock, `staff` who acts where `actor` is staff,
     `outcome` what is proposed or decided, with the `severity` that an amended report has then, `assignee` whom a
     supervisor gives the case to.
+
+    `in_force` is the newest decision about the report in any of its cases (by default the one before this round): no
+    later one leaves the person worse off. `expires_at` is when the record expires after this action: nothing is
+    promised to the person for a time after it.
 
     Raises ActionRefused (the table, the actor or a clock does not allow it), CaseTaken (another reviewer has it),
     ConflictOfInterest, DecisionInvalid (an outcome is missing, or needs a second signature).
@@ -116,10 +130,14 @@ def advance(
             raise DecisionInvalid("An amended report names a conduct of no higher severity, and of some.")
     else:
         severity = case.severity
-    if outcome is not None and case.previous is not None and is_worse(outcome, case.previous):
-        raise DecisionInvalid("A case that the person reopened is not decided worse for them than before.")
+    decided = case.proposed if action is Action.SIGN else outcome
+    before = in_force if in_force is not None else case.previous
+    if decided is not None and before is not None and is_worse(decided, before):
+        raise DecisionInvalid("A report that was decided before is not decided worse for the person than then.")
+    if action is Action.REOPEN:
+        case = replace(case, previous=in_force or case.outcome or case.previous)
     new = replace(case, state=after)
-    return _after(new, case, action, actor, now, policy, zone, staff, outcome, severity, assignee)
+    return _after(new, case, action, actor, now, policy, zone, staff, outcome, severity, assignee, expires_at)
 
 
 def _after(
@@ -134,9 +152,10 @@ def _after(
     outcome: Outcome | None,
     severity: int,
     assignee: Staff | None,
+    expires_at: datetime | None,
 ) -> Case:
     question = now + timedelta(days=policy.appeals.question_days)
-    reopen_window = timedelta(days=policy.appeals.reopen_days)
+    window_end = _no_later(now + timedelta(days=policy.appeals.reopen_days), expires_at)
     clock = policy.appeals.clocks[old.profile]
     if action is Action.TAKE and staff is not None:
         return replace(new, reviewer_id=staff.id)
@@ -144,8 +163,10 @@ def _after(
         return replace(new, reviewer_id=assignee.id)
     if action is Action.HAND_BACK:
         return replace(new, reviewer_id=None)
-    if action in (Action.ASK_REPORTER, Action.ASK_SUBJECT):
+    if action is Action.ASK_REPORTER:
         return replace(new, question_due_at=question)
+    if action is Action.ASK_SUBJECT:
+        return replace(new, question_due_at=_no_later(question, expires_at))
     if action in (Action.REPORTER_ANSWERED, Action.SUBJECT_SILENT):
         return replace(new, question_due_at=None)
     if action is Action.SUBJECT_ANSWERED:
@@ -155,6 +176,10 @@ def _after(
         if old.state is CaseState.AWAITING_SIGNOFF:
             return replace(new, information_at=informed, proposer_id=None, proposed=None)
         return replace(new, information_at=informed)
+    if action is Action.ADOPT:
+        if old.own:
+            raise ActionRefused("This case is the person's own already.", action=action.value)
+        return replace(new, own=True, suspends=True, information_at=now, proposer_id=None, proposed=None)
     if action is Action.EXTEND:
         if not _may_extend(old, clock):
             raise ActionRefused(
@@ -171,20 +196,30 @@ def _after(
     if action is Action.DECLINE:
         return replace(new, proposer_id=None, proposed=None)
     if action is Action.SIGN:
-        return _decided(new, old.proposed, now, policy)
+        return _decided(new, old.proposed, now, window_end)
     if action is Action.DECIDE:
         if outcome is not None and needs_signature(outcome, severity):
             raise DecisionInvalid("This decision needs a second signature: propose it.")
-        return _decided(new, outcome, now, policy)
+        return _decided(new, outcome, now, window_end)
     if action is Action.REPORTER_SILENT:
-        return _decided(new, Outcome.OVERTURNED, now, policy)
+        return _decided(new, Outcome.OVERTURNED, now, window_end)
     if action is Action.WITHDRAW:
-        return _settled(new, reopen_until=None if old.round >= LAST_ROUND else now + reopen_window)
+        if old.withdrawals >= MAX_WITHDRAWALS:
+            raise ActionRefused(
+                f"Appeals against a report are taken back at most {MAX_WITHDRAWALS} times: this one is decided.",
+                action=action.value,
+                limit=MAX_WITHDRAWALS,
+            )
+        return replace(_settled(new, window_end if window_end > now else None), withdrawals=old.withdrawals + 1)
     if action is Action.REOPEN:
-        return _reopened(new, old, now, clock, zone)
+        return _reopened(new, old, now, clock, zone, expires_at)
     if action in (Action.REPORT_GONE, Action.CLOSE):
         return replace(_settled(new, reopen_until=None), closed_at=now)
     return new
+
+
+def _no_later(moment: datetime, than: datetime | None) -> datetime:
+    return moment if than is None else min(moment, than)
 
 
 def _may_extend(case: Case, clock: AppealClock) -> bool:
@@ -195,21 +230,28 @@ def _settled(new: Case, reopen_until: datetime | None) -> Case:
     return replace(new, question_due_at=None, proposer_id=None, proposed=None, reopen_until=reopen_until)
 
 
-def _decided(new: Case, outcome: Outcome | None, now: datetime, policy: Policy) -> Case:
+def _decided(new: Case, outcome: Outcome | None, now: datetime, window_end: datetime) -> Case:
     if outcome is None:
         raise DecisionInvalid("A decision needs an outcome.")
     until = None
-    if outcome in REOPENED and new.round < LAST_ROUND:
-        until = now + timedelta(days=policy.appeals.reopen_days)
+    if outcome in REOPENED and new.round < LAST_ROUND and window_end > now:
+        until = window_end
     return replace(_settled(new, until), outcome=outcome, decided_at=now)
 
 
-def _reopened(new: Case, old: Case, now: datetime, clock: AppealClock, zone: tzinfo) -> Case:
+def _reopened(
+    new: Case, old: Case, now: datetime, clock: AppealClock, zone: tzinfo, expires_at: datetime | None
+) -> Case:
+    """The next round after a decision; after a withdrawal the same round once more, because that used up nothing."""
+    if expires_at is not None and now >= expires_at:
+        raise ActionRefused(
+            "The record has expired: there is nothing left to contest.", action=Action.REOPEN.value, expired=True
+        )
     if old.reopen_until is None or now >= old.reopen_until:
         raise ActionRefused("This case can no longer be reopened.", action=Action.REOPEN.value)
     return replace(
         new,
-        round=old.round + 1,
+        round=old.round + 1 if old.state is CaseState.DECIDED else old.round,
         due_at=due_at(now, old.profile, clock, zone),
         extended=False,
         overdue=False,
@@ -217,7 +259,7 @@ def _reopened(new: Case, old: Case, now: datetime, clock: AppealClock, zone: tzi
         reviewer_id=None,
         proposer_id=None,
         outcome=None,
-        previous=old.outcome,
+        previous=old.previous,
         decided_at=None,
         reopen_until=None,
     )
@@ -301,11 +343,6 @@ def next_deadline(case: Case) -> datetime | None:
     return min(moments, default=None)
 
 
-def marks_after(outcome: Outcome | None) -> tuple[bool, bool]:
-    """(disputed, unconfirmed) of a report that stays, once its case is decided; None: the appeal was withdrawn."""
-    return (False, outcome is Outcome.UNCONFIRMED)
-
-
 def offered(case: Case, staff: Staff, policy: Policy) -> frozenset[Action]:
     """What this member of staff may do now: what a page offers. (`advance` decides all the same.) `assign` says that
     they may give the case to somebody, not to whom."""
@@ -322,8 +359,3 @@ def offered(case: Case, staff: Staff, policy: Policy) -> frozenset[Action]:
 
 
 _ANYBODY = Staff(0, "reviewer")
-
-
-def disputed_marks(case: Case) -> tuple[bool, bool]:
-    """(disputed, unconfirmed) of the report while the case is open: shown as disputed, and once overdue not at all."""
-    return (not case.overdue, case.overdue)

@@ -84,6 +84,8 @@ class EntryBatch:
         self._new_salt = new_salt
         self._close_case = close_case
         self.cases: dict[int, CaseRow] = {}
+        """By report, the case that says how it stands (`store.appeals.leading`)."""
+        self.all_cases: dict[int, list[CaseRow]] = {}
         self._unlisted: dict[int, bool] = {}
         """Reports that live no more, and whether their listings go."""
 
@@ -102,7 +104,8 @@ class EntryBatch:
         self.reversals.update(store.reversals(self.connection, self.reports))
         self.restitutions.update(store.restitutions(self.connection, self.reports))
         self.replaced_by.update(store.replacements(self.connection, self.reports))
-        self.cases.update(appeal_store.cases_of_reports(self.connection, self.reports))
+        self.all_cases.update(appeal_store.all_cases_of_reports(self.connection, self.reports))
+        self.cases.update({report_id: appeal_store.leading(rows) for report_id, rows in self.all_cases.items()})
 
     # --- deciding --------------------------------------------------------------------------------------------
 
@@ -141,20 +144,30 @@ class EntryBatch:
         self.reverse(row, self.draft(EventType.WITHDRAWAL, body), "withdrawal", reason.value)
 
     def reverse(
-        self, row: ReportRow, entry_index: int, kind: str, reason: str, *, keep_listed: bool = False, close: bool = True
+        self,
+        row: ReportRow,
+        entry_index: int,
+        kind: str,
+        reason: str,
+        *,
+        keep_listed: bool = False,
+        decided_case: int | None = None,
     ) -> None:
         """The report lives no more, because of the entry at `entry_index`; `kind` is withdrawal, replacement,
-        overturned or victim. `keep_listed` leaves its listings (the caller makes them protect the person), `close`
-        closes its case."""
+        overturned or victim. `keep_listed` leaves its listings (the caller makes them protect the person). Its cases
+        are closed, but for `decided_case`, the one whose decision this is."""
         reversal = ReversalRow(row.id, entry_index, kind, reason, self.now)
         self.reversals[row.id] = reversal
         self.add(Reversal, **fields_of(reversal))
         self._unlisted[row.id] = not keep_listed
         self.reports[row.id] = dataclasses.replace(row, live=False)
         self.forget_report(row)
-        case = self.cases.get(row.id)
-        if case is not None and close:
-            self.cases[row.id] = self._close_case(self, case, reversal)
+        cases = self.all_cases.get(row.id)
+        if cases:
+            self.all_cases[row.id] = cases = [
+                case if case.id == decided_case else self._close_case(self, case, reversal) for case in cases
+            ]
+            self.cases[row.id] = appeal_store.leading(cases)
         for dependant in self.dependants.get(row.id, ()):
             if dependant.id not in self.reversals:
                 self.withdraw(dependant, WithdrawalReason.LINKED_REPORT_VOID)

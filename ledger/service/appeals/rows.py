@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from ledger.core.appeals import CaseState, Outcome
 from ledger.core.cases import Case
 from ledger.core.policy import Policy, Profile
+from ledger.core.rounds import Round
 from ledger.store.appeals import CaseRow
 
 
@@ -45,6 +46,21 @@ def to_core(row: CaseRow, handlers: frozenset[tuple[int, int]]) -> Case:
         reopen_until=row.reopen_until,
         closed_at=row.closed_at,
         handlers=handlers,
+        own=row.filed_by_subject,
+        suspends=row.suspends,
+        withdrawals=row.withdrawals,
+    )
+
+
+def to_round(row: CaseRow) -> Round:
+    """The case as the rules about the rights of a report see it (`core.rounds`)."""
+    return Round(
+        case_id=row.id,
+        group=row.filing_group,
+        state=CaseState(row.state),
+        was_decided=row.round > 1 or row.outcome is not None,
+        suspends=row.suspends,
+        overdue=row.overdue,
     )
 
 
@@ -67,4 +83,8 @@ def with_core(row: CaseRow, case: Case) -> CaseRow:
         decided_at=case.decided_at,
         reopen_until=case.reopen_until,
         closed_at=case.closed_at,
+        filed_by_subject=case.own,
+        filing_group=None if case.own else row.filing_group,
+        suspends=case.suspends,
+        withdrawals=case.withdrawals,
     )

@@ -57,6 +57,7 @@ def case_view(connection: Connection, row: CaseRow, party: Party, service: str) 
         "conduct": row.current_conduct,
         "profile": row.profile,
         "extended": row.extended,
+        "suspends": row.suspends,
         "question": _question(row, events, party),
         "decision": {
             "outcome": row.outcome,
