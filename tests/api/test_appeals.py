@@ -49,14 +49,16 @@ def test_an_appeal_stops_the_report_at_once(api: Api) -> None:
     assert (report["status"], report["appeal"]["id"]) == ("disputed", made["group"])
 
 
-def test_a_platform_contests_its_own_report_without_tags(api: Api) -> None:
-    report = reported(api, somebody())
-    answer = api.request("POST", "/v1/appeals", ACME, key=key(), json=appeal_body([report]))
-    assert answer.status_code == 201
-    appeal = answer.json()["group"]
-    assert view(api, appeal, ACME)["party"] == "subject"
-    assert view(api, appeal, ACME, party="reporter")["party"] == "reporter"
-    assert view(api, appeal, ACME, party="subject")["party"] == "subject"
+def test_a_platform_contests_no_report_of_its_own_control_group(api: Api) -> None:
+    subjects = somebody()
+    report = reported(api, subjects)
+    sister = enrolled(api, "sister", "acme-group")
+    attempts = [(ACME, {}), (ACME, about(api, subjects)), (sister, about(api, subjects))]
+    for platform, tags in attempts:
+        answer = api.request("POST", "/v1/appeals", platform, key=key(), json=appeal_body([report], **tags))
+        assert (answer.status_code, answer.json()["code"]) == (403, "conflict_of_interest")
+    unknown = api.request("POST", "/v1/appeals", sister, key=key(), json=appeal_body([report]))
+    assert unknown.status_code == 404, "without the person's tags a sister learns nothing"
 
 
 def test_a_replay_gets_the_same_answer_and_another_request_a_conflict(api: Api) -> None:
@@ -172,7 +174,7 @@ def test_neither_party_learns_who_the_other_is_nor_who_decides(api: Api) -> None
 
 def test_cases_filed_together_show_a_reporter_only_its_own(api: Api) -> None:
     subjects = somebody()
-    mine, other = reported(api, subjects), reported(api, subjects, BETA, amount_minor=4_000)
+    mine, other = reported(api, subjects), reported(api, subjects, enrolled(api, "gamma"), amount_minor=4_000)
     appeal = filed(api, subjects, mine, other)
     assert len(view(api, appeal, BETA)["group"]) == 2
     assert view(api, appeal, ACME)["group"] == [appeal]
@@ -229,7 +231,7 @@ def test_scopes_are_asked_for(api: Api) -> None:
 
 def test_report_alone_answers_for_ones_own_reports_and_speaks_for_nobody(api: Api) -> None:
     subjects = somebody()
-    appeal = filed(api, subjects, reported(api, subjects), platform=ACME)
+    appeal = filed(api, subjects, reported(api, subjects))
     only = narrowed(api, ACME, "report")
     path = f"/v1/appeals/{appeal}"
     assert api.request("GET", path, headers=only).json()["party"] == "reporter"

@@ -32,7 +32,7 @@ from ledger.errors import ActionRefused, CaseTaken, ConflictOfInterest, Decision
 from tests.core.case_kit import ANNA, BEN, CLEO, NOW, POLICY, ZONES, case_in, do
 
 # The table once more, written from DESIGN.md section 10 and not from the code: who may do what where, and what follows.
-ALWAYS_OPEN = {"add": "same", "overdue": "same", "withdraw": "withdrawn", "report_gone": "closed"}
+ALWAYS_OPEN = {"add": "same", "adopt": "same", "overdue": "same", "withdraw": "withdrawn", "report_gone": "closed"}
 HELD = {"assign": "same", "note": "same", "extend": "same"}
 EXPECTED: dict[str, dict[str, str]] = {
     "submitted": {**ALWAYS_OPEN, "take": "under_review", "assign": "under_review"},
@@ -57,7 +57,14 @@ EXPECTED: dict[str, dict[str, str]] = {
         "subject_answered": "under_review",
         "subject_silent": "under_review",
     },
-    "awaiting_signoff": {**ALWAYS_OPEN, **HELD, "sign": "decided", "decline": "under_review", "add": "under_review"},
+    "awaiting_signoff": {
+        **ALWAYS_OPEN,
+        **HELD,
+        "sign": "decided",
+        "decline": "under_review",
+        "add": "under_review",
+        "adopt": "under_review",
+    },
     "decided": {"reopen": "submitted", "report_gone": "closed", "close": "closed"},
     "withdrawn": {"reopen": "submitted", "report_gone": "closed", "close": "closed"},
     "closed": {},
@@ -75,6 +82,8 @@ def attempt(case: Case, action: Action, actor: Actor) -> Case:
             staff, more = CLEO, {"assignee": BEN}
     if action in (Action.OVERDUE, Action.REPORTER_SILENT, Action.SUBJECT_SILENT, Action.CLOSE):
         now = NOW + timedelta(days=100)
+    if action is Action.ADOPT:
+        case = replace(case, own=False)
     if action is Action.EXTEND:
         case = replace(case, profile=Profile.US, information_at=NOW)
     if action is Action.PROPOSE:
