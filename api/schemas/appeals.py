@@ -240,9 +240,10 @@ class LetterItem(Wire):
 
 
 class LetterList(Wire):
-    """The letters that are true of the case now, after those of an earlier round."""
+    """The letters that are true of the case now (`data`), and those of a round before it was reopened (`earlier`)."""
 
     data: list[LetterItem]
+    earlier: list[LetterItem]
 
 
 class LetterParagraph(Wire):

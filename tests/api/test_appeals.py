@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from ledger.core.appeals import Outcome
+from ledger.core.encoding import format_time
 from ledger.core.ids import encode_id
 from ledger.service.appeals import staff_actions as desk
 from ledger.service.appeals import subject
@@ -90,6 +92,27 @@ def test_a_report_about_somebody_else_is_as_unknown_as_none(api: Api) -> None:
     assert api.request("POST", "/v1/appeals", BETA, key=key(), json=both).status_code == 404
     lookup = api.request("POST", "/v1/lookups", BETA, json=api.lookup_body(*mine)).json()
     assert not lookup["disputed"], "all or none"
+
+
+def test_no_byte_of_an_answer_tells_one_unknown_report_from_another(api: Api) -> None:
+    """What exists, has a case, cools, was decided or never was, alone and beside a case of one's own."""
+    subjects = somebody()
+    stone = reported(api, subjects)
+    filed(api, subjects, stone)
+    cooling = reported(api, somebody(), notice_sent_at=format_time(api.rt.now()))
+    disputed, decided = case(api), case(api)
+    decide(api, decided[0], Outcome.UNCONFIRMED)
+    ids = [cooling, disputed[1], decided[1], "rp_abcdefgh", encode_id("rp", 2**40, api.settings.service)]
+    answers: dict[int, set[tuple[int, str, str]]] = {1: set(), 2: set()}
+    for report in ids:
+        for named in ([report], [report, stone]):
+            body = appeal_body(named, **about(api, subjects))
+            answer = api.request("POST", "/v1/appeals", BETA, key=key(), json=body)
+            text = answer.text.replace(answer.json()["request_id"], "")
+            headers = sorted(name for name in answer.headers if name != "date")
+            answers[len(named)].add((answer.status_code, text, str(headers)))
+    assert [{status for status, *_ in found} for found in answers.values()] == [{404}, {409}]
+    assert all(len(found) == 1 for found in answers.values())
 
 
 def test_a_case_against_an_unknown_person_does_not_tell_of_an_existing_case(api: Api) -> None:

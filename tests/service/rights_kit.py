@@ -138,10 +138,10 @@ class Rights:
         """Whatever the reporter's own group tries in the person's name is refused, and changes nothing."""
         platform = (self.town.acme, self.town.acme2)[pick % 2]
         before = self.cases
-        attempts = [partial(file_for, self.town, platform, self.person, self.report["id"])]
+        attempts: list[Callable[[], object]] = [partial(file_for, self.town, platform, self.person, self.report["id"])]
         for case in self.some_case(pick):
             attempts += [
-                partial(by_platform, self.town, platform, action, public(self.town, case))  # type: ignore[list-item]
+                partial(by_platform, self.town, platform, action, public(self.town, case))
                 for action in ("withdraw", "reopen", "say")
             ]
         for attempt in attempts:
@@ -162,7 +162,7 @@ class Rights:
             return
         case = self.own_case
         refused = refusal(lambda: subject.take_back(self.town.rt.context, self.session, case))
-        assert (refused is None) == (self.withdrawals < MAX_WITHDRAWALS and not self.gone), refused
+        assert (refused is None) == (self.withdrawals < MAX_WITHDRAWALS and self.alive), refused
         if refused is not None:
             return
         self.withdrawals += 1
@@ -172,7 +172,7 @@ class Rights:
     def person_reopens(self, _: int) -> None:
         if self.own not in ("decided", "reopened, taken back"):
             return
-        may = self.until is not None and self.town.clock() < self.until and not self.gone
+        may = self.until is not None and self.town.clock() < self.until and self.alive
         case = self.own_case
         refused = refusal(lambda: subject.contest_again(self.town.rt.context, self.session, case, "Look again."))
         assert (refused is None) == may, f"the person's own reopening: {refused}"
@@ -229,7 +229,7 @@ class Rights:
         assert oracle.listings(rt.engine).get(self.report["entry_index"]) == oracle.expected_listings(told).get(
             self.report["entry_index"]
         )
-        if self.own in ("open", "reopened") and not self.gone:
+        if self.own in ("open", "reopened") and self.alive:
             (mine,) = [row for row in cases if row.filed_by_subject and row.is_open]
             assert mine.suspends
             assert mine.overdue or told[self.report["id"]].disputed or told[self.report["id"]].unconfirmed
@@ -237,7 +237,12 @@ class Rights:
     @property
     def may_file(self) -> bool:
         """Whether the person's own round is theirs to open, by what they did themselves."""
-        return self.own in ("unused", "taken back") and not self.gone and self.town.clock() < self.expires_at
+        return self.own in ("unused", "taken back") and self.alive
+
+    @property
+    def alive(self) -> bool:
+        """Whether the report lives and its record has not expired."""
+        return not self.gone and self.town.clock() < self.expires_at
 
     @property
     def expires_at(self) -> datetime:

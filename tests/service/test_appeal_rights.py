@@ -6,6 +6,7 @@ import secrets
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -38,12 +39,12 @@ from tests.service.test_appeals import ANNA, BEN, CLEO, bodies, case_row, contes
 from tests.support import evidence
 
 DELTA, EVE, FAY, GUS = FOREIGN
-MINOR = {"conduct": "wardrobing", "evidence": evidence("intake_photo", "policy_clause")}
+MINOR: dict[str, Any] = {"conduct": "wardrobing", "evidence": evidence("intake_photo", "policy_clause")}
 
 
-def decided(town: Town, case: str, outcome: Outcome, staff: Staff = ANNA, **more: object) -> None:
+def decided(town: Town, case: str, outcome: Outcome, staff: Staff = ANNA, **more: Any) -> None:
     desk.take(town.rt.context, case, staff)
-    desk.decide(town.rt.context, case, staff, outcome, f"Reasons of {staff.id}.", **more)  # type: ignore[arg-type]
+    desk.decide(town.rt.context, case, staff, outcome, f"Reasons of {staff.id}.", **more)
 
 
 def shown(town: Town, person: Subjects) -> dict[str, object]:
@@ -111,12 +112,13 @@ def test_a_platforms_decided_round_closes_its_own_way_only(town: Town, outcome: 
     person = town.person()
     report = town.report(town.acme, person)
     case = file_for(town, DELTA, person, report["id"])
-    more = {Outcome.AMENDED: {"conduct": Conduct.WARDROBING}, Outcome.UNLINKED: {"slots": [0]}}.get(outcome, {})
-    decided(town, case, outcome, **more)  # type: ignore[arg-type]
+    named: dict[Outcome, dict[str, Any]] = {
+        Outcome.AMENDED: {"conduct": Conduct.WARDROBING},
+        Outcome.UNLINKED: {"slots": [0]},
+    }
+    decided(town, case, outcome, **named.get(outcome, {}))
     by_platform(town, DELTA, "reopen", case)
-    decided(town, case, outcome, BEN, **more) if outcome in (Outcome.UPHELD, Outcome.UNCONFIRMED) else decided(
-        town, case, Outcome.UNCONFIRMED, BEN
-    )
+    decided(town, case, Outcome.UPHELD if outcome is Outcome.UPHELD else Outcome.UNCONFIRMED, BEN)
     with pytest.raises(CaseExists):
         file_for(town, DELTA, person, report["id"])
     (own,) = contest(town, person, report)
@@ -139,7 +141,7 @@ def test_a_platforms_decided_round_closes_its_own_way_only(town: Town, outcome: 
 def test_the_person_takes_over_a_platforms_open_case(town: Town) -> None:
     """Its date stays, no proposal made without the person's words stands, and the platform is out of it."""
     context, person = town.rt.context, town.person()
-    grave = {"conduct": "switched_return", "evidence": evidence("serial_mismatch", "intake_photo")}
+    grave: dict[str, Any] = {"conduct": "switched_return", "evidence": evidence("serial_mismatch", "intake_photo")}
     report = town.report(town.acme, person, **grave)
     case = file_for(town, DELTA, person, report["id"])
     due = case_row(town, case).due_at

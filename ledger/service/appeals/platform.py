@@ -203,11 +203,16 @@ def _summary(row: CaseRow, caller: Caller, party: Party | None, service: str) ->
 
 
 def list_letters(rt: Runtime, caller: Caller, appeal_id: str) -> dict[str, Any]:
-    """{data}: the letters that there are for the person, of all rounds, oldest first. Raises NotFound, ScopeMissing."""
+    """{data, earlier}: the letters that there are for the person now, and those of a round before it was reopened.
+    Raises NotFound, ScopeMissing."""
     with reading(rt.engine) as connection:
         row = _persons_case(store.case(connection, case_number(rt.context, appeal_id)), caller)
         found = all_letters(connection, row)
-    return {"data": [{"kind": kind.value, "locale": row.locale, "round": number} for number, kind in found]}
+    items = [{"kind": kind.value, "locale": row.locale, "round": number} for number, kind in found]
+    return {
+        "data": [one for one in items if one["round"] == row.round],
+        "earlier": [one for one in items if one["round"] != row.round],
+    }
 
 
 def get_letter(
