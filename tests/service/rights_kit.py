@@ -19,6 +19,7 @@ from ledger import sodium
 from ledger.core.appeals import MAX_WITHDRAWALS, REOPENED, Outcome
 from ledger.core.cases import Staff
 from ledger.core.conduct import Conduct
+from ledger.core.encoding import from_day
 from ledger.core.identifiers import Kind
 from ledger.core.ids import encode_id
 from ledger.core.rounds import MAX_GROUPS
@@ -33,6 +34,7 @@ from ledger.service.appeals.platform import Caller
 from ledger.store import appeals as store
 from ledger.store.appeals import CaseRow
 from ledger.store.engine import reading
+from ledger.store.reports import reports_by_id
 from tests.service import log_oracle as oracle
 from tests.service.conftest import Subjects, Town
 from tests.service.test_appeals import public, session_of
@@ -226,9 +228,8 @@ class Rights:
         assert shown["appealable"] == self.may_file
         assert len(shown["cases"]) == len(cases)
         told = oracle.read_log(rt.engine, rt.policy)
-        assert oracle.listings(rt.engine).get(self.report["entry_index"]) == oracle.expected_listings(told).get(
-            self.report["entry_index"]
-        )
+        number = self.report["entry_index"]
+        assert oracle.listings(rt.engine).get(number) == oracle.expected_listings(told).get(number)
         if self.own in ("open", "reopened") and self.alive:
             (mine,) = [row for row in cases if row.filed_by_subject and row.is_open]
             assert mine.suspends
@@ -246,9 +247,9 @@ class Rights:
 
     @property
     def expires_at(self) -> datetime:
-        record = own_record(self.town.rt.context, {}, self.session)
-        (shown,) = [one for one in record["reports"] if one["id"] == self.report["id"]]
-        return datetime.fromisoformat(shown["expires_at"])
+        with reading(self.town.rt.engine) as connection:
+            (row,) = reports_by_id(connection, [self.report["entry_index"]]).values()
+            return from_day(row.expires_day)
 
     @property
     def cases(self) -> list[CaseRow]:

@@ -17,6 +17,7 @@ from ledger.core.ids import encode_id
 from ledger.errors import CaseExists, LedgerError
 from ledger.service.appeals import staff_actions as desk
 from ledger.service.appeals.filing import NOT_APPEALABLE
+from tests.rotations import on_one_engine
 from tests.service.conftest import Subjects, Town
 from tests.service.rights_kit import FOREIGN, by_platform, file_for, somebody
 from tests.service.test_appeals import ANNA, contest
@@ -123,6 +124,7 @@ def test_a_case_is_told_only_to_the_side_whose_it_is(town: Town) -> None:
     assert mine.value.details == {"case": own}
 
 
+@on_one_engine
 def test_a_report_without_room_for_more_groups_is_as_unknown_as_none(town: Town) -> None:
     person = somebody()
     report = str(town.report(town.acme, person)["id"])
@@ -133,6 +135,7 @@ def test_a_report_without_room_for_more_groups_is_as_unknown_as_none(town: Town)
     assert full[0][1] == NOT_APPEALABLE
 
 
+@on_one_engine
 def test_a_failed_attempt_leaves_a_trace_and_nothing_else(town: Town, caplog: pytest.LogCaptureFixture) -> None:
     person = somebody()
     report = str(town.report(town.acme, person)["id"])
@@ -144,6 +147,7 @@ def test_a_failed_attempt_leaves_a_trace_and_nothing_else(town: Town, caplog: py
     assert report not in str(vars(said))
 
 
+@on_one_engine
 def test_a_platform_withdraws_at_most_three_times(town: Town) -> None:
     person = somebody()
     report = str(town.report(town.acme, person)["id"])

@@ -33,6 +33,7 @@ from ledger.service.appeals.own_record import own_record
 from ledger.service.reports import get_report
 from ledger.store import appeals as store
 from ledger.store.engine import writing
+from tests.rotations import on_one_engine
 from tests.service.conftest import Subjects, Town
 from tests.service.rights_kit import FOREIGN, Rights, by_platform, cases_of, file_for, play
 from tests.service.test_appeals import ANNA, BEN, CLEO, bodies, case_row, contest, session_of
@@ -89,6 +90,7 @@ def test_the_accused_group_does_nothing_for_the_person(town: Town) -> None:
     assert case_row(town, case).state == "submitted"
 
 
+@on_one_engine
 def test_the_accused_group_speaks_in_no_case_that_it_filed_before_this_was_forbidden(town: Town) -> None:
     """Ledgers of earlier versions hold such cases; the person takes them over."""
     person = town.person()
@@ -107,6 +109,7 @@ def _pretend_filed_by(town: Town, case: str, platform: str, group: str) -> None:
         store.save_case(connection, replace(case_row(town, case), filed_via=platform, filing_group=group))
 
 
+@on_one_engine
 @pytest.mark.parametrize("outcome", [Outcome.UPHELD, Outcome.UNCONFIRMED, Outcome.AMENDED, Outcome.UNLINKED])
 def test_a_platforms_decided_round_closes_its_own_way_only(town: Town, outcome: Outcome) -> None:
     person = town.person()
@@ -165,6 +168,7 @@ def test_the_person_takes_over_a_platforms_open_case(town: Town) -> None:
     assert [one["case"] for one in bodies(town, "dispute")].count(case) == 2
 
 
+@on_one_engine
 def test_at_most_three_groups_have_a_round_and_withdrawn_ones_take_no_place(town: Town) -> None:
     person = town.person()
     report = town.report(town.acme, person)
@@ -203,6 +207,7 @@ def test_only_the_first_round_of_platforms_suspends_and_the_next_takes_its_place
     assert "contest the report yourself" in letter
 
 
+@on_one_engine
 def test_a_decision_in_one_case_binds_those_beside_it(town: Town) -> None:
     context, person = town.rt.context, town.person()
     report = town.report(town.acme, person)
@@ -218,6 +223,7 @@ def test_a_decision_in_one_case_binds_those_beside_it(town: Town) -> None:
     assert town.rt.members.weights()["acme-group"] == 18, "one report is overturned once"
 
 
+@on_one_engine
 def test_a_victim_does_not_cost_the_reporter_because_of_a_case_beside(town: Town) -> None:
     person = town.person()
     report = town.report(town.acme, person)
@@ -232,6 +238,7 @@ def test_a_victim_does_not_cost_the_reporter_because_of_a_case_beside(town: Town
 # --- what the person did -----------------------------------------------------------------------------------------
 
 
+@on_one_engine
 def test_withdrawals_use_up_nothing_and_have_an_end(town: Town) -> None:
     context, person = town.rt.context, town.person()
     report, session = town.report(town.acme, person), session_of(town, person)
@@ -247,6 +254,7 @@ def test_withdrawals_use_up_nothing_and_have_an_end(town: Town) -> None:
     assert [row.state for row in cases_of(town, report)] == ["closed"] * MAX_WITHDRAWALS + ["submitted"]
 
 
+@on_one_engine
 def test_a_withdrawn_reopening_may_be_made_again(town: Town) -> None:
     context, person = town.rt.context, town.person()
     (case,) = contest(town, person, town.report(town.acme, person))
@@ -311,6 +319,7 @@ def test_the_quota_holds_for_requests_at_once(town: Town) -> None:
 # --- dates and letters -----------------------------------------------------------------------------------------------
 
 
+@on_one_engine
 def test_nothing_is_promised_past_the_life_of_the_record(town: Town) -> None:
     context, person = town.rt.context, town.person()
     session = session_of(town, person)
@@ -333,6 +342,7 @@ def test_nothing_is_promised_past_the_life_of_the_record(town: Town) -> None:
     assert "Reasons of 1." in subject_cases.own_letter(context, session, case, "decided", "en").to_text()
 
 
+@on_one_engine
 def test_a_case_on_a_record_that_expires_first_says_so(town: Town) -> None:
     context, person = town.rt.context, town.person()
     report = town.report(town.acme, person, act_ended_at=format_time(town.clock() - timedelta(days=86)), **MINOR)
@@ -346,6 +356,7 @@ def test_a_case_on_a_record_that_expires_first_says_so(town: Town) -> None:
     assert format_time(asked.question_due_at) == subject_cases.own_case(context, session, case)["expires_at"]
 
 
+@on_one_engine
 def test_letters_of_all_rounds_stay_readable(town: Town) -> None:
     context, person = town.rt.context, town.person()
     report = town.report(town.acme, person, act_ended_at=format_time(town.clock() - timedelta(days=60)), **MINOR)
@@ -367,6 +378,7 @@ def test_letters_of_all_rounds_stay_readable(town: Town) -> None:
         subject_cases.own_letter(context, session, case, "decided", "en", 2)
 
 
+@on_one_engine
 def test_a_platforms_decision_letter_names_the_persons_own_right(town: Town) -> None:
     context, person = town.rt.context, town.person()
     case = file_for(town, DELTA, person, town.report(town.acme, person)["id"])
@@ -379,12 +391,13 @@ def test_a_platforms_decision_letter_names_the_persons_own_right(town: Town) -> 
 # --- the rule ---------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(steps=st.lists(st.tuples(st.integers(0, 13), st.integers(0, 39)), min_size=5, max_size=16))
+@settings(max_examples=3, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(steps=st.lists(st.tuples(st.integers(0, 13), st.integers(0, 39)), min_size=5, max_size=12))
 def test_nobody_but_the_person_uses_up_the_persons_round(town: Town, steps: list[tuple[int, int]]) -> None:
     play(town, steps)
 
 
+@on_one_engine
 def test_the_model_can_disagree(town: Town) -> None:
     story = Rights(town)
     story.person_files()

@@ -80,6 +80,10 @@ NOT_APPEALABLE = (
 """The one answer about every report that the caller may not contest: it tells none of these cases from another."""
 
 
+NOT_ABOUT_YOU = "A report that this appeal names is not in the ledger (any more), or not about you."
+"""The same in a person's own session."""
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """What the ledger holds about the reports that an appeal names, read by the same queries whatever there is:
@@ -125,7 +129,7 @@ def check_rights(batch: EntryBatch, wanted: Filing, found: Found) -> None:
                 case=encode_id("ap", taken.case_id, batch.service),
             )
     if not all(_contestable(batch, wanted, found, number) for number in wanted.reports):
-        raise NotFound(NOT_APPEALABLE)
+        raise NotFound(NOT_ABOUT_YOU if wanted.group is None else NOT_APPEALABLE)
 
 
 def _contestable(batch: EntryBatch, wanted: Filing, found: Found, number: int) -> bool:
