@@ -243,8 +243,9 @@ def resolution_entry(
     slots: Sequence[int] = (),
     staff: Sequence[int] = (),
 ) -> bytes:
-    """Canonical bytes of what a case came to: an outcome of `core.appeals`, or `overdue` (the disputed mark goes too,
-    nothing counts until the decision), `withdrawn` (the person took the appeal back) or `report_gone`.
+    """Canonical bytes of what a case came to: an outcome of `core.appeals`, or `overdue` (where the case suspends the
+    report, the disputed mark goes too, and nothing counts until the decision), `withdrawn` (the person took the appeal
+    back) or `report_gone`.
 
     `conduct` is the amended one, `slots` are the subjects that were unlinked, `staff` the numbers of those who decided:
     none where time did."""

@@ -49,8 +49,10 @@ def blocking(cases: Iterable[Round], group: str | None) -> Round | None:
 
 def adoptable(cases: Iterable[Round]) -> Round | None:
     """The open case, filed by a platform, that the person's own appeal takes over: the one that suspends the report,
-    else the oldest; None where there is none."""
-    found = [case for case in cases if case.is_open and case.group is not None]
+    else the oldest; None where there is none.
+
+    One that was decided before and reopened is not taken over: it has no reopening left, and the person has one."""
+    found = [case for case in cases if case.is_open and case.group is not None and not case.was_decided]
     return min(found, key=lambda case: (not case.suspends, case.case_id), default=None)
 
 

@@ -201,7 +201,8 @@ class Rights:
                 self.gone = self.gone or outcome is Outcome.OVERTURNED
                 if done.filed_by_subject:
                     self.own = "decided" if self.own == "open" else "decided twice"
-                    self.until = done.reopen_until if outcome in REOPENED else None
+                    left = self.own == "decided" and outcome in REOPENED
+                    self.until = min(self.town.clock() + timedelta(days=60), self.expires_at) if left else None
 
     def time_passes(self, pick: int) -> None:
         self.town.clock.moment += timedelta(days=(1, 8, 21, 70)[pick % 4])

@@ -30,6 +30,7 @@ from ledger.service.appeals import subject, subject_cases
 from ledger.service.appeals.attempts import FILING_PURPOSE
 from ledger.service.appeals.clock import run_clocks
 from ledger.service.appeals.own_record import own_record
+from ledger.service.case_texts import conduct_text
 from ledger.service.reports import get_report
 from ledger.store import appeals as store
 from ledger.store.engine import writing
@@ -46,6 +47,11 @@ MINOR: dict[str, Any] = {"conduct": "wardrobing", "evidence": evidence("intake_p
 def decided(town: Town, case: str, outcome: Outcome, staff: Staff = ANNA, **more: Any) -> None:
     desk.take(town.rt.context, case, staff)
     desk.decide(town.rt.context, case, staff, outcome, f"Reasons of {staff.id}.", **more)
+
+
+def case_text(conduct: str) -> str:
+    """The conduct as letters tell it."""
+    return conduct_text(conduct, "en")
 
 
 def shown(town: Town, person: Subjects) -> dict[str, object]:
@@ -166,6 +172,37 @@ def test_the_person_takes_over_a_platforms_open_case(town: Town) -> None:
     by_platform(town, DELTA, "withdraw", again)
     assert town.lookup(person)["disputed"], "the person's own round goes on"
     assert [one["case"] for one in bodies(town, "dispute")].count(case) == 2
+
+
+@on_one_engine
+def test_a_case_that_a_platform_reopened_is_not_taken_over(town: Town) -> None:
+    """It would leave the person without a reopening of their own."""
+    context, person = town.rt.context, town.person()
+    report = town.report(town.acme, person)
+    case = file_for(town, DELTA, person, report["id"])
+    decided(town, case, Outcome.UPHELD)
+    by_platform(town, DELTA, "reopen", case)
+    (own,) = contest(town, person, report)
+    assert own != case
+    assert case_row(town, case).filing_group == DELTA.control_group
+    decided(town, own, Outcome.UPHELD, BEN)
+    subject.contest_again(context, session_of(town, person), own, "My own reopening.")
+
+
+@on_one_engine
+def test_a_kept_letter_says_what_its_own_round_decided(town: Town) -> None:
+    context, person = town.rt.context, town.person()
+    report = town.report(town.acme, person)
+    first, second = (file_for(town, platform, person, report["id"]) for platform in (DELTA, EVE))
+    decided(town, first, Outcome.AMENDED, conduct=Conduct.FRIENDLY_CHARGEBACK)
+    letter = subject_cases.own_letter(context, session_of(town, person), first, "decided", "en").to_text()
+    decided(town, second, Outcome.AMENDED, BEN, conduct=Conduct.WARDROBING)
+    by_platform(town, DELTA, "reopen", first)
+    assert (case_row(town, first).current_conduct, case_row(town, first).severity) == ("wardrobing", 1)
+    kept = subject_cases.own_letter(context, session_of(town, person), first, "decided", "en", 1).to_text()
+    assert case_text("friendly_chargeback") in kept
+    assert case_text("friendly_chargeback") in letter
+    assert case_text("wardrobing") not in kept
 
 
 @on_one_engine

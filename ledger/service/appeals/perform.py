@@ -229,7 +229,8 @@ def _begun_again(batch: EntryBatch, old: CaseRow, new: CaseRow) -> CaseRow:
     """The reopened case. A decided round is kept for its letters; after a withdrawal the same round begins anew, and
     where a platform filed it, it suspends the report only if no other one of its group ever did."""
     if old.state == CaseState.DECIDED:
-        keep_round(batch, old)
+        stored = store.case(batch.connection, old.id)  # without what other cases made of the report since
+        keep_round(batch, old if stored is None else stored)
     else:
         cases = [to_round(one) for one in (old, *_others(batch, old))]
         suspends = may_suspend(cases, old.filing_group, old.control_group)
