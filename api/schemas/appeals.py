@@ -55,6 +55,7 @@ _VIEW: dict[str, Any] = {
             "at": "2026-02-03T09:00:00Z",
             "action": "open",
             "by": "person",
+            "by_platform": True,
             "state": "submitted",
             "text": "The parcel did come back. I have the receipt.",
             "entry_index": 1043,
@@ -63,6 +64,7 @@ _VIEW: dict[str, Any] = {
             "at": "2026-02-04T08:00:00Z",
             "action": "ask_reporter",
             "by": "reviewer",
+            "by_platform": False,
             "state": "awaiting_reporter",
             "text": _QUESTION,
             "entry_index": None,
@@ -158,6 +160,9 @@ class CaseEvent(Wire):
     at: Time
     action: Action
     by: Literal["person", "reporter", "reviewer", "clock", "ledger"]
+    by_platform: Annotated[
+        bool | None, Field(description="A platform said it for the person. Null for the reporter, who is not told.")
+    ]
     state: CaseState
     text: str | None
     entry_index: Annotated[int | None, Field(ge=0, description="The log's entry about it, if it has one.")]

@@ -146,6 +146,7 @@ def test_letters_of_a_round_before_and_cases_beside_are_shown(api: Api, at: Brow
         assert "It cannot be shown." in said(at.client("reviewer").get(f"/console/cases/{case}/letter?{query}"))
     report = encode_id("rp", case_row(api, case).report_id, api.settings.service)
     beside = filed(api, who, report)
+    assert "(the platform for them)" in said(at.client("reviewer").get(f"/console/cases/{beside}"))
     assert f"/console/cases/{beside}" in at.client("reviewer").get(f"/console/cases/{case}").text
     assert "another case about this report" in said(at.client("reviewer").get(f"/console/cases/{beside}"))
 

@@ -247,7 +247,9 @@ def test_a_case_that_a_platform_filed_is_taken_over_or_contested_anew(api: Api, 
     assert "Appeal that a platform filed for you" in record
     assert f"/me/appeal?report={report}" in record
     assert "To contest reports for you" in record, "who tried, among those who looked"
-    assert "Make it my own appeal" in visitor.get(f"/me/cases/{case}").text
+    page = visitor.get(f"/me/cases/{case}").text
+    assert "Make it my own appeal" in page
+    assert "A platform, for you" in page
     assert visitor.contest(report) == case
     page = visitor.get(f"/me/cases/{case}").text
     assert "Make it my own appeal" not in page

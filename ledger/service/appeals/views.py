@@ -110,6 +110,7 @@ def _event(event: EventRow, row: CaseRow, party: Party, service: str) -> dict[st
         "at": format_time(event.at),
         "action": event.action,
         "by": _SPEAKER[event.actor],
+        "by_platform": event.platform is not None and event.actor == Party.SUBJECT if party is Party.SUBJECT else None,
         "state": event.state,
         "text": event.text if readable else None,
         "entry_index": event.entry_index,
