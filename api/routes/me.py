@@ -328,7 +328,7 @@ def get_attachment(request: Request, session: Subject, case_id: CaseId, file_id:
         _TAG,
         {200: Answer("The letter, in the session's language.", OwnLetter)},
         subject=True,
-        raises=(e.NotFound,),
+        raises=(e.InvalidRequest, e.NotFound),
     ),
 )
 def get_letter(
