@@ -55,6 +55,8 @@ class Settings(BaseSettings):
     """How long the person may read and write after opening it."""
     subject_sessions_daily_quota: int = Field(1_000, ge=0)
     """Links that a platform may have made in a UTC day."""
+    appeals_daily_quota: int = Field(1_000, ge=0)
+    """Appeals that a platform may try to file in a UTC day, refused ones included."""
     pictures_daily_quota_hashes: int = Field(10_000, ge=0)
     """Hashes of pictures that a platform may have searched for in a UTC day."""
     publish_interval_ms: int = Field(1000, ge=10)

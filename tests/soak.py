@@ -1,6 +1,7 @@
 """`make soak`: what holds for small counts in the tests, with large ones: random tables of customers, searched for
 identifiers in all that the commands write; clients that fork again and again; random histories of a reporter that tries
-to undo appeals; then the server killed again and again under load on both engines. Prints counts."""
+to undo appeals, and of parties that try to use up the rights of a person; then the server killed again and again under
+load on both engines. Prints counts."""
 
 from __future__ import annotations
 
@@ -14,10 +15,12 @@ from pathlib import Path
 from rich.console import Console
 
 from ledger.client import RefundLedger
+from ledger.settings import Settings
 from tests import pg
 from tests.client.test_forks import check, plan_for
 from tests.faults.test_sigkill import kill_again_and_again
 from tests.kit import make_running
+from tests.service import rights_kit
 from tests.service.conftest import Clock, Founding, Town
 from tests.service.line_model import play
 from tests.support import Platform, ledger_settings, new_ledger, opened
@@ -28,6 +31,8 @@ FORKS_A_ROUND = 100
 TABLES = 2_000
 """Random tables of customers that the commands are run on, once."""
 
+STORIES_A_ROUND = 20
+STEPS_A_STORY = 60
 STORIES = 40
 """Histories of orders that are played after each round."""
 
@@ -92,6 +97,8 @@ def main() -> None:
             seen, counts = kill_again_and_again(
                 settings, platforms, kills=KILLS_A_ROUND, threads=8, seed=arguments.seed + number
             )
+            stories = play_rights(settings, seed=arguments.seed + number)
+            console.print(f"round {number} {engine}: {stories} stories of appeals, nobody's right used up by another")
             console.print(
                 f"round {number} {engine}: {KILLS_A_ROUND} kills, {len(seen.reports)} acknowledged, "
                 f"{counts}, answers {dict(seen.statuses)}"
@@ -99,6 +106,20 @@ def main() -> None:
             console.print(f"round {number} {engine}: {lies(folder / f'lines-{number}', arguments.seed + number)}")
             number += 1
     console.print(f"{number} rounds, {number * KILLS_A_ROUND} kills, no promise broken")
+
+
+def play_rights(settings: Settings, seed: int) -> int:
+    """Play random stories of appeals by several parties on the ledger; how many. Raises AssertionError where a party
+    used up another's right, or log and projections disagree."""
+    chance = random.Random(seed)
+    accused, sister = (Platform(name, "accused-group", f"{name}-1").enrol(settings) for name in ("accused", "sister"))
+    other = Platform("bolt", "bolt-group", "bolt-1", profile="EU").enrol(settings)
+    clock = Clock()
+    with opened(settings, clock) as rt:
+        for _ in range(STORIES_A_ROUND):
+            steps = [(chance.randrange(14), chance.randrange(40)) for _ in range(STEPS_A_STORY)]
+            rights_kit.play(Town(rt, clock, accused, sister, other), steps)
+    return STORIES_A_ROUND
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ from ledger.core.support import Support
 from ledger.errors import LedgerError
 from ledger.evidence import words as finding_words
 from ledger.service.appeals.case_file import CaseFile, case_file
-from ledger.service.appeals.case_letters import letters_of
 from ledger.service.appeals.drafts import lighter_conducts, open_outcomes, proposed
 from ledger.service.appeals.inspection import Look
 from ledger.service.appeals.rows import zone_of
@@ -89,6 +88,7 @@ LETTERS: Mapping[str, str] = {
     "proposed": _("The proposed decision"),
 }
 HOW: Mapping[str, str] = {
+    "same_report": _("another case about this report"),
     "same_act": _("about the same act"),
     "rests_on": _("which this report rests on"),
     "carries": _("which rests on this report"),
@@ -168,7 +168,7 @@ def _shown(file: CaseFile, rt: Runtime, locale: str, look: Look | None) -> dict[
         "outcomes": open_outcomes(row),
         "conducts": [(conduct, context.policy.severity[conduct]) for conduct in lighter_conducts(row, context.policy)],
         "proposed": proposed(row),
-        "letters": letters_of(row),
+        "letters": file.letters,
         "statute": STATUTES[Profile(row.profile)],
         "choices": CHOICES,
         "effects": EFFECTS,

@@ -35,6 +35,8 @@ def _(message: str) -> str:
 
 _WRITE_SOMETHING = _("Write something, at most 2000 characters.")
 _MOVED_ON = _("The case has moved on, so this is not possible any more. Look at the case as it is now.")
+_EXPIRED = _("The record has expired: there is nothing left to contest.")
+_WITHDRAWN_OFTEN = _("You took appeals against this report back three times. This one will be decided.")
 _NOT_TAKEN = _("This was not accepted. Look at the form again.")
 _FILE: Mapping[str, str] = {
     "empty": _("Choose a file that is not empty."),
@@ -64,7 +66,9 @@ def said_of(error: LedgerError, locale: str) -> str:
     if isinstance(error, AttachmentRefused):
         return told(_FILE.get(str(error.details.get("reason")), _BROKEN))
     if isinstance(error, ActionRefused):
-        return told(_MOVED_ON)
+        if error.details.get("expired"):
+            return told(_EXPIRED)
+        return told(_WITHDRAWN_OFTEN if "limit" in error.details else _MOVED_ON)
     return told(_WRITE_SOMETHING if "limit_chars" in error.details else _NOT_TAKEN)
 
 

@@ -66,7 +66,7 @@ LetterName = Annotated[str, Path(description="received, question, overdue or dec
         "createAppeal",
         "Contest reports for a customer",
         _TAG,
-        {201: Answer("A case for each report; none of them counts any more.", FiledAppeals, headers=REPLAYED)},
+        {201: Answer("A case for each report.", FiledAppeals, headers=REPLAYED)},
         scopes=("appeal",),
         body=AppealRequest,
         example={
@@ -78,11 +78,20 @@ LetterName = Annotated[str, Path(description="received, question, overdue or dec
             "subjects": [_SUBJECT],
         },
         idempotent=True,
-        raises=(e.AppealInvalid, e.NotFound, e.CaseExists, e.StaleEpoch, *_WRITE),
+        raises=(
+            e.AppealInvalid,
+            e.NotFound,
+            e.CaseExists,
+            e.ConflictOfInterest,
+            e.QuotaExceeded,
+            e.StaleEpoch,
+            *_WRITE,
+        ),
     ),
 )
 async def create_appeal(request: Request, member: Appellant) -> Response:
-    """All reports or none. A report that is not about this person is as unknown as one that does not exist: 404."""
+    """All reports or none. Every report that you cannot contest for this person gets the same 404, whether it exists or
+    not. The first round that platforms file suspends a report; later ones are decided while it counts."""
     key = idempotency_key(request)
     wanted = parse(AppealRequest, await read_json(request))
 
@@ -166,7 +175,7 @@ def get_appeal(
         body=AppealMessage,
         example={"party": "reporter", "text": "The carrier's record is attached."},
         idempotent=True,
-        raises=(e.AppealInvalid, e.NotFound, e.ActionRefused, *_WRITE),
+        raises=(e.AppealInvalid, e.ConflictOfInterest, e.NotFound, e.ActionRefused, *_WRITE),
     ),
 )
 async def create_message(request: Request, caller: CaseParty, appeal_id: AppealId) -> Response:
@@ -193,7 +202,7 @@ async def create_message(request: Request, caller: CaseParty, appeal_id: AppealI
         scopes=_PARTIES,
         upload=True,
         idempotent=True,
-        raises=(e.AppealInvalid, e.AttachmentRefused, e.NotFound, e.ActionRefused, *_WRITE),
+        raises=(e.AppealInvalid, e.AttachmentRefused, e.ConflictOfInterest, e.NotFound, e.ActionRefused, *_WRITE),
     ),
 )
 async def create_attachment(
@@ -272,11 +281,12 @@ async def withdraw_appeal(request: Request, member: Appellant, appeal_id: Appeal
         body=Reopening,
         example={"text": "The decision does not mention the receipt."},
         idempotent=True,
-        raises=(e.AppealInvalid, e.NotFound, e.ActionRefused, *_WRITE),
+        raises=(e.AppealInvalid, e.ConflictOfInterest, e.NotFound, e.ActionRefused, *_WRITE),
     ),
 )
 async def reopen_appeal(request: Request, member: Appellant, appeal_id: AppealId) -> Response:
-    """Once, within 60 days; somebody new decides, and never worse for the person than before."""
+    """Once, within 60 days and while the record is kept; somebody new decides, and never worse for the person than
+    before."""
     key = idempotency_key(request)
     wanted = parse(Reopening, await read_json(request))
     caller = platform.Caller(member, for_person=True)
@@ -365,7 +375,7 @@ async def request_reopening(request: Request, member: Reporter, appeal_id: Appea
         "listLetters",
         "The letters to your customer about a case",
         _TAG,
-        {200: Answer("Those that are true of the case now.", LetterList)},
+        {200: Answer("Those that are true of the case now, and those of an earlier round.", LetterList)},
         scopes=("appeal",),
         raises=(e.NotFound,),
     ),
@@ -393,10 +403,13 @@ def get_letter(
     appeal_id: AppealId,
     kind: LetterName,
     locale: Annotated[Locale | None, Query(description="The language, if not the one that was filed in.")] = None,
+    of_round: Annotated[
+        int | None, Query(alias="round", ge=1, le=2, description="Of this round; by default the newest that has one.")
+    ] = None,
 ) -> Response:
     """Send it unchanged: what it says is what the law asks for (docs/letters.md)."""
     caller = platform.Caller(member, for_person=True)
-    return answer(platform.get_letter(runtime(request), caller, appeal_id, kind, locale))
+    return answer(platform.get_letter(runtime(request), caller, appeal_id, kind, locale, of_round))
 
 
 @router.post(

@@ -180,7 +180,8 @@ async def create_statement(request: Request, session: Subject) -> Response:
     ),
 )
 async def create_appeal(request: Request, session: Subject) -> Response:
-    """All reports or none. A report has one case: a second appeal gets 409 with the first in `case`."""
+    """All reports or none. A case that a platform has open for the person becomes their own. Where they have one of
+    their own already, the answer is 409 with it in `case`."""
     wanted = parse(OwnAppealRequest, await read_json(request))
     rt = runtime(request)
 
@@ -243,7 +244,7 @@ async def create_message(request: Request, session: Subject, case_id: CaseId) ->
     ),
 )
 def withdraw_appeal(request: Request, session: Subject, case_id: CaseId) -> Response:
-    """The report counts as before. It can be contested once more, for 60 days."""
+    """The report counts as before. It can be contested again while the record is kept."""
     rt = runtime(request)
     return private(_view(rt, session, subject.take_back(rt.context, session, case_id)))
 
@@ -279,7 +280,8 @@ def agree(request: Request, session: Subject, case_id: CaseId) -> Response:
     ),
 )
 async def reopen_appeal(request: Request, session: Subject, case_id: CaseId) -> Response:
-    """Once, within 60 days; somebody new decides, and never worse for the person than before."""
+    """One's own case, once, within 60 days and while the record is kept; somebody new decides, and never worse for the
+    person than before. After the decision of a case that a platform filed, one's own appeal is open instead."""
     text = parse(OwnText, await read_json(request)).text
     rt = runtime(request)
 
@@ -343,12 +345,20 @@ def get_attachment(request: Request, session: Subject, case_id: CaseId, file_id:
         _TAG,
         {200: Answer("The letter, in the session's language.", OwnLetter)},
         subject=True,
-        raises=(e.NotFound,),
+        raises=(e.InvalidRequest, e.NotFound),
     ),
 )
-def get_letter(request: Request, session: Subject, case_id: CaseId, kind: LetterName) -> Response:
-    """A case names its letters in `letters`."""
-    letter = subject_cases.own_letter(runtime(request).context, session, case_id, kind, session.locale)
+def get_letter(
+    request: Request,
+    session: Subject,
+    case_id: CaseId,
+    kind: LetterName,
+    of_round: Annotated[
+        int | None, Query(alias="round", ge=1, le=2, description="Of this round; by default the newest that has one.")
+    ] = None,
+) -> Response:
+    """A case names its letters in `letters` and `earlier_letters`."""
+    letter = subject_cases.own_letter(runtime(request).context, session, case_id, kind, session.locale, of_round)
     return private(letter.to_dict())
 
 

@@ -50,6 +50,7 @@ _VIEW: dict[str, Any] = {
     "conduct": "fake_return_tracking",
     "profile": "CN",
     "extended": False,
+    "suspends": True,
     "question": {"text": _QUESTION, "asked_at": "2026-02-04T08:00:00Z", "due_at": "2026-02-11T08:00:00Z"},
     "decision": None,
     "concession": None,
@@ -59,6 +60,7 @@ _VIEW: dict[str, Any] = {
             "at": "2026-02-03T09:00:00Z",
             "action": "open",
             "by": "person",
+            "by_platform": True,
             "state": "submitted",
             "text": "The parcel did come back. I have the receipt.",
             "entry_index": 1043,
@@ -67,6 +69,7 @@ _VIEW: dict[str, Any] = {
             "at": "2026-02-04T08:00:00Z",
             "action": "ask_reporter",
             "by": "reviewer",
+            "by_platform": False,
             "state": "awaiting_reporter",
             "text": _QUESTION,
             "entry_index": None,
@@ -96,8 +99,8 @@ _SUMMARY = {
 
 
 class AppealRequest(Wire):
-    """A customer's appeal against 1 to 20 reports. `epoch` and `subjects` show that reports of other members are about
-    this person; for reports of your own leave both out."""
+    """A customer's appeal against 1 to 20 reports of other members. `epoch` and `subjects` show that they are about
+    this person; without them, or for a report of your own control group, the appeal is refused."""
 
     # How many is for the service to check: a list called `reports` of the wrong length would pass for a bad batch.
     reports: Annotated[list[ReportId], Field(json_schema_extra={"minItems": 1, "maxItems": MAX_REPORTS})]
@@ -133,7 +136,9 @@ class AppealState(Wire):
     state: CaseState
     opened_at: Time
     due_at: Time
-    overdue: Annotated[bool, Field(description="The decision is late; the report is out until it is made.")]
+    overdue: Annotated[
+        bool, Field(description="The decision is late. If the case suspends the report, that is out until it is made.")
+    ]
 
 
 class Question(Wire):
@@ -160,6 +165,9 @@ class CaseEvent(Wire):
     at: Time
     action: Action
     by: Literal["person", "reporter", "reviewer", "clock", "ledger"]
+    by_platform: Annotated[
+        bool | None, Field(description="A platform said it for the person. Null for the reporter, who is not told.")
+    ]
     state: CaseState
     text: str | None
     entry_index: Annotated[int | None, Field(ge=0, description="The log's entry about it, if it has one.")]
@@ -209,6 +217,7 @@ class AppealView(AppealState):
     conduct: Annotated[Conduct, Field(description="The conduct in force.")]
     profile: Annotated[Literal["CN", "EU", "US"], Field(description="Whose law the clock is of.")]
     extended: bool
+    suspends: Annotated[bool, Field(description="The report does not count while the case is open.")]
     question: Question | None
     decision: Decision | None
     concession: CaseConcession | None
@@ -266,16 +275,18 @@ class ReopenRequest(Wire):
 
 
 class LetterItem(Wire):
-    """A letter that there is for the person, and the language they chose."""
+    """A letter that there is for the person, the language they chose, and the round of the case that it is about."""
 
     kind: Literal["received", "question", "overdue", "decided"]
     locale: Locale
+    round: Annotated[int, Field(ge=1, le=2)]
 
 
 class LetterList(Wire):
-    """The letters that are true of the case now."""
+    """The letters that are true of the case now (`data`), and those of a round before it was reopened (`earlier`)."""
 
     data: list[LetterItem]
+    earlier: list[LetterItem]
 
 
 class LetterParagraph(Wire):

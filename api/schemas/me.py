@@ -72,15 +72,27 @@ class OwnStatement(Wire):
     entry_index: Annotated[int, Field(ge=0)]
 
 
+class EarlierLetter(Wire):
+    """A letter of a round that was decided before the case was reopened."""
+
+    round: Annotated[int, Field(ge=1)]
+    kind: LetterKind
+
+
 class OwnCase(AppealView):
     """A case with what the person can still do, and the letters that there are."""
 
     model_config = ConfigDict(json_schema_extra={"examples": []})
 
+    own: Annotated[bool, Field(description="The person appealed through their own access; else a platform did.")]
+    appealable: Annotated[bool, Field(description="The person's own appeal against the report is open to them.")]
     can_withdraw: bool
     can_agree: Annotated[bool, Field(description="The platform conceded something, and the person has not agreed yet.")]
     can_reopen: bool
-    letters: list[LetterKind]
+    reopen_until: Annotated[Time | None, Field(description="Until when, while it can be reopened.")]
+    expires_at: Annotated[Time | None, Field(description="When the record is gone; null once it is.")]
+    letters: Annotated[list[LetterKind], Field(description="Those of the present round.")]
+    earlier_letters: Annotated[list[EarlierLetter], Field(description="Those of a round before it was reopened.")]
 
 
 class OwnReport(Wire):
@@ -97,7 +109,7 @@ class OwnReport(Wire):
     expires_at: Time
     amount_band: AmountBand
     outcome: Annotated[Outcome, Field(description="What became of the money.")]
-    appealable: bool
+    appealable: Annotated[bool, Field(description="The person's own appeal is open to them.")]
     withdrawal_reason: Annotated[
         WithdrawalReason | None,
         Field(
@@ -115,7 +127,8 @@ class OwnReport(Wire):
     replaces: Annotated[ReportId | None, Field(description="The earlier report that this one took the place of.")]
     replaced_by: Annotated[ReportId | None, Field(description="The later report that took the place of this one.")]
     held_until: Annotated[Time | None, Field(description="It is held back, and void then unless it is released.")]
-    case: OwnCase | None
+    case: Annotated[OwnCase | None, Field(description="The person's own case; else the one that says how it stands.")]
+    cases: Annotated[list[OwnCase], Field(description="All cases about the report, oldest first.")]
 
 
 class OwnLookup(Wire):

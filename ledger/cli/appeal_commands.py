@@ -66,7 +66,8 @@ def file_appeal(
     state_dir: StateOption = None,
     json_output: JsonFlag = False,
 ) -> None:
-    """Contest reports for a customer, in their words. Reports of your own need no identifiers of the person."""
+    """Contest reports of other members for a customer, in their words. For a report of your own control group make the
+    person a link with `record-link`: there they contest it themselves."""
     said, given = text_of(text, text_file), options.identifiers(phone, email, cn_id, payment, device)
     with options.open_ledger(suite, key, state_dir) as ledger:
         buyer = ledger.subject(region=region, **given) if given else None
@@ -276,16 +277,21 @@ def letter(
         str | None, typer.Argument(help="received, question, overdue or decided; without it, which there are.")
     ] = None,
     locale: Annotated[str | None, typer.Option("--locale", help="en or zh-CN. (default: as filed)")] = None,
+    of_round: Annotated[
+        int | None, typer.Option("--round", min=1, max=2, help="Of this round. (default: the newest that has one)")
+    ] = None,
     state_dir: StateOption = None,
     json_output: JsonFlag = False,
 ) -> None:
     """Print a letter to your customer, for you to send."""
     with options.open_ledger(suite, key, state_dir) as ledger:
         if kind is None:
-            kinds = list(ledger.letters(case))
-            output.emit({"letters": kinds}, lambda console: console.print("\n".join(kinds)))
+            kinds, earlier = list(ledger.letters(case)), ledger.earlier_letters(case)
+            lines = [*(f"{one.kind} --round {one.round}" for one in earlier), *kinds]
+            made = {"letters": kinds, "earlier": [output.plain(one) for one in earlier]}
+            output.emit(made, lambda console: console.print("\n".join(lines)))
             return
-        found = ledger.letter(case, kind, locale)
+        found = ledger.letter(case, kind, locale, round=of_round)
     output.emit(output.plain(found), lambda console: console.print(Text(found.text)))
 
 

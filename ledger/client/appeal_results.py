@@ -142,12 +142,22 @@ class Appeal:
     conduct: str | None = None
     profile: str | None = None
     extended: bool | None = None
+    suspends: bool | None = None
+    """The report does not count while the case is open; None where the service does not say."""
     question: AppealQuestion | None = None
     decision: AppealDecision | None = None
     timeline: tuple[AppealEvent, ...] = ()
     attachments: tuple[Attachment, ...] = ()
     concession: AppealConcession | None = None
     reopening_request: ReopeningRequest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierLetter:
+    """A letter of a round that was decided before the case was reopened."""
+
+    kind: str
+    round: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +239,7 @@ def parse_appeal(value: object) -> Appeal:
         conduct=fields.text("conduct"),
         profile=fields.text("profile"),
         extended=fields.flag("extended"),
+        suspends=None if fields.optional("suspends") is None else fields.flag("suspends"),
         question=_if_there(fields, "question", _question),
         decision=_if_there(fields, "decision", _decision),
         timeline=tuple([_event(Fields(item)) for item in fields.items("timeline")]),
@@ -256,6 +267,13 @@ def parse_attachment(value: object) -> Attachment:
 def parse_letter_kinds(value: object) -> tuple[str, ...]:
     """The kinds of letters that there are."""
     return tuple([Fields(item).text("kind") for item in Fields(value).items("data")])
+
+
+def parse_earlier_letters(value: object) -> tuple[EarlierLetter, ...]:
+    """The letters of earlier rounds; none where the service does not list them."""
+    fields = Fields(value)
+    found = [] if fields.optional("earlier") is None else [Fields(item) for item in fields.items("earlier")]
+    return tuple([EarlierLetter(one.text("kind"), one.integer("round")) for one in found])
 
 
 def parse_letter(value: object) -> AppealLetter:

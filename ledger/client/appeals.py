@@ -21,12 +21,14 @@ from ledger.client.appeal_results import (
     AppealLetter,
     AppealPage,
     Attachment,
+    EarlierLetter,
     FiledAppeal,
     PersonStatement,
     RecordLink,
     parse_appeal,
     parse_appeals,
     parse_attachment,
+    parse_earlier_letters,
     parse_filed,
     parse_letter,
     parse_letter_kinds,
@@ -71,10 +73,11 @@ class Appeals(Session):
         idempotency_key: str | None = None,
     ) -> list[FiledAppeal]:
         """Contest 1 to 20 reports for a customer, all or none. `grounds`: not_me, wrong_facts, evidence_wrong,
-        paid_back, not_told or other. `buyer` shows that the reports are about them; reports of your own need none.
+        paid_back, not_told or other. `buyer` shows that the reports are about them: without one, all are unknown.
 
-        Raises NotFound (gone, or not about this person), CaseExists with `details["case"]`, AppealInvalid, StaleEpoch,
-        Unavailable.
+        Raises NotFound (gone, not about this person, or other groups filed already), CaseExists with
+        `details["case"]`, ConflictOfInterest (your own control group made a report), QuotaExceeded, AppealInvalid,
+        StaleEpoch, Unavailable.
         """
         body = {"reports": list(reports), "grounds": grounds, "statement": statement, "locale": locale}
         parse = partial(parse_filed, reports=list(reports))
@@ -152,7 +155,8 @@ class Appeals(Session):
         return self._act(appeal, "withdraw", {}, idempotency_key)
 
     def reopen_appeal(self, appeal: str, text: str, *, idempotency_key: str | None = None) -> Appeal:
-        """Contest a decision once more, within 60 days. Raises NotFound, ActionRefused, AppealInvalid, Unavailable."""
+        """Contest a decision once more, within 60 days and while the record is kept. Raises NotFound, ActionRefused,
+        AppealInvalid, ConflictOfInterest, Unavailable."""
         return self._act(appeal, "reopen", {"text": text}, idempotency_key)
 
     def concede(self, appeal: str, conduct: str, *, idempotency_key: str | None = None) -> Appeal:
@@ -194,13 +198,20 @@ class Appeals(Session):
         """The letters that there are for your customer now, of received, question, overdue and decided."""
         return self._get(f"{_path(appeal)}/letters", parse_letter_kinds)
 
-    def letter(self, appeal: str, kind: str, locale: str | None = None) -> AppealLetter:
-        """One of them, to be sent unchanged, in the language that was filed in unless `locale` names one.
-        Raises NotFound while there is no such letter, and where you did not file for the person."""
+    def earlier_letters(self, appeal: str) -> tuple[EarlierLetter, ...]:
+        """The letters of a round that was decided before the case was reopened; `letter` gives them by `round`."""
+        return self._get(f"{_path(appeal)}/letters", parse_earlier_letters)
+
+    def letter(self, appeal: str, kind: str, locale: str | None = None, *, round: int | None = None) -> AppealLetter:
+        """One of them, to be sent unchanged, in the language that was filed in unless `locale` names one, of `round` or
+        of the newest round that has one. Raises NotFound while there is no such letter, and where you did not file for
+        the person."""
         if kind not in _KINDS:
             raise InvalidRequest("A letter is received, question, overdue or decided.")
-        asked = {} if locale is None else {"locale": locale}
-        return self._get(f"{_path(appeal)}/letters/{kind}", about(parse_letter, kind=kind, **asked), asked)
+        query = {"locale": locale, "round": None if round is None else str(round)}
+        wanted = {name: value for name, value in query.items() if value is not None}
+        own = {"kind": kind} if locale is None else {"kind": kind, "locale": locale}
+        return self._get(f"{_path(appeal)}/letters/{kind}", about(parse_letter, **own), wanted)
 
     def statements(self, lookup: str | Lookup) -> tuple[PersonStatement, ...]:
         """What the person says of the reports that a lookup of yours disclosed; ask when it `has_statement`.

@@ -23,6 +23,10 @@ LAST_ROUND = 2
 """A case is decided at most twice for the person, who may have it reopened once; a round that the reporter was granted
 comes on top."""
 
+MAX_WITHDRAWALS = 3
+"""How often one side may take appeals against a report back. A withdrawn round uses up nothing, so without this limit a
+report could be kept from counting for ever by filing and withdrawing in turn; the next round is decided."""
+
 
 class Grounds(StrEnum):
     """Why the person contests the report."""
@@ -90,6 +94,8 @@ class Action(StrEnum):
     """What can be done in a case."""
 
     OPEN = "open"
+    ADOPT = "adopt"
+    """The person makes a case that a platform filed for them their own."""
     TAKE = "take"
     ASSIGN = "assign"
     HAND_BACK = "hand_back"
@@ -128,7 +134,7 @@ _S, _A = CaseState, Action
 
 def _open(state: CaseState, own: dict[Action, CaseState]) -> dict[Action, CaseState]:
     """The row of an open state: what is always possible while a decision is owed, and what is its own."""
-    always = dict.fromkeys((_A.ADD, _A.OVERDUE, _A.CONCEDE, _A.AGREE), state)
+    always = dict.fromkeys((_A.ADD, _A.ADOPT, _A.OVERDUE, _A.CONCEDE, _A.AGREE), state)
     return {**always, _A.WITHDRAW: _S.WITHDRAWN, _A.REPORT_GONE: _S.CLOSED, **own}
 
 
@@ -174,7 +180,7 @@ TRANSITIONS: dict[CaseState, dict[Action, CaseState]] = {
             _A.SIGN: _S.DECIDED,
             _A.DECLINE: _S.UNDER_REVIEW,
             # what was proposed did not know this yet
-            **dict.fromkeys((_A.ADD, _A.CONCEDE, _A.AGREE), _S.UNDER_REVIEW),
+            **dict.fromkeys((_A.ADD, _A.ADOPT, _A.CONCEDE, _A.AGREE), _S.UNDER_REVIEW),
         },
     ),
     _S.DECIDED: {**_SETTLED_ROW, **_decided(_S.DECIDED)},
@@ -185,6 +191,7 @@ TRANSITIONS: dict[CaseState, dict[Action, CaseState]] = {
 
 ACTORS: dict[Action, frozenset[Actor]] = {
     _A.OPEN: frozenset({Actor.SUBJECT}),
+    _A.ADOPT: frozenset({Actor.SUBJECT}),
     _A.ADD: frozenset({Actor.SUBJECT, Actor.REPORTER}),
     _A.SUBJECT_ANSWERED: frozenset({Actor.SUBJECT}),
     _A.REPORTER_ANSWERED: frozenset({Actor.REPORTER}),
@@ -194,7 +201,8 @@ ACTORS: dict[Action, frozenset[Actor]] = {
     _A.ASK_REOPENING: frozenset({Actor.REPORTER}),
     _A.REOPEN: frozenset({Actor.SUBJECT}),
     _A.REPORT_GONE: frozenset({Actor.LEDGER}),
-    **dict.fromkeys((_A.REPORTER_SILENT, _A.SUBJECT_SILENT, _A.OVERDUE, _A.CLOSE), frozenset({Actor.CLOCK})),
+    **dict.fromkeys((_A.REPORTER_SILENT, _A.SUBJECT_SILENT, _A.OVERDUE), frozenset({Actor.CLOCK})),
+    _A.CLOSE: frozenset({Actor.CLOCK, Actor.LEDGER}),
     **dict.fromkeys(
         (
             _A.TAKE, _A.ASSIGN, _A.HAND_BACK, _A.ASK_REPORTER, _A.ASK_SUBJECT, _A.NOTE, _A.EXTEND, _A.PROPOSE,

@@ -13,6 +13,7 @@ from ledger.core.appeal_clocks import due_at, extended_due_at
 from ledger.core.appeals import (
     ACTORS,
     LAST_ROUND,
+    MAX_WITHDRAWALS,
     OPEN_STATES,
     REOPENED,
     TRANSITIONS,
@@ -30,7 +31,11 @@ from ledger.errors import ActionRefused, CaseTaken, ConflictOfInterest, Decision
 @dataclass(frozen=True, slots=True)
 class Case:
     """What the rules need to know of a case. Times are aware UTC; `due_at` and `question_due_at` are the first moments
-    that are too late. `handlers` are the staff who ever held, proposed or signed it, with the round they did it in."""
+    that are too late. `handlers` are the staff who ever held, proposed or signed it, with the round they did it in.
+
+    `own`: the person filed it through their own verified access; otherwise a platform filed it for them. `suspends`:
+    the report does not count while the case is open (`core.rounds`). `withdrawals` counts the appeals against the
+    report that the same side took back."""
 
     state: CaseState
     round: int
@@ -52,6 +57,9 @@ class Case:
     closed_at: datetime | None = None
     handlers: frozenset[tuple[int, int]] = frozenset()
     """(round, staff id)"""
+    own: bool = True
+    suspends: bool = True
+    withdrawals: int = 0
     reporter_round: int | None = None
     """The round that the reporter was granted for new evidence, which is not the person's."""
 
@@ -101,10 +109,16 @@ def advance(
     outcome: Outcome | None = None,
     severity: int | None = None,
     assignee: Staff | None = None,
+    in_force: Outcome | None = None,
+    expires_at: datetime | None = None,
 ) -> Case:
     """The case after `action`. `zone` is that of its profile's clock, `staff` who acts where `actor` is staff,
     `outcome` what is proposed or decided, with the `severity` that an amended report has then, `assignee` whom a
     supervisor gives the case to.
+
+    `in_force` is the newest decision about the report in any of its cases (by default the one before this round): no
+    later one leaves the person worse off. `expires_at` is when the record expires after this action: nothing is
+    promised to the person for a time after it.
 
     Raises ActionRefused (the table, the actor or a clock does not allow it), CaseTaken (another reviewer has it),
     ConflictOfInterest, DecisionInvalid (an outcome is missing, or needs a second signature).
@@ -130,12 +144,16 @@ def advance(
         severity = case.severity
     if action is Action.WITHDRAW and case.is_reporters:
         raise ActionRefused("The reporter was granted this round; it is no appeal to take back.", action=action.value)
-    # The reporter's round may find that the report is right after all.
-    worse = outcome is not None and case.previous is not None and is_worse(outcome, case.previous)
-    if worse and not case.is_reporters:
-        raise DecisionInvalid("A case that the person reopened is not decided worse for them than before.")
+    decided = case.proposed if action is Action.SIGN else outcome
+    before = in_force if in_force is not None else case.previous
+    # The reporter's round, for new evidence after `unconfirmed`, may find that the report is right after all.
+    bound = not (case.is_reporters and before is Outcome.UNCONFIRMED)
+    if decided is not None and before is not None and bound and is_worse(decided, before):
+        raise DecisionInvalid("A report that was decided before is not decided worse for the person than then.")
+    if action in (Action.REOPEN, Action.GRANT_REOPENING):
+        case = replace(case, previous=in_force or case.outcome or case.previous)
     new = replace(case, state=after)
-    return _after(new, case, action, actor, now, policy, zone, staff, outcome, severity, assignee)
+    return _after(new, case, action, actor, now, policy, zone, staff, outcome, severity, assignee, expires_at)
 
 
 def _after(
@@ -150,9 +168,10 @@ def _after(
     outcome: Outcome | None,
     severity: int,
     assignee: Staff | None,
+    expires_at: datetime | None,
 ) -> Case:
     question = now + timedelta(days=policy.appeals.question_days)
-    reopen_window = timedelta(days=policy.appeals.reopen_days)
+    window_end = _no_later(now + timedelta(days=policy.appeals.reopen_days), expires_at)
     clock = policy.appeals.clocks[old.profile]
     if action is Action.TAKE and staff is not None:
         return replace(new, reviewer_id=staff.id)
@@ -160,8 +179,10 @@ def _after(
         return replace(new, reviewer_id=assignee.id)
     if action is Action.HAND_BACK:
         return replace(new, reviewer_id=None)
-    if action in (Action.ASK_REPORTER, Action.ASK_SUBJECT):
+    if action is Action.ASK_REPORTER:
         return replace(new, question_due_at=question)
+    if action is Action.ASK_SUBJECT:
+        return replace(new, question_due_at=_no_later(question, expires_at))
     if action in (Action.REPORTER_ANSWERED, Action.SUBJECT_SILENT):
         return replace(new, question_due_at=None)
     if action is Action.SUBJECT_ANSWERED:
@@ -174,6 +195,10 @@ def _after(
     if action in (Action.CONCEDE, Action.AGREE):
         answered = new.state is not old.state
         return replace(new, question_due_at=None, proposer_id=None, proposed=None) if answered else new
+    if action is Action.ADOPT:
+        if old.own:
+            raise ActionRefused("This case is the person's own already.", action=action.value)
+        return replace(new, own=True, suspends=True, information_at=now, proposer_id=None, proposed=None)
     if action is Action.EXTEND:
         if not _may_extend(old, clock):
             raise ActionRefused(
@@ -190,29 +215,40 @@ def _after(
     if action is Action.DECLINE:
         return replace(new, proposer_id=None, proposed=None)
     if action is Action.SIGN:
-        return _decided(new, old.proposed, now, policy)
+        return _decided(new, old.proposed, now, window_end)
     if action is Action.DECIDE:
         if outcome is not None and needs_signature(outcome, severity):
             raise DecisionInvalid("This decision needs a second signature: propose it.")
-        return _decided(new, outcome, now, policy)
+        return _decided(new, outcome, now, window_end)
     if action is Action.REPORTER_SILENT:
-        return _decided(new, Outcome.OVERTURNED, now, policy)
+        return _decided(new, Outcome.OVERTURNED, now, window_end)
     if action is Action.WITHDRAW:
-        return _settled(new, reopen_until=None if old.rounds_used >= LAST_ROUND else now + reopen_window)
+        if old.withdrawals >= MAX_WITHDRAWALS:
+            raise ActionRefused(
+                f"Appeals against a report are taken back at most {MAX_WITHDRAWALS} times: this one is decided.",
+                action=action.value,
+                limit=MAX_WITHDRAWALS,
+            )
+        return replace(_settled(new, window_end if window_end > now else None), withdrawals=old.withdrawals + 1)
     if action is Action.REOPEN:
         if old.reopen_until is None or now >= old.reopen_until:
+            _check_not_expired(action, now, expires_at)
             raise ActionRefused("This case can no longer be reopened.", action=action.value)
-        return _reopened(new, old, now, clock, zone)
+        return _reopened(new, old, action, now, clock, zone, expires_at)
     if action is Action.GRANT_REOPENING:
         if old.outcome is not Outcome.UNCONFIRMED or old.reporter_round is not None:
             raise ActionRefused(
                 "A case is opened again for its reporter once, after it was decided `unconfirmed`.", action=action.value
             )
-        again = _reopened(new, old, now, clock, zone)
+        again = _reopened(new, old, action, now, clock, zone, expires_at)
         return replace(again, reporter_round=again.round, closed_at=None)
     if action in (Action.REPORT_GONE, Action.CLOSE):
         return replace(_settled(new, reopen_until=None), closed_at=now)
     return new
+
+
+def _no_later(moment: datetime, than: datetime | None) -> datetime:
+    return moment if than is None else min(moment, than)
 
 
 def _may_extend(case: Case, clock: AppealClock) -> bool:
@@ -223,19 +259,30 @@ def _settled(new: Case, reopen_until: datetime | None) -> Case:
     return replace(new, question_due_at=None, proposer_id=None, proposed=None, reopen_until=reopen_until)
 
 
-def _decided(new: Case, outcome: Outcome | None, now: datetime, policy: Policy) -> Case:
+def _decided(new: Case, outcome: Outcome | None, now: datetime, window_end: datetime) -> Case:
     if outcome is None:
         raise DecisionInvalid("A decision needs an outcome.")
     until = None
-    if outcome in REOPENED and new.rounds_used < LAST_ROUND:
-        until = now + timedelta(days=policy.appeals.reopen_days)
+    if outcome in REOPENED and new.rounds_used < LAST_ROUND and window_end > now:
+        until = window_end
     return replace(_settled(new, until), outcome=outcome, decided_at=now)
 
 
-def _reopened(new: Case, old: Case, now: datetime, clock: AppealClock, zone: tzinfo) -> Case:
+def _check_not_expired(action: Action, now: datetime, expires_at: datetime | None) -> None:
+    if expires_at is not None and now >= expires_at:
+        raise ActionRefused(
+            "The record has expired: there is nothing left to contest.", action=action.value, expired=True
+        )
+
+
+def _reopened(
+    new: Case, old: Case, action: Action, now: datetime, clock: AppealClock, zone: tzinfo, expires_at: datetime | None
+) -> Case:
+    """The next round after a decision; after a withdrawal the same round once more, because that used up nothing."""
+    _check_not_expired(action, now, expires_at)
     return replace(
         new,
-        round=old.round + 1,
+        round=old.round if old.state is CaseState.WITHDRAWN else old.round + 1,
         due_at=due_at(now, old.profile, clock, zone),
         extended=False,
         overdue=False,
@@ -243,7 +290,7 @@ def _reopened(new: Case, old: Case, now: datetime, clock: AppealClock, zone: tzi
         reviewer_id=None,
         proposer_id=None,
         outcome=None,
-        previous=old.outcome,
+        previous=old.previous,
         decided_at=None,
         reopen_until=None,
     )
@@ -329,11 +376,6 @@ def next_deadline(case: Case) -> datetime | None:
     return min(moments, default=None)
 
 
-def marks_after(outcome: Outcome | None) -> tuple[bool, bool]:
-    """(disputed, unconfirmed) of a report that stays, once its case is decided; None: the appeal was withdrawn."""
-    return (False, outcome is Outcome.UNCONFIRMED)
-
-
 def offered(case: Case, staff: Staff, policy: Policy) -> frozenset[Action]:
     """What this member of staff may do now: what the page of a case offers. (`advance` decides all the same; a
     reporter's request to open the case again has a page of its own.) `assign` says that
@@ -351,11 +393,3 @@ def offered(case: Case, staff: Staff, policy: Policy) -> frozenset[Action]:
 
 
 _ANYBODY = Staff(0, "reviewer")
-
-
-def disputed_marks(case: Case) -> tuple[bool, bool]:
-    """(disputed, unconfirmed) of the report while the case is open: shown as disputed, and once overdue not at all. In
-    a round of the reporter's it stays as it was before: not confirmed."""
-    if case.is_reporters:
-        return (False, True)
-    return (not case.overdue, case.overdue)

@@ -234,19 +234,23 @@ def restitution_entry(*, report_id: str, platform: str, received_at: datetime, r
     )
 
 
-def dispute_entry(*, report_id: str, case_id: str, round_number: int, grounds: str, recorded_at: datetime) -> bytes:
-    """Canonical bytes of a dispute: from here on the report does not count. `round_number` is 2 when it is reopened.
-    What the person wrote stays in the case file."""
-    return canonical_json(
-        {
-            "type": EventType.DISPUTE.value,
-            "report": report_id,
-            "case": case_id,
-            "round": round_number,
-            "grounds": grounds,
-            "recorded_at": format_time(recorded_at),
-        }
-    )
+def dispute_entry(
+    *, report_id: str, case_id: str, round_number: int, grounds: str, recorded_at: datetime, suspends: bool = True
+) -> bytes:
+    """Canonical bytes of a dispute: from here on the report does not count, unless the entry has `suspends: false` (a
+    later round that a platform filed, which is decided while the report counts on). `round_number` is 2 when a decided
+    case is reopened. What the person wrote stays in the case file."""
+    body: dict[str, Any] = {
+        "type": EventType.DISPUTE.value,
+        "report": report_id,
+        "case": case_id,
+        "round": round_number,
+        "grounds": grounds,
+        "recorded_at": format_time(recorded_at),
+    }
+    if not suspends:
+        body["suspends"] = False
+    return canonical_json(body)
 
 
 def resolution_entry(
@@ -260,8 +264,9 @@ def resolution_entry(
     slots: Sequence[int] = (),
     staff: Sequence[int] = (),
 ) -> bytes:
-    """Canonical bytes of what a case came to: an outcome of `core.appeals`, or `overdue` (the disputed mark goes too,
-    nothing counts until the decision), `withdrawn` (the person took the appeal back) or `report_gone`.
+    """Canonical bytes of what a case came to: an outcome of `core.appeals`, or `overdue` (where the case suspends the
+    report, the disputed mark goes too, and nothing counts until the decision), `withdrawn` (the person took the appeal
+    back) or `report_gone`.
 
     `conduct` is the amended one, `slots` are the subjects that were unlinked, `staff` the numbers of those who decided:
     none where time did."""

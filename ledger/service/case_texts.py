@@ -97,6 +97,7 @@ EVIDENCE: dict[EvidenceType, str] = {
 
 ACTIONS: dict[Action, str] = {
     Action.OPEN: _("Appeal opened"),
+    Action.ADOPT: _("The person made the appeal their own"),
     Action.TAKE: _("A reviewer took the case"),
     Action.ASSIGN: _("The case was given to a reviewer"),
     Action.HAND_BACK: _("The case was handed back to the queue"),
@@ -121,7 +122,7 @@ ACTIONS: dict[Action, str] = {
     Action.ASK_REOPENING: _("The platform that made the report asked to reopen the case, for new evidence"),
     Action.GRANT_REOPENING: _("The case was reopened for the platform’s new evidence"),
     Action.REFUSE_REOPENING: _("The case was not reopened for the platform"),
-    Action.REPORT_GONE: _("The report was taken back or expired"),
+    Action.REPORT_GONE: _("The report is gone: taken back, expired, or decided in another case"),
     Action.CLOSE: _("The case was closed"),
 }
 

@@ -88,6 +88,8 @@ class EntryBatch:
         self._new_salt = new_salt
         self._close_case = close_case
         self.cases: dict[int, CaseRow] = {}
+        """By report, the case that says how it stands (`store.appeals.leading`)."""
+        self.all_cases: dict[int, list[CaseRow]] = {}
         self.disputes: dict[int, list[int]] = {}
         """Open cases by report, all of them."""
         self.stated: list[int] = []
@@ -95,6 +97,7 @@ class EntryBatch:
         self._costs = False
         self._free: int | None = None
         self._reversing = False
+        self._charged: set[int] = set()
         self._unlisted: dict[int, bool] = {}
         """Reports that live no more, and whether their listings go."""
 
@@ -113,7 +116,8 @@ class EntryBatch:
         self.reversals.update(store.reversals(self.connection, self.reports))
         self.restitutions.update(store.restitutions(self.connection, self.reports))
         self.replaced_by.update(store.replacements(self.connection, self.reports))
-        self.cases.update(appeal_store.cases_of_reports(self.connection, self.reports))
+        self.all_cases.update(appeal_store.all_cases_of_reports(self.connection, self.reports))
+        self.cases.update({report_id: appeal_store.leading(rows) for report_id, rows in self.all_cases.items()})
         self.disputes.update(line_store.open_cases(self.connection, self.reports))
 
     # --- deciding --------------------------------------------------------------------------------------------
@@ -161,27 +165,27 @@ class EntryBatch:
         reason: str,
         *,
         keep_listed: bool = False,
-        close: bool = True,
+        decided_case: int | None = None,
         costs: bool = True,
     ) -> None:
         """The report lives no more, because of the entry at `entry_index`; `kind` is withdrawal, replacement,
-        overturned or victim. `keep_listed` leaves its listings (the caller makes them protect the person), `close`
-        closes its case. `costs` as for `withdraw`; a decision of a case counts by itself, and what the ledger does of
-        its own costs nothing."""
+        overturned or victim. `keep_listed` leaves its listings (the caller makes them protect the person). Its cases
+        are closed, but for `decided_case`, the one whose decision this is. `costs` as for `withdraw`; a decision of a
+        case counts by itself, and what the ledger does of its own costs nothing."""
         if self._reversing:
-            self._reverse(row, entry_index, kind, reason, keep_listed, close)
+            self._reverse(row, entry_index, kind, reason, keep_listed, decided_case)
             return
         # A malformed subject is its reporter's fault, so a contested report that the ledger takes back for it costs.
         own = {one.value for one in LEDGER_REASONS - {WithdrawalReason.MALFORMED_SUBJECT}}
         self._reversing, self._costs = True, kind in ("withdrawal", "replacement") and reason not in own
-        self._free = None if costs else row.id
+        self._free, self._charged = None if costs else row.id, set()
         try:
-            self._reverse(row, entry_index, kind, reason, keep_listed, close)
+            self._reverse(row, entry_index, kind, reason, keep_listed, decided_case)
         finally:
             self._reversing = False
 
     def _reverse(
-        self, row: ReportRow, entry_index: int, kind: str, reason: str, keep_listed: bool, close: bool
+        self, row: ReportRow, entry_index: int, kind: str, reason: str, keep_listed: bool, decided_case: int | None
     ) -> None:
         reversal = ReversalRow(row.id, entry_index, kind, reason, self.now)
         self.reversals[row.id] = reversal
@@ -192,20 +196,26 @@ class EntryBatch:
         if kind == "replacement":
             self._remember_tags(row.id)
         self.forget_report(row)
-        case = self.cases.get(row.id)
-        if case is not None and close:
-            self.cases[row.id] = self._close_case(self, case, reversal)
+        cases = self.all_cases.get(row.id)
+        if cases:
+            self.all_cases[row.id] = cases = [
+                case if case.id == decided_case else self._close_case(self, case, reversal) for case in cases
+            ]
+            self.cases[row.id] = appeal_store.leading(cases)
         for dependant in self.dependants.get(row.id, ()):
             if dependant.id not in self.reversals:
                 self.withdraw(dependant, WithdrawalReason.LINKED_REPORT_VOID)
 
-    def charge(self, report_id: int) -> bool:
-        """Whether this contested report, which is taken back now, counts as overturned: of all that fall by one act of
-        their reporter, one does."""
+    def charge(self, report_id: int) -> str | None:
+        """How this contested report counts that is taken back now: "overturned" or "nothing"; None where that was said
+        for another case about it. Of all reports that fall by one act of their reporter, one counts as overturned."""
+        if report_id in self._charged:
+            return None
+        self._charged.add(report_id)
         if report_id == self._free:
-            return False
+            return "nothing"
         charged, self._costs = self._costs, False
-        return charged
+        return "overturned" if charged else "nothing"
 
     def _close_line(self, row: ReportRow, kind: str, reason: str) -> None:
         """A report that is taken back while a case about it is open closes its line, but one that was held and not

@@ -91,7 +91,9 @@ class CaseFacts:
     are too late. `expires_at` is when goes what stays: the record, with the amended conduct's expiry where it was
     amended, or the protective note of a `victim`. `reasons` is what the reviewer wrote; None where the reporter's
     silence decided (`silent_reporter`). `opener` is the platform through which the person came, the only one that is
-    ever named. `unlinked_kinds` are the kinds of the identifiers that an `unlinked` detached.
+    ever named. `unlinked_kinds` are the kinds of the identifiers that an `unlinked` detached. `suspends`: the report
+    does not count while the case is open. `own`: the person appealed through their own access; otherwise a platform did
+    for them, and their own appeal is open to them whatever comes of this one.
     """
 
     case_id: str
@@ -113,6 +115,8 @@ class CaseFacts:
     expires_at: datetime | None = None
     unlinked_kinds: tuple[Kind, ...] = ()
     silent_reporter: bool = False
+    suspends: bool = True
+    own: bool = True
 
 
 def render(kind: LetterKind, facts: CaseFacts, locale: str) -> Letter:
@@ -162,25 +166,44 @@ def _received(t: Texts, facts: CaseFacts) -> Iterator[Paragraph]:
     if facts.opener is not None:
         yield Paragraph(t.gettext("You reached us through %(platform)s.", platform=facts.opener), Style.ITEM)
     yield Paragraph(t.gettext("What happens now"), Style.HEADING)
-    yield Paragraph(
-        t.gettext(
-            "From now on the report does not count. Until we decide, platforms that ask about you see that you contest "
-            "it, and nothing is added to your standing because of it."
+    if facts.suspends:
+        yield Paragraph(
+            t.gettext(
+                "From now on the report does not count. Until we decide, platforms that ask about you see that you "
+                "contest it, and nothing is added to your standing because of it."
+            )
         )
-    )
+    else:
+        yield Paragraph(
+            t.gettext(
+                "The report was contested through a platform before, so it counts as it did until we decide. If you "
+                "contest it yourself, on your own page, it stops counting at once."
+            )
+        )
     yield Paragraph(
         t.gettext(
             "No computer program decides against you: a person reads your case, who does not belong to the platform "
             "that made the report. We may ask that platform or you a question."
         )
     )
-    yield Paragraph(
-        t.gettext(
-            "You will have our decision, with reasons, by %(date)s at the latest. If we are late, the record is no "
-            "longer shown until we have decided.",
-            date=due,
+    if facts.suspends:
+        yield Paragraph(
+            t.gettext(
+                "You will have our decision, with reasons, by %(date)s at the latest. If we are late, the record is no "
+                "longer shown until we have decided.",
+                date=due,
+            )
         )
-    )
+    else:
+        yield Paragraph(t.gettext("You will have our decision, with reasons, by %(date)s at the latest.", date=due))
+    if facts.expires_at is not None and facts.expires_at < facts.due_at:
+        yield Paragraph(
+            t.gettext(
+                "The record itself is gone on %(date)s. If we have not decided by then, your case ends with it: "
+                "nothing is left that could count.",
+                date=t.date(facts.expires_at, facts.zone),
+            )
+        )
     yield Paragraph(t.gettext("What you can do"), Style.HEADING)
     for text in (
         t.gettext("Add to your case whatever helps you, in words or as files, for as long as it is open."),
@@ -188,6 +211,11 @@ def _received(t: Texts, facts: CaseFacts) -> Iterator[Paragraph]:
         t.gettext(
             "Take your appeal back, at any time before we decide: choose “Withdraw the appeal” on your page, or tell "
             "the platform through which you came. The report then counts again."
+        )
+        if facts.suspends
+        else t.gettext(
+            "Take your appeal back, at any time before we decide: choose “Withdraw the appeal” on your page, or tell "
+            "the platform through which you came."
         ),
     ):
         yield Paragraph(text, Style.ITEM)
@@ -211,13 +239,19 @@ def _question(t: Texts, facts: CaseFacts) -> Iterator[Paragraph]:
             "itself speak against you."
         )
     )
-    yield Paragraph(
-        t.gettext(
-            "Our question does not change the date by which we must decide: %(date)s. The report does not count until "
-            "then.",
-            date=t.last_day(facts.due_at, facts.zone),
+    decided_by = t.last_day(facts.due_at, facts.zone)
+    if facts.suspends:
+        yield Paragraph(
+            t.gettext(
+                "Our question does not change the date by which we must decide: %(date)s. The report does not count "
+                "until then.",
+                date=decided_by,
+            )
         )
-    )
+    else:
+        yield Paragraph(
+            t.gettext("Our question does not change the date by which we must decide: %(date)s.", date=decided_by)
+        )
 
 
 def _overdue(t: Texts, facts: CaseFacts) -> Iterator[Paragraph]:
@@ -229,12 +263,15 @@ def _overdue(t: Texts, facts: CaseFacts) -> Iterator[Paragraph]:
         )
     )
     yield from _names(t, facts)
-    yield Paragraph(
-        t.gettext(
-            "From today on, the record is neither shown to platforms nor counted until we decide. You need not do "
-            "anything for that."
+    if facts.suspends:
+        yield Paragraph(
+            t.gettext(
+                "From today on, the record is neither shown to platforms nor counted until we decide. You need not do "
+                "anything for that."
+            )
         )
-    )
+    else:
+        yield Paragraph(t.gettext("If you contest the report yourself, on your own page, it stops counting at once."))
     yield Paragraph(t.gettext("We still owe you a decision with reasons, and you will get it."))
     yield from _route(t, facts, t.gettext("You may complain about the delay:"))
 
@@ -354,11 +391,25 @@ def _next_steps(t: Texts, facts: CaseFacts, outcome: Outcome) -> Iterator[Paragr
                 "You may have the case reopened once, until %(date)s. A reviewer who has not worked on it before then "
                 "decides anew. The report does not count while that lasts.",
                 date=t.last_day(facts.reopen_until, facts.zone),
+            )
+            if facts.suspends
+            else t.gettext(
+                "You may have the case reopened once, until %(date)s. A reviewer who has not worked on it before then "
+                "decides anew.",
+                date=t.last_day(facts.reopen_until, facts.zone),
             ),
             Style.ITEM,
         )
     elif facts.round >= LAST_ROUND:
         yield Paragraph(t.gettext("This case was decided twice and cannot be reopened with us."), Style.ITEM)
+    if not facts.own and outcome not in REMOVED:
+        yield Paragraph(
+            t.gettext(
+                "A platform filed this appeal for you. You may contest the report yourself as well, once, on your own "
+                "page. It then does not count until a person has decided, and it cannot get worse for you by that."
+            ),
+            Style.ITEM,
+        )
     if outcome not in REMOVED:
         yield Paragraph(
             t.gettext(

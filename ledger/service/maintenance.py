@@ -13,6 +13,7 @@ import time
 from datetime import timedelta
 
 from ledger.errors import LedgerError
+from ledger.service.appeals.attempts import forget_counts
 from ledger.service.appeals.clock import run_clocks
 from ledger.service.appeals.sessions import forget_sessions
 from ledger.service.appeals.weights import refresh_weights
@@ -78,6 +79,7 @@ class Maintenance:
         self._pictures.refresh()
         while not self._stop.is_set() and forget_sessions(self._engine, self._now()):
             pass
+        forget_counts(self._engine, self._now())
         sweep(self._engine, self._settings, self._now())
         while not self._stop.is_set() and webhooks.forget(self._engine, self._now()):
             pass

@@ -20,15 +20,19 @@ _STATES = ", ".join(f"'{state.value}'" for state in CaseState)
 
 
 class AppealCase(Base):
-    """One appeal against one report. It changes only under the log's head lock, by the table in `core.appeals`.
+    """One appeal against one report. It changes only under the log's head lock, by the table in `core.appeals`. A
+    report may have several, one for each way in which appeals came (`core.rounds`).
 
-    `group_id` ties cases filed together (the id of the first). `reviewer_id` has the case in hand, `proposer_id` asked
-    for a second signature. `question_due_at` is set while an answer is awaited. `overdue` is a recorded state, not a
-    look at the clock. `information_at` is when the person last added something, `round` is 2 after reopening.
-    `conduct` is the reported one, `amended_conduct` what a decision made of it, `severity` the one in force;
-    `previous_outcome` is that of the first round, `unlinked_slots` the subjects that were detached (numbers, separated
-    by spaces), `reasons` what the parties are told. `reporter_round` is the round that the reporter was granted
-    (`order_tables.ReopeningRequest`), None without one.
+    `filing_group` is the control group whose platform filed it for the person, empty where the person did so through
+    their own access (`filed_by_subject`). `suspends`: the report does not count while the case is open. `withdrawals`
+    counts the appeals against the report that the same side took back. `group_id` ties cases filed together (the id of
+    the first). `reviewer_id` has the case in hand, `proposer_id` asked for a second signature. `question_due_at` is set
+    while an answer is awaited. `overdue` is a recorded state, not a look at the clock. `information_at` is when the
+    person last added something, `round` is 2 once a decision was contested again. `conduct` is the reported one,
+    `amended_conduct` what a decision made of it, `severity` the one in force; `previous_outcome` is the decision about
+    the report that was in force when this round began, `unlinked_slots` the subjects that were detached (numbers,
+    separated by spaces), `reasons` what the parties are told. `reporter_round` is the round that the reporter was
+    granted (`order_tables.ReopeningRequest`), None without one.
     """
 
     __tablename__ = "appeal_case"
@@ -39,11 +43,12 @@ class AppealCase(Base):
         Index("ix_appeal_case_filed_via_id", "filed_via", "id"),
         Index("ix_appeal_case_platform_id", "platform", "id"),
         Index("ix_appeal_case_group_id", "group_id"),
+        Index("ix_appeal_case_report_id", "report_id"),
     )
 
     id: Mapped[int] = mapped_column(BigInt, primary_key=True, autoincrement=False)
     group_id: Mapped[int] = mapped_column(BigInt)
-    report_id: Mapped[int] = mapped_column(BigInt, unique=True)
+    report_id: Mapped[int] = mapped_column(BigInt)
     round: Mapped[int] = mapped_column(SmallInteger)
     state: Mapped[str] = mapped_column(String(20))
     outcome: Mapped[str | None] = mapped_column(String(16))
@@ -54,6 +59,9 @@ class AppealCase(Base):
     locale: Mapped[str] = mapped_column(String(8))
     filed_via: Mapped[str] = mapped_column(String(32))
     filed_by_subject: Mapped[bool] = mapped_column(Boolean)
+    filing_group: Mapped[str | None] = mapped_column(String(32))
+    suspends: Mapped[bool] = mapped_column(Boolean)
+    withdrawals: Mapped[int] = mapped_column(SmallInteger)
     platform: Mapped[str] = mapped_column(String(32))
     control_group: Mapped[str] = mapped_column(String(32))
     conduct: Mapped[str] = mapped_column(String(32))
@@ -74,6 +82,38 @@ class AppealCase(Base):
     reopen_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     closed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     reporter_round: Mapped[int | None] = mapped_column(SmallInteger)
+
+
+class CaseRound(Base):
+    """A decided round of a case that was reopened, as its letters tell it. Never updated.
+
+    `opened_at` is when the round began. `due_at` is empty for rounds of ledgers of earlier versions, which did not keep
+    it: of those there is the decision letter only. `expires_at` is when what stayed after the decision was to go.
+    """
+
+    __tablename__ = "case_round"
+
+    case_id: Mapped[int] = mapped_column(BigInt, primary_key=True, autoincrement=False)
+    round: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    opened_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    due_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    outcome: Mapped[str] = mapped_column(String(16))
+    amended_conduct: Mapped[str | None] = mapped_column(String(32))
+    unlinked_slots: Mapped[str | None] = mapped_column(String(32))
+    reasons: Mapped[str | None] = mapped_column(Text)
+    decided_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    reopen_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class FilingUse(Base):
+    """Attempts of a platform to file appeals in a UTC day, whatever came of them: counted before anything is read."""
+
+    __tablename__ = "filing_use"
+
+    platform: Mapped[str] = mapped_column(String(32), primary_key=True)
+    day: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    attempts: Mapped[int] = mapped_column(Integer)
 
 
 class CaseHandler(Base):

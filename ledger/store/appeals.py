@@ -9,13 +9,14 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
 
-from ledger.core.appeals import OPEN_STATES, Action, CaseState
+from ledger.core.appeals import OPEN_STATES, Action, CaseState, Outcome
 from ledger.store.appeal_tables import (
     AppealCase,
     CaseEntry,
     CaseEvent,
     CaseHandler,
     CaseOutcome,
+    CaseRound,
     CaseTag,
     Statement,
 )
@@ -42,6 +43,9 @@ class CaseRow:
     locale: str
     filed_via: str
     filed_by_subject: bool
+    filing_group: str | None
+    suspends: bool
+    withdrawals: int
     platform: str
     control_group: str
     conduct: str
@@ -67,6 +71,28 @@ class CaseRow:
     def current_conduct(self) -> str:
         """The conduct in force."""
         return self.amended_conduct or self.conduct
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a decision is owed."""
+        return self.state in OPEN_STATES
+
+
+@dataclass(frozen=True, slots=True)
+class RoundRow:
+    """A decided round of a case that was reopened; see `CaseRound`."""
+
+    case_id: int
+    round: int
+    opened_at: datetime
+    due_at: datetime | None
+    outcome: str
+    amended_conduct: str | None
+    unlinked_slots: str | None
+    reasons: str | None
+    decided_at: datetime
+    reopen_until: datetime | None
+    expires_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +127,7 @@ class StatementRow:
 
 
 _CASE = select(*[getattr(AppealCase, name) for name in CaseRow.__dataclass_fields__])
+_ROUND = select(*[getattr(CaseRound, name) for name in RoundRow.__dataclass_fields__])
 _EVENT = select(*[getattr(CaseEvent, name) for name in EventRow.__dataclass_fields__])
 _STATEMENT = select(*[getattr(Statement, name) for name in StatementRow.__dataclass_fields__])
 _OPEN = [state.value for state in OPEN_STATES]
@@ -122,14 +149,52 @@ def case(connection: Connection, case_id: int) -> CaseRow | None:
     return None if row is None else CaseRow(*row)
 
 
-def cases_of_reports(connection: Connection, report_ids: Iterable[int]) -> dict[int, CaseRow]:
-    """Cases by report id."""
-    found: dict[int, CaseRow] = {}
+def all_cases_of_reports(connection: Connection, report_ids: Iterable[int]) -> dict[int, list[CaseRow]]:
+    """All cases by report id, oldest first; a report without one has no member."""
+    found: dict[int, list[CaseRow]] = {}
     for some in _chunks(report_ids):
-        for row in connection.execute(_CASE.where(AppealCase.report_id.in_(some))):
+        for row in connection.execute(_CASE.where(AppealCase.report_id.in_(some)).order_by(AppealCase.id)):
             one = CaseRow(*row)
-            found[one.report_id] = one
+            found.setdefault(one.report_id, []).append(one)
     return found
+
+
+def cases_of_reports(connection: Connection, report_ids: Iterable[int]) -> dict[int, CaseRow]:
+    """The case that matters most now (`leading`) by report id."""
+    found = all_cases_of_reports(connection, report_ids)
+    return {report_id: leading(rows) for report_id, rows in found.items()}
+
+
+def leading(rows: Sequence[CaseRow]) -> CaseRow:
+    """Of the cases of one report (at least one) the one that says how it stands: an open one that suspends it, another
+    open one, the one that was decided last, or the newest."""
+
+    def order(row: CaseRow) -> tuple[bool, bool, bool, datetime, int]:
+        decided = row.outcome is not None
+        return (row.is_open, row.is_open and row.suspends, decided, row.decided_at or row.opened_at, row.id)
+
+    return max(rows, key=order)
+
+
+def conduct_in_force(rows: Sequence[CaseRow]) -> str | None:
+    """The conduct that the cases of one report left it with; None without a case. Open cases always know it: a decision
+    is noted in those beside it."""
+    if not rows:
+        return None
+    return max(rows, key=lambda row: (row.is_open, row.decided_at or row.opened_at, row.id)).current_conduct
+
+
+def decision_in_force(connection: Connection, report_id: int) -> str | None:
+    """The newest decision on the merits about the report, in whichever of its cases; None while there is none."""
+    decided = (CaseEntry.report_id == report_id, CaseEntry.outcome.in_([one.value for one in Outcome]))
+    statement = select(CaseEntry.outcome).where(*decided).order_by(CaseEntry.entry_index.desc()).limit(1)
+    return connection.execute(statement).scalar_one_or_none()
+
+
+def listed_conduct(connection: Connection, report_id: int) -> str | None:
+    """The conduct under which the report is listed; None while it is not."""
+    statement = select(Listing.conduct).where(Listing.report_id == report_id).limit(1)
+    return connection.execute(statement).scalar_one_or_none()
 
 
 def group_cases(connection: Connection, group_id: int) -> list[CaseRow]:
@@ -200,6 +265,17 @@ def save_case(connection: Connection, row: CaseRow) -> None:
     """The case as it is now."""
     values = {name: getattr(row, name) for name in row.__dataclass_fields__ if name != "id"}
     connection.execute(update(AppealCase).where(AppealCase.id == row.id).values(**values))
+
+
+def add_round(connection: Connection, row: RoundRow) -> None:
+    """Keep a decided round of a case that is reopened."""
+    connection.execute(insert(CaseRound).values(**{name: getattr(row, name) for name in row.__dataclass_fields__}))
+
+
+def rounds(connection: Connection, case_id: int) -> list[RoundRow]:
+    """The decided rounds before the present one, oldest first."""
+    rows = connection.execute(_ROUND.where(CaseRound.case_id == case_id).order_by(CaseRound.round))
+    return [RoundRow(*row) for row in rows]
 
 
 def handlers(connection: Connection, case_id: int) -> frozenset[tuple[int, int]]:

@@ -45,7 +45,8 @@ def live_reports(connection: Connection, platform: str) -> int:
 def contested(connection: Connection, platform: str, since: datetime) -> int:
     """How many of the platform's reports were contested after `since`."""
     mine = (AppealCase.platform == platform, AppealCase.opened_at > since)
-    return connection.execute(select(func.count()).select_from(AppealCase).where(*mine)).scalar_one()
+    statement = select(func.count(AppealCase.report_id.distinct())).where(*mine)
+    return connection.execute(statement).scalar_one()
 
 
 def platform_outcomes(connection: Connection, platform: str, control_group: str, since: datetime) -> dict[str, int]:
@@ -69,7 +70,8 @@ def unconfirmed(connection: Connection, platform: str, since: datetime) -> int:
         AppealCase.outcome == Outcome.UNCONFIRMED.value,
         AppealCase.decided_at > since,
     )
-    return connection.execute(select(func.count()).select_from(AppealCase).where(*mine)).scalar_one()
+    statement = select(func.count(AppealCase.report_id.distinct())).where(*mine)
+    return connection.execute(statement).scalar_one()
 
 
 def questions(connection: Connection, platform: str, since: datetime) -> list[tuple[int, str, datetime]]:

@@ -15,6 +15,7 @@ from ledger.store.appeal_tables import (
     CaseEntry,
     CaseEvent,
     CaseHandler,
+    CaseRound,
     CaseSkip,
     CaseTag,
     Statement,
@@ -60,7 +61,7 @@ def erase(connection: Connection, ids: Sequence[int]) -> list[str]:
     order_lines.close_erased(connection, ids)
     files = [one.file for one in attachments.of_reports(connection, ids)]
     cases = list(connection.scalars(select(AppealCase.id).where(AppealCase.report_id.in_(ids))))
-    for part in (CaseAttachment, CaseEvent, CaseHandler, CaseSkip, Concession, ReopeningRequest):
+    for part in (CaseAttachment, CaseEvent, CaseHandler, CaseRound, CaseSkip, Concession, ReopeningRequest):
         connection.execute(delete(part).where(part.case_id.in_(cases)))
     for table in (
         Subject, Listing, Idempotency, Reversal, Restitution, ReportLink, CaseEntry, CaseTag, Statement, AppealCase,

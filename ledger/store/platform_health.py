@@ -35,7 +35,8 @@ class QuestionEvent(NamedTuple):
 
 
 def report_figures(connection: Connection, since_30: datetime, since_90: datetime) -> dict[str, ReportFigures]:
-    """Reports by platform."""
+    """Reports by platform; a report with several cases is one contested report."""
+    contested = select(AppealCase.report_id).distinct().subquery()
     statement = (
         select(
             Report.platform,
@@ -43,10 +44,10 @@ def report_figures(connection: Connection, since_30: datetime, since_90: datetim
             _count_if(Report.recorded_at > since_90),
             _count_if(Report.live),
             func.count(),
-            func.count(AppealCase.id),
+            func.count(contested.c.report_id),
             func.max(Report.recorded_at),
         )
-        .join(AppealCase, AppealCase.report_id == Report.id, isouter=True)
+        .join(contested, contested.c.report_id == Report.id, isouter=True)
         .group_by(Report.platform)
     )
     return {row[0]: ReportFigures(*row[1:]) for row in connection.execute(statement)}

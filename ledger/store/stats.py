@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, func, select
+from sqlalchemy import ColumnElement, Connection, exists, func, select
 from sqlalchemy.orm import aliased
 
 from ledger.core.appeals import OPEN_STATES, Action
@@ -121,8 +121,11 @@ def happenings(
 def decisions(connection: Connection, since: datetime, but_of: str | None = None) -> list[Decision]:
     """Rounds that were decided from `since` on, by staff or by the reporter's silence, without cases about reports of
     control group `but_of`."""
-    began, ended, late = aliased(CaseEvent), aliased(CaseEvent), aliased(CaseEvent)
-    same = and_(began.case_id == ended.case_id, began.round == ended.round, began.action.in_(OPENINGS))
+    began, ended, late, opening = (aliased(CaseEvent) for _ in range(4))
+    newest = select(func.max(opening.id)).where(
+        opening.case_id == ended.case_id, opening.round == ended.round, opening.action.in_(OPENINGS)
+    )  # a round that was withdrawn begins again under its number
+    same = began.id == newest.correlate(ended).scalar_subquery()
     was_late = exists().where(
         late.case_id == ended.case_id, late.round == ended.round, late.action == Action.OVERDUE.value
     )

@@ -18,7 +18,7 @@ from ledger.core.ids import encode_id
 from ledger.service.appeals import staff_actions as desk
 from ledger.store.appeal_tables import CaseAttachment
 from ledger.store.engine import reading
-from tests.api.cases import ANNA, attach, case, decide, filed, get, item, key, reported, somebody, view
+from tests.api.cases import ANNA, attach, case, decide, enrolled, filed, get, item, key, reported, somebody, view
 from tests.api.conftest import ACME, BETA, Api
 
 
@@ -136,7 +136,7 @@ def test_only_parties_hand_in_and_read(api: Api) -> None:
     ):
         assert get(api, f"/v1/appeals/{path}", BETA).status_code == 404, path
     mine = somebody()
-    own = filed(api, mine, reported(api, mine, ACME), platform=ACME)
+    own = filed(api, mine, reported(api, mine, ACME), platform=enrolled(api, "gamma"))
     assert get(api, f"/v1/appeals/{own}/attachments/{made}", BETA).status_code == 404
     assert api.request("HEAD", f"/v1/appeals/{appeal}/attachments/{made}", BETA).status_code == 405
 

@@ -22,6 +22,8 @@ from tests.api.cases import (
     ANNA,
     BEN,
     STATEMENT,
+    about,
+    appeal_body,
     case,
     decide,
     enrolled,
@@ -92,9 +94,9 @@ def test_withdrawing_counts_again_and_the_reporters_group_may_not(api: Api) -> N
     assert api.request("POST", "/v1/lookups", BETA, json=api.lookup_body(*subjects)).json()["tier"] == "watch"
     sister = enrolled(api, "sister", "acme-group")
     others = somebody()
+    body = appeal_body([reported(api, others)], **about(api, others))
     for platform in (ACME, sister):
-        appeal = filed(api, others, reported(api, others), platform=platform)
-        refused = api.request("POST", f"/v1/appeals/{appeal}/withdraw", platform, key=key())
+        refused = api.request("POST", "/v1/appeals", platform, key=key(), json=body)
         assert (refused.status_code, refused.json()["code"]) == (403, "conflict_of_interest")
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from ledger.core.appeals import Outcome
+from ledger.core.encoding import format_time
 from ledger.core.ids import encode_id
 from ledger.service.appeals import staff_actions as desk
 from ledger.service.appeals import subject
@@ -49,14 +51,16 @@ def test_an_appeal_stops_the_report_at_once(api: Api) -> None:
     assert (report["status"], report["appeal"]["id"]) == ("disputed", made["group"])
 
 
-def test_a_platform_contests_its_own_report_without_tags(api: Api) -> None:
-    report = reported(api, somebody())
-    answer = api.request("POST", "/v1/appeals", ACME, key=key(), json=appeal_body([report]))
-    assert answer.status_code == 201
-    appeal = answer.json()["group"]
-    assert view(api, appeal, ACME)["party"] == "subject"
-    assert view(api, appeal, ACME, party="reporter")["party"] == "reporter"
-    assert view(api, appeal, ACME, party="subject")["party"] == "subject"
+def test_a_platform_contests_no_report_of_its_own_control_group(api: Api) -> None:
+    subjects = somebody()
+    report = reported(api, subjects)
+    sister = enrolled(api, "sister", "acme-group")
+    attempts = [(ACME, {}), (ACME, about(api, subjects)), (sister, about(api, subjects))]
+    for platform, tags in attempts:
+        answer = api.request("POST", "/v1/appeals", platform, key=key(), json=appeal_body([report], **tags))
+        assert (answer.status_code, answer.json()["code"]) == (403, "conflict_of_interest")
+    unknown = api.request("POST", "/v1/appeals", sister, key=key(), json=appeal_body([report]))
+    assert unknown.status_code == 404, "without the person's tags a sister learns nothing"
 
 
 def test_a_replay_gets_the_same_answer_and_another_request_a_conflict(api: Api) -> None:
@@ -88,6 +92,27 @@ def test_a_report_about_somebody_else_is_as_unknown_as_none(api: Api) -> None:
     assert api.request("POST", "/v1/appeals", BETA, key=key(), json=both).status_code == 404
     lookup = api.request("POST", "/v1/lookups", BETA, json=api.lookup_body(*mine)).json()
     assert not lookup["disputed"], "all or none"
+
+
+def test_no_byte_of_an_answer_tells_one_unknown_report_from_another(api: Api) -> None:
+    """What exists, has a case, cools, was decided or never was, alone and beside a case of one's own."""
+    subjects = somebody()
+    stone = reported(api, subjects)
+    filed(api, subjects, stone)
+    cooling = reported(api, somebody(), notice_sent_at=format_time(api.rt.now()))
+    disputed, decided = case(api), case(api)
+    decide(api, decided[0], Outcome.UNCONFIRMED)
+    ids = [cooling, disputed[1], decided[1], "rp_abcdefgh", encode_id("rp", 2**40, api.settings.service)]
+    answers: dict[int, set[tuple[int, str, str]]] = {1: set(), 2: set()}
+    for report in ids:
+        for named in ([report], [report, stone]):
+            body = appeal_body(named, **about(api, subjects))
+            answer = api.request("POST", "/v1/appeals", BETA, key=key(), json=body)
+            text = answer.text.replace(answer.json()["request_id"], "")
+            headers = sorted(name for name in answer.headers if name != "date")
+            answers[len(named)].add((answer.status_code, text, str(headers)))
+    assert [{status for status, *_ in found} for found in answers.values()] == [{404}, {409}]
+    assert all(len(found) == 1 for found in answers.values())
 
 
 def test_a_case_against_an_unknown_person_does_not_tell_of_an_existing_case(api: Api) -> None:
@@ -172,7 +197,7 @@ def test_neither_party_learns_who_the_other_is_nor_who_decides(api: Api) -> None
 
 def test_cases_filed_together_show_a_reporter_only_its_own(api: Api) -> None:
     subjects = somebody()
-    mine, other = reported(api, subjects), reported(api, subjects, BETA, amount_minor=4_000)
+    mine, other = reported(api, subjects), reported(api, subjects, enrolled(api, "gamma"), amount_minor=4_000)
     appeal = filed(api, subjects, mine, other)
     assert len(view(api, appeal, BETA)["group"]) == 2
     assert view(api, appeal, ACME)["group"] == [appeal]
@@ -229,7 +254,7 @@ def test_scopes_are_asked_for(api: Api) -> None:
 
 def test_report_alone_answers_for_ones_own_reports_and_speaks_for_nobody(api: Api) -> None:
     subjects = somebody()
-    appeal = filed(api, subjects, reported(api, subjects), platform=ACME)
+    appeal = filed(api, subjects, reported(api, subjects))
     only = narrowed(api, ACME, "report")
     path = f"/v1/appeals/{appeal}"
     assert api.request("GET", path, headers=only).json()["party"] == "reporter"

@@ -9,7 +9,9 @@ from urllib.parse import unquote
 
 import pytest
 
+from ledger.core.appeals import Outcome
 from ledger.core.ids import decode_id, encode_id
+from ledger.service.appeals import staff_actions as desk
 from ledger.service.appeals import subject
 from ledger.service.appeals.parties import Party, Speaker, in_case
 from tests.api.appealed import (
@@ -26,6 +28,7 @@ from tests.api.appealed import (
     staffed,
     with_file,
 )  # fmt: skip
+from tests.api.cases import ANNA, filed
 from tests.api.conftest import BETA, Api
 from tests.api.console_desk import said
 
@@ -129,6 +132,23 @@ def test_pages_are_in_the_readers_language(api: Api, at: Browsers) -> None:
         assert '<html lang="zh-CN">' in page.text
     letter = chinese.get(f"/console/cases/{case}/letter")
     assert "We have received your appeal" in letter.text, "the letter is in the person's language"
+
+
+def test_letters_of_a_round_before_and_cases_beside_are_shown(api: Api, at: Browsers) -> None:
+    who = somebody()
+    case = contested(api, who)
+    desk.take(api.rt.context, case, ANNA)
+    desk.decide(api.rt.context, case, ANNA, Outcome.UNCONFIRMED, "It cannot be shown.")
+    subject.contest_again(api.rt.context, session_of(api, who), case, "I want it gone.")
+    page = at.client("reviewer").get(f"/console/cases/{case}")
+    assert "round 1" in said(page)
+    for query in ("kind=decided&round=1", "kind=decided", "kind=decided&round=x"):
+        assert "It cannot be shown." in said(at.client("reviewer").get(f"/console/cases/{case}/letter?{query}"))
+    report = encode_id("rp", case_row(api, case).report_id, api.settings.service)
+    beside = filed(api, who, report)
+    assert "(the platform for them)" in said(at.client("reviewer").get(f"/console/cases/{beside}"))
+    assert f"/console/cases/{beside}" in at.client("reviewer").get(f"/console/cases/{case}").text
+    assert "another case about this report" in said(at.client("reviewer").get(f"/console/cases/{beside}"))
 
 
 def test_filters_and_bad_ones(api: Api, at: Browsers) -> None:

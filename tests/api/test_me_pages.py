@@ -14,6 +14,7 @@ from ledger.core.appeals import Outcome
 from ledger.core.encoding import b64url
 from ledger.service.appeals import staff_actions as desk
 from ledger.service.appeals.sessions import redeem
+from tests.api.cases import filed
 from tests.api.conftest import ACME, BETA, READER, Api, running
 from tests.api.test_pictures import body as search_body
 from tests.api.test_pictures import pictured_evidence, some_hash
@@ -235,6 +236,39 @@ def test_contesting_answering_and_the_decision(api: Api, visit: Visit) -> None:
     assert visitor.post(f"/me/cases/{case}/reopen", text="I want it gone.").status_code == 303
     assert visitor.post(f"/me/cases/{case}/withdraw").status_code == 303
     assert "Appeal withdrawn" in visitor.get(f"/me/cases/{case}").text
+
+
+def test_a_case_that_a_platform_filed_is_taken_over_or_contested_anew(api: Api, visit: Visit) -> None:
+    somebody = Person(api)
+    report = somebody.reported()
+    case = filed(api, somebody.subjects, report)
+    visitor = visit().open(somebody.code())
+    record = visitor.get("/me").text
+    assert "Appeal that a platform filed for you" in record
+    assert f"/me/appeal?report={report}" in record
+    assert "To contest reports for you" in record, "who tried, among those who looked"
+    page = visitor.get(f"/me/cases/{case}").text
+    assert "Make it my own appeal" in page
+    assert "A platform, for you" in page
+    assert visitor.contest(report) == case
+    page = visitor.get(f"/me/cases/{case}").text
+    assert "Make it my own appeal" not in page
+    assert "Appeal that a platform filed for you" not in visitor.get("/me").text
+    desk.take(api.rt.context, case, ANNA)
+    desk.decide(api.rt.context, case, ANNA, Outcome.UNCONFIRMED, "It cannot be shown.")
+    assert visitor.post(f"/me/cases/{case}/reopen", text="I want it gone.").status_code == 303
+    page = visitor.get(f"/me/cases/{case}").text
+    assert f"/me/cases/{case}/letters/decided?round=1" in page
+    assert "It cannot be shown." in visitor.get(f"/me/cases/{case}/letters/decided?round=1").text
+    other = somebody.reported(amount_minor=501)
+    second = filed(api, somebody.subjects, other)
+    desk.take(api.rt.context, second, ANNA)
+    desk.decide(api.rt.context, second, ANNA, Outcome.UPHELD, "The carrier says so.")
+    page = visitor.get(f"/me/cases/{second}").text
+    assert "Contest it myself" in page
+    assert f"/me/cases/{second}/reopen" not in page
+    own = visitor.contest(other)
+    assert own != second
 
 
 def test_a_refused_form_comes_back_with_what_was_written(api: Api, visit: Visit) -> None:

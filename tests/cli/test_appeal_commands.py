@@ -59,7 +59,7 @@ def test_a_case_by_commands(running: Running, connect: Connect, reviewers: Conte
     assert (said["state"], said["timeline"][-1]["text"]) == ("under_review", "Attached.")
 
     desk.decide(reviewers, case, ANNA, Outcome.UNCONFIRMED, "It cannot be shown.")
-    assert machine("appeal", "letter", case, *filer)["letters"] == ["received", "decided"]
+    assert machine("appeal", "letter", case, *filer) == {"letters": ["received", "decided"], "earlier": []}
     letter = run("appeal", "letter", case, "decided", *filer, "--locale", "en")
     assert "It cannot be shown." in letter.stdout
     assert machine("appeal", "reopen", case, *filer, "--text", "There is more.")["round"] == 2

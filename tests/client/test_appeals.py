@@ -84,6 +84,11 @@ def test_a_case_from_filing_to_its_letter(connect: Connect, reviewers: Context, 
     assert bazaar.letter(filed.id, "decided", "zh-CN").locale == "zh-CN"
     reopened = bazaar.reopen_appeal(filed.id, "I have new proof.")
     assert (reopened.round, reopened.state) == (2, "submitted")
+    assert bazaar.letters(filed.id) == ("received",)
+    assert [(one.round, one.kind) for one in bazaar.earlier_letters(filed.id)] == [(1, "received"), (1, "decided")]
+    for earlier in (bazaar.letter(filed.id, "decided"), bazaar.letter(filed.id, "decided", round=1)):
+        assert earlier.text == letter.text
+    assert bazaar.letter(filed.id, "received", round=1).text != bazaar.letter(filed.id, "received").text
     assert bazaar.withdraw_appeal(filed.id).state == "withdrawn"
 
 
@@ -111,10 +116,10 @@ def test_refusals_have_their_names(connect: Connect, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError):
         bazaar.attach(filed.id, "subject", tmp_path / "missing.txt")
     own = reported(acme, who)
-    (mine,) = acme.appeal([own], "other", "For our customer.")
-    assert (acme.get_appeal(mine.id).party, acme.get_appeal(mine.id, "reporter").party) == ("subject", "reporter")
-    with pytest.raises(ConflictOfInterest):
-        acme.withdraw_appeal(mine.id)
+    for own_buyer in (None, acme.subject(**who)):
+        with pytest.raises(ConflictOfInterest):
+            acme.appeal([own], "other", "For our customer.", "en", own_buyer)
+    assert acme.get_appeal(filed.id, "reporter").suspends
 
 
 @pytest.mark.parametrize("odd", ["", "rp_Xk3mPq9a", "ap_", "ap_../../suite", "ap_x?party=subject", "ap_x\n"])

@@ -21,9 +21,7 @@ from ledger.core.cases import (
     Case,
     Staff,
     allowed,
-    disputed_marks,
     due_actions,
-    marks_after,
     next_deadline,
 )
 from ledger.core.policy import Profile
@@ -93,14 +91,11 @@ def test_no_sequence_leaves_a_case_without_a_next_step_or_a_deadline(
             assert (case.question_due_at is None) == (
                 case.state not in (CaseState.AWAITING_REPORTER, CaseState.AWAITING_SUBJECT)
             )
-            hidden = case.overdue or case.is_reporters
-            assert disputed_marks(case) == ((False, True) if hidden else (True, False))
         elif case.state is CaseState.CLOSED:
             assert not any(allowed(case, actor) - AGAIN for actor in Actor)
             assert case.closed_at is not None
         if case.state is CaseState.DECIDED:
             assert case.outcome is not None
-            assert marks_after(case.outcome) == (False, case.outcome is Outcome.UNCONFIRMED)
             if needs_signature(case.outcome, 1 if case.outcome is Outcome.AMENDED else severity):
                 people = {handler for number, handler in case.handlers if number == case.round}
                 assert len(people) >= 2, "four eyes"

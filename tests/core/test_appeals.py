@@ -33,7 +33,7 @@ from tests.core.case_kit import ANNA, BEN, CLEO, NOW, POLICY, ZONES, case_in, do
 
 # The table once more, written from DESIGN.md section 10 and not from the code: who may do what where, and what follows.
 ALWAYS_OPEN = {
-    **dict.fromkeys(("add", "concede", "agree", "overdue"), "same"),
+    **dict.fromkeys(("add", "adopt", "concede", "agree", "overdue"), "same"),
     "withdraw": "withdrawn",
     "report_gone": "closed",
 }
@@ -68,7 +68,7 @@ EXPECTED: dict[str, dict[str, str]] = {
         **ALWAYS_OPEN,
         **HELD,
         "sign": "decided",
-        **dict.fromkeys(("decline", "add", "concede", "agree"), "under_review"),
+        **dict.fromkeys(("decline", "add", "adopt", "concede", "agree"), "under_review"),
     },
     "decided": {**AGAIN, "reopen": "submitted", "report_gone": "closed", "close": "closed"},
     "withdrawn": {"reopen": "submitted", "report_gone": "closed", "close": "closed"},
@@ -87,6 +87,8 @@ def attempt(case: Case, action: Action, actor: Actor) -> Case:
             staff, more = CLEO, {"assignee": BEN}
     if action in (Action.OVERDUE, Action.REPORTER_SILENT, Action.SUBJECT_SILENT, Action.CLOSE):
         now = NOW + timedelta(days=100)
+    if action is Action.ADOPT:
+        case = replace(case, own=False)
     if action is Action.EXTEND:
         case = replace(case, profile=Profile.US, information_at=NOW)
     if action is Action.PROPOSE:

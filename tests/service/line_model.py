@@ -267,7 +267,7 @@ class Story:
             decisions = [
                 row.outcome or row.previous_outcome for one in of_order for row in self._rows(one) if row is not None
             ]
-            under_dispute = told[lie.id].gone and told[lie.id].cases.get(9) is not None
+            under_dispute = told[lie.id].gone and told[lie.id].lost is not None
             not_released = lie.held and not lie.released
             if any(row.state in OPEN_STATES for one in of_order for row in self._rows(one)):
                 found[lie.order] = "open"

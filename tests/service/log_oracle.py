@@ -39,11 +39,27 @@ class Told:
     restituted: bool = False
     has_statement: bool = False
     gone: bool = False
-    contested: bool = False
     held: bool = False
     rests_on: tuple[str, ...] = ()
-    cases: dict[int, str] = field(default_factory=dict)
-    """Outcome by round."""
+    open_cases: dict[str, bool] = field(default_factory=dict)
+    """Open cases: whether each suspends the report."""
+    overdue: set[str] = field(default_factory=set)
+    in_force: str | None = None
+    """The newest decision on the merits."""
+    lost: str | None = None
+    """How it counts that it was taken back while it was contested: overturned or nothing."""
+
+    @property
+    def contested(self) -> bool:
+        """Whether any case about it is open."""
+        return bool(self.open_cases)
+
+    def settle(self) -> None:
+        """The marks that follow from the open cases and the decision in force."""
+        suspending = {case for case, suspends in self.open_cases.items() if suspends}
+        late = bool(suspending & self.overdue)
+        self.disputed = bool(suspending) and not late
+        self.unconfirmed = late or (not suspending and self.in_force == "unconfirmed")
 
 
 def read_log(engine: Engine, policy: Policy) -> dict[str, Told]:
@@ -76,9 +92,10 @@ def read_log(engine: Engine, policy: Policy) -> dict[str, Told]:
                 costs = body["reason"] != "not_released"
             report = reports[body["report"]]
             if report.contested:
-                report.cases[9] = "overturned" if costs else "nothing"
+                report.lost = "overturned" if costs else "nothing"
                 costs = False
-            report.gone, report.contested = True, False
+            report.gone = True
+            report.open_cases.clear()
         elif body["type"] != "erasure":
             costs = False
             _apply(reports[body["report"]], body, policy)
@@ -89,13 +106,15 @@ def _apply(report: Told, body: dict[str, Any], policy: Policy) -> None:
     if body["type"] == "release":
         report.held, report.effective_hour = False, hour_floor(parse_time(body["effective_from"]))
     elif body["type"] == "reopening":
-        report.contested = True
+        report.open_cases[body["case"]] = False
+        report.settle()
     elif body["type"] == "restitution":
         report.restituted = True
     elif body["type"] == "statement":
         report.has_statement = True
     elif body["type"] == "dispute":
-        report.disputed, report.unconfirmed, report.contested = True, False, True
+        report.open_cases[body["case"]] = body.get("suspends", True)
+        report.settle()
     else:
         _resolve(report, body, policy)
 
@@ -103,15 +122,17 @@ def _apply(report: Told, body: dict[str, Any], policy: Policy) -> None:
 def _resolve(report: Told, body: dict[str, Any], policy: Policy) -> None:
     outcome, recorded_at = body["outcome"], parse_time(body["recorded_at"])
     if outcome == "overdue":
-        report.disputed, report.unconfirmed = False, True
+        report.overdue.add(body["case"])
+        report.settle()
         return
-    report.disputed, report.contested = False, False
+    del report.open_cases[body["case"]]
+    report.overdue.discard(body["case"])
     report.held = report.held and outcome != "victim"
     if outcome == "withdrawn":
-        report.unconfirmed = report.cases.get(1) == "unconfirmed"
+        report.settle()
         return
-    report.cases[body["round"]] = outcome
-    report.unconfirmed = outcome == "unconfirmed"
+    report.in_force = outcome
+    report.settle()
     if outcome == "amended":
         report.conduct = body["conduct"]
         kept = policy.retention_days[policy.severity[report.conduct]]
@@ -121,7 +142,10 @@ def _resolve(report: Told, body: dict[str, Any], policy: Policy) -> None:
             del report.kinds[slot]
     elif outcome == "overturned":
         report.gone = True
+        report.open_cases.clear()
     elif outcome == "victim":
+        report.open_cases.clear()
+        report.settle()
         today = day_floor(recorded_at)
         latest = report.act_day + policy.erasure.at_latest_days - policy.erasure.after_expiry_days
         report.conduct, report.act_day, report.effective_hour = "impersonated", today, hour_floor(recorded_at)
@@ -142,7 +166,8 @@ def weights_of(reports: dict[str, Told], policy: Policy) -> dict[str, int]:
     """Weight in twentieths by control group: max(0.2, 1 - overturned / (resolved + 10)), all decisions being recent."""
     found: dict[str, int] = {}
     for group in {one.control_group for one in reports.values()}:
-        last = [one.cases[max(one.cases)] for one in reports.values() if one.control_group == group and one.cases]
+        mine = [one for one in reports.values() if one.control_group == group]
+        last = [one.lost or one.in_force for one in mine if one.lost or one.in_force]
         resolved = sum(1 for outcome in last if outcome in ("upheld", "amended", "overturned"))
         overturned = last.count("overturned")
         found[group] = max(4, 20 * (resolved + 10 - overturned) // (resolved + 10))

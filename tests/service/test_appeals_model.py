@@ -172,7 +172,7 @@ class Story:
             with reading(rt.engine) as connection:
                 core = to_core(row, store.handlers(connection, row.id))
                 assert store.events(connection, row.id)[-1].state == row.state
-            open_dispute = told[self.report_of(row.report_id)].contested
+            open_dispute = case in told[self.report_of(row.report_id)].open_cases
             assert core.is_open == open_dispute or core.state == "closed"
             assert not due_actions(core, self.town.clock()) or core.state in ("decided", "withdrawn")
 

@@ -78,7 +78,8 @@ def add_case(engine: Engine, case_id: int, report_id: int) -> None:
         connection.execute(
             insert(AppealCase).values(
                 id=case_id, group_id=case_id, report_id=report_id, round=1, state="submitted", grounds="not_me",
-                profile="CN", locale="en", filed_via="acme", filed_by_subject=True, platform="acme", control_group="g",
+                profile="CN", locale="en", filed_via="acme", filed_by_subject=True, suspends=True,
+                withdrawals=0, platform="acme", control_group="g",
                 conduct="wardrobing", severity=1, opened_at=NOW, due_at=NOW, extended=False, overdue=False,
             )
         )  # fmt: skip

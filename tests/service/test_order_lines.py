@@ -170,7 +170,7 @@ def test_a_further_report_has_its_own_notice_cools_again_and_keeps_what_was(town
     town.clock.moment += timedelta(days=4)
     found = town.lookup(person)
     assert (found["has_statement"], found["events"]) == (True, 1)
-    assert "restituted" in [reason["code"] for reason in found["reasons"]]
+    assert "restituted" in found["reasons"]
     assert halved < found["points"] <= 3.0, "six points, halved"
     # Another person's report of the order: the money came back, but the words are not theirs.
     third = again(town, stranger, second, "A-1", replace=True)

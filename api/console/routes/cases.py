@@ -17,7 +17,7 @@ from api.web.pages import render
 from ledger.core.appeals import CaseState
 from ledger.service import attachments
 from ledger.service.appeals.case_file import attachment, opened_case
-from ledger.service.appeals.case_letters import letter_of, letters_of
+from ledger.service.appeals.case_letters import all_letters, letter_of
 from ledger.service.appeals.drafts import preview, proposal_letter
 from ledger.service.staff import StaffMember, as_staff
 
@@ -41,19 +41,22 @@ def get_file(request: Request, case: str, file: str, staff: Reading) -> Response
 
 @router.get("/cases/{case}/letter")
 def get_letter(request: Request, case: str, staff: Reading) -> Response:
-    """A letter of the case, for reading and for print: `kind` (by default the newest one) in `locale`."""
+    """A letter of the case, for reading and for print: `kind` (by default the newest one) in `locale`, of `round` (by
+    default the newest that has one)."""
     context = runtime(request).context
+    of_round = request.query_params.get("round", "")
+    number = int(of_round) if of_round in ("1", "2") else None
     asked = request.query_params.get("kind", "")[:20] or None
     with opened_case(context, case, as_staff(staff), "letter_read", asked) as (connection, row):
         locale = locale_of(request.query_params.get("locale", ""), row.locale)
-        kinds = [kind.value for kind in letters_of(row)]
+        kinds = list(dict.fromkeys(kind.value for _, kind in all_letters(connection, row)))
         if row.state == CaseState.AWAITING_SIGNOFF:
             kinds.append("proposed")
         kind = asked or kinds[-1]
         if kind == "proposed":
             letter = proposal_letter(connection, context, row, locale)
         else:
-            letter = letter_of(connection, row, context, kind, locale, row.filed_via)
+            letter = letter_of(connection, row, context, kind, locale, row.filed_via, number)
     return render(
         request,
         "letter.html",

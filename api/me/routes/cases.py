@@ -35,7 +35,7 @@ _GROUNDS = [one.value for one in Grounds]
 def get_appeal(request: Request, session: Reading) -> Response:
     """The form. `grounds` chooses beforehand, for "this is not me"."""
     report = find_report(runtime(request), session, request.query_params.get("report", ""))
-    if report["case"] is not None:
+    if not report["appealable"] and report["case"] is not None:
         return redirect(case_path(report["case"]["id"]))
     wanted = request.query_params.get("grounds", "")
     return _appeal_form(request, session, report, wanted if wanted in _GROUNDS else "", "")
@@ -200,8 +200,10 @@ def get_file(request: Request, session: Reading, case_id: str, file_id: str) -> 
 
 @router.get("/cases/{case_id}/letters/{kind}")
 def get_letter(request: Request, session: Reading, case_id: str, kind: str) -> Response:
-    """A letter, to be read, printed or kept."""
-    letter = subject_cases.own_letter(runtime(request).context, session, case_id, kind, locale_of(request))
+    """A letter, to be read, printed or kept: of the newest round that has one, or of `round`."""
+    of_round = request.query_params.get("round", "")
+    number = int(of_round) if of_round in ("1", "2") else None
+    letter = subject_cases.own_letter(runtime(request).context, session, case_id, kind, locale_of(request), number)
     return page(
         request, "letter.html", session, case_id=case_id, subject=letter.subject, blocks=blocks(letter.paragraphs)
     )

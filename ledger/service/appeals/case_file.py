@@ -27,11 +27,13 @@ from ledger.core.reports import Status
 from ledger.core.support import Again, Support, supports
 from ledger.errors import LedgerError, NotFound
 from ledger.service import audit
+from ledger.service.appeals.case_letters import all_letters
 from ledger.service.appeals.queue import check_sight
 from ledger.service.appeals.reporter_record import ReporterRecord, reporter_record
 from ledger.service.appeals.rows import to_core
 from ledger.service.appeals.transaction import case_number
 from ledger.service.entry_batch import Context
+from ledger.service.letters import LetterKind
 from ledger.service.report_views import report_status
 from ledger.store import appeals as appeal_store
 from ledger.store import attachments as attachment_store
@@ -44,6 +46,9 @@ from ledger.store.appeals import CaseRow, EventRow, StatementRow
 from ledger.store.attachments import AttachmentRow
 from ledger.store.engine import reading, writing
 from ledger.store.reports import ReportRow
+
+_STATEMENTS = (Action.OPEN, Action.ADOPT)
+"""What comes with the person's statement: the newest one is what the case is about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +86,9 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Linked:
-    """Another report that has to do with this one; `how` is same_act, rests_on, carries or filed_together. `platform`
-    is None for staff who belong to a control group: they learn nothing about other members here."""
+    """Another case about this report (`how` is same_report), or another report that has to do with it: same_act,
+    rests_on, carries or filed_together. `platform` is None for staff who belong to a control group: they learn nothing
+    about other members here."""
 
     how: str
     report: str
@@ -130,6 +136,7 @@ class CaseFile:
     checks: tuple[Alternative, ...]
     minimum: NeedState
     statement: str
+    letters: tuple[tuple[int, LetterKind], ...]
     own_statement: StatementRow | None
     person_files: tuple[AttachmentRow, ...]
     timeline: tuple[Happened, ...]
@@ -246,7 +253,8 @@ def _read(
         items=items,
         checks=checks,
         minimum=best_state(checks),
-        statement=next((one.text or "" for one in events if one.action == Action.OPEN), ""),
+        statement=next((one.text or "" for one in reversed(events) if one.action in _STATEMENTS), ""),
+        letters=tuple(all_letters(connection, row)),
         own_statement=appeal_store.statements(connection, [report.id]).get(report.id),
         person_files=tuple(one for one in files if one.party == Actor.SUBJECT),
         timeline=tuple(Happened(one, None if one.staff_id is None else names.get(one.staff_id)) for one in events),
@@ -320,6 +328,17 @@ def _linked(connection: Connection, service: str, row: CaseRow, report: ReportRo
     for one in appeal_store.group_cases(connection, row.group_id):
         how.setdefault(one.report_id, "filed_together")
     how.pop(report.id, None)
+    for beside in appeal_store.all_cases_of_reports(connection, [report.id])[report.id]:
+        if beside.id != row.id:
+            yield Linked(
+                how="same_report",
+                report=encode_id("rp", report.id, service),
+                case=encode_id("ap", beside.id, service),
+                state=beside.state,
+                conduct=beside.current_conduct,
+                platform=report.platform if staff.control_group is None else None,
+                live=report.live,
+            )
     reports = report_store.reports_by_id(connection, how)
     cases = appeal_store.cases_of_reports(connection, how)
     for report_id, other in sorted(reports.items()):

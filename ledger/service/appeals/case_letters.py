@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -22,13 +23,13 @@ from ledger.service.letters import CaseFacts, Letter, LetterKind, render
 from ledger.store import appeals as store
 from ledger.store import log as log_store
 from ledger.store import reports as report_store
-from ledger.store.appeals import CaseRow, EventRow
+from ledger.store.appeals import CaseRow, EventRow, RoundRow
 from ledger.store.reports import ReportRow
 
 
 def letters_of(row: CaseRow) -> list[LetterKind]:
-    """The letters that are true of the case now: that it was received always, a question while its answer is awaited,
-    that it is late while it is, and the decision once there is one."""
+    """The letters of the present round that are true now: that the appeal was received always, a question while its
+    answer is awaited, that it is late while it is, and the decision once there is one."""
     found = [LetterKind.RECEIVED]
     if row.state == CaseState.AWAITING_SUBJECT and row.question_due_at is not None:
         found.append(LetterKind.QUESTION)
@@ -39,6 +40,17 @@ def letters_of(row: CaseRow) -> list[LetterKind]:
     return found
 
 
+def earlier_letters(kept: RoundRow) -> list[LetterKind]:
+    """The letters of a round that was decided before the case was reopened."""
+    return [LetterKind.DECIDED] if kept.due_at is None else [LetterKind.RECEIVED, LetterKind.DECIDED]
+
+
+def all_letters(connection: Connection, row: CaseRow) -> list[tuple[int, LetterKind]]:
+    """(round, kind) of every letter that can be read, oldest round first."""
+    found = [(kept.round, kind) for kept in store.rounds(connection, row.id) for kind in earlier_letters(kept)]
+    return found + [(row.round, kind) for kind in letters_of(row)]
+
+
 def letter_of(
     connection: Connection,
     row: CaseRow,
@@ -46,16 +58,25 @@ def letter_of(
     kind: str,
     locale: str | None = None,
     opener: str | None = None,
+    number: int | None = None,
 ) -> Letter:
     """The letter of this kind, in the case's own language unless `locale` names one; `opener` is the platform that may
-    be named. Raises NotFound when there is none (yet, or any more)."""
-    if kind not in letters_of(row):
+    be named. Of round `number`, or of the newest round that has one. Raises NotFound when there is none (yet, or any
+    more)."""
+    there = [one for one, of in all_letters(connection, row) if of == kind and number in (None, one)]
+    if not there:
         raise NotFound("There is no such letter about this case now.")
-    return render(LetterKind(kind), facts_of(connection, row, context, opener), locale or row.locale)
+    return render(LetterKind(kind), facts_of(connection, row, context, opener, max(there)), locale or row.locale)
 
 
-def facts_of(connection: Connection, row: CaseRow, context: Context, opener: str | None = None) -> CaseFacts:
-    """What letters tell about the case. Raises NotFound when its report is gone."""
+def facts_of(
+    connection: Connection, row: CaseRow, context: Context, opener: str | None = None, number: int | None = None
+) -> CaseFacts:
+    """What letters tell about the case, in its present round or in round `number`. Raises NotFound when its report is
+    gone."""
+    kept = {one.round: one for one in store.rounds(connection, row.id)}.get(number or row.round)
+    if kept is not None:
+        row = _as_it_was(row, kept)
     report = report_store.reports_by_id(connection, [row.report_id]).get(row.report_id)
     if report is None:
         raise NotFound("The report of this case is not in the ledger any more.")
@@ -78,9 +99,30 @@ def facts_of(connection: Connection, row: CaseRow, context: Context, opener: str
         reasons=row.reasons,
         decided_at=row.decided_at,
         reopen_until=row.reopen_until,
-        expires_at=_expires_at(row, report, outcome, context.policy),
+        expires_at=kept.expires_at
+        if kept is not None and kept.expires_at is not None
+        else _expires_at(row, report, outcome, context.policy),
         unlinked_kinds=_unlinked(connection, row) if outcome is Outcome.UNLINKED else (),
         silent_reporter=any(event.action == Action.REPORTER_SILENT for event in events),
+        suspends=row.suspends,
+        own=row.filed_by_subject,
+    )
+
+
+def _as_it_was(row: CaseRow, kept: RoundRow) -> CaseRow:
+    """The case at the end of an earlier round."""
+    return replace(
+        row,
+        round=kept.round,
+        state=CaseState.DECIDED.value,
+        opened_at=kept.opened_at,
+        due_at=kept.due_at or row.due_at,
+        outcome=kept.outcome,
+        amended_conduct=kept.amended_conduct,
+        unlinked_slots=kept.unlinked_slots,
+        reasons=kept.reasons,
+        decided_at=kept.decided_at,
+        reopen_until=kept.reopen_until,
     )
 
 

@@ -14,11 +14,12 @@ from ledger.core.policy import Policy
 from ledger.errors import NotFound
 from ledger.service.appeals.case_letters import facts_of
 from ledger.service.appeals.filing import clean_text
-from ledger.service.appeals.perform import check_named
+from ledger.service.appeals.perform import check_named, expires_at, in_force
 from ledger.service.appeals.rows import to_core, with_core, zone_of
 from ledger.service.entry_batch import Context
 from ledger.service.letters import Letter, LetterKind, render
 from ledger.store import appeals as store
+from ledger.store import reports as report_store
 from ledger.store.appeals import CaseRow
 
 _SOMEBODY = Staff(0, "supervisor")
@@ -58,11 +59,12 @@ def preview(
     zone = zone_of(policy, row.profile)
     after = advance(
         case, Action.PROPOSE if two else Action.DECIDE, Actor.STAFF, now, policy, zone,
-        staff=staff, outcome=draft.outcome, severity=severity,
+        staff=staff, outcome=draft.outcome, severity=severity, in_force=in_force(connection, row),
+        expires_at=_expires_at(connection, context, row, draft.conduct),
     )  # fmt: skip
     check_named(connection, row, draft.outcome, draft.conduct, draft.slots)
     if two:
-        after = _signed(after, now, context, row)
+        after = _signed(connection, after, now, context, row, draft.conduct)
     return _letter(connection, context, row, after, replace(draft, reasons=reasons), locale), two
 
 
@@ -71,7 +73,7 @@ def proposal_letter(connection: Connection, context: Context, row: CaseRow, loca
     draft = proposed(row)
     if draft is None:
         raise NotFound("Nothing waits for a second signature in this case.")
-    case = _signed(to_core(row, frozenset()), context.now(), context, row)
+    case = _signed(connection, to_core(row, frozenset()), context.now(), context, row, draft.conduct)
     return _letter(connection, context, row, case, draft, locale)
 
 
@@ -90,11 +92,19 @@ def lighter_conducts(row: CaseRow, policy: Policy) -> list[Conduct]:
     ]
 
 
-def _signed(case: Case, now: datetime, context: Context, row: CaseRow) -> Case:
+def _signed(
+    connection: Connection, case: Case, now: datetime, context: Context, row: CaseRow, conduct: Conduct | None
+) -> Case:
     return advance(
         replace(case, handlers=frozenset()), Action.SIGN, Actor.STAFF, now, context.policy,
-        zone_of(context.policy, row.profile), staff=_SOMEBODY,
+        zone_of(context.policy, row.profile), staff=_SOMEBODY, in_force=in_force(connection, row),
+        expires_at=_expires_at(connection, context, row, conduct),
     )  # fmt: skip
+
+
+def _expires_at(connection: Connection, context: Context, row: CaseRow, conduct: Conduct | None) -> datetime | None:
+    report = report_store.reports_by_id(connection, [row.report_id]).get(row.report_id)
+    return expires_at(context.policy, report, row, conduct)
 
 
 def _letter(connection: Connection, context: Context, row: CaseRow, after: Case, draft: Draft, locale: str) -> Letter:

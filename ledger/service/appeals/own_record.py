@@ -8,22 +8,25 @@ no platform may learn through a customer who else reported, and the person learn
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
 
-from ledger.core.appeals import OPEN_STATES, CaseState
+from ledger.core.appeals import MAX_WITHDRAWALS, OPEN_STATES, CaseState
 from ledger.core.conduct import Conduct
 from ledger.core.encoding import day_floor, format_time, from_day, from_hour
 from ledger.core.identifiers import Kind
 from ledger.core.ids import encode_id
 from ledger.core.policy import Policy
 from ledger.core.reasons import reason_text
+from ledger.core.rounds import blocking
 from ledger.core.standing import Event, fold, merge
-from ledger.service.appeals.case_letters import letters_of
-from ledger.service.appeals.parties import Party
+from ledger.service.appeals.case_letters import all_letters, letters_of
+from ledger.service.appeals.parties import Party, reopenable
+from ledger.service.appeals.perform import expires_at
+from ledger.service.appeals.rows import to_round
 from ledger.service.appeals.views import case_view
 from ledger.service.case_texts import amount_band
 from ledger.service.disclosures import shown_lookups
@@ -57,7 +60,7 @@ def own_record(context: Context, weights: Mapping[str, int], session: SessionRow
         matched = store.reports_of_tags(connection, tags)
         reports = report_store.reports_by_id(connection, matched)
         reversals = report_store.reversals(connection, matched)
-        cases = store.cases_of_reports(connection, matched)
+        cases = store.all_cases_of_reports(connection, matched)
         statements = store.statements(connection, matched)
         flags = report_store.listing_flags(connection, matched)
         restituted = report_store.restitutions(connection, matched)
@@ -68,9 +71,10 @@ def own_record(context: Context, weights: Mapping[str, int], session: SessionRow
         kinds = {tag: kind for kind, tag in session.subjects}
         shown = []
         for row in sorted(reports.values(), key=lambda one: one.id, reverse=True):
-            case = cases.get(row.id)
+            mine = cases.get(row.id, [])
+            views = {case.id: subject_case_view(connection, case, mine, row, context) for case in mine}
             waits = (hold := held.get(row.id)) is not None and hold.waits
-            one = _report(row, reversals.get(row.id), case, flags.get(row.id, (False, False)), context, held=waits)
+            one = _report(row, reversals.get(row.id), mine, flags.get(row.id, (False, False)), context, held=waits)
             one |= {
                 "replaces": _public(row.replaces, context),
                 "replaced_by": _public(replaced.get(row.id), context),
@@ -80,7 +84,8 @@ def own_record(context: Context, weights: Mapping[str, int], session: SessionRow
                 "matched_kinds": sorted({kinds[tag] for tag in matched[row.id] if tag in kinds}),
                 "restituted": row.id in restituted,
                 "statement": _statement(statements.get(row.id)),
-                "case": None if case is None else subject_case_view(connection, case, context.service),
+                "case": views[own_case(mine).id] if mine else None,
+                "cases": list(views.values()),
             }
             shown.append(one)
     events = [
@@ -111,18 +116,18 @@ def own_record(context: Context, weights: Mapping[str, int], session: SessionRow
 def _report(
     row: ReportRow,
     reversal: ReversalRow | None,
-    case: CaseRow | None,
+    cases: Sequence[CaseRow],
     flags: tuple[bool, bool],
     context: Context,
     *,
     held: bool,
 ) -> dict[str, Any]:
     policy, now = context.policy, context.now()
-    conduct = row.conduct if case is None else case.current_conduct
+    conduct = store.conduct_in_force(cases) or row.conduct
     expires_day = policy.expiry_day(Conduct(conduct), day_floor(row.act_ended_at), row.expires_day)
     low, high = amount_band(row.amount_minor, row.currency)
     status = report_status(row, reversal, policy, now, disputed=flags[0], unconfirmed=flags[1], held=held)
-    appealable = row.live and case is None and expires_day > day_floor(now)
+    appealable = _appealable(row, cases, context)
     return {
         "id": encode_id("rp", row.id, context.service),
         "conduct": conduct,
@@ -189,11 +194,40 @@ def _statement(row: StatementRow | None) -> dict[str, Any] | None:
     return {"text": row.text, "locale": row.locale, "made_at": format_time(row.made_at), "entry_index": row.entry_index}
 
 
-def subject_case_view(connection: Connection, row: CaseRow, service: str) -> dict[str, Any]:
-    """The case as the person sees it, with what they can still do and the letters that there are."""
-    view = case_view(connection, row, Party.SUBJECT, service)
-    view["can_withdraw"] = row.state in OPEN_STATES and row.round != row.reporter_round
-    view["letters"] = [kind.value for kind in letters_of(row)]
+def _appealable(report: ReportRow, cases: Sequence[CaseRow], context: Context) -> bool:
+    """Whether the person's own appeal against the report is open to them."""
+    conduct = Conduct(store.conduct_in_force(cases) or report.conduct)
+    expires_day = context.policy.expiry_day(conduct, day_floor(report.act_ended_at), report.expires_day)
+    unused = blocking([to_round(case) for case in cases], None) is None
+    return report.live and unused and expires_day > day_floor(context.now())
+
+
+def own_case(cases: Sequence[CaseRow]) -> CaseRow:
+    """Of the cases about one report (at least one) the person's own one that counts, or the one that says how the
+    report stands."""
+    own = [case for case in cases if case.filed_by_subject]
+    return store.leading(own if any(to_round(case).uses_up for case in own) else cases)
+
+
+def subject_case_view(
+    connection: Connection, row: CaseRow, cases: Sequence[CaseRow], report: ReportRow | None, context: Context
+) -> dict[str, Any]:
+    """The case as the person sees it, with what they can still do and the letters that there are. `cases` are all those
+    about its report."""
+    view = case_view(connection, row, Party.SUBJECT, context.service)
+    reporters = row.round == row.reporter_round
+    view["can_withdraw"] = row.is_open and row.withdrawals < MAX_WITHDRAWALS and not reporters
     view["can_agree"] = row.state in OPEN_STATES and (view["concession"] or {}).get("agreed_at", "") is None
-    view["can_reopen"] = row.reopen_until is not None and row.state in (CaseState.DECIDED, CaseState.WITHDRAWN)
+    view["own"] = row.filed_by_subject
+    view["letters"] = [kind.value for kind in letters_of(row)]
+    view["earlier_letters"] = [
+        {"round": number, "kind": kind.value} for number, kind in all_letters(connection, row) if number < row.round
+    ]
+    settled = row.state in (CaseState.DECIDED, CaseState.WITHDRAWN)
+    until = [one for one in (row.reopen_until, expires_at(context.policy, report, row, None)) if one is not None]
+    in_time = row.reopen_until is not None and context.now() < min(until)
+    view["can_reopen"] = settled and in_time and reopenable(cases, row, own=True)
+    view["reopen_until"] = format_time(min(until)) if view["can_reopen"] else None
+    view["appealable"] = report is not None and _appealable(report, cases, context)
+    view["expires_at"] = format_time(until[-1]) if report is not None else None
     return view

@@ -1,8 +1,8 @@
 """What the two parties do: the person (themselves, or through the platform that filed for them) and the reporter.
 
 Who is who: the *reporter* is the platform that made the report, the *filer* the one through which the person appealed.
-They may be the same platform, so it says for which party it speaks. A platform of the reporter's own control group that
-filed for its customer may add to the case, but not take the appeal back: that would be the accused party ending it.
+They may be the same platform, so it says for which party it speaks. The reporter's own control group files, answers,
+takes back and reopens nothing for the person: that would be the accused party speaking for the person who contests.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from ledger.core.appeals import Action, Actor, CaseState
-from ledger.errors import AppealInvalid, ConflictOfInterest, NotFound
-from ledger.service.appeals.filing import Filing, clean_text, open_cases
+from ledger.core.rounds import blocking, has_room
+from ledger.errors import ActionRefused, AppealInvalid, ConflictOfInterest, NotFound
+from ledger.service.appeals.filing import Filing, check_rights, clean_text, look_up, open_cases
 from ledger.service.appeals.perform import Move, perform
+from ledger.service.appeals.rows import to_round
 from ledger.service.appeals.transaction import changing, load_case
 from ledger.service.entry_batch import Context, EntryBatch
 from ledger.store import appeals as store
@@ -42,7 +44,8 @@ class Speaker:
 
 
 def check_party(batch: EntryBatch, row: CaseRow, speaker: Speaker) -> None:
-    """Whether the case is this speaker's. Raises NotFound: to everybody else there is no such case."""
+    """Whether the case is this speaker's. Raises NotFound (to everybody else there is no such case), and
+    ConflictOfInterest for a platform of the reporter's control group that speaks for the person."""
     if speaker.platform is None:
         mine = speaker.tags and row.report_id in store.reports_of_tags(batch.connection, speaker.tags)
     elif speaker.party is Party.REPORTER:
@@ -51,26 +54,17 @@ def check_party(batch: EntryBatch, row: CaseRow, speaker: Speaker) -> None:
         mine = row.filed_via == speaker.platform and not row.filed_by_subject
     if not mine:
         raise NotFound("There is no such case.")
-
-
-def check_about(batch: EntryBatch, reports: Sequence[int], speaker: Speaker) -> None:
-    """Whether all `reports` are about the person: listed under one of their tags, or the platform's own.
-
-    Raises NotFound: whoever cannot show an identifier of the person learns nothing about a report.
-    """
-    found = store.reports_of_tags(batch.connection, speaker.tags) if speaker.tags else {}
-    batch.load_reports(reports, [])
-    for report_id in reports:
-        report = batch.reports.get(report_id)
-        own = report is not None and speaker.platform is not None and report.platform == speaker.platform
-        if not own and report_id not in found:
-            raise NotFound("A report that this appeal names is not in the ledger (any more), or not about this person.")
+    if speaker.party is Party.SUBJECT and speaker.control_group == row.control_group:
+        raise ConflictOfInterest(
+            "The control group that made a report does not speak for the person. Give them a link to their own record."
+        )
 
 
 def file(batch: EntryBatch, wanted: Filing, speaker: Speaker) -> list[CaseRow]:
-    """Open the cases. Raises what `check_about` and `open_cases` raise."""
-    check_about(batch, wanted.reports, speaker)
-    return open_cases(batch, wanted)
+    """Open the cases. Raises what `check_rights` raises."""
+    found = look_up(batch, wanted.reports, speaker.tags)
+    check_rights(batch, wanted, found)
+    return open_cases(batch, wanted, found)
 
 
 def say(batch: EntryBatch, row: CaseRow, speaker: Speaker, text: str) -> CaseRow:
@@ -109,26 +103,39 @@ def _check_room(batch: EntryBatch, row: CaseRow, move: Move) -> None:
 
 
 def withdraw_appeal(batch: EntryBatch, row: CaseRow, speaker: Speaker) -> CaseRow:
-    """The person takes the appeal back: the report counts as before. Raises NotFound, ConflictOfInterest."""
-    _check_person(batch, row, speaker)
+    """The person takes the appeal back: the report counts as before. Raises NotFound, ConflictOfInterest,
+    ActionRefused."""
+    check_party(batch, row, speaker)
+    if speaker.party is not Party.SUBJECT:
+        raise AppealInvalid("Only the person takes an appeal back.")
     return perform(batch, row, Move(Action.WITHDRAW, Actor.SUBJECT, platform=speaker.platform))
 
 
 def reopen(batch: EntryBatch, row: CaseRow, speaker: Speaker, text: str) -> CaseRow:
-    """The person contests the decision once more; somebody new decides. Raises NotFound, ActionRefused."""
+    """The person contests the decision once more; somebody new decides. In their own session they reopen their own
+    case: where a platform's case was decided, their own appeal is still open to them.
+
+    Raises NotFound, ConflictOfInterest, AppealInvalid, ActionRefused.
+    """
     check_party(batch, row, speaker)
     if speaker.party is not Party.SUBJECT:
         raise AppealInvalid("Only the person reopens a case.")
+    if not reopenable(batch.all_cases.get(row.report_id, [row]), row, own=speaker.platform is None):
+        raise ActionRefused("This case is not reopened: contest the report instead.", action=Action.REOPEN.value)
     move = Move(Action.REOPEN, Actor.SUBJECT, platform=speaker.platform, text=clean_text(text))
     return perform(batch, row, move)
 
 
-def _check_person(batch: EntryBatch, row: CaseRow, speaker: Speaker) -> None:
-    check_party(batch, row, speaker)
-    if speaker.party is not Party.SUBJECT:
-        raise AppealInvalid("Only the person takes an appeal back.")
-    if speaker.control_group is not None and speaker.control_group == row.control_group:
-        raise ConflictOfInterest("The reporter's own group cannot take back an appeal against its report.")
+def reopenable(cases: Sequence[CaseRow], row: CaseRow, *, own: bool) -> bool:
+    """Whether the rights of the report (`cases` are all of it) let this case be reopened: by the side whose it is
+    (`own`: the person in their own session), while no other case takes its place. Its state and its dates are looked at
+    by `core.cases.advance`."""
+    if row.filed_by_subject != own:
+        return False
+    others = [to_round(one) for one in cases if one.id != row.id]
+    if blocking(others, row.filing_group) is not None:
+        return False
+    return row.filing_group is None or has_room(others, row.filing_group, row.control_group)
 
 
 def in_case(context: Context, case_id: int, speaker: Speaker, text: str) -> CaseRow:

@@ -12,29 +12,35 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from ledger.core.appeals import EFFECTS, OPEN_STATES, Action, Actor, CaseState, Outcome
-from ledger.core.cases import Case, Staff, advance, disputed_marks, marks_after
+from ledger.core.cases import Case, Staff, advance
 from ledger.core.conduct import Conduct
-from ledger.core.encoding import day_floor, hour_floor
+from ledger.core.encoding import day_floor, from_day, hour_floor
 from ledger.core.entries import EventType, WithdrawalReason, dispute_entry, reopening_entry, resolution_entry
 from ledger.core.ids import encode_id
 from ledger.core.order_lines import check_conceded
 from ledger.core.policy import Policy
+from ledger.core.rounds import next_to_suspend, report_marks
+from ledger.core.rounds import suspends as may_suspend
 from ledger.core.webhooks import WebhookType
 from ledger.errors import ActionRefused, AlreadyReversed, DecisionInvalid
-from ledger.service.appeals.rows import to_core, with_core, zone_of
+from ledger.service.appeals.rows import to_core, to_round, with_core, zone_of
 from ledger.service.appeals.weights import count_outcome
 from ledger.service.entry_batch import EntryBatch
 from ledger.service.intake_rows import listing_values
 from ledger.store import appeal_effects as effects
 from ledger.store import appeals as store
 from ledger.store import order_lines as line_store
-from ledger.store.appeals import CaseRow
+from ledger.store.appeals import CaseRow, RoundRow
 from ledger.store.reports import ReportRow, ReversalRow
 
 STAFF_ONLY = frozenset({Action.TAKE, Action.ASSIGN, Action.HAND_BACK, Action.NOTE, Action.PROPOSE, Action.DECLINE})
 """What the parties are not shown: who works on a case, and what is not decided yet."""
 
 _DECISIONS = frozenset({Action.DECIDE, Action.SIGN, Action.REPORTER_SILENT})
+
+
+_TAKEN_BACK = frozenset({"withdrawal", "replacement"})
+"""Reversals by the reporter itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +66,15 @@ def perform(batch: EntryBatch, row: CaseRow, move: Move) -> CaseRow:
     Raises ActionRefused, CaseTaken, ConflictOfInterest, DecisionInvalid.
     """
     known = store.handlers(batch.connection, row.id)
+    if move.action is Action.REOPEN:
+        row = _with_report(batch, row)
     before = to_core(row, known)
     severity = None if move.conduct is None else batch.policy.severity[move.conduct]
     conceded = line_store.concession(batch.connection, row.id, row.round) if move.outcome is not None else None
     check_conceded(move.outcome, severity, None if conceded is None else conceded.severity)
+    named = move.conduct
+    if move.action is Action.SIGN and row.proposed_conduct is not None:
+        named = Conduct(row.proposed_conduct)
     case = advance(
         before,
         move.action,
@@ -75,6 +86,8 @@ def perform(batch: EntryBatch, row: CaseRow, move: Move) -> CaseRow:
         outcome=move.outcome,
         severity=severity,
         assignee=move.assignee,
+        in_force=in_force(batch.connection, row),
+        expires_at=expires_at(batch.policy, batch.reports.get(row.report_id), row, named),
     )
     new = with_core(row, case)
     if move.action is Action.PROPOSE:
@@ -96,20 +109,22 @@ def _consequences(
     """Entry and effect on the report; (entry's index, the case, text of the event)."""
     if move.action in _DECISIONS:
         return _decide(batch, row, case, new, move)
-    if move.action is Action.OVERDUE:
-        index = resolve(batch, new, "overdue")
-        _mark(batch, case, new)
+    if move.action in (Action.OVERDUE, Action.WITHDRAW):
+        index = resolve(batch, new, "overdue" if move.action is Action.OVERDUE else "withdrawn")
+        mark(batch, new)
         return index, new, move.text
-    if move.action is Action.WITHDRAW:
-        index = resolve(batch, new, "withdrawn")
-        disputed, unconfirmed = marks_after(before.previous)
-        effects.set_marks(batch.connection, row.report_id, disputed=disputed, unconfirmed=unconfirmed)
+    if move.action is Action.ADOPT:
+        index = dispute(batch, new)
+        mark(batch, new)
         return index, new, move.text
     if move.action is Action.REOPEN:
+        new = _begun_again(batch, row, new)
         index = dispute(batch, new)
-        _mark(batch, case, new)
-        return index, replace(new, reasons=None), move.text
+        mark(batch, new)
+        return index, new, move.text
     if move.action is Action.GRANT_REOPENING:
+        stored = store.case(batch.connection, row.id)
+        keep_round(batch, row if stored is None else stored)
         return _reopen_for_reporter(batch, new, move), replace(new, reasons=None), move.text
     return None, new, move.text
 
@@ -134,7 +149,7 @@ def _decide(
     index = resolve(batch, new, outcome.value, conduct=conduct, slots=move.slots, staff=staff)
     if effect.reverses:
         kind = "victim" if effect.protects else "overturned"
-        batch.reverse(report, index, kind, outcome.value, keep_listed=effect.protects, close=False)
+        batch.reverse(report, index, kind, outcome.value, keep_listed=effect.protects, decided_case=row.id)
         if effect.protects:
             _protect(batch, report, index)
     else:
@@ -180,8 +195,8 @@ def _keep(
     if slots:
         _unlink(batch, report, sorted(set(slots)))
         new = replace(new, unlinked_slots=" ".join(str(slot) for slot in sorted(set(slots))))
-    disputed, unconfirmed = marks_after(outcome)
-    effects.set_marks(batch.connection, report.id, disputed=disputed, unconfirmed=unconfirmed)
+    _tell_others(batch, new, outcome)
+    mark(batch, new)
     return new
 
 
@@ -195,6 +210,82 @@ def _unlink(batch: EntryBatch, report: ReportRow, slots: Sequence[int]) -> None:
         theirs = line_store.subject_tags(batch.connection, farm.id)
         if farm.id not in batch.reversals and not theirs.isdisjoint(before) and theirs.isdisjoint(after):
             batch.withdraw(farm, WithdrawalReason.LINKED_REPORT_VOID)
+
+
+def _tell_others(batch: EntryBatch, decided: CaseRow, outcome: Outcome) -> None:
+    """Note a decision that leaves the report in the other cases about it that are not decided: what they are about now,
+    and what none of them may make worse."""
+    for other in _others(batch, decided):
+        if other.state in OPEN_STATES or other.state == CaseState.WITHDRAWN:
+            changed = replace(
+                other,
+                amended_conduct=decided.amended_conduct,
+                severity=decided.severity,
+                previous_outcome=outcome.value,
+            )
+            store.save_case(batch.connection, changed)
+
+
+def _others(batch: EntryBatch, row: CaseRow) -> list[CaseRow]:
+    """The other cases about the same report, as they are stored now."""
+    found = store.all_cases_of_reports(batch.connection, [row.report_id]).get(row.report_id, [])
+    return [one for one in found if one.id != row.id]
+
+
+def in_force(connection: Connection, row: CaseRow) -> Outcome | None:
+    """The newest decision on the merits about the report of this case, in whichever case."""
+    outcome = store.decision_in_force(connection, row.report_id)
+    return None if outcome is None else Outcome(outcome)
+
+
+def expires_at(policy: Policy, report: ReportRow | None, row: CaseRow, conduct: Conduct | None) -> datetime | None:
+    """When the record expires if it stays, as the `conduct` that a decision names or as what it is now; None without
+    the report."""
+    if report is None:
+        return None
+    now_it_is = Conduct(row.current_conduct) if conduct is None else conduct
+    return from_day(policy.expiry_day(now_it_is, day_floor(report.act_ended_at), report.expires_day))
+
+
+def _with_report(batch: EntryBatch, row: CaseRow) -> CaseRow:
+    """The case with the conduct that other cases left the report with meanwhile."""
+    conduct = store.listed_conduct(batch.connection, row.report_id)
+    if conduct is None or conduct == row.current_conduct:
+        return row
+    return replace(row, amended_conduct=conduct, severity=batch.policy.severity[Conduct(conduct)])
+
+
+def _begun_again(batch: EntryBatch, old: CaseRow, new: CaseRow) -> CaseRow:
+    """The reopened case. A decided round is kept for its letters; after a withdrawal the same round begins anew, and
+    where a platform filed it, it suspends the report only if no other one of its group ever did."""
+    if old.state == CaseState.DECIDED:
+        stored = store.case(batch.connection, old.id)  # without what other cases made of the report since
+        keep_round(batch, old if stored is None else stored)
+    else:
+        cases = [to_round(one) for one in (old, *_others(batch, old))]
+        suspends = may_suspend(cases, old.filing_group, old.control_group)
+        new = replace(new, opened_at=batch.now, suspends=suspends)
+    return replace(new, reasons=None)
+
+
+def keep_round(batch: EntryBatch, row: CaseRow) -> None:
+    """Keep the decided round of a case for its letters, before the next one begins."""
+    assert row.outcome is not None
+    assert row.decided_at is not None
+    kept = RoundRow(
+        case_id=row.id,
+        round=row.round,
+        opened_at=row.opened_at,
+        due_at=row.due_at,
+        outcome=row.outcome,
+        amended_conduct=row.amended_conduct,
+        unlinked_slots=row.unlinked_slots,
+        reasons=row.reasons,
+        decided_at=row.decided_at,
+        reopen_until=row.reopen_until,
+        expires_at=expires_at(batch.policy, batch.reports.get(row.report_id), row, None),
+    )
+    store.add_round(batch.connection, kept)
 
 
 def _protect(batch: EntryBatch, report: ReportRow, index: int) -> None:
@@ -220,9 +311,21 @@ def protected_until(policy: Policy, report: ReportRow, decided_at: datetime) -> 
     return min(policy.expiry_day(Conduct.IMPERSONATED, day_floor(decided_at)), latest)
 
 
-def _mark(batch: EntryBatch, case: Case, new: CaseRow) -> None:
-    disputed, unconfirmed = disputed_marks(case)
-    effects.set_marks(batch.connection, new.report_id, disputed=disputed, unconfirmed=unconfirmed)
+def mark(batch: EntryBatch, changed: CaseRow) -> None:
+    """Mark the report as all its cases say, with `changed` as it is from now on. Where a platform's first round was
+    taken back and another platform's is open, that one suspends the report now, which is an entry of its own."""
+    others = _others(batch, changed)
+    cases = [to_round(one) for one in (changed, *others)]
+    following = next_to_suspend(cases, changed.control_group) if changed.state == CaseState.WITHDRAWN else None
+    for place, other in enumerate(others):
+        if following is not None and other.id == following.case_id:
+            others[place] = replace(other, suspends=True)
+            store.save_case(batch.connection, others[place])
+            dispute(batch, others[place])
+    disputed, unconfirmed = report_marks(
+        [to_round(one) for one in (changed, *others)], in_force(batch.connection, changed)
+    )
+    effects.set_marks(batch.connection, changed.report_id, disputed=disputed, unconfirmed=unconfirmed)
 
 
 # --- entries, timeline, notices ---------------------------------------------------------------------------------
@@ -236,6 +339,7 @@ def dispute(batch: EntryBatch, row: CaseRow) -> int:
         round_number=row.round,
         grounds=row.grounds,
         recorded_at=batch.now,
+        suspends=row.suspends,
     )
     return _entry(batch, row.report_id, EventType.DISPUTE, body, None)
 
@@ -324,18 +428,20 @@ def _tell(batch: EntryBatch, row: CaseRow, move: Move) -> None:
 
 
 def report_gone(batch: EntryBatch, row: CaseRow, reversal: ReversalRow) -> CaseRow:
-    """The report was taken back while its case was open, or decided and not yet closed: the case is over.
+    """The report was taken back, or decided in another case, while this one was open or not yet closed: it is over.
 
-    A reporter who takes back what is contested has lost the case (DESIGN.md section 5), also where an `account_farm`
-    report falls with one that it rests on; but one act of the reporter costs once, however many cases it ends.
+    A reporter who takes back what is contested has lost the case (docs/standing.md), also where an `account_farm`
+    report falls with one that it rests on; but one act of the reporter costs once, however many cases it ends. A
+    decision in another case counts there.
     """
     if row.state == CaseState.CLOSED:
         return row
     contested = row.state in OPEN_STATES
     new = perform(batch, row, Move(Action.REPORT_GONE, Actor.LEDGER))
-    if contested:
-        counts_as = "overturned" if batch.charge(row.report_id) else "nothing"
-        count_outcome(batch, batch.reports[row.report_id], counts_as)
+    if contested and reversal.kind in _TAKEN_BACK:
+        counts_as = batch.charge(row.report_id)
+        if counts_as is not None:
+            count_outcome(batch, batch.reports[row.report_id], counts_as)
     for platform in dict.fromkeys((new.platform, new.filed_via)):
         batch.notify(
             platform, WebhookType.APPEAL_DECIDED, appeal=encode_id("ap", new.id, batch.service), state=new.state

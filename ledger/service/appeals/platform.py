@@ -19,9 +19,10 @@ from ledger.core.conduct import Conduct
 from ledger.core.encoding import b64url, format_time
 from ledger.core.identifiers import Kind
 from ledger.core.ids import decode_id, encode_id
-from ledger.errors import InvalidRequest, NotFound, ScopeMissing
+from ledger.errors import InvalidRequest, LedgerError, NotFound, ScopeMissing
 from ledger.service import attachments
-from ledger.service.appeals.case_letters import letter_of, letters_of
+from ledger.service.appeals.attempts import count_attempt, log_outcome
+from ledger.service.appeals.case_letters import all_letters, letter_of
 from ledger.service.appeals.concessions import agree, concede
 from ledger.service.appeals.files import drafted, keep_file
 from ledger.service.appeals.filing import clean_text, filing
@@ -34,7 +35,7 @@ from ledger.service.appeals.transaction import (
     load_case,
     recall,
     remember,
-    report_number,
+    report_numbers,
 )
 from ledger.service.appeals.views import attachment_view, case_state, case_view, party_of
 from ledger.service.asking import asked
@@ -76,16 +77,16 @@ def file_appeal(
     subjects: Subjects,
     idempotency_key: str,
 ) -> Stored:
-    """Contest `reports` for the customer whose (kind, tag) pairs under key `epoch` these are; reports that the platform
-    itself made need none. All or none.
+    """Contest `reports` for the customer whose (kind, tag) pairs under key `epoch` these are. All or none.
 
-    Raises InvalidRequest, AppealInvalid, StaleEpoch, NotFound, CaseExists, IdempotencyMismatch, LogFrozen,
+    Every attempt is counted, and shown to the person if there is anything about them. Raises InvalidRequest,
+    AppealInvalid, QuotaExceeded, StaleEpoch, NotFound, CaseExists, ConflictOfInterest, IdempotencyMismatch, LogFrozen,
     DatabaseUnavailable.
     """
     if (epoch is None) != (not subjects):
         raise InvalidRequest("`epoch` and `subjects` come together.")
-    numbers = [report_number(rt.context, public) for public in reports[: MAX_REPORTS + 1]]  # one too many is enough
-    wanted = filing(numbers, grounds, statement, locale, member.platform, member.profile, by_subject=False)
+    numbers = report_numbers(rt.context, reports[: MAX_REPORTS + 1])  # one too many is enough
+    wanted = filing(numbers, grounds, statement, locale, member.platform, member.profile, group=member.control_group)
     request = {
         "reports": list(reports),
         "grounds": grounds,
@@ -102,7 +103,15 @@ def file_appeal(
         rows = file(batch, wanted, speaker)
         return rows[0].report_id, 201, _filed(rows, batch.service)
 
-    return _once(rt, asked(rt, member, idempotency_key, request, "appeal"), work)
+    this = asked(rt, member, idempotency_key, request, "appeal")
+    count_attempt(rt.engine, rt.settings, member, speaker.tags, rt.now(), this)
+    try:
+        done = _once(rt, this, work)
+    except LedgerError as error:
+        log_outcome(member, error.code)
+        raise
+    log_outcome(member, "filed")
+    return done
 
 
 def _filed(rows: Sequence[CaseRow], service: str) -> dict[str, Any]:
@@ -197,17 +206,26 @@ def _summary(row: CaseRow, caller: Caller, party: Party | None, service: str) ->
 
 
 def list_letters(rt: Runtime, caller: Caller, appeal_id: str) -> dict[str, Any]:
-    """{data}: the letters that there are for the person. Raises NotFound, ScopeMissing."""
+    """{data, earlier}: the letters that there are for the person now, and those of a round before it was reopened.
+    Raises NotFound, ScopeMissing."""
     with reading(rt.engine) as connection:
         row = _persons_case(store.case(connection, case_number(rt.context, appeal_id)), caller)
-    return {"data": [{"kind": kind.value, "locale": row.locale} for kind in letters_of(row)]}
+        found = all_letters(connection, row)
+    items = [{"kind": kind.value, "locale": row.locale, "round": number} for number, kind in found]
+    return {
+        "data": [one for one in items if one["round"] == row.round],
+        "earlier": [one for one in items if one["round"] != row.round],
+    }
 
 
-def get_letter(rt: Runtime, caller: Caller, appeal_id: str, kind: str, locale: str | None) -> dict[str, Any]:
-    """One of them, in the case's own language unless `locale` names one. Raises NotFound, ScopeMissing."""
+def get_letter(
+    rt: Runtime, caller: Caller, appeal_id: str, kind: str, locale: str | None, number: int | None = None
+) -> dict[str, Any]:
+    """One of them, in the case's own language unless `locale` names one, of round `number` or the newest of its kind.
+    Raises NotFound, ScopeMissing."""
     with snapshot_reading(rt.engine) as connection:
         row = _persons_case(store.case(connection, case_number(rt.context, appeal_id)), caller)
-        letter = letter_of(connection, row, rt.context, kind, locale, row.filed_via)
+        letter = letter_of(connection, row, rt.context, kind, locale, row.filed_via, number)
     return {**letter.to_dict(), "text": letter.to_text()}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ledger.core.guidance import Claim
 from ledger.core.reports import Outcome
 from ledger.i18n import texts
+from ledger.service.appeals.attempts import FILING_PURPOSE
 from ledger.service.appeals.sessions import SESSION_PURPOSE
 
 
@@ -22,6 +23,7 @@ REFUNDS: dict[str, str] = {
 PURPOSES: dict[str, str] = {
     "refund_review": _("To look at a refund request"),
     "appeal": _("To work on an appeal"),
+    FILING_PURPOSE: _("To contest reports for you"),
     SESSION_PURPOSE: _("Your own record was opened for you"),
 }
 

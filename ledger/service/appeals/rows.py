@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from ledger.core.appeals import CaseState, Outcome
 from ledger.core.cases import Case
 from ledger.core.policy import Policy, Profile
+from ledger.core.rounds import Round
 from ledger.store.appeals import CaseRow
 
 
@@ -46,6 +47,22 @@ def to_core(row: CaseRow, handlers: frozenset[tuple[int, int]]) -> Case:
         closed_at=row.closed_at,
         handlers=handlers,
         reporter_round=row.reporter_round,
+        own=row.filed_by_subject,
+        suspends=row.suspends,
+        withdrawals=row.withdrawals,
+    )
+
+
+def to_round(row: CaseRow) -> Round:
+    """The case as the rules about the rights of a report see it (`core.rounds`)."""
+    return Round(
+        case_id=row.id,
+        group=row.filing_group,
+        state=CaseState(row.state),
+        was_decided=row.round > 1 or row.outcome is not None,
+        # A round that the reporter was granted changes nothing before it is decided.
+        suspends=row.suspends and row.round != row.reporter_round,
+        overdue=row.overdue,
     )
 
 
@@ -69,4 +86,8 @@ def with_core(row: CaseRow, case: Case) -> CaseRow:
         reopen_until=case.reopen_until,
         closed_at=case.closed_at,
         reporter_round=case.reporter_round,
+        filed_by_subject=case.own,
+        filing_group=None if case.own else row.filing_group,
+        suspends=case.suspends,
+        withdrawals=case.withdrawals,
     )

@@ -11,7 +11,7 @@ from ledger.service.appeals.concessions import agree
 from ledger.service.appeals.filing import clean_text, filing
 from ledger.service.appeals.own_record import MAX_STATEMENTS
 from ledger.service.appeals.parties import Party, Speaker, file, reopen, say, withdraw_appeal
-from ledger.service.appeals.transaction import case_number, changing, load_case, report_number
+from ledger.service.appeals.transaction import case_number, changing, load_case, report_number, report_numbers
 from ledger.service.entry_batch import Context
 from ledger.store import appeal_effects as effects
 from ledger.store import appeals as store
@@ -28,8 +28,8 @@ def appeal(
     context: Context, session: SessionRow, reports: Sequence[str], grounds: str, statement: str, locale: str
 ) -> list[CaseRow]:
     """Contest reports. "This is not me" is `grounds="not_me"`. Raises AppealInvalid, NotFound, CaseExists."""
-    numbers = [report_number(context, public) for public in reports]
-    wanted = filing(numbers, grounds, statement, locale, session.platform, session.profile, by_subject=True)
+    numbers = report_numbers(context, reports)
+    wanted = filing(numbers, grounds, statement, locale, session.platform, session.profile, group=None)
     with changing(context) as batch:
         return file(batch, wanted, speaker_of(session))
 

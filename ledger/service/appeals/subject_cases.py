@@ -25,6 +25,7 @@ from ledger.service.letters import Letter
 from ledger.settings import Settings
 from ledger.store import appeals as store
 from ledger.store import attachments as attachment_store
+from ledger.store import reports as report_store
 from ledger.store.appeals import CaseRow
 from ledger.store.attachments import AttachmentRow
 from ledger.store.engine import reading, snapshot_reading
@@ -35,16 +36,20 @@ def own_case(context: Context, session: SessionRow, case: str) -> dict[str, Any]
     """The whole case as the person sees it, with the letters that there are. Raises NotFound, DatabaseUnavailable."""
     with snapshot_reading(context.engine) as connection:
         row = _own(connection, context, session, case)
-        return subject_case_view(connection, row, context.service)
+        cases = store.all_cases_of_reports(connection, [row.report_id])[row.report_id]
+        report = report_store.reports_by_id(connection, [row.report_id]).get(row.report_id)
+        return subject_case_view(connection, row, cases, report, context)
 
 
-def own_letter(context: Context, session: SessionRow, case: str, kind: str, locale: str) -> Letter:
-    """A letter about the case, in `locale`. It names the platform that opened the session where the appeal came through
-    it. Raises NotFound, DatabaseUnavailable."""
+def own_letter(
+    context: Context, session: SessionRow, case: str, kind: str, locale: str, number: int | None = None
+) -> Letter:
+    """A letter about the case, in `locale`, of round `number` or the newest of its kind. It names the platform that
+    opened the session where the appeal came through it. Raises NotFound, DatabaseUnavailable."""
     with snapshot_reading(context.engine) as connection:
         row = _own(connection, context, session, case)
         opener = row.filed_via if row.filed_via == session.platform else None
-        return letter_of(connection, row, context, kind, locale if locale in LOCALES else None, opener)
+        return letter_of(connection, row, context, kind, locale if locale in LOCALES else None, opener, number)
 
 
 def own_file(

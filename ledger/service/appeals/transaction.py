@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -56,6 +56,19 @@ def report_number(context: Context, public: str) -> int:
         return decode_id("rp", public, context.service)
     except InvalidRequest as error:
         raise NotFound("There is no such report.") from error
+
+
+def report_numbers(context: Context, public: Sequence[str]) -> list[int]:
+    """The numbers of public report ids. A malformed one gets a negative number of its own, under which nothing is ever
+    stored: it is looked up, and answered, like every other id that the ledger does not know."""
+    unknown: dict[str, int] = {}
+    found = []
+    for one in public:
+        try:
+            found.append(decode_id("rp", one, context.service))
+        except InvalidRequest:
+            found.append(unknown.setdefault(one, -1 - len(unknown)))
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,7 @@ def case_view(connection: Connection, row: CaseRow, party: Party, service: str) 
         "conduct": row.current_conduct,
         "profile": row.profile,
         "extended": row.extended,
+        "suspends": row.suspends,
         "question": _question(row, events, party),
         "decision": {
             "outcome": row.outcome,
@@ -138,6 +139,7 @@ def _event(event: EventRow, row: CaseRow, party: Party, service: str) -> dict[st
         "at": format_time(event.at),
         "action": event.action,
         "by": _SPEAKER[event.actor],
+        "by_platform": event.platform is not None and event.actor == Party.SUBJECT if party is Party.SUBJECT else None,
         "state": event.state,
         "text": event.text if readable else None,
         "entry_index": event.entry_index,
