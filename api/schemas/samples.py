@@ -53,5 +53,6 @@ REPORT_VIEW: dict[str, Any] = {
     "restitution": None,
     "withdrawal": None,
     "appeal": None,
+    "former_label": False,
     "receipt_url": "/v1/reports/rp_Xk3mPq9a/receipt",
 }

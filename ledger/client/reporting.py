@@ -110,14 +110,21 @@ class Reporting(Session):
         return parse_view(self._get(f"/v1/reports/{_id(report_id)}"))
 
     def list_reports(
-        self, *, limit: int = 50, starting_after: str | None = None, order: str | None = None
+        self,
+        *,
+        limit: int = 50,
+        starting_after: str | None = None,
+        order: str | None = None,
+        former_label: bool = False,
     ) -> ReportPage:
-        """Your reports, newest first; of one `order` if given."""
+        """Your reports, newest first; of one `order` if given, or those that stand with a `former_label`."""
         query = {"limit": str(limit)}
         if starting_after is not None:
             query["starting_after"] = starting_after
         if order is not None:
             query["order_ref"] = b64url(order_ref(self._order_key(), order))
+        if former_label:
+            query["former_label"] = "true"
         return parse_page(self._get("/v1/reports", query))
 
     def receipt(self, report: str | AcceptedReport, wait_seconds: float = 5.0) -> VerifiedReceipt:

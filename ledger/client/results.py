@@ -165,6 +165,8 @@ class ReportView:
     receipt_url: str
     appeal: ReportAppeal | None = None
     """Somebody contests it, or did."""
+    former_label: bool = False
+    """It has a label that identified its file by the rules of its time, and does not by those for new reports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,6 +350,7 @@ def parse_view(value: object) -> ReportView:
         withdrawal_reason=None if withdrawal is None else Fields(withdrawal).text("reason"),
         receipt_url=fields.text("receipt_url"),
         appeal=None if appeal is None else _appeal(Fields(appeal)),
+        former_label=fields.optional("former_label") is True,  # absent from ledgers before it was told
     )
 
 

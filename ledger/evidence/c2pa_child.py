@@ -31,7 +31,7 @@ SETTINGS: dict[str, Any] = {
     "core": {"allowed_network_hosts": [], "decode_identity_assertions": False},
 }
 """The library's own switches for the network; the lack of descriptors holds even if a version forgets them. Identity
-assertions (CAWG) are not decoded: to look up whom they name, the library would need the network, and stop for lack of it.
+assertions (CAWG) are not decoded: to look up whom they name, the library would need the network, and stop without it.
 """
 
 _TOLD = ("claimSignature.", "signingCredential.", "timeStamp.")

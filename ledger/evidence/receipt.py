@@ -101,7 +101,7 @@ class Receipt:
     @property
     def conclusion(self) -> Conclusion:
         """How far the strongest finding about AI goes."""
-        return _conclusion((one.code.value, one.strength.value) for one in self.findings)
+        return conclusion_of((one.code.value, one.strength.value) for one in self.findings)
 
     def in_report(self) -> conduct.Inspection:
         """The receipt as a report's evidence carries it: the digest of the whole, and the codes of its findings.
@@ -156,6 +156,12 @@ class Agreement:
     differences: tuple[str, ...]
 
 
+def receipt_trust(receipt: Mapping[str, Any]) -> Trust | None:
+    """The weakest trust in a signer that a receipt (checked by `check_form`) tells of; None where nothing is signed."""
+    told = [_TRUSTS.get(one["facts"].get("trust")) for one in receipt["findings"]]
+    return weakest(one for one in told if one is not None)
+
+
 def receipt_digest(receipt: Mapping[str, Any]) -> bytes:
     """SHA-256 of a receipt's JSON values in canonical form, as a report carries it.
 
@@ -196,9 +202,10 @@ def check_form(value: object) -> dict[str, Any]:
     except (InvalidCanonicalForm, InvalidEncoding) as error:
         raise InspectionReceiptInvalid("A receipt is canonical JSON, its sha256 base64url of 32 bytes.") from error
     texts = (value["tool"], value["c2pa_sdk"], value["opencv"], file["media_type"], conclusion, file["pdq"])
-    texts += (value.get("trust_lists", ""),)
     numbers = (file["size_bytes"], file["width_px"], file["height_px"], file["pdq_quality"])
-    if not all(isinstance(one, str) for one in texts) or not all(type(one) is int and one >= 0 for one in numbers):
+    if not all(isinstance(one, str) for one in (*texts, value.get("trust_lists", ""))) or not all(
+        type(one) is int and one >= 0 for one in numbers
+    ):
         raise InspectionReceiptInvalid("A receipt's tool, media type, conclusion and sizes have other types.")
     if not _PDQ.match(file["pdq"]):
         raise InspectionReceiptInvalid("A receipt's pdq has 64 lower-case hexadecimal digits, or none.")
@@ -222,8 +229,8 @@ def compare(claimed: Mapping[str, Any], recomputed: Receipt) -> Agreement:
     """A receipt (checked by `check_form`) against the one that the file gives now.
 
     Left out are notes that depend on the day (certificates), on the file's name or on the decoder; what was measured on
-    pixels may differ a little. A signer may have lapsed since, and nothing else of the trust may differ. The same listing
-    photos must have been compared. A receipt of version 1 is compared by what its version told.
+    pixels may differ a little. A signer may have lapsed since, and nothing else of the trust may differ. The same
+    listing photos must have been compared. A receipt of version 1 is compared by what its version told.
     """
     own = recomputed.to_json() if claimed["v"] != 1 else _as_version_1(recomputed.to_json())
     same_tool = all(claimed[name] == own[name] for name in ("tool", "c2pa_sdk", "opencv"))
@@ -247,7 +254,7 @@ def compare(claimed: Mapping[str, Any], recomputed: Receipt) -> Agreement:
     return Agreement(not differences, same_file, same_tool, tuple(differences))
 
 
-def _conclusion(found: Iterable[tuple[str, str]]) -> Conclusion:
+def conclusion_of(found: Iterable[tuple[str, str]]) -> Conclusion:
     """The whole of findings, each (code, strength); codes that this version does not know speak of no AI."""
     told = list(found)
     about_ai = {About.MADE_BY_AI, About.EDITED_WITH_AI}
@@ -268,7 +275,7 @@ def _as_version_1(own: dict[str, Any]) -> dict[str, Any]:
     for one in findings:
         if one["code"] in conduct.FORMERLY_IDENTIFYING:
             one["strength"] = Strength.IDENTIFIES.value
-    conclusion = _conclusion((one["code"], one["strength"]) for one in findings)
+    conclusion = conclusion_of((one["code"], one["strength"]) for one in findings)
     return {**own, "findings": findings, "conclusion": conclusion.value}
 
 

@@ -37,6 +37,7 @@ from ledger.service.intake_rows import Answering, Turned, listing_rows, report_r
 from ledger.service.keys import ServerKeys
 from ledger.service.log_writer import open_head
 from ledger.service.report_views import accepted_json, report_view
+from ledger.store import former_labels
 from ledger.store import reports as store
 from ledger.store.engine import writing
 from ledger.store.epochs import read_epochs
@@ -310,6 +311,7 @@ class _Batch(EntryBatch):
             service=self.service,
             policy=self.policy,
             now=self.now,
+            former_label=report_id in former_labels.among(self.connection, [report_id]),
         )
         return orjson.dumps(view).decode()
 

@@ -71,8 +71,10 @@ def report_view(
     disputed: bool = False,
     unconfirmed: bool = False,
     case: CaseRow | None = None,
+    former_label: bool = False,
 ) -> dict[str, Any]:
-    """The full view, for the platform that made the report. The act is left out: an act shared with other
+    """The full view, for the platform that made the report; `former_label` says that its label identified the file by
+    the rules of its time only. The act is left out: an act shared with other
     reports would tell that another platform reported the same."""
     public = encode_id("rp", row.id, service)
     state = report_status(row, reversal, policy, now, disputed=disputed, unconfirmed=unconfirmed)
@@ -103,6 +105,7 @@ def report_view(
             "entry_index": reversal.entry_index,
         },
         "appeal": None if case is None else _appeal(case, service),
+        "former_label": former_label,
         "receipt_url": _receipt_url(public),
     }
 

@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
-from ledger.store import appeal_tables, picture_tables, staff_tables, stats_tables, tables, webhook_tables
+from ledger.store import (
+    appeal_tables,
+    evidence_tables,
+    picture_tables,
+    staff_tables,
+    stats_tables,
+    tables,
+    webhook_tables,
+)
 from ledger.store.base import Base
 
-__all__ = ["Base", "appeal_tables", "picture_tables", "staff_tables", "stats_tables", "tables", "webhook_tables"]
+__all__ = [
+    "Base",
+    "appeal_tables",
+    "evidence_tables",
+    "picture_tables",
+    "staff_tables",
+    "stats_tables",
+    "tables",
+    "webhook_tables",
+]
