@@ -47,7 +47,7 @@ def inspect_files(
         str | None,
         typer.Option(
             "--received-at",
-            help="When the files were uploaded with the claim, as 2026-01-31T23:59:59Z. Put as `origin` into `evidence`.",
+            help="When the files were uploaded with the claim, as 2026-01-31T23:59:59Z: the `origin` of the evidence.",
         ),
     ] = None,
     lang: Annotated[str | None, typer.Option("--lang", help="en or zh-CN. (default: from LANG)")] = None,

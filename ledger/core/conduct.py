@@ -397,8 +397,8 @@ def _counts(item: Evidence, reading: Reading) -> bool:
         if item.origin is None:
             return reading is not Reading.INTAKE
         return item.origin.source is OriginSource.CLAIM_UPLOAD
-    if item.confirmation is not None:
-        return item.confirmation.verdict is Verdict.GENERATED
+    if item.type is EvidenceType.ISSUER_CONFIRMATION:
+        return item.confirmation is not None and item.confirmation.verdict is Verdict.GENERATED
     if item.type is not EvidenceType.AI_LABEL:
         return True
     return identifies(item) or (reading is Reading.FORMER and formerly_identified(item))
@@ -413,14 +413,15 @@ def identifies(item: Evidence) -> bool:
 
 
 def formerly_identified(item: Evidence) -> bool:
-    """Whether the item says that its file was identified as made by AI, and says nothing of a signer that is trusted:
-    enough until labels had to be signed under a trust list, and no longer."""
+    """Whether the item says that its file was identified as made by AI, and says nothing of its signer: enough until
+    labels had to be signed under a trust list, and no longer."""
+    finding, inspection = item.finding, item.inspection
     if item.type is not EvidenceType.AI_LABEL or identifies(item):
         return False
-    if item.finding is not None and item.finding.strength is Strength.IDENTIFIES:
+    if finding is not None and finding.strength is Strength.IDENTIFIES and finding.trust is None:
         return True
-    found = item.inspection.findings if item.inspection is not None else ()
-    return not FORMERLY_IDENTIFYING.isdisjoint(known_codes(found))
+    told = inspection is not None and inspection.trust is None
+    return inspection is not None and told and not FORMERLY_IDENTIFYING.isdisjoint(known_codes(inspection.findings))
 
 
 def known_codes(found: Sequence[str]) -> list[FindingCode]:

@@ -290,12 +290,12 @@ def check_intake(body: ReportBody, profile: Profile, policy: Policy, now: dateti
     if profile == Profile.CN and body.consent_ref is None:
         raise ConsentMissing("Under the CN profile a report needs consent_ref: the person's separate consent.")
     check_evidence(body.conduct, body.evidence)
-    _check_evidence_times(body, now + timedelta(minutes=policy.intake.clock_skew_minutes))
     act_day = day_floor(body.act_ended_at)
     expires_day = policy.expiry_day(body.conduct, act_day)
     effective_hour = effective_from_hour(body.notice_sent_at, now, policy.intake.cooling_hours)
     if is_expired(expires_day, now) or effective_hour >= expires_day * _HOURS_A_DAY:
         raise AlreadyExpired("The act is past its retention, or would be before the report could count.")
+    _check_evidence_times(body, now + timedelta(minutes=policy.intake.clock_skew_minutes))
     return Intake(effective_hour, expires_day, act_day, policy.severity[body.conduct])
 
 
