@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ SETTINGS: dict[str, Any] = {
 assertions (CAWG) are not decoded: to look up whom they name, the library would need the network, and stop without it.
 """
 
+_CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 _TOLD = ("claimSignature.", "signingCredential.", "timeStamp.")
 
 
@@ -57,23 +59,26 @@ def main() -> None:
 
 
 def _anchors(folder: Path) -> list[dict[str, str]]:
-    """The lists of a folder as the library takes them. Of two lists with the same certificate it reports the later one,
-    so the official one comes last."""
+    """The lists of a folder as the library takes them. Of two lists with the same certificate it reports either, by
+    chance, so each certificate stands in one of them only, the official one first."""
     named = json.loads((folder / "lists.json").read_bytes())
+    seen: set[str] = set()
 
     def read(name: str) -> str:
-        return (folder / str(named[name]["file"])).read_text("utf-8")
+        text = (folder / str(named[name]["file"])).read_text("utf-8")
+        blocks = {"".join(block.split()): block for block in _CERTIFICATE.findall(text)}
+        fresh = [block for bare, block in blocks.items() if bare not in seen]
+        seen.update(blocks)
+        return "\n".join(fresh)
 
-    return [
-        {"trust_uri": "time-stamps", "trust_kind": "tsa", "trust_anchors": read("official_time_stamps")},
-        {
-            "trust_uri": "interim",
-            "trust_kind": "manifest",
-            "trust_anchors": read("interim_anchors"),
-            "allowed_list": read("interim_allowed"),
-        },
-        {"trust_uri": "official", "trust_kind": "manifest", "trust_anchors": read("official_signers")},
+    official, interim = read("official_signers"), read("interim_anchors")
+    allowed, stamps = read("interim_allowed"), read("official_time_stamps")
+    lists = [
+        {"trust_uri": "official", "trust_kind": "manifest", "trust_anchors": official},
+        {"trust_uri": "interim", "trust_kind": "manifest", "trust_anchors": interim, "allowed_list": allowed},
+        {"trust_uri": "time-stamps", "trust_kind": "tsa", "trust_anchors": stamps},
     ]
+    return [{name: text for name, text in one.items() if text} for one in lists if one["trust_anchors"]]
 
 
 def _signatures(report: dict[str, Any]) -> dict[str, Any]:
