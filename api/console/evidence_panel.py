@@ -29,7 +29,7 @@ GROUPS: Mapping[str, str] = {
     "altered": _("Speaks for alteration"),
     "listing": _("Compared with the merchant’s photo"),
     "person": _("Speaks for the person"),
-    "nobody": _("Signed by nobody who counts: speaks for nobody"),
+    "nobody": _("A camera’s statement without a trusted signer: speaks for nobody"),
     "unknown": _("Not known to this version"),
 }
 SUPPORTS: Mapping[Support, tuple[str, str]] = {
