@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from ledger.core.findings import CODES, FindingCode
+from ledger.core.findings import CODES, SIGNED, TRUSTED, FindingCode, Trust
 from ledger.evidence import words
 from ledger.evidence.findings import finding
 from ledger.evidence.inspection import inspect_bytes
@@ -26,11 +26,27 @@ def test_every_finding_has_a_sentence_with_and_without_facts(code: FindingCode, 
     bare = words.sentence(finding(code, "here"), locale)
     assert bare
     assert "%(" not in bare
-    names = {name[2:-2] for name in placeholders(words.FINDINGS[code])}
+    names = {name[2:-2] for name in placeholders(words.FINDINGS[code])} - {"trust", "for_person"}
     full = words.sentence(finding(code, "here", **{name: f"<{name}>" for name in names}), locale)
     assert all(f"<{name}>" in full for name in names)
     assert re.search(r"[\u4e00-\u9fff]", full) if locale == "zh-CN" else full.isprintable()
     assert words.strength(finding(code, "here"), locale)
+    assert words.limit(code, locale)
+
+
+@pytest.mark.parametrize("trust", [None, *Trust])
+@pytest.mark.parametrize("locale", LOCALES)
+@pytest.mark.parametrize("code", FindingCode)
+def test_trust_is_told_with_what_rests_on_it_and_with_nothing_else(
+    code: FindingCode, locale: str, trust: Trust | None
+) -> None:
+    said = words.texts(locale).gettext
+    told = said(words.NOT_SIGNED if trust is None else words.TRUSTS[trust])
+    sentence = words.sentence(finding(code, "here", trust=None if trust is None else trust.value), locale)
+    assert (told in sentence) == (code in SIGNED)
+    assert words.trust_sentence(code, trust, locale) == (told if code in SIGNED else "")
+    for_person = said(words.FOR_PERSON) in sentence
+    assert for_person == (code is FindingCode.C2PA_CAPTURED and trust in TRUSTED)
 
 
 @pytest.mark.parametrize("code", FindingCode)
