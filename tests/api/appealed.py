@@ -14,6 +14,7 @@ import httpx2
 import pytest
 from sqlalchemy import insert, select, update
 
+from ledger.client.reports import inspection_json
 from ledger.core.encoding import b64url
 from ledger.core.identifiers import Kind
 from ledger.core.ids import decode_id, encode_id
@@ -150,10 +151,7 @@ def reported(data: bytes, kind: str) -> dict[str, Any]:
 def inspected(data: bytes, kind: str, **changes: Any) -> dict[str, Any]:
     """The same with an inspection of the file, in which `changes` stand instead of what is true."""
     found = inspect_bytes(data).in_report()
-    inspection = {
-        "receipt_sha256": b64url(found.receipt_sha256), "tool": found.tool, "findings": list(found.findings), **changes
-    }  # fmt: skip
-    return {**reported(data, kind), "inspection": inspection}
+    return {**reported(data, kind), "inspection": {**inspection_json(found), **changes}}
 
 
 @dataclass

@@ -40,7 +40,7 @@ def stamping(keys: Keys, folder: Path) -> Iterator[str]:
         def do_POST(self) -> None:
             query = folder / "query"
             query.write_bytes(self.rfile.read(int(self.headers["Content-Length"])))
-            command = ["openssl", "ts", "-reply", "-queryfile", query, "-config", folder / "stamps.cnf"]
+            command = ["openssl", "ts", "-reply", "-queryfile", str(query), "-config", str(folder / "stamps.cnf")]
             answer = subprocess.run([*command, "-section", "stamps"], capture_output=True, check=True).stdout
             self.send_response(200)
             self.send_header("Content-Type", "application/timestamp-reply")

@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.core.conduct import Conduct, Evidence, EvidenceType, check_evidence
-from ledger.core.findings import TRUSTED, FindingCode, Strength, Trust
+from ledger.core.findings import TRUSTED, FindingCode, Strength, Trust, speaks_for_person
 from ledger.core.provenance import Origin, OriginSource
-from ledger.core.support import Again, Support, speaks_for_person, supports
+from ledger.core.support import Again, Support, supports
 from ledger.errors import ConfigurationError, EvidenceInsufficient
 from ledger.evidence import signers, words
 from ledger.evidence.inspection import inspect_bytes

@@ -12,6 +12,7 @@ from ledger.evidence.findings import finding
 from ledger.evidence.inspection import inspect_bytes
 from ledger.evidence.pieces import INCOMPLETE, Note, NoteCode
 from ledger.evidence.receipt import Conclusion
+from ledger.i18n import texts
 from tests.evidence import files
 from tests.messages import placeholders
 from tests.support import ROOT
@@ -40,7 +41,7 @@ def test_every_finding_has_a_sentence_with_and_without_facts(code: FindingCode, 
 def test_trust_is_told_with_what_rests_on_it_and_with_nothing_else(
     code: FindingCode, locale: str, trust: Trust | None
 ) -> None:
-    said = words.texts(locale).gettext
+    said = texts(locale).gettext
     told = said(words.NOT_SIGNED if trust is None else words.TRUSTS[trust])
     sentence = words.sentence(finding(code, "here", trust=None if trust is None else trust.value), locale)
     assert (told in sentence) == (code in SIGNED)
