@@ -96,6 +96,9 @@ def main() -> None:
     memory, seconds, answer = (int(argument) for argument in sys.argv[1:4])
     task, received = TASKS[sys.argv[4]], sys.argv[5]
     sizes = [int(argument) for argument in sys.argv[6:]]
+    sys.dont_write_bytecode = (
+        True  # under the limit on what it may write, a module's cache would be cut off, and stay so
+    )
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the very code that the server runs
     _limit(memory, seconds, answer)
     files = [sys.stdin.buffer.read(size) for size in sizes]
