@@ -38,7 +38,7 @@ from ledger.store.tables import Listing
 from tests.api.conftest import ACME, BETA, Api, person
 from tests.api.console_desk import Desk, post
 from tests.staffing import cheap
-from tests.support import Platform, evidence
+from tests.support import UPLOADED, Platform, evidence
 
 GRAVE: dict[str, Any] = {"conduct": "switched_return", "evidence": evidence("serial_mismatch", "intake_photo")}
 XSS = "<script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -144,8 +144,9 @@ def attach(api: Api, case: str, data: bytes = b"hello", name: str = "a.txt", par
 
 
 def reported(data: bytes, kind: str) -> dict[str, Any]:
-    """An item of evidence whose file is `data`."""
-    return {"type": kind, "sha256": b64url(hashlib.sha256(data).digest())}
+    """An item of evidence whose file is `data`; an original file came with the claim."""
+    item = {"type": kind, "sha256": b64url(hashlib.sha256(data).digest())}
+    return {**item, "origin": UPLOADED} if kind == "original_file" else item
 
 
 def inspected(data: bytes, kind: str, **changes: Any) -> dict[str, Any]:

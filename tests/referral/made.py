@@ -63,7 +63,7 @@ def inspection(data: bytes = CLAIM, captured: bool = False, trust: str = "listed
             produce_id=PRODUCE_ID,
             value="a free text that names Wang Xiaoming",
         )
-    return Receipt("refund-ledger/0.1.0 inspect/1", digest(data), len(data), "image/png", 64, 48, (found,), ())
+    return Receipt("refund-ledger/0.1.0 inspect/2", digest(data), len(data), "image/png", 64, 48, (found,), ())
 
 
 def evidence_json(receipt: Receipt | None, data: bytes = CLAIM) -> list[dict[str, Any]]:
