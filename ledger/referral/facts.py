@@ -22,7 +22,6 @@ from ledger.core.provenance import confirmation_json, origin_json
 from ledger.core.reports import ReportBody, Status, parse_body
 from ledger.core.tlog_proof import sealed_receipt
 from ledger.errors import LedgerError, ReportNotReferable, UnexpectedAnswer
-from ledger.evidence import words
 from ledger.referral.audience import Audience, Part, gets
 from ledger.referral.inspections import Found, Inspected, Receipts, check_all_used, inspections
 from ledger.referral.law import LAWS, Law
@@ -320,6 +319,8 @@ def _found_json(found: Found) -> dict[str, Any]:
     strength = None if found.strength is None else found.strength.value
     about = None if found.about is None else found.about.value
     facts = None if found.facts is None else dict(found.facts)
+    from ledger.evidence import words  # texts need an extra, which is there when a referral is made
+
     trust = None if found.trust is None else found.trust.value
     limit = words.limit(found.code, "en", found.trust) or None
     optional = {
