@@ -151,16 +151,16 @@ def inspected(*codes: str, trust: Trust | None = None, tool: str = "inspect/2") 
 
 
 @pytest.mark.parametrize("trust", [None, *Trust])
-@pytest.mark.parametrize("code", FindingCode)
-def test_of_an_inspection_only_what_is_signed_under_a_trust_list_counts(code: FindingCode, trust: Trust | None) -> None:
-    evidence = [item(E.ORIGINAL_FILE, 1), inspected(code, trust=trust), item(E.ADMISSION, 3)]
-    if code is FindingCode.C2PA_AI_GENERATED and trust in (Trust.LISTED, Trust.INTERIM):
-        assert CODES[code] == (Strength.IDENTIFIES, About.MADE_BY_AI)
-        check_evidence(Conduct.AI_FABRICATED_IMAGE, evidence)
-    else:
-        assert strength_of(code, trust) is not Strength.IDENTIFIES
-        with pytest.raises(EvidenceInsufficient):
+def test_of_an_inspection_only_what_is_signed_under_a_trust_list_counts(trust: Trust | None) -> None:
+    for code in FindingCode:
+        evidence = [item(E.ORIGINAL_FILE, 1), inspected(code, trust=trust), item(E.ADMISSION, 3)]
+        if code is FindingCode.C2PA_AI_GENERATED and trust in (Trust.LISTED, Trust.INTERIM):
+            assert CODES[code] == (Strength.IDENTIFIES, About.MADE_BY_AI)
             check_evidence(Conduct.AI_FABRICATED_IMAGE, evidence)
+        else:
+            assert strength_of(code, trust) is not Strength.IDENTIFIES
+            with pytest.raises(EvidenceInsufficient):
+                check_evidence(Conduct.AI_FABRICATED_IMAGE, evidence)
 
 
 @pytest.mark.parametrize("trust", [None, Trust.UNLISTED, Trust.EXPIRED, Trust.INVALID, Trust.REVOKED])
