@@ -68,6 +68,8 @@ REPORT_ERRORS: tuple[type[LedgerError], ...] = (
     e.InvalidReport,
     e.UnknownConduct,
     e.EvidenceInsufficient,
+    e.EvidenceOriginMissing,
+    e.EvidenceUntrusted,
     e.EvidenceInvalid,
     e.EvidenceRefused,
     e.NoticeInvalid,

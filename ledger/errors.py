@@ -10,6 +10,11 @@
      |    +-- InvalidReport      UnknownConduct, EvidenceInsufficient, EvidenceInvalid, EvidenceRefused, NoticeInvalid,
      |    |                      ConsentMissing, AlreadyExpired, SubjectsInvalid, CommitmentMismatch,
      |    |                      LinkedReportInvalid, ReplacementInvalid, RestitutionInvalid, NoticeOutdated
+     |    +-- InvalidScalar, BatchSizeInvalid
+     |    +-- InvalidReport      UnknownConduct, EvidenceInsufficient (EvidenceOriginMissing), EvidenceInvalid
+     |    |                      (EvidenceUntrusted), EvidenceRefused, NoticeInvalid, ConsentMissing, AlreadyExpired,
+     |    |                      SubjectsInvalid, CommitmentMismatch, LinkedReportInvalid, ReplacementInvalid,
+     |    |                      RestitutionInvalid
      |    +-- InvalidRequest, PolicyInvalid
      |    +-- AppealInvalid, DecisionInvalid, AttachmentRefused, WebhookInvalid, StaffInvalid, LinkInvalid
      |    |                      LinkedReportInvalid, ReplacementInvalid, RestitutionInvalid
@@ -142,8 +147,20 @@ class EvidenceInsufficient(InvalidReport):
     code = "evidence_insufficient"
 
 
+class EvidenceOriginMissing(EvidenceInsufficient):
+    """The minimum is only missed because an original file does not say where it came from."""
+
+    code = "evidence_origin_missing"
+
+
 class EvidenceInvalid(InvalidReport):
     code = "evidence_invalid"
+
+
+class EvidenceUntrusted(EvidenceInvalid):
+    """A finding is said to identify, and nothing says that its signer is on a trust list."""
+
+    code = "evidence_untrusted"
 
 
 class EvidenceRefused(InvalidReport):

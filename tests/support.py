@@ -148,9 +148,17 @@ def mint(key: Ed25519PrivateKey, kid: str, platform: str, audience: str, **chang
     return jwt.encode({**claims, **changes}, key, algorithm="EdDSA", headers={"kid": kid})
 
 
+UPLOADED = {"source": "claim_upload", "received_at": "2024-01-01T00:00:00Z"}
+"""Where an original file came from, before any notice of these tests."""
+
+
 def evidence(*types: str) -> list[dict[str, Any]]:
-    """Evidence items of these types, each with its own SHA-256."""
-    return [{"type": name, "sha256": b64url(secrets.token_bytes(32))} for name in types]
+    """Evidence items of these types, each with its own SHA-256; an original file came with the claim."""
+    items: list[dict[str, Any]] = [{"type": name, "sha256": b64url(secrets.token_bytes(32))} for name in types]
+    for item in items:
+        if item["type"] == "original_file":
+            item["origin"] = UPLOADED
+    return items
 
 
 def report_payload(

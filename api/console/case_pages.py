@@ -23,6 +23,7 @@ from ledger.core.policy import Profile
 from ledger.core.support import Support
 from ledger.errors import LedgerError
 from ledger.evidence import words as finding_words
+from ledger.service.appeals import record_texts
 from ledger.service.appeals.case_file import CaseFile, case_file
 from ledger.service.appeals.drafts import lighter_conducts, open_outcomes, proposed
 from ledger.service.appeals.inspection import Look
@@ -176,6 +177,9 @@ def _shown(file: CaseFile, rt: Runtime, locale: str, look: Look | None) -> dict[
         "how": HOW,
         "entry_names": ENTRIES,
         "strengths": finding_words.STRENGTHS,
+        "trusts": finding_words.TRUSTS,
+        "not_signed": finding_words.NOT_SIGNED,
+        "verdicts": record_texts.VERDICTS,
         "every_type": len(EvidenceType),
         "numbers": lambda places: ", ".join(str(place + 1) for place in places),
         "file_ids": file_ids,

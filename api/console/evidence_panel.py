@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ledger.core.conduct import Conduct, Evidence, EvidenceType, Inspection, known_codes
-from ledger.core.findings import CODES, About
+from ledger.core.findings import CODES, TRUSTED, About, Trust, strength_of
 from ledger.core.pictures import Unsearched, why_unsearched
 from ledger.core.support import LISTING_CODES, Comparison, Support, compare
 from ledger.evidence import words
@@ -29,12 +29,14 @@ GROUPS: Mapping[str, str] = {
     "altered": _("Speaks for alteration"),
     "listing": _("Compared with the merchant’s photo"),
     "person": _("Speaks for the person"),
+    "nobody": _("A camera’s statement without a trusted signer: speaks for nobody"),
     "unknown": _("Not known to this version"),
 }
 SUPPORTS: Mapping[Support, tuple[str, str]] = {
     Support.FOUND_AGAIN: ("green", _("Found again here")),
     Support.FOUND: ("amber", _("Found, by the reporter’s word")),
     Support.TO_BE_READ: ("grey", _("For a person to judge")),
+    Support.INDICATED: ("amber", _("Signs that anybody can write")),
     Support.ASSERTED: ("amber", _("Claimed, and no finding supports it")),
     Support.CONTRADICTED: ("red", _("Findings speak against it")),
 }
@@ -44,6 +46,10 @@ COMPARISONS: Mapping[Comparison, tuple[str, str]] = {
     Comparison.AGREES: ("green", _("Agrees with the report")),
     Comparison.OTHER_VERSION: ("amber", _("Differs: another version of the tool made the report’s")),
     Comparison.OTHER_FINDINGS: ("red", _("Differs: other findings")),
+    Comparison.OTHER_TRUST: (
+        "amber",
+        _("The same findings, another trust in the signer: a certificate expired since, or the report says it wrongly"),
+    ),
     Comparison.OTHER_DETAILS: (
         "amber",
         _("The same findings, other details: other facts, other photos, or another version of a library"),
@@ -76,12 +82,13 @@ NOT_AMONG_THE_FIRST = _("Not searched for reuse: only the first 8 hashes of a re
 
 @dataclass(frozen=True, slots=True)
 class ShownFinding:
-    """A finding for people. `limit` is what it does not show; sentence, place and facts are known only of an inspection
-    that was made here."""
+    """A finding for people. `trust` says what stands behind its signature, if it rests on one, and `limit` what it does
+    not show; sentence, place and facts are known only of an inspection that was made here."""
 
     code: str
     strength: str | None
     title: str
+    trust: str
     limit: str
     sentence: str = ""
     where: str = ""
@@ -147,7 +154,7 @@ def shown_items(
         shown.append(
             ShownItem(
                 item=item,
-                groups=_reported(one.inspection.findings, locale) if one.inspection and not repeated else None,
+                groups=_reported(one.inspection, locale) if one.inspection and not repeated else None,
                 file_id=file_ids[matching.id] if matching is not None and inspectable else None,
                 compares=inspectable and _is_still(item) and bool(photos - {one.sha256}),
                 same_as=None if leads else leading[one.sha256],
@@ -186,12 +193,12 @@ def _why_unsearched(item: Evidence, why: Unsearched | None) -> str | None:
 def _look(made: Inspected, reported: Inspection | None, locale: str) -> ShownLook:
     groups: dict[str, list[ShownFinding]] = {}
     for one in made.findings:
-        code = one.code.value
+        code, trust = one.code.value, one.trust
         shown = ShownFinding(
-            code, one.strength.value, words.title(code, locale), words.limit(code, locale),
+            code, one.strength.value, words.title(code, locale, trust), "", words.limit(code, locale, trust),
             words.sentence(one, locale), one.where, one.facts,
         )  # fmt: skip
-        groups.setdefault(_group(code), []).append(shown)
+        groups.setdefault(_group(code, trust), []).append(shown)
     conclusion = texts(locale).gettext(words.CONCLUSIONS[made.conclusion])
     return ShownLook(
         groups=groups,
@@ -203,17 +210,21 @@ def _look(made: Inspected, reported: Inspection | None, locale: str) -> ShownLoo
     )
 
 
-def _reported(codes: Sequence[str], locale: str) -> Groups:
+def _reported(inspection: Inspection, locale: str) -> Groups:
     groups: dict[str, list[ShownFinding]] = {}
-    for code in codes:
+    trust = inspection.trust
+    for code in inspection.findings:
         known = known_codes([code])
-        strength = CODES[known[0]][0].value if known else None
-        shown = ShownFinding(code, strength, words.title(code, locale), words.limit(code, locale))
-        groups.setdefault(_group(code), []).append(shown)
+        strength = strength_of(known[0], trust).value if known else None
+        shown = ShownFinding(
+            code, strength, words.title(code, locale, trust), words.trust_sentence(code, trust, locale),
+            words.limit(code, locale, trust),
+        )  # fmt: skip
+        groups.setdefault(_group(code, trust), []).append(shown)
     return groups
 
 
-def _group(code: str) -> str:
+def _group(code: str, trust: Trust | None) -> str:
     known = known_codes([code])
     if not known:
         return "unknown"
@@ -221,5 +232,5 @@ def _group(code: str) -> str:
         return "listing"
     about = CODES[known[0]][1]
     if about is About.CAPTURED:
-        return "person"
+        return "person" if trust in TRUSTED else "nobody"
     return "ai" if about in (About.MADE_BY_AI, About.EDITED_WITH_AI) else "altered"

@@ -17,6 +17,7 @@ from api.web.cookies import drop_cookie, set_cookie
 from api.web.pages import locale_of, render
 from ledger.core.appeals import MAX_TEXT_CHARS, OPEN_STATES, Action, CaseState
 from ledger.core.encoding import parse_time
+from ledger.core.findings import Trust
 from ledger.core.policy import Profile
 from ledger.errors import ActionRefused, AttachmentRefused, LedgerError, SessionExpired
 from ledger.evidence import words
@@ -98,7 +99,7 @@ def page(
     return response
 
 
-def _names(locale: str) -> dict[str, Callable[..., str]]:
+def _names(locale: str) -> dict[str, Callable[..., str] | str]:
     def named(function: Callable[..., str]) -> Callable[..., str]:
         return partial(function, locale=locale)
 
@@ -108,8 +109,12 @@ def _names(locale: str) -> dict[str, Callable[..., str]]:
         "case_state": partial(_to_the_person, _STATES, case_texts.state_text, locale),
         "case_outcome": named(case_texts.outcome_text),
         "evidence": named(case_texts.evidence_text),
-        "finding": named(words.title),
-        "finding_limit": named(words.limit),
+        "finding": lambda code, trust: words.title(code, locale, _trust(trust)),
+        "finding_trust": lambda code, trust: words.trust_sentence(code, _trust(trust), locale),
+        "finding_limit": lambda code, trust: words.limit(code, locale, _trust(trust)),
+        "origin": named(record_texts.origin_text),
+        "verdict": named(record_texts.verdict_text),
+        "former_label": texts(locale).gettext(record_texts.FORMER_LABEL),
         "happened": partial(_to_the_person, _ACTIONS, case_texts.action_text, locale),
         "kind": named(case_texts.kind_text),
         "report_status": named(case_texts.status_text),
@@ -118,6 +123,10 @@ def _names(locale: str) -> dict[str, Callable[..., str]]:
         "claim": named(record_texts.claim_text),
         "band": lambda one: case_texts.band_text((one["low"], one["high"]), one["currency"], locale),
     }
+
+
+def _trust(told: str | None) -> Trust | None:
+    return None if told is None else Trust(told)
 
 
 def _to_the_person(own: Mapping[str, str], others: Callable[[str, str], str], locale: str, code: str) -> str:

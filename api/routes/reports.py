@@ -104,9 +104,15 @@ def list_reports(
         str | None, Query(max_length=64, description="The last id of the page before.", examples=["rp_Xk3mPq9a"])
     ] = None,
     order_ref: Annotated[Bytes32 | None, Query(description="Only reports of this order.")] = None,
+    former_label: Annotated[
+        bool,
+        Query(description="Only reports that stand and have a `former_label`. Goes without `order_ref`."),
+    ] = False,
 ) -> Response:
     """Page on with `starting_after` while `has_more`."""
-    return answer(reports.list_reports(runtime(request), member, limit, starting_after, order_ref))
+    if former_label and order_ref is not None:
+        raise e.InvalidRequest("`former_label` goes without `order_ref`.")
+    return answer(reports.list_reports(runtime(request), member, limit, starting_after, order_ref, former_label))
 
 
 @router.get(

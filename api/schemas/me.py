@@ -11,6 +11,8 @@ from api.schemas.common import Currency, FindingCodeText, Kind, ReportId, Time, 
 from ledger.core.appeals import MAX_REPORTS, Grounds
 from ledger.core.conduct import Conduct, EvidenceType
 from ledger.core.entries import WithdrawalReason
+from ledger.core.findings import Trust
+from ledger.core.provenance import OriginSource, Verdict
 from ledger.core.reports import Outcome, Status
 from ledger.core.standing import Tier
 
@@ -95,6 +97,22 @@ class OwnCase(AppealView):
     earlier_letters: Annotated[list[EarlierLetter], Field(description="Those of a round before it was reopened.")]
 
 
+class OwnOrigin(Wire):
+    """Where an original file of a report came from; a `source` of null where its report was made before that was asked
+    for."""
+
+    source: OriginSource | None
+    received_at: Time | None
+
+
+class OwnConfirmation(Wire):
+    """What a provider of an AI service answered about a file, by the word of the platform that asked."""
+
+    issuer: str
+    answered_at: Time
+    verdict: Verdict
+
+
 class OwnReport(Wire):
     """One report. `reported_by` is null where it is not the platform that opened the session."""
 
@@ -120,7 +138,16 @@ class OwnReport(Wire):
     entry_index: Annotated[int, Field(ge=0)]
     reported_by: str | None
     evidence: Annotated[list[EvidenceType], Field(description="Kinds of the evidence.")]
+    origins: Annotated[list[OwnOrigin], Field(description="Where its original files came from, in their order.")]
+    confirmations: Annotated[list[OwnConfirmation], Field(description="What issuers answered about its files.")]
     findings: Annotated[list[FindingCodeText], Field(description="Codes of what inspections of its files found.")]
+    trust: Annotated[
+        dict[FindingCodeText, Trust | None],
+        Field(description="What stands behind the signature that a code rests on; null where none is known to."),
+    ]
+    former_label: Annotated[
+        bool, Field(description="Its label identified the file by the rules of its time, and would not today.")
+    ]
     matched_kinds: Annotated[list[Kind], Field(description="Which identifiers of the session it is tied to.")]
     restituted: bool
     statement: OwnStatement | None

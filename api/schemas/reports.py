@@ -23,7 +23,8 @@ from ledger.core.appeals import MAX_TEXT_CHARS
 from ledger.core.conduct import MAX_EVIDENCE_ITEMS, MAX_INSPECTION_FINDINGS, MAX_QUALITY, Conduct, EvidenceType
 from ledger.core.currencies import MINOR_DIGITS
 from ledger.core.encoding import MAX_INTEGER
-from ledger.core.findings import Strength
+from ledger.core.findings import Strength, Trust
+from ledger.core.provenance import OriginSource, Verdict
 
 MAX_BATCH = 1000
 MAX_SUBJECTS = 8
@@ -59,14 +60,42 @@ class Inspection(Wire):
         list[FindingCodeText],
         Field(max_length=MAX_INSPECTION_FINDINGS, json_schema_extra={"uniqueItems": True}),
     ]
+    trust: Annotated[
+        Trust,
+        Field(description="The weakest trust in a signer that a signed finding rests on. Absent: nothing is signed."),
+    ] = None  # type: ignore[assignment]  # optional means absent, never null
 
 
 class Finding(Wire):
     """What another tool found in an item of evidence."""
 
     code: Code
-    strength: Strength
+    strength: Annotated[Strength, Field(description="`identifies` needs the trust `listed` or `interim`.")]
     tool_version: Code
+    trust: Trust = None  # type: ignore[assignment]  # optional means absent, never null
+
+
+class FileOrigin(Wire):
+    """Where an original file came from. Only what was uploaded with the claim counts for a minimum."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"properties": {"source": {"const": "claim_upload"}}},
+            "then": {"required": ["received_at"]},
+        }
+    )
+
+    source: OriginSource
+    received_at: Annotated[Time, Field(description="When the platform received it.")] = ""
+
+
+class IssuerConfirmation(Wire):
+    """What a provider of an AI service answered to a referral. The item's `sha256` is that of the answer."""
+
+    issuer: Annotated[str, StringConstraints(pattern=r"^[^\u0000-\u001f\u007f-\u009f]{1,128}$")]
+    answered_at: Time
+    verdict: Annotated[Verdict, Field(description="`generated` counts for a minimum, like a label that identifies.")]
+    file_sha256: Annotated[Bytes32, Field(description="The `original_file` of the report that the answer is about.")]
 
 
 class EvidenceItem(Wire):
@@ -74,9 +103,22 @@ class EvidenceItem(Wire):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "if": {"properties": {"type": {"const": "linked_instrument"}}},
-            "then": {"required": ["report_id"]},
-            "else": {"properties": {"report_id": False}},
+            "allOf": [
+                {
+                    "if": {"properties": {"type": {"const": "linked_instrument"}}},
+                    "then": {"required": ["report_id"]},
+                    "else": {"properties": {"report_id": False}},
+                },
+                {
+                    "if": {"properties": {"type": {"const": "issuer_confirmation"}}},
+                    "then": {"required": ["confirmation"]},
+                    "else": {"properties": {"confirmation": False}},
+                },
+                {
+                    "if": {"properties": {"type": {"const": "original_file"}}},
+                    "else": {"properties": {"origin": False}},
+                },
+            ],
             "dependentRequired": {"pdq_quality": ["pdq"]},
         }
     )
@@ -94,6 +136,8 @@ class EvidenceItem(Wire):
     inspection: Inspection = None  # type: ignore[assignment]  # optional means absent, never null
     finding: Finding = None  # type: ignore[assignment]  # optional means absent, never null
     report_id: Annotated[ReportId, Field(description="With `linked_instrument`, and only there.")] = ""
+    origin: FileOrigin = None  # type: ignore[assignment]  # optional means absent, never null
+    confirmation: IssuerConfirmation = None  # type: ignore[assignment]  # optional means absent, never null
 
 
 class SignedSubject(Wire):
@@ -264,6 +308,13 @@ class ReportView(Wire):
     withdrawal: Withdrawn | None
     appeal: ReportAppeal | None
     hold: Hold | None
+    former_label: Annotated[
+        bool,
+        Field(
+            description="The report has a label that identified its file by the rules of its time, and does not by "
+            "those for new reports: it is not signed under a trust list. Its standing has not changed."
+        ),
+    ]
     receipt_url: str
 
 

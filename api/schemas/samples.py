@@ -54,5 +54,6 @@ REPORT_VIEW: dict[str, Any] = {
     "withdrawal": None,
     "appeal": None,
     "hold": None,
+    "former_label": False,
     "receipt_url": "/v1/reports/rp_Xk3mPq9a/receipt",
 }

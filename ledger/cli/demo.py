@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import time
@@ -17,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ledger.cli import output
-from ledger.cli.demo_texts import TEXTS
+from ledger.cli.demo_texts import PRODUCER, TEXTS
 from ledger.cli.lookup_commands import TIER_STYLES
 from ledger.cli.output import ExitCode, JsonFlag, guarded
 from ledger.client import (
@@ -29,9 +30,11 @@ from ledger.client import (
     Refund,
     RefundLedger,
     VerifiedReceipt,
+    claim_upload,
     evidence,
     inspect,
     inspected_evidence,
+    issuer_answer,
     picture_hash,
 )
 from ledger.client.log import LogReport, verify_log
@@ -61,7 +64,7 @@ class _Photos:
 
     @property
     def as_expected(self) -> bool:
-        label_is_lost = (self.original, self.copy) == ("ai_identified", "nothing_found")
+        label_is_lost = (self.original, self.copy) == ("ai_indicated", "nothing_found")
         return label_is_lost and (self.reuse.reports, self.reuse.platforms) == (1, 1)
 
 
@@ -126,9 +129,11 @@ def _play(
 
     photo = folder / "claims" / f"{secrets.token_hex(6)}.png"
     labelled_photo(photo)
+    uploaded = claim_upload(datetime.now(UTC) - timedelta(days=6))
     fabricated = [
-        inspected_evidence("original_file", photo),
+        inspected_evidence("original_file", photo, origin=uploaded),
         inspected_evidence("ai_label", photo),
+        _answer_of_issuer(photo),
         _evidence("live_reshoot_failed"),
     ]
     first = _report(acme, acme.subject(**ids), "ai_fabricated_image", fabricated, 12_900, act_days=6)
@@ -236,6 +241,15 @@ def _identifiers() -> dict[str, str]:
         "phone": f"+86 138 {secrets.randbelow(10**4):04d} {secrets.randbelow(10**4):04d}",
         "payment": f"demo-wallet/{secrets.token_hex(8)}",
     }
+
+
+def _answer_of_issuer(photo: Path) -> Evidence:
+    """The answer of the image service that the label names: made up like the service, written beside the photo."""
+    sha256, answered_at = hashlib.sha256(photo.read_bytes()).digest(), datetime.now(UTC) - timedelta(days=5)
+    answer = photo.with_suffix(".txt")
+    answer.write_text(f"{PRODUCER} made the file {sha256.hex()}.\n", encoding="utf-8")
+    said = issuer_answer(PRODUCER, answered_at, "generated", sha256)
+    return evidence("issuer_confirmation", file=answer, confirmation=said)
 
 
 def _evidence(kind: str) -> Evidence:

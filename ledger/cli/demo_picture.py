@@ -10,6 +10,8 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from ledger.cli.demo_texts import PRODUCER
+
 SIDE_PX = 640
 COPY_SIDE_PX = SIDE_PX * 60 // 100
 COPY_QUALITY = 80
@@ -24,7 +26,7 @@ def labelled_photo(path: Path) -> None:
         blotches += np.asarray(coarse.resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC), np.float32) / 3
     label = {
         "Label": "1",
-        "ContentProducer": "Demo image service",
+        "ContentProducer": PRODUCER,
         "ProduceID": f"demo-{secrets.token_hex(8)}",
         "ReservedCode1": "",
         "ContentPropagator": "",

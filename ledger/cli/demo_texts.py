@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+PRODUCER = "Demo image service"
+"""Whom the label of the demo's photo names."""
+
 TEXTS: dict[str, dict[str, str]] = {
     "en": {
         "title": "One buyer's standing, as each platform's report changes it",
@@ -28,7 +31,7 @@ TEXTS: dict[str, dict[str, str]] = {
         "photo_columns": "photo|what it says of itself|used before?",
         "photo": "as acme got it: PNG",
         "copy": "as bazaar gets it: 60 %, JPEG",
-        "ai_identified": "made by AI, says its label",
+        "ai_indicated": "made by AI, says a label; its issuer confirms it",
         "nothing_found": "nothing; which does not mean genuine",
         "not_asked": "reported by acme",
         "used": "in {reports} confirmed report by {platforms} other platform",
@@ -65,7 +68,7 @@ TEXTS: dict[str, dict[str, str]] = {
         "photo_columns": "照片|照片自身的说明|是否曾被使用",
         "photo": "acme 收到的：PNG",
         "copy": "bazaar 收到的：缩至 60%，JPEG",
-        "ai_identified": "标识称由人工智能生成",
+        "ai_indicated": "标识称由人工智能生成；签发方已确认",
         "nothing_found": "未发现任何内容，但不代表真实",
         "not_asked": "由 acme 举报",
         "used": "曾用于 {platforms} 家其他平台的 {reports} 份已确认举报",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,9 +17,9 @@ from rich.text import Text
 
 from ledger.cli import output
 from ledger.cli.output import ExitCode, JsonFlag, guarded
-from ledger.client import inspect, match_picture, verify_inspection
+from ledger.client import claim_upload, inspect, match_picture, verify_inspection
 from ledger.client.inspection import evidence_members
-from ledger.core.encoding import b64url
+from ledger.core.encoding import b64url, parse_time
 from ledger.errors import InspectionInvalid, InspectionReceiptInvalid, InvalidRequest, ListingUnreadable
 
 if TYPE_CHECKING:
@@ -42,27 +43,35 @@ def inspect_files(
     receipt: Annotated[
         Path | None, typer.Option("--receipt", help="Check that the one file bears out this receipt; exit 1 if not.")
     ] = None,
+    received_at: Annotated[
+        str | None,
+        typer.Option(
+            "--received-at",
+            help="When the files were uploaded with the claim, as 2026-01-31T23:59:59Z: the `origin` of the evidence.",
+        ),
+    ] = None,
     lang: Annotated[str | None, typer.Option("--lang", help="en or zh-CN. (default: from LANG)")] = None,
     json_output: JsonFlag = False,
 ) -> None:
     """Inspect files for AI labels, traces of generators and signs of editing, and compare them with listing photos.
     Findings do not change the exit code."""
     locale, listings = _locale(lang), listing or []
+    received = None if received_at is None else parse_time(received_at)
     if picture is not None and (len(files) != 1 or not listings or receipt is not None):
         raise InvalidRequest("--picture needs one file and --listing, and goes without --receipt.")
     if receipt is not None:
-        _verify(files, receipt, listings)
+        _verify(files, receipt, listings, received)
         return
     results: list[tuple[Path, Receipt | InspectionInvalid]] = []
     for file in files:
         try:
-            results.append((file, inspect(file, listing=listings)))
+            results.append((file, inspect(file, listing=listings, received_at=received)))
         except ListingUnreadable:
             raise
         except InspectionInvalid as error:
             results.append((file, error))
     compared = _by_digest(listings)
-    found: dict[str, Any] = {"files": [_as_json(*one) for one in results]}
+    found: dict[str, Any] = {"files": [_as_json(*one, received) for one in results]}
     if picture is not None and not isinstance(results[0][1], InspectionInvalid):
         found["pictures"] = _draw(files[0], results[0][1], compared, picture)
     names = {digest: path.name for digest, path in compared.items()}
@@ -99,7 +108,7 @@ def _locale(lang: str | None) -> str:
     return lang or ("zh-CN" if os.environ.get("LANG", "").startswith("zh") else "en")
 
 
-def _as_json(file: Path, result: Receipt | InspectionInvalid) -> dict[str, Any]:
+def _as_json(file: Path, result: Receipt | InspectionInvalid, received: datetime | None) -> dict[str, Any]:
     if isinstance(result, InspectionInvalid):
         error = {"message": str(result), "code": result.code, "details": result.details}
         return {"file": file.name, "error": error}
@@ -108,7 +117,7 @@ def _as_json(file: Path, result: Receipt | InspectionInvalid) -> dict[str, Any]:
     return {
         "file": file.name,
         "receipt": result.to_json(),
-        "evidence": evidence_members(result),
+        "evidence": evidence_members(result, None if received is None else claim_upload(received)),
         "words": {locale: in_words(result, locale) for locale in LOCALES},
     }
 
@@ -148,24 +157,26 @@ def _show_receipt(console: Console, receipt: Receipt, locale: str, names: dict[s
             table.add_column(overflow="fold")
         for one in receipt.findings:
             listing = names.get(str(one.facts.get("listing_sha256")))
-            parts = (one.code.value, one.where, *([listing] if listing else []))
+            trust = [one.trust.value] if one.trust is not None else []
+            parts = (one.code.value, *trust, one.where, *([listing] if listing else []))
             place = Text("\n" + " · ".join(parts), style="dim")
             strength = Text(words.strength(one, locale), style=STRENGTH_STYLES[one.strength.value])
-            table.add_row(strength, Text(words.sentence(one, locale)) + place)
+            limit = Text("\n" + words.limit(one.code, locale, one.trust), style="italic")
+            table.add_row(strength, Text(words.sentence(one, locale)) + limit + place)
         console.print(table)
     for note in receipt.notes:
         detail = " · ".join(part for part in (note.code.value, note.where, note.detail) if part)
         console.print(Text.assemble("- ", words.note_sentence(note, locale), (f" {detail}", "dim")))
 
 
-def _verify(files: list[Path], receipt: Path, listings: list[Path]) -> None:
+def _verify(files: list[Path], receipt: Path, listings: list[Path], received: datetime | None) -> None:
     if len(files) != 1:
         raise InvalidRequest("--receipt is about one file.")
     try:
         claimed = json.loads(receipt.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise InspectionReceiptInvalid(f"{receipt.name} cannot be read as JSON.") from error
-    agreement = verify_inspection(files[0], _one_receipt(claimed), listing=listings)
+    agreement = verify_inspection(files[0], _one_receipt(claimed), listing=listings, received_at=received)
     facts = {
         "agrees": agreement.agrees,
         "same_file": agreement.same_file,

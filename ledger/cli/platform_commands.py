@@ -180,6 +180,24 @@ def suite_again(
     output.emit({"platform": name, "suite": str(file)}, lambda console: console.print(f"Wrote {file}."))
 
 
+@platform.command("former-labels")
+@guarded
+def list_former_labels(json_output: JsonFlag = False) -> None:
+    """Reports that stand with a label which identified its file by former rules, and would not today, by platform."""
+    from ledger.service.former_labels import all_former_labels
+
+    with opened_database() as (settings, engine):
+        found = all_former_labels(engine, settings.service)
+
+    def show(console: Console) -> None:
+        table = Table("platform", "reports")
+        for name, reports in found.items():
+            table.add_row(name, ", ".join(reports))
+        console.print(table if found else "No report stands with such a label.")
+
+    output.emit({"former_labels": found}, show)
+
+
 @platform.command("list")
 @guarded
 def list_all(json_output: JsonFlag = False) -> None:

@@ -33,11 +33,10 @@ from ledger.cli.replay_mapping import (
     read_rows,
     spread,
 )
-from ledger.client import Buyer, Evidence, Lookup, Query, Refund, RefundLedger, evidence
+from ledger.client import Buyer, Evidence, Lookup, Query, Refund, RefundLedger, claim_upload, evidence
 from ledger.client.results import TIERS
 from ledger.client.tables import TableFormat
-from ledger.core.conduct import MINIMUMS, Conduct, EvidenceType, Finding, Need
-from ledger.core.findings import Strength
+from ledger.core.conduct import MINIMUMS, Conduct, EvidenceType, Need
 from ledger.errors import ConfigurationError, InvalidIdentifier
 
 BATCH = 500
@@ -285,7 +284,7 @@ def _arguments(plan: _Report, mapped: Mapped) -> dict[str, Any]:
     latest = datetime.now(UTC) - _MIN_NOTICE_AGE
     return {
         "conduct": plan.conduct.value,
-        "evidence": made_up_evidence(plan.conduct, plan.order),
+        "evidence": made_up_evidence(plan.conduct, plan.order, plan.act_ended_at),
         "order": f"{mapped.name}:{plan.order}",
         "amount_minor": amount_of(mapped.reports, plan.order),
         "currency": CURRENCY,
@@ -298,20 +297,22 @@ def _arguments(plan: _Report, mapped: Mapped) -> dict[str, Any]:
     }
 
 
-def made_up_evidence(conduct: Conduct, seed: str) -> list[Evidence]:
-    """Evidence that meets the first minimum of `conduct`, with digests made from `seed`: a replay has no files."""
+def made_up_evidence(conduct: Conduct, seed: str, received_at: datetime) -> list[Evidence]:
+    """Evidence that meets the first minimum of `conduct`, with digests made from `seed`: a replay has no files. Those
+    of the claim were received at `received_at`."""
     items: list[Evidence] = []
     for need in MINIMUMS[conduct][0]:
         for kind in _types(need):
             digest = hashlib.sha256(f"{seed}:{len(items)}".encode()).digest()
-            label = Finding("replay", Strength.IDENTIFIES, "replay-1") if kind is EvidenceType.AI_LABEL else None
-            items.append(evidence(kind.value, sha256=digest, finding=label))
+            origin = claim_upload(received_at) if kind is EvidenceType.ORIGINAL_FILE else None
+            items.append(evidence(kind.value, sha256=digest, origin=origin))
     return items
 
 
 def _types(need: Need) -> list[EvidenceType]:
-    """As many types as the need counts: different ones while there are any."""
-    return [need.of[number % len(need.of)] for number in range(need.count)]
+    """As many types as the need counts: different ones while there are any, and none that an issuer must stand for."""
+    plain = [kind for kind in need.of if kind not in (EvidenceType.AI_LABEL, EvidenceType.ISSUER_CONFIRMATION)]
+    return [plain[number % len(plain)] for number in range(need.count)]
 
 
 def _look_up(

@@ -21,7 +21,7 @@ from ledger.client.lookups import Query, Refund
 from ledger.client.picture_results import PictureReuse
 from ledger.client.pictures import PictureHash
 from ledger.client.receipts import VerifiedReceipt
-from ledger.client.reports import evidence
+from ledger.client.reports import claim_upload, evidence, handed_in_by_merchant, issuer_answer
 from ledger.client.results import (
     AcceptedReport,
     ChangeResult,
@@ -41,8 +41,9 @@ from ledger.client.subjects import Buyer, Identifiers, SubjectIds
 from ledger.client.suite import Suite, load_suite
 from ledger.client.webhooks import DeliveryPage, WebhookDelivery, WebhookEndpoint, WebhookEvent, verify_webhook
 from ledger.core.conduct import Conduct, Evidence, EvidenceType, Finding, Inspection
-from ledger.core.findings import Strength
+from ledger.core.findings import Strength, Trust
 from ledger.core.identifiers import Kind
+from ledger.core.provenance import Confirmation, Origin
 
 __all__ = [
     "AcceptedReport",
@@ -59,6 +60,7 @@ __all__ = [
     "ChangeResult",
     "Check",
     "Conduct",
+    "Confirmation",
     "Delivery",
     "DeliveryPage",
     "Evidence",
@@ -70,6 +72,7 @@ __all__ = [
     "Kind",
     "LetterParagraph",
     "Lookup",
+    "Origin",
     "PersonStatement",
     "PictureHash",
     "PictureReuse",
@@ -88,13 +91,17 @@ __all__ = [
     "SubjectIds",
     "Suite",
     "Tier",
+    "Trust",
     "VerifiedReceipt",
     "WebhookDelivery",
     "WebhookEndpoint",
     "WebhookEvent",
+    "claim_upload",
     "evidence",
+    "handed_in_by_merchant",
     "inspect",
     "inspected_evidence",
+    "issuer_answer",
     "load_suite",
     "match_picture",
     "picture_hash",

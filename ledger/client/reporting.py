@@ -129,9 +129,14 @@ class Reporting(Session):
         return self._get(f"/v1/reports/{_id(report_id)}", about(parse_view, id=report_id))
 
     def list_reports(
-        self, *, limit: int = 50, starting_after: str | None = None, order: str | None = None
+        self,
+        *,
+        limit: int = 50,
+        starting_after: str | None = None,
+        order: str | None = None,
+        former_label: bool = False,
     ) -> ReportPage:
-        """Your reports, newest first; of one `order` if given.
+        """Your reports, newest first; of one `order` if given, or those that stand with a `former_label`.
 
         Earlier versions hashed an order number as it was typed: where that differs from its normal form and there is no
         report under the normal form, those under the former one are listed.
@@ -139,6 +144,8 @@ class Reporting(Session):
         query = {"limit": str(limit)}
         if starting_after is not None:
             query["starting_after"] = starting_after
+        if former_label:
+            query["former_label"] = "true"
         if order is None:
             return self._get("/v1/reports", parse_page, query)
         page = ReportPage((), has_more=False)

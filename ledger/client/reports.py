@@ -16,8 +16,18 @@ from ledger.client.suite import Suite
 from ledger.core import reports as core_reports
 from ledger.core.conduct import Evidence, EvidenceType, Finding, Inspection, check_evidence, parse_inspection
 from ledger.core.encoding import b64url, format_time, parse_time, unb64url
-from ledger.core.findings import Strength
+from ledger.core.findings import Strength, Trust
 from ledger.core.policy import Profile
+from ledger.core.provenance import (
+    Confirmation,
+    Origin,
+    OriginSource,
+    Verdict,
+    confirmation_json,
+    origin_json,
+    parse_confirmation,
+    parse_origin,
+)
 from ledger.core.tags import SALT_BYTES, subject_commitment
 from ledger.errors import EvidenceInvalid, InvalidReport, InvalidRequest, InvalidTime, SubjectsInvalid
 from ledger.policies import shipped_policy
@@ -33,10 +43,15 @@ def evidence(
     report_id: str | None = None,
     pdq_quality: int | None = None,
     inspection: Inspection | None = None,
+    origin: Origin | None = None,
+    confirmation: Confirmation | None = None,
 ) -> Evidence:
     """An item of evidence: its type, and the SHA-256 of a `file` (read here, never sent) or given as 32 bytes; of a
     picture also its PDQ hash and the hash's quality, without which nobody finds it again. `inspected_evidence` makes
     the items of a file with all of it.
+
+    An `original_file` counts only with an `origin` made by `claim_upload`; an `issuer_confirmation` is the file of the
+    issuer's answer, with what it says as `confirmation` (made by `issuer_answer`).
 
     Raises EvidenceInvalid for an unknown type or when not exactly one of `file` and `sha256` is given.
     """
@@ -47,7 +62,32 @@ def evidence(
     if (file is None) == (sha256 is None):
         raise EvidenceInvalid("An item of evidence needs either its file or its SHA-256.")
     digest = _digest(Path(file)) if file is not None else sha256 or b""
-    return Evidence(kind, digest, pdq, finding, report_id, pdq_quality, inspection)
+    return Evidence(kind, digest, pdq, finding, report_id, pdq_quality, inspection, origin, confirmation)
+
+
+def claim_upload(received_at: datetime) -> Origin:
+    """The origin of a file that the claimant uploaded to your own form, received at that time (aware)."""
+    return Origin(OriginSource.CLAIM_UPLOAD, _whole_seconds(received_at))
+
+
+def handed_in_by_merchant(received_at: datetime | None = None) -> Origin:
+    """The origin of a file that a merchant handed in. It counts for no minimum: the merchant may have changed it."""
+    return Origin(OriginSource.HANDED_IN_BY_MERCHANT, None if received_at is None else _whole_seconds(received_at))
+
+
+def issuer_answer(issuer: str, answered_at: datetime, verdict: str, file_sha256: bytes) -> Confirmation:
+    """What a provider of an AI service answered about the file of this SHA-256 (32 bytes): who, when (aware), and the
+    verdict `generated`, `edited`, `not_issued` or `unknown`. Raises EvidenceInvalid for another verdict."""
+    try:
+        said = Verdict(verdict)
+    except ValueError as error:
+        raise EvidenceInvalid("Unknown verdict of an issuer.", known=sorted(Verdict)) from error
+    return Confirmation(issuer, _whole_seconds(answered_at), said, file_sha256)
+
+
+def _whole_seconds(moment: datetime) -> datetime:
+    """A time as reports write it, in UTC. Raises InvalidTime if it has no zone."""
+    return parse_time(format_time(moment))
 
 
 def _digest(path: Path) -> bytes:
@@ -70,6 +110,12 @@ def evidence_json(item: Evidence) -> dict[str, Any]:
     if item.finding is not None:
         found = item.finding
         value["finding"] = {"code": found.code, "strength": found.strength.value, "tool_version": found.tool_version}
+        if found.trust is not None:
+            value["finding"]["trust"] = found.trust.value
+    if item.origin is not None:
+        value["origin"] = origin_json(item.origin)
+    if item.confirmation is not None:
+        value["confirmation"] = confirmation_json(item.confirmation)
     if item.report_id is not None:
         value["report_id"] = item.report_id
     return value
@@ -77,11 +123,12 @@ def evidence_json(item: Evidence) -> dict[str, Any]:
 
 def inspection_json(inspection: Inspection) -> dict[str, Any]:
     """An inspection as it stands in the signed body."""
-    return {
+    value: dict[str, Any] = {
         "receipt_sha256": b64url(inspection.receipt_sha256),
         "tool": inspection.tool,
         "findings": list(inspection.findings),
     }
+    return value if inspection.trust is None else {**value, "trust": inspection.trust.value}
 
 
 def build_report(
@@ -153,8 +200,9 @@ def build_report(
 def arguments_from_json(value: Mapping[str, Any]) -> dict[str, Any]:
     """Keyword arguments of `RefundLedger.report` (all but `buyer`) from JSON: for report files and batches.
 
-    `evidence` is a list of {type, file | sha256, pdq?, pdq_quality?, inspection?, finding?, report_id?}, sha256 as
-    base64url; `inspect --json` prints these members of a file as `evidence`. Times look like `2026-01-31T23:59:59Z`.
+    `evidence` is a list of {type, file | sha256, pdq?, pdq_quality?, inspection?, finding?, report_id?, origin?,
+    confirmation?}, sha256 as base64url; `inspect --json` prints these members of a file as `evidence`.
+    Times look like `2026-01-31T23:59:59Z`.
 
     Raises InvalidReport (unknown or missing names, in the details too; a text that is none), InvalidTime,
     EvidenceInvalid, InvalidRequest (an unfit idempotency key).
@@ -205,7 +253,12 @@ FIELDS = tuple(sorted(_REQUIRED | _OPTIONAL))
 """The fields of a report in a report file, besides `buyer`."""
 
 
-_EVIDENCE = frozenset({"type", "file", "sha256", "pdq", "pdq_quality", "inspection", "finding", "report_id"})
+_EVIDENCE = frozenset(
+    {
+        *("type", "file", "sha256", "pdq", "pdq_quality", "inspection", "finding", "report_id", "origin"),
+        "confirmation",
+    }
+)
 
 
 def _evidence_from_json(item: object) -> Evidence:
@@ -220,13 +273,16 @@ def _evidence_from_json(item: object) -> Evidence:
         report_id=item.get("report_id"),
         pdq_quality=item.get("pdq_quality"),
         inspection=parse_inspection(item["inspection"]) if "inspection" in item else None,
+        origin=parse_origin(item["origin"]) if "origin" in item else None,
+        confirmation=parse_confirmation(item["confirmation"]) if "confirmation" in item else None,
     )
 
 
 def _finding(value: object) -> Finding:
-    if not isinstance(value, dict) or value.keys() != {"code", "strength", "tool_version"}:
-        raise EvidenceInvalid("A finding has exactly code, strength and tool_version.")
+    if not isinstance(value, dict) or value.keys() - {"trust"} != {"code", "strength", "tool_version"}:
+        raise EvidenceInvalid("A finding has code, strength, tool_version and optionally trust.")
     try:
-        return Finding(value["code"], Strength(value["strength"]), value["tool_version"])
+        trust = Trust(value["trust"]) if "trust" in value else None
+        return Finding(value["code"], Strength(value["strength"]), value["tool_version"], trust)
     except ValueError as error:
-        raise EvidenceInvalid("A finding's strength is identifies, indicates or hint.") from error
+        raise EvidenceInvalid("A finding's strength or trust is none that there is.", known=sorted(Trust)) from error

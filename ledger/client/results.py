@@ -186,6 +186,8 @@ class ReportView:
     appeal: ReportAppeal | None = None
     """Somebody contests it, or did."""
     hold: ReportHold | None = None
+    former_label: bool = False
+    """It has a label that identified its file by the rules of its time, and does not by those for new reports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -398,6 +400,7 @@ def parse_view(value: object) -> ReportView:
         receipt_url=fields.text("receipt_url"),
         appeal=None if appeal is None else _appeal(Fields(appeal)),
         hold=None if fields.optional("hold") is None else _hold(Fields(fields.optional("hold"))),
+        former_label=fields.optional("former_label") is True,  # absent from ledgers before it was told
     )
 
 

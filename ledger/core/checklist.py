@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ledger.core.conduct import MINIMUMS, Conduct, Evidence, Need, is_met
+from ledger.core.conduct import MINIMUMS, Conduct, Evidence, Need, Reading, is_met
 from ledger.core.support import Again, Support, supports
 
 
@@ -74,15 +74,20 @@ def checklist(
     evidence: Sequence[Evidence],
     files: Sequence[FileState],
     again: Mapping[bytes, Again] | None = None,
+    reading: Reading = Reading.RECORDED,
 ) -> tuple[Alternative, ...]:
     """The alternatives of the minimum of `conduct`, in their order; `files` has a state for each item of `evidence`,
-    and `again` what a reviewer's own inspections found, by the SHA-256 of the file.
+    `again` what a reviewer's own inspections found, by the SHA-256 of the file, and `reading` says by which rules items
+    count.
 
-    Some alternative is not `missing` exactly where `check_evidence` accepts `evidence`, and some is `met` exactly where
-    it accepts the items whose files match. Raises ValueError when the two lists differ in length.
+    Under `Reading.INTAKE` some alternative is not `missing` exactly where `check_evidence` finds the minimum reached,
+    and some is `met` exactly where the items whose files match reach it. Raises ValueError when the two lists differ in
+    length.
     """
     stated = list(zip(evidence, files, supports(evidence, again), strict=True))
-    return tuple(Alternative(tuple(_check(need, stated) for need in alternative)) for alternative in MINIMUMS[conduct])
+    return tuple(
+        Alternative(tuple(_check(need, stated, reading) for need in alternative)) for alternative in MINIMUMS[conduct]
+    )
 
 
 def best_state(alternatives: Sequence[Alternative]) -> NeedState:
@@ -90,19 +95,19 @@ def best_state(alternatives: Sequence[Alternative]) -> NeedState:
     return min((one.state for one in alternatives), key=_ORDER.index)
 
 
-def _check(need: Need, stated: Sequence[tuple[Evidence, FileState, Support]]) -> Check:
+def _check(need: Need, stated: Sequence[tuple[Evidence, FileState, Support]], reading: Reading) -> Check:
     items = tuple(place for place, (item, _, _) in enumerate(stated) if item.type in need.of)
     for state, believed in _BELIEVED:
-        if is_met(need, [item for item, file, _ in stated if file in believed]):
-            return Check(need, state, items, _support(need, stated))
+        if is_met(need, [item for item, file, _ in stated if file in believed], reading):
+            return Check(need, state, items, _support(need, stated, reading))
     return Check(need, NeedState.MISSING, items, None)
 
 
-def _support(need: Need, stated: Sequence[tuple[Evidence, FileState, Support]]) -> Support:
+def _support(need: Need, stated: Sequence[tuple[Evidence, FileState, Support]], reading: Reading) -> Support:
     """The worst support that has to be taken along until the need is met; whoever asks knows that all items meet it."""
     order = list(Support)
     return next(
         worst
         for number, worst in enumerate(order)
-        if is_met(need, [item for item, _, support in stated if support in order[: number + 1]])
+        if is_met(need, [item for item, _, support in stated if support in order[: number + 1]], reading)
     )

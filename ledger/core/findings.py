@@ -1,14 +1,15 @@
 """What an inspection of a file can find: stable codes, how far each goes, and what it is about.
 
 Reports carry these codes and the intake rule looks at them, so they stand in the core; `ledger.evidence` finds them in
-files. The strength belongs to the code, never to a file: `identifies` is kept for statements about the whole picture by
-an issuer who can be asked, namely China's label that names producer and content number, and a C2PA manifest that is
-bound to these very bytes. What names nobody indicates at most; what honest people's files have too is a hint. The
+files. `identifies` is kept for a statement about the whole picture by an issuer whom the reporter cannot impersonate: a
+C2PA manifest that is bound to these very bytes and signed under a shipped trust list. The strength of every other code
+is the same in every file: what anybody can write indicates at most; what honest people's files have too is a hint. The
 reasons stand in `docs/evidence.md` one by one, and a test keeps its table equal to this one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 
@@ -30,6 +31,27 @@ class About(StrEnum):
     """The picture was made from another one, the merchant's."""
     CAPTURED = "captured"
     """It speaks for the person: the file says that a camera took it."""
+
+
+class Trust(StrEnum):
+    """What stands behind the signature of a C2PA manifest, from best to worst."""
+
+    LISTED = "listed"
+    """The certificate was issued under the official C2PA trust list."""
+    INTERIM = "interim"
+    """It was issued under the former interim list, and the signature is shown to be from before that list's end."""
+    UNLISTED = "unlisted"
+    """It is under no list that counts here: anybody can make such a certificate, in any name."""
+    EXPIRED = "expired"
+    """It was out of date, and no trusted time stamp shows that it was valid when it signed."""
+    INVALID = "invalid"
+    """It is none that may sign, or the signature does not verify."""
+    REVOKED = "revoked"
+    """Its issuer has taken it back."""
+
+
+TRUSTED = frozenset({Trust.LISTED, Trust.INTERIM})
+"""Behind these stands an issuer whom nobody else can impersonate."""
 
 
 class FindingCode(StrEnum):
@@ -69,7 +91,7 @@ _I, _S, _H = Strength.IDENTIFIES, Strength.INDICATES, Strength.HINT
 _MADE, _EDITED, _ALTERED = About.MADE_BY_AI, About.EDITED_WITH_AI, About.ALTERED
 _C = FindingCode
 CODES: dict[FindingCode, tuple[Strength, About]] = {
-    _C.AIGC_GENERATED: (_I, _MADE),
+    _C.AIGC_GENERATED: (_S, _MADE),
     _C.C2PA_AI_GENERATED: (_I, _MADE),
     _C.AIGC_GENERATED_DEFECTIVE: (_S, _MADE),
     _C.AIGC_POSSIBLE: (_S, _MADE),
@@ -98,3 +120,28 @@ CODES: dict[FindingCode, tuple[Strength, About]] = {
     _C.LISTING_ALTERED: (_S, About.DERIVED),
     _C.LISTING_SAME: (_H, About.DERIVED),
 }
+"""For each code how far it goes at most (`strength_of` says how far in a file), and what it is about."""
+
+SIGNED = frozenset({_C.C2PA_AI_GENERATED, _C.C2PA_AI_EDITED, _C.C2PA_CAPTURED})
+"""Statements of a bound manifest, which are worth what its signer is worth: they come with a `Trust`."""
+
+
+def strength_of(code: FindingCode, trust: Trust | None) -> Strength:
+    """How far a finding goes, given the trust in the signer that it rests on (None for what nobody signed)."""
+    most = CODES[code][0]
+    return Strength.INDICATES if most is Strength.IDENTIFIES and trust not in TRUSTED else most
+
+
+def weakest(trusts: Iterable[Trust]) -> Trust | None:
+    """The worst of these, None if there are none: a chain of manifests is as good as its worst signature."""
+    return max(trusts, key=list(Trust).index, default=None)
+
+
+def identifies_ai(codes: Iterable[str], trust: Trust | None) -> bool:
+    """Whether an inspection with these codes identifies its file as made by AI."""
+    return FindingCode.C2PA_AI_GENERATED.value in codes and trust in TRUSTED
+
+
+def speaks_for_person(codes: Iterable[str], trust: Trust | None) -> bool:
+    """Whether an inspection with these codes has a camera's word that counts: one of a signer who is on a list."""
+    return FindingCode.C2PA_CAPTURED.value in codes and trust in TRUSTED

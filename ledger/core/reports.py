@@ -37,6 +37,7 @@ from ledger.core.policy import Policy, Profile, is_expired
 from ledger.errors import (
     AlreadyExpired,
     ConsentMissing,
+    EvidenceInvalid,
     InvalidEncoding,
     InvalidReport,
     InvalidSignature,
@@ -324,8 +325,8 @@ def _hashed_order(order_key: bytes, normal: str) -> bytes:
 def check_intake(body: ReportBody, profile: Profile, policy: Policy, now: datetime) -> Intake:
     """Every check of a parsed body that needs the platform's `profile`, the `policy` or the time `now`.
 
-    Raises NoticeInvalid, ConsentMissing, EvidenceInsufficient or AlreadyExpired. The rounding of `effective_hour`
-    is explained in docs/decisions/0002-effective-from.md.
+    Raises NoticeInvalid, ConsentMissing, EvidenceInsufficient, EvidenceInvalid or AlreadyExpired. The rounding of
+    `effective_hour` is explained in docs/decisions/0002-effective-from.md.
     """
     if not body.act_ended_at <= body.notice_sent_at:
         raise NoticeInvalid("The person must be told after the act ended, not before.")
@@ -339,7 +340,17 @@ def check_intake(body: ReportBody, profile: Profile, policy: Policy, now: dateti
     effective_hour = effective_from_hour(body.notice_sent_at, now, policy.intake.cooling_hours)
     if is_expired(expires_day, now) or effective_hour >= expires_day * _HOURS_A_DAY:
         raise AlreadyExpired("The act is past its retention, or would be before the report could count.")
+    _check_evidence_times(body, now + timedelta(minutes=policy.intake.clock_skew_minutes))
     return Intake(effective_hour, expires_day, act_day, policy.severity[body.conduct])
+
+
+def _check_evidence_times(body: ReportBody, latest: datetime) -> None:
+    for item in body.evidence:
+        received_at = item.origin.received_at if item.origin is not None else None
+        if received_at is not None and received_at > body.notice_sent_at:
+            raise EvidenceInvalid("A file of the claim is received before the person is told, not after.")
+        if item.confirmation is not None and item.confirmation.answered_at > latest:
+            raise EvidenceInvalid("An issuer's answer lies in the future.")
 
 
 def effective_from_hour(notice_sent_at: datetime, recorded_at: datetime, cooling_hours: int) -> int:

@@ -11,7 +11,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ledger.core.conduct import Evidence, EvidenceType, Finding, Inspection, known_codes
-from ledger.core.findings import CODES, About, FindingCode, Strength
+from ledger.core.findings import (
+    CODES,
+    TRUSTED,
+    About,
+    FindingCode,
+    Strength,
+    Trust,
+    identifies_ai,
+    speaks_for_person,
+    strength_of,
+)
 
 
 class Support(StrEnum):
@@ -23,16 +33,21 @@ class Support(StrEnum):
     """A finding in the report says so, which is the reporter's word until it is made again."""
     TO_BE_READ = "to_be_read"
     """No inspection tells of this type; what the file shows is for a person to judge."""
+    INDICATED = "indicated"
+    """There are signs of it that anybody can write, or make a certificate for."""
     ASSERTED = "asserted"
     """An inspection could tell, and no finding says so."""
     CONTRADICTED = "contradicted"
-    """What the report says was found is not in the file, or the file says that a camera took it."""
+    """What the report says was found is not in the file, or a camera whose signer is trusted says that it took it."""
 
 
 class Comparison(StrEnum):
     """A reviewer's inspection beside the one in the report."""
 
     AGREES = "agrees"
+    OTHER_TRUST = "other_trust"
+    """The same findings, another trust in their signer: a certificate has expired since, or the report says otherwise
+    than the lists do."""
     OTHER_DETAILS = "other_details"
     """The same codes with other facts or notes, as another version of the C2PA library or other photos give."""
     NO_LISTING = "no_listing"
@@ -57,24 +72,30 @@ class Again:
         return self.alone is not None
 
 
-_IDENTIFIES = frozenset(
-    code.value for code, meaning in CODES.items() if meaning == (Strength.IDENTIFIES, About.MADE_BY_AI)
-)
 LISTING_CODES = frozenset({FindingCode.LISTING_SAME.value, FindingCode.LISTING_ALTERED.value})
 """Findings of a comparison with the merchant's photos."""
 
-BORNE_OUT_BY: Mapping[EvidenceType, frozenset[str]] = {
-    EvidenceType.AI_LABEL: _IDENTIFIES,
-    EvidenceType.LISTING_MATCH: frozenset({FindingCode.LISTING_ALTERED.value}),
-}
-"""What an inspection must find so that an item is what it says. That a picture is the merchant's own (`listing_same`)
-is not enough: honest people send it to show what they ordered."""
+_LAPSED = frozenset({Trust.EXPIRED, Trust.REVOKED})
+"""A signer that was trusted when the report was made may be this by now."""
 
-_OTHER_TOOLS: Mapping[EvidenceType, frozenset[Strength]] = {
-    EvidenceType.AI_LABEL: frozenset({Strength.IDENTIFIES}),
-    EvidenceType.LISTING_MATCH: frozenset({Strength.IDENTIFIES, Strength.INDICATES}),
-}
-"""How far another tool's finding must go."""
+
+def bears_out(kind: EvidenceType, found: Inspection) -> bool:
+    """Whether an inspection shows that an item of this kind is what it says.
+
+    A label must identify, which takes a signer on a trust list. That a picture is the merchant's own (`listing_same`)
+    is not enough for a listing match: honest people send it to show what they ordered.
+    """
+    if kind is EvidenceType.AI_LABEL:
+        return identifies_ai(found.findings, found.trust)
+    return kind is EvidenceType.LISTING_MATCH and FindingCode.LISTING_ALTERED.value in found.findings
+
+
+def _indicates(kind: EvidenceType, found: Inspection) -> bool:
+    """Whether there are signs that a label is right, of the kind that anybody can write."""
+    return kind is EvidenceType.AI_LABEL and any(
+        CODES[code][1] is About.MADE_BY_AI and strength_of(code, found.trust) is Strength.INDICATES
+        for code in known_codes(found.findings)
+    )
 
 
 def supports(evidence: Sequence[Evidence], again: Mapping[bytes, Again] | None = None) -> tuple[Support, ...]:
@@ -92,29 +113,42 @@ def supports(evidence: Sequence[Evidence], again: Mapping[bytes, Again] | None =
 
 
 def _support(item: Evidence, reported: Sequence[Inspection], again: Again | None) -> Support:
-    proofs = BORNE_OUT_BY.get(item.type)
-    if proofs is None:
+    if item.type not in _TOLD_BY_INSPECTIONS:
         return Support.TO_BE_READ
-    claims = [one for one in reported if not proofs.isdisjoint(one.findings)]
+    claims = [one for one in reported if bears_out(item.type, one)]
     newest = reported
     if again is not None and (again.with_listing or item.type is not EvidenceType.LISTING_MATCH):
-        if not proofs.isdisjoint(again.inspection.findings):
+        if bears_out(item.type, again.inspection):
             return Support.FOUND_AGAIN
-        if again.complete and any(one.tool == again.inspection.tool for one in claims):
+        if _refutes(again, claims):
             return Support.CONTRADICTED
         claims, newest = [], [again.inspection]
-    if not claims and any(speaks_for_person(one.findings) for one in newest):
+    if not claims and any(speaks_for_person(one.findings, one.trust) for one in newest):
         return Support.CONTRADICTED
-    return Support.FOUND if claims or _by_another_tool(item.type, item.finding) else Support.ASSERTED
+    told = _by_another_tool(item.type, item.finding)
+    if claims or told is Support.FOUND:
+        return Support.FOUND
+    return Support.INDICATED if told or any(_indicates(item.type, one) for one in newest) else Support.ASSERTED
 
 
-def speaks_for_person(found: Sequence[str]) -> bool:
-    """Whether one of an inspection's codes says that a camera took it."""
-    return any(CODES[code][1] is About.CAPTURED for code in known_codes(found))
+_TOLD_BY_INSPECTIONS = frozenset({EvidenceType.AI_LABEL, EvidenceType.LISTING_MATCH})
 
 
-def _by_another_tool(kind: EvidenceType, finding: Finding | None) -> bool:
-    return finding is not None and finding.strength in _OTHER_TOOLS[kind]
+def _refutes(again: Again, claims: Sequence[Inspection]) -> bool:
+    """Whether the file would have to show here what these inspections of it are said to have found. A trust that lapses
+    with time proves nobody wrong."""
+    lapsed = again.inspection.trust in _LAPSED and FindingCode.C2PA_AI_GENERATED.value in again.inspection.findings
+    return again.complete and not lapsed and any(one.tool == again.inspection.tool for one in claims)
+
+
+def _by_another_tool(kind: EvidenceType, finding: Finding | None) -> Support | None:
+    """How far another tool's finding goes, None if not far enough to be shown."""
+    if finding is None or finding.strength is Strength.HINT:
+        return None
+    if kind is EvidenceType.LISTING_MATCH:
+        return Support.FOUND
+    trusted = finding.strength is Strength.IDENTIFIES and finding.trust in TRUSTED
+    return Support.FOUND if trusted else Support.INDICATED
 
 
 def compare(reported: Inspection, again: Again) -> Comparison:
@@ -129,7 +163,7 @@ def compare(reported: Inspection, again: Again) -> Comparison:
 
 def _beside(reported: Inspection, made: Inspection) -> Comparison:
     if reported.receipt_sha256 == made.receipt_sha256:
-        return Comparison.AGREES
+        return Comparison.AGREES if reported.trust == made.trust else Comparison.OTHER_TRUST
     if reported.tool != made.tool:
         return Comparison.OTHER_VERSION
     return Comparison.OTHER_DETAILS if reported.findings == made.findings else Comparison.OTHER_FINDINGS

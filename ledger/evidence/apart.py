@@ -13,8 +13,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
+from ledger.core.encoding import format_time
 from ledger.evidence.limits import INSPECTION_MEMORY_BYTES, INSPECTION_SECONDS, MAX_ANSWER_BYTES
 
 CHILD = Path(__file__).with_name("apart_child.py")
@@ -22,13 +24,17 @@ _KEPT = ("LD_", "OPENBLAS_", "OMP_")
 """Prefixes of variables that say where libraries are and how they compute."""
 
 
-def ask(task: str, files: Sequence[bytes], seconds: float = INSPECTION_SECONDS) -> bytes | None:
+def ask(
+    task: str, files: Sequence[bytes], seconds: float = INSPECTION_SECONDS, received_at: datetime | None = None
+) -> bytes | None:
     """What the process answers within `seconds`; None if it was stopped, or died. Tasks are "inspect" (a file, and the
-    listing photos that it is compared with) and "match" (a file and a listing photo)."""
+    listing photos that it is compared with; `received_at` is when its platform received it, if that is known) and
+    "match" (a file and a listing photo)."""
     sizes = [str(len(file)) for file in files]
     memory = INSPECTION_MEMORY_BYTES + 3 * sum(map(len, files))
     limits = [str(memory), str(int(seconds) + 1), str(MAX_ANSWER_BYTES)]
-    command = [sys.executable or "python3", "-P", str(CHILD), *limits, task, *sizes]
+    received = "" if received_at is None else format_time(received_at)
+    command = [sys.executable or "python3", "-P", str(CHILD), *limits, task, received, *sizes]
     kept = {name: value for name, value in os.environ.items() if name.startswith(_KEPT)}
     with tempfile.TemporaryFile() as answer:
         process = subprocess.Popen(

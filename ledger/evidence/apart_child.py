@@ -1,7 +1,8 @@
 """Inspects a file in a process of its own (see `apart`). Run as a script.
 
-Arguments: bytes of memory, seconds and bytes of answer that it may use, the task, and the size of each file. Standard
-input: the files, one behind another. Standard output: the answer. Limits come before the first byte of a file.
+Arguments: bytes of memory, seconds and bytes of answer that it may use, the task, when the first file was received by
+its platform (empty if that is not known), and the size of each file. Standard input: the files, one behind another.
+Standard output: the answer. Limits come before the first byte of a file.
 """
 
 from __future__ import annotations
@@ -20,22 +21,24 @@ if TYPE_CHECKING:
     from ledger.evidence.receipt import Receipt
 
 
-def inspected(files: Sequence[bytes]) -> bytes:
+def inspected(files: Sequence[bytes], received: str) -> bytes:
     """JSON {receipt, report, alone, compared} of the first file, compared with the others, which are listing photos, or
     {error} with the code of what keeps it from being inspected.
 
     `report` is {receipt_sha256, tool, findings}, and `alone` the same of an inspection without listing photos;
     `compared` says how many there were that could be compared.
     """
+    from ledger.core.encoding import parse_time
     from ledger.errors import ConfigurationError, InspectionInvalid
     from ledger.evidence.inspection import inspect_bytes
 
     claim, *listings = files
+    received_at = parse_time(received) if received else None
     try:
-        alone = receipt = inspect_bytes(claim)
+        alone = receipt = inspect_bytes(claim, received_at=received_at)
         photos = _photos(listings)
         if photos:
-            receipt = inspect_bytes(claim, None, photos)
+            receipt = inspect_bytes(claim, None, photos, received_at=received_at)
     except (ConfigurationError, InspectionInvalid) as error:
         return json.dumps({"error": error.code}).encode()
     told = {
@@ -47,7 +50,7 @@ def inspected(files: Sequence[bytes]) -> bytes:
     return json.dumps(told).encode()
 
 
-def matched(files: Sequence[bytes]) -> bytes:
+def matched(files: Sequence[bytes], received: str) -> bytes:
     """A picture (PNG) of how the first file was made from the second; nothing if it was not, or cannot be compared."""
     photos = _photos(files)
     if len(photos) != 2:
@@ -77,21 +80,29 @@ def _carried(receipt: Receipt) -> dict[str, Any]:
     from ledger.core.encoding import b64url
 
     carried = receipt.in_report()
-    digest = b64url(carried.receipt_sha256)
-    return {"receipt_sha256": digest, "tool": carried.tool, "findings": list(carried.findings)}
+    value = {
+        "receipt_sha256": b64url(carried.receipt_sha256),
+        "tool": carried.tool,
+        "findings": list(carried.findings),
+    }
+    return value if carried.trust is None else {**value, "trust": carried.trust.value}
 
 
-TASKS: Mapping[str, Callable[[Sequence[bytes]], bytes]] = {"inspect": inspected, "match": matched}
+TASKS: Mapping[str, Callable[[Sequence[bytes], str], bytes]] = {"inspect": inspected, "match": matched}
 
 
 def main() -> None:
     """Read standard input, write standard output."""
     memory, seconds, answer = (int(argument) for argument in sys.argv[1:4])
-    task, sizes = TASKS[sys.argv[4]], [int(argument) for argument in sys.argv[5:]]
+    task, received = TASKS[sys.argv[4]], sys.argv[5]
+    sizes = [int(argument) for argument in sys.argv[6:]]
+    sys.dont_write_bytecode = (
+        True  # under the limit on what it may write, a module's cache would be cut off, and stay so
+    )
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the very code that the server runs
     _limit(memory, seconds, answer)
     files = [sys.stdin.buffer.read(size) for size in sizes]
-    sys.stdout.buffer.write(task(files))
+    sys.stdout.buffer.write(task(files, received))
 
 
 def _limit(memory_bytes: int, seconds: int, answer_bytes: int) -> None:

@@ -1,8 +1,10 @@
 """Reads C2PA manifests in a process of its own: the native library must not be able to harm the one that inspects.
 
-Run as a script by `c2pa_reader`. Standard input is the media type, a line feed and the file; standard output one JSON
-object {sdk, store} or {sdk, error}. Before the library sees a byte, the process gives up the right to open anything:
-no file and no socket can be had any more, whatever a manifest asks for, and memory and time are limited by the system.
+Run as a script by `c2pa_reader`. Arguments are the bytes of memory and the seconds that it may use, and the folder of
+trust lists. Standard input is the media type, a line feed and the file; standard output one JSON object {sdk, store,
+signatures} or {sdk, error}: `signatures` tells of each manifest's signature what `signers` judges by. Before the
+library sees a byte of the file, the process gives up the right to open anything: no file and no socket can be had any
+more, whatever a manifest asks for, and memory and time are limited by the system.
 """
 
 from __future__ import annotations
@@ -10,7 +12,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import sys
+from pathlib import Path
 from typing import Any
 
 # The package would read its own version out of the metadata of what is installed, which takes as long as the rest of
@@ -19,27 +23,87 @@ sys.modules["importlib.metadata"] = None  # type: ignore[assignment]
 import c2pa  # type: ignore[import-untyped]  # noqa: E402
 
 SETTINGS: dict[str, Any] = {
-    "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False},
-    "core": {"allowed_network_hosts": []},
+    "verify": {
+        "remote_manifest_fetch": False,
+        "ocsp_fetch": False,
+        "verify_trust": True,
+        "verify_timestamp_trust": True,
+    },
+    "core": {"allowed_network_hosts": [], "decode_identity_assertions": False},
 }
-"""The library's own switches for the network; the lack of descriptors holds even if a version forgets them."""
+"""The library's own switches for the network; the lack of descriptors holds even if a version forgets them. Identity
+assertions (CAWG) are not decoded: to look up whom they name, the library would need the network, and stop without it.
+"""
+
+_CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+_TOLD = ("claimSignature.", "signingCredential.", "timeStamp.")
 
 
 def main() -> None:
     """Read standard input, write standard output."""
     memory, seconds = (int(argument) for argument in sys.argv[1:3])
+    settings = {**SETTINGS, "trust": {"anchors": _anchors(Path(sys.argv[3]))}}
     given = sys.stdin.buffer.read()
     media_type, _, data = given.partition(b"\n")
     del given
-    context = c2pa.Context(c2pa.Settings.from_dict(SETTINGS))
+    context = c2pa.Context(c2pa.Settings.from_dict(settings))
     _give_up(memory + 3 * len(data), seconds)
     answer: dict[str, Any] = {"sdk": c2pa.sdk_version()}
     try:
         with c2pa.Reader(media_type.decode("ascii"), io.BytesIO(data), context=context) as reader:
             answer["store"] = json.loads(reader.json())
+            answer["signatures"] = _signatures(json.loads(reader.crjson()))
     except Exception as error:
         answer["error"] = f"{type(error).__name__}: {error}"[:500]
     sys.stdout.write(json.dumps(answer))
+
+
+def _anchors(folder: Path) -> list[dict[str, str]]:
+    """The lists of a folder as the library takes them. Of two lists with the same certificate it reports either, by
+    chance, so each certificate stands in one of them only, the official one first."""
+    named = json.loads((folder / "lists.json").read_bytes())
+    seen: set[str] = set()
+
+    def read(name: str) -> str:
+        text = (folder / str(named[name]["file"])).read_text("utf-8")
+        blocks = {"".join(block.split()): block for block in _CERTIFICATE.findall(text)}
+        fresh = [block for bare, block in blocks.items() if bare not in seen]
+        seen.update(blocks)
+        return "\n".join(fresh)
+
+    official, interim = read("official_signers"), read("interim_anchors")
+    allowed, stamps = read("interim_allowed"), read("official_time_stamps")
+    lists = [
+        {"trust_uri": "official", "trust_kind": "manifest", "trust_anchors": official},
+        {"trust_uri": "interim", "trust_kind": "manifest", "trust_anchors": interim, "allowed_list": allowed},
+        {"trust_uri": "time-stamps", "trust_kind": "tsa", "trust_anchors": stamps},
+    ]
+    return [{name: text for name, text in one.items() if text} for one in lists if one["trust_anchors"]]
+
+
+def _signatures(report: dict[str, Any]) -> dict[str, Any]:
+    """{label: {claim, valid_from, valid_to, stamped_at, success, failure}} out of the library's report in the form of
+    the conformance programme; only the codes about signatures, certificates and time stamps."""
+    found = {}
+    for manifest in report.get("manifests", []):
+        signature, results = manifest.get("signature") or {}, manifest.get("validationResults") or {}
+        validity = (signature.get("certificateInfo") or {}).get("validity") or {}
+        found[manifest["label"]] = {
+            "claim": "v2" if "claim.v2" in manifest else "v1",
+            "valid_from": validity.get("notBefore"),
+            "valid_to": validity.get("notAfter"),
+            "stamped_at": (signature.get("timeStampInfo") or {}).get("timestamp"),
+            **{kind: _told(results.get(kind) or []) for kind in ("success", "failure")},
+        }
+    return found
+
+
+def _told(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {"code": one["code"], "explanation": one.get("explanation")}
+        for one in results
+        if str(one.get("code")).startswith(_TOLD)
+    ]
 
 
 def _give_up(memory_bytes: int, seconds: int) -> None:

@@ -2,8 +2,8 @@
 
 Pure, and tolerant of any JSON: the store comes from a file. Three questions are kept apart. What do the manifests say
 (actions and their digitalSourceType, from the active manifest back through its parents)? Are these bytes the ones that
-were signed (hash and signature codes)? Is the signer's certificate known and in date? The last changes with the
-calendar and with lists of trust that this tool does not ship, and says nothing about the picture: it is a note.
+were signed (hash and signature codes)? Who signed (`signers`)? The last decides how far a statement goes: it is a fact
+of the finding, `trust`, the weakest of all signatures between these bytes and the statement.
 """
 
 from __future__ import annotations
@@ -12,37 +12,56 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ledger.core.findings import FindingCode
+from ledger.core.findings import FindingCode, Trust, weakest
 from ledger.evidence.c2pa_reader import Answer
 from ledger.evidence.findings import Finding, finding
 from ledger.evidence.pieces import Contents, NoteCode
+from ledger.evidence.signers import Times, TrustLists, recorded_trust, trust_of
 from ledger.evidence.source_types import AI_COMPOSITES, AI_MADE, CAPTURES, source_type
 
 _MAX_DEPTH = 16
 _HASHES = frozenset({"assertion.dataHash.match", "assertion.bmffHash.match", "assertion.boxesHash.match"})
 _HASH_MISMATCHES = frozenset(code.replace(".match", ".mismatch") for code in _HASHES)
 _SIGNED = "claimSignature.validated"
-_CREDENTIAL = ("signingCredential.", "timeStamp.", "timeOfSigning.", "claimSignature.outsideValidity")
+_IDENTITY = "cawg."
+"""Codes of the Creator Assertions Working Group's identity assertions: about a person whom the manifest names beside
+its signer, not about the signature or the bytes."""
+
+_CREDENTIAL = ("signingCredential.", "timeStamp.", "timeOfSigning.", "claimSignature.outsideValidity", _IDENTITY)
+_REFUSED_CREDENTIAL = ("signingCredential.invalid", "signingCredential.revoked", "signingCredential.ocsp.revoked")
 _METADATA = ("stds.iptc", "c2pa.metadata", "cawg.metadata", "stds.schema-org.CreativeWork")
 _SOURCE_KEYS = ("Iptc4xmpExt:DigitalSourceType", "iptcExt:DigitalSourceType", "digitalSourceType")
 _ORIGINS = frozenset({"c2pa.created"})
 
 
-def judge(answer: Answer, found: Contents) -> list[Finding]:
-    """Findings out of a manifest store."""
+def judge(answer: Answer, found: Contents, lists: TrustLists, times: Times) -> list[Finding]:
+    """Findings out of a manifest store, judged by these trust lists."""
     store = answer.store
     manifests = _object(store.get("manifests"))
-    active = _object(manifests.get(str(store.get("active_manifest"))))
+    label = str(store.get("active_manifest"))
+    active = _object(manifests.get(label))
     codes = _codes(store)
-    if codes.credential:
-        found.note(NoteCode.C2PA_CREDENTIAL, answer.where, " ".join(codes.credential))
+    _note_credentials(codes, found, answer.where)
     results = _integrity(codes, active, answer.where)
-    said = _said(manifests, active)
+    said = _said(_Story(manifests, answer.signatures, lists, times), label)
     for statement in said:
         results += _about_origin(statement, codes, answer.where)
     if not said:
         found.note(NoteCode.C2PA_NO_SOURCE, answer.where, " ".join(_generators(active)))
     return results
+
+
+def _note_credentials(codes: _Codes, found: Contents, where: str) -> None:
+    identity = [code for code in codes.credential if code.startswith(_IDENTITY)]
+    refused = [code for code in codes.credential if code in _REFUSED_CREDENTIAL]
+    others = [code for code in codes.credential if code not in {*identity, *refused}]
+    for note, told in (
+        (NoteCode.C2PA_CREDENTIAL, others),
+        (NoteCode.C2PA_CREDENTIAL_REFUSED, refused),
+        (NoteCode.C2PA_IDENTITY, identity),
+    ):
+        if told:
+            found.note(note, where, " ".join(told))
 
 
 @dataclass(slots=True)
@@ -100,16 +119,39 @@ class _Statement:
     agent: str
     manifest: dict[str, Any]
     depth: int
+    trust: Trust | None
     broken: tuple[str, ...] = ()
 
 
-def _said(manifests: dict[str, Any], active: dict[str, Any]) -> list[_Statement]:
+@dataclass(frozen=True, slots=True)
+class _Story:
+    """The manifests of a store and what is needed to say who signed them."""
+
+    manifests: dict[str, Any]
+    signatures: dict[str, Any]
+    lists: TrustLists
+    times: Times
+
+    def manifest(self, label: str) -> dict[str, Any]:
+        return _object(self.manifests.get(label))
+
+    def trust(self, label: str, ingredient: dict[str, Any] | None, above: Trust | None) -> Trust:
+        """The weaker of `above`, the trust in the signer that took this manifest in as an ingredient, and its own."""
+        signature = _object(self.signatures.get(label))
+        if ingredient is None or above is None:
+            return trust_of(signature, self.lists, self.times)
+        recorded = _object(_object(ingredient.get("validation_results")).get("activeManifest"))
+        own = recorded_trust(signature, recorded, above, self.lists, self.times)
+        return weakest((above, own)) or own
+
+
+def _said(story: _Story, label: str) -> list[_Statement]:
     """Statements from the active manifest back to where the picture began; one for each kind of thing said."""
     kept: dict[FindingCode, _Statement] = {}
-    for statement in _history(manifests, active):
+    for statement in _history(story, label):
         code = _meaning(statement)
-        if code is not None:
-            kept.setdefault(code, statement)
+        if code is not None and (code not in kept or (kept[code].trust is None and statement.trust is not None)):
+            kept[code] = statement
     if kept.keys() & {FindingCode.C2PA_AI_GENERATED, FindingCode.C2PA_AI_EDITED}:
         kept.pop(FindingCode.C2PA_CAPTURED, None)
     return list(kept.values())
@@ -145,27 +187,34 @@ def _about_origin(statement: _Statement, codes: _Codes, where: str) -> Iterator[
         generator=" ".join(_generators(statement.manifest)),
         depth=statement.depth,
         validation=sorted({*broken}) or hashes,
+        trust=statement.trust.value if bound and statement.trust is not None else None,
         **_signer(statement.manifest),
     )
 
 
-def _history(manifests: dict[str, Any], active: dict[str, Any]) -> Iterator[_Statement]:
-    manifest, depth, broken = active, 0, tuple[str, ...]()
+def _history(story: _Story, label: str) -> Iterator[_Statement]:
+    depth, broken = 0, tuple[str, ...]()
+    manifest, trust = story.manifest(label), story.trust(label, None, None)
     seen: list[int] = []
     while manifest and depth <= _MAX_DEPTH and id(manifest) not in seen:
         seen.append(id(manifest))
-        for source, is_origin, agent in _sources(manifest):
-            yield _Statement(source, is_origin, agent, manifest, depth, broken)
+        for source, is_origin, agent, by_signer in _sources(manifest):
+            yield _Statement(source, is_origin, agent, manifest, depth, trust if by_signer else None, broken)
         parent: dict[str, Any] = {}
+        above = trust
         for ingredient in map(_object, _list(manifest.get("ingredients"))):
-            below = _object(manifests.get(str(ingredient.get("active_manifest"))))
+            name = str(ingredient.get("active_manifest"))
+            below = story.manifest(name)
             if ingredient.get("relationship") == "parentOf":
                 parent, broken = below, broken + _recorded_faults(ingredient)
+                trust = story.trust(name, ingredient, above)
             elif ingredient.get("relationship") == "componentOf":
                 # Something of AI is in the picture; the picture as a whole is not made by it.
-                for source, _, agent in _sources(below):
+                below_trust = story.trust(name, ingredient, above)
+                for source, _, agent, by_signer in _sources(below):
                     if source in AI_MADE | AI_COMPOSITES:
-                        yield _Statement(source, False, agent, below, depth + 1, broken)
+                        own = below_trust if by_signer else None
+                        yield _Statement(source, False, agent, below, depth + 1, own, broken)
         manifest, depth = parent, depth + 1
 
 
@@ -176,20 +225,24 @@ def _recorded_faults(ingredient: dict[str, Any]) -> tuple[str, ...]:
     return tuple(code for code in failed if not code.startswith(_CREDENTIAL))
 
 
-def _sources(manifest: dict[str, Any]) -> Iterator[tuple[str, bool, str]]:
-    """(source type, whether it is the picture's origin, software) of each action and metadata assertion."""
+def _sources(manifest: dict[str, Any]) -> Iterator[tuple[str, bool, str, bool]]:
+    """(source type, whether it is the picture's origin, software, whether the signer says it) of each action and
+    metadata assertion.
+
+    Metadata is copied from the file that was signed: anybody may have written it there, and no signer answers for it.
+    """
     for assertion in map(_object, _list(manifest.get("assertions"))):
         label, data = str(assertion.get("label")), _object(assertion.get("data"))
         if label.startswith("c2pa.actions"):
             for action in map(_object, _list(data.get("actions"))):
                 source = source_type(str(action.get("digitalSourceType") or ""))
                 if source:
-                    yield source, action.get("action") in _ORIGINS, _agent(action)
+                    yield source, action.get("action") in _ORIGINS, _agent(action), True
         elif label.startswith(_METADATA):
             for key in _SOURCE_KEYS:
                 source = source_type(str(data.get(key) or ""))
                 if source:
-                    yield source, True, ""
+                    yield source, True, "", False
 
 
 def _agent(action: dict[str, Any]) -> str:

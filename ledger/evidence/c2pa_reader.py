@@ -8,33 +8,41 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ledger.evidence.limits import C2PA_MEMORY_BYTES, C2PA_SECONDS, MAX_MANIFEST_BYTES, MAX_MANIFEST_JSON_BYTES
 from ledger.evidence.pieces import Contents, NoteCode, Sort
+from ledger.evidence.signers import SHIPPED_FOLDER
 
 CHILD = Path(__file__).with_name("c2pa_child.py")
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the library said: a manifest store as it writes it, which is still an unchecked JSON object."""
+    """What the library said: a manifest store as it writes it, and of each manifest's signature what `signers` judges
+    by; both are still unchecked JSON objects."""
 
     store: dict[str, Any]
     where: str
     sdk: str
+    signatures: dict[str, Any] = field(default_factory=dict)
 
 
-def ask(data: bytes, found: Contents, seconds: float = C2PA_SECONDS) -> Answer | None:
-    """The manifest store of a file in which a reader saw one; None with a note if it cannot be read."""
-    with asked(data, found, seconds) as answer:
+def ask(
+    data: bytes, found: Contents, seconds: float = C2PA_SECONDS, trust_folder: Path = SHIPPED_FOLDER
+) -> Answer | None:
+    """The manifest store of a file in which a reader saw one, checked against the trust lists of a folder; None with a
+    note if it cannot be read."""
+    with asked(data, found, seconds, trust_folder) as answer:
         return answer()
 
 
 @contextmanager
-def asked(data: bytes, found: Contents, seconds: float = C2PA_SECONDS) -> Iterator[Callable[[], Answer | None]]:
+def asked(
+    data: bytes, found: Contents, seconds: float = C2PA_SECONDS, trust_folder: Path = SHIPPED_FOLDER
+) -> Iterator[Callable[[], Answer | None]]:
     """`ask`, begun: the process reads while the caller does something else, and the function waits for what it says."""
     places = found.of(Sort.C2PA)
     if not places:
@@ -46,12 +54,13 @@ def asked(data: bytes, found: Contents, seconds: float = C2PA_SECONDS) -> Iterat
         yield lambda: None
         return
     with ThreadPoolExecutor(1) as pool:
-        said = pool.submit(_run, found.media_type.encode() + b"\n" + data, seconds)
+        said = pool.submit(_run, found.media_type.encode() + b"\n" + data, seconds, trust_folder)
         yield lambda: _answer(said, found, where)
 
 
-def _run(given: bytes, seconds: float) -> bytes:
-    command = [sys.executable or "python3", "-P", str(CHILD), str(C2PA_MEMORY_BYTES), str(int(seconds) + 1)]
+def _run(given: bytes, seconds: float, trust_folder: Path) -> bytes:
+    limits = [str(C2PA_MEMORY_BYTES), str(int(seconds) + 1)]
+    command = [sys.executable or "python3", "-P", str(CHILD), *limits, str(trust_folder.resolve())]
     return subprocess.run(command, input=given, capture_output=True, timeout=seconds, check=False).stdout
 
 
@@ -79,4 +88,5 @@ def _read(out: bytes, found: Contents, where: str) -> Answer | None:
     if not isinstance(store, dict):
         found.note(NoteCode.C2PA_UNREADABLE, where, str(answer.get("error", "")).partition("\n")[0])
         return None
-    return Answer(store, where, str(answer.get("sdk", "")))
+    signatures = answer.get("signatures")
+    return Answer(store, where, str(answer.get("sdk", "")), signatures if isinstance(signatures, dict) else {})

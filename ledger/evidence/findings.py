@@ -6,11 +6,12 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ledger.core.findings import CODES, About, FindingCode, Strength
+from ledger.core.findings import CODES, About, FindingCode, Strength, Trust, strength_of
 from ledger.evidence.limits import MAX_FACTS_LISTED
 from ledger.evidence.pieces import clean
 
 Fact = str | int | list[str] | list[int]
+_TRUSTS = frozenset(one.value for one in Trust)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +23,15 @@ class Finding:
     facts: Mapping[str, Fact]
 
     @property
+    def trust(self) -> Trust | None:
+        """What stands behind the signature that it rests on, None where nothing is signed."""
+        told = self.facts.get("trust")
+        return Trust(told) if told in _TRUSTS else None
+
+    @property
     def strength(self) -> Strength:
         """How far it goes."""
-        return CODES[self.code][0]
+        return strength_of(self.code, self.trust)
 
     @property
     def about(self) -> About:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import stat
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,19 @@ from ledger.errors import (
     ListingUnreadable,
     PictureUnreadable,
 )
-from ledger.evidence import aigc, c2pa_claims, c2pa_reader, containers, editing, exif, pdq, thumbnails, traces, xmp
+from ledger.evidence import (
+    aigc,
+    c2pa_claims,
+    c2pa_reader,
+    containers,
+    editing,
+    exif,
+    pdq,
+    signers,
+    thumbnails,
+    traces,
+    xmp,
+)
 from ledger.evidence.c2pa_reader import Answer
 from ledger.evidence.extra import need
 from ledger.evidence.findings import Finding, folded
@@ -27,11 +40,12 @@ from ledger.evidence.limits import MAX_FILE_BYTES, MAX_FINDINGS, MAX_LISTINGS
 from ledger.evidence.pieces import Contents, NoteCode, Sort, decode
 from ledger.evidence.pixels import STILLS, WHERE
 from ledger.evidence.receipt import Agreement, Receipt, check_form, compare
+from ledger.evidence.signers import Times, TrustLists
 
 if TYPE_CHECKING:
     from ledger.evidence.listing import Photo
 
-RULES_VERSION = 1
+RULES_VERSION = 2
 """Goes up with every change that may give the same file other findings."""
 
 TOOL = f"refund-ledger/{__version__} inspect/{RULES_VERSION}"
@@ -39,26 +53,43 @@ _NEEDED = ("PIL", "c2pa")
 _NEEDED_TO_COMPARE = (*_NEEDED, "cv2")
 
 
-def inspect_file(path: str | Path, listing: Sequence[str | Path] = ()) -> Receipt:
+def inspect_file(
+    path: str | Path,
+    listing: Sequence[str | Path] = (),
+    *,
+    received_at: datetime | None = None,
+    trust_lists: TrustLists | None = None,
+) -> Receipt:
     """What the file at `path` says about its origin, and whether it was made from one of the listing photos.
+
+    `received_at` (aware) is when the platform received it, now if it does not say; `trust_lists` are the lists under
+    which a signature counts, the shipped ones if none are given.
 
     Raises EvidenceUnreadable, EvidenceTooLarge, EvidenceFormatUnknown, EvidenceMalformed, ListingUnreadable,
     InvalidRequest (more than `MAX_LISTINGS`), and ConfigurationError where the extra `evidence` is not installed.
     """
     path = Path(path)
     listings = read_listings(listing)
-    return inspect_bytes(_read(path), path.name, listings)
+    return inspect_bytes(_read(path), path.name, listings, received_at=received_at, trust_lists=trust_lists)
 
 
-def inspect_bytes(data: bytes, file_name: str | None = None, listings: Sequence[Photo] = ()) -> Receipt:
+def inspect_bytes(
+    data: bytes,
+    file_name: str | None = None,
+    listings: Sequence[Photo] = (),
+    *,
+    received_at: datetime | None = None,
+    trust_lists: TrustLists | None = None,
+) -> Receipt:
     """The same for bytes; `file_name` is only compared with the type. Raises what `inspect_file` raises."""
     need("evidence", _NEEDED, "Inspecting")
+    lists, times = trust_lists or signers.shipped(), Times.of(datetime.now(UTC), received_at)
     if len(data) > MAX_FILE_BYTES:
         raise _too_large(len(data))
     found = containers.read(data, file_name)
-    with c2pa_reader.asked(data, found) as manifests:
+    with c2pa_reader.asked(data, found, trust_folder=lists.folder) as manifests:
         hashed = _hash(data, found)
-        findings, sdk = _findings(data, found, manifests)
+        findings, sdk = _findings(data, found, manifests, lists, times)
     if not found.pieces:
         found.note(NoteCode.NO_METADATA)
     findings = _strongest_first(findings + _compared(data, found, listings))
@@ -78,14 +109,25 @@ def inspect_bytes(data: bytes, file_name: str | None = None, listings: Sequence[
         hashed.quality if hashed else 0,
         tuple(sorted({one.sha256 for one in listings}, key=b64url)),
         _opencv() if listings else "",
+        lists.state,
     )
 
 
-def verify_file(path: str | Path, receipt: object, listing: Sequence[str | Path] = ()) -> Agreement:
-    """Whether the file at `path` bears a receipt (its JSON values) out, compared with the same listing photos. Raises
-    InspectionReceiptInvalid, and what `inspect_file` raises."""
+def verify_file(
+    path: str | Path,
+    receipt: object,
+    listing: Sequence[str | Path] = (),
+    *,
+    received_at: datetime | None = None,
+    trust_lists: TrustLists | None = None,
+) -> Agreement:
+    """Whether the file at `path` bears a receipt (its JSON values) out, compared with the same listing photos and
+    judged by the same trust lists and time of receipt.
+
+    Raises InspectionReceiptInvalid, and what `inspect_file` raises.
+    """
     claimed = check_form(receipt)
-    return compare(claimed, inspect_file(path, listing))
+    return compare(claimed, inspect_file(path, listing, received_at=received_at, trust_lists=trust_lists))
 
 
 def draw_match(path: str | Path, listing: str | Path) -> bytes | None:
@@ -182,7 +224,9 @@ def _too_large(size_bytes: int) -> EvidenceTooLarge:
     return EvidenceTooLarge(f"A file of at most {MAX_FILE_BYTES} bytes can be inspected.", size_bytes=size_bytes)
 
 
-def _findings(data: bytes, found: Contents, manifests: Callable[[], Answer | None]) -> tuple[list[Finding], str]:
+def _findings(
+    data: bytes, found: Contents, manifests: Callable[[], Answer | None], lists: TrustLists, times: Times
+) -> tuple[list[Finding], str]:
     """All findings in what the file says, and the version of the C2PA library if it was asked."""
     packets = [xmp.parse(piece.data, piece.where, found) for piece in found.of(Sort.XMP)]
     exifs = [(piece.where, exif.parse(piece.data, piece.where, found)) for piece in found.of(Sort.EXIF)]
@@ -198,7 +242,7 @@ def _findings(data: bytes, found: Contents, manifests: Callable[[], Answer | Non
         findings += thumbnails.judge(data, found, one, where)
     answer = manifests()
     if answer is not None:
-        findings += c2pa_claims.judge(answer, found)
+        findings += c2pa_claims.judge(answer, found, lists, times)
     unique = list({(one.code, one.where, repr(one.facts)): one for one in findings}.values())
     return unique, answer.sdk if answer else ""
 

@@ -48,6 +48,8 @@ class NoteCode(StrEnum):
     C2PA_REMOTE = "c2pa_remote"
     C2PA_NO_SOURCE = "c2pa_no_source"
     C2PA_CREDENTIAL = "c2pa_credential"
+    C2PA_CREDENTIAL_REFUSED = "c2pa_credential_refused"
+    C2PA_IDENTITY = "c2pa_identity"
     EXTENSION_DIFFERS = "extension_differs"
     TRAILING_DATA = "trailing_data"
     NO_METADATA = "no_metadata"
@@ -65,7 +67,7 @@ INCOMPLETE = frozenset(
 )
 """Notes that mean: a label may lie in what could not be read."""
 
-TIME_DEPENDENT = frozenset({NoteCode.C2PA_CREDENTIAL})
+TIME_DEPENDENT = frozenset({NoteCode.C2PA_CREDENTIAL, NoteCode.C2PA_CREDENTIAL_REFUSED, NoteCode.C2PA_IDENTITY})
 """Notes that a later inspection of the same file may rightly make differently: certificates expire."""
 
 NAME_DEPENDENT = frozenset({NoteCode.EXTENSION_DIFFERS})

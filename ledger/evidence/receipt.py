@@ -4,31 +4,36 @@ A receipt holds no time and no name, so that the same bytes and the same tool gi
 make it again. Its canonical form is that of reports (`core.encoding`).
 
 What was measured on pixels is compared with some room, and no part of the digest: decoders of one and the same JPEG may
-differ by a step of brightness, and OpenCV's numbers by version and processor.
+differ by a step of brightness, and OpenCV's numbers by version and processor. Nor is the trust in a signer, with what
+follows from it: certificates expire. A report carries it beside the digest.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from ledger.core import conduct
 from ledger.core.encoding import b64url, canonical_json, unb64url
-from ledger.core.findings import About, Strength
+from ledger.core.findings import CODES, About, FindingCode, Strength, Trust, strength_of, weakest
 from ledger.core.pictures import distance
 from ledger.errors import InspectionReceiptInvalid, InvalidCanonicalForm, InvalidEncoding
 from ledger.evidence.findings import Finding
 from ledger.evidence.pieces import DECODER_DEPENDENT, INCOMPLETE, NAME_DEPENDENT, TIME_DEPENDENT, Note
 
-RECEIPT_VERSION = 1
+RECEIPT_VERSION = 2
+"""Version 1 had no `trust_lists` and no trust: its codes that name an issuer identified whoever had signed."""
+
 MAX_RECEIPT_BYTES = 256 * 2**10
 _CODE = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
 _PDQ = re.compile(r"(?:[0-9a-f]{64})?\Z")
 _KEYS = {"v", "tool", "c2pa_sdk", "opencv", "file", "listings", "conclusion", "complete", "findings", "notes"}
+_KEYS_OF = {1: _KEYS, 2: _KEYS | {"trust_lists"}}
+_LAPSED = frozenset({Trust.EXPIRED.value, Trust.REVOKED.value})
 _BYTES_KEYS = {"sha256", "size_bytes", "media_type", "width_px", "height_px"}
 _PIXEL_KEYS = {"pdq", "pdq_quality"}
 _FILE_KEYS = _BYTES_KEYS | _PIXEL_KEYS
@@ -80,6 +85,13 @@ class Receipt:
     listings: tuple[bytes, ...] = ()
     """SHA-256 of the listing photos that were compared, in their order, each once."""
     opencv: str = ""
+    trust_lists: str = ""
+    """The date of the trust lists by which signers were judged."""
+
+    @property
+    def trust(self) -> Trust | None:
+        """The weakest trust that a signed finding rests on; None where nothing is signed."""
+        return weakest(one.trust for one in self.findings if one.trust is not None)
 
     @property
     def complete(self) -> bool:
@@ -89,13 +101,7 @@ class Receipt:
     @property
     def conclusion(self) -> Conclusion:
         """How far the strongest finding about AI goes."""
-        about_ai = [one for one in self.findings if one.about in (About.MADE_BY_AI, About.EDITED_WITH_AI)]
-        strengths = {one.strength for one in about_ai}
-        if Strength.IDENTIFIES in strengths:
-            return Conclusion.AI_IDENTIFIED
-        if Strength.INDICATES in strengths:
-            return Conclusion.AI_INDICATED
-        return Conclusion.OTHER_FINDINGS if self.findings else Conclusion.NOTHING_FOUND
+        return conclusion_of((one.code.value, one.strength.value) for one in self.findings)
 
     def in_report(self) -> conduct.Inspection:
         """The receipt as a report's evidence carries it: the digest of the whole, and the codes of its findings.
@@ -103,7 +109,7 @@ class Receipt:
         The digest leaves out what was measured on pixels (`receipt_digest`); the report carries the PDQ hash beside it.
         """
         codes = sorted({one.code.value for one in self.findings})
-        return conduct.Inspection(receipt_digest(self.to_json()), self.tool, tuple(codes))
+        return conduct.Inspection(receipt_digest(self.to_json()), self.tool, tuple(codes), self.trust)
 
     def to_json(self) -> dict[str, Any]:
         """JSON values, as `canonical` writes them."""
@@ -112,6 +118,7 @@ class Receipt:
             "tool": self.tool,
             "c2pa_sdk": self.c2pa_sdk,
             "opencv": self.opencv,
+            "trust_lists": self.trust_lists,
             "file": {
                 "sha256": b64url(self.sha256),
                 "size_bytes": self.size_bytes,
@@ -149,11 +156,18 @@ class Agreement:
     differences: tuple[str, ...]
 
 
+def receipt_trust(receipt: Mapping[str, Any]) -> Trust | None:
+    """The weakest trust in a signer that a receipt (checked by `check_form`) tells of; None where nothing is signed."""
+    told = [_TRUSTS.get(one["facts"].get("trust")) for one in receipt["findings"]]
+    return weakest(one for one in told if one is not None)
+
+
 def receipt_digest(receipt: Mapping[str, Any]) -> bytes:
     """SHA-256 of a receipt's JSON values in canonical form, as a report carries it.
 
     Left out is what another receipt of the same file may rightly have otherwise: notes that depend on the day, on the
-    file's name or on the decoder, and what was measured on pixels, which includes the PDQ hash.
+    file's name or on the decoder, what was measured on pixels, which includes the PDQ hash, and (but for version 1) the
+    trust in a signer with the strength and the conclusion that follow from it.
     """
     kept = {
         **receipt,
@@ -162,14 +176,19 @@ def receipt_digest(receipt: Mapping[str, Any]) -> bytes:
         "file": {name: receipt["file"][name] for name in _BYTES_KEYS},
     }
     del kept["opencv"]
+    if receipt["v"] != 1:
+        kept["findings"] = [_without_trust(one) for one in kept["findings"]]
+        del kept["conclusion"]
     return hashlib.sha256(canonical_json(kept)).digest()
 
 
 def check_form(value: object) -> dict[str, Any]:
     """`value` if it has the form of a receipt, of whatever tool. Raises InspectionReceiptInvalid."""
     try:
-        if not isinstance(value, dict) or value.keys() != _KEYS or type(value["v"]) is not int or value["v"] != 1:
-            raise InspectionReceiptInvalid(f"A receipt has exactly {', '.join(sorted(_KEYS))}, and version 1.")
+        version = value.get("v") if isinstance(value, dict) else None
+        if not isinstance(value, dict) or type(version) is not int or value.keys() != _KEYS_OF.get(version):
+            names = ", ".join(sorted(_KEYS_OF[RECEIPT_VERSION]))
+            raise InspectionReceiptInvalid(f"A receipt of version {RECEIPT_VERSION} has exactly {names}.")
         if len(canonical_json(value)) > MAX_RECEIPT_BYTES:
             raise InspectionReceiptInvalid(f"A receipt has at most {MAX_RECEIPT_BYTES} bytes.")
         file, conclusion = value["file"], value["conclusion"]
@@ -184,7 +203,9 @@ def check_form(value: object) -> dict[str, Any]:
         raise InspectionReceiptInvalid("A receipt is canonical JSON, its sha256 base64url of 32 bytes.") from error
     texts = (value["tool"], value["c2pa_sdk"], value["opencv"], file["media_type"], conclusion, file["pdq"])
     numbers = (file["size_bytes"], file["width_px"], file["height_px"], file["pdq_quality"])
-    if not all(isinstance(one, str) for one in texts) or not all(type(one) is int and one >= 0 for one in numbers):
+    if not all(isinstance(one, str) for one in (*texts, value.get("trust_lists", ""))) or not all(
+        type(one) is int and one >= 0 for one in numbers
+    ):
         raise InspectionReceiptInvalid("A receipt's tool, media type, conclusion and sizes have other types.")
     if not _PDQ.match(file["pdq"]):
         raise InspectionReceiptInvalid("A receipt's pdq has 64 lower-case hexadecimal digits, or none.")
@@ -208,9 +229,10 @@ def compare(claimed: Mapping[str, Any], recomputed: Receipt) -> Agreement:
     """A receipt (checked by `check_form`) against the one that the file gives now.
 
     Left out are notes that depend on the day (certificates), on the file's name or on the decoder; what was measured on
-    pixels may differ a little. The same listing photos must have been compared.
+    pixels may differ a little. A signer may have lapsed since, and nothing else of the trust may differ. The same
+    listing photos must have been compared. A receipt of version 1 is compared by what its version told.
     """
-    own = recomputed.to_json()
+    own = recomputed.to_json() if claimed["v"] != 1 else _as_version_1(recomputed.to_json())
     same_tool = all(claimed[name] == own[name] for name in ("tool", "c2pa_sdk", "opencv"))
     differences = [f"file.{name}" for name in sorted(_BYTES_KEYS) if claimed["file"][name] != own["file"][name]]
     differences += _pdq_differences(claimed["file"], own["file"])
@@ -219,12 +241,66 @@ def compare(claimed: Mapping[str, Any], recomputed: Receipt) -> Agreement:
         f"listings: only in the receipt: {one}" for one in claimed["listings"] if one not in own["listings"]
     ]
     differences += [f"listings: only given now: {one}" for one in own["listings"] if one not in claimed["listings"]]
-    differences += [name for name in ("conclusion", "complete") if claimed[name] != own[name]]
+    trust_differs, lapsed = (
+        _trust_differences(claimed["findings"], own["findings"]) if claimed["v"] != 1 else ([], False)
+    )
+    differences += [] if claimed["conclusion"] == own["conclusion"] or lapsed else ["conclusion"]
+    differences += [] if claimed["complete"] == own["complete"] else ["complete"]
     for name in ("findings", "notes"):
         theirs, ours = _kept(claimed[name]), _kept(own[name])
         differences += [f"{name}: only in the receipt: {code}" for code in _only(theirs, ours)]
         differences += [f"{name}: only in the file: {code}" for code in _only(ours, theirs)]
+    differences += trust_differs
     return Agreement(not differences, same_file, same_tool, tuple(differences))
+
+
+def conclusion_of(found: Iterable[tuple[str, str]]) -> Conclusion:
+    """The whole of findings, each (code, strength); codes that this version does not know speak of no AI."""
+    told = list(found)
+    about_ai = {About.MADE_BY_AI, About.EDITED_WITH_AI}
+    strengths = {strength for code, strength in told if code in _ABOUT and _ABOUT[code] in about_ai}
+    if Strength.IDENTIFIES.value in strengths:
+        return Conclusion.AI_IDENTIFIED
+    if Strength.INDICATES.value in strengths:
+        return Conclusion.AI_INDICATED
+    return Conclusion.OTHER_FINDINGS if told else Conclusion.NOTHING_FOUND
+
+
+_ABOUT = {code.value: about for code, (_, about) in CODES.items()}
+
+
+def _as_version_1(own: dict[str, Any]) -> dict[str, Any]:
+    """A receipt as version 1 would have told it."""
+    findings = [_without_trust(one) | {"strength": one["strength"]} for one in own["findings"]]
+    for one in findings:
+        if one["code"] in conduct.FORMERLY_IDENTIFYING:
+            one["strength"] = Strength.IDENTIFIES.value
+    conclusion = conclusion_of((one["code"], one["strength"]) for one in findings)
+    return {**own, "findings": findings, "conclusion": conclusion.value}
+
+
+def _trust_differences(
+    theirs: Sequence[Mapping[str, Any]], ours: Sequence[Mapping[str, Any]]
+) -> tuple[list[str], bool]:
+    """Where a receipt tells another trust than the file shows now, and whether a signer has lapsed since, which is no
+    difference. Findings are matched by code and place; a strength that does not follow from the trust is one."""
+    now = {(one["code"], one["where"]): one["facts"].get("trust") for one in ours}
+    differences, lapsed = [], False
+    for one in theirs:
+        code, claimed = one["code"], one["facts"].get("trust")
+        shown = now.get((code, one["where"]), claimed)
+        if claimed != shown and shown in _LAPSED:
+            lapsed = True
+        elif claimed != shown:
+            differences.append(f"trust: {code}: {claimed} in the receipt, {shown} now")
+        known, trust = _CODES.get(code), _TRUSTS.get(claimed)
+        if known is not None and one["strength"] != strength_of(known, trust).value:
+            differences.append(f"strength: {code}")
+    return sorted(set(differences)), lapsed
+
+
+_CODES = {code.value: code for code in FindingCode}
+_TRUSTS: dict[object, Trust] = {one.value: one for one in Trust}
 
 
 def _pdq_differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
@@ -247,7 +323,9 @@ def _only(these: list[dict[str, Any]], those: list[dict[str, Any]]) -> list[str]
 
 def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
     """The same, but for the room that measurements have."""
-    if canonical_json(_without_measured(one)) != canonical_json(_without_measured(other)):
+    if canonical_json(_without_trust(_without_measured(one))) != canonical_json(
+        _without_trust(_without_measured(other))
+    ):
         return False
     facts, others = one.get("facts", {}), other.get("facts", {})
     return facts.keys() == others.keys() and all(
@@ -261,6 +339,14 @@ def _near(one: object, other: object, room: int) -> bool:
     if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         return all(_near(first, second, room) for first, second in zip(one, other, strict=True))
     return False
+
+
+def _without_trust(item: dict[str, Any]) -> dict[str, Any]:
+    """A finding without what follows from its signer; a note as it is."""
+    if "facts" not in item:
+        return item
+    facts = {name: value for name, value in item["facts"].items() if name != "trust"}
+    return {**{name: value for name, value in item.items() if name != "strength"}, "facts": facts}
 
 
 def _without_measured(item: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ledger.core.findings import FindingCode, Strength
+from ledger.core.findings import SIGNED, TRUSTED, FindingCode, Strength, Trust
 from ledger.evidence.findings import Fact, Finding
 from ledger.evidence.pieces import Note, NoteCode
 from ledger.evidence.receipt import Conclusion, Receipt
@@ -30,12 +30,12 @@ STRENGTHS: dict[Strength, str] = {
 
 CONCLUSIONS: dict[Conclusion, str] = {
     Conclusion.AI_IDENTIFIED: _(
-        "The file carries a label by which its issuer says that the picture was made by AI. That says how the file "
-        "came about, not who sent it or why."
+        "The file carries a manifest by which its issuer, whose signature is under a trust list, says that the picture "
+        "was made by AI. That says how the file came about, not who sent it or why."
     ),
     Conclusion.AI_INDICATED: _(
-        "The file carries signs of AI that nobody answers for: they indicate how it came about and do not identify "
-        "it. Further evidence is needed."
+        "The file carries signs of AI that do not identify how it came about: they are about a part of it, or anybody "
+        "could have made them. Further evidence is needed."
     ),
     Conclusion.OTHER_FINDINGS: _(
         "No label and no clear sign of AI was found. What was found says something about how the file was handled. "
@@ -50,14 +50,50 @@ CONCLUSIONS: dict[Conclusion, str] = {
 }
 INCOMPLETE = _("Not everything in the file could be read; the notes say what. A label may lie there.")
 
+TRUSTS: dict[Trust, str] = {
+    Trust.LISTED: _("The signer’s certificate is under the official C2PA trust list."),
+    Trust.INTERIM: _(
+        "The signer’s certificate is under the former interim trust list, and was used before the end of that list."
+    ),
+    Trust.UNLISTED: _(
+        "The signer’s certificate is under no trust list that counts here. Anybody can make one in any name, so the "
+        "name proves nothing."
+    ),
+    Trust.EXPIRED: _(
+        "The signer’s certificate is out of date, and no trusted time stamp shows that it was valid when it signed, so "
+        "the name proves nothing."
+    ),
+    Trust.INVALID: _(
+        "The signer’s certificate is none that may sign, or its signature does not verify, so the name proves nothing."
+    ),
+    Trust.REVOKED: _("The signer’s certificate was revoked by its issuer, so the name proves nothing."),
+}
+NOT_SIGNED = _("No signature under a trust list is known to stand behind it.")
+TRUST_LIMITS: dict[Trust, str] = {
+    Trust.LISTED: _("A trust list says who the signer is, not who used its service or device, or for what."),
+    Trust.INTERIM: _("A trust list says who the signer is, not who used its service or device, or for what."),
+}
+"""What trust does not show; the sentences about the others say it themselves."""
+
+TRUST_TITLES: dict[Trust, str] = {
+    Trust.LISTED: _("signer on the official trust list"),
+    Trust.INTERIM: _("signer on the former interim list"),
+    Trust.UNLISTED: _("signer on no trust list"),
+    Trust.EXPIRED: _("certificate out of date"),
+    Trust.INVALID: _("certificate or signature not valid"),
+    Trust.REVOKED: _("certificate revoked"),
+}
+FOR_PERSON = _("It speaks for the person.")
+FOR_NOBODY = _("So it speaks for nobody.")
+
 FINDINGS: dict[FindingCode, str] = {
     _C.AIGC_GENERATED: _(
         "A complete label by China’s standard GB 45438-2025 says that this was made by AI. Producer: %(producer)s; "
-        "content number: %(produce_id)s."
+        "content number: %(produce_id)s. The label is not signed: anybody can write it."
     ),
     _C.C2PA_AI_GENERATED: _(
-        "A signed C2PA manifest says that this was made by AI (%(software)s), and its hash fits these bytes. Signed "
-        "for: %(signer)s."
+        "A signed C2PA manifest says that this was made by AI (%(software)s), and its hash fits these bytes. It is "
+        "signed in the name of “%(signer)s”. %(trust)s"
     ),
     _C.AIGC_GENERATED_DEFECTIVE: _(
         "A label by China’s standard GB 45438-2025 is there and defective (%(problems)s). It says: label %(label)s, "
@@ -79,18 +115,18 @@ FINDINGS: dict[FindingCode, str] = {
     ),
     _C.C2PA_AI_EDITED: _(
         "A C2PA manifest says that a part of this was made or changed with AI (%(software)s). Some phones write this "
-        "for zoom or an eraser."
+        "for zoom or an eraser. %(trust)s"
     ),
     _C.C2PA_HASH_MISMATCH: _(
         "The C2PA manifest was signed for other bytes (%(validation)s): the file was changed afterwards. Resizing by "
         "a chat or a website does that too."
     ),
     _C.C2PA_SIGNATURE_INVALID: _(
-        "The C2PA manifest is damaged or was tampered with (%(validation)s), so what it says is not relied on."
+        "The C2PA manifest does not pass validation (%(validation)s), so what it says is not relied on. Damage, "
+        "tampering and faults of software all look like this."
     ),
     _C.C2PA_CAPTURED: _(
-        "A C2PA manifest says that a camera took this (%(signer)s). It speaks for the person; whether the signer can "
-        "be trusted is not checked here."
+        "A C2PA manifest, signed in the name of “%(signer)s”, says that a camera took this. %(trust)s %(for_person)s"
     ),
     _C.C2PA_MANIFEST_MISSING: _("The file refers to a C2PA manifest inside it, which is no longer there."),
     _C.IPTC_AI_GENERATED: _("The IPTC source type says “made by a trained model”. It is not signed and names nobody."),
@@ -164,9 +200,10 @@ TITLES: dict[str, str] = {
 
 LIMITS: dict[str, str] = {
     _C.AIGC_GENERATED: _(
-        "It does not show that all of it was made: the label also stands for editing by AI, and is not signed."
+        "It does not show that the named producer made it, or all of it: anybody can write the label, and it also "
+        "stands for editing by AI."
     ),
-    _C.C2PA_AI_GENERATED: _("It does not show that the signer is who the certificate says: no list of trust is asked."),
+    _C.C2PA_AI_GENERATED: _("It does not show who had it made, or what they knew."),
     _C.AIGC_GENERATED_DEFECTIVE: _("It is no label that a validator would accept."),
     _C.AIGC_POSSIBLE: _("It does not show that the platform checked what the uploader declared."),
     _C.AIGC_SUSPECTED: _("A detector’s guess is no evidence."),
@@ -210,12 +247,21 @@ NOTES: dict[NoteCode, str] = {
     _N.THUMBNAIL_UNREADABLE: _("The small picture inside the file cannot be decoded."),
     _N.PIXELS_NOT_COMPARED: _("The picture was not compared with the small one inside the file."),
     _N.C2PA_UNREADABLE: _("There is a C2PA manifest that cannot be read."),
-    _N.C2PA_NOT_READ: _("There is a C2PA manifest that was not read: too large, or it took too long."),
+    _N.C2PA_NOT_READ: _(
+        "There is a C2PA manifest that was not read: it is too large, it took too long, or the reader stopped."
+    ),
     _N.C2PA_REMOTE: _("The file says that its C2PA manifest lies on the network; it was not fetched."),
     _N.C2PA_NO_SOURCE: _("There is a C2PA manifest, and it does not say where the picture comes from."),
     _N.C2PA_CREDENTIAL: _(
-        "The signer’s certificate is expired, or not on a list of trust here. That is no sign of fraud and changes "
-        "no finding."
+        "The signer’s certificate is expired, or under no trust list, or a time stamp does not count. Honest people’s "
+        "files have that too; it decides how far the manifest’s word goes."
+    ),
+    _N.C2PA_CREDENTIAL_REFUSED: _(
+        "The signer’s certificate was revoked, or is none that may sign C2PA manifests, so its manifest proves nothing."
+    ),
+    _N.C2PA_IDENTITY: _(
+        "The manifest names a person or organisation in an identity assertion that could not be checked. That is no "
+        "sign that the file was changed."
     ),
     _N.EXTENSION_DIFFERS: _("The file’s name ends differently from what the file is."),
     _N.TRAILING_DATA: _("There are bytes behind the end of the picture; phones put further pictures there."),
@@ -245,17 +291,32 @@ def strength(one: Finding, locale: str) -> str:
 def sentence(one: Finding, locale: str) -> str:
     """A finding in a sentence, filled with its facts."""
     said = texts(locale)
-    return said.gettext(FINDINGS[one.code], **_Values(one.facts, said)).strip()
+    return said.gettext(FINDINGS[one.code], **_Values(one, said)).strip()
 
 
-def title(code: str, locale: str) -> str:
-    """A code in a few words; of a later version's code, the code itself."""
-    return texts(locale).gettext(TITLES.get(code, code))
+def title(code: str, locale: str, trust: Trust | None = None) -> str:
+    """A code in a few words, with the trust in the signer where it rests on one; of a later version's code, the code
+    itself."""
+    said = texts(locale)
+    name = said.gettext(TITLES.get(code, code))
+    if trust is None or code not in SIGNED:
+        return name
+    told = said.gettext(TRUST_TITLES[trust])
+    return f"{name}（{told}）" if said.locale == "zh-CN" else f"{name} ({told})"
 
 
-def limit(code: str, locale: str) -> str:
-    """What a code does not show; empty for a later version's."""
-    return texts(locale).gettext(LIMITS[code]) if code in LIMITS else ""
+def trust_sentence(code: str, trust: Trust | None, locale: str) -> str:
+    """What stands behind the signature that a code rests on, in a sentence; empty for a code that rests on none."""
+    return texts(locale).gettext(NOT_SIGNED if trust is None else TRUSTS[trust]) if code in SIGNED else ""
+
+
+def limit(code: str, locale: str, trust: Trust | None = None) -> str:
+    """What a code does not show, given the trust in the signer; empty for a later version's."""
+    said = texts(locale)
+    told = [LIMITS[code]] if code in LIMITS else []
+    if code in SIGNED and trust in TRUST_LIMITS:
+        told.append(TRUST_LIMITS[trust])
+    return ("" if said.locale == "zh-CN" else " ").join(map(said.gettext, told))
 
 
 def note_sentence(note: Note, locale: str) -> str:
@@ -268,6 +329,7 @@ def in_words(receipt: Receipt, locale: str) -> dict[str, object]:
     return {
         "conclusion": conclusion(receipt, locale),
         "findings": [sentence(one, locale) for one in receipt.findings],
+        "limits": [limit(one.code, locale, one.trust) for one in receipt.findings],
         "notes": [note_sentence(note, locale) for note in receipt.notes],
     }
 
@@ -279,13 +341,16 @@ _OPTIONAL = {"parameters"}
 class _Values(dict[str, object]):
     """A finding's facts by name, readable; what is not there is said to be so."""
 
-    def __init__(self, facts: Mapping[str, Fact], said: Texts) -> None:
+    def __init__(self, one: Finding, said: Texts) -> None:
+        facts: Mapping[str, Fact] = one.facts
         comma = "、" if said.locale == "zh-CN" else ", "
         super().__init__(
             {name: comma.join(map(str, value)) if isinstance(value, list) else value for name, value in facts.items()}
         )
         if "producer_name" in facts:
             self["producer"] = f"{facts['producer_name']} ({facts.get('producer', '')})"
+        self["trust"] = said.gettext(NOT_SIGNED if one.trust is None else TRUSTS[one.trust])
+        self["for_person"] = said.gettext(FOR_PERSON if one.trust in TRUSTED else FOR_NOBODY)
         for name in _NAMES - self.keys():
             self[name] = "" if name in _OPTIONAL else said.gettext(_NOT_SAID)
 

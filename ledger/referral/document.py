@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from ledger.core.conduct import Evidence
+from ledger.core.conduct import Evidence, EvidenceType
 from ledger.core.encoding import b64url
-from ledger.core.findings import About
+from ledger.core.findings import TRUSTED, About, Strength, Trust
 from ledger.core.policy import Profile
+from ledger.core.provenance import Origin
 from ledger.core.reports import Status
 from ledger.errors import ConfigurationError
 from ledger.evidence import words as finding_words
@@ -177,7 +178,32 @@ class _Writing:
             found = item.finding
             strength = self.say(finding_words.STRENGTHS[found.strength])
             text += "\n" + self.say(words.OTHER_TOOL, tool=found.tool_version, code=found.code, strength=strength)
+            if found.trust is not None or found.strength is Strength.IDENTIFIES:
+                text += "\n" + self.trust(found.trust)
+        if item.type is EvidenceType.ORIGINAL_FILE:
+            text += "\n" + self.origin(item.origin)
+        if item.confirmation is not None:
+            said = item.confirmation
+            text += "\n" + self.say(
+                words.CONFIRMATION,
+                issuer=said.issuer,
+                date=self.said.date(said.answered_at, self.zone),
+                verdict=self.say(words.VERDICTS[said.verdict]),
+                digest=said.file_sha256.hex()[:SHORT_DIGEST_CHARS] + "…",
+            )
         return text
+
+    def trust(self, trust: Trust | None) -> str:
+        """What stands behind a signature."""
+        return self.say(finding_words.NOT_SIGNED if trust is None else finding_words.TRUSTS[trust])
+
+    def origin(self, origin: Origin | None) -> str:
+        """Where an original file came from."""
+        if origin is None:
+            return self.say(words.ORIGIN_UNKNOWN)
+        if origin.received_at is None:
+            return self.say(words.ORIGINS[origin.source])
+        return self.say(words.ORIGINS_AT[origin.source], time=self.time(origin.received_at))
 
     def inspection(self, one: Inspected) -> None:
         say, digest = self.say, one.receipt_sha256.hex()
@@ -196,15 +222,22 @@ class _Writing:
             self.document.paragraph(say(words.NOTHING_FOUND))
 
     def finding(self, found: Found) -> str:
-        """A finding in a sentence where its facts are known, always with its code."""
+        """A finding in a sentence where its facts are known, always with its code, with what stands behind it, and with
+        what it does not show."""
+        locale = self.said.locale
         if found.known is None or found.facts is None:
-            return f"{found.code}\n{self.say(words.NO_FACTS)}" if found.facts is None else found.code
-        whole = Finding(found.known, found.where or "", found.facts)
-        return f"{finding_words.sentence(whole, self.said.locale)}\n{found.code} · {found.where}"
+            lines = [f"{found.code}\n{self.say(words.NO_FACTS)}" if found.facts is None else found.code]
+            lines += [finding_words.trust_sentence(found.code, found.trust, locale)]
+        else:
+            whole = Finding(found.known, found.where or "", found.facts)
+            lines = [finding_words.sentence(whole, locale), f"{found.code} · {found.where}"]
+        lines.append(finding_words.limit(found.code, locale, found.trust))
+        return "\n".join(line for line in lines if line)
 
     def strength(self, found: Found) -> str:
         text = "" if found.strength is None else self.say(finding_words.STRENGTHS[found.strength])
-        return f"{text}\n{self.say(words.FOR_PERSON)}" if found.about is About.CAPTURED else text
+        for_person = found.about is About.CAPTURED and found.trust in TRUSTED
+        return f"{text}\n{self.say(words.FOR_PERSON)}" if for_person else text
 
     def appeal(self, appeal: Contest | None) -> None:
         say = self.say

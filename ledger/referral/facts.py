@@ -15,9 +15,10 @@ from ledger.client.appeal_results import Appeal
 from ledger.client.receipts import VerifiedReceipt
 from ledger.client.results import ReportView
 from ledger.client.suite import Suite
-from ledger.core.conduct import Conduct, Evidence
+from ledger.core.conduct import Conduct, Evidence, EvidenceType
 from ledger.core.encoding import b64url, canonical_json, format_time
 from ledger.core.policy import Profile
+from ledger.core.provenance import confirmation_json, origin_json
 from ledger.core.reports import ReportBody, Status, parse_body
 from ledger.core.tlog_proof import sealed_receipt
 from ledger.errors import LedgerError, ReportNotReferable, UnexpectedAnswer
@@ -179,7 +180,11 @@ def _report(audience: Audience, source: Source, body: ReportBody, receipts: Rece
     found = inspections(body.evidence, receipts)
     whole = gets(audience, Part.EVIDENCE)
     inspected = {one.sha256 for one in found}
-    shown = [item for item in body.evidence if whole or item.sha256 in inspected or item.finding is not None]
+    shown = [
+        item
+        for item in body.evidence
+        if whole or item.sha256 in inspected or item.finding is not None or item.confirmation is not None
+    ]
     amended = view.appeal.conduct if view.appeal is not None else None
     return ReferredReport(
         id=view.id,
@@ -284,6 +289,15 @@ def _evidence_json(item: Evidence, with_references: bool) -> dict[str, Any]:
     if item.finding is not None:
         found = item.finding
         value["finding"] = {"code": found.code, "strength": found.strength.value, "tool_version": found.tool_version}
+        if found.trust is not None:
+            value["finding"]["trust"] = found.trust.value
+    if item.type is EvidenceType.ORIGINAL_FILE:
+        value["origin"] = {"source": "unknown"} if item.origin is None else origin_json(item.origin)
+    if item.confirmation is not None:
+        value["confirmation"] = {
+            **confirmation_json(item.confirmation),
+            "file_sha256": item.confirmation.file_sha256.hex(),
+        }
     if item.report_id is not None and with_references:
         value["report_id"] = item.report_id
     return value
@@ -305,7 +319,18 @@ def _found_json(found: Found) -> dict[str, Any]:
     strength = None if found.strength is None else found.strength.value
     about = None if found.about is None else found.about.value
     facts = None if found.facts is None else dict(found.facts)
-    optional = {"strength": strength, "about": about, "where": found.where, "facts": facts}
+    from ledger.evidence import words  # texts need an extra, which is there when a referral is made
+
+    trust = None if found.trust is None else found.trust.value
+    limit = words.limit(found.code, "en", found.trust) or None
+    optional = {
+        "strength": strength,
+        "about": about,
+        "trust": trust,
+        "does_not_show": limit,
+        "where": found.where,
+        "facts": facts,
+    }
     return {"code": found.code, **_given(optional)}
 
 

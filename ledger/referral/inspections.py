@@ -12,19 +12,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ledger.core.conduct import Evidence
+from ledger.core.conduct import FORMERLY_IDENTIFYING, Evidence
 from ledger.core.encoding import unb64url
-from ledger.core.findings import CODES, About, FindingCode, Strength
+from ledger.core.findings import CODES, SIGNED, About, FindingCode, Strength, Trust, strength_of
 from ledger.errors import ConfigurationError, InspectionMismatch, InspectionReceiptInvalid
 from ledger.evidence.findings import Fact, fit
 from ledger.evidence.pieces import clean
-from ledger.evidence.receipt import MAX_RECEIPT_BYTES, Conclusion, check_form, receipt_digest
+from ledger.evidence.receipt import (
+    MAX_RECEIPT_BYTES,
+    Conclusion,
+    check_form,
+    conclusion_of,
+    receipt_digest,
+    receipt_trust,
+)
 
 MAX_FILE_BYTES = 64 * MAX_RECEIPT_BYTES
 SHOWN_FACTS = frozenset(
     {
         *("label", "producer", "producer_name", "credit_code", "produce_id", "propagator", "propagate_id", "problems"),
-        *("software", "generator", "signer", "source_type", "validation", "name", "samplers", "parameters", "missing"),
+        *("software", "generator", "signer", "trust", "source_type", "validation", "name", "samplers", "parameters"),
+        *("missing",),
         *("steps", "correlation_percent", "said", "real", "quality", "maker"),
         *("listing_sha256", "overlap_percent", "changed_percent", "changed_box", "mirrored", "pdq_distance", "inliers"),
     }
@@ -32,17 +40,20 @@ SHOWN_FACTS = frozenset(
 """Facts that the sentences use and codes that an issuer can look up. Free texts of a file may name people: left out."""
 
 _CODES: dict[object, FindingCode] = {code.value: code for code in FindingCode}
+_TRUSTS: dict[object, Trust] = {one.value: one for one in Trust}
 _CONCLUSIONS: dict[object, Conclusion] = {one.value: one for one in Conclusion}
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """A finding. `where` and `facts` are None where only the report's code is known; `strength` and `about` are None
-    for a code that this version does not know."""
+    for a code that this version does not know; `trust` is what stands behind the signature that it rests on, None where
+    it rests on none, or none is known."""
 
     code: str
     strength: Strength | None
     about: About | None
+    trust: Trust | None = None
     where: str | None = None
     facts: Mapping[str, Fact] | None = None
 
@@ -98,13 +109,14 @@ def inspections(evidence: Sequence[Evidence], receipts: Receipts) -> tuple[Inspe
         if receipt is not None:
             digests = {item.inspection.receipt_sha256 for item in evidence if item.sha256 == sha256 and item.inspection}
             digest = receipt_digest(receipt)
-            if digests - {digest}:
+            trusts = {item.inspection.trust for item in evidence if item.sha256 == sha256 and item.inspection}
+            if digests - {digest} or trusts - {receipt_trust(receipt)}:
                 raise InspectionMismatch(
                     "The receipt is not the one that the report carries of this file.", file_sha256=sha256.hex()
                 )
             results.append(_from_receipt(sha256, receipt, digest, in_report=bool(digests)))
         elif reported is not None:
-            found = tuple([_found(code) for code in reported.findings])
+            found = tuple([_found(code, reported.trust) for code in reported.findings])
             results.append(Inspected(sha256, reported.tool, reported.receipt_sha256, True, found))
     return tuple(results)
 
@@ -134,8 +146,12 @@ def _checked(value: object) -> Mapping[str, Any]:
     receipt = check_form(value)
     for one in receipt["findings"]:
         known = _CODES.get(one["code"])
-        if known is not None and one["strength"] != CODES[known][0].value:
-            raise InspectionReceiptInvalid(f"The strength of {known.value} is {CODES[known][0].value}, in every file.")
+        trust = _TRUSTS.get(one["facts"].get("trust"))
+        right = None if known is None else strength_of(known, trust)
+        if receipt["v"] == 1 and known in FORMERLY_IDENTIFYING:
+            right = Strength.IDENTIFIES
+        if right is not None and one["strength"] != right.value:
+            raise InspectionReceiptInvalid(f"The strength of {one['code']} is {right.value} in such a file.")
         if not all(_is_fact(fact) for fact in one["facts"].values()):
             raise InspectionReceiptInvalid("A finding's facts are texts, whole numbers or lists of texts.")
     return receipt
@@ -148,15 +164,18 @@ def _is_fact(value: object) -> bool:
 
 
 def _from_receipt(sha256: bytes, receipt: Mapping[str, Any], digest: bytes, *, in_report: bool) -> Inspected:
-    found = tuple([_found(one["code"], one) for one in receipt["findings"]])
+    found = tuple([_found(one["code"], _TRUSTS.get(one["facts"].get("trust")), one) for one in receipt["findings"]])
     conclusion = _CONCLUSIONS.get(receipt["conclusion"])
+    if conclusion is not None:  # by the present rules, whatever those of its version were
+        conclusion = conclusion_of((one.code, one.strength.value if one.strength else "") for one in found)
     return Inspected(sha256, clean(receipt["tool"]), digest, in_report, found, conclusion, receipt["complete"])
 
 
-def _found(code: str, one: Mapping[str, Any] | None = None) -> Found:
+def _found(code: str, trust: Trust | None, one: Mapping[str, Any] | None = None) -> Found:
     known = _CODES.get(code)
-    strength, about = CODES[known] if known is not None else (None, None)
+    own = trust if known in SIGNED else None
+    strength, about = (strength_of(known, own), CODES[known][1]) if known is not None else (None, None)
     if one is None:
-        return Found(code, strength, about)
+        return Found(code, strength, about, own)
     facts = {name: fit(value) for name, value in sorted(one["facts"].items()) if name in SHOWN_FACTS}
-    return Found(code, strength, about, clean(one["where"], 80), facts)
+    return Found(code, strength, about, own, clean(one["where"], 80), facts)

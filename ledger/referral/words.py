@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ledger.core.appeals import Actor
 from ledger.core.policy import Profile
+from ledger.core.provenance import OriginSource, Verdict
 from ledger.core.reports import Outcome, Status
 from ledger.referral.audience import Audience
 
@@ -115,11 +116,27 @@ EVIDENCE_PART = _("Only files that were inspected are listed for this recipient.
 WHAT_IT_IS = _("What it is")
 DIGEST = _("SHA-256")
 OTHER_TOOL = _("%(tool)s: %(code)s (%(strength)s)")
+ORIGIN_UNKNOWN = _("where it came from is not stated: the report is from before that was asked for")
+ORIGINS: dict[OriginSource, str] = {
+    OriginSource.CLAIM_UPLOAD: _("uploaded with the claim"),
+    OriginSource.HANDED_IN_BY_MERCHANT: _("handed in by the merchant"),
+}
+ORIGINS_AT: dict[OriginSource, str] = {
+    OriginSource.CLAIM_UPLOAD: _("uploaded with the claim, received %(time)s"),
+    OriginSource.HANDED_IN_BY_MERCHANT: _("handed in by the merchant, received %(time)s"),
+}
+CONFIRMATION = _("By the platform’s word, %(issuer)s answered on %(date)s about the file %(digest)s: %(verdict)s")
+VERDICTS: dict[Verdict, str] = {
+    Verdict.GENERATED: _("its service made the file"),
+    Verdict.EDITED: _("its service changed a part of the file"),
+    Verdict.NOT_ISSUED: _("its service did not make the file"),
+    Verdict.UNKNOWN: _("it cannot tell"),
+}
 FINDINGS = _("Findings of inspections")
 FINDINGS_NOTE = _(
-    "A finding says how a file came about, not who sent it or what they knew. “%(identifies)s”: an issuer who can be "
-    "asked says so of the whole picture; “%(indicates)s”: nobody answers for it, or it is about a part; “%(hint)s”: "
-    "honest people’s files have it too."
+    "A finding says how a file came about, not who sent it or what they knew. “%(identifies)s”: an issuer whose "
+    "signature is under a trust list says so of the whole picture; “%(indicates)s”: anybody could have written it, or "
+    "it is about a part; “%(hint)s”: honest people’s files have it too. Below each stands what it does not show."
 )
 INSPECTED_FILE = _("File %(digest)s, inspected with %(tool)s")
 IN_REPORT = _("The signed report names this inspection by its digest %(digest)s.")

@@ -73,6 +73,7 @@ EVIDENCE: dict[EvidenceType, str] = {
     EvidenceType.ORIGINAL_FILE: _("The original file of the claim"),
     EvidenceType.SOURCE_IMAGE: _("The picture from which the photo was made"),
     EvidenceType.AI_LABEL: _("A mark in the file that names an image generator"),
+    EvidenceType.ISSUER_CONFIRMATION: _("The answer of an AI service’s provider about the file"),
     EvidenceType.LISTING_MATCH: _("The photo is also found in a product listing"),
     EvidenceType.LIVE_RESHOOT_FAILED: _("A new photo was asked for and does not show the damage"),
     EvidenceType.PHYSICAL_CONTRADICTION: _("The returned item does not match the photo"),

@@ -50,6 +50,7 @@ from ledger.service.log_writer import open_head
 from ledger.service.order_lines import Lines, claim_of, refuse
 from ledger.service.report_views import accepted_json, report_view
 from ledger.store import appeals as appeal_store
+from ledger.store import former_labels
 from ledger.store import order_lines as line_store
 from ledger.store import reports as store
 from ledger.store.appeal_tables import CaseTag
@@ -407,6 +408,7 @@ class _Batch(EntryBatch):
             service=self.service,
             policy=self.policy,
             now=self.now,
+            former_label=report_id in former_labels.among(self.connection, [report_id]),
         )
         return orjson.dumps(view).decode()
 

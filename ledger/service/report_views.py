@@ -82,8 +82,10 @@ def report_view(
     unconfirmed: bool = False,
     case: CaseRow | None = None,
     held: HeldRow | None = None,
+    former_label: bool = False,
 ) -> dict[str, Any]:
-    """The full view, for the platform that made the report. The act is left out: an act shared with other
+    """The full view, for the platform that made the report; `former_label` says that its label identified the file by
+    the rules of its time only. The act is left out: an act shared with other
     reports would tell that another platform reported the same."""
     public = encode_id("rp", row.id, service)
     waits = held is not None and held.waits
@@ -116,6 +118,7 @@ def report_view(
         },
         "appeal": None if case is None else _appeal(case, service),
         "hold": None if held is None else hold_view(held, service),
+        "former_label": former_label,
         "receipt_url": _receipt_url(public),
     }
 

@@ -33,6 +33,7 @@ from ledger.service.intake_rows import Answering, convert
 from ledger.service.keys import USED_STATES
 from ledger.service.members import Member
 from ledger.service.report_views import report_view
+from ledger.store import former_labels
 from ledger.store import reports as store
 from ledger.store.appeals import cases_of_reports
 from ledger.store.engine import reading
@@ -180,13 +181,24 @@ def get_report(rt: Runtime, member: Member, report_id: str) -> dict[str, Any]:
 
 
 def list_reports(
-    rt: Runtime, member: Member, limit: int, starting_after: str | None, order_ref: str | None
+    rt: Runtime,
+    member: Member,
+    limit: int,
+    starting_after: str | None,
+    order_ref: str | None,
+    former_label: bool = False,
 ) -> dict[str, Any]:
-    """{data, has_more}: this platform's reports, newest first."""
+    """{data, has_more}: this platform's reports, newest first; with `former_label` those that stand and have a label
+    that identified its file by the rules of its time only, of whatever order."""
     before_id = None if starting_after is None else decode_id("rp", starting_after, rt.settings.service)
     order = None if order_ref is None else unb64url(order_ref, 32)
     with reading(rt.engine) as connection:
-        rows = store.page(connection, member.platform, limit=limit + 1, before_id=before_id, order_ref=order)
+        if former_label:
+            ids = former_labels.page(connection, member.platform, limit=limit + 1, before_id=before_id)
+            found = store.reports_by_id(connection, ids)
+            rows = [found[one] for one in ids if one in found]
+        else:
+            rows = store.page(connection, member.platform, limit=limit + 1, before_id=before_id, order_ref=order)
         return {"data": _views(rt, connection, rows[:limit]), "has_more": len(rows) > limit}
 
 
@@ -198,6 +210,7 @@ def _views(rt: Runtime, connection: Any, rows: Sequence[store.ReportRow]) -> lis
     flags = store.listing_flags(connection, ids)
     cases = cases_of_reports(connection, ids)
     held = held_reports(connection, ids)
+    former = former_labels.among(connection, ids)
     now = rt.now()
     views = []
     for row in rows:
@@ -215,6 +228,7 @@ def _views(rt: Runtime, connection: Any, rows: Sequence[store.ReportRow]) -> lis
                 unconfirmed=unconfirmed,
                 case=cases.get(row.id),
                 held=held.get(row.id),
+                former_label=row.id in former,
             )
         )
     return views

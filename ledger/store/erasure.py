@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, or_, select
 
 from ledger.core.appeals import OPEN_STATES
-from ledger.store import attachments, order_lines, pictures
+from ledger.store import attachments, former_labels, order_lines, pictures
 from ledger.store.appeal_tables import (
     AppealCase,
     CaseAttachment,
@@ -69,5 +69,6 @@ def erase(connection: Connection, ids: Sequence[int]) -> list[str]:
     ):  # fmt: skip
         connection.execute(delete(table).where(table.report_id.in_(ids)))
     pictures.erase(connection, ids)
+    former_labels.erase(connection, ids)
     connection.execute(delete(Report).where(Report.id.in_(ids)))
     return files

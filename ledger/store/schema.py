@@ -5,6 +5,7 @@ from __future__ import annotations
 from ledger.store import (
     appeal_tables,
     disclosure_tables,
+    evidence_tables,
     order_tables,
     picture_tables,
     staff_tables,
@@ -18,6 +19,7 @@ __all__ = [
     "Base",
     "appeal_tables",
     "disclosure_tables",
+    "evidence_tables",
     "order_tables",
     "picture_tables",
     "staff_tables",

@@ -1,10 +1,24 @@
-"""Trust of what findings rest on.
+"""Reports whose label identified its file by former rules.
+
+A label counts since this version only if it is signed under a trust list. Reports from before keep their standing;
+which of them have such a label is told to their reporter and to supervisors. It is read out of the bodies here, once.
 
 Revision: 0012
 After: 0011
 """
 
 from __future__ import annotations
+
+import json
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+
+BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+CONDUCTS = ("ai_fabricated_image", "edited_image", "tampered_video")
+CODES = frozenset({"aigc_generated", "c2pa_ai_generated"})
+AT_ONCE = 1_000
 
 revision = "0012"
 down_revision = "0011"
@@ -13,8 +27,48 @@ depends_on = None
 
 
 def upgrade() -> None:
-    pass
+    table = op.create_table(
+        "former_label",
+        sa.Column("report_id", BIG, autoincrement=False, nullable=False),
+        sa.Column("platform", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("report_id", name=op.f("pk_former_label")),
+    )
+    op.create_index("ix_former_label_platform_report_id", "former_label", ["platform", "report_id"])
+    connection = op.get_bind()
+    last = -1
+    while rows := _reports(connection, last):
+        found = [{"report_id": report, "platform": platform} for report, platform, body in rows if _labelled(body)]
+        if found:
+            connection.execute(sa.insert(table), found)
+        last = rows[-1][0]
 
 
 def downgrade() -> None:
-    pass
+    op.drop_table("former_label")
+
+
+def _reports(connection: sa.Connection, after: int) -> list[tuple[int, str, bytes]]:
+    """The next reports whose minimum a label may be part of, with their bodies."""
+    report = sa.table("report", sa.column("id"), sa.column("platform"), sa.column("conduct"))
+    body = sa.table("entry_body", sa.column("entry_index"), sa.column("body"))
+    statement = (
+        sa.select(report.c.id, report.c.platform, body.c.body)
+        .join(body, body.c.entry_index == report.c.id)
+        .where(report.c.id > after, report.c.conduct.in_(CONDUCTS))
+        .order_by(report.c.id)
+        .limit(AT_ONCE)
+    )
+    return [(row[0], row[1], bytes(row[2])) for row in connection.execute(statement)]
+
+
+def _labelled(body: bytes) -> bool:
+    return any(_identified(item) for item in json.loads(body)["body"]["evidence"])
+
+
+def _identified(item: dict[str, Any]) -> bool:
+    """As `ledger.core.conduct.formerly_identified` says it; no body of that time names a trust."""
+    if item["type"] != "ai_label":
+        return False
+    if item.get("finding", {}).get("strength") == "identifies":
+        return True
+    return not CODES.isdisjoint(item.get("inspection", {}).get("findings", ()))

@@ -14,6 +14,7 @@ import httpx2
 import pytest
 from sqlalchemy import insert, select, update
 
+from ledger.client.reports import inspection_json
 from ledger.core.encoding import b64url
 from ledger.core.identifiers import Kind
 from ledger.core.ids import decode_id, encode_id
@@ -37,7 +38,7 @@ from ledger.store.tables import Listing
 from tests.api.conftest import ACME, BETA, Api, person
 from tests.api.console_desk import Desk, post
 from tests.staffing import cheap
-from tests.support import Platform, evidence
+from tests.support import UPLOADED, Platform, evidence
 
 GRAVE: dict[str, Any] = {"conduct": "switched_return", "evidence": evidence("serial_mismatch", "intake_photo")}
 XSS = "<script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -143,17 +144,15 @@ def attach(api: Api, case: str, data: bytes = b"hello", name: str = "a.txt", par
 
 
 def reported(data: bytes, kind: str) -> dict[str, Any]:
-    """An item of evidence whose file is `data`."""
-    return {"type": kind, "sha256": b64url(hashlib.sha256(data).digest())}
+    """An item of evidence whose file is `data`; an original file came with the claim."""
+    item = {"type": kind, "sha256": b64url(hashlib.sha256(data).digest())}
+    return {**item, "origin": UPLOADED} if kind == "original_file" else item
 
 
 def inspected(data: bytes, kind: str, **changes: Any) -> dict[str, Any]:
     """The same with an inspection of the file, in which `changes` stand instead of what is true."""
     found = inspect_bytes(data).in_report()
-    inspection = {
-        "receipt_sha256": b64url(found.receipt_sha256), "tool": found.tool, "findings": list(found.findings), **changes
-    }  # fmt: skip
-    return {**reported(data, kind), "inspection": inspection}
+    return {**reported(data, kind), "inspection": {**inspection_json(found), **changes}}
 
 
 @dataclass

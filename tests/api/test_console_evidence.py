@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,33 +53,52 @@ def item(page: Any, number: int) -> str:
 
 
 def test_findings_say_for_whom_they_speak_how_far_and_what_they_do_not_show(api: Api, at: Browsers) -> None:
-    camera = sign(files.jpeg(), "image/jpeg", [created("digitalCapture")], **certificate())
+    keys = certificate()
+    former = inspected(files.png(image=files.picture(seed=2)), "original_file")
+    del former["origin"]
+    camera = sign(files.jpeg(), "image/jpeg", [created("digitalCapture")], **keys)
+    selfie = sign(files.jpeg(image=files.picture(seed=5)), "image/jpeg", [created("digitalCapture")], **keys)
+    generated = sign(files.png(image=files.picture(seed=6)), "image/png", [created("trainedAlgorithmicMedia")], **keys)
     other = {"code": "deepdetect/9", "strength": "indicates", "tool_version": "DeepDetect 3.2"}
     case = case_of(
         api,
         inspected(LABELLED, "ai_label"),
-        {**inspected(camera, "ai_label"), "finding": other},
+        {**inspected(camera, "ai_label", trust="listed"), "finding": other},
         inspected(PLAIN, "listing_match", findings=["a_later_code", "editing_software"]),
-        inspected(files.png(image=files.picture(seed=2)), "original_file"),
+        former,
+        inspected(selfie, "ai_label"),
+        inspected(generated, "ai_label", trust="listed"),
     )
     page = at.client("reviewer").get(f"/console/cases/{case}")
-    assert "Speaks for AI identifies China’s label: made by AI aigc_generated" in item(page, 1)
-    assert "It does not show that all of it was made" in item(page, 1)
-    assert "Speaks for the person indicates Manifest: taken by a camera c2pa_captured" in item(page, 2)
+    assert "Speaks for AI indicates China’s label: made by AI aigc_generated" in item(page, 1)
+    assert "It does not show that the named producer made it, or all of it" in item(page, 1)
+    listed = "(signer on the official trust list) c2pa_captured The signer’s certificate is under the official C2PA"
+    assert f"Speaks for the person indicates Manifest: taken by a camera {listed}" in item(page, 2)
+    assert "A trust list says who the signer is, not who used its service or device" in item(page, 2)
     assert "By another tool, cannot be made again here: indicates deepdetect/9 (DeepDetect 3.2)" in item(page, 2)
     assert "Speaks for alteration hint Saved by an editor editing_software" in item(page, 3)
     assert "Not known to this version a_later_code" in item(page, 3)
     assert "It found nothing. That is usual for honest and dishonest pictures alike." in item(page, 4)
-    marks = ("Found, by the reporter’s word", "Findings speak against it", "Claimed, and no finding supports it")
-    for number, mark in enumerate(marks, 1):
+    nobody = "A camera’s statement without a trusted signer: speaks for nobody indicates"
+    assert f"{nobody} Manifest: taken by a camera (signer on no trust list) c2pa_captured" in item(page, 5)
+    assert "Anybody can make one in any name, so the name proves nothing." in item(page, 5)
+    assert "Speaks for the person" not in item(page, 5)
+    assert "Origin unknown: the report is from before it was asked for" in item(page, 4)
+    assert "Uploaded with the claim, received" in item(page, 7)
+    marks = (
+        *("Signs that anybody can write", "Findings speak against it", "Claimed, and no finding supports it"),
+        "Found, by the reporter’s word",
+    )
+    for number, mark in ((1, marks[0]), (2, marks[1]), (3, marks[2]), (5, marks[2]), (6, marks[3])):
         assert mark in item(page, number)
         assert not any(other in item(page, number) for other in marks if other != mark)
     assert "Findings speak against no. 2. Ask the platform" in said(page)
     tool, digest = inspect_bytes(LABELLED).tool, inspect_bytes(LABELLED).in_report().receipt_sha256
     assert f"{tool} Receipt {digest.hex()}" in item(page, 1)
     chinese = at.client("chinese").get(f"/console/cases/{case}")
-    assert "表明使用了人工智能 可确认 国家标准标识：由人工智能生成 aigc_generated" in item(chinese, 1)
+    assert "表明使用了人工智能 有迹象 国家标准标识：由人工智能生成 aigc_generated" in item(chinese, 1)
     assert "对当事人有利" in item(chinese, 2)
+    assert "不对任何一方有利" in item(chinese, 5)
     assert_shell(page)
 
 
@@ -92,12 +110,12 @@ def test_a_file_that_was_handed_in_is_inspected_again(api: Api, at: Browsers) ->
     page = inspect(at, case, file)
     assert page.status_code == 200
     assert "Inspected here just now Agrees with the report" in item(page, 1)
-    assert "by which its issuer says that the picture was made by AI" in item(page, 1)
+    assert "do not identify how it came about" in item(page, 1)
     assert "Place in the file png:tEXt" in item(page, 1)
     assert "credit_code" in item(page, 1)
-    assert "Found again here" in item(page, 2)
+    assert "Signs that anybody can write" in item(page, 2), "it is there, and anybody may have put it there"
     assert "The same file as no. 1." in item(page, 2)
-    assert "Found again here One of:" in said(page), "what it means for the minimum"
+    assert "Found again here" not in said(page)
     assert at.audited(case)[-3:] == ["file_read", "file_inspected", "case_read"]
     digest = b64url(inspect_bytes(LABELLED).in_report().receipt_sha256)
     with reading(api.rt.engine) as connection:
@@ -111,9 +129,10 @@ def test_a_file_that_was_handed_in_is_inspected_again(api: Api, at: Browsers) ->
 @pytest.mark.parametrize(
     ("changes", "told", "mark"),
     [
-        ({"findings": ["aigc_generated"]}, "Differs: other findings", "Findings speak against it"),
-        ({"findings": ["aigc_generated"], "tool": "refund-ledger/9 inspect/9"}, "Differs: another version",
-         "Claimed, and no finding supports it"),
+        ({"findings": ["c2pa_ai_generated"], "trust": "listed"}, "Differs: other findings",
+         "Findings speak against it"),
+        ({"findings": ["c2pa_ai_generated"], "trust": "listed", "tool": "refund-ledger/9 inspect/9"},
+         "Differs: another version", "Claimed, and no finding supports it"),
         ({}, "The same findings, other details", "Claimed, and no finding supports it"),
     ],
 )  # fmt: skip
@@ -124,6 +143,39 @@ def test_what_does_not_agree(api: Api, at: Browsers, changes: dict[str, Any], to
     assert told in item(page, 1)
     assert mark in item(page, 1)
     assert "does not mean that the picture is genuine, nor that it is not" in item(page, 1)
+
+
+def test_a_trust_that_the_lists_do_not_bear_out_speaks_against_the_report(api: Api, at: Browsers) -> None:
+    """A certificate in a famous name, which the reporter calls listed."""
+    data = sign(files.png(), "image/png", [created("trainedAlgorithmicMedia")], **certificate("OpenAI OpCo, LLC"))
+    case = case_of(api, inspected(data, "ai_label", trust="listed"))
+    before = at.client("reviewer").get(f"/console/cases/{case}")
+    assert "Found, by the reporter’s word" in item(before, 1)
+    page = inspect(at, case, attach(api, case, data, "claim.png", Party.REPORTER))
+    assert "The same findings, another trust in the signer" in item(page, 1)
+    assert "Findings speak against it" in item(page, 1)
+    assert "Anybody can make one in any name" in item(page, 1)
+
+
+def test_an_issuers_answer_and_a_merchants_file_are_shown_as_what_they_are(api: Api, at: Browsers) -> None:
+    upload, merchant = evidence("original_file", "original_file")
+    merchant["origin"] = {"source": "handed_in_by_merchant"}
+    answer = {
+        **evidence("issuer_confirmation")[0],
+        "confirmation": {
+            "issuer": f"A provider {XSS}", "answered_at": "2024-02-01T09:00:00Z", "verdict": "generated",
+            "file_sha256": upload["sha256"],
+        },
+    }  # fmt: skip
+    proofs = [answer, *evidence("admission")]
+    case = contested(api, conduct="ai_fabricated_image", evidence=[upload, merchant, *proofs])
+    page = at.client("reviewer").get(f"/console/cases/{case}")
+    assert "Uploaded with the claim, received" in item(page, 1)
+    assert "Handed in by the merchant: counts for no minimum" in item(page, 2)
+    assert "its service made the file." in item(page, 3)
+    assert "By the platform’s word" in item(page, 3)
+    assert "<script>alert" not in page.text
+    assert "<img src=x" not in page.text
 
 
 def test_a_file_without_a_reported_inspection_and_one_of_another_type(api: Api, at: Browsers) -> None:
@@ -198,7 +250,7 @@ def test_where_no_inspection_can_be_made_the_page_says_why(
     page = inspect(at, case, file)
     assert page.status_code == 200
     assert told in item(page, 1)
-    assert "Found, by the reporter’s word" in item(page, 1), "nothing is held against anybody"
+    assert "Signs that anybody can write" in item(page, 1), "the mark is that of the report: nothing is held against it"
 
 
 def test_what_stands_in_a_file_never_becomes_markup(api: Api, at: Browsers) -> None:
@@ -213,7 +265,7 @@ def test_what_stands_in_a_file_never_becomes_markup(api: Api, at: Browsers) -> N
 
 def pictured(pdq: str, kind: str = "original_file", quality: int | None = 80) -> dict[str, Any]:
     stated = {} if quality is None else {"pdq_quality": quality}
-    return {"type": kind, "sha256": b64url(secrets.token_bytes(32)), "pdq": pdq, **stated}
+    return {**evidence(kind)[0], "pdq": pdq, **stated}
 
 
 def test_reused_pictures_are_counted_and_nobody_is_named(api: Api, at: Browsers) -> None:

@@ -20,7 +20,7 @@ from tests.api.test_pictures import body as search_body
 from tests.api.test_pictures import pictured_evidence, some_hash
 from tests.api.visitors import Visit, Visitor, visitors
 from tests.people import ANNA, PNG, Person
-from tests.support import new_ledger
+from tests.support import evidence, new_ledger
 
 
 @pytest.fixture
@@ -202,6 +202,45 @@ def test_what_inspections_found(api: Api, visit: Visit, locale: str, said: tuple
         assert found.count(one) == 1, one
     record = somebody.open().ask("GET", "/record").json()
     assert record["reports"][0]["findings"] == ["aigc_generated", "label_of_2031", "size_differs"]
+
+
+def test_trust_origin_and_answers_are_told_with_what_they_do_not_show(api: Api, visit: Visit) -> None:
+    somebody = Person(api)
+    file, label, answer, reshoot = evidence("original_file", "ai_label", "issuer_confirmation", "live_reshoot_failed")
+    merchant = {**evidence("original_file")[0], "origin": {"source": "handed_in_by_merchant"}}
+    told = {"receipt_sha256": b64url(bytes(32)), "tool": "refund-ledger/9 inspect/9"}
+    file["inspection"] = {**told, "findings": ["c2pa_captured", "size_differs"], "trust": "listed"}
+    label["inspection"] = {**told, "findings": ["c2pa_ai_generated", "c2pa_captured"], "trust": "unlisted"}
+    answer["confirmation"] = {
+        "issuer": "A provider <b>", "answered_at": "2024-02-01T09:00:00Z", "verdict": "generated",
+        "file_sha256": file["sha256"],
+    }  # fmt: skip
+    items = [file, label, answer, reshoot, merchant]
+    report = somebody.reported(ACME, conduct="ai_fabricated_image", evidence=items)
+    text = " ".join(visit().open(somebody.code()).get("/me").text.split())
+    found = text[text.index(f'id="{report}"') :]
+    for one in (
+        "uploaded with the claim",
+        "handed in by the merchant",
+        "Signed manifest: made by AI (signer on no trust list)",
+        "Manifest: taken by a camera (signer on no trust list)",
+        "Anybody can make one in any name, so the name proves nothing.",
+        "It does not show who had it made, or what they knew.",
+        "A provider &lt;b&gt;",
+        "its service made the file",
+        "This is the platform’s word on what was answered.",
+    ):
+        assert one in found, one
+    record = somebody.open().ask("GET", "/record").json()["reports"][0]
+    assert record["trust"] == {"c2pa_ai_generated": "unlisted", "c2pa_captured": "unlisted"}, "the weakest of each"
+    assert record["origins"] == [
+        {"source": "claim_upload", "received_at": "2024-01-01T00:00:00Z"},
+        {"source": "handed_in_by_merchant", "received_at": None},
+    ]
+    assert record["confirmations"] == [
+        {"issuer": "A provider <b>", "answered_at": "2024-02-01T09:00:00Z", "verdict": "generated"}
+    ]
+    assert record["former_label"] is False
 
 
 def test_contesting_answering_and_the_decision(api: Api, visit: Visit) -> None:

@@ -129,6 +129,24 @@ def inspected(**changes: Any) -> dict[str, Any]:
     return {"type": "ai_label", "sha256": "A" * 43, "inspection": {**inspection, **changes}}
 
 
+def original(**origin: str) -> dict[str, Any]:
+    return {"type": "original_file", "sha256": "A" * 43, "origin": origin}
+
+
+def answered(**changes: str) -> dict[str, Any]:
+    said = {"issuer": "A provider", "answered_at": "2026-01-03T00:00:00Z", "verdict": "generated"}
+    return {
+        "type": "issuer_confirmation",
+        "sha256": "A" * 43,
+        "confirmation": {**said, "file_sha256": "A" * 43, **changes},
+    }
+
+
+FOUND: dict[str, Any] = {
+    "type": "ai_label",
+    "sha256": "A" * 43,
+    "finding": {"code": "c2pa.ai", "strength": "identifies", "tool_version": "rcl 1.0"},
+}
 CHANGES: dict[str, dict[str, Any]] = {
     "nothing": {},
     "no consent": {"consent_ref": None},
@@ -149,7 +167,23 @@ CHANGES: dict[str, dict[str, Any]] = {
             }
         ]
     },
+    "finding with trust": {"evidence": [{**FOUND, "finding": {**FOUND["finding"], "trust": "listed"}}]},
+    "inspection with trust": {"evidence": [inspected(trust="unlisted")]},
+    "upload": {"evidence": [original(source="claim_upload", received_at="2026-01-02T00:00:00Z")]},
+    "handed in by the merchant": {"evidence": [original(source="handed_in_by_merchant")]},
+    "confirmation": {"evidence": [answered()]},
     "linked": {"evidence": [{"type": "linked_instrument", "sha256": "A" * 43, "report_id": "rp_abcdefgh"}]},
+    "finding with another trust": {"evidence": [{**FOUND, "finding": {**FOUND["finding"], "trust": "sure"}}]},
+    "inspection with another trust": {"evidence": [inspected(trust="sure")]},
+    "upload without a time": {"evidence": [original(source="claim_upload")]},
+    "origin of another sort": {"evidence": [original(source="found")]},
+    "origin with more": {"evidence": [original(source="handed_in_by_merchant", by="x")]},
+    "origin of a label": {"evidence": [{**original(source="handed_in_by_merchant"), "type": "ai_label"}]},
+    "confirmation that says nothing": {"evidence": [{"type": "issuer_confirmation", "sha256": "A" * 43}]},
+    "confirmation of another type": {"evidence": [{**answered(), "type": "admission"}]},
+    "confirmation with another verdict": {"evidence": [answered(verdict="guilty")]},
+    "confirmation by nobody": {"evidence": [answered(issuer="")]},
+    "confirmation of a short digest": {"evidence": [answered(file_sha256="A" * 42)]},
     "inspection without a tool": {"evidence": [inspected(tool="")]},
     "inspection with facts": {"evidence": [inspected(facts={})]},
     "inspection with a short digest": {"evidence": [inspected(receipt_sha256="A" * 42)]},

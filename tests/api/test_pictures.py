@@ -14,7 +14,7 @@ from ledger.core.identifiers import Kind
 from ledger.service.members import set_status
 from ledger.service.pictures import ANSWER_BYTES
 from tests.api.conftest import ACME, BETA, READER, Api, person, running
-from tests.support import new_ledger
+from tests.support import evidence, new_ledger
 
 SEARCH = "/v1/pictures/search"
 
@@ -32,10 +32,7 @@ def body(*hashes: str, quality: int = 80, **changes: Any) -> dict[str, Any]:
 
 def pictured_evidence(pdq: str, quality: int = 80) -> dict[str, Any]:
     """What makes a report one with this picture."""
-    items: list[dict[str, Any]] = [
-        {"type": kind, "sha256": b64url(secrets.token_bytes(32))}
-        for kind in ("original_file", "listing_match", "admission")
-    ]
+    items = evidence("original_file", "listing_match", "admission")
     items[0] |= {"pdq": pdq, "pdq_quality": quality}
     return {"conduct": "edited_image", "evidence": items}
 

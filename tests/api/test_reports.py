@@ -15,7 +15,7 @@ from ledger.core.encoding import b64url, format_time
 from ledger.core.identifiers import Kind
 from ledger.core.tlog_proof import parse_proof
 from tests.api.conftest import ACME, BETA, Api, person
-from tests.support import report_payload
+from tests.support import UPLOADED, evidence, report_payload
 
 
 def test_a_report_is_recorded_and_read_back(api: Api) -> None:
@@ -111,23 +111,59 @@ def test_evidence_that_falls_short_says_what_is_missing(api: Api) -> None:
     assert answer.json()["missing"]
 
 
-def test_a_label_is_one_proof_if_the_inspection_identifies_it(api: Api) -> None:
-    def items(*codes: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = [
-            {"type": kind, "sha256": b64url(secrets.token_bytes(32))}
-            for kind in ("original_file", "ai_label", "live_reshoot_failed")
-        ]
-        receipt = b64url(secrets.token_bytes(32))
-        found[1]["inspection"] = {"receipt_sha256": receipt, "tool": "refund-ledger/9 inspect/9", "findings": codes}
-        return found
+def fabricated(*codes: str, origin: dict[str, Any] | None = UPLOADED, **inspection: Any) -> list[dict[str, Any]]:
+    """Evidence of an AI-made photo: its file, a label with these codes, and a new photo that does not show it."""
+    file, label, reshoot = evidence("original_file", "ai_label", "live_reshoot_failed")
+    label["sha256"], receipt = file["sha256"], b64url(secrets.token_bytes(32))
+    told = {"receipt_sha256": receipt, "tool": "refund-ledger/9 inspect/9", "findings": list(codes), **inspection}
+    plain = {name: value for name, value in file.items() if name != "origin"}
+    return [plain if origin is None else {**plain, "origin": origin}, {**label, "inspection": told}, reshoot]
 
-    for weak in ((), ("aigc_suspected",), ("iptc_ai_generated", "generator_parameters"), ("label_of_2031",)):
-        evidence = items(*weak)
-        answer = api.report(ACME, [(Kind.PHONE, person())], conduct="ai_fabricated_image", evidence=evidence)
-        assert (answer.status_code, answer.json()["code"]) == (422, "evidence_insufficient")
-    evidence = items("aigc_generated", "size_differs")
-    answer = api.report(ACME, [(Kind.PHONE, person())], conduct="ai_fabricated_image", evidence=evidence)
-    assert answer.status_code == 201, answer.text
+
+def test_a_label_is_one_proof_if_its_signer_is_on_a_trust_list(api: Api) -> None:
+    def answer(items: list[dict[str, Any]]) -> tuple[int, str | None]:
+        made = api.report(ACME, [(Kind.PHONE, person())], conduct="ai_fabricated_image", evidence=items)
+        return made.status_code, made.json().get("code")
+
+    weak: list[tuple[str, ...]] = [(), ("aigc_suspected",), ("iptc_ai_generated", "generator_parameters")]
+    for codes in (*weak, ("label_of_2031",), ("aigc_generated",), ("c2pa_ai_generated",)):
+        assert answer(fabricated(*codes)) == (422, "evidence_insufficient")
+    for trust in ("unlisted", "expired", "invalid", "revoked"):
+        assert answer(fabricated("c2pa_ai_generated", trust=trust)) == (422, "evidence_insufficient")
+    for trust in ("listed", "interim"):
+        assert answer(fabricated("c2pa_ai_generated", "size_differs", trust=trust)) == (201, None)
+    other = fabricated("aigc_generated")
+    other[1]["finding"] = {"code": "our-own", "strength": "identifies", "tool_version": "1"}
+    assert answer(other) == (422, "evidence_untrusted")
+
+
+def test_an_original_file_says_that_it_came_with_the_claim(api: Api) -> None:
+    """A client from before origins were asked for is told by a code of its own."""
+    for origin, code in (
+        (None, "evidence_origin_missing"),
+        ({"source": "handed_in_by_merchant"}, "evidence_insufficient"),
+        ({"source": "claim_upload", "received_at": "2999-01-01T00:00:00Z"}, "evidence_invalid"),
+        ({"source": "claim_upload"}, "evidence_invalid"),
+    ):
+        items = fabricated("c2pa_ai_generated", trust="listed", origin=origin)
+        answer = api.report(ACME, [(Kind.PHONE, person())], conduct="ai_fabricated_image", evidence=items)
+        assert (answer.status_code, answer.json()["code"]) == (422, code)
+    assert api.report(
+        ACME, [(Kind.PHONE, person())], evidence=evidence("carrier_record", "original_file")[::-1]
+    ).is_success
+
+
+def test_the_answer_of_an_issuer_counts_like_a_label(api: Api) -> None:
+    file, answered, admission = evidence("original_file", "issuer_confirmation", "admission")
+    answered["confirmation"] = {
+        "issuer": "A provider", "answered_at": "2024-02-01T09:00:00Z", "verdict": "generated",
+        "file_sha256": file["sha256"],
+    }  # fmt: skip
+    items = [file, answered, admission]
+    assert api.report(ACME, [(Kind.PHONE, person())], conduct="ai_fabricated_image", evidence=items).status_code == 201
+    answered["confirmation"]["file_sha256"] = b64url(bytes(32))
+    refused = api.report(ACME, [(Kind.PHONE, person())], conduct="ai_fabricated_image", evidence=items)
+    assert (refused.status_code, refused.json()["code"]) == (422, "evidence_invalid")
 
 
 def test_another_epoch_is_stale_and_names_the_current_one(api: Api) -> None:

@@ -17,7 +17,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ledger.cli.output import ExitCode
-from ledger.client import RefundLedger, evidence, inspected_evidence
+from ledger.client import RefundLedger, claim_upload, evidence, inspected_evidence
 from ledger.core.appeals import Outcome
 from ledger.core.cases import Staff
 from ledger.errors import AlreadyExists, InvalidRequest
@@ -50,9 +50,10 @@ def reported(acme: RefundLedger, order: str, photo: Path | None = None, **change
     if photo is not None:
         changes["conduct"] = "ai_fabricated_image"
         changes["evidence"] = [
-            evidence("original_file", file=photo),
+            evidence("original_file", file=photo, origin=claim_upload(datetime(2024, 1, 1, tzinfo=UTC))),
             inspected_evidence("ai_label", photo),
             evidence("physical_contradiction", sha256=secrets.token_bytes(32)),
+            evidence("live_reshoot_failed", sha256=secrets.token_bytes(32)),
         ]
     sent = acme.report(acme.subject(**person()), **report_arguments(order=order, **changes)).report
     assert sent is not None

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ledger.client import PictureHash, PictureReuse, RefundLedger, evidence
+from ledger.client import PictureHash, PictureReuse, RefundLedger, claim_upload, evidence
 from ledger.client.transport import Deadline
 from ledger.errors import InvalidRequest, NotFound, PictureUnfit, QuotaExceeded, UnexpectedAnswer
 from ledger.service.benign_pictures import add_benign, remove_benign
@@ -30,8 +30,9 @@ def some_picture() -> PictureHash:
 
 def report(ledger: RefundLedger, who: dict[str, str], *pictures: PictureHash, **changes: Any) -> str:
     """A report with these pictures; its id."""
+    uploaded = claim_upload(datetime(2024, 1, 1, tzinfo=UTC))
     items = [
-        evidence("original_file", sha256=secrets.token_bytes(32), pdq=one.pdq, pdq_quality=one.quality)
+        evidence("original_file", sha256=secrets.token_bytes(32), pdq=one.pdq, pdq_quality=one.quality, origin=uploaded)
         for one in pictures
     ]
     items += [evidence(kind, sha256=secrets.token_bytes(32)) for kind in ("listing_match", "admission")]

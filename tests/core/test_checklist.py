@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -17,10 +18,12 @@ from ledger.core.conduct import (
     EvidenceType,
     Finding,
     Inspection,
+    Reading,
     check_evidence,
     is_met,
 )
-from ledger.core.findings import Strength
+from ledger.core.findings import SIGNED, Strength, Trust
+from ledger.core.provenance import Origin, OriginSource
 from ledger.core.support import Again, Comparison, Support, compare, supports
 from ledger.errors import EvidenceInsufficient
 
@@ -28,13 +31,24 @@ MATCHES, ABSENT, DIFFERS = FileState.MATCHES, FileState.NOT_HANDED_IN, FileState
 CONTRADICTED = Support.CONTRADICTED
 
 _types = st.sampled_from(EvidenceType)
-_findings = st.none() | st.builds(Finding, st.just("c2pa"), st.sampled_from(Strength), st.just("1"))
-_codes = st.lists(st.sampled_from(["aigc_generated", "c2pa_captured", "listing_altered", "edit_history"]), unique=True)
+_findings = st.none() | st.sampled_from(
+    [
+        Finding("c2pa", Strength.IDENTIFIES, "1", Trust.LISTED),
+        Finding("c2pa", Strength.INDICATES, "1"),
+        Finding("c2pa", Strength.HINT, "1"),
+    ]
+)
+_CODES = ["c2pa_ai_generated", "aigc_generated", "c2pa_captured", "listing_altered", "edit_history"]
+_codes = st.lists(st.sampled_from(_CODES), unique=True)
+_trusts = st.none() | st.sampled_from(Trust)
+_UPLOADED = Origin(OriginSource.CLAIM_UPLOAD, datetime(2026, 1, 2, tzinfo=UTC))
+_origins = st.sampled_from([None, _UPLOADED, _UPLOADED, Origin(OriginSource.HANDED_IN_BY_MERCHANT)])
 _inspections = st.none() | st.builds(
     Inspection,
     st.binary(min_size=32, max_size=32),
     st.sampled_from(["refund-ledger/1 inspect/1", "other/1"]),
     _codes.map(lambda codes: tuple(sorted(codes))),
+    _trusts,
 )
 
 
@@ -43,7 +57,8 @@ def _item(draw: st.DrawFn) -> Evidence:
     kind = draw(_types)
     linked = f"rp_{draw(st.integers(0, 2)):08d}" if kind is EvidenceType.LINKED_INSTRUMENT else None
     digest = bytes([draw(st.integers(0, 5))]) * 32
-    return Evidence(kind, digest, None, draw(_findings), linked, inspection=draw(_inspections))
+    origin = draw(_origins) if kind is EvidenceType.ORIGINAL_FILE else None
+    return Evidence(kind, digest, None, draw(_findings), linked, inspection=draw(_inspections), origin=origin)
 
 
 @st.composite
@@ -60,6 +75,7 @@ def _case(draw: st.DrawFn) -> tuple[Conduct, list[tuple[Evidence, FileState]]]:
         st.none(),
         st.none(),
         _inspections,
+        _origins,
     )
     return conduct, draw(st.lists(st.tuples(fitting | _item(), st.sampled_from(FileState)), max_size=7))
 
@@ -80,7 +96,7 @@ def split(stated: list[tuple[Evidence, FileState]]) -> tuple[list[Evidence], lis
 def test_it_agrees_with_intake(case: tuple[Conduct, list[tuple[Evidence, FileState]]]) -> None:
     conduct, stated = case
     evidence, files = split(stated)
-    best = best_state(checklist(conduct, evidence, files))
+    best = best_state(checklist(conduct, evidence, files, reading=Reading.INTAKE))
     assert (best is not NeedState.MISSING) == reaches(conduct, evidence)
     assert (best is NeedState.MET) == reaches(conduct, [item for item, file in stated if file is MATCHES])
     without = [item for item, file in stated if file is not DIFFERS]
@@ -131,25 +147,38 @@ def test_a_hint_of_a_detector_is_listed_and_does_not_count() -> None:
     assert second.checks[1].state is NeedState.MISSING, "no source image"
 
 
-LABELLED = ("aigc_generated",)
+LABELLED = ("c2pa_ai_generated",)
+WRITTEN = ("aigc_generated",)
 CAPTURED = ("c2pa_captured",)
 
 
-def inspection(*codes: str, tool: str = "refund-ledger/1 inspect/1", receipt: bytes = b"r") -> Inspection:
-    return Inspection(receipt * 32, tool, tuple(sorted(codes)))
+TOOL = "refund-ledger/1 inspect/1"
 
 
-def label(*codes: str, finding: Strength | None = None, inspected: bool = True) -> Evidence:
+def inspection(*codes: str, tool: str = TOOL, receipt: bytes = b"r", trust: Trust | None = Trust.LISTED) -> Inspection:
+    """An inspection with these codes; signed ones are under the official list unless the test says otherwise."""
+    return Inspection(receipt * 32, tool, tuple(sorted(codes)), trust if SIGNED & set(codes) else None)
+
+
+def label(
+    *codes: str, finding: Strength | None = None, inspected: bool = True, trust: Trust | None = Trust.LISTED
+) -> Evidence:
     """An `ai_label` with these codes in its inspection, and another tool's finding."""
-    other = None if finding is None else Finding("detector", finding, "1")
-    made = inspection(*codes) if inspected else None
+    other = None if finding is None else Finding("detector", finding, "1", trust)
+    made = inspection(*codes, trust=trust) if inspected else None
     return Evidence(EvidenceType.AI_LABEL, b"f" * 32, finding=other, inspection=made)
 
 
-def again(*codes: str, complete: bool = True, with_listing: bool = False, tool: str | None = None) -> Again:
-    made = inspection(*codes) if tool is None else inspection(*codes, tool=tool)
+def again(
+    *codes: str,
+    complete: bool = True,
+    with_listing: bool = False,
+    tool: str | None = None,
+    trust: Trust | None = Trust.LISTED,
+) -> Again:
+    made = inspection(*codes, tool=tool or TOOL, trust=trust)
     alone = [code for code in codes if not code.startswith("listing_")]
-    return Again(made, complete, inspection(*alone) if with_listing else None)
+    return Again(made, complete, inspection(*alone, trust=trust) if with_listing else None)
 
 
 def support(item: Evidence, made: Again | None = None) -> Support:
@@ -167,8 +196,30 @@ def support(item: Evidence, made: Again | None = None) -> Support:
         (label(*LABELLED), again(tool="refund-ledger/2 inspect/2"), Support.ASSERTED),
         (label(*LABELLED), again(*CAPTURED, tool="refund-ledger/2 inspect/2"), Support.CONTRADICTED),
         (label("a_later_code"), None, Support.ASSERTED),
-        (label("iptc_ai_generated"), None, Support.ASSERTED),
-        (label("iptc_ai_generated"), again("iptc_ai_generated"), Support.ASSERTED),
+        (label("iptc_ai_generated"), None, Support.INDICATED),
+        (label("iptc_ai_generated"), again("iptc_ai_generated"), Support.INDICATED),
+        (label("aigc_suspected"), again("aigc_suspected"), Support.ASSERTED),
+        (label(*WRITTEN), None, Support.INDICATED),
+        (label(*WRITTEN), again(*WRITTEN), Support.INDICATED),
+        (label(*LABELLED), again(*LABELLED, trust=Trust.INTERIM), Support.FOUND_AGAIN),
+        (label(*LABELLED), again(*LABELLED, trust=Trust.UNLISTED), Support.CONTRADICTED),
+        (label(*LABELLED), again(*LABELLED, trust=Trust.INVALID), Support.CONTRADICTED),
+        (label(*LABELLED), again(*LABELLED, trust=Trust.EXPIRED), Support.INDICATED),
+        (label(*LABELLED), again(*LABELLED, trust=Trust.REVOKED), Support.INDICATED),
+        (label(*LABELLED), again(*LABELLED, trust=None, tool="refund-ledger/0 inspect/0"), Support.INDICATED),
+        *[
+            (label(*LABELLED, trust=trust), made, Support.INDICATED)
+            for trust in (None, Trust.UNLISTED, Trust.EXPIRED, Trust.INVALID, Trust.REVOKED)
+            for made in (None, again(*LABELLED, trust=trust))
+        ],
+        (label(*CAPTURED, *WRITTEN), None, Support.CONTRADICTED),
+        *[
+            (label(*CAPTURED, trust=trust), made, Support.ASSERTED)
+            for trust in (None, Trust.UNLISTED, Trust.EXPIRED, Trust.INVALID, Trust.REVOKED)
+            for made in (None, again(*CAPTURED, trust=trust))
+        ],
+        (label(inspected=False, finding=Strength.IDENTIFIES, trust=None), None, Support.INDICATED),
+        (label(inspected=False, finding=Strength.IDENTIFIES, trust=Trust.UNLISTED), again(), Support.INDICATED),
         (label(*CAPTURED), None, Support.CONTRADICTED),
         (label(*CAPTURED, finding=Strength.IDENTIFIES), None, Support.CONTRADICTED),
         (label(*CAPTURED, *LABELLED), None, Support.FOUND),
@@ -177,7 +228,8 @@ def support(item: Evidence, made: Again | None = None) -> Support:
         (label(inspected=False), again(*LABELLED), Support.FOUND_AGAIN),
         (label(inspected=False, finding=Strength.IDENTIFIES), None, Support.FOUND),
         (label(inspected=False, finding=Strength.IDENTIFIES), again(), Support.FOUND),
-        (label(inspected=False, finding=Strength.INDICATES), None, Support.ASSERTED),
+        (label(inspected=False, finding=Strength.INDICATES, trust=None), None, Support.INDICATED),
+        (label(inspected=False, finding=Strength.HINT, trust=None), None, Support.ASSERTED),
     ],
 )
 def test_what_bears_an_ai_label_out(item: Evidence, made: Again | None, found: Support) -> None:
@@ -194,6 +246,7 @@ def test_what_bears_an_ai_label_out(item: Evidence, made: Again | None, found: S
         (("listing_same",), None, Support.ASSERTED),
         (("listing_same",), again("listing_same", with_listing=True), Support.ASSERTED),
         (CAPTURED, None, Support.CONTRADICTED),
+        (CAPTURED, again(*CAPTURED, with_listing=True, trust=Trust.UNLISTED), Support.ASSERTED),
         ((), None, Support.ASSERTED),
     ],
 )
@@ -234,8 +287,8 @@ def test_a_need_says_the_worst_that_it_rests_on() -> None:
 _again = st.dictionaries(
     st.integers(0, 7).map(lambda number: bytes([number]) * 32),
     st.builds(
-        again, st.sampled_from(["aigc_generated", "c2pa_captured", "listing_altered", "edit_history"]),
-        complete=st.booleans(), with_listing=st.booleans(), tool=st.sampled_from([None, "other/1"]),
+        again, st.sampled_from(_CODES), complete=st.booleans(), with_listing=st.booleans(),
+        tool=st.sampled_from([None, "other/1"]), trust=_trusts,
     ),
 )  # fmt: skip
 
@@ -263,7 +316,7 @@ def test_a_need_is_contradicted_exactly_if_it_is_not_met_without_what_is(
     for alternative in checklist(conduct, evidence, files, made):
         for check in alternative.checks:
             if check.support is not None:
-                assert (check.support is CONTRADICTED) == (not is_met(check.need, kept))
+                assert (check.support is CONTRADICTED) == (not is_met(check.need, kept, Reading.RECORDED))
 
 
 @given(_case(), _again, st.data())
@@ -274,12 +327,31 @@ def test_finding_it_in_the_file_never_makes_an_item_worse(
     if not evidence:
         return
     place = data.draw(st.integers(0, len(evidence) - 1))
-    proof = again("aigc_generated", "listing_altered", with_listing=True)
+    proof = again("c2pa_ai_generated", "listing_altered", with_listing=True)
     better = supports(evidence, {**made, evidence[place].sha256: proof})
     order = list(Support)
     for new, old in zip(better, supports(evidence, made), strict=True):
         assert order.index(new) <= order.index(old)
     assert better[place] in (Support.FOUND_AGAIN, Support.TO_BE_READ)
+
+
+@given(_case(), _again)
+def test_nothing_but_a_trusted_signer_is_ever_found_again_or_speaks_for_the_person(
+    case: tuple[Conduct, list[tuple[Evidence, FileState]]], made: dict[bytes, Again]
+) -> None:
+    """Whatever is reported and found: without a signature under a list no label has the best mark, and no camera's word
+    is held against one."""
+    evidence, _ = split(case[1])
+    untrusted = {
+        digest: replace(one, inspection=replace(one.inspection, trust=None), alone=None) for digest, one in made.items()
+    }
+    weak = [
+        replace(one, inspection=None if one.inspection is None else replace(one.inspection, trust=Trust.UNLISTED))
+        for one in evidence
+    ]
+    for one, found in zip(weak, supports(weak, untrusted), strict=True):
+        if one.type is EvidenceType.AI_LABEL:
+            assert found not in (Support.FOUND_AGAIN, CONTRADICTED)
 
 
 OTHER = b"o"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, TypedDict
 
 import c2pa  # type: ignore[import-untyped]
@@ -13,6 +16,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from ledger.core.encoding import format_time
+from ledger.evidence.signers import TrustLists, read_trust_lists
 from tests.evidence.files import SOURCES
 
 
@@ -23,39 +28,93 @@ class Keys(TypedDict):
     key: bytes
 
 
-def certificate() -> Keys:
-    """A leaf that may sign documents, below a root that nobody trusts."""
-    now = datetime.now(UTC)
-    start, end = now - timedelta(days=2), now + timedelta(days=30)
-    root_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    root_name = _name("Test root")
-    root = (
-        _builder(root_name, root_name, root_key, start, end)
+@dataclass(frozen=True)
+class Authority:
+    """A certificate authority of our own."""
+
+    name: x509.Name
+    key: ec.EllipticCurvePrivateKey
+    certificate: x509.Certificate
+
+    @property
+    def pem(self) -> str:
+        """Its certificate."""
+        return self.certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def authority(organisation: str = "Tests", common: str = "Test root") -> Authority:
+    """A root that nobody trusts, whatever it calls itself."""
+    now, key = datetime.now(UTC), ec.generate_private_key(ec.SECP256R1())
+    name = _name(common, organisation)
+    made = (
+        _builder(name, name, key, now - timedelta(days=400), now + timedelta(days=400))
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(_usage(sign=False), critical=True)
-        .sign(root_key, hashes.SHA256())
+        .sign(key, hashes.SHA256())
     )
+    return Authority(name, key, made)
+
+
+def certificate(
+    organisation: str = "Tests",
+    common: str = "Test generator",
+    issuer: Authority | None = None,
+    *,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    stamps: bool = False,
+) -> Keys:
+    """A leaf that may sign documents, or make time stamps, below a root (one of its own if none is given)."""
+    now, root = datetime.now(UTC), issuer or authority()
+    key = ec.generate_private_key(ec.SECP256R1())
+    starts, ends = start or now - timedelta(days=2), end or now + timedelta(days=30)
     leaf = (
-        _builder(_name("Test generator"), root_name, key, start, end)
+        _builder(_name(common, organisation), root.name, key, starts, ends)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(sign=True), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION]), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(root_key.public_key()),
-            critical=False,
-        )
-        .sign(root_key, hashes.SHA256())
+        .add_extension(x509.ExtendedKeyUsage([_STAMPS if stamps else _SIGNS]), critical=stamps)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(root.key.public_key()), critical=False)
+        .sign(root.key, hashes.SHA256())
     )
-    chain = b"".join(one.public_bytes(serialization.Encoding.PEM) for one in (leaf, root))
+    chain = b"".join(one.public_bytes(serialization.Encoding.PEM) for one in (leaf, root.certificate))
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     return {"chain": chain, "key": private}
 
 
-def _name(common: str) -> x509.Name:
+_SIGNS, _STAMPS = ExtendedKeyUsageOID.EMAIL_PROTECTION, ExtendedKeyUsageOID.TIME_STAMPING
+
+
+def trust_lists(
+    folder: Path,
+    official: Sequence[Authority] = (),
+    interim: Sequence[Authority] = (),
+    *,
+    allowed: str = "",
+    stamps: Sequence[Authority] = (),
+    ends_at: datetime | None = None,
+) -> TrustLists:
+    """Lists of our own in `folder`, in the form of the shipped ones: with these authorities, and an end of the interim
+    list that lies ahead if none is given."""
+    folder.mkdir(parents=True, exist_ok=True)
+    contents = {
+        "official_signers": "".join(one.pem for one in official) or authority(common="Nobody").pem,
+        "official_time_stamps": "".join(one.pem for one in stamps) or authority(common="Nobody").pem,
+        "interim_anchors": "".join(one.pem for one in interim) or authority(common="Nobody").pem,
+        "interim_allowed": allowed or authority(common="Nobody").pem,
+    }
+    for name, text in contents.items():
+        (folder / f"{name}.crt").write_text(text, encoding="ascii")
+    said = {name: {"file": f"{name}.crt"} for name in contents}
+    ends = format_time(ends_at or datetime.now(UTC) + timedelta(days=10))
+    (folder / "lists.json").write_text(json.dumps({**said, "state": "2026-01-01", "interim_ends_at": ends}), "utf-8")
+    return read_trust_lists(folder)
+
+
+def _name(common: str, organisation: str = "Tests") -> x509.Name:
     return x509.Name(
-        [x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Tests"), x509.NameAttribute(NameOID.COMMON_NAME, common)]
+        [x509.NameAttribute(NameOID.ORGANIZATION_NAME, organisation), x509.NameAttribute(NameOID.COMMON_NAME, common)]
     )
 
 
@@ -106,15 +165,21 @@ def sign(
     chain: bytes,
     key: bytes,
     remote_url: str | None = None,
+    stamped_by: str | None = None,
     parent: bytes | None = None,
     component: bytes | None = None,
+    assertions: Sequence[tuple[str, dict[str, Any]]] = (),
 ) -> bytes:
-    """`data` with a manifest of these actions."""
-    info = c2pa.C2paSignerInfo(b"es256", chain, key, None)
+    """`data` with a manifest of these actions, and other assertions as (label, data); `stamped_by` is the
+    address of an authority for time stamps."""
+    info = c2pa.C2paSignerInfo(b"es256", chain, key, stamped_by.encode() if stamped_by else None)
     manifest = {
         "claim_generator_info": [{"name": "Test generator"}],
         "title": "picture",
-        "assertions": [{"label": "c2pa.actions.v2", "data": {"actions": actions}}] if actions else [],
+        "assertions": [
+            *([{"label": "c2pa.actions.v2", "data": {"actions": actions}}] if actions else []),
+            *({"label": label, "data": content} for label, content in assertions),
+        ],
     }
     out = io.BytesIO()
     with c2pa.Signer.from_info(info) as signer, c2pa.Builder(json.dumps(manifest)) as builder:

@@ -7,17 +7,19 @@ import socket
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from ledger.core.findings import FindingCode, Strength
+from ledger.core.findings import FindingCode, Strength, Trust
 from ledger.evidence import c2pa_claims, c2pa_reader
 from ledger.evidence.c2pa_reader import Answer
 from ledger.evidence.findings import Finding
 from ledger.evidence.inspection import inspect_bytes
 from ledger.evidence.pieces import Contents, NoteCode, Sort
 from ledger.evidence.receipt import Conclusion, Receipt
+from ledger.evidence.signers import Times, shipped
 from tests.evidence import files
 from tests.evidence.signed import Keys, certificate, created, sign, using
 from tests.support import ROOT
@@ -50,11 +52,11 @@ def notes(receipt: Receipt) -> list[NoteCode]:
         ("video/mp4", files.mp4(), "assertion.bmffHash.match"),
     ],
 )
-def test_a_bound_manifest_identifies_whoever_signed(media_type: str, data: bytes, match: str, keys: Keys) -> None:
+def test_a_bound_manifest_indicates_whoever_signed(media_type: str, data: bytes, match: str, keys: Keys) -> None:
     receipt = inspect_bytes(sign(data, media_type, [created(MADE)], **keys))
     (found,) = receipt.findings
     assert found.code is C.C2PA_AI_GENERATED
-    assert found.strength is Strength.IDENTIFIES
+    assert (found.strength, found.trust) == (Strength.INDICATES, Trust.UNLISTED)
     assert found.facts["validation"] == [match, "claimSignature.validated"]
     assert (found.facts["signer"], found.facts["software"]) == ("Tests", "Test model")
     (note,) = receipt.notes
@@ -178,9 +180,12 @@ def test_a_reference_to_a_manifest_that_is_gone_is_a_hint() -> None:
     assert codes(receipt) == [C.C2PA_MANIFEST_MISSING]
 
 
-def judged(store: dict[str, Any]) -> tuple[list[Finding], list[str]]:
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+def judged(store: dict[str, Any], signatures: dict[str, Any] | None = None) -> tuple[list[Finding], list[str]]:
     found = Contents("image/png")
-    results = c2pa_claims.judge(Answer(store, "here", "1"), found)
+    results = c2pa_claims.judge(Answer(store, "here", "1", signatures or {}), found, shipped(), Times(NOW, NOW))
     return results, [f"{note.code.value} {note.detail}".strip() for note in found.notes]
 
 
@@ -202,18 +207,23 @@ GOOD = ["claimSignature.validated", "assertion.dataHash.match"]
 
 
 @pytest.mark.parametrize(
-    "failure",
+    ("failure", "note"),
     [
-        "signingCredential.expired",
-        "signingCredential.untrusted",
-        "timeStamp.mismatch",
-        "claimSignature.outsideValidity",
+        ("signingCredential.expired", "c2pa_credential"),
+        ("signingCredential.untrusted", "c2pa_credential"),
+        ("timeStamp.mismatch", "c2pa_credential"),
+        ("claimSignature.outsideValidity", "c2pa_credential"),
+        ("signingCredential.invalid", "c2pa_credential_refused"),
+        ("signingCredential.ocsp.revoked", "c2pa_credential_refused"),
+        ("cawg.x509.credential.untrusted", "c2pa_identity"),
+        ("cawg.ica.invalid_issuer", "c2pa_identity"),
+        ("cawg.identity.pad.invalid", "c2pa_identity"),
     ],
 )
-def test_what_befalls_a_certificate_changes_no_finding(failure: str) -> None:
+def test_what_befalls_a_certificate_or_an_identity_is_no_damage_of_the_manifest(failure: str, note: str) -> None:
     results, told = judged(store([failure], GOOD))
     assert [one.code for one in results] == [C.C2PA_AI_GENERATED]
-    assert told == [f"c2pa_credential {failure}"]
+    assert told == [f"{note} {failure}"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import struct
 import time
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,6 +19,7 @@ from ledger.evidence.containers import read
 from ledger.evidence.inspection import inspect_bytes
 from ledger.evidence.pieces import Contents
 from ledger.evidence.receipt import check_form
+from ledger.evidence.signers import Times, shipped
 from tests.evidence import files
 from tests.evidence.test_containers import RICH_EXIF, SMALL
 
@@ -155,7 +157,10 @@ JSON = st.recursive(
 @FUZZ
 @given(store=st.dictionaries(st.sampled_from(["active_manifest", "manifests", "validation_results"]), JSON))
 def test_manifest_stores_of_any_json(store: dict[str, object]) -> None:
-    c2pa_claims.judge(Answer(store, "here", "1"), Contents("image/png"))
+    now = datetime(2026, 11, 1, tzinfo=UTC)
+    signatures = store.get("manifests")
+    told = signatures if isinstance(signatures, dict) else {}
+    c2pa_claims.judge(Answer(store, "here", "1", told), Contents("image/png"), shipped(), Times(now, now))
 
 
 @pytest.mark.parametrize("seed", range(12))

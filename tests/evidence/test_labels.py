@@ -52,10 +52,10 @@ def test_a_label_is_found_wherever_it_stands(place: str) -> None:
     data, where = PLACES[place]
     receipt = inspect_bytes(data)
     (found,) = receipt.findings
-    assert (found.code, found.where, found.strength) == (FindingCode.AIGC_GENERATED, where, Strength.IDENTIFIES)
+    assert (found.code, found.where, found.strength) == (FindingCode.AIGC_GENERATED, where, Strength.INDICATES)
     assert found.facts["credit_code"] == "91440300708461136T"
     assert "Tencent" in str(found.facts["producer_name"])
-    assert receipt.conclusion is Conclusion.AI_IDENTIFIED
+    assert receipt.conclusion is Conclusion.AI_INDICATED
     assert receipt.complete or place in ("heic xmp", "avif exif", "heic idat")  # the other item of these is empty
 
 
@@ -115,7 +115,7 @@ def test_what_holds_no_record_gives_none(text: str) -> None:
 def test_the_three_words_of_a_label_weigh_differently(label: str, code: FindingCode) -> None:
     receipt = inspect_bytes(files.png(files.text_chunk("AIGC", record(Label=label).encode())))
     assert [found.code for found in receipt.findings] == [code]
-    assert (receipt.conclusion is Conclusion.AI_IDENTIFIED) == (label == "1")
+    assert (receipt.conclusion is Conclusion.AI_INDICATED) == (label != "3")
 
 
 @pytest.mark.parametrize(

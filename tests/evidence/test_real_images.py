@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ledger.core.findings import About, FindingCode
+from ledger.core.findings import About, FindingCode, Trust
 from ledger.core.pictures import MIN_QUALITY
 from ledger.evidence import words
 from ledger.evidence.inspection import inspect_bytes, inspect_file
@@ -20,10 +20,13 @@ from tests.support import SHARED
 
 IMAGES = SHARED / "data" / "images"
 LABELLED = {
-    "doubao.png": ("aigc_generated", "producer_name", "Doubao"),
-    "chatgpt.png": ("c2pa_ai_generated", "signer", "OpenAI"),
-    "firefly.png": ("c2pa_ai_generated", "signer", "Adobe Inc."),
+    "doubao.png": ("aigc_generated", "producer_name", "Doubao", None),
+    "chatgpt.png": ("c2pa_ai_generated", "signer", "OpenAI", Trust.EXPIRED),
+    "firefly.png": ("c2pa_ai_generated", "signer", "Adobe Inc.", Trust.EXPIRED),
 }
+"""The certificates of two were valid until 2026-04-15 and 2026-10-07. One has no time stamp, the other one of the older
+kind, whose authority is not checked."""
+
 CAMERAS = ("Canon_40D.jpg", "DSCN0010.jpg", "Nikon_D70.jpg", "Pentax_K10D.jpg")
 
 
@@ -36,11 +39,12 @@ def image(name: str) -> Path:
 
 @pytest.mark.parametrize("name", LABELLED)
 def test_labelled_pictures_are_found_with_their_producer(name: str) -> None:
-    code, fact, value = LABELLED[name]
+    code, fact, value, trust = LABELLED[name]
     receipt = inspect_file(image(name))
     assert [found.code for found in receipt.findings] == [code]
     assert str(receipt.findings[0].facts[fact]).startswith(value)
-    assert receipt.conclusion is Conclusion.AI_IDENTIFIED
+    assert receipt.findings[0].trust is trust
+    assert receipt.conclusion is Conclusion.AI_INDICATED
     assert receipt.complete
 
 

@@ -8,25 +8,29 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from ledger.client import evidence, inspect, inspected_evidence, verify_inspection
+from ledger.client import claim_upload, evidence, inspect, inspected_evidence, issuer_answer, verify_inspection
 from ledger.client.reports import evidence_json
 from ledger.core.conduct import Conduct, check_evidence, parse_evidence
 from ledger.core.encoding import canonical_json
+from ledger.core.findings import FindingCode
 from ledger.core.pictures import MIN_QUALITY
 from ledger.errors import ConfigurationError, EvidenceInsufficient, InspectionReceiptInvalid
 from ledger.evidence import inspection, pdq
+from ledger.evidence.findings import finding
 from ledger.evidence.pieces import Note, NoteCode
-from ledger.evidence.receipt import check_form, compare
+from ledger.evidence.receipt import Receipt, check_form, compare, receipt_digest
 from tests.evidence import files
 from tests.evidence.files import LABEL
 from tests.evidence.scenes import picture as picture_of
 from tests.evidence.scenes import scene
+from tests.evidence.signed import certificate, created, sign
 from tests.support import ROOT
 
 
@@ -73,17 +77,18 @@ def test_an_invented_finding_is_noticed(picture: Path) -> None:
     receipt["conclusion"] = "ai_identified"
     agreement = verify_inspection(picture, receipt)
     assert agreement.same_file
-    assert set(agreement.differences) == {"conclusion", "findings: only in the receipt: aigc_generated"}
+    assert set(agreement.differences) == {
+        "conclusion",
+        "findings: only in the receipt: aigc_generated",
+        "strength: aigc_generated",
+    }
 
 
 def test_a_finding_left_out_or_made_stronger_is_noticed(picture: Path) -> None:
     receipt = inspect(picture).to_json()
     weaker = copy.deepcopy(receipt)
     weaker["findings"][0]["strength"] = "hint"
-    assert verify_inspection(picture, weaker).differences == (
-        "findings: only in the receipt: aigc_generated",
-        "findings: only in the file: aigc_generated",
-    )
+    assert verify_inspection(picture, weaker).differences == ("strength: aigc_generated",)
     receipt["findings"] = []
     assert verify_inspection(picture, receipt).differences == ("findings: only in the file: aigc_generated",)
 
@@ -176,8 +181,10 @@ def changed(**changes: Any) -> dict[str, Any]:
         None,
         [],
         {},
-        changed(v=2),
+        changed(v=1),
+        changed(v=3),
         changed(v=True),
+        changed(trust_lists=1),
         changed(more=1),
         changed(tool=1),
         changed(complete=1),
@@ -211,14 +218,102 @@ def test_what_is_no_receipt_is_refused(value: object, picture: Path) -> None:
         inspection.verify_file(picture, value)
 
 
-def test_a_label_meets_the_minimum_of_a_report_and_a_trace_does_not(picture: Path, tmp_path: Path) -> None:
-    original = evidence("original_file", file=picture)
+def test_the_answer_of_an_issuer_meets_the_minimum_of_a_report_and_a_label_or_trace_does_not(picture: Path) -> None:
+    now = datetime(2026, 1, 31, tzinfo=UTC)
     admission = evidence("admission", sha256=b"a" * 32)
-    check_evidence(Conduct.AI_FABRICATED_IMAGE, [original, inspected_evidence("ai_label", picture), admission])
-    traced = tmp_path / "traced.jpg"
+    traced = picture.with_name("traced.jpg")
     traced.write_bytes(files.jpeg(files.xmp_segment(files.source_packet("trainedAlgorithmicMedia"))))
-    with pytest.raises(EvidenceInsufficient):
-        check_evidence(Conduct.AI_FABRICATED_IMAGE, [original, inspected_evidence("ai_label", traced), admission])
+    for file in (picture, traced):
+        original = inspected_evidence("original_file", file, origin=claim_upload(now))
+        label = inspected_evidence("ai_label", file, origin=claim_upload(now))
+        assert (original.origin, label.origin) == (claim_upload(now), None)
+        with pytest.raises(EvidenceInsufficient):
+            check_evidence(Conduct.AI_FABRICATED_IMAGE, [original, label, admission])
+        said = issuer_answer("A provider", now, "generated", original.sha256)
+        answer = evidence("issuer_confirmation", sha256=b"w" * 32, confirmation=said)
+        check_evidence(Conduct.AI_FABRICATED_IMAGE, [original, label, answer, admission])
+        assert parse_evidence([evidence_json(one) for one in (original, label, answer)]) == (original, label, answer)
+
+
+FORMER: dict[str, Any] = {
+    "v": 1,
+    "tool": "refund-ledger/0.1.0 inspect/1",
+    "c2pa_sdk": "",
+    "opencv": "",
+    "listings": [],
+    "conclusion": "ai_identified",
+    "complete": True,
+    "notes": [],
+}
+
+
+def former(receipt: Receipt) -> dict[str, Any]:
+    """The receipt that version 1 of the tool gave of the same file."""
+    new = receipt.to_json()
+    findings = [
+        {**one, "facts": {name: value for name, value in one["facts"].items() if name != "trust"}}
+        for one in new["findings"]
+    ]
+    for one in findings:
+        if one["code"] in ("aigc_generated", "c2pa_ai_generated"):
+            one["strength"] = "identifies"
+    kept = {name: new[name] for name in ("c2pa_sdk", "file", "notes")}
+    return {**FORMER, **kept, "findings": findings}
+
+
+def test_a_receipt_of_version_1_is_still_borne_out_by_its_file(picture: Path) -> None:
+    old = former(inspect(picture))
+    agreement = verify_inspection(picture, old)
+    assert (agreement.agrees, agreement.same_tool, agreement.differences) == (True, False, ())
+    signed_picture = picture.with_name("signed.png")
+    signed_picture.write_bytes(sign(files.png(), "image/png", [created("trainedAlgorithmicMedia")], **certificate()))
+    old = former(inspect(signed_picture))
+    assert verify_inspection(signed_picture, old).agrees
+    old["findings"][0]["facts"]["signer"] = "Another maker"
+    assert not verify_inspection(signed_picture, old).agrees
+
+
+def test_the_digest_of_a_receipt_of_version_1_is_what_it_was(picture: Path) -> None:
+    """As version 1 of the tool computed it: reports carry it."""
+    old = former(inspect(picture))
+    whole = copy.deepcopy(old)
+    del whole["opencv"], whole["file"]["pdq"], whole["file"]["pdq_quality"]
+    assert receipt_digest(old) == hashlib.sha256(canonical_json(whole)).digest()
+
+
+@pytest.mark.parametrize(
+    ("claimed", "now", "differs"),
+    [
+        ("listed", "listed", False),
+        ("listed", "expired", False),
+        ("unlisted", "expired", False),
+        ("listed", "revoked", False),
+        ("listed", "unlisted", True),
+        ("unlisted", "listed", True),
+        ("listed", "invalid", True),
+        ("expired", "listed", True),
+        (None, "listed", True),
+    ],
+)
+def test_of_a_signers_trust_only_what_time_does_may_differ(claimed: str | None, now: str, differs: bool) -> None:
+    def receipt(trust: str | None) -> Receipt:
+        made = finding(FindingCode.C2PA_AI_GENERATED, "png:caBX", signer="A maker", trust=trust)
+        return Receipt("t", b"s" * 32, 1, "image/png", 1, 1, (made,), (), "1", trust_lists="2026-01-01")
+
+    told, own = receipt(claimed), receipt(now)
+    assert told.in_report().receipt_sha256 == own.in_report().receipt_sha256, "the digest is not of the day"
+    agreement = compare(check_form(told.to_json()), own)
+    assert agreement.agrees is not differs
+    assert any(one.startswith("trust: ") for one in agreement.differences) == differs
+
+
+def test_a_strength_that_does_not_follow_from_its_trust_is_noticed() -> None:
+    made = finding(FindingCode.C2PA_AI_GENERATED, "png:caBX", trust="unlisted")
+    own = Receipt("t", b"s" * 32, 1, "image/png", 1, 1, (made,), (), "1")
+    told = own.to_json()
+    told["findings"][0]["strength"] = "identifies"
+    told["conclusion"] = "ai_identified"
+    assert set(compare(told, own).differences) == {"strength: c2pa_ai_generated", "conclusion"}
 
 
 def test_a_report_carries_the_digest_of_the_receipt_and_its_codes(picture: Path) -> None:
@@ -232,7 +327,9 @@ def test_a_report_carries_the_digest_of_the_receipt_and_its_codes(picture: Path)
 def test_the_digest_is_that_of_the_receipt_without_what_depends_on_day_and_name(tmp_path: Path, picture: Path) -> None:
     receipt = inspect(picture)
     whole = receipt.to_json()
-    del whole["opencv"], whole["file"]["pdq"], whole["file"]["pdq_quality"]
+    del whole["opencv"], whole["file"]["pdq"], whole["file"]["pdq_quality"], whole["conclusion"]
+    for one in whole["findings"]:
+        del one["strength"]
     assert receipt.in_report().receipt_sha256 == hashlib.sha256(canonical_json(whole)).digest()
     renamed = tmp_path / "renamed.jpg"
     renamed.write_bytes(picture.read_bytes())

@@ -6,12 +6,13 @@ import re
 
 import pytest
 
-from ledger.core.findings import CODES, FindingCode
+from ledger.core.findings import CODES, SIGNED, TRUSTED, FindingCode, Trust
 from ledger.evidence import words
 from ledger.evidence.findings import finding
 from ledger.evidence.inspection import inspect_bytes
 from ledger.evidence.pieces import INCOMPLETE, Note, NoteCode
 from ledger.evidence.receipt import Conclusion
+from ledger.i18n import texts
 from tests.evidence import files
 from tests.messages import placeholders
 from tests.support import ROOT
@@ -26,11 +27,25 @@ def test_every_finding_has_a_sentence_with_and_without_facts(code: FindingCode, 
     bare = words.sentence(finding(code, "here"), locale)
     assert bare
     assert "%(" not in bare
-    names = {name[2:-2] for name in placeholders(words.FINDINGS[code])}
+    names = {name[2:-2] for name in placeholders(words.FINDINGS[code])} - {"trust", "for_person"}
     full = words.sentence(finding(code, "here", **{name: f"<{name}>" for name in names}), locale)
     assert all(f"<{name}>" in full for name in names)
     assert re.search(r"[\u4e00-\u9fff]", full) if locale == "zh-CN" else full.isprintable()
     assert words.strength(finding(code, "here"), locale)
+    assert words.limit(code, locale)
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+@pytest.mark.parametrize("trust", [None, *Trust])
+def test_trust_is_told_with_what_rests_on_it_and_with_nothing_else(trust: Trust | None, locale: str) -> None:
+    said = texts(locale).gettext
+    told = said(words.NOT_SIGNED if trust is None else words.TRUSTS[trust])
+    for code in FindingCode:
+        sentence = words.sentence(finding(code, "here", trust=None if trust is None else trust.value), locale)
+        assert (told in sentence) == (code in SIGNED)
+        assert words.trust_sentence(code, trust, locale) == (told if code in SIGNED else "")
+        for_person = said(words.FOR_PERSON) in sentence
+        assert for_person == (code is FindingCode.C2PA_CAPTURED and trust in TRUSTED)
 
 
 @pytest.mark.parametrize("code", FindingCode)

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ledger.client.appeal_results import Appeal, AppealEvent
 from ledger.client.receipts import VerifiedReceipt
+from ledger.client.reports import inspection_json
 from ledger.client.results import ReportAppeal, ReportView
 from ledger.client.suite import Service, Suite
 from ledger.core import merkle
@@ -47,10 +48,11 @@ def suite(profile: str = "CN", environment: str = "live") -> Suite:
     return Suite("https://ledger.example", "acme", "east", profile, "acme-1", service)
 
 
-def inspection(data: bytes = CLAIM, captured: bool = False) -> Receipt:
-    """The receipt of an inspection that found China's label, or a camera's word."""
+def inspection(data: bytes = CLAIM, captured: bool = False, trust: str = "listed") -> Receipt:
+    """The receipt of an inspection that found China's label, or a camera's word by a signer of this trust."""
     if captured:
-        found = finding(FindingCode.C2PA_CAPTURED, "jpeg:C2PA", signer="Camera Works", source_type="digitalCapture")
+        camera = {"signer": "Camera Works", "source_type": "digitalCapture", "trust": trust}
+        found = finding(FindingCode.C2PA_CAPTURED, "jpeg:C2PA", **camera)
     else:
         found = finding(
             FindingCode.AIGC_GENERATED,
@@ -61,21 +63,17 @@ def inspection(data: bytes = CLAIM, captured: bool = False) -> Receipt:
             produce_id=PRODUCE_ID,
             value="a free text that names Wang Xiaoming",
         )
-    return Receipt("refund-ledger/0.1.0 inspect/1", digest(data), len(data), "image/png", 64, 48, (found,), ())
+    return Receipt("refund-ledger/0.1.0 inspect/2", digest(data), len(data), "image/png", 64, 48, (found,), ())
 
 
 def evidence_json(receipt: Receipt | None, data: bytes = CLAIM) -> list[dict[str, Any]]:
     """Evidence of an AI-made photo; with the inspection in it, if there is one."""
     label: dict[str, Any] = {"type": "ai_label", "sha256": b64url(digest(data))}
     if receipt is not None:
-        carried = receipt.in_report()
-        label["inspection"] = {
-            "receipt_sha256": b64url(carried.receipt_sha256),
-            "tool": carried.tool,
-            "findings": list(carried.findings),
-        }
+        label["inspection"] = inspection_json(receipt.in_report())
+    origin = {"source": "claim_upload", "received_at": "2026-11-09T08:00:00Z"}
     return [
-        {"type": "original_file", "sha256": b64url(digest(data))},
+        {"type": "original_file", "sha256": b64url(digest(data)), "origin": origin},
         label,
         {"type": "physical_contradiction", "sha256": b64url(digest(b"intake"))},
     ]

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from ledger.client.reports import inspection_json
 from ledger.core.checklist import FileState
-from ledger.core.encoding import b64url
+from ledger.core.encoding import b64url, parse_time
 from ledger.core.ids import encode_id
 from ledger.core.support import Support
 from ledger.errors import ConflictOfInterest, NotFound, Overloaded, RoleMissing
@@ -28,21 +29,24 @@ from tests.service.conftest import Town
 from tests.service.desk import contest, staff_of
 from tests.service.test_appeals import case_row
 from tests.service.test_case_file import audited
+from tests.support import UPLOADED, evidence
 
 LABELLED = files.png(files.text_chunk("AIGC", files.LABEL.encode()))
 
 
 def item(kind: str, data: bytes, **inspection: Any) -> dict[str, Any]:
     """An item of evidence with what an inspection of its file finds, changed."""
-    found = inspect_bytes(data).in_report()
-    made = {"receipt_sha256": b64url(found.receipt_sha256), "tool": found.tool, "findings": list(found.findings)}
-    return {"type": kind, "sha256": b64url(hashlib.sha256(data).digest()), "inspection": {**made, **inspection}}
+    made = {**inspection_json(inspect_bytes(data).in_report()), **inspection}
+    named = {"type": kind, "sha256": b64url(hashlib.sha256(data).digest()), "inspection": made}
+    return {**named, "origin": UPLOADED} if kind == "original_file" else named
 
 
-def contested(town: Town, *evidence: dict[str, Any]) -> str:
-    rest = [{"type": kind, "sha256": b64url(kind.encode().ljust(32))} for kind in ("original_file", "admission")]
+def contested(
+    town: Town, *items: dict[str, Any], rest: tuple[str, ...] = ("original_file", "live_reshoot_failed", "admission")
+) -> str:
+    """A contested report of an AI-made photo with these items and others of the types `rest`."""
     person = town.person()
-    report = town.report(town.acme, person, conduct="ai_fabricated_image", evidence=[*evidence, *rest])
+    report = town.report(town.acme, person, conduct="ai_fabricated_image", evidence=[*items, *evidence(*rest)])
     return contest(town, person, report)[0]
 
 
@@ -71,19 +75,31 @@ def test_an_inspection_made_again_is_written_down_and_counts(town: Town) -> None
     assert look.inspected is not None
     assert look.sha256 == receipt.sha256
     assert look.inspected.again.inspection == receipt.in_report()
-    assert look.inspected.conclusion is Conclusion.AI_IDENTIFIED
+    assert look.inspected.conclusion is Conclusion.AI_INDICATED
     assert (look.inspected.findings, look.inspected.notes) == (receipt.findings, receipt.notes)
     digest = b64url(receipt.in_report().receipt_sha256)
     assert audited(town) == [("file_read", case, file), ("file_inspected", case, f"{file} {digest}")]
     anna = staff_of(town, "ben")
-    assert case_file(town.rt.context, case, anna).items[0].support is Support.FOUND
+    assert case_file(town.rt.context, case, anna).items[0].support is Support.INDICATED
     again = {look.sha256: look.inspected.again}
-    assert case_file(town.rt.context, case, anna, again).items[0].support is Support.FOUND_AGAIN
+    assert case_file(town.rt.context, case, anna, again).items[0].support is Support.INDICATED
+
+
+def test_the_time_of_receipt_that_the_report_states_goes_into_the_inspection(town: Town) -> None:
+    """A signature under the former interim list may count by it."""
+    case = contested(town, item("original_file", LABELLED), rest=("live_reshoot_failed", "admission"))
+    files_of = inspection._reported_files(town.rt.context, case, hand_in(town, case, LABELLED), staff_of(town, "anna"))
+    assert files_of.received_at == parse_time(UPLOADED["received_at"])
+    other = contested(town, item("ai_label", LABELLED))
+    files_of = inspection._reported_files(town.rt.context, other, hand_in(town, other, LABELLED), staff_of(town, "ben"))
+    assert files_of.received_at is None
 
 
 def test_what_is_not_in_the_file_contradicts_the_report(town: Town) -> None:
     plain = files.png()
-    case = contested(town, item("ai_label", plain, findings=["aigc_generated"], receipt_sha256=b64url(bytes(32))))
+    claimed = {"findings": ["c2pa_ai_generated"], "trust": "listed", "receipt_sha256": b64url(bytes(32))}
+    items = [item("ai_label", plain, **claimed), item("original_file", plain)]
+    case = contested(town, *items, rest=("admission",))
     look = look_into(town, case, hand_in(town, case, plain))
     assert look.inspected is not None
     file = case_file(town.rt.context, case, staff_of(town, "ben"), {look.sha256: look.inspected.again})

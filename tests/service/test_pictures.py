@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from sqlalchemy import select, update
 
 from ledger.core.appeals import Outcome
-from ledger.core.encoding import b64url
 from ledger.core.entries import PlatformState
 from ledger.core.pictures import MAX_DISTANCE, distance
 from ledger.errors import InvalidRequest, NotFound, PictureUnfit, QuotaExceeded
@@ -52,10 +51,7 @@ def near(bits: int) -> bytes:
 
 def used(*hashes: bytes) -> dict[str, Any]:
     """What makes a report one with these hashes (PDQ by default) as the claimant's files."""
-    items = [
-        {"type": "original_file", "sha256": b64url(secrets.token_bytes(32)), "pdq": pdq.hex(), "pdq_quality": 80}
-        for pdq in hashes or (PDQ,)
-    ]
+    items = [{**evidence("original_file")[0], "pdq": pdq.hex(), "pdq_quality": 80} for pdq in hashes or (PDQ,)]
     return {"conduct": "ai_fabricated_image", "evidence": items + evidence("listing_match", "admission")}
 
 

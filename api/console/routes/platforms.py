@@ -17,6 +17,7 @@ from api.web.pages import redirect, render
 from ledger.core.encoding import from_day
 from ledger.errors import ConflictOfInterest, InvalidRequest, LedgerError, RoleMissing
 from ledger.service import platform_health as service
+from ledger.service.former_labels import former_labels
 from ledger.service.staff import StaffMember
 
 PAGE = "/console/platforms"
@@ -67,6 +68,7 @@ def get_platform(request: Request, staff: Reader, name: str) -> Response:
         one=found,
         from_day=from_day,
         months=rt.policy.weights.window_months,
+        former=former_labels(rt.engine, rt.settings.service, name, staff),
         acts=service.may_act(staff),
         bound=staff.control_group is not None,
     )

@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from ledger.core.appeals import Action, Actor
 from ledger.core.cases import Case, Staff, check_staff, offered
 from ledger.core.checklist import Alternative, FileState, NeedState, best_state, checklist
-from ledger.core.conduct import Conduct, Evidence, parse_evidence
+from ledger.core.conduct import Conduct, Evidence, Reading, parse_evidence
 from ledger.core.encoding import day_floor, from_day
 from ledger.core.identifiers import Kind
 from ledger.core.ids import encode_id
@@ -38,6 +38,7 @@ from ledger.service.report_views import report_status
 from ledger.store import appeals as appeal_store
 from ledger.store import attachments as attachment_store
 from ledger.store import case_file as store
+from ledger.store import former_labels
 from ledger.store import log as log_store
 from ledger.store import order_lines as line_store
 from ledger.store import reports as report_store
@@ -135,6 +136,7 @@ class CaseFile:
     items: tuple[Item, ...]
     checks: tuple[Alternative, ...]
     minimum: NeedState
+    former_label: bool
     statement: str
     letters: tuple[tuple[int, LetterKind], ...]
     own_statement: StatementRow | None
@@ -240,7 +242,9 @@ def _read(
     conduct = Conduct(row.current_conduct)
     profile = Profile(row.profile)
     may = offered(case, staff, policy)
-    checks = checklist(conduct, [one.evidence for one in items], [one.state for one in items], again)
+    former = bool(former_labels.among(connection, [report.id]))
+    reading = Reading.FORMER if former else Reading.RECORDED
+    checks = checklist(conduct, [one.evidence for one in items], [one.state for one in items], again, reading)
     receipts, size = _receipts(connection, row)
     return CaseFile(
         row=row,
@@ -253,6 +257,7 @@ def _read(
         items=items,
         checks=checks,
         minimum=best_state(checks),
+        former_label=former,
         statement=next((one.text or "" for one in reversed(events) if one.action in _STATEMENTS), ""),
         letters=tuple(all_letters(connection, row)),
         own_statement=appeal_store.statements(connection, [report.id]).get(report.id),

@@ -9,7 +9,7 @@ from typing import Any
 from ledger.core.appeals import Action, Actor, CaseState, Grounds, Outcome
 from ledger.core.conduct import Conduct, EvidenceType
 from ledger.core.encoding import format_time
-from ledger.core.findings import FindingCode
+from ledger.core.findings import FindingCode, Trust
 from ledger.core.identifiers import Kind
 from ledger.core.reports import Status
 from ledger.core.standing import Tier
@@ -57,6 +57,11 @@ def meanings(locale: str) -> dict[str, dict[str, str]]:
         "status": {one.value: case_texts.status_text(one, locale) for one in Status},
         "evidence": {one.value: case_texts.evidence_text(one, locale) for one in EvidenceType},
         "findings": {one.value: f"{words.title(one, locale)}. {words.limit(one, locale)}" for one in FindingCode},
+        "trust": {one.value: told.gettext(words.TRUSTS[one]) for one in Trust}
+        | {"null": told.gettext(words.NOT_SIGNED)},
+        "source": {str(one or "null"): told.gettext(text) for one, text in record_texts.ORIGINS.items()},
+        "verdict": {code: told.gettext(text) for code, text in record_texts.VERDICTS.items()},
+        "former_label": {"true": told.gettext(record_texts.FORMER_LABEL)},
         "matched_kinds": {one.value: case_texts.kind_text(one, locale) for one in Kind},
         "grounds": {one.value: case_texts.grounds_text(one, locale) for one in Grounds},
         "state": {one.value: case_texts.state_text(one, locale) for one in CaseState},

@@ -11,15 +11,17 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from ledger.core.appeals import Actor
 from ledger.core.cases import Staff
 from ledger.core.conduct import EvidenceType, parse_inspection
-from ledger.core.encoding import b64url
+from ledger.core.encoding import b64url, parse_time
 from ledger.core.findings import FindingCode
 from ledger.core.ids import encode_id
+from ledger.core.provenance import OriginSource
 from ledger.core.support import Again
 from ledger.errors import InvalidInput, NotFound, Overloaded
 from ledger.evidence import apart
@@ -90,12 +92,13 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """A file that the report names, and the merchant's photos (`source_image`) beside it, both handed in; with the
-    control group that made the report."""
+    """A file that the report names, and the merchant's photos (`source_image`) beside it, both handed in; the control
+    group that made the report; and when the platform received the file from the claimant, if the report says so."""
 
     control_group: str
     file: AttachmentRow
     listings: tuple[AttachmentRow, ...]
+    received_at: datetime | None = None
 
 
 def inspect_again(context: Context, settings: Settings, case: str, public: str, staff: Staff) -> Look:
@@ -109,7 +112,7 @@ def inspect_again(context: Context, settings: Settings, case: str, public: str, 
     files = _reported_files(context, case, public, staff)
     with alone(WAIT_SECONDS):
         data = [attachments.read(settings, one.file) for one in (files.file, *files.listings)]
-        answer = apart.ask("inspect", data)
+        answer = apart.ask("inspect", data, received_at=files.received_at)
     look = _look(bytes(files.file.sha256), answer, len(files.listings))
     told = b64url(look.inspected.again.inspection.receipt_sha256) if look.inspected else str(look.failure)
     with writing(context.engine) as connection:
@@ -161,8 +164,12 @@ def alone(wait_seconds: float) -> Iterator[None]:
 def _reported_files(context: Context, case: str, public: str, staff: Staff) -> _Files:
     with opened_case(context, case, staff, "file_read", public) as (connection, row):
         named: dict[str, set[str]] = {}
+        received: dict[str, str] = {}
         for item in reported_evidence(connection, row.report_id):
             named.setdefault(item["sha256"], set()).add(item["type"])
+            origin = item.get("origin", {})
+            if origin.get("source") == OriginSource.CLAIM_UPLOAD:
+                received[item["sha256"]] = origin["received_at"]
         files = {
             encode_id("at", one.id, context.service): one
             for one in attachment_store.of_case(connection, row.id)
@@ -177,7 +184,9 @@ def _reported_files(context: Context, case: str, public: str, staff: Staff) -> _
         }
         photos.pop(bytes(files[public].sha256), None)
         compared = list(photos.values())[:MAX_LISTINGS] if files[public].media_type in COMPARED_TYPES else []
-        return _Files(row.control_group, files[public], tuple(compared))
+        known = received.get(b64url(bytes(files[public].sha256)))
+        received_at = None if known is None else parse_time(known)
+        return _Files(row.control_group, files[public], tuple(compared), received_at)
 
 
 def _look(sha256: bytes, answer: bytes | None, listings: int = 0) -> Look:

@@ -15,8 +15,9 @@ from typing import Any
 from sqlalchemy import Connection
 
 from ledger.core.appeals import MAX_WITHDRAWALS, OPEN_STATES, CaseState
-from ledger.core.conduct import Conduct
+from ledger.core.conduct import Conduct, EvidenceType
 from ledger.core.encoding import day_floor, format_time, from_day, from_hour
+from ledger.core.findings import SIGNED, Trust, weakest
 from ledger.core.identifiers import Kind
 from ledger.core.ids import encode_id
 from ledger.core.policy import Policy
@@ -34,6 +35,7 @@ from ledger.service.entry_batch import Context
 from ledger.service.lookups import listing_event
 from ledger.service.report_views import report_status
 from ledger.store import appeals as store
+from ledger.store import former_labels
 from ledger.store import log as log_store
 from ledger.store import lookups as lookup_store
 from ledger.store import order_lines as line_store
@@ -69,6 +71,7 @@ def own_record(context: Context, weights: Mapping[str, int], session: SessionRow
         seen = shown_lookups(connection, tags, session.platform)
         searches = picture_store.searches_of(connection, matched)
         kinds = {tag: kind for kind, tag in session.subjects}
+        former = former_labels.among(connection, matched)
         shown = []
         for row in sorted(reports.values(), key=lambda one: one.id, reverse=True):
             mine = cases.get(row.id, [])
@@ -81,6 +84,7 @@ def own_record(context: Context, weights: Mapping[str, int], session: SessionRow
                 "held_until": format_time(hold.void_at) if hold is not None and waits and row.live else None,
                 "reported_by": _named(row.platform, session),
                 **_evidence(connection, row.id),
+                "former_label": row.id in former,
                 "matched_kinds": sorted({kinds[tag] for tag in matched[row.id] if tag in kinds}),
                 "restituted": row.id in restituted,
                 "statement": _statement(statements.get(row.id)),
@@ -172,12 +176,38 @@ def _named(platform: str, session: SessionRow) -> str | None:
     return platform if platform == session.platform else None
 
 
-def _evidence(connection: Connection, report_id: int) -> dict[str, list[str]]:
-    """Types of the evidence in the order of the report, and what inspections found in it, each code once; none once the
-    body is erased."""
+def _evidence(connection: Connection, report_id: int) -> dict[str, Any]:
+    """Types of the evidence in the order of the report, where its original files came from, and what inspections found
+    in it, each code once, with the weakest trust in a signer that it rests on; none once the body is erased."""
     items = reported_evidence(connection, report_id)
-    found = [code for item in items for code in item.get("inspection", {}).get("findings", ())]
-    return {"evidence": [str(item["type"]) for item in items], "findings": sorted(set(found))}
+    trusts: dict[str, list[str | None]] = {}
+    for item in items:
+        inspection = item.get("inspection", {})
+        for code in inspection.get("findings", ()):
+            trusts.setdefault(code, []).append(inspection.get("trust"))
+    return {
+        "evidence": [str(item["type"]) for item in items],
+        "origins": [_origin(item) for item in items if item["type"] == EvidenceType.ORIGINAL_FILE],
+        "confirmations": [_confirmation(item["confirmation"]) for item in items if "confirmation" in item],
+        "findings": sorted(trusts),
+        "trust": {code: _weakest(told) for code, told in sorted(trusts.items()) if code in SIGNED},
+    }
+
+
+def _origin(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Where an original file came from; a source of None where its report was made before that was asked."""
+    origin = item.get("origin", {})
+    return {"source": origin.get("source"), "received_at": origin.get("received_at")}
+
+
+def _confirmation(told: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: told[name] for name in ("issuer", "answered_at", "verdict")}
+
+
+def _weakest(told: Iterable[str | None]) -> str | None:
+    found = [None if one is None else Trust(one) for one in told]
+    trust = None if None in found else weakest(one for one in found if one is not None)
+    return None if trust is None else trust.value
 
 
 def reported_evidence(connection: Connection, report_id: int) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ledger.core.guidance import Claim
+from ledger.core.provenance import OriginSource, Verdict
 from ledger.core.reports import Outcome
 from ledger.i18n import texts
 from ledger.service.appeals.attempts import FILING_PURPOSE
@@ -39,6 +40,35 @@ CLAIMS: dict[str, str] = {
     Claim.RETURNED.value: _("Returned"),
     Claim.OTHER.value: _("Another reason"),
 }
+
+
+ORIGINS: dict[str | None, str] = {
+    OriginSource.CLAIM_UPLOAD.value: _("uploaded with the claim"),
+    OriginSource.HANDED_IN_BY_MERCHANT.value: _("handed in by the merchant"),
+    None: _("the report does not say where it came from"),
+}
+
+VERDICTS: dict[str, str] = {
+    Verdict.GENERATED.value: _("its service made the file"),
+    Verdict.EDITED.value: _("its service changed a part of the file"),
+    Verdict.NOT_ISSUED.value: _("its service did not make the file"),
+    Verdict.UNKNOWN.value: _("it cannot tell"),
+}
+
+FORMER_LABEL = _(
+    "The report counts a label that anybody could have written as proof that the file was made by AI, as was allowed "
+    "when it was made. For a new report it would not be enough. You may say so in an appeal."
+)
+
+
+def origin_text(source: str | None, locale: str) -> str:
+    """Where an original file of a report came from."""
+    return texts(locale).gettext(ORIGINS[source])
+
+
+def verdict_text(verdict: str, locale: str) -> str:
+    """What an issuer answered about a file."""
+    return texts(locale).gettext(VERDICTS[verdict])
 
 
 def refund_text(code: str, locale: str) -> str:

@@ -1,0 +1,88 @@
+"""Trust, origins and issuers' answers in a referral: told beside what they belong to, never better than they are."""
+
+from __future__ import annotations
+
+import pytest
+
+from ledger.core.encoding import b64url
+from ledger.core.findings import TRUSTED, FindingCode, Trust
+from ledger.errors import InspectionMismatch
+from ledger.evidence import words
+from ledger.evidence.receipt import check_form
+from ledger.referral import words as referral_words
+from ledger.referral.audience import Audience
+from ledger.referral.bundle import bundle
+from tests.referral.made import (
+    CLAIM,
+    PLATFORM_PEM,
+    digest,
+    evidence_json,
+    inspection,
+    receipts,
+    referred,
+    source,
+)
+from tests.referral.test_document import packed, text_of
+from tests.referral.test_facts import value_of
+
+
+def test_a_receipt_of_another_trust_than_the_reported_one_is_refused() -> None:
+    """The digest leaves trust out, because certificates expire; a report says it beside the digest."""
+    reported, other = (inspection(captured=True, trust=trust) for trust in ("unlisted", "listed"))
+    assert reported.in_report().receipt_sha256 == other.in_report().receipt_sha256
+    reports = source(evidence=evidence_json(reported))
+    referred(Audience.AI_PROVIDER, reports, known=receipts(reported))
+    with pytest.raises(InspectionMismatch):
+        referred(Audience.AI_PROVIDER, reports, known=receipts(other))
+
+
+@pytest.mark.parametrize("trust", Trust)
+def test_trust_and_limits_stand_beside_each_finding(trust: Trust) -> None:
+    camera = inspection(captured=True, trust=trust.value)
+    made = referred(Audience.AI_PROVIDER, source(evidence=evidence_json(camera)), known={})
+    [found] = value_of(made)["reports"][0]["inspections"][0]["findings"]
+    assert found["trust"] == trust.value
+    assert "a screen can be photographed" in found["does_not_show"]
+    told = packed(text_of(bundle(made, "en", PLATFORM_PEM)["referral.pdf"]))
+    for text in (words.TRUSTS[trust], words.LIMITS[FindingCode.C2PA_CAPTURED]):
+        assert packed(text) in told
+    assert (packed(referral_words.FOR_PERSON) in told) == (trust in TRUSTED)
+
+
+def test_a_receipt_of_version_1_is_shown_with_the_strength_of_now() -> None:
+    value = inspection().to_json()
+    old = {name: part for name, part in value.items() if name != "trust_lists"} | {
+        "v": 1,
+        "conclusion": "ai_identified",
+    }
+    old["findings"] = [{**value["findings"][0], "strength": "identifies"}]
+    checked = check_form(old)
+    made = referred(Audience.AI_PROVIDER, source(evidence=evidence_json(None)), known={digest(CLAIM): checked})
+    [one] = value_of(made)["reports"][0]["inspections"]
+    assert (one["conclusion"], one["findings"][0]["strength"]) == ("ai_indicated", "indicates")
+
+
+def test_origins_and_answers_are_in_the_file() -> None:
+    items = evidence_json(inspection())
+    answer = {
+        "type": "issuer_confirmation",
+        "sha256": b64url(digest(b"answer")),
+        "confirmation": {
+            "issuer": "Provider Ltd.", "answered_at": "2026-11-11T08:00:00Z", "verdict": "generated",
+            "file_sha256": b64url(digest(CLAIM)),
+        },
+    }  # fmt: skip
+    unknown = {"type": "original_file", "sha256": b64url(digest(b"older"))}
+    made = referred(Audience.AUTHORITY, source(evidence=[*items, answer, unknown]))
+    shown = {one["sha256"]: one for one in value_of(made)["reports"][0]["evidence"] if one["type"] != "ai_label"}
+    assert shown[digest(CLAIM).hex()]["origin"] == {"source": "claim_upload", "received_at": "2026-11-09T08:00:00Z"}
+    assert shown[digest(b"older").hex()]["origin"] == {"source": "unknown"}
+    assert shown[digest(b"answer").hex()]["confirmation"]["file_sha256"] == digest(CLAIM).hex()
+    told = packed(text_of(bundle(made, "en", PLATFORM_PEM)["referral.pdf"]))
+    for text in (
+        referral_words.ORIGIN_UNKNOWN,
+        "Provider Ltd.",
+        "its service made the file",
+        "uploaded with the claim",
+    ):
+        assert packed(text) in told
