@@ -19,6 +19,7 @@ from ledger.core.order_lines import (
     Decided,
     Ended,
     Happened,
+    InForce,
     Opened,
     Recorded,
     ReopeningAsked,
@@ -26,7 +27,7 @@ from ledger.core.order_lines import (
     Withdrawn,
 )
 from ledger.core.tags import tag
-from ledger.store.appeal_tables import AppealCase, CaseTag
+from ledger.store.appeal_tables import AppealCase, CaseEntry, CaseTag
 from ledger.store.bulk import insert_rows, table_of, upsert
 from ledger.store.order_tables import Concession, HeldReport, OrderClosure, ReopeningRequest
 from ledger.store.tables import EntryBody, KeyEpoch, Listing, Report, Restitution, Reversal, Subject
@@ -124,6 +125,7 @@ def histories(connection: Connection, orders: Iterable[Order]) -> dict[Order, li
     repaid = {row.report_id: row.received_at for row in _of_reports(connection, Restitution, reports)}
     reversed_ = {row.report_id: row for row in _of_reports(connection, Reversal, reports)}
     cases = _cases(connection, reports)
+    decided = _in_force(connection, cases)
     for report_id, (order, recorded_at, expires_day) in sorted(reports.items()):
         history = found.setdefault(order, [])
         waits = report_id in held and held[report_id].waits
@@ -132,6 +134,8 @@ def histories(connection: Connection, orders: Iterable[Order]) -> dict[Order, li
             history.append(Repaid(report_id, repaid[report_id]))
         for case in cases.get(report_id, ()):
             history += _case_history(case)
+        if report_id in decided:
+            history.append(InForce(report_id, decided[report_id]))
         # A decision that reverses the report is in the case; what a withdrawal closed is an OrderClosure.
         if report_id in reversed_:
             history.append(Withdrawn(report_id))
@@ -166,6 +170,19 @@ def _cases(connection: Connection, report_ids: Iterable[int]) -> dict[int, list[
         statement = select(*columns).where(AppealCase.report_id.in_(some)).order_by(AppealCase.id)
         for row in connection.execute(statement):
             found.setdefault(row[1], []).append(_Case(*row))
+    return found
+
+
+def _in_force(connection: Connection, report_ids: Iterable[int]) -> dict[int, Outcome]:
+    """The newest decision on the merits about each of these reports, in whichever of its cases."""
+    found: dict[int, Outcome] = {}
+    for some in _chunks(report_ids):
+        rows = connection.execute(
+            select(CaseEntry.report_id, CaseEntry.outcome)
+            .where(CaseEntry.report_id.in_(some), CaseEntry.outcome.in_([one.value for one in Outcome]))
+            .order_by(CaseEntry.entry_index)
+        )
+        found |= {report_id: Outcome(outcome) for report_id, outcome in rows}
     return found
 
 
@@ -222,7 +239,9 @@ def close_erased(connection: Connection, report_ids: Sequence[int]) -> None:
 
 def met(connection: Connection, tags: Iterable[bytes]) -> list[MetRow]:
     """Reports with any of `tags` about which a case was ever opened, or which were held and not released."""
-    first = select(func.min(AppealCase.id)).where(AppealCase.report_id == Report.id).correlate(Report).scalar_subquery()
+    # `+ 0`: for a bare minimum PostgreSQL may walk the primary key, past all cases, to the first one about this report.
+    lowest = select(func.min(AppealCase.id + 0)).where(AppealCase.report_id == Report.id)
+    first = lowest.correlate(Report).scalar_subquery()
     like = aliased(Report)
     held = and_(HeldReport.report_id.is_not(None), HeldReport.released_at.is_(None))
     columns = (
@@ -413,6 +432,12 @@ def agree(connection: Connection, case_id: int, round_number: int, now: datetime
     """The person agrees to what was conceded."""
     where = (Concession.case_id == case_id, Concession.round == round_number)
     connection.execute(update(Concession).where(*where).values(agreed_at=now))
+
+
+def withdraw_agreement(connection: Connection, case_id: int, round_number: int) -> None:
+    """What was agreed to in this round of the case is open again."""
+    where = (Concession.case_id == case_id, Concession.round == round_number)
+    connection.execute(update(Concession).where(*where).values(agreed_at=None))
 
 
 def request(connection: Connection, case_id: int) -> RequestRow | None:
