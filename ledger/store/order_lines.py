@@ -182,7 +182,7 @@ def _in_force(connection: Connection, report_ids: Iterable[int]) -> dict[int, Ou
             .where(CaseEntry.report_id.in_(some), CaseEntry.outcome.in_([one.value for one in Outcome]))
             .order_by(CaseEntry.entry_index)
         )
-        found |= {report_id: Outcome(outcome) for report_id, outcome in rows}
+        found |= {report_id: Outcome(str(outcome)) for report_id, outcome in rows}
     return found
 
 
@@ -238,11 +238,20 @@ def close_erased(connection: Connection, report_ids: Sequence[int]) -> None:
 
 
 def met(connection: Connection, tags: Iterable[bytes]) -> list[MetRow]:
-    """Reports with any of `tags` about which a case was ever opened, or which were held and not released."""
-    # `+ 0`: for a bare minimum PostgreSQL may walk the primary key, past all cases, to the first one about this report.
-    lowest = select(func.min(AppealCase.id + 0)).where(AppealCase.report_id == Report.id)
+    """Reports with any of `tags` about which, or about a later one of their line, a case was ever opened, or which were
+    held and not released."""
+    later, like = aliased(Report), aliased(Report)
+    # `+ 0`: for a bare minimum PostgreSQL may walk the primary key, past all cases, to the first one about this line.
+    lowest = (
+        select(func.min(AppealCase.id + 0))
+        .join(later, later.id == AppealCase.report_id)
+        .where(
+            later.control_group == Report.control_group,
+            later.order_ref == Report.order_ref,
+            later.id >= Report.id,
+        )
+    )
     first = lowest.correlate(Report).scalar_subquery()
-    like = aliased(Report)
     held = and_(HeldReport.report_id.is_not(None), HeldReport.released_at.is_(None))
     columns = (
         *(CaseTag.tag, Report.id, Report.control_group, Report.order_ref, Report.act_ended_at, Report.currency),
@@ -294,6 +303,23 @@ def subject_tags(connection: Connection, report_id: int) -> set[bytes]:
     """The tags of a report's subjects under every key epoch that there is, also when it is listed no more."""
     rows = connection.execute(select(Subject.kind, Subject.element).where(Subject.report_id == report_id))
     return {tag(kind, bytes(element)) for kind, element in rows}
+
+
+def remember_earlier(connection: Connection, report_id: int) -> None:
+    """Let the person find the earlier reports of this report's line, and intake what is like them: a reporter may have
+    named other identifiers of the person in them."""
+    own, earlier = aliased(Report), aliased(Report)
+    rows = connection.execute(
+        select(Subject.report_id, Subject.slot, Subject.epoch, Subject.kind, Subject.element)
+        .join(earlier, earlier.id == Subject.report_id)
+        .join(own, (own.control_group == earlier.control_group) & (own.order_ref == earlier.order_ref))
+        .where(own.id == report_id, earlier.id < own.id)
+    ).all()
+    found = [(tag(row.kind, bytes(row.element)), row) for row in rows]
+    remember_tags(
+        connection,
+        [{"tag": one, "report_id": row.report_id, "slot": row.slot, "epoch": row.epoch} for one, row in found],
+    )
 
 
 def remember_tags(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:

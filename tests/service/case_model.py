@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
+from typing import Any
 
 from ledger import sodium
 from ledger.core.appeals import OPEN_STATES, REOPENED, Outcome
@@ -19,7 +21,7 @@ from ledger.core.cases import Staff
 from ledger.core.conduct import Conduct
 from ledger.core.encoding import day_floor, parse_time
 from ledger.core.ids import encode_id
-from ledger.errors import ConflictOfInterest, LedgerError, NotFound
+from ledger.errors import ConflictOfInterest, LedgerError, NotFound, OrderDecided, ReportDisputed
 from ledger.service import held
 from ledger.service.appeals import reopenings, subject
 from ledger.service.appeals import staff_actions as desk
@@ -29,6 +31,7 @@ from ledger.service.appeals.own_record import own_record
 from ledger.service.appeals.parties import Party, Speaker
 from ledger.service.appeals.subject_cases import own_letter
 from ledger.service.appeals.transaction import case_number, changing, load_case
+from ledger.service.erasure import erase_due
 from ledger.store import appeals as store
 from ledger.store import order_lines as line_store
 from ledger.store.appeals import CaseRow
@@ -64,7 +67,6 @@ class Own:
 
     state: str = "unused"
     """unused, open, decided, reopened, used (decided twice), taken back, reopened and taken back."""
-    until_known: bool = False
 
 
 @dataclass
@@ -73,6 +75,8 @@ class Everyone(Story):
 
     own: dict[str, Own] = field(default_factory=dict)
     staff: int = NO_NEW_ID
+    closed: set[tuple[str, tuple[bytes, str]]] = field(default_factory=set)
+    """Lines whose contested reports are erased."""
     done: list[str] = field(default_factory=list)
 
     def case(self, pick: int, *, want: Callable[[CaseRow], bool] = lambda row: True) -> tuple[Lie, str]:
@@ -82,16 +86,33 @@ class Everyone(Story):
             raise Nothing("there is no such case")
         return known[pick % len(known)]
 
+    def lie(self, pick: int) -> Lie:
+        if not self.lies:
+            raise Nothing("all reports are erased")
+        return super().lie(pick)
+
     # --- others who act -------------------------------------------------------------------------------------------
 
     def report(self, pick: int) -> None:
-        if len(self.lies) < MAX_LIES:
+        """A refusal because of an appeal names what the story knows of the line."""
+        if len(self.lies) >= MAX_LIES:
+            return
+        states = {group: self._matters(group) for group in ("acme-group", "bolt-group")}
+        try:
             super().report(pick)
+        except OrderDecided:
+            assert any("closed" in matters.values() for matters in states.values())
+            raise
+        except ReportDisputed:
+            assert any("open" in matters.values() for matters in states.values())
+            raise
 
     def report_again(self, pick: int) -> None:
         """The reporter of an earlier report reports the same order again, with a notice of its own: as a replacement,
         or beside it."""
         earlier = [lie for lie in self.lies if lie.conduct != "account_farm"]
+        if not earlier:
+            raise Nothing("there is no order to report again")
         lie = earlier[pick % len(earlier)]
         pick //= 10
         which = ORDERS.index(lie.order[1])
@@ -112,8 +133,12 @@ class Everyone(Story):
         pair = pairs[pick % len(pairs)]
         places = pair[0].places | pair[1].places
         subjects = [self.person[place] for place in sorted(places)]
+        told = oracle.read_log(self.town.rt.engine, self.town.rt.policy)
         order = secrets.token_hex(8)
         answer = farm(self.town, [one.id for one in pair], subjects, order=order, amount_minor=10**6 + pick)
+        for one in pair:
+            below = told[one.id]
+            assert not (below.gone or below.held or below.contested or below.unconfirmed)
         now = self.town.clock()
         lie = Lie(
             id=str(answer["id"]), number=int(answer["entry_index"]), by=self.town.acme, group="acme-group",
@@ -130,8 +155,10 @@ class Everyone(Story):
 
     def foreign_speaks(self, action: str) -> Callable[[int], None]:
         def act(pick: int) -> None:
-            which, pick = pick % len(FOREIGN), pick // len(FOREIGN)
-            by_platform(self.town, FOREIGN[which], action, self.case(pick)[1])
+            case = self.case(pick // 5, want=lambda row: pick % 5 == 0 or row.filing_group is not None)[1]
+            group = self.row_of(case).filing_group
+            platform = next((one for one in FOREIGN if one.control_group == group), FOREIGN[pick % len(FOREIGN)])
+            by_platform(self.town, platform, action, case)
 
         return act
 
@@ -141,16 +168,11 @@ class Everyone(Story):
         if lie.group != platform.control_group:
             return
         before = self.all_cases(lie)
-        assert refusal(lambda: file_for(self.town, platform, self.person, lie.id)) in (
-            ConflictOfInterest.code,
-            NotFound.code,
-        )
+        attempts: list[Callable[[], object]] = [partial(file_for, self.town, platform, self.person, lie.id)]
         for case in lie.cases:
-            for action in ("withdraw", "reopen", "say"):
-                assert refusal(lambda c=case, a=action: by_platform(self.town, platform, a, c)) in (  # type: ignore[misc]
-                    ConflictOfInterest.code,
-                    NotFound.code,
-                )
+            attempts += [partial(by_platform, self.town, platform, act, case) for act in ("withdraw", "reopen", "say")]
+        for attempt in attempts:
+            assert refusal(attempt) in {ConflictOfInterest.code, NotFound.code}
         assert self.all_cases(lie) == before
 
     # --- the person, with what they use up -----------------------------------------------------------------------
@@ -232,7 +254,8 @@ class Everyone(Story):
 
     def take(self, pick: int) -> None:
         self.staff += 1
-        desk.take(self.town.rt.context, self.case(pick, want=lambda row: row.state == "submitted")[1], Staff(self.staff, "reviewer"))
+        case = self.case(pick, want=lambda row: row.state == "submitted")[1]
+        desk.take(self.town.rt.context, case, Staff(self.staff, "reviewer"))
 
     def ask_reopening(self, pick: int) -> None:
         lie, case = self.case(pick, want=lambda row: row.outcome == "unconfirmed")
@@ -277,7 +300,7 @@ class Everyone(Story):
 
     def wait(self, pick: int) -> None:
         before = {self.public(row): row for lie in self.lies for row in self.all_cases(lie)}
-        self.town.clock.moment += timedelta(days=(1, 1, 3, 4, 8, 21)[pick % 6])
+        self.town.clock.moment += timedelta(days=(1, 1, 3, 4, 4, 8, 8, 21, 70, 300)[pick % 10])
         for _ in range(2):
             run_clocks(self.town.rt.context)
         held.void_due(self.town.rt.context)
@@ -286,6 +309,17 @@ class Everyone(Story):
                 old = before[self.public(row)]
                 if row.filed_by_subject and row.outcome is not None and old.is_open:
                     self.decided(lie, row)
+        self._erase()
+
+    def _erase(self) -> None:
+        """What is past its retention is erased; an order that was ever contested stays closed."""
+        erase_due(self.town.rt.context, self.town.rt.settings)
+        with reading(self.town.rt.engine) as connection:
+            left = reports_by_id(connection, [lie.number for lie in self.lies])
+        for lie in self.lies:
+            if lie.number not in left and lie.cases:
+                self.closed.add((lie.group, lie.order))
+        self.lies = [lie for lie in self.lies if lie.number in left]
 
     def actions(self) -> list[Callable[[int], None]]:
         return [
@@ -317,6 +351,7 @@ class Everyone(Story):
         told = oracle.read_log(self.town.rt.engine, self.town.rt.policy)
         now = self.town.clock()
         found: dict[tuple[bytes, str], str] = {}
+        found |= {order: "closed" for of, order in self.closed if of == group}
         for lie in self.lies:
             if lie.group != group or not lie.cases:
                 continue
@@ -327,11 +362,25 @@ class Everyone(Story):
             lost = told[lie.id].gone and told[lie.id].lost is not None and (not lie.held or lie.released)
             if any(row.state in OPEN_STATES for row in rows):
                 found[lie.order] = "open"
-            elif lost or any(told[one.id].in_force not in (None, "upheld") for one in of_order):
+            elif (
+                lost
+                or found.get(lie.order) == "closed"
+                or any(told[one.id].in_force not in (None, "upheld") for one in of_order)
+            ):
                 found[lie.order] = "closed"
-            elif found.get(lie.order) != "closed":
+            else:
                 found[lie.order] = "stands" if live else "gone"
         return found
+
+    def _check_recorded(self, lie: Lie, answer: dict[str, Any], matters: dict[tuple[bytes, str], str]) -> None:
+        super()._check_recorded(lie, answer, matters)
+        for one in self.lies:
+            if one.group != lie.group or not one.places & lie.places or one.order == lie.order:
+                continue
+            line = [other for other in self.lies if (other.group, other.order) == (one.group, one.order)]
+            contested = any(other.cases for other in line if other.number >= one.number)
+            if contested and matters[one.order] != "stands" and self._alike(one, lie):
+                assert lie.held, "the same matter, by an earlier report of the contested order"
 
     def check(self) -> None:
         rt, now = self.town.rt, self.town.clock()

@@ -12,7 +12,7 @@ import pytest
 from ledger.core.appeals import Outcome
 from ledger.core.cases import Staff
 from ledger.core.conduct import Conduct
-from ledger.core.encoding import day_floor
+from ledger.core.encoding import day_floor, format_time
 from ledger.core.order_lines import Line, replay
 from ledger.errors import LinkedReportInvalid
 from ledger.service.appeals import reopenings, subject
@@ -157,6 +157,25 @@ def test_letters_of_a_round_of_the_reporters_say_whose_it_is(town: Street) -> No
     first = own_letter(town.rt.context, session, own, "received", "en", 1).to_text()
     assert "We have received your appeal" in first
     assert record(town, person)[report["id"]]["status"] == "unconfirmed"
+
+
+@pytest.mark.parametrize("how", ["replaced", "withdrawn"])
+def test_an_earlier_report_of_a_contested_order_counts_for_what_is_like_it(town: Street, how: str) -> None:
+    """The reporter names one identifier, then another in a further report of the order; the person contests that."""
+    (phone, wallet) = somebody()
+    first = town.report(town.acme, [phone], order="1")
+    told = {"notice_sent_at": format_time(town.clock())}
+    if how == "withdrawn":
+        town.withdraw(town.acme, first["id"])
+        second = town.report(town.acme, [wallet], order="1", **told)
+    else:
+        second = town.report(town.acme, [wallet], order="1", replaces=first["id"], **told)
+    contest(town, [phone, wallet], second)
+    town.withdraw(town.acme, second["id"])
+    again = town.report(town.acme, [phone], order="2")
+    assert again["status"] == "held"
+    assert town.lookup([phone, wallet])["events"] == 0
+    assert first["id"] in record(town, [phone])
 
 
 def test_open_cases_about_held_reports_do_not_keep_the_clocks_busy(town: Street) -> None:

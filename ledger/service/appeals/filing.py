@@ -238,6 +238,7 @@ def _open(
     )
     store.insert_case(batch.connection, row)
     store.copy_tags(batch.connection, report.id)
+    line_store.remember_earlier(batch.connection, report.id)
     index = dispute(batch, row)
     mark(batch, row)
     move = Move(Action.OPEN, Actor.SUBJECT, platform=None if wanted.group is None else wanted.platform)
