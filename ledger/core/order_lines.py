@@ -265,9 +265,9 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Contested:
-    """An earlier report of the same control group that shares a subject with a new one. A person ever opened a case about
-    it or a later report of its line, or it was held and not released. `like_id` is the report itself,
-    or the one that it was held for; `case_id` is a case about the line of that, and `stands` its `Line.stands`."""
+    """An earlier report of the same control group that shares a subject with a new one. A person ever opened a case
+    about it or about a later report of its line, or it was held and not released. `like_id` is the report itself, or
+    the one that it was held for; `case_id` is a case about the line of that, and `stands` its `Line.stands`."""
 
     report_id: int
     like_id: int
