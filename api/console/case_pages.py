@@ -100,7 +100,10 @@ ENTRIES: Mapping[str, str] = {
     "dispute": _("Appeal"),
     "resolution": _("Outcome"),
     "statement": _("Statement"),
+    "release": _("Release of the held report"),
+    "reopening": _("Reopened for the reporter"),
 }
+"""The log's entries that a case page names, by their type: the report's own, and those of `case_entry`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +161,11 @@ _NOTHING_TYPED = {"form": "", "outcome": "", "conduct": "", "assignee": ""}
 
 def _shown(file: CaseFile, rt: Runtime, locale: str, look: Look | None) -> dict[str, object]:
     row, context = file.row, rt.context
-    files = [*file.person_files, *(one for item in file.items for one in (*item.files, item.matching) if one)]
+    files = [
+        *file.person_files,
+        *file.new_files,
+        *(one for item in file.items for one in (*item.files, item.matching) if one),
+    ]
     file_ids = {one.id: encode_id("at", one.id, context.service) for one in files}
     return {
         "file": file,

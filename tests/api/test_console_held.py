@@ -10,8 +10,11 @@ from typing import Any
 import httpx2
 import pytest
 
+from api.console.case_pages import ENTRIES
 from ledger.core.encoding import b64url
+from ledger.core.entries import EventType
 from tests.api.appealed import GRAVE, Browsers, Somebody, case_row, contested, somebody, staffed
+from tests.api.cases import attach
 from tests.api.conftest import ACME, Api
 from tests.api.console_desk import assert_shell, post, said
 from tests.api.visitors import Visit, visitors
@@ -82,6 +85,23 @@ def test_a_release_takes_a_reason_a_supervisor_and_for_a_grave_report_a_second_p
     assert report not in chief.get("/console/held").text
 
 
+def test_the_case_about_a_released_report_is_shown(api: Api, at: Browsers, visit: Visit) -> None:
+    who = somebody()
+    report = held(api, who)
+    assert send(api, f"/v1/reports/{report}/explain", {"text": "Another parcel."}).status_code == 200
+    assert act(at, "supervisor", report, "release", **REASONS).is_redirect
+    visitor = visit().open(Person(api, who).code())
+    case = visitor.contest(report)
+    page = at.client("reviewer").get(f"/console/cases/{case}")
+    assert (page.status_code, "Release of the held report" in page.text) == (200, True)
+    assert visitor.get(f"/me/cases/{case}").status_code == 200
+
+
+def test_a_case_page_has_a_name_for_every_entry_that_a_case_has() -> None:
+    elsewhere = {EventType.WITHDRAWAL, EventType.RESTITUTION, EventType.ERASURE}
+    assert set(ENTRIES) == set(EventType) - elsewhere
+
+
 def test_staff_of_the_reporting_group_see_no_held_report(api: Api, at: Browsers) -> None:
     report = held(api, somebody())
     chief = at.client("acme-chief")
@@ -133,6 +153,15 @@ def test_a_reporter_asks_to_reopen_and_a_reviewer_who_did_not_decide_answers(api
     assert post(at.client("signer"), f"/console/reopenings/{case}/grant", answer).is_redirect
     assert case_row(api, case).state == "submitted"
     assert "The carrier&#39;s scan." not in at.client("signer").get("/console/held").text
+    # The reviewer of the round sees the new evidence; nothing else that the report did not name is taken.
+    refused = attach(api, case, ACME, "reporter", b"other", "other.txt")
+    assert (refused.status_code, refused.json()["code"]) == (422, "attachment_refused")
+    assert "named no item" in refused.json()["detail"]
+    handed_in = attach(api, case, ACME, "reporter", b"new", "scan.txt")
+    assert (handed_in.status_code, handed_in.json()["evidence_index"]) == (201, None)
+    page = at.client("signer").get(f"/console/cases/{case}").text
+    assert "New evidence, for which the case was opened again" in page
+    assert "scan.txt" in page
 
 
 def test_the_person_agrees_to_a_concession_on_their_page(api: Api, visit: Visit) -> None:

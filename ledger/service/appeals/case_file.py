@@ -124,7 +124,8 @@ class CaseFile:
     """See the module. `checks` is the minimum of the conduct in force and `minimum` how far it is met; `said` is None
     and `items` are empty once the report's body is erased. `expires_at` is when the report goes if it stays, `may` what
     the reader may do now, `seen` the newest event, `colleagues` (id, name) whom a supervisor may give the case to,
-    `slots` the kinds of the identifiers that the report is listed under."""
+    `slots` the kinds of the identifiers that the report is listed under, `new_files` the evidence for which the case
+    was opened again for its reporter."""
 
     row: CaseRow
     case: str
@@ -141,6 +142,7 @@ class CaseFile:
     letters: tuple[tuple[int, LetterKind], ...]
     own_statement: StatementRow | None
     person_files: tuple[AttachmentRow, ...]
+    new_files: tuple[AttachmentRow, ...]
     timeline: tuple[Happened, ...]
     receipts: tuple[Receipt, ...]
     checkpoint_size: int
@@ -262,6 +264,7 @@ def _read(
         letters=tuple(all_letters(connection, row)),
         own_statement=appeal_store.statements(connection, [report.id]).get(report.id),
         person_files=tuple(one for one in files if one.party == Actor.SUBJECT),
+        new_files=tuple(one for one in files if one.party == Actor.REPORTER and one.evidence_index is None),
         timeline=tuple(Happened(one, None if one.staff_id is None else names.get(one.staff_id)) for one in events),
         receipts=receipts,
         checkpoint_size=size,

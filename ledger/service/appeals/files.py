@@ -1,7 +1,8 @@
 """Files of a case: what a party hands in, checked against what was reported, and read back by either party.
 
 A reporter hands in evidence only: a file whose SHA-256 its report named. So nothing new is brought against the person
-in an appeal, and what the reviewer sees is what the reporter had when it reported.
+in an appeal, and what the reviewer sees is what the reporter had when it reported. The one other file is the new
+evidence for which a case was opened again for its reporter, in the round that was granted for it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ledger.service.entry_batch import EntryBatch
 from ledger.service.file_types import refused
 from ledger.settings import Settings
 from ledger.store import attachments as store
+from ledger.store import order_lines
 from ledger.store.appeals import CaseRow
 from ledger.store.attachments import AttachmentRow, NewAttachment
 
@@ -92,7 +94,8 @@ def keep_file(
 def _place(
     batch: EntryBatch, row: CaseRow, speaker: Speaker, checked: CheckedFile, evidence_index: int | None
 ) -> int | None:
-    """The reported item (0 is the first) that this file is; None for the person's files."""
+    """The reported item (0 is the first) that this file is; None for the person's files, and for the new evidence for
+    which the case was opened again for its reporter."""
     if speaker.party is Party.SUBJECT:
         if evidence_index is not None:
             raise AppealInvalid("Only the reporter's files are items of evidence.")
@@ -100,9 +103,18 @@ def _place(
     digest = b64url(checked.sha256)
     reported = [item["sha256"] for item in reported_evidence(batch.connection, row.report_id)]
     if evidence_index is None:
+        if digest not in reported and _is_new_evidence(batch, row, checked.sha256):
+            return None
         if digest not in reported:
             raise refused("digest_mismatch", "The report named no item of evidence with this file's SHA-256.")
         return reported.index(digest)
     if not 0 <= evidence_index < len(reported) or reported[evidence_index] != digest:
         raise refused("digest_mismatch", "The report's item of this number has another SHA-256, or there is none.")
     return evidence_index
+
+
+def _is_new_evidence(batch: EntryBatch, row: CaseRow, sha256: bytes) -> bool:
+    """Whether the case has the round that its reporter was granted for evidence of this digest."""
+    request = order_lines.request(batch.connection, row.id)
+    granted = request is not None and request.granted is True and row.round == request.round
+    return granted and request is not None and bytes(request.evidence_sha256) == sha256
