@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
 from collections.abc import Iterator
-from typing import Any
 
 import httpx2
 import pytest
 
 from ledger.core.encoding import b64url
-from tests.api.appealed import GRAVE, Browsers, Somebody, case_row, contested, somebody, staffed
+from tests.api.appealed import GRAVE, Browsers, case_row, contested, held, send, somebody, staffed
 from tests.api.conftest import ACME, Api
 from tests.api.console_desk import assert_shell, post, said
 from tests.api.visitors import Visit, visitors
@@ -32,20 +30,6 @@ def at(api: Api) -> Iterator[Browsers]:
 def visit(api: Api) -> Iterator[Visit]:
     with visitors(api) as made:
         yield made
-
-
-def send(api: Api, path: str, body: dict[str, Any]) -> httpx2.Response:
-    return api.request("POST", path, ACME, key=secrets.token_hex(8), json=body)
-
-
-def held(api: Api, who: Somebody, **report: Any) -> str:
-    """A report that repeats, under another order, one that its reporter withdrew while it was contested."""
-    case = contested(api, who, **report)
-    first = api.request("GET", f"/v1/appeals/{case}", ACME).json()["report"]
-    assert send(api, f"/v1/reports/{first}/withdraw", {"reason": "other"}).status_code == 200
-    made = api.report(ACME, who, **report).json()
-    assert made["status"] == "held"
-    return str(made["id"])
 
 
 def status(api: Api, report: str) -> str:
