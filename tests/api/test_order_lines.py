@@ -76,7 +76,7 @@ def test_a_concession_is_made_and_agreed_to(api: Api) -> None:
     path = f"/v1/appeals/{case}"
     assert post(api, f"{path}/concede", BETA, {"conduct": "wardrobing"}).status_code == 404
     assert post(api, f"{path}/concede", ACME, {"conduct": "edited_image"}).json()["code"] == "appeal_invalid"
-    assert post(api, f"{path}/concede", ACME, {"conduct": "nothing"}).json()["code"] == "invalid_request"
+    assert post(api, f"{path}/concede", ACME, {"conduct": "nothing"}).json()["code"] == "unknown_conduct"
     assert post(api, f"{path}/agree", BETA).json()["code"] == "action_refused"
     done = post(api, f"{path}/concede", ACME, {"conduct": "wardrobing"}).json()
     assert (done["concession"]["conduct"], done["timeline"][-1]["action"]) == ("wardrobing", "concede")
