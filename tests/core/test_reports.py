@@ -100,9 +100,9 @@ def test_a_body_is_read() -> None:
 
 def test_the_example_in_the_docs_is_a_report() -> None:
     text = (DOCS / "reports.md").read_text(encoding="utf-8")
-    evidence, example = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
-    parse_body(body(conduct="ai_fabricated_image", evidence=json.loads(evidence)))
-    read = parse_body(json.loads(example))
+    found = re.search(r"## The signed body\n.*?```json\n(.*?)```", text, re.DOTALL)
+    assert found
+    read = parse_body(json.loads(found[1]))
     check_intake(read, Profile.CN, POLICY, datetime(2026, 11, 9, tzinfo=UTC))
 
 
