@@ -20,7 +20,7 @@ from tests import pg
 from tests.client.test_forks import check, plan_for
 from tests.faults.test_sigkill import kill_again_and_again
 from tests.kit import make_running
-from tests.service import rights_kit
+from tests.service import case_model, rights_kit
 from tests.service.conftest import Clock, Founding, Town
 from tests.service.line_model import play
 from tests.support import Platform, ledger_settings, new_ledger, opened
@@ -33,6 +33,7 @@ TABLES = 2_000
 
 STORIES_A_ROUND = 20
 STEPS_A_STORY = 60
+COURSES = 15
 STORIES = 40
 """Histories of orders that are played after each round."""
 
@@ -65,6 +66,22 @@ def lies(home: Path, seed: int) -> str:
                 counts["released"] += lie.released
                 counts["contested"] += bool(lie.cases)
     return f"{STORIES} histories of orders, {counts}"
+
+
+def courses(home: Path, seed: int) -> str:
+    """Play `COURSES` random histories of all parties together against a fresh ledger; how many acts were done and
+    refused."""
+    home.mkdir()
+    founding, clock, chance = Founding(home), Clock(), random.Random(seed)
+    done = refused = 0
+    with opened(ledger_settings(f"sqlite:///{home / 'ledger.db'}", home), clock) as rt:
+        town = Town(rt, clock, founding.acme, founding.acme2, founding.bolt)
+        for _ in range(COURSES):
+            steps = [(chance.randrange(40), chance.randrange(10**7)) for _ in range(STEPS_A_STORY)]
+            story = case_model.play(town, steps)
+            refused += sum(": " in one for one in story.done)
+            done += len(story.done)
+    return f"{COURSES} histories of all parties, {done} acts, {refused} of them refused"
 
 
 def main() -> None:
@@ -103,6 +120,7 @@ def main() -> None:
                 f"round {number} {engine}: {KILLS_A_ROUND} kills, {len(seen.reports)} acknowledged, "
                 f"{counts}, answers {dict(seen.statuses)}"
             )
+            console.print(f"round {number} {engine}: {courses(folder / f'courses-{number}', arguments.seed + number)}")
             console.print(f"round {number} {engine}: {lies(folder / f'lines-{number}', arguments.seed + number)}")
             number += 1
     console.print(f"{number} rounds, {number * KILLS_A_ROUND} kills, no promise broken")

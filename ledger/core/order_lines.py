@@ -125,7 +125,15 @@ class Closed:
     case_id: int
 
 
-Happened = Recorded | Released | Repaid | Withdrawn | Opened | Decided | Ended | ReopeningAsked | Closed
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """The newest decision about a report, in whichever of its cases: the last word where several cases were decided."""
+
+    report_id: int
+    outcome: Outcome
+
+
+Happened = Recorded | Released | Repaid | Withdrawn | Opened | Decided | Ended | ReopeningAsked | Closed | InForce
 
 
 # --- where a line stands ------------------------------------------------------------------------------------------
@@ -184,6 +192,7 @@ def replay(history: Iterable[Happened]) -> Line:
     disputed: dict[int, int] = {}
     decisions: dict[int, Decided] = {}
     asked: set[int] = set()
+    in_force: dict[int, Outcome] = {}
     closed_for_good: int | None = None
     for one in history:
         match one:
@@ -196,6 +205,10 @@ def replay(history: Iterable[Happened]) -> Line:
             case Decided(report_id, case_id, outcome):
                 disputed.pop(case_id, None)
                 decisions[case_id] = one
+                if report_id in reports:
+                    reports[report_id] = _decided(reports[report_id], outcome)
+            case InForce(report_id, outcome):
+                in_force[report_id] = outcome
                 if report_id in reports:
                     reports[report_id] = _decided(reports[report_id], outcome)
             case Ended(case_id):
@@ -215,9 +228,17 @@ def replay(history: Iterable[Happened]) -> Line:
                     closed_for_good = ended[0]
             case _:
                 pass
-    against = sorted(case for case, decided in decisions.items() if decided.outcome is not Outcome.UPHELD)
+    against = sorted(case for case, decided in decisions.items() if _closes(decided, in_force.get(decided.report_id)))
     closed_by = closed_for_good if closed_for_good is not None else next(iter(against), None)
     return Line(reports, disputed, decisions, frozenset(asked), closed_by)
+
+
+def _closes(decided: Decided, in_force: Outcome | None) -> bool:
+    """Whether the newest decision of a case closes the line. `unconfirmed` does not any more where the report was
+    upheld since: that takes new evidence of the reporter's, in whichever of the cases it was opened again for it."""
+    if decided.outcome is Outcome.UNCONFIRMED and in_force is Outcome.UPHELD:
+        return False
+    return decided.outcome is not Outcome.UPHELD
 
 
 def _decided(report: LineReport, outcome: Outcome) -> LineReport:
@@ -244,9 +265,9 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Contested:
-    """An earlier report of the same control group that shares a subject with a new one, and about which a person ever
-    opened a case, or which was held and not released. `case_id` is a case about `like_id`: the report itself, or the
-    contested one that it was held for. `stands` is `Line.stands` of the line of that."""
+    """An earlier report of the same control group that shares a subject with a new one. A person ever opened a case
+    about it or about a later report of its line, or it was held and not released. `like_id` is the report itself, or
+    the one that it was held for; `case_id` is a case about the line of that, and `stands` its `Line.stands`."""
 
     report_id: int
     like_id: int
@@ -468,8 +489,10 @@ def _ask_reopening(line: Line, now: datetime, case_id: int | None, known_evidenc
         return Refused(
             ActionRefused, f"A case is opened again within {REOPENING_DAYS} days of the decision.", case_id=case_id
         )
-    if case_id in line.asked:
-        return Refused(ActionRefused, "You have asked for this once already.", case_id=case_id)
+    if any(line.decisions[case].report_id == report.report_id for case in line.asked if case in line.decisions):
+        return Refused(
+            ActionRefused, "You have asked once already that a case about this report is opened again.", case_id=case_id
+        )  # fmt: skip
     if known_evidence:
         return Refused(
             ActionRefused, "This evidence is in the report already: a case is opened again for new evidence.",

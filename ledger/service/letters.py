@@ -93,7 +93,8 @@ class CaseFacts:
     silence decided (`silent_reporter`). `opener` is the platform through which the person came, the only one that is
     ever named. `unlinked_kinds` are the kinds of the identifiers that an `unlinked` detached. `suspends`: the report
     does not count while the case is open. `own`: the person appealed through their own access; otherwise a platform did
-    for them, and their own appeal is open to them whatever comes of this one.
+    for them, and their own appeal is open to them whatever comes of this one. `reporters`: the round was granted to the
+    reporter, for new evidence after `unconfirmed`; `appeals` counts the rounds so far that were the person's.
     """
 
     case_id: str
@@ -117,13 +118,20 @@ class CaseFacts:
     silent_reporter: bool = False
     suspends: bool = True
     own: bool = True
+    reporters: bool = False
+    appeals: int | None = None
+
+    @property
+    def used_up(self) -> bool:
+        """Whether the person has had all rounds of the case that are theirs."""
+        return (self.round if self.appeals is None else self.appeals) >= LAST_ROUND
 
 
 def render(kind: LetterKind, facts: CaseFacts, locale: str) -> Letter:
     """The letter of this kind. Raises ValueError when `facts` lack what it must say: nothing is left out silently."""
     t = texts(locale)
     make = {
-        LetterKind.RECEIVED: _received,
+        LetterKind.RECEIVED: _opened_for_reporter if facts.reporters else _received,
         LetterKind.QUESTION: _question,
         LetterKind.OVERDUE: _overdue,
         LetterKind.DECIDED: _decided,
@@ -197,13 +205,7 @@ def _received(t: Texts, facts: CaseFacts) -> Iterator[Paragraph]:
     else:
         yield Paragraph(t.gettext("You will have our decision, with reasons, by %(date)s at the latest.", date=due))
     if facts.expires_at is not None and facts.expires_at < facts.due_at:
-        yield Paragraph(
-            t.gettext(
-                "The record itself is gone on %(date)s. If we have not decided by then, your case ends with it: "
-                "nothing is left that could count.",
-                date=t.date(facts.expires_at, facts.zone),
-            )
-        )
+        yield _ends_with_record(t, facts.expires_at, facts.zone)
     yield Paragraph(t.gettext("What you can do"), Style.HEADING)
     for text in (
         t.gettext("Add to your case whatever helps you, in words or as files, for as long as it is open."),
@@ -223,6 +225,54 @@ def _received(t: Texts, facts: CaseFacts) -> Iterator[Paragraph]:
     yield from _route(t, facts, t.gettext("You may also go elsewhere, now or later:"))
 
 
+def _opened_for_reporter(t: Texts, facts: CaseFacts) -> Iterator[Paragraph]:
+    """The first letter of a round that the reporter was granted: the person did not ask for it."""
+    yield Paragraph(t.gettext("Your case %(case)s is open again", case=facts.case_id))
+    yield Paragraph(
+        t.gettext(
+            "The platform that made the report has new evidence and asked us to look at the case again. We granted "
+            "this. Somebody new will decide."
+        )
+    )
+    yield from _names(t, facts)
+    yield Paragraph(t.gettext("What happens now"), Style.HEADING)
+    yield Paragraph(
+        t.gettext("Until we decide, the report stays not confirmed. It adds nothing to your standing until then.")
+    )
+    yield Paragraph(
+        t.gettext(
+            "No computer program decides against you: a person reads your case, who does not belong to the platform "
+            "that made the report. We may ask that platform or you a question."
+        )
+    )
+    yield Paragraph(
+        t.gettext(
+            "You will have our decision, with reasons, by %(date)s at the latest.",
+            date=t.last_day(facts.due_at, facts.zone),
+        )
+    )
+    if facts.expires_at is not None and facts.expires_at < facts.due_at:
+        yield _ends_with_record(t, facts.expires_at, facts.zone)
+    yield Paragraph(t.gettext("What you can do"), Style.HEADING)
+    for text in (
+        t.gettext("Add to your case whatever helps you, in words or as files, for as long as it is open."),
+        t.gettext("See on your page what is recorded about you, and who was told of it, when and why."),
+        t.gettext("You need not take anything back or contest anything again now. This uses up none of your rights."),
+    ):
+        yield Paragraph(text, Style.ITEM)
+    yield from _route(t, facts, t.gettext("You may also go elsewhere, now or later:"))
+
+
+def _ends_with_record(t: Texts, expires_at: datetime, zone: tzinfo) -> Paragraph:
+    return Paragraph(
+        t.gettext(
+            "The record itself is gone on %(date)s. If we have not decided by then, your case ends with it: "
+            "nothing is left that could count.",
+            date=t.date(expires_at, zone),
+        )
+    )
+
+
 def _question(t: Texts, facts: CaseFacts) -> Iterator[Paragraph]:
     if not facts.question:
         raise ValueError("this letter needs a question")
@@ -240,7 +290,7 @@ def _question(t: Texts, facts: CaseFacts) -> Iterator[Paragraph]:
         )
     )
     decided_by = t.last_day(facts.due_at, facts.zone)
-    if facts.suspends:
+    if facts.suspends or facts.reporters:
         yield Paragraph(
             t.gettext(
                 "Our question does not change the date by which we must decide: %(date)s. The report does not count "
@@ -263,7 +313,11 @@ def _overdue(t: Texts, facts: CaseFacts) -> Iterator[Paragraph]:
         )
     )
     yield from _names(t, facts)
-    if facts.suspends:
+    if facts.reporters:
+        yield Paragraph(
+            t.gettext("Until we decide, the report stays not confirmed. It adds nothing to your standing until then.")
+        )
+    elif facts.suspends:
         yield Paragraph(
             t.gettext(
                 "From today on, the record is neither shown to platforms nor counted until we decide. You need not do "
@@ -400,7 +454,7 @@ def _next_steps(t: Texts, facts: CaseFacts, outcome: Outcome) -> Iterator[Paragr
             ),
             Style.ITEM,
         )
-    elif facts.round >= LAST_ROUND:
+    elif facts.used_up:
         yield Paragraph(t.gettext("This case was decided twice and cannot be reopened with us."), Style.ITEM)
     if not facts.own and outcome not in REMOVED:
         yield Paragraph(

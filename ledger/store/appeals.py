@@ -21,7 +21,8 @@ from ledger.store.appeal_tables import (
     Statement,
 )
 from ledger.store.bulk import insert_rows, upsert
-from ledger.store.tables import ControlGroup, Listing, Subject
+from ledger.store.order_tables import HeldReport
+from ledger.store.tables import ControlGroup, Listing, Report, Subject
 
 _CHUNK = 500
 
@@ -233,7 +234,17 @@ def due_cases(connection: Connection, now: datetime, today: int, limit: int) -> 
     """Cases to which time may do something at `now`: a clock has run out, or (today, in days since the Unix epoch) the
     report has expired. Oldest deadline first."""
     waiting = [CaseState.AWAITING_REPORTER.value, CaseState.AWAITING_SUBJECT.value]
-    gone = select(Listing.report_id).where(Listing.report_id == AppealCase.report_id, Listing.expires_day > today)
+    there = select(Listing.report_id).where(Listing.report_id == AppealCase.report_id, Listing.expires_day > today)
+    held = (  # a held report has no listings, and its case is not due for that
+        select(HeldReport.report_id)
+        .join(Report, Report.id == HeldReport.report_id)
+        .where(
+            HeldReport.report_id == AppealCase.report_id,
+            HeldReport.released_at.is_(None),
+            Report.live,
+            Report.expires_day > today,
+        )
+    )
     statement = _CASE.where(
         or_(
             and_(AppealCase.state.in_(_OPEN), AppealCase.overdue.is_(False), AppealCase.due_at <= now),
@@ -241,7 +252,7 @@ def due_cases(connection: Connection, now: datetime, today: int, limit: int) -> 
             and_(
                 AppealCase.state.in_(_SETTLED), or_(AppealCase.reopen_until.is_(None), AppealCase.reopen_until <= now)
             ),
-            and_(AppealCase.state.in_(_OPEN), ~gone.exists()),
+            and_(AppealCase.state.in_(_OPEN), ~there.exists(), ~held.exists()),
         )
     )
     return [CaseRow(*row) for row in connection.execute(statement.order_by(AppealCase.due_at).limit(limit))]

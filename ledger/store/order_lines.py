@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, exists, func, insert, select, update
+from sqlalchemy.orm import aliased
 
 from ledger.core.appeals import OPEN_STATES, CaseState, Outcome
 from ledger.core.encoding import unb64url
@@ -18,6 +19,7 @@ from ledger.core.order_lines import (
     Decided,
     Ended,
     Happened,
+    InForce,
     Opened,
     Recorded,
     ReopeningAsked,
@@ -25,7 +27,7 @@ from ledger.core.order_lines import (
     Withdrawn,
 )
 from ledger.core.tags import tag
-from ledger.store.appeal_tables import AppealCase, CaseTag
+from ledger.store.appeal_tables import AppealCase, CaseEntry, CaseTag
 from ledger.store.bulk import insert_rows, table_of, upsert
 from ledger.store.order_tables import Concession, HeldReport, OrderClosure, ReopeningRequest
 from ledger.store.tables import EntryBody, KeyEpoch, Listing, Report, Restitution, Reversal, Subject
@@ -123,6 +125,7 @@ def histories(connection: Connection, orders: Iterable[Order]) -> dict[Order, li
     repaid = {row.report_id: row.received_at for row in _of_reports(connection, Restitution, reports)}
     reversed_ = {row.report_id: row for row in _of_reports(connection, Reversal, reports)}
     cases = _cases(connection, reports)
+    decided = _in_force(connection, cases)
     for report_id, (order, recorded_at, expires_day) in sorted(reports.items()):
         history = found.setdefault(order, [])
         waits = report_id in held and held[report_id].waits
@@ -131,6 +134,8 @@ def histories(connection: Connection, orders: Iterable[Order]) -> dict[Order, li
             history.append(Repaid(report_id, repaid[report_id]))
         for case in cases.get(report_id, ()):
             history += _case_history(case)
+        if report_id in decided:
+            history.append(InForce(report_id, decided[report_id]))
         # A decision that reverses the report is in the case; what a withdrawal closed is an OrderClosure.
         if report_id in reversed_:
             history.append(Withdrawn(report_id))
@@ -165,6 +170,19 @@ def _cases(connection: Connection, report_ids: Iterable[int]) -> dict[int, list[
         statement = select(*columns).where(AppealCase.report_id.in_(some)).order_by(AppealCase.id)
         for row in connection.execute(statement):
             found.setdefault(row[1], []).append(_Case(*row))
+    return found
+
+
+def _in_force(connection: Connection, report_ids: Iterable[int]) -> dict[int, Outcome]:
+    """The newest decision on the merits about each of these reports, in whichever of its cases."""
+    found: dict[int, Outcome] = {}
+    for some in _chunks(report_ids):
+        rows = connection.execute(
+            select(CaseEntry.report_id, CaseEntry.outcome)
+            .where(CaseEntry.report_id.in_(some), CaseEntry.outcome.in_([one.value for one in Outcome]))
+            .order_by(CaseEntry.entry_index)
+        )
+        found |= {report_id: Outcome(str(outcome)) for report_id, outcome in rows}
     return found
 
 
@@ -220,7 +238,8 @@ def close_erased(connection: Connection, report_ids: Sequence[int]) -> None:
 
 
 def met(connection: Connection, tags: Iterable[bytes]) -> list[MetRow]:
-    """Reports with any of `tags` about which a case was ever opened, or which were held and not released.
+    """Reports with any of `tags` about which, or about a later one of their line, a case was ever opened, or which were
+    held and not released.
 
     One query for each table, by its keys: joined, a database may read a whole table for a `min` or an outer join.
     """
@@ -232,18 +251,9 @@ def met(connection: Connection, tags: Iterable[bytes]) -> list[MetRow]:
         return []
     ids = {report_id for _, report_id in tagged}
     held = {report_id: row for report_id, row in held_reports(connection, ids).items() if row.waits}
-    cases: dict[int, int] = {}
-    for some in _chunks(ids):
-        for report_id, case_id in connection.execute(
-            select(AppealCase.report_id, AppealCase.id).where(AppealCase.report_id.in_(some))
-        ):
-            cases[report_id] = min(case_id, cases.get(report_id, case_id))
-    wanted = (held.keys() | cases.keys()) & ids
-    reports: dict[int, Any] = {}
-    for some in _chunks([*wanted, *(row.like_id for row in held.values())]):
-        columns = (Report.id, Report.control_group, Report.order_ref, Report.act_ended_at, Report.currency)
-        for row in connection.execute(select(*columns, Report.amount_minor).where(Report.id.in_(some))):
-            reports[row.id] = row
+    reports = _reports(connection, [*ids, *(row.like_id for row in held.values())])
+    cases = _first_cases(connection, [reports[one] for one in ids if one in reports])
+    wanted = held.keys() | cases.keys()
     found = []
     for one, report_id in tagged:
         if report_id not in wanted or report_id not in reports:
@@ -268,6 +278,36 @@ def met(connection: Connection, tags: Iterable[bytes]) -> list[MetRow]:
     return found
 
 
+def _reports(connection: Connection, ids: Iterable[int]) -> dict[int, Any]:
+    columns = (Report.id, Report.control_group, Report.order_ref, Report.act_ended_at, Report.currency)
+    found = {}
+    for some in _chunks(ids):
+        for row in connection.execute(select(*columns, Report.amount_minor).where(Report.id.in_(some))):
+            found[row.id] = row
+    return found
+
+
+def _first_cases(connection: Connection, reports: Sequence[Any]) -> dict[int, int]:
+    """The first case about each of these reports or about a later one of its line; reports without one are left out."""
+    lines: dict[Order, list[int]] = {}
+    for group, refs in _by_group((row.control_group, bytes(row.order_ref)) for row in reports):
+        where = (Report.control_group == group, Report.order_ref.in_(refs))
+        for report_id, order_ref in connection.execute(select(Report.id, Report.order_ref).where(*where)):
+            lines.setdefault((group, bytes(order_ref)), []).append(report_id)
+    cases: dict[int, int] = {}
+    for some in _chunks(one for ids in lines.values() for one in ids):
+        rows = select(AppealCase.report_id, AppealCase.id).where(AppealCase.report_id.in_(some))
+        for report_id, case_id in connection.execute(rows):
+            cases[report_id] = min(case_id, cases.get(report_id, case_id))
+    found: dict[int, int] = {}
+    for row in reports:
+        line = lines.get((row.control_group, bytes(row.order_ref)), [])
+        about = [cases[one] for one in line if one >= row.id and one in cases]
+        if about:
+            found[row.id] = min(about)
+    return found
+
+
 def evidence_of(connection: Connection, report_ids: Iterable[int]) -> dict[int, frozenset[bytes]]:
     """SHA-256 digests of the evidence that the bodies of these reports name; none where the body is erased."""
     found: dict[int, frozenset[bytes]] = {}
@@ -283,6 +323,23 @@ def subject_tags(connection: Connection, report_id: int) -> set[bytes]:
     """The tags of a report's subjects under every key epoch that there is, also when it is listed no more."""
     rows = connection.execute(select(Subject.kind, Subject.element).where(Subject.report_id == report_id))
     return {tag(kind, bytes(element)) for kind, element in rows}
+
+
+def remember_earlier(connection: Connection, report_id: int) -> None:
+    """Let the person find the earlier reports of this report's line, and intake what is like them: a reporter may have
+    named other identifiers of the person in them."""
+    own, earlier = aliased(Report), aliased(Report)
+    rows = connection.execute(
+        select(Subject.report_id, Subject.slot, Subject.epoch, Subject.kind, Subject.element)
+        .join(earlier, earlier.id == Subject.report_id)
+        .join(own, (own.control_group == earlier.control_group) & (own.order_ref == earlier.order_ref))
+        .where(own.id == report_id, earlier.id < own.id)
+    ).all()
+    found = [(tag(row.kind, bytes(row.element)), row) for row in rows]
+    remember_tags(
+        connection,
+        [{"tag": one, "report_id": row.report_id, "slot": row.slot, "epoch": row.epoch} for one, row in found],
+    )
 
 
 def remember_tags(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -421,6 +478,12 @@ def agree(connection: Connection, case_id: int, round_number: int, now: datetime
     """The person agrees to what was conceded."""
     where = (Concession.case_id == case_id, Concession.round == round_number)
     connection.execute(update(Concession).where(*where).values(agreed_at=now))
+
+
+def withdraw_agreement(connection: Connection, case_id: int, round_number: int) -> None:
+    """What was agreed to in this round of the case is open again."""
+    where = (Concession.case_id == case_id, Concession.round == round_number)
+    connection.execute(update(Concession).where(*where).values(agreed_at=None))
 
 
 def request(connection: Connection, case_id: int) -> RequestRow | None:

@@ -97,12 +97,14 @@ def every_letter(profile: Profile, locale: str) -> list[Letter]:
     undecided = [render(kind, facts(profile), locale) for kind in LetterKind if kind is not LetterKind.DECIDED]
     decided = [render(LetterKind.DECIDED, facts(profile, outcome), locale) for outcome in Outcome]
     again = replace(facts(profile), round=2)
+    reporters = replace(facts(profile), round=2, reporters=True, appeals=1)
     final = replace(facts(profile, Outcome.UPHELD), round=2, reopen_until=None)
     silent = replace(facts(profile, Outcome.OVERTURNED), reasons=None, silent_reporter=True)
     return [
         *undecided,
         *decided,
         render(LetterKind.RECEIVED, again, locale),
+        *(render(kind, reporters, locale) for kind in LetterKind if kind is not LetterKind.DECIDED),
         render(LetterKind.DECIDED, final, locale),
         render(LetterKind.DECIDED, silent, locale),
     ]

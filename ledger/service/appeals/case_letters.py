@@ -106,6 +106,8 @@ def facts_of(
         silent_reporter=any(event.action == Action.REPORTER_SILENT for event in events),
         suspends=row.suspends,
         own=row.filed_by_subject,
+        reporters=row.round == row.reporter_round,
+        appeals=row.round - (row.reporter_round is not None and row.reporter_round <= row.round),
     )
 
 

@@ -20,6 +20,7 @@ from ledger.service.appeals.perform import Move, add_event, dispute, mark, perfo
 from ledger.service.appeals.rows import to_round, zones
 from ledger.service.entry_batch import EntryBatch
 from ledger.store import appeals as store
+from ledger.store import order_lines as line_store
 from ledger.store import reports as report_store
 from ledger.store.appeals import CaseRow
 from ledger.store.lookups import reserve_ids
@@ -174,9 +175,12 @@ def _withdrawals(cases: Sequence[CaseRow], group: str | None) -> int:
 
 
 def _adopt(batch: EntryBatch, wanted: Filing, row: CaseRow, withdrawals: int) -> CaseRow:
-    """The platform's open case as the person's own: its date stays, and the platform's round has used up nothing."""
+    """The platform's open case as the person's own: its date stays, and the platform's round has used up nothing. What
+    the platform agreed to for the person, they may agree to themselves, or not."""
     row = replace(row, grounds=wanted.grounds.value, locale=wanted.locale, withdrawals=withdrawals)
-    return perform(batch, row, Move(Action.ADOPT, Actor.SUBJECT, text=wanted.statement))
+    done = perform(batch, row, Move(Action.ADOPT, Actor.SUBJECT, text=wanted.statement))
+    line_store.withdraw_agreement(batch.connection, done.id, done.round)
+    return done
 
 
 def _open(
@@ -234,6 +238,7 @@ def _open(
     )
     store.insert_case(batch.connection, row)
     store.copy_tags(batch.connection, report.id)
+    line_store.remember_earlier(batch.connection, report.id)
     index = dispute(batch, row)
     mark(batch, row)
     move = Move(Action.OPEN, Actor.SUBJECT, platform=None if wanted.group is None else wanted.platform)
