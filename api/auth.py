@@ -1,4 +1,4 @@
-"""Who is asking: self-signed EdDSA tokens of member platforms (DESIGN.md section 9, RFC 7519, RFC 8725).
+"""Who is asking: self-signed EdDSA tokens of member platforms (docs/api.md, RFC 7519, RFC 8725).
 
 A token is verified once and remembered by its hash (BLAKE2b: Python's own, where SHA-256 is OpenSSL's and several
 times as slow for so little) until it expires. Remembering saves the signature check only: key, platform and scopes are

@@ -80,6 +80,11 @@ def test_the_rule_about_hosts_and_paths_can_fail(host: str) -> None:
     assert not HOME_PATH.search("GET /v1/reports, docs/home/page")
 
 
+def test_no_file_quotes_a_document_that_is_not_here() -> None:
+    name = "DESIGN" + ".md"
+    assert [path for path, text in text_files() if name in text] == []
+
+
 def test_the_core_never_asks_for_the_time() -> None:
     clocks = {"now", "utcnow", "today"}
     found = []

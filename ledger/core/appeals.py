@@ -62,7 +62,7 @@ OPEN_STATES = frozenset(
         CaseState.AWAITING_SIGNOFF,
     }
 )
-"""A decision is owed, and the report does not count."""
+"""A decision is owed. Whether the report counts meanwhile depends on the round (`core.rounds`)."""
 
 IN_HAND = OPEN_STATES - {CaseState.SUBMITTED}
 """Open states in which one reviewer has the case."""

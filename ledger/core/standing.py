@@ -1,7 +1,7 @@
 """The credit standing: a pure fold over events. Nothing stores a standing; everybody who folds gets the same one.
 
 All points are integers in thousandths, each event's rounded down before anything is added, so neither the order of
-events nor the machine matters. The rules are DESIGN.md section 5; how acts that several groups reported are counted is
+events nor the machine matters. The rules are docs/standing.md; how acts that several groups reported are counted is
 argued in docs/decisions/0003-acts-and-groups.md.
 """
 

@@ -157,7 +157,7 @@ def generate_proof(secret: bytes, blinded: Sequence[bytes], evaluated: Sequence[
 
 
 def verify(public_key: bytes, blinded: Sequence[bytes], evaluated: Sequence[bytes], proof: bytes) -> None:
-    """Check that each evaluated element is the public key's secret x the blinded one (`VerifyProof`, section 2.2.2).
+    """Check that each evaluated element is the public key's secret x the blinded one (`VerifyProof` of RFC 9497).
 
     Whatever is wrong with what the holder sent (`evaluated`, `proof`) raises InvalidProof. The caller's own values
     raise BatchSizeInvalid, InvalidPoint, IdentityPoint.

@@ -1,6 +1,6 @@
 """Erasure: what is due goes for good, and the log says that it went.
 
-Bodies and elements are deleted 60 days after expiry (DESIGN.md section 5): entry bodies with their salts, subjects,
+Bodies and elements are deleted 60 days after expiry (docs/reports.md): entry bodies with their salts, subjects,
 listings, idempotency rows and the report itself, all in the transaction that appends the `erasure` entry. The leaves
 stay, so every proof still verifies; without the salts the commitments in them say nothing.
 """

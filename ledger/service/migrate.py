@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from ledger.errors import ConfigurationError
 
 ROOT = Path(__file__).resolve().parents[2]
-"""The checkout: the server runs from one (DESIGN.md section 12)."""
+"""The checkout: the server runs from one, because `migrations/` lies beside the package."""
 
 
 def alembic_config(database_url: str) -> Config:

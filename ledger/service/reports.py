@@ -64,7 +64,7 @@ def submit_reports(
 
 
 def check_report(rt: Runtime, member: Member, payload: Mapping[str, Any], idempotency_key: str) -> SubmitReport:
-    """Every check of DESIGN.md section 4 that needs no other report. Raises a LedgerError that says what is wrong."""
+    """Every check of docs/reports.md that needs no other report. Raises a LedgerError that says what is wrong."""
     signed, signature_text, given = payload.get("body"), payload.get("signature"), payload.get("subjects")
     if not isinstance(signed, dict) or not isinstance(given, list):
         raise InvalidRequest("A report is {body, signature, subjects}.")

@@ -26,7 +26,7 @@ from ledger.service.audit import record
 from ledger.service.logged_policy import logged_policy
 from ledger.service.members import effective_weights
 from ledger.service.policy_draft import Draft
-from ledger.service.tag_standings import PAUSE_SECONDS, PAUSE_TAGS, tag_events
+from ledger.service.tag_standings import tag_events
 from ledger.store import members as member_store
 from ledger.store import stats as store
 from ledger.store.engine import reading, snapshot_reading, writing
@@ -34,6 +34,10 @@ from ledger.store.epochs import current_of, read_epochs
 
 SAMPLE_TAGS = 50_000
 """Tags that one run looks at. They are hashes, so the first ones in their order are a uniform sample."""
+
+PAUSE_TAGS = 250
+PAUSE_SECONDS = 0.005
+"""After so many tags a run sleeps so long: requests are served in the same process."""
 
 MIN_GROUP_TAGS = 20
 """A control group with fewer tags in the sample is not told apart from others like it."""

@@ -199,7 +199,7 @@ class CaseSkip(Base):
 class CaseOutcome(Base):
     """How a report fared, the newest decision only: what a control group's weight is made of. Names nobody.
 
-    `counts_as` is upheld, amended, overturned or nothing (DESIGN.md section 5).
+    `counts_as` is upheld, amended, overturned or nothing (docs/supervision.md, how a weight follows).
     """
 
     __tablename__ = "case_outcome"

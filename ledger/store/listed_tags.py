@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, select, text, union_all
+from sqlalchemy import Connection, select, text
 
 from ledger.store.order_tables import HeldReport
 from ledger.store.tables import Listing
@@ -17,9 +17,11 @@ _PACKED = text("SELECT string_agg(tag, ''::bytea) FROM listing GROUP BY get_byte
 def tags_since(connection: Connection, entry_index: int) -> list[bytes]:
     """The tags (32 bytes) of all listings that the log's entries from `entry_index` on have made: of reports recorded
     since, and of held reports released since."""
-    released = select(HeldReport.report_id).where(HeldReport.released_index >= entry_index)
-    since = union_all(_SINCE.where(Listing.report_id >= entry_index), _SINCE.where(Listing.report_id.in_(released)))
-    return [bytes(tag) for tag in connection.scalars(since)]
+    tags = [bytes(tag) for tag in connection.scalars(_SINCE.where(Listing.report_id >= entry_index))]
+    released = list(connection.scalars(select(HeldReport.report_id).where(HeldReport.released_index >= entry_index)))
+    if released:
+        tags += [bytes(tag) for tag in connection.scalars(_SINCE.where(Listing.report_id.in_(released)))]
+    return tags
 
 
 def packed_tags(connection: Connection) -> bytes:

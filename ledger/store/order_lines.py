@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, exists, func, insert, select, update
 from sqlalchemy.orm import aliased
 
 from ledger.core.appeals import OPEN_STATES, CaseState, Outcome
@@ -239,52 +239,72 @@ def close_erased(connection: Connection, report_ids: Sequence[int]) -> None:
 
 def met(connection: Connection, tags: Iterable[bytes]) -> list[MetRow]:
     """Reports with any of `tags` about which, or about a later one of their line, a case was ever opened, or which were
-    held and not released."""
-    later, like = aliased(Report), aliased(Report)
-    # `+ 0`: for a bare minimum PostgreSQL may walk the primary key, past all cases, to the first one about this line.
-    lowest = (
-        select(func.min(AppealCase.id + 0))
-        .join(later, later.id == AppealCase.report_id)
-        .where(
-            later.control_group == Report.control_group,
-            later.order_ref == Report.order_ref,
-            later.id >= Report.id,
-        )
-    )
-    first = lowest.correlate(Report).scalar_subquery()
-    held = and_(HeldReport.report_id.is_not(None), HeldReport.released_at.is_(None))
-    columns = (
-        *(CaseTag.tag, Report.id, Report.control_group, Report.order_ref, Report.act_ended_at, Report.currency),
-        *(Report.amount_minor, first.label("case_id"), held.label("held")),
-        *(HeldReport.case_id.label("held_for"), HeldReport.like_id, like.order_ref.label("like_ref")),
-    )
-    found = []
+    held and not released.
+
+    One query for each table, by its keys: joined, a database may read a whole table for a `min` or an outer join.
+    """
+    tagged: list[tuple[bytes, int]] = []
     for some in _chunks(tags):
-        statement: Select[Any] = (
-            select(*columns)
-            .join(Report, Report.id == CaseTag.report_id)
-            .join(HeldReport, HeldReport.report_id == Report.id, isouter=True)
-            .join(like, like.id == HeldReport.like_id, isouter=True)
-            .where(CaseTag.tag.in_(some), or_(held, first.is_not(None)))
-        )
-        for row in connection.execute(statement):
-            own = bytes(row.order_ref)
-            like_ref = own if not row.held else None if row.like_ref is None else bytes(row.like_ref)
-            found.append(
-                MetRow(
-                    tag=bytes(row.tag),
-                    report_id=row.id,
-                    like_id=row.like_id if row.held else row.id,
-                    like_ref=like_ref,
-                    case_id=row.held_for if row.held else row.case_id,
-                    control_group=row.control_group,
-                    order_ref=own,
-                    act_ended_at=row.act_ended_at,
-                    currency=row.currency,
-                    amount_minor=row.amount_minor,
-                    held=bool(row.held),
-                )
+        rows = connection.execute(select(CaseTag.tag, CaseTag.report_id).where(CaseTag.tag.in_(some)))
+        tagged += [(bytes(one), report_id) for one, report_id in rows]
+    if not tagged:
+        return []
+    ids = {report_id for _, report_id in tagged}
+    held = {report_id: row for report_id, row in held_reports(connection, ids).items() if row.waits}
+    reports = _reports(connection, [*ids, *(row.like_id for row in held.values())])
+    cases = _first_cases(connection, [reports[one] for one in ids if one in reports])
+    wanted = held.keys() | cases.keys()
+    found = []
+    for one, report_id in tagged:
+        if report_id not in wanted or report_id not in reports:
+            continue
+        report, hold = reports[report_id], held.get(report_id)
+        like = report if hold is None else reports.get(hold.like_id)
+        found.append(
+            MetRow(
+                tag=one,
+                report_id=report_id,
+                like_id=report_id if hold is None else hold.like_id,
+                like_ref=None if like is None else bytes(like.order_ref),
+                case_id=cases[report_id] if hold is None else hold.case_id,
+                control_group=report.control_group,
+                order_ref=bytes(report.order_ref),
+                act_ended_at=report.act_ended_at,
+                currency=report.currency,
+                amount_minor=report.amount_minor,
+                held=hold is not None,
             )
+        )
+    return found
+
+
+def _reports(connection: Connection, ids: Iterable[int]) -> dict[int, Any]:
+    columns = (Report.id, Report.control_group, Report.order_ref, Report.act_ended_at, Report.currency)
+    found = {}
+    for some in _chunks(ids):
+        for row in connection.execute(select(*columns, Report.amount_minor).where(Report.id.in_(some))):
+            found[row.id] = row
+    return found
+
+
+def _first_cases(connection: Connection, reports: Sequence[Any]) -> dict[int, int]:
+    """The first case about each of these reports or about a later one of its line; reports without one are left out."""
+    lines: dict[Order, list[int]] = {}
+    for group, refs in _by_group((row.control_group, bytes(row.order_ref)) for row in reports):
+        where = (Report.control_group == group, Report.order_ref.in_(refs))
+        for report_id, order_ref in connection.execute(select(Report.id, Report.order_ref).where(*where)):
+            lines.setdefault((group, bytes(order_ref)), []).append(report_id)
+    cases: dict[int, int] = {}
+    for some in _chunks(one for ids in lines.values() for one in ids):
+        rows = select(AppealCase.report_id, AppealCase.id).where(AppealCase.report_id.in_(some))
+        for report_id, case_id in connection.execute(rows):
+            cases[report_id] = min(case_id, cases.get(report_id, case_id))
+    found: dict[int, int] = {}
+    for row in reports:
+        line = lines.get((row.control_group, bytes(row.order_ref)), [])
+        about = [cases[one] for one in line if one >= row.id and one in cases]
+        if about:
+            found[row.id] = min(about)
     return found
 
 

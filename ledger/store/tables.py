@@ -3,7 +3,7 @@
 Three groups, by what may happen to a row:
 
 - **record**: `log_entry`, `tile`, `checkpoint`: written once (a tile only grows), never deleted;
-- **opening**: `entry_body`, `subject`, `listing`, `report`, `idempotency`: what erasure deletes (DESIGN.md section 6);
+- **opening**: `entry_body`, `subject`, `listing`, `report`, `idempotency`: what erasure deletes (docs/reports.md);
 - **projection and accounts**: derived from entries or kept for running the service.
 `listing` is what a lookup reads. It stands alone (by tag first, no foreign keys, all that folding needs but weights).
 """

@@ -86,6 +86,21 @@ def contested(
     return encode_id("ap", row.id, api.settings.service)
 
 
+def send(api: Api, path: str, body: dict[str, Any]) -> httpx2.Response:
+    """What acme sends under a fresh idempotency key."""
+    return api.request("POST", path, ACME, key=secrets.token_hex(8), json=body)
+
+
+def held(api: Api, who: Somebody, **report: Any) -> str:
+    """A report that repeats, under another order, one that its reporter withdrew while it was contested."""
+    case = contested(api, who, **report)
+    first = api.request("GET", f"/v1/appeals/{case}", ACME).json()["report"]
+    assert send(api, f"/v1/reports/{first}/withdraw", {"reason": "other"}).status_code == 200
+    made = api.report(ACME, who, **report).json()
+    assert made["status"] == "held"
+    return str(made["id"])
+
+
 def case_row(api: Api, case: str) -> CaseRow:
     """The case as stored."""
     with reading(api.rt.engine) as connection:

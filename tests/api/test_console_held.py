@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
 from collections.abc import Iterator
-from typing import Any
 
 import httpx2
 import pytest
@@ -13,7 +11,7 @@ import pytest
 from api.console.case_pages import ENTRIES
 from ledger.core.encoding import b64url
 from ledger.core.entries import EventType
-from tests.api.appealed import GRAVE, Browsers, Somebody, case_row, contested, somebody, staffed
+from tests.api.appealed import GRAVE, Browsers, case_row, contested, held, send, somebody, staffed
 from tests.api.cases import attach
 from tests.api.conftest import ACME, Api
 from tests.api.console_desk import assert_shell, post, said
@@ -35,20 +33,6 @@ def at(api: Api) -> Iterator[Browsers]:
 def visit(api: Api) -> Iterator[Visit]:
     with visitors(api) as made:
         yield made
-
-
-def send(api: Api, path: str, body: dict[str, Any]) -> httpx2.Response:
-    return api.request("POST", path, ACME, key=secrets.token_hex(8), json=body)
-
-
-def held(api: Api, who: Somebody, **report: Any) -> str:
-    """A report that repeats, under another order, one that its reporter withdrew while it was contested."""
-    case = contested(api, who, **report)
-    first = api.request("GET", f"/v1/appeals/{case}", ACME).json()["report"]
-    assert send(api, f"/v1/reports/{first}/withdraw", {"reason": "other"}).status_code == 200
-    made = api.report(ACME, who, **report).json()
-    assert made["status"] == "held"
-    return str(made["id"])
 
 
 def status(api: Api, report: str) -> str:

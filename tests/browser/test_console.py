@@ -11,6 +11,7 @@ from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-unt
 from playwright.sync_api import Browser, Page, expect
 
 from ledger.core.appeals import Outcome
+from ledger.core.encoding import b64url
 from ledger.service.appeals import staff_actions, subject
 from ledger.service.appeals.parties import Party
 from ledger.service.staff import as_staff
@@ -21,8 +22,10 @@ from tests.api.appealed import (
     attach,
     case_row,
     contested,
+    held,
     inspected,
     reported,
+    send,
     session_of,
     set_due,
     somebody,
@@ -215,6 +218,30 @@ def test_the_case_moves_on_while_somebody_writes(at: Browsers, open_page: OpenPa
     expect(page.get_by_label("Reasons")).to_have_value("As it was reported.")
     expect(page.get_by_text("Wait, look at this.").first).to_be_visible()
     looked_at(page, "moved-on")
+
+
+@pytest.mark.parametrize(("name", "viewport"), SEEN, ids=IDS)
+def test_held_reports_are_read_and_requests_answered(
+    at: Browsers, open_page: OpenPage, name: str, viewport: dict[str, int]
+) -> None:
+    report = held(at.api, somebody(), **GRAVE)
+    send(at.api, f"/v1/reports/{report}/explain", {"text": "A second purchase, three weeks later."})
+    case = taken(at, contested(at.api), "signer")
+    decided = at.act("signer", case, "decide", outcome="unconfirmed", reasons="Neither is shown.", confirmed="yes")
+    assert decided.is_redirect
+    asked = {"evidence_sha256": b64url(bytes(32)), "text": "The carrier has sent the scan that was missing."}
+    assert send(at.api, f"/v1/appeals/{case}/reopen-request", asked).status_code == 200
+    page = open_page(name, viewport)
+    go(page, at, "/console/held")
+    looked_at(page, f"held-{name}-{viewport['width']}")
+    page.get_by_role("link", name=report).click()
+    page.locator("#why").wait_for()
+    looked_at(page, f"held-report-{name}-{viewport['width']}")
+    go(page, at, "/console/held")
+    page.locator(f"#reasons-{case}").fill("This evidence is new.")
+    page.locator(f"form[action$='{case}/grant'] button").first.click()
+    page.locator(".notice.good").wait_for()
+    assert state(at.api, case) == ("submitted", None)
 
 
 @pytest.mark.parametrize(("name", "viewport"), SEEN, ids=IDS)

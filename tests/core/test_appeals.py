@@ -31,7 +31,7 @@ from ledger.core.policy import Profile
 from ledger.errors import ActionRefused, CaseTaken, ConflictOfInterest, DecisionInvalid
 from tests.core.case_kit import ANNA, BEN, CLEO, NOW, POLICY, ZONES, case_in, do
 
-# The table once more, written from DESIGN.md section 10 and not from the code: who may do what where, and what follows.
+# The table once more, written from docs/appeals.md and not from the code: who may do what where, and what follows.
 ALWAYS_OPEN = {
     **dict.fromkeys(("add", "adopt", "concede", "agree", "overdue"), "same"),
     "withdraw": "withdrawn",

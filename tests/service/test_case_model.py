@@ -1,6 +1,6 @@
 """Random histories in which reporters, platforms that file for the person, the person, reviewers and time act on
-several reports at once (`case_model`): orders stay as they were decided, nobody uses up a right of the person's, and
-the projections are what the log says."""
+several reports at once (`case_model`): orders stay as decided, no other party uses up a right of the person, and the
+projections are what the log says."""
 
 from __future__ import annotations
 
