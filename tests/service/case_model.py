@@ -462,8 +462,9 @@ def play(town: Town, steps: list[tuple[int, int]]) -> Everyone:
                 actions[action % len(actions)](pick)
             except Nothing:
                 (story.contest, story.foreign_files)[pick % 2](pick)
-        except LedgerError as refused:
-            story.done.append(f"{actions[action % len(actions)].__qualname__}({pick}): {refused.code}")
+        except (LedgerError, Nothing) as refused:
+            code = refused.code if isinstance(refused, LedgerError) else "nothing"
+            story.done.append(f"{actions[action % len(actions)].__qualname__}({pick}): {code}")
             continue
         story.done.append(f"{actions[action % len(actions)].__qualname__}({pick})")
         story.check()
