@@ -16,10 +16,13 @@ from sqlalchemy import make_url
 from ledger.service import id_block, migrate
 from ledger.store.schema import Base
 from tests import pg
+from tests.counts import trials
 from tests.support import sqlite_schema
 
 # A shared two-core machine makes single examples slow without any of them being wrong, so no deadline.
-settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "default", deadline=None, max_examples=trials(40, 1000), suppress_health_check=[HealthCheck.too_slow]
+)
 # CI draws the same examples every time: a red run is about the change, and can be repeated.
 settings.register_profile("ci", settings.get_profile("default"), derandomize=True, database=None, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")

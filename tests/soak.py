@@ -1,12 +1,15 @@
-"""`make soak`: what holds for small counts in the tests, with large ones: random tables of customers, searched for
-identifiers in all that the commands write; clients that fork again and again; random histories of a reporter that tries
+"""`make soak`: what holds for small counts in the tests, with large ones: the tests that count their tries
+(`tests/counts.py`); random tables of customers, searched for identifiers in all that the commands write; clients that fork again and again; random histories of a reporter that tries
 to undo appeals, and of parties that try to use up the rights of a person; then the server killed again and again under
 load on both engines. Prints counts."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import random
+import subprocess
+import sys
 import tempfile
 import time
 from contextlib import contextmanager
@@ -23,7 +26,7 @@ from tests.kit import make_running
 from tests.service import case_model, rights_kit
 from tests.service.conftest import Clock, Founding, Town
 from tests.service.line_model import play
-from tests.support import Platform, ledger_settings, new_ledger, opened
+from tests.support import ROOT, Platform, ledger_settings, new_ledger, opened
 from tests.table_leaks import hunt_many
 
 KILLS_A_ROUND = 10
@@ -31,11 +34,32 @@ FORKS_A_ROUND = 100
 TABLES = 2_000
 """Random tables of customers that the commands are run on, once."""
 
+TRIED_MORE = (
+    "tests/core",
+    "tests/evidence",
+    "tests/client/test_questions.py",
+    "tests/client/test_tables.py",
+    "tests/service/test_appeals_model.py",
+    "tests/service/test_file_types.py",
+    "tests/api/test_openapi_schemathesis.py",
+    "tests/browser/test_console.py",
+    "tests/faults/test_rotation_kills.py",
+    "tests/cli/test_replay.py",
+)
+"""Tests that take a count from `tests/counts.py` or hypothesis' own."""
+
 STORIES_A_ROUND = 20
 STEPS_A_STORY = 60
 COURSES = 15
 STORIES = 40
 """Histories of orders that are played after each round."""
+
+
+def try_more() -> None:
+    """Run the tests of `TRIED_MORE` with their large counts. Raises CalledProcessError where one fails."""
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "worksteal", *TRIED_MORE]
+    environment = {**os.environ, "LONG_TESTS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    subprocess.run(command, cwd=ROOT, env=environment, check=True)
 
 
 def fork_again_and_again(folder: Path, forks: int, console: Console) -> None:
@@ -90,8 +114,11 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--forks", type=int, default=1000, help="of a process that has a client")
+    parser.add_argument("--skip-tests", action="store_true", help="leave out the tests with large counts")
     arguments = parser.parse_args()
     console = Console()
+    if not arguments.skip_tests:
+        try_more()
     deadline = time.monotonic() + arguments.minutes * 60
     with tempfile.TemporaryDirectory(prefix="rcl-soak-") as name:
         folder = Path(name)

@@ -10,15 +10,20 @@ from babel.messages.catalog import Catalog
 from tests.messages import MessageId, Problem, area_of, catalogues, extracted, mend, placeholders, problems
 
 
-def test_every_text_is_translated() -> None:
-    found = problems(extracted(), catalogues())
+@pytest.fixture(scope="module")
+def texts() -> dict[MessageId, list[str]]:
+    """All texts of the code, with the files that say them."""
+    return extracted()
+
+
+def test_every_text_is_translated(texts: dict[MessageId, list[str]]) -> None:
+    found = problems(texts, catalogues())
     assert found == [], "\n" + "\n".join(map(str, found)) + "\n`python -m tests.messages` adds what is missing"
 
 
-def test_texts_are_found_at_all() -> None:
-    said = extracted()
-    assert "ledger/service/letters.py" in said["What happens now"]
-    assert "ledger/service/case_texts.py" in said["It was not me"]
+def test_texts_are_found_at_all(texts: dict[MessageId, list[str]]) -> None:
+    assert "ledger/service/letters.py" in texts["What happens now"]
+    assert "ledger/service/case_texts.py" in texts["It was not me"]
 
 
 def test_code_and_templates_are_read(tmp_path: Path) -> None:

@@ -66,8 +66,8 @@ class Post:
 
 
 @pytest.fixture
-def post(database_url: str, tmp_path: Path) -> Iterator[Post]:
-    settings = new_ledger(database_url, tmp_path, webhook_allow_private=True)
+def post(migrated_url: str, tmp_path: Path) -> Iterator[Post]:
+    settings = new_ledger(migrated_url, tmp_path, webhook_allow_private=True)
     acme = Platform("acme", "acme-group", "acme-1").enrol(settings)
     made = Post(acme, Platform("bolt", "bolt-group", "bolt-1").enrol(settings))
     with opened(settings, made.now) as rt:

@@ -28,6 +28,9 @@ from tests.support import evidence
 LABELLED = files.png(files.text_chunk("AIGC", files.LABEL.encode()))
 PLAIN = files.png()
 
+# The pages and the inspection of files are the same on both engines; the rows behind them are tests/service's matter.
+pytestmark = [pytest.mark.sqlite, pytest.mark.parametrize("api", ["sqlite"], indirect=True)]
+
 
 @pytest.fixture(scope="module")
 def at(api: Api) -> Iterator[Browsers]:

@@ -22,6 +22,9 @@ from tests.api.test_console_evidence import inspect, item
 from tests.evidence.files import saved
 from tests.support import evidence
 
+# The pages and the inspection of files are the same on both engines; the rows behind them are tests/service's matter.
+pytestmark = [pytest.mark.sqlite, pytest.mark.parametrize("api", ["sqlite"], indirect=True)]
+
 
 @pytest.fixture(scope="module")
 def at(api: Api) -> Iterator[Browsers]:

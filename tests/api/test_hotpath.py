@@ -340,8 +340,8 @@ def test_a_batch_is_answered_from_memory_too(api: Api, queries: Queries) -> None
     assert [one["lookup"]["tier"] for one in results] == ["watch", "clear"]
 
 
-def test_without_a_view_the_database_answers(database_url: str, tmp_path: Path) -> None:
-    settings = new_ledger(database_url, tmp_path)
+def test_without_a_view_the_database_answers(migrated_url: str, tmp_path: Path) -> None:
+    settings = new_ledger(migrated_url, tmp_path)
     for platform in (ACME, READER):
         platform.enrol(settings)
     with running(settings) as own:

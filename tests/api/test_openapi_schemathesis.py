@@ -15,11 +15,12 @@ from schemathesis.generation import GenerationMode
 from sqlalchemy import make_url
 
 from tests.api.conftest import ACME, READER, Api
+from tests.counts import trials
 from tests.people import Person
 
-EXAMPLES = {"postgresql": 8, "sqlite": 3}
+EXAMPLES = {"postgresql": trials(3, 30), "sqlite": trials(1, 30)}
 """The same bodies for both, so the second engine needs to see fewer of them."""
-REFUSED = 2
+REFUSED = trials(1, 10)
 """Where the token decides, more bodies show little more."""
 
 NOT_PROMISED = {

@@ -15,9 +15,9 @@ from tests.support import new_ledger
 
 
 @pytest.fixture
-def own(database_url: str, tmp_path: Path) -> Iterator[Api]:
+def own(migrated_url: str, tmp_path: Path) -> Iterator[Api]:
     """A server that a test may break."""
-    settings = new_ledger(database_url, tmp_path)
+    settings = new_ledger(migrated_url, tmp_path)
     ACME.enrol(settings)
     with running(settings) as api:
         yield api

@@ -35,6 +35,7 @@ from tests.api.appealed import (
 )  # fmt: skip
 from tests.api.conftest import ACME, BETA, running
 from tests.browser.conftest import DESKTOP, LOOKS, PHONE, NewPage
+from tests.counts import trials
 from tests.evidence import files
 from tests.support import ROOT, evidence, new_ledger
 
@@ -141,6 +142,10 @@ LABELS: dict[Outcome, str] = {
 }
 
 
+LOOKED_AT = trials((Outcome.AMENDED,), tuple(Outcome))
+"""The outcome whose form and letter have the most parts, or all of them."""
+
+
 @pytest.mark.parametrize("outcome", Outcome)
 def test_each_outcome_by_clicking(at: Browsers, open_page: OpenPage, outcome: Outcome) -> None:
     case = taken(at, contested(at.api))
@@ -155,10 +160,12 @@ def test_each_outcome_by_clicking(at: Browsers, open_page: OpenPage, outcome: Ou
         page.get_by_label("phone number").check()
     page.get_by_label("Reasons").fill("Because of the carrier's record.")
     page.get_by_role("button", name="Read the letter first").click()
-    looked_at(page, f"decide-{outcome.value}")
+    if outcome in LOOKED_AT:
+        looked_at(page, f"decide-{outcome.value}")
     page.get_by_role("button", name="Decide, and send this letter").click()
     page.get_by_text("The case is decided.").wait_for()
-    looked_at(page, f"decided-{outcome.value}")
+    if outcome in LOOKED_AT:
+        looked_at(page, f"decided-{outcome.value}")
     assert case_row(at.api, case).outcome == outcome.value
 
 

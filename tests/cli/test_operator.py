@@ -266,7 +266,10 @@ SERVER_MODULES = ["sqlalchemy", "fastapi", "uvicorn", "alembic", "pydantic_setti
 
 def without(missing: list[str], *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """A command in a process where these modules are not installed."""
-    code = _WITHOUT.format(missing=missing, arguments=list(arguments))
+    return _python(_WITHOUT.format(missing=missing, arguments=list(arguments)), cwd)
+
+
+def _python(code: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", code],
         cwd=cwd,
@@ -278,16 +281,37 @@ def without(missing: list[str], *arguments: str, cwd: Path) -> subprocess.Comple
     )
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [["serve"], ["keys", "init"], ["platform", "list"], ["demo", "--dir", "d"], ["keys", "show"], ["keys", "migrate"]],
-)
-def test_server_commands_without_the_extra_exit_3_and_name_it(tmp_path: Path, arguments: list[str]) -> None:
-    done = without(SERVER_MODULES, *arguments, cwd=tmp_path)
+_EACH_WITHOUT = """
+import json, sys
+for name in {missing!r}:
+    sys.modules[name] = None
+from typer.testing import CliRunner
+from ledger.cli import app, output
+def run(*words):
+    output.reset()
+    return CliRunner().invoke(app, words)
+for words in {commands!r}:
+    plain, as_json = run(*words), run("--json", *words)
+    print(json.dumps([words, plain.exit_code, plain.stderr, as_json.exit_code, as_json.stdout]))
+"""
+
+
+def test_server_commands_without_the_extra_exit_3_and_name_it(tmp_path: Path) -> None:
+    commands = ["keys init", "platform list", "demo --dir d", "keys show", "keys migrate"]
+    code = _EACH_WITHOUT.format(missing=SERVER_MODULES, commands=[one.split() for one in commands])
+    done = _python(code, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [" ".join(words) for words, *_ in told] == commands
+    for words, code_plain, errors, code_json, answer in told:
+        assert (code_plain, code_json) == (ExitCode.EXTRA_MISSING, ExitCode.EXTRA_MISSING), words
+        assert "refund-credit-ledger[server]" in errors
+        assert "Traceback" not in errors
+        assert json.loads(answer)["error"]["code"] == "extra_missing"
+    done = without(SERVER_MODULES, "serve", cwd=tmp_path)
     assert done.returncode == ExitCode.EXTRA_MISSING, done.stderr
     assert "refund-credit-ledger[server]" in done.stderr
     assert "Traceback" not in done.stderr
-    assert "extra_missing" in without(SERVER_MODULES, "--json", *arguments, cwd=tmp_path).stdout
 
 
 def test_client_commands_need_no_server_extra(tmp_path: Path) -> None:

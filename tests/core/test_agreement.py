@@ -35,6 +35,7 @@ from ledger.core.standing import CLEAN, Event, Standing, Tier, fold, merge, supp
 from ledger.core.tags import prefix
 from ledger.core.tags import tag as tag_of
 from ledger.policies import shipped_policy
+from tests.counts import trials
 
 RANK = {tier: rank for rank, tier in enumerate(Tier)}
 TODAY = 20_780
@@ -225,7 +226,7 @@ def check_reasons(private: Standing, direct: Standing, true: set[Reason]) -> Non
 # --- the agreement ------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=300)
+@settings(max_examples=trials(60, 3000))
 @given(seeds)
 def test_a_private_answer_is_the_direct_one_or_says_that_it_is_a_bound(seed: int) -> None:
     of = world(seed)

@@ -27,6 +27,7 @@ from ledger.core.checkpoint import (
 )
 from ledger.core.merkle import EMPTY_ROOT
 from ledger.errors import InvalidCheckpoint, InvalidEncoding
+from tests.counts import trials
 
 ORIGIN = "refund-ledger.test/log"
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -116,7 +117,7 @@ def test_only_the_pinned_log_and_key_are_believed() -> None:
             open_checkpoint(note, origin, key)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=trials(100, 3000))
 @given(st.integers(0, len(NOTE.encode()) * 8 - 1))
 def test_every_flipped_bit_is_noticed(bit: int) -> None:
     data = bytearray(NOTE.encode())

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ledger.core import fuse
 from ledger.core.fuse import HEADER_BYTES, FuseFilter, build
 from ledger.errors import InvalidFilter, InvalidInput
+from tests.counts import trials
 
 SEED = bytes(range(32))
 TAGS = st.binary(min_size=32, max_size=32)
@@ -151,7 +152,7 @@ def test_no_tag_of_a_chosen_set_is_missed(name: str) -> None:
     assert made.contains_many(others).mean() < 1.5 / 256
 
 
-@settings(max_examples=150)
+@settings(max_examples=trials(40, 1000))
 @given(st.lists(TAGS, max_size=60), TAGS, st.lists(TAGS, max_size=30), st.randoms(use_true_random=False))
 def test_members_agreement_and_order(tags: list[bytes], seed: bytes, probes: list[bytes], rng: random.Random) -> None:
     file = build(b"".join(tags), seed)

@@ -22,6 +22,7 @@ from ledger.errors import (
     InvalidPhone,
     UnsupportedKind,
 )
+from tests.counts import trials
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 VECTORS = json.loads((DOCS / "vectors" / "identifiers.json").read_text("utf-8"))
@@ -137,7 +138,7 @@ wallets = st.from_regex(r"[A-Za-z]{5,8}/[A-Za-z0-9._-]{6,20}", fullmatch=True)
         wallets.map(lambda v: (Kind.PAYMENT, v)),
     )
 )
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=trials(60, 3000))
 def test_a_canonical_value_is_its_own_canonical_value(case: tuple[Kind, str]) -> None:
     kind, raw = case
     once = canonical(kind, raw)

@@ -26,6 +26,7 @@ from ledger.core.rotation import (
 )
 from ledger.core.voprf import HolderKey, Share
 from ledger.errors import IdentityPoint, InvalidPoint, InvalidProof, InvalidRotation
+from tests.counts import trials
 from tests.spellings import ELEMENTS, IDENTITIES, SMALL, SPELLINGS, decodes, element, other_spellings, with_bit_255
 
 SECRET = voprf.derive_secret(bytes(32), b"spellings")
@@ -77,7 +78,7 @@ numbers = st.one_of(
 
 
 @given(numbers)
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=trials(60, 3000))
 def test_validity_is_that_of_the_rfc_for_any_32_bytes(number: int) -> None:
     encoding = number.to_bytes(32, "little")
     assert sodium.is_valid_point(encoding) == (decodes(encoding) and encoding != bytes(32))

@@ -32,6 +32,7 @@ from ledger.core.tlog_proof import (
     sealed_receipt,
 )
 from ledger.errors import InvalidCheckpoint, InvalidInclusion, InvalidLeaf, InvalidReceipt, ProofError
+from tests.counts import trials
 
 ORIGIN = "refund-ledger.test/log"
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -147,7 +148,7 @@ def test_only_the_pinned_log_is_believed() -> None:
             open_receipt(text, origin, PUBLIC)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=trials(100, 3000))
 @given(st.data())
 def test_every_flipped_bit_is_noticed(data: st.DataObject) -> None:
     raw = bytearray(receipt(7).encode())

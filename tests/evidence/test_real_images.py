@@ -14,6 +14,7 @@ from ledger.evidence import words
 from ledger.evidence.inspection import inspect_bytes, inspect_file
 from ledger.evidence.listing import judge, matches, photo
 from ledger.evidence.receipt import Conclusion
+from tests.counts import trials
 from tests.evidence import files
 from tests.evidence.scenes import written_on
 from tests.support import SHARED
@@ -72,7 +73,7 @@ def test_an_altered_copy_is_found(name: str) -> None:
 
 
 def test_no_two_different_pictures_match() -> None:
-    photos = [photo(image(name).read_bytes()) for name in (*LABELLED, *CAMERAS)]
+    photos = [photo(image(name).read_bytes()) for name in (*LABELLED, *CAMERAS)[:: trials(3, 1)]]
     for claim in photos:
         others = [one for one in photos if one is not claim]
         assert matches(claim, others) == [None] * len(others)

@@ -21,6 +21,7 @@ from ledger.service.reports import submit_report
 from ledger.service.runtime import Runtime
 from ledger.settings import Settings
 from ledger.store.tables import Listing, Subject
+from tests.counts import trials
 from tests.rotations import audited, epochs, places, subjects_under
 from tests.support import ROOT, Platform, lookup_request, new_ledger, opened, report_payload, server_environment
 
@@ -123,7 +124,7 @@ def multiplying(database_url: str) -> list[int]:
 
 def rotate(act: Act, town: Town) -> None:
     engine = town.rt.engine
-    points = [(stage, count) for stage in ("announce", "fill", "prove") for count in (2, 3)]
+    points = [(stage, count) for stage in ("announce", "fill", "prove") for count in trials((2,), (2, 3))]
     points += [("switch", 1), ("switch", 2)]
     for point in points:
         assert act("rotate", *point) == KILLED, point

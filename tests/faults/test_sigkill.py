@@ -7,10 +7,11 @@ import time
 from pathlib import Path
 
 from ledger.settings import Settings
+from tests.counts import trials
 from tests.faults.harness import Acknowledged, Reporters, audit
 from tests.support import Platform, RunningServer, new_ledger, opened
 
-KILLS = 2
+KILLS = trials(1, 3)
 """`make soak` kills it for as long as one likes."""
 THREADS = 6
 

@@ -28,6 +28,7 @@ from ledger.service.appeals.rows import to_core
 from ledger.service.appeals.transaction import case_number
 from ledger.store import appeals as store
 from ledger.store.engine import reading
+from tests.counts import trials
 from tests.service import log_oracle as oracle
 from tests.service.conftest import Subjects, Town
 from tests.service.test_appeals import GRAVE, case_row, public, session_of
@@ -184,7 +185,9 @@ def _discard(_: object) -> None:
     return None
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=trials(4, 150), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(steps=st.lists(st.tuples(st.integers(0, 21), st.integers(0, 35)), min_size=6, max_size=30))
 def test_log_projections_and_standing_agree_after_every_action(town: Town, steps: list[tuple[int, int]]) -> None:
     person: Subjects = [(kind, sodium.point_from_hash(secrets.token_bytes(64))) for kind in (Kind.PHONE, Kind.PAYMENT)]

@@ -10,7 +10,6 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import IntegrityError, StatementError
 
 from ledger.errors import DatabaseUnavailable
-from ledger.service import migrate
 from ledger.store.bulk import insert_rows
 from ledger.store.engine import open_engine, reading, writing
 from ledger.store.tables import CheckpointRow, EntryBody, Subject
@@ -22,9 +21,8 @@ ROW = {"entry_index": 1, "type": "report", "hour": NOW, "salt": SECRET, "body": 
 
 
 @pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    migrate.upgrade(database_url)
-    engine = open_engine(database_url)
+def engine(migrated_url: str) -> Iterator[Engine]:
+    engine = open_engine(migrated_url)
     yield engine
     engine.dispose()
 
@@ -63,12 +61,12 @@ def test_column_types_keep_checking(engine: Engine, change: dict[str, object]) -
         insert_rows(connection, EntryBody, [ROW])
 
 
-def test_a_cut_connection_is_an_outage(engine: Engine, database_url: str) -> None:
+def test_a_cut_connection_is_an_outage(engine: Engine, migrated_url: str) -> None:
     if engine.dialect.name != "postgresql":
         pytest.skip("SQLite has no connection to cut")
     with pytest.raises(DatabaseUnavailable), writing(engine) as connection:
         insert_rows(connection, EntryBody, [ROW])
-        pg.terminate_backends(database_url)
+        pg.terminate_backends(migrated_url)
         insert_rows(connection, CheckpointRow, [{"size": 1, "root": SECRET, "note": "n", "published_at": NOW}])
     with writing(engine) as connection:
         insert_rows(connection, EntryBody, [ROW])

@@ -20,9 +20,8 @@ ROW = {"size": 1, "root": b"r" * 32, "note": "n", "published_at": NOW}
 
 
 @pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    migrate.upgrade(database_url)
-    engine = open_engine(database_url, lock_timeout_ms=300, statement_timeout_ms=1000)
+def engine(migrated_url: str) -> Iterator[Engine]:
+    engine = open_engine(migrated_url, lock_timeout_ms=300, statement_timeout_ms=1000)
     yield engine
     engine.dispose()
 
@@ -83,7 +82,7 @@ def test_a_wrong_statement_is_not_called_an_outage(engine: Engine) -> None:
     assert not isinstance(caught.value, DatabaseUnavailable)
 
 
-def test_locks_time_out(engine: Engine, database_url: str) -> None:
+def test_locks_time_out(engine: Engine, migrated_url: str) -> None:
     if engine.dialect.name != "postgresql":
         pytest.skip("SQLite waits for its busy timeout")
     migrate.check_current(engine)
