@@ -117,7 +117,7 @@ def emptied_postgresql(request: pytest.FixtureRequest) -> Callable[[], str]:
             # What a killed server left connected could hold locks.
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
             " AND backend_type = 'client backend' AND pid <> pg_backend_pid()",
-            # As a replica, that no trigger stands in the way. TRUNCATE makes every file anew and takes ten times as long.
+            # As a replica, that no trigger stands in the way. TRUNCATE would make every file anew: ten times as long.
             "SET session_replication_role = replica",
             *(f'DELETE FROM "{name}"' for name in Base.metadata.tables),
         ]
