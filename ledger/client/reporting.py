@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
-from ledger.client.arguments import check_amount, check_currency, check_moment, check_reason
+from ledger.client.arguments import check_amount, check_currency, check_moment, check_reason, check_text
 from ledger.client.delivery import CONTENT_KEY_PREFIX, Courier, encode
 from ledger.client.outbox import Item, ItemState, Waiting
 from ledger.client.receipts import VerifiedReceipt, accept_receipt, check_receipt, fetch_receipt
@@ -28,7 +28,7 @@ from ledger.client.results import (
     parse_view,
 )
 from ledger.client.session import ATTEMPT_SECONDS, Session
-from ledger.client.subjects import Buyer, Canonical, Identifiers, SubjectIds, normalise
+from ledger.client.subjects import Buyer, Identifiers, SubjectIds, normalise
 from ledger.client.transport import Deadline
 from ledger.core import voprf
 from ledger.core.conduct import Evidence
@@ -135,6 +135,27 @@ class Reporting(Session):
             element = voprf.public_key(voprf.derive_secret(bytes(32), b"a stand-in for the element of nobody"))
             buyer = Buyer(1, tuple([SubjectIds(kind, bytes(32), element) for kind, _ in person]))
         self._built(buyer, others, check_epoch=False)
+
+    def content_key(self, buyer: Identifiers, arguments: Mapping[str, Any], *, region: str | None = None) -> str:
+        """The idempotency key for a report that has none of its own, the same whenever the same is said of the same
+        person: an HMAC under the order key, so that only this platform can tell whom or what it is about. `arguments`
+        are those of `report`. Raises InvalidIdentifier and its kin, InvalidReport, InvalidCanonicalForm."""
+        check_fields(arguments)
+        person = normalise(buyer, region)
+        said = {
+            name: [evidence_json(item) for item in value]
+            if name == "evidence"
+            else (format_time(value) if isinstance(value, datetime) else value)
+            for name, value in arguments.items()
+        }
+        said["order"] = b64url(self.order_reference(arguments["order"]))
+        who = sorted([kind.value, b64url(value)] for kind, value in person)
+        digest = self._mac(b"content\n" + canonical_json({"report": said, "of": who}))
+        return CONTENT_KEY_PREFIX + b64url(digest[:24])
+
+    def order_reference(self, order: str) -> bytes:
+        """The 32 bytes under which the ledger knows an order number. Raises InvalidReport."""
+        return order_ref(self._order_key(), check_text("order", order))
 
     def withdraw(self, report_id: str, reason: str) -> ChangeResult:
         """Take a report of yours back: reason wrong_person, wrong_facts, duplicate or other. Through the outbox, from
@@ -270,20 +291,6 @@ class Reporting(Session):
         except (TypeError, AttributeError, ValueError, KeyError):
             raise InvalidReport("An argument of the report is of a type that it cannot have.") from None
         return payload
-
-    def _content_key(self, person: Canonical, arguments: Mapping[str, Any]) -> str:
-        """The idempotency key of a report that has none of its own, the same whenever the same is reported: an HMAC
-        under the order key, so that nobody else can tell whom or what it is about."""
-        said = {
-            name: [evidence_json(item) for item in value]
-            if name == "evidence"
-            else (format_time(value) if isinstance(value, datetime) else value)
-            for name, value in arguments.items()
-        }
-        said["order"] = b64url(order_ref(self._order_key(), arguments["order"]))
-        who = sorted([kind.value, b64url(value)] for kind, value in person)
-        digest = self._mac(b"content\n" + canonical_json({"report": said, "of": who}))
-        return CONTENT_KEY_PREFIX + b64url(digest[:24])
 
     def _mac(self, data: bytes) -> bytes:
         """A keyed digest of 32 bytes for what this SDK compares with itself."""

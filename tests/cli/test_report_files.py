@@ -13,6 +13,7 @@ import pytest
 from typer.testing import Result
 
 from ledger.cli.output import ExitCode
+from ledger.client import Buyer, buyers
 from ledger.client.report_files import read_report_file
 from ledger.client.tables import TableFormat
 from ledger.errors import ConfigurationError, InvalidPhone, InvalidReport, InvalidRequest, InvalidTable, InvalidTime
@@ -83,9 +84,10 @@ def test_people_see_which_order_was_refused(access: list[object], tmp_path: Path
     words = " ".join(told.stdout.split())
     assert "A-1001" in words
     assert "…" not in words
-    again = machine("report", "send", *access, "--file", file, code=ExitCode.REFUSED)["results"]
+    changed = written(tmp_path / "changed.json", {**one, "decided_by": "agent-2"}, one)
+    again = machine("report", "send", *access, "--file", changed, code=ExitCode.REFUSED)["results"]
     assert again[0]["error"]["code"] == "order_already_reported"
-    assert again[0]["error"]["details"]["report"].startswith("rp_")
+    assert again[0]["error"]["details"]["report"] == again[1]["report"]["id"], "the same report as before"
 
 
 def test_many_results_are_counted_and_only_the_others_listed(access: list[object], tmp_path: Path) -> None:
@@ -190,9 +192,9 @@ def test_an_order_that_holds_the_buyer_is_not_repeated() -> None:
 
 def test_a_batch_sent_twice_is_recorded_once(connect: Connect, running: Running, tmp_path: Path) -> None:
     acme = connect()
-    buyers = acme.subjects_many([person() for _ in range(3)])
-    keys = [f"nightly-{secrets.token_hex(6)}" for _ in buyers]
-    reports = [(buyer, report_arguments(idempotency_key=key)) for buyer, key in zip(buyers, keys, strict=True)]
+    people = acme.subjects_many([person() for _ in range(3)])
+    keys = [f"nightly-{secrets.token_hex(6)}" for _ in people]
+    reports = [(buyer, report_arguments(idempotency_key=key)) for buyer, key in zip(people, keys, strict=True)]
     state = tmp_path / "state-acme"
     away = connect(url=f"http://127.0.0.1:{free_port()}", budget_seconds=0.2, state_dir=state)
     away._epochs = acme._epochs  # it has seen the service before it went away
@@ -206,7 +208,9 @@ def test_a_batch_sent_twice_is_recorded_once(connect: Connect, running: Running,
         assert delivery.report is not None
         assert delivery.report.signature == json.loads(content)["signature"], "what was stored is what was sent"
     second = acme.report_many(reports)
-    assert {one.error.code for one in second if one.error} <= {"idempotency_mismatch", "order_already_reported"}
+    assert [(one.state, one.replayed) for one in second] == [("accepted", True)] * 3
+    assert [one.report for one in second] == [one.report for one in first], "the same answers"
+    assert acme.outbox() == []
     for arguments in (one for _, one in reports):
         assert len(acme.list_reports(order=arguments["order"]).reports) == 1
 
@@ -228,10 +232,15 @@ def test_keys_that_are_unfit_or_given_twice_refuse_that_report_alone(connect: Co
 
 def test_of_many_people_the_malformed_one_is_numbered(connect: Connect) -> None:
     acme = connect()
-    with pytest.raises(InvalidPhone, match="Person 2 of 3") as caught:
-        acme.subjects_many([person(), {"phone": "138 0013 8000"}, person()])
-    assert caught.value.details == {"index": 1}
-    assert "138" not in str(caught.value)
+    first, malformed, third = acme.subjects_many([person(), {"phone": "138 0013 8000"}, person()])
+    assert isinstance(first, Buyer)
+    assert isinstance(third, Buyer)
+    assert isinstance(malformed, InvalidPhone)
+    assert malformed.details == {"index": 1}
+    assert str(malformed).startswith("Person 2 of 3: ")
+    assert "138" not in str(malformed)
+    with pytest.raises(InvalidPhone, match="Person 2 of 3"):
+        buyers([first, malformed, third])
     with pytest.raises(InvalidPhone) as caught:
         acme.subject(phone="138 0013 8000")
     assert caught.value.details == {}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger.client.outbox import Outbox
+from ledger.client.outbox import Outbox, Verdict
 from ledger.errors import ConfigurationError, LogFrozen, NotFound, OrderAlreadyReported
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -45,7 +45,9 @@ def test_a_key_that_waits_keeps_its_first_content(tmp_path: Path) -> None:
 def test_refused_items_stay_until_somebody_decides(tmp_path: Path) -> None:
     box = Outbox(tmp_path / "outbox.db")
     box.add([(key, "report", "/v1/reports", b"x") for key in ("a", "b", "c")], NOW)
-    box.failed([("a", OrderAlreadyReported("Reported."), True), ("b", LogFrozen("Frozen."), False)])
+    box.failed(
+        [Verdict("a", "refused", OrderAlreadyReported("Reported.")), Verdict("b", "pending", LogFrozen("Frozen."))], NOW
+    )
     assert [item.idempotency_key for item in box.items("pending")] == ["b", "c"]
     refused = box.items("refused")
     assert [(item.idempotency_key, item.error) for item in refused] == [
