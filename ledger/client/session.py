@@ -46,6 +46,7 @@ REFUSED_RETENTION_DAYS = 30
 """How long the outbox keeps what the ledger refused: time to look at it, and less than anything else is kept."""
 
 _log = logging.getLogger("refund_ledger")
+_log.addHandler(logging.NullHandler())  # a library writes to nobody's standard error
 
 T = TypeVar("T")
 
