@@ -26,7 +26,7 @@ STORIES = st.builds(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(story=STORIES)
 @example(story=Story([("withdraw unknown", True), ("new", True), ("new", False), ("withdraw", False)], {}, []))
 @example(story=Story([(kind, old) for kind in KINDS for old in (True, False)], {5: "after"}, [7, 30, 60]))
@@ -34,7 +34,7 @@ def test_nothing_blocks_or_loses_anything_else(played: Stage, story: Story) -> N
     played.play(story)
 
 
-@pytest.mark.parametrize("life", range(0, 60, 4))
+@pytest.mark.parametrize("life", range(0, 60, 6))
 def test_a_process_may_be_killed_at_any_step(played: Stage, life: int) -> None:
     items = [("new", False), ("lost answer", True), ("withdraw unknown", True), ("refused", False), ("new", True)]
     played.play(Story([*items, ("withdraw", True), ("restitution", False), ("disputed", True)], {}, [life, life]))
