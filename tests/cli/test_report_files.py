@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import secrets
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,23 @@ import pytest
 from typer.testing import Result
 
 from ledger.cli.output import ExitCode
-from ledger.client import Buyer, buyers
+from ledger.client import Buyer, buyers, report_files
 from ledger.client.report_files import read_report_file
+from ledger.client.reports import arguments_from_json
 from ledger.client.tables import TableFormat
-from ledger.errors import ConfigurationError, InvalidPhone, InvalidReport, InvalidRequest, InvalidTable, InvalidTime
+from ledger.core.encoding import format_time
+from ledger.errors import (
+    ConfigurationError,
+    InvalidPhone,
+    InvalidReport,
+    InvalidRequest,
+    InvalidTable,
+    InvalidTime,
+    OrderAlreadyReported,
+    Unavailable,
+)
 from tests.cli.test_commands import machine, report_json, run
-from tests.faulty import free_port
+from tests.faulty import free_port, proxy
 from tests.kit import Connect, Running, person, report_arguments
 
 
@@ -247,8 +259,6 @@ def test_of_many_people_the_malformed_one_is_numbered(connect: Connect) -> None:
 
 
 def test_times_say_which_field_they_are_of() -> None:
-    from ledger.client.reports import arguments_from_json
-
     one = report_json(person(), notice_sent_at="2026-01-31")
     one.pop("buyer")
     with pytest.raises(InvalidTime, match="notice_sent_at"):
@@ -258,3 +268,170 @@ def test_times_say_which_field_they_are_of() -> None:
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError):
         read_report_file(tmp_path / "none.json", TableFormat())
+
+
+# --- the same file again, a dry run, an outage ------------------------------------------------------------------------
+
+
+def test_a_file_sent_twice_gives_the_same_results(access: list[object], connect: Connect, tmp_path: Path) -> None:
+    reports = [report_json(person()) for _ in range(3)]
+    own = report_json(person(), idempotency_key=secrets.token_hex(8))
+    file = written(tmp_path / "reports.json", *reports, own, report_json({"phone": "1"}))
+    results = [machine("report", "send", *access, "--file", file, code=ExitCode.REFUSED)["results"] for _ in range(3)]
+    assert [one["state"] for one in results[0]] == [*["accepted"] * 4, "refused"]
+    for again in results[1:]:
+        assert [one["replayed"] for one in again] == [True] * 4 + [False]
+        assert [{**one, "replayed": None} for one in again] == [{**one, "replayed": None} for one in results[0]]
+    with connect(state_dir=tmp_path / "state") as acme:
+        assert acme.outbox() == [], "nothing is left over"
+        for one in (*reports, own):
+            assert len(acme.list_reports(order=one["order"]).reports) == 1
+    (key,) = {one["idempotency_key"] for one in results[0]} & {own["idempotency_key"]}
+    assert all(one["idempotency_key"].startswith("content-") for one in results[0][:3])
+    assert key not in json.dumps(results[0][:3])
+
+
+def test_one_report_from_options_or_a_file_can_be_sent_again(access: list[object], tmp_path: Path) -> None:
+    file = written(tmp_path / "one.json", report_json(person()))
+    first, again = [machine("report", "send", *access, "--file", file)["results"][0] for _ in range(2)]
+    assert (first["report"], again["replayed"]) == (again["report"], True)
+
+
+def test_a_file_is_known_again_without_its_state_folder(access: list[object], tmp_path: Path) -> None:
+    """Another host, or a lost disk: the key tells the ledger that it is the same report."""
+    file = written(tmp_path / "reports.json", *[report_json(person()) for _ in range(2)])
+    first = machine("report", "send", *access, "--file", file)["results"]
+    elsewhere = [*access[:-1], tmp_path / "other-state"]
+    again = machine("report", "send", *elsewhere, "--file", file)["results"]
+    assert [(one["state"], one["replayed"]) for one in again] == [("accepted", True)] * 2
+    assert [one["report"]["id"] for one in again] == [one["report"]["id"] for one in first]
+    assert machine("report", "outbox", *elsewhere) == {"items": []}
+
+
+def test_reports_of_a_file_that_say_the_same_are_told_apart(access: list[object], tmp_path: Path) -> None:
+    one, key = report_json(person()), secrets.token_hex(8)
+    keyed = [report_json(person(), idempotency_key=key) for _ in range(2)]
+    file = written(tmp_path / "reports.json", one, one, *keyed)
+    told = machine("report", "send", *access, "--file", file, code=ExitCode.REFUSED)["results"]
+    assert [result["state"] for result in told] == ["accepted", "refused", "accepted", "refused"]
+    assert "Report 1 of this file" in told[1]["error"]["message"]
+    assert "Report 3 of this file" in told[3]["error"]["message"]
+
+
+def test_a_dry_run_finds_what_is_wrong_and_sends_nothing(running: Running, tmp_path: Path) -> None:
+    fine, order = report_json(person()), secrets.token_hex(6)
+    bad = [
+        (report_json({"phone": "1"}), "invalid_phone"),
+        (report_json(person(), evidence=[]), "evidence_invalid"),
+        (report_json(person(), conduct="empty_parcel"), "evidence_insufficient"),
+        (report_json(person()), "consent_missing"),
+        (report_json(person(), act_ended_at="2020-01-01T00:00:00Z"), "already_expired"),
+        (report_json(person(), amount_minor=1.5), "invalid_report"),
+        (report_json(person(), currency="cny"), "invalid_report"),
+        (report_json(person(), evidence=[{"type": "carrier_record", "file": "not-there.pdf"}]), "evidence_invalid"),
+        (report_json(person(), notice_ref="\ud800"), "invalid_report"),
+        (fine, "invalid_request"),
+        (report_json(person(), order=fine["order"]), "order_already_reported"),
+        (report_json(person(), sha256="x"), "invalid_report"),
+    ]
+    del bad[3][0]["consent_ref"]
+    path = tmp_path / "reports.json"
+    path.write_text(json.dumps([fine, *[one for one, _ in bad], report_json(person(), order=order)]))
+    nowhere: list[object] = ["--suite", running.suite("acme", f"http://127.0.0.1:{free_port()}")]
+    nowhere += ["--key", running.key("acme"), "--state-dir", tmp_path / "state"]
+    errors = tmp_path / "errors.csv"
+    told = machine("report", "send", *nowhere, "--file", path, "--dry-run", "--errors", errors, code=ExitCode.REFUSED)
+    assert told["dry_run"] is True
+    assert [one["state"] for one in told["results"]] == ["fit", *["unfit"] * len(bad), "fit"]
+    codes = [one["error"]["code"] for one in told["results"][1:-1]]
+    assert codes == [code for _, code in bad]
+    assert [row["code"] for row in rows(errors)] == codes
+    assert not (tmp_path / "state" / "outbox.db").exists()
+    words = run("report", "send", *nowhere, "--file", path, "--dry-run")
+    assert "nothing sent; fit: 2" in words.stdout
+    path.write_text(json.dumps(report_json(person())))
+    assert machine("report", "send", *nowhere, "--file", path, "--dry-run")["results"][0]["state"] == "fit"
+
+
+def test_what_an_outage_leaves_of_a_file_is_told_and_can_be_sent_again(
+    running: Running, connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The identifiers of those who were not blinded are nowhere, so the rest is not in the outbox."""
+    monkeypatch.setattr(report_files, "BATCH_ITEMS", 2)
+    file = written(tmp_path / "reports.json", *[report_json(person()) for _ in range(5)])
+    items = read_report_file(file, TableFormat())
+    shown: list[tuple[int, int]] = []
+    with proxy(running.server.url) as between, connect(url=between.url, budget_seconds=0.3) as acme:
+
+        def progress(done: int, total: int) -> None:
+            shown.append((done, total))
+            between.refuse = True
+
+        results = report_files.send_reports(acme, items, progress=progress)
+        assert [one.state for one in results] == ["accepted", "accepted", "unsent", "unsent", "unsent"]
+        assert [one.index for one in results] == [1, 2, 3, 4, 5]
+        assert shown == [(2, 5), (4, 5), (5, 5)]
+        assert {one.error.code for one in results if one.error} == {"unavailable"}
+        assert acme.outbox() == []
+        during = report_files.send_reports(acme, items)
+        assert [one.state for one in during] == ["accepted", "accepted", "unsent", "unsent", "unsent"], "known already"
+        with pytest.raises(Unavailable):
+            report_files.send_reports(acme, items[2:])
+        between.refuse = False
+        again = report_files.send_reports(acme, items)
+        assert [(one.state, one.replayed) for one in again] == [("accepted", True)] * 2 + [("accepted", False)] * 3
+
+
+def test_a_field_that_is_misspelt_is_named_with_the_nearest() -> None:
+    for wrong, right in (("amont", "amount_minor"), ("curency", "currency"), ("notice", "notice_ref")):
+        value = report_json(person(), **{wrong: 1})
+        value.pop("buyer")
+        with pytest.raises(InvalidReport, match=rf"{wrong} \(did you mean {right}\?\)"):
+            arguments_from_json(value)
+    with pytest.raises(InvalidTable, match=r"Line 1, column 2: .*did you mean currency\?"):
+        read_report_file(io.BytesIO(b"order,curency\nA-1,CNY\n"), TableFormat())
+
+
+def test_the_outbox_is_counted_parked_and_emptied_by_command(
+    running: Running, connect: Connect, tmp_path: Path
+) -> None:
+    state = tmp_path / "state-acme"
+    access: list[object] = ["--suite", running.suite("acme"), "--key", running.key("acme"), "--state-dir", state]
+    acme, bazaar, who, order = connect("acme"), connect("bazaar"), person(), secrets.token_hex(8)
+    first = acme.report(acme.subject(**who), **report_arguments(order=order)).report
+    assert first is not None
+    bazaar.appeal([first.id], "wrong_facts", "I sent it back.", "en", bazaar.subject(**who))
+    correction = report_json(who, order=order, replaces=first.id, notice_sent_at=format_time(datetime.now(UTC)))
+    file = written(tmp_path / "correction.json", correction)
+    (parked,) = machine("report", "send", *access, "--file", file, code=ExitCode.UNAVAILABLE)["results"]
+    assert (parked["state"], parked["retry_at"] is None) == ("parked", False)
+    with pytest.raises(OrderAlreadyReported):
+        acme.report(acme.subject(**who), **report_arguments(order=order))
+    told = machine("report", "outbox", *access, "--status", code=ExitCode.UNAVAILABLE)
+    assert {name: one["count"] for name, one in told.items()} == {"pending": 0, "parked": 1, "refused": 1}
+    assert told["parked"]["oldest_seconds"] >= 0
+    assert told["pending"]["oldest_seconds"] is None
+    assert "parked" in run("report", "outbox", *access, "--status").stdout
+    assert machine("report", "outbox", *access, "--flush") == {"results": []}
+    tried = machine("report", "outbox", *access, "--flush", "--parked", code=ExitCode.UNAVAILABLE)["results"]
+    assert [one["state"] for one in tried] == ["parked"]
+    left = machine("report", "outbox", *access, "--discard-all-refused", code=ExitCode.UNAVAILABLE)["items"]
+    assert [(one["state"], one["error"]["code"]) for one in left] == [("parked", "report_disputed")]
+    assert machine("report", "outbox", *access, "--discard", left[0]["idempotency_key"]) == {"items": []}
+    assert run("report", "outbox", *access, "--parked").exit_code == ExitCode.USAGE
+
+
+def test_unfit_arguments_of_commands_are_one_line(access: list[object]) -> None:
+    for command in (
+        ["appeal", "withdraw", "ap_Xk3mPq9a", *access, "--idempotency-key", "订单"],
+        ["appeal", "withdraw", "ap_Xk3mPq9a", *access, "--idempotency-key", "a\nb"],
+        ["appeal", "answer", "ap_Xk3mPq9a", *access, "--party", "reporter", "--text", "\udcff"],
+        ["report", "withdraw", "rp_Xk3mPq9a", *access, "--reason", "\udcff"],
+        ["report", "withdraw", "rp_Xk3mPq9a", *access, "--reason", "wrong_persn"],
+        ["report", "restitution", "rp_Xk3mPq9a", *access, "--received-at", "yesterday", "--amount-minor", "1",
+         "--currency", "CNY"],
+        ["report", "explain", "rp_Xk3mPq9a", *access, "--text", "\udcff"],
+    ):  # fmt: skip
+        error = machine(*command, code=ExitCode.USAGE)["error"]
+        assert error["code"] in ("invalid_request", "invalid_time"), command
+    assert machine("report", "outbox", *access) == {"items": []}

@@ -265,6 +265,7 @@ class Stage:
         self._check_desk(expected)
         desk.refused = {order: code for order, code in desk.refused.items() if code != "report_disputed"}
         desk.now += timedelta(hours=12)
+        desk.faults.clear()
         self._flush(path, Life(None))
         self._flush(path, Life(None))
         assert "parked" not in {state for state, _ in self._states(path).values()}
