@@ -361,11 +361,11 @@ def test_what_an_outage_leaves_of_a_file_is_told_and_can_be_sent_again(
     file = written(tmp_path / "reports.json", *[report_json(person()) for _ in range(5)])
     items = read_report_file(file, TableFormat())
     shown: list[tuple[int, int]] = []
-    with proxy(running.server.url) as between, connect(url=between.url, budget_seconds=0.3) as acme:
+    with proxy(running.server.url) as between, connect(url=between.url, budget_seconds=30) as acme:
 
         def progress(done: int, total: int) -> None:
             shown.append((done, total))
-            between.refuse = True
+            between.refuse, acme._budget_seconds = True, 0.3
 
         results = report_files.send_reports(acme, items, progress=progress)
         assert [one.state for one in results] == ["accepted", "accepted", "unsent", "unsent", "unsent"]
@@ -377,7 +377,7 @@ def test_what_an_outage_leaves_of_a_file_is_told_and_can_be_sent_again(
         assert [one.state for one in during] == ["accepted", "accepted", "unsent", "unsent", "unsent"], "known already"
         with pytest.raises(Unavailable):
             report_files.send_reports(acme, items[2:])
-        between.refuse = False
+        between.refuse, acme._budget_seconds = False, 30
         again = report_files.send_reports(acme, items)
         assert [(one.state, one.replayed) for one in again] == [("accepted", True)] * 2 + [("accepted", False)] * 3
 
