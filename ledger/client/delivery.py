@@ -133,12 +133,11 @@ class Courier:
         their turn. Stops at an outage: then the rest is `pending`, or still `parked`, with the error of the outage.
         """
         now = self._now()
-        due = [
-            item
-            for item in self._outbox.items()
-            if item.state == "pending"
-            or (item.state == "parked" and (parked or item.retry_at is None or item.retry_at <= now))
-        ]
+        waiting = self._outbox.items("pending")
+        for item in self._outbox.items("parked"):
+            if parked or item.retry_at is None or item.retry_at <= now:
+                waiting.append(item)
+        due = sorted(waiting, key=lambda item: item.number)
         results = self._send_all(in_order(due), flushing=True)
         return [results[item.idempotency_key] for item in due]
 
