@@ -1,7 +1,7 @@
 """`make soak`: what holds for small counts in the tests, with large ones: random tables of customers, searched for
-identifiers in all that the commands write; random outboxes through outages and kills; clients that fork again and again;
-random histories of a reporter that tries to undo appeals, and of parties that try to use up the rights of a person; then
-the server killed again and again under load on both engines. Prints counts."""
+identifiers in all that the commands write; random outboxes through outages and kills; clients that fork again and
+again; random histories of a reporter that tries to undo appeals, and of parties that try to use up the rights of a
+person; then the server killed again and again under load on both engines. Prints counts."""
 
 from __future__ import annotations
 
