@@ -251,7 +251,8 @@ class Session:
         with self._lock:
             if self._opened_outbox is None:
                 opened = Outbox(self._state_dir / OUTBOX_FILE)
-                opened.expire(self._now(), self._refused_retention)
+                with suppress(ConfigurationError):  # a folder that can only be read: it is told when it is written to
+                    opened.expire(self._now(), self._refused_retention)
                 self._opened_outbox = opened
             return self._opened_outbox
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ledger.client import Buyer, RefundLedger, buyers
+from ledger.client import Buyer, RefundLedger, buyers, evidence
 from ledger.client.delivery import PARKED_EVERY
 from ledger.client.session import REFUSED_RETENTION_DAYS
 from ledger.client.state import OUTBOX_FILE
@@ -29,6 +29,7 @@ from ledger.errors import (
     InvalidReport,
     InvalidRequest,
     LedgerError,
+    LinkedReportInvalid,
     NotFound,
     OrderAlreadyReported,
     Unavailable,
@@ -148,6 +149,24 @@ def test_what_is_parked_can_be_dropped_or_tried_at_once(connect: Connect) -> Non
     assert [one.state for one in acme.flush_outbox()] == ["parked"]
     acme.discard(key)
     assert acme.outbox() == []
+
+
+def test_a_report_that_rests_on_a_contested_one_is_parked(connect: Connect) -> None:
+    acme, bazaar = connect("acme"), connect("bazaar")
+    people = [person(), person()]
+    linked = [acme.report(acme.subject(**who), **report_arguments()).report for who in people]
+    ids = [one.id for one in linked if one is not None]
+    items = [evidence("linked_instrument", sha256=secrets.token_bytes(32), report_id=number) for number in ids]
+    farm = report_arguments(conduct="account_farm", evidence=items)
+    (case,) = bazaar.appeal([ids[0]], "wrong_facts", "I sent it back.", "en", bazaar.subject(**people[0]))
+    parked = acme.report(acme.subject(**person()), **farm)
+    assert (parked.state, parked.error and parked.error.code) == ("parked", "linked_report_invalid")
+    bazaar.withdraw_appeal(case.id)
+    assert [one.state for one in acme.flush_outbox(parked=True)] == ["accepted"]
+    acme.withdraw(ids[1], "wrong_facts")
+    with pytest.raises(LinkedReportInvalid):
+        acme.report(acme.subject(**person()), **{**farm, "order": secrets.token_hex(8)})
+    assert [item.state for item in acme.outbox()] == ["refused"], "this one will never carry it"
 
 
 # --- what is unfit is not stored --------------------------------------------------------------------------------------
