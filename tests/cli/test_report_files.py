@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from typer.testing import Result
 
 from ledger.cli.output import ExitCode
-from ledger.client import Buyer, buyers, report_files
+from ledger.client import Buyer, RefundLedger, buyers, report_files
 from ledger.client.report_files import read_report_file
 from ledger.client.reports import arguments_from_json
 from ledger.client.tables import TableFormat
@@ -435,3 +437,33 @@ def test_unfit_arguments_of_commands_are_one_line(access: list[object]) -> None:
         error = machine(*command, code=ExitCode.USAGE)["error"]
         assert error["code"] in ("invalid_request", "invalid_time"), command
     assert machine("report", "outbox", *access) == {"items": []}
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=5) | st.just("\ud800"),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+EVIDENCE_FIELDS = (
+    *("type", "file", "sha256", "pdq", "pdq_quality", "inspection", "finding", "report_id", "origin", "confirmation"),
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_value_of_a_field_ends_a_file(running: Running, data: st.DataObject) -> None:
+    """Whatever stands in a field, the report is fit or has an error of its own, and the reports beside it are fit."""
+    value = report_json({"phone": "+86 138 0013 8000"})
+    name = data.draw(st.sampled_from([*value, "replaces", "idempotency_key", "phone", *EVIDENCE_FIELDS]))
+    wrong = data.draw(JSON_VALUES)
+    if name in EVIDENCE_FIELDS:
+        value["evidence"][0][name] = wrong
+    elif name == "phone":
+        value["buyer"][name] = wrong
+    else:
+        value[name] = wrong
+    items = read_report_file(io.BytesIO(json.dumps([value, report_json(person())]).encode()), TableFormat())
+    with RefundLedger(running.suite("acme", "http://127.0.0.1:1"), running.key("acme")) as offline:
+        first, second = report_files.check_reports(offline, items)
+        assert second.error is None
+        assert first.error is None or str(first.error)
