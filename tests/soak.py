@@ -1,7 +1,8 @@
 """`make soak`: what holds for small counts in the tests, with large ones: the tests that count their tries
-(`tests/counts.py`); random tables of customers, searched for identifiers in all that the commands write; clients that
-fork again and again; random histories of a reporter that tries to undo appeals, and of parties that try to use up the
-rights of a person; then the server killed again and again under load on both engines. Prints counts."""
+(`tests/counts.py`); random tables of customers, searched for identifiers in all that the commands write; random
+outboxes through outages and kills; clients that fork again and again; random histories of a reporter that tries to
+undo appeals, and of parties that try to use up the rights of a person; then the server killed again and again under
+load on both engines. Prints counts."""
 
 from __future__ import annotations
 
@@ -20,6 +21,7 @@ from rich.console import Console
 from ledger.client import RefundLedger
 from ledger.settings import Settings
 from tests import pg
+from tests.client import report_desk
 from tests.client.test_forks import check, plan_for
 from tests.faults.test_sigkill import kill_again_and_again
 from tests.kit import make_running
@@ -31,6 +33,9 @@ from tests.table_leaks import hunt_many
 
 KILLS_A_ROUND = 10
 FORKS_A_ROUND = 100
+OUTBOXES = 1_000
+"""Random outboxes that are flushed through outages and kills, once."""
+
 TABLES = 2_000
 """Random tables of customers that the commands are run on, once."""
 
@@ -108,6 +113,16 @@ def courses(home: Path, seed: int) -> str:
     return f"{COURSES} histories of all parties, {done} acts, {refused} of them refused"
 
 
+def outboxes(folder: Path, stories: int, seed: int) -> str:
+    """Flush `stories` random outboxes through outages and kills; what was lost, doubled or blocked ends it."""
+    folder.mkdir()
+    chance = random.Random(seed)
+    with report_desk.stage(folder) as stage:
+        for _ in range(stories):
+            stage.play(report_desk.random_story(chance, items=12))
+    return f"{stories} outboxes, nothing lost, doubled or blocked"
+
+
 def main() -> None:
     """Run rounds until the time is over; any broken promise ends it with a traceback."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
@@ -123,6 +138,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="rcl-soak-") as name:
         folder = Path(name)
         console.print(f"{TABLES} tables, nothing leaked, {dict(hunt_many(folder, TABLES, arguments.seed))}")
+        console.print(outboxes(folder / "outboxes", OUTBOXES, arguments.seed))
         (folder / "forks").mkdir()
         fork_again_and_again(folder / "forks", arguments.forks, console)
         admin = pg.server(folder)

@@ -37,7 +37,7 @@ from ledger.client import Buyer, Evidence, Lookup, Query, Refund, RefundLedger, 
 from ledger.client.results import TIERS
 from ledger.client.tables import TableFormat
 from ledger.core.conduct import MINIMUMS, Conduct, EvidenceType, Need
-from ledger.errors import ConfigurationError, InvalidIdentifier
+from ledger.errors import ConfigurationError, LedgerError
 
 BATCH = 500
 SERVICE = "replay.refund-ledger.local"
@@ -241,11 +241,10 @@ def _tag(
         for start in range(0, len(mine), 1000):
             chunk = mine[start : start + 1000]
             people = [{mapped.kind.value: identity} for identity in chunk]
-            try:
-                found = ledger.subjects_many(people)
-            except InvalidIdentifier as error:
-                raise ConfigurationError(f"The mapping's identity makes no valid identifier: {error}") from error
-            buyers.update(zip(chunk, found, strict=True))
+            for identity, buyer in zip(chunk, ledger.subjects_many(people), strict=True):
+                if isinstance(buyer, LedgerError):
+                    raise ConfigurationError(f"The mapping's identity makes no valid identifier: {buyer}") from buyer
+                buyers[identity] = buyer
             advance("tagging people", len(buyers), len(identities))
     tally.tag_seconds = time.monotonic() - started
     tally.people_tagged = len(buyers)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,15 +31,27 @@ from ledger.cli.options import (
     SuiteOption,
 )
 from ledger.cli.output import ExitCode, JsonFlag, guarded
+from ledger.cli.progress import stage_bars
 from ledger.client import Delivery, RefundLedger, ReportView
-from ledger.client.report_files import ReportItem, item_of, read_report_file, send_reports
+from ledger.client.outbox import ItemState, Waiting
+from ledger.client.report_files import (
+    ReportItem,
+    check_reports,
+    item_of,
+    read_report_file,
+    send_reports,
+    with_keys,
+)
 from ledger.client.table_output import OutputTable
 from ledger.core.encoding import format_time, parse_time
-from ledger.errors import ConfigurationError, InvalidRequest
+from ledger.errors import ConfigurationError, InvalidRequest, LedgerError
 
 report = typer.Typer(no_args_is_help=True, help="Report confirmed refund fraud, correct it, prove it was recorded.")
 
 ERROR_COLUMNS = ("index", "order", "state", "code", "message")
+FIT, UNFIT = "fit", "unfit"
+"""What a dry run says of a report."""
+WAITING_STATES = frozenset({"pending", "parked", "unsent"})
 SHOWN_RESULTS = 100
 """Rows of a table of results for people; of more than that, only what was not accepted is shown."""
 
@@ -58,6 +72,9 @@ def send(
         Path | None,
         typer.Option("--errors", help="With --file: what was not recorded (index, order, state, code, message)."),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything that can be checked without sending, and send nothing.")
+    ] = False,
     column: ColumnOption = None,
     encoding: EncodingOption = "utf-8",
     delimiter: DelimiterOption = None,
@@ -87,7 +104,8 @@ def send(
 ) -> None:
     """Send one report from options, or many from --file. What cannot be delivered waits in the outbox (exit 4).
 
-    A malformed report of a file is refused alone, and the others are sent (exit 1).
+    A malformed report of a file is refused alone, and the others are sent (exit 1). The same file or options, sent
+    again, are recorded once.
     """
     if file is not None:
         form = options.table_format(encoding, delimiter, column)
@@ -105,26 +123,69 @@ def send(
     with ExitStack() as stack:
         table = None if errors is None else stack.enter_context(OutputTable(errors, ERROR_COLUMNS))
         ledger = stack.enter_context(options.open_ledger(suite, key, state_dir))
-        if len(items) == 1 and table is None:
-            only = items[0]
+        bars = stack.enter_context(stage_bars({"check": "checking reports", "send": "sending reports"}))
+        results: Sequence[Delivery[Any]] = []
+        if dry_run:
+            items = check_reports(ledger, items, region, partial(bars, "check"))
+        elif len(items) == 1 and table is None:
+            (only,) = with_keys(ledger, items, region)
             if only.error is not None:
                 raise only.error
-            (buyer,) = ledger.subjects_many([only.buyer], region=region)
-            results: Sequence[Delivery[Any]] = [ledger.report(buyer, **only.arguments)]
+            results = [ledger.report(ledger.subject(region=region, **only.buyer), **only.arguments)]
         else:
-            results = send_reports(ledger, items, region)
+            results = send_reports(ledger, items, region, partial(bars, "send"))
         if table is not None:
+            states = [(FIT if item.error is None else UNFIT, item.error) for item in items]
             table.clear()
-            table.append(_error_rows(items, results))
-    _show_deliveries(results, items)
+            table.append(_error_rows(items, states if dry_run else [(one.state, one.error) for one in results]))
+    if dry_run:
+        _show_checked(items)
+    else:
+        _show_deliveries(results, items)
 
 
-def _error_rows(items: Sequence[ReportItem], results: Sequence[Delivery[Any]]) -> list[tuple[str, ...]]:
+def _error_rows(
+    items: Sequence[ReportItem], results: Sequence[tuple[str, LedgerError | None]]
+) -> list[tuple[str, ...]]:
     return [
-        (str(item.index), item.shown_order or "", one.state, one.error.code, str(one.error))
-        for item, one in zip(items, results, strict=True)
-        if one.error is not None
+        (str(item.index), item.shown_order or "", state, error.code, str(error))
+        for item, (state, error) in zip(items, results, strict=True)
+        if error is not None
     ]
+
+
+def _show_checked(items: Sequence[ReportItem]) -> None:
+    """Print what a dry run found and exit: 1 if a report would be refused, else 0."""
+    unfit = [item for item in items if item.error is not None]
+
+    def tell(console: Console) -> None:
+        console.print(f"{len(items):,} reports checked, nothing sent; fit: {len(items) - len(unfit):,}.")
+        if not unfit:
+            return
+        table = Table("#", "order", "note")
+        for column in table.columns:
+            column.overflow = "fold"
+        for item in unfit[:SHOWN_RESULTS]:
+            note = "" if item.error is None else f"{item.error.code}: {item.error}"
+            table.add_row(str(item.index), Text(item.shown_order or ""), Text(note))
+        console.print(table)
+        if len(unfit) > SHOWN_RESULTS:
+            console.print(f"The first {SHOWN_RESULTS} of {len(unfit):,}; --json and --errors have all.")
+
+    with streams.writing():
+        output.emit({"dry_run": True, "results": [_checked_json(item) for item in items]}, tell)
+    if unfit:
+        raise typer.Exit(int(ExitCode.REFUSED))
+
+
+def _checked_json(item: ReportItem) -> dict[str, Any]:
+    value = {"index": item.index, "order": item.shown_order, "state": FIT if item.error is None else UNFIT}
+    return value if item.error is None else {**value, "error": _error_json(item.error)}
+
+
+def _error_json(error: LedgerError) -> dict[str, Any]:
+    details = {name: output.plain(detail) for name, detail in error.details.items()}
+    return {"code": error.code, "message": str(error), "details": details}
 
 
 def _evidence_option(text: str) -> dict[str, str]:
@@ -262,21 +323,62 @@ def outbox(
     suite: SuiteOption,
     key: KeyOption,
     state_dir: StateOption = None,
-    flush: Annotated[bool, typer.Option("--flush", help="Send what is pending.")] = False,
-    retry: Annotated[str | None, typer.Option("--retry", help="Make this refused item pending again.")] = None,
+    flush: Annotated[bool, typer.Option("--flush", help="Send what is pending, and what is parked and due.")] = False,
+    parked: Annotated[bool, typer.Option("--parked", help="With --flush: what is parked too, due or not.")] = False,
+    retry: Annotated[
+        str | None, typer.Option("--retry", help="Make this refused or parked item pending again.")
+    ] = None,
     discard: Annotated[str | None, typer.Option("--discard", help="Drop this item.")] = None,
+    discard_all_refused: Annotated[
+        bool, typer.Option("--discard-all-refused", help="Drop everything that was refused.")
+    ] = False,
+    status: Annotated[bool, typer.Option("--status", help="Only how much waits, and for how long.")] = False,
     json_output: JsonFlag = False,
 ) -> None:
-    """Show what has not been delivered, or deliver it. Exit 4 while something is pending."""
+    """Show what has not been delivered, or deliver it. Exit 4 while something is pending or parked."""
+    if parked and not flush:
+        raise InvalidRequest("--parked belongs to --flush.")
+    if status and flush:
+        raise InvalidRequest("Give --status or --flush.")
     with options.open_ledger(suite, key, state_dir) as ledger:
         if retry is not None:
             ledger.retry_refused(retry)
         if discard is not None:
             ledger.discard(discard)
+        if discard_all_refused:
+            ledger.discard_refused()
         if flush:
-            _show_deliveries(ledger.flush_outbox())
-            return
-        _show_outbox(ledger)
+            _show_deliveries(ledger.flush_outbox(parked=parked))
+        elif status:
+            _show_waiting(ledger.outbox_waiting())
+        else:
+            _show_outbox(ledger)
+
+
+def _show_waiting(waiting: Mapping[ItemState, Waiting]) -> None:
+    """Print how much is in each state and for how long, and exit 4 if something waits."""
+    now = datetime.now(UTC)
+    ages = {state: one.oldest_age(now) for state, one in waiting.items()}
+    value: dict[str, Any] = {
+        state: {
+            "count": one.count,
+            "oldest_seconds": None if (age := ages[state]) is None else int(age.total_seconds()),
+        }
+        for state, one in waiting.items()
+    }
+
+    def tell(console: Console) -> None:
+        table = Table("state", "items", "oldest")
+        for state, one in waiting.items():
+            age = ages[state]
+            table.add_row(
+                state, f"{one.count:,}", "" if age is None else str(timedelta(seconds=int(age.total_seconds())))
+            )
+        console.print(table)
+
+    output.emit(value, tell)
+    if waiting["pending"].count or waiting["parked"].count:
+        raise typer.Exit(int(ExitCode.UNAVAILABLE))
 
 
 def _show_outbox(ledger: RefundLedger) -> None:
@@ -287,6 +389,7 @@ def _show_outbox(ledger: RefundLedger) -> None:
             "state": item.state,
             "added_at": format_time(item.added_at),
             "attempts": item.attempts,
+            "retry_at": None if item.retry_at is None else format_time(item.retry_at),
             "error": item.error,
         }
         for item in ledger.outbox()
@@ -302,7 +405,7 @@ def _show_outbox(ledger: RefundLedger) -> None:
         console.print(table if items else "The outbox is empty.")
 
     output.emit({"items": items}, tell)
-    if any(item["state"] == "pending" for item in items):
+    if any(item["state"] in WAITING_STATES for item in items):
         raise typer.Exit(int(ExitCode.UNAVAILABLE))
 
 
@@ -321,14 +424,15 @@ def _delivery_json(one: Delivery[Any], item: ReportItem | None) -> dict[str, Any
     if one.report is not None:
         value["report"] = {name: field for name, field in output.plain(one.report).items() if name != "signature"}
     if one.error is not None:
-        value["error"] = {"code": one.error.code, "message": str(one.error)}
-        value["error"]["details"] = {name: output.plain(detail) for name, detail in one.error.details.items()}
+        value["error"] = _error_json(one.error)
+    if one.retry_at is not None:
+        value["retry_at"] = format_time(one.retry_at)
     return value
 
 
 def _show_deliveries(results: Sequence[Delivery[Any]], items: Sequence[ReportItem] = ()) -> None:
-    """Print what became of each and exit: 4 if something is pending, 1 if something was refused, else 0. `items` are
-    the reports of a file, one for each result."""
+    """Print what became of each and exit: 4 if something waits or was not sent, 1 if something was refused, else 0.
+    `items` are the reports of a file, one for each result."""
     sources: list[ReportItem | None] = [*items] or [None] * len(results)
 
     def tell(console: Console) -> None:
@@ -360,7 +464,7 @@ def _show_deliveries(results: Sequence[Delivery[Any]], items: Sequence[ReportIte
         pairs = zip(results, sources, strict=True)
         output.emit({"results": [_delivery_json(one, item) for one, item in pairs]}, tell)
     states = {one.state for one in results}
-    if "pending" in states:
+    if states & WAITING_STATES:
         raise typer.Exit(int(ExitCode.UNAVAILABLE))
     if "refused" in states:
         raise typer.Exit(int(ExitCode.REFUSED))

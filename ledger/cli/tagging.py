@@ -30,7 +30,7 @@ from ledger.cli.options import (
     SuiteOption,
 )
 from ledger.cli.output import ExitCode, JsonFlag, guarded
-from ledger.client import Buyer, RefundLedger
+from ledger.client import Buyer, RefundLedger, buyers
 from ledger.client import tagging as client_tagging
 from ledger.client.customers import Customers, open_customers
 from ledger.client.table_output import encode_rows
@@ -110,7 +110,7 @@ def tag(
             ) as customers:  # fmt: skip
                 _tag_rows(ledger, customers, region, epoch)
         else:
-            _show_tags(ledger.subjects_many([given], region=region, epoch=epoch)[0])
+            _show_tags(buyers(ledger.subjects_many([given], region=region, epoch=epoch))[0])
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from ledger.client.appeal_results import (
 )
 from ledger.client.inspection import inspect, inspected_evidence, match_picture, picture_hash, verify_inspection
 from ledger.client.lookups import Query, Refund
+from ledger.client.outbox import Waiting
 from ledger.client.picture_results import PictureReuse
 from ledger.client.pictures import PictureHash
 from ledger.client.receipts import VerifiedReceipt
@@ -37,7 +38,7 @@ from ledger.client.results import (
     Tier,
 )
 from ledger.client.sdk import RefundLedger
-from ledger.client.subjects import Buyer, Identifiers, SubjectIds
+from ledger.client.subjects import Buyer, Identifiers, SubjectIds, buyers
 from ledger.client.suite import Suite, load_suite
 from ledger.client.webhooks import DeliveryPage, WebhookDelivery, WebhookEndpoint, WebhookEvent, verify_webhook
 from ledger.core.conduct import Conduct, Evidence, EvidenceType, Finding, Inspection
@@ -93,9 +94,11 @@ __all__ = [
     "Tier",
     "Trust",
     "VerifiedReceipt",
+    "Waiting",
     "WebhookDelivery",
     "WebhookEndpoint",
     "WebhookEvent",
+    "buyers",
     "claim_upload",
     "evidence",
     "handed_in_by_merchant",

@@ -35,6 +35,8 @@ from ledger.client.appeal_results import (
     parse_link,
     parse_statements,
 )
+from ledger.client.arguments import check_sha256, check_text
+from ledger.client.reports import check_idempotency_key
 from ledger.client.results import Lookup, ReportView, about, parse_view
 from ledger.client.session import Session
 from ledger.client.subjects import Buyer
@@ -79,9 +81,14 @@ class Appeals(Session):
         `details["case"]`, ConflictOfInterest (your own control group made a report), QuotaExceeded, AppealInvalid,
         StaleEpoch, Unavailable.
         """
-        body = {"reports": list(reports), "grounds": grounds, "statement": statement, "locale": locale}
+        body = {
+            "reports": [_id("rp", report) for report in reports],
+            "grounds": check_text("grounds", grounds),
+            "statement": check_text("statement", statement),
+            "locale": check_text("locale", locale),
+        }
         parse = partial(parse_filed, reports=list(reports))
-        return self._send("/v1/appeals", {**body, **_about(buyer)}, idempotency_key or self._new_key(), parse)
+        return self._send("/v1/appeals", {**body, **_about(buyer)}, self._key_of(idempotency_key), parse)
 
     def get_appeal(self, appeal: str, party: str | None = None) -> Appeal:
         """A case of yours; where you both filed it and made the report, for `party` (subject or reporter).
@@ -98,12 +105,18 @@ class Appeals(Session):
     ) -> AppealPage:
         """Your cases, newest first: those `filed` through you, those about what you `reported`, or both."""
         query = {"role": role, "state": state, "limit": str(limit), "starting_after": starting_after}
-        return self._get("/v1/appeals", parse_appeals, {name: one for name, one in query.items() if one is not None})
+        return self._get(
+            "/v1/appeals",
+            parse_appeals,
+            {name: check_text(name, one) for name, one in query.items() if one is not None},
+        )
 
     def answer(self, appeal: str, party: str, text: str, *, idempotency_key: str | None = None) -> Appeal:
         """Answer the question that waits for `party` (subject: your customer; reporter: yourself), or add something.
         The other party reads it. Raises NotFound, ActionRefused, AppealInvalid, Unavailable."""
-        return self._act(appeal, "messages", {"party": party, "text": text}, idempotency_key)
+        return self._act(
+            appeal, "messages", {"party": check_text("party", party), "text": check_text("text", text)}, idempotency_key
+        )
 
     def attach(
         self,
@@ -127,10 +140,13 @@ class Appeals(Session):
             data = path.read_bytes()
         except OSError as error:
             raise ConfigurationError(f"{path.name} cannot be read.") from error
-        query = {"party": party, "name": name or path.name}
+        except ValueError:  # a name with NUL, or that is no Unicode
+            raise ConfigurationError("The file to hand in has no name that can be opened.") from None
+        called = path.name if name is None else check_text("name", name)
+        query = {"party": check_text("party", party), "name": check_text("name", called)}
         if evidence_index is not None:
             query["evidence_index"] = str(evidence_index)
-        headers = {"Content-Type": "application/octet-stream", "Idempotency-Key": idempotency_key or self._new_key()}
+        headers = {"Content-Type": "application/octet-stream", "Idempotency-Key": self._key_of(idempotency_key)}
         target = f"{_path(appeal)}/attachments"
         self.connect()
         answer = self._transport.retrying(
@@ -157,7 +173,7 @@ class Appeals(Session):
     def reopen_appeal(self, appeal: str, text: str, *, idempotency_key: str | None = None) -> Appeal:
         """Contest a decision once more, within 60 days and while the record is kept. Raises NotFound, ActionRefused,
         AppealInvalid, ConflictOfInterest, Unavailable."""
-        return self._act(appeal, "reopen", {"text": text}, idempotency_key)
+        return self._act(appeal, "reopen", {"text": check_text("text", text)}, idempotency_key)
 
     def concede(self, appeal: str, conduct: str, *, idempotency_key: str | None = None) -> Appeal:
         """As the reporter, concede that a contested report should name another conduct, of no higher severity; once in
@@ -166,7 +182,7 @@ class Appeals(Session):
 
         Raises NotFound, ActionRefused, AppealInvalid (the conduct), Unavailable.
         """
-        return self._act(appeal, "concede", {"conduct": conduct}, idempotency_key)
+        return self._act(appeal, "concede", {"conduct": check_text("conduct", conduct)}, idempotency_key)
 
     def agree(self, appeal: str, *, idempotency_key: str | None = None) -> Appeal:
         """Agree, as your customer wishes, to what the reporter conceded. Raises NotFound, ActionRefused,
@@ -181,7 +197,8 @@ class Appeals(Session):
 
         Raises NotFound, ActionRefused, AppealInvalid, Unavailable.
         """
-        body = {"evidence_sha256": b64url(evidence_sha256), "text": text}
+        digest = check_sha256("evidence_sha256", evidence_sha256)
+        body = {"evidence_sha256": b64url(digest), "text": check_text("text", text)}
         return self._act(appeal, "reopen-request", body, idempotency_key)
 
     def explain_report(self, report: str, text: str, *, idempotency_key: str | None = None) -> ReportView:
@@ -191,7 +208,7 @@ class Appeals(Session):
         Raises NotFound, ActionRefused (it is not held), AppealInvalid, Unavailable.
         """
         path = f"/v1/reports/{_id('rp', report)}/explain"
-        body, key = {"text": text}, idempotency_key or self._new_key()
+        body, key = {"text": check_text("text", text)}, self._key_of(idempotency_key)
         return self._send(path, body, key, about(parse_view, id=report))
 
     def letters(self, appeal: str) -> tuple[str, ...]:
@@ -221,8 +238,12 @@ class Appeals(Session):
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
+    def _key_of(self, given: str | None) -> str:
+        """The caller's idempotency key, or a new one. Raises InvalidRequest."""
+        return self._new_key() if given is None else check_idempotency_key(given)
+
     def _act(self, appeal: str, action: str, body: Mapping[str, Any], key: str | None) -> Appeal:
-        return self._send(f"{_path(appeal)}/{action}", body, key or self._new_key(), about(parse_appeal, id=appeal))
+        return self._send(f"{_path(appeal)}/{action}", body, self._key_of(key), about(parse_appeal, id=appeal))
 
     def _send(self, path: str, body: Mapping[str, Any], key: str, parse: Callable[[Any], T]) -> T:
         """POST the same bytes under the same key at every attempt."""
@@ -247,6 +268,6 @@ def _path(appeal: str) -> str:
 
 def _id(prefix: str, public: str) -> str:
     """A public id, fit to stand in a path."""
-    if not _FORMS[prefix].match(public):
+    if not isinstance(public, str) or not _FORMS[prefix].match(public):
         raise InvalidRequest(f"An id of this sort looks like {prefix}_ and letters and digits.")
     return public

@@ -1,24 +1,36 @@
 """Files of reports: JSON (one object or a list) or a table (one report a row), checked item by item.
 
-An item that is malformed does not touch the others: it keeps its error, with its number and its order.
+An item that is malformed does not touch the others: it keeps its error, with its number and its order. An item without
+an idempotency key of its own gets one that is derived from all that it says, so that a file can be sent again.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ledger.client.arguments import nearest
 from ledger.client.column_guard import repeats
 from ledger.client.customers import KINDS, kinds_of
+from ledger.client.items import BATCH_ITEMS
 from ledger.client.reports import FIELDS, arguments_from_json
 from ledger.client.results import Delivery, ReportResult
 from ledger.client.sdk import RefundLedger
 from ledger.client.subjects import Identifiers, normalise
 from ledger.client.tables import Record, Table, TableFormat, opened, read_text
-from ledger.errors import InvalidReport, InvalidTable, LedgerError
+from ledger.errors import (
+    InvalidCanonicalForm,
+    InvalidReport,
+    InvalidRequest,
+    InvalidTable,
+    LedgerError,
+    LimitExceeded,
+    OrderAlreadyReported,
+    Unavailable,
+)
 
 MAX_FILE_BYTES = 64 << 20
 MAX_REPORTS = 100_000
@@ -67,13 +79,105 @@ def item_of(value: Mapping[str, Any], region: str | None = None) -> ReportItem:
     return item
 
 
-def send_reports(ledger: RefundLedger, items: Sequence[ReportItem], region: str | None = None) -> list[ReportResult]:
-    """Send what is not malformed, and give one result for each item, in order. Raises what `RefundLedger.subjects_many`
-    raises in an outage: then nothing was sent."""
-    good = [item for item in items if item.error is None]
-    buyers = ledger.subjects_many([item.buyer for item in good], region=region) if good else []
-    sent = iter(ledger.report_many([(buyer, item.arguments) for buyer, item in zip(buyers, good, strict=True)]))
-    return [next(sent) if item.error is None else Delivery("", "refused", error=item.error) for item in items]
+Progress = Callable[[int, int], None]
+"""Called with (items done, all items)."""
+
+
+def send_reports(
+    ledger: RefundLedger,
+    items: Sequence[ReportItem],
+    region: str | None = None,
+    progress: Progress = lambda done, total: None,
+) -> list[ReportResult]:
+    """Send what is not malformed, 1000 at a time, and give one result for each item, in order.
+
+    When identifiers cannot be evaluated any more (an outage, the daily quota), the rest is `unsent` with that error;
+    raises it when nothing was sent by then. Sent again, the same file gives the same results: what was recorded is not
+    recorded again, and what waits is sent as it is stored.
+    """
+    keyed = with_keys(ledger, items, region)
+    results: list[ReportResult] = []
+    stopped: LedgerError | None = None
+    for start in range(0, len(keyed), BATCH_ITEMS):
+        chunk = keyed[start : start + BATCH_ITEMS]
+        good = [item for item in chunk if item.error is None]
+        sent: Iterator[ReportResult] = iter(())
+        if good and stopped is None:
+            try:
+                buyers = ledger.subjects_many([item.buyer for item in good], region=region)
+            except (Unavailable, LimitExceeded) as error:
+                if not any(one.state != "refused" for one in results):
+                    raise
+                stopped = error
+            else:
+                pairs = [(buyer, item.arguments) for buyer, item in zip(buyers, good, strict=True)]
+                sent = iter(ledger.report_many(pairs))
+        for item in chunk:
+            if item.error is not None:
+                done: ReportResult = Delivery("", "refused", error=item.error)
+            elif stopped is not None:
+                done = Delivery(str(item.arguments["idempotency_key"]), "unsent", error=stopped)
+            else:
+                done = next(sent)
+            results.append(replace(done, index=item.index, order=item.shown_order))
+        progress(len(results), len(keyed))
+    return results
+
+
+def check_reports(
+    ledger: RefundLedger,
+    items: Sequence[ReportItem],
+    region: str | None = None,
+    progress: Progress = lambda done, total: None,
+) -> list[ReportItem]:
+    """Items with the error that each would have before it is sent. Nothing is asked, stored or sent.
+
+    What the ledger alone knows is not checked: orders that were reported before, cases, quotas, the log.
+    """
+    checked: list[ReportItem] = []
+    orders: dict[object, int] = {}
+    for item in with_keys(ledger, items, region):
+        try:
+            if item.error is None:
+                ledger.check_report(item.buyer, region=region, **item.arguments)
+                order = ledger.order_reference(item.arguments["order"])
+                if order in orders and "replaces" not in item.arguments:
+                    other = orders[order]
+                    raise OrderAlreadyReported(f"Report {other} of this file is about the same order.", index=other)
+                orders.setdefault(order, item.index)
+        except LedgerError as error:
+            item = replace(item, error=error)
+        checked.append(item)
+        progress(len(checked), len(items))
+    return checked
+
+
+def _content_key(ledger: RefundLedger, item: ReportItem, region: str | None) -> str:
+    try:
+        return ledger.content_key(item.buyer, item.arguments, region=region)
+    except InvalidCanonicalForm:  # a float, a text that is not in NFC: what the report's own rules say is clearer
+        ledger.check_report(item.buyer, region=region, **item.arguments)
+        raise
+
+
+def with_keys(ledger: RefundLedger, items: Sequence[ReportItem], region: str | None = None) -> list[ReportItem]:
+    """Items with an idempotency key each: their own, or one derived from what they say. A key that an earlier item has
+    already refuses the later one."""
+    found: list[ReportItem] = []
+    first: dict[object, int] = {}
+    for item in items:
+        if item.error is not None:
+            found.append(item)
+            continue
+        try:
+            key = item.arguments.get("idempotency_key") or _content_key(ledger, item, region)
+            if key in first:
+                raise InvalidRequest(f"Report {first[key]} of this file has the same key, or says the same.")
+            first[key] = item.index
+            found.append(replace(item, arguments={**item.arguments, "idempotency_key": key}))
+        except LedgerError as error:
+            found.append(replace(item, error=error))
+    return found
 
 
 def _item(index: int, value: Mapping[str, Any], region: str | None) -> ReportItem:
@@ -136,11 +240,17 @@ def _rows(table: Table, form: TableFormat) -> list[dict[str, Any]]:
     unknown = next((place for place in range(len(table.names)) if place not in known), None)
     if unknown is not None:
         raise InvalidTable(
-            f"Line 1, column {unknown + 1}: the column is no kind of identifier and no field of a report. Remove it, "
-            "or say what it is with --column.",
+            f"Line 1, column {unknown + 1}: the column is no kind of identifier and no field of a report"
+            f"{_meant(table.names[unknown])}. Remove it, or say what it is with --column.",
             line=1, column=unknown + 1,
         )  # fmt: skip
     return [_row(columns, record) for record in table.records()]
+
+
+def _meant(header: str) -> str:
+    """The known name that a header is most like. The header itself may be somebody's data, and is not repeated."""
+    known = nearest(header, _NAMES)
+    return "" if known is None else f" (did you mean {known}?)"
 
 
 def _row(columns: Sequence[tuple[int, str]], record: Record) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from ledger.client.arguments import nearest
 from ledger.client.subjects import Buyer
 from ledger.client.suite import Suite
 from ledger.core import reports as core_reports
@@ -208,13 +209,7 @@ def arguments_from_json(value: Mapping[str, Any]) -> dict[str, Any]:
     EvidenceInvalid, InvalidRequest (an unfit idempotency key).
     """
     arguments = dict(value)
-    missing, unknown = sorted(_REQUIRED - arguments.keys()), sorted(arguments.keys() - _REQUIRED - _OPTIONAL)
-    if missing or unknown:
-        shown = [name if _FIELD.fullmatch(name) else "(a name of another form)" for name in unknown]
-        problems = [
-            f"{what}: {', '.join(names)}" for what, names in (("unknown", shown), ("missing", missing)) if names
-        ]
-        raise InvalidReport(f"Fields of the report are wrong; {'; '.join(problems)}.", unknown=shown, missing=missing)
+    check_fields(arguments)
     for name in _TEXTS & arguments.keys():
         if not isinstance(arguments[name], str):
             raise InvalidReport(f"{name} must be text.", field=name)
@@ -229,6 +224,23 @@ def arguments_from_json(value: Mapping[str, Any]) -> dict[str, Any]:
         except InvalidTime as error:
             raise InvalidTime(f"{name}: {error}", field=name) from None
     return arguments
+
+
+def check_fields(arguments: Mapping[str, Any]) -> None:
+    """Raises InvalidReport when a required argument of a report is missing or there is an unknown one, with the known
+    name that it is most like."""
+    missing, unknown = sorted(_REQUIRED - arguments.keys()), sorted(map(str, arguments.keys() - _REQUIRED - _OPTIONAL))
+    if not (missing or unknown):
+        return
+    shown = [name if _FIELD.fullmatch(name) else "(a name of another form)" for name in unknown]
+    told = [f"{name}{_suggestion(name)}" for name in shown]
+    problems = [f"{what}: {', '.join(names)}" for what, names in (("unknown", told), ("missing", missing)) if names]
+    raise InvalidReport(f"Fields of the report are wrong; {'; '.join(problems)}.", unknown=shown, missing=missing)
+
+
+def _suggestion(name: str) -> str:
+    known = nearest(name, FIELDS)
+    return "" if known is None else f" (did you mean {known}?)"
 
 
 def check_idempotency_key(key: object) -> str:

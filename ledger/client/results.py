@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
@@ -30,7 +30,7 @@ TIERS: tuple[Tier, ...] = ("clear", "watch", "review", "high")
 _CODE = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
 _REASONS = frozenset(KnownReason)
 
-DeliveryState = Literal["accepted", "pending", "refused"]
+DeliveryState = Literal["accepted", "pending", "parked", "refused", "unsent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,9 +202,16 @@ class ReportPage:
 class Delivery(Generic[T]):
     """What became of something you sent.
 
-    `accepted`: the ledger has it, `report` is its answer. `pending`: the ledger could not be reached; it waits in the
-    outbox, `error` says why. `refused`: the ledger will never take it as it is; it stays in the outbox with `error`.
-    The idempotency key is empty for what was refused before it was sent.
+    | state | means |
+    |---|---|
+    | accepted | the ledger has it, `report` is its answer |
+    | pending | the ledger could not be reached, or said nothing about it; it waits in the outbox, `error` says why |
+    | parked | it waits in the outbox for the end of an appeal, and is tried again at `retry_at` |
+    | refused | the ledger will never take it as it is; `error` says why |
+    | unsent | of a file: an outage came before the person was blinded, so nothing is stored; send the file again |
+
+    The idempotency key is empty for what was refused before it had one. In a batch, `index` is the place of the report
+    (from 0), and `order` its order number where that is text.
     """
 
     idempotency_key: str
@@ -213,6 +220,9 @@ class Delivery(Generic[T]):
     error: LedgerError | None = None
     replayed: bool = False
     """The ledger had it from an earlier attempt and repeated its answer (batches do not tell)."""
+    retry_at: datetime | None = None
+    index: int | None = None
+    order: str | None = field(default=None, repr=False)
 
 
 ReportResult = Delivery[AcceptedReport]

@@ -29,7 +29,7 @@ from ledger.client.questions import Question
 from ledger.client.reporting import Reporting
 from ledger.client.results import Check, Lookup, unavailable
 from ledger.client.snapshots import Snapshot
-from ledger.client.subjects import Buyer, Canonical, Identifiers, normalise, normalise_all
+from ledger.client.subjects import Buyer, Canonical, Identifiers, normalise, normalise_each
 from ledger.client.transport import Deadline
 from ledger.client.webhooks import Webhooks
 from ledger.core.reports import order_ref
@@ -61,7 +61,7 @@ class RefundLedger(Reporting, Pictures, Appeals, Webhooks):
         Blinds, has them evaluated, verifies every proof. Give only identifiers of the claimant that you verified.
         Raises InvalidIdentifier and its kin, QuotaExceeded, InvalidProof, HolderMismatch, Unavailable.
         """
-        return self.subjects_many([identifiers], region=region)[0]
+        return self._tag([normalise(identifiers, region)])[0]
 
     def subjects_many(
         self,
@@ -69,14 +69,19 @@ class RefundLedger(Reporting, Pictures, Appeals, Webhooks):
         *,
         region: str | None = None,
         epoch: int | Literal["current", "next"] = "current",
-    ) -> list[Buyer]:
+    ) -> list[Buyer | LedgerError]:
         """As `subject`, for many people; evaluated in batches of 1000 identifiers, each within the time budget.
 
+        One outcome each, in order: a person with a malformed identifier gets the error, with their `index` (from 0) in
+        its details, and does not touch the others. `report_many` takes such an error in place of a buyer.
         `epoch="next"` tags ahead under the key epoch that has been announced; such buyers are good once it is current.
-        A malformed identifier raises before anything is asked, with the person's `index` in the details.
-        Raises InvalidRequest when none is announced, StaleEpoch when a given epoch is not evaluated (any more).
+        Raises what concerns all of them: InvalidRequest when no next epoch is announced, StaleEpoch when a given epoch
+        is not evaluated (any more), QuotaExceeded, InvalidProof, HolderMismatch, Unavailable.
         """
-        return self._tag(normalise_all(people, region), None if epoch == "current" else self.tagging_epoch(epoch))
+        found = normalise_each(people, region)
+        good = [one for one in found if not isinstance(one, LedgerError)]
+        buyers = iter(self._tag(good, None if epoch == "current" else self.tagging_epoch(epoch)))
+        return [one if isinstance(one, LedgerError) else next(buyers) for one in found]
 
     def tagging_epoch(self, epoch: int | Literal["current", "next"] = "current") -> int:
         """The number of the key epoch that tags are made under now, or will be next. Asks the service.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -34,12 +36,17 @@ from ledger.client.texts import Texts
 from ledger.client.tokens import TokenSource
 from ledger.client.transport import Answer, Deadline, Transport
 from ledger.core.encoding import b64url
-from ledger.errors import StaleEpoch
+from ledger.errors import ConfigurationError, StaleEpoch
 
 LOOKUP_BUDGET_SECONDS = 0.3
 """A refund review never waits longer for the ledger, connection and blinding included."""
 READ_BUDGET_SECONDS = 10.0
 ATTEMPT_SECONDS = 5.0
+REFUSED_RETENTION_DAYS = 30
+"""How long the outbox keeps what the ledger refused: time to look at it, and less than anything else is kept."""
+
+_log = logging.getLogger("refund_ledger")
+_log.addHandler(logging.NullHandler())  # a library writes to nobody's standard error
 
 T = TypeVar("T")
 
@@ -56,6 +63,7 @@ class Session:
     proven key epochs and snapshots (default: `~/.local/state/refund-ledger/...`); share it among the processes of one
     host, and keep it. `order_key` is 32 bytes or a file; by default `acme.order.key` beside `acme.pem`, made at first
     use. `scopes` narrows the tokens. `budget_seconds` bounds each write, all its attempts together.
+    `refused_retention_days` (0 to 60) is how long the outbox keeps what the ledger refused.
     Raises ConfigurationError; nothing is sent before the first call.
     """
 
@@ -69,6 +77,7 @@ class Session:
         scopes: Iterable[str] | None = None,
         lookup_budget_seconds: float = LOOKUP_BUDGET_SECONDS,
         budget_seconds: float = READ_BUDGET_SECONDS,
+        refused_retention_days: int = REFUSED_RETENTION_DAYS,
         insecure_http: bool = False,
         now: Callable[[], datetime] = utc_now,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
@@ -82,6 +91,9 @@ class Session:
         self._random_bytes = random_bytes
         self._lookup_budget_seconds = lookup_budget_seconds
         self._budget_seconds = budget_seconds
+        if isinstance(refused_retention_days, bool) or not 0 <= refused_retention_days <= REFUSED_RETENTION_DAYS * 2:
+            raise ConfigurationError(f"refused_retention_days is 0 to {REFUSED_RETENTION_DAYS * 2}.")
+        self._refused_retention = timedelta(days=refused_retention_days)
         pinned = self.suite.pinned
         self._tokens = TokenSource(
             self._key,
@@ -129,11 +141,13 @@ class Session:
         return tuple([Ed25519PublicKey.from_public_bytes(raw) for raw in (own, *earlier)])
 
     def close(self) -> None:
-        """Close connections and files. What waits in the outbox stays there."""
+        """Close connections and files. What waits in the outbox stays there, and is told in a logged warning if this
+        client has used the outbox."""
         self._transport.close()
         self._snapshots.close()
         with self._lock:
             if self._opened_outbox is not None:
+                _warn_of_waiting(self._opened_outbox, self._now())
                 self._opened_outbox.close()
                 self._opened_outbox = None
 
@@ -236,5 +250,23 @@ class Session:
     def _outbox(self) -> Outbox:
         with self._lock:
             if self._opened_outbox is None:
-                self._opened_outbox = Outbox(self._state_dir / OUTBOX_FILE)
+                opened = Outbox(self._state_dir / OUTBOX_FILE)
+                with suppress(ConfigurationError):  # a folder that can only be read: it is told when it is written to
+                    opened.expire(self._now(), self._refused_retention)
+                self._opened_outbox = opened
             return self._opened_outbox
+
+
+def _warn_of_waiting(outbox: Outbox, now: datetime) -> None:
+    """Log that something still waits. Says how much and how long, not what."""
+    with suppress(ConfigurationError):  # a damaged file has been told by whoever used it
+        waiting = outbox.waiting()
+        pending, parked = waiting["pending"], waiting["parked"]
+        age = pending.oldest_age(now)
+        if age is not None:
+            _log.warning(
+                "outbox_pending: %d items wait in the outbox, the oldest for %d s; %d are parked. Call flush_outbox.",
+                pending.count,
+                age.total_seconds(),
+                parked.count,
+            )

@@ -18,7 +18,14 @@ from ledger.core import voprf
 from ledger.core.encoding import b64url, unb64url
 from ledger.core.identifiers import Kind, canonical, parse_kind
 from ledger.core.tags import TAG_BYTES, tag
-from ledger.errors import BatchSizeInvalid, InvalidEncoding, InvalidInput, InvalidProof, UnexpectedAnswer
+from ledger.errors import (
+    BatchSizeInvalid,
+    InvalidEncoding,
+    InvalidInput,
+    InvalidProof,
+    LedgerError,
+    UnexpectedAnswer,
+)
 
 CACHE_SIZE = 10_000
 MAX_SUBJECTS = 8
@@ -89,17 +96,27 @@ def normalise(identifiers: Identifiers, region: str | None) -> Canonical:
     return [(parse_kind(kind), canonical(kind, raw, region=region)) for kind, raw in identifiers.items()]
 
 
-def normalise_all(people: Sequence[Identifiers], region: str | None) -> list[Canonical]:
-    """`normalise` of each person. Of several, the error says which: `details["index"]`, counted from 0."""
-    found: list[Canonical] = []
+def normalise_each(people: Sequence[Identifiers], region: str | None) -> list[Canonical | InvalidInput]:
+    """`normalise` of each person, or the error, which says whose it is: `details["index"]`, counted from 0."""
+    found: list[Canonical | InvalidInput] = []
     for index, identifiers in enumerate(people):
         try:
+            if not isinstance(identifiers, Mapping):
+                raise InvalidInput("A person is a mapping of identifiers by kind.")
             found.append(normalise(identifiers, region))
         except InvalidInput as error:
-            if len(people) == 1:
-                raise
-            text = f"Person {index + 1} of {len(people)}: {error}"
-            raise type(error)(text, **error.details, index=index) from None
+            text = str(error) if len(people) == 1 else f"Person {index + 1} of {len(people)}: {error}"
+            found.append(type(error)(text, **{**error.details, "index": index}))
+    return found
+
+
+def buyers(outcomes: Iterable[Buyer | LedgerError]) -> list[Buyer]:
+    """All of them, where each is a buyer. Raises the first error among them."""
+    found: list[Buyer] = []
+    for one in outcomes:
+        if isinstance(one, LedgerError):
+            raise one
+        found.append(one)
     return found
 
 

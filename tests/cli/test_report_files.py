@@ -6,18 +6,33 @@ import csv
 import io
 import json
 import secrets
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from typer.testing import Result
 
 from ledger.cli.output import ExitCode
+from ledger.client import Buyer, RefundLedger, buyers, report_files
 from ledger.client.report_files import read_report_file
+from ledger.client.reports import arguments_from_json
 from ledger.client.tables import TableFormat
-from ledger.errors import ConfigurationError, InvalidPhone, InvalidReport, InvalidRequest, InvalidTable, InvalidTime
+from ledger.core.encoding import format_time
+from ledger.errors import (
+    ConfigurationError,
+    InvalidPhone,
+    InvalidReport,
+    InvalidRequest,
+    InvalidTable,
+    InvalidTime,
+    OrderAlreadyReported,
+    Unavailable,
+)
 from tests.cli.test_commands import machine, report_json, run
-from tests.faulty import free_port
+from tests.faulty import free_port, proxy
 from tests.kit import Connect, Running, person, report_arguments
 
 
@@ -83,9 +98,10 @@ def test_people_see_which_order_was_refused(access: list[object], tmp_path: Path
     words = " ".join(told.stdout.split())
     assert "A-1001" in words
     assert "…" not in words
-    again = machine("report", "send", *access, "--file", file, code=ExitCode.REFUSED)["results"]
+    changed = written(tmp_path / "changed.json", {**one, "decided_by": "agent-2"}, one)
+    again = machine("report", "send", *access, "--file", changed, code=ExitCode.REFUSED)["results"]
     assert again[0]["error"]["code"] == "order_already_reported"
-    assert again[0]["error"]["details"]["report"].startswith("rp_")
+    assert again[0]["error"]["details"]["report"] == again[1]["report"]["id"], "the same report as before"
 
 
 def test_many_results_are_counted_and_only_the_others_listed(access: list[object], tmp_path: Path) -> None:
@@ -190,9 +206,9 @@ def test_an_order_that_holds_the_buyer_is_not_repeated() -> None:
 
 def test_a_batch_sent_twice_is_recorded_once(connect: Connect, running: Running, tmp_path: Path) -> None:
     acme = connect()
-    buyers = acme.subjects_many([person() for _ in range(3)])
-    keys = [f"nightly-{secrets.token_hex(6)}" for _ in buyers]
-    reports = [(buyer, report_arguments(idempotency_key=key)) for buyer, key in zip(buyers, keys, strict=True)]
+    people = acme.subjects_many([person() for _ in range(3)])
+    keys = [f"nightly-{secrets.token_hex(6)}" for _ in people]
+    reports = [(buyer, report_arguments(idempotency_key=key)) for buyer, key in zip(people, keys, strict=True)]
     state = tmp_path / "state-acme"
     away = connect(url=f"http://127.0.0.1:{free_port()}", budget_seconds=0.2, state_dir=state)
     away._epochs = acme._epochs  # it has seen the service before it went away
@@ -206,7 +222,9 @@ def test_a_batch_sent_twice_is_recorded_once(connect: Connect, running: Running,
         assert delivery.report is not None
         assert delivery.report.signature == json.loads(content)["signature"], "what was stored is what was sent"
     second = acme.report_many(reports)
-    assert {one.error.code for one in second if one.error} <= {"idempotency_mismatch", "order_already_reported"}
+    assert [(one.state, one.replayed) for one in second] == [("accepted", True)] * 3
+    assert [one.report for one in second] == [one.report for one in first], "the same answers"
+    assert acme.outbox() == []
     for arguments in (one for _, one in reports):
         assert len(acme.list_reports(order=arguments["order"]).reports) == 1
 
@@ -228,18 +246,21 @@ def test_keys_that_are_unfit_or_given_twice_refuse_that_report_alone(connect: Co
 
 def test_of_many_people_the_malformed_one_is_numbered(connect: Connect) -> None:
     acme = connect()
-    with pytest.raises(InvalidPhone, match="Person 2 of 3") as caught:
-        acme.subjects_many([person(), {"phone": "138 0013 8000"}, person()])
-    assert caught.value.details == {"index": 1}
-    assert "138" not in str(caught.value)
+    first, malformed, third = acme.subjects_many([person(), {"phone": "138 0013 8000"}, person()])
+    assert isinstance(first, Buyer)
+    assert isinstance(third, Buyer)
+    assert isinstance(malformed, InvalidPhone)
+    assert malformed.details == {"index": 1}
+    assert str(malformed).startswith("Person 2 of 3: ")
+    assert "138" not in str(malformed)
+    with pytest.raises(InvalidPhone, match="Person 2 of 3"):
+        buyers([first, malformed, third])
     with pytest.raises(InvalidPhone) as caught:
         acme.subject(phone="138 0013 8000")
     assert caught.value.details == {}
 
 
 def test_times_say_which_field_they_are_of() -> None:
-    from ledger.client.reports import arguments_from_json
-
     one = report_json(person(), notice_sent_at="2026-01-31")
     one.pop("buyer")
     with pytest.raises(InvalidTime, match="notice_sent_at"):
@@ -249,3 +270,200 @@ def test_times_say_which_field_they_are_of() -> None:
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError):
         read_report_file(tmp_path / "none.json", TableFormat())
+
+
+# --- the same file again, a dry run, an outage ------------------------------------------------------------------------
+
+
+def test_a_file_sent_twice_gives_the_same_results(access: list[object], connect: Connect, tmp_path: Path) -> None:
+    reports = [report_json(person()) for _ in range(3)]
+    own = report_json(person(), idempotency_key=secrets.token_hex(8))
+    file = written(tmp_path / "reports.json", *reports, own, report_json({"phone": "1"}))
+    results = [machine("report", "send", *access, "--file", file, code=ExitCode.REFUSED)["results"] for _ in range(3)]
+    assert [one["state"] for one in results[0]] == [*["accepted"] * 4, "refused"]
+    for again in results[1:]:
+        assert [one["replayed"] for one in again] == [True] * 4 + [False]
+        assert [{**one, "replayed": None} for one in again] == [{**one, "replayed": None} for one in results[0]]
+    with connect(state_dir=tmp_path / "state") as acme:
+        assert acme.outbox() == [], "nothing is left over"
+        for one in (*reports, own):
+            assert len(acme.list_reports(order=one["order"]).reports) == 1
+    (key,) = {one["idempotency_key"] for one in results[0]} & {own["idempotency_key"]}
+    assert all(one["idempotency_key"].startswith("content-") for one in results[0][:3])
+    assert key not in json.dumps(results[0][:3])
+
+
+def test_one_report_from_options_or_a_file_can_be_sent_again(access: list[object], tmp_path: Path) -> None:
+    file = written(tmp_path / "one.json", report_json(person()))
+    first, again = [machine("report", "send", *access, "--file", file)["results"][0] for _ in range(2)]
+    assert (first["report"], again["replayed"]) == (again["report"], True)
+
+
+def test_a_file_is_known_again_without_its_state_folder(access: list[object], tmp_path: Path) -> None:
+    """Another host, or a lost disk: the key tells the ledger that it is the same report."""
+    file = written(tmp_path / "reports.json", *[report_json(person()) for _ in range(2)])
+    first = machine("report", "send", *access, "--file", file)["results"]
+    elsewhere = [*access[:-1], tmp_path / "other-state"]
+    again = machine("report", "send", *elsewhere, "--file", file)["results"]
+    assert [(one["state"], one["replayed"]) for one in again] == [("accepted", True)] * 2
+    assert [one["report"]["id"] for one in again] == [one["report"]["id"] for one in first]
+    assert machine("report", "outbox", *elsewhere) == {"items": []}
+
+
+def test_reports_of_a_file_that_say_the_same_are_told_apart(access: list[object], tmp_path: Path) -> None:
+    one, key = report_json(person()), secrets.token_hex(8)
+    keyed = [report_json(person(), idempotency_key=key) for _ in range(2)]
+    file = written(tmp_path / "reports.json", one, one, *keyed)
+    told = machine("report", "send", *access, "--file", file, code=ExitCode.REFUSED)["results"]
+    assert [result["state"] for result in told] == ["accepted", "refused", "accepted", "refused"]
+    assert "Report 1 of this file" in told[1]["error"]["message"]
+    assert "Report 3 of this file" in told[3]["error"]["message"]
+
+
+def test_a_dry_run_finds_what_is_wrong_and_sends_nothing(running: Running, tmp_path: Path) -> None:
+    fine, order = report_json(person()), secrets.token_hex(6)
+    bad = [
+        (report_json({"phone": "1"}), "invalid_phone"),
+        (report_json(person(), evidence=[]), "evidence_invalid"),
+        (report_json(person(), conduct="empty_parcel"), "evidence_insufficient"),
+        (report_json(person()), "consent_missing"),
+        (report_json(person(), act_ended_at="2020-01-01T00:00:00Z"), "already_expired"),
+        (report_json(person(), amount_minor=1.5), "invalid_report"),
+        (report_json(person(), currency="cny"), "invalid_report"),
+        (report_json(person(), evidence=[{"type": "carrier_record", "file": "not-there.pdf"}]), "evidence_invalid"),
+        (report_json(person(), notice_ref="\ud800"), "invalid_report"),
+        (fine, "invalid_request"),
+        (report_json(person(), order=fine["order"]), "order_already_reported"),
+        (report_json(person(), sha256="x"), "invalid_report"),
+    ]
+    del bad[3][0]["consent_ref"]
+    path = tmp_path / "reports.json"
+    path.write_text(json.dumps([fine, *[one for one, _ in bad], report_json(person(), order=order)]))
+    nowhere: list[object] = ["--suite", running.suite("acme", f"http://127.0.0.1:{free_port()}")]
+    nowhere += ["--key", running.key("acme"), "--state-dir", tmp_path / "state"]
+    errors = tmp_path / "errors.csv"
+    told = machine("report", "send", *nowhere, "--file", path, "--dry-run", "--errors", errors, code=ExitCode.REFUSED)
+    assert told["dry_run"] is True
+    assert [one["state"] for one in told["results"]] == ["fit", *["unfit"] * len(bad), "fit"]
+    codes = [one["error"]["code"] for one in told["results"][1:-1]]
+    assert codes == [code for _, code in bad]
+    assert [row["code"] for row in rows(errors)] == codes
+    assert not (tmp_path / "state" / "outbox.db").exists()
+    words = run("report", "send", *nowhere, "--file", path, "--dry-run")
+    assert "nothing sent; fit: 2" in words.stdout
+    path.write_text(json.dumps(report_json(person())))
+    assert machine("report", "send", *nowhere, "--file", path, "--dry-run")["results"][0]["state"] == "fit"
+
+
+def test_what_an_outage_leaves_of_a_file_is_told_and_can_be_sent_again(
+    running: Running, connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The identifiers of those who were not blinded are nowhere, so the rest is not in the outbox."""
+    monkeypatch.setattr(report_files, "BATCH_ITEMS", 2)
+    file = written(tmp_path / "reports.json", *[report_json(person()) for _ in range(5)])
+    items = read_report_file(file, TableFormat())
+    shown: list[tuple[int, int]] = []
+    with proxy(running.server.url) as between, connect(url=between.url, budget_seconds=30) as acme:
+
+        def progress(done: int, total: int) -> None:
+            shown.append((done, total))
+            between.refuse, acme._budget_seconds = True, 0.3
+
+        results = report_files.send_reports(acme, items, progress=progress)
+        assert [one.state for one in results] == ["accepted", "accepted", "unsent", "unsent", "unsent"]
+        assert [one.index for one in results] == [1, 2, 3, 4, 5]
+        assert shown == [(2, 5), (4, 5), (5, 5)]
+        assert {one.error.code for one in results if one.error} == {"unavailable"}
+        assert acme.outbox() == []
+        during = report_files.send_reports(acme, items)
+        assert [one.state for one in during] == ["accepted", "accepted", "unsent", "unsent", "unsent"], "known already"
+        with pytest.raises(Unavailable):
+            report_files.send_reports(acme, items[2:])
+        between.refuse, acme._budget_seconds = False, 30
+        again = report_files.send_reports(acme, items)
+        assert [(one.state, one.replayed) for one in again] == [("accepted", True)] * 2 + [("accepted", False)] * 3
+
+
+def test_a_field_that_is_misspelt_is_named_with_the_nearest() -> None:
+    for wrong, right in (("amont", "amount_minor"), ("curency", "currency"), ("notice", "notice_ref")):
+        value = report_json(person(), **{wrong: 1})
+        value.pop("buyer")
+        with pytest.raises(InvalidReport, match=rf"{wrong} \(did you mean {right}\?\)"):
+            arguments_from_json(value)
+    with pytest.raises(InvalidTable, match=r"Line 1, column 2: .*did you mean currency\?"):
+        read_report_file(io.BytesIO(b"order,curency\nA-1,CNY\n"), TableFormat())
+
+
+def test_the_outbox_is_counted_parked_and_emptied_by_command(
+    running: Running, connect: Connect, tmp_path: Path
+) -> None:
+    state = tmp_path / "state-acme"
+    access: list[object] = ["--suite", running.suite("acme"), "--key", running.key("acme"), "--state-dir", state]
+    acme, bazaar, who, order = connect("acme"), connect("bazaar"), person(), secrets.token_hex(8)
+    first = acme.report(acme.subject(**who), **report_arguments(order=order)).report
+    assert first is not None
+    bazaar.appeal([first.id], "wrong_facts", "I sent it back.", "en", bazaar.subject(**who))
+    correction = report_json(who, order=order, replaces=first.id, notice_sent_at=format_time(datetime.now(UTC)))
+    file = written(tmp_path / "correction.json", correction)
+    (parked,) = machine("report", "send", *access, "--file", file, code=ExitCode.UNAVAILABLE)["results"]
+    assert (parked["state"], parked["retry_at"] is None) == ("parked", False)
+    with pytest.raises(OrderAlreadyReported):
+        acme.report(acme.subject(**who), **report_arguments(order=order))
+    told = machine("report", "outbox", *access, "--status", code=ExitCode.UNAVAILABLE)
+    assert {name: one["count"] for name, one in told.items()} == {"pending": 0, "parked": 1, "refused": 1}
+    assert told["parked"]["oldest_seconds"] >= 0
+    assert told["pending"]["oldest_seconds"] is None
+    assert "parked" in run("report", "outbox", *access, "--status").stdout
+    assert machine("report", "outbox", *access, "--flush") == {"results": []}
+    tried = machine("report", "outbox", *access, "--flush", "--parked", code=ExitCode.UNAVAILABLE)["results"]
+    assert [one["state"] for one in tried] == ["parked"]
+    left = machine("report", "outbox", *access, "--discard-all-refused", code=ExitCode.UNAVAILABLE)["items"]
+    assert [(one["state"], one["error"]["code"]) for one in left] == [("parked", "report_disputed")]
+    assert machine("report", "outbox", *access, "--discard", left[0]["idempotency_key"]) == {"items": []}
+    assert run("report", "outbox", *access, "--parked").exit_code == ExitCode.USAGE
+
+
+def test_unfit_arguments_of_commands_are_one_line(access: list[object]) -> None:
+    for command in (
+        ["appeal", "withdraw", "ap_Xk3mPq9a", *access, "--idempotency-key", "订单"],
+        ["appeal", "withdraw", "ap_Xk3mPq9a", *access, "--idempotency-key", "a\nb"],
+        ["appeal", "answer", "ap_Xk3mPq9a", *access, "--party", "reporter", "--text", "\udcff"],
+        ["report", "withdraw", "rp_Xk3mPq9a", *access, "--reason", "\udcff"],
+        ["report", "withdraw", "rp_Xk3mPq9a", *access, "--reason", "wrong_persn"],
+        ["report", "restitution", "rp_Xk3mPq9a", *access, "--received-at", "yesterday", "--amount-minor", "1",
+         "--currency", "CNY"],
+        ["report", "explain", "rp_Xk3mPq9a", *access, "--text", "\udcff"],
+    ):  # fmt: skip
+        error = machine(*command, code=ExitCode.USAGE)["error"]
+        assert error["code"] in ("invalid_request", "invalid_time"), command
+    assert machine("report", "outbox", *access) == {"items": []}
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=5) | st.just("\ud800"),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+EVIDENCE_FIELDS = (
+    *("type", "file", "sha256", "pdq", "pdq_quality", "inspection", "finding", "report_id", "origin", "confirmation"),
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_value_of_a_field_ends_a_file(running: Running, data: st.DataObject) -> None:
+    """Whatever stands in a field, the report is fit or has an error of its own, and the reports beside it are fit."""
+    value = report_json({"phone": "+86 138 0013 8000"})
+    name = data.draw(st.sampled_from([*value, "replaces", "idempotency_key", "phone", *EVIDENCE_FIELDS]))
+    wrong = data.draw(JSON_VALUES)
+    if name in EVIDENCE_FIELDS:
+        value["evidence"][0][name] = wrong
+    elif name == "phone":
+        value["buyer"][name] = wrong
+    else:
+        value[name] = wrong
+    items = read_report_file(io.BytesIO(json.dumps([value, report_json(person())]).encode()), TableFormat())
+    with RefundLedger(running.suite("acme", "http://127.0.0.1:1"), running.key("acme")) as offline:
+        first, second = report_files.check_reports(offline, items)
+        assert second.error is None
+        assert first.error is None or str(first.error)

@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 from ledger.cli import app, output, streams
 from ledger.cli.output import ExitCode
 from ledger.cli.tagging import progress_lines
-from ledger.client import report_files, tables
+from ledger.client import buyers, report_files, tables
 from ledger.client.keyfiles import load_or_create_signing_key
 from ledger.client.table_output import encode_rows
 from ledger.client.tables import opened
@@ -66,7 +66,7 @@ def rows(text: str) -> list[dict[str, str]]:
 
 def tags_of(shop: Shop, *phones: str) -> list[str]:
     with shop.ledger.connect() as ledger:
-        return [buyer.tags()[0][1] for buyer in ledger.subjects_many([{"phone": phone} for phone in phones])]
+        return [buyer.tags()[0][1] for buyer in buyers(ledger.subjects_many([{"phone": phone} for phone in phones]))]
 
 
 # --- tag --csv --------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ledger.client import Buyer, Lookup, Query
+from ledger.client import Buyer, Lookup, Query, buyers
 from ledger.client.epochs import announced_holders
 from ledger.client.suite import parse_service
 from ledger.core import merkle
@@ -37,7 +37,7 @@ def test_a_rotation_is_followed_while_the_sdk_runs(ledger: SmallLedger) -> None:
     with ledger.connect(lookup_budget_seconds=5) as acme:
         old = acme.subject(**WHO)
         ledger.announce(2)
-        (ahead,) = acme.subjects_many([WHO], epoch="next")
+        (ahead,) = buyers(acme.subjects_many([WHO], epoch="next"))
         assert (old.epoch, ahead.epoch, acme.current_epoch()) == (1, 2, 1)
         assert ahead.subjects[0].tag != old.subjects[0].tag
         ledger.switch(2)
@@ -117,7 +117,7 @@ def test_after_a_stale_report_the_buyer_is_blinded_anew(ledger: SmallLedger) -> 
 def test_a_server_that_lags_behind_is_an_outage(ledger: SmallLedger) -> None:
     with ledger.connect(lookup_budget_seconds=5) as acme:
         ledger.announce(2)
-        (ahead,) = acme.subjects_many([WHO], epoch="next")
+        (ahead,) = buyers(acme.subjects_many([WHO], epoch="next"))
         ledger.switch(2)
         assert acme.subject(**WHO).epoch == 2
         ledger.states = {1: "current", 2: "next"}  # another process, that has not noticed yet
@@ -281,7 +281,7 @@ def test_an_announcement_that_is_not_covered_yet_is_waited_for(ledger: SmallLedg
         with pytest.raises(Unavailable):
             acme.subjects_many([WHO], epoch="next")
         ledger.replace.clear()
-        assert acme.subjects_many([WHO], epoch="next")[0].epoch == 2
+        assert buyers(acme.subjects_many([WHO], epoch="next"))[0].epoch == 2
 
 
 def test_no_next_epoch(ledger: SmallLedger) -> None:

@@ -26,11 +26,13 @@ def test_a_correction_of_a_contested_report_waits_in_the_outbox(connect: Connect
     (case,) = bazaar.appeal([first.id], "wrong_facts", "I sent it back.", "en", bazaar.subject(**who))
     correction = report_arguments(order=order, replaces=first.id, notice_sent_at=datetime.now(UTC))
     waits = acme.report(acme.subject(**who), **correction)
-    assert (waits.state, waits.error and waits.error.code) == ("pending", "report_disputed")
-    assert [one.state for one in acme.flush_outbox()] == ["pending"]
+    assert (waits.state, waits.error and waits.error.code) == ("parked", "report_disputed")
+    assert waits.retry_at is not None
+    assert acme.flush_outbox() == [], "it is not due"
+    assert [one.state for one in acme.flush_outbox(parked=True)] == ["parked"]
     desk.take(reviewers, case.id, ANNA)
     desk.decide(reviewers, case.id, ANNA, Outcome.OVERTURNED, "It was looked into.")
-    (over,) = acme.flush_outbox()
+    (over,) = acme.flush_outbox(parked=True)
     assert (over.state, over.error and over.error.code) == ("refused", "order_decided")
     assert over.error is not None
     assert over.error.details["case"] == case.id

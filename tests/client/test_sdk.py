@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ledger.client import Lookup, Query, Refund, SubjectIds
+from ledger.client import Lookup, Query, Refund, SubjectIds, buyers
 from ledger.errors import (
     AlreadyExpired,
     AlreadyReversed,
@@ -132,14 +132,14 @@ def test_what_the_ledger_refuses_is_raised_by_name_and_kept(connect: Connect) ->
 
 def test_a_batch_with_a_bad_report_leaves_the_others(connect: Connect) -> None:
     acme = connect()
-    buyers = acme.subjects_many([person() for _ in range(4)])
+    people = acme.subjects_many([person() for _ in range(4)])
     order = secrets.token_hex(8)
     results = acme.report_many(
         [
-            (buyers[0], report_arguments()),
-            (buyers[1], report_arguments(conduct="edited_image")),  # refused here
-            (buyers[2], report_arguments(order=order)),
-            (buyers[3], report_arguments(order=order)),  # refused by the ledger
+            (people[0], report_arguments()),
+            (people[1], report_arguments(conduct="edited_image")),  # refused here
+            (people[2], report_arguments(order=order)),
+            (people[3], report_arguments(order=order)),  # refused by the ledger
         ]
     )
     assert [one.state for one in results] == ["accepted", "refused", "accepted", "refused"]
@@ -152,7 +152,7 @@ def test_a_batch_with_a_bad_report_leaves_the_others(connect: Connect) -> None:
 
 def test_many_lookups_each_get_their_own_answer(connect: Connect) -> None:
     acme = connect()
-    known, unknown = acme.subjects_many([person(), person()])
+    known, unknown = buyers(acme.subjects_many([person(), person()]))
     sent = acme.report(known, **report_arguments()).report
     assert sent is not None
     seen = sent.entry_index + 1
