@@ -74,7 +74,7 @@ def lookup(
     given = _one_of(options.identifiers(phone, email, cn_id, payment, device), tags)
     refund = None if claim is None else Refund(amount_minor, currency, claim)
     hashes = [picture_hash(path) for path in pictures or ()]
-    with RefundLedger(suite, key, state_dir=state_dir, lookup_budget_seconds=timeout_ms / 1000) as ledger:
+    with options.open_ledger(suite, key, state_dir, lookup_budget_seconds=timeout_ms / 1000) as ledger:
         found = ledger.lookup(
             _buyer(ledger, given, tags, epoch),
             order=order,
