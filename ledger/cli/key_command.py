@@ -39,32 +39,28 @@ def make_key(
     which lies beside the signing key as `acme.public.pem`. An order key that lies there already is kept: all services
     and all signing keys of a platform share it."""
     public, order_key = public_key_path(key), order_key_path(key, platform or key.stem)
-    kept = _order_key_in(key.parent)
     for path in (order_key,) if order_key_only else (key, public):
         if os.path.lexists(path):
             raise AlreadyExists(f"{path.name} exists already.")
+    others = sorted(key.parent.glob(f"*{ORDER_KEY_SUFFIX}")) if platform is None and not order_key_only else []
+    said = []
     if not order_key_only:
         made = load_or_create_signing_key(key).public_key()
         create_secret(public, made.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
         public.chmod(0o644)
-    if kept is None or order_key_only:
+        said.append(f"Made {key} (secret, stays with you) and {public} (for the ledger's operator).")
+    if os.path.lexists(order_key):
+        said.append(f"Kept {order_key} (secret, one for all services and signing keys of the platform).")
+    elif others:
+        said.append(f"Made no order key, because {others[0].name} lies here. For another platform give --platform.")
+    else:
         load_or_create_order_key(order_key)
-    found = order_key if kept is None or order_key_only else kept
-    said = f"{'Made' if found is order_key else 'Kept'} {found} (secret: one for all services of the platform)."
+        said.append(f"Made {order_key} (secret, one for all services and signing keys of the platform).")
+    files: dict[str, str | None] = {} if order_key_only else {"key": str(key), "public_key": str(public)}
+    files["order_key"] = str(order_key) if os.path.lexists(order_key) else None
 
     def show(console: Console) -> None:
-        if not order_key_only:
-            console.print(
-                Text(f"Made {key} (secret, stays with you) and {public} (for the ledger's operator)."), soft_wrap=True
-            )
-        console.print(Text(said), soft_wrap=True)
+        for line in said:
+            console.print(Text(line), soft_wrap=True)
 
-    if order_key_only:
-        output.emit({"order_key": str(found)}, show)
-    else:
-        output.emit({"key": str(key), "public_key": str(public), "order_key": str(found)}, show)
-
-
-def _order_key_in(folder: Path) -> Path | None:
-    """An order key that lies in the folder already."""
-    return next(iter(sorted(folder.glob(f"*{ORDER_KEY_SUFFIX}"))), None)
+    output.emit(files, show)

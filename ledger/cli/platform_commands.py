@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 platform = typer.Typer(no_args_is_help=True, help="Enrol member platforms and look after them.")
 
 EFFECTIVE_SECONDS = 5
-"""After so long a new platform or key is known to all running servers: the longest `auth_refresh_seconds` there may be."""
+"""After so long all running servers know a new platform or key: `auth_refresh_seconds` is at most this."""
 
 Name = Annotated[str, typer.Argument(help="The platform's name: 2 to 32 of a-z, 0-9 and -.")]
 KidOption = Annotated[str, typer.Option("--kid", help="Key id.")]
