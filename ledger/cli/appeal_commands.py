@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from ledger.cli import options, output
@@ -25,6 +24,7 @@ from ledger.cli.options import (
     SuiteOption,
 )
 from ledger.cli.output import JsonFlag, guarded
+from ledger.cli.tables import Table
 from ledger.client import Appeal
 from ledger.core.encoding import format_time
 from ledger.errors import ConfigurationError, InvalidRequest

@@ -14,9 +14,9 @@ from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from ledger.cli.tables import PIPE_COLUMNS, Facts, facts
 from ledger.core.encoding import format_time
 from ledger.errors import ConfigurationError, InvalidInput, LedgerError, Unavailable
 
@@ -63,14 +63,27 @@ def json_asked() -> bool:
     return _Mode.json
 
 
+class Output(Console):
+    """A console that cuts nothing off at its right edge. What is no terminal has no edge: there nothing is wrapped."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, highlight=False)
+        if not self.is_terminal:
+            self.width = PIPE_COLUMNS
+
+    def print(self, *objects: Any, crop: bool = False, **arguments: Any) -> None:
+        """Print, by default without cutting lines."""
+        super().print(*objects, crop=crop, **arguments)
+
+
 def console() -> Console:
     """Standard output, for people."""
-    return Console(highlight=False)
+    return Output()
 
 
 def messages() -> Console:
     """Standard error, for progress and complaints."""
-    return Console(stderr=True, highlight=False)
+    return Output(stderr=True)
 
 
 def emit(value: Mapping[str, Any], show: Callable[[Console], None]) -> None:
@@ -91,14 +104,9 @@ def plain(value: Any) -> Any:
     return [plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
-def fields(pairs: Mapping[str, object]) -> Table:
-    """Names and values, one a line."""
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for name, value in pairs.items():
-        table.add_row(name, Text("" if value is None else str(value)))
-    return table
+def fields(pairs: Mapping[str, object]) -> Facts:
+    """Names and values, one a line. No id or key is broken at the end of a line."""
+    return facts(pairs)
 
 
 def fail(exit_with: ExitCode, message: str, /, **details: object) -> NoReturn:

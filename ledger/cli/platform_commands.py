@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from ledger.cli import output
 from ledger.cli.output import JsonFlag, guarded
 from ledger.cli.server_commands import opened_database
+from ledger.cli.tables import Table
 from ledger.client.keyfiles import (
     load_or_create_order_key,
     load_or_create_public_key,

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from ledger.cli import options, output, streams
@@ -29,6 +28,7 @@ from ledger.cli.options import (
     SuiteOption,
 )
 from ledger.cli.output import ExitCode, JsonFlag, guarded
+from ledger.cli.tables import Table
 from ledger.client import Delivery, RefundLedger, ReportView
 from ledger.client.report_files import ReportItem, item_of, read_report_file, send_reports
 from ledger.client.table_output import OutputTable
@@ -346,8 +346,6 @@ def _show_deliveries(results: Sequence[Delivery[Any]], items: Sequence[ReportIte
         if not shown:
             return
         table = Table(*(("#", "order") if items else ()), "state", "report", "status", "counts from", "note")
-        for column in table.columns:
-            column.overflow = "fold"
         for one, item in shown:
             view: Any = one.report
             cells = ("", "", "") if view is None else (view.id, view.status, format_time(view.effective_from))

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from ledger.cli import options, output
 from ledger.cli.output import JsonFlag, guarded
 from ledger.cli.progress import stage_bars
 from ledger.cli.server_commands import opened_database
+from ledger.cli.tables import Table
 from ledger.cli.verify import log_fetch, seen_file
 from ledger.client.log import fetch_checkpoint
 from ledger.client.rotation import Places, RotationReport, read_places, verify_rotation

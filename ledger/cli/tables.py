@@ -1,0 +1,90 @@
+"""Tables that never cut what the next command needs: ids, keys and dates stay whole at every width, and in a pipe.
+
+A column without blanks in its cells (ids, keys, dates, states, numbers) is never wrapped; the others wrap between
+words. Where that does not fit into the terminal, each row is printed as lines of a name and a value. In a pipe nothing
+is wrapped at all, so that a row is a line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.segment import Segment
+from rich.table import Table as RichTable
+from rich.text import Text
+
+PIPE_COLUMNS = 100_000
+"""The width of what is no terminal: nothing is ever wrapped there."""
+LEAST_COLUMNS = 12
+"""A column of sentences is not made narrower than this; before that, rows become lists."""
+BORDER_COLUMNS = 3
+"""What a column of a table needs beside its text: a line and a blank on both sides."""
+
+
+class Table(RichTable):
+    """rich's table, that is laid out as the module says."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Render as a table if that fits, else as a list."""
+        cells = [[_text(cell) for cell in column._cells] for column in self.columns]
+        needed = 1
+        for column, texts in zip(self.columns, cells, strict=True):
+            is_whole = column.no_wrap or not any(" " in text.plain for text in texts)
+            column.no_wrap = is_whole and bool(texts)
+            column.overflow = "fold"
+            widest = max([_widest(text.plain) for text in [*texts, _text(column.header)]], default=0)
+            needed += BORDER_COLUMNS + (widest if is_whole else min(widest, LEAST_COLUMNS))
+        if needed <= options.max_width or not self.rows:
+            yield from super().__rich_console__(console, options)
+            return
+        if self.title:
+            yield _text(self.title)
+        names = [_text(column.header).plain for column in self.columns]
+        for number, row in enumerate(zip(*cells, strict=True)):
+            if number:
+                yield Text()
+            shown = [(name, text) for name, text in zip(names, row, strict=True) if text.plain]
+            yield Facts(shown)
+
+
+class Facts:
+    """Names and values, one a line. A value wraps between its words, but no word is ever broken: an id that is longer
+    than the terminal is wide goes on in the terminal's next line without a line end in it."""
+
+    def __init__(self, pairs: Sequence[tuple[str, Text]]) -> None:
+        self._pairs = pairs
+        self._names = max([cell_len(name) for name, _ in pairs], default=0)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Render the lines."""
+        left = max(1, options.max_width - self._names - 1)
+        for name, value in self._pairs:
+            lines = value.wrap(console, left, overflow="ignore") or [Text()]
+            for number, line in enumerate(lines):
+                line.rstrip()
+                label = name if number == 0 else ""
+                shown = Text.assemble((label + " " * (self._names - cell_len(label)), "bold"), " ", line)
+                shown.rstrip()
+                yield from _unbroken(console, shown)
+
+
+def facts(pairs: Mapping[str, object]) -> Facts:
+    """Names and values for people; None is shown as nothing."""
+    return Facts([(name, Text("" if value is None else str(value))) for name, value in pairs.items()])
+
+
+def _unbroken(console: Console, line: Text) -> Iterator[Segment]:
+    """A line as it is, however long."""
+    yield from line.render(console, end="\n")
+
+
+def _text(cell: RenderableType | None) -> Text:
+    if isinstance(cell, Text):
+        return cell
+    return Text.from_markup(cell) if isinstance(cell, str) else Text("" if cell is None else str(cell))
+
+
+def _widest(text: str) -> int:
+    return max([cell_len(line) for line in text.splitlines()], default=0)
