@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
-import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import fields as dataclass_fields
 from dataclasses import is_dataclass
 from datetime import datetime
@@ -16,7 +16,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from ledger.cli.tables import PIPE_COLUMNS, Facts, facts
+from ledger.cli import streams
+from ledger.cli.tables import PIPE_COLUMNS, Facts, facts, harmless
 from ledger.core.encoding import format_time
 from ledger.errors import ConfigurationError, InvalidInput, LedgerError, Unavailable
 
@@ -53,9 +54,9 @@ def _set_json(value: bool) -> bool:
 JsonFlag = Annotated[bool, typer.Option("--json", callback=_set_json, is_eager=True, help="Print JSON for machines.")]
 
 
-def reset() -> None:
+def reset(json_wanted: bool = False) -> None:
     """Forget an earlier `--json`; called once for each run."""
-    _Mode.json = False
+    _Mode.json = json_wanted
 
 
 def json_asked() -> bool:
@@ -64,7 +65,8 @@ def json_asked() -> bool:
 
 
 class Output(Console):
-    """A console that cuts nothing off at its right edge. What is no terminal has no edge: there nothing is wrapped."""
+    """A console that cuts nothing off at its right edge, and shows control characters as escapes, because names of files
+    and texts of strangers are printed here. What is no terminal has no edge: there nothing is wrapped."""
 
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, highlight=False)
@@ -73,7 +75,7 @@ class Output(Console):
 
     def print(self, *objects: Any, crop: bool = False, **arguments: Any) -> None:
         """Print, by default without cutting lines."""
-        super().print(*objects, crop=crop, **arguments)
+        super().print(*map(harmless, objects), crop=crop, **arguments)
 
 
 def console() -> Console:
@@ -87,12 +89,45 @@ def messages() -> Console:
 
 
 def emit(value: Mapping[str, Any], show: Callable[[Console], None]) -> None:
-    """`value` as one JSON document if `--json` was given, else what `show` prints."""
+    """`value` as one JSON document in UTF-8 if `--json` was given, else what `show` prints.
+
+    Raises ConfigurationError when standard output is closed or full.
+    """
     if _Mode.json:
-        sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
-        sys.stdout.flush()
-    else:
+        streams.write(json_document(value))
+        return
+    with streams.writing():
         show(console())
+
+
+def json_document(value: Mapping[str, Any]) -> bytes:
+    """`value` in one line of JSON, in UTF-8. What is no Unicode text is written as an escape, such as a byte of a file's
+    name that is not UTF-8."""
+    try:
+        return (json.dumps(value, ensure_ascii=False, default=str) + "\n").encode()
+    except UnicodeEncodeError:
+        return (json.dumps(value, default=str) + "\n").encode()
+
+
+def complain(error: Mapping[str, Any]) -> None:
+    """Print an error: with `--json` the document {"error": ...} on standard output, else its message on standard error.
+
+    Where standard output cannot be written either, standard error has the message.
+    """
+    if _Mode.json:
+        try:
+            streams.write(json_document({"error": error}))
+        except (ConfigurationError, OSError):
+            pass
+        else:
+            return
+    say(Text.assemble(("error: ", "bold red"), str(error["message"])))
+
+
+def say(text: str | Text) -> None:
+    """Print a line on standard error, if it can be written."""
+    with suppress(OSError, ValueError):
+        messages().print(text, soft_wrap=True)
 
 
 def plain(value: Any) -> Any:
@@ -111,10 +146,7 @@ def fields(pairs: Mapping[str, object]) -> Facts:
 
 def fail(exit_with: ExitCode, message: str, /, **details: object) -> NoReturn:
     """Say what is wrong and exit with that code."""
-    if _Mode.json:
-        sys.stdout.write(json.dumps({"error": {"message": message, **details}}, ensure_ascii=False, default=str) + "\n")
-    else:
-        messages().print(Text.assemble(("error: ", "bold red"), message))
+    complain({"message": message, **details})
     raise typer.Exit(int(exit_with))
 
 

@@ -7,7 +7,9 @@ is wrapped at all, so that a row is a line.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -32,6 +34,7 @@ class Table(RichTable):
         needed = 1
         for column, texts in zip(self.columns, cells, strict=True):
             is_whole = column.no_wrap or not any(" " in text.plain for text in texts)
+            column._cells = list[RenderableType](texts)
             column.no_wrap = is_whole and bool(texts)
             column.overflow = "fold"
             widest = max([_widest(text.plain) for text in [*texts, _text(column.header)]], default=0)
@@ -72,7 +75,19 @@ class Facts:
 
 def facts(pairs: Mapping[str, object]) -> Facts:
     """Names and values for people; None is shown as nothing."""
-    return Facts([(name, Text("" if value is None else str(value))) for name, value in pairs.items()])
+    shown = {visible(name): "" if value is None else visible(str(value)) for name, value in pairs.items()}
+    return Facts([(name, Text(value)) for name, value in shown.items()])
+
+
+def visible(text: str) -> str:
+    """`text` with what a terminal would obey, or not show, as an escape: control characters other than the line end and
+    the tabulator, marks that turn the direction of writing, and what is no Unicode text."""
+    return _INVISIBLE.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
+_INVISIBLE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 def _unbroken(console: Console, line: Text) -> Iterator[Segment]:
@@ -80,10 +95,20 @@ def _unbroken(console: Console, line: Text) -> Iterator[Segment]:
     yield from line.render(console, end="\n")
 
 
+def harmless(shown: Any) -> Any:
+    """What is to be printed, with `visible` applied if it is a text."""
+    if isinstance(shown, str):
+        return visible(shown)
+    if isinstance(shown, Text) and _INVISIBLE.search(shown.plain):
+        return Text(visible(shown.plain), shown.style)
+    return shown
+
+
 def _text(cell: RenderableType | None) -> Text:
-    if isinstance(cell, Text):
-        return cell
-    return Text.from_markup(cell) if isinstance(cell, str) else Text("" if cell is None else str(cell))
+    if isinstance(cell, Text | str):
+        safe = harmless(cell)
+        return safe if isinstance(safe, Text) else Text.from_markup(safe)
+    return Text("" if cell is None else visible(str(cell)))
 
 
 def _widest(text: str) -> int:
