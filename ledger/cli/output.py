@@ -65,8 +65,8 @@ def json_asked() -> bool:
 
 
 class Output(Console):
-    """A console that cuts nothing off at its right edge, and shows control characters as escapes, because names of files
-    and texts of strangers are printed here. What is no terminal has no edge: there nothing is wrapped."""
+    """A console that cuts nothing off at its right edge, and shows control characters as escapes, because names of
+    files and texts of strangers are printed here. What is no terminal has no edge: there nothing is wrapped."""
 
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, highlight=False)
@@ -101,8 +101,8 @@ def emit(value: Mapping[str, Any], show: Callable[[Console], None]) -> None:
 
 
 def json_document(value: Mapping[str, Any]) -> bytes:
-    """`value` in one line of JSON, in UTF-8. What is no Unicode text is written as an escape, such as a byte of a file's
-    name that is not UTF-8."""
+    """`value` in one line of JSON, in UTF-8. What is no Unicode text is written as an escape, such as a byte of a
+    file's name that is not UTF-8."""
     try:
         return (json.dumps(value, ensure_ascii=False, default=str) + "\n").encode()
     except UnicodeEncodeError:

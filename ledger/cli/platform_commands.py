@@ -127,8 +127,6 @@ def enrol(
         raise AlreadyExists(f"{suite_path.name} exists already.")
     is_new = not os.path.lexists(key_path)
     public_key = load_or_create_public_key(key_path).public_bytes_raw()
-    if is_new:
-        load_or_create_order_key(order_key_path(key_path, name))
     text = suite_text(settings, engine, name, control_group, profile, kid, [(kid, public_key)], url)
     add_platform(
         engine,
@@ -142,6 +140,8 @@ def enrol(
         quota=quota,
     )
     write_suite(suite_path, text)
+    if is_new:
+        load_or_create_order_key(order_key_path(key_path, name))
 
 
 def suite_text(

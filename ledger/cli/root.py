@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from ledger.cli import INTERRUPTED, output
 from ledger.cli.output import ExitCode
+from ledger.errors import ConfigurationError
 
 NAME = "refund-ledger"
 USAGE_CODE = "usage"
@@ -80,7 +81,7 @@ def _file_error(error: OSError) -> None:
     output.complain(
         {
             "message": f"{name or 'A file or stream'} cannot be used: {reason}.",
-            "code": "configuration",
+            "code": ConfigurationError.code,
             "details": {},
         }
     )

@@ -31,25 +31,45 @@ class Table(RichTable):
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Render as a table if that fits, else as a list."""
         cells = [[_text(cell) for cell in column._cells] for column in self.columns]
-        needed = 1
-        for column, texts in zip(self.columns, cells, strict=True):
-            is_whole = column.no_wrap or not any(" " in text.plain for text in texts)
-            column._cells = list[RenderableType](texts)
-            column.no_wrap = is_whole and bool(texts)
-            column.overflow = "fold"
-            widest = max([_widest(text.plain) for text in [*texts, _text(column.header)]], default=0)
-            needed += BORDER_COLUMNS + (widest if is_whole else min(widest, LEAST_COLUMNS))
-        if needed <= options.max_width or not self.rows:
+        headers = [_text(column.header).plain for column in self.columns]
+        widths = _widths(headers, cells, options.max_width - 1 - BORDER_COLUMNS * len(cells))
+        if widths is not None or not self.rows:
+            for place, column in enumerate(self.columns):
+                column._cells, column.overflow = list[RenderableType](cells[place]), "fold"
+                column.width = None if widths is None else widths[place]
             yield from super().__rich_console__(console, options)
             return
         if self.title:
             yield _text(self.title)
-        names = [_text(column.header).plain for column in self.columns]
         for number, row in enumerate(zip(*cells, strict=True)):
             if number:
                 yield Text()
-            shown = [(name, text) for name, text in zip(names, row, strict=True) if text.plain]
-            yield Facts(shown)
+            yield Facts([(name, text) for name, text in zip(headers, row, strict=True) if text.plain])
+
+
+def _widths(headers: Sequence[str], columns: Sequence[Sequence[Text]], room: int) -> list[int] | None:
+    """A width for each column, `room` in all at most; None where that would break an id or squeeze sentences."""
+    natural = [
+        max([_widest(text) for text in (header, *map(str, texts))])
+        for header, texts in zip(headers, columns, strict=True)
+    ]
+    if sum(natural) <= room:
+        return natural
+    least = []
+    for header, texts, wanted in zip(headers, columns, natural, strict=True):
+        if any(" " in text.plain for text in texts):
+            least.append(min(wanted, LEAST_COLUMNS))
+        else:
+            least.append(max([_widest(text) for text in (*header.split(), *map(str, texts))], default=0))
+    spare = room - sum(least)
+    if spare < 0:
+        return None
+    while spare:
+        growing = [place for place, wanted in enumerate(natural) if least[place] < wanted]
+        narrowest = min(growing, key=least.__getitem__)
+        least[narrowest] += 1
+        spare -= 1
+    return least
 
 
 class Facts:
