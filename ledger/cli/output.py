@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import fields as dataclass_fields
@@ -70,8 +71,18 @@ class Output(Console):
 
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, highlight=False)
-        if not self.is_terminal:
+        if not self._has_edge():
             self.width = PIPE_COLUMNS
+
+    def _has_edge(self) -> bool:
+        """Whether lines end at the edge of a terminal. `FORCE_COLOR`, which makes rich believe in one, gives a pipe no
+        edge."""
+        if os.environ.get("TTY_COMPATIBLE") == "1":
+            return True
+        try:
+            return self.file.isatty()
+        except ValueError:  # closed
+            return False
 
     def print(self, *objects: Any, crop: bool = False, **arguments: Any) -> None:
         """Print, by default without cutting lines."""

@@ -73,8 +73,8 @@ def _widths(headers: Sequence[str], columns: Sequence[Sequence[Text]], room: int
 
 
 class Facts:
-    """Names and values, one a line. A value wraps between its words, but no word is ever broken: an id that is longer
-    than the terminal is wide goes on in the terminal's next line without a line end in it."""
+    """Names and values, one a line. A value wraps between its words, and within words of Chinese, but an id is never
+    broken: one that is longer than the terminal is wide goes on in the terminal's next line without a line end."""
 
     def __init__(self, pairs: Sequence[tuple[str, Text]]) -> None:
         self._pairs = pairs
@@ -84,13 +84,32 @@ class Facts:
         """Render the lines."""
         left = max(1, options.max_width - self._names - 1)
         for name, value in self._pairs:
-            lines = value.wrap(console, left, overflow="ignore") or [Text()]
+            lines = [part for line in value.split(allow_blank=True) for part in line.divide(_breaks(line.plain, left))]
             for number, line in enumerate(lines):
                 line.rstrip()
                 label = name if number == 0 else ""
                 shown = Text.assemble((label + " " * (self._names - cell_len(label)), "bold"), " ", line)
                 shown.rstrip()
                 yield from _unbroken(console, shown)
+
+
+def _breaks(line: str, width: int) -> list[int]:
+    """Where to begin new lines in `line`, so that none is wider than `width`, unless it is a single word of ASCII."""
+    places, column = [], 0
+    for match in re.finditer(r"\S+\s*|\s+", line):
+        wide = cell_len(match[0].rstrip())
+        if column and column + wide > width:
+            places.append(match.start())
+            column = 0
+        if wide <= width or match[0].isascii():
+            column += cell_len(match[0])
+            continue
+        for place, character in enumerate(match[0], match.start()):
+            if column and column + cell_len(character) > width:
+                places.append(place)
+                column = 0
+            column += cell_len(character)
+    return places
 
 
 def facts(pairs: Mapping[str, object]) -> Facts:

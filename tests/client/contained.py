@@ -108,7 +108,7 @@ def run(scenario: dict[str, Any]) -> dict[str, Any]:
         os.setgid(scenario["user"])
         os.setuid(scenario["user"])
     if "key_file" in scenario:
-        return {"key": tried(lambda: load_signing_key(Path(scenario["key_file"])) and "ok")}
+        return {"key": tried(lambda: "ok" if load_signing_key(Path(scenario["key_file"])) is not None else "")}
     return use(scenario)
 
 
