@@ -105,7 +105,7 @@ def send(
     with ExitStack() as stack:
         table = None if errors is None else stack.enter_context(OutputTable(errors, ERROR_COLUMNS))
         ledger = stack.enter_context(options.open_ledger(suite, key, state_dir))
-        if len(items) == 1 and table is None:
+        if file is None:  # of a file the answer has one form, however many reports it holds
             only = items[0]
             if only.error is not None:
                 raise only.error
