@@ -192,7 +192,8 @@ _ORDER_KEY_REMEDY = (
 
 def is_mounted(path: Path) -> bool:
     """Whether the file was put there from outside, as containers get their secrets: it is not this user's, is a mount
-    of its own, or lies on a read-only mount. Files that cannot be looked at count as mounted."""
+    of its own, or lies on a read-only mount. Files that cannot be looked at count as mounted, and so may files in a
+    container's own layer (overlayfs gives file and folder different devices), which does not outlive it either."""
     try:
         found, folder = path.stat(), path.resolve().parent.stat()
         return found.st_uid != os.geteuid() or found.st_dev != folder.st_dev or _is_read_only(path)

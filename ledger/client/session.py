@@ -71,11 +71,11 @@ class Session:
     ) -> None:
         """Reads suite and keys; nothing is sent before the first call.
 
-        `suite` and `key` are the suite file that `refund-ledger platform add` wrote and the signing key, by their files
-        or as objects. `state_dir` keeps the outbox, the last checkpoint, proven key epochs and snapshots (default:
-        `~/.local/state/refund-ledger/...`); share it among the processes of one host, and keep it. Where it cannot be
-        written, all but the outbox is kept in memory, with one warning. `order_key` is 32 bytes or a file; by default
-        `acme.order.key` beside the signing key of the platform acme. `scopes` narrows the tokens.
+        `suite` is what `refund-ledger platform add` wrote and `key` the signing key of `refund-ledger make-key`, by
+        their files or as objects. `state_dir` keeps the outbox, the last checkpoint, proven key epochs and snapshots
+        (default: `~/.local/state/refund-ledger/...`); share it among the processes of one host, and keep it. Where it
+        cannot be written, all but the outbox is kept in memory, with one warning. `order_key` is 32 bytes or a file; by
+        default `acme.order.key` beside the signing key of the platform acme. `scopes` narrows the tokens.
         `lookup_budget_seconds` bounds a lookup, `budget_seconds` each write, all its attempts together.
         `insecure_http` allows plain http to another machine. `now`, `random_bytes` and `transport` are for tests.
 

@@ -11,8 +11,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from api.app import create_app
 from ledger.core.urls import path_prefix
 from ledger.errors import ConfigurationError
+from ledger.settings import Settings
 from tests.api.conftest import ACME, BETA, READER, Api, running
 from tests.api.console_desk import Desk, post
 from tests.api.visitors import Visit, visitors
@@ -191,6 +193,11 @@ def test_the_prefix_is_the_path_of_the_public_address(url: str, prefix: str) -> 
 def test_a_path_that_would_need_escaping_is_refused(path: str) -> None:
     with pytest.raises(ConfigurationError, match="REFUND_LEDGER_PUBLIC_URL"):
         path_prefix(f"https://ledger.example{path}")
+
+
+def test_an_application_with_such_an_address_does_not_start() -> None:
+    with pytest.raises(ConfigurationError, match="REFUND_LEDGER_PUBLIC_URL"):
+        create_app(Settings(public_url="https://ledger.example/a b"))
 
 
 def test_no_template_names_a_path_without_the_prefix() -> None:
