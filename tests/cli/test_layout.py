@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
@@ -138,6 +138,7 @@ IDS = st.text("abcdefXYZ0123456789_-", min_size=1, max_size=45)
 SENTENCES = st.lists(st.text("abc中文", min_size=1, max_size=6), min_size=2, max_size=8).map(" ".join)
 
 
+@settings(max_examples=40)
 @given(
     rows=st.integers(1, 4).flatmap(
         lambda columns: st.lists(
