@@ -162,7 +162,7 @@ class SeenCheckpoint:
         except FileNotFoundError:
             return None
         except PermissionError as error:
-            self._give_up_file(error)
+            self._give_up_file(error, None)
             return None
         except (OSError, UnicodeError) as error:
             raise ConfigurationError("The stored checkpoint cannot be read.") from error
@@ -193,7 +193,7 @@ class SeenCheckpoint:
             return
         with turn(self._path, self._lock) as problem:
             if problem is not None:
-                self._give_up_file(problem)
+                self._give_up_file(problem, self.note())
             yield
 
     def _keep(self, note: str) -> None:
@@ -206,18 +206,12 @@ class SeenCheckpoint:
                     raise ConfigurationError(
                         "The checkpoint cannot be stored; is the state folder writable?"
                     ) from error
-                self._give_up_file(error)
+                self._give_up_file(error, None)
         self._memory = note
 
-    def _give_up_file(self, error: OSError) -> None:
-        """Go on in memory, with what the file still gives."""
+    def _give_up_file(self, error: OSError, seen: str | None) -> None:
+        """Go on in memory, with what was `seen` so far."""
         if self._in_memory or self._path is None:
             return
-        try:
-            self._memory = self._path.read_text(encoding="utf-8")
-        except (FileNotFoundError, PermissionError):
-            self._memory = None
-        except (OSError, UnicodeError) as damage:
-            raise ConfigurationError("The stored checkpoint cannot be read.") from damage
-        self._in_memory = True
+        self._memory, self._in_memory = seen, True
         warn_of_memory(self._path.parent, error)
