@@ -257,7 +257,7 @@ def check_mode(name: str, owner: int, mode: int, *, user: int, read_only: bool) 
     """Refuse a secret's file that others could read or change. `user` is the process's effective user id, `read_only`
     whether the file lies on a read-only mount.
 
-    - Nobody but the owner may write it.
+    - Only the owner may write it.
     - A file that only its owner may read is accepted.
     - A file that its group or others may read is accepted where this process could not change that: it belongs to root
       and this user is not root, or it lies on a read-only mount. So come the secrets of Kubernetes (0440 root:fsGroup)

@@ -93,11 +93,11 @@ def walk(client: httpx2.Client, start: str, proxy: PrefixProxy, limit: int = 30)
 def test_the_whole_way_of_a_person_lies_below_the_prefix(
     api: Api, proxy: PrefixProxy, visit: Visit, language: str
 ) -> None:
-    somebody = Person(api)
-    report = somebody.reported()
+    person = Person(api)
+    report = person.reported()
     visitor = visit(language)
     assert f"{PREFIX}/static/me.js?v=" in visitor.get("/me").text
-    answer = visitor.post("/me/open", code=f"{api.url}/me#{somebody.code(locale=language)}")
+    answer = visitor.post("/me/open", code=f"{api.url}/me#{person.code(locale=language)}")
     assert (answer.status_code, answer.headers["location"]) == (303, f"{PREFIX}/me"), answer.text
     assert f"Path={PREFIX}/me;" in answer.headers["set-cookie"]
     answer = visitor.post("/me/appeal", report=report, grounds="wrong_facts", text="It came back. 已退回。")
@@ -105,7 +105,7 @@ def test_the_whole_way_of_a_person_lies_below_the_prefix(
     case = answer.headers["location"].split("/")[5]
     assert visitor.upload(case, PNG, "a.png").headers["location"] == f"{PREFIX}/me/cases/{case}#files"
     assert visitor.client.get(f"{proxy.origin}{answer.headers['location']}").status_code == 200
-    somebody.asked(case)
+    person.asked(case)
     seen = walk(visitor.client, f"{PREFIX}/me", proxy)
     assert {f"{PREFIX}/me/cases/{case}", f"{PREFIX}/me/download", f"{PREFIX}/me/statement?report={report}"} <= seen
     assert any("lang=" in one for one in seen)
@@ -132,8 +132,8 @@ def test_the_console_lies_below_the_prefix(
     elsewhere = post(client, "/console/language", {"language": language, "back": f"//evil.example{PREFIX}"})
     assert elsewhere.headers["location"] == f"{PREFIX}/console/queue"
     if role == "reviewer":
-        somebody = Person(api)
-        case = somebody.open().contest(somebody.reported())
+        person = Person(api)
+        case = person.open().contest(person.reported())
         event = re.search(r'name="seen" value="(\d+)"', client.get(f"/console/cases/{case}").text)
         assert event is not None
         taken = post(client, f"/console/cases/{case}/take", {"seen": event[1]})

@@ -25,7 +25,7 @@ from ledger.errors import ConfigurationError
 from tests.client.small_ledger import SmallLedger
 from tests.support import ROOT
 
-NOBODY = 54321
+STRANGER = 54321
 """A user id without an entry among the system's users."""
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user or mount a folder read-only")
 ANSWERS = ("connect", "subject", "lookup", "download", "private", "again", "epoch")
@@ -80,13 +80,13 @@ def test_a_state_folder_that_cannot_be_written_stops_no_lookup(ledger: SmallLedg
     key = load_or_create_signing_key(ledger.folder / "acme.pem")
     assert key is not None
     load = {"suite": old_suite, "key": str(ledger.folder / "acme.pem"), "state_dir": str(foreign), "report": True}
-    nobody = {"environment": secret, "user": NOBODY, "report": True}
+    stranger = {"environment": secret, "user": STRANGER, "report": True}
     results = contained(
         load,
-        {**nobody, "state_dir": str(foreign)},  # of root alone, and filled by the first
-        {**nobody, "state_dir": str(read_only / "below")},
-        {**nobody, "environment": {**secret, "HOME": None, "XDG_STATE_HOME": None}},
-        {**nobody, "environment": {**secret, "HOME": "/nonexistent", "XDG_STATE_HOME": None}},
+        {**stranger, "state_dir": str(foreign)},  # of root alone, and filled by the first
+        {**stranger, "state_dir": str(read_only / "below")},
+        {**stranger, "environment": {**secret, "HOME": None, "XDG_STATE_HOME": None}},
+        {**stranger, "environment": {**secret, "HOME": "/nonexistent", "XDG_STATE_HOME": None}},
     )
     assert [results[0][name] for name in ANSWERS] == ["None", "1", "clear", "clear", "clear", "clear", "2"]
     for result in results[1:]:
@@ -140,14 +140,14 @@ def test_modes_of_mounted_secrets(tmp_path: Path) -> None:
         if parent != Path("/"):
             parent.chmod(parent.stat().st_mode | 0o011)
     cases = [  # owner, group, mode, groups of the process, whether it is accepted
-        (NOBODY, NOBODY, 0o600, [], True),
-        (NOBODY, NOBODY, 0o400, [], True),
-        (NOBODY, NOBODY, 0o640, [], False),
-        (NOBODY, NOBODY, 0o444, [], False),
-        (NOBODY, 0, 0o604, [], False),
+        (STRANGER, STRANGER, 0o600, [], True),
+        (STRANGER, STRANGER, 0o400, [], True),
+        (STRANGER, STRANGER, 0o640, [], False),
+        (STRANGER, STRANGER, 0o444, [], False),
+        (STRANGER, 0, 0o604, [], False),
         (0, 777, 0o440, [777], True),
         (0, 777, 0o640, [777], True),
-        (0, NOBODY, 0o440, [], True),
+        (0, STRANGER, 0o440, [], True),
         (0, 0, 0o444, [], True),
         (0, 777, 0o660, [777], False),
         (0, 0, 0o666, [], False),
@@ -163,7 +163,7 @@ def test_modes_of_mounted_secrets(tmp_path: Path) -> None:
         load_or_create_signing_key(path)
         os.chown(path, owner, group)
         path.chmod(mode)
-        scenarios.append({"key_file": str(path), "user": NOBODY, "groups": groups})
+        scenarios.append({"key_file": str(path), "user": STRANGER, "groups": groups})
     root_key = tmp_path / "root.pem"
     load_or_create_signing_key(root_key)
     results = contained({"key_file": str(root_key)}, *scenarios)[1:]
