@@ -29,6 +29,7 @@ from api.me.session import Ended
 from api.middleware import RequestFrame
 from api.routes import appeals, log, lookups, me, metrics, oprf, pictures, reports, snapshots, system, texts, webhooks
 from api.web import static
+from api.web.base import base_path
 from api.web.errors import Elsewhere, error_page, go_elsewhere
 from api.web.pages import is_page
 from api.wire import refusal
@@ -91,6 +92,7 @@ def create_app(
     """The API. The database and keys are opened when the server starts and closed, after what waits is done, when it
     stops. Settings come from the environment, logs go to standard error, unless given."""
     settings = settings or Settings()
+    base_path(settings)  # refused now, not with the first page
     logger = make_logger(log_stream)
     bridge_logging(logger)
     access, limit = AccessLog(log_stream), settings.body_limit_bytes

@@ -25,7 +25,7 @@ FLAT_LISTS = {"ledger/errors.py"}
 # In pieces, so that this file may pass its own test.
 REGISTRY_HOSTS = ["py" + "pi.org", "python" + "hosted", "registry." + "npmjs", "deb." + "debian", "crates" + ".io"]
 HOME_PATH = re.compile(r"(?<![\w.])/(?:root|home/[a-z_][\w-]*|Users/\w+)/")
-PLAIN_COMMANDS = {"git", "cd"}
+PLAIN_COMMANDS = {"git", "cd", ".venv/bin/python"}
 
 
 @cache

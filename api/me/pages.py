@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from api.deps import runtime
 from api.me.session import COOKIE, LANGUAGE_COOKIE, PATH, Ended, asked_language
+from api.web.base import base_of
 from api.web.cookies import drop_cookie, set_cookie
 from api.web.pages import locale_of, render
 from ledger.core.appeals import MAX_TEXT_CHARS, OPEN_STATES, Action, CaseState
@@ -138,7 +139,8 @@ def _languages(request: Request, locale: str) -> list[tuple[str, str]]:
     if request.method != "GET":
         return []
     here = request.url
-    return [(one, f"{here.path}?{here.include_query_params(lang=one).query}") for one in LOCALES if one != locale]
+    path = base_of(request) + here.path
+    return [(one, f"{path}?{here.include_query_params(lang=one).query}") for one in LOCALES if one != locale]
 
 
 def blocks(paragraphs: Sequence[Paragraph]) -> list[tuple[str, list[str]]]:

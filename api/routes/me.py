@@ -31,6 +31,7 @@ from api.schemas.me import (
     StatementRequest,
 )
 from api.subjects import Subject, bearer
+from api.web.base import base_path
 from api.web.files import file_response
 from api.wire import json_response, parse, read_json
 from ledger import errors as e
@@ -137,7 +138,8 @@ def get_export(request: Request, session: Subject) -> Response:
 
 def export_response(rt: Runtime, session: SessionRow, locale: str) -> Response:
     """The document as a file; the page offers the same."""
-    made = export(rt.context, rt.members.weights(), session, rt.settings.origin, rt.keys.log_verifier_key, locale)
+    log, prefix = (rt.settings.origin, rt.keys.log_verifier_key), base_path(rt.settings)
+    made = export(rt.context, rt.members.weights(), session, *log, locale, prefix)
     answer = private(made)
     answer.headers["Content-Disposition"] = f'attachment; filename="{EXPORT_NAME}"'
     return answer

@@ -1,4 +1,5 @@
-"""Session cookies: HttpOnly, SameSite=Strict, for one path, and Secure with a prefixed name behind https.
+"""Session cookies: HttpOnly, SameSite=Strict, for one path below the service's prefix, and Secure with a prefixed name
+behind https.
 
 A name with `__Host-` or `__Secure-` cannot be set by another site of the same domain or over plain http (RFC 6265bis
 section 4.1.3), so nobody can plant a session.
@@ -9,6 +10,7 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.web.base import base_of
 from ledger.settings import Settings
 
 
@@ -35,7 +37,7 @@ def set_cookie(request: Request, response: Response, name: str, path: str, value
     response.set_cookie(
         cookie_name(settings, name, path),
         value,
-        path=path,
+        path=base_of(request) + path,
         secure=is_secure(settings),
         httponly=True,
         samesite="strict",
@@ -46,5 +48,9 @@ def drop_cookie(request: Request, response: Response, name: str, path: str) -> N
     """Make the browser forget it."""
     settings: Settings = request.app.state.settings
     response.delete_cookie(
-        cookie_name(settings, name, path), path=path, secure=is_secure(settings), httponly=True, samesite="strict"
+        cookie_name(settings, name, path),
+        path=base_of(request) + path,
+        secure=is_secure(settings),
+        httponly=True,
+        samesite="strict",
     )

@@ -16,8 +16,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
 
+from api.web.base import base_of_scope
 from api.web.security import page_headers
 from api.web.static import static_url
 from ledger.core.encoding import from_day
@@ -44,8 +45,9 @@ def render(
 ) -> HTMLResponse:
     """The page that `template` of the request's area makes of `values`, in `locale` (by default `locale_of`).
 
-    Every template knows `request_path`, `locale`, `staff` (None unless signed in), `zone` (UTC unless given: the zone
-    that the filters `date` and `time` use), `locales`, `static(name)` and gettext.
+    Every template knows `request_path`, `base` (the prefix before every path of a link or form), `locale`, `staff`
+    (None unless signed in), `zone` (UTC unless given: the zone that the filters `date` and `time` use), `locales`,
+    `static(name)` and gettext.
     """
     return HTMLResponse(
         page_text(request, template, locale or locale_of(request), **values), status, headers=page_headers()
@@ -60,6 +62,8 @@ def page_text(request: Request, template: str, locale: str, **values: Any) -> st
         values["said"] = sentence(values["error"], texts(locale))
     known: dict[str, Any] = {
         "request_path": request.url.path,
+        "base": base_of_scope(request.scope),
+        "static": partial(static_url, base_of_scope(request.scope)),
         "locale": locale,
         "locales": LOCALES,
         "staff": request.scope["state"].get("staff"),
@@ -89,7 +93,6 @@ def environment(area: str | None, locale: str) -> Environment:
     language = texts(locale)
     # Newstyle: texts are escaped only after what they are filled with was.
     made.install_gettext_translations(language.catalogue, newstyle=True)  # type: ignore[attr-defined]
-    made.globals["static"] = static_url
     made.filters.update(_filters(language))
     return made
 
@@ -139,9 +142,23 @@ def _told(text: Callable[[str, str], str], locale: str, code: str) -> str:
     return text(code, locale)
 
 
+class _Redirect(Response):
+    """See other (303). The prefix of the service is put before the path when the answer is sent, so no route can
+    forget it."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(status_code=303, headers={**page_headers(), "Location": path})
+        self._path = path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        self.headers["Location"] = base_of_scope(scope) + self._path
+        await super().__call__(scope, receive, send)
+
+
 def redirect(path: str) -> Response:
-    """See other (303): the page at `path` of our own."""
-    return Response(status_code=303, headers={**page_headers(), "Location": path})
+    """See other (303): the page at `path` of our own, a path that our routes know, without the service's prefix."""
+    return _Redirect(path)
 
 
 def is_page(scope: Scope) -> bool:

@@ -50,9 +50,9 @@ def files() -> dict[str, StaticFile]:
     return found
 
 
-def static_url(name: str) -> str:
-    """The address of a file, with its version. Raises KeyError for one that is not there."""
-    return f"/static/{name}?v={files()[name].version}"
+def static_url(base: str, name: str) -> str:
+    """The address of a file below the service's prefix, with its version. Raises KeyError for one that is not there."""
+    return f"{base}/static/{name}?v={files()[name].version}"
 
 
 @router.get("/static/{name}")

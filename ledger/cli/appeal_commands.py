@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from ledger.cli import options, output
+from ledger.cli import options, output, streams
 from ledger.cli.options import (
     CnIdOption,
     DeviceOption,
@@ -25,6 +23,7 @@ from ledger.cli.options import (
     SuiteOption,
 )
 from ledger.cli.output import JsonFlag, guarded
+from ledger.cli.tables import Table
 from ledger.client import Appeal
 from ledger.core.encoding import format_time
 from ledger.errors import ConfigurationError, InvalidRequest
@@ -329,7 +328,8 @@ def text_of(text: str | None, text_file: Path | None) -> str:
     if text_file is None:
         return text or ""
     try:
-        data = sys.stdin.buffer.read() if str(text_file) == "-" else text_file.read_bytes()
+        source = streams.source(text_file)
+        data = source.read_bytes() if isinstance(source, Path) else source.read()
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigurationError(

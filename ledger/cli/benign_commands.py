@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from ledger.cli import output
 from ledger.cli.output import JsonFlag, guarded
 from ledger.cli.server_commands import opened_database
+from ledger.cli.tables import Table
 from ledger.client import picture_hash
 from ledger.core.encoding import format_time
 from ledger.errors import InvalidRequest

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from ledger.cli import output
 from ledger.cli.demo_texts import PRODUCER, TEXTS
 from ledger.cli.lookup_commands import TIER_STYLES
 from ledger.cli.output import ExitCode, JsonFlag, guarded
+from ledger.cli.tables import Table
 from ledger.client import (
     Buyer,
     Check,

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
 from ledger.cli import output
 from ledger.cli.output import ExitCode, JsonFlag, guarded
+from ledger.cli.tables import Table
 from ledger.client import claim_upload, inspect, match_picture, verify_inspection
 from ledger.client.inspection import evidence_members
 from ledger.core.encoding import b64url, parse_time

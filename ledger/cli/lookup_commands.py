@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.table import Table
 
 from ledger.cli import options, output
 from ledger.cli.options import (
@@ -24,6 +23,7 @@ from ledger.cli.options import (
     SuiteOption,
 )
 from ledger.cli.output import ExitCode, JsonFlag, guarded
+from ledger.cli.tables import Facts
 from ledger.client import Buyer, Check, Lookup, PictureReuse, Refund, RefundLedger, picture_hash
 from ledger.client.subjects import Identifiers
 from ledger.core.encoding import format_time
@@ -74,7 +74,7 @@ def lookup(
     given = _one_of(options.identifiers(phone, email, cn_id, payment, device), tags)
     refund = None if claim is None else Refund(amount_minor, currency, claim)
     hashes = [picture_hash(path) for path in pictures or ()]
-    with RefundLedger(suite, key, state_dir=state_dir, lookup_budget_seconds=timeout_ms / 1000) as ledger:
+    with options.open_ledger(suite, key, state_dir, lookup_budget_seconds=timeout_ms / 1000) as ledger:
         found = ledger.lookup(
             _buyer(ledger, given, tags, epoch),
             order=order,
@@ -137,7 +137,7 @@ def lookup_json(found: Lookup | Check) -> dict[str, Any]:
     return {name: format_time(value) if isinstance(value, datetime) else value for name, value in asdict(found).items()}
 
 
-def lookup_table(found: Lookup, pictures: Sequence[Path] = ()) -> Table:
+def lookup_table(found: Lookup, pictures: Sequence[Path] = ()) -> Facts:
     """A Lookup for people; `pictures` are the files that were asked about with it."""
     if not found.available:
         because = found.unavailable_because
@@ -165,7 +165,7 @@ def _reuse_words(reuse: PictureReuse | None) -> str:
     return f"{words}, and in {reuse.own_reports} of your own" if reuse.own_reports else words
 
 
-def check_table(found: Check) -> Table:
+def check_table(found: Check) -> Facts:
     """A Check for people."""
     facts = _facts(found)
     facts["as of"] = format_time(found.as_of)

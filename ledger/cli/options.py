@@ -2,25 +2,45 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ledger.client import RefundLedger
+from ledger.client.environment import read_credentials, read_suite
+from ledger.client.session import LOOKUP_BUDGET_SECONDS
 from ledger.client.subjects import Identifiers
+from ledger.client.suite import Suite, load_suite
 from ledger.client.tables import TableFormat, codec_of, delimiter_of
 from ledger.errors import InvalidRequest
 
+
+def _not_given() -> None:
+    """Default of what may come from a variable instead; `open_ledger` says if it comes from nowhere."""
+
+
 SuiteOption = Annotated[
-    Path, typer.Option("--suite", envvar="REFUND_LEDGER_SUITE", help="Suite file that `platform add` wrote.")
+    Path | None,
+    typer.Option(
+        "--suite",
+        default_factory=_not_given,
+        show_default=False,
+        help="Suite file that `platform add` wrote. (or $REFUND_LEDGER_SUITE)",
+    ),
 ]
 KeyOption = Annotated[
-    Path, typer.Option("--key", envvar="REFUND_LEDGER_KEY", help="The platform's Ed25519 private key (PEM).")
+    Path | None,
+    typer.Option(
+        "--key",
+        default_factory=_not_given,
+        show_default=False,
+        help="The platform's Ed25519 private key, PEM. (or $REFUND_LEDGER_KEY)",
+    ),
 ]
 StateOption = Annotated[
-    Path | None,
-    typer.Option("--state-dir", envvar="REFUND_LEDGER_STATE", help="Outbox and last checkpoint. (default: XDG state)"),
+    Path | None, typer.Option("--state-dir", help="Outbox and last checkpoint. (or $REFUND_LEDGER_STATE; XDG state)")
 ]
 PhoneOption = Annotated[str | None, typer.Option("--phone", help="With + and country code, or with --region.")]
 EmailOption = Annotated[str | None, typer.Option("--email")]
@@ -51,9 +71,24 @@ def table_format(encoding: str, delimiter: str | None, columns: list[str] | None
     return TableFormat(encoding, delimiter_of(delimiter), named)
 
 
-def open_ledger(suite: Path, key: Path, state_dir: Path | None) -> RefundLedger:
-    """The SDK on these files. Raises ConfigurationError."""
-    return RefundLedger(suite, key, state_dir=state_dir)
+def open_ledger(
+    suite: Path | None, key: Path | None, state_dir: Path | None, *, lookup_budget_seconds: float | None = None
+) -> RefundLedger:
+    """The SDK on these files, or on what the environment says where they are not given. Raises ConfigurationError."""
+    found = read_credentials(os.environ, suite=suite, key=key, state_dir=state_dir)
+    return RefundLedger(
+        found.suite,
+        found.key,
+        order_key=found.order_key,
+        state_dir=found.state_dir,
+        lookup_budget_seconds=lookup_budget_seconds or LOOKUP_BUDGET_SECONDS,
+    )
+
+
+def pinned_suite(suite: Path | None) -> Suite | None:
+    """The suite of the file, or else of the environment; None without one. Raises ConfigurationError."""
+    found = suite or read_suite(os.environ)
+    return load_suite(found) if isinstance(found, Path) else found
 
 
 def identifiers(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
-import sys
+import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import fields as dataclass_fields
 from dataclasses import is_dataclass
 from datetime import datetime
@@ -14,9 +15,10 @@ from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from ledger.cli import streams
+from ledger.cli.tables import PIPE_COLUMNS, Facts, facts, harmless
 from ledger.core.encoding import format_time
 from ledger.errors import ConfigurationError, InvalidInput, LedgerError, Unavailable
 
@@ -53,9 +55,9 @@ def _set_json(value: bool) -> bool:
 JsonFlag = Annotated[bool, typer.Option("--json", callback=_set_json, is_eager=True, help="Print JSON for machines.")]
 
 
-def reset() -> None:
+def reset(json_wanted: bool = False) -> None:
     """Forget an earlier `--json`; called once for each run."""
-    _Mode.json = False
+    _Mode.json = json_wanted
 
 
 def json_asked() -> bool:
@@ -63,23 +65,80 @@ def json_asked() -> bool:
     return _Mode.json
 
 
+class Output(Console):
+    """A console that cuts nothing off at its right edge, and shows control characters as escapes, because names of
+    files and texts of strangers are printed here. What is no terminal has no edge: there nothing is wrapped."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, highlight=False)
+        if not self._has_edge():
+            self.width = PIPE_COLUMNS
+
+    def _has_edge(self) -> bool:
+        """Whether lines end at the edge of a terminal. `FORCE_COLOR`, which makes rich believe in one, gives a pipe no
+        edge."""
+        if os.environ.get("TTY_COMPATIBLE") == "1":
+            return True
+        try:
+            return self.file.isatty()
+        except ValueError:  # closed
+            return False
+
+    def print(self, *objects: Any, crop: bool = False, **arguments: Any) -> None:
+        """Print, by default without cutting lines."""
+        super().print(*map(harmless, objects), crop=crop, **arguments)
+
+
 def console() -> Console:
     """Standard output, for people."""
-    return Console(highlight=False)
+    return Output()
 
 
 def messages() -> Console:
     """Standard error, for progress and complaints."""
-    return Console(stderr=True, highlight=False)
+    return Output(stderr=True)
 
 
 def emit(value: Mapping[str, Any], show: Callable[[Console], None]) -> None:
-    """`value` as one JSON document if `--json` was given, else what `show` prints."""
+    """`value` as one JSON document in UTF-8 if `--json` was given, else what `show` prints.
+
+    Raises ConfigurationError when standard output is closed or full.
+    """
     if _Mode.json:
-        sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
-        sys.stdout.flush()
-    else:
+        streams.write(json_document(value))
+        return
+    with streams.writing():
         show(console())
+
+
+def json_document(value: Mapping[str, Any]) -> bytes:
+    """`value` in one line of JSON, in UTF-8. What is no Unicode text is written as an escape, such as a byte of a
+    file's name that is not UTF-8."""
+    try:
+        return (json.dumps(value, ensure_ascii=False, default=str) + "\n").encode()
+    except UnicodeEncodeError:
+        return (json.dumps(value, default=str) + "\n").encode()
+
+
+def complain(error: Mapping[str, Any]) -> None:
+    """Print an error: with `--json` the document {"error": ...} on standard output, else its message on standard error.
+
+    Where standard output cannot be written either, standard error has the message.
+    """
+    if _Mode.json:
+        try:
+            streams.write(json_document({"error": error}))
+        except (ConfigurationError, OSError):
+            pass
+        else:
+            return
+    say(Text.assemble(("error: ", "bold red"), str(error["message"])))
+
+
+def say(text: str | Text) -> None:
+    """Print a line on standard error, if it can be written."""
+    with suppress(OSError, ValueError):
+        messages().print(text, soft_wrap=True)
 
 
 def plain(value: Any) -> Any:
@@ -91,22 +150,14 @@ def plain(value: Any) -> Any:
     return [plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
-def fields(pairs: Mapping[str, object]) -> Table:
-    """Names and values, one a line."""
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for name, value in pairs.items():
-        table.add_row(name, Text("" if value is None else str(value)))
-    return table
+def fields(pairs: Mapping[str, object]) -> Facts:
+    """Names and values, one a line. No id or key is broken at the end of a line."""
+    return facts(pairs)
 
 
 def fail(exit_with: ExitCode, message: str, /, **details: object) -> NoReturn:
     """Say what is wrong and exit with that code."""
-    if _Mode.json:
-        sys.stdout.write(json.dumps({"error": {"message": message, **details}}, ensure_ascii=False, default=str) + "\n")
-    else:
-        messages().print(Text.assemble(("error: ", "bold red"), message))
+    complain({"message": message, **details})
     raise typer.Exit(int(exit_with))
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from ledger.cli import options, output
 from ledger.cli.benign_commands import benign
 from ledger.cli.options import KeyOption, StateOption, SuiteOption
 from ledger.cli.output import JsonFlag, guarded
+from ledger.cli.tables import Table
 from ledger.client import PictureHash, PictureReuse, picture_hash
 from ledger.core.pictures import MAX_DISTANCE, distance
 from ledger.errors import InvalidRequest

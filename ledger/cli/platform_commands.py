@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from ledger.cli import output
 from ledger.cli.output import JsonFlag, guarded
 from ledger.cli.server_commands import opened_database
-from ledger.client.keyfiles import load_or_create_public_key, load_signing_key, replace_file
+from ledger.cli.tables import Table
+from ledger.client.keyfiles import (
+    load_or_create_order_key,
+    load_or_create_public_key,
+    load_signing_key,
+    order_key_path,
+    replace_file,
+)
 from ledger.core.encoding import b64url
 from ledger.errors import AlreadyExists, ConfigurationError
 
@@ -27,6 +35,9 @@ if TYPE_CHECKING:
     from ledger.settings import Settings
 
 platform = typer.Typer(no_args_is_help=True, help="Enrol member platforms and look after them.")
+
+EFFECTIVE_SECONDS = 5
+"""After so long all running servers know a new platform or key: `auth_refresh_seconds` is at most this."""
 
 Name = Annotated[str, typer.Argument(help="The platform's name: 2 to 32 of a-z, 0-9 and -.")]
 KidOption = Annotated[str, typer.Option("--kid", help="Key id.")]
@@ -48,9 +59,11 @@ def add(
         Path | None, typer.Option("--suite", help="Suite file. (default: NAME.suite.json by the key)")
     ] = None,
     url: Annotated[str | None, typer.Option("--url", help="Where the platform reaches the ledger.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Return when all running servers know the key (5 s).")] = False,
     json_output: JsonFlag = False,
 ) -> None:
-    """Enrol a platform and write the suite file it pins. Only its public key is stored."""
+    """Enrol a platform and write the suite file it pins. Only its public key is stored. All running servers take the
+    key within 5 seconds."""
     suite_path = suite or key.parent / f"{name}.suite.json"
     with opened_database() as (settings, engine):
         enrol(
@@ -66,10 +79,20 @@ def add(
             suite_path=suite_path,
             url=url,
         )
+    if wait:
+        time.sleep(EFFECTIVE_SECONDS)
+    effective = "It can be used now." if wait else f"It can be used in {EFFECTIVE_SECONDS} seconds."
     output.emit(
-        {"platform": name, "kid": kid or f"{name}-1", "suite": str(suite_path), "key": str(key)},
+        {
+            "platform": name,
+            "kid": kid or f"{name}-1",
+            "suite": str(suite_path),
+            "key": str(key),
+            "effective_in_seconds": 0 if wait else EFFECTIVE_SECONDS,
+        },
         lambda console: console.print(
-            f"Enrolled {name} in control group {control_group}. Hand over {suite_path} (public){_and_secret(key)}."
+            f"Enrolled {name} in control group {control_group}. Hand over {suite_path} (public){_and_secret(key)}. "
+            f"{effective}"
         ),
     )
 
@@ -102,6 +125,7 @@ def enrol(
 
     if suite_path.exists():
         raise AlreadyExists(f"{suite_path.name} exists already.")
+    is_new = not os.path.lexists(key_path)
     public_key = load_or_create_public_key(key_path).public_bytes_raw()
     text = suite_text(settings, engine, name, control_group, profile, kid, [(kid, public_key)], url)
     add_platform(
@@ -116,6 +140,8 @@ def enrol(
         quota=quota,
     )
     write_suite(suite_path, text)
+    if is_new:
+        load_or_create_order_key(order_key_path(key_path, name))
 
 
 def suite_text(

@@ -12,7 +12,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from ledger.cli import options, output, streams
@@ -32,6 +31,7 @@ from ledger.cli.options import (
 )
 from ledger.cli.output import ExitCode, JsonFlag, guarded
 from ledger.cli.progress import stage_bars
+from ledger.cli.tables import Table
 from ledger.client import Delivery, RefundLedger, ReportView
 from ledger.client.outbox import ItemState, Waiting
 from ledger.client.report_files import (
@@ -127,7 +127,7 @@ def send(
         results: Sequence[Delivery[Any]] = []
         if dry_run:
             items = check_reports(ledger, items, region, partial(bars, "check"))
-        elif len(items) == 1 and table is None:
+        elif file is None:  # of a file the answer has one form, however many reports it holds
             (only,) = with_keys(ledger, items, region)
             if only.error is not None:
                 raise only.error
@@ -163,8 +163,6 @@ def _show_checked(items: Sequence[ReportItem]) -> None:
         if not unfit:
             return
         table = Table("#", "order", "note")
-        for column in table.columns:
-            column.overflow = "fold"
         for item in unfit[:SHOWN_RESULTS]:
             note = "" if item.error is None else f"{item.error.code}: {item.error}"
             table.add_row(str(item.index), Text(item.shown_order or ""), Text(note))
@@ -450,8 +448,6 @@ def _show_deliveries(results: Sequence[Delivery[Any]], items: Sequence[ReportIte
         if not shown:
             return
         table = Table(*(("#", "order") if items else ()), "state", "report", "status", "counts from", "note")
-        for column in table.columns:
-            column.overflow = "fold"
         for one, item in shown:
             view: Any = one.report
             cells = ("", "", "") if view is None else (view.id, view.status, format_time(view.effective_from))

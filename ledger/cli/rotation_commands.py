@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from ledger.cli import output
+from ledger.cli import options, output
 from ledger.cli.output import JsonFlag, guarded
 from ledger.cli.progress import stage_bars
 from ledger.cli.server_commands import opened_database
+from ledger.cli.tables import Table
 from ledger.cli.verify import log_fetch, seen_file
 from ledger.client.log import fetch_checkpoint
 from ledger.client.rotation import Places, RotationReport, read_places, verify_rotation
 from ledger.client.state import SeenCheckpoint
-from ledger.client.suite import load_suite
 from ledger.client.transport import Transport
 from ledger.core.checkpoint import parse_verifier_key
 from ledger.core.encoding import b64url, format_time
@@ -224,7 +223,7 @@ def verify(
         Path, typer.Argument(metavar="DIR", help="The folder of batch files that the operator handed over.")
     ],
     suite: Annotated[
-        Path | None, typer.Option("--suite", envvar="REFUND_LEDGER_SUITE", help="Suite file with the pinned log key.")
+        Path | None, typer.Option("--suite", help="Suite file with the pinned log key. (or $REFUND_LEDGER_SUITE)")
     ] = None,
     url: Annotated[str | None, typer.Option("--url", help="The ledger's address. (default: the suite's)")] = None,
     log_key: Annotated[
@@ -248,7 +247,7 @@ def verify(
     json_output: JsonFlag = False,
 ) -> None:
     """Check a rotation's batch files against the log: keys, proofs, root and number. Exit 1 if anything is false."""
-    pinned = None if suite is None else load_suite(suite)
+    pinned = options.pinned_suite(suite)
     key = log_key or (pinned.pinned.log_key if pinned else None)
     address = url or (pinned.url if pinned else None)
     if key is None or address is None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from ledger.cli import output
+from ledger.core.urls import path_prefix
 from ledger.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -117,6 +118,8 @@ def run(settings: Settings, environment: dict[str, str]) -> None:
     from ledger.service.runtime import open_runtime
     from ledger.service.staff import needs_admin
 
+    if settings.public_url is not None:
+        path_prefix(settings.public_url)  # refused here, before anything starts
     rt = open_runtime(settings)  # what is wrong with keys or schema shows here, as one line instead of a traceback
     try:
         no_admin = needs_admin(rt.engine)

@@ -93,13 +93,20 @@ def keys_init(json_output: JsonFlag = False) -> None:
 
 @keys.command("show")
 @guarded
-def keys_show(json_output: JsonFlag = False) -> None:
+def keys_show(
+    log_key: Annotated[bool, typer.Option("--log-key", help="Only the log's verifier key, for `verify`.")] = False,
+    json_output: JsonFlag = False,
+) -> None:
     """Show the public keys that the log names: what platforms pin."""
     from ledger.service.keys import logged_keys
     from ledger.store.engine import reading
 
     with opened_database() as (_, engine), reading(engine) as connection:
         logged = dict(logged_keys(connection))
+    if log_key:
+        key = logged["log"]["key"]
+        output.emit({"log_key": key}, lambda console: console.print(key, soft_wrap=True))
+        return
     holders = {f"holder {one['id']}": one["public_key"] for one in logged["holders"]}
     output.emit(
         logged,

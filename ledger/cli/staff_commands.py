@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from ledger.cli import output
 from ledger.cli.output import JsonFlag, guarded
 from ledger.cli.server_commands import opened_database
+from ledger.cli.tables import Table
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

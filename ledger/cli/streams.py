@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -41,7 +42,16 @@ def writing() -> Iterator[None]:
         problem = "Standard output cannot be written; is it closed, or the disk full?"
     else:
         return
+    _give_up_output()
     raise ConfigurationError(problem) from None
+
+
+def _give_up_output() -> None:
+    """Let the rest of standard output go nowhere, so that Python does not fail once more on it at its end."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def write(data: bytes) -> None:

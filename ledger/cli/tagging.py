@@ -12,7 +12,6 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from ledger.cli import options, output, streams
 from ledger.cli.options import (
@@ -30,6 +29,7 @@ from ledger.cli.options import (
     SuiteOption,
 )
 from ledger.cli.output import ExitCode, JsonFlag, guarded
+from ledger.cli.tables import Table
 from ledger.client import Buyer, RefundLedger, buyers
 from ledger.client import tagging as client_tagging
 from ledger.client.customers import Customers, open_customers
@@ -201,8 +201,6 @@ def _show_tags(buyer: Buyer) -> None:
 
     def show(console: Console) -> None:
         table = Table("kind", "tag")
-        table.columns[1].no_wrap = False
-        table.columns[1].overflow = "fold"
         for kind, text in buyer.tags():
             table.add_row(kind, text)
         console.print(table)

@@ -11,13 +11,13 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ledger.cli import output
+from ledger.cli import options, output
 from ledger.cli.output import JsonFlag, guarded
 from ledger.client.keyfiles import load_public_keys
 from ledger.client.log import Fetch, LogReport, compare_views, fetch_checkpoint, verify_log
 from ledger.client.receipts import OfflineReceipt, check_offline
 from ledger.client.state import CHECKPOINT_FILE, SeenCheckpoint, default_state_dir, log_label, state_home
-from ledger.client.suite import Suite, load_suite
+from ledger.client.suite import Suite
 from ledger.client.transport import Transport
 from ledger.core.checkpoint import parse, parse_verifier_key
 from ledger.errors import ConfigurationError, InvalidRequest, ProofError
@@ -30,7 +30,7 @@ ATTEMPT_SECONDS = 10.0
 def verify(
     url: Annotated[str | None, typer.Argument(help="The ledger's address. (default: the suite's)")] = None,
     suite: Annotated[
-        Path | None, typer.Option("--suite", envvar="REFUND_LEDGER_SUITE", help="Suite file with the pinned log key.")
+        Path | None, typer.Option("--suite", help="Suite file with the pinned log key. (or $REFUND_LEDGER_SUITE)")
     ] = None,
     log_key: Annotated[
         str | None, typer.Option("--log-key", help="The log's verifier key, instead of --suite.")
@@ -58,7 +58,7 @@ def verify(
     json_output: JsonFlag = False,
 ) -> None:
     """Recompute the log from its entries and check everything against its key. Exit 1 when anything is false."""
-    pinned = None if suite is None else load_suite(suite)
+    pinned = options.pinned_suite(suite)
     key = log_key or (pinned.pinned.log_key if pinned else None)
     if offline:
         _verify_offline(key, receipts or [], platform_key)
@@ -129,11 +129,13 @@ def _files(paths: list[Path]) -> list[Path]:
     return files
 
 
-def seen_file(pinned: Suite | None, key: str) -> Path:
-    """Where the last checkpoint seen is kept by default: with a suite, that of the SDK."""
+def seen_file(pinned: Suite | None, key: str) -> Path | None:
+    """Where the last checkpoint seen is kept by default: with a suite, that of the SDK. None without a home folder."""
     if pinned is not None:
-        return default_state_dir(pinned) / CHECKPOINT_FILE
-    return state_home() / "logs" / f"{parse_verifier_key(key)[0].replace('/', '-')}-{log_label(key)}"
+        folder = default_state_dir(pinned)
+        return folder and folder / CHECKPOINT_FILE
+    home = state_home()
+    return home and home / "logs" / f"{parse_verifier_key(key)[0].replace('/', '-')}-{log_label(key)}"
 
 
 def log_fetch(transport: Transport, address: str, timeout_seconds: float = FETCH_SECONDS) -> Fetch:

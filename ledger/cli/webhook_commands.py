@@ -6,12 +6,12 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from ledger.cli import options, output
 from ledger.cli.options import KeyOption, StateOption, SuiteOption
 from ledger.cli.output import JsonFlag, guarded
+from ledger.cli.tables import Table
 from ledger.client import WebhookDelivery, WebhookEndpoint
 from ledger.core.encoding import format_time
 

@@ -17,7 +17,7 @@ from ledger.client.forks import ForkLock
 from ledger.client.keyfiles import replace_file
 from ledger.client.log import Fetch, fetch_checkpoint, prove_leaf
 from ledger.client.results import Fields
-from ledger.client.state import SeenCheckpoint, locked
+from ledger.client.state import SeenCheckpoint, is_unwritable, turn, warn_of_memory
 from ledger.client.suite import Epoch, Service, Suite, check_served, parse_holders
 from ledger.core.entries import GovernanceType, Leaf
 from ledger.core.tlog_proof import open_leaf_proof
@@ -40,11 +40,13 @@ ANSWERING = frozenset({"current", "previous"})
 
 
 class Epochs:
-    """The epochs of one service. `path` is the file in which proven announcements are kept. Thread-safe."""
+    """The epochs of one service. `path` is the file in which proven announcements are kept; without one, or where it
+    cannot be written, they are proven anew by each process. Thread-safe."""
 
-    def __init__(self, suite: Suite, path: Path, seen: SeenCheckpoint) -> None:
+    def __init__(self, suite: Suite, path: Path | None, seen: SeenCheckpoint) -> None:
         self._suite = suite
         self._path = path
+        self._spare = ForkLock()
         self._seen = seen
         self._following = ForkLock()
         self._held: dict[int, Holders] = {epoch.epoch: epoch.holders for epoch in suite.pinned.epochs}
@@ -166,7 +168,14 @@ class Epochs:
             self._newest = max(self._newest, current)
 
     def _store(self) -> None:
-        with locked(self._path):
+        """Keep what is proven on disk; where that is impossible it stays in memory, where it is already."""
+        if self._path is None:
+            warn_of_memory(None)
+            return
+        with turn(self._path, self._spare) as problem:
+            if problem is not None:
+                warn_of_memory(self._path.parent, problem)
+                return
             before = _read(self._path)
             others = {one["epoch"]: one for one in _entries(before) if one["epoch"] not in self._kept}
             current = before.get("current")
@@ -175,7 +184,9 @@ class Epochs:
             try:
                 replace_file(self._path, json.dumps(value).encode())
             except OSError as error:
-                raise ConfigurationError("The state folder cannot be written.") from error
+                if not is_unwritable(error):
+                    raise ConfigurationError("The state folder cannot be written.") from error
+                warn_of_memory(self._path.parent, error)
 
 
 def announced_holders(leaf: Leaf, epoch: int, pinned: Service, known: Mapping[int, Holders]) -> Holders:
@@ -205,7 +216,9 @@ def announced_holders(leaf: Leaf, epoch: int, pinned: Service, known: Mapping[in
     return holders[epoch]
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError):

@@ -48,9 +48,9 @@ if TYPE_CHECKING:
 
 
 class RefundLedger(Reporting, Pictures, Appeals, Webhooks):
-    """A platform's connection to the ledger. `suite` and `key` are the files that `refund-ledger platform add` wrote;
-    the other arguments are explained at `Session`, the methods that report at `Reporting`, those for
-    reused pictures at `Pictures`, those for appeals at `Appeals`, those for webhook endpoints at `Webhooks`.
+    """A platform's connection to the ledger. `suite` is the file that `refund-ledger platform add` wrote, `key` that of
+    `refund-ledger make-key`; `help(RefundLedger.__init__)` explains all arguments, and `from_environment` takes them
+    from environment variables.
     """
 
     # --- who ------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -14,6 +15,7 @@ from typing import Any, Self, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from ledger.client.environment import read_credentials
 from ledger.client.epochs import Epochs
 from ledger.client.forks import ForkLock
 from ledger.client.keyfiles import load_signing_key, order_key_source
@@ -57,15 +59,7 @@ def utc_now() -> datetime:
 
 
 class Session:
-    """A platform's connection to the ledger; `RefundLedger` adds what can be asked over it.
-
-    `suite` and `key` are what `refund-ledger platform add` wrote. `state_dir` keeps the outbox, the last checkpoint,
-    proven key epochs and snapshots (default: `~/.local/state/refund-ledger/...`); share it among the processes of one
-    host, and keep it. `order_key` is 32 bytes or a file; by default `acme.order.key` beside `acme.pem`, made at first
-    use. `scopes` narrows the tokens. `budget_seconds` bounds each write, all its attempts together.
-    `refused_retention_days` (0 to 60) is how long the outbox keeps what the ledger refused.
-    Raises ConfigurationError; nothing is sent before the first call.
-    """
+    """A platform's connection to the ledger; `RefundLedger` adds what can be asked over it."""
 
     def __init__(
         self,
@@ -83,6 +77,19 @@ class Session:
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
         transport: Transport | None = None,
     ) -> None:
+        """Reads suite and keys; nothing is sent before the first call.
+
+        `suite` is what `refund-ledger platform add` wrote and `key` the signing key of `refund-ledger make-key`, by
+        their files or as objects. `state_dir` keeps the outbox, the last checkpoint, proven key epochs and snapshots
+        (default: `~/.local/state/refund-ledger/...`); share it among the processes of one host, and keep it. Where it
+        cannot be written, all but the outbox is kept in memory, with one warning. `order_key` is 32 bytes or a file; by
+        default `acme.order.key` beside the signing key of the platform acme. `scopes` narrows the tokens.
+        `refused_retention_days` (0 to 60) is how long the outbox keeps what the ledger refused.
+        `lookup_budget_seconds` bounds a lookup, `budget_seconds` each write, all its attempts together.
+        `insecure_http` allows plain http to another machine. `now`, `random_bytes` and `transport` are for tests.
+
+        Raises ConfigurationError.
+        """
         self.suite = suite if isinstance(suite, Suite) else load_suite(suite)
         self._key = key if isinstance(key, Ed25519PrivateKey) else load_signing_key(key)
         self._order_key = order_key_source(order_key, key, self.suite.platform)
@@ -106,11 +113,11 @@ class Session:
         self._transport = transport or Transport(
             self.suite.url, lambda: f"Bearer {self._tokens.token()}", insecure_http=insecure_http
         )
-        self._seen = SeenCheckpoint(self._state_dir / CHECKPOINT_FILE, pinned.log_origin, self.suite.log_public)
-        self._epochs = Epochs(self.suite, self._state_dir / EPOCHS_FILE, self._seen)
+        self._seen = SeenCheckpoint(self._in_state(CHECKPOINT_FILE), pinned.log_origin, self.suite.log_public)
+        self._epochs = Epochs(self.suite, self._in_state(EPOCHS_FILE), self._seen)
         self._blinders: dict[int, Blinder] = {}
         self._snapshots = Snapshots(
-            SnapshotCache(self._state_dir / SNAPSHOTS_FOLDER),
+            SnapshotCache(self._in_state(SNAPSHOTS_FOLDER)),
             self.suite,
             self._transport,
             self._seen,
@@ -123,6 +130,20 @@ class Session:
         self._lock = ForkLock()
         self._checked = False
         self._opened_outbox: Outbox | None = None
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None, **options: Any) -> Self:
+        """An instance made of environment variables (`os.environ` unless `environment` is given); `options` are the
+        other arguments of the constructor.
+
+        The suite is the file `REFUND_LEDGER_SUITE` or the text `REFUND_LEDGER_SUITE_JSON`, the signing key the file
+        `REFUND_LEDGER_KEY` or the PEM text `REFUND_LEDGER_KEY_PEM`, the order key the file `REFUND_LEDGER_ORDER_KEY` or
+        its text `REFUND_LEDGER_ORDER_KEY_TEXT`, the state folder `REFUND_LEDGER_STATE`. Raises ConfigurationError,
+        which names variables and never repeats what they hold.
+        """
+        found = read_credentials(os.environ if environment is None else environment)
+        named = {"order_key": found.order_key, "state_dir": found.state_dir}
+        return cls(found.suite, found.key, **{**named, **options})
 
     def __enter__(self) -> Self:
         return self
@@ -250,11 +271,20 @@ class Session:
     def _outbox(self) -> Outbox:
         with self._lock:
             if self._opened_outbox is None:
-                opened = Outbox(self._state_dir / OUTBOX_FILE)
+                path = self._in_state(OUTBOX_FILE)
+                if path is None:
+                    raise ConfigurationError(
+                        "Reports need a state folder, and no home folder is known: give state_dir (--state-dir, "
+                        "REFUND_LEDGER_STATE)."
+                    )
+                opened = Outbox(path)
                 with suppress(ConfigurationError):  # a folder that can only be read: it is told when it is written to
                     opened.expire(self._now(), self._refused_retention)
                 self._opened_outbox = opened
             return self._opened_outbox
+
+    def _in_state(self, name: str) -> Path | None:
+        return self._state_dir and self._state_dir / name
 
 
 def _warn_of_waiting(outbox: Outbox, now: datetime) -> None:

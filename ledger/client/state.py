@@ -1,15 +1,21 @@
-"""The state folder: where things lie, how processes take turns, and the newest checkpoint of the log that was seen."""
+"""The state folder: where things lie, how processes take turns, and the newest checkpoint of the log that was seen.
+
+A folder that cannot be written (a read-only container, another owner, a full disk) stops no lookup: what would be
+stored is kept in memory until the process ends, and one warning is logged. The outbox alone needs a folder.
+"""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
+import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from ledger.client.forks import Descriptors
+from ledger.client.forks import Descriptors, ForkLock
 from ledger.client.keyfiles import replace_file
 from ledger.client.log import Fetch, compare_views
 from ledger.client.suite import Suite
@@ -21,22 +27,55 @@ EPOCHS_FILE = "epochs.json"
 SNAPSHOTS_FOLDER = "snapshots"
 OUTBOX_FILE = "outbox.db"
 
+logger = logging.getLogger(__name__)
+
+_UNWRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT})
+
 _held = Descriptors()
 """Of the lock files that are open now."""
 
+_reported: set[Path | None] = set()
+"""State folders about which this process has logged its warning."""
 
-def default_state_dir(suite: Suite) -> Path:
-    """`~/.local/state/refund-ledger/<service>-<log>/<platform>`, below `XDG_STATE_HOME` if that is set.
+
+def default_state_dir(suite: Suite) -> Path | None:
+    """`~/.local/state/refund-ledger/<service>-<log>/<platform>`, below `XDG_STATE_HOME` if that is set; None where no
+    home folder is known.
 
     <log> is made from the log's key: another log must not be compared with what was seen of this one.
     """
-    return state_home() / f"{suite.pinned.service}-{log_label(suite.pinned.log_key)}" / suite.platform
+    home = state_home()
+    return home and home / f"{suite.pinned.service}-{log_label(suite.pinned.log_key)}" / suite.platform
 
 
-def state_home() -> Path:
-    """Where all state goes by default (XDG Base Directory Specification)."""
-    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(base) / "refund-ledger"
+def state_home() -> Path | None:
+    """Where all state goes by default (XDG Base Directory Specification); None where no home folder is known: neither
+    `XDG_STATE_HOME` nor `HOME` is set, and the user id has no entry among the system's users."""
+    base = os.environ.get("XDG_STATE_HOME")
+    try:
+        return (Path(base) if base else Path.home() / ".local" / "state") / "refund-ledger"
+    except RuntimeError:
+        return None
+
+
+def is_unwritable(error: OSError) -> bool:
+    """Whether `error` says that files cannot be written here: no permission, a read-only file system, no room."""
+    return error.errno in _UNWRITABLE
+
+
+def warn_of_memory(folder: Path | None, error: OSError | None = None) -> None:
+    """Log, once for each state folder and process, that state is kept in memory because of `error`."""
+    if folder in _reported:
+        return
+    _reported.add(folder)
+    reason = "no home folder is known" if error is None else (os.strerror(error.errno or 0)).lower()
+    logger.warning(
+        "The state folder cannot be used (%s): %s. Checkpoint, key epochs and snapshots are kept in memory until this "
+        "process ends, and reports are not accepted. Mount a folder that can be written, and give it as state_dir, "
+        "--state-dir or REFUND_LEDGER_STATE.",
+        reason,
+        folder or "none",
+    )
 
 
 def log_label(log_key: str) -> str:
@@ -52,10 +91,38 @@ def locked(path: Path, wait: bool = True) -> Iterator[None]:
     to be waited for.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = _open_lock(path)
     except OSError as error:
         raise ConfigurationError("The state folder cannot be written.") from error
+    with _holding(descriptor, wait):
+        yield
+
+
+@contextmanager
+def turn(path: Path, memory: ForkLock, wait: bool = True) -> Iterator[OSError | None]:
+    """Hold the lock of `path` as `locked` does, and give None; where the folder cannot be written, hold `memory`, a
+    lock of this process, and give the reason. Raises what `locked` does for any other fault."""
+    with ExitStack() as stack:
+        try:
+            descriptor = _open_lock(path)
+        except OSError as error:
+            if not is_unwritable(error):
+                raise ConfigurationError("The state folder cannot be written.") from error
+            stack.enter_context(memory)
+            problem: OSError | None = error
+        else:
+            stack.enter_context(_holding(descriptor, wait))
+            problem = None
+        yield problem
+
+
+def _open_lock(path: Path) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+
+
+@contextmanager
+def _holding(descriptor: int, wait: bool) -> Iterator[None]:
     _held.add(descriptor)
     try:
         try:
@@ -73,18 +140,29 @@ def locked(path: Path, wait: bool = True) -> Iterator[None]:
 
 
 class SeenCheckpoint:
-    """The newest checkpoint seen, as a signed note in the file `path`. Processes take turns by a lock beside it."""
+    """The newest checkpoint seen, as a signed note in the file `path`. Processes take turns by a lock beside it.
 
-    def __init__(self, path: Path, origin: str, public_key: bytes) -> None:
+    Without a path, or once the file cannot be read or written, it is kept in memory for the rest of the process.
+    """
+
+    def __init__(self, path: Path | None, origin: str, public_key: bytes) -> None:
         self._path = path
         self._origin = origin
         self._public_key = public_key
+        self._in_memory = path is None
+        self._memory: str | None = None
+        self._lock = ForkLock()
 
     def note(self) -> str | None:
         """The signed note, or None when nothing was seen yet. Raises ConfigurationError when it is damaged."""
+        if self._path is None or self._in_memory:
+            return self._memory
         try:
             return self._path.read_text(encoding="utf-8")
         except FileNotFoundError:
+            return None
+        except PermissionError as error:
+            self._give_up_file(error, None)
             return None
         except (OSError, UnicodeError) as error:
             raise ConfigurationError("The stored checkpoint cannot be read.") from error
@@ -95,7 +173,7 @@ class SeenCheckpoint:
         `fetch` reads the log. The first checkpoint is taken as it is: there is nothing to compare it with.
         Raises Equivocation when the log has told two histories, InvalidCheckpoint, InvalidTile, NotFound.
         """
-        with locked(self._path):
+        with self._turn():
             seen = self.note()
             if seen is None:
                 self._keep(note)
@@ -105,9 +183,35 @@ class SeenCheckpoint:
                 self._keep(note)
             return newer
 
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        if self._path is None:
+            warn_of_memory(None)
+        if self._path is None or self._in_memory:
+            with self._lock:
+                yield
+            return
+        with turn(self._path, self._lock) as problem:
+            if problem is not None:
+                self._give_up_file(problem, self.note())
+            yield
+
     def _keep(self, note: str) -> None:
         open_checkpoint(note, self._origin, self._public_key)
-        try:
-            replace_file(self._path, note.encode())
-        except OSError as error:
-            raise ConfigurationError("The checkpoint cannot be stored; is the state folder writable?") from error
+        if self._path is not None and not self._in_memory:
+            try:
+                replace_file(self._path, note.encode())
+            except OSError as error:
+                if not is_unwritable(error):
+                    raise ConfigurationError(
+                        "The checkpoint cannot be stored; is the state folder writable?"
+                    ) from error
+                self._give_up_file(error, None)
+        self._memory = note
+
+    def _give_up_file(self, error: OSError, seen: str | None) -> None:
+        """Go on in memory, with what was `seen` so far."""
+        if self._in_memory or self._path is None:
+            return
+        self._memory, self._in_memory = seen, True
+        warn_of_memory(self._path.parent, error)

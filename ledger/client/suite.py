@@ -87,14 +87,22 @@ def load_suite(path: str | Path) -> Suite:
     """Read a suite file. Raises ConfigurationError."""
     path = Path(path)
     try:
-        text = path.read_bytes()
-        if len(text) > MAX_SUITE_BYTES:
-            raise ConfigurationError(f"The suite file {path.name} is too large.")
-        return parse_suite(json.loads(text))
+        with path.open("rb") as file:
+            text = file.read(MAX_SUITE_BYTES + 1)
     except OSError as error:
         raise ConfigurationError(f"The suite file {path.name} cannot be read.") from error
-    except ValueError as error:
-        raise ConfigurationError(f"The suite file {path.name} is not JSON.") from error
+    return parse_suite_text(text, f"The suite file {path.name}")
+
+
+def parse_suite_text(text: bytes, name: str) -> Suite:
+    """A Suite from the text of a suite file. `name` says in errors where it comes from. Raises ConfigurationError."""
+    if len(text) > MAX_SUITE_BYTES:
+        raise ConfigurationError(f"{name} is too large.")
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"{name} is not JSON.") from error
+    return parse_suite(value)
 
 
 def parse_suite(value: object) -> Suite:

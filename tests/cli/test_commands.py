@@ -127,7 +127,8 @@ def test_a_file_of_reports_where_one_is_refused(access: list[object], tmp_path: 
     assert bad["error"]["code"] == "invalid_table"
     assert bad["error"]["details"] == {"line": 1, "character": 2}
     unknown = json.dumps(report_json(person(), surprise=1))
-    assert machine("report", "send", *access, "--file", "-", stdin=unknown, code=ExitCode.USAGE)["error"]
+    only = machine("report", "send", *access, "--file", "-", stdin=unknown, code=ExitCode.REFUSED)["results"]
+    assert [one["error"]["code"] for one in only] == ["invalid_report"]
 
 
 def test_tagging_a_table_keeps_other_columns_and_drops_identifiers(access: list[object], tmp_path: Path) -> None:

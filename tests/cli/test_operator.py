@@ -116,7 +116,8 @@ def test_from_nothing_to_a_first_lookup_and_back(operator: Operator) -> None:
 
     second = folder / "second.pem"
     halves = operator("make-key", second)
-    assert halves == {"key": str(second), "public_key": str(folder / "second.public.pem")}
+    assert halves == {"key": str(second), "public_key": str(folder / "second.public.pem"), "order_key": None}
+    assert sorted(path.name for path in folder.glob("*.order.key")) == ["acme.order.key"], "a platform has one"
     assert second.stat().st_mode & 0o777 == 0o600
     assert operator("make-key", second, code=ExitCode.REFUSED)["error"]["code"] == "already_exists"
     operator("platform", "add-key", "acme", "--key", halves["public_key"], "--kid", "acme-2")

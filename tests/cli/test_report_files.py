@@ -114,11 +114,12 @@ def test_many_results_are_counted_and_only_the_others_listed(access: list[object
         assert f"bad-{number}" in told.stdout
 
 
-def test_a_single_report_keeps_its_form_of_error(access: list[object], tmp_path: Path) -> None:
+def test_a_file_with_one_report_is_answered_like_one_with_many(access: list[object], tmp_path: Path) -> None:
     for wrong in (report_json({"phone": "1"}), report_json(person(), surprise=1)):
         file = written(tmp_path / "one.json", wrong)
-        error = machine("report", "send", *access, "--file", file, code=ExitCode.USAGE)["error"]
-        assert error["code"] in (InvalidPhone.code, InvalidReport.code)
+        (result,) = machine("report", "send", *access, "--file", file, code=ExitCode.REFUSED)["results"]
+        assert (result["index"], result["state"]) == (1, "refused")
+        assert result["error"]["code"] in (InvalidPhone.code, InvalidReport.code)
 
 
 def sent(access: list[object], data: bytes, *options: object) -> Result:

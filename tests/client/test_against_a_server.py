@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import secrets
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,11 +22,9 @@ from ledger.service.rotation.run import announce, rotate
 from ledger.service.snapshots import build_and_publish, builder_engine
 from ledger.settings import Settings
 from tests.kit import Connect, Running, make_running, person, report_arguments
-from tests.support import ROOT
 
 REFUND = Refund(12_900, "CNY", "damaged")
 ORDER = list(Tier)
-READMES = ("README.md", "README.zh-CN.md")
 
 
 @contextmanager
@@ -162,25 +158,3 @@ def _soon(work: Any) -> Any:
             if time.monotonic() > until:
                 raise
             time.sleep(0.05)
-
-
-def test_the_sample_of_the_readme_runs(
-    running: Running,
-    connect: Connect,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    _soon(connect("acme").refresh_snapshot)  # the first one may still be built
-    blocks = [re.findall(r"```python\n(.*?)```", (ROOT / name).read_text("utf-8"), re.DOTALL) for name in READMES]
-    assert blocks[0] == blocks[1]
-    (sample,) = blocks[0]
-    shutil.copy(running.suite("acme"), tmp_path / "acme.suite.json")
-    shutil.copy(running.key("acme"), tmp_path / "acme.pem")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    names: dict[str, Any] = {}
-    exec(compile(sample, "README.md", "exec"), names)
-    names["ledger"].close()
-    answered, screened = capsys.readouterr().out.splitlines()
-    assert {answered.split()[0], screened} <= {tier.value for tier in Tier}

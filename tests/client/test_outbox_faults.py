@@ -130,7 +130,7 @@ def test_a_parked_correction_is_tried_again_on_its_schedule(connect: Connect, re
     desk.take(reviewers, case.id, ANNA)
     desk.decide(reviewers, case.id, ANNA, Outcome.UPHELD, "It was looked into.")
     assert acme.outbox("parked")[0].attempts == attempts, "not due, not asked"
-    with sqlite3.connect(acme._state_dir / OUTBOX_FILE) as database:
+    with sqlite3.connect(Path(str(acme._state_dir)) / OUTBOX_FILE) as database:
         database.execute("UPDATE item SET retry_at = '2026-01-01T00:00:00Z'")
     database.close()
     assert [one.state for one in acme.flush_outbox()] == ["accepted"]

@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from api.console.auth import Admin, console_router
 from api.deps import runtime
+from api.web.base import base_of
 from api.web.forms import Form
 from api.web.pages import redirect, render
 from api.web.security import own_origin
@@ -173,7 +174,7 @@ def _step_page(
 
 
 def _link_page(request: Request, staff: StaffMember, made: Invitation) -> Response:
-    link = f"{own_origin(request)}/console/enrol#{made.code}"
+    link = f"{own_origin(request)}{base_of(request)}/console/enrol#{made.code}"
     return render(request, "staff_link.html", staff.language, made=made, link=link)
 
 

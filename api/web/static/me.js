@@ -9,7 +9,8 @@
   if (CODE.test(location.hash)) {
     const code = location.hash.slice(1);
     if (form === null) {
-      location.replace(`/me/open${location.hash}`); // another record is open here; the link is for a new session
+      const page = document.querySelector("a[data-open-page]").dataset.openPage;
+      location.replace(page + location.hash); // another record is open here; the link is for a new session
       return;
     }
     history.replaceState(null, "", location.pathname + location.search);

@@ -25,11 +25,18 @@ FORMAT = "refund-credit-record/1"
 
 
 def export(
-    context: Context, weights: Mapping[str, int], session: SessionRow, origin: str, log_key: str, locale: str
+    context: Context,
+    weights: Mapping[str, int],
+    session: SessionRow,
+    origin: str,
+    log_key: str,
+    locale: str,
+    prefix: str = "",
 ) -> dict[str, Any]:
     """{format, service, session, record, meanings, verify}: `own_record` and what it takes to understand and check it.
 
-    `meanings` are in `locale`. Files are named with their SHA-256 and read one by one. Raises DatabaseUnavailable.
+    `meanings` are in `locale`, and the log's paths begin with `prefix`, that of the service.
+    Files are named with their SHA-256 and read one by one. Raises DatabaseUnavailable.
     """
     return {
         "format": FORMAT,
@@ -44,7 +51,7 @@ def export(
         },
         "record": own_record(context, weights, session),
         "meanings": meanings(locale),
-        "verify": verify(origin, log_key, locale),
+        "verify": verify(origin, log_key, locale, prefix),
     }
 
 
@@ -85,15 +92,15 @@ def meanings(locale: str) -> dict[str, dict[str, str]]:
     }
 
 
-def verify(origin: str, log_key: str, locale: str) -> dict[str, str]:
+def verify(origin: str, log_key: str, locale: str, prefix: str) -> dict[str, str]:
     """How to check the entry indexes of the record against the public log, without trusting this service."""
     told = texts(locale).gettext
     return {
         "origin": origin,
         "log_key": log_key,
-        "checkpoint": "/log/checkpoint",
-        "tiles": "/log/tile/{level}/{path}",
-        "entries": "/log/tile/entries/{path}",
+        "checkpoint": prefix + "/log/checkpoint",
+        "tiles": prefix + "/log/tile/{level}/{path}",
+        "entries": prefix + "/log/tile/entries/{path}",
         "how": told(
             "Each entry_index is the place of an entry in a public log that can only grow. Fetch the checkpoint, check "
             "its signature with log_key, and fetch the entries tile that holds the index (256 entries a tile): the "

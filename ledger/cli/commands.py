@@ -1,0 +1,76 @@
+"""The tree of commands below `refund-ledger`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ledger import __version__
+from ledger.cli import output
+from ledger.cli.appeal_commands import appeal, record_link
+from ledger.cli.demo import demo
+from ledger.cli.inspect_command import inspect_files
+from ledger.cli.key_command import make_key
+from ledger.cli.lookup_commands import check, lookup
+from ledger.cli.picture_commands import pictures
+from ledger.cli.platform_commands import platform
+from ledger.cli.publish import publish
+from ledger.cli.referral_command import referral
+from ledger.cli.replay import replay
+from ledger.cli.report_commands import report
+from ledger.cli.root import NAME, RootGroup
+from ledger.cli.rotation_commands import rotate
+from ledger.cli.rotation_commands import verify as verify_rotation
+from ledger.cli.server_commands import keys, serve
+from ledger.cli.staff_commands import staff
+from ledger.cli.tagging import tag
+from ledger.cli.verify import verify
+from ledger.cli.webhook_commands import webhook
+
+app = typer.Typer(
+    name=NAME,
+    cls=RootGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # its tracebacks print local variables, which here are people's identifiers
+    help="Refund Credit Ledger: share confirmed refund fraud without sharing who the customers are.",
+    epilog="Exit codes: 0 done, 1 refused or verification failed, 2 wrong use, 3 extra not installed, 4 unavailable.",
+)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        output.console().print(f"refund-ledger {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    json_output: output.JsonFlag = False,
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True)] = False,
+) -> None:
+    """Options that stand before the command."""
+
+
+app.command("tag")(tag)
+app.command("lookup")(lookup)
+app.command("check")(check)
+app.add_typer(pictures, name="pictures")
+app.add_typer(report, name="report")
+app.command("inspect")(inspect_files)
+app.command("referral")(referral)
+app.add_typer(webhook, name="webhook")
+app.add_typer(appeal, name="appeal")
+app.command("record-link")(record_link)
+app.command("verify")(verify)
+app.command("make-key")(make_key)
+app.command("serve")(serve)
+app.add_typer(keys, name="keys")
+app.add_typer(platform, name="platform")
+app.add_typer(staff, name="staff")
+app.command("publish")(publish)
+app.command("rotate")(rotate)
+app.command("verify-rotation")(verify_rotation)
+app.command("demo")(demo)
+app.command("replay")(replay)
