@@ -8,6 +8,8 @@ import secrets
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -133,12 +135,17 @@ def test_a_read_only_mount(ledger: SmallLedger, tmp_path: Path) -> None:
     assert sorted(path.name for path in mount.iterdir()) == ["acme.pem"]
 
 
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that other users can enter: pytest's own are its user's alone."""
+    with tempfile.TemporaryDirectory(prefix="rcl-mounted-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
 @as_root
-def test_modes_of_mounted_secrets(tmp_path: Path) -> None:
+def test_modes_of_mounted_secrets(open_folder: Path) -> None:
     """As Kubernetes, Docker and libpq have them, read by a user who is not root."""
-    for parent in (tmp_path, *tmp_path.parents):
-        if parent != Path("/"):
-            parent.chmod(parent.stat().st_mode | 0o011)
     cases = [  # owner, group, mode, groups of the process, whether it is accepted
         (STRANGER, STRANGER, 0o600, [], True),
         (STRANGER, STRANGER, 0o400, [], True),
@@ -159,12 +166,12 @@ def test_modes_of_mounted_secrets(tmp_path: Path) -> None:
     ]
     scenarios: list[dict[str, Any]] = []
     for number, (owner, group, mode, groups, _) in enumerate(cases):
-        path = tmp_path / f"{number}.pem"
+        path = open_folder / f"{number}.pem"
         load_or_create_signing_key(path)
         os.chown(path, owner, group)
         path.chmod(mode)
         scenarios.append({"key_file": str(path), "user": STRANGER, "groups": groups})
-    root_key = tmp_path / "root.pem"
+    root_key = open_folder / "root.pem"
     load_or_create_signing_key(root_key)
     results = contained({"key_file": str(root_key)}, *scenarios)[1:]
     for case, result in zip(cases, results, strict=True):
@@ -199,7 +206,7 @@ def test_the_rule_for_modes(owner: int, user: int, mode: int, read_only: bool) -
 
 
 def test_own_secrets_that_others_can_read_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "acme.order.key"
+    path = open_folder / "acme.order.key"
     path.write_text(b64url(b"o" * 32))
     for mode in (0o640, 0o604, 0o620, 0o444):
         path.chmod(mode)
@@ -215,20 +222,20 @@ def test_own_secrets_that_others_can_read_are_refused(tmp_path: Path) -> None:
 def test_a_new_order_key_is_made_once_and_not_in_silence(
     ledger: SmallLedger, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    load_or_create_signing_key(tmp_path / "acme.pem")
+    load_or_create_signing_key(open_folder / "acme.pem")
     for expected in (1, 1):
-        with RefundLedger(written(ledger, "now"), tmp_path / "acme.pem", state_dir=tmp_path / "state") as acme:
+        with RefundLedger(written(ledger, "now"), open_folder / "acme.pem", state_dir=open_folder / "state") as acme:
             assert acme.lookup({"phone": "+86 138 0013 8000"}, order="A-1").tier in ("clear", "unavailable")
         told = [record.getMessage() for record in caplog.records if "order key" in record.getMessage()]
         assert len(told) == expected
     assert "Copy it to every service of acme" in told[0]
-    assert b64url(load_order_key(tmp_path / "acme.order.key")) not in caplog.text
+    assert b64url(load_order_key(open_folder / "acme.order.key")) not in caplog.text
 
 
 def test_no_order_key_is_made_for_a_key_without_a_file(ledger: SmallLedger, tmp_path: Path) -> None:
-    missing = tmp_path / "acme.order.key"
+    missing = open_folder / "acme.order.key"
     suite, key = written(ledger, "now"), Ed25519PrivateKey.generate()
-    acme = RefundLedger(suite, key, order_key=missing, state_dir=tmp_path / "state")
+    acme = RefundLedger(suite, key, order_key=missing, state_dir=open_folder / "state")
     with acme, pytest.raises(ConfigurationError, match=r"acme\.order\.key is missing.*REFUND_LEDGER_ORDER_KEY"):
         acme.lookup({"phone": "+86 138 0013 8000"}, order="A-1")
     assert not missing.exists()
@@ -240,7 +247,7 @@ def test_no_order_key_is_made_for_a_key_without_a_file(ledger: SmallLedger, tmp_
 def test_keys_and_suite_from_the_environment(ledger: SmallLedger, tmp_path: Path) -> None:
     key, order_key = Ed25519PrivateKey.generate(), secrets.token_bytes(32)
     suite = written(ledger, "now")
-    file = tmp_path / "acme.pem"
+    file = open_folder / "acme.pem"
     file.write_text(pem(key))
     file.chmod(0o600)
     order_file = order_key_path(file, "acme")
@@ -255,12 +262,12 @@ def test_keys_and_suite_from_the_environment(ledger: SmallLedger, tmp_path: Path
     )
     for named in suites:
         for keyed in keys:
-            environment = {**keyed, **named, "REFUND_LEDGER_STATE": str(tmp_path / "state")}
+            environment = {**keyed, **named, "REFUND_LEDGER_STATE": str(open_folder / "state")}
             with RefundLedger.from_environment(environment) as acme:
                 assert acme.public_keys[0].public_bytes_raw() == key.public_key().public_bytes_raw()
                 assert acme._order_key() == order_key
                 assert acme.outbox() == []
-    assert (tmp_path / "state" / "outbox.db").exists()
+    assert (open_folder / "state" / "outbox.db").exists()
     with pytest.raises(TypeError):
         RefundLedger.from_environment({**suites[0], **keys[0]}, nonsense=1)
 
