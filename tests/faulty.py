@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import time
@@ -91,6 +92,18 @@ def proxy(target: str) -> Iterator[Proxy]:
     made.close_all()
 
 
+def _as_problem(headers: dict[str, str], answer: bytes, request_id: str) -> tuple[dict[str, str], bytes]:
+    """A failure whose body is JSON with a `code`, as the ledger sends it: media type, `type` and the request's id."""
+    try:
+        problem = json.loads(answer)
+    except ValueError:
+        return headers, answer
+    if not isinstance(problem, dict) or not isinstance(problem.get("code"), str):
+        return headers, answer
+    own = {"type": f"urn:refund-ledger:problem:{problem['code']}", "request_id": request_id}
+    return {"Content-Type": "application/problem+json", **headers}, json.dumps({**own, **problem}).encode()
+
+
 Respond = Callable[[str, str, bytes], tuple[int, dict[str, str], bytes]]
 """(method, path, body) -> (status, headers, body)."""
 
@@ -98,7 +111,7 @@ Respond = Callable[[str, str, bytes], tuple[int, dict[str, str], bytes]]
 @contextmanager
 def answering(respond: Respond, pause: Callable[[], Any] | None = None) -> Iterator[str]:
     """The URL of an HTTP server that answers with `respond`; `pause`, if given, is called after every 10 bytes of the
-    body."""
+    body. A failure with a `code` and no Content-Type becomes a problem document of the ledger's."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -106,6 +119,8 @@ def answering(respond: Respond, pause: Callable[[], Any] | None = None) -> Itera
         def _answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             status, headers, answer = respond(self.command, self.path, body)
+            if status >= 400 and "Content-Type" not in headers:
+                headers, answer = _as_problem(headers, answer, self.headers.get("X-Request-Id", "none"))
             with suppress(OSError):
                 self.send_response(status)
                 for name, value in {"Content-Length": str(len(answer)), **headers}.items():

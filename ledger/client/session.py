@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -12,7 +14,9 @@ from typing import Any, Self, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from ledger.client.connections import ClientFactory, HttpOptions
 from ledger.client.epochs import Epochs
+from ledger.client.events import note
 from ledger.client.forks import ForkLock
 from ledger.client.keyfiles import load_signing_key, order_key_source
 from ledger.client.outbox import Outbox
@@ -29,17 +33,36 @@ from ledger.client.state import (
     default_state_dir,
 )
 from ledger.client.subjects import Blinder, Buyer, Canonical
-from ledger.client.suite import Suite, load_suite, parse_service
+from ledger.client.suite import Suite, is_loopback, load_suite, parse_service
 from ledger.client.texts import Texts
-from ledger.client.tokens import TokenSource
+from ledger.client.tokens import NEW_KEY_SECONDS, TokenSource
 from ledger.client.transport import Answer, Deadline, Transport
 from ledger.core.encoding import b64url
-from ledger.errors import StaleEpoch
+from ledger.errors import (
+    ConfigurationError,
+    Conflict,
+    Forbidden,
+    InvalidInput,
+    NotFound,
+    StaleEpoch,
+    Unavailable,
+    UnknownKey,
+)
 
 LOOKUP_BUDGET_SECONDS = 0.3
 """A refund review never waits longer for the ledger, connection and blinding included."""
+SUBJECT_BUDGET_SECONDS = 2.0
+"""For `subject`, which raises when it is over: hand raw identifiers to `lookup` where a buyer waits."""
+CHECK_BUDGET_SECONDS = 5.0
+"""For `check`. A download that takes longer goes on, for the next check."""
+CONNECT_BUDGET_SECONDS = 8.0
+"""For `connect`: long enough for a key that the operator has added a moment ago."""
+LONGEST_BUDGET_SECONDS = 3600.0
 READ_BUDGET_SECONDS = 10.0
 ATTEMPT_SECONDS = 5.0
+
+_NEW_KEY_PAUSES = (0.5, 1.0, 1.5, 2.0, 0.0)
+"""Between attempts with a key that the ledger does not know: five seconds in all."""
 
 T = TypeVar("T")
 
@@ -55,7 +78,13 @@ class Session:
     `suite` and `key` are what `refund-ledger platform add` wrote. `state_dir` keeps the outbox, the last checkpoint,
     proven key epochs and snapshots (default: `~/.local/state/refund-ledger/...`); share it among the processes of one
     host, and keep it. `order_key` is 32 bytes or a file; by default `acme.order.key` beside `acme.pem`, made at first
-    use. `scopes` narrows the tokens. `budget_seconds` bounds each write, all its attempts together.
+    use. `scopes` narrows the tokens.
+
+    Time budgets in seconds, each for the whole call with name resolution, connecting, TLS, blinding and retries:
+    `lookup_budget_seconds` (0.3), `subject_budget_seconds` (2), `check_budget_seconds` (5), `connect_budget_seconds`
+    (8). `budget_seconds` (10) bounds all attempts of each other request.
+
+    `ca_file`, `proxy` and `http_client` are explained at `ledger.client.connections.HttpOptions`.
     Raises ConfigurationError; nothing is sent before the first call.
     """
 
@@ -69,6 +98,12 @@ class Session:
         scopes: Iterable[str] | None = None,
         lookup_budget_seconds: float = LOOKUP_BUDGET_SECONDS,
         budget_seconds: float = READ_BUDGET_SECONDS,
+        subject_budget_seconds: float = SUBJECT_BUDGET_SECONDS,
+        check_budget_seconds: float = CHECK_BUDGET_SECONDS,
+        connect_budget_seconds: float = CONNECT_BUDGET_SECONDS,
+        ca_file: str | Path | None = None,
+        proxy: str | None = None,
+        http_client: ClientFactory | None = None,
         insecure_http: bool = False,
         now: Callable[[], datetime] = utc_now,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
@@ -80,8 +115,12 @@ class Session:
         self._state_dir = default_state_dir(self.suite) if state_dir is None else Path(state_dir)
         self._now = now
         self._random_bytes = random_bytes
-        self._lookup_budget_seconds = lookup_budget_seconds
-        self._budget_seconds = budget_seconds
+        self.suite = _of_own_key(self.suite, self._key)
+        self._lookup_budget_seconds = _budget("lookup_budget_seconds", lookup_budget_seconds)
+        self._subject_budget_seconds = _budget("subject_budget_seconds", subject_budget_seconds)
+        self._check_budget_seconds = _budget("check_budget_seconds", check_budget_seconds)
+        self._connect_budget_seconds = _budget("connect_budget_seconds", connect_budget_seconds)
+        self._budget_seconds = _budget("budget_seconds", budget_seconds)
         pinned = self.suite.pinned
         self._tokens = TokenSource(
             self._key,
@@ -90,9 +129,14 @@ class Session:
             service=pinned.service,
             now=now,
             scopes=scopes,
+            correctable=self.suite.url.startswith("https://") or is_loopback(self.suite.url),
         )
         self._transport = transport or Transport(
-            self.suite.url, lambda: f"Bearer {self._tokens.token()}", insecure_http=insecure_http
+            self.suite.url,
+            self._tokens.token,
+            refused=self._tokens.refused,
+            insecure_http=insecure_http,
+            options=HttpOptions(ca_file, proxy, http_client),
         )
         self._seen = SeenCheckpoint(self._state_dir / CHECKPOINT_FILE, pinned.log_origin, self.suite.log_public)
         self._epochs = Epochs(self.suite, self._state_dir / EPOCHS_FILE, self._seen)
@@ -110,6 +154,7 @@ class Session:
         self._texts = Texts(self._transport)
         self._lock = ForkLock()
         self._checked = False
+        self._let_in = False
         self._opened_outbox: Outbox | None = None
 
     def __enter__(self) -> Self:
@@ -137,19 +182,55 @@ class Session:
                 self._opened_outbox.close()
                 self._opened_outbox = None
 
-    def connect(self) -> None:
-        """Compare the server with the pinned suite, follow a key rotation that its log proves, and open the local
-        snapshot if there is one. Done once before anything else is sent; call it at start, so that the first lookup
-        does not spend its 300 ms on it. In a process made by `fork()`, it prepares connections of its own.
+    def connect(self, *, required: bool = True) -> None:
+        """Compare the server with the pinned suite, follow a key rotation that its log proves, open the local snapshot
+        if there is one, and have the ledger accept the key and this machine's clock: all within
+        `connect_budget_seconds`. Call it at start, so that the first lookup does not spend its 300 ms on it. In a
+        process made by `fork()`, it prepares connections of its own.
 
-        Raises ConfigurationError, HolderMismatch, Unavailable, and the errors of a log that proves something else.
+        An outage raises Unavailable, or with `required=False` is logged only, so that a service starts while the ledger
+        is down: lookups are `unavailable` then, and what is left undone here is done by the first call that reaches the
+        ledger. A key that the ledger does not know yet is waited for, a few seconds.
+
+        Raises ConfigurationError, HolderMismatch, UnknownKey, InvalidToken, TokenExpired, Unavailable, and the errors
+        of a log that proves something else.
         """
         self._transport.open()
+        if self._checked and self._let_in and self._epochs.holds(self._epochs.current):
+            return
+        try:
+            self._transport.apart(self._connect_budget_seconds, self._connected)
+        except Unavailable as error:
+            note("connect_failed", reason=str(error.details.get("reason", error.code)))
+            if required:
+                raise
+
+    def _connected(self, limit: Deadline) -> None:
         if not self._checked:
             self._snapshots.look()
-            self._retrying(self._check_served)
+            self._transport.retrying(limit.left(), self._check_served, ATTEMPT_SECONDS)
         if not self._epochs.holds(self._epochs.current):
-            self._retrying(lambda limit: self._hold(self._epochs.current, limit))
+            self._transport.retrying(limit.left(), lambda part: self._hold(self._epochs.current, part), ATTEMPT_SECONDS)
+        if not self._let_in:
+            self._prove_key(limit)
+
+    def _prove_key(self, limit: Deadline) -> None:
+        """Make a request that needs a token, as far as the token goes: what this platform may do is not asked here."""
+
+        def ask(part: Deadline) -> None:
+            with suppress(Forbidden, NotFound, InvalidInput, Conflict):
+                self._transport.send("GET", "/v1/reports", part, query={"limit": "1"})
+
+        waited = Deadline(NEW_KEY_SECONDS + 1)
+        for pause in _NEW_KEY_PAUSES:
+            try:
+                self._transport.retrying(limit.left(), ask, ATTEMPT_SECONDS)
+                break
+            except UnknownKey:
+                if pause == 0 or pause >= min(limit.left(), waited.left()):
+                    raise
+                self._transport.pause(pause)
+        self._let_in = True
 
     def current_epoch(self) -> int:
         """The key epoch that new tags are made under. Connects first. Raises what `connect` does."""
@@ -210,6 +291,24 @@ class Session:
             self._retrying(self._list)
             return self._tag_once(people, epoch)
 
+    def _tag_in_time(self, person: Canonical, limit: Deadline) -> Buyer:
+        """The person as a buyer under the current epoch by `limit`, connecting first and with retries."""
+
+        def attempt(part: Deadline) -> Buyer:
+            self._check_served(part)
+            try:
+                return once(part)
+            except StaleEpoch:
+                self._list(part)
+                return once(part)
+
+        def once(part: Deadline) -> Buyer:
+            epoch = self._epochs.current
+            self._hold(epoch, part)
+            return self._blind([person], epoch, part)[0]
+
+        return self._transport.retrying(limit.left(), attempt)
+
     def _tag_once(self, people: Sequence[Canonical], epoch: int | None) -> list[Buyer]:
         wanted = self._epochs.current if epoch is None else epoch
         self._retrying(lambda limit: self._hold(wanted, limit))
@@ -238,3 +337,29 @@ class Session:
             if self._opened_outbox is None:
                 self._opened_outbox = Outbox(self._state_dir / OUTBOX_FILE)
             return self._opened_outbox
+
+
+def _budget(name: str, seconds: float) -> float:
+    """A time budget. Raises ConfigurationError unless it is a number of seconds above 0."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST_BUDGET_SECONDS:
+        raise ConfigurationError(f"{name} must be a number of seconds above 0 and up to {LONGEST_BUDGET_SECONDS:.0f}.")
+    return float(seconds)
+
+
+def _of_own_key(suite: Suite, key: Ed25519PrivateKey) -> Suite:
+    """The suite with the `kid` of this very key, which may be one that the platform had before.
+
+    A suite file without `keys`, of an earlier version, is taken as it is. Raises ConfigurationError when the key is
+    none of the platform's.
+    """
+    own = key.public_key().public_bytes_raw()
+    kids = [one.kid for one in suite.keys if one.public_key == own]
+    if not suite.keys or suite.kid in kids:
+        return suite
+    if not kids:
+        raise ConfigurationError(
+            f"The signing key is none of the keys that the suite file names for {suite.platform}: "
+            f"{', '.join(one.kid for one in suite.keys)}. Give the key file of this platform, or the suite file that "
+            "the operator wrote for this key."
+        )
+    return replace(suite, kid=kids[-1])
