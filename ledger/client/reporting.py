@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ledger.client.delivery import Courier
+from ledger.client.inputs import check_reported_buyer
 from ledger.client.outbox import Item, ItemState
 from ledger.client.receipts import VerifiedReceipt, accept_receipt, check_receipt, fetch_receipt
 from ledger.client.reports import build_report, check_idempotency_key
@@ -194,6 +195,7 @@ class Reporting(Session):
     # --- inside ---------------------------------------------------------------------------------------------------
 
     def _payload(self, *, buyer: Buyer, **arguments: Any) -> dict[str, Any]:
+        check_reported_buyer(buyer)
         if not self._epochs.answers(buyer.epoch):
             with suppress(Unavailable):  # a rotation since the service was asked last
                 self._list(Deadline(ATTEMPT_SECONDS))

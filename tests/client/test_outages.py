@@ -61,7 +61,8 @@ def test_servers_that_are_broken_count_as_unavailable(running: Running, connect:
     suite = running.suite("acme").read_text()
     problems = {
         "overloaded": (503, b'{"code": "overloaded", "detail": "Busy."}'),
-        "unavailable": (500, b"<html>oops</html>"),
+        "unavailable": (500, b'{"code": "internal", "detail": "The server failed."}'),
+        "proxy_answer": (500, b"<html>oops</html>"),
         "unexpected_answer": (200, b"<html>log in to the hotel's network</html>"),
     }
     for code, (status, body) in problems.items():
