@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.client import (
@@ -88,8 +88,7 @@ def refund(*values: Any) -> Any:
 
 MISTAKES: list[Mistake] = [
     lookup("order None", InvalidRequest, "order must be text, not None", order=None),
-    lookup("order a number", InvalidRequest, "order must be text, not a value of type int. Write it as text: str(order)",
-           order=1001),
+    lookup("order a number", InvalidRequest, "of type int. Write it as text: str(order)", order=1001),
     lookup("order bytes", InvalidRequest, "order must be text", order=b"A-1"),
     lookup("order empty", InvalidReport, "order", order=""),
     lookup("order of half a character", InvalidRequest, "order is not valid Unicode", order="\ud800"),
@@ -145,8 +144,7 @@ MISTAKES: list[Mistake] = [
     report("amount float", InvalidReport, "129.00 CNY is 12900", amount_minor=129.0),
     report("amount text", InvalidReport, "amount_minor must be", amount_minor="12900"),
     report("currency small", InvalidReport, "currency must be an ISO 4217", currency="cny"),
-    report("act None", InvalidTime, "act_ended_at must be a datetime with its zone, such as datetime.now(UTC), not None",
-           act_ended_at=None),
+    report("act None", InvalidTime, "act_ended_at must be a datetime with its zone", act_ended_at=None),
     report("notice None", InvalidTime, "notice_sent_at must be a datetime", notice_sent_at=None),
     report("ISO text as time", InvalidTime, "act_ended_at must be a datetime", act_ended_at="2026-01-01T00:00:00Z"),
     report("naive time", InvalidTime, "notice_sent_at must carry its zone", notice_sent_at=NAIVE),
@@ -207,7 +205,7 @@ def test_many_of_them_do_not_stop_the_others(ledger: SmallLedger, acme: RefundLe
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("options", "words"),
     [
         ({"lookup_budget_seconds": 0}, "lookup_budget_seconds must be"),
         ({"subject_budget_seconds": "2"}, "subject_budget_seconds must be"),
@@ -223,10 +221,10 @@ def test_many_of_them_do_not_stop_the_others(ledger: SmallLedger, acme: RefundLe
         ({"http_client": dict, "proxy": ""}, "either http_client"),
     ],
 )
-def test_wrong_settings_are_named(ledger: SmallLedger, settings: dict[str, Any], words: str) -> None:
+def test_wrong_settings_are_named(ledger: SmallLedger, options: dict[str, Any], words: str) -> None:
     suite = ledger.suite_file(url="https://ledger.test")
     with pytest.raises(ConfigurationError) as caught:
-        ledger.connect(suite=suite, **settings)
+        ledger.connect(suite=suite, **options)
     assert words in str(caught.value)
 
 
@@ -297,11 +295,12 @@ def test_mistakes_with_a_webhook(changes: dict[str, Any], kind: type[LedgerError
     assert words in str(caught.value)
 
 
-_ANYTHING = (
+_ANYTHING: st.SearchStrategy[Any] = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.just([]) | st.just({})
 )
 
 
+@settings(max_examples=25)
 @given(_ANYTHING, _ANYTHING, _ANYTHING, _ANYTHING)
 def test_a_webhook_never_raises_anything_else(secrets: Any, header: Any, body: Any, now: Any) -> None:
     for arguments in (
@@ -314,12 +313,14 @@ def test_a_webhook_never_raises_anything_else(secrets: Any, header: Any, body: A
             verify_webhook(*arguments)
 
 
+@settings(max_examples=40)
 @given(name=st.sampled_from(sorted(report_arguments())), value=_ANYTHING)
 def test_a_report_never_raises_anything_else(ledger: SmallLedger, acme: RefundLedger, name: str, value: Any) -> None:
     with suppress(LedgerError):
         acme._payload(buyer=ledger.buyer(WHO), **report_arguments(**{name: value}))
 
 
+@settings(max_examples=40)
 @given(name=st.sampled_from(["order", "purpose", "refund", "consent_ref", "min_index", "region"]), value=_ANYTHING)
 def test_a_lookup_never_raises_anything_else(ledger: SmallLedger, acme: RefundLedger, name: str, value: Any) -> None:
     with suppress(LedgerError):
