@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -109,9 +110,12 @@ Respond = Callable[[str, str, bytes], tuple[int, dict[str, str], bytes]]
 
 
 @contextmanager
-def answering(respond: Respond, pause: Callable[[], Any] | None = None) -> Iterator[str]:
+def answering(
+    respond: Respond, pause: Callable[[], Any] | None = None, tls: ssl.SSLContext | None = None
+) -> Iterator[str]:
     """The URL of an HTTP server that answers with `respond`; `pause`, if given, is called after every 10 bytes of the
-    body. A failure with a `code` and no Content-Type becomes a problem document of the ledger's."""
+    body. A failure with a `code` and no Content-Type becomes a problem document of the ledger's. With
+    `tls`, it speaks TLS, as localhost."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -139,12 +143,15 @@ def answering(respond: Respond, pause: Callable[[], Any] | None = None) -> Itera
             """Quiet."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     server.daemon_threads = True
     server.block_on_close = False
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
+        host = "http://127.0.0.1" if tls is None else "https://localhost"
+        yield f"{host}:{server.server_address[1]}"
     finally:
         server.shutdown()
         server.server_close()
