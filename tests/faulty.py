@@ -126,7 +126,8 @@ def answering(
             if status >= 400 and "Content-Type" not in headers:
                 headers, answer = _as_problem(headers, answer, self.headers.get("X-Request-Id", "none"))
             with suppress(OSError):
-                self.send_response(status)
+                # `send_response` would add a second date.
+                (self.send_response_only if "Date" in headers else self.send_response)(status)
                 for name, value in {"Content-Length": str(len(answer)), **headers}.items():
                     self.send_header(name, value)
                 self.end_headers()

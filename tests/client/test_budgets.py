@@ -14,20 +14,24 @@ from functools import partial
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from ledger.client import transport as transport_module
+from ledger.client.connections import MAX_CONNECTIONS
 from ledger.client.session import (
     CHECK_BUDGET_SECONDS,
     CONNECT_BUDGET_SECONDS,
     LOOKUP_BUDGET_SECONDS,
     SUBJECT_BUDGET_SECONDS,
 )
-from ledger.client.transport import MAX_CONNECTIONS, Deadline, Transport
+from ledger.client.transport import Deadline, Transport
 from ledger.errors import Unavailable
 from tests.client.small_ledger import SmallLedger
 from tests.faulty import PROMPT_SECONDS, SLOW_SECONDS, free_port
 
 WHO = {"phone": "+86 138 0013 8000"}
-BUDGETS = {
+BUDGETS: dict[str, Any] = {
     "lookup_budget_seconds": 0.1,
     "subject_budget_seconds": 0.15,
     "check_budget_seconds": 0.2,
