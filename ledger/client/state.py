@@ -11,10 +11,11 @@ from pathlib import Path
 
 from ledger.client.forks import Descriptors
 from ledger.client.keyfiles import replace_file
+from ledger.client.local_text import kept_text
 from ledger.client.log import Fetch, compare_views
 from ledger.client.suite import Suite
 from ledger.core.checkpoint import Checkpoint, open_checkpoint
-from ledger.errors import ConfigurationError, Unavailable
+from ledger.errors import ConfigurationError, InvalidCheckpoint, Unavailable
 
 CHECKPOINT_FILE = "checkpoint"
 EPOCHS_FILE = "epochs.json"
@@ -72,6 +73,14 @@ def locked(path: Path, wait: bool = True) -> Iterator[None]:
         os.close(descriptor)
 
 
+def _damaged(path: Path) -> str:
+    return (
+        f"The file {path.name} in the state folder, the last checkpoint seen by this machine, is damaged or belongs to "
+        "another log. Nothing is wrong with the ledger's answer. Restore the file from a backup, or move it away: then "
+        "the log is compared with nothing seen before."
+    )
+
+
 class SeenCheckpoint:
     """The newest checkpoint seen, as a signed note in the file `path`. Processes take turns by a lock beside it."""
 
@@ -81,13 +90,19 @@ class SeenCheckpoint:
         self._public_key = public_key
 
     def note(self) -> str | None:
-        """The signed note, or None when nothing was seen yet. Raises ConfigurationError when it is damaged."""
+        """The signed note, or None when nothing was seen yet. Raises ConfigurationError, which names the file, when it
+        is damaged or of another log."""
         try:
-            return self._path.read_text(encoding="utf-8")
+            found = kept_text(self._path.read_bytes())
         except FileNotFoundError:
             return None
         except (OSError, UnicodeError) as error:
-            raise ConfigurationError("The stored checkpoint cannot be read.") from error
+            raise ConfigurationError(_damaged(self._path)) from error
+        try:
+            open_checkpoint(found, self._origin, self._public_key)
+        except InvalidCheckpoint as error:  # what this machine has kept, which says nothing about the ledger
+            raise ConfigurationError(_damaged(self._path)) from error
+        return found
 
     def accept(self, note: str, fetch: Fetch) -> Checkpoint:
         """Check that `note` continues, or is a part of, what was seen before; keep the newer of the two.
