@@ -23,7 +23,7 @@ from ledger.client.checks import (
     require_elements,
 )
 from ledger.client.delivery import BATCH_ITEMS
-from ledger.client.events import note
+from ledger.client.events import note, proofs_noted
 from ledger.client.inputs import check_identifiers, check_lookup, check_refund
 from ledger.client.lookups import Query, Refund, query_json
 from ledger.client.picture_results import PictureReuse
@@ -41,7 +41,6 @@ from ledger.errors import (
     InvalidInput,
     InvalidRequest,
     LedgerError,
-    ProofError,
     SnapshotUnknown,
     StaleEpoch,
     Unavailable,
@@ -69,7 +68,8 @@ class RefundLedger(Reporting, Pictures, Appeals, Webhooks):
         Raises InvalidIdentifier and its kin, QuotaExceeded, InvalidProof, HolderMismatch, Unavailable.
         """
         person = normalise(check_identifiers(identifiers, region), region)
-        return self._transport.within(self._subject_budget_seconds, partial(self._tag_in_time, person))
+        with proofs_noted("subject"):
+            return self._transport.within(self._subject_budget_seconds, partial(self._tag_in_time, person))
 
     def subjects_many(
         self,
@@ -159,7 +159,8 @@ class RefundLedger(Reporting, Pictures, Appeals, Webhooks):
                 return ask(limit)
 
         try:
-            found = self._explained(self._transport.within(deadline.left(), ask_again), deadline)
+            with proofs_noted("lookup"):
+                found = self._explained(self._transport.within(deadline.left(), ask_again), deadline)
         except (Unavailable, UnexpectedAnswer) as error:
             if isinstance(error, UnexpectedAnswer) and 400 <= (_status(error) or 0) < 500:
                 raise
@@ -174,9 +175,6 @@ class RefundLedger(Reporting, Pictures, Appeals, Webhooks):
                 request_id=_request_id(error),
                 source=found.source,
             )
-        except ProofError as error:
-            note("proof_error", level=logging.ERROR, code=error.code, request_id=_request_id(error))
-            raise
         return found if searched is None else _with_pictures(found, searching, deadline)
 
     def lookup_many(self, queries: Sequence[Query]) -> list[Lookup | LedgerError]:
@@ -238,7 +236,10 @@ class RefundLedger(Reporting, Pictures, Appeals, Webhooks):
         if ready is not None and known is not None and not self._snapshots.is_due(ready):
             return check_answer(check_downloaded(ready, known, self._now()), ready, policy, claim, self._now())
         try:
-            return self._transport.apart(self._check_budget_seconds, partial(self._checked_by, person, policy, claim))
+            with proofs_noted("check"):
+                return self._transport.apart(
+                    self._check_budget_seconds, partial(self._checked_by, person, policy, claim)
+                )
         except Unavailable:
             if ready is None or known is None:
                 raise

@@ -291,6 +291,8 @@ def test_events_are_logged_and_hold_nothing_personal(ledger: SmallLedger, caplog
         ledger.forge("/v1/oprf/evaluate", lambda body: body.replace(b'"proof": "', b'"proof": "A'))
         with pytest.raises(InvalidProof):
             acme.lookup({"phone": "+86 138 0013 8002"}, order="secret-order-17")
+        with pytest.raises(InvalidProof):
+            acme.subject(phone="+86 138 0013 8002")
         ledger.replace = {}
         ledger.announce(2)
         ledger.switch(2, retire=True)
@@ -299,7 +301,7 @@ def test_events_are_logged_and_hold_nothing_personal(ledger: SmallLedger, caplog
         ledger.broken = True
         down.connect(required=False)
     events = [record.__dict__["event"] for record in caplog.records if record.name == "refund_ledger"]
-    assert events == ["lookup_unavailable", "proof_error", "stale_epoch", "connect_failed"]
+    assert events == ["lookup_unavailable", "proof_error", "proof_error", "stale_epoch", "connect_failed"]
     unavailable = caplog.records[0].__dict__["fields"]
     assert (unavailable["reason"], unavailable["status"]) == ("proxy_answer", 429)
     assert unavailable["request_id"] == second.request_id
