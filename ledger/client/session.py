@@ -6,7 +6,6 @@ import json
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -14,12 +13,20 @@ from typing import Any, Self, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from ledger.client.budgets import (
+    CHECK_BUDGET_SECONDS,
+    CONNECT_BUDGET_SECONDS,
+    LOOKUP_BUDGET_SECONDS,
+    SUBJECT_BUDGET_SECONDS,
+    checked_budget,
+)
 from ledger.client.connections import ClientFactory, HttpOptions
 from ledger.client.epochs import Epochs
 from ledger.client.events import note
 from ledger.client.forks import ForkLock
 from ledger.client.keyfiles import load_signing_key, order_key_source
 from ledger.client.outbox import Outbox
+from ledger.client.own_key import suite_of_key
 from ledger.client.questions import Questioner
 from ledger.client.receipts import log_fetcher
 from ledger.client.snapshot_cache import SnapshotCache
@@ -39,7 +46,6 @@ from ledger.client.tokens import NEW_KEY_SECONDS, TokenSource
 from ledger.client.transport import Answer, Deadline, Transport
 from ledger.core.encoding import b64url
 from ledger.errors import (
-    ConfigurationError,
     Conflict,
     Forbidden,
     InvalidInput,
@@ -49,15 +55,6 @@ from ledger.errors import (
     UnknownKey,
 )
 
-LOOKUP_BUDGET_SECONDS = 0.3
-"""A refund review never waits longer for the ledger, connection and blinding included."""
-SUBJECT_BUDGET_SECONDS = 2.0
-"""For `subject`, which raises when it is over: hand raw identifiers to `lookup` where a buyer waits."""
-CHECK_BUDGET_SECONDS = 5.0
-"""For `check`. A download that takes longer goes on, for the next check."""
-CONNECT_BUDGET_SECONDS = 8.0
-"""For `connect`: long enough for a key that the operator has added a moment ago."""
-LONGEST_BUDGET_SECONDS = 3600.0
 READ_BUDGET_SECONDS = 10.0
 ATTEMPT_SECONDS = 5.0
 
@@ -115,12 +112,12 @@ class Session:
         self._state_dir = default_state_dir(self.suite) if state_dir is None else Path(state_dir)
         self._now = now
         self._random_bytes = random_bytes
-        self.suite = _of_own_key(self.suite, self._key)
-        self._lookup_budget_seconds = _budget("lookup_budget_seconds", lookup_budget_seconds)
-        self._subject_budget_seconds = _budget("subject_budget_seconds", subject_budget_seconds)
-        self._check_budget_seconds = _budget("check_budget_seconds", check_budget_seconds)
-        self._connect_budget_seconds = _budget("connect_budget_seconds", connect_budget_seconds)
-        self._budget_seconds = _budget("budget_seconds", budget_seconds)
+        self.suite = suite_of_key(self.suite, self._key)
+        self._lookup_budget_seconds = checked_budget("lookup_budget_seconds", lookup_budget_seconds)
+        self._subject_budget_seconds = checked_budget("subject_budget_seconds", subject_budget_seconds)
+        self._check_budget_seconds = checked_budget("check_budget_seconds", check_budget_seconds)
+        self._connect_budget_seconds = checked_budget("connect_budget_seconds", connect_budget_seconds)
+        self._budget_seconds = checked_budget("budget_seconds", budget_seconds)
         pinned = self.suite.pinned
         self._tokens = TokenSource(
             self._key,
@@ -337,29 +334,3 @@ class Session:
             if self._opened_outbox is None:
                 self._opened_outbox = Outbox(self._state_dir / OUTBOX_FILE)
             return self._opened_outbox
-
-
-def _budget(name: str, seconds: float) -> float:
-    """A time budget. Raises ConfigurationError unless it is a number of seconds above 0."""
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST_BUDGET_SECONDS:
-        raise ConfigurationError(f"{name} must be a number of seconds above 0 and up to {LONGEST_BUDGET_SECONDS:.0f}.")
-    return float(seconds)
-
-
-def _of_own_key(suite: Suite, key: Ed25519PrivateKey) -> Suite:
-    """The suite with the `kid` of this very key, which may be one that the platform had before.
-
-    A suite file without `keys`, of an earlier version, is taken as it is. Raises ConfigurationError when the key is
-    none of the platform's.
-    """
-    own = key.public_key().public_bytes_raw()
-    kids = [one.kid for one in suite.keys if one.public_key == own]
-    if not suite.keys or suite.kid in kids:
-        return suite
-    if not kids:
-        raise ConfigurationError(
-            f"The signing key is none of the keys that the suite file names for {suite.platform}: "
-            f"{', '.join(one.kid for one in suite.keys)}. Give the key file of this platform, or the suite file that "
-            "the operator wrote for this key."
-        )
-    return replace(suite, kid=kids[-1])

@@ -90,8 +90,7 @@ class SeenCheckpoint:
         self._public_key = public_key
 
     def note(self) -> str | None:
-        """The signed note, or None when nothing was seen yet. Raises ConfigurationError, which names the file, when it
-        is damaged or of another log."""
+        """The signed note, or None when nothing was seen yet. Raises ConfigurationError when it is damaged."""
         try:
             found = kept_text(self._path.read_bytes())
         except FileNotFoundError:

@@ -18,13 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.client import transport as transport_module
-from ledger.client.connections import MAX_CONNECTIONS
-from ledger.client.session import (
+from ledger.client.budgets import (
     CHECK_BUDGET_SECONDS,
     CONNECT_BUDGET_SECONDS,
     LOOKUP_BUDGET_SECONDS,
     SUBJECT_BUDGET_SECONDS,
 )
+from ledger.client.connections import MAX_CONNECTIONS
 from ledger.client.transport import Deadline, Transport
 from ledger.errors import Unavailable
 from tests.client.small_ledger import SmallLedger

@@ -21,11 +21,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from ledger.cli.verify import log_fetch
 from ledger.client import Query, RefundLedger
 from ledger.client.connections import CA_VARIABLE
+from ledger.client.transport import Transport
 from ledger.core.encoding import b64url
-from ledger.errors import ConfigurationError, InvalidProof, ScopeMissing, Unavailable
-from tests.client.small_ledger import SmallLedger, small_ledger
+from ledger.errors import ConfigurationError, InvalidProof, NotFound, ScopeMissing, Unavailable
+from tests.client.small_ledger import Answer, SmallLedger, small_ledger
 from tests.faulty import PROMPT_SECONDS, answering, free_port
 from tests.kit import report_arguments
 
@@ -319,3 +321,19 @@ def test_nothing_is_printed_without_logging(ledger: SmallLedger, capsys: pytest.
     with ledger.connect() as acme:
         acme.lookup(WHO, order="A-1")
     assert capsys.readouterr().err == ""
+
+
+def test_a_mirror_of_plain_files_that_lacks_a_tile_is_no_outage() -> None:
+    """`verify` reads any copy of the log; a file server's 404 says that there is no such tile."""
+    asked: list[str] = []
+
+    def respond(method: str, path: str, body: bytes) -> Answer:
+        asked.append(path)
+        return 404, {"Content-Type": "text/html"}, b"<html>404</html>"
+
+    with answering(respond) as url:
+        transport = Transport(url)
+        with pytest.raises(NotFound):
+            log_fetch(transport, url, timeout_seconds=PROMPT_SECONDS)("tile/0/000.p/7")
+        transport.close()
+    assert asked == ["/log/tile/0/000.p/7"], "and it is not asked again"
