@@ -166,7 +166,7 @@ class Reporting(Session):
         Raises ReceiptPending, InvalidReceipt, InvalidCheckpoint, InvalidInclusion, Equivocation, NotFound.
         """
         report_id = _id(report if isinstance(report, str) else report.id)
-        self.connect()
+        self._ready()
         accepted = report if isinstance(report, AcceptedReport) else None
         text = fetch_receipt(self._transport, report_id, wait_seconds, ATTEMPT_SECONDS)
         verified = check_receipt(text, report_id, self.suite, self.public_keys, accepted)

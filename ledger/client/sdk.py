@@ -91,7 +91,7 @@ class RefundLedger(Reporting, Pictures, Appeals, Webhooks):
 
         Raises InvalidRequest when no next epoch is announced.
         """
-        self.connect()
+        self._ready()
         if isinstance(epoch, int):
             return epoch
         self._retrying(self._list)
@@ -183,7 +183,7 @@ class RefundLedger(Reporting, Pictures, Appeals, Webhooks):
         One outcome each, in order; a refused one is its error: StaleEpoch for a buyer whose key epoch is retired, for
         example. Raises what refuses a whole batch.
         """
-        self.connect()
+        self._ready()
         buyers = [query.buyer for query in queries if isinstance(query, Query) and isinstance(query.buyer, Buyer)]
         if not all(self._epochs.answers(buyer.epoch) for buyer in buyers):
             self._retrying(self._list)

@@ -203,13 +203,23 @@ class Session:
                 raise
 
     def _connected(self, limit: Deadline) -> None:
+        self._compared(limit)
+        if not self._let_in:
+            self._prove_key(limit)
+
+    def _ready(self) -> None:
+        """What `connect` does, but for the proof of the key: for a call that needs it, if it was not done before.
+        Within the shorter of `connect_budget_seconds` and `budget_seconds`. Raises what `connect` does."""
+        self._transport.open()
+        if not self._checked or not self._epochs.holds(self._epochs.current):
+            self._transport.apart(min(self._connect_budget_seconds, self._budget_seconds), self._compared)
+
+    def _compared(self, limit: Deadline) -> None:
         if not self._checked:
             self._snapshots.look()
             self._transport.retrying(limit.left(), self._check_served, ATTEMPT_SECONDS)
         if not self._epochs.holds(self._epochs.current):
             self._transport.retrying(limit.left(), lambda part: self._hold(self._epochs.current, part), ATTEMPT_SECONDS)
-        if not self._let_in:
-            self._prove_key(limit)
 
     def _prove_key(self, limit: Deadline) -> None:
         """Make a request that needs a token, as far as the token goes: what this platform may do is not asked here."""
@@ -231,7 +241,7 @@ class Session:
 
     def current_epoch(self) -> int:
         """The key epoch that new tags are made under. Connects first. Raises what `connect` does."""
-        self.connect()
+        self._ready()
         return self._epochs.current
 
     # --- key epochs -------------------------------------------------------------------------------------------------
@@ -281,7 +291,7 @@ class Session:
 
         Raises StaleEpoch when `epoch` is not evaluated (any more).
         """
-        self.connect()
+        self._ready()
         try:
             return self._tag_once(people, epoch)
         except StaleEpoch:
@@ -319,7 +329,7 @@ class Session:
 
     def _get(self, path: str, parse: Callable[[Any], T], query: Mapping[str, str] | None = None) -> T:
         """What `parse` makes of the answer. Raises AnswerMismatch if it finds that of another question."""
-        self.connect()
+        self._ready()
         return self._retrying(lambda limit: self._transport.send("GET", path, limit, query=query).read(parse))
 
     def _retrying(self, work: Callable[[Deadline], T]) -> T:

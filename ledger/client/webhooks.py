@@ -184,7 +184,7 @@ class Webhooks(Session):
 
     def _once(self, method: str, path: str, parse: Callable[[Any], T], body: Mapping[str, Any] | None = None) -> T:
         """One attempt: made twice, an endpoint or a secret would be there twice, or gone."""
-        self.connect()
+        self._ready()
         content = None if body is None else json.dumps(body).encode()
         answer = self._transport.within(
             ATTEMPT_SECONDS, lambda limit: self._transport.send(method, path, limit, content=content)

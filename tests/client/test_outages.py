@@ -118,7 +118,7 @@ def test_a_suite_with_a_wrong_holder_key_is_refused(running: Running, connect: C
 
 
 def test_subjects_raise_when_the_ledger_is_down(connect: Connect) -> None:
-    down = connect(url=f"http://127.0.0.1:{free_port()}", budget_seconds=0.5)
+    down = connect(url=f"http://127.0.0.1:{free_port()}", budget_seconds=0.5, subject_budget_seconds=0.2)
     with pytest.raises(Unavailable):
         down.subject(**person())
     with pytest.raises(Unavailable):
