@@ -236,7 +236,7 @@ ODD: list[tuple[int, dict[str, str], bytes]] = [
 def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SmallLedger, RefundLedger]]:
     with (
         small_ledger(tmp_path_factory.mktemp("odd")) as ledger,
-        ledger.connect(lookup_budget_seconds=PROMPT_SECONDS, budget_seconds=0.05) as acme,
+        ledger.connect(lookup_budget_seconds=PROMPT_SECONDS, budget_seconds=0.02) as acme,
     ):
         acme.connect()
         yield ledger, acme
@@ -261,7 +261,7 @@ def test_what_is_not_the_ledgers_word_is_an_outage(
     change = acme.withdraw("rp_1", "duplicate")
     assert [sent.state, change.state] == ["pending", "pending"], "nothing is refused for good"
     assert {item.state for item in acme.outbox()} == {"pending"}
-    if status >= 300:
+    if status >= 300 and ODD.index(answer) % 8 == 0:  # each takes its whole budget
         for call in (lambda: acme.subject(phone="+86 138 0013 8001"), lambda: acme.lookup_many([Query(buyer, "1")])):
             acme._subject_budget_seconds = 0.05
             with pytest.raises(Unavailable):
