@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -91,14 +93,29 @@ def proxy(target: str) -> Iterator[Proxy]:
     made.close_all()
 
 
+def _as_problem(headers: dict[str, str], answer: bytes, request_id: str) -> tuple[dict[str, str], bytes]:
+    """A failure whose body is JSON with a `code`, as the ledger sends it: media type, `type` and the request's id."""
+    try:
+        problem = json.loads(answer)
+    except ValueError:
+        return headers, answer
+    if not isinstance(problem, dict) or not isinstance(problem.get("code"), str):
+        return headers, answer
+    own = {"type": f"urn:refund-ledger:problem:{problem['code']}", "request_id": request_id}
+    return {"Content-Type": "application/problem+json", **headers}, json.dumps({**own, **problem}).encode()
+
+
 Respond = Callable[[str, str, bytes], tuple[int, dict[str, str], bytes]]
 """(method, path, body) -> (status, headers, body)."""
 
 
 @contextmanager
-def answering(respond: Respond, pause: Callable[[], Any] | None = None) -> Iterator[str]:
+def answering(
+    respond: Respond, pause: Callable[[], Any] | None = None, tls: ssl.SSLContext | None = None
+) -> Iterator[str]:
     """The URL of an HTTP server that answers with `respond`; `pause`, if given, is called after every 10 bytes of the
-    body."""
+    body. A failure with a `code` and no Content-Type becomes a problem document of the ledger's. With
+    `tls`, it speaks TLS, as localhost."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -107,8 +124,11 @@ def answering(respond: Respond, pause: Callable[[], Any] | None = None) -> Itera
         def _answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             status, headers, answer = respond(self.command, self.path, body)
+            if status >= 400 and "Content-Type" not in headers:
+                headers, answer = _as_problem(headers, answer, self.headers.get("X-Request-Id", "none"))
             with suppress(OSError):
-                self.send_response(status)
+                # `send_response` would add a second date.
+                (self.send_response_only if "Date" in headers else self.send_response)(status)
                 for name, value in {"Content-Length": str(len(answer)), **headers}.items():
                     self.send_header(name, value)
                 self.end_headers()
@@ -125,12 +145,15 @@ def answering(respond: Respond, pause: Callable[[], Any] | None = None) -> Itera
             """Quiet."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     server.daemon_threads = True
     server.block_on_close = False
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
+        host = "http://127.0.0.1" if tls is None else "https://localhost"
+        yield f"{host}:{server.server_address[1]}"
     finally:
         server.shutdown()
         server.server_close()

@@ -14,16 +14,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ledger.cli import options, output
 from ledger.cli.output import JsonFlag, guarded
 from ledger.client.keyfiles import load_public_keys
+from ledger.client.local_text import kept_text
 from ledger.client.log import Fetch, LogReport, compare_views, fetch_checkpoint, verify_log
 from ledger.client.receipts import OfflineReceipt, check_offline
 from ledger.client.state import CHECKPOINT_FILE, SeenCheckpoint, default_state_dir, log_label, state_home
 from ledger.client.suite import Suite
-from ledger.client.transport import Transport
+from ledger.client.transport import Deadline, Transport
 from ledger.core.checkpoint import parse, parse_verifier_key
-from ledger.errors import ConfigurationError, InvalidRequest, ProofError
+from ledger.errors import ConfigurationError, InvalidRequest, NotFound, ProofError, Unavailable
 
 FETCH_SECONDS = 30.0
 ATTEMPT_SECONDS = 10.0
+_GONE = (404, 410)
 
 
 @guarded
@@ -143,16 +145,22 @@ def log_fetch(transport: Transport, address: str, timeout_seconds: float = FETCH
     prefix = "" if urlsplit(address).path.rstrip("/").endswith("/log") else "/log"
 
     def fetch(path: str) -> bytes:
-        return transport.retrying(
-            timeout_seconds, lambda limit: transport.send("GET", f"{prefix}/{path}", limit).body, ATTEMPT_SECONDS
-        )
+        def attempt(limit: Deadline) -> bytes:
+            try:
+                return transport.send("GET", f"{prefix}/{path}", limit).body
+            except Unavailable as error:
+                if error.details.get("status") in _GONE:  # a mirror of plain files: its 404 is no problem document
+                    raise NotFound("The log has no such resource.") from error
+                raise
+
+        return transport.retrying(timeout_seconds, attempt, ATTEMPT_SECONDS)
 
     return fetch
 
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return kept_text(path.read_bytes())
     except (OSError, UnicodeError) as error:
         raise ConfigurationError(f"{path.name} cannot be read.") from error
 

@@ -148,7 +148,7 @@ class Appeals(Session):
             query["evidence_index"] = str(evidence_index)
         headers = {"Content-Type": "application/octet-stream", "Idempotency-Key": self._key_of(idempotency_key)}
         target = f"{_path(appeal)}/attachments"
-        self.connect()
+        self._ready()
         answer = self._transport.retrying(
             UPLOAD_SECONDS,
             lambda limit: self._transport.send("POST", target, limit, content=data, query=query, headers=headers),
@@ -159,7 +159,7 @@ class Appeals(Session):
     def read_attachment(self, appeal: str, attachment: str) -> bytes:
         """The bytes of a file of the case. They may come from a stranger: open them as carefully. Raises NotFound."""
         target = f"{_path(appeal)}/attachments/{_id('at', attachment)}"
-        self.connect()
+        self._ready()
         answer = self._transport.retrying(
             UPLOAD_SECONDS, lambda limit: self._transport.send("GET", target, limit), UPLOAD_SECONDS / 2
         )
@@ -249,7 +249,7 @@ class Appeals(Session):
         """POST the same bytes under the same key at every attempt."""
         content = json.dumps(body, separators=(",", ":")).encode()
         headers = {"Idempotency-Key": key}
-        self.connect()
+        self._ready()
         return self._retrying(
             lambda limit: self._transport.send("POST", path, limit, content=content, headers=headers).read(parse)
         )

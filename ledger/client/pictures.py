@@ -37,7 +37,7 @@ class Pictures(Session):
         Raises PictureUnfit for a quality below 50, QuotaExceeded and the other named refusals, Unavailable.
         """
         body = search_json(pictures, order_ref(self._order_key(), order))
-        self.connect()
+        self._ready()
         return list(self._retrying(lambda limit: self._search(body, len(pictures), limit)))
 
     def report_pictures(self, report_id: str) -> list[PictureReuse]:

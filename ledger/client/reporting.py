@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from ledger.client.arguments import check_amount, check_currency, check_moment, check_reason, check_text
 from ledger.client.delivery import CONTENT_KEY_PREFIX, Courier, encode
+from ledger.client.inputs import check_reported_buyer
 from ledger.client.outbox import Item, ItemState, Waiting
 from ledger.client.receipts import VerifiedReceipt, accept_receipt, check_receipt, fetch_receipt
 from ledger.client.reports import build_report, check_fields, check_idempotency_key, evidence_json
@@ -221,7 +222,7 @@ class Reporting(Session):
         Raises ReceiptPending, InvalidReceipt, InvalidCheckpoint, InvalidInclusion, Equivocation, NotFound.
         """
         report_id = _id(report if isinstance(report, str) else report.id)
-        self.connect()
+        self._ready()
         accepted = report if isinstance(report, AcceptedReport) else None
         text = fetch_receipt(self._transport, report_id, wait_seconds, ATTEMPT_SECONDS)
         verified = check_receipt(text, report_id, self.suite, self.public_keys, accepted)
@@ -264,6 +265,7 @@ class Reporting(Session):
     # --- inside ---------------------------------------------------------------------------------------------------
 
     def _payload(self, *, buyer: Buyer, **arguments: Any) -> dict[str, Any]:
+        check_reported_buyer(buyer)
         if not self._epochs.answers(buyer.epoch):
             with suppress(Unavailable):  # a rotation since the service was asked last
                 self._list(Deadline(ATTEMPT_SECONDS))

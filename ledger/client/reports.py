@@ -12,6 +12,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ledger.client.arguments import nearest
+from ledger.client.inputs import check_digest, check_report, check_reported_buyer, check_text, check_time
 from ledger.client.subjects import Buyer
 from ledger.client.suite import Suite
 from ledger.core import reports as core_reports
@@ -59,20 +60,33 @@ def evidence(
     try:
         kind = EvidenceType(type)
     except ValueError as error:
-        raise EvidenceInvalid("Unknown type of evidence.", known=sorted(EvidenceType)) from error
+        raise EvidenceInvalid(
+            f"type must be one of: {', '.join(sorted(EvidenceType))}.", field="type", known=sorted(EvidenceType)
+        ) from error
     if (file is None) == (sha256 is None):
         raise EvidenceInvalid("An item of evidence needs either its file or its SHA-256.")
-    digest = _digest(Path(file)) if file is not None else sha256 or b""
+    if file is not None:
+        if not isinstance(file, str | Path):
+            raise EvidenceInvalid("file must be the path of a file; give a digest as sha256.", field="file")
+        digest = _digest(Path(file))
+    else:
+        check_digest("sha256", sha256)
+        digest = sha256 or b""
     return Evidence(kind, digest, pdq, finding, report_id, pdq_quality, inspection, origin, confirmation)
 
 
 def claim_upload(received_at: datetime) -> Origin:
-    """The origin of a file that the claimant uploaded to your own form, received at that time (aware)."""
+    """The origin of a file that the claimant uploaded to your own form, received at that time (aware). Raises
+    InvalidTime."""
+    check_time("received_at", received_at)
     return Origin(OriginSource.CLAIM_UPLOAD, _whole_seconds(received_at))
 
 
 def handed_in_by_merchant(received_at: datetime | None = None) -> Origin:
-    """The origin of a file that a merchant handed in. It counts for no minimum: the merchant may have changed it."""
+    """The origin of a file that a merchant handed in. It counts for no minimum: the merchant may have changed it.
+    Raises InvalidTime."""
+    if received_at is not None:
+        check_time("received_at", received_at)
     return Origin(OriginSource.HANDED_IN_BY_MERCHANT, None if received_at is None else _whole_seconds(received_at))
 
 
@@ -82,7 +96,12 @@ def issuer_answer(issuer: str, answered_at: datetime, verdict: str, file_sha256:
     try:
         said = Verdict(verdict)
     except ValueError as error:
-        raise EvidenceInvalid("Unknown verdict of an issuer.", known=sorted(Verdict)) from error
+        raise EvidenceInvalid(
+            f"verdict must be one of: {', '.join(sorted(Verdict))}.", field="verdict", known=sorted(Verdict)
+        ) from error
+    check_text("issuer", issuer, EvidenceInvalid)
+    check_time("answered_at", answered_at)
+    check_digest("file_sha256", file_sha256)
     return Confirmation(issuer, _whole_seconds(answered_at), said, file_sha256)
 
 
@@ -158,6 +177,14 @@ def build_report(
     Whether reports under the buyer's epoch are taken is for the caller to know. Raises SubjectsInvalid (tags without
     elements), and what `core.reports.parse_body` and `check_intake` raise.
     """
+    check_reported_buyer(buyer)
+    check_report(
+        {
+            "conduct": conduct, "evidence": evidence, "order": order, "amount_minor": amount_minor,
+            "currency": currency, "outcome": outcome, "act_ended_at": act_ended_at, "notice_sent_at": notice_sent_at,
+            "notice_ref": notice_ref, "decided_by": decided_by, "consent_ref": consent_ref, "replaces": replaces,
+        }
+    )  # fmt: skip
     epoch = buyer.epoch
     signed_subjects, sent_subjects = [], []
     for subject in buyer.subjects:

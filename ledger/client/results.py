@@ -70,7 +70,11 @@ class Lookup:
     as_of: datetime | None = None
     expires_at: datetime | None = None
     unavailable_because: str | None = None
-    """The code of what went wrong, when `tier` is `unavailable`."""
+    """The code of what went wrong, when `tier` is `unavailable`; docs/sdk.md says what each means."""
+    unavailable_status: int | None = None
+    """The HTTP status that came in place of an answer, if one came."""
+    request_id: str | None = None
+    """The id of the request in the ledger's logs, for questions to its operator."""
     source: Literal["direct", "local_filter"] = "direct"
     """`local_filter`: no answer came in time, and the person was not in the local filter of `as_of`."""
     pictures: tuple[PictureReuse, ...] | None = None
@@ -84,9 +88,12 @@ class Lookup:
         return self.tier != "unavailable"
 
 
-def unavailable(because: str) -> Lookup:
-    """The Lookup for an outage."""
-    return Lookup("unavailable", None, None, 0, 0, False, False, False, (), (), (), unavailable_because=because)
+def unavailable(because: str, status: int | None = None, request_id: str | None = None) -> Lookup:
+    """The Lookup for an outage: its reason, and the HTTP status and the id of the request if there are any."""
+    return Lookup(
+        "unavailable", None, None, 0, 0, False, False, False, (), (), (),
+        unavailable_because=because, unavailable_status=status, request_id=request_id,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

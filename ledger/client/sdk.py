@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
@@ -22,6 +23,8 @@ from ledger.client.checks import (
     require_elements,
 )
 from ledger.client.delivery import BATCH_ITEMS
+from ledger.client.events import note, proofs_noted
+from ledger.client.inputs import check_identifiers, check_lookup, check_refund
 from ledger.client.lookups import Query, Refund, query_json
 from ledger.client.picture_results import PictureReuse
 from ledger.client.pictures import PictureHash, Pictures, search_json
@@ -32,8 +35,10 @@ from ledger.client.snapshots import Snapshot
 from ledger.client.subjects import Buyer, Canonical, Identifiers, normalise, normalise_each
 from ledger.client.transport import Deadline
 from ledger.client.webhooks import Webhooks
+from ledger.core.guidance import Claim
 from ledger.core.reports import order_ref
 from ledger.errors import (
+    InvalidInput,
     InvalidRequest,
     LedgerError,
     SnapshotUnknown,
@@ -58,10 +63,13 @@ class RefundLedger(Reporting, Pictures, Appeals, Webhooks):
     def subject(self, *, region: str | None = None, **identifiers: str) -> Buyer:
         """A buyer from their own identifiers: phone, email, cn_id, payment, device (`region`: of a national phone).
 
-        Blinds, has them evaluated, verifies every proof. Give only identifiers of the claimant that you verified.
+        Blinds, has them evaluated, verifies every proof, within `subject_budget_seconds` (2 s) in total. Give only
+        identifiers of the claimant that you verified.
         Raises InvalidIdentifier and its kin, QuotaExceeded, InvalidProof, HolderMismatch, Unavailable.
         """
-        return self._tag([normalise(identifiers, region)])[0]
+        person = normalise(check_identifiers(identifiers, region), region)
+        with proofs_noted("subject"):
+            return self._transport.within(self._subject_budget_seconds, partial(self._tag_in_time, person))
 
     def subjects_many(
         self,
@@ -88,7 +96,7 @@ class RefundLedger(Reporting, Pictures, Appeals, Webhooks):
 
         Raises InvalidRequest when no next epoch is announced.
         """
-        self.connect()
+        self._ready()
         if isinstance(epoch, int):
             return epoch
         self._retrying(self._list)
@@ -124,10 +132,18 @@ class RefundLedger(Reporting, Pictures, Appeals, Webhooks):
         QuotaExceeded, ...), PictureUnfit, InvalidProof, HolderMismatch, ConfigurationError, and AnswerMismatch when
         the answer belongs to another question: then nothing is known of this buyer; ask again.
         """
-        person = buyer if isinstance(buyer, Buyer) else normalise(buyer, region)
+        deadline = Deadline(self._lookup_budget_seconds)
+        check_lookup(
+            order=order,
+            purpose=purpose,
+            refund=refund,
+            consent_ref=consent_ref,
+            min_index=min_index,
+            pictures=pictures,
+        )
+        person = buyer if isinstance(buyer, Buyer) else normalise(check_identifiers(buyer, region), region)
         reference = order_ref(self._order_key(), order)
         searched = search_json(pictures, reference) if pictures else None
-        deadline = Deadline(self._lookup_budget_seconds)
         searching = None if searched is None else self._searching(searched, len(pictures), deadline)
         looking = self._transport.background(self._snapshots.look) if self._snapshots.may_look() else None
 
@@ -136,39 +152,53 @@ class RefundLedger(Reporting, Pictures, Appeals, Webhooks):
             query = Query(found, order, refund, purpose, consent_ref, min_index)
             question = self._questions.question(query_json(query, reference))
             answer = self._post("/v1/lookups", question.body, limit)
-            return answer.read(partial(self._questions.answer, question))
+            return replace(answer.read(partial(self._questions.answer, question)), request_id=answer.request_id or None)
 
         def ask_again(limit: Deadline) -> Lookup:
             self._check_served(limit)
             try:
                 return ask(limit)
             except StaleEpoch:
+                note("stale_epoch", level=logging.INFO, epoch=self._epochs.current)
                 self._list(limit)
                 return ask(limit)
 
         try:
-            found = self._explained(self._transport.within(deadline.left(), ask_again), deadline)
+            with proofs_noted("lookup"):
+                found = self._explained(self._transport.within(deadline.left(), ask_again), deadline)
         except (Unavailable, UnexpectedAnswer) as error:
-            if isinstance(error, UnexpectedAnswer) and 400 <= _status(error) < 500:
+            if isinstance(error, UnexpectedAnswer) and 400 <= (_status(error) or 0) < 500:
                 raise
             cleared = self._cleared(person, refund, min_index or 0, looking, deadline)
-            found = cleared or unavailable(str(error.details.get("reason", error.code)))
+            found = cleared or unavailable(
+                str(error.details.get("reason", error.code)), status=_status(error), request_id=_request_id(error)
+            )
+            note(
+                "lookup_unavailable",
+                reason=str(error.details.get("reason", error.code)),
+                status=_status(error),
+                request_id=_request_id(error),
+                source=found.source,
+            )
         return found if searched is None else _with_pictures(found, searching, deadline)
 
     def lookup_many(self, queries: Sequence[Query]) -> list[Lookup | LedgerError]:
         """Many lookups in batches of 1000, with retries: for reviews that wait in a queue, not for a live refund.
 
-        One outcome each, in order; a refused one is its error. Raises what refuses a whole batch.
+        One outcome each, in order; a refused one is its error: StaleEpoch for a buyer whose key epoch is retired, for
+        example. Raises what refuses a whole batch.
         """
-        self.connect()
-        if not all(self._epochs.answers(query.buyer.epoch) for query in queries):
+        self._ready()
+        buyers = [query.buyer for query in queries if isinstance(query, Query) and isinstance(query.buyer, Buyer)]
+        if not all(self._epochs.answers(buyer.epoch) for buyer in buyers):
             self._retrying(self._list)
-        for query in queries:
-            self._check_epoch(query.buyer)
-        requests = [query_json(query, order_ref(self._order_key(), query.order)) for query in queries]
-        outcomes: list[Lookup | LedgerError] = []
-        for start in range(0, len(requests), BATCH_ITEMS):
-            outcomes += self._retrying(partial(self._ask_batch, requests[start : start + BATCH_ITEMS]))
+        requests = [self._requested(query) for query in queries]
+        fit = [one for one in requests if not isinstance(one, LedgerError)]
+        answered: list[Lookup | LedgerError] = []
+        for start in range(0, len(fit), BATCH_ITEMS):
+            answered += self._retrying(partial(self._ask_batch, fit[start : start + BATCH_ITEMS]))
+        answers = iter(answered)
+        outcomes = [one if isinstance(one, LedgerError) else next(answers) for one in requests]
         limit = Deadline(self._budget_seconds)
         return [self._explained(one, limit) if isinstance(one, Lookup) else one for one in outcomes]
 
@@ -188,6 +218,10 @@ class RefundLedger(Reporting, Pictures, Appeals, Webhooks):
         fetches one bucket for each identifier, always, so the ledger learns the first bits of each tag and nothing of
         what they led to. Raw identifiers are blinded first; keep the buyer to spare the request.
 
+        Takes `check_budget_seconds` (5 s) at most. A snapshot that is older than an hour is answered from if a newer
+        one does not come in time. The first download may take longer: it goes on, and Unavailable (`timeout`) is
+        raised. Let `refresh_snapshot` make it.
+
         The answer may start a human step; an adverse decision needs a fresh `lookup`. In an outage the last snapshot is
         used until its end. Raises InvalidRequest (no such policy; a buyer from tags who is not plainly clear, or with
         `private`), StaleEpoch (blind again), Unavailable or SnapshotUnknown (no snapshot), and the named error of
@@ -196,18 +230,37 @@ class RefundLedger(Reporting, Pictures, Appeals, Webhooks):
         """
         if policy not in POLICIES:
             raise InvalidRequest(f"A check's policy is one of: {', '.join(POLICIES)}.")
+        check_refund(refund)
         claim = claim_of(refund)
         whole = policy == "download"
-        person = buyer if isinstance(buyer, Buyer) else normalise(buyer, region)
+        person = buyer if isinstance(buyer, Buyer) else normalise(check_identifiers(buyer, region), region)
         if isinstance(person, Buyer) and not whole:
             require_elements(person.subjects)
-        snapshot = self._snapshots.current(whole_filter=whole, whole_buckets=whole)
+        ready = self._snapshots.ready(whole_filter=whole, whole_buckets=whole) if whole else None
+        known = None if ready is None else self._known_under(person, ready.manifest.epoch)
+        if ready is not None and known is not None and not self._snapshots.is_due(ready):
+            return check_answer(check_downloaded(ready, known, self._now()), ready, policy, claim, self._now())
+        try:
+            with proofs_noted("check"):
+                return self._transport.apart(
+                    self._check_budget_seconds, partial(self._checked_by, person, policy, claim)
+                )
+        except Unavailable:
+            if ready is None or known is None:
+                raise
+            return check_answer(check_downloaded(ready, known, self._now()), ready, policy, claim, self._now())
+
+    def _checked_by(self, person: Buyer | Canonical, policy: CheckPolicy, claim: Claim, limit: Deadline) -> Check:
+        """The check of somebody who may have to be blinded, from a snapshot that may have to be fetched."""
+        whole = policy == "download"
+        current = partial(self._snapshots.current, whole_filter=whole, whole_buckets=whole, limit=limit)
+        snapshot = current()
         if isinstance(person, Buyer):
             found = person
         else:
-            found = self._remembered(person, snapshot.manifest.epoch) or self._tag([person])[0]
+            found = self._remembered(person, snapshot.manifest.epoch) or self._tag_in_time(person, limit)
         if found.epoch != snapshot.manifest.epoch:
-            snapshot = self._snapshots.current(whole_filter=whole, whole_buckets=whole, fresh=True)
+            snapshot = current(fresh=True)
             _check_same_epoch(found.epoch, snapshot)
         if whole:
             standing = check_downloaded(snapshot, found, self._now())
@@ -215,10 +268,16 @@ class RefundLedger(Reporting, Pictures, Appeals, Webhooks):
             try:
                 standing = check_privately(self._snapshots, snapshot, found, self._now())
             except SnapshotUnknown:  # the server has dropped this version: once more with its newest
-                snapshot = self._snapshots.current(whole_filter=False, whole_buckets=False, fresh=True)
+                snapshot = current(fresh=True)
                 _check_same_epoch(found.epoch, snapshot)
                 standing = check_privately(self._snapshots, snapshot, found, self._now())
         return check_answer(standing, snapshot, policy, claim, self._now())
+
+    def _known_under(self, person: Buyer | Canonical, epoch: int) -> Buyer | None:
+        """The buyer under `epoch`, if that takes no request."""
+        if isinstance(person, Buyer):
+            return person if person.epoch == epoch else None
+        return self._remembered(person, epoch)
 
     def check_tags(self, tags: bytes | NDArray[np.uint8], epoch: int) -> NDArray[np.bool_]:
         """For n stored tags of key epoch `epoch`, packed or of shape (n, 32), whether each may be listed, by the local
@@ -248,6 +307,23 @@ class RefundLedger(Reporting, Pictures, Appeals, Webhooks):
         epoch = self._epochs.current
         self._hold(epoch, limit)
         return self._blind([person], epoch, limit)[0]
+
+    def _requested(self, query: Query) -> Mapping[str, Any] | LedgerError:
+        """The request for one lookup of many, or what is wrong with it."""
+        try:
+            if not isinstance(query, Query) or not isinstance(query.buyer, Buyer):
+                raise InvalidRequest("Each item must be a Query with a Buyer, as subjects_many() makes them.")
+            check_lookup(
+                order=query.order,
+                purpose=query.purpose,
+                refund=query.refund,
+                consent_ref=query.consent_ref,
+                min_index=query.min_index,
+            )
+            self._check_epoch(query.buyer)
+            return query_json(query, order_ref(self._order_key(), query.order))
+        except (InvalidInput, StaleEpoch) as error:
+            return error
 
     def _ask_batch(self, requests: Sequence[Mapping[str, Any]], limit: Deadline) -> list[Lookup | LedgerError]:
         """One outcome for each request; one that cannot be sent is refused here and does not touch the others."""
@@ -333,6 +409,11 @@ def _with_pictures(found: Lookup, searching: Future[tuple[PictureReuse, ...]] | 
         return replace(found, pictures_unavailable_because=str(error.details.get("reason", error.code)))
 
 
-def _status(error: LedgerError) -> int:
+def _status(error: LedgerError) -> int | None:
     status = error.details.get("status")
-    return status if isinstance(status, int) else 0
+    return status if isinstance(status, int) else None
+
+
+def _request_id(error: LedgerError) -> str | None:
+    found = error.details.get("request_id")
+    return found if isinstance(found, str) else None

@@ -15,11 +15,21 @@ from typing import Any, Self, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from ledger.client.budgets import (
+    CHECK_BUDGET_SECONDS,
+    CONNECT_BUDGET_SECONDS,
+    LOOKUP_BUDGET_SECONDS,
+    SUBJECT_BUDGET_SECONDS,
+    checked_budget,
+)
+from ledger.client.connections import ClientFactory, HttpOptions
 from ledger.client.environment import read_credentials
 from ledger.client.epochs import Epochs
+from ledger.client.events import note
 from ledger.client.forks import ForkLock
 from ledger.client.keyfiles import load_signing_key, order_key_source
 from ledger.client.outbox import Outbox
+from ledger.client.own_key import suite_of_key
 from ledger.client.questions import Questioner
 from ledger.client.receipts import log_fetcher
 from ledger.client.snapshot_cache import SnapshotCache
@@ -33,15 +43,22 @@ from ledger.client.state import (
     default_state_dir,
 )
 from ledger.client.subjects import Blinder, Buyer, Canonical
-from ledger.client.suite import Suite, load_suite, parse_service
+from ledger.client.suite import Suite, is_loopback, load_suite, parse_service
 from ledger.client.texts import Texts
-from ledger.client.tokens import TokenSource
+from ledger.client.tokens import NEW_KEY_SECONDS, TokenSource
 from ledger.client.transport import Answer, Deadline, Transport
 from ledger.core.encoding import b64url
-from ledger.errors import ConfigurationError, StaleEpoch
+from ledger.errors import (
+    ConfigurationError,
+    Conflict,
+    Forbidden,
+    InvalidInput,
+    NotFound,
+    StaleEpoch,
+    Unavailable,
+    UnknownKey,
+)
 
-LOOKUP_BUDGET_SECONDS = 0.3
-"""A refund review never waits longer for the ledger, connection and blinding included."""
 READ_BUDGET_SECONDS = 10.0
 ATTEMPT_SECONDS = 5.0
 REFUSED_RETENTION_DAYS = 30
@@ -49,6 +66,9 @@ REFUSED_RETENTION_DAYS = 30
 
 _log = logging.getLogger("refund_ledger")
 _log.addHandler(logging.NullHandler())  # a library writes to nobody's standard error
+
+_NEW_KEY_PAUSES = (0.5, 1.0, 1.5, 2.0, 0.0)
+"""Between attempts with a key that the ledger does not know: five seconds in all."""
 
 T = TypeVar("T")
 
@@ -72,6 +92,12 @@ class Session:
         lookup_budget_seconds: float = LOOKUP_BUDGET_SECONDS,
         budget_seconds: float = READ_BUDGET_SECONDS,
         refused_retention_days: int = REFUSED_RETENTION_DAYS,
+        subject_budget_seconds: float = SUBJECT_BUDGET_SECONDS,
+        check_budget_seconds: float = CHECK_BUDGET_SECONDS,
+        connect_budget_seconds: float = CONNECT_BUDGET_SECONDS,
+        ca_file: str | Path | None = None,
+        proxy: str | None = None,
+        http_client: ClientFactory | None = None,
         insecure_http: bool = False,
         now: Callable[[], datetime] = utc_now,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
@@ -85,7 +111,10 @@ class Session:
         cannot be written, all but the outbox is kept in memory, with one warning. `order_key` is 32 bytes or a file; by
         default `acme.order.key` beside the signing key of the platform acme. `scopes` narrows the tokens.
         `refused_retention_days` (0 to 60) is how long the outbox keeps what the ledger refused.
-        `lookup_budget_seconds` bounds a lookup, `budget_seconds` each write, all its attempts together.
+        Time budgets in seconds, each for the whole call with name resolution, connecting, TLS, blinding and retries:
+        `lookup_budget_seconds` (0.3), `subject_budget_seconds` (2), `check_budget_seconds` (5),
+        `connect_budget_seconds` (8). `budget_seconds` (10) bounds all attempts of each other request.
+        `ca_file`, `proxy` and `http_client` are explained at `ledger.client.connections.HttpOptions`.
         `insecure_http` allows plain http to another machine. `now`, `random_bytes` and `transport` are for tests.
 
         Raises ConfigurationError.
@@ -96,8 +125,12 @@ class Session:
         self._state_dir = default_state_dir(self.suite) if state_dir is None else Path(state_dir)
         self._now = now
         self._random_bytes = random_bytes
-        self._lookup_budget_seconds = lookup_budget_seconds
-        self._budget_seconds = budget_seconds
+        self.suite = suite_of_key(self.suite, self._key)
+        self._lookup_budget_seconds = checked_budget("lookup_budget_seconds", lookup_budget_seconds)
+        self._subject_budget_seconds = checked_budget("subject_budget_seconds", subject_budget_seconds)
+        self._check_budget_seconds = checked_budget("check_budget_seconds", check_budget_seconds)
+        self._connect_budget_seconds = checked_budget("connect_budget_seconds", connect_budget_seconds)
+        self._budget_seconds = checked_budget("budget_seconds", budget_seconds)
         if isinstance(refused_retention_days, bool) or not 0 <= refused_retention_days <= REFUSED_RETENTION_DAYS * 2:
             raise ConfigurationError(f"refused_retention_days is 0 to {REFUSED_RETENTION_DAYS * 2}.")
         self._refused_retention = timedelta(days=refused_retention_days)
@@ -109,9 +142,14 @@ class Session:
             service=pinned.service,
             now=now,
             scopes=scopes,
+            correctable=self.suite.url.startswith("https://") or is_loopback(self.suite.url),
         )
         self._transport = transport or Transport(
-            self.suite.url, lambda: f"Bearer {self._tokens.token()}", insecure_http=insecure_http
+            self.suite.url,
+            self._tokens.token,
+            refused=self._tokens.refused,
+            insecure_http=insecure_http,
+            options=HttpOptions(ca_file, proxy, http_client),
         )
         self._seen = SeenCheckpoint(self._in_state(CHECKPOINT_FILE), pinned.log_origin, self.suite.log_public)
         self._epochs = Epochs(self.suite, self._in_state(EPOCHS_FILE), self._seen)
@@ -129,6 +167,7 @@ class Session:
         self._texts = Texts(self._transport)
         self._lock = ForkLock()
         self._checked = False
+        self._let_in = False
         self._opened_outbox: Outbox | None = None
 
     @classmethod
@@ -172,23 +211,69 @@ class Session:
                 self._opened_outbox.close()
                 self._opened_outbox = None
 
-    def connect(self) -> None:
-        """Compare the server with the pinned suite, follow a key rotation that its log proves, and open the local
-        snapshot if there is one. Done once before anything else is sent; call it at start, so that the first lookup
-        does not spend its 300 ms on it. In a process made by `fork()`, it prepares connections of its own.
+    def connect(self, *, required: bool = True) -> None:
+        """Compare the server with the pinned suite, follow a key rotation that its log proves, open the local snapshot
+        if there is one, and have the ledger accept the key and this machine's clock: all within
+        `connect_budget_seconds`. Call it at start, so that the first lookup does not spend its 300 ms on it. In a
+        process made by `fork()`, it prepares connections of its own.
 
-        Raises ConfigurationError, HolderMismatch, Unavailable, and the errors of a log that proves something else.
+        An outage raises Unavailable, or with `required=False` is logged only, so that a service starts while the ledger
+        is down: lookups are `unavailable` then, and what is left undone here is done by the first call that reaches the
+        ledger. A key that the ledger does not know yet is waited for, a few seconds.
+
+        Raises ConfigurationError, HolderMismatch, UnknownKey, InvalidToken, TokenExpired, Unavailable, and the errors
+        of a log that proves something else.
         """
         self._transport.open()
+        if self._checked and self._let_in and self._epochs.holds(self._epochs.current):
+            return
+        try:
+            self._transport.apart(self._connect_budget_seconds, self._connected)
+        except Unavailable as error:
+            note("connect_failed", reason=str(error.details.get("reason", error.code)))
+            if required:
+                raise
+
+    def _connected(self, limit: Deadline) -> None:
+        self._compared(limit)
+        if not self._let_in:
+            self._prove_key(limit)
+
+    def _ready(self) -> None:
+        """What `connect` does, but for the proof of the key: for a call that needs it, if it was not done before.
+        Within the shorter of `connect_budget_seconds` and `budget_seconds`. Raises what `connect` does."""
+        self._transport.open()
+        if not self._checked or not self._epochs.holds(self._epochs.current):
+            self._transport.apart(min(self._connect_budget_seconds, self._budget_seconds), self._compared)
+
+    def _compared(self, limit: Deadline) -> None:
         if not self._checked:
             self._snapshots.look()
-            self._retrying(self._check_served)
+            self._transport.retrying(limit.left(), self._check_served, ATTEMPT_SECONDS)
         if not self._epochs.holds(self._epochs.current):
-            self._retrying(lambda limit: self._hold(self._epochs.current, limit))
+            self._transport.retrying(limit.left(), lambda part: self._hold(self._epochs.current, part), ATTEMPT_SECONDS)
+
+    def _prove_key(self, limit: Deadline) -> None:
+        """Make a request that needs a token, as far as the token goes: what this platform may do is not asked here."""
+
+        def ask(part: Deadline) -> None:
+            with suppress(Forbidden, NotFound, InvalidInput, Conflict):
+                self._transport.send("GET", "/v1/reports", part, query={"limit": "1"})
+
+        waited = Deadline(NEW_KEY_SECONDS + 1)
+        for pause in _NEW_KEY_PAUSES:
+            try:
+                self._transport.retrying(limit.left(), ask, ATTEMPT_SECONDS)
+                break
+            except UnknownKey:
+                if pause == 0 or pause >= min(limit.left(), waited.left()):
+                    raise
+                self._transport.pause(pause)
+        self._let_in = True
 
     def current_epoch(self) -> int:
         """The key epoch that new tags are made under. Connects first. Raises what `connect` does."""
-        self.connect()
+        self._ready()
         return self._epochs.current
 
     # --- key epochs -------------------------------------------------------------------------------------------------
@@ -238,12 +323,30 @@ class Session:
 
         Raises StaleEpoch when `epoch` is not evaluated (any more).
         """
-        self.connect()
+        self._ready()
         try:
             return self._tag_once(people, epoch)
         except StaleEpoch:
             self._retrying(self._list)
             return self._tag_once(people, epoch)
+
+    def _tag_in_time(self, person: Canonical, limit: Deadline) -> Buyer:
+        """The person as a buyer under the current epoch by `limit`, connecting first and with retries."""
+
+        def attempt(part: Deadline) -> Buyer:
+            self._check_served(part)
+            try:
+                return once(part)
+            except StaleEpoch:
+                self._list(part)
+                return once(part)
+
+        def once(part: Deadline) -> Buyer:
+            epoch = self._epochs.current
+            self._hold(epoch, part)
+            return self._blind([person], epoch, part)[0]
+
+        return self._transport.retrying(limit.left(), attempt)
 
     def _tag_once(self, people: Sequence[Canonical], epoch: int | None) -> list[Buyer]:
         wanted = self._epochs.current if epoch is None else epoch
@@ -258,7 +361,7 @@ class Session:
 
     def _get(self, path: str, parse: Callable[[Any], T], query: Mapping[str, str] | None = None) -> T:
         """What `parse` makes of the answer. Raises AnswerMismatch if it finds that of another question."""
-        self.connect()
+        self._ready()
         return self._retrying(lambda limit: self._transport.send("GET", path, limit, query=query).read(parse))
 
     def _retrying(self, work: Callable[[Deadline], T]) -> T:

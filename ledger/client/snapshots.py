@@ -141,9 +141,21 @@ class Snapshots:
         finally:
             self._lock.release()
 
-    def current(self, *, whole_filter: bool, whole_buckets: bool, fresh: bool = False) -> Snapshot:
+    def ready(self, *, whole_filter: bool, whole_buckets: bool) -> Snapshot | None:
+        """The opened snapshot if it is not past its end and has the parts asked for. Reads nothing."""
+        return self._ready(whole_filter, whole_buckets)
+
+    def is_due(self, snapshot: Snapshot) -> bool:
+        """Whether the server should be asked for a newer one."""
+        return self._is_due(snapshot.latest)
+
+    def current(
+        self, *, whole_filter: bool, whole_buckets: bool, fresh: bool = False, limit: Deadline | None = None
+    ) -> Snapshot:
         """A snapshot that may be answered from, with the parts asked for; refreshed when it is older than an hour, or
-        if `fresh`. While another thread refreshes it, the one before goes on being used.
+        if `fresh`. While another thread refreshes it, the one before goes on being used. With `limit`, another thread's
+        refresh is waited for until then, and the question for the newest takes half of the time, so that in an outage
+        the one before can still be used; a download that has begun goes on.
 
         Raises SnapshotUnknown or Unavailable when there is none, and the error of what is false: InvalidManifest,
         InvalidInclusion and the other errors of a false proof, Equivocation, PolicyInvalid, SnapshotExpired,
@@ -152,11 +164,13 @@ class Snapshots:
         ready = None if fresh else self._ready(whole_filter, whole_buckets)
         if ready is not None and not self._is_due(ready.latest):
             return ready
-        if not self._lock.acquire(blocking=ready is None):
-            assert ready is not None
-            return ready
+        if ready is not None:
+            if not self._lock.acquire(blocking=False):
+                return ready
+        elif not self._lock.acquire(timeout=-1 if limit is None else limit.left()):
+            raise Unavailable("The snapshot is still being fetched.", reason="timeout")
         try:
-            return self._refreshed(whole_filter, whole_buckets, fresh)
+            return self._refreshed(whole_filter, whole_buckets, fresh, limit)
         finally:
             self._lock.release()
 
@@ -166,10 +180,13 @@ class Snapshots:
             return None
         return opened if _has(opened, whole_filter, whole_buckets) else None
 
-    def _refreshed(self, whole_filter: bool, whole_buckets: bool, fresh: bool) -> Snapshot:
+    def _refreshed(
+        self, whole_filter: bool, whole_buckets: bool, fresh: bool, limit: Deadline | None = None
+    ) -> Snapshot:
         ready = self._ready(whole_filter, whole_buckets)
         known = self._known()
-        newest = self._asked(known) if known is None or fresh or self._is_due(known.latest) else known
+        seconds = self._budget_seconds if limit is None else min(self._budget_seconds, limit.left() / 2)
+        newest = self._asked(known, seconds) if known is None or fresh or self._is_due(known.latest) else known
         try:
             found = self._completed(newest, whole_filter, whole_buckets, "skip" if ready else "wait")
         except _OUTAGES:
@@ -192,7 +209,7 @@ class Snapshots:
             with suppress(InvalidBucket):  # damaged on disk: fetched anew
                 return _checked(kept, prefix, manifest)
         path = f"/v1/snapshots/{b64url(manifest.version)}/buckets/{prefix:08x}"
-        answer = self._get(path)
+        answer = self._get(path, self._budget_seconds)
         bucket = _checked(answer, prefix, manifest)
         self._cache.keep_bucket(manifest.version, prefix, answer)
         return bucket
@@ -223,10 +240,10 @@ class Snapshots:
                 self._cache.delete(version)
         return sorted(filter(self._is_current, found), key=lambda latest: latest.manifest.cut, reverse=True)
 
-    def _asked(self, known: Snapshot | None) -> Snapshot:
-        """The newest snapshot as the server says, or in an outage the known one."""
+    def _asked(self, known: Snapshot | None, seconds: float) -> Snapshot:
+        """The newest snapshot as the server says within `seconds`, or in an outage the known one."""
         try:
-            latest = self._verified(known is not None)
+            latest = self._verified(known is not None, seconds)
         except _OUTAGES:
             self._asked_at = self._now()
             if known is None:
@@ -238,8 +255,8 @@ class Snapshots:
         self._cache.keep(latest)
         return Snapshot(latest)
 
-    def _verified(self, one_attempt: bool) -> Latest:
-        latest = open_latest(self._get("/v1/snapshots/latest", one_attempt), self._suite)
+    def _verified(self, one_attempt: bool, seconds: float) -> Latest:
+        latest = open_latest(self._get("/v1/snapshots/latest", seconds, one_attempt), self._suite)
         manifest = latest.manifest
         self._seen.accept(latest.note, log_fetcher(self._transport, _ATTEMPT_SECONDS))
         check_current(manifest, self._now())
@@ -334,13 +351,13 @@ class Snapshots:
             if self._cache.map(manifest.version, part.name, part.size) is None:
                 self._transport.retrying(self._budget_seconds, lambda _: attempt(Deadline(DOWNLOAD_SECONDS)))
 
-    def _get(self, path: str, one_attempt: bool = False) -> bytes:
+    def _get(self, path: str, seconds: float, one_attempt: bool = False) -> bytes:
         def attempt(limit: Deadline) -> bytes:
             return self._transport.send("GET", path, limit).body
 
         if one_attempt:
-            return attempt(Deadline(_ATTEMPT_SECONDS))
-        return self._transport.retrying(self._budget_seconds, attempt, _ATTEMPT_SECONDS)
+            return attempt(Deadline(min(seconds, _ATTEMPT_SECONDS)))
+        return self._transport.retrying(seconds, attempt, _ATTEMPT_SECONDS)
 
 
 def _has(snapshot: Snapshot, whole_filter: bool, whole_buckets: bool) -> bool:

@@ -17,10 +17,11 @@ from pathlib import Path
 
 from ledger.client.forks import Descriptors, ForkLock
 from ledger.client.keyfiles import replace_file
+from ledger.client.local_text import kept_text
 from ledger.client.log import Fetch, compare_views
 from ledger.client.suite import Suite
 from ledger.core.checkpoint import Checkpoint, open_checkpoint
-from ledger.errors import ConfigurationError, Unavailable
+from ledger.errors import ConfigurationError, InvalidCheckpoint, Unavailable
 
 CHECKPOINT_FILE = "checkpoint"
 EPOCHS_FILE = "epochs.json"
@@ -139,6 +140,14 @@ def _holding(descriptor: int, wait: bool) -> Iterator[None]:
         os.close(descriptor)
 
 
+def _damaged(path: Path) -> str:
+    return (
+        f"The file {path.name} in the state folder, the last checkpoint seen by this machine, is damaged or belongs to "
+        "another log. Nothing is wrong with the ledger's answer. Restore the file from a backup, or move it away: then "
+        "the log is compared with nothing seen before."
+    )
+
+
 class SeenCheckpoint:
     """The newest checkpoint seen, as a signed note in the file `path`. Processes take turns by a lock beside it.
 
@@ -158,14 +167,19 @@ class SeenCheckpoint:
         if self._path is None or self._in_memory:
             return self._memory
         try:
-            return self._path.read_text(encoding="utf-8")
+            found = kept_text(self._path.read_bytes())
         except FileNotFoundError:
             return None
         except PermissionError as error:
             self._give_up_file(error, None)
             return None
         except (OSError, UnicodeError) as error:
-            raise ConfigurationError("The stored checkpoint cannot be read.") from error
+            raise ConfigurationError(_damaged(self._path)) from error
+        try:
+            open_checkpoint(found, self._origin, self._public_key)
+        except InvalidCheckpoint as error:  # what this machine has kept, which says nothing about the ledger
+            raise ConfigurationError(_damaged(self._path)) from error
+        return found
 
     def accept(self, note: str, fetch: Fetch) -> Checkpoint:
         """Check that `note` continues, or is a part of, what was seen before; keep the newer of the two.

@@ -1,5 +1,9 @@
 """HTTP to the service: one pooled client, hard time limits, and problem documents turned into named errors.
 
+A failure counts as the ledger's own word only if it is the ledger's own problem document (RFC 9457): its media type,
+its `type` and `code`, and the id of the request. Whatever else comes with a status other than 2xx was said by a proxy,
+a load balancer or a sign-on page: an outage (`proxy_answer`), after which nothing is known and nothing is refused.
+
 Every request carries a fresh id in `X-Request-Id`, which the service repeats in its answer. An answer with the id of
 another request of this SDK is refused (`AnswerMismatch`), whatever mixed the two up. An answer without an id, or with
 one that a gateway put in its place, is left to the checks of what it says. Idempotency keys are compared likewise.
@@ -13,18 +17,29 @@ import json
 import random
 import re
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any, TypeVar
 
 import httpx2
 
-from ledger import __version__
+from ledger.client.connections import (
+    MAX_CONNECTIONS,
+    HttpOptions,
+    client_headers,
+    host_of,
+    new_client,
+    unreached,
+    uses_proxy,
+)
 from ledger.client.forks import ForkAware, ForkLock, Sockets, renew_if_forked
 from ledger.client.suite import is_loopback
 from ledger.core.encoding import b64url
@@ -33,7 +48,7 @@ from ledger.errors import (
     ConfigurationError,
     LedgerError,
     LimitExceeded,
-    NotFound,
+    Unauthenticated,
     Unavailable,
     UnexpectedAnswer,
 )
@@ -42,9 +57,6 @@ T = TypeVar("T")
 
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
 """An answer longer than this is refused: the largest honest one, an entry bundle, stays below 17 MB."""
-MAX_CONNECTIONS = 32
-IDLE_SECONDS = 5.0
-"""Idle connections are closed after this: sooner than servers do, so that no request meets a closing one."""
 STALL_SECONDS = 30.0
 """A download in which nothing comes for so long is given up."""
 RETRY_FIRST_SECONDS = 0.1
@@ -56,10 +68,27 @@ _SHARED_PATHS = ("/log/", "/v1/snapshots/", "/v1/suite", "/v1/texts/")
 verified against signatures and pinned keys instead."""
 _MESSAGE_CHARS = 500
 _PROBLEM_FIELDS = frozenset({"type", "title", "status", "detail", "code"})
+_PROBLEM_MEDIA_TYPE = "application/problem+json"
+_PROBLEM_TYPE_PREFIX = "urn:refund-ledger:problem:"
+_CODE = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
+_PROXY_LOGIN = 407
+
+Refused = Callable[[LedgerError, str, datetime | None, bool], LedgerError | None]
+"""(error, token, date of the answer, second attempt) -> None: ask once more; else what to raise."""
 
 
 class WrongLength(Exception):
     """A download has another length than it must have; whoever asked knows what that means."""
+
+
+class _TokenRefused(Exception):
+    """The ledger refused the token of a request, in an answer of this date."""
+
+    def __init__(self, error: Unauthenticated, token: str, answered_at: datetime | None) -> None:
+        super().__init__("The token was refused.")
+        self.error = error
+        self.token = token
+        self.answered_at = answered_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +98,8 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+    request_id: str = ""
+    """The id under which the ledger's operator finds the request in the logs."""
     drop: Callable[[], object] = field(default=lambda: None, repr=False)
     """Closes the connection that the answer came over, so that no other request is sent over it."""
 
@@ -112,6 +143,9 @@ class _Pools:
 
     http: httpx2.Client
     threads: ThreadPoolExecutor
+    proxied: bool
+    apart: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(MAX_CONNECTIONS))
+    """Room for threads of `Transport.apart`."""
 
     def close(self) -> None:
         self.threads.shutdown(wait=False, cancel_futures=True)
@@ -119,7 +153,8 @@ class _Pools:
 
 
 class Transport(ForkAware):
-    """Sends requests to one service. Thread-safe. `authorization` makes the Authorization header's value.
+    """Sends requests to one service. Thread-safe. `authorization` makes the bearer token; `refused` says what to do
+    when the ledger refuses one. `options` is about connections.
 
     `https` is demanded except on this machine: tags and elements must not travel in clear. A child process made by
     `fork()` gets connections and threads of its own at its first request; those of the parent stay as they are.
@@ -130,7 +165,9 @@ class Transport(ForkAware):
         url: str,
         authorization: Callable[[], str] | None = None,
         *,
+        refused: Refused | None = None,
         insecure_http: bool = False,
+        options: HttpOptions | None = None,
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -140,6 +177,9 @@ class Transport(ForkAware):
         self._url = url
         self._local = local
         self._authorization = authorization
+        self._refused = refused
+        self._options = options or HttpOptions()
+        self._options.check()
         self._sleep = sleep
         self._jitter = jitter
         self._sockets = Sockets()
@@ -180,20 +220,9 @@ class Transport(ForkAware):
             return self._pools
 
     def _new_pools(self) -> _Pools:
-        in_clear = self._local and self._url.startswith("http://")
-        http = httpx2.Client(
-            base_url=self._url,
-            follow_redirects=False,
-            trust_env=not self._local,  # a proxy cannot reach this machine for us
-            verify=not in_clear,  # no TLS there: reading all certificates costs 25 ms
-            limits=httpx2.Limits(
-                max_connections=MAX_CONNECTIONS,
-                max_keepalive_connections=MAX_CONNECTIONS,
-                keepalive_expiry=IDLE_SECONDS,
-            ),
-            headers={"User-Agent": f"refund-ledger/{__version__}", "Accept": "application/json"},
-        )
-        return _Pools(http, ThreadPoolExecutor(MAX_CONNECTIONS, thread_name_prefix="refund-ledger"))
+        http = new_client(self._url, self._local, self._options)
+        threads = ThreadPoolExecutor(MAX_CONNECTIONS, thread_name_prefix="refund-ledger")
+        return _Pools(http, threads, uses_proxy(self._url, self._local, self._options))
 
     def send(
         self,
@@ -205,22 +234,29 @@ class Transport(ForkAware):
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """One attempt. Raises Unavailable (no answer, or 5xx), the named error of a 4xx, UnexpectedAnswer, or
-        AnswerMismatch for the answer to another request."""
+        """One attempt, and one more if the ledger refused the token's times and its clock tells why.
+
+        Raises Unavailable (no answer, 5xx, or an answer that is not the ledger's), the named error of the ledger's own
+        4xx, UnexpectedAnswer, or AnswerMismatch for the answer to another request."""
         sent = dict(headers or {})
         if content is not None:
             sent.setdefault("Content-Type", "application/json")
-        with self._answer(method, path, deadline, content=content, query=query, headers=sent) as response:
-            drop = partial(_close, response)
-            differs = None if path.startswith(_SHARED_PATHS) else _differs(response.request.headers, response.headers)
-            if differs is not None:
-                drop()
-                raise AnswerMismatch("The ledger's answer belongs to another request.", compared=differs)
-            body = _read(response, deadline)
-        lower = {name.lower(): value for name, value in response.headers.items()}
-        if 200 <= response.status_code < 300:
-            return Answer(response.status_code, lower, body, drop)
-        raise error_from(response.status_code, lower, body)
+
+        def attempt() -> Answer:
+            with self._answer(method, path, deadline, content=content, query=query, headers=sent) as response:
+                drop = partial(_close, response)
+                shared = path.startswith(_SHARED_PATHS)
+                differs = None if shared else _differs(response.request.headers, response.headers)
+                if differs is not None:
+                    drop()
+                    raise AnswerMismatch("The ledger's answer belongs to another request.", compared=differs)
+                body = _read(response, deadline)
+            if not 200 <= response.status_code < 300:
+                raise _failure(response, body, shared)
+            lower = {name.lower(): value for name, value in response.headers.items()}
+            return Answer(response.status_code, lower, body, _request_id(response), drop)
+
+        return self._authorized(attempt)
 
     def download(self, path: str, size: int, write: Callable[[bytes], object], deadline: Deadline) -> None:
         """GET `path` in one attempt and give its `size` bytes to `write` part by part, as they come.
@@ -229,21 +265,43 @@ class Transport(ForkAware):
         the body may have been written by then.
         """
         headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
-        with self._answer("GET", path, deadline, headers=headers, stall_seconds=STALL_SECONDS) as response:
-            lower = {name.lower(): value for name, value in response.headers.items()}
-            if not 200 <= response.status_code < 300:
-                raise error_from(response.status_code, lower, _read(response, deadline))
-            if lower.get("content-length", str(size)) != str(size):
-                raise WrongLength("The download does not have the length that it must have.")
-            left = size
-            for part in response.iter_bytes():
-                deadline.check()
-                left -= len(part)
-                if left < 0:
-                    break
-                write(part)
-        if left:
+
+        def attempt() -> int:
+            with self._answer("GET", path, deadline, headers=headers, stall_seconds=STALL_SECONDS) as response:
+                if not 200 <= response.status_code < 300:
+                    raise _failure(response, _read(response, deadline), shared=path.startswith(_SHARED_PATHS))
+                if response.headers.get("content-length", str(size)) != str(size):
+                    raise WrongLength("The download does not have the length that it must have.")
+                left = size
+                for part in response.iter_bytes():
+                    deadline.check()
+                    left -= len(part)
+                    if left < 0:
+                        break
+                    write(part)
+            return left
+
+        if self._authorized(attempt):
             raise WrongLength("The download does not have the length that it must have.")
+
+    def _authorized(self, attempt: Callable[[], T]) -> T:
+        """`attempt()`, and once more when the ledger refused the token and `refused` knows a better one."""
+        try:
+            return attempt()
+        except _TokenRefused as refusal:
+            told = self._told(refusal, again=False)
+        if told is not None:
+            raise told
+        try:
+            return attempt()
+        except _TokenRefused as refusal:
+            told = self._told(refusal, again=True) or refusal.error
+        raise told
+
+    def _told(self, refusal: _TokenRefused, again: bool) -> LedgerError | None:
+        if self._refused is None:
+            return refusal.error
+        return self._refused(refusal.error, refusal.token, refusal.answered_at, again)
 
     @contextmanager
     def _answer(
@@ -259,26 +317,28 @@ class Transport(ForkAware):
     ) -> Iterator[httpx2.Response]:
         """The answer's head; its body is read in the block. Raises Unavailable, from within the block too."""
         deadline.check()
-        sent = {**headers, "X-Request-Id": f"rcl-{b64url(secrets.token_bytes(16))}"}
+        request_id = f"rcl-{b64url(secrets.token_bytes(16))}"
+        sent = {**client_headers(), **headers, "X-Request-Id": request_id}
         if self._authorization is not None:
-            sent["Authorization"] = self._authorization()
+            sent["Authorization"] = f"Bearer {self._authorization()}"
         timeout = httpx2.Timeout(max(min(deadline.left(), stall_seconds), 0.001))
-        http = self._opened().http
+        pools = self._opened()
         try:
-            with http.stream(
+            with pools.http.stream(
                 method,
-                path,
+                self._url + path,
                 content=content,
                 params=query,
                 headers=sent,
                 timeout=timeout,
+                follow_redirects=False,
                 extensions={"trace": self._note_socket},
             ) as response:
                 yield response
-        except httpx2.TimeoutException as error:
-            raise Unavailable("The ledger did not answer in time.", reason="timeout") from error
         except httpx2.RequestError as error:
-            raise Unavailable("The ledger could not be reached.", reason=_reason(error)) from error
+            failed = unreached(error, host_of(self._url), pools.proxied)
+            failed.details["request_id"] = request_id
+            raise failed from error
         except RuntimeError as error:  # the client was closed meanwhile
             raise Unavailable("The connection to the ledger is closed.", reason="closed") from error
 
@@ -305,6 +365,41 @@ class Transport(ForkAware):
             future.cancel()
             raise Unavailable("The ledger did not answer in time.", reason="timeout") from error
 
+    def apart(self, seconds: float, work: Callable[[Deadline], T]) -> T:
+        """As `within`, in a thread of its own that ends with the work: for what may go on for long after the time is
+        over, and for what a process does before it forks. At most `MAX_CONNECTIONS` at once; others wait."""
+        deadline = Deadline(seconds)
+        room = self._opened().apart
+        if not room.acquire(timeout=deadline.left()):
+            raise Unavailable("Too many calls wait for the ledger.", reason="timeout")
+        outcome: Future[T] = Future()
+        context = contextvars.copy_context()
+
+        def run() -> None:
+            try:
+                outcome.set_result(context.run(work, deadline))
+            except BaseException as error:  # raised again where it is waited for
+                outcome.set_exception(error)
+            finally:
+                room.release()
+
+        # A daemon: a process that ends does not wait for a resolver that hangs.
+        thread = threading.Thread(target=run, name="refund-ledger-apart", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            room.release()
+            raise Unavailable("No thread can be started.", reason="closed") from error
+        thread.join(deadline.left())
+        if not outcome.done():
+            raise Unavailable("The ledger did not answer in time.", reason="timeout")
+        thread.join(deadline.left())
+        return outcome.result()
+
+    def pause(self, seconds: float) -> None:
+        """Wait."""
+        self._sleep(seconds)
+
     def background(self, work: Callable[[], T]) -> Future[T] | None:
         """`work()` in a thread, with the caller's context variables; None when this is closed."""
         try:
@@ -322,7 +417,7 @@ class Transport(ForkAware):
             try:
                 return work(Deadline(min(total.left(), attempt_seconds or seconds)))
             except (Unavailable, LimitExceeded) as error:
-                if not worth_retrying(error):
+                if not worth_retrying(error) or error.details.get("reason") == "tls_failed":
                     raise
                 pause = max(pause, _retry_after(error))
                 if pause >= total.left():
@@ -367,10 +462,6 @@ def _close(response: httpx2.Response) -> None:
         stream.close()
 
 
-def _reason(error: httpx2.RequestError) -> str:
-    return "connect" if isinstance(error, httpx2.ConnectError) else "connection"
-
-
 def _read(response: httpx2.Response, deadline: Deadline) -> bytes:
     """The body, in bounded time and space: a read timeout alone would let a slow sender go on for ever."""
     parts: list[bytes] = []
@@ -387,21 +478,72 @@ def _read(response: httpx2.Response, deadline: Deadline) -> bytes:
 # --- problem documents --------------------------------------------------------------------------------------------
 
 
-def error_from(status: int, headers: Mapping[str, str], body: bytes) -> LedgerError:
-    """The named error of a failed answer (RFC 9457)."""
-    try:
-        problem = json.loads(body)
-    except (ValueError, RecursionError):
-        problem = None
-    error = error_from_problem(status, problem if isinstance(problem, dict) else {})
+def _failure(response: httpx2.Response, body: bytes, shared: bool) -> Exception:
+    """The error for an answer with a status other than 2xx: a LedgerError, or _TokenRefused around it."""
+    sent = response.request.headers["x-request-id"]
+    error = error_from(response.status_code, response.headers, body, None if shared else sent)
+    error.details.setdefault("request_id", _request_id(response))
+    if isinstance(error, Unauthenticated):
+        token = response.request.headers.get("authorization", "").removeprefix("Bearer ")
+        return _TokenRefused(error, token, _date(response.headers))
+    return error
+
+
+def error_from(status: int, headers: Mapping[str, str], body: bytes, request_id: str | None) -> LedgerError:
+    """The named error of a failed answer (RFC 9457) to the request `request_id` (None: whichever), or Unavailable with
+    the reason `proxy_answer` or `proxy_failed` when it is not the ledger's. `headers` have lower-case names."""
+    problem = _own_problem(headers, body, request_id)
+    if problem is not None:
+        error = error_from_problem(status, problem)
+    elif status == _PROXY_LOGIN:
+        error = Unavailable("The proxy wants a login.", reason="proxy_failed", status=status)
+    else:
+        text = f"Something in front of the ledger answered with status {status}; the ledger did not."
+        error = Unavailable(text, reason="proxy_answer", status=status)
     after = headers.get("retry-after", "")
     if after.isascii() and after.isdigit():
         error.details["retry_after_seconds"] = int(after[:9])
     return error
 
 
+def _own_problem(headers: Mapping[str, str], body: bytes, request_id: str | None) -> Mapping[str, Any] | None:
+    """The ledger's own problem document in `body`; None if it is another's."""
+    if headers.get("content-type", "").partition(";")[0].strip().lower() != _PROBLEM_MEDIA_TYPE:
+        return None
+    try:
+        problem = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(problem, dict):
+        return None
+    code, told = problem.get("code"), problem.get("request_id")
+    if not isinstance(code, str) or not _CODE.match(code) or problem.get("type") != _PROBLEM_TYPE_PREFIX + code:
+        return None
+    if not isinstance(told, str) or not told:
+        return None
+    # A gateway may have put an id of its own in the place of ours; another request's of an SDK it never is.
+    return problem if request_id is None or told == request_id or not _REQUEST_ID.match(told) else None
+
+
+def _request_id(response: httpx2.Response) -> str:
+    """The id that the ledger has logged: ours, or what a gateway made of it."""
+    sent = str(response.request.headers["x-request-id"])
+    told = response.headers.get("x-request-id", "")
+    return sent if not told or sent in told else plain(told)
+
+
+def _date(headers: Mapping[str, str]) -> datetime | None:
+    """The time in the `Date` header (aware); None if there is none that can be read."""
+    try:
+        found = parsedate_to_datetime(headers.get("date", ""))
+        return found.astimezone(UTC) if found.tzinfo is not None else None
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
 def error_from_problem(status: int, problem: Mapping[str, Any]) -> LedgerError:
-    """The error whose `code` the problem has; an unknown code becomes Unavailable (5xx) or UnexpectedAnswer."""
+    """The error whose `code` the problem has; an unknown code, or none, becomes Unavailable (5xx) or UnexpectedAnswer:
+    only a known code refuses anything for good."""
     code, detail = problem.get("code"), problem.get("detail")
     known = _classes().get(code) if isinstance(code, str) else None
     details = {str(name): value for name, value in problem.items() if name not in _PROBLEM_FIELDS}
@@ -410,8 +552,6 @@ def error_from_problem(status: int, problem: Mapping[str, Any]) -> LedgerError:
     if status >= 500 and (known is None or not issubclass(known, Unavailable)):
         known, details["answered_code"] = Unavailable, plain(str(code))
         message = message or f"The ledger failed with status {status}."
-    elif known is None and status == 404:
-        known, message = NotFound, message or "There is no such thing at this address."
     elif known is None or known is LedgerError:
         known, details["answered_code"] = UnexpectedAnswer, plain(str(code))
         message = message or f"The ledger answered with status {status} and no reason."

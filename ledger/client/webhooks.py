@@ -9,11 +9,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from ledger.client.inputs import check_text, check_time
 from ledger.client.results import Fields, about
 from ledger.client.session import ATTEMPT_SECONDS, Session
 from ledger.core.encoding import parse_time
-from ledger.core.webhooks import TOLERANCE_SECONDS, check_signature, parse_secret
-from ledger.errors import InvalidInput, InvalidRequest, InvalidSignature
+from ledger.core.webhooks import (
+    ID_HEADER,
+    SIGNATURE_HEADER,
+    TIMESTAMP_HEADER,
+    TOLERANCE_SECONDS,
+    check_signature,
+    parse_secret,
+)
+from ledger.errors import ConfigurationError, InvalidInput, InvalidRequest, InvalidSignature
 
 T = TypeVar("T")
 
@@ -80,9 +88,15 @@ def verify_webhook(
     """The event, if one of the signatures over `body`, exactly the bytes that arrived, is by one of `secrets`
     (`whsec_...`: one, or during a rotation both), and it was sent at most `tolerance_seconds` away from `now`.
 
-    Raises InvalidSignature: answer with 400 and do nothing; ConfigurationError for a malformed secret.
+    Raises InvalidSignature: answer with 400 and do nothing; ConfigurationError for a malformed secret, InvalidRequest
+    or InvalidTime for another argument of the wrong type.
     """
-    keys = [parse_secret(one) for one in ([secrets] if isinstance(secrets, str) else secrets)]
+    keys = [parse_secret(one) for one in _secrets(secrets)]
+    _check_message(headers, body)
+    check_time("now", now)
+    if isinstance(tolerance_seconds, bool) or not isinstance(tolerance_seconds, int | float) or tolerance_seconds < 0:
+        raise InvalidRequest("tolerance_seconds must be a number from 0.", field="tolerance_seconds")
+    body = bytes(body)
     message_id, timestamp = check_signature(keys, headers, body, now, tolerance_seconds)
     try:
         document = json.loads(body)
@@ -92,6 +106,37 @@ def verify_webhook(
     except (ValueError, TypeError, KeyError, RecursionError, InvalidInput) as error:
         raise InvalidSignature("The webhook is signed, but is not a message of a refund ledger.") from error
     return WebhookEvent(message_id, type_, occurred_at, datetime.fromtimestamp(timestamp, UTC), data)
+
+
+def _secrets(given: object) -> list[str]:
+    """One secret or several. Raises ConfigurationError."""
+    found = [given] if isinstance(given, str) else given
+    if isinstance(found, Sequence) and not isinstance(found, bytes) and found:
+        texts = [one for one in found if isinstance(one, str)]
+        if len(texts) == len(found):
+            return texts
+    raise ConfigurationError("secrets must be the text whsec_... that add_webhook gave, or a list of such texts.")
+
+
+def _check_message(headers: object, body: object) -> None:
+    """Raises InvalidRequest for what no message can be, InvalidSignature for headers that a sender may have left out or
+    doubled: None or a list in place of text."""
+    if not isinstance(headers, Mapping):
+        raise InvalidRequest(
+            "headers must be a mapping of names to texts; of ASGI's pairs: {name.decode(): value.decode('latin-1') "
+            "for name, value in scope['headers']}.",
+            field="headers",
+        )
+    if not isinstance(body, bytes | bytearray | memoryview):
+        raise InvalidRequest("body must be the bytes that arrived, before anything decodes them.", field="body")
+    for name, value in headers.items():
+        if not isinstance(name, str):
+            raise InvalidRequest("headers must have text as names: name.decode().", field="headers")
+        if name.lower() in (ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER):
+            try:
+                check_text(name.lower(), value)
+            except InvalidRequest:
+                raise InvalidSignature(f"The webhook header {name.lower()} is missing or is not one text.") from None
 
 
 class Webhooks(Session):
@@ -139,7 +184,7 @@ class Webhooks(Session):
 
     def _once(self, method: str, path: str, parse: Callable[[Any], T], body: Mapping[str, Any] | None = None) -> T:
         """One attempt: made twice, an endpoint or a secret would be there twice, or gone."""
-        self.connect()
+        self._ready()
         content = None if body is None else json.dumps(body).encode()
         answer = self._transport.within(
             ATTEMPT_SECONDS, lambda limit: self._transport.send(method, path, limit, content=content)
@@ -156,7 +201,7 @@ def _path(endpoint: str) -> str:
 
 def _fit(pattern: re.Pattern[str], text: str) -> str:
     """An id, fit to stand in a path."""
-    if not pattern.match(text):
+    if not isinstance(text, str) or not pattern.match(text):
         raise InvalidRequest("An endpoint's id looks like we_ and a message's like wm_, with letters and digits.")
     return text
 

@@ -12,7 +12,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -339,9 +339,23 @@ def check_intake(body: ReportBody, profile: Profile, policy: Policy, now: dateti
     expires_day = policy.expiry_day(body.conduct, act_day)
     effective_hour = effective_from_hour(body.notice_sent_at, now, policy.intake.cooling_hours)
     if is_expired(expires_day, now) or effective_hour >= expires_day * _HOURS_A_DAY:
-        raise AlreadyExpired("The act is past its retention, or would be before the report could count.")
+        acted, kept_until = _day_text(act_day), _day_text(expires_day)
+        counts_from = _day_text(effective_hour // _HOURS_A_DAY)
+        raise AlreadyExpired(
+            "The act is past its retention, or would be before the report could count: "
+            f"{body.conduct.value} of {acted} is kept until {kept_until}, and the report would count from "
+            f"{counts_from}.",
+            act_ended_on=acted,
+            kept_until=kept_until,
+            counts_from=counts_from,
+        )
     _check_evidence_times(body, now + timedelta(minutes=policy.intake.clock_skew_minutes))
     return Intake(effective_hour, expires_day, act_day, policy.severity[body.conduct])
+
+
+def _day_text(day: int) -> str:
+    """A day (since the Unix epoch) as `YYYY-MM-DD`."""
+    return (date(1970, 1, 1) + timedelta(days=day)).isoformat()
 
 
 def _check_evidence_times(body: ReportBody, latest: datetime) -> None:

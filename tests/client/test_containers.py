@@ -206,7 +206,7 @@ def test_the_rule_for_modes(owner: int, user: int, mode: int, read_only: bool) -
 
 
 def test_own_secrets_that_others_can_read_are_refused(tmp_path: Path) -> None:
-    path = open_folder / "acme.order.key"
+    path = tmp_path / "acme.order.key"
     path.write_text(b64url(b"o" * 32))
     for mode in (0o640, 0o604, 0o620, 0o444):
         path.chmod(mode)
@@ -222,20 +222,20 @@ def test_own_secrets_that_others_can_read_are_refused(tmp_path: Path) -> None:
 def test_a_new_order_key_is_made_once_and_not_in_silence(
     ledger: SmallLedger, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    load_or_create_signing_key(open_folder / "acme.pem")
+    load_or_create_signing_key(tmp_path / "acme.pem")
     for expected in (1, 1):
-        with RefundLedger(written(ledger, "now"), open_folder / "acme.pem", state_dir=open_folder / "state") as acme:
+        with RefundLedger(written(ledger, "now"), tmp_path / "acme.pem", state_dir=tmp_path / "state") as acme:
             assert acme.lookup({"phone": "+86 138 0013 8000"}, order="A-1").tier in ("clear", "unavailable")
         told = [record.getMessage() for record in caplog.records if "order key" in record.getMessage()]
         assert len(told) == expected
     assert "Copy it to every service of acme" in told[0]
-    assert b64url(load_order_key(open_folder / "acme.order.key")) not in caplog.text
+    assert b64url(load_order_key(tmp_path / "acme.order.key")) not in caplog.text
 
 
 def test_no_order_key_is_made_for_a_key_without_a_file(ledger: SmallLedger, tmp_path: Path) -> None:
-    missing = open_folder / "acme.order.key"
+    missing = tmp_path / "acme.order.key"
     suite, key = written(ledger, "now"), Ed25519PrivateKey.generate()
-    acme = RefundLedger(suite, key, order_key=missing, state_dir=open_folder / "state")
+    acme = RefundLedger(suite, key, order_key=missing, state_dir=tmp_path / "state")
     with acme, pytest.raises(ConfigurationError, match=r"acme\.order\.key is missing.*REFUND_LEDGER_ORDER_KEY"):
         acme.lookup({"phone": "+86 138 0013 8000"}, order="A-1")
     assert not missing.exists()
@@ -247,7 +247,7 @@ def test_no_order_key_is_made_for_a_key_without_a_file(ledger: SmallLedger, tmp_
 def test_keys_and_suite_from_the_environment(ledger: SmallLedger, tmp_path: Path) -> None:
     key, order_key = Ed25519PrivateKey.generate(), secrets.token_bytes(32)
     suite = written(ledger, "now")
-    file = open_folder / "acme.pem"
+    file = tmp_path / "acme.pem"
     file.write_text(pem(key))
     file.chmod(0o600)
     order_file = order_key_path(file, "acme")
@@ -262,12 +262,12 @@ def test_keys_and_suite_from_the_environment(ledger: SmallLedger, tmp_path: Path
     )
     for named in suites:
         for keyed in keys:
-            environment = {**keyed, **named, "REFUND_LEDGER_STATE": str(open_folder / "state")}
+            environment = {**keyed, **named, "REFUND_LEDGER_STATE": str(tmp_path / "state")}
             with RefundLedger.from_environment(environment) as acme:
                 assert acme.public_keys[0].public_bytes_raw() == key.public_key().public_bytes_raw()
                 assert acme._order_key() == order_key
                 assert acme.outbox() == []
-    assert (open_folder / "state" / "outbox.db").exists()
+    assert (tmp_path / "state" / "outbox.db").exists()
     with pytest.raises(TypeError):
         RefundLedger.from_environment({**suites[0], **keys[0]}, nonsense=1)
 

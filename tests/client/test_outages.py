@@ -61,7 +61,8 @@ def test_servers_that_are_broken_count_as_unavailable(running: Running, connect:
     suite = running.suite("acme").read_text()
     problems = {
         "overloaded": (503, b'{"code": "overloaded", "detail": "Busy."}'),
-        "unavailable": (500, b"<html>oops</html>"),
+        "unavailable": (500, b'{"code": "internal", "detail": "The server failed."}'),
+        "proxy_answer": (500, b"<html>oops</html>"),
         "unexpected_answer": (200, b"<html>log in to the hotel's network</html>"),
     }
     for code, (status, body) in problems.items():
@@ -117,7 +118,7 @@ def test_a_suite_with_a_wrong_holder_key_is_refused(running: Running, connect: C
 
 
 def test_subjects_raise_when_the_ledger_is_down(connect: Connect) -> None:
-    down = connect(url=f"http://127.0.0.1:{free_port()}", budget_seconds=0.5)
+    down = connect(url=f"http://127.0.0.1:{free_port()}", budget_seconds=0.5, subject_budget_seconds=0.2)
     with pytest.raises(Unavailable):
         down.subject(**person())
     with pytest.raises(Unavailable):

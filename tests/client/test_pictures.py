@@ -125,7 +125,7 @@ def test_pictures_cost_a_lookup_neither_its_answer_nor_time(
             return status or 200, {}, json.dumps(problem).encode()
         if path == "/v1/suite":
             return 200, {}, suite.encode()
-        return 200, {}, real._transport.send("POST", path, Deadline(5), content=body).body
+        return 200, {}, real._transport.send(method, path, Deadline(5), content=body or None).body
 
     with answering(respond) as url:
         ledger = connect("acme", url=url, lookup_budget_seconds=PROMPT_SECONDS / 2)  # two servers on the way

@@ -23,7 +23,7 @@ from ledger.client.keyfiles import (
     order_key_source,
     public_key_path,
 )
-from ledger.client.tokens import RENEW_SECONDS, TOKEN_SECONDS, TokenSource
+from ledger.client.tokens import BACKDATE_SECONDS, RENEW_SECONDS, TOKEN_SECONDS, TokenSource
 from ledger.errors import ConfigurationError
 
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -45,9 +45,10 @@ def test_tokens_are_reused_until_shortly_before_they_end() -> None:
     )
     assert claims == {
         "iss": "acme", "aud": "l.test", "scope": "a b",
-        "iat": int(START.timestamp()), "exp": int(START.timestamp()) + TOKEN_SECONDS,
+        "iat": int(START.timestamp()) - BACKDATE_SECONDS,
+        "exp": int(START.timestamp()) - BACKDATE_SECONDS + TOKEN_SECONDS,
     }  # fmt: skip
-    now[0] = START + timedelta(seconds=TOKEN_SECONDS - RENEW_SECONDS - 1)
+    now[0] = START + timedelta(seconds=TOKEN_SECONDS - BACKDATE_SECONDS - RENEW_SECONDS - 1)
     assert source.token() == first
     now[0] += timedelta(seconds=1)
     second = source.token()

@@ -56,10 +56,9 @@ def test_unknown_codes_keep_the_code() -> None:
     assert error.details["answered_code"] == "of_the_future"
     assert type(error_from_problem(500, {"code": "internal"})) is Unavailable
     assert type(error_from_problem(502, {})) is Unavailable
-    assert type(error_from(404, {}, b"<html>")) is NotFound
-    assert type(error_from(503, {"retry-after": "7"}, b"")) is Unavailable
-    assert error_from(503, {"retry-after": "7"}, b"").details["retry_after_seconds"] == 7
-    assert "retry_after_seconds" not in error_from(503, {"retry-after": "Wed, 21 Oct 2026"}, b"").details
+    assert type(error_from_problem(404, {"detail": "No code."})) is UnexpectedAnswer, "it refuses nothing for good"
+    assert error_from(503, {"retry-after": "7"}, b"", None).details["retry_after_seconds"] == 7
+    assert "retry_after_seconds" not in error_from(503, {"retry-after": "Wed, 21 Oct 2026"}, b"", None).details
 
 
 def test_a_server_cannot_write_to_the_terminal_through_an_error() -> None:
@@ -68,9 +67,39 @@ def test_a_server_cannot_write_to_the_terminal_through_an_error() -> None:
     assert len(str(error)) < 600
 
 
-@pytest.mark.parametrize("body", [b"", b"[1]", b"null", b"\xff", b"[" * 100_000, b'{"code": ["x"], "detail": 3}'])
-def test_broken_problem_documents_are_errors_all_the_same(body: bytes) -> None:
-    assert type(error_from(418, {}, body)) is UnexpectedAnswer
+ID = "rcl-" + "B" * 22
+
+
+def own_problem(code: str, /, **changes: Any) -> bytes:
+    document = {"type": f"urn:refund-ledger:problem:{code}", "code": code, "detail": "No.", "request_id": ID}
+    return json.dumps({**document, **changes}).encode()
+
+
+PROBLEM_TYPE = {"content-type": "application/problem+json"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"[1]", b"null", b"\xff", b"[" * 100_000, b'{"code": ["x"], "detail": 3}',
+        own_problem("not_found", type="about:blank"), own_problem("not_found", code="Not Found"),
+        own_problem("not_found", request_id=None), own_problem("not_found", request_id="rcl-" + "C" * 22),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 418, 429, 500])
+def test_what_is_not_the_ledgers_own_problem_is_an_outage(body: bytes, status: int) -> None:
+    error = error_from(status, PROBLEM_TYPE, body, ID)
+    assert type(error) is Unavailable
+    assert (error.details["reason"], error.details["status"]) == ("proxy_answer", status)
+
+
+@pytest.mark.parametrize("media", ["text/html", "application/json", "", "text/plain; charset=utf-8"])
+def test_a_problem_has_its_media_type(media: str) -> None:
+    assert type(error_from(404, {"content-type": media}, own_problem("not_found"), ID)) is Unavailable
+    good = {"content-type": "Application/Problem+JSON; charset=utf-8"}
+    assert type(error_from(404, good, own_problem("not_found"), ID)) is NotFound
+    assert type(error_from(404, good, own_problem("not_found", request_id="of-a-gateway"), ID)) is NotFound
+    assert type(error_from(404, good, own_problem("not_found", request_id="rcl-" + "C" * 22), None)) is NotFound
 
 
 def problem(code: str, **members: Any) -> bytes:
@@ -155,8 +184,9 @@ def test_endless_answers_and_redirects_are_refused() -> None:
 
     with answering(respond) as url:
         transport = Transport(url)
-        with pytest.raises(UnexpectedAnswer):
+        with pytest.raises(Unavailable) as caught:
             transport.send("GET", "/moved", Deadline(5))
+        assert (caught.value.details["reason"], caught.value.details["status"]) == ("proxy_answer", 302)
         with pytest.raises((Unavailable, UnexpectedAnswer)):
             transport.send("GET", "/long", Deadline(1))
         transport.close()
