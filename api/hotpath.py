@@ -56,10 +56,12 @@ class HotPath:
         """ASGI entry point."""
         if scope["type"] == "http":
             path, method = scope["path"], scope["method"]
-            if path == LOOKUPS and method == "POST":
+            if scope["query_string"]:
+                pass  # none is known here: the request's frame says so
+            elif path == LOOKUPS and method == "POST":
                 await self._lookups(scope, receive, send)
                 return
-            if method == "GET" and path.startswith(SNAPSHOTS) and await self._buckets(scope, path, send):
+            elif method == "GET" and path.startswith(SNAPSHOTS) and await self._buckets(scope, path, send):
                 return
         await self._app(scope, receive, send)
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
@@ -140,8 +141,10 @@ def _told(text: Callable[[str, str], str], locale: str, code: str) -> str:
 
 
 def redirect(path: str) -> Response:
-    """See other (303): the page at `path` of our own."""
-    return Response(status_code=303, headers={**page_headers(), "Location": path})
+    """See other (303): the page at `path` of our own. A header holds visible ASCII only, so every other character of
+    the address is percent-encoded in UTF-8 (RFC 3986 section 2.5)."""
+    location = quote(path, safe="/?#[]@!$&'()*+,;=:%~", errors="replace")
+    return Response(status_code=303, headers={**page_headers(), "Location": location})
 
 
 def is_page(scope: Scope) -> bool:

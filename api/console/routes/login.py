@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Callable
 from typing import TypeVar
@@ -12,7 +11,14 @@ from anyio.lowlevel import RunVar
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.console.auth import COOKIE, COOKIE_PATH, HOME, LOGIN, Returning, console_router, session_times, session_token
+from api.console.auth import (
+    COOKIE,
+    COOKIE_PATH,
+    HOME,
+    LOGIN,
+    OWN_PATH,
+    Returning,
+    console_router, session_times, session_token
 from api.deps import runtime
 from api.web.cookies import drop_cookie, set_cookie
 from api.web.errors import BY_CODE
@@ -25,8 +31,6 @@ from ledger.service import staff_sessions as sessions
 
 MAX_WAITING = 8
 """Logins that a process works on at a time. They have threads of their own: however many come, the API keeps its."""
-
-_OWN_PATH = re.compile(r"/console(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*\Z")
 
 T = TypeVar("T")
 
@@ -72,7 +76,7 @@ async def post_login(request: Request, form: Form) -> Response:
         request.scope["state"]["code"] = error.code
         asked = form.get("lang")
         return _login_page(request, asked if asked in LOCALES else None, after, name, error)
-    response = redirect(after if _OWN_PATH.match(after) else HOME)
+    response = redirect(after if OWN_PATH.match(after) else HOME)
     set_cookie(request, response, COOKIE, COOKIE_PATH, token)
     return response
 
@@ -130,7 +134,7 @@ def post_language(request: Request, staff: Returning, form: Form) -> Response:
     """Choose the language of one's pages."""
     service.set_language(runtime(request).engine, staff.id, form.get("language", ""))
     back = form.get("back", "")
-    return redirect(back if _OWN_PATH.match(back) else HOME)
+    return redirect(back if OWN_PATH.match(back) else HOME)
 
 
 async def in_own_thread(work: Callable[[], T]) -> T:
@@ -167,7 +171,7 @@ def _login_page(
         status=status or 200,
         problem=problem,
         name=name[:64],
-        after=after if _OWN_PATH.match(after) else "",
+        after=after if OWN_PATH.match(after) else "",
     )
     if status == 429:
         response.headers["Retry-After"] = "2"
