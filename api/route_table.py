@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Any, get_args
 from urllib.parse import unquote_to_bytes
 
-from fastapi.dependencies.utils import get_flat_dependant
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute, compile_path
 
@@ -151,7 +151,8 @@ QUERIES: Mapping[str, tuple[str, ...]] = {
     "GET /static/{name}": ("v",),
     "GET /console/login": ("next", "lang"),
     "GET /console/queue": (
-        "state", "mine", "to_sign", "due_days", "profile", "conduct", "severity", "platform", "case", "after", "nothing",
+        "state", "mine", "to_sign", "due_days", "profile", "conduct", "severity", "platform", "case", "after",
+        "nothing",
     ),
     "GET /console/held": ("done",),
     "GET /console/cases/{case}": ("done",),
@@ -239,9 +240,17 @@ def _area(path: str) -> str:
 
 def _accepted(name: str, route: APIRoute) -> Accepted:
     query: dict[str, type | None] = dict.fromkeys(QUERIES.get(name, ()))
-    for field in get_flat_dependant(route.dependant).query_params:
-        query[field.alias] = _form(field.field_info.annotation)
+    for part in _parts(route.dependant):
+        for field in part.query_params:
+            query[field.alias] = _form(field.field_info.annotation)
     return Accepted(BODIES.get(name, Size.NONE), query, name in ENTRANCES)
+
+
+def _parts(dependant: Dependant) -> Iterator[Dependant]:
+    """A route's parameters and those of everything that it depends on."""
+    yield dependant
+    for one in dependant.dependencies:
+        yield from _parts(one)
 
 
 def _form(annotation: Any) -> type | None:

@@ -18,7 +18,10 @@ from api.console.auth import (
     LOGIN,
     OWN_PATH,
     Returning,
-    console_router, session_times, session_token
+    console_router,
+    session_times,
+    session_token,
+)
 from api.deps import runtime
 from api.web.cookies import drop_cookie, set_cookie
 from api.web.errors import BY_CODE
