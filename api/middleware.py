@@ -116,7 +116,7 @@ class RequestFrame:
                 raise
             await _failed(inner)(inner, receive, send_framed)
         finally:
-            route = getattr(inner.get("route"), "path", None)
+            route = getattr(inner.get("route"), "path", accepted.path)
             platform, code = state.get("platform"), state.get("code")
             self._access.request(method, route, status, started, request_id, platform, code)
 

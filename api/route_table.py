@@ -190,6 +190,8 @@ class Accepted:
     query: Mapping[str, type | None] | None = None
     """None: of a route that is in no table nothing is known, and its query is not looked at."""
     ignores_others: bool = False
+    path: str | None = None
+    """The template of the route's path, for the access log."""
 
 
 UNKNOWN = Accepted()
@@ -228,7 +230,7 @@ def named_routes(routes: Iterable[BaseRoute]) -> Iterator[tuple[str, APIRoute]]:
         if included is not None:
             yield from named_routes(included.routes)
         elif isinstance(route, APIRoute):
-            for method in sorted(route.methods):
+            for method in sorted(route.methods or ()):
                 yield method, route
 
 
@@ -243,7 +245,7 @@ def _accepted(name: str, route: APIRoute) -> Accepted:
     for part in _parts(route.dependant):
         for field in part.query_params:
             query[field.alias] = _form(field.field_info.annotation)
-    return Accepted(BODIES.get(name, Size.NONE), query, name in ENTRANCES)
+    return Accepted(BODIES.get(name, Size.NONE), query, name in ENTRANCES, route.path)
 
 
 def _parts(dependant: Dependant) -> Iterator[Dependant]:
