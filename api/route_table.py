@@ -217,9 +217,11 @@ class RouteTable:
         found = self._exact.get(f"{method} {path}")
         if found is not None:
             return found
-        for pattern, accepted in self._patterns.get((method, _area(path)), ()):
-            if pattern.match(path):
-                return accepted
+        area = _area(path)
+        for key in ((method, area), (method, area.partition("/")[0])):
+            for pattern, accepted in self._patterns.get(key, ()):
+                if pattern.match(path):
+                    return accepted
         return UNKNOWN
 
 
@@ -235,9 +237,10 @@ def named_routes(routes: Iterable[BaseRoute]) -> Iterator[tuple[str, APIRoute]]:
 
 
 def _area(path: str) -> str:
-    """The first two parts of a path, by which the patterns of a method are kept: few share one."""
+    """The first two parts of a path, by which the patterns of a method are kept: few share one. Of a template whose
+    second part is a parameter, the first part."""
     parts = path.split("/", 3)
-    return "/".join(parts[1:3])
+    return "/".join(parts[1:2] if parts[2:] and parts[2].startswith("{") else parts[1:3])
 
 
 def _accepted(name: str, route: APIRoute) -> Accepted:
