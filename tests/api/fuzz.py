@@ -163,7 +163,7 @@ def _spoilt_headers(data: st.DataObject, own: Mapping[str, str]) -> dict[str, st
     value = re.sub(r"[\x00-\x1f\x7f]", "", data.draw(texts)).strip(" ")  # a client's library sends no others
     if name == "Cookie":
         value = f"{own.get('Cookie', 'console=x')}; me_language={value}; {value}"
-    return {name: value[:1000]}
+    return {name: value[:1000].strip(" ")}
 
 
 def _body(data: st.DataObject, method: str, template: str, ids: Mapping[str, str]) -> dict[str, Any]:
