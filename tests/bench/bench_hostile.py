@@ -37,8 +37,8 @@ Row = dict[str, Any]
 FORM = "Content-Type: application/x-www-form-urlencoded"
 
 
-def _request(method: str, path: str, body: bytes = b"", *more: str) -> bytes:
-    lines = [f"{method} {path} HTTP/1.1", "Host: ledger", *more]
+def _request(url: str, method: str, path: str, body: bytes = b"", *more: str) -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {urlsplit(url).netloc}", *more]
     if body:
         lines.append(f"Content-Length: {len(body)}")
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
@@ -48,23 +48,24 @@ def _members(count: int) -> bytes:
     return b"{" + b",".join(b'"u%06d":1' % number for number in range(count)) + b"}"
 
 
-def kinds(token: str, origin: str) -> dict[str, Callable[[], bytes]]:
+def kinds(token: str, url: str) -> dict[str, Callable[[], bytes]]:
     """What a hostile client sends on a new connection each time."""
     json_type = "Content-Type: application/json"
-    junk = _request("POST", "/v1/me/session", _members(300_000), json_type)
+    junk = _request(url, "POST", "/v1/me/session", _members(300_000), json_type)
     header = b"GET /healthz HTTP/1.1\r\nHost: ledger\r\nX-A: " + b"a" * 60_000_000
-    query = _request("GET", "/me?" + "x=" + "y" * 80_000)
+    query = _request(url, "GET", "/me?" + "x=" + "y" * 80_000)
     bearer = f"Authorization: Bearer {token}"
     batches = {
         "one object": _members(300_000),
         "1000 lookups": b'{"lookups":[' + b",".join([_members(300)] * 1000) + b"]}",
+        "as many values as are read": _members(149_000),
         "numbers": b'{"lookups":[' + b"1," * 1_900_000 + b"1]}",
     }
-    made = {name: _request("POST", "/v1/lookups/batch", body, bearer, json_type) for name, body in batches.items()}
+    made = {name: _request(url, "POST", "/v1/lookups/batch", body, bearer, json_type) for name, body in batches.items()}
 
     def login() -> bytes:
         form = f"name=made-up-{secrets.token_hex(4)}&password=a-password-of-mine&code=123456".encode()
-        return _request("POST", "/console/login", form, FORM, f"Origin: {origin}")
+        return _request(url, "POST", "/console/login", form, FORM, f"Origin: {url}")
 
     return {
         "300,000 unknown members to /v1/me/session": lambda: junk,
@@ -72,7 +73,7 @@ def kinds(token: str, origin: str) -> dict[str, Callable[[], bytes]]:
         "half a header, and then nothing": lambda: b"GET /healthz HTTP/1.1\r\nHo",
         "logins with made-up names": login,
         "/me with a query of 80 KB": lambda: query,
-        **{f"a member's batch of 4 MiB of junk ({name})": lambda name=name: made[name] for name in made},  # type: ignore[misc]
+        **{f"a member's batch of junk, up to 4 MiB ({name})": lambda name=name: made[name] for name in made},  # type: ignore[misc]
     }
 
 
