@@ -40,9 +40,9 @@ MAX_LIST = 1000
 """Items of a list that are looked at for unknown members where the schema names no limit of its own."""
 MAX_DETAILED = 50
 """Refused items of a batch that are told what is wrong where; further ones are told that they are wrong."""
-MAX_VALUES = 150_000
+MAX_VALUES = 100_000
 """Values (members and items) of a body. A batch of 1000 reports with two subjects and four items of evidence each has
-about 80,000."""
+about 65,000."""
 COUNTED_BYTES = 256 * 1024
 """Bodies up to this are not counted: they have too few values to matter."""
 _STRUCTURE = (b",", b"[", b"{")

@@ -11,7 +11,7 @@ from tests.api.conftest import Api
 from tests.api.fuzz import Visitors, fuzz
 from tests.staffing import cheap
 
-EXAMPLES = 1500
+EXAMPLES = 120
 
 
 @pytest.fixture(autouse=True)

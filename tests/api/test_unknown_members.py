@@ -22,7 +22,7 @@ from api.wire import MAX_UNKNOWN, MAX_VALUES, parse, parse_briefly, parse_small
 from ledger.errors import InvalidRequest, LedgerError
 from tests.api.conftest import ACME, Api
 
-MANY = 140_000
+MANY = 100_000
 JUNK: dict[str, Any] = {f"u{number}": number for number in range(MANY)}
 MODELS: list[type[BaseModel]] = [
     Lookup, LookupItems, BatchItems, SessionOpening, StatementRequest, OwnAppealRequest, AppealRequest,
