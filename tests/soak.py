@@ -1,7 +1,7 @@
 """`make soak`: what holds for small counts in the tests, with large ones: random tables of customers, searched for
 identifiers in all that the commands write; clients that fork again and again; random histories of a reporter that tries
-to undo appeals, and of parties that try to use up the rights of a person; then the server killed again and again under
-load on both engines. Prints counts."""
+to undo appeals, and of parties that try to use up the rights of a person; strange requests to every route; then the
+server killed again and again under load on both engines. Prints counts."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from rich.console import Console
 from ledger.client import RefundLedger
 from ledger.settings import Settings
 from tests import pg
+from tests.api.conftest import ACME, BETA, READER, running
+from tests.api.fuzz import Visitors, fuzz
 from tests.client.test_forks import check, plan_for
 from tests.faults.test_sigkill import kill_again_and_again
 from tests.kit import make_running
@@ -33,6 +35,7 @@ TABLES = 2_000
 
 STORIES_A_ROUND = 20
 STEPS_A_STORY = 60
+STRANGE_REQUESTS = 2_000
 COURSES = 15
 STORIES = 40
 """Histories of orders that are played after each round."""
@@ -84,6 +87,17 @@ def courses(home: Path, seed: int) -> str:
     return f"{COURSES} histories of all parties, {done} acts, {refused} of them refused"
 
 
+def strange_requests(url: str, home: Path) -> str:
+    """Send `STRANGE_REQUESTS` random requests to every route of a fresh ledger; how often each status came."""
+    home.mkdir()
+    settings = new_ledger(url, home, webhook_allow_private=True)
+    for platform in (ACME, BETA, READER):
+        platform.enrol(settings)
+    with running(settings) as api:
+        counts = fuzz(Visitors(api), STRANGE_REQUESTS, derandomize=False)
+    return f"{STRANGE_REQUESTS} strange requests, each answered: {dict(sorted(counts.items()))}"
+
+
 def main() -> None:
     """Run rounds until the time is over; any broken promise ends it with a traceback."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
@@ -122,6 +136,12 @@ def main() -> None:
             )
             console.print(f"round {number} {engine}: {courses(folder / f'courses-{number}', arguments.seed + number)}")
             console.print(f"round {number} {engine}: {lies(folder / f'lines-{number}', arguments.seed + number)}")
+            again = (
+                f"sqlite:///{folder / f'strange-{number}.db'}"
+                if engine == "sqlite"
+                else pg.create_database(admin).render_as_string(hide_password=False)
+            )
+            console.print(f"round {number} {engine}: {strange_requests(again, folder / f'strange-{number}')}")
             number += 1
     console.print(f"{number} rounds, {number * KILLS_A_ROUND} kills, no promise broken")
 
