@@ -2,8 +2,8 @@
 connections in all and from one address.
 
 uvicorn has no such limits, and a proxy that has them may be missing or misconfigured. `limited_http` gives the protocol
-class that uvicorn makes for each connection. It costs a request less than a microsecond: bytes are counted where the
-parser calls back, and one timer for the whole process looks at all connections.
+class that uvicorn makes for each connection. It costs a request about two microseconds: bytes are counted as they
+arrive, and one timer for the whole process looks at all connections.
 """
 
 from __future__ import annotations
@@ -120,6 +120,8 @@ class Door:
         self._by_address: Counter[str] = Counter()
         self._timer: asyncio.TimerHandle | None = None
         self._warned_at = float("-inf")
+        self.host = b""
+        """The value of a Host header that was found good last: most requests have the same."""
 
     def enter(self, one: LimitedProtocol, address: str, now: float) -> Place:
         """Count a new connection in, and say what becomes of it. Where all places are taken, the connection that has
@@ -181,6 +183,10 @@ class Door:
             one.logger.warning("All %d connections are taken; new ones are refused.", self.limits.connections)
 
 
+_HEADER, _BODY, _ANSWER, _FREE = Phase.HEADER, Phase.BODY, Phase.ANSWER, Place.FREE
+"""Found several times as fast as the members of their classes: every request looks them up."""
+
+
 class _Refused(Exception):
     """Ends the parser's work on a connection."""
 
@@ -190,12 +196,15 @@ class LimitedProtocol(HttpToolsProtocol):
     connection is closed."""
 
     door: ClassVar[Door]
+    most_header_bytes: ClassVar[int]
+    most_target_bytes: ClassVar[int]
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.since = self.loop.time()
-        self._phase = Phase.HEADER
-        self._unparsed = self._header_bytes = self._fields = self._hosts = self._body_bytes = 0
+        self._phase = _HEADER
+        self._unparsed = self._hosts = self._body_bytes = 0
+        self._ended = False
         self._place = Place.FREE
         self._has_asked = False
         self._refusal: LedgerError | None = None
@@ -216,56 +225,56 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """asyncio: bytes have arrived."""
-        if self.parser is None or self.transport.is_closing():
+        if self._ended:
             return
         self._unparsed += len(data)
         super().data_received(data)
         # What neither ends a header nor belongs to a body: a field, a chunk's extension or a trailer without an end.
-        if self._unparsed > self.door.limits.header_bytes and not self.transport.is_closing():
+        if self._unparsed > self.most_header_bytes and not self._ended:
             self._end(self._headers_too_large())
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
         super().on_message_begin()
-        self._phase = Phase.HEADER
+        self._phase = _HEADER
         self.since = self.loop.time()
-        self._header_bytes = self._fields = self._hosts = self._body_bytes = 0
-
-    def on_url(self, url: bytes) -> None:
-        """A part of the request's target."""
-        self.url += url
-        limit = self.door.limits.target_bytes
-        if len(self.url) > limit:
-            self._refuse(UriTooLong(f"An address has at most {limit} bytes.", limit_bytes=limit))
+        self._hosts = self._body_bytes = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header field, or a trailer."""
-        self._header_bytes += len(name) + len(value) + 4
-        self._fields += 1
-        if self._header_bytes > self.door.limits.header_bytes or self._fields > MAX_FIELDS:
-            self._refuse(self._headers_too_large())
         name = name.lower()
         if name == b"host":
             self._hosts += 1
-            if not _HOST.match(value):
-                self._refuse(MalformedHttp("The Host header names no host."))
+            if value != self.door.host:
+                if not _HOST.match(value):
+                    self._refuse(MalformedHttp("The Host header names no host."))
+                self.door.host = value
         elif name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """The end of a header."""
-        self._unparsed = 0
+        if len(self.url) > self.most_target_bytes:
+            limit = self.most_target_bytes
+            self._refuse(UriTooLong(f"An address has at most {limit} bytes.", limit_bytes=limit))
+        # What came so far holds the header and perhaps more: only where that is too much the fields are added up.
+        if len(self.headers) > MAX_FIELDS or (
+            self._unparsed > self.most_header_bytes
+            and sum(len(name) + len(value) + 4 for name, value in self.headers) > self.most_header_bytes
+        ):
+            self._refuse(self._headers_too_large())
         if self._hosts != 1 and (self._hosts or self.parser.get_http_version() != "1.0"):
             self._refuse(MalformedHttp("A request has one Host header."))
         if not self._has_asked:
             self._has_asked = True
             self.door.asked(self)
-        if self._place is not Place.FREE and self.url.partition(b"?")[0] not in PROBES:
+        if self._place is not _FREE and self.url.partition(b"?")[0] not in PROBES:
             self._refuse(TooManyConnections("All connections are taken. Try again.", retry_after_seconds=2))
-        if len(self.pipeline) >= MAX_PIPELINED:
+        if self.pipeline and len(self.pipeline) >= MAX_PIPELINED:
             self._refuse(MalformedHttp(f"At most {MAX_PIPELINED} requests wait on a connection."))
-        self._phase = Phase.BODY
+        self._unparsed = 0
+        self._phase = _BODY
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -277,7 +286,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """The end of a request."""
         self._unparsed = 0
-        self._phase = Phase.ANSWER
+        self._phase = _ANSWER
         super().on_message_complete()
 
     def check(self, now: float) -> None:
@@ -285,14 +294,14 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         limits = self.door.limits
-        if self._phase is Phase.HEADER:
+        if self._phase is _HEADER:
             allowed = limits.header_seconds if self._place is Place.FREE else RESERVE_SECONDS
             if now - self.since > allowed:
                 if self._unparsed:
                     self._end(RequestTimeout("The header did not arrive in time."))
                 else:  # nothing was asked: nothing is answered
                     self.transport.close()
-        elif self._phase is Phase.BODY:
+        elif self._phase is _BODY:
             if self.flow.read_paused:  # the client waits for us
                 self.since += CHECK_SECONDS
             allowed = limits.body_seconds
@@ -302,7 +311,7 @@ class LimitedProtocol(HttpToolsProtocol):
                 self._end(RequestTimeout("The body did not arrive in time."))
         elif (self.cycle is None or self.cycle.response_complete) and self.timeout_keep_alive_task is None:
             # Bytes that begin no request have ended the wait for the next one.
-            self._phase, self.since = Phase.HEADER, now
+            self._phase, self.since = _HEADER, now
         self._check_reading(now)
 
     def _check_reading(self, now: float) -> None:
@@ -318,7 +327,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._end(self._refusal or MalformedHttp("The request is not well-formed HTTP."))
 
     def _headers_too_large(self) -> HeadersTooLarge:
-        limit = self.door.limits.header_bytes
+        limit = self.most_header_bytes
         return HeadersTooLarge(f"A header has at most {limit} bytes and {MAX_FIELDS} fields.", limit_bytes=limit)
 
     def _refuse(self, error: LedgerError) -> None:
@@ -329,7 +338,8 @@ class LimitedProtocol(HttpToolsProtocol):
         """Answer with a problem, unless another answer has begun or is due before it, and close the connection."""
         cycle = self.cycle
         busy = cycle is not None and not cycle.response_complete
-        if not busy or (self._phase is Phase.BODY and not self.pipeline and not cycle.response_started):
+        self._ended = True
+        if not busy or (self._phase is _BODY and not self.pipeline and not cycle.response_started):
             self.transport.write(_answer(error))
         self.transport.close()
 
@@ -357,4 +367,10 @@ def _address(client: tuple[str, int] | None) -> str:
 
 def limited_http(settings: Settings) -> type[asyncio.Protocol]:
     """The class of connections for one server: uvicorn's option `http`."""
-    return type("Connection", (LimitedProtocol,), {"door": Door(Limits.of(settings))})
+    limits = Limits.of(settings)
+    values = {
+        "door": Door(limits),
+        "most_header_bytes": limits.header_bytes,
+        "most_target_bytes": limits.target_bytes,
+    }
+    return type("Connection", (LimitedProtocol,), values)

@@ -185,7 +185,7 @@ def test_trailers_and_chunk_extensions_count_as_headers(api: Api) -> None:
 def test_a_long_address_is_not_read(api: Api) -> None:
     for path in (b"/healthz?" + b"a" * 9000, b"/" + b"a" * 200_000):
         answer = exchange(api, b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert not answer or refused(answer) == (414, "uri_too_long")
+        assert not answer or refused(answer)[0] in (414, 431)
 
 
 HOSTS = {
