@@ -31,6 +31,8 @@ from ledger.service.runtime import Runtime
 
 router = APIRouter()
 
+MAX_VALUES = 50_000
+"""Values of a batch: 1000 lookups of eight identifiers each have about 42,000."""
 ITEMS_AT_A_TIME = 50
 """Items of a batch that are read before other requests have their turn."""
 
@@ -81,7 +83,7 @@ async def create_lookup(request: Request, member: Inquirer) -> Response:
 )
 async def create_lookups(request: Request, member: Inquirer) -> Response:
     """The items may be about different people; the subjects of one item are one person."""
-    items = parse(LookupItems, await read_json(request)).lookups
+    items = parse(LookupItems, await read_json(request, MAX_VALUES)).lookups
     rt, request_id = runtime(request), request.state.request_id
     asked = await _read_items(items)
     return batch_response(await asyncio.gather(*[_one(rt, member, one, request_id) for one in asked]))
