@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 import ledger
 from api import openapi
 from api.auth import Authenticator
+from api.connections import limited_http
 from api.console import routes as console
 from api.errors import TABLE, MethodNotAllowed, problem_response
 from api.hotpath import HotPath
@@ -27,6 +28,7 @@ from api.me import routes as me_pages
 from api.me.pages import session_ended
 from api.me.session import Ended
 from api.middleware import RequestFrame
+from api.route_table import BodyLimits, RouteTable
 from api.routes import appeals, log, lookups, me, metrics, oprf, pictures, reports, snapshots, system, texts, webhooks
 from api.web import static
 from api.web.base import base_path
@@ -37,6 +39,8 @@ from ledger.errors import InvalidRequest, LedgerError, NotFound
 from ledger.service.runtime import open_runtime, utc_now
 from ledger.settings import Settings
 
+__all__ = ["create_app", "limited_http"]
+
 DESCRIPTION = """\
 Platforms share **confirmed** refund fraud without sharing who their customers are: reports and lookups carry blinded
 identifiers, and every report has its place in a signed, append-only log that anybody can verify.
@@ -45,8 +49,10 @@ Binary values are base64url without padding, times are UTC with whole seconds (`
 integers in the currency's minor unit. JSON objects refuse unknown members.
 
 Every failure is an `application/problem+json` document (RFC 9457); match on its `code`. Beyond what each operation
-lists, any request may get 404 `not_found` (no such path), 405 `method_not_allowed` (with `Allow`), 413
-`body_too_large` and 500 `internal`. Every answer carries `X-Request-Id`.
+lists, any request may get 400 `malformed_http`, 404 `not_found` (no such path), 405 `method_not_allowed` (with
+`Allow`), 408 `request_timeout`, 413 `body_too_large`, 414 `uri_too_long`, 422 `invalid_request` (a parameter of the
+query that is not known), 431 `headers_too_large`, 500 `internal` and 503 `too_many_connections`. Every answer carries
+`X-Request-Id`. HEAD is answered wherever GET is, with the same headers.
 """
 
 TAGS = [
@@ -74,9 +80,9 @@ class Api(FastAPI):
 
     hot: HotPath
 
-    def put_in_front(self, body_limit_bytes: int, access: AccessLog) -> None:
+    def put_in_front(self, access: AccessLog) -> None:
         """Make the hot path. Once, before the first message."""
-        self.hot = HotPath(super().__call__, body_limit_bytes=body_limit_bytes, access=access)
+        self.hot = HotPath(super().__call__, access=access)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI entry point."""
@@ -95,7 +101,7 @@ def create_app(
     base_path(settings)  # refused now, not with the first page
     logger = make_logger(log_stream)
     bridge_logging(logger)
-    access, limit = AccessLog(log_stream), settings.body_limit_bytes
+    access = AccessLog(log_stream)
 
     @asynccontextmanager
     async def lifespan(app: Api) -> AsyncIterator[None]:
@@ -122,11 +128,12 @@ def create_app(
     )
     app.state.logger = logger
     app.state.settings = settings
-    app.put_in_front(limit, access)
+    limits = BodyLimits(settings.body_limit_bytes, settings.attachment_limit_bytes)
+    app.put_in_front(access)
     app.add_middleware(
         RequestFrame,
-        body_limit_bytes=limit,
-        file_limit_bytes=settings.attachment_limit_bytes,
+        table=lambda: RouteTable(app.routes),
+        limits=limits,
         logger=logger,
         access=access,
     )
@@ -180,4 +187,6 @@ def _allowed(request: Request) -> str:
         scope: dict[str, Any] = {**request.scope, "method": method}
         if any(route.matches(scope)[0] == Match.FULL for route in request.app.router.routes):
             methods.add(method)
+    if "GET" in methods:
+        methods.add("HEAD")
     return ", ".join(sorted(methods))

@@ -37,6 +37,42 @@ class MethodNotAllowed(LedgerError):
     code = "method_not_allowed"
 
 
+class MalformedHttp(LedgerError):
+    """The request is no HTTP/1.1 as RFC 9112 has it."""
+
+    code = "malformed_http"
+
+
+class RequestTimeout(LedgerError):
+    """The request did not arrive in time."""
+
+    code = "request_timeout"
+
+
+class UriTooLong(e.LimitExceeded):
+    """The request's target, or its query, is too long. `details["limit_bytes"]` is the most that is read."""
+
+    code = "uri_too_long"
+
+
+class HeadersTooLarge(e.LimitExceeded):
+    """The request's header fields are too large or too many."""
+
+    code = "headers_too_large"
+
+
+class RangeNotSatisfiable(LedgerError):
+    """No asked range is within the file, of `details["size_bytes"]` bytes."""
+
+    code = "range_not_satisfiable"
+
+
+class TooManyConnections(e.Unavailable):
+    """The server, or one address, has as many connections as it may have."""
+
+    code = "too_many_connections"
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """Status of an error, and its title: what it means whenever it occurs."""
@@ -48,6 +84,11 @@ class Row:
 TABLE: dict[type[LedgerError], Row] = {
     # The request can never succeed as it is.
     InvalidJson: Row(400, "The body is not valid JSON"),
+    MalformedHttp: Row(400, "The request is not well-formed HTTP"),
+    RequestTimeout: Row(408, "The request did not arrive in time"),
+    UriTooLong: Row(414, "The address or its query is too long"),
+    RangeNotSatisfiable: Row(416, "No asked range is within the file"),
+    HeadersTooLarge: Row(431, "The header fields are too large"),
     UnsupportedMediaType: Row(415, "The body must be application/json"),
     e.BodyTooLarge: Row(413, "The body is larger than this service reads"),
     MethodNotAllowed: Row(405, "This path has no such method"),
@@ -113,6 +154,7 @@ TABLE: dict[type[LedgerError], Row] = {
     e.TooManyAttempts: Row(429, "Too many attempts"),
     e.QuotaExceeded: Row(429, "A quota of this platform is used up"),
     e.ReceiptPending: Row(202, "No checkpoint covers the report yet"),
+    TooManyConnections: Row(503, "The server has as many connections as it may have"),
     e.Unavailable: Row(503, "The service cannot do this now"),
     e.LogFrozen: Row(503, "The log is frozen: reads go on, writes are refused"),
     e.DatabaseUnavailable: Row(503, "The database cannot be reached"),
@@ -140,7 +182,7 @@ def problem(error: LedgerError, request_id: str) -> dict[str, Any]:
     return document
 
 
-_NOT_SHOWN = frozenset({"retry_after_seconds", "allow", "scope"})
+_NOT_SHOWN = frozenset({"retry_after_seconds", "allow", "scope", "size_bytes"})
 """Details that are sent as headers."""
 
 
@@ -176,4 +218,6 @@ def _headers(error: LedgerError) -> dict[str, str]:
         return {"Retry-After": str(error.details.get("retry_after_seconds", 1))}
     if status == 405:
         return {"Allow": str(error.details["allow"])}
+    if status == 416:
+        return {"Content-Range": f"bytes */{error.details.get('size_bytes', '*')}"}
     return {}

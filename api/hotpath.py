@@ -23,7 +23,7 @@ from api.logs import AccessLog
 from api.middleware import FRAME_HEADERS, KEY_HEADER, STARTED, request_id_of
 from api.questions import LOOKUP_FAILED, read_lookup
 from api.routes.snapshots import BINARY, bucket_headers
-from api.wire import is_json
+from api.wire import is_json, parse_small
 from ledger.service.lookup_answers import ANSWER_BYTES
 from ledger.service.lookups import LookupRequest, answer_from_database, answer_from_memory
 from ledger.service.members import Member
@@ -34,6 +34,10 @@ LOOKUPS = "/v1/lookups"
 SNAPSHOTS = "/v1/snapshots/"
 BUCKET_ROUTE = SNAPSHOTS + "{version}/buckets/{prefix}"
 
+MAX_DIGITS = 4
+MAX_BYTES = 10**MAX_DIGITS - 1
+"""Longest body that is read here; a lookup has less than 2000 bytes."""
+
 _HEADERS = [(b"content-length", str(ANSWER_BYTES).encode()), (b"content-type", b"application/json")]
 """Of an answer to a lookup."""
 
@@ -41,9 +45,8 @@ _HEADERS = [(b"content-length", str(ANSWER_BYTES).encode()), (b"content-type", b
 class HotPath:
     """See the module. Passes everything on to `app` until `bind` gives it what it answers from."""
 
-    def __init__(self, app: ASGIApp, *, body_limit_bytes: int, access: AccessLog) -> None:
+    def __init__(self, app: ASGIApp, *, access: AccessLog) -> None:
         self._app = app
-        self._body_limit_bytes = body_limit_bytes
         self._access = access
         self._rt: Runtime | None = None
         self._authenticator: Authenticator | None = None
@@ -56,10 +59,12 @@ class HotPath:
         """ASGI entry point."""
         if scope["type"] == "http":
             path, method = scope["path"], scope["method"]
-            if path == LOOKUPS and method == "POST":
+            if scope["query_string"]:
+                pass  # none is known here: the request's frame says so
+            elif path == LOOKUPS and method == "POST":
                 await self._lookups(scope, receive, send)
                 return
-            if method == "GET" and path.startswith(SNAPSHOTS) and await self._buckets(scope, path, send):
+            elif method == "GET" and path.startswith(SNAPSHOTS) and await self._buckets(scope, path, send):
                 return
         await self._app(scope, receive, send)
 
@@ -67,8 +72,8 @@ class HotPath:
         started = perf_counter()
         headers = dict(scope["headers"])
         length = headers.get(b"content-length", b"0")
-        # A lookup has less than 2000 bytes; what is declared as far longer may have to be refused unread.
-        member = self._member(scope, headers) if len(length) <= 4 else None
+        # What is declared as longer may have to be refused unread.
+        member = self._member(scope, headers) if len(length) <= MAX_DIGITS else None
         if member is not None and self._rt is not None:
             try:
                 message = await receive()
@@ -131,12 +136,10 @@ class HotPath:
         if message["type"] != "http.request" or message.get("more_body"):
             return None
         body, media_type = message.get("body", b""), headers.get(b"content-type", b"")
-        if len(body) > self._body_limit_bytes or not (
-            media_type == b"application/json" or is_json(media_type.decode("latin-1"))
-        ):
+        if len(body) > MAX_BYTES or not (media_type == b"application/json" or is_json(media_type.decode("latin-1"))):
             return None
         try:
-            return read_lookup(orjson.loads(body))
+            return read_lookup(orjson.loads(body), parse_small)
         except Exception:
             return None
 

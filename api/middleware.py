@@ -1,4 +1,5 @@
-"""The frame around every request, as one plain ASGI middleware: request id, body limit, access line, last resort.
+"""The frame around every request, as one plain ASGI middleware: request id, what its route takes, access line, last
+resort.
 
 One class instead of four: each layer of ASGI costs every request a few calls, and all of these need the same things
 (the response's start, the time, the id).
@@ -7,6 +8,7 @@ One class instead of four: each layer of ASGI costs every request a few calls, a
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from random import Random
 from time import perf_counter
 from typing import Any
@@ -15,11 +17,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import internal_response, problem_response
+from api.errors import UriTooLong, internal_response, problem_response
 from api.logs import AccessLog, failure
+from api.route_table import MAX_QUERY_BYTES, UNFIT, Accepted, BodyLimits, RouteTable, read_query
 from api.web.errors import error_page, failure_page
-from api.web.pages import is_page
-from ledger.errors import BodyTooLarge
+from api.web.pages import area_of, is_page
+from ledger.errors import BodyTooLarge, LedgerError, NotFound
 
 CLIENT_GONE = 499
 """Logged, never sent: the client closed the connection before it had sent its request."""
@@ -27,14 +30,14 @@ CLIENT_GONE = 499
 FRAME_HEADERS = [(b"x-content-type-options", b"nosniff")]
 """Of every answer, beside the request's id."""
 
-_UPLOADS = re.compile(r"(/v1(/me)?/appeals/[^/]+/attachments|/me/cases/[^/]+/files)\Z")
-"""Paths whose POST is a file."""
-
 STARTED = "started"
 """Where a request's state holds when it came in (of `perf_counter`), if another layer has handled it before."""
 
-FORM_ROOM_BYTES = 4096
-"""What a form may add to a file that a page sends: boundaries and the file's name."""
+QUERY = "query"
+"""Where a request's state holds the names and values of its query that the route knows."""
+
+HEAD = "head"
+"""Where a request's state says that only the headers of the answer are sent. The application sees a GET."""
 
 KEY_HEADER = b"idempotency-key"
 """Repeated in the answer to a POST, refusals included: a client sees that the answer is to its own request."""
@@ -45,15 +48,16 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9_-]{1,64}\Z")
 
 
 class RequestFrame:
-    """See the module. `body_limit_bytes` also holds for bodies sent in chunks of unknown total length; where files are
-    handed in, `file_limit_bytes` and what a form puts around a file."""
+    """See the module. `limits` also hold for bodies sent in chunks of unknown total length. `table` gives the table of
+    the application's routes; it is asked for with the first request, when all routes are there."""
 
     def __init__(
-        self, app: ASGIApp, *, body_limit_bytes: int, file_limit_bytes: int, logger: Any, access: AccessLog
+        self, app: ASGIApp, *, table: Callable[[], RouteTable], limits: BodyLimits, logger: Any, access: AccessLog
     ) -> None:
         self._app = app
-        self._body_limit_bytes = body_limit_bytes
-        self._file_limit_bytes = file_limit_bytes
+        self._make_table = table
+        self._table: RouteTable | None = None
+        self._limits = limits
         self._logger = logger
         self._access = access
 
@@ -63,13 +67,20 @@ class RequestFrame:
             await self._app(scope, receive, send)
             return
         request_id, content_length, key = _read_headers(scope)
+        method = scope["method"]
         own = [(b"x-request-id", request_id.encode("ascii")), *FRAME_HEADERS]
-        if key is not None and scope["method"] == "POST":
+        if key is not None and method == "POST":
             own.append((KEY_HEADER, key))
         state: dict[str, Any] = scope.setdefault("state", {})
         started = state.get(STARTED) or perf_counter()
         state["request_id"] = request_id
-        limit = self._limit_bytes(scope)
+        inner = scope
+        if method == "HEAD":  # a copy: the server itself looks at the method to know that no body follows
+            inner, state[HEAD] = {**scope, "method": "GET"}, True
+        if self._table is None:
+            self._table = self._make_table()
+        accepted = self._table.find(inner["method"], scope["path"])
+        limit = self._limits.of(accepted.body)
         status = received = 0
 
         async def receive_limited() -> Message:
@@ -85,14 +96,17 @@ class RequestFrame:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", ()), *own]
+            elif inner is not scope:
+                message["body"] = b""
             await send(message)
 
         try:
-            if content_length > limit:
-                state["code"] = BodyTooLarge.code
-                await _refused(scope, _too_large(limit))(scope, receive, send_framed)
+            refusal = _refusal(inner, accepted, content_length, limit)
+            if refusal is not None:
+                state["code"] = refusal.code
+                await _refused(inner, refusal)(inner, receive, send_framed)
             else:
-                await self._app(scope, receive_limited, send_framed)
+                await self._app(inner, receive_limited, send_framed)
         except ClientDisconnect:
             status = CLIENT_GONE
         except Exception as error:
@@ -100,16 +114,27 @@ class RequestFrame:
             self._logger.error("request_failed", request_id=request_id, **failure(error))
             if status:  # the answer had begun: only closing the connection can tell the client
                 raise
-            await _failed(scope)(scope, receive, send_framed)
+            await _failed(inner)(inner, receive, send_framed)
         finally:
-            route = getattr(scope.get("route"), "path", None)
+            route = getattr(inner.get("route"), "path", accepted.path)
             platform, code = state.get("platform"), state.get("code")
-            self._access.request(scope["method"], route, status, started, request_id, platform, code)
+            self._access.request(method, route, status, started, request_id, platform, code)
 
-    def _limit_bytes(self, scope: Scope) -> int:
-        if scope["method"] != "POST" or not _UPLOADS.match(scope["path"]):
-            return self._body_limit_bytes
-        return self._file_limit_bytes + (FORM_ROOM_BYTES if is_page(scope) else 0)
+
+def _refusal(scope: Scope, accepted: Accepted, content_length: int, limit: int) -> LedgerError | None:
+    """Why the request is refused before anything of it is read; None if it is not. Leaves the query in its state."""
+    if UNFIT.search(scope["path"]):
+        return NotFound("There is nothing at this path.")
+    if content_length > limit:
+        return _too_large(limit)
+    query = scope["query_string"]
+    if len(query) > MAX_QUERY_BYTES:
+        return UriTooLong(f"A query has at most {MAX_QUERY_BYTES} bytes.", limit_bytes=MAX_QUERY_BYTES)
+    try:
+        scope["state"][QUERY] = read_query(accepted, query)
+    except LedgerError as error:
+        return error
+    return None
 
 
 def request_id_of(value: bytes | None) -> str:
@@ -139,10 +164,12 @@ def _read_headers(scope: Scope) -> tuple[str, int, bytes | None]:
     return request_id_of(request_id), content_length, key
 
 
-def _refused(scope: Scope, error: BodyTooLarge) -> Response:
-    if is_page(scope):
-        return error_page(Request(scope), error)
-    return problem_response(error, scope["state"]["request_id"])
+def _refused(scope: Scope, error: LedgerError) -> Response:
+    area = area_of(scope["path"])
+    if area is None:
+        return problem_response(error, scope["state"]["request_id"])
+    # The page of the error names no address: it is where the area begins.
+    return error_page(Request({**scope, "path": area, "raw_path": area.encode(), "query_string": b""}), error)
 
 
 def _failed(scope: Scope) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from binascii import a2b_base64, b2a_base64
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -22,9 +23,10 @@ _FROM_URLSAFE = bytes.maketrans(b"-_", b"+/")
 _KINDS = {kind.value: kind for kind in Kind}
 
 
-def read_lookup(sent: Any) -> LookupRequest:
-    """The lookup in the JSON value `sent`. Raises InvalidRequest where it does not have the documented form."""
-    wanted = parse(Lookup, sent)
+def read_lookup(sent: Any, parser: Callable[[type[Lookup], object], Lookup] = parse) -> LookupRequest:
+    """The lookup in the JSON value `sent`. Raises InvalidRequest where it does not have the documented form: what is
+    wrong where is said as `parser` says it."""
+    wanted = parser(Lookup, sent)
     refund = wanted.refund
     return LookupRequest(
         epoch=wanted.epoch,

@@ -41,7 +41,25 @@ class Settings(BaseSettings):
     oprf_threads: int = Field(2, ge=1, le=64)
     """Threads that share one batch of evaluations; libsodium runs outside the interpreter's lock."""
     body_limit_bytes: int = Field(4 * 1024 * 1024, ge=1024)
-    """Largest request body. A batch of 1000 reports with two subjects and four evidence items fits."""
+    """Largest request body but files. A batch of 1000 reports with two subjects and four evidence items fits; all else
+    has smaller limits (api/route_table.py)."""
+    target_limit_bytes: int = Field(8 * 1024, ge=1024)
+    """Longest address of a request, its query included."""
+    header_limit_bytes: int = Field(32 * 1024, ge=4096)
+    """Largest header of a request, all fields together."""
+    header_timeout_seconds: float = Field(10.0, gt=0)
+    """How long a connection may take from its first byte (a new one: from its start) to the end of a header."""
+    body_timeout_seconds: float = Field(30.0, gt=0)
+    """How long a body may take, and one second more for every `body_rate_bytes_per_second` that have arrived."""
+    body_rate_bytes_per_second: int = Field(8 * 1024, ge=1)
+    answer_stall_seconds: float = Field(60.0, gt=0)
+    """After how long a connection is dropped whose client takes nothing of an answer."""
+    connections_max: int | None = Field(None, ge=8)
+    """Connections of one process. By default four fifths of the files it may open (`ulimit -n`) without the hundred
+    that it needs itself, at most 10,000."""
+    connections_per_address_max: int | None = Field(None, ge=0)
+    """Connections from one address (of IPv6 from one /64); 0: no limit of its own. By default half of all: a proxy in
+    front is one address."""
     appender_max_batch: int = Field(2000, ge=1)
     """Commands that one transaction of the appender takes at most. 1 means one transaction a command."""
     appender_linger_ms: float = Field(1.0, ge=0)

@@ -1,8 +1,10 @@
 """`make soak`: what holds for small counts in the tests, with large ones: the tests that count their tries
 (`tests/counts.py`); random tables of customers, searched for identifiers in all that the commands write; random
 outboxes through outages and kills; clients that fork again and again; random histories of a reporter that tries to
-undo appeals, and of parties that try to use up the rights of a person; then the server killed again and again under
-load on both engines. Prints counts."""
+undo appeals, and of parties that try to use up the rights of a person; strange requests to every route; databases that
+fail in every way; then the server killed again and again under load on both engines. Prints counts.
+
+`--drills-only --drills N` does the failing databases only, N times each."""
 
 from __future__ import annotations
 
@@ -21,6 +23,8 @@ from rich.console import Console
 from ledger.client import RefundLedger
 from ledger.settings import Settings
 from tests import pg
+from tests.api.conftest import ACME, BETA, READER, running
+from tests.api.fuzz import Visitors, fuzz
 from tests.client import report_desk
 from tests.client.test_forks import check, plan_for
 from tests.faults.test_sigkill import kill_again_and_again
@@ -55,6 +59,7 @@ TRIED_MORE = (
 
 STORIES_A_ROUND = 20
 STEPS_A_STORY = 60
+STRANGE_REQUESTS = 2_000
 COURSES = 15
 STORIES = 40
 """Histories of orders that are played after each round."""
@@ -123,6 +128,17 @@ def outboxes(folder: Path, stories: int, seed: int) -> str:
     return f"{stories} outboxes, nothing lost, doubled or blocked"
 
 
+def strange_requests(url: str, home: Path) -> str:
+    """Send `STRANGE_REQUESTS` random requests to every route of a fresh ledger; how often each status came."""
+    home.mkdir()
+    settings = new_ledger(url, home, webhook_allow_private=True)
+    for platform in (ACME, BETA, READER):
+        platform.enrol(settings)
+    with running(settings) as api:
+        counts = fuzz(Visitors(api), STRANGE_REQUESTS, derandomize=False)
+    return f"{STRANGE_REQUESTS} strange requests, each answered: {dict(sorted(counts.items()))}"
+
+
 def main() -> None:
     """Run rounds until the time is over; any broken promise ends it with a traceback."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
@@ -165,6 +181,12 @@ def main() -> None:
             )
             console.print(f"round {number} {engine}: {courses(folder / f'courses-{number}', arguments.seed + number)}")
             console.print(f"round {number} {engine}: {lies(folder / f'lines-{number}', arguments.seed + number)}")
+            again = (
+                f"sqlite:///{folder / f'strange-{number}.db'}"
+                if engine == "sqlite"
+                else pg.create_database(admin).render_as_string(hide_password=False)
+            )
+            console.print(f"round {number} {engine}: {strange_requests(again, folder / f'strange-{number}')}")
             number += 1
     console.print(f"{number} rounds, {number * KILLS_A_ROUND} kills, no promise broken")
 

@@ -6,6 +6,7 @@ every request from the account as it is then, never from what a session once sai
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Annotated
@@ -24,6 +25,8 @@ from ledger.settings import Settings
 
 COOKIE, COOKIE_PATH = "console", "/console"
 LOGIN, PASSWORD, HOME = "/console/login", "/console/password", "/console/queue"
+OWN_PATH = re.compile(r"/console(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*\Z")
+"""Paths that a form or an address may name as the page to go to afterwards."""
 
 
 def console_router() -> APIRouter:
@@ -53,7 +56,8 @@ def signed_in(request: Request, *roles: str, changing_password: bool = False) ->
         staff = session_staff(rt.engine, session_token(request), session_times(rt.settings), rt.now())
     except SessionExpired:
         if request.method == "GET":
-            raise Elsewhere(f"{LOGIN}?next={request.url.path}") from None
+            path = request.url.path
+            raise Elsewhere(f"{LOGIN}?next={path}" if OWN_PATH.match(path) else LOGIN) from None
         raise
     state = request.scope["state"]
     state["staff"], state["locale"] = staff, staff.language

@@ -17,6 +17,8 @@ from ledger.i18n import LOCALES
 from ledger.service.appeals.drafts import Draft
 
 _NUMBER = re.compile(r"\d{1,18}\Z", re.ASCII)
+MAX_SMALL = 2**31 - 1
+"""The largest number of a filter: databases compare it with 32-bit integers."""
 _SLOT = re.compile(r"slot_(\d)\Z", re.ASCII)
 
 
@@ -40,9 +42,9 @@ def seen_of(form: Mapping[str, str]) -> int:
     return number(form.get("seen", ""))
 
 
-def number(text: str) -> int:
-    """A number of a hidden field or of an address. Raises InvalidRequest."""
-    if not _NUMBER.match(text):
+def number(text: str, most: int = 10**18 - 1) -> int:
+    """A number of a hidden field or of an address, `most` at most. Raises InvalidRequest."""
+    if not _NUMBER.match(text) or int(text) > most:
         raise InvalidRequest("The form is incomplete. Open the page again.")
     return int(text)
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from functools import partial
 from itertools import groupby
 from typing import Any
+from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -34,6 +35,9 @@ def _(message: str) -> str:
     """Marks a text for the catalogue; it is translated when it is shown."""
     return message
 
+
+MAX_QUERY_CHARS = 64
+"""Characters of a value of the address that are repeated in a link of the page."""
 
 _WRITE_SOMETHING = _("Write something, at most 2000 characters.")
 _MOVED_ON = _("The case has moved on, so this is not possible any more. Look at the case as it is now.")
@@ -138,9 +142,9 @@ def _languages(request: Request, locale: str) -> list[tuple[str, str]]:
     """(language, address of this page in it) of the other languages. A form that came back has no address."""
     if request.method != "GET":
         return []
-    here = request.url
-    path = base_of(request) + here.path
-    return [(one, f"{path}?{here.include_query_params(lang=one).query}") for one in LOCALES if one != locale]
+    known = {name: value[:MAX_QUERY_CHARS] for name, value in request.scope["state"].get("query", {}).items()}
+    path = base_of(request) + request.url.path
+    return [(one, f"{path}?{urlencode({**known, 'lang': one})}") for one in LOCALES if one != locale]
 
 
 def blocks(paragraphs: Sequence[Paragraph]) -> list[tuple[str, list[str]]]:

@@ -13,14 +13,28 @@ from api.deps import Inquirer, runtime
 from api.openapi import LOOKUP_ERRORS, Answer, operation
 from api.questions import LOOKUP_FAILED, read_lookup
 from api.schemas.lookups import Lookup, LookupAnswer, LookupBatch, LookupBatchResult, LookupItems
-from api.wire import batch_item, batch_problem, batch_response, json_response, parse, read_json
+from api.wire import (
+    MAX_DETAILED,
+    batch_item,
+    batch_problem,
+    batch_response,
+    json_response,
+    parse,
+    parse_briefly,
+    read_json,
+)
 from ledger import errors as e
 from ledger.errors import LedgerError
-from ledger.service.lookups import lookup
+from ledger.service.lookups import LookupRequest, lookup
 from ledger.service.members import Member
 from ledger.service.runtime import Runtime
 
 router = APIRouter()
+
+MAX_VALUES = 50_000
+"""Values of a batch: 1000 lookups of eight identifiers each have about 42,000."""
+ITEMS_AT_A_TIME = 50
+"""Items of a batch that are read before other requests have their turn."""
 
 EXAMPLE = {
     "epoch": 1,
@@ -69,13 +83,31 @@ async def create_lookup(request: Request, member: Inquirer) -> Response:
 )
 async def create_lookups(request: Request, member: Inquirer) -> Response:
     """The items may be about different people; the subjects of one item are one person."""
-    items = parse(LookupItems, await read_json(request)).lookups
+    items = parse(LookupItems, await read_json(request, MAX_VALUES)).lookups
     rt, request_id = runtime(request), request.state.request_id
-    return batch_response(await asyncio.gather(*[_one(rt, member, item, request_id) for item in items]))
+    asked = await _read_items(items)
+    return batch_response(await asyncio.gather(*[_one(rt, member, one, request_id) for one in asked]))
 
 
-async def _one(rt: Runtime, member: Member, item: Any, request_id: str) -> bytes:
+async def _read_items(items: list[Any]) -> list[LookupRequest | LedgerError]:
+    """Each item as it was asked, or why it was not understood. Other requests have their turn in between."""
+    found: list[LookupRequest | LedgerError] = []
+    refused = 0
+    for number, item in enumerate(items):
+        if number % ITEMS_AT_A_TIME == ITEMS_AT_A_TIME - 1:
+            await asyncio.sleep(0)
+        try:
+            found.append(read_lookup(item, parse if refused < MAX_DETAILED else parse_briefly))
+        except LedgerError as error:
+            found.append(error)
+            refused += 1
+    return found
+
+
+async def _one(rt: Runtime, member: Member, asked: LookupRequest | LedgerError, request_id: str) -> bytes:
+    if isinstance(asked, LedgerError):
+        return batch_problem(asked, request_id)
     try:
-        return batch_item(200, "lookup", await lookup(rt, member, read_lookup(item)))
+        return batch_item(200, "lookup", await lookup(rt, member, asked))
     except LedgerError as error:
         return batch_problem(error, request_id)

@@ -6,14 +6,18 @@ Buckets are mostly answered by `api.hotpath`; the route here answers what that o
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path as FilePath
 from typing import Annotated
 
 from fastapi import APIRouter, Path
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from api.deps import Inquirer, runtime
+from api.errors import RangeNotSatisfiable
+from api.middleware import HEAD
 from api.openapi import Answer, operation
 from api.schemas.snapshots import LatestSnapshot
 from ledger import errors as e
@@ -60,7 +64,7 @@ async def get_latest(request: Request, member: Inquirer) -> Response:
         {200: Answer("A binary fuse filter.", media_type=BINARY, binary=True, headers=_CACHED), 206: _PART,
          304: _UNCHANGED},
         scopes=("lookup",),
-        raises=(e.SnapshotUnknown,),
+        raises=(e.SnapshotUnknown, RangeNotSatisfiable),
     ),
 )  # fmt: skip
 def get_filter(request: Request, member: Inquirer, version: Version) -> Response:
@@ -79,7 +83,7 @@ def get_filter(request: Request, member: Inquirer, version: Version) -> Response
         {200: Answer("The buckets in the order of their prefixes.", media_type=BINARY, binary=True, headers=_CACHED),
          206: _PART, 304: _UNCHANGED},
         scopes=("lookup",),
-        raises=(e.SnapshotUnknown,),
+        raises=(e.SnapshotUnknown, RangeNotSatisfiable),
     ),
 )  # fmt: skip
 def get_buckets(request: Request, member: Inquirer, version: Version) -> Response:
@@ -130,7 +134,52 @@ def _file(request: Request, rt: Runtime, one: Shelved, path: FilePath, etag: str
         found = os.stat(path)
     except FileNotFoundError as error:
         raise e.SnapshotUnknown("This snapshot is not served any more. Fetch the latest.") from error
-    return FileResponse(path, media_type=BINARY, headers=headers, stat_result=found)
+    if request.scope["state"].get(HEAD):
+        sizes = {"Content-Length": str(found.st_size), "Accept-Ranges": "bytes", "Content-Type": BINARY}
+        return Response(status_code=200, headers={**headers, **sizes})
+    return _RangedFile(path, asked_ranges(request, found.st_size), headers, found)
+
+
+class _RangedFile(FileResponse):
+    """A file of which `ranges` are sent: the value of a `Range` header that was checked, None for the whole file."""
+
+    def __init__(self, path: FilePath, ranges: str | None, headers: dict[str, str], found: os.stat_result) -> None:
+        super().__init__(path, media_type=BINARY, headers=headers, stat_result=found)
+        self._ranges = ranges
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI entry point."""
+        kept = [(name, value) for name, value in scope["headers"] if name != b"range"]
+        if self._ranges is not None:
+            kept.append((b"range", self._ranges.encode("ascii")))
+        await super().__call__({**scope, "headers": kept}, receive, send)
+
+
+def asked_ranges(request: Request, size_bytes: int) -> str | None:
+    """The part of a file that the request's `Range` asks for, as a header's value; None for all of it.
+
+    A unit that is not bytes, a value that is not well-formed, more than `MAX_RANGES` ranges and a header that is there
+    twice are ignored (RFC 9110 section 14.2). Raises RangeNotSatisfiable when no range begins within the file.
+    """
+    values = request.headers.getlist("range")
+    match = _RANGES.match(values[0]) if len(values) == 1 else None
+    if match is None:
+        return None
+    kept = []
+    for one in match[1].split(","):
+        first, _, last = one.strip().partition("-")
+        if first and last and int(first) > int(last):
+            return None
+        if (first and int(first) < size_bytes) or (not first and int(last) > 0 and size_bytes > 0):
+            kept.append(f"{first}-{last}")
+    if not kept:
+        raise RangeNotSatisfiable("No asked range begins within the file.", size_bytes=size_bytes)
+    return f"bytes={','.join(kept)}"
+
+
+MAX_RANGES = 8
+_RANGE = r"[ \t]*(?:[0-9]{1,18}-[0-9]{0,18}|-[0-9]{1,18})[ \t]*"
+_RANGES = re.compile(rf"[ \t]*bytes=({_RANGE}(?:,{_RANGE}){{0,{MAX_RANGES - 1}}})\Z", re.ASCII | re.IGNORECASE)
 
 
 def is_known(request: Request, etag: str) -> bool:

@@ -31,12 +31,15 @@ def read_cookie(request: Request, name: str, path: str) -> str | None:
     return request.cookies.get(cookie_name(request.app.state.settings, name, path))
 
 
-def set_cookie(request: Request, response: Response, name: str, path: str, value: str) -> None:
-    """Set it until the browser closes; the server decides when its session ends."""
+def set_cookie(
+    request: Request, response: Response, name: str, path: str, value: str, *, seconds: int | None = None
+) -> None:
+    """Set it for so many seconds, by default until the browser closes; the server decides when its session ends."""
     settings: Settings = request.app.state.settings
     response.set_cookie(
         cookie_name(settings, name, path),
         value,
+        max_age=seconds,
         path=base_of(request) + path,
         secure=is_secure(settings),
         httponly=True,

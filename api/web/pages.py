@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
@@ -157,8 +158,10 @@ class _Redirect(Response):
 
 
 def redirect(path: str) -> Response:
-    """See other (303): the page at `path` of our own, a path that our routes know, without the service's prefix."""
-    return _Redirect(path)
+    """See other (303): the page at `path` of our own, a path that our routes know, without the service's prefix. A
+    header holds visible ASCII only, so every other character of the address is percent-encoded in UTF-8 (RFC 3986
+    section 2.5)."""
+    return _Redirect(quote(path, safe="/?#[]@!$&'()*+,;=:%~", errors="replace"))
 
 
 def is_page(scope: Scope) -> bool:

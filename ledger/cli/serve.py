@@ -114,7 +114,7 @@ def run(settings: Settings, environment: dict[str, str]) -> None:
     """
     import uvicorn
 
-    from api.app import create_app
+    from api.app import create_app, limited_http
     from ledger.service.runtime import open_runtime
     from ledger.service.staff import needs_admin
 
@@ -152,6 +152,8 @@ def run(settings: Settings, environment: dict[str, str]) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        http=limited_http(settings),
+        ws="none",
         proxy_headers=False,  # nothing here reads the address of the caller
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,

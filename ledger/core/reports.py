@@ -34,6 +34,7 @@ from ledger.core.encoding import (
 )
 from ledger.core.identifiers import Kind
 from ledger.core.policy import Policy, Profile, is_expired
+from ledger.core.texts import shows
 from ledger.errors import (
     AlreadyExpired,
     ConsentMissing,
@@ -325,14 +326,17 @@ def _hashed_order(order_key: bytes, normal: str) -> bytes:
 def check_intake(body: ReportBody, profile: Profile, policy: Policy, now: datetime) -> Intake:
     """Every check of a parsed body that needs the platform's `profile`, the `policy` or the time `now`.
 
-    Raises NoticeInvalid, ConsentMissing, EvidenceInsufficient, EvidenceInvalid or AlreadyExpired. The rounding of
-    `effective_hour` is explained in docs/decisions/0002-effective-from.md.
+    Raises InvalidReport, NoticeInvalid, ConsentMissing, EvidenceInsufficient, EvidenceInvalid or AlreadyExpired. The
+    rounding of `effective_hour` is explained in docs/decisions/0002-effective-from.md.
     """
     if not body.act_ended_at <= body.notice_sent_at:
         raise NoticeInvalid("The person must be told after the act ended, not before.")
     if body.notice_sent_at > now + timedelta(minutes=policy.intake.clock_skew_minutes):
         raise NoticeInvalid("The notice lies in the future; a report is made after the person was told.")
-    if profile == Profile.CN and body.consent_ref is None:
+    for name, text in (("notice_ref", body.notice_ref), ("decided_by", body.decided_by)):
+        if not any(map(shows, text)):
+            raise InvalidReport(f"{name} shows nothing: it must name where the platform keeps it.")
+    if profile == Profile.CN and (body.consent_ref is None or not any(map(shows, body.consent_ref))):
         raise ConsentMissing("Under the CN profile a report needs consent_ref: the person's separate consent.")
     check_evidence(body.conduct, body.evidence)
     act_day = day_floor(body.act_ended_at)

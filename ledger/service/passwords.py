@@ -22,7 +22,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from ledger.errors import StaffInvalid, TooManyAttempts
 
 MIN_CHARS, MAX_CHARS = 12, 256
-SLOTS = 2
+SLOTS = 3
 WAIT_SECONDS = 2.0
 STEP_SECONDS = 30
 SEED_BYTES = 20

@@ -2,7 +2,9 @@
 
 A login names no reason when it fails: password and code are always both checked, an unknown name costs the same hash as
 a known one, and a locked account answers like a wrong password. Attempts are counted *before* they are judged, in a
-transaction of their own, so that guesses sent at the same time share one count.
+transaction of their own, so that guesses sent at the same time share one count. Those from a browser that the person
+has signed in with before are counted for that browser (`ledger.service.devices`): a lock of the account does not hold
+for it, and its logins do not lift the lock.
 """
 
 from __future__ import annotations
@@ -17,11 +19,13 @@ from ledger.core.encoding import b64url, unb64url
 from ledger.errors import InvalidEncoding, LoginRefused, SessionExpired, StaffInvalid
 from ledger.service import passwords
 from ledger.service.audit import record
+from ledger.service.devices import Device, may_succeed
 from ledger.service.passwords import RandomBytes
 from ledger.service.staff import StaffMember, member_of, seed_of
 from ledger.store import staff as store
 from ledger.store.engine import reading, writing
 from ledger.store.staff import StaffRow
+from ledger.store.staff_events import DEVICE
 
 TRIES = 5
 """Failures in a row after which an account is locked."""
@@ -62,22 +66,24 @@ def login(
     now: datetime,
     random_bytes: RandomBytes,
     replaces: str | None = None,
+    device: Device | None = None,
 ) -> str:
     """A new session's token, 32 random bytes as base64url. `replaces` is the token that the browser had before: its
-    session ends, and a token that somebody planted there gains nothing.
+    session ends, and a token that somebody planted there gains nothing. `device` is the browser, if `devices.attempt`
+    found that its cookie is good for this name.
 
     Raises LoginRefused whatever is wrong, TooManyAttempts (the process computes enough hashes as it is; the attempt is
     not counted), DatabaseUnavailable.
     """
     with passwords.working():
-        row, judged = _charge(engine, name, now)
+        row, judged = _charge(engine, name, now, device)
         good_password = passwords.matches(row.password_hash if row else None, password)
         step = passwords.code_step(seed_of(sealing_key, row) if row else None, code, now)
         outdated = row is not None and good_password and passwords.hasher.check_needs_rehash(row.password_hash)
         rehashed = passwords.hasher.hash(passwords.normal(password)) if outdated else None
     token = random_bytes(32)
     if row is None or not judged or not good_password or step is None:
-        _refused(engine, row if judged else None, now)
+        _refused(engine, row if judged else None, now, device)
         raise LoginRefused(_REFUSED)
     with writing(engine) as connection:
         current = store.lock_by_id(connection, row.id)
@@ -91,7 +97,8 @@ def login(
             and store.take_step(connection, row.id, step)
         )
         if good:
-            store.update_staff(connection, row.id, failed_count=0, locked_until=None, last_login_at=now)
+            counts = {"failed_count": 0, "locked_until": None} if device is None else {}
+            store.update_staff(connection, row.id, last_login_at=now, **counts)
             if rehashed is not None:
                 store.update_staff(connection, row.id, password_hash=rehashed)
             store.delete_old_sessions(connection, now, now - times.idle)
@@ -100,7 +107,7 @@ def login(
             store.insert_session(connection, hashlib.sha256(token).digest(), row.id, now, now + times.whole)
             record(connection, now, row.id, "login")
     if not good:
-        _refused(engine, row, now)
+        _refused(engine, row, now, device)
         raise LoginRefused(_REFUSED)
     return b64url(token)
 
@@ -178,15 +185,16 @@ def token_hash(token: str) -> bytes:
         return hashlib.sha256(b"not a token").digest()
 
 
-def _charge(engine: Engine, name: str, now: datetime) -> tuple[StaffRow | None, bool]:
+def _charge(engine: Engine, name: str, now: datetime, device: Device | None = None) -> tuple[StaffRow | None, bool]:
     """The account as it was, and whether this attempt may succeed. An attempt that may is counted as failed until it
-    has succeeded, and the one that is one too many locks the account before anybody looks at its password."""
+    has succeeded, and the one that is one too many locks the account before anybody looks at its password. Attempts of
+    a known browser are counted when they are refused."""
     with writing(engine) as connection:
         row = store.lock_by_name(connection, name)
-        if row is None or row.disabled_at is not None or row.link_hash is not None or row.awaits_confirmation:
+        if row is None or not may_succeed(row, device, now):
             return row, False
-        if row.locked_until is not None and now < row.locked_until:
-            return row, False
+        if device is not None:
+            return row, True
         failed = row.failed_count + 1
         lock = lock_time(failed)
         store.update_staff(
@@ -195,10 +203,14 @@ def _charge(engine: Engine, name: str, now: datetime) -> tuple[StaffRow | None, 
         return row, True
 
 
-def _refused(engine: Engine, row: StaffRow | None, now: datetime) -> None:
+def _refused(engine: Engine, row: StaffRow | None, now: datetime, device: Device | None = None) -> None:
     """Write a failure down. Attempts on unknown, disabled and locked accounts are in the access log only: written here
     they would let anybody fill this log, and what was typed as a name may be a password."""
     if row is None:
+        return
+    if device is not None:
+        with writing(engine) as connection:
+            record(connection, now, row.id, "login_refused", DEVICE, device.id)
         return
     lock = lock_time(row.failed_count + 1)
     with writing(engine) as connection:

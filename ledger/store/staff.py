@@ -86,6 +86,12 @@ def read_by_id(connection: Connection, staff_id: int) -> StaffRow | None:
     return None if row is None else StaffRow(*row)
 
 
+def read_by_name(connection: Connection, name: str) -> StaffRow | None:
+    """The account of this name."""
+    row = connection.execute(_STAFF.where(StaffAccount.name == name)).one_or_none()
+    return None if row is None else StaffRow(*row)
+
+
 def lock_by_name(connection: Connection, name: str) -> StaffRow | None:
     """The account of this name, locked until the transaction ends."""
     row = connection.execute(_STAFF.where(StaffAccount.name == name).with_for_update()).one_or_none()

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, insert, or_, select
+from sqlalchemy import ColumnElement, Connection, func, insert, or_, select
 
 from ledger.store.staff_tables import StaffAccount, StaffEvent
+
+DEVICE = "device"
+"""Object type of rows about a browser that somebody has signed in with before."""
 
 CASE_OBJECTS = frozenset({"appeal", "report"})
 """Object types whose rows are about a report of some control group, and name that group in `about_group`."""
@@ -107,6 +110,14 @@ def read_events(
     if wanted.until is not None:
         query = query.where(StaffEvent.at < wanted.until)
     return [EventRow(*row) for row in connection.execute(query)]
+
+
+def count_refusals(connection: Connection, device_id: str) -> int:
+    """How many attempts to sign in with this device cookie were refused."""
+    query = select(func.count()).where(
+        StaffEvent.object_id == device_id, StaffEvent.object_type == DEVICE, StaffEvent.action == "login_refused"
+    )
+    return int(connection.execute(query).scalar_one())
 
 
 def read_actions(connection: Connection, reader_group: str | None) -> list[str]:

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from sqlalchemy import select
 
+from api.route_table import ITEM_BYTES
 from ledger.core.encoding import b64url
 from ledger.core.ids import encode_id
 from ledger.service.appeals import staff_actions as desk
@@ -138,7 +139,8 @@ def test_only_parties_hand_in_and_read(api: Api) -> None:
     mine = somebody()
     own = filed(api, mine, reported(api, mine, ACME), platform=enrolled(api, "gamma"))
     assert get(api, f"/v1/appeals/{own}/attachments/{made}", BETA).status_code == 404
-    assert api.request("HEAD", f"/v1/appeals/{appeal}/attachments/{made}", BETA).status_code == 405
+    head = api.request("HEAD", f"/v1/appeals/{appeal}/attachments/{made}", BETA)
+    assert (head.status_code, head.content) == (200, b"")
 
 
 BAD = [
@@ -174,9 +176,9 @@ def test_files_have_a_limit_of_their_own_and_other_bodies_keep_theirs(api: Api) 
     for refused in (declared, chunked):
         assert (refused.status_code, refused.json()["code"]) == (413, "body_too_large")
         assert refused.json()["limit_bytes"] == limit
-    message = {"party": "subject", "text": "x" * api.settings.body_limit_bytes}
+    message = {"party": "subject", "text": "x" * ITEM_BYTES}
     refused = api.request("POST", f"/v1/appeals/{appeal}/messages", BETA, key=key(), json=message)
-    assert (refused.status_code, refused.json()["limit_bytes"]) == (413, api.settings.body_limit_bytes)
+    assert (refused.status_code, refused.json()["limit_bytes"]) == (413, ITEM_BYTES)
 
 
 def test_each_party_has_room_of_its_own(api: Api) -> None:

@@ -10,7 +10,15 @@ import jsonschema_rs
 import pytest
 
 from api.app import create_app
-from api.errors import TABLE, MethodNotAllowed
+from api.errors import (
+    TABLE,
+    HeadersTooLarge,
+    MalformedHttp,
+    MethodNotAllowed,
+    RequestTimeout,
+    TooManyConnections,
+    UriTooLong,
+)
 from ledger.core.identifiers import Kind
 from ledger.core.reports import parse_body
 from ledger.errors import LedgerError
@@ -69,7 +77,13 @@ def test_every_code_is_documented_where_it_occurs(document: dict[str, Any]) -> N
             for code, example in examples.items():
                 assert example["value"]["status"] == int(status)
                 documented.add(code)
-    everywhere = {MethodNotAllowed.code}
+    everywhere = {
+        one.code
+        for one in (
+            MethodNotAllowed, MalformedHttp, RequestTimeout, UriTooLong, HeadersTooLarge, TooManyConnections,
+        )
+    }  # fmt: skip
+    assert all(f"`{code}`" in document["info"]["description"] for code in everywhere)
     assert documented == {one.code for one in TABLE} - everywhere - PAGES_ONLY | {LedgerError.code}
 
 

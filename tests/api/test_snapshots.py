@@ -216,11 +216,44 @@ def test_what_is_not_there_is_unknown(api: Api, manifest: Manifest, path: str) -
         assert ("%2f" in path) == (answer.json()["code"] == "not_found")
 
 
-@pytest.mark.parametrize("method", ["HEAD", "POST", "DELETE"])
+@pytest.mark.parametrize("method", ["PUT", "POST", "DELETE"])
 def test_snapshots_are_only_read(api: Api, manifest: Manifest, method: str) -> None:
     for path in paths(manifest).values():
         answer = api.request(method, path, READER)
-        assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
+        assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
+
+
+RANGES = {
+    "items=0-5": 200,  # RFC 9110 section 14.2: a unit that is not known is ignored
+    "bytes=abc": 200,
+    "bytes=5-3": 200,
+    "bytes=": 200,
+    "bytes=0-1,": 200,
+    "bytes=" + ",".join(["0-0"] * 9): 200,
+    "bytes=0-0": 206,
+    "Bytes=1-": 206,
+    "bytes=-1": 206,
+    "bytes=0-0, 2-2": 206,
+    "bytes=99999999-, 0-0": 206,
+    "bytes=99999999-": 416,
+    "bytes=-0": 416,
+}
+
+
+@pytest.mark.parametrize("asked", RANGES)
+def test_ranges_are_answered_or_refused_as_a_problem(api: Api, manifest: Manifest, asked: str) -> None:
+    for path in (paths(manifest)["all buckets"], paths(manifest)["filter"]):
+        whole = get(api, path)
+        answer = get(api, path, Range=asked)
+        assert answer.status_code == RANGES[asked]
+        if answer.status_code == 200:
+            assert answer.content == whole.content
+        if answer.status_code == 416:
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.json()["code"] == "range_not_satisfiable"
+            assert answer.headers["content-range"] == f"bytes */{len(whole.content)}"
+        head = api.request("HEAD", path, READER, headers={"Range": asked})
+        assert (head.status_code, head.headers["content-length"]) == (200, str(len(whole.content)))
 
 
 def test_a_newer_one_becomes_the_latest_and_the_oldest_goes(api: Api, manifest: Manifest) -> None:

@@ -21,6 +21,7 @@ from tests.bench import (
     bench_buckets,
     bench_filter,
     bench_growth,
+    bench_hostile,
     bench_inspection,
     bench_lookups,
     bench_oprf,
@@ -40,7 +41,8 @@ def main() -> None:
     parser.add_argument(
         "names",
         nargs="*",
-        help="oprf, reports, growth, lookups, filter, pictures, buckets, snapshots, rotation, inspection; default: all",
+        help="oprf, reports, growth, lookups, hostile, filter, pictures, buckets, snapshots, rotation, inspection; "
+        "default: all",
     )
     names = parser.parse_args().names
     console = Console()
@@ -56,6 +58,7 @@ def main() -> None:
             "reports": lambda: bench_reports.run(new_database, folder / "reports"),
             "growth": lambda: bench_growth.run(new_database, folder / "growth"),
             "lookups": lambda: bench_lookups.run(new_database, folder / "lookups"),
+            "hostile": lambda: bench_hostile.run(new_database, folder / "hostile"),
             "filter": bench_filter.run,
             "pictures": bench_pictures.run,
             "buckets": lambda: bench_buckets.run(new_database, folder / "buckets"),

@@ -292,6 +292,18 @@ def test_consent_is_needed_in_china_only() -> None:
     intake(Profile.US, consent_ref=...)
 
 
+@pytest.mark.parametrize("blank", [" ", "  ", "\u3164", "\u2800", "\u115f \u1160"])
+def test_a_reference_that_shows_nothing_names_nothing(blank: str) -> None:
+    """Blanks of every kind that are printable by Python's rules: no consent is recorded there, and no notice."""
+    with pytest.raises(ConsentMissing):
+        intake(Profile.CN, consent_ref=blank)
+    with pytest.raises(InvalidReport):
+        intake(notice_ref=blank)
+    with pytest.raises(InvalidReport):
+        intake(decided_by=blank)
+    intake(Profile.CN, consent_ref=f"{blank}1")
+
+
 def test_evidence_is_checked() -> None:
     with pytest.raises(EvidenceInsufficient):
         intake(evidence=[{"type": "intake_photo", "sha256": c(4)}])

@@ -232,7 +232,7 @@ def test_wrong_guesses_at_the_same_time_lock_after_five(engine: Engine, monkeypa
 def test_a_process_computes_few_hashes_at_a_time(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     ann = enrol(engine, "ann")
     monkeypatch.setattr(passwords, "WAIT_SECONDS", 0.01)
-    with passwords.working(), passwords.working(), pytest.raises(TooManyAttempts) as caught:
+    with passwords.working(), passwords.working(), passwords.working(), pytest.raises(TooManyAttempts) as caught:
         sign_in(engine, ann)
     assert caught.value.details == {"retry_after_seconds": 2}
     assert account(engine, ann).failed_count == 0, "an attempt that was not judged is not counted"

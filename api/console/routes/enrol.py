@@ -8,8 +8,9 @@ import secrets
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.console import login_queue
 from api.console.auth import console_router
-from api.console.routes.login import in_own_thread
+from api.console.routes.login import remember_device
 from api.console.routes.staff import qr_picture
 from api.deps import runtime
 from api.web.forms import Form
@@ -54,7 +55,7 @@ async def post_enrol(request: Request, form: Form) -> Response:
     try:
         if new != form.get("again", ""):
             raise StaffInvalid("The two new passwords differ.")
-        member, active = await in_own_thread(
+        member, active = await login_queue.queues().enrolling.run(
             lambda: enrolment.finish(
                 rt.engine,
                 rt.keys.sealing_key,
@@ -68,7 +69,7 @@ async def post_enrol(request: Request, form: Form) -> Response:
         return _code_page(request, error)
     except (StaffInvalid, TooManyAttempts) as error:
         try:
-            opened = await in_own_thread(
+            opened = await login_queue.queues().enrolling.run(
                 lambda: enrolment.opened_link(
                     rt.engine, rt.keys.sealing_key, code, service=rt.settings.service, now=rt.now()
                 )
@@ -76,7 +77,9 @@ async def post_enrol(request: Request, form: Form) -> Response:
         except LinkInvalid as gone:
             return _code_page(request, gone)
         return _form_page(request, opened, error)
-    return render(request, "enrol_done.html", member.language, member=member, active=active)
+    response = render(request, "enrol_done.html", member.language, member=member, active=active)
+    await remember_device(request, response, member.name)
+    return response
 
 
 def _code_page(request: Request, error: LedgerError | None) -> Response:

@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
-import re
 import secrets
-from collections.abc import Callable
-from typing import TypeVar
+from time import monotonic
 
-from anyio import CapacityLimiter, to_thread
-from anyio.lowlevel import RunVar
+from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.console.auth import COOKIE, COOKIE_PATH, HOME, LOGIN, Returning, console_router, session_times, session_token
+from api.console import login_queue
+from api.console.auth import (
+    COOKIE,
+    COOKIE_PATH,
+    HOME,
+    LOGIN,
+    OWN_PATH,
+    Returning,
+    console_router,
+    session_times,
+    session_token,
+)
 from api.deps import runtime
-from api.web.cookies import drop_cookie, set_cookie
+from api.web.cookies import drop_cookie, read_cookie, set_cookie
 from api.web.errors import BY_CODE
 from api.web.forms import Form
 from api.web.pages import locale_of, redirect, render
 from ledger.errors import LoginRefused, StaffInvalid, TooManyAttempts
 from ledger.i18n import LOCALES
+from ledger.service import devices
 from ledger.service import staff as service
 from ledger.service import staff_sessions as sessions
 
-MAX_WAITING = 8
-"""Logins that a process works on at a time. They have threads of their own: however many come, the API keeps its."""
-
-_OWN_PATH = re.compile(r"/console(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*\Z")
-
-T = TypeVar("T")
+DEVICE_COOKIE = "console_device_"
+"""Beginning of the name of device cookies (`ledger.service.devices`)."""
 
 router = console_router()
-_LIMITER: RunVar[CapacityLimiter] = RunVar("console logins")
 
 
 @router.get("")
@@ -50,31 +54,56 @@ def get_login(request: Request) -> Response:
 @router.post("/login")
 async def post_login(request: Request, form: Form) -> Response:
     """Open a session."""
-    rt = runtime(request)
-    name, after = form.get("name", ""), form.get("next", "")
+    started = monotonic()
+    name, after = form.get("name", "").strip().lower(), form.get("next", "")
+    try:
+        token = await _sign_in(request, name, form.get("password", ""), form.get("code", ""))
+    except (LoginRefused, TooManyAttempts) as error:
+        await login_queue.until_answer(started)
+        request.scope["state"]["code"] = error.code
+        asked = form.get("lang")
+        return _login_page(request, asked if asked in LOCALES else None, after, form.get("name", ""), error)
+    response = redirect(after if OWN_PATH.match(after) else HOME)
+    set_cookie(request, response, COOKIE, COOKIE_PATH, token)
+    await remember_device(request, response, name)
+    return response
+
+
+async def _sign_in(request: Request, name: str, password: str, code: str) -> str:
+    """A new session's token. Raises LoginRefused, TooManyAttempts, DatabaseUnavailable."""
+    rt, queues = runtime(request), login_queue.queues()
+    key = rt.keys.sealing_key
+    cookie = read_cookie(request, DEVICE_COOKIE + devices.cookie_suffix(key, name), COOKIE_PATH)
+    found = await queues.look(lambda: devices.attempt(rt.engine, key, name, cookie, rt.now()), cookie is not None)
+    if not found.may_succeed:
+        await queues.pretend()
+        raise LoginRefused("Name, password or code is wrong, or the account is locked.")
 
     def work() -> str:
         return sessions.login(
             rt.engine,
-            rt.keys.sealing_key,
-            name=name.strip().lower(),
-            password=form.get("password", ""),
-            code=form.get("code", ""),
+            key,
+            name=name,
+            password=password,
+            code=code,
             times=session_times(rt.settings),
             now=rt.now(),
             random_bytes=secrets.token_bytes,
             replaces=session_token(request),
+            device=found.device,
         )
 
-    try:
-        token = await in_own_thread(work)
-    except (LoginRefused, TooManyAttempts) as error:
-        request.scope["state"]["code"] = error.code
-        asked = form.get("lang")
-        return _login_page(request, asked if asked in LOCALES else None, after, name, error)
-    response = redirect(after if _OWN_PATH.match(after) else HOME)
-    set_cookie(request, response, COOKIE, COOKIE_PATH, token)
-    return response
+    return await queues.judge(queues.strangers if found.device is None else queues.known, work)
+
+
+async def remember_device(request: Request, response: Response, name: str) -> None:
+    """Leave a device cookie in a browser that `name` has proved to use."""
+    rt = runtime(request)
+    key = rt.keys.sealing_key
+    made = await to_thread.run_sync(devices.new_cookie, rt.engine, key, name, rt.now(), secrets.token_bytes)
+    if made is not None:
+        cookie = DEVICE_COOKIE + devices.cookie_suffix(key, name)
+        set_cookie(request, response, cookie, COOKIE_PATH, made, seconds=int(devices.LIFETIME.total_seconds()))
 
 
 @router.post("/logout")
@@ -114,7 +143,7 @@ async def post_password(request: Request, staff: Returning, form: Form) -> Respo
         problem = "The two new passwords differ."
     else:
         try:
-            await in_own_thread(work)
+            await login_queue.queues().known.run(work)
         except (StaffInvalid, LoginRefused) as error:
             request.scope["state"]["code"] = error.code
             problem = str(error)
@@ -130,25 +159,7 @@ def post_language(request: Request, staff: Returning, form: Form) -> Response:
     """Choose the language of one's pages."""
     service.set_language(runtime(request).engine, staff.id, form.get("language", ""))
     back = form.get("back", "")
-    return redirect(back if _OWN_PATH.match(back) else HOME)
-
-
-async def in_own_thread(work: Callable[[], T]) -> T:
-    """`work` in a thread that the rest of the API does not need. Raises TooManyAttempts when all of them are busy."""
-    limiter = _limiter()
-    if limiter.borrowed_tokens >= MAX_WAITING:
-        raise TooManyAttempts("Too many people are signing in. Try again.", retry_after_seconds=2)
-    return await to_thread.run_sync(work, limiter=limiter)
-
-
-def _limiter() -> CapacityLimiter:
-    """The limiter of this event loop."""
-    try:
-        return _LIMITER.get()
-    except LookupError:
-        limiter = CapacityLimiter(MAX_WAITING)
-        _LIMITER.set(limiter)
-        return limiter
+    return redirect(back if OWN_PATH.match(back) else HOME)
 
 
 def _login_page(
@@ -167,7 +178,7 @@ def _login_page(
         status=status or 200,
         problem=problem,
         name=name[:64],
-        after=after if _OWN_PATH.match(after) else "",
+        after=after if OWN_PATH.match(after) else "",
     )
     if status == 429:
         response.headers["Retry-After"] = "2"

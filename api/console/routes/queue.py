@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from api.console.auth import console_router, needs
 from api.console.case_pages import due_of
-from api.console.forms import number
+from api.console.forms import MAX_SMALL, number
 from api.deps import runtime
 from api.web.pages import redirect, render
 from ledger.core.appeals import OPEN_STATES
@@ -28,6 +28,9 @@ Reading = Annotated[StaffMember, Depends(needs("reviewer", "supervisor", "audito
 
 Acting = Annotated[StaffMember, Depends(needs("reviewer", "supervisor"))]
 """Who works on cases."""
+
+MAX_DAYS = 3650
+"""Days ahead that the filter of due dates takes."""
 
 FIELDS = ("state", "mine", "to_sign", "due_days", "profile", "conduct", "severity", "platform", "case")
 
@@ -74,10 +77,10 @@ def _asked(given: Mapping[str, str]) -> Asked:
         state=given["state"] or None,
         mine=given["mine"] == "1",
         to_sign=given["to_sign"] == "1",
-        due_days=number(given["due_days"]) if given["due_days"] else None,
+        due_days=number(given["due_days"], MAX_DAYS) if given["due_days"] else None,
         profile=given["profile"] or None,
         conduct=given["conduct"] or None,
-        severity=number(given["severity"]) if given["severity"] else None,
+        severity=number(given["severity"], MAX_SMALL) if given["severity"] else None,
         platform=given["platform"] or None,
         case=given["case"] or None,
     )

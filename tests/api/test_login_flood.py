@@ -1,0 +1,185 @@
+"""Signing in while others try names: made-up ones keep nobody waiting and cost nothing, and whoever knows a login name
+locks out no browser that its owner has signed in with before. On both engines, over real HTTP."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import httpx2
+import pytest
+
+from api.console import login_queue
+from ledger.errors import LoginRefused
+from ledger.service import devices, passwords
+from ledger.service import staff as service
+from ledger.service import staff_sessions as sessions
+from tests.api.conftest import Api
+from tests.api.console_desk import Desk, post, said
+from tests.staffing import SEALING_KEY, TIMES, account, cheap, enrol, forget_codes
+
+REFUSED = "Name, password or code is wrong, or the account is locked."
+
+
+@pytest.fixture(scope="module")
+def shared_desk(api: Api) -> Desk:
+    return Desk(api)
+
+
+@pytest.fixture
+def desk(shared_desk: Desk) -> Iterator[Desk]:
+    yield shared_desk
+    shared_desk.close_clients()
+
+
+@pytest.fixture(autouse=True)
+def _cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passwords, "hasher", cheap)
+    monkeypatch.setattr(login_queue, "ANSWER_SECONDS", 0.02)
+
+
+def lock(desk: Desk, name: str) -> None:
+    """Guess until the account is locked, as anybody can who knows its name."""
+    for _ in range(5):
+        answer = post(desk.client(), "/console/login", {**desk.credentials(name), "password": "a guess of mine"})
+        assert answer.status_code == 401
+    assert account(desk.api.rt.engine, desk.people[name]).locked_until is not None
+
+
+def again(desk: Desk, client: httpx2.Client, name: str, **changes: str) -> httpx2.Response:
+    """Sign in with a browser that is there already, after its session is over."""
+    post(client, "/console/logout")
+    return post(client, "/console/login", {**desk.credentials(name), **changes})
+
+
+def test_a_flood_of_made_up_names_keeps_no_colleague_out(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(login_queue, "ANSWER_SECONDS", 0.3)
+    compared: list[str | None] = []
+    matches = passwords.matches
+
+    def counted(stored: str | None, password: str) -> bool:
+        compared.append(stored)
+        return matches(stored, password)
+
+    monkeypatch.setattr(passwords, "matches", counted)
+    with ThreadPoolExecutor(24) as pool:
+        flood = [
+            pool.submit(post, desk.client(), "/console/login", {"name": f"made-up-{number}", "password": "x" * 12})
+            for number in range(48)
+        ]
+        assert [desk.signed_in("reviewer").get("/console/queue").status_code for _ in range(3)] == [200] * 3
+        answers = [one.result() for one in flood]
+    assert {answer.status_code for answer in answers} == {401}
+    assert len(compared) == 3, "no hash is computed for a name that is not there"
+
+
+def test_a_known_browser_is_not_locked_by_others(desk: Desk) -> None:
+    desk.add("ann", "reviewer")
+    own, other = desk.signed_in("ann"), desk.signed_in("reviewer")
+    lock(desk, "ann")
+    assert post(desk.client(), "/console/login", desk.credentials("ann")).status_code == 401, (
+        "a new browser has to wait"
+    )
+    assert again(desk, other, "ann").status_code == 401, "the cookie of a colleague is worth nothing"
+    assert again(desk, own, "ann").status_code == 303
+    assert account(desk.api.rt.engine, desk.people["ann"]).locked_until is not None
+    assert post(desk.client(), "/console/login", desk.credentials("ann")).status_code == 401, (
+        "the lock is not lifted by it"
+    )
+    assert again(desk, own, "ann").status_code == 303, "as often as one likes"
+
+
+def test_a_known_browser_has_five_guesses_of_its_own(desk: Desk) -> None:
+    desk.add("bo", "reviewer")
+    own = desk.signed_in("bo")
+    lock(desk, "bo")
+    for _ in range(devices.TRIES):
+        assert again(desk, own, "bo", password="wrong again").status_code == 401
+    assert again(desk, own, "bo").status_code == 401, "its cookie is worth nothing any more"
+    assert account(desk.api.rt.engine, desk.people["bo"]).failed_count == 5
+
+
+def test_guesses_of_a_known_browser_do_not_lock_the_account(desk: Desk) -> None:
+    desk.add("cy", "reviewer")
+    own = desk.signed_in("cy")
+    for _ in range(devices.TRIES):
+        assert again(desk, own, "cy", code="000000").status_code == 401
+    assert account(desk.api.rt.engine, desk.people["cy"]).failed_count == 0
+    assert post(desk.client(), "/console/login", desk.credentials("cy")).status_code == 303
+
+
+def test_a_reset_ends_device_cookies_and_an_enrolment_gives_one(desk: Desk) -> None:
+    person = desk.add("di", "reviewer")
+    rt = desk.api.rt
+    own = desk.signed_in("di")
+    [name] = [name for name in own.cookies if name.startswith("console_device_")]
+    cookie = own.cookies[name]
+    key = rt.keys.sealing_key
+    assert devices.attempt(rt.engine, key, "di", cookie, rt.now()).device is not None
+    late = rt.now() + devices.LIFETIME + timedelta(seconds=1)
+    assert devices.attempt(rt.engine, key, "di", cookie, late).device is None
+    for forged in (cookie[:-1] + ("A" if cookie[-1] != "A" else "E"), "1" + cookie, cookie + "\x00", "", "x" * 4000):
+        assert devices.attempt(rt.engine, key, "di", forged, rt.now()).device is None
+    assert devices.attempt(rt.engine, key, "reviewer", cookie, rt.now()).device is None
+    service.reset_staff(rt.engine, key, person.name, service="x", now=rt.now(), random_bytes=lambda size: bytes(size))
+    assert devices.attempt(rt.engine, key, "di", cookie, rt.now()).device is None
+
+
+def test_a_device_cookie_signs_nobody_in(desk: Desk) -> None:
+    own = desk.signed_in("auditor")
+    post(own, "/console/logout")
+    assert any(name.startswith("console_device_") for name in own.cookies)
+    assert own.get("/console/audit").status_code == 303
+
+
+@pytest.mark.parametrize("state", ["locked", "disabled", "made up", "wrong"])
+def test_no_answer_tells_whether_there_is_an_account(desk: Desk, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Status, page and headers are the same, and the time is a multiple of one interval."""
+    name = f"oracle-{state.replace(' ', '-')}"
+    if state != "made up":
+        desk.add(name, "reviewer")
+    if state == "locked":
+        lock(desk, name)
+    if state == "disabled":
+        service.disable_staff(desk.api.rt.engine, name, desk.api.rt.now())
+    monkeypatch.setattr(login_queue, "ANSWER_SECONDS", 0.5)
+    client = desk.client()
+    started = time.monotonic()
+    answer = post(client, "/console/login", {"name": name, "password": "x" * 12, "code": "123456"})
+    taken = time.monotonic() - started
+    assert answer.status_code == 401
+    assert REFUSED in said(answer)
+    assert taken >= 0.5
+    page = re.sub(r'value="[^"]*"', "", answer.text)
+    kept = {
+        name: value for name, value in answer.headers.items() if name not in ("date", "x-request-id", "content-length")
+    }
+    assert _first.setdefault(desk.api.url, (page, kept)) == (page, kept)
+
+
+_first: dict[str, tuple[str, dict[str, str]]] = {}
+
+
+def test_guesses_with_a_device_are_bounded_and_counted_in_the_database(desk: Desk) -> None:
+    """The same without HTTP: another process knows how often a device was refused."""
+    rt = desk.api.rt
+    person = enrol(rt.engine, "ed", sealing_key=rt.keys.sealing_key, service_id=rt.settings.service)
+    key, now = rt.keys.sealing_key, rt.now()
+    cookie = devices.new_cookie(rt.engine, key, "ed", now, lambda size: bytes(size))
+    judged = 0
+    for _ in range(12):
+        found = devices.attempt(rt.engine, key, "ed", cookie, now)
+        if found.device is None:
+            break
+        judged += 1
+        with pytest.raises(LoginRefused):
+            sessions.login(
+                rt.engine, key, name="ed", password="wrong", code="000000", times=TIMES, now=now,
+                random_bytes=lambda size: bytes(size), device=found.device,
+            )  # fmt: skip
+    assert judged == devices.TRIES
+    forget_codes(rt.engine, person)
+    assert devices.new_cookie(rt.engine, SEALING_KEY, "nobody-at-all", now, lambda size: bytes(size)) is None
