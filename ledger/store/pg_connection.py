@@ -1,0 +1,282 @@
+"""Connections to PostgreSQL that never wait for ever, and whose session settings hold behind a pooler too.
+
+**Deadlines.** The timeouts that PostgreSQL enforces (lock, statement, idle) help only while the server runs, and those of
+TCP only while nothing acknowledges: a server that is stopped (SIGSTOP, a frozen virtual machine), a COMMIT that waits for
+a synchronous standby and a proxy in between all keep a connection open without an answer. So each wait for an answer is
+bounded here, in the client: psycopg waits in its own loop, and takes a timeout. When it is over the connection is closed
+at once, without waiting for anything, and `ServerSilent` is raised. What the server made of a COMMIT that was cut so is
+not known: the caller asks again under the same idempotency key.
+
+- `answer_seconds`: for one answer; longer than the server's own statement timeout, so that a healthy server answers first.
+- `commit_seconds`: for the answer to COMMIT, which no timeout of the server ends.
+- `ends_at`: a moment (monotonic) for all answers of a block together.
+
+**Session settings** (`SessionSettings`) are not given as the startup parameter `options`, which PgBouncer refuses, or
+drops in silence. On a direct connection one statement sets them when it is made. Behind a pooler a session's settings
+would be another client's in the next transaction, so each transaction begins with `SET LOCAL`, in the same message as
+BEGIN, which costs no round trip. A pooler is recognised by the process id that it invents for a connection's cancel key:
+it is not the one that the server tells. Prepared statements are used on direct connections only.
+"""
+
+from __future__ import annotations
+
+import math
+import select
+import threading
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeVar
+
+import psycopg
+from psycopg import errors, generators
+from psycopg.pq import ConnStatus, ExecStatus
+
+from ledger.store.database_url import PostgresqlPlace
+
+Value = TypeVar("Value")
+
+TCP = {
+    # A peer that is gone without a word: found after 10 s of silence and 3 unanswered probes, or when what was sent is
+    # not acknowledged for 10 s. (Linux's own values are 2 hours and 15 minutes.)
+    "keepalives": "1",
+    "keepalives_idle": "10",
+    "keepalives_interval": "3",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+}
+
+_INTERVAL_SECONDS = 0.1
+"""How often a wait looks up, for interrupts; deadlines are met to the millisecond whatever this is."""
+
+_READ = select.POLLIN | select.POLLPRI | select.POLLHUP | select.POLLERR
+
+_block = threading.local()
+"""`ends_at` of the block that this thread opens a connection for."""
+
+
+class ServerSilent(psycopg.OperationalError):
+    """The server did not answer within the deadline; the connection is closed. Whether the statement, or the COMMIT, was
+    carried out is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """What every transaction is held to by the server, in milliseconds; and times are told in UTC."""
+
+    lock_timeout_ms: int
+    statement_timeout_ms: int
+    idle_timeout_ms: int
+
+    def pairs(self) -> dict[str, str]:
+        """Name and value of each setting, as PostgreSQL takes them."""
+        return {
+            "lock_timeout": f"{self.lock_timeout_ms}ms",
+            "statement_timeout": f"{self.statement_timeout_ms}ms",
+            "idle_in_transaction_session_timeout": f"{self.idle_timeout_ms}ms",
+            "TimeZone": "UTC",
+        }
+
+    def local(self, synchronous: bool) -> bytes:
+        """The statements that set them for one transaction; with `synchronous`, its COMMIT waits for the disk too."""
+        pairs = {**self.pairs(), **({"synchronous_commit": "on"} if synchronous else {})}
+        return "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in pairs.items()).encode()
+
+
+class LedgerConnection(psycopg.Connection[Any]):
+    """See the module."""
+
+    answer_seconds = 30.0
+    commit_seconds = 30.0
+    ends_at = math.inf
+    must_write = True
+    """Whether a server that has become read-only is of no use here."""
+    pooled = False
+    """Whether another program shares out the server's sessions between this connection and others."""
+    _preamble: bytes = b""
+    _poll: Any = None
+
+    def wait(self, gen: Any, interval: float = _INTERVAL_SECONDS, timeout: float | None = None) -> Any:
+        """As psycopg's, and ends by `answer_seconds` and `ends_at`. Raises ServerSilent."""
+        patience = min(self.answer_seconds, self.ends_at - time.monotonic())
+        if timeout is not None and timeout <= patience:
+            return super().wait(gen, interval, timeout)
+        if patience <= 0:
+            gen.close()
+            self._give_up()
+        try:
+            return super().wait(gen, interval, patience)
+        except errors._WaitTimeout:
+            self._give_up()
+
+    def commit(self) -> None:
+        """As psycopg's, within `commit_seconds`. Raises ServerSilent: then it may have happened or not."""
+        answer_seconds, self.answer_seconds = self.answer_seconds, min(self.answer_seconds, self.commit_seconds)
+        try:
+            super().commit()
+        finally:
+            self.answer_seconds = answer_seconds
+
+    def sound(self) -> bool:
+        """Whether nothing has ended this idle connection, as far as this machine knows. Asks the kernel, not the server:
+        what a server says when it ends a connection, and the end itself, are there to be read."""
+        if self.closed:
+            return False
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(self.pgconn.socket, _READ)
+        for _ in range(3):  # a word of the server (a changed parameter, a TLS ticket), then perhaps the end
+            if not self._poll.poll(0):
+                break
+            try:
+                self.pgconn.consume_input()
+                self.pgconn.is_busy()
+            except psycopg.Error:
+                return False
+        return self.pgconn.status == ConnStatus.OK and not (self.must_write and self.read_only_server())
+
+    def read_only_server(self) -> bool:
+        """Whether the server has said that it is a standby, or that its transactions are read-only by default. (It tells
+        every change, PostgreSQL manual 54.2.7. A pooler may not pass it on; then False.)"""
+        return any(self.pgconn.parameter_status(name) == b"on" for name in _READ_ONLY)
+
+    def prepare_session(self, settings: SessionSettings, pooled: bool) -> None:
+        """Find out whether there is a pooler, unless `pooled` says so, and put `settings` in force. Raises
+        psycopg.Error; then the connection must not be used."""
+        names = settings.pairs()
+        # One statement for both: it sets nothing where the server's process is not the one that the connection names.
+        chosen = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in names.items())
+        query = (
+            f"SELECT true, current_setting('synchronous_commit'), {chosen} WHERE pg_backend_pid() = {self.pgconn.backend_pid}"
+            " UNION ALL SELECT false, current_setting('synchronous_commit')"
+            f"{', NULL' * len(names)} WHERE pg_backend_pid() <> {self.pgconn.backend_pid}"
+        )
+        autocommit, self.autocommit = self.autocommit, True
+        try:
+            if pooled:
+                query = f"SELECT false, current_setting('synchronous_commit'){', NULL' * len(names)}"
+            row = self.execute(query.encode(), prepare=False).fetchone()
+            assert row is not None
+            direct, synchronous = bool(row[0]), row[1] not in ("off", "local")
+            if direct and not synchronous:
+                # `off` acknowledges reports that a crash can lose, and a log that lost what was signed freezes.
+                self.execute(b"SET synchronous_commit = on", prepare=False)
+        finally:
+            if not self.closed:
+                self.autocommit = autocommit
+        self.pooled = not direct
+        if self.pooled:
+            self.prepare_threshold = None
+            self._preamble = settings.local(not synchronous)
+
+    def _give_up(self) -> NoReturn:
+        self.close()
+        raise ServerSilent("the server did not answer in time, and the connection was closed")
+
+    def _exec_command(self, command: Any, result_format: Any = psycopg.pq.Format.TEXT) -> Any:
+        """As psycopg's; a transaction behind a pooler begins with its settings, in the same message."""
+        if not (self._preamble and isinstance(command, bytes) and command.startswith(b"BEGIN")):
+            return (yield from super()._exec_command(command, result_format))
+        self._check_connection_ok()
+        self.pgconn.send_query(command + b"; " + self._preamble)
+        for result in (yield from generators.execute(self.pgconn)):
+            if result.status != ExecStatus.COMMAND_OK:
+                raise errors.error_from_result(result, encoding=self.pgconn._encoding)
+        return None
+
+    @classmethod
+    def _connect_gen(cls, conninfo: str = "", *, timeout: float = 0.0) -> Any:
+        """As psycopg's, which waits for each address by turns, and ends by the thread's block: an address gets half of
+        the time that is left at most, so that a dead one leaves time for the next."""
+        now = time.monotonic()
+        ends_at = now + (getattr(_block, "ends_at", math.inf) - now) / 2
+        return _bounded(super()._connect_gen(conninfo), ends_at)
+
+
+_READ_ONLY = (b"in_hot_standby", b"default_transaction_read_only")
+
+
+def _bounded(gen: Any, ends_at: float) -> Generator[Any, Any, Any]:
+    """`gen`, a generator of psycopg's that connects, ended at `ends_at` (monotonic)."""
+    waits_for = next(gen)
+    while True:
+        ready = yield waits_for
+        if time.monotonic() > ends_at:
+            gen.close()
+            raise errors.ConnectionTimeout("connection timeout expired")
+        try:
+            waits_for = gen.send(ready)
+        except StopIteration as done:
+            return done.value
+
+
+@contextmanager
+def ending(ends_at: float) -> Iterator[None]:
+    """While inside, this thread's attempts to connect end by `ends_at` (monotonic)."""
+    before = getattr(_block, "ends_at", math.inf)
+    _block.ends_at = min(before, ends_at)
+    try:
+        yield
+    finally:
+        _block.ends_at = before
+
+
+class Dialler:
+    """Makes connections to a place: to the host that answered last, else to the others by turns."""
+
+    def __init__(
+        self,
+        place: PostgresqlPlace,
+        settings: SessionSettings,
+        *,
+        pooled: bool,
+        connect_seconds: float,
+        answer_seconds: float,
+        commit_seconds: float,
+    ) -> None:
+        # A URL's own parameters go first. A server that takes no writes is of no use to a ledger.
+        self._parameters = {
+            "target_session_attrs": "read-write",
+            "application_name": "refund-ledger",
+            **TCP,
+            **place.parameters,
+        }
+        self._hosts = list(place.hosts)
+        self._settings = settings
+        self._pooled = pooled
+        self._connect_seconds = connect_seconds
+        self._answer_seconds = answer_seconds
+        self._commit_seconds = commit_seconds
+
+    def connect(self, **options: Any) -> LedgerConnection:
+        """A new connection with its session settings in force; `options` are those of psycopg's `connect`. Raises
+        psycopg.OperationalError within the connect deadline, name resolution excepted."""
+        hosts = list(self._hosts) or [None]
+        with ending(time.monotonic() + self._connect_seconds):
+            for number, host in enumerate(hosts):
+                where = {} if host is None else {"host": host[0], "port": str(host[1])}
+                try:
+                    made = self._dial({**self._parameters, **where, **options})
+                except psycopg.OperationalError:
+                    if number == len(hosts) - 1 or time.monotonic() >= _block.ends_at:
+                        raise
+                    continue
+                if number:
+                    self._hosts = [*hosts[number:], *hosts[:number]]  # type: ignore[list-item]
+                return made
+        raise AssertionError("no host")
+
+    def _dial(self, options: dict[str, Any]) -> LedgerConnection:
+        made = LedgerConnection.connect(**options)
+        try:
+            made.ends_at = _block.ends_at
+            made.prepare_session(self._settings, self._pooled)
+        except BaseException:
+            made.close()
+            raise
+        made.ends_at = math.inf
+        made.must_write = self._parameters["target_session_attrs"] in ("read-write", "primary")
+        made.answer_seconds = self._answer_seconds
+        made.commit_seconds = self._commit_seconds
+        return made
