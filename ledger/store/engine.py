@@ -35,6 +35,7 @@ from ledger.store.database_url import PostgresqlPlace, parse_database_url
 from ledger.store.outages import Verdict, is_outage, verdict
 
 __all__ = [
+    "answers_within",
     "by_statement",
     "connected",
     "create_private",
@@ -138,8 +139,7 @@ def _postgresql(
 
 
 def _postgresql_checkout(connection: Any, _record: object, _proxy: object) -> None:
-    connection.ends_at = math.inf
-    if not connection.sound():
+    if not connection.begin_use():
         raise InvalidatePoolError("the connection was ended while it was idle")
 
 
@@ -155,7 +155,7 @@ def _postgresql_error(context: ExceptionContext) -> None:
         asked_to_read=driver.read_only is True,
     )
     if found is Verdict.LOST:
-        context.is_disconnect = True  # type: ignore[misc]  # settable: SQLAlchemy's documentation of handle_error
+        context.is_disconnect = True
 
 
 def create_private(path: Path) -> None:
@@ -251,6 +251,12 @@ def within(engine: Engine, deadline_ms: int) -> Engine:
     COMMIT included, with DatabaseUnavailable at the latest. On SQLite it is `engine`: a file answers, or its disk hangs.
     """
     return engine.execution_options(deadline_ms=deadline_ms) if engine.dialect.name == "postgresql" else engine
+
+
+def answers_within(engine: Engine, deadline_ms: int) -> float | None:
+    """For how many seconds a caller waits for something that `within(engine, deadline_ms)` does; None where that has no
+    deadline."""
+    return deadline_ms / 1000 if engine.dialect.name == "postgresql" else None
 
 
 def take_time(connection: Connection, seconds: int) -> None:

@@ -87,6 +87,7 @@ class SessionSettings:
 class LedgerConnection(psycopg.Connection[Any]):
     """See the module."""
 
+    usual_answer_seconds = 30.0
     answer_seconds = 30.0
     commit_seconds = 30.0
     ends_at = math.inf
@@ -118,6 +119,11 @@ class LedgerConnection(psycopg.Connection[Any]):
         finally:
             self.answer_seconds = answer_seconds
 
+    def begin_use(self) -> bool:
+        """Forget the deadlines of its last use; whether it is `sound`."""
+        self.ends_at, self.answer_seconds = math.inf, self.usual_answer_seconds
+        return self.sound()
+
     def sound(self) -> bool:
         """Whether nothing has ended this idle connection, as far as this machine knows. Asks the kernel, not the server:
         what a server says when it ends a connection, and the end itself, are there to be read."""
@@ -137,25 +143,21 @@ class LedgerConnection(psycopg.Connection[Any]):
         return self.pgconn.status == ConnStatus.OK and not (self.must_write and self.read_only_server())
 
     def read_only_server(self) -> bool:
-        """Whether the server has said that it is a standby, or that its transactions are read-only by default. (It tells
-        every change, PostgreSQL manual 54.2.7. A pooler may not pass it on; then False.)"""
+        """Whether the server has said that it is a standby, or that its transactions are read-only by default. (It
+        tells every change, PostgreSQL manual 54.2.7. A pooler may not pass it on; then False.)"""
         return any(self.pgconn.parameter_status(name) == b"on" for name in _READ_ONLY)
 
     def prepare_session(self, settings: SessionSettings, pooled: bool) -> None:
         """Find out whether there is a pooler, unless `pooled` says so, and put `settings` in force. Raises
         psycopg.Error; then the connection must not be used."""
-        names = settings.pairs()
+        chosen = [f"set_config('{name}', '{value}', false)" for name, value in settings.pairs().items()]
+        columns = "current_setting('synchronous_commit')" + "{}" * len(chosen)
+        here = f"pg_backend_pid() = {0 if pooled else self.pgconn.backend_pid}"
         # One statement for both: it sets nothing where the server's process is not the one that the connection names.
-        chosen = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in names.items())
-        query = (
-            f"SELECT true, current_setting('synchronous_commit'), {chosen} WHERE pg_backend_pid() = {self.pgconn.backend_pid}"
-            " UNION ALL SELECT false, current_setting('synchronous_commit')"
-            f"{', NULL' * len(names)} WHERE pg_backend_pid() <> {self.pgconn.backend_pid}"
-        )
+        query = f"SELECT true, {columns.format(*(', ' + one for one in chosen))} WHERE {here} UNION ALL "
+        query += f"SELECT false, {columns.format(*[', NULL'] * len(chosen))} WHERE NOT {here}"
         autocommit, self.autocommit = self.autocommit, True
         try:
-            if pooled:
-                query = f"SELECT false, current_setting('synchronous_commit'){', NULL' * len(names)}"
             row = self.execute(query.encode(), prepare=False).fetchone()
             assert row is not None
             direct, synchronous = bool(row[0]), row[1] not in ("off", "local")
@@ -252,18 +254,17 @@ class Dialler:
     def connect(self, **options: Any) -> LedgerConnection:
         """A new connection with its session settings in force; `options` are those of psycopg's `connect`. Raises
         psycopg.OperationalError within the connect deadline, name resolution excepted."""
-        hosts = list(self._hosts) or [None]
+        places = [{"host": host, "port": str(port)} for host, port in self._hosts] or [{}]
         with ending(time.monotonic() + self._connect_seconds):
-            for number, host in enumerate(hosts):
-                where = {} if host is None else {"host": host[0], "port": str(host[1])}
+            for number, where in enumerate(places):
                 try:
                     made = self._dial({**self._parameters, **where, **options})
                 except psycopg.OperationalError:
-                    if number == len(hosts) - 1 or time.monotonic() >= _block.ends_at:
+                    if number == len(places) - 1 or time.monotonic() >= _block.ends_at:
                         raise
                     continue
-                if number:
-                    self._hosts = [*hosts[number:], *hosts[:number]]  # type: ignore[list-item]
+                if number:  # the next connection begins with the host that answered
+                    self._hosts = [*self._hosts[number:], *self._hosts[:number]]
                 return made
         raise AssertionError("no host")
 
@@ -277,6 +278,6 @@ class Dialler:
             raise
         made.ends_at = math.inf
         made.must_write = self._parameters["target_session_attrs"] in ("read-write", "primary")
-        made.answer_seconds = self._answer_seconds
+        made.answer_seconds = made.usual_answer_seconds = self._answer_seconds
         made.commit_seconds = self._commit_seconds
         return made
