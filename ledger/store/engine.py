@@ -121,7 +121,7 @@ def _postgresql(
         commit_seconds=write_deadline_ms / 1000,
     )
     engine = create_engine(
-        URL.create("postgresql+psycopg", database=place.parameters.get("dbname")),  # the dialler knows the rest
+        _shown(place),
         hide_parameters=True,
         pool_size=pool_size,
         max_overflow=10,
@@ -136,6 +136,22 @@ def _postgresql(
     event.listen(engine, "checkout", _postgresql_checkout)
     event.listen(engine, "handle_error", _postgresql_error)
     return engine
+
+
+def _shown(place: PostgresqlPlace) -> URL:
+    """The first host as SQLAlchemy writes it, which is what `engine.url` shows; the dialler knows the others."""
+    named = place.parameters
+    host, port = place.hosts[0] if place.hosts else (None, None)
+    socket = host is not None and host.startswith("/")
+    return URL.create(
+        "postgresql+psycopg",
+        username=named.get("user"),
+        password=named.get("password"),
+        host=None if socket else host,
+        port=port,
+        database=named.get("dbname"),
+        query={"host": host} if socket and host is not None else {},
+    )
 
 
 def _postgresql_checkout(connection: Any, _record: object, _proxy: object) -> None:
