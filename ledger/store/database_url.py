@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, unquote, urlencode
+from urllib.parse import parse_qsl, unquote
 
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
@@ -68,19 +68,6 @@ def describe_url(url: str) -> str:
         return f"SQLite, {place.path}"
     hosts = ", ".join(f"{host}:{port}" for host, port in place.hosts) or "the default host"
     return f"PostgreSQL, database {place.parameters.get('dbname', '')} at {hosts}"
-
-
-def libpq_url(place: PostgresqlPlace) -> str:
-    """The place as one URL of libpq's form."""
-    named = {name: value for name, value in place.parameters.items() if name not in ("user", "password", "dbname")}
-    hosts = [(quote(f"[{host}]" if ":" in host else host, safe="[]:.-"), port) for host, port in place.hosts]
-    user = quote(place.parameters.get("user", ""), safe="")
-    if "password" in place.parameters:
-        user += ":" + quote(place.parameters["password"], safe="")
-    return (
-        f"postgresql://{user + '@' if user else ''}{','.join(f'{host}:{port}' for host, port in hosts)}"
-        f"/{quote(place.parameters.get('dbname', ''), safe='')}{'?' + urlencode(named, quote_via=quote) if named else ''}"
-    )
 
 
 def _sqlite(url: str) -> SqlitePlace:
