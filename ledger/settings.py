@@ -106,7 +106,7 @@ class Settings(BaseSettings):
     write_deadline_ms: int = Field(6_000, ge=500)
     """Within what time the database must record a batch of reports, and answer any COMMIT; then 503 and another
     connection. Above the lock timeout, so that a wait for a lock ends by that one."""
-    connect_deadline_ms: int = Field(4_000, ge=500)
+    connect_deadline_ms: int = Field(3_000, ge=500)
     """Within what time a connection must be made, all hosts of the URL together."""
     pooler: Literal["auto", "transaction"] = "auto"
     """What stands between this program and PostgreSQL: found out (`auto`), or a pooler in transaction mode."""

@@ -16,6 +16,7 @@ def open_database(settings: Settings, **options: Any) -> Engine:
     chosen: dict[str, Any] = {
         "lock_timeout_ms": settings.lock_timeout_ms,
         "statement_timeout_ms": settings.statement_timeout_ms,
+        "read_deadline_ms": settings.read_deadline_ms,
         "write_deadline_ms": settings.write_deadline_ms,
         "connect_deadline_ms": settings.connect_deadline_ms,
         "pooler": settings.pooler,

@@ -68,8 +68,9 @@ def open_engine(
     lock_timeout_ms: int = 5_000,
     statement_timeout_ms: int = 30_000,
     idle_timeout_ms: int = 60_000,
+    read_deadline_ms: int = 1_500,
     write_deadline_ms: int = 6_000,
-    connect_deadline_ms: int = 4_000,
+    connect_deadline_ms: int = 3_000,
     pool_size: int = 10,
     pooler: str = "auto",
 ) -> Engine:
@@ -83,6 +84,7 @@ def open_engine(
         return _postgresql(
             place,
             timeouts_ms=(lock_timeout_ms, statement_timeout_ms, idle_timeout_ms),
+            read_deadline_ms=read_deadline_ms,
             write_deadline_ms=write_deadline_ms,
             connect_deadline_ms=connect_deadline_ms,
             pool_size=pool_size,
@@ -105,6 +107,7 @@ def _postgresql(
     place: PostgresqlPlace,
     *,
     timeouts_ms: tuple[int, int, int],
+    read_deadline_ms: int,
     write_deadline_ms: int,
     connect_deadline_ms: int,
     pool_size: int,
@@ -119,6 +122,7 @@ def _postgresql(
         connect_seconds=connect_deadline_ms / 1000,
         answer_seconds=(timeouts_ms[1] + ANSWER_MARGIN_MS) / 1000,
         commit_seconds=write_deadline_ms / 1000,
+        suspicious_seconds=read_deadline_ms / 1000,
     )
     engine = create_engine(
         _shown(place),
@@ -279,8 +283,8 @@ def take_time(connection: Connection, seconds: int) -> None:
     """Let each further statement of this transaction run for so long, whatever the statement timeout and deadline are."""
     if connection.dialect.name == "postgresql":
         connection.execute(text(f"SET LOCAL statement_timeout = '{seconds}s'"))
-        driver: Any = connection.connection.dbapi_connection
-        driver.ends_at = math.inf
+        driver = _driver(connection)
+        driver.ends_at, driver.tells = math.inf, False
         driver.answer_seconds = max(driver.answer_seconds, seconds + ANSWER_MARGIN_MS / 1000)
 
 
@@ -293,6 +297,11 @@ def _of_one_moment(engine: Engine) -> Engine:
 def _ends_at(engine: Engine) -> float:
     deadline_ms: int | None = engine.get_execution_options().get("deadline_ms")
     return math.inf if deadline_ms is None else time.monotonic() + deadline_ms / 1000
+
+
+def _driver(connection: Connection) -> Any:
+    """The `LedgerConnection` behind a connection to PostgreSQL."""
+    return connection.connection.dbapi_connection
 
 
 @contextmanager
@@ -308,8 +317,9 @@ def _opened(engine: Engine, ends_at: float | None = None, **options: Any) -> Ite
             made = engine.connect()
     with made as connection:
         if engine.dialect.name == "postgresql":
-            driver: Any = connection.connection.dbapi_connection
+            driver = _driver(connection)
             driver.ends_at = ends_at
+            driver.tells = ends_at != math.inf and not options
             if engine.get_execution_options().get("by_statement") and not driver.pooled:
                 options["isolation_level"] = "AUTOCOMMIT"
         yield connection.execution_options(**options) if options else connection
@@ -335,7 +345,10 @@ def connected(engine: Engine) -> Iterator[Connection]:
 @contextmanager
 def transaction(connection: Connection, *, writes: bool) -> Iterator[None]:
     """A transaction on `connection`, as `writing` or `reading` would begin it."""
-    connection.execution_options(sqlite_begin="IMMEDIATE" if writes else "DEFERRED")
+    if connection.dialect.name == "sqlite":
+        connection.execution_options(sqlite_begin="IMMEDIATE" if writes else "DEFERRED")
+    elif writes:  # which may wait for a lock or for a standby, on a server that is well
+        _driver(connection).tells = False
     with connection.begin():
         yield
 

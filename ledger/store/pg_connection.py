@@ -11,6 +11,10 @@ not known: the caller asks again under the same idempotency key.
 - `commit_seconds`: for the answer to COMMIT, which no timeout of the server ends.
 - `ends_at`: a moment (monotonic) for all answers of a block together.
 
+A short reading that is not answered tells of a server, or a way to it, that is gone, on which other connections of the
+process wait too, with more patience. Those are then cut as well, once they have waited for `suspicious_seconds` without
+an answer (`Dialler.suspect`): so the whole process is rid of a dead server as soon as its most impatient reader is.
+
 **Session settings** (`SessionSettings`) are not given as the startup parameter `options`, which PgBouncer refuses, or
 drops in silence. On a direct connection one statement sets them when it is made. Behind a pooler a session's settings
 would be another client's in the next transaction, so each transaction begins with `SET LOCAL`, in the same message as
@@ -21,11 +25,14 @@ it is not the one that the server tells. Prepared statements are used on direct 
 from __future__ import annotations
 
 import math
+import os
 import select
+import socket
 import threading
 import time
+import weakref
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
@@ -91,6 +98,12 @@ class LedgerConnection(psycopg.Connection[Any]):
     answer_seconds = 30.0
     commit_seconds = 30.0
     ends_at = math.inf
+    dialler: Dialler | None = None
+    tells = False
+    """Whether it does a short reading now, whose lateness tells of a server that is gone."""
+    waiting_since = 0.0
+    """When (monotonic) the wait began that is on; 0 if none is."""
+    _socket: socket.socket | None = None
     must_write = True
     """Whether a server that has become read-only is of no use here."""
     pooled = False
@@ -106,10 +119,16 @@ class LedgerConnection(psycopg.Connection[Any]):
         if patience <= 0:
             gen.close()
             self._give_up()
+        self.waiting_since = time.monotonic()
         try:
             return super().wait(gen, interval, patience)
         except errors._WaitTimeout:
+            self.waiting_since = 0.0
+            if self.tells and self.dialler is not None:
+                self.dialler.suspect()
             self._give_up()
+        finally:
+            self.waiting_since = 0.0
 
     def commit(self) -> None:
         """As psycopg's, within `commit_seconds`. Raises ServerSilent: then it may have happened or not."""
@@ -121,8 +140,26 @@ class LedgerConnection(psycopg.Connection[Any]):
 
     def begin_use(self) -> bool:
         """Forget the deadlines of its last use; whether it is `sound`."""
-        self.ends_at, self.answer_seconds = math.inf, self.usual_answer_seconds
+        self.ends_at, self.answer_seconds, self.tells = math.inf, self.usual_answer_seconds, False
+        if self.dialler is not None:
+            self.dialler.sweep()
         return self.sound()
+
+    def cut(self) -> None:
+        """End the connection from another thread: what waits on it gets an error at once."""
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+    def keep_handle(self) -> None:
+        """Keep a handle of its own to the socket, for `cut`: the number alone may soon be another socket's."""
+        self._socket = socket.socket(fileno=os.dup(self.pgconn.socket))
+
+    def close(self) -> None:
+        """As psycopg's."""
+        super().close()
+        if self._socket is not None:
+            self._socket.close()
 
     def sound(self) -> bool:
         """Whether nothing has ended this idle connection, as far as this machine knows. Asks the kernel, not the server:
@@ -236,6 +273,7 @@ class Dialler:
         connect_seconds: float,
         answer_seconds: float,
         commit_seconds: float,
+        suspicious_seconds: float,
     ) -> None:
         # A URL's own parameters go first. A server that takes no writes is of no use to a ledger.
         self._parameters = {
@@ -247,6 +285,10 @@ class Dialler:
         self._hosts = list(place.hosts)
         self._settings = settings
         self._pooled = pooled
+        self._suspicious_seconds = suspicious_seconds
+        self._lock = threading.Lock()
+        self._made: weakref.WeakSet[LedgerConnection] = weakref.WeakSet()
+        self._suspects: list[tuple[LedgerConnection, float]] = []
         self._connect_seconds = connect_seconds
         self._answer_seconds = answer_seconds
         self._commit_seconds = commit_seconds
@@ -259,7 +301,9 @@ class Dialler:
             for number, where in enumerate(places):
                 try:
                     made = self._dial({**self._parameters, **where, **options})
-                except psycopg.OperationalError:
+                except psycopg.OperationalError as error:
+                    if isinstance(error, errors.ConnectionTimeout):
+                        self.suspect()
                     if number == len(places) - 1 or time.monotonic() >= _block.ends_at:
                         raise
                     continue
@@ -267,6 +311,26 @@ class Dialler:
                     self._hosts = [*self._hosts[number:], *self._hosts[:number]]
                 return made
         raise AssertionError("no host")
+
+    def suspect(self) -> None:
+        """Cut the connections that wait for an answer now, once they have waited for `suspicious_seconds`."""
+        with self._lock:
+            self._suspects = [(one, one.waiting_since) for one in self._made if one.waiting_since]
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Cut those of the suspects whose time has come. Called whenever a connection is taken into use."""
+        if not self._suspects:
+            return
+        with self._lock:
+            suspects, self._suspects = self._suspects, []
+            for one, since in suspects:
+                if one.waiting_since != since:
+                    continue  # it was answered
+                if time.monotonic() - since >= self._suspicious_seconds:
+                    one.cut()
+                else:
+                    self._suspects.append((one, since))
 
     def _dial(self, options: dict[str, Any]) -> LedgerConnection:
         made = LedgerConnection.connect(**options)
@@ -276,6 +340,10 @@ class Dialler:
         except BaseException:
             made.close()
             raise
+        made.keep_handle()
+        made.dialler = self
+        with self._lock:
+            self._made.add(made)
         made.ends_at = math.inf
         made.must_write = self._parameters["target_session_attrs"] in ("read-write", "primary")
         made.answer_seconds = made.usual_answer_seconds = self._answer_seconds
