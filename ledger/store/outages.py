@@ -72,4 +72,6 @@ def is_outage(error: BaseException) -> bool:
     sqlstate = getattr(error.orig, "sqlstate", None)
     if sqlstate is None:
         return isinstance(error, OperationalError | InterfaceError)
-    return verdict(sqlstate) is not Verdict.FAULT
+    # Whether a write was refused by a server, or by how the transaction was begun, was decided where the connection is
+    # at hand: it was invalidated in the first case.
+    return sqlstate != "25006" and verdict(sqlstate) is not Verdict.FAULT

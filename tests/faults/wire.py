@@ -24,9 +24,9 @@ class Link:
 
 @dataclass
 class Wire:
-    """A path to 127.0.0.1:`target`. Set `target` while it runs: it counts for new connections, as a changed name would."""
+    """A path to `target`, a port of 127.0.0.1 or the path of a Unix socket. Set `target` while it runs: it counts for new connections, as a changed name would."""
 
-    target: int
+    target: int | str
     port: int = 0
     silent: bool = False
     """New connections are accepted by the kernel and not served."""
@@ -43,17 +43,29 @@ class Wire:
                 self._waiting.append(client)
                 continue
             try:
-                server = socket.create_connection(("127.0.0.1", self.target), timeout=5)
+                server = self._connect()
             except OSError:
                 client.close()
                 continue
             for one in (client, server):
                 one.settimeout(None)
-                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if one.family != socket.AF_UNIX:
+                    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             link = Link(client, server)
             self._links.append(link)
             for source, sink in ((client, server), (server, client)):
                 threading.Thread(target=self._pump, args=(link, source, sink), daemon=True).start()
+
+    def _connect(self) -> socket.socket:
+        if isinstance(self.target, int):
+            return socket.create_connection(("127.0.0.1", self.target), timeout=5)
+        made = socket.socket(socket.AF_UNIX)
+        try:
+            made.connect(self.target)
+        except OSError:
+            made.close()
+            raise
+        return made
 
     def _pump(self, link: Link, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
@@ -94,8 +106,8 @@ class Wire:
 
 
 @contextmanager
-def wire(target: int) -> Iterator[Wire]:
-    """A running path to 127.0.0.1:`target`."""
+def wire(target: int | str) -> Iterator[Wire]:
+    """A running path to `target`."""
     made = Wire(target)
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listening:
         made.port = listening.getsockname()[1]
