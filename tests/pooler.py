@@ -38,7 +38,12 @@ def pgbouncer(database_url: str, mode: str) -> Iterator[str]:
         "logfile": folder / "pgbouncer.log",
     }
     where = f"host={target.query['host']} dbname={target.database} user=postgres"
-    lines = ["[databases]", f"ledger = {where}", "[pgbouncer]", *(f"{name} = {value}" for name, value in settings.items())]
+    lines = [
+        "[databases]",
+        f"ledger = {where}",
+        "[pgbouncer]",
+        *(f"{name} = {value}" for name, value in settings.items()),
+    ]
     (folder / "pgbouncer.ini").write_text("\n".join(lines))
     user = None
     if os.geteuid() == 0:  # as PostgreSQL, it refuses to run as root

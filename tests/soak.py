@@ -1,7 +1,9 @@
 """`make soak`: what holds for small counts in the tests, with large ones: random tables of customers, searched for
 identifiers in all that the commands write; clients that fork again and again; random histories of a reporter that tries
-to undo appeals, and of parties that try to use up the rights of a person; then the server killed again and again under
-load on both engines. Prints counts."""
+to undo appeals, and of parties that try to use up the rights of a person; databases that fail in every way; then the
+server killed again and again under load on both engines. Prints counts.
+
+`--drills-only --drills N` does the failing databases only, N times each."""
 
 from __future__ import annotations
 
@@ -18,6 +20,7 @@ from ledger.client import RefundLedger
 from ledger.settings import Settings
 from tests import pg
 from tests.client.test_forks import check, plan_for
+from tests.faults import drills
 from tests.faults.test_sigkill import kill_again_and_again
 from tests.kit import make_running
 from tests.service import case_model, rights_kit
@@ -90,11 +93,16 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--forks", type=int, default=1000, help="of a process that has a client")
+    parser.add_argument("--drills", type=int, default=20, help="rounds of databases that fail")
+    parser.add_argument("--drills-only", action="store_true")
     arguments = parser.parse_args()
-    console = Console()
+    console = Console(width=140)
     deadline = time.monotonic() + arguments.minutes * 60
     with tempfile.TemporaryDirectory(prefix="rcl-soak-") as name:
         folder = Path(name)
+        drills.main(arguments.drills, folder, console.print)
+        if arguments.drills_only:
+            return
         console.print(f"{TABLES} tables, nothing leaked, {dict(hunt_many(folder, TABLES, arguments.seed))}")
         (folder / "forks").mkdir()
         fork_again_and_again(folder / "forks", arguments.forks, console)

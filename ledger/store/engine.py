@@ -67,7 +67,7 @@ def open_engine(
     *,
     lock_timeout_ms: int = 5_000,
     statement_timeout_ms: int = 30_000,
-    idle_timeout_ms: int = 60_000,
+    idle_timeout_ms: int = 20_000,
     read_deadline_ms: int = 1_500,
     write_deadline_ms: int = 6_000,
     connect_deadline_ms: int = 3_000,
@@ -212,7 +212,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
     Raises DatabaseUnavailable when the database cannot be reached, is locked for too long, cut the connection, or does
     not answer in time. After an error of COMMIT it is not known whether the transaction was carried out.
     """
-    with _translated(), _opened(engine, sqlite_begin="IMMEDIATE") as connection, connection.begin():
+    with _translated(), _opened(engine, writes=True) as connection, connection.begin():
         yield connection
 
 
@@ -284,7 +284,7 @@ def take_time(connection: Connection, seconds: int) -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(text(f"SET LOCAL statement_timeout = '{seconds}s'"))
         driver = _driver(connection)
-        driver.ends_at, driver.tells = math.inf, False
+        driver.ends_at, driver.tells, driver.idle_ms = math.inf, False, 0
         driver.answer_seconds = max(driver.answer_seconds, seconds + ANSWER_MARGIN_MS / 1000)
 
 
@@ -305,7 +305,7 @@ def _driver(connection: Connection) -> Any:
 
 
 @contextmanager
-def _opened(engine: Engine, ends_at: float | None = None, **options: Any) -> Iterator[Connection]:
+def _opened(engine: Engine, ends_at: float | None = None, *, writes: bool = False) -> Iterator[Connection]:
     """A connection whose answers all come by `ends_at` (monotonic; default: by the engine's deadline)."""
     ends_at = _ends_at(engine) if ends_at is None else ends_at
     if ends_at == math.inf:
@@ -316,48 +316,16 @@ def _opened(engine: Engine, ends_at: float | None = None, **options: Any) -> Ite
         with ending(ends_at):
             made = engine.connect()
     with made as connection:
-        if engine.dialect.name == "postgresql":
-            driver = _driver(connection)
-            driver.ends_at = ends_at
-            driver.tells = ends_at != math.inf and not options
-            if engine.get_execution_options().get("by_statement") and not driver.pooled:
-                options["isolation_level"] = "AUTOCOMMIT"
-        yield connection.execution_options(**options) if options else connection
-
-
-def lock_table(connection: Connection, name: str) -> None:
-    """Let no other transaction write to the table `name` until this one ends; reading goes on. For rules about a whole
-    table (at most so many rows), which READ COMMITTED does not keep by itself.
-
-    (On SQLite a transaction of `writing` is the only one that writes.)
-    """
-    if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql(f'LOCK TABLE "{name}" IN SHARE ROW EXCLUSIVE MODE')
-
-
-@contextmanager
-def connected(engine: Engine) -> Iterator[Connection]:
-    """A connection for `transaction`s one after the other. Raises DatabaseUnavailable as `writing` does."""
-    with _translated(), _opened(engine) as connection:
+        if engine.dialect.name == "sqlite":
+            yield connection.execution_options(sqlite_begin="IMMEDIATE") if writes else connection
+            return
+        options, driver = engine.get_execution_options(), _driver(connection)
+        driver.ends_at = ends_at
+        driver.tells = ends_at != math.inf and not writes
+        driver.idle_ms = options.get("deadline_ms", 0) // 2 if writes else 0
+        if options.get("by_statement") and not driver.pooled:
+            connection = connection.execution_options(isolation_level="AUTOCOMMIT")
         yield connection
-
-
-@contextmanager
-def transaction(connection: Connection, *, writes: bool) -> Iterator[None]:
-    """A transaction on `connection`, as `writing` or `reading` would begin it."""
-    if connection.dialect.name == "sqlite":
-        connection.execution_options(sqlite_begin="IMMEDIATE" if writes else "DEFERRED")
-    elif writes:  # which may wait for a lock or for a standby, on a server that is well
-        _driver(connection).tells = False
-    with connection.begin():
-        yield
-
-
-def by_statement(engine: Engine) -> Engine:
-    """`engine` for transactions of one statement each: on PostgreSQL a statement is a transaction by itself, without
-    the round trips of BEGIN and COMMIT. Behind a pooler, where the settings come with BEGIN, and on SQLite, which has
-    none to save, it is as `engine`."""
-    return engine.execution_options(by_statement=True) if engine.dialect.name == "postgresql" else engine
 
 
 @contextmanager

@@ -11,6 +11,10 @@ not known: the caller asks again under the same idempotency key.
 - `commit_seconds`: for the answer to COMMIT, which no timeout of the server ends.
 - `ends_at`: a moment (monotonic) for all answers of a block together.
 
+A connection may be lost without the server's being told. Its transaction then holds its locks, the log's head among them,
+until the server ends it for idleness, and nobody can report meanwhile. A block that has a deadline of its own therefore
+has the server end it (`idle_ms`) long before.
+
 A short reading that is not answered tells of a server, or a way to it, that is gone, on which other connections of the
 process wait too, with more patience. Those are then cut as well, once they have waited for `suspicious_seconds` without
 an answer (`Dialler.suspect`): so the whole process is rid of a dead server as soon as its most impatient reader is.
@@ -106,6 +110,8 @@ class LedgerConnection(psycopg.Connection[Any]):
     _socket: socket.socket | None = None
     must_write = True
     """Whether a server that has become read-only is of no use here."""
+    idle_ms = 0
+    """If not 0: after so long without a statement the server ends a transaction of this use."""
     pooled = False
     """Whether another program shares out the server's sessions between this connection and others."""
     _preamble: bytes = b""
@@ -140,7 +146,7 @@ class LedgerConnection(psycopg.Connection[Any]):
 
     def begin_use(self) -> bool:
         """Forget the deadlines of its last use; whether it is `sound`."""
-        self.ends_at, self.answer_seconds, self.tells = math.inf, self.usual_answer_seconds, False
+        self.ends_at, self.answer_seconds, self.tells, self.idle_ms = math.inf, self.usual_answer_seconds, False, 0
         if self.dialler is not None:
             self.dialler.sweep()
         return self.sound()
@@ -214,11 +220,14 @@ class LedgerConnection(psycopg.Connection[Any]):
         raise ServerSilent("the server did not answer in time, and the connection was closed")
 
     def _exec_command(self, command: Any, result_format: Any = psycopg.pq.Format.TEXT) -> Any:
-        """As psycopg's; a transaction behind a pooler begins with its settings, in the same message."""
-        if not (self._preamble and isinstance(command, bytes) and command.startswith(b"BEGIN")):
+        """As psycopg's; a transaction begins with settings of its own, if it has any, in the same message."""
+        settings = [self._preamble] if self._preamble else []
+        if self.idle_ms:
+            settings.append(b"SET LOCAL idle_in_transaction_session_timeout = '%dms'" % self.idle_ms)
+        if not (settings and isinstance(command, bytes) and command.startswith(b"BEGIN")):
             return (yield from super()._exec_command(command, result_format))
         self._check_connection_ok()
-        self.pgconn.send_query(command + b"; " + self._preamble)
+        self.pgconn.send_query(b"; ".join([command, *settings]))
         for result in (yield from generators.execute(self.pgconn)):
             if result.status != ExecStatus.COMMAND_OK:
                 raise errors.error_from_result(result, encoding=self.pgconn._encoding)

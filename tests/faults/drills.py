@@ -9,30 +9,41 @@ with the database at the end (`tests.faults.harness.audit`).
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import secrets
+import random
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from sqlalchemy import select
 
 from ledger import sodium
 from ledger.core.identifiers import Kind
+from ledger.core.ids import decode_id
 from ledger.errors import Unavailable
 from ledger.service.lookups import lookup
 from ledger.service.reports import submit_report
 from ledger.service.runtime import Runtime
 from ledger.service.stored import stored_soon
 from ledger.settings import Settings
+from ledger.store.engine import reading
+from ledger.store.tables import Report
 from tests.faults.harness import Acknowledged, audit
 from tests.faults.nodes import Node, primary
 from tests.faults.wire import Wire, wire
 from tests.support import Platform, lookup_request, new_ledger, opened, report_payload
 
-PAUSE_SECONDS = 0.01
+PAUSE_SECONDS = 0.03
 PATIENCE_SECONDS = 40
-HOURS = {"read_deadline_ms": 500, "write_deadline_ms": 1500, "connect_deadline_ms": 1000, "lock_timeout_ms": 1000}
+SHORT = {"read_deadline_ms": 500, "write_deadline_ms": 1500, "connect_deadline_ms": 1000, "lock_timeout_ms": 1000}
 """Shorter deadlines than a server's, so that drills are short."""
 
 
@@ -120,7 +131,9 @@ class Load:
     async def _look(self) -> None:
         asked = time.monotonic()
         try:
-            answer = await lookup(self.rt, self.platform.member(), lookup_request(self.rt, [(Kind.PHONE, self.people[0])]))
+            answer = await lookup(
+                self.rt, self.platform.member(), lookup_request(self.rt, [(Kind.PHONE, self.people[0])])
+            )
         except Unavailable:
             self.lookups.seen.append((asked, time.monotonic(), False))
             return
@@ -128,8 +141,6 @@ class Load:
 
 
 def _id_of(body: str | bytes) -> str:
-    import json
-
     found: str = json.loads(body)["id"]
     return found
 
@@ -266,18 +277,28 @@ def run(scene: Scene, drill: Drill, seconds: float) -> Found:
     """Do the drill under the load. Raises AssertionError where an acknowledged report is lost, or doubled."""
     load = scene.load
     load.wait_until_answered(time.monotonic())
+    time.sleep(0.3)
     load.reports.seen.clear()
     load.lookups.seen.clear()
     back = drill(scene, seconds)
     report_seconds, lookup_seconds = load.wait_until_answered(back)
+    return found_by(drill.__name__, scene.rt, load, report_seconds, lookup_seconds)
+
+
+def found_by(name: str, rt: Runtime, load: Load, report_seconds: float, lookup_seconds: float) -> Found:
+    """The measurements of a drill, after a look into the database for what was acknowledged."""
+    kept = list(load.acknowledged.reports.values())
+    numbers = [decode_id("rp", public, rt.settings.service) for public in kept]
+    with reading(rt.engine) as connection:
+        stored = set(connection.scalars(select(Report.id).where(Report.id.in_(numbers))))
     return Found(
-        drill.__name__,
+        name,
         report_seconds,
         lookup_seconds,
         load.reports.longest(),
         load.lookups.longest(),
-        len(load.acknowledged.reports),
-        0,
+        len(kept),
+        len(set(numbers) - stored),
     )
 
 
@@ -297,3 +318,97 @@ def scene(folder: Path, **overrides: int) -> Iterator[Scene]:
             finally:
                 load.stop()
         audit(settings, load.acknowledged, load.people)
+
+
+class NoFileSystem(Exception):
+    """This machine lets no file system be mounted."""
+
+
+@contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
+    """A file system of its own of so many megabytes, in memory. Raises NoFileSystem."""
+    place = folder / "disk"
+    place.mkdir()
+    mounting = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(place)]
+    try:
+        if os.geteuid() != 0 or subprocess.run(mounting, capture_output=True, check=False).returncode != 0:
+            raise NoFileSystem
+    except FileNotFoundError as error:
+        raise NoFileSystem from error
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=False)
+
+
+def disk_full(folder: Path, seconds: float, **overrides: int) -> Found:
+    """The disk of a SQLite ledger is full for some seconds. Raises NoFileSystem, and AssertionError as `run` does."""
+    with small_disk(folder, 12) as disk:
+        settings = new_ledger(f"sqlite:///{disk / 'ledger.db'}", folder, **overrides)
+        platform = Platform("acme", "east", "acme-1").enrol(settings)
+        with opened(settings) as rt:
+            load = Load(rt, platform)
+            load.start()
+            try:
+                filler = disk / "filler"
+                with filler.open("wb", buffering=0) as file:
+                    with suppress(OSError):
+                        while True:
+                            file.write(bytes(4096))
+                full = time.monotonic()
+                while not any(done > full and not good for _, done, good in list(load.reports.seen)):
+                    assert time.monotonic() < full + PATIENCE_SECONDS, "the disk does not get full"
+                    time.sleep(0.01)
+                time.sleep(seconds)
+                filler.unlink()
+                back = time.monotonic()
+                found = found_by("disk_full", rt, load, *load.wait_until_answered(back))
+            finally:
+                load.stop()
+        audit(settings, load.acknowledged, load.people)
+        return found
+
+
+def main(rounds: int, folder: Path, say: Callable[[str], object]) -> None:
+    """Every drill `rounds` times with a server's own deadlines; prints a table of the worst of each."""
+    worst: dict[str, Found] = {}
+
+    def note(found: Found) -> None:
+        assert found.lost == 0, found
+        before = worst.get(found.name, found)
+        worst[found.name] = Found(
+            found.name,
+            *(max(getattr(before, name), getattr(found, name)) for name in _SECONDS),
+            before.acknowledged + (found.acknowledged if found is not before else 0),
+            before.lost + (found.lost if found is not before else 0),
+        )
+
+    chance = random.Random(1)
+    for number in range(rounds):
+        home = folder / f"drills-{number}"
+        home.mkdir()
+        with scene(home) as stage:
+            for drill in DRILLS:
+                before = len(stage.load.acknowledged.reports)
+                found = run(stage, drill, chance.uniform(0.5, 12.0))
+                note(replace(found, acknowledged=found.acknowledged - before))
+        try:
+            note(disk_full(home, 1.0))
+        except NoFileSystem:
+            say("disk_full left out: no file system can be mounted here")
+        say(f"drills, round {number}: nothing lost, nothing doubled")
+    say(
+        f"{'drill':<18} {'reports back':>12} {'lookups back':>12} {'longest report':>14} {'longest lookup':>14} acknowledged lost"
+    )
+    for one in worst.values():
+        say(
+            f"{one.name:<18} {one.report_seconds:>10.2f} s {one.lookup_seconds:>10.2f} s {one.longest_report_seconds:>12.2f} s"
+            f" {one.longest_lookup_seconds:>12.2f} s {one.acknowledged:>12} {one.lost:>4}"
+        )
+
+
+_SECONDS = ("report_seconds", "lookup_seconds", "longest_report_seconds", "longest_lookup_seconds")
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory(prefix="rcl-drills-") as name:
+        main(int(sys.argv[1]) if sys.argv[1:] else 1, Path(name), print)

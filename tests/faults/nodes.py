@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import pwd
+import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,7 +17,6 @@ from pathlib import Path
 import psycopg
 
 from tests import pg
-from tests.faulty import free_port
 
 OPTIONS = (
     "listen_addresses=127.0.0.1",
@@ -33,12 +34,22 @@ OPTIONS = (
 PATIENCE_SECONDS = 30
 
 
+def server_port() -> int:
+    """A free port below those that the kernel gives to outgoing connections: while a server is down, a connection to one
+    of those can be given that very port as its own, and reach itself."""
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = secrets.choice(range(first // 2, first))
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
 class Node:
     """A server; `port` is its address on 127.0.0.1."""
 
     def __init__(self, folder: Path, binaries: Path) -> None:
         self.folder, self.binaries = folder, binaries
-        self.port = free_port()
+        self.port = server_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Node:
@@ -65,7 +76,9 @@ class Node:
 
     def reconfigure(self, **options: str) -> None:
         """Change settings of the running server."""
-        self.ask(*(f"ALTER SYSTEM SET {name} = '{value}'" for name, value in options.items()), "SELECT pg_reload_conf()")
+        self.ask(
+            *(f"ALTER SYSTEM SET {name} = '{value}'" for name, value in options.items()), "SELECT pg_reload_conf()"
+        )
 
     def kill(self) -> None:
         """SIGKILL to every process of it at once, as when the machine loses its power."""
@@ -90,9 +103,11 @@ class Node:
 
     def clone(self) -> Node:
         """A streaming standby of this server, started."""
-        made = Node(self.folder.parent / f"standby-{free_port()}", self.binaries)
+        made = Node(self.folder.parent / f"standby-{secrets.token_hex(4)}", self.binaries)
         source = f"host=127.0.0.1 port={self.port} user=postgres application_name=standby"
-        copying = self._launch("pg_basebackup", "-D", str(made.folder), "-R", "-c", "fast", "-X", "stream", "-d", source)
+        copying = self._launch(
+            "pg_basebackup", "-D", str(made.folder), "-R", "-c", "fast", "-X", "stream", "-d", source
+        )
         assert copying.wait(PATIENCE_SECONDS) == 0, "pg_basebackup failed"
         return made.start()
 

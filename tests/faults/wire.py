@@ -94,8 +94,7 @@ class Wire:
                 with suppress(OSError):
                     one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
                     one.shutdown(socket.SHUT_RD)
-                    one.close()
-        self._links.clear()
+                one.close()
 
     def close_all(self) -> None:
         for link in self._links:

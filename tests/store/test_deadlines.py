@@ -121,7 +121,9 @@ SLEEP = text("SELECT pg_sleep(3)")
 
 
 def test_a_reading_may_ask_for_more_time(database: str, path: Wire) -> None:
-    made = open_engine(f"postgresql://postgres@127.0.0.1:{path.port}/{make_url(database).database}", statement_timeout_ms=200)
+    made = open_engine(
+        f"postgresql://postgres@127.0.0.1:{path.port}/{make_url(database).database}", statement_timeout_ms=200
+    )
     nap = text("SELECT pg_sleep(0.4)")
     try:
         with pytest.raises(DatabaseUnavailable), reading(made) as connection:
@@ -175,6 +177,7 @@ def test_connections_that_were_ended_are_met_by_nobody(engine: Engine, database:
         with ThreadPoolExecutor(4) as pool:
             assert list(pool.map(lambda _: read_again(soon(engine), one), range(12))) == [1] * 12, again
         assert pg.terminate_backends(database) > 0
+        time.sleep(0.3)  # until the end has come through to this machine's side
         with writing(engine) as connection:  # looked at before it is given out: even a write meets no dead one
             connection.execute(text("SELECT 1"))
 
@@ -259,9 +262,10 @@ def test_a_server_that_takes_no_writes_is_left_for_one_that_does(engine: Engine,
 def test_a_refused_write_drops_the_connection_unless_it_was_begun_to_read(engine: Engine) -> None:
     with connected(engine) as connection, transaction(connection, writes=False):
         pid = connection.scalar(text("SELECT pg_backend_pid()"))
-    with pytest.raises(Exception, match="read-only") as caught, reading(
-        engine.execution_options(postgresql_readonly=True)
-    ) as connection:
+    with (
+        pytest.raises(Exception, match="read-only") as caught,
+        reading(engine.execution_options(postgresql_readonly=True)) as connection,
+    ):
         connection.execute(insert(IdBlock).values(name="x", next=1))
     assert not isinstance(caught.value, DatabaseUnavailable)
     with reading(engine) as connection:
@@ -283,5 +287,3 @@ def test_the_kernel_is_told_to_look_for_dead_peers(engine: Engine) -> None:
             values = [seen.getsockopt(*one) for one in [(socket.SOL_SOCKET, socket.SO_KEEPALIVE), *options]]
             seen.detach()
     assert values == [1, 10, 3, 3, 10_000]
-
-
