@@ -328,6 +328,41 @@ def _opened(engine: Engine, ends_at: float | None = None, *, writes: bool = Fals
         yield connection
 
 
+def lock_table(connection: Connection, name: str) -> None:
+    """Let no other transaction write to the table `name` until this one ends; reading goes on. For rules about a whole
+    table (at most so many rows), which READ COMMITTED does not keep by itself.
+
+    (On SQLite a transaction of `writing` is the only one that writes.)
+    """
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f'LOCK TABLE "{name}" IN SHARE ROW EXCLUSIVE MODE')
+
+
+@contextmanager
+def connected(engine: Engine) -> Iterator[Connection]:
+    """A connection for `transaction`s one after the other. Raises DatabaseUnavailable as `writing` does."""
+    with _translated(), _opened(engine) as connection:
+        yield connection
+
+
+@contextmanager
+def transaction(connection: Connection, *, writes: bool) -> Iterator[None]:
+    """A transaction on `connection`, as `writing` or `reading` would begin it."""
+    if connection.dialect.name == "sqlite":
+        connection.execution_options(sqlite_begin="IMMEDIATE" if writes else "DEFERRED")
+    elif writes:  # which may wait for a lock or for a standby, on a server that is well
+        _driver(connection).tells = False
+    with connection.begin():
+        yield
+
+
+def by_statement(engine: Engine) -> Engine:
+    """`engine` for transactions of one statement each: on PostgreSQL a statement is a transaction by itself, without
+    the round trips of BEGIN and COMMIT. Behind a pooler, where the settings come with BEGIN, and on SQLite, which has
+    none to save, it is as `engine`."""
+    return engine.execution_options(by_statement=True) if engine.dialect.name == "postgresql" else engine
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     try:

@@ -375,12 +375,15 @@ def main(rounds: int, folder: Path, say: Callable[[str], object]) -> None:
 
     def note(found: Found) -> None:
         assert found.lost == 0, found
-        before = worst.get(found.name, found)
+        before = worst.get(found.name, Found(found.name, 0.0, 0.0, 0.0, 0.0, 0, 0))
         worst[found.name] = Found(
             found.name,
-            *(max(getattr(before, name), getattr(found, name)) for name in _SECONDS),
-            before.acknowledged + (found.acknowledged if found is not before else 0),
-            before.lost + (found.lost if found is not before else 0),
+            max(before.report_seconds, found.report_seconds),
+            max(before.lookup_seconds, found.lookup_seconds),
+            max(before.longest_report_seconds, found.longest_report_seconds),
+            max(before.longest_lookup_seconds, found.longest_lookup_seconds),
+            before.acknowledged + found.acknowledged,
+            before.lost + found.lost,
         )
 
     chance = random.Random(1)
@@ -406,8 +409,6 @@ def main(rounds: int, folder: Path, say: Callable[[str], object]) -> None:
             f" {one.longest_lookup_seconds:>12.2f} s {one.acknowledged:>12} {one.lost:>4}"
         )
 
-
-_SECONDS = ("report_seconds", "lookup_seconds", "longest_report_seconds", "longest_lookup_seconds")
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory(prefix="rcl-drills-") as name:
