@@ -124,10 +124,7 @@ async def answer_from_database(rt: Runtime, member: Member, request: LookupReque
         try:
             if not rt.keys.looks_up(request.epoch):
                 raise _stale(rt.keys.epoch)
-            async with asyncio.timeout(rt.desk.deadline_seconds):
-                return await rt.desk.ask(member, request)
-        except TimeoutError as error:
-            raise DatabaseUnavailable("The database does not answer. Try again.", retry_after_seconds=1) from error
+            return await rt.desk.ask(member, request)
         except IndexNotReached:
             if time.monotonic() >= deadline:
                 raise
@@ -144,6 +141,10 @@ def submit_lookup(rt: Runtime, member: Member, request: LookupRequest) -> Future
     if not rt.keys.looks_up(request.epoch):
         raise _stale(rt.keys.epoch)
     return rt.desk.submit(member, request)
+
+
+def _late() -> DatabaseUnavailable:
+    return DatabaseUnavailable("The database does not answer. Try again.", retry_after_seconds=1)
 
 
 def _stale(current: int | None) -> StaleEpoch:
@@ -167,7 +168,7 @@ class LookupDesk:
         self._reads = soon
         self._writes = within(engine, settings.write_deadline_ms)
         self._by_statement = by_statement(soon)
-        self.deadline_seconds = answers_within(engine, settings.read_deadline_ms)
+        self._deadline_seconds = answers_within(engine, settings.read_deadline_ms)
         """How long a lookup waits for the database's answer before it is refused; None: as long as it takes."""
         self._keys = keys
         self._policy = policy
@@ -204,10 +205,11 @@ class LookupDesk:
         return self._batcher.submit(_Asked(member, request))
 
     def ask(self, member: Member, request: LookupRequest) -> asyncio.Future[bytes]:
-        """As `submit`, for the running event loop."""
+        """As `submit`, for the running event loop. Raises DatabaseUnavailable when the database does not answer in time.
+        """
         loop = asyncio.get_running_loop()
         if self._waiters is None or self._waiters.loop is not loop:
-            self._waiters = LoopWaiters(loop)
+            self._waiters = LoopWaiters(loop, self._deadline_seconds, _late)
         waiter = self._waiters.new()
         self._batcher.put([(_Asked(member, request), waiter)])
         return waiter.future

@@ -343,6 +343,8 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
 
 def disk_full(folder: Path, seconds: float, **overrides: int) -> Found:
     """The disk of a SQLite ledger is full for some seconds. Raises NoFileSystem, and AssertionError as `run` does."""
+    folder = folder / "small"
+    folder.mkdir()
     with small_disk(folder, 12) as disk:
         settings = new_ledger(f"sqlite:///{disk / 'ledger.db'}", folder, **overrides)
         platform = Platform("acme", "east", "acme-1").enrol(settings)
