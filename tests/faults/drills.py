@@ -246,7 +246,7 @@ def failover(scene: Scene, seconds: float) -> float:
     """The primary is stopped and never comes back; its synchronous standby is promoted, and the path leads there."""
     standby = scene.node.clone()
     scene.node.reconfigure(synchronous_standby_names="*")
-    time.sleep(0.5)
+    scene.node.wait_for_standby()
     scene.load.wait_until_answered(time.monotonic())
     scene.node.freeze()
     time.sleep(seconds)

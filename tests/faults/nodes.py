@@ -55,16 +55,18 @@ class Node:
     def start(self) -> Node:
         """Start, and wait until it takes connections."""
         options = [part for one in (*OPTIONS, f"port={self.port}") for part in ("-c", one)]
-        self._process = self._launch("postgres", "-D", str(self.folder), "-k", str(self.folder.parent), *options)
+        starting = ("postgres", "-D", str(self.folder), "-k", str(self.folder.parent), *options)
+        self._process = self._launch(*starting)
         end = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
                 self.ask("SELECT 1")
                 return self
             except psycopg.OperationalError:
-                assert self._process.poll() is None, "PostgreSQL did not start"
-                assert time.monotonic() < end, "PostgreSQL takes no connections"
+                assert time.monotonic() < end, "PostgreSQL does not start"
                 time.sleep(0.02)
+                if self._process.poll() is not None:  # what is left of a killed one is still in its way
+                    self._process = self._launch(*starting)
 
     def ask(self, *statements: str) -> None:
         """Run statements as the administrator, past any proxy."""
@@ -73,6 +75,16 @@ class Node:
         ) as connection:
             for one in statements:
                 connection.execute(one.encode())
+
+    def wait_for_standby(self) -> None:
+        """Wait until a standby confirms what this server writes, synchronously."""
+        end = time.monotonic() + PATIENCE_SECONDS
+        query = "SELECT application_name, state, sync_state FROM pg_stat_replication"
+        where = f"host=127.0.0.1 port={self.port} user=postgres dbname=postgres"
+        with psycopg.connect(where, autocommit=True, connect_timeout=5) as connection:
+            while (found := connection.execute(query).fetchall()) != [("standby", "streaming", "sync")]:
+                assert time.monotonic() < end, f"no synchronous standby: {found}"
+                time.sleep(0.05)
 
     def reconfigure(self, **options: str) -> None:
         """Change settings of the running server."""

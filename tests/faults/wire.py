@@ -97,10 +97,10 @@ class Wire:
                 one.close()
 
     def close_all(self) -> None:
-        for link in self._links:
-            link.client.close()
-            link.server.close()
-        for one in self._waiting:
+        links = [one for link in self._links for one in (link.client, link.server)]
+        for one in [*links, *self._waiting]:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)  # closing alone ends nothing while a thread reads from it
             one.close()
 
 
