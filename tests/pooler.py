@@ -21,8 +21,8 @@ from tests.faulty import free_port
 
 @contextmanager
 def pgbouncer(database_url: str, mode: str) -> Iterator[str]:
-    """The URL of the same database through PgBouncer in `mode`: "session", or "transaction" with two server connections to
-    share out. Skips the test where PgBouncer is not installed."""
+    """The URL of the same database through PgBouncer in `mode`: "session", or "transaction" with two server
+    connections to share out. Skips the test where PgBouncer is not installed."""
     program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
     if program is None:
         pytest.skip("pgbouncer is not installed")
@@ -74,9 +74,9 @@ def _wait(process: subprocess.Popen[bytes], port: int, folder: Path) -> None:
         try:
             psycopg.connect(host="127.0.0.1", port=port, user="postgres", dbname="ledger", connect_timeout=5).close()
             return
-        except psycopg.OperationalError as error:
+        except psycopg.OperationalError:
             log = folder / "pgbouncer.log"
             said = log.read_text() if log.exists() else ""
             assert process.poll() is None, f"PgBouncer did not start: {said}"
-            assert time.monotonic() < end, f"PgBouncer takes no connections: {error} {said}"
+            assert time.monotonic() < end, f"PgBouncer takes no connections: {said}"
             time.sleep(0.02)

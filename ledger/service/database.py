@@ -11,8 +11,8 @@ from ledger.store.engine import open_engine
 
 
 def open_database(settings: Settings, **options: Any) -> Engine:
-    """An engine with the timeouts and deadlines of `settings`, unless `options` (of `open_engine`) say otherwise. Connects
-    to nothing yet. Raises ConfigurationError for a URL that names no database."""
+    """An engine with the timeouts and deadlines of `settings`, unless `options` (of `open_engine`) say otherwise.
+    Connects to nothing yet. Raises ConfigurationError for a URL that names no database."""
     chosen: dict[str, Any] = {
         "lock_timeout_ms": settings.lock_timeout_ms,
         "statement_timeout_ms": settings.statement_timeout_ms,

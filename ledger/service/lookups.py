@@ -205,7 +205,8 @@ class LookupDesk:
         return self._batcher.submit(_Asked(member, request))
 
     def ask(self, member: Member, request: LookupRequest) -> asyncio.Future[bytes]:
-        """As `submit`, for the running event loop. Raises DatabaseUnavailable when the database does not answer in time."""
+        """As `submit`, for the running event loop. Raises DatabaseUnavailable when the database does not answer in
+        time."""
         loop = asyncio.get_running_loop()
         if self._waiters is None or self._waiters.loop is not loop:
             self._waiters = LoopWaiters(loop, self._deadline_seconds, _late)

@@ -1,8 +1,8 @@
 """Waiting in an event loop for what another thread does in batches.
 
 `asyncio.wrap_future` costs each waiter two futures and the loop one wake-up each. Here a waiter is one future of the
-loop, and all outcomes that are there when the loop gets to them are taken with one wake-up. Where waiting has a limit, one
-timer of the loop serves all waiters: `asyncio.timeout` would cost each of them a timer of its own.
+loop, and all outcomes that are there when the loop gets to them are taken with one wake-up. Where waiting has a limit,
+one timer of the loop serves all waiters: `asyncio.timeout` would cost each of them a timer of its own.
 """
 
 from __future__ import annotations

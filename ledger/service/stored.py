@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 async def stored_soon(rt: Runtime, done: Future[Stored]) -> Stored:
-    """What `done` gives. Raises its error, and DatabaseUnavailable after `write_deadline_ms`: a command that has not had
-    its turn is then given up, of one that has it is not known whether it is carried out. Asked again under the same
-    idempotency key, it is carried out once in either case."""
+    """What `done` gives. Raises its error, and DatabaseUnavailable after `write_deadline_ms`: a command that has not
+    had its turn is then given up, of one that has it is not known whether it is carried out. Asked again under the
+    same idempotency key, it is carried out once in either case."""
     try:
         async with asyncio.timeout(answers_within(rt.engine, rt.settings.write_deadline_ms)):
             return await asyncio.wrap_future(done)

@@ -5,8 +5,8 @@ PostgreSQL may be given with several hosts, of which the one that takes writes i
 - as libpq writes it (PostgreSQL manual, 34.1.1.2): `postgresql://user@a:5432,b:5433/ledger?sslmode=require`
 - as SQLAlchemy writes it: `postgresql+psycopg://user@/ledger?host=a:5432&host=b:5433`
 
-Parameters of libpq may stand in the query. A password with special characters is percent-encoded, an IPv6 address stands
-in brackets.
+Parameters of libpq may stand in the query. A password with special characters is percent-encoded, an IPv6 address
+stands in brackets.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class SqlitePlace:
 @dataclass(frozen=True, slots=True)
 class PostgresqlPlace:
     """A database on one of some servers. `hosts` holds names, addresses, or folders of Unix sockets, each with a port;
-    it is empty where libpq shall use its default. `parameters` are libpq's others, with `user`, `password`, `dbname`."""
+    it is empty where libpq shall use its default. `parameters` are libpq's others, with `user`, `password`,
+    `dbname`."""
 
     hosts: tuple[tuple[str, int], ...]
     parameters: dict[str, str]

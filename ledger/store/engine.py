@@ -5,14 +5,15 @@ has to become a writer half-way (which SQLite answers with "database is locked" 
 transaction handling is switched off (`isolation_level=None`), because it does not open a transaction before a
 SAVEPOINT and so would not roll back to it.
 
-PostgreSQL: lock, statement and idle-in-transaction timeouts of the server, and deadlines of the client's for the case that
-the server does not answer at all (`ledger.store.pg_connection`). `synchronous_commit` is on: an acknowledged report is on
-disk. Several hosts may be named (`ledger.store.database_url`); the one that takes writes is used.
+PostgreSQL: lock, statement and idle-in-transaction timeouts of the server, and deadlines of the client's for the case
+that the server does not answer at all (`ledger.store.pg_connection`). `synchronous_commit` is on: an acknowledged
+report is on disk. Several hosts may be named (`ledger.store.database_url`); the one that takes writes is used.
 
-A connection that turns out to be cut, or to lead to a server that takes no writes, is dropped with all others of its pool
-that were made before (`ledger.store.outages` says which errors mean that), so that the next transaction gets a new one.
-Idle connections are looked at before they are given out, without asking the server. What only reads may be asked once more
-(`read_again`); a transaction that writes never is: whether its COMMIT was carried out is for the caller to find out.
+A connection that turns out to be cut, or to lead to a server that takes no writes, is dropped with all others of its
+pool that were made before (`ledger.store.outages` says which errors mean that), so that the next transaction gets a
+new one. Idle connections are looked at before they are given out, without asking the server. What only reads may be
+asked once more (`read_again`); a transaction that writes never is: whether its COMMIT was carried out is for the
+caller to find out.
 """
 
 from __future__ import annotations
@@ -76,8 +77,8 @@ def open_engine(
 ) -> Engine:
     """An engine for `url`, with the pragmas, timeouts and deadlines of the module's docstring. Connects to nothing yet.
 
-    `pooler`: "auto", or "transaction" for a pooler of PostgreSQL that cannot be recognised. Raises ConfigurationError for
-    a URL that names no database.
+    `pooler`: "auto", or "transaction" for a pooler of PostgreSQL that cannot be recognised. Raises ConfigurationError
+    for a URL that names no database.
     """
     place = parse_database_url(url)
     if isinstance(place, PostgresqlPlace):
@@ -267,8 +268,9 @@ def reading_first(engine: Engine, read: Callable[[Connection], T]) -> Iterator[t
 
 
 def within(engine: Engine, deadline_ms: int) -> Engine:
-    """`engine`, each of whose blocks (`writing`, `reading`, `connected`, ...) ends within `deadline_ms`, connecting and
-    COMMIT included, with DatabaseUnavailable at the latest. On SQLite it is `engine`: a file answers, or its disk hangs.
+    """`engine`, each of whose blocks (`writing`, `reading`, `connected`, ...) ends within `deadline_ms`, connecting
+    and COMMIT included, with DatabaseUnavailable at the latest. On SQLite it is `engine`: a file answers, or its disk
+    hangs.
     """
     return engine.execution_options(deadline_ms=deadline_ms) if engine.dialect.name == "postgresql" else engine
 
@@ -280,7 +282,8 @@ def answers_within(engine: Engine, deadline_ms: int) -> float | None:
 
 
 def take_time(connection: Connection, seconds: int) -> None:
-    """Let each further statement of this transaction run for so long, whatever the statement timeout and deadline are."""
+    """Let each further statement of this transaction run for so long, whatever the statement timeout and deadline
+    are."""
     if connection.dialect.name == "postgresql":
         connection.execute(text(f"SET LOCAL statement_timeout = '{seconds}s'"))
         driver = _driver(connection)

@@ -27,7 +27,8 @@ _OUTAGE_CLASSES = ("08", "53", "57", "58")
 """Connection exception; insufficient resources (connections, memory, disk); operator intervention; system error."""
 
 _OUTAGES = frozenset({"25006", "25P03", "25P04", "40001", "40P01", "55P03"})
-"""Read-only transaction; idle-in-transaction and transaction timeouts; serialization failure, deadlock, lock timeout."""
+"""Read-only transaction; idle-in-transaction and transaction timeouts; serialization failure, deadlock, lock
+timeout."""
 
 _CUT = frozenset({"25P03", "25P04", "57P01", "57P02", "57P03", "57P04", "57P05"})
 """The server ends the connection with these: timeouts of the session; shutdown, crash of another backend, starting up,

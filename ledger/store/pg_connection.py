@@ -1,19 +1,20 @@
 """Connections to PostgreSQL that never wait for ever, and whose session settings hold behind a pooler too.
 
-**Deadlines.** The timeouts that PostgreSQL enforces (lock, statement, idle) help only while the server runs, and those of
-TCP only while nothing acknowledges: a server that is stopped (SIGSTOP, a frozen virtual machine), a COMMIT that waits for
-a synchronous standby and a proxy in between all keep a connection open without an answer. So each wait for an answer is
-bounded here, in the client: psycopg waits in its own loop, and takes a timeout. When it is over the connection is closed
-at once, without waiting for anything, and `ServerSilent` is raised. What the server made of a COMMIT that was cut so is
-not known: the caller asks again under the same idempotency key.
+**Deadlines.** The timeouts that PostgreSQL enforces (lock, statement, idle) help only while the server runs, and those
+of TCP only while nothing acknowledges: a server that is stopped (SIGSTOP, a frozen virtual machine), a COMMIT that
+waits for a synchronous standby and a proxy in between all keep a connection open without an answer. So each wait for
+an answer is bounded here, in the client: psycopg waits in its own loop, and takes a timeout. When it is over the
+connection is closed at once, without waiting for anything, and `ServerSilent` is raised. What the server made of a
+COMMIT that was cut so is not known: the caller asks again under the same idempotency key.
 
-- `answer_seconds`: for one answer; longer than the server's own statement timeout, so that a healthy server answers first.
+- `answer_seconds`: for one answer; longer than the server's own statement timeout, so that a healthy server answers
+  first.
 - `commit_seconds`: for the answer to COMMIT, which no timeout of the server ends.
 - `ends_at`: a moment (monotonic) for all answers of a block together.
 
-A connection may be lost without the server's being told. Its transaction then holds its locks, the log's head among them,
-until the server ends it for idleness, and nobody can report meanwhile. A block that has a deadline of its own therefore
-has the server end it (`idle_ms`) long before.
+A connection may be lost without the server's being told. Its transaction then holds its locks, the log's head among
+them, until the server ends it for idleness, and nobody can report meanwhile. A block that has a deadline of its own
+therefore has the server end it (`idle_ms`) long before.
 
 A short reading that is not answered tells of a server, or a way to it, that is gone, on which other connections of the
 process wait too, with more patience. Those are then cut as well, once they have waited for `suspicious_seconds` without
@@ -22,8 +23,8 @@ an answer (`Dialler.suspect`): so the whole process is rid of a dead server as s
 **Session settings** (`SessionSettings`) are not given as the startup parameter `options`, which PgBouncer refuses, or
 drops in silence. On a direct connection one statement sets them when it is made. Behind a pooler a session's settings
 would be another client's in the next transaction, so each transaction begins with `SET LOCAL`, in the same message as
-BEGIN, which costs no round trip. A pooler is recognised by the process id that it invents for a connection's cancel key:
-it is not the one that the server tells. Prepared statements are used on direct connections only.
+BEGIN, which costs no round trip. A pooler is recognised by the process id that it invents for a connection's cancel
+key: it is not the one that the server tells. Prepared statements are used on direct connections only.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ _block = threading.local()
 
 
 class ServerSilent(psycopg.OperationalError):
-    """The server did not answer within the deadline; the connection is closed. Whether the statement, or the COMMIT, was
-    carried out is not known."""
+    """The server did not answer within the deadline; the connection is closed. Whether the statement, or the COMMIT,
+    was carried out is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +169,8 @@ class LedgerConnection(psycopg.Connection[Any]):
             self._socket.close()
 
     def sound(self) -> bool:
-        """Whether nothing has ended this idle connection, as far as this machine knows. Asks the kernel, not the server:
-        what a server says when it ends a connection, and the end itself, are there to be read."""
+        """Whether nothing has ended this idle connection, as far as this machine knows. Asks the kernel, not the
+        server: what a server says when it ends a connection, and the end itself, are there to be read."""
         if self.closed:
             return False
         if self._poll is None:

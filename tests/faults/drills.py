@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import secrets
 import random
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -63,8 +63,8 @@ class Answers:
 
 
 class Load:
-    """Two threads that ask a ledger without a pause: one reports and repeats until it is acknowledged, as an outbox would,
-    the other looks up a person who is listed."""
+    """Two threads that ask a ledger without a pause: one reports and repeats until it is acknowledged, as an outbox
+    would, the other looks up a person who is listed."""
 
     def __init__(self, rt: Runtime, platform: Platform) -> None:
         self.rt, self.platform = rt, platform
@@ -229,8 +229,8 @@ def demoted(scene: Scene, seconds: float) -> float:
 
 
 def on_the_standby(scene: Scene, seconds: float) -> float:
-    """The path leads to a hot standby, as a stale name does after a switchover, and to the primary again. Connections that
-    were made meanwhile are not cut."""
+    """The path leads to a hot standby, as a stale name does after a switchover, and to the primary again. Connections
+    that were made meanwhile are not cut."""
     standby = scene.node.clone()
     port, scene.path.target = scene.path.target, standby.port
     scene.path.reset()
@@ -304,7 +304,8 @@ def found_by(name: str, rt: Runtime, load: Load, report_seconds: float, lookup_s
 
 @contextmanager
 def scene(folder: Path, **overrides: int) -> Iterator[Scene]:
-    """A fresh ledger on a primary of its own, under load; audited at the end: nothing acknowledged is lost or doubled."""
+    """A fresh ledger on a primary of its own, under load; audited at the end: nothing acknowledged is lost or
+    doubled."""
     with primary() as node, wire(node.port) as path:
         node.ask("CREATE DATABASE ledger")
         settings = new_ledger(f"postgresql+psycopg://postgres@127.0.0.1:{path.port}/ledger", folder, **overrides)
@@ -353,10 +354,9 @@ def disk_full(folder: Path, seconds: float, **overrides: int) -> Found:
             load.start()
             try:
                 filler = disk / "filler"
-                with filler.open("wb", buffering=0) as file:
-                    with suppress(OSError):
-                        while True:
-                            file.write(bytes(4096))
+                with filler.open("wb", buffering=0) as file, suppress(OSError):
+                    while True:
+                        file.write(bytes(4096))
                 full = time.monotonic()
                 while not any(done > full and not good for _, done, good in list(load.reports.seen)):
                     assert time.monotonic() < full + PATIENCE_SECONDS, "the disk does not get full"
@@ -402,14 +402,11 @@ def main(rounds: int, folder: Path, say: Callable[[str], object]) -> None:
         except NoFileSystem:
             say("disk_full left out: no file system can be mounted here")
         say(f"drills, round {number}: nothing lost, nothing doubled")
-    say(
-        f"{'drill':<18} {'reports back':>12} {'lookups back':>12} {'longest report':>14} {'longest lookup':>14} acknowledged lost"
-    )
+    say("drill              reports back  lookups back  longest report  longest lookup  acknowledged  lost")
     for one in worst.values():
-        say(
-            f"{one.name:<18} {one.report_seconds:>10.2f} s {one.lookup_seconds:>10.2f} s {one.longest_report_seconds:>12.2f} s"
-            f" {one.longest_lookup_seconds:>12.2f} s {one.acknowledged:>12} {one.lost:>4}"
-        )
+        times = (one.report_seconds, one.lookup_seconds, one.longest_report_seconds, one.longest_lookup_seconds)
+        columns = [f"{seconds:.2f} s".rjust(width) for seconds, width in zip(times, (12, 14, 16, 16), strict=True)]
+        say(f"{one.name:<18} {''.join(columns)} {one.acknowledged:>13} {one.lost:>5}")
 
 
 if __name__ == "__main__":

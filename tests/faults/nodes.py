@@ -1,4 +1,5 @@
-"""PostgreSQL servers of a test's own, on TCP: a primary and streaming standbys that can be killed, stopped and promoted."""
+"""PostgreSQL servers of a test's own, on TCP: a primary and streaming standbys that can be killed, stopped and
+promoted."""
 
 from __future__ import annotations
 
@@ -35,8 +36,8 @@ PATIENCE_SECONDS = 30
 
 
 def server_port() -> int:
-    """A free port below those that the kernel gives to outgoing connections: while a server is down, a connection to one
-    of those can be given that very port as its own, and reach itself."""
+    """A free port below those that the kernel gives to outgoing connections: while a server is down, a connection to
+    one of those can be given that very port as its own, and reach itself."""
     first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
         port = secrets.choice(range(first // 2, first))

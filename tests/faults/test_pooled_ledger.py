@@ -1,4 +1,5 @@
-"""A whole ledger behind PgBouncer: reports, lookups and every thread of a server, in session and in transaction mode."""
+"""A whole ledger behind PgBouncer: reports, lookups and every thread of a server, in session and in transaction
+mode."""
 
 from __future__ import annotations
 

@@ -24,7 +24,8 @@ class Link:
 
 @dataclass
 class Wire:
-    """A path to `target`, a port of 127.0.0.1 or the path of a Unix socket. Set `target` while it runs: it counts for new connections, as a changed name would."""
+    """A path to `target`, a port of 127.0.0.1 or the path of a Unix socket. Set `target` while it runs: it counts for
+    new connections, as a changed name would."""
 
     target: int | str
     port: int = 0

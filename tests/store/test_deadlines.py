@@ -282,8 +282,8 @@ def test_the_kernel_is_told_to_look_for_dead_peers(engine: Engine) -> None:
         driver = connection.connection.driver_connection
         assert driver is not None
         with socket.socket(fileno=driver.pgconn.socket) as seen:
-            options = [(socket.IPPROTO_TCP, name) for name in
-                       (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)]  # fmt: skip
+            names = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
+            options = [(socket.IPPROTO_TCP, name) for name in names]
             values = [seen.getsockopt(*one) for one in [(socket.SOL_SOCKET, socket.SO_KEEPALIVE), *options]]
             seen.detach()
     assert values == [1, 10, 3, 3, 10_000]
