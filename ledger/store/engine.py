@@ -68,7 +68,7 @@ def open_engine(
     *,
     lock_timeout_ms: int = 5_000,
     statement_timeout_ms: int = 30_000,
-    idle_timeout_ms: int = 20_000,
+    idle_timeout_ms: int = 30_000,
     read_deadline_ms: int = 1_500,
     write_deadline_ms: int = 6_000,
     connect_deadline_ms: int = 3_000,

@@ -318,7 +318,8 @@ def scene(folder: Path, **overrides: int) -> Iterator[Scene]:
                 yield made
             finally:
                 load.stop()
-        audit(settings, load.acknowledged, load.people)
+        patient = settings.model_copy(update={name: Settings.model_fields[name].default for name in overrides})
+        audit(patient, load.acknowledged, load.people)
 
 
 class NoFileSystem(Exception):

@@ -96,7 +96,7 @@ class Node:
     def kill(self) -> None:
         """SIGKILL to every process of it at once, as when the machine loses its power."""
         assert self._process is not None
-        self._signal(signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)  # so that it starts none meanwhile
         self._signal(signal.SIGKILL)
         self._process.wait(PATIENCE_SECONDS)
         # What a killed server leaves behind is in the way of the next start until its segment is unused.
@@ -131,11 +131,11 @@ class Node:
 
     def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None
-        os.kill(self._process.pid, number)
-        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
-        for child in children.read_text().split():
+        # Listed before the first is signalled: the children of a process that was killed are no longer its own.
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        for one in (self._process.pid, *map(int, children)):
             with suppress(ProcessLookupError):
-                os.kill(int(child), number)
+                os.kill(one, number)
 
     def _launch(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
         account = pwd.getpwnam("nobody") if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
