@@ -13,8 +13,8 @@ COMMIT that was cut so is not known: the caller asks again under the same idempo
 - `ends_at`: a moment (monotonic) for all answers of a block together.
 
 A connection may be lost without the server's being told. Its transaction then holds its locks, the log's head among
-them, until the server ends it for idleness, and nobody can report meanwhile. A block that has a deadline of its own
-therefore has the server end it (`idle_ms`) long before.
+them, until the server ends it for idleness, and no report can be recorded meanwhile. A block that has a deadline of
+its own therefore has the server end it (`idle_ms`) long before.
 
 A short reading that is not answered tells of a server, or a way to it, that is gone, on which other connections of the
 process wait too, with more patience. Those are then cut as well, once they have waited for `suspicious_seconds` without

@@ -1,4 +1,4 @@
-"""Databases that fail in every way, under load: nothing acknowledged is lost, nobody waits for ever, and the ledger is
+"""Databases that fail in every way, under load: nothing acknowledged is lost, every wait ends, and the ledger is
 back by itself as soon as the database is. (`make soak` does more of it, with a server's own deadlines.)"""
 
 from __future__ import annotations

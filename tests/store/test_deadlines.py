@@ -90,11 +90,11 @@ def test_a_server_that_falls_silent(engine: Engine, path: Wire, how: Callable[[E
     refused_within(READ_MS, lambda: read_again(hurried, one))  # connecting
     path.answer()
     assert read_again(hurried, one) == 1
-    assert read_again(engine, one) == 1, "nobody is given a connection of before"
+    assert read_again(engine, one) == 1, "no connection of before is given out"
 
 
 def test_a_commit_that_is_not_answered(engine: Engine, path: Wire) -> None:
-    """Nothing tells whether it was carried out. Nobody waits for ever, and the next connection is another."""
+    """Whether it was carried out is not known. The wait ends, and the next connection is another."""
 
     def write() -> None:
         with writing(engine) as connection:
@@ -137,7 +137,7 @@ def test_a_reading_may_ask_for_more_time(database: str, path: Wire) -> None:
         made.dispose()
 
 
-def test_who_waits_patiently_on_a_dead_server_is_freed_by_who_does_not(engine: Engine, path: Wire) -> None:
+def test_a_patient_reading_on_a_dead_server_is_ended_when_a_short_one_fails(engine: Engine, path: Wire) -> None:
     def wait_patiently() -> float:
         started = time.monotonic()
         with pytest.raises(DatabaseUnavailable), reading(engine) as connection:  # its own patience: 35 s
@@ -159,7 +159,7 @@ def test_who_waits_patiently_on_a_dead_server_is_freed_by_who_does_not(engine: E
         assert patient.result() < 3
 
 
-def test_who_waits_for_a_lock_is_not_taken_for_dead(engine: Engine) -> None:
+def test_a_wait_for_a_lock_is_not_taken_for_a_dead_server(engine: Engine) -> None:
     """A short reading that is answered tells that the server is well."""
     with writing(engine) as first:
         first.execute(text("LOCK TABLE id_block IN ACCESS EXCLUSIVE MODE"))
@@ -172,7 +172,7 @@ def test_who_waits_for_a_lock_is_not_taken_for_dead(engine: Engine) -> None:
             waiting.result(10)
 
 
-def test_connections_that_were_ended_are_met_by_nobody(engine: Engine, database: str) -> None:
+def test_connections_that_were_ended_while_idle_are_replaced(engine: Engine, database: str) -> None:
     for again in range(3):
         with ThreadPoolExecutor(4) as pool:
             assert list(pool.map(lambda _: read_again(soon(engine), one), range(12))) == [1] * 12, again
