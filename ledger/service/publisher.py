@@ -25,7 +25,7 @@ from ledger.service.log_writer import tile_reader
 from ledger.service.processes import main, orphaned, tell
 from ledger.settings import Settings
 from ledger.store import log as log_store
-from ledger.store.engine import reading, writing
+from ledger.store.engine import reading, within, writing
 from ledger.store.log import Published
 
 log = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ def run(settings: Settings, stop: threading.Event, parent: int | None = None) ->
     `parent`: stop as well when the process of this id, which started this one, is gone.
     """
     key = load_log_key(settings)
-    engine = open_database(settings, pool_size=1)
+    engine = within(open_database(settings, pool_size=1), settings.write_deadline_ms)
     guard = Guard(settings.guard_dir, settings.origin, raw_public(key))
     told = False
     try:

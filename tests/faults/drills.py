@@ -140,7 +140,7 @@ class Load:
         self.lookups.seen.append((asked, time.monotonic(), answer[:1] == b"{"))
 
 
-def _id_of(body: str | bytes) -> str:
+def _id_of(body: str) -> str:
     found: str = json.loads(body)["id"]
     return found
 
