@@ -90,10 +90,10 @@ class SessionSettings:
             "TimeZone": "UTC",
         }
 
-    def local(self, synchronous: bool) -> bytes:
+    def local(self, synchronous: bool) -> tuple[bytes, ...]:
         """The statements that set them for one transaction; with `synchronous`, its COMMIT waits for the disk too."""
         pairs = {**self.pairs(), **({"synchronous_commit": "on"} if synchronous else {})}
-        return "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in pairs.items()).encode()
+        return tuple(f"SET LOCAL {name} = '{value}'".encode() for name, value in pairs.items())
 
 
 class LedgerConnection(psycopg.Connection[Any]):
@@ -115,7 +115,7 @@ class LedgerConnection(psycopg.Connection[Any]):
     """If not 0: after so long without a statement the server ends a transaction of this use."""
     pooled = False
     """Whether another program shares out the server's sessions between this connection and others."""
-    _preamble: bytes = b""
+    _preamble: tuple[bytes, ...] = ()
     _poll: Any = None
 
     def wait(self, gen: Any, interval: float = _INTERVAL_SECONDS, timeout: float | None = None) -> Any:
@@ -222,11 +222,15 @@ class LedgerConnection(psycopg.Connection[Any]):
 
     def _exec_command(self, command: Any, result_format: Any = psycopg.pq.Format.TEXT) -> Any:
         """As psycopg's; a transaction begins with settings of its own, if it has any, in the same message."""
-        settings = [self._preamble] if self._preamble else []
+        settings = list(self._preamble)
         if self.idle_ms:
             settings.append(b"SET LOCAL idle_in_transaction_session_timeout = '%dms'" % self.idle_ms)
         if not (settings and isinstance(command, bytes) and command.startswith(b"BEGIN")):
             return (yield from super()._exec_command(command, result_format))
+        if self._pipeline:  # of `executemany`: they are sent together anyway, each as a message of its own
+            for one in (command, *settings):
+                yield from super()._exec_command(one, result_format)
+            return None
         self._check_connection_ok()
         self.pgconn.send_query(b"; ".join([command, *settings]))
         for result in (yield from generators.execute(self.pgconn)):

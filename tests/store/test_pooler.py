@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine, make_url, text
 
 from ledger.errors import DatabaseUnavailable
-from ledger.store.engine import by_statement, connected, open_engine, reading, transaction, writing
+from ledger.store.engine import by_statement, connected, open_engine, reading, transaction, within, writing
 from tests import pg
 from tests.pooler import pgbouncer
 
@@ -106,10 +106,28 @@ def test_the_same_statement_again_and_again(engine: Engine) -> None:
     assert failed == []
 
 
+def many_rows(engine: Engine, name: str) -> None:
+    """Rows that psycopg sends in a pipeline, as the first statement of a transaction."""
+    with writing(engine) as connection:
+        statement = text("INSERT INTO id_block (name, next) VALUES (:name, :next)")
+        connection.execute(statement, [{"name": f"{name}{number}", "next": number} for number in range(5)])
+        assert connection.scalar(text("SHOW lock_timeout")) == SETTINGS["lock_timeout"]
+    with writing(engine) as connection:
+        query = text("DELETE FROM id_block WHERE name LIKE :name")
+        assert connection.execute(query, {"name": f"{name}_"}).rowcount == 5
+
+
+def test_many_rows_at_once(engine: Engine) -> None:
+    for how in (lambda one: one, lambda one: within(one, 5_000)):
+        many_rows(how(engine), "pooled")
+
+
 def test_a_direct_connection_has_them_without_asking_each_time(database: str) -> None:
     engine = opened(database)
     try:
         assert in_force(engine) == in_force(engine, by_statement) == SETTINGS
+        many_rows(engine, "direct")
+        many_rows(within(engine, 5_000), "direct")
         with connected(by_statement(engine)) as connection:
             driver = connection.connection.driver_connection
             assert driver is not None
