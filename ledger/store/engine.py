@@ -60,6 +60,9 @@ BUSY_TIMEOUT_MS = 10_000
 ANSWER_MARGIN_MS = 5_000
 """How much longer a client waits for an answer than the server's statement timeout allows."""
 
+LONG_READING_SECONDS = 20.0
+"""How long a reading that may take its time waits at least, when a short one had no answer."""
+
 T = TypeVar("T")
 
 
@@ -288,6 +291,7 @@ def take_time(connection: Connection, seconds: int) -> None:
         connection.execute(text(f"SET LOCAL statement_timeout = '{seconds}s'"))
         driver = _driver(connection)
         driver.ends_at, driver.tells, driver.idle_ms = math.inf, False, 0
+        driver.least_seconds = LONG_READING_SECONDS
         driver.answer_seconds = max(driver.answer_seconds, seconds + ANSWER_MARGIN_MS / 1000)
 
 

@@ -111,6 +111,8 @@ class LedgerConnection(psycopg.Connection[Any]):
     _socket: socket.socket | None = None
     must_write = True
     """Whether a server that has become read-only is of no use here."""
+    least_seconds = 0.0
+    """For how long it waits at least before it is cut as a suspect: a reading that is long by intention."""
     idle_ms = 0
     """If not 0: after so long without a statement the server ends a transaction of this use."""
     pooled = False
@@ -148,6 +150,7 @@ class LedgerConnection(psycopg.Connection[Any]):
     def begin_use(self) -> bool:
         """Forget the deadlines of its last use; whether it is `sound`."""
         self.ends_at, self.answer_seconds, self.tells, self.idle_ms = math.inf, self.usual_answer_seconds, False, 0
+        self.least_seconds = 0.0
         if self.dialler is not None:
             self.dialler.sweep()
         return self.sound()
@@ -341,7 +344,7 @@ class Dialler:
             for one, since in suspects:
                 if one.waiting_since != since:
                     continue  # it was answered
-                if time.monotonic() - since >= self._suspicious_seconds:
+                if time.monotonic() - since >= max(self._suspicious_seconds, one.least_seconds):
                     one.cut()
                 else:
                     self._suspects.append((one, since))
