@@ -27,7 +27,7 @@ from ledger.store.tables import IdBlock
 from tests import pg
 from tests.faults.wire import Wire, wire
 
-READ_MS, WRITE_MS, CONNECT_MS = 300, 700, 2_000
+READ_MS, WRITE_MS, CONNECT_MS = 300, 700, 1_000
 SLACK_SECONDS = 1.0
 """For a machine that has much to do."""
 
