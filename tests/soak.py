@@ -27,6 +27,7 @@ from tests.api.conftest import ACME, BETA, READER, running
 from tests.api.fuzz import Visitors, fuzz
 from tests.client import report_desk
 from tests.client.test_forks import check, plan_for
+from tests.faults import drills
 from tests.faults.test_sigkill import kill_again_and_again
 from tests.kit import make_running
 from tests.service import case_model, rights_kit
@@ -146,13 +147,18 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--forks", type=int, default=1000, help="of a process that has a client")
     parser.add_argument("--skip-tests", action="store_true", help="leave out the tests with large counts")
+    parser.add_argument("--drills", type=int, default=20, help="rounds of databases that fail")
+    parser.add_argument("--drills-only", action="store_true")
     arguments = parser.parse_args()
-    console = Console()
-    if not arguments.skip_tests:
+    console = Console(width=140)
+    if not (arguments.skip_tests or arguments.drills_only):
         try_more()
     deadline = time.monotonic() + arguments.minutes * 60
     with tempfile.TemporaryDirectory(prefix="rcl-soak-") as name:
         folder = Path(name)
+        drills.main(arguments.drills, folder, console.print)
+        if arguments.drills_only:
+            return
         console.print(f"{TABLES} tables, nothing leaked, {dict(hunt_many(folder, TABLES, arguments.seed))}")
         console.print(outboxes(folder / "outboxes", OUTBOXES, arguments.seed))
         (folder / "forks").mkdir()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 from anyio import to_thread
@@ -32,6 +31,7 @@ from api.schemas.samples import REPORT
 from api.wire import REPLAYED, answer, batch_response, check_shape, idempotency_key, parse, read_json, stored_response
 from ledger import errors as e
 from ledger.service import held, receipts, reports
+from ledger.service.stored import stored_soon
 
 router = APIRouter()
 
@@ -59,7 +59,8 @@ async def create_report(request: Request, member: Reporter) -> Response:
     """Refused reports leave no trace, so the same idempotency key may be used again after a refusal."""
     key = idempotency_key(request)
     payload = check_shape(await read_json(request), _SUBMISSION)
-    return stored_response(await asyncio.wrap_future(reports.submit_report(runtime(request), member, payload, key)))
+    rt = runtime(request)
+    return stored_response(await stored_soon(rt, reports.submit_report(rt, member, payload, key)))
 
 
 @router.post(
@@ -150,7 +151,7 @@ async def withdraw_report(request: Request, member: Reporter, report_id: PublicI
     key = idempotency_key(request)
     wanted = parse(Withdrawal, await read_json(request))
     done = reports.withdraw_report(runtime(request), member, report_id, wanted.reason, key)
-    return stored_response(await asyncio.wrap_future(done))
+    return stored_response(await stored_soon(runtime(request), done))
 
 
 @router.post(
@@ -181,7 +182,7 @@ async def restitute_report(request: Request, member: Reporter, report_id: Public
     done = reports.restitute_report(
         runtime(request), member, report_id, wanted.received_at, wanted.amount_minor, wanted.currency, key
     )
-    return stored_response(await asyncio.wrap_future(done))
+    return stored_response(await stored_soon(runtime(request), done))
 
 
 @router.post(

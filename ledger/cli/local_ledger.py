@@ -95,17 +95,18 @@ def local_settings(folder: Path, service: str) -> Settings:
 
 
 def _initialise(settings: Settings) -> None:
+    from ledger.service.database import open_database
     from ledger.service.genesis import init_keys
     from ledger.service.keys import load_server_keys
     from ledger.service.migrate import upgrade
-    from ledger.store.engine import open_engine, reading
+    from ledger.store.engine import reading
 
     try:
         init_keys(settings, datetime.now(UTC))
     except ConfigurationError:
         # Either a whole ledger from an earlier run, or a damaged one; the second shows when its keys are read.
         upgrade(settings.database_url)
-        engine = open_engine(settings.database_url, pool_size=1)
+        engine = open_database(settings, pool_size=1)
         try:
             with reading(engine) as connection:
                 load_server_keys(settings, connection)
@@ -144,11 +145,11 @@ def _server(settings: Settings, log: Path) -> Iterator[str]:
 
 
 def _enrol_if_new(settings: Settings, folder: Path, name: str, control_group: str, profile: str) -> None:
+    from ledger.service.database import open_database
     from ledger.service.members import list_platforms
-    from ledger.store.engine import open_engine
 
     suite = folder / f"{name}.suite.json"
-    engine = open_engine(settings.database_url, pool_size=1)
+    engine = open_database(settings, pool_size=1)
     try:
         if any(member.platform == name for member, _ in list_platforms(engine)):
             return

@@ -41,12 +41,11 @@ def read_settings(**changes: Any) -> Settings:
 def opened_database(**options: int) -> Iterator[tuple[Settings, Engine]]:
     """Settings and the ledger's database, of one connection unless `options` (of `open_engine`) say otherwise. Raises
     ConfigurationError, also when its schema is not this version's."""
+    from ledger.service.database import open_database
     from ledger.service.migrate import check_current
-    from ledger.store.engine import open_engine
 
     settings = read_settings()
-    timeouts = {"lock_timeout_ms": settings.lock_timeout_ms, "statement_timeout_ms": settings.statement_timeout_ms}
-    engine = open_engine(settings.database_url, **{"pool_size": 1, **timeouts, **options})
+    engine = open_database(settings, **{"pool_size": 1, **options})
     try:
         check_current(engine)
         yield settings, engine

@@ -38,7 +38,15 @@ from ledger.service.members import Member, Members
 from ledger.service.watch import Watch
 from ledger.settings import Settings
 from ledger.store import lookups as store
-from ledger.store.engine import by_statement, connected, reading, transaction, writing
+from ledger.store.engine import (
+    answers_within,
+    by_statement,
+    read_again,
+    reading_first,
+    transaction,
+    within,
+    writing,
+)
 from ledger.store.epochs import read_epochs
 from ledger.store.lookup_view import LookupView, look
 from ledger.store.lookups import ListingRow
@@ -135,6 +143,10 @@ def submit_lookup(rt: Runtime, member: Member, request: LookupRequest) -> Future
     return rt.desk.submit(member, request)
 
 
+def _late() -> DatabaseUnavailable:
+    return DatabaseUnavailable("The database does not answer. Try again.", retry_after_seconds=1)
+
+
 def _stale(current: int | None) -> StaleEpoch:
     return StaleEpoch("The tags were made under another key epoch.", epoch=current)
 
@@ -152,15 +164,19 @@ class LookupDesk:
         watch: Watch,
         now: Callable[[], datetime],
     ) -> None:
-        self._engine = engine
-        self._by_statement = by_statement(engine)
+        soon = within(engine, settings.read_deadline_ms)
+        self._reads = soon
+        self._writes = within(engine, settings.write_deadline_ms)
+        self._by_statement = by_statement(soon)
+        self._deadline_seconds = answers_within(engine, settings.read_deadline_ms)
+        """How long a lookup waits for the database's answer before it is refused; None: as long as it takes."""
         self._keys = keys
         self._policy = policy
         self._members = members
         self._watch = watch
         self._now = now
         self._answers = Answers(policy, settings.service, settings.environment)
-        self._ids = IdBlock(engine, "lk", settings.service)
+        self._ids = IdBlock(soon, "lk", settings.service)
         self._epochs_lock = threading.Lock()
         self._epochs_read_at = -math.inf
         self._counts: dict[tuple[str, int], tuple[int, int]] = {}
@@ -189,10 +205,11 @@ class LookupDesk:
         return self._batcher.submit(_Asked(member, request))
 
     def ask(self, member: Member, request: LookupRequest) -> asyncio.Future[bytes]:
-        """As `submit`, for the running event loop."""
+        """As `submit`, for the running event loop. Raises DatabaseUnavailable when the database does not answer in
+        time."""
         loop = asyncio.get_running_loop()
         if self._waiters is None or self._waiters.loop is not loop:
-            self._waiters = LoopWaiters(loop)
+            self._waiters = LoopWaiters(loop, self._deadline_seconds, _late)
         waiter = self._waiters.new()
         self._batcher.put([(_Asked(member, request), waiter)])
         return waiter.future
@@ -218,8 +235,7 @@ class LookupDesk:
             started = time.monotonic()
             if started - self._epochs_read_at < EPOCHS_REREAD_MS / 1000:
                 return
-            with reading(self._engine) as connection:
-                rows = read_epochs(connection)
+            rows = read_again(self._reads, read_epochs)
             self._keys.update(rows)
             self._epochs_read_at = started
 
@@ -238,13 +254,12 @@ class LookupDesk:
 
     def _answer_all(self, asked: Sequence[_Asked]) -> list[bytes | LedgerError]:
         now = self._now()
-        with connected(self._by_statement) as connection:
-            with transaction(connection, writes=False):
-                view = look(connection, [tag for one in asked for _, tag in one.request.subjects])
-            outcomes, lookups, tags, counts = self._answers_from(view, asked, now)
+        tags = [tag for one in asked for _, tag in one.request.subjects]
+        with reading_first(self._by_statement, lambda connection: look(connection, tags)) as (connection, view):
+            outcomes, lookups, looked_up, counts = self._answers_from(view, asked, now)
             if lookups:
                 with transaction(connection, writes=True):
-                    store.log_disclosures(connection, lookups, tags)
+                    store.log_disclosures(connection, lookups, looked_up)
         self._count(counts)
         self._watch.looked_up(sum(c for c, _ in counts.values()), sum(d for _, d in counts.values()), "database")
         return outcomes
@@ -312,7 +327,7 @@ class LookupDesk:
             if not counts:
                 continue
             try:
-                with writing(self._engine) as connection:
+                with writing(self._writes) as connection:
                     store.count_lookups(connection, counts)
             except DatabaseUnavailable:
                 self._count(counts)  # kept for the next round

@@ -27,7 +27,7 @@ from ledger.core.signing_keys import check_public_key, is_sound
 from ledger.errors import AlreadyExists, DatabaseUnavailable, InvalidRequest, LedgerError, NotFound
 from ledger.service.log_writer import append_governance
 from ledger.store import members as store
-from ledger.store.engine import reading, writing
+from ledger.store.engine import read_again, reading, writing
 from ledger.store.epochs import EpochRow, read_epochs
 from ledger.store.members import KeyRow, PlatformRow
 
@@ -160,11 +160,15 @@ class Members:
 
 def _read(engine: Engine, monotonic: Callable[[], float]) -> _Snapshot:
     started = monotonic()
-    with reading(engine) as connection:
-        platforms = store.read_platforms(connection)
-        keys = store.read_keys(connection)
-        weights = store.read_weights(connection)
-        epochs = read_epochs(connection)
+    platforms, keys, weights, epochs = read_again(
+        engine,
+        lambda connection: (
+            store.read_platforms(connection),
+            store.read_keys(connection),
+            store.read_weights(connection),
+            read_epochs(connection),
+        ),
+    )
     return _Snapshot(
         members=MappingProxyType({row.name: _member(row) for row in platforms}),
         keys=MappingProxyType({row.kid: _key(row) for row in keys}),

@@ -49,7 +49,7 @@ from ledger.core.fuse import SEED_BYTES, FuseFilter, build
 from ledger.errors import LedgerError
 from ledger.service.keys import LOOKUP_STATES
 from ledger.store import log as log_store
-from ledger.store.engine import snapshot_reading
+from ledger.store.engine import read_again, snapshot_reading, within
 from ledger.store.epochs import EpochRow, read_epochs
 from ledger.store.listed_tags import packed_tags, tags_since
 
@@ -103,8 +103,15 @@ class _View:
 class Presence:
     """See the module. `clean` may be called from any thread and takes no lock; `monotonic` counts seconds."""
 
-    def __init__(self, engine: Engine, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        monotonic: Callable[[], float] = time.monotonic,
+        *,
+        read_deadline_ms: int = 1_500,
+    ) -> None:
         self._engine = engine
+        self._soon = within(engine, read_deadline_ms)
         self._monotonic = monotonic
         self._view: _View | None = None
         self._base: _Base | None = None
@@ -180,10 +187,13 @@ class Presence:
         if base is None:
             self._want()
             return False
-        with snapshot_reading(self._engine) as connection:
+
+        def read(connection: Connection) -> tuple[_Mark, tuple[EpochRow, ...], bool, list[bytes]]:
             mark, rows = _mark(connection), read_epochs(connection)
             known = rows == base.rows and _continues(connection, self._mark, mark)
-            tags = tags_since(connection, self._mark.size) if known and mark != self._mark else []
+            return mark, rows, known, tags_since(connection, self._mark.size) if known and mark != self._mark else []
+
+        mark, rows, known, tags = read_again(self._soon, read, of_one_moment=True)
         if not known:
             self._view = self._base = None
             self._want()

@@ -18,13 +18,14 @@ from sqlalchemy import Engine
 from ledger.core.checkpoint import Checkpoint, sign
 from ledger.core.merkle import ReadTile, consistency_proof, tree_root, verify_consistency
 from ledger.errors import DatabaseUnavailable, InvalidCheckpoint, LedgerError
+from ledger.service.database import open_database
 from ledger.service.guard import Guard
 from ledger.service.keys import check_log_key, load_log_key, raw_public
 from ledger.service.log_writer import tile_reader
 from ledger.service.processes import main, orphaned, tell
 from ledger.settings import Settings
 from ledger.store import log as log_store
-from ledger.store.engine import open_engine, reading, writing
+from ledger.store.engine import reading, within, writing
 from ledger.store.log import Published
 
 log = logging.getLogger(__name__)
@@ -112,12 +113,7 @@ def run(settings: Settings, stop: threading.Event, parent: int | None = None) ->
     `parent`: stop as well when the process of this id, which started this one, is gone.
     """
     key = load_log_key(settings)
-    engine = open_engine(
-        settings.database_url,
-        lock_timeout_ms=settings.lock_timeout_ms,
-        statement_timeout_ms=settings.statement_timeout_ms,
-        pool_size=1,
-    )
+    engine = within(open_database(settings, pool_size=1), settings.write_deadline_ms)
     guard = Guard(settings.guard_dir, settings.origin, raw_public(key))
     told = False
     try:

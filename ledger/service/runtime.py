@@ -16,6 +16,7 @@ from ledger.core.policy import Policy
 from ledger.service import intake, migrate
 from ledger.service.batcher import Batcher
 from ledger.service.commands import Command, Stored
+from ledger.service.database import open_database
 from ledger.service.entry_batch import Context
 from ledger.service.keys import ServerKeys, load_server_keys
 from ledger.service.logged_policy import logged_policy
@@ -28,7 +29,7 @@ from ledger.service.shelf import Shelf
 from ledger.service.watch import Watch
 from ledger.service.webhooks.sender import Sender
 from ledger.settings import Settings
-from ledger.store.engine import open_engine, reading
+from ledger.store.engine import reading, within
 
 
 def utc_now() -> datetime:
@@ -71,27 +72,23 @@ class Runtime:
 def open_runtime(settings: Settings, now: Callable[[], datetime] = utc_now, *, upkeep: bool = True) -> Runtime:
     """Open everything. Without `upkeep`, rounds of maintenance happen only when `maintenance.round()` is called.
     Raises ConfigurationError when keys, log, policy or schema do not agree."""
-    engine = open_engine(
-        settings.database_url,
-        lock_timeout_ms=settings.lock_timeout_ms,
-        statement_timeout_ms=settings.statement_timeout_ms,
-        pool_size=settings.pool_size,
-    )
+    engine = open_database(settings, pool_size=settings.pool_size)
+    soon = within(engine, settings.read_deadline_ms)
     try:
         migrate.check_current(engine)
         with reading(engine) as connection:
             keys = load_server_keys(settings, connection)
             _, policy = logged_policy(connection)
-        members = Members(engine, settings.auth_refresh_seconds, on_epochs=keys.update)
+        members = Members(soon, settings.auth_refresh_seconds, on_epochs=keys.update)
     except BaseException:
         engine.dispose()
         raise
     shelf = Shelf(settings, engine, now).start()
-    presence = Presence(engine).start(settings.lookup_refresh_ms)
+    presence = Presence(engine, read_deadline_ms=settings.read_deadline_ms).start(settings.lookup_refresh_ms)
     context = Context(engine, policy, settings.service, now, lambda: secrets.token_bytes(SALT_BYTES))
     apply = partial(
         intake.apply,
-        engine=engine,
+        engine=within(engine, settings.write_deadline_ms),
         keys=keys,
         policy=policy,
         service=settings.service,

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, select, text
 
+from ledger.store.engine import take_time
 from ledger.store.order_tables import HeldReport
 from ledger.store.tables import Listing
 
 _ROWS_AT_ONCE = 10_000
+_PACKING_SECONDS = 600
+"""More than ten times what 10^7 listings take."""
+
 _SINCE = select(Listing.tag)
 
 # Packed by the server into at most 256 values: a value a tag would cost more to receive than to read.
@@ -27,10 +31,10 @@ def tags_since(connection: Connection, entry_index: int) -> list[bytes]:
 def packed_tags(connection: Connection) -> bytes:
     """The tags of all listings, 32 bytes each, one after the other in no order; some may be there more than once.
 
-    Needs 64 bytes of memory a listing while it runs, and is not held to the statement timeout.
+    Needs 64 bytes of memory a listing while it runs, and may take as long as `_PACKING_SECONDS`.
     """
     if connection.dialect.name == "postgresql":
-        connection.execute(text("SET LOCAL statement_timeout = 0"))
+        take_time(connection, _PACKING_SECONDS)
         parts = connection.execution_options(yield_per=1).execute(_PACKED).scalars()
     else:
         parts = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(_SINCE).scalars()

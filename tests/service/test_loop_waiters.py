@@ -85,3 +85,26 @@ def test_outcomes_for_a_loop_that_has_ended_are_dropped() -> None:
     waiter = asyncio.run(ask())
     waiter.set_result(1)
     waiter.set_exception(Overloaded("late"))
+
+
+def test_a_waiter_that_waited_for_too_long_gets_an_error_and_the_others_do_not() -> None:
+    async def ask() -> None:
+        waiters: LoopWaiters[int] = LoopWaiters(asyncio.get_running_loop(), 0.1, lambda: Overloaded("late"))
+        answered, first = waiters.new(), waiters.new()
+        answered.set_result(1)
+        await asyncio.sleep(0.05)
+        second = waiters.new()
+        assert await answered.future == 1
+        with pytest.raises(Overloaded):
+            await asyncio.wait_for(asyncio.shield(first.future), 5)
+        assert not first.set_running_or_notify_cancel(), "it is not begun any more"
+        assert second.set_running_or_notify_cancel()
+        second.set_result(2)
+        assert await second.future == 2
+        first.set_result(1)  # comes too late, and changes nothing
+        await asyncio.sleep(0.2)
+        last = waiters.new()  # after a while without any
+        with pytest.raises(Overloaded):
+            await asyncio.wait_for(asyncio.shield(last.future), 5)
+
+    asyncio.run(ask())

@@ -1,0 +1,67 @@
+"""Databases that fail in every way, under load: nothing acknowledged is lost, every wait ends, and the ledger is
+back by itself as soon as the database is. (`make soak` does more of it, with a server's own deadlines.)"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from ledger.core.identifiers import Kind
+from ledger.service.lookups import lookup
+from tests.faults import drills
+from tests.faults.drills import SHORT, Found, NoFileSystem, Scene
+from tests.support import lookup_request
+
+BACK_SECONDS = 2.0
+SLACK_SECONDS = 1.0
+OUTAGE_SECONDS = 0.8
+"""Longer than what a reader waits for an answer here."""
+
+
+def check(found: Found) -> None:
+    assert found.lost == 0, found
+    assert max(found.report_seconds, found.lookup_seconds) < BACK_SECONDS, found
+    assert found.longest_report_seconds < SHORT["write_deadline_ms"] / 1000 + SLACK_SECONDS, found
+    assert found.longest_lookup_seconds < SHORT["read_deadline_ms"] / 1000 + SLACK_SECONDS, found
+
+
+@pytest.mark.postgresql
+def test_postgresql_fails_in_every_way(tmp_path: Path) -> None:
+    """One test, because its server is its own. What it lacks, the failover, takes too long for here."""
+    with drills.scene(tmp_path, **SHORT) as scene:
+        for drill in (
+            drills.killed,
+            drills.stopped,
+            drills.silent_host,
+            drills.reset,
+            drills.lost_sync_standby,
+            drills.demoted,
+            drills.on_the_standby,
+        ):
+            check(drills.run(scene, drill, OUTAGE_SECONDS))
+        for _ in range(3):
+            assert first_lookups_after_all_connections_are_ended(scene) == 12
+
+
+def first_lookups_after_all_connections_are_ended(scene: Scene) -> int:
+    """How many of 12 lookups of a listed person, asked at once, are answered."""
+    load = scene.load
+    load.wait_until_answered(0.0)
+    drills.terminated(scene, 0)
+
+    async def ask() -> int:
+        request = lookup_request(scene.rt, [(Kind.PHONE, load.people[0])])
+        answers = [lookup(scene.rt, load.platform.member(), request) for _ in range(12)]
+        return sum(isinstance(one, bytes) for one in await asyncio.gather(*answers, return_exceptions=True))
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.sqlite
+def test_sqlite_on_a_full_disk(tmp_path: Path) -> None:
+    try:
+        check(drills.disk_full(tmp_path, 0.2))
+    except NoFileSystem:
+        pytest.skip("no file system can be mounted here: not root")
