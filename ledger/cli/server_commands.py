@@ -24,31 +24,23 @@ keys = typer.Typer(no_args_is_help=True, help="Make and show the server's keys."
 
 
 def read_settings(**changes: Any) -> Settings:
-    """Settings from the environment, with `changes` that are not None. Raises ConfigurationError."""
-    from pydantic import ValidationError
+    """Settings from the environment, with `changes` that are not None. Raises ConfigurationError that names everything
+    which is wrong with them."""
+    from ledger.settings import load_settings
 
-    from ledger.errors import ConfigurationError
-    from ledger.settings import Settings
-
-    try:
-        return Settings(**{name: value for name, value in changes.items() if value is not None})
-    except ValidationError as error:
-        names = ", ".join(sorted({PREFIX + str(one["loc"][0]).upper() for one in error.errors() if one["loc"]}))
-        raise ConfigurationError(f"These settings are not acceptable: {names or 'several together'}.") from error
+    return load_settings(**changes)
 
 
 @contextmanager
 def opened_database(**options: int) -> Iterator[tuple[Settings, Engine]]:
     """Settings and the ledger's database, of one connection unless `options` (of `open_engine`) say otherwise. Raises
-    ConfigurationError, also when its schema is not this version's."""
-    from ledger.service.migrate import check_current
-    from ledger.store.engine import open_engine
+    ConfigurationError, also when its schema is not this version's, and DatabaseUnavailable."""
+    from ledger.service.databases import open_database
 
     settings = read_settings()
     timeouts = {"lock_timeout_ms": settings.lock_timeout_ms, "statement_timeout_ms": settings.statement_timeout_ms}
-    engine = open_engine(settings.database_url, **{"pool_size": 1, **timeouts, **options})
+    engine = open_database(settings, {"pool_size": 1, **timeouts, **options})
     try:
-        check_current(engine)
         yield settings, engine
     finally:
         engine.dispose()
@@ -113,7 +105,14 @@ def keys_show(json_output: JsonFlag = False) -> None:
 @guarded
 def keys_migrate(json_output: JsonFlag = False) -> None:
     """Bring the database to the schema of this version. Stop the servers first."""
-    from ledger.service.migrate import upgrade
+    from ledger.service.databases import open_database
+    from ledger.service.migrate import check_known, found_revision, upgrade
 
-    upgrade(read_settings().database_url)
+    settings = read_settings()
+    engine = open_database(settings, {"pool_size": 1}, current=False, create=True)
+    try:
+        check_known(found_revision(engine))
+    finally:
+        engine.dispose()
+    upgrade(settings.database_url)
     output.emit({"migrated": True}, lambda console: console.print("The database has the schema of this version."))

@@ -26,6 +26,7 @@ from ledger.core.entries import GovernanceType
 from ledger.core.manifest import Manifest, manifest_body, manifest_bytes
 from ledger.core.webhooks import WebhookType
 from ledger.errors import ConfigurationError, InvalidEncoding, LedgerError, LogFrozen, StaleEpoch, Unavailable
+from ledger.service.databases import open_database
 from ledger.service.keys import fsync_folder
 from ledger.service.log_writer import append_governance
 from ledger.service.logged_policy import logged_policy
@@ -36,7 +37,7 @@ from ledger.settings import Settings
 from ledger.store import log as log_store
 from ledger.store import members as member_store
 from ledger.store import snapshots as store
-from ledger.store.engine import open_engine, reading, snapshot_reading, writing
+from ledger.store.engine import reading, snapshot_reading, writing
 from ledger.store.epochs import current_of, read_epochs
 from ledger.store.snapshots import SnapshotRow
 
@@ -68,13 +69,15 @@ class Published:
 
 
 def builder_engine(settings: Settings) -> Engine:
-    """An engine whose statements may take as long as a build does."""
-    return open_engine(
-        settings.database_url,
-        lock_timeout_ms=settings.lock_timeout_ms,
-        statement_timeout_ms=BUILD_TIMEOUT_MS,
-        idle_timeout_ms=BUILD_TIMEOUT_MS,
-        pool_size=2,
+    """An engine whose statements may take as long as a build does. Raises as `open_database`."""
+    return open_database(
+        settings,
+        {
+            "lock_timeout_ms": settings.lock_timeout_ms,
+            "statement_timeout_ms": BUILD_TIMEOUT_MS,
+            "idle_timeout_ms": BUILD_TIMEOUT_MS,
+            "pool_size": 2,
+        },
     )
 
 

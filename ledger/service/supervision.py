@@ -171,5 +171,4 @@ class Worker:
             log.log(level, message, exc_info=exception, extra={"thread": self.name, "failures": self._failures})
 
     def _backoff(self) -> float:
-        longest = max(MAX_BACKOFF_SECONDS, 0.0)
-        return min(longest, MIN_BACKOFF_SECONDS * 2 ** min(self._failures - 1, 10))
+        return min(MAX_BACKOFF_SECONDS, MIN_BACKOFF_SECONDS * float(1 << min(self._failures - 1, 10)))
