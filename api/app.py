@@ -33,8 +33,8 @@ from api.web.errors import Elsewhere, error_page, go_elsewhere
 from api.web.pages import is_page
 from api.wire import refusal
 from ledger.errors import InvalidRequest, LedgerError, NotFound
-from ledger.service.runtime import open_runtime, utc_now
-from ledger.settings import Settings
+from ledger.service.runtime import Runtime, open_runtime, utc_now
+from ledger.settings import Settings, load_settings
 
 DESCRIPTION = """\
 Platforms share **confirmed** refund fraud without sharing who their customers are: reports and lookups carry blinded
@@ -87,24 +87,27 @@ def create_app(
     *,
     now: Callable[[], datetime] = utc_now,
     log_stream: BinaryIO | None = None,
+    runtime: Runtime | None = None,
 ) -> FastAPI:
     """The API. The database and keys are opened when the server starts and closed, after what waits is done, when it
-    stops. Settings come from the environment, logs go to standard error, unless given."""
-    settings = settings or Settings()
+    stops; a given `runtime`, which is open already, is left to the caller. Settings come from the environment, logs go
+    to standard error, unless given. Raises ConfigurationError for settings that are unknown or not acceptable."""
+    settings = settings or load_settings()
     logger = make_logger(log_stream)
     bridge_logging(logger)
     access, limit = AccessLog(log_stream), settings.body_limit_bytes
 
     @asynccontextmanager
     async def lifespan(app: Api) -> AsyncIterator[None]:
-        runtime = await to_thread.run_sync(open_runtime, settings, now)
-        app.state.runtime = runtime
-        app.state.authenticator = Authenticator(runtime.members, settings.service, now)
-        app.hot.bind(runtime, app.state.authenticator)
+        opened = runtime or await to_thread.run_sync(open_runtime, settings, now)
+        app.state.runtime = opened
+        app.state.authenticator = Authenticator(opened.members, settings.service, now)
+        app.hot.bind(opened, app.state.authenticator)
         try:
             yield
         finally:
-            await to_thread.run_sync(runtime.close)
+            if runtime is None:
+                await to_thread.run_sync(opened.close)
 
     app = Api(
         title="Refund Credit Ledger",

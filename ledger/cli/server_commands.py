@@ -56,13 +56,19 @@ def environment_of(settings: Settings) -> dict[str, str]:
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on. (default: 127.0.0.1)")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one. (default: 8000)")] = None,
+    publisher: Annotated[
+        bool, typer.Option("--publisher/--no-publisher", help="Sign checkpoints; one host has the log's guard.")
+    ] = True,
+    snapshotter: Annotated[
+        bool, typer.Option("--snapshotter/--no-snapshotter", help="Build snapshots; one host is enough.")
+    ] = True,
     json_output: JsonFlag = False,
 ) -> None:
-    """Run the ledger: API and publisher. Settings come from REFUND_LEDGER_* variables."""
+    """Run the ledger: API, publisher and snapshotter. Settings come from REFUND_LEDGER_* variables."""
     from ledger.cli.serve import run
 
     settings = read_settings(host=host, port=port)
-    run(settings, environment_of(settings))
+    run(settings, environment_of(settings), publisher=publisher, snapshotter=snapshotter)
 
 
 @keys.command("init")

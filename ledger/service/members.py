@@ -109,7 +109,7 @@ class Members:
                 log.warning("platform_key_unsound", extra={"platform": key.platform, "kid": key.kid})
         self.worker = Worker(
             "members",
-            self.refresh,
+            lambda: self.refresh(),  # looked up at each run, as tests replace it
             seconds=refresh_seconds,
             delay_seconds=refresh_seconds,
             patience_seconds=MAX_AGE_SECONDS,

@@ -104,7 +104,9 @@ class Shelf:
         self._served: dict[str, Shelved] = {}
         self._missing: set[bytes] = set()
         # While a refresh fails, what is on the shelf goes on being served.
-        self.worker = Worker("shelf", self.refresh, seconds=REFRESH_SECONDS, patience_seconds=PATIENCE_SECONDS)
+        self.worker = Worker(
+            "shelf", lambda: self.refresh(), seconds=REFRESH_SECONDS, patience_seconds=PATIENCE_SECONDS
+        )
 
     def start(self) -> Shelf:
         """Look for snapshots from now on, in the background. Returns at once."""
