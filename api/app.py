@@ -99,7 +99,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: Api) -> AsyncIterator[None]:
-        opened = runtime or await to_thread.run_sync(open_runtime, settings, now)
+        opened: Runtime = runtime if runtime is not None else await to_thread.run_sync(open_runtime, settings, now)
         app.state.runtime = opened
         app.state.authenticator = Authenticator(opened.members, settings.service, now)
         app.hot.bind(opened, app.state.authenticator)

@@ -172,9 +172,11 @@ def run(settings: Settings, environment: dict[str, str], *, publisher: bool = Tr
     import uvicorn
 
     from api.app import create_app
+    from api.logs import bridge_logging, make_logger
     from ledger.service.runtime import open_runtime
     from ledger.service.staff import needs_admin
 
+    bridge_logging(make_logger())
     rt = open_runtime(settings)  # what is wrong with keys or schema shows here, as one line instead of a traceback
     deadline = Deadline()
     children = deadline.children
@@ -231,7 +233,6 @@ def run(settings: Settings, environment: dict[str, str], *, publisher: bool = Tr
             signal.signal(number, stop)
         server.run(sockets=[listening])
     finally:
-        deadline.start()  # also when the start failed half-way
         rt.close(CLOSE_SECONDS)
         _stop_all(children)
         if listening is not None:
