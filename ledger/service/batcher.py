@@ -152,7 +152,7 @@ class Batcher(Generic[Item, Outcome]):
                     return
             except BaseException as error:  # nothing may end this thread: what comes after would wait for ever
                 self._restarts += 1
-                log.exception("batcher_failed %s", self.name, extra={"thread": self.name})
+                log.exception("batcher_failed %s", self.name, extra={"worker": self.name})
                 for _, waiter in self._batch:
                     self._tell(waiter, None, Unavailable("The server failed. Try again.", retry_after_seconds=1))
                 if not isinstance(error, Exception):
@@ -231,7 +231,7 @@ class Batcher(Generic[Item, Outcome]):
             try:
                 self._give_up("The server's work does not go on. Try again.", everything=False)
             except Exception:
-                log.exception("batcher_failed %s", self.name, extra={"thread": self.name})
+                log.exception("batcher_failed %s", self.name, extra={"worker": self.name})
 
     def _give_up(self, why: str, *, everything: bool) -> None:
         now = time.monotonic()
@@ -248,6 +248,6 @@ class Batcher(Generic[Item, Outcome]):
                 given_up += self._batch
                 self._batch = []
         if given_up:
-            log.error("batcher_gave_up %s", self.name, extra={"thread": self.name, "items": len(given_up)})
+            log.error("batcher_gave_up %s", self.name, extra={"worker": self.name, "items": len(given_up)})
         for _, waiter in given_up:
             self._tell(waiter, None, Unavailable(why, retry_after_seconds=1))

@@ -156,7 +156,7 @@ class Worker:
             self._running_since = None
         self._succeeded_at = self._monotonic()
         if self._failures:
-            log.warning("thread_recovered %s", self.name, extra={"thread": self.name, "failures": self._failures})
+            log.warning("thread_recovered %s", self.name, extra={"worker": self.name, "failures": self._failures})
             self._failures, self._logged_at = 0, -LOG_AGAIN_SECONDS
         return self._seconds if following is None else following
 
@@ -168,7 +168,7 @@ class Worker:
         if now - self._logged_at >= LOG_AGAIN_SECONDS and not self._stop.is_set():
             self._logged_at = now
             message = f"{event} {self.name}" if exception else event
-            log.log(level, message, exc_info=exception, extra={"thread": self.name, "failures": self._failures})
+            log.log(level, message, exc_info=exception, extra={"worker": self.name, "failures": self._failures})
 
     def _backoff(self) -> float:
         return min(MAX_BACKOFF_SECONDS, MIN_BACKOFF_SECONDS * float(1 << min(self._failures - 1, 10)))

@@ -283,6 +283,7 @@ def test_real_answers_have_the_published_form(api: Api, document: dict[str, Any]
         "/v1/suite": "Suite",
         "/healthz": "Health",
         "/readyz": "Readiness",
+        "/readyz/write": "Readiness",
         "/v1/reports": "ReportPage",
     }
     one = person()
