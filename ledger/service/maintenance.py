@@ -156,7 +156,8 @@ class Maintenance:
         for job in jobs:
             if self._stop.is_set():
                 break
-            first = first or self._attempt(job)
+            error = self._attempt(job)
+            first = first or error
         if first is not None:
             raise first
 
