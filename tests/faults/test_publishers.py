@@ -133,7 +133,7 @@ def test_one_without_a_guard_never_freezes_the_log(actions: list[str]) -> None:
     moves.moment += timedelta(seconds=ABSENT_SECONDS)
     guarded.round()
     seen, alone = fence(guarded.engine), 0.0
-    for number, action in enumerate(actions):
+    for action in actions:
         if action == "guarded":
             if guarded.round().standby is None:
                 alone = 0.0
@@ -146,9 +146,7 @@ def test_one_without_a_guard_never_freezes_the_log(actions: list[str]) -> None:
         elif action == "restart unguarded":
             unguarded.restart(cleanly=True)
         elif action == "grow":
-            Platform(f"p{number}-{seen}-{id(actions) % 10**6}", "g", f"k{number}-{seen}-{time.monotonic_ns()}").join(
-                guarded.engine
-            )
+            Platform(name := f"p{time.monotonic_ns()}", "group", name).join(guarded.engine)
         else:
             seconds = {"second": 1, "ten": LEASE_SECONDS + 1, "minute": 60}[action]
             moves.moment += timedelta(seconds=seconds)
@@ -196,7 +194,7 @@ def test_what_a_publisher_with_an_old_number_writes_is_lost(
     first.round()
     shutil.copy(first.settings.guard_dir / GUARD_FILE, second.settings.guard_dir / GUARD_FILE)
     moves.moment += timedelta(seconds=LEASE_SECONDS + 1)
-    Platform("acme", "g", "acme-1").join(first.engine)
+    Platform("acme", "group", "acme-1").join(first.engine)
     assert second.round().signed_size == 3
     before = fence(first.engine)
     with pytest.raises(publisher_lease.LostLeaseError), first.lease.held() as connection:
@@ -262,7 +260,7 @@ def test_two_publishers_run_and_the_first_is_killed(
         return heart.publisher(), seen.publishers_standing_by, seen.frozen
 
     def grown() -> int:
-        Platform(f"p{time.monotonic_ns()}", "g", f"k{time.monotonic_ns()}").join(engine)
+        Platform(name := f"p{time.monotonic_ns()}", "group", name).join(engine)
         return heart.read().size
 
     with publishing(second), publishing(settings) as first:
@@ -302,7 +300,7 @@ def test_two_servers_and_one_guard(
             while time.monotonic() < end:
                 assert frozen(engine) is None
                 time.sleep(0.05)
-            Platform("acme", "g", "acme-1").join(engine)
+            Platform("acme", "group", "acme-1").join(engine)
             with reading(engine) as connection:
                 until(lambda: (process_store.checkpoint_state(connection) or (0,))[0] == 3, "not signed")
         finally:
