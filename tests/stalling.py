@@ -17,8 +17,8 @@ from sqlalchemy import make_url
 
 
 class Stalling:
-    """The proxy. Clear `flowing` to make everything hang; with `commits` cleared only COMMIT hangs, as it does when the
-    last synchronous standby is lost."""
+    """The proxy. Clear `flowing` to make everything hang; with `commits` cleared only the COMMIT of what wrote hangs,
+    as it does when the last synchronous standby is lost."""
 
     def __init__(self, target: str, folder: Path) -> None:
         parsed = make_url(target)
@@ -44,10 +44,15 @@ class Stalling:
                     threading.Thread(target=self._pump, args=(source, sink, source is client), daemon=True).start()
 
     def _pump(self, source: socket.socket, sink: socket.socket, questions: bool) -> None:
+        wrote = False
         with suppress(OSError):
             while data := source.recv(1 << 16):
-                if questions and b"COMMIT" in data:
-                    self.commits.wait()
+                if questions:
+                    wrote = wrote or any(word in data for word in (b"INSERT", b"UPDATE", b"DELETE"))
+                    if b"COMMIT" in data:
+                        if wrote:
+                            self.commits.wait()
+                        wrote = False
                 self.flowing.wait()
                 sink.sendall(data)
         for one in (source, sink):

@@ -89,7 +89,8 @@ def rt(settings: Settings, stalled: Stalling, quick: None) -> Iterator[Runtime]:
 
 
 def query(settings: Settings, statement: str) -> None:
-    with psycopg.connect(settings.database_url.replace("+psycopg", ""), autocommit=True) as connection:
+    url = settings.database_url.replace("+psycopg", "")
+    with psycopg.connect(url, autocommit=True, options="-c default_transaction_read_only=off") as connection:
         connection.execute(statement)
 
 
@@ -123,7 +124,7 @@ def test_the_database_in_each_way_of_failing(settings: Settings, stalled: Stalli
     query(settings, f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')  # as a demoted node
     pg.terminate_backends(settings.database_url)
     assert becomes(rt, database="not_writable")["writes"] == "not_ready"
-    query(settings.model_copy(), f'SET default_transaction_read_only = off; ALTER DATABASE "{name}" RESET ALL')
+    query(settings, f'ALTER DATABASE "{name}" RESET ALL')
     pg.terminate_backends(settings.database_url)
     becomes(rt, **READY)
 
