@@ -82,6 +82,11 @@ class Api(FastAPI):
         await self.hot(scope, receive, send)
 
 
+def start_logging() -> None:
+    """Send what libraries log to standard error as JSON lines, before there is an application that does."""
+    bridge_logging(make_logger())
+
+
 def create_app(
     settings: Settings | None = None,
     *,

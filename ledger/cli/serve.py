@@ -171,12 +171,11 @@ def run(settings: Settings, environment: dict[str, str], *, publisher: bool = Tr
     """
     import uvicorn
 
-    from api.app import create_app
-    from api.logs import bridge_logging, make_logger
+    from api.app import create_app, start_logging
     from ledger.service.runtime import open_runtime
     from ledger.service.staff import needs_admin
 
-    bridge_logging(make_logger())
+    start_logging()
     rt = open_runtime(settings)  # what is wrong with keys or schema shows here, as one line instead of a traceback
     deadline = Deadline()
     children = deadline.children

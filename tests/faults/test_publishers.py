@@ -16,7 +16,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
-from ledger.service import publisher, publisher_lease
+from ledger.service import migrate, publisher, publisher_lease
 from ledger.service.guard import GUARD_FILE, Guard
 from ledger.service.heartbeat import Heartbeat
 from ledger.service.keys import load_log_key, raw_public
@@ -328,3 +328,16 @@ def test_the_lease_is_kept_out_of_the_log(pair: tuple[Host, Host]) -> None:
     for _ in range(3):
         first.restart(cleanly=True)
         assert first.round().signed_size == before
+
+
+def test_a_ledger_of_the_version_before(pair: tuple[Host, Host]) -> None:
+    """It is upgraded with its signed entries, its publisher takes the first lease, and nothing freezes."""
+    first, second = pair
+    Platform("acme", "group", "acme-1").join(first.engine)
+    assert first.round().signed_size == 3
+    url = first.settings.database_url
+    migrate.downgrade(url, "0013")
+    migrate.upgrade(url)
+    first.restart(cleanly=False)
+    assert (first.round(), second.round().signed_size) == (Verdict(3, None), None)
+    assert (frozen(first.engine), fence(first.engine)) == (None, 1)

@@ -17,6 +17,7 @@ from ledger.service import maintenance as module
 from ledger.service import tag_standings
 from ledger.service.appeals import clock
 from ledger.service.maintenance import Job, Maintenance
+from ledger.store import appeals as case_store
 from ledger.store.engine import reading
 from tests.processes import until
 from tests.service.conftest import Town
@@ -116,7 +117,7 @@ def test_a_case_that_fails_stops_no_other_case(town: Town, monkeypatch: pytest.M
             raise ValueError("a row that nothing foresaw")
         return True
 
-    monkeypatch.setattr(clock.store, "due_cases", lambda *_: [Row(1), Row(2), Row(3)])
+    monkeypatch.setattr(case_store, "due_cases", lambda *_: [Row(1), Row(2), Row(3)])
     monkeypatch.setattr(clock, "load_case", lambda _batch, number: Row(number))
     monkeypatch.setattr(clock, "_run", run)
     with pytest.raises(ValueError, match="foresaw"):
@@ -134,7 +135,12 @@ def test_a_count_that_runs_does_not_hold_up_the_end(town: Town, monkeypatch: pyt
     one.upkeep_jobs = tuple(job for job in one.upkeep_jobs if job.name == "daily_tiers")
     counting = threading.Event()
     sleep = one._sleep
-    monkeypatch.setattr(one, "_sleep", lambda seconds: (counting.set(), sleep(seconds))[1])
+
+    def noticed(seconds: float) -> None:
+        counting.set()
+        sleep(seconds)
+
+    monkeypatch.setattr(one, "_sleep", noticed)
     with started(one):
         assert counting.wait(10)
         began = time.monotonic()
