@@ -38,7 +38,7 @@ from ledger.store.log import Published
 _MISSING = "the guard is missing"
 _LOCKED = "another publisher on this machine holds the guard's lock"
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("ledger.service.publisher")  # it runs as __main__
 
 
 @dataclass(frozen=True, slots=True)

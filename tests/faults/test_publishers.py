@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 import time
@@ -306,6 +307,9 @@ def test_two_servers_and_one_guard(
         finally:
             assert other.stop() == 0
             engine.dispose()
+    lines = [json.loads(line) for line in other.log]  # of the server, its publisher and its snapshotter
+    (stood_by,) = [one for one in lines if one["event"] == "publisher_stands_by" and one.get("process") == "publisher"]
+    assert "the guard is missing here" in stood_by["reason"]
 
 
 def test_serve_without_a_publisher_needs_neither_key_nor_guard(tmp_path: Path) -> None:
