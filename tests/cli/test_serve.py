@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -30,6 +31,8 @@ def signals_as_before() -> Iterator[None]:
 @pytest.mark.usefixtures("signals_as_before")
 def test_it_opens_its_runtime_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = new_ledger(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path, port=0)
+    (settings.keys_dir / "log.key").unlink()  # a host without a publisher needs neither key nor guard
+    shutil.rmtree(settings.guard_dir)
     opened: list[Runtime] = []
     open_runtime = runtime.open_runtime
 
@@ -57,6 +60,7 @@ def test_it_opens_its_runtime_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     serve(settings, environment_of(settings), publisher=False, snapshotter=False)
     assert opened == used
     assert len(opened) == 1
+    assert not settings.guard_dir.exists()
     assert not opened[0].appender.alive()
 
 

@@ -29,7 +29,7 @@ from ledger.store import processes as process_store
 from ledger.store.engine import open_engine, reading, writing
 from ledger.store.processes import LeaseRow
 from tests.processes import until
-from tests.support import Platform, RunningServer, new_ledger, serving
+from tests.support import Platform, RunningServer, new_ledger
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ME = Identity("me", "here:/guard", "boot:1:2")
@@ -292,8 +292,9 @@ def test_two_servers_and_one_guard(
     settings = new_ledger(make_database("postgresql", postgresql_schema()), tmp_path)
     second = settings.model_copy(update={"guard_dir": tmp_path / "guard2"})
     engine = open_engine(settings.database_url, pool_size=2)
-    with serving(settings) as one:
-        other = RunningServer(second)
+    one = RunningServer(settings, arguments=("--no-snapshotter",))
+    try:
+        other = RunningServer(second, arguments=("--no-snapshotter",))
         try:
             assert (one.said["standby"], one.said["frozen"], other.said["frozen"]) == (None, None, None)
             assert "the guard is missing here" in other.said["standby"]
@@ -307,21 +308,11 @@ def test_two_servers_and_one_guard(
         finally:
             assert other.stop() == 0
             engine.dispose()
-    lines = [json.loads(line) for line in other.log]  # of the server, its publisher and its snapshotter
+    finally:
+        one.kill()
+    lines = [json.loads(line) for line in other.log]  # of the server and its publisher
     (stood_by,) = [one for one in lines if one["event"] == "publisher_stands_by" and one.get("process") == "publisher"]
     assert "the guard is missing here" in stood_by["reason"]
-
-
-def test_serve_without_a_publisher_needs_neither_key_nor_guard(tmp_path: Path) -> None:
-    settings = new_ledger(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path)
-    (settings.keys_dir / "log.key").unlink()
-    shutil.rmtree(settings.guard_dir)
-    server = RunningServer(settings, arguments=("--no-publisher", "--no-snapshotter"))
-    try:
-        assert server.said["frozen"] is None
-        assert not settings.guard_dir.exists()
-    finally:
-        assert server.stop() == 0
 
 
 def test_the_lease_is_kept_out_of_the_log(pair: tuple[Host, Host]) -> None:
