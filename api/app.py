@@ -36,8 +36,8 @@ from api.web.errors import Elsewhere, error_page, go_elsewhere
 from api.web.pages import is_page
 from api.wire import refusal
 from ledger.errors import InvalidRequest, LedgerError, NotFound
-from ledger.service.runtime import open_runtime, utc_now
-from ledger.settings import Settings
+from ledger.service.runtime import Runtime, open_runtime, utc_now
+from ledger.settings import Settings, load_settings
 
 __all__ = ["create_app", "limited_http"]
 
@@ -89,15 +89,22 @@ class Api(FastAPI):
         await self.hot(scope, receive, send)
 
 
+def start_logging() -> None:
+    """Send what libraries log to standard error as JSON lines, before there is an application that does."""
+    bridge_logging(make_logger())
+
+
 def create_app(
     settings: Settings | None = None,
     *,
     now: Callable[[], datetime] = utc_now,
     log_stream: BinaryIO | None = None,
+    runtime: Runtime | None = None,
 ) -> FastAPI:
     """The API. The database and keys are opened when the server starts and closed, after what waits is done, when it
-    stops. Settings come from the environment, logs go to standard error, unless given."""
-    settings = settings or Settings()
+    stops; a given `runtime`, which is open already, is left to the caller. Settings come from the environment, logs go
+    to standard error, unless given. Raises ConfigurationError for settings that are unknown or not acceptable."""
+    settings = settings or load_settings()
     base_path(settings)  # refused now, not with the first page
     logger = make_logger(log_stream)
     bridge_logging(logger)
@@ -105,14 +112,15 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: Api) -> AsyncIterator[None]:
-        runtime = await to_thread.run_sync(open_runtime, settings, now)
-        app.state.runtime = runtime
-        app.state.authenticator = Authenticator(runtime.members, settings.service, now)
-        app.hot.bind(runtime, app.state.authenticator)
+        opened: Runtime = runtime if runtime is not None else await to_thread.run_sync(open_runtime, settings, now)
+        app.state.runtime = opened
+        app.state.authenticator = Authenticator(opened.members, settings.service, now)
+        app.hot.bind(opened, app.state.authenticator)
         try:
             yield
         finally:
-            await to_thread.run_sync(runtime.close)
+            if runtime is None:
+                await to_thread.run_sync(opened.close)
 
     app = Api(
         title="Refund Credit Ledger",

@@ -11,24 +11,17 @@ import asyncio
 import logging
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
 from time import perf_counter
-from types import TracebackType
 from typing import Any, BinaryIO
 
 import orjson
 import structlog
 
-CHATTY = ("uvicorn", "ledger", "api")
-"""Packages whose ordinary messages are logged. Of all others only warnings are: an HTTP client, for one, writes whole
-URLs into its ordinary ones."""
+from ledger.service.json_logs import CHATTY, MAX_MESSAGE_CHARS, extras
+from ledger.service.json_logs import failure as failure
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 """What an access line shows of a method; it is the client's text."""
-
-MAX_MESSAGE_CHARS = 200
-MAX_FRAMES = 20
-_ROOT = Path(__file__).resolve().parent.parent
 
 
 def make_logger(stream: BinaryIO | None = None) -> Any:
@@ -94,27 +87,6 @@ class AccessLog:
         self._logger.msg(b"\n".join(lines))
 
 
-def failure(error: BaseException) -> dict[str, Any]:
-    """What may be logged about an exception: its class, its causes' classes, and where it was raised."""
-    causes: list[str] = []
-    cause: BaseException | None = error
-    while cause is not None and len(causes) < 5:
-        causes.append(f"{type(cause).__module__}.{type(cause).__qualname__}")
-        cause = cause.__cause__ or cause.__context__
-    return {"exception": causes, "frames": _frames(error.__traceback__)}
-
-
-def _frames(traceback: TracebackType | None) -> list[str]:
-    frames: list[str] = []
-    while traceback is not None:
-        code = traceback.tb_frame.f_code
-        path = Path(code.co_filename)
-        shown = path.relative_to(_ROOT) if path.is_relative_to(_ROOT) else Path(*path.parts[-2:])
-        frames.append(f"{shown}:{traceback.tb_lineno} {code.co_name}")
-        traceback = traceback.tb_next
-    return frames[-MAX_FRAMES:]
-
-
 class _Bridge(logging.Handler):
     """Gives what libraries log through `logging` to the structured logger, under the module's rule."""
 
@@ -129,7 +101,7 @@ class _Bridge(logging.Handler):
         try:
             # asyncio and others put a repr of values on further lines.
             message = record.getMessage().partition("\n")[0][:MAX_MESSAGE_CHARS]
-            fields: dict[str, Any] = {"logger": record.name}
+            fields: dict[str, Any] = {**extras(record), "logger": record.name}
             if record.exc_info and record.exc_info[1] is not None:
                 fields.update(failure(record.exc_info[1]))
             level = "error" if record.levelno >= logging.ERROR else record.levelname.lower()

@@ -6,11 +6,29 @@ Every limit is here, with its unit last in the name.
 
 from __future__ import annotations
 
+import difflib
+import os
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ledger.core.urls import path_prefix
+from ledger.errors import ConfigurationError
+
+PREFIX = "REFUND_LEDGER_"
+
+CLIENT_NAMES = frozenset(
+    {"SUITE", "SUITE_JSON", "KEY", "KEY_PEM", "ORDER_KEY", "ORDER_KEY_TEXT", "STATE", "CA_FILE"},
+)
+"""What the SDK and the client commands read under the same prefix."""
+
+_KUBERNETES = re.compile(r"(SERVICE_(HOST|PORT.*)|PORT_[0-9]+_(TCP|UDP).*)\Z")
+"""What Kubernetes sets in every container for a service that is called `refund-ledger`."""
 
 
 class Settings(BaseSettings):
@@ -130,7 +148,94 @@ class Settings(BaseSettings):
     """What stands between this program and PostgreSQL: found out (`auto`), or a pooler in transaction mode."""
     pool_size: int = Field(10, ge=1)
 
+    @field_validator("public_url")
+    @classmethod
+    def _check_public_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            parts = urlsplit(value)
+            sound = parts.port is None or 0 < parts.port < 65536
+        except ValueError:
+            parts, sound = urlsplit(""), False
+        if (
+            not sound
+            or parts.scheme not in ("http", "https")
+            or not parts.hostname
+            or re.search(r"[\s\x00-\x1f]", value)
+        ):
+            raise ValueError("an address that starts with https:// (or http://) and names a host")
+        if parts.username is not None or parts.query or parts.fragment or value.endswith(("?", "#")):
+            raise ValueError("an address without user, `?` and `#`")
+        try:
+            path_prefix(value)
+        except ConfigurationError:
+            raise ValueError("an address whose path holds letters, digits and ._~- between single slashes") from None
+        return value
+
     @property
     def origin(self) -> str:
         """Origin line of the log's checkpoints (C2SP tlog-checkpoint)."""
         return f"{self.service}/log"
+
+
+def load_settings(environment: Mapping[str, str] | None = None, **changes: Any) -> Settings:
+    """Settings from the environment (this process's unless given), with `changes` that are not None. Raises
+    ConfigurationError that names every setting which is unknown or not acceptable, and what would be."""
+    names = os.environ if environment is None else environment
+    problems = unknown_settings(names)
+    given = {name: value for name, value in changes.items() if value is not None}
+    try:
+        settings = Settings(**given)
+    except ValidationError as error:
+        problems += _problems(error)
+        raise ConfigurationError(_sentence(problems)) from None
+    if problems:
+        raise ConfigurationError(_sentence(problems))
+    return settings
+
+
+def unknown_settings(names: Iterable[str]) -> list[str]:
+    """A sentence for each `REFUND_LEDGER_*` name that no part of the ledger reads, with the nearest one."""
+    known = {name.upper() for name in Settings.model_fields} | CLIENT_NAMES
+    found = []
+    for name in sorted(names):
+        short = name.upper().removeprefix(PREFIX)
+        if not name.upper().startswith(PREFIX) or short in known or _KUBERNETES.match(short):
+            continue
+        near = difflib.get_close_matches(short, sorted(known), n=1, cutoff=0.6)
+        found.append(f"{name} is no setting" + (f"; do you mean {PREFIX}{near[0]}?" if near else "."))
+    return found
+
+
+def _problems(error: ValidationError) -> list[str]:
+    found = []
+    for one in error.errors(include_url=False, include_input=False):
+        name = PREFIX + str(one["loc"][0]).upper() if one["loc"] else "The settings"
+        found.append(f"{name} must be {_acceptable(one['type'], dict(one.get('ctx', {})), one['msg'])}.")
+    return sorted(found)
+
+
+_BOUNDS = {
+    "greater_than_equal": "{ge} or more",
+    "greater_than": "more than {gt}",
+    "less_than_equal": "{le} or less",
+    "less_than": "less than {lt}",
+    "string_too_short": "{min_length} characters or more",
+    "literal_error": "{expected}",
+    "string_pattern_mismatch": "text that matches {pattern}",
+}
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "path": "a path"}
+
+
+def _acceptable(kind: str, context: Mapping[str, Any], message: str) -> str:
+    """What a value should have been, in words; the value itself may be a secret."""
+    if kind == "value_error":
+        return str(context.get("error", message))
+    if kind in _BOUNDS:
+        return _BOUNDS[kind].format_map(context)
+    return _KINDS.get(kind.partition("_")[0], "of another form: " + message.lower().rstrip("."))
+
+
+def _sentence(problems: list[str]) -> str:
+    return " ".join(problems)

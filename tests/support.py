@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -244,8 +244,9 @@ def opened(settings: Settings, now: Callable[[], datetime] = utc_now, *, upkeep:
 class RunningServer:
     """`refund-ledger serve` in a process of its own: publisher and API, over real HTTP on a free port."""
 
-    def __init__(self, settings: Settings, **environment: str) -> None:
+    def __init__(self, settings: Settings, arguments: Sequence[str] = (), **environment: str) -> None:
         self.settings = settings
+        self._arguments = arguments
         self._environment = {**os.environ, **server_environment(settings), **environment}
         self.url = ""
         self.said: dict[str, Any] = {}
@@ -255,7 +256,7 @@ class RunningServer:
     def start(self) -> None:
         """Start, and wait until it answers."""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "ledger", "--json", "serve", "--port", "0"],
+            [sys.executable, "-m", "ledger", "--json", "serve", "--port", "0", *self._arguments],
             cwd=ROOT,
             env=self._environment,
             stdout=subprocess.PIPE,

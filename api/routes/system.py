@@ -40,12 +40,28 @@ async def get_health() -> Response:
     "/readyz",
     **operation(
         "getReadiness",
-        "The process can serve everything",
+        "The process can answer lookups",
         "health",
         {200: Answer("It can.", Readiness), 503: Answer("It cannot.", Readiness)},
     ),
 )
-def get_readiness(request: Request) -> Response:
-    """Database reachable, log not frozen, appender and lookup desk alive, list of members fresh."""
+async def get_readiness(request: Request) -> Response:
+    """Database reads and commits, filter of listed tags built, threads that answer make progress. A frozen log does not
+    matter here. From memory: it never waits for the database."""
     state = health.readiness(runtime(request))
+    return answer(state, 200 if state["status"] == "ready" else 503)
+
+
+@router.get(
+    "/readyz/write",
+    **operation(
+        "getWriteReadiness",
+        "The process can take reports",
+        "health",
+        {200: Answer("It can.", Readiness), 503: Answer("It cannot.", Readiness)},
+    ),
+)
+async def get_write_readiness(request: Request) -> Response:
+    """Database commits, log not frozen, appender makes progress. From memory, as `/readyz`."""
+    state = health.write_readiness(runtime(request))
     return answer(state, 200 if state["status"] == "ready" else 503)

@@ -74,20 +74,35 @@ class Health(Wire):
     status: Literal["ok"]
 
 
-class Checks(Wire):
-    """What a process needs to serve everything."""
+Progress = Literal["ok", "failing", "stuck", "stopped"]
 
-    appender: Literal["ok", "stopped"]
-    lookups: Literal["ok", "stopped"]
-    presence: Annotated[Literal["ok", "stopped"], Field(description="What answers clean lookups from memory.")]
-    snapshots: Annotated[Literal["ok", "stopped"], Field(description="What looks for published snapshots.")]
-    members: Literal["ok", "stale"]
+
+class Checks(Wire):
+    """How the parts of a process fare: `failing` for a while, `stuck` in one call, `stopped`."""
+
+    appender: Annotated[Progress, Field(description="What commits reports and other writes.")]
+    lookups: Annotated[Progress, Field(description="What answers lookups from the database.")]
+    filter: Annotated[Literal["ok", "building"], Field(description="Listed tags in memory; built once at the start.")]
+    presence: Annotated[Progress, Field(description="What answers clean lookups from memory.")]
+    members: Annotated[Literal["ok", "stale"], Field(description="Platforms and keys are not older than 5 seconds.")]
+    snapshots: Annotated[Progress, Field(description="What looks for published snapshots.")]
+    webhooks: Annotated[Progress, Field(description="What sends webhooks. Not counted in `status`.")]
+    clocks: Annotated[Progress, Field(description="The clocks of appeals. Not counted in `status`.")]
+    upkeep: Annotated[Progress, Field(description="Erasure and other upkeep. Not counted in `status`.")]
 
 
 class Readiness(Wire):
-    """Whether this process can do everything. With a frozen log reads still answer, though it is `not_ready`."""
+    """Whether this process can answer lookups (`/readyz`) or take reports (`/readyz/write`), and how its parts fare.
+    Both paths answer with the same members; `status` says what each asks."""
 
     status: Literal["ready", "not_ready"]
-    database: Literal["ok", "unavailable"]
+    database: Literal["ok", "not_writable", "unavailable"]
     log: Literal["ok", "frozen", "unknown"]
+    publisher: Annotated[
+        Literal["ok", "absent", "unknown"], Field(description="Whether a publisher signs. Not counted in `status`.")
+    ]
+    clock: Annotated[
+        Literal["ok", "differs", "unknown"],
+        Field(description="Whether this machine's clock is the database's, to 5 seconds. Not counted in `status`."),
+    ]
     checks: Checks

@@ -68,7 +68,7 @@ def decide(folder: Path, service: str, url: str, case: str, reasons: str, locale
 
 def _reviewer(folder: Path, service: str, locale: str) -> tuple[str, str, str]:
     """(name, first password, code) of a new account, as `refund-ledger staff add` makes it."""
-    from ledger.service.database import open_database
+    from ledger.service.databases import open_database
     from ledger.service.keys import load_server_keys
     from ledger.service.staff import add_staff
     from ledger.store.engine import reading

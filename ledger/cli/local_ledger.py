@@ -95,7 +95,7 @@ def local_settings(folder: Path, service: str) -> Settings:
 
 
 def _initialise(settings: Settings) -> None:
-    from ledger.service.database import open_database
+    from ledger.service.databases import open_database
     from ledger.service.genesis import init_keys
     from ledger.service.keys import load_server_keys
     from ledger.service.migrate import upgrade
@@ -145,7 +145,7 @@ def _server(settings: Settings, log: Path) -> Iterator[str]:
 
 
 def _enrol_if_new(settings: Settings, folder: Path, name: str, control_group: str, profile: str) -> None:
-    from ledger.service.database import open_database
+    from ledger.service.databases import open_database
     from ledger.service.members import list_platforms
 
     suite = folder / f"{name}.suite.json"

@@ -1,19 +1,22 @@
 """`refund-ledger serve`: publisher and snapshotter in processes of their own, and the API in this one.
 
 Publisher and snapshotter hold the log key and never the OPRF key; this process the other way round. Each comes back
-when it dies; when this process ends, however it ends, they end too.
+when it dies; when this process ends, however it ends, they end too. SIGTERM ends everything within STOP_SECONDS,
+whatever hangs: requests and threads get their share of that time, and then the process ends without them.
 """
 
 from __future__ import annotations
 
 import gc
 import json
+import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -27,11 +30,23 @@ if TYPE_CHECKING:
     from ledger.settings import Settings
 
 FIRST_LINE_SECONDS = 30
-STOP_SECONDS = 10
 RESTART_SECONDS = 1.0
-GRACEFUL_SECONDS = 10
+STOP_SECONDS = 9.0
+"""From SIGTERM to the end of the process at the latest."""
+
+GRACEFUL_SECONDS = 4
+"""Of these, what requests in the air get to be answered."""
+
+CLOSE_SECONDS = 2.5
+"""Of these, what the threads get to finish what waits."""
+
+CHILD_SECONDS = 2.0
+"""Of these, what the other processes get before they are killed, which does them no harm."""
+
 KEEP_ALIVE_SECONDS = 30
 """Longer than clients keep idle connections: if the server closed first, a request could meet a closing one."""
+
+log = logging.getLogger(__name__)
 
 
 class Child:
@@ -81,103 +96,159 @@ class Child:
         while True:
             assert self._process.stdout is not None
             for line in self._process.stdout:  # to the end, which also keeps the pipe from filling
-                if line.startswith('{"error"'):
-                    output.messages().print(Text(f"The {self._name} says: {json.loads(line)['message']}", "yellow"))
+                self._tell(line)
             self._process.wait()
             self._process.stdout.close()
             if self._stop.wait(RESTART_SECONDS):
                 return
-            output.messages().print(f"The {self._name} ended; starting it again.", style="yellow")
+            log.warning("process_restarted", extra={"child": self._name, "status": self._process.returncode})
             self._process = self._spawn()
+
+    def _tell(self, line: str) -> None:
+        """Log what the process says beyond its first line."""
+        try:
+            said = json.loads(line)
+        except ValueError:
+            return
+        if isinstance(said, dict) and "error" in said:
+            message = str(said.get("message", ""))
+            log.error("process_refuses", extra={"child": self._name, "says": message})
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._stop.set()
+        self._process.kill()
 
     def terminate(self) -> None:
         """Ask it to end."""
         self._stop.set()
         self._process.terminate()
 
-    def stop(self) -> None:
-        """End it, between two rounds if it can."""
+    def stop(self, seconds: float = CHILD_SECONDS) -> None:
+        """End it, between two rounds if it can; kill it after `seconds`."""
         self.terminate()
         try:
-            self._process.wait(STOP_SECONDS)
+            self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
         if self._watcher is not None:
-            self._watcher.join(STOP_SECONDS)
+            self._watcher.join(seconds)
 
 
-def run(settings: Settings, environment: dict[str, str]) -> None:
-    """Serve until SIGTERM or SIGINT. `environment` makes the other processes read the same settings.
+class Deadline:
+    """Ends this process STOP_SECONDS after it was asked to end, if it has not ended by itself.
 
-    Raises ConfigurationError when keys, log, schema or address do not allow it.
+    A thread in a call that hangs (a database that does not answer) can neither be interrupted nor, at the interpreter's
+    end, be left behind: only `os._exit` ends it. What was acknowledged is committed; nothing of it is lost.
+    """
+
+    def __init__(self) -> None:
+        self._timer: threading.Timer | None = None
+        self.children: list[Child] = []
+
+    def start(self) -> None:
+        """Begin to count, once."""
+        if self._timer is None:
+            self._timer = threading.Timer(STOP_SECONDS, self._end)
+            self._timer.daemon = True
+            self._timer.start()
+            for child in self.children:
+                child.terminate()
+
+    def _end(self) -> None:
+        for child in self.children:
+            child.kill()
+        log.error("stop_forced")
+        sys.stderr.flush()
+        os._exit(1)
+
+
+def run(settings: Settings, environment: dict[str, str], *, publisher: bool = True, snapshotter: bool = True) -> None:
+    """Serve until SIGTERM or SIGINT. `environment` makes the other processes read the same settings; `publisher` and
+    `snapshotter` say which of them run beside this one.
+
+    Raises ConfigurationError when keys, log, schema or address do not allow it, DatabaseUnavailable.
     """
     import uvicorn
 
-    from api.app import create_app, limited_http
+    from api.app import create_app, limited_http, start_logging
     from ledger.service.runtime import open_runtime
     from ledger.service.staff import needs_admin
 
     if settings.public_url is not None:
         path_prefix(settings.public_url)  # refused here, before anything starts
+    start_logging()
     rt = open_runtime(settings)  # what is wrong with keys or schema shows here, as one line instead of a traceback
+    deadline = Deadline()
+    children = deadline.children
+    listening: socket.socket | None = None
     try:
         no_admin = needs_admin(rt.engine)
-    finally:
-        rt.close()
-    listening = _listen(settings.host, settings.port)
-    url = _url(settings.host, listening.getsockname()[1])
-    publisher = Child("publisher", environment)
-    verdict = publisher.first_line()
-    publisher.watch()
-    children = [publisher]
+        listening = _listen(settings.host, settings.port)
+        url = _url(settings.host, listening.getsockname()[1])
+        verdict: dict[str, Any] = {"frozen": None}
+        if publisher:
+            children.append(Child("publisher", environment))
+            verdict |= children[0].first_line()
+            children[0].watch()
 
-    class Server(uvicorn.Server):
-        """Says where it listens once it does."""
+        class Server(uvicorn.Server):
+            """Says where it listens once it does."""
 
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            if self.started:
-                # A full collection over everything imported takes longer than a lookup may; so none ever looks at it.
-                gc.collect()
-                gc.freeze()
-                _announce(settings, url, verdict, no_admin)
-                # Nothing that is served waits for it, so it need not hold up the start.
-                children.append(Child("snapshotter", environment))
-                children[-1].watch()
+            async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+                await super().startup(sockets)
+                if self.started:
+                    # A full collection over everything imported takes longer than a lookup may; so none ever looks at
+                    # it.
+                    gc.collect()
+                    gc.freeze()
+                    _announce(settings, url, verdict, no_admin)
+                    if snapshotter:
+                        # Nothing that is served waits for it, so it need not hold up the start.
+                        children.append(Child("snapshotter", environment))
+                        children[-1].watch()
 
-    config = uvicorn.Config(
-        lambda: create_app(settings),
-        factory=True,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        http=limited_http(settings),
-        ws="none",
-        proxy_headers=False,  # nothing here reads the address of the caller
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=GRACEFUL_SECONDS,
-    )
-    server = Server(config)
+            def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+                deadline.start()
+                super().handle_exit(sig, frame)
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        server.should_exit = True
+        config = uvicorn.Config(
+            lambda: create_app(settings, runtime=rt),
+            factory=True,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            http=limited_http(settings),
+            ws="none",
+            proxy_headers=False,  # nothing here reads the address of the caller
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=GRACEFUL_SECONDS,
+        )
+        server = Server(config)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # uvicorn finishes what runs and then raises the signal again; by default that would end us before `finally`.
-        signal.signal(number, stop)
-    try:
+        def stop(_number: int, _frame: FrameType | None) -> None:
+            deadline.start()
+            server.should_exit = True
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # uvicorn finishes what runs and then raises the signal again; by default that would end us before
+            # `finally`.
+            signal.signal(number, stop)
         server.run(sockets=[listening])
     finally:
+        rt.close(CLOSE_SECONDS)
         _stop_all(children)
-        listening.close()
+        if listening is not None:
+            listening.close()
 
 
 def _stop_all(children: list[Child]) -> None:
+    end = time.monotonic() + CHILD_SECONDS
     for child in children:
         child.terminate()
     for child in children:
-        child.stop()
+        child.stop(max(0.1, end - time.monotonic()))
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -207,11 +278,17 @@ def _announce(settings: Settings, url: str, verdict: dict[str, Any], no_admin: b
         console.print(Text.assemble("Console for the staff at ", (console_url, "bold")))
         if no_admin:
             console.print("Nobody can sign in there yet: refund-ledger staff add NAME --role admin")
+        if frozen:
+            console.print(
+                Text(f"The log is frozen: {frozen}. Lookups are answered, writes are refused.", style="bold red")
+            )
+        if standby:
+            console.print(Text(f"The publisher of this server stands by: {standby}.", style="yellow"))
 
-    frozen = verdict.get("frozen")
+    frozen, standby = verdict.get("frozen"), verdict.get("standby")
     said = {"url": url, "environment": settings.environment, "service": settings.service, "frozen": frozen}
-    output.emit({**said, "console": console_url, "needs_admin": no_admin}, show)
+    output.emit({**said, "standby": standby, "console": console_url, "needs_admin": no_admin}, show)
     if frozen:
-        output.messages().print(
-            Text(f"The log is frozen: {frozen}. Reads are answered, writes are refused.", style="bold red")
-        )
+        log.error("log_is_frozen", extra={"reason": frozen})
+    if standby:
+        log.warning("publisher_stands_by", extra={"reason": standby})

@@ -24,30 +24,22 @@ keys = typer.Typer(no_args_is_help=True, help="Make and show the server's keys."
 
 
 def read_settings(**changes: Any) -> Settings:
-    """Settings from the environment, with `changes` that are not None. Raises ConfigurationError."""
-    from pydantic import ValidationError
+    """Settings from the environment, with `changes` that are not None. Raises ConfigurationError that names everything
+    which is wrong with them."""
+    from ledger.settings import load_settings
 
-    from ledger.errors import ConfigurationError
-    from ledger.settings import Settings
-
-    try:
-        return Settings(**{name: value for name, value in changes.items() if value is not None})
-    except ValidationError as error:
-        names = ", ".join(sorted({PREFIX + str(one["loc"][0]).upper() for one in error.errors() if one["loc"]}))
-        raise ConfigurationError(f"These settings are not acceptable: {names or 'several together'}.") from error
+    return load_settings(**changes)
 
 
 @contextmanager
-def opened_database(**options: int) -> Iterator[tuple[Settings, Engine]]:
+def opened_database(**options: Any) -> Iterator[tuple[Settings, Engine]]:
     """Settings and the ledger's database, of one connection unless `options` (of `open_engine`) say otherwise. Raises
-    ConfigurationError, also when its schema is not this version's."""
-    from ledger.service.database import open_database
-    from ledger.service.migrate import check_current
+    ConfigurationError, also when its schema is not this version's, and DatabaseUnavailable."""
+    from ledger.service.databases import open_database
 
     settings = read_settings()
     engine = open_database(settings, **{"pool_size": 1, **options})
     try:
-        check_current(engine)
         yield settings, engine
     finally:
         engine.dispose()
@@ -63,13 +55,19 @@ def environment_of(settings: Settings) -> dict[str, str]:
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on. (default: 127.0.0.1)")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one. (default: 8000)")] = None,
+    publisher: Annotated[
+        bool, typer.Option("--publisher/--no-publisher", help="Sign checkpoints; one host has the log's guard.")
+    ] = True,
+    snapshotter: Annotated[
+        bool, typer.Option("--snapshotter/--no-snapshotter", help="Build snapshots; one host is enough.")
+    ] = True,
     json_output: JsonFlag = False,
 ) -> None:
-    """Run the ledger: API and publisher. Settings come from REFUND_LEDGER_* variables."""
+    """Run the ledger: API, publisher and snapshotter. Settings come from REFUND_LEDGER_* variables."""
     from ledger.cli.serve import run
 
     settings = read_settings(host=host, port=port)
-    run(settings, environment_of(settings))
+    run(settings, environment_of(settings), publisher=publisher, snapshotter=snapshotter)
 
 
 @keys.command("init")
@@ -119,7 +117,14 @@ def keys_show(
 @guarded
 def keys_migrate(json_output: JsonFlag = False) -> None:
     """Bring the database to the schema of this version. Stop the servers first."""
-    from ledger.service.migrate import upgrade
+    from ledger.service.databases import open_database
+    from ledger.service.migrate import check_known, found_revision, upgrade
 
-    upgrade(read_settings().database_url)
+    settings = read_settings()
+    engine = open_database(settings, current=False, create=True, pool_size=1)
+    try:
+        check_known(found_revision(engine))
+    finally:
+        engine.dispose()
+    upgrade(settings.database_url)
     output.emit({"migrated": True}, lambda console: console.print("The database has the schema of this version."))

@@ -19,7 +19,7 @@ from ledger.core.voprf import public_key
 from ledger.errors import ConfigurationError
 from ledger.policies import shipped_policy
 from ledger.service import migrate
-from ledger.service.database import open_database
+from ledger.service.databases import open_database
 from ledger.service.guard import Guard
 from ledger.service.keys import (
     check_log_key,
@@ -56,9 +56,10 @@ def init_keys(settings: Settings, now: datetime) -> Initialised:
     present = key_files(settings)
     if present and len(present) != KEY_FILE_COUNT:
         raise ConfigurationError("Some key files exist and some are missing. Restore them; they are never made anew.")
-    engine = open_database(settings, pool_size=1)
+    engine = open_database(settings, current=False, create=True, pool_size=1)
     try:
         if not migrate.is_current(engine):
+            migrate.check_known(migrate.found_revision(engine))
             migrate.upgrade(settings.database_url)
         with writing(engine) as connection:
             head = log_store.read_head(connection)

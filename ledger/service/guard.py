@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
 from pathlib import Path
 
 from ledger.core.checkpoint import Checkpoint, open_checkpoint
@@ -16,6 +17,7 @@ from ledger.errors import InvalidCheckpoint
 from ledger.service.keys import fsync_folder
 
 GUARD_FILE, LOCK_FILE = "checkpoint", "lock"
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Guard:
@@ -35,6 +37,21 @@ class Guard:
         except BlockingIOError:
             return False
         return True
+
+    @property
+    def folder(self) -> Path:
+        """Where the guard lies."""
+        return self._folder
+
+    def lock_id(self) -> str:
+        """Names the locked file on this running machine: its kernel's boot, device and inode. Two processes with equal
+        names exclude each other by the lock."""
+        try:
+            machine = _BOOT_ID.read_text().strip()
+        except OSError:
+            machine = socket.gethostname()
+        found = os.fstat(self._lock)
+        return f"{machine}:{found.st_dev}:{found.st_ino}"
 
     def close(self) -> None:
         """Give the lock back."""

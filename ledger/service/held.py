@@ -7,6 +7,7 @@ A held report is recorded and has a receipt, but no listing: no lookup, snapshot
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -24,7 +25,7 @@ from ledger.core.entries import EventType, WithdrawalReason, release_entry
 from ledger.core.ids import encode_id
 from ledger.core.order_lines import replay, within_amount, within_days
 from ledger.core.webhooks import WebhookType
-from ledger.errors import ActionRefused, ConflictOfInterest, NotFound, RoleMissing
+from ledger.errors import ActionRefused, ConflictOfInterest, NotFound, RoleMissing, Unavailable
 from ledger.service import audit
 from ledger.service.appeals.filing import clean_text
 from ledger.service.appeals.transaction import changing, recall, remember, report_number
@@ -56,6 +57,8 @@ MAX_VOID = 100
 """Held reports that one round of maintenance voids, each in a transaction of its own."""
 
 _HOURS_A_DAY = 24
+
+log = logging.getLogger(__name__)
 
 
 # --- the reporter -------------------------------------------------------------------------------------------------
@@ -207,17 +210,27 @@ def refuse_release(context: Context, report: str, staff: Staff, reasons: str, *,
 
 
 def void_due(context: Context) -> int:
-    """Void held reports whose time is over, at most `MAX_VOID`; returns how many. Raises LogFrozen,
+    """Void held reports whose time is over, at most `MAX_VOID`; returns how many. A report that fails stops no other:
+    its error is logged (`held_report_failed`), and the first one is raised at the end. Raises LogFrozen,
     DatabaseUnavailable."""
     with reading(context.engine) as connection:
         due = store.due_held(connection, context.now(), MAX_VOID)
     done = 0
+    first: Exception | None = None
     for number in due:
-        with changing(context) as batch:
-            row, held = _load(batch, number)
-            if row is not None and row.live and held is not None and held.waits and held.void_at <= batch.now:
-                _void(batch, row)
-                done += 1
+        try:
+            with changing(context) as batch:
+                row, held = _load(batch, number)
+                if row is not None and row.live and held is not None and held.waits and held.void_at <= batch.now:
+                    _void(batch, row)
+                    done += 1
+        except Unavailable:
+            raise  # the log is frozen or the database away: the other reports would fare alike
+        except Exception as error:
+            log.exception("held_report_failed")
+            first = first or error
+    if first is not None:
+        raise first
     return done
 
 

@@ -13,7 +13,6 @@ vouch for, and what it leaves comes here.
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import threading
 import time
@@ -35,6 +34,7 @@ from ledger.service.keys import LOOKUP_STATES, ServerKeys
 from ledger.service.lookup_answers import Answers, Question
 from ledger.service.loop_waiters import LoopWaiters
 from ledger.service.members import Member, Members
+from ledger.service.supervision import Worker
 from ledger.service.watch import Watch
 from ledger.settings import Settings
 from ledger.store import lookups as store
@@ -62,10 +62,10 @@ EPOCHS_REREAD_MS = 50
 
 _POLL_MS = 25
 _FLUSH_SECONDS = 1.0
+_ANSWER_SECONDS = 5.0
+_PATIENCE_SECONDS = 10.0
 _QUEUE_LIMIT = 20_000
 _MAX_BATCH = 500
-
-log = logging.getLogger(__name__)
 
 
 class LookupRequest(NamedTuple):
@@ -185,20 +185,27 @@ class LookupDesk:
         self._counts_lock = threading.Lock()
         self._waiters: LoopWaiters[bytes] | None = None
         self._closing = False
-        self._stop = threading.Event()
         self._batcher: Batcher[_Asked, bytes] = Batcher(
             "lookups",
             self._answer_all,
             max_batch=_MAX_BATCH,
             linger_ms=settings.lookup_linger_ms,
             queue_limit=_QUEUE_LIMIT,
+            answer_seconds=_ANSWER_SECONDS,
         )
-        self._threads = [
-            threading.Thread(target=self._flush_counts, name="lookup-counts", daemon=True),
-            threading.Thread(target=self._refill_ids, name="lookup-ids", daemon=True),
-        ]
-        for thread in self._threads:
-            thread.start()
+        flush = self._flush_counts
+        self.workers = (
+            Worker("lookup-counts", flush, seconds=_FLUSH_SECONDS, patience_seconds=_PATIENCE_SECONDS, last=flush),
+            Worker(
+                "lookup-ids",
+                self._ids.refill,
+                seconds=None,
+                patience_seconds=_PATIENCE_SECONDS,
+                wake=self._ids.low,
+            ),
+        )
+        for worker in self.workers:
+            worker.start()
 
     def submit(self, member: Member, request: LookupRequest) -> Future[bytes]:
         """Queue one lookup. Raises Overloaded."""
@@ -243,14 +250,19 @@ class LookupDesk:
         """Whether lookups are being answered."""
         return self._batcher.alive()
 
-    def close(self) -> None:
+    @property
+    def batcher(self) -> Batcher[_Asked, bytes]:
+        """What the lookups wait in."""
+        return self._batcher
+
+    def close(self, timeout_seconds: float | None = None) -> None:
         """Answer what waits and write the counts."""
         self._closing = True
-        self._batcher.close()
-        self._stop.set()
-        self._ids.low.set()
-        for thread in self._threads:
-            thread.join()
+        self._batcher.close(timeout_seconds)
+        for worker in self.workers:
+            worker.stop()
+        for worker in self.workers:
+            worker.close(timeout_seconds)
 
     def _answer_all(self, asked: Sequence[_Asked]) -> list[bytes | LedgerError]:
         now = self._now()
@@ -315,40 +327,21 @@ class LookupDesk:
                 self._counts[key] = (before[0] + clean, before[1] + disclosed)
 
     def _flush_counts(self) -> None:
-        stopping = False
-        while not stopping:
-            stopping = self._stop.wait(_FLUSH_SECONDS)
-            with self._counts_lock:
-                clean, self._clean = self._clean, {}
-            self._watch.looked_up(sum(clean.values()), 0, "memory")
-            self._count({key: (number, 0) for key, number in clean.items()})
-            with self._counts_lock:
-                counts, self._counts = self._counts, {}
-            if not counts:
-                continue
-            try:
-                with writing(self._writes) as connection:
-                    store.count_lookups(connection, counts)
-            except DatabaseUnavailable:
-                self._count(counts)  # kept for the next round
-            except Exception:
-                log.exception("lookup_counts_failed")
-                self._count(counts)
-
-    def _refill_ids(self) -> None:
-        while self._ids.low.wait():
-            self._ids.low.clear()
-            if self._stop.is_set():  # looked at last, so that `close` is never missed
-                return
-            try:
-                self._ids.refill()
-                continue
-            except DatabaseUnavailable:
-                pass
-            except Exception:
-                log.exception("lookup_ids_failed")
-            self._stop.wait(_FLUSH_SECONDS)
-            self._ids.low.set()
+        """Add the counts to the database's. Raises DatabaseUnavailable; they are kept for the next round then."""
+        with self._counts_lock:
+            clean, self._clean = self._clean, {}
+        self._watch.looked_up(sum(clean.values()), 0, "memory")
+        self._count({key: (number, 0) for key, number in clean.items()})
+        with self._counts_lock:
+            counts, self._counts = self._counts, {}
+        if not counts:
+            return
+        try:
+            with writing(self._writes) as connection:
+                store.count_lookups(connection, counts)
+        except BaseException:
+            self._count(counts)
+            raise
 
 
 def discloses(standing: Standing) -> bool:

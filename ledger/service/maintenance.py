@@ -1,6 +1,11 @@
 """What must happen by itself: the clocks of appeals, erasing what is due, forgetting old idempotency answers, records
 of lookups and webhooks, ending a key rotation whose grace is over, counting tags by tier once a day.
 
+Each job stands in a table with its name, and is run by itself: one that fails is logged by its name
+(`maintenance_job_failed`, or `maintenance_job_postponed` in an outage) and tried again soon, and all others run as if
+nothing had happened. The clocks that law and policy set have a thread of their own, so that no count and no erasure
+makes them wait.
+
 Every API process runs it; two at once do no harm (the log's head serialises them, and what one erased the other no
 longer finds). Nothing here decides anything about a person beyond what policy already said.
 """
@@ -10,7 +15,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from datetime import timedelta
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from ledger.errors import LedgerError
 from ledger.service.appeals.attempts import forget_counts
@@ -27,15 +34,42 @@ from ledger.service.malformed import START, take_back_malformed
 from ledger.service.pictures import Pictures
 from ledger.service.pictures import forget_searches as forget_picture_searches
 from ledger.service.rotation.retire import finish_due
+from ledger.service.supervision import Worker
 from ledger.service.tag_standings import record_daily_tiers
 from ledger.service.webhooks import emit as webhooks
 from ledger.settings import Settings
 
+RETRY_SECONDS = 60.0
+"""When a job that failed is tried again, if it is not due sooner."""
+
+STUCK_SECONDS = 3600.0
+"""A round of maintenance that takes longer than this is shown as stuck: a count of 10^7 tags takes a quarter of it."""
+
+CLOCKS_STUCK_SECONDS = 600.0
+
+_LOOK_SECONDS = 5.0
+"""How often, at most, the table is looked through for a job that is due."""
+
 log = logging.getLogger(__name__)
 
 
+@dataclass(slots=True)
+class Job:
+    """One kind of upkeep: its name in logs and metrics, how often it runs, and what it does; `run` returns how many
+    things it changed. `succeeded_at`, `due_at` and `failures` (in a row) are as of the monotonic clock."""
+
+    name: str
+    seconds: float
+    run: Callable[[], int]
+    succeeded_at: float | None = None
+    due_at: float = 0.0
+    failures: int = 0
+    done: int = 0
+    """What the last run returned."""
+
+
 class Maintenance:
-    """A thread that does one round when it is started, and then at intervals (see `_run`)."""
+    """Two threads: one for the clocks, one for everything else. Each does all its jobs when it is started."""
 
     def __init__(self, settings: Settings, context: Context, pictures: Pictures) -> None:
         self._settings, self._context, self._pictures = settings, context, pictures
@@ -43,84 +77,163 @@ class Maintenance:
         self._checked_to = START
         """The last report whose elements were looked at: newer ones are checked when they come in."""
         self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._first_clocks = threading.Event()
+        self.started_at = time.monotonic()
+        clock, often = settings.appeal_clock_seconds, settings.maintenance_interval_seconds
+        self.clock_jobs: Sequence[Job] = (
+            Job("appeal_clocks", clock, self._repeat(lambda: run_clocks(context))),
+            Job("held_reports", clock, self._repeat(lambda: void_due(context))),
+            Job("group_weights", clock, lambda: refresh_weights(self._engine, context.policy, self._now())),
+            Job("crowded_lookups", clock, lambda: count_crowded(self._engine, whole=False)),
+        )
+        self.upkeep_jobs: Sequence[Job] = (
+            Job("malformed_reports", often, self._take_back_malformed),
+            Job("erasure", often, self._repeat(lambda: erase_due(context, settings))),
+            Job("old_lookups", often, self._repeat(lambda: count_old(self._engine, self._now()))),
+            Job("all_crowded_lookups", often, lambda: count_crowded(self._engine, whole=True)),
+            Job("disclosures", often, self._repeat(lambda: forget_disclosures(self._engine, self._now()))),
+            Job("picture_searches", often, self._repeat(lambda: forget_picture_searches(self._engine, self._now()))),
+            Job("pictures", often, lambda: int(self._pictures.refresh())),
+            Job("subject_sessions", often, self._repeat(lambda: forget_sessions(self._engine, self._now()))),
+            Job("filing_counts", often, _nothing(lambda: forget_counts(self._engine, self._now()))),
+            Job("attachments", often, lambda: sweep(self._engine, settings, self._now())),
+            Job("webhooks", often, self._repeat(lambda: webhooks.forget(self._engine, self._now()))),
+            Job("idempotency_answers", often, _nothing(lambda: forget_answers(self._engine, self._kept_from()))),
+            Job("key_rotation", often, _nothing(lambda: finish_due(settings, self._engine, self._now))),
+            Job("daily_tiers", often, self._count_tiers),
+        )
+        self.workers = (
+            Worker(
+                "clocks",
+                self._clocks_turn,
+                seconds=clock,
+                patience_seconds=max(CLOCKS_STUCK_SECONDS, 3 * clock),
+            ),
+            Worker("upkeep", self._upkeep_turn, seconds=_LOOK_SECONDS, patience_seconds=STUCK_SECONDS),
+        )
+
+    @property
+    def jobs(self) -> Sequence[Job]:
+        """All jobs, in the order in which a round does them."""
+        return (*self.clock_jobs, *self.upkeep_jobs)
 
     def start(self) -> Maintenance:
         """Begin the rounds."""
-        self._thread = threading.Thread(target=self._run, name="maintenance", daemon=True)
-        self._thread.start()
+        for worker in self.workers:
+            worker.start()
         return self
 
-    def close(self) -> None:
-        """Stop after the round that runs."""
+    def close(self, timeout_seconds: float | None = None) -> None:
+        """Stop after what runs; long jobs look often whether they should."""
         self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
+        for worker in self.workers:
+            worker.stop()
+        for worker in self.workers:
+            worker.close(timeout_seconds)
 
     def round(self) -> int:
-        """One round; returns how many reports were erased. The clocks of appeals come first: what they do to a case may
-        let its report go."""
-        self.clocks()
-        self._checked_to, _ = take_back_malformed(self._context, self._checked_to, self._stop.is_set)
-        erased = 0
-        while not self._stop.is_set():
-            count = erase_due(self._context, self._settings)
-            if count == 0:
-                break
-            erased += count
-        while not self._stop.is_set() and count_old(self._engine, self._now()):
-            pass
-        if not self._stop.is_set():
-            count_crowded(self._engine, whole=True)
-        while not self._stop.is_set() and forget_disclosures(self._engine, self._now()):
-            pass
-        while not self._stop.is_set() and forget_picture_searches(self._engine, self._now()):
-            pass
-        self._pictures.refresh()
-        while not self._stop.is_set() and forget_sessions(self._engine, self._now()):
-            pass
-        forget_counts(self._engine, self._now())
-        sweep(self._engine, self._settings, self._now())
-        while not self._stop.is_set() and webhooks.forget(self._engine, self._now()):
-            pass
-        forget_answers(self._engine, self._now() - timedelta(hours=IDEMPOTENCY_HOURS))
-        if not self._stop.is_set():
-            finish_due(self._settings, self._engine, self._now)
-        if not self._stop.is_set():
-            record_daily_tiers(self._engine, self._context.policy, self._now())
-        return erased
+        """Run every job once; returns how many reports were erased. The clocks of appeals come first: what they do to a
+        case may let its report go. The first error is raised after all jobs have run."""
+        self._run(self.jobs)
+        return next(job.done for job in self.upkeep_jobs if job.name == "erasure")
 
     def clocks(self) -> int:
         """Let time do to appeals what is due, and count lookups where one identifier has very many; returns in how many
-        cases something happened."""
-        changed = 0
-        while not self._stop.is_set() and (done := run_clocks(self._context)):
-            changed += done
-        while not self._stop.is_set() and void_due(self._context):
-            pass
-        if not self._stop.is_set():
-            refresh_weights(self._engine, self._context.policy, self._now())
-        if not self._stop.is_set():
-            count_crowded(self._engine, whole=False)
-        return changed
+        cases something happened. Raises as `round` does."""
+        self._run(self.clock_jobs)
+        return self.clock_jobs[0].done
 
-    def _run(self) -> None:
-        """Clocks of appeals every `appeal_clock_seconds`, everything else every `maintenance_interval_seconds`."""
-        round_at = time.monotonic()
-        while not self._stop.is_set():
-            whole = time.monotonic() >= round_at
-            if whole:
-                round_at = time.monotonic() + self._settings.maintenance_interval_seconds
-            try:
-                if whole:
-                    erased = self.round()
-                    if erased:
-                        log.info("reports_erased", extra={"reports": erased})
-                else:
-                    self.clocks()
-            except LedgerError as error:
-                log.warning("maintenance_postponed", extra={"code": error.code})
-            except Exception:
-                log.exception("maintenance_failed")
-            until_round = max(0.0, round_at - time.monotonic())
-            self._stop.wait(min(self._settings.appeal_clock_seconds, until_round))
+    def ages(self) -> dict[str, float]:
+        """Seconds since each job's last success (since the start before the first one), by name."""
+        now = time.monotonic()
+        return {job.name: now - (job.succeeded_at or self.started_at) for job in self.jobs}
+
+    # --- running --------------------------------------------------------------------------------------------------
+
+    def _run(self, jobs: Sequence[Job]) -> None:
+        """Run these jobs, each by itself. Raises the first error after the last job."""
+        first: Exception | None = None
+        for job in jobs:
+            if self._stop.is_set():
+                break
+            error = self._attempt(job)
+            first = first or error
+        if first is not None:
+            raise first
+
+    def _attempt(self, job: Job) -> Exception | None:
+        """Run one job and note how it went; what it raised."""
+        job.done = 0
+        try:
+            job.done = job.run()
+        except Exception as error:
+            job.failures += 1
+            job.due_at = time.monotonic() + min(job.seconds, RETRY_SECONDS)
+            extra = {"job": job.name, "failures": job.failures}
+            if isinstance(error, LedgerError):
+                log.warning("maintenance_job_postponed %s %s", job.name, error.code, extra=extra)
+            else:
+                log.exception("maintenance_job_failed %s", job.name, extra=extra)
+            return error
+        if job.name == "erasure" and job.done:
+            log.info("reports_erased", extra={"reports": job.done})
+        job.failures, job.succeeded_at = 0, time.monotonic()
+        job.due_at = job.succeeded_at + job.seconds
+        return None
+
+    def _clocks_turn(self) -> None:
+        for job in self.clock_jobs:
+            if not self._stop.is_set():
+                self._attempt(job)
+        self._first_clocks.set()
+
+    def _upkeep_turn(self) -> float:
+        """Run what is due; the seconds until something is. A case that its clock ends may let its report go, so the
+        first round waits for the clocks' first, but not for ever."""
+        if not self._first_clocks.is_set():
+            self._first_clocks.wait(_LOOK_SECONDS)
+        for job in self.upkeep_jobs:
+            if self._stop.is_set():
+                return 0.0
+            if time.monotonic() >= job.due_at:
+                self._attempt(job)
+        return max(0.05, min(_LOOK_SECONDS, min(job.due_at for job in self.upkeep_jobs) - time.monotonic()))
+
+    def _repeat(self, piece: Callable[[], int]) -> Callable[[], int]:
+        """A job that does `piece` until nothing is left or the process stops; its sum."""
+
+        def run() -> int:
+            total = 0
+            while not self._stop.is_set() and (done := piece()):
+                total += done
+            return total
+
+        return run
+
+    # --- jobs -----------------------------------------------------------------------------------------------------
+
+    def _take_back_malformed(self) -> int:
+        self._checked_to, found = take_back_malformed(self._context, self._checked_to, self._stop.is_set)
+        return len(found)
+
+    def _count_tiers(self) -> int:
+        counts = record_daily_tiers(
+            self._engine, self._context.policy, self._now(), stopped=self._stop.is_set, sleep=self._sleep
+        )
+        return 0 if counts is None else sum(counts.values())
+
+    def _sleep(self, seconds: float) -> None:
+        self._stop.wait(seconds)
+
+    def _kept_from(self) -> datetime:
+        return self._now() - timedelta(hours=IDEMPOTENCY_HOURS)
+
+
+def _nothing(run: Callable[[], None]) -> Callable[[], int]:
+    """A job that does not say how much it changed."""
+
+    def counted() -> int:
+        run()
+        return 0
+
+    return counted

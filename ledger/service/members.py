@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,8 +23,9 @@ from sqlalchemy.exc import IntegrityError
 
 from ledger.core.entries import GovernanceType, PlatformState, platform_status_body
 from ledger.core.signing_keys import check_public_key, is_sound
-from ledger.errors import AlreadyExists, DatabaseUnavailable, InvalidRequest, LedgerError, NotFound
+from ledger.errors import AlreadyExists, DatabaseUnavailable, InvalidRequest, NotFound
 from ledger.service.log_writer import append_governance
+from ledger.service.supervision import Worker
 from ledger.store import members as store
 from ledger.store.engine import read_again, reading, writing
 from ledger.store.epochs import EpochRow, read_epochs
@@ -101,21 +101,23 @@ class Members:
         on_epochs: Callable[[Sequence[EpochRow]], object] = lambda _rows: None,
     ) -> None:
         self._engine = engine
-        self._refresh_seconds = refresh_seconds
         self._monotonic = monotonic
         self._on_epochs = on_epochs
-        self._stop = threading.Event()
         self._snapshot = _read(engine, monotonic)
         for key in self._snapshot.keys.values():
             if not key.sound:
                 log.warning("platform_key_unsound", extra={"platform": key.platform, "kid": key.kid})
-        self._thread = threading.Thread(target=self._run, name="members", daemon=True)
-        self._thread.start()
+        self.worker = Worker(
+            "members",
+            lambda: self.refresh(),  # looked up at each run, as tests replace it
+            seconds=refresh_seconds,
+            delay_seconds=refresh_seconds,
+            patience_seconds=MAX_AGE_SECONDS,
+        ).start()
 
-    def close(self) -> None:
+    def close(self, timeout_seconds: float | None = None) -> None:
         """Stop refreshing."""
-        self._stop.set()
-        self._thread.join()
+        self.worker.close(timeout_seconds)
 
     def refresh(self) -> None:
         """Read everything now. Raises DatabaseUnavailable; the last snapshot then stays until it is too old."""
@@ -149,13 +151,6 @@ class Members:
         if self._monotonic() - snapshot.started > MAX_AGE_SECONDS:
             raise DatabaseUnavailable("The list of members is out of date. Try again.", retry_after_seconds=1)
         return snapshot
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._refresh_seconds):
-            try:
-                self.refresh()
-            except LedgerError:
-                continue  # `fresh` and `_current` tell; the next round tries again
 
 
 def _read(engine: Engine, monotonic: Callable[[], float]) -> _Snapshot:

@@ -12,6 +12,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
 
 from ledger.errors import ConfigurationError
+from ledger.store.engine import reading
 
 ROOT = Path(__file__).resolve().parents[2]
 """The checkout: the server runs from one, because `migrations/` lies beside the package."""
@@ -47,16 +48,38 @@ def is_current(engine: Engine) -> bool:
 
 
 def check_current(engine: Engine) -> None:
-    """Raises ConfigurationError unless the database has the schema of this checkout."""
+    """Raises ConfigurationError unless the database has the schema of this checkout, DatabaseUnavailable."""
     found = _revision(engine)
     if found is None:
         raise ConfigurationError("The database is empty. Run `refund-ledger keys init` first.")
-    if found != newest_revision():
+    if found == newest_revision():
+        return
+    check_known(found)
+    raise ConfigurationError(
+        "The database has the schema of an older version. Stop the servers and run `refund-ledger keys migrate`."
+    )
+
+
+def check_known(revision: str | None) -> None:
+    """Raises ConfigurationError for a revision that this checkout does not know: a newer version made it."""
+    if revision is not None and revision not in _revisions():
         raise ConfigurationError(
-            "The database has another schema than this version needs. Run `refund-ledger keys migrate`."
+            f"The database has the schema of a newer version ({revision[:32]}; this one knows {newest_revision()}). "
+            "Run that version, or restore the backup from before its migration; this version cannot take it back."
         )
 
 
+def found_revision(engine: Engine) -> str | None:
+    """The schema's revision, None for an empty database. Raises DatabaseUnavailable."""
+    return _revision(engine)
+
+
+@cache
+def _revisions() -> frozenset[str]:
+    script = ScriptDirectory.from_config(alembic_config(""))
+    return frozenset(one.revision for one in script.walk_revisions())
+
+
 def _revision(engine: Engine) -> str | None:
-    with engine.connect() as connection:
+    with reading(engine) as connection:
         return MigrationContext.configure(connection).get_current_revision()

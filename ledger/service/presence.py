@@ -36,7 +36,6 @@ there are about ADDED_LIMIT at most; while building, some 100 bytes a listing.
 
 from __future__ import annotations
 
-import logging
 import secrets
 import threading
 import time
@@ -46,8 +45,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Engine
 
 from ledger.core.fuse import SEED_BYTES, FuseFilter, build
-from ledger.errors import LedgerError
 from ledger.service.keys import LOOKUP_STATES
+from ledger.service.supervision import Worker
 from ledger.store import log as log_store
 from ledger.store.engine import read_again, snapshot_reading, within
 from ledger.store.epochs import EpochRow, read_epochs
@@ -62,10 +61,11 @@ ADDED_LIMIT = 100_000
 REBUILD_SECONDS = 86_400.0
 """How often the filter is built again in any case, to forget tags that are listed no more."""
 
-_RETRY_SECONDS = 1.0
+PATIENCE_SECONDS = 5.0
+"""How long refreshing may fail or hang before the process says so."""
 
-log = logging.getLogger(__name__)
-
+BUILD_SECONDS = 600.0
+"""How long one filter may take to build before the process says that building hangs."""
 
 _Filters = tuple[Callable[[bytes], bool], Callable[[bytes], bool]]
 
@@ -116,34 +116,36 @@ class Presence:
         self._view: _View | None = None
         self._base: _Base | None = None
         self._built: _Base | None = None
+        self._was_built = False
         self._mark = _Mark(0, None)
         self._added: set[bytes] = set()
-        self._stop = threading.Event()
         self._wanted = threading.Event()
         self._building = False
-        self._threads: list[threading.Thread] = []
+        self._interval_seconds = 0.1
+        self.workers = (
+            Worker("presence", self._turn, seconds=0.1, patience_seconds=PATIENCE_SECONDS),
+            Worker("presence-build", self._build, seconds=None, patience_seconds=BUILD_SECONDS, wake=self._wanted),
+        )
 
     def start(self, refresh_ms: int) -> Presence:
         """Refresh every `refresh_ms` from now on, in the background. Returns at once."""
-        self._threads = [
-            threading.Thread(target=self._run, args=(refresh_ms / 1000,), name="presence", daemon=True),
-            threading.Thread(target=self._run_builds, name="presence-build", daemon=True),
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._interval_seconds = refresh_ms / 1000
+        for worker in self.workers:
+            worker.start()
         return self
 
-    def close(self) -> None:
+    def close(self, timeout_seconds: float | None = None) -> None:
         """Answer nothing any more, and stop refreshing."""
-        self._stop.set()
-        self._wanted.set()
-        for thread in self._threads:
-            thread.join()
+        for worker in self.workers:
+            worker.stop()
+        for worker in self.workers:
+            worker.close(timeout_seconds)
         self._view = None
 
-    def alive(self) -> bool:
-        """Whether the background threads run."""
-        return bool(self._threads) and all(thread.is_alive() for thread in self._threads)
+    def built(self) -> bool:
+        """Whether a filter has been in use since the start: from then on clean lookups are answered from memory, but
+        for the time in which a new one is built after a change of key epochs."""
+        return self._was_built
 
     def ready(self) -> bool:
         """Whether lookups can be answered from memory now."""
@@ -202,6 +204,7 @@ class Presence:
         self._mark = mark
         epochs = frozenset(row.epoch for row in rows if row.state in LOOKUP_STATES)
         self._view = _View(started, mark.size, epochs, base.filters, self._added)
+        self._was_built = True
         if len(self._added) > ADDED_LIMIT or started - base.built_at > REBUILD_SECONDS:
             self._want()
         return True
@@ -212,7 +215,7 @@ class Presence:
         with snapshot_reading(self._engine) as connection:
             mark, rows = _mark(connection), read_epochs(connection)
             tags = packed_tags(connection)
-        if self._stop.is_set():
+        if self.workers[1].stopping():
             return
         # Seeds nobody knows: whoever knew them could make tags that all look listed, and slow everybody's lookups.
         first, second = build(tags, secrets.token_bytes(SEED_BYTES)), build(tags, secrets.token_bytes(SEED_BYTES))
@@ -224,38 +227,22 @@ class Presence:
         base = self._base
         return (0 if base is None else base.filter_bytes), len(self._added)
 
-    def _run(self, interval: float) -> None:
-        pause = 0.0
-        while not self._stop.wait(pause):
-            started = time.monotonic()
-            try:
-                self.refresh()
-            except LedgerError:
-                pass  # answers come from the database as soon as the view is too old; the next round tries again
-            except Exception:
-                log.exception("presence_refresh_failed")
-                self._stop.wait(_RETRY_SECONDS)
-            # From start to start, so that a view is replaced before it is too old; with a breath in between.
-            pause = max(interval / 10, interval - (time.monotonic() - started))
+    def _turn(self) -> float:
+        started = time.monotonic()
+        self.refresh()  # while it fails, answers come from the database as soon as the view is too old
+        # From start to start, so that a view is replaced before it is too old; with a breath in between.
+        return max(self._interval_seconds / 10, self._interval_seconds - (time.monotonic() - started))
 
     def _want(self) -> None:
         if not self._building and self._built is None:
             self._wanted.set()
 
-    def _run_builds(self) -> None:
-        while self._wanted.wait():
-            self._building = True
-            self._wanted.clear()
-            if self._stop.is_set():  # looked at last, so that `close` is never missed
-                return
-            try:
-                self.build()
-            except LedgerError:
-                self._stop.wait(_RETRY_SECONDS)
-            except Exception:
-                log.exception("presence_build_failed")
-                self._stop.wait(_RETRY_SECONDS)
-            self._building = False
+    def _build(self) -> None:
+        self._building = True
+        try:
+            self.build()
+        finally:
+            self._building = False  # where it failed, the next refresh asks for it again
 
 
 def _mark(connection: Connection) -> _Mark:

@@ -7,7 +7,6 @@ system for its parent may be too late: the parent could be gone already, and ano
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import sys
@@ -16,7 +15,8 @@ from collections.abc import Callable
 from types import FrameType
 
 from ledger.errors import LedgerError
-from ledger.settings import Settings
+from ledger.service.json_logs import log_as_json
+from ledger.settings import Settings, load_settings
 
 WITH_PARENT = "--with-parent"
 
@@ -31,7 +31,7 @@ def main(name: str, run: Callable[[Settings, threading.Event, int | None], int])
 
     A LedgerError becomes one JSON line on standard output, for the supervisor to read.
     """
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=f"%(asctime)s {name} %(levelname)s %(message)s")
+    log_as_json(name)
     stop = threading.Event()
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
@@ -42,7 +42,7 @@ def main(name: str, run: Callable[[Settings, threading.Event, int | None], int])
     arguments = sys.argv[1:]
     parent = int(arguments[arguments.index(WITH_PARENT) + 1]) if WITH_PARENT in arguments else None
     try:
-        return run(Settings(), stop, parent)
+        return run(load_settings(), stop, parent)
     except LedgerError as error:
         tell({"error": error.code, "message": str(error)})
         return 1

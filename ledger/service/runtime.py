@@ -4,6 +4,7 @@ what is served from memory, and the sender of webhooks."""
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,11 +14,13 @@ from sqlalchemy import Engine
 
 from ledger.core.entries import SALT_BYTES
 from ledger.core.policy import Policy
-from ledger.service import intake, migrate
+from ledger.service import intake
 from ledger.service.batcher import Batcher
 from ledger.service.commands import Command, Stored
-from ledger.service.database import open_database
+from ledger.service.databases import engine_of, open_database
 from ledger.service.entry_batch import Context
+from ledger.service.gauges import gauges
+from ledger.service.heartbeat import Heartbeat
 from ledger.service.keys import ServerKeys, load_server_keys
 from ledger.service.logged_policy import logged_policy
 from ledger.service.lookups import LookupDesk
@@ -26,10 +29,17 @@ from ledger.service.members import Members
 from ledger.service.pictures import Pictures
 from ledger.service.presence import Presence
 from ledger.service.shelf import Shelf
+from ledger.service.supervision import Worker
 from ledger.service.watch import Watch
 from ledger.service.webhooks.sender import Sender
 from ledger.settings import Settings
 from ledger.store.engine import reading, within
+
+CLOSE_SECONDS = 60.0
+"""How long closing may take where nothing else is said."""
+
+SENDER_SECONDS = 2.0
+"""How long webhooks in the air may go on."""
 
 
 def utc_now() -> datetime:
@@ -57,32 +67,60 @@ class Runtime:
     now: Callable[[], datetime]
     context: Context
 
-    def close(self) -> None:
-        self.sender.close()
-        self.maintenance.close()
-        self.watch.close()
-        self.appender.close()
-        self.desk.close()
-        self.presence.close()
-        self.shelf.close()
-        self.members.close()
+    heartbeat: Heartbeat
+
+    def workers(self) -> list[Worker]:
+        """All background threads but those of the appender and the lookup desk."""
+        return [
+            *self.heartbeat.workers,
+            self.members.worker,
+            *self.presence.workers,
+            *self.desk.workers,
+            self.shelf.worker,
+            self.watch.worker,
+            self.sender.worker,
+            *self.maintenance.workers,
+        ]
+
+    def close(self, seconds: float = CLOSE_SECONDS) -> bool:
+        """Finish what waits and let everything go; whether that was done within the time. Threads that hang are left
+        behind: they end with the process."""
+        end = time.monotonic() + seconds
+
+        def left() -> float:
+            return max(0.05, end - time.monotonic())
+
+        for worker in (*self.maintenance.workers, self.watch.worker, self.shelf.worker, self.sender.worker):
+            worker.stop()  # all at once, so that they end together
+        self.sender.close(min(SENDER_SECONDS, left()), left())
+        self.maintenance.close(left())
+        self.watch.close(left())
+        self.appender.close(left())
+        self.desk.close(left())
+        self.presence.close(left())
+        self.shelf.close(left())
+        self.members.close(left())
+        self.heartbeat.close(left())
         self.engine.dispose()
+        return time.monotonic() < end
 
 
 def open_runtime(settings: Settings, now: Callable[[], datetime] = utc_now, *, upkeep: bool = True) -> Runtime:
     """Open everything. Without `upkeep`, rounds of maintenance happen only when `maintenance.round()` is called.
-    Raises ConfigurationError when keys, log, policy or schema do not agree."""
+    Raises ConfigurationError when keys, log, policy or schema do not agree, DatabaseUnavailable."""
     engine = open_database(settings, pool_size=settings.pool_size)
     soon = within(engine, settings.read_deadline_ms)
     try:
-        migrate.check_current(engine)
         with reading(engine) as connection:
             keys = load_server_keys(settings, connection)
             _, policy = logged_policy(connection)
+        heartbeat = Heartbeat(within(engine_of(settings, pool_size=2), settings.read_deadline_ms))
+        heartbeat.first()
         members = Members(soon, settings.auth_refresh_seconds, on_epochs=keys.update)
     except BaseException:
         engine.dispose()
         raise
+    heartbeat.start()
     shelf = Shelf(settings, engine, now).start()
     presence = Presence(engine, read_deadline_ms=settings.read_deadline_ms).start(settings.lookup_refresh_ms)
     context = Context(engine, policy, settings.service, now, lambda: secrets.token_bytes(SALT_BYTES))
@@ -110,7 +148,7 @@ def open_runtime(settings: Settings, now: Callable[[], datetime] = utc_now, *, u
     if upkeep:
         maintenance.start()
     sender = Sender(settings, engine, keys.sealing_key, now).start()
-    return Runtime(
+    runtime = Runtime(
         settings,
         engine,
         keys,
@@ -126,4 +164,7 @@ def open_runtime(settings: Settings, now: Callable[[], datetime] = utc_now, *, u
         sender,
         now,
         context,
+        heartbeat,
     )
+    watch.gauges = partial(gauges, runtime)
+    return runtime

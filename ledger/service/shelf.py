@@ -13,7 +13,6 @@ import logging
 import mmap
 import os
 import re
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,10 +27,11 @@ from ledger.core.entries import parse_canonical
 from ledger.core.manifest import Manifest, parse_manifest
 from ledger.core.merkle import HASH_BYTES, inclusion_proof
 from ledger.core.tlog_proof import TlogProof, format_proof
-from ledger.errors import LedgerError, SnapshotUnknown
+from ledger.errors import SnapshotUnknown
 from ledger.service.log_writer import tile_reader
 from ledger.service.members import Member
 from ledger.service.snapshot_files import BUCKETS, FILTER, POLICY, TREE, folder_of
+from ledger.service.supervision import Worker
 from ledger.settings import Settings
 from ledger.store import log as log_store
 from ledger.store import snapshots as store
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     from ledger.service.runtime import Runtime
 
 REFRESH_SECONDS = 1.0
+
+PATIENCE_SECONDS = 30.0
+"""How long looking may fail or hang before the process says so. Mapping a large snapshot takes seconds."""
 
 PATHS_BITS = 14
 """Up to so many bits of prefix the paths are laid out beforehand, which takes 7 MiB at most."""
@@ -100,23 +103,23 @@ class Shelf:
         self._now = now
         self._served: dict[str, Shelved] = {}
         self._missing: set[bytes] = set()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="shelf", daemon=True)
+        # While a refresh fails, what is on the shelf goes on being served.
+        self.worker = Worker(
+            "shelf", lambda: self.refresh(), seconds=REFRESH_SECONDS, patience_seconds=PATIENCE_SECONDS
+        )
 
     def start(self) -> Shelf:
         """Look for snapshots from now on, in the background. Returns at once."""
-        self._thread.start()
+        self.worker.start()
         return self
 
-    def close(self) -> None:
+    def close(self, timeout_seconds: float | None = None) -> None:
         """Stop looking."""
-        self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join()
+        self.worker.close(timeout_seconds)
 
     def alive(self) -> bool:
-        """Whether somebody looks for new snapshots."""
-        return self._thread.is_alive()
+        """Whether the thread looks for new snapshots, and does not hang."""
+        return self.worker.progress().state not in ("stopped", "stuck")
 
     def latest(self) -> Shelved:
         """The newest snapshot. Raises SnapshotUnknown while there is none that is not past its end."""
@@ -179,17 +182,6 @@ class Shelf:
             "policy_toml": policy_text,
         }
         return Shelved(b64url(row.version), manifest, json.dumps(answer).encode(), folder, buckets, tree, paths)
-
-    def _run(self) -> None:
-        pause = 0.0
-        while not self._stop.wait(pause):
-            pause = REFRESH_SECONDS
-            try:
-                self.refresh()
-            except LedgerError:
-                continue  # what is on the shelf goes on being served; the next round tries again
-            except Exception:
-                log.exception("shelf_refresh_failed")
 
 
 def fetch_bucket(rt: Runtime, member: Member, version: str, prefix: str) -> tuple[Shelved, bytes]:

@@ -26,7 +26,7 @@ from ledger.core.entries import GovernanceType
 from ledger.core.manifest import Manifest, manifest_body, manifest_bytes
 from ledger.core.webhooks import WebhookType
 from ledger.errors import ConfigurationError, InvalidEncoding, LedgerError, LogFrozen, StaleEpoch, Unavailable
-from ledger.service.database import open_database
+from ledger.service.databases import open_database
 from ledger.service.keys import fsync_folder
 from ledger.service.log_writer import append_governance
 from ledger.service.logged_policy import logged_policy
@@ -69,7 +69,7 @@ class Published:
 
 
 def builder_engine(settings: Settings) -> Engine:
-    """An engine whose statements may take as long as a build does."""
+    """An engine whose statements may take as long as a build does. Raises as `open_database`."""
     return open_database(settings, statement_timeout_ms=BUILD_TIMEOUT_MS, idle_timeout_ms=BUILD_TIMEOUT_MS, pool_size=2)
 
 

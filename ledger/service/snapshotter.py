@@ -27,7 +27,7 @@ from ledger.store.engine import reading
 LOOK_SECONDS = 2.0
 """How often it looks whether a snapshot is due."""
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("ledger.service.snapshotter")  # it runs as __main__
 
 
 class _StoppedError(Exception):

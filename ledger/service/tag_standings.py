@@ -32,6 +32,10 @@ PAUSE_SHARE = 4
 the count takes at most one fifth of an interpreter that it shares, and 10^6 tags take minutes."""
 
 
+class CountStoppedError(Exception):
+    """The process stops; what was counted so far is nothing to store."""
+
+
 def tag_events(rows: Iterator[ListingRow]) -> Iterator[list[Event]]:
     """The events of one tag after the other; `rows` are ordered by tag."""
     for _, some in groupby(rows, attrgetter("tag")):
@@ -39,11 +43,16 @@ def tag_events(rows: Iterator[ListingRow]) -> Iterator[list[Event]]:
 
 
 def count_tiers(
-    engine: Engine, policy: Policy, now: datetime, sleep: Callable[[float], None] = time.sleep
+    engine: Engine,
+    policy: Policy,
+    now: datetime,
+    sleep: Callable[[float], None] = time.sleep,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> dict[Tier, int]:
     """How many listed tags of the current key epoch stand in which tier at `now`. It only reads, from one moment.
 
-    `sleep` is called between groups of tags, with seconds. Raises DatabaseUnavailable.
+    `sleep` is called between groups of tags, with seconds; `stopped` is asked there whether the count is given up.
+    Raises CountStoppedError, DatabaseUnavailable.
     """
     counts = dict.fromkeys(Tier, 0)
     with snapshot_reading(engine) as connection:
@@ -53,13 +62,23 @@ def count_tiers(
         for number, events in enumerate(tag_events(store.stream_tags(connection, epoch)), 1):
             counts[fold(events, weights, policy, now).tier] += 1
             if number % PAUSE_TAGS == 0:
+                if stopped():
+                    raise CountStoppedError
                 sleep(PAUSE_SHARE * (time.perf_counter() - began))
                 began = time.perf_counter()
     return counts
 
 
-def record_daily_tiers(engine: Engine, policy: Policy, now: datetime) -> Mapping[Tier, int] | None:
-    """Count the tiers of the UTC day, unless that was done before; the counts if this call wrote them.
+def record_daily_tiers(
+    engine: Engine,
+    policy: Policy,
+    now: datetime,
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Mapping[Tier, int] | None:
+    """Count the tiers of the UTC day, unless that was done before or `stopped` says so (see `count_tiers`); the counts
+    if this call wrote them.
 
     The log's head is not touched: counting is one read transaction, writing another that inserts four rows. Two
     processes may count at once; the rows are those of the first. Raises DatabaseUnavailable.
@@ -68,7 +87,10 @@ def record_daily_tiers(engine: Engine, policy: Policy, now: datetime) -> Mapping
     with reading(engine) as connection:
         if store.has_daily_tiers(connection, day):
             return None
-    counts = count_tiers(engine, policy, now)
+    try:
+        counts = count_tiers(engine, policy, now, sleep, stopped)
+    except CountStoppedError:
+        return None
     with writing(engine) as connection:
         written = store.insert_daily_tiers(connection, day, {tier.value: number for tier, number in counts.items()})
     return counts if written else None

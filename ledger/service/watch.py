@@ -23,11 +23,9 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Engine
 
 from ledger.core.encoding import day_floor
-from ledger.errors import LedgerError
 from ledger.service.snapshots import capacity_alarms
+from ledger.service.supervision import Worker
 from ledger.settings import Settings
-from ledger.store import appeals as appeal_store
-from ledger.store import log as log_store
 from ledger.store.engine import reading
 from ledger.store.lookups import read_counts
 
@@ -77,14 +75,19 @@ class Watch(Collector):
         self._raised: set[tuple[str, str, object]] = set()
         self._registry = CollectorRegistry()
         self._registry.register(self)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
-        self._thread.start()
+        self.gauges: Callable[[], Iterator[Metric]] = lambda: iter(())
+        """Further families of metrics, of which `ledger.service.gauges` makes those of a running process."""
+        self.worker = Worker(
+            "watch",
+            self.check_misses,
+            seconds=CHECK_SECONDS,
+            delay_seconds=CHECK_SECONDS,
+            patience_seconds=5 * CHECK_SECONDS,
+        ).start()
 
-    def close(self) -> None:
+    def close(self, timeout_seconds: float | None = None) -> None:
         """Stop looking."""
-        self._stop.set()
-        self._thread.join()
+        self.worker.close(timeout_seconds)
 
     # --- counting -------------------------------------------------------------------------------------------------
 
@@ -148,20 +151,10 @@ class Watch(Collector):
             self._counts["alarms"][platform, kind] += 1
         log.warning(f"alarm_{kind}", extra={"platform": platform, **figures})
 
-    def _run(self) -> None:
-        while not self._stop.wait(CHECK_SECONDS):
-            try:
-                self.check_misses()
-            except LedgerError:
-                continue  # the next round reads the same counts
-            except Exception:
-                log.exception("watch_failed")
-
     # --- metrics --------------------------------------------------------------------------------------------------
 
     def text(self) -> bytes:
-        """All metrics in the text format of Prometheus. Reads the log's head; a database that is away shows as
-        `refund_ledger_database_up 0`."""
+        """All metrics in the text format of Prometheus. It asks no database, and so never waits for one."""
         return generate_latest(self._registry)
 
     def describe(self) -> Iterator[Metric]:
@@ -177,27 +170,7 @@ class Watch(Collector):
             for labels, value in sorted(counts[name].items()):
                 family.add_metric(labels, value)
             yield family
-        yield from self._gauges()
-
-    def _gauges(self) -> Iterator[Metric]:
-        exceeded = capacity_alarms(self._settings)
         text = "Snapshots so far whose buckets had to outgrow the formula for their size."
+        exceeded = capacity_alarms(self._settings)
         yield GaugeMetricFamily(_PREFIX + "snapshots_over_capacity", text, value=exceeded)
-        head, appeals = None, (0, 0)
-        up = 1
-        try:
-            with reading(self._engine) as connection:
-                head = log_store.read_head(connection)
-                appeals = appeal_store.open_counts(connection)
-        except LedgerError:
-            up = 0
-        yield GaugeMetricFamily(_PREFIX + "database_up", "Whether the database answered.", value=up)
-        if head is not None:
-            yield GaugeMetricFamily(_PREFIX + "log_entries", "Entries in the log.", value=head.size)
-            frozen = int(head.frozen is not None)
-            yield GaugeMetricFamily(_PREFIX + "log_frozen", "Whether the log takes no entries.", value=frozen)
-            yield GaugeMetricFamily(
-                _PREFIX + "appeals_open", "Appeals in which a decision is owed.", value=sum(appeals)
-            )
-            text = "Of these, appeals whose time for a decision is over."
-            yield GaugeMetricFamily(_PREFIX + "appeals_overdue", text, value=appeals[1])
+        yield from self.gauges()

@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from ledger.core.identifiers import Kind
 from tests.api.conftest import ACME, READER, Api, person, running
+from tests.processes import until
 from tests.support import new_ledger, report_payload
 
 LIMIT = 2 * 1024 * 1024
@@ -310,16 +311,21 @@ def test_access_lines_have_the_template_and_no_query(api: Api) -> None:
 
 def test_health_and_readiness(api: Api) -> None:
     assert api.request("GET", "/healthz").json() == {"status": "ok"}
-    ready = api.request("GET", "/readyz")
-    assert (ready.status_code, ready.json()) == (
-        200,
-        {
-            "status": "ready",
-            "database": "ok",
-            "log": "ok",
-            "checks": {"appender": "ok", "lookups": "ok", "presence": "ok", "snapshots": "ok", "members": "ok"},
-        },
-    )
+    checks = ("appender", "lookups", "filter", "presence", "members", "snapshots", "webhooks", "clocks", "upkeep")
+    until(lambda: api.request("GET", "/readyz").status_code == 200, "not ready")
+    for path in ("/readyz", "/readyz/write"):
+        ready = api.request("GET", path)
+        assert (ready.status_code, ready.json()) == (
+            200,
+            {
+                "status": "ready",
+                "database": "ok",
+                "log": "ok",
+                "publisher": "absent",
+                "clock": "ok",
+                "checks": dict.fromkeys(checks, "ok"),
+            },
+        ), "without a publisher reports are taken all the same"
 
 
 def test_a_scope_that_is_missing_is_named(api: Api) -> None:

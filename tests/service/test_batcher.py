@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ledger.errors import Conflict, DatabaseUnavailable, LedgerError, Overloaded, Unavailable
 from ledger.service.batcher import Batcher
+from tests.processes import until
 
 
 class Work:
@@ -117,3 +118,57 @@ def test_a_cancelled_item_is_not_begun() -> None:
         second.result(0)
     batcher.close()
     assert [4] not in work.batches
+
+
+def test_nothing_waits_for_ever_for_work_that_hangs() -> None:
+    """The items in the hanging call and those behind it get an answer; new ones are refused; then it goes on."""
+    work = Work()
+    work.gate.clear()
+    batcher: Batcher[int, int] = Batcher(
+        "test", work, max_batch=1, linger_ms=0, queue_limit=10, answer_seconds=0.2, stuck_seconds=0.05
+    )
+    try:
+        futures = batcher.submit_many([2, 4, 6])
+        until(lambda: batcher.progress().state == "stuck", "it was believed alive")
+        assert [outcome(future) for future in futures] == ["Unavailable"] * 3
+        with pytest.raises(Unavailable):
+            batcher.submit(8)
+        assert batcher.waiting() == 0
+        work.gate.set()
+        until(lambda: batcher.progress().state == "ok", "it did not recover")
+        assert batcher.submit(10).result(10) == 20, "what the hanging call did in the end disturbs nothing"
+    finally:
+        work.gate.set()
+        batcher.close()
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), RuntimeError("x")])
+def test_no_error_ends_the_thread(error: BaseException) -> None:
+    def process(items: Sequence[int]) -> list[int | LedgerError]:
+        if 1 in items:
+            raise error
+        return list(items)
+
+    batcher: Batcher[int, int] = Batcher("test", process, max_batch=1, linger_ms=0, queue_limit=10)
+    assert outcome(batcher.submit(1)) in ("Unavailable", "RuntimeError")
+    assert batcher.submit(2).result(10) == 2
+    assert batcher.alive()
+    batcher.close()
+
+
+def test_closing_in_a_hanging_call_answers_what_waits() -> None:
+    work = Work()
+    work.gate.clear()
+    batcher = make(work, max_batch=1)
+    futures = batcher.submit_many([2, 4])
+    assert not batcher.close(0.1)
+    assert [outcome(future) for future in futures] == ["Unavailable"] * 2
+    work.gate.set()
+
+
+def test_too_few_outcomes_are_no_reason_to_wait() -> None:
+    """`process` that breaks its promise leaves nobody without an answer."""
+    batcher: Batcher[int, int] = Batcher("test", lambda items: [1], max_batch=10, linger_ms=30, queue_limit=10)
+    futures = batcher.submit_many([1, 2, 3])
+    assert {outcome(future) for future in futures[1:]} == {"Unavailable"}
+    batcher.close()

@@ -3,9 +3,12 @@ harm, because each case is looked at again under the log's head lock."""
 
 from __future__ import annotations
 
+import logging
+
 from ledger.core.appeals import OPEN_STATES, Action, Actor
 from ledger.core.cases import due_actions
 from ledger.core.encoding import day_floor
+from ledger.errors import Unavailable
 from ledger.service.appeals.perform import Move, perform
 from ledger.service.appeals.rows import to_core
 from ledger.service.appeals.transaction import changing, load_case
@@ -18,19 +21,31 @@ from ledger.store.engine import reading
 MAX_CASES = 100
 """Cases that one round looks at, each in a transaction of its own, so that the log is never held for long."""
 
+log = logging.getLogger(__name__)
+
 
 def run_clocks(context: Context) -> int:
     """Do what is due in at most `MAX_CASES` cases; returns in how many something happened.
 
-    Raises LogFrozen, DatabaseUnavailable.
+    A case that fails stops no other: its error is logged (`appeal_clock_failed`), and the first one is raised after the
+    last case. Raises LogFrozen, DatabaseUnavailable.
     """
     now = context.now()
     with reading(context.engine) as connection:
         due = store.due_cases(connection, now, day_floor(now), MAX_CASES)
     changed = 0
+    first: Exception | None = None
     for row in due:
-        with changing(context) as batch:
-            changed += _run(batch, load_case(batch, row.id))
+        try:
+            with changing(context) as batch:
+                changed += _run(batch, load_case(batch, row.id))
+        except Unavailable:
+            raise  # the log is frozen or the database away: the other cases would fare alike
+        except Exception as error:
+            log.exception("appeal_clock_failed")
+            first = first or error
+    if first is not None:
+        raise first
     return changed
 
 

@@ -23,6 +23,7 @@ from ledger.core.ids import encode_id
 from ledger.core.webhooks import LADDER, DeliveryState, next_wait, signature_header
 from ledger.errors import LedgerError
 from ledger.service.sealing import unseal
+from ledger.service.supervision import Worker
 from ledger.service.webhooks.attempt import (
     TIMEOUT_SECONDS,
     Failure,
@@ -46,6 +47,9 @@ AT_ONCE = 16
 
 LOOK_SECONDS = 1.0
 """How often it looks what is due."""
+
+PATIENCE_SECONDS = 60.0
+"""How long taking may fail or hang before the process says so."""
 
 CLOSE_SECONDS = 2.0
 """How long attempts in the air may go on when the process stops; what is cut off is another process's at once."""
@@ -87,20 +91,20 @@ class Sender:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopping = False
-        self._thread: threading.Thread | None = None
+        self.worker = Worker(
+            "webhooks", self._turn, seconds=look_seconds, patience_seconds=PATIENCE_SECONDS, wake=self._wake
+        )
 
     def start(self) -> Sender:
         """Send what is due from now on, until `close`."""
-        self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
-        self._thread.start()
+        self.worker.start()
         return self
 
-    def close(self, grace_seconds: float = CLOSE_SECONDS) -> None:
-        """Take nothing more, give what is in the air a moment, and give the rest back."""
+    def close(self, grace_seconds: float = CLOSE_SECONDS, timeout_seconds: float | None = None) -> None:
+        """Take nothing more, give what is in the air a moment, and give the rest back. `timeout_seconds` is for the
+        thread that takes: it may hang in the database."""
         self._stopping = True
-        self._wake.set()
-        if self._thread is not None:
-            self._thread.join()
+        self.worker.close(timeout_seconds)
         end = time.monotonic() + grace_seconds
         for flight in self._flights():
             flight.thread.join(max(0.0, end - time.monotonic()))
@@ -122,17 +126,9 @@ class Sender:
             attempts += taken
             self._wake.wait(self._look_seconds)
 
-    def _run(self) -> None:
-        while not self._stopping:
-            self._wake.clear()
-            try:
-                self._cut_overdue()
-                self._take()
-            except LedgerError as error:
-                log.warning("webhooks_postponed", extra={"code": error.code})
-            except Exception:
-                log.exception("webhooks_failed")
-            self._wake.wait(self._look_seconds)
+    def _turn(self) -> None:
+        self._cut_overdue()
+        self._take()
 
     def _flights(self) -> list[_Flight]:
         with self._lock:

@@ -1,0 +1,150 @@
+"""Maintenance: a job that fails stops no other, the legal clocks never wait, and a server that stops is not held up."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from ledger.errors import DatabaseUnavailable
+from ledger.service import maintenance as module
+from ledger.service import tag_standings
+from ledger.service.appeals import clock
+from ledger.service.maintenance import Job, Maintenance
+from ledger.store import appeals as case_store
+from ledger.store.engine import reading
+from tests.processes import until
+from tests.service.conftest import Town
+
+CLOCKS = ("appeal_clocks", "held_reports", "group_weights", "crowded_lookups")
+JOBS = (
+    *CLOCKS, "malformed_reports", "erasure", "old_lookups", "all_crowded_lookups", "disclosures", "picture_searches",
+    "pictures", "subject_sessions", "filing_counts", "attachments", "webhooks", "idempotency_answers", "key_rotation",
+    "daily_tiers",
+)  # fmt: skip
+
+
+def made(town: Town) -> Maintenance:
+    rt = town.rt
+    return Maintenance(rt.settings, rt.context, rt.pictures)
+
+
+def test_a_job_that_fails_stops_no_other(town: Town, caplog: pytest.LogCaptureFixture) -> None:
+    """Each in turn meets a query that the database refuses; all others are done in the same round."""
+    one = made(town)
+    assert tuple(job.name for job in one.jobs) == JOBS
+
+    def broken() -> int:
+        with reading(town.rt.engine) as connection:
+            return int(connection.execute(text("SELECT nothing FROM no_such_table")).scalar_one())
+
+    for job in one.jobs:
+        for other in one.jobs:
+            other.succeeded_at = None
+        sound, job.run = job.run, broken
+        caplog.clear()
+        with caplog.at_level(logging.WARNING), pytest.raises(DBAPIError):
+            one.round()
+        job.run = sound
+        assert [other.name for other in one.jobs if other.succeeded_at is None] == [job.name]
+        assert [record.message for record in caplog.records] == [f"maintenance_job_failed {job.name}"]
+    one.round()
+    assert {job.failures for job in one.jobs} == {0}
+
+
+def test_an_outage_of_one_job_is_a_warning_and_is_tried_again_soon(
+    town: Town, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = made(town)
+
+    def away() -> int:
+        raise DatabaseUnavailable("away")
+
+    job = next(job for job in one.upkeep_jobs if job.name == "erasure")
+    job.run = away
+    with caplog.at_level(logging.WARNING), suppress(DatabaseUnavailable):
+        one.round()
+    assert [record.message for record in caplog.records] == ["maintenance_job_postponed erasure database_unavailable"]
+    assert job.due_at - time.monotonic() <= module.RETRY_SECONDS < job.seconds
+    assert one.ages()["erasure"] >= one.ages()["daily_tiers"]
+
+
+@contextmanager
+def started(one: Maintenance) -> Iterator[Maintenance]:
+    one.start()
+    try:
+        yield one
+    finally:
+        one.close(5)
+
+
+def test_the_clocks_go_on_while_other_upkeep_hangs(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = town.rt.settings.model_copy(update={"appeal_clock_seconds": 0.02})
+    one = Maintenance(settings, town.rt.context, town.rt.pictures)
+    gate, runs = threading.Event(), [0]
+
+    def hang() -> int:
+        gate.wait(20)
+        return 0
+
+    def count() -> int:
+        runs[0] += 1
+        return 0
+
+    one.upkeep_jobs = (Job("hangs", 1, hang),)
+    one.clock_jobs = (Job("counts", 0.02, count),)
+    with started(one):
+        until(lambda: runs[0] > 5, "the clocks waited")
+        gate.set()
+
+
+def test_a_case_that_fails_stops_no_other_case(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Row:
+        def __init__(self, number: int) -> None:
+            self.id = number
+
+    seen: list[int] = []
+
+    def run(_batch: object, row: Row) -> bool:
+        seen.append(row.id)
+        if row.id == 1:
+            raise ValueError("a row that nothing foresaw")
+        return True
+
+    monkeypatch.setattr(case_store, "due_cases", lambda *_: [Row(1), Row(2), Row(3)])
+    monkeypatch.setattr(clock, "load_case", lambda _batch, number: Row(number))
+    monkeypatch.setattr(clock, "_run", run)
+    with pytest.raises(ValueError, match="foresaw"):
+        clock.run_clocks(town.rt.context)
+    assert seen == [1, 2, 3]
+
+
+def test_a_count_that_runs_does_not_hold_up_the_end(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The daily count looks at the stop flag: it ends within a moment, and writes nothing."""
+    for number in range(4):
+        town.report(town.acme, town.person(number))
+    monkeypatch.setattr(tag_standings, "PAUSE_TAGS", 1)
+    monkeypatch.setattr(tag_standings, "PAUSE_SHARE", 1e6)  # it would sleep for minutes after each tag
+    one = made(town)
+    one.upkeep_jobs = tuple(job for job in one.upkeep_jobs if job.name == "daily_tiers")
+    counting = threading.Event()
+    sleep = one._sleep
+
+    def noticed(seconds: float) -> None:
+        counting.set()
+        sleep(seconds)
+
+    monkeypatch.setattr(one, "_sleep", noticed)
+    with started(one):
+        assert counting.wait(10)
+        began = time.monotonic()
+        one.close(10)
+        assert time.monotonic() - began < 3
+    with reading(town.rt.engine) as connection:
+        assert connection.execute(text("SELECT count(*) FROM daily_tiers")).scalar_one() == 0
