@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,7 +24,7 @@ from ledger.client.budgets import (
 from ledger.client.connections import ClientFactory, HttpOptions
 from ledger.client.environment import read_credentials
 from ledger.client.epochs import Epochs
-from ledger.client.events import note
+from ledger.client.events import LOGGER, note
 from ledger.client.forks import ForkLock
 from ledger.client.keyfiles import load_signing_key, order_key_source
 from ledger.client.outbox import Outbox
@@ -63,9 +62,6 @@ READ_BUDGET_SECONDS = 10.0
 ATTEMPT_SECONDS = 5.0
 REFUSED_RETENTION_DAYS = 30
 """How long the outbox keeps what the ledger refused: time to look at it, and less than anything else is kept."""
-
-_log = logging.getLogger("refund_ledger")
-_log.addHandler(logging.NullHandler())  # a library writes to nobody's standard error
 
 _NEW_KEY_PAUSES = (0.5, 1.0, 1.5, 2.0, 0.0)
 """Between attempts with a key that the ledger does not know: five seconds in all."""
@@ -397,7 +393,7 @@ def _warn_of_waiting(outbox: Outbox, now: datetime) -> None:
         pending, parked = waiting["pending"], waiting["parked"]
         age = pending.oldest_age(now)
         if age is not None:
-            _log.warning(
+            LOGGER.warning(
                 "outbox_pending: %d items wait in the outbox, the oldest for %d s; %d are parked. Call flush_outbox.",
                 pending.count,
                 age.total_seconds(),

@@ -68,6 +68,7 @@ _SHARED_PATHS = ("/log/", "/v1/snapshots/", "/v1/suite", "/v1/texts/")
 verified against signatures and pinned keys instead."""
 _MESSAGE_CHARS = 500
 _PROBLEM_FIELDS = frozenset({"type", "title", "status", "detail", "code"})
+_TOO_LONG = 413
 _PROBLEM_MEDIA_TYPE = "application/problem+json"
 _PROBLEM_TYPE_PREFIX = "urn:refund-ledger:problem:"
 _CODE = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
@@ -434,7 +435,9 @@ class Transport(ForkAware):
 
 
 def worth_retrying(error: LedgerError) -> bool:
-    """Whether the same request may succeed later as it is."""
+    """Whether the same request may succeed later as it is. What is too long for a proxy (413) stays too long."""
+    if error.details.get("status") == _TOO_LONG:
+        return False
     return isinstance(error, Unavailable) or (isinstance(error, LimitExceeded) and error.details.get("status") == 429)
 
 

@@ -122,7 +122,7 @@ class Desk:
 
 
 def problem(status: int, code: str, **details: str) -> dict[str, Any]:
-    return {"type": "about:blank", "title": code, "status": status, "code": code, "detail": f"It is {code}.", **details}
+    return {"title": code, "status": status, "code": code, "detail": f"It is {code}.", **details}
 
 
 def view_of(number: str, body: dict[str, Any], recorded_at: datetime) -> dict[str, Any]:
