@@ -54,6 +54,8 @@ def engine_of(settings: Settings, **options: Any) -> Engine:
     }
     try:
         return open_engine(settings.database_url, **{**chosen, **options})
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{SETTING} cannot be used. {error}") from None
     except (SQLAlchemyError, ValueError, ImportError):
         raise ConfigurationError(
             f"{SETTING} is no address of a database: it must be sqlite:///path or postgresql+psycopg://user@host/name."

@@ -14,7 +14,6 @@ import pytest
 from api.app import create_app
 from ledger.core.urls import path_prefix
 from ledger.errors import ConfigurationError
-from ledger.settings import Settings
 from tests.api.conftest import ACME, BETA, READER, Api, running
 from tests.api.console_desk import Desk, post
 from tests.api.visitors import Visit, visitors
@@ -195,9 +194,11 @@ def test_a_path_that_would_need_escaping_is_refused(path: str) -> None:
         path_prefix(f"https://ledger.example{path}")
 
 
-def test_an_application_with_such_an_address_does_not_start() -> None:
+@pytest.mark.parametrize("path", ["/a b", "/a//b", "/../me"])
+def test_an_application_with_such_an_address_does_not_start(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REFUND_LEDGER_PUBLIC_URL", f"https://ledger.example{path}")
     with pytest.raises(ConfigurationError, match="REFUND_LEDGER_PUBLIC_URL"):
-        create_app(Settings(public_url="https://ledger.example/a b"))
+        create_app()
 
 
 def test_no_template_names_a_path_without_the_prefix() -> None:
