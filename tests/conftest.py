@@ -17,6 +17,7 @@ from ledger.service import id_block, migrate
 from ledger.store.schema import Base
 from tests import pg
 from tests.counts import trials
+from tests.kit import connect, reviewers, running
 from tests.support import sqlite_schema
 
 # A shared two-core machine makes single examples slow without any of them being wrong, so no deadline.
@@ -26,6 +27,8 @@ settings.register_profile(
 # CI draws the same examples every time: a red run is about the change, and can be repeated.
 settings.register_profile("ci", settings.get_profile("default"), derandomize=True, database=None, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+__all__ = ["connect", "reviewers", "running"]
 
 ENGINES = ("sqlite", "postgresql")
 

@@ -73,8 +73,8 @@ def ledger_settings(database_url: str, folder: Path, **overrides: Any) -> Settin
         "guard_dir": folder / "guard",
         "snapshots_dir": folder / "snapshots",
         "attachments_dir": folder / "attachments",
-        "publish_interval_ms": 50,
-        "auth_refresh_seconds": 0.2,
+        "publish_interval_ms": 100,
+        "auth_refresh_seconds": 0.3,
         **overrides,
     }
     return Settings(**values)

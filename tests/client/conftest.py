@@ -1,4 +1,4 @@
-"""One running ledger for these tests and SDKs on it (see `tests/kit.py`), and small ones with every secret in reach."""
+"""Small ledgers with every secret in reach."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.client.small_ledger import SmallLedger, small_ledger
-from tests.kit import connect, reviewers, running
-
-__all__ = ["connect", "reviewers", "running"]
 
 
 @pytest.fixture
