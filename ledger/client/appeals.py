@@ -35,7 +35,7 @@ from ledger.client.appeal_results import (
     parse_link,
     parse_statements,
 )
-from ledger.client.arguments import check_sha256, check_text
+from ledger.client.inputs import check_digest, check_text
 from ledger.client.reports import check_idempotency_key
 from ledger.client.results import Lookup, ReportView, about, parse_view
 from ledger.client.session import Session
@@ -197,7 +197,7 @@ class Appeals(Session):
 
         Raises NotFound, ActionRefused, AppealInvalid, Unavailable.
         """
-        digest = check_sha256("evidence_sha256", evidence_sha256)
+        digest = check_digest("evidence_sha256", evidence_sha256, InvalidRequest)
         body = {"evidence_sha256": b64url(digest), "text": check_text("text", text)}
         return self._act(appeal, "reopen-request", body, idempotency_key)
 

@@ -1,4 +1,4 @@
-"""Checks of what a program hands to lookups, checks, subjects and reports, before anything is built or sent.
+"""Checks of what a program hands to the SDK, before anything is built, stored or sent.
 
 Each raises a LedgerError whose message names the argument and the remedy, and whose `details["field"]` is the
 argument's name. No message repeats a value that may be personal.
@@ -6,8 +6,9 @@ argument's name. No message repeats a value that may be personal.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from difflib import get_close_matches
 
 from ledger.client.lookups import Refund
 from ledger.client.pictures import PictureHash
@@ -15,6 +16,7 @@ from ledger.client.subjects import Buyer, Identifiers
 from ledger.core.conduct import Conduct, Evidence
 from ledger.core.currencies import MINOR_DIGITS
 from ledger.core.encoding import MAX_INTEGER
+from ledger.core.entries import LEDGER_REASONS, WithdrawalReason
 from ledger.core.guidance import Claim
 from ledger.core.identifiers import Kind
 from ledger.core.reports import Outcome
@@ -29,6 +31,10 @@ from ledger.errors import (
 )
 
 PURPOSES = ("refund_review", "appeal")
+REASONS = tuple(sorted(set(WithdrawalReason) - LEDGER_REASONS))
+"""Why a platform may take a report back."""
+LIKENESS = 0.5
+"""How alike a known name must be to be suggested (`difflib` ratio): `amont` finds `amount_minor`."""
 DIGEST_BYTES = 32
 
 
@@ -106,21 +112,23 @@ def check_lookup(
         raise InvalidRequest("pictures must be a list of what picture_hash() gives.", field="pictures")
 
 
-def check_amount(name: str, value: object, kind: type[LedgerError] = InvalidReport) -> None:
-    """An amount in minor units. Raises `kind`."""
+def check_amount(name: str, value: object, kind: type[LedgerError] = InvalidReport) -> int:
+    """`value`, which must be an amount in minor units. Raises `kind`."""
     if type(value) is not int or not 0 <= value <= MAX_INTEGER:
         remedy = " 129.00 CNY is 12900." if isinstance(value, float | str) else ""
         raise kind(f"{name} must be an integer from 0 to 2^53 - 1, in minor units.{remedy}", field=name)
+    return value
 
 
-def check_currency(name: str, value: object, kind: type[LedgerError] = InvalidReport) -> None:
-    """A currency. Raises `kind`."""
+def check_currency(name: str, value: object, kind: type[LedgerError] = InvalidReport) -> str:
+    """`value`, which must be a currency. Raises `kind`."""
     if not isinstance(value, str) or value not in MINOR_DIGITS:
         raise kind(f"{name} must be an ISO 4217 code in capital letters, such as CNY.", field=name)
+    return value
 
 
-def check_time(name: str, value: object) -> None:
-    """An aware time. Raises InvalidTime."""
+def check_time(name: str, value: object) -> datetime:
+    """`value`, which must be an aware time. Raises InvalidTime."""
     if not isinstance(value, datetime):
         raise InvalidTime(
             f"{name} must be a datetime with its zone, such as datetime.now(UTC), not {_called(value)}.", field=name
@@ -129,13 +137,30 @@ def check_time(name: str, value: object) -> None:
         raise InvalidTime(
             f"{name} must carry its zone: datetime.now(UTC), or value.replace(tzinfo=ZoneInfo(...)).", field=name
         )
+    try:
+        value.astimezone(UTC)
+    except OverflowError:
+        raise InvalidTime(f"{name} is beyond the years that can be written in UTC.", field=name) from None
+    return value
 
 
-def check_digest(name: str, value: object, kind: type[LedgerError] = EvidenceInvalid) -> None:
-    """A SHA-256 digest. Raises `kind`."""
+def check_digest(name: str, value: object, kind: type[LedgerError] = EvidenceInvalid) -> bytes:
+    """`value`, which must be a SHA-256 digest. Raises `kind`."""
     if not isinstance(value, bytes) or len(value) != DIGEST_BYTES:
         remedy = f" Of hexadecimal text: bytes.fromhex({name})." if isinstance(value, str) else ""
         raise kind(f"{name} must be the {DIGEST_BYTES} bytes of a SHA-256 digest.{remedy}", field=name)
+    return value
+
+
+def check_reason(value: object) -> str:
+    """`value`, which must be a reason for which a platform withdraws a report. Raises InvalidRequest."""
+    return check_choice("reason", value, REASONS)
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that `name` is most like, if it is like one."""
+    found = get_close_matches(name.lower(), known, n=1, cutoff=LIKENESS)
+    return found[0] if found else None
 
 
 def check_reported_buyer(value: object) -> None:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ledger.client.arguments import nearest
 from ledger.client.column_guard import repeats
 from ledger.client.customers import KINDS, kinds_of
+from ledger.client.inputs import nearest
 from ledger.client.items import BATCH_ITEMS
 from ledger.client.reports import FIELDS, arguments_from_json
 from ledger.client.results import Delivery, ReportResult

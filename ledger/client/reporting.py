@@ -11,9 +11,15 @@ from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
-from ledger.client.arguments import check_amount, check_currency, check_moment, check_reason, check_text
 from ledger.client.delivery import CONTENT_KEY_PREFIX, Courier, encode
-from ledger.client.inputs import check_reported_buyer
+from ledger.client.inputs import (
+    check_amount,
+    check_currency,
+    check_reason,
+    check_reported_buyer,
+    check_text,
+    check_time,
+)
 from ledger.client.outbox import Item, ItemState, Waiting
 from ledger.client.receipts import VerifiedReceipt, accept_receipt, check_receipt, fetch_receipt
 from ledger.client.reports import build_report, check_fields, check_idempotency_key, evidence_json
@@ -175,9 +181,9 @@ class Reporting(Session):
         """
         path = f"/v1/reports/{_id(report_id)}/restitution"
         body = {
-            "received_at": check_moment("received_at", received_at),
-            "amount_minor": check_amount("amount_minor", amount_minor),
-            "currency": check_currency(currency),
+            "received_at": format_time(check_time("received_at", received_at)),
+            "amount_minor": check_amount("amount_minor", amount_minor, InvalidRequest),
+            "currency": check_currency("currency", currency, InvalidRequest),
         }
         return _raised(self._courier().change("restitution", path, self._new_key(), body))
 

@@ -11,8 +11,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ledger.client.arguments import nearest
-from ledger.client.inputs import check_digest, check_report, check_reported_buyer, check_text, check_time
+from ledger.client.inputs import check_digest, check_report, check_reported_buyer, check_text, check_time, nearest
 from ledger.client.subjects import Buyer
 from ledger.client.suite import Suite
 from ledger.core import reports as core_reports

@@ -169,6 +169,28 @@ MISTAKES: list[Mistake] = [
     ("issuer_answer: verdict", lambda *_: issuer_answer("P", NOW, "yes", DIGEST), EvidenceInvalid, "verdict must be"),
     ("issuer_answer: hex", lambda *_: issuer_answer("P", NOW, "generated", DIGEST.hex()),  # type: ignore[arg-type]
      EvidenceInvalid, "file_sha256 must be"),
+    ("withdraw: id None", lambda acme, _: acme.withdraw(None, "duplicate"), InvalidRequest, "rp_"),  # type: ignore[arg-type]
+    ("withdraw: reason typo", lambda acme, _: acme.withdraw("rp_aaaaaaaa", "wrong-person"), InvalidRequest,
+     "reason must be one of: duplicate"),
+    ("withdraw: reason None", lambda acme, _: acme.withdraw("rp_aaaaaaaa", None),  # type: ignore[arg-type]
+     InvalidRequest, "reason must be one of: duplicate"),
+    ("restitution: ISO text", lambda acme, _: acme.restitution("rp_aaaaaaaa", "2026-01-01T00:00:00Z", 1, "CNY"),  # type: ignore[arg-type]
+     InvalidTime, "received_at must be a datetime"),
+    ("restitution: naive", lambda acme, _: acme.restitution("rp_aaaaaaaa", NAIVE, 1, "CNY"), InvalidTime,
+     "received_at must carry its zone"),
+    ("restitution: amount float", lambda acme, _: acme.restitution("rp_aaaaaaaa", NOW, 1.0, "CNY"),  # type: ignore[arg-type]
+     InvalidRequest, "129.00 CNY is 12900"),
+    ("restitution: currency small", lambda acme, _: acme.restitution("rp_aaaaaaaa", NOW, 1, "cny"), InvalidRequest,
+     "currency must be an ISO 4217"),
+    ("appeal: id of a report", lambda acme, _: acme.get_appeal("rp_aaaaaaaa"), InvalidRequest, "ap_"),
+    ("answer: None", lambda acme, _: acme.answer("ap_aaaaaaaa", "reporter", None),  # type: ignore[arg-type]
+     InvalidRequest, "text must be text"),
+    ("answer: half a character", lambda acme, _: acme.answer("ap_aaaaaaaa", "reporter", "\ud800"), InvalidRequest,
+     "text is not valid Unicode"),
+    ("reopening: hex digest", lambda acme, _: acme.request_reopening("ap_aaaaaaaa", DIGEST.hex(), "new"),  # type: ignore[arg-type]
+     InvalidRequest, "bytes.fromhex(evidence_sha256)"),
+    ("explain: a number", lambda acme, _: acme.explain_report("rp_aaaaaaaa", 7),  # type: ignore[arg-type]
+     InvalidRequest, "Write it as text: str(text)"),
     ("webhook: endpoint None", lambda acme, _: acme.get_webhook(None), InvalidRequest, "we_"),  # type: ignore[arg-type]
 ]  # fmt: skip
 
