@@ -18,7 +18,7 @@ from tests.api.conftest import ACME, READER, Api
 from tests.counts import trials
 from tests.people import Person
 
-EXAMPLES = {"postgresql": trials(3, 30), "sqlite": trials(1, 30)}
+EXAMPLES = {"postgresql": trials(2, 30), "sqlite": trials(1, 30)}
 """The same bodies for both, so the second engine needs to see fewer of them."""
 REFUSED = trials(1, 10)
 """Where the token decides, more bodies show little more."""

@@ -314,7 +314,10 @@ def test_events_are_logged_and_hold_nothing_personal(ledger: SmallLedger, caplog
         assert personal not in caplog.text.replace(second.request_id or "-", ""), personal
 
 
-def test_nothing_is_printed_without_logging(ledger: SmallLedger, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_printed_without_logging(
+    ledger: SmallLedger, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # what servers of other tests have left there
     logger = logging.getLogger("refund_ledger")
     assert any(isinstance(one, logging.NullHandler) for one in logger.handlers)
     ledger.broken = True

@@ -10,12 +10,14 @@ import pytest
 
 from ledger.core.identifiers import Kind
 from ledger.service.lookups import lookup
+from tests.counts import trials
 from tests.faults import drills
 from tests.faults.drills import SHORT, Found, NoFileSystem, Scene
 from tests.support import lookup_request
 
-BACK_SECONDS = 2.0
-SLACK_SECONDS = 1.0
+BACK_SECONDS = 12.0
+SLACK_SECONDS = 5.0
+"""For a machine on which other tests run; `make soak` measures what it takes on a quiet one (docs/operations.md)."""
 OUTAGE_SECONDS = 0.8
 """Longer than what a reader waits for an answer here."""
 
@@ -29,17 +31,10 @@ def check(found: Found) -> None:
 
 @pytest.mark.postgresql
 def test_postgresql_fails_in_every_way(tmp_path: Path) -> None:
-    """One test, because its server is its own. What it lacks, the failover, takes too long for here."""
+    """One test, because its server is its own."""
     with drills.scene(tmp_path, **SHORT) as scene:
-        for drill in (
-            drills.killed,
-            drills.stopped,
-            drills.silent_host,
-            drills.reset,
-            drills.lost_sync_standby,
-            drills.demoted,
-            drills.on_the_standby,
-        ):
+        few = (drills.killed, drills.silent_host, drills.lost_sync_standby, drills.demoted)
+        for drill in trials(few, (*few, drills.stopped, drills.reset, drills.on_the_standby)):
             check(drills.run(scene, drill, OUTAGE_SECONDS))
         for _ in range(3):
             assert first_lookups_after_all_connections_are_ended(scene) == 12

@@ -28,6 +28,7 @@ from ledger.store import log as log_store
 from ledger.store import processes as process_store
 from ledger.store.engine import open_engine, reading, writing
 from ledger.store.processes import LeaseRow
+from tests.counts import trials
 from tests.processes import until
 from tests.support import Platform, RunningServer, new_ledger
 
@@ -298,7 +299,7 @@ def test_two_servers_and_one_guard(
         try:
             assert (one.said["standby"], one.said["frozen"], other.said["frozen"]) == (None, None, None)
             assert "the guard is missing here" in other.said["standby"]
-            end = time.monotonic() + 3
+            end = time.monotonic() + trials(1.5, 10.0)
             while time.monotonic() < end:
                 assert frozen(engine) is None
                 time.sleep(0.05)

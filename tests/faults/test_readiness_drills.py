@@ -123,7 +123,9 @@ def test_the_database_in_each_way_of_failing(settings: Settings, stalled: Stalli
     name = make_url(settings.database_url).database
     query(settings, f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')  # as a demoted node
     pg.terminate_backends(settings.database_url)
-    assert becomes(rt, database="not_writable")["writes"] == "not_ready"
+    assert becomes(rt, database="unavailable")["writes"] == "not_ready", (
+        "no connection goes to a node that is read-only"
+    )
     query(settings, f'ALTER DATABASE "{name}" RESET ALL')
     pg.terminate_backends(settings.database_url)
     becomes(rt, **READY)
