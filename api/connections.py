@@ -163,7 +163,7 @@ class Door:
         """Drop the oldest connection (of `address`, if given) that has asked nothing for a while; whether there was
         one."""
         for one in self._silent:
-            if now - one.since < SPARED_SECONDS:
+            if now - one.opened < SPARED_SECONDS:
                 return False  # all others are younger
             if address is None or self._open[one] == address:
                 one.transport.abort()
@@ -201,7 +201,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self.since = self.loop.time()
+        self.opened = self.since = self.loop.time()
         self._phase = _HEADER
         self._unparsed = self._hosts = self._body_bytes = 0
         self._ended = False

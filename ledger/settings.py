@@ -27,8 +27,10 @@ CLIENT_NAMES = frozenset(
 )
 """What the SDK and the client commands read under the same prefix."""
 
-_KUBERNETES = re.compile(r"(SERVICE_(HOST|PORT.*)|PORT_[0-9]+_(TCP|UDP).*)\Z")
-"""What Kubernetes sets in every container for a service that is called `refund-ledger`."""
+_KUBERNETES = re.compile(r"(?:[A-Z0-9_]+_)?(SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)|PORT_[0-9]+_(TCP|UDP|SCTP)(_[A-Z]+)?)\Z")
+"""What Kubernetes sets in every container for services that are called `refund-ledger` or `refund-ledger-...`."""
+_LINK = re.compile(r"(tcp|udp|sctp)://")
+"""How Kubernetes' values of `..._PORT` begin."""
 
 
 class Settings(BaseSettings):
@@ -148,6 +150,12 @@ class Settings(BaseSettings):
     """What stands between this program and PostgreSQL: found out (`auto`), or a pooler in transaction mode."""
     pool_size: int = Field(10, ge=1)
 
+    @field_validator("port", mode="before")
+    @classmethod
+    def _pass_over_link(cls, value: Any) -> Any:
+        """The default where the value is what Kubernetes sets for a service called `refund-ledger`."""
+        return 8000 if isinstance(value, str) and _LINK.match(value) else value
+
     @field_validator("public_url")
     @classmethod
     def _check_public_url(cls, value: str | None) -> str | None:
@@ -201,7 +209,8 @@ def unknown_settings(names: Iterable[str]) -> list[str]:
     found = []
     for name in sorted(names):
         short = name.upper().removeprefix(PREFIX)
-        if not name.upper().startswith(PREFIX) or short in known or _KUBERNETES.match(short):
+        is_link = short.endswith("_PORT") and isinstance(names, Mapping) and _LINK.match(names[name]) is not None
+        if not name.upper().startswith(PREFIX) or short in known or is_link or _KUBERNETES.match(short):
             continue
         near = difflib.get_close_matches(short, sorted(known), n=1, cutoff=0.6)
         found.append(f"{name} is no setting" + (f"; do you mean {PREFIX}{near[0]}?" if near else "."))

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,7 @@ class Child:
             stdout=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
             text=True,
+            errors="replace",
         )
 
     def first_line(self) -> dict[str, Any]:
@@ -95,14 +97,21 @@ class Child:
     def _watch(self) -> None:
         while True:
             assert self._process.stdout is not None
-            for line in self._process.stdout:  # to the end, which also keeps the pipe from filling
-                self._tell(line)
+            with suppress(ValueError):  # closed already: the last attempt to start it failed
+                for line in self._process.stdout:  # to the end, which also keeps the pipe from filling
+                    self._tell(line)
             self._process.wait()
             self._process.stdout.close()
             if self._stop.wait(RESTART_SECONDS):
                 return
             log.warning("process_restarted", extra={"child": self._name, "status": self._process.returncode})
-            self._process = self._spawn()
+            try:
+                self._process = self._spawn()
+            except OSError:  # no process or file is left for now; the next round tries again
+                log.exception("process_not_started", extra={"child": self._name})
+                continue
+            if self._stop.is_set():
+                self._process.terminate()
 
     def _tell(self, line: str) -> None:
         """Log what the process says beyond its first line."""

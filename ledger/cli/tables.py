@@ -58,7 +58,8 @@ def _widths(headers: Sequence[str], columns: Sequence[Sequence[Text]], room: int
     least = []
     for header, texts, wanted in zip(headers, columns, natural, strict=True):
         if any(" " in text.plain for text in texts):
-            least.append(min(wanted, LEAST_COLUMNS))
+            longest = max([_widest(word) for text in texts for word in text.plain.split() if word.isascii()], default=0)
+            least.append(min(wanted, max(LEAST_COLUMNS, longest)))
         else:
             least.append(max([_widest(text) for text in (*header.split(), *map(str, texts))], default=0))
     spare = room - sum(least)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -37,6 +38,7 @@ from ledger.client.transport import Answer, Transport, error_from_problem
 from ledger.core.encoding import b64url, canonical_json, format_time
 from ledger.errors import (
     AnswerMismatch,
+    ConfigurationError,
     Forbidden,
     IdempotencyMismatch,
     InvalidRequest,
@@ -44,7 +46,9 @@ from ledger.errors import (
     LimitExceeded,
     LinkedReportInvalid,
     OrderAlreadyReported,
+    PlatformSuspended,
     ReportDisputed,
+    ScopeMissing,
     StaleEpoch,
     Unauthenticated,
     Unavailable,
@@ -58,6 +62,7 @@ T = TypeVar("T")
 REPORTS_PATH = "/v1/reports"
 CONTENT_KEY_PREFIX = "content-"
 """Idempotency keys with this beginning were derived from all that is reported: the same key is the same report."""
+_CONTENT_KEY = re.compile(CONTENT_KEY_PREFIX + r"[A-Za-z0-9_-]{32}\Z")
 REMEMBERED = timedelta(hours=23)
 """After this the service may have forgotten an idempotency key (it keeps them for 24 hours)."""
 CLOCK_SLACK = timedelta(minutes=5)
@@ -68,9 +73,20 @@ PATIENCE = 3
 FAILURES_IN_A_ROW = 3
 """After so many requests in a row on which the ledger failed (status 500), the rest is taken for an outage too."""
 
-_UNDECIDED = (Unavailable, LimitExceeded, Unauthenticated, Forbidden, UnexpectedAnswer, AnswerMismatch, ReportDisputed)
+_UNDECIDED = (
+    ConfigurationError,  # of this process, such as a file of certificates that it cannot read
+    Unavailable,
+    LimitExceeded,
+    Unauthenticated,
+    Forbidden,
+    UnexpectedAnswer,
+    AnswerMismatch,
+    ReportDisputed,
+)
 """Errors after which an item is not refused: they say nothing about it, or (ReportDisputed) it waits for the end of an
 appeal. All others refuse it for good."""
+_NOT_LET_IN = (ConfigurationError, Unauthenticated, PlatformSuspended, ScopeMissing)
+"""What keeps every request of this process from being done: the rest of a flush is not tried."""
 
 
 def for_good(error: LedgerError) -> bool:
@@ -148,7 +164,12 @@ class Courier:
         note = self._outbox.add([new], now).get(new.idempotency_key)
         if note is not None:
             return delivered_before(new, note, self._mac)
-        item = self._outbox.get(new.idempotency_key) or _sent_before(new, now)
+        item = self._outbox.get(new.idempotency_key)
+        if item is None:  # another process has delivered it meanwhile
+            note = self._outbox.note(new.idempotency_key, now)
+            if note is not None:
+                return delivered_before(new, note, self._mac)
+            item = _sent_before(new, now)
         return self._send_all([item])[new.idempotency_key]
 
     def _send(self, item: Item) -> Delivery[Any]:
@@ -274,7 +295,7 @@ class Courier:
         verdicts: list[Verdict] = []
         for item, error in failed:
             key = item.idempotency_key
-            if isinstance(error, IdempotencyMismatch) and key.startswith(CONTENT_KEY_PREFIX):
+            if isinstance(error, IdempotencyMismatch) and _CONTENT_KEY.match(key):
                 taken = self._taken_before(item)
                 if taken is not None:
                     results += self._delivered([(item, taken)])
@@ -328,7 +349,8 @@ class Courier:
             view = self._find_report(item, self._now() - timedelta(days=1) - CLOCK_SLACK)
         except LedgerError:
             return None
-        return None if view is None else _accepted_earlier(item, view)
+        # It was signed there, over salts of its own: this item's signature is not the one that the log holds.
+        return None if view is None else _accepted_earlier(item, view, signature="")
 
     def _get(self, path: str, parse: Callable[[Any], T], query: Mapping[str, str] | None = None) -> T:
         return self._transport.retrying(
@@ -374,7 +396,7 @@ def _is_outage(error: LedgerError) -> bool:
         return error.details.get("status") == 429
     if error.details.get("status") == 413:  # a proxy's own words for a request that is too long
         return False
-    return isinstance(error, Unauthenticated) or (isinstance(error, Unavailable) and not _is_failure(error))
+    return isinstance(error, _NOT_LET_IN) or (isinstance(error, Unavailable) and not _is_failure(error))
 
 
 def _is_failure(error: LedgerError) -> bool:
@@ -397,7 +419,8 @@ def _is_about(item: Item, reports: set[str], orders: set[str]) -> bool:
         return False
 
 
-def _accepted_earlier(item: Item, view: ReportView) -> Delivery[Any]:
+def _accepted_earlier(item: Item, view: ReportView, signature: str | None = None) -> Delivery[Any]:
+    """The answer that `view` stands for; `signature` where it is not the item's own ("": not known)."""
     accepted = AcceptedReport(
         id=view.id,
         entry_index=view.entry_index,
@@ -405,7 +428,7 @@ def _accepted_earlier(item: Item, view: ReportView) -> Delivery[Any]:
         effective_from=view.effective_from,
         expires_at=view.expires_at,
         receipt_url=view.receipt_url,
-        signature=str(json.loads(item.content)["signature"]),
+        signature=str(json.loads(item.content)["signature"]) if signature is None else signature,
     )
     return Delivery(item.idempotency_key, "accepted", accepted, replayed=True)
 

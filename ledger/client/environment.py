@@ -39,7 +39,7 @@ def read_credentials(
     *,
     suite: str | Path | None = None,
     key: str | Path | None = None,
-    order_key: str | Path | None = None,
+    order_key: bytes | str | Path | None = None,
     state_dir: str | Path | None = None,
 ) -> Credentials:
     """What is given, and the rest from `environment`. An argument goes before both variables of its kind; an empty

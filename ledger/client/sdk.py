@@ -69,7 +69,8 @@ class RefundLedger(Reporting, Pictures, Appeals, Webhooks):
         """
         person = normalise(check_identifiers(identifiers, region), region)
         with proofs_noted("subject"):
-            return self._transport.within(self._subject_budget_seconds, partial(self._tag_in_time, person))
+            # Not in the threads of lookups: while a key holder is away, attempts here last as long as their budget.
+            return self._transport.apart(self._subject_budget_seconds, partial(self._tag_in_time, person))
 
     def subjects_many(
         self,
@@ -245,7 +246,7 @@ class RefundLedger(Reporting, Pictures, Appeals, Webhooks):
                 return self._transport.apart(
                     self._check_budget_seconds, partial(self._checked_by, person, policy, claim)
                 )
-        except Unavailable:
+        except (Unavailable, UnexpectedAnswer):
             if ready is None or known is None:
                 raise
             return check_answer(check_downloaded(ready, known, self._now()), ready, policy, claim, self._now())

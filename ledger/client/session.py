@@ -52,9 +52,11 @@ from ledger.errors import (
     Conflict,
     Forbidden,
     InvalidInput,
+    LimitExceeded,
     NotFound,
     StaleEpoch,
     Unavailable,
+    UnexpectedAnswer,
     UnknownKey,
 )
 
@@ -162,6 +164,7 @@ class Session:
         self._questions = Questioner(self.suite, random_bytes)
         self._texts = Texts(self._transport)
         self._lock = ForkLock()
+        self._outbox_lock = ForkLock()  # of its own: opening the file may wait for other processes, and no lookup may
         self._checked = False
         self._let_in = False
         self._opened_outbox: Outbox | None = None
@@ -176,9 +179,9 @@ class Session:
         its text `REFUND_LEDGER_ORDER_KEY_TEXT`, the state folder `REFUND_LEDGER_STATE`. Raises ConfigurationError,
         which names variables and never repeats what they hold.
         """
-        found = read_credentials(os.environ if environment is None else environment)
-        named = {"order_key": found.order_key, "state_dir": found.state_dir}
-        return cls(found.suite, found.key, **{**named, **options})
+        given = {name: options.pop(name, None) for name in ("order_key", "state_dir")}
+        found = read_credentials(os.environ if environment is None else environment, **given)
+        return cls(found.suite, found.key, order_key=found.order_key, state_dir=found.state_dir, **options)
 
     def __enter__(self) -> Self:
         return self
@@ -201,7 +204,7 @@ class Session:
         client has used the outbox."""
         self._transport.close()
         self._snapshots.close()
-        with self._lock:
+        with self._outbox_lock:
             if self._opened_outbox is not None:
                 _warn_of_waiting(self._opened_outbox, self._now())
                 self._opened_outbox.close()
@@ -225,7 +228,7 @@ class Session:
             return
         try:
             self._transport.apart(self._connect_budget_seconds, self._connected)
-        except Unavailable as error:
+        except (Unavailable, UnexpectedAnswer, LimitExceeded) as error:
             note("connect_failed", reason=str(error.details.get("reason", error.code)))
             if required:
                 raise
@@ -368,7 +371,7 @@ class Session:
         return f"{self.suite.platform}-{b64url(self._random_bytes(18))}"
 
     def _outbox(self) -> Outbox:
-        with self._lock:
+        with self._outbox_lock:
             if self._opened_outbox is None:
                 path = self._in_state(OUTBOX_FILE)
                 if path is None:

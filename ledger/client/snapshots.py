@@ -40,6 +40,7 @@ from ledger.errors import (
     SnapshotStale,
     SnapshotUnknown,
     Unavailable,
+    UnexpectedAnswer,
 )
 
 REFRESH_SECONDS = 3600
@@ -50,7 +51,7 @@ DOWNLOAD_SECONDS = 900.0
 """For the filter, and for the whole of the buckets."""
 _ATTEMPT_SECONDS = 5.0
 
-_OUTAGES = (Unavailable, LimitExceeded, SnapshotUnknown)
+_OUTAGES = (Unavailable, LimitExceeded, SnapshotUnknown, UnexpectedAnswer)
 """With these, a snapshot that is not past its end goes on being used."""
 
 

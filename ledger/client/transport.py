@@ -20,7 +20,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -48,6 +48,7 @@ from ledger.errors import (
     ConfigurationError,
     LedgerError,
     LimitExceeded,
+    NotFound,
     Unauthenticated,
     Unavailable,
     UnexpectedAnswer,
@@ -69,6 +70,14 @@ verified against signatures and pinned keys instead."""
 _MESSAGE_CHARS = 500
 _PROBLEM_FIELDS = frozenset({"type", "title", "status", "detail", "code"})
 _TOO_LONG = 413
+_FIXED_PATHS = (
+    "/v1/lookups",
+    "/v1/lookups/batch",
+    "/v1/reports",
+    "/v1/reports/batch",
+    "/v1/oprf/evaluate",
+)
+"""Paths at which the ledger never answers a POST with 404."""
 _PROBLEM_MEDIA_TYPE = "application/problem+json"
 _PROBLEM_TYPE_PREFIX = "urn:refund-ledger:problem:"
 _CODE = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
@@ -362,6 +371,8 @@ class Transport(ForkAware):
             raise Unavailable("The connection to the ledger is closed.", reason="closed") from error
         try:
             return future.result(timeout=deadline.left())
+        except CancelledError as error:
+            raise Unavailable("The connection to the ledger is closed.", reason="closed") from error
         except FutureTimeout as error:
             future.cancel()
             raise Unavailable("The ledger did not answer in time.", reason="timeout") from error
@@ -485,6 +496,10 @@ def _failure(response: httpx2.Response, body: bytes, shared: bool) -> Exception:
     """The error for an answer with a status other than 2xx: a LedgerError, or _TokenRefused around it."""
     sent = response.request.headers["x-request-id"]
     error = error_from(response.status_code, response.headers, body, None if shared else sent)
+    asked = response.request
+    if isinstance(error, NotFound) and asked.method == "POST" and asked.url.path.endswith(_FIXED_PATHS):
+        # The ledger has these paths: something in front of it asked for another one.
+        error = Unavailable("The ledger was asked for another path.", reason="proxy_answer", status=404)
     error.details.setdefault("request_id", _request_id(response))
     if isinstance(error, Unauthenticated):
         token = response.request.headers.get("authorization", "").removeprefix("Bearer ")

@@ -102,7 +102,8 @@ class Batcher(Generic[Item, Outcome]):
         with self._changed:
             if self._closing:
                 raise Unavailable("The server is shutting down. Try again.", retry_after_seconds=1)
-            if self._batch_since is not None and now - self._batch_since > self._answer_seconds:
+            since = self._batch_since
+            if since is not None and now - since > self._answer_seconds:
                 raise Unavailable("The server's work does not go on. Try again.", retry_after_seconds=1)
             if len(self._waiting) + len(pairs) > self._queue_limit:
                 raise Overloaded("Too many requests are waiting. Try again.", retry_after_seconds=1)

@@ -19,13 +19,14 @@ from ledger.core.encoding import b64url, unb64url
 from ledger.errors import InvalidEncoding, LoginRefused, SessionExpired, StaffInvalid
 from ledger.service import passwords
 from ledger.service.audit import record
+from ledger.service.devices import TRIES as DEVICE_TRIES
 from ledger.service.devices import Device, may_succeed
 from ledger.service.passwords import RandomBytes
 from ledger.service.staff import StaffMember, member_of, seed_of
 from ledger.store import staff as store
 from ledger.store.engine import reading, writing
 from ledger.store.staff import StaffRow
-from ledger.store.staff_events import DEVICE
+from ledger.store.staff_events import DEVICE, count_refusals
 
 TRIES = 5
 """Failures in a row after which an account is locked."""
@@ -194,7 +195,8 @@ def _charge(engine: Engine, name: str, now: datetime, device: Device | None = No
         if row is None or not may_succeed(row, device, now):
             return row, False
         if device is not None:
-            return row, True
+            # Counted again under the row's lock: many attempts may have been let in before the first was refused.
+            return row, count_refusals(connection, device.id) < DEVICE_TRIES
         failed = row.failed_count + 1
         lock = lock_time(failed)
         store.update_staff(

@@ -188,3 +188,16 @@ def test_names_of_others_are_no_mistakes() -> None:
     ours = ["REFUND_LEDGER_SUITE", "REFUND_LEDGER_KEY", "REFUND_LEDGER_STATE", "REFUND_LEDGER_PORT", "PATH"]
     kubernetes = ["REFUND_LEDGER_SERVICE_HOST", "REFUND_LEDGER_PORT_8000_TCP_ADDR", "REFUND_LEDGER_SERVICE_PORT"]
     assert unknown_settings([*ours, *kubernetes]) == []
+
+
+def test_services_of_kubernetes_keep_no_server_from_starting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One is called `refund-ledger` and one `refund-ledger-db`, in the namespace of the container."""
+    for name, value in {
+        "PORT": "tcp://10.0.0.1:8000", "SERVICE_HOST": "10.0.0.1", "DB_SERVICE_HOST": "10.0.0.2",
+        "DB_SERVICE_PORT": "5432", "DB_PORT": "tcp://10.0.0.2:5432", "DB_PORT_5432_TCP_ADDR": "10.0.0.2",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(f"REFUND_LEDGER_{name}", value)
+    assert load_settings().port == 8000
+    monkeypatch.setenv("REFUND_LEDGER_DB_PORT", "5432")
+    with pytest.raises(ConfigurationError, match="REFUND_LEDGER_DB_PORT is no setting"):
+        load_settings()

@@ -7,6 +7,8 @@ import json
 import logging
 import secrets
 import sqlite3
+import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -16,9 +18,11 @@ from typing import Any
 import pytest
 
 from ledger.client import Buyer, RefundLedger, buyers, evidence
-from ledger.client.delivery import PARKED_EVERY
+from ledger.client.delivery import PARKED_EVERY, Courier, encode
+from ledger.client.outbox import New, Outbox
 from ledger.client.session import REFUSED_RETENTION_DAYS
 from ledger.client.state import OUTBOX_FILE
+from ledger.client.transport import Answer, Deadline, Transport
 from ledger.core.appeals import Outcome
 from ledger.core.cases import Staff
 from ledger.errors import (
@@ -32,12 +36,15 @@ from ledger.errors import (
     LinkedReportInvalid,
     NotFound,
     OrderAlreadyReported,
+    PlatformSuspended,
+    ScopeMissing,
     Unavailable,
 )
 from ledger.service.appeals import staff_actions as desk
 from ledger.service.entry_batch import Context
+from tests.client.report_desk import START, report_of
 from tests.client.test_outbox import first_file
-from tests.faulty import answering, free_port, proxy
+from tests.faulty import PROMPT_SECONDS, answering, free_port, proxy
 from tests.kit import Connect, Running, person, report_arguments, reports_of
 
 ANNA = Staff(1, "reviewer")
@@ -421,6 +428,69 @@ def test_a_proxy_that_refuses_long_requests_gets_shorter_ones(running: Running, 
     assert [one.state for one in results] == ["accepted"] * 9
     assert 0 < refused[0] < 9
     assert real.outbox() == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConfigurationError("The argument ca_file names a file that cannot be read."),
+        PlatformSuspended("The platform is suspended."),
+        ScopeMissing("This needs the scope report."),
+    ],
+    ids=lambda error: error.code,
+)
+def test_what_keeps_a_process_out_refuses_nothing_and_ends_a_flush(tmp_path: Path, error: LedgerError) -> None:
+    sent: list[str] = []
+
+    class Shut(Transport):
+        def send(self, method: str, path: str, deadline: Deadline, **more: Any) -> Answer:
+            sent.append(path)
+            raise error
+
+    transport, outbox = Shut("http://127.0.0.1:1"), Outbox(tmp_path / "outbox.db")
+    reports = [New(f"k{n}", "report", "/v1/reports", encode(report_of(f"r{n}"))) for n in range(50)]
+    outbox.add(reports, START)
+    results = Courier(transport, outbox, lambda: START, 5.0, 5.0, bytes).flush()
+    assert {(one.state, type(one.error)) for one in results} == {("pending", type(error))}
+    assert len(sent) == 1
+    assert len(outbox.items("pending")) == 50
+    outbox.close()
+    transport.close()
+
+
+def test_a_path_that_a_proxy_made_of_ours_refuses_nothing(connect: Connect, running: Running) -> None:
+    """The ledger itself says that there is no such path, for it was asked for another one."""
+    real = connect("acme")
+    buyer = real.subject(**person())
+
+    def respond(method: str, path: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        if path == "/v1/suite":
+            return 200, {}, running.suite("acme").read_bytes()
+        return 404, {}, b'{"code": "not_found", "title": "Not found", "status": 404, "detail": "No such path."}'
+
+    with answering(respond) as url:
+        astray = connect("acme", url=url, budget_seconds=0.5, connect_budget_seconds=2)
+        assert astray.report(buyer, **report_arguments()).state == "pending"
+        assert astray.lookup(buyer, order="A-1").unavailable_because == "proxy_answer"
+        assert [one.state for one in astray.outbox()] == ["pending"]
+
+
+def test_a_file_that_another_process_holds_keeps_no_lookup_waiting(connect: Connect) -> None:
+    acme = connect("acme")
+    buyer = acme.subject(**person())
+    acme.report(buyer, **report_arguments())
+    path = Path(str(acme._state_dir)) / OUTBOX_FILE
+    other = connect("acme")
+    with sqlite3.connect(path, isolation_level=None) as held:
+        held.execute("BEGIN IMMEDIATE")
+        opening = threading.Thread(target=other.outbox)
+        opening.start()
+        started = time.monotonic()
+        other.subject(**person())
+        assert time.monotonic() - started < PROMPT_SECONDS
+        held.execute("ROLLBACK")
+    held.close()
+    opening.join()
 
 
 def test_an_outage_ends_a_flush_after_one_request(connect: Connect, tmp_path: Path, running: Running) -> None:
