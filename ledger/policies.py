@@ -7,9 +7,17 @@ from importlib.resources import files
 
 from ledger.core.policy import Policy, parse_policy
 
+SHIPPED_VERSION = 1
+"""The version that a new ledger starts with: `ledger/core/policies/{version}.toml`."""
+
+
+def policy_text(version: int) -> str:
+    """The text of the policy of `version`, 1 to SHIPPED_VERSION; the log pins the SHA-256 of its UTF-8 bytes."""
+    return files("ledger.core").joinpath("policies", f"{version}.toml").read_text(encoding="utf-8")
+
 
 @lru_cache(maxsize=1)
 def shipped_policy() -> tuple[str, Policy]:
-    """The text and the parsed form of `ledger/core/policy.toml`; the log pins the SHA-256 of its UTF-8 bytes."""
-    text = files("ledger.core").joinpath("policy.toml").read_text(encoding="utf-8")
+    """The text and the parsed form of the newest policy of the package."""
+    text = policy_text(SHIPPED_VERSION)
     return text, parse_policy(text)

@@ -1,6 +1,6 @@
 """The policy: every number that turns recorded events into a standing, as one checked, frozen value.
 
-It is TOML (`policy.toml` is the one shipped), versioned and logged. Some promises are kept here and not left to
+It is TOML (`policies/` holds those shipped), versioned and logged. Some promises are kept here and not left to
 the file: one control group alone never lifts anyone above `watch`, cooling never falls below 72 hours, no clock
 is longer than its statute, and nothing is kept beyond 5 years. A file that breaks one of them is refused.
 """
