@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Engine
 from ledger.core.entries import LEDGER_REASONS, EventType, WithdrawalReason, withdrawal_entry
 from ledger.core.ids import encode_id
 from ledger.core.policy import Policy
+from ledger.core.policy_timeline import PolicySource
 from ledger.core.webhooks import WebhookType
 from ledger.service.log_writer import Draft, EventDraft, append
 from ledger.service.webhooks.emit import emit
@@ -39,10 +40,15 @@ class Context:
     """What a use case that writes entries needs: database, rules, service id, clock, fresh 32-byte salts."""
 
     engine: Engine
-    policy: Policy
+    policies: PolicySource
     service: str
     now: Callable[[], datetime]
     new_salt: Callable[[], bytes]
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in effect now. Raises PolicyUnreadable."""
+        return self.policies.at(self.now())
 
 
 @dataclass(frozen=True, slots=True)

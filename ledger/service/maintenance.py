@@ -28,6 +28,7 @@ from ledger.service.attachments import sweep
 from ledger.service.disclosures import count_crowded, count_old
 from ledger.service.entry_batch import Context
 from ledger.service.erasure import erase_due, forget_answers, forget_disclosures
+from ledger.service.expiries import shorten_due
 from ledger.service.held import void_due
 from ledger.service.intake import IDEMPOTENCY_HOURS
 from ledger.service.malformed import START, take_back_malformed
@@ -88,6 +89,7 @@ class Maintenance:
         )
         self.upkeep_jobs: Sequence[Job] = (
             Job("malformed_reports", often, self._take_back_malformed),
+            Job("shortened_expiries", clock, lambda: shorten_due(context, self._stop.is_set)),
             Job("erasure", often, self._repeat(lambda: erase_due(context, settings))),
             Job("old_lookups", often, self._repeat(lambda: count_old(self._engine, self._now()))),
             Job("all_crowded_lookups", often, lambda: count_crowded(self._engine, whole=True)),

@@ -31,9 +31,9 @@ from ledger.core.entries import SALT_BYTES, WithdrawalReason
 from ledger.core.tags import tag
 from ledger.core.voprf import canonical_spelling
 from ledger.core.webhooks import WebhookType
-from ledger.policies import shipped_policy
 from ledger.service.appeals.transaction import changing
 from ledger.service.entry_batch import Context, EntryBatch
+from ledger.service.logged_policy import read_timeline
 from ledger.settings import Settings
 from ledger.store import appeal_effects as effects
 from ledger.store import malformed as store
@@ -85,9 +85,11 @@ def take_back_malformed(
 
 
 def context_of(settings: Settings, engine: Engine, clock: Callable[[], datetime]) -> Context:
-    """What `take_back_malformed` needs in a command that runs without a server."""
-    _, policy = shipped_policy()
-    return Context(engine, policy, settings.service, clock, lambda: secrets.token_bytes(SALT_BYTES))
+    """What `take_back_malformed` needs in a command that runs without a server. Raises ConfigurationError before
+    genesis, DatabaseUnavailable."""
+    with reading(engine) as connection:
+        policies = read_timeline(connection)
+    return Context(engine, policies, settings.service, clock, lambda: secrets.token_bytes(SALT_BYTES))
 
 
 def malformed_reports(engine: Engine) -> list[MalformedReport]:

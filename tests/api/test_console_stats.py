@@ -210,7 +210,7 @@ def test_pages_are_in_the_readers_language(desk: Desk) -> None:
 
 def test_simulating(desk: Desk, api: Api) -> None:
     client, before = desk.signed_in("supervisor"), actions(api)
-    _, policy = simulator.policy_in_force(api.rt.engine)
+    _, policy = simulator.policy_in_force(api.rt.engine, api.rt.now())
     form = {name: "" if value is None else str(value) for name, value in values_of(policy).items()}
     wrong = {**form, "severity.wardrobing": EVIL, "weights.prior_reports": "0"}
     refused = post(client, "/console/simulator", wrong)

@@ -44,7 +44,7 @@ def get_simulator(request: Request, staff: Reader) -> Response:
 def post_simulator(request: Request, staff: Runner, form: Form) -> Response:
     """What the changed policy would do."""
     rt = runtime(request)
-    text, policy = simulator.policy_in_force(rt.engine)
+    text, policy = simulator.policy_in_force(rt.engine, rt.now())
     try:
         made = policy_draft.draft(text, policy, form)
     except DraftRefused as refused:
@@ -63,7 +63,7 @@ def _page(
     found: Simulation | None = None,
 ) -> Response:
     rt, t = runtime(request), texts(staff.language)
-    _, policy = simulator.policy_in_force(rt.engine)
+    _, policy = simulator.policy_in_force(rt.engine, rt.now())
     before = policy_draft.values_of(policy)
     problems = {} if refused is None else {k: t.gettext(text, **v) for k, (text, v) in refused.problems.items()}
     if refused is not None:
