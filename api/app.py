@@ -29,7 +29,21 @@ from api.me.pages import session_ended
 from api.me.session import Ended
 from api.middleware import RequestFrame
 from api.route_table import BodyLimits, RouteTable
-from api.routes import appeals, log, lookups, me, metrics, oprf, pictures, reports, snapshots, system, texts, webhooks
+from api.routes import (
+    appeals,
+    log,
+    lookups,
+    me,
+    metrics,
+    oprf,
+    pictures,
+    policies,
+    reports,
+    snapshots,
+    system,
+    texts,
+    webhooks,
+)
 from api.web import static
 from api.web.base import base_path
 from api.web.errors import Elsewhere, error_page, go_elsewhere
@@ -153,6 +167,7 @@ def create_app(
     for module in (lookups, pictures, snapshots, reports, appeals, me, webhooks, oprf, system, log, metrics, static):
         app.include_router(module.router)
     app.include_router(texts.router)
+    app.include_router(policies.router)
     for router in (*console.routers(), *me_pages.routers()):
         app.include_router(router)
     openapi.install(app)

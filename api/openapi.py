@@ -38,8 +38,14 @@ AUTH_ERRORS: tuple[type[LedgerError], ...] = (
     e.ScopeMissing,
     e.PlatformSuspended,
     e.DatabaseUnavailable,
+    e.PolicyUnreadable,
 )
-SUBJECT_ERRORS: tuple[type[LedgerError], ...] = (e.Unauthenticated, e.SessionExpired, e.DatabaseUnavailable)
+SUBJECT_ERRORS: tuple[type[LedgerError], ...] = (
+    e.Unauthenticated,
+    e.SessionExpired,
+    e.DatabaseUnavailable,
+    e.PolicyUnreadable,
+)
 """What a request in a person's own session may meet."""
 
 BODY_ERRORS: tuple[type[LedgerError], ...] = (

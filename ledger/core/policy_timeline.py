@@ -94,8 +94,12 @@ class PolicyTimeline:
 
     def next_after(self, now: datetime) -> PublishedPolicy | None:
         """The entry that is in effect next after `now` (aware), or None when no change is announced."""
+        return next(iter(self.announced(now)), None)
+
+    def announced(self, now: datetime) -> list[PublishedPolicy]:
+        """The entries that are not in effect yet at `now` (aware), in the order in which they will be."""
         current = self.entry_at(now)
-        return next((one for one in self.published if one.in_effect_at > max(now, current.in_effect_at)), None)
+        return [one for one in self.published if one.in_effect_at > max(now, current.in_effect_at)]
 
     def find(self, version: int) -> PublishedPolicy | None:
         """The entry of this version."""

@@ -17,10 +17,10 @@ from ledger.service.heartbeat import CLOCK_TOLERANCE_SECONDS
 if TYPE_CHECKING:
     from ledger.service.runtime import Runtime
 
-LOOKUP_CHECKS = ("lookups", "filter", "presence", "members", "snapshots")
+LOOKUP_CHECKS = ("lookups", "filter", "presence", "members", "policy", "snapshots")
 """What answering lookups needs beside the database."""
 
-WRITE_CHECKS = ("appender", "members")
+WRITE_CHECKS = ("appender", "members", "policy")
 """What taking reports needs beside the database and a log that is not frozen."""
 
 
@@ -66,6 +66,7 @@ def _checks(rt: Runtime) -> dict[str, str]:
         "filter": "ok" if rt.presence.built() else "building",
         "presence": workers["presence"],
         "members": "ok" if rt.members.fresh() else "stale",
+        "policy": "ok" if rt.policies.timeline.entry_at(rt.now()).policy is not None else "unreadable",
         "snapshots": workers["shelf"],
         "webhooks": workers["webhooks"],
         "clocks": workers["clocks"],

@@ -22,7 +22,7 @@ def suite(rt: Runtime) -> dict[str, Any]:
 
 def describe(settings: Settings, keys: ServerKeys, timeline: PolicyTimeline, now: datetime) -> dict[str, Any]:
     """The suite of a deployment at `now`: also what `platform add` writes down for a platform to pin."""
-    policy, following = timeline.entry_at(now), timeline.next_after(now)
+    policy = timeline.entry_at(now)
     return {
         "service": settings.service,
         "environment": settings.environment,
@@ -40,11 +40,8 @@ def describe(settings: Settings, keys: ServerKeys, timeline: PolicyTimeline, now
         "log": {"origin": settings.origin, "key": keys.log_verifier_key},
         "policy": policy.version,
         "policy_sha256": b64url(policy.sha256),
-        "next_policy": None
-        if following is None
-        else {
-            "version": following.version,
-            "sha256": b64url(following.sha256),
-            "in_effect_at": format_time(following.in_effect_at),
-        },
+        "next_policies": [
+            {"version": one.version, "sha256": b64url(one.sha256), "in_effect_at": format_time(one.in_effect_at)}
+            for one in timeline.announced(now)
+        ],
     }

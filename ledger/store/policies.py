@@ -51,7 +51,8 @@ def texts(connection: Connection) -> dict[bytes, StoredText]:
 def insert_text(connection: Connection, text: str) -> None:
     """Store a text under its SHA-256; one that is stored already stays as it is."""
     values = {"sha256": hashlib.sha256(text.encode()).digest(), "text": text}
-    connection.execute(upsert(connection, PolicyText).values(**values).on_conflict_do_nothing(index_elements=["sha256"]))
+    statement = upsert(connection, PolicyText).values(**values)
+    connection.execute(statement.on_conflict_do_nothing(index_elements=["sha256"]))
 
 
 def mark_expiries_cut(connection: Connection, digest: bytes, now: datetime) -> None:

@@ -24,9 +24,9 @@ from tests.service.conftest import Town
 
 CLOCKS = ("appeal_clocks", "held_reports", "group_weights", "crowded_lookups")
 JOBS = (
-    *CLOCKS, "malformed_reports", "erasure", "old_lookups", "all_crowded_lookups", "disclosures", "picture_searches",
-    "pictures", "subject_sessions", "filing_counts", "attachments", "webhooks", "idempotency_answers", "key_rotation",
-    "daily_tiers",
+    *CLOCKS, "malformed_reports", "shortened_expiries", "erasure", "old_lookups", "all_crowded_lookups", "disclosures",
+    "picture_searches", "pictures", "subject_sessions", "filing_counts", "attachments", "webhooks",
+    "idempotency_answers", "key_rotation", "daily_tiers",
 )  # fmt: skip
 
 
