@@ -21,17 +21,19 @@ import uvicorn
 from sqlalchemy import select
 
 from api.app import create_app, limited_http
+from api.schemas.me import OwnStanding
 from ledger.cli.platform_commands import suite_text
 from ledger.client import Check, Lookup, RefundLedger
 from ledger.client.checks import POLICIES
 from ledger.client.suite import parse_suite_text
-from ledger.core.encoding import day_floor, format_time, from_day
+from ledger.core.encoding import b64url, day_floor, format_time, from_day
 from ledger.core.entries import GovernanceType, commitment, parse_leaf, policy_body
 from ledger.core.identifiers import Kind
 from ledger.core.ids import decode_id
 from ledger.core.merkle import leaf_hash, root_of
 from ledger.core.policy_timeline import first_allowed
 from ledger.errors import NotFound, PolicyUnreadable, SnapshotUnknown
+from ledger.service.appeals.own_record import own_record
 from ledger.service.expiries import shorten_due
 from ledger.service.keys import load_log_key, raw_public
 from ledger.service.log_writer import GovernanceDraft, append, open_head
@@ -48,6 +50,7 @@ from ledger.store.tables import EntryBody, Listing, LogEntry, Report
 from tests.policies import changed_policy
 from tests.processes import until
 from tests.service.conftest import Clock, Subjects, Town
+from tests.service.test_appeals import session_of
 from tests.support import Platform, evidence, lookup_request, opened, publish, report_payload
 
 LIGHTER = {"severity__fake_return_tracking": 1, "lookup__expiry_minutes": 7}
@@ -319,3 +322,40 @@ def test_a_text_that_was_altered_in_the_database_is_not_used(town: Town) -> None
     town.clock.moment = moment - timedelta(seconds=1)
     with opened(town.rt.settings, town.clock) as rt:
         assert rt.policy == town.rt.policy, "the shipped text stands in for the first one"
+
+
+def test_published_texts_are_served_to_everybody(town: Town) -> None:
+    first = town.rt.policies.timeline.newest
+    moment = announce(town, **LIGHTER)
+    second = town.rt.policies.timeline.newest
+    with over_http(town.rt, town.clock) as url, httpx2.Client(base_url=url, verify=False) as client:
+        for now, current in ((moment - timedelta(seconds=1), first), (moment, second)):
+            town.clock.moment = now
+            listed = client.get("/v1/policies").json()
+            assert listed["in_effect"] == current.version
+            assert [one["version"] for one in listed["policies"]] == [first.version, second.version]
+            assert listed["policies"][1]["in_effect_at"] == format_time(moment)
+        for one, entry in zip(listed["policies"], (first, second), strict=True):
+            answer = client.get(f"/v1/policies/{entry.version}")
+            shown = answer.json()
+            assert {**one, "toml": entry.text} == shown
+            assert one["toml_sha256"] == b64url(sha256(shown["toml"].encode()).digest())
+            etag = answer.headers["etag"]
+            assert client.get(f"/v1/policies/{entry.version}", headers={"If-None-Match": etag}).status_code == 304
+        for unknown in ("0", "9999", "01", "-1", "x", "1e1", "99999999999999999999", "%D9%A1"):
+            refused = client.get(f"/v1/policies/{unknown}")
+            assert (refused.status_code, refused.json()["code"]) == (404, "not_found"), unknown
+
+
+def test_a_person_finds_the_rules_and_their_announced_change_in_the_record(town: Town) -> None:
+    town.report(town.acme, town.person())
+    moment = announce(town, **LIGHTER)
+    newest = town.rt.policies.timeline.newest
+    record = own_record(town.rt.context, town.rt.members.weights(), session_of(town, town.person()))
+    standing = record["standing"]
+    assert standing["policy"] == newest.version - 1
+    assert standing["next_policies"] == [{"version": newest.version, "in_effect_at": format_time(moment)}]
+    OwnStanding.model_validate_json(json.dumps(standing))
+    town.clock.moment = moment
+    record = own_record(town.rt.context, town.rt.members.weights(), session_of(town, town.person()))
+    assert (record["standing"]["policy"], record["standing"]["next_policies"]) == (newest.version, [])
