@@ -123,7 +123,7 @@ def _message(type_: WebhookType, recipient: Recipient, members: tuple[PayloadMem
 
 
 def _member(member: PayloadMember) -> dict[str, Any]:
-    """The schema of a member. Known values are in the description and not an `enum`, because later versions add some."""
+    """The schema of a member. Known values are in the description and not an `enum`, since later versions add some."""
     text = member.meaning[0].upper() + member.meaning[1:] + "."
     if member.pattern is None:
         return {"type": "integer", "minimum": 0, "maximum": MAX_INTEGER, "description": text}

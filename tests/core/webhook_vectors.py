@@ -26,6 +26,10 @@ SECRET = bytes(range(32))
 SOURCE = Source("ledger.example", "live")
 AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 FIRST_MESSAGE = 1209
+ABOUT = (
+    "One message for each event and recipient. Verify `body` (its UTF-8 bytes) and `headers` with `secret`, with the "
+    "clock at `sent_at`. `type` and `recipient` repeat what the body says."
+)
 
 
 def vectors() -> dict[str, Any]:
@@ -42,7 +46,7 @@ def vectors() -> dict[str, Any]:
             SIGNATURE_HEADER: signature_header([SECRET], message_id, sent, body.encode()),
         }
         messages.append({"type": type_.value, "recipient": recipient.value, "headers": headers, "body": body})
-    return {"secret": format_secret(SECRET), "sent_at": format_time(AT), "messages": messages}
+    return {"about": ABOUT, "secret": format_secret(SECRET), "sent_at": format_time(AT), "messages": messages}
 
 
 def events_table() -> str:
@@ -55,17 +59,20 @@ def events_table() -> str:
 
 
 def members_table() -> str:
-    """The rows of the page's table of members. A member that several recipients get has one row, with all its values."""
-    rows: dict[tuple[str, str], tuple[str, list[str]]] = {}
+    """The rows of the page's table of members. A member that several recipients of an event get has one row with all
+    its values, one that several events have alike has one row with all their types."""
+    of_event: dict[tuple[str, str, str], list[str]] = {}
     for type_, spec in EVENTS.items():
         for members in spec.payloads.values():
             for member in members:
-                meaning, forms = rows.setdefault((type_.value, member.name), (member.meaning, []))
-                assert meaning == member.meaning, "one name, one meaning"
+                forms = of_event.setdefault((type_.value, member.name, member.meaning), [])
                 if member.form not in forms:
                     forms.append(member.form)
+    alike: dict[tuple[str, str, str], list[str]] = {}
+    for (type_name, name, meaning), forms in of_event.items():
+        alike.setdefault((name, ", ".join(forms), meaning), []).append(f"`{type_name}`")
     return "".join(
-        f"| `{type_}` | `{name}` | {', '.join(forms)} | {meaning} |\n" for (type_, name), (meaning, forms) in rows.items()
+        f"| `{name}` | {', '.join(types)} | {form} | {meaning} |\n" for (name, form, meaning), types in alike.items()
     )
 
 
@@ -81,4 +88,4 @@ def example() -> str:
 
 
 if __name__ == "__main__":
-    print(json.dumps(vectors(), indent=2))
+    print(json.dumps(vectors(), indent=2))  # noqa: T201
