@@ -27,7 +27,7 @@ from tests.support import Platform
 Told = list[tuple[str, str, dict[str, Any]]]
 
 
-@pytest.fixture(scope="module", params=PLACES)
+@pytest.fixture(scope="module", params=PLACES[:1])
 def city(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, founding: Founding
 ) -> Iterator[Town]:
