@@ -36,6 +36,10 @@ UNITS = {
 """The unit of a setting by the end of its name; the first that fits."""
 
 
+Values = tuple[list[Any], list[Any]]
+"""Values that are allowed, and such that are not."""
+
+
 class Row(NamedTuple):
     """A row of the page's table."""
 
@@ -78,7 +82,7 @@ def test_a_row_has_the_default_unit_and_range_of_its_setting(name: str) -> None:
         assert accepted(name, value), f"{value!r} is said to be allowed"
     for value in bad:
         assert not accepted(name, value), f"{value!r} is said to be refused"
-    assert good, "a range says what is allowed"
+    assert (row.allowed == "a path") == (field.annotation is Path)
 
 
 def is_number(annotation: Any) -> type | None:
@@ -88,16 +92,16 @@ def is_number(annotation: Any) -> type | None:
     return annotation if annotation in (int, float) else None
 
 
-def accepted(name: str, value: object) -> bool:
+def accepted(name: str, value: Any) -> bool:
     try:
-        Settings(**{name: value})
+        Settings.model_validate({name: value})
     except ValidationError:
         return False
     return True
 
 
-def examples(allowed: str, number: type | None) -> tuple[list[object], list[object]]:
-    """Values that a cell of the table calls allowed, and such that it does not: around its bounds."""
+def examples(allowed: str, number: type | None) -> Values:
+    """Values around the bounds that a cell of the table names."""
     if number is None:
         return words(allowed)
 
@@ -115,8 +119,8 @@ def examples(allowed: str, number: type | None) -> tuple[list[object], list[obje
     found = re.fullmatch(r"more than (\d+)(?:, (\d+) at most|, less than (\d+))?", allowed)
     assert found, allowed
     low, most, less = int(found[1]), found[2], found[3]
-    good: list[object] = [above(low)]
-    bad: list[object] = [low]
+    good: list[Any] = [above(low)]
+    bad: list[Any] = [low]
     if most:
         good, bad = [*good, int(most)], [*bad, above(int(most))]
     elif less:
@@ -126,7 +130,7 @@ def examples(allowed: str, number: type | None) -> tuple[list[object], list[obje
     return good, bad
 
 
-def words(allowed: str) -> tuple[list[object], list[object]]:
+def words(allowed: str) -> Values:
     """As `examples`, for settings that are no numbers."""
     if found := re.fullmatch(r"text: `\[(.*?)\]\{1,(\d+)\}`", allowed):
         longest = int(found[2])
@@ -134,9 +138,9 @@ def words(allowed: str) -> tuple[list[object], list[object]]:
     if found := re.fullmatch(r"(\d+) characters or more", allowed):
         return ["x" * int(found[1])], ["x" * (int(found[1]) - 1)]
     if re.fullmatch(r"`\w+`(, `\w+`)+", allowed):
-        values: list[object] = list(re.findall(r"`(\w+)`", allowed))
+        values: list[Any] = list(re.findall(r"`(\w+)`", allowed))
         return values, ["", f"{values[0]}{values[1]}"]
-    return {
+    known: dict[str, Values] = {
         "a path": (["var/x", Path("/srv/x")], []),
         "a host name or address": (["::1", "ledger.example"], []),
         "a URL of SQLite or PostgreSQL": (["sqlite:///x.db", "postgresql+psycopg://ledger@db/ledger"], []),
@@ -144,7 +148,8 @@ def words(allowed: str) -> tuple[list[object], list[object]]:
             ["https://a.example", "http://a.example:8080/x"],
             ["ftp://a.example", "a.example", "https://", "https://a.example/?x"],
         ),
-    }[allowed]
+    }
+    return known[allowed]
 
 
 def test_choices_are_listed_completely() -> None:

@@ -112,7 +112,18 @@ def test_a_message_is_exactly_its_row(
     bad: list[dict[str, Any]] = [{**good, "identifier": "+8613800138000"}, {**good, "": ""}]
     for member in members:
         bad.append({name: value for name, value in good.items() if name != member.name})
-        others = ["", "no such", "ap_", f"{member.example}\n", f" {member.example}", None, True, 1.5, ["x"], {}]
+        others: list[Any] = [
+            "",
+            "no such",
+            "ap_",
+            f"{member.example}\n",
+            f" {member.example}",
+            None,
+            True,
+            1.5,
+            ["x"],
+            {},
+        ]
         others += [-1, MAX_INTEGER + 1, str(member.example)] if member.pattern is None else [7]
         bad += [{**good, member.name: other} for other in others]
     for data in bad:
