@@ -11,9 +11,17 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 import pytest
 from pydantic import ValidationError
 
+from api import auth, route_table, wire
 from api.connections import MAX_FIELDS, RESERVE
+from api.routes import lookups as lookup_routes
+from api.schemas import appeals as appeal_schemas
+from api.schemas import lookups as lookup_schemas
+from api.schemas import reports as report_schemas
+from api.schemas import service as service_schemas
+from api.schemas import webhooks as webhook_schemas
 from ledger.client import connections
 from ledger.client.environment import VARIABLES
+from ledger.core import appeals, conduct, pictures, reports, rounds, voprf, webhook_urls
 from ledger.service.webhooks import attempt, emit, endpoints, sender
 from ledger.settings import CLIENT_NAMES, PREFIX, Settings
 from tests.support import ROOT
@@ -206,7 +214,7 @@ def claims() -> list[tuple[str, str]]:
     quota, burst = default_of("oprf_daily_quota_elements"), default_of("oprf_burst_elements")
     oprf_rate = default_of("oprf_rate_elements_per_second")
     link, session = default_of("subject_link_minutes"), default_of("subject_session_minutes")
-    pictures, appeals = default_of("pictures_daily_quota_hashes"), default_of("appeals_daily_quota")
+    searched, filed = default_of("pictures_daily_quota_hashes"), default_of("appeals_daily_quota")
     lookups = default_of("alarm_lookups_min")
     misses = 1 - default_of("alarm_miss_share")
     assert math.isclose(misses, 1 / 1000)
@@ -224,8 +232,8 @@ def claims() -> list[tuple[str, str]]:
         ("api.md", f"| {header_time}; {body_time} and what {rate}/s take |"),
         ("api.md", f"in a UTC day | {quota:,}, or what its operator set"),
         ("api.md", f"| blinded elements at once | {burst:,}, renewing at {oprf_rate} a second |"),
-        ("api.md", f"| {pictures:,} (`REFUND_LEDGER_PICTURES_DAILY_QUOTA_HASHES`) |"),
-        ("api.md", f"| {appeals:,} (`REFUND_LEDGER_APPEALS_DAILY_QUOTA`)"),
+        ("api.md", f"| {searched:,} (`REFUND_LEDGER_PICTURES_DAILY_QUOTA_HASHES`) |"),
+        ("api.md", f"| {filed:,} (`REFUND_LEDGER_APPEALS_DAILY_QUOTA`)"),
         ("api.md", f"| commands waiting to be recorded | {default_of('appender_queue_limit'):,} |"),
         ("api.md", f"| webhook endpoints of a platform | {endpoints.MAX_ENDPOINTS} |"),
         ("api.md", f"for {endpoints.OVERLAP_HOURS} hours messages carry signatures by both"),
@@ -255,8 +263,8 @@ def claims() -> list[tuple[str, str]]:
         ),
         ("operations.md", "fetched half of a snapshot's buckets one by one (`ALARM_BUCKET_SHARE`)"),
         ("operations.md", "Three are kept (`SNAPSHOTS_KEPT`)"),
-        ("operations.md", f"pictures is `REFUND_LEDGER_PICTURES_DAILY_QUOTA_HASHES` ({pictures:,} for each platform)"),
-        ("operations.md", f"{appeals:,} appeals in a UTC day (`REFUND_LEDGER_APPEALS_DAILY_QUOTA`)"),
+        ("operations.md", f"pictures is `REFUND_LEDGER_PICTURES_DAILY_QUOTA_HASHES` ({searched:,} for each platform)"),
+        ("operations.md", f"{filed:,} appeals in a UTC day (`REFUND_LEDGER_APPEALS_DAILY_QUOTA`)"),
         ("operations.md", f"(default `{default_of('attachments_dir')}`)"),
         ("operations.md", f"from a thread of its own, {sender.AT_ONCE} at a time"),
         ("operations.md", f"eight more are read as far as `/healthz`{'' if RESERVE == 8 else '?'}"),
@@ -266,10 +274,45 @@ def claims() -> list[tuple[str, str]]:
     ]
 
 
+def limits() -> list[tuple[str, str]]:
+    """(page, what it says) of limits that are constants."""
+    lifetime = auth.MAX_LIFETIME_SECONDS
+    assert report_schemas.MAX_BATCH == lookup_schemas.MAX_BATCH == service_schemas.MAX_BATCH == voprf.MAX_BATCH
+    assert report_schemas.MAX_SUBJECTS == lookup_schemas.MAX_SUBJECTS == reports.MAX_SUBJECTS
+    pages = {report_schemas.PAGE_LIMIT, appeal_schemas.PAGE_LIMIT, webhook_schemas.PAGE_LIMIT}
+    usual = {report_schemas.PAGE_DEFAULT, appeal_schemas.PAGE_DEFAULT, webhook_schemas.PAGE_DEFAULT}
+    return [
+        ("api.md", f"| values (members and items) of a body of more than 256 KiB | {wire.MAX_VALUES:,};"),
+        ("api.md", f"of `POST /v1/lookups/batch` {lookup_routes.MAX_VALUES:,} |"),
+        ("api.md", f"| refused lookups of a batch that are told what is wrong where | {wire.MAX_DETAILED} |"),
+        ("api.md", f"{kib(route_table.MAX_QUERY_BYTES)}, {route_table.MAX_QUERY_PAIRS} parameters |"),
+        ("api.md", f"| reports, lookups or blinded elements in a batch | {report_schemas.MAX_BATCH} |"),
+        ("api.md", f"| subjects of a report or lookup | {report_schemas.MAX_SUBJECTS} |"),
+        ("api.md", f"| evidence items of a report | {conduct.MAX_EVIDENCE_ITEMS} |"),
+        ("api.md", f"| a page | {one(pages)} |"),
+        ("api.md", f"`limit` is 1 to {one(pages)} ({one(usual)} if you say nothing)"),
+        ("api.md", f"| a token | {auth.MAX_TOKEN_CHARS} characters, {lifetime // 60} minutes |"),
+        ("api.md", f"`exp` (at most {lifetime} seconds after `iat`)"),
+        ("api.md", f"Clocks may differ by {auth.LEEWAY_SECONDS} seconds."),
+        ("api.md", f"| pictures of a search | {pictures.MAX_SEARCHED} |"),
+        ("api.md", f"| control groups whose platforms have a round about one report | {rounds.MAX_GROUPS} |"),
+        ("api.md", f"| appeals against one report that one side takes back | {appeals.MAX_WITHDRAWALS} |"),
+        ("threat-model.md", f"at most {lifetime // 60} minutes after it was issued"),
+        ("threat-model.md", f"(plus {auth.LEEWAY_SECONDS} s of clock tolerance)"),
+        ("webhooks.md", f"at most {webhook_urls.MAX_URL_CHARS} ASCII characters"),
+    ]
+
+
+def one(values: set[int]) -> int:
+    """The value that all have."""
+    (value,) = values
+    return value
+
+
 def kib_or(count: int) -> str:
     return mib(count) if count % 2**20 == 0 else kib(count)
 
 
-@pytest.mark.parametrize(("page", "claim"), claims(), ids=lambda value: value[:40])
+@pytest.mark.parametrize(("page", "claim"), [*claims(), *limits()], ids=lambda value: value[:40])
 def test_what_a_page_claims_of_a_setting_is_its_default(page: str, claim: str) -> None:
     assert claim in " ".join(PAGES[page].split())

@@ -294,3 +294,35 @@ def test_messages_of_the_version_before_are_typed_too() -> None:
     assert isinstance(withdrawn, client.AppealDecided)
     assert withdrawn.state == "withdrawn"
     assert type(received({**old, "data": {"appeal": 7}})) is WebhookEvent
+
+
+def test_the_python_of_the_page_runs() -> None:
+    """The receiver of the page takes a message once, and of the live ledger only."""
+    blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    taken: list[WebhookEvent] = []
+    answered: list[str] = []
+    noted: list[tuple[str, str | None]] = []
+    place: dict[str, Any] = {
+        "SECRET": format_secret(made.SECRET),
+        "seen_before": lambda message_id: message_id in {event.id for event in taken},
+        "enqueue": taken.append,
+        "answer_within_seven_days": answered.append,
+        "note": lambda *facts: noted.append(facts),
+    }
+    for block in blocks:
+        exec(compile(block, "webhooks.md", "exec"), place)
+    stamp = int(datetime.now(UTC).timestamp())
+    for vector in VECTORS["messages"]:
+        for environment in ("live", "test", "live"):
+            body = vector["body"].replace('"environment":"live"', f'"environment":"{environment}"').encode()
+            signature = signature_header([made.SECRET], vector["headers"][ID_HEADER], stamp, body)
+            headers = {**vector["headers"], "webhook-timestamp": str(stamp), "webhook-signature": signature}
+            assert place["receive"](headers, body) == 204
+            assert place["receive"](headers, body + b" ") == 400
+    assert [event.type for event in taken] == [vector["type"] for vector in VECTORS["messages"]]
+    for event in taken:
+        place["handle"](event)
+    (appeal,) = {event.data["appeal"] for event in taken if "appeal" in event.data}
+    (report,) = {event.data["report"] for event in taken if "report" in event.data}
+    assert answered == [appeal], "the question to the person is not the reporter's to answer"
+    assert noted == [(appeal, report), (appeal, None)]
