@@ -94,7 +94,7 @@ def make(town: Town) -> None:
     report(town.acme2, 4, conduct="wardrobing", evidence=evidence("intake_photo", "policy_clause"))
     days(1)
     # 6 to 11: each outcome.
-    outcomes = [
+    outcomes: list[tuple[Outcome, dict[str, Any]]] = [
         (Outcome.UPHELD, {}), (Outcome.AMENDED, {"conduct": Conduct.WARDROBING}), (Outcome.OVERTURNED, {}),
         (Outcome.UNCONFIRMED, {}), (Outcome.VICTIM, {}), (Outcome.UNLINKED, {"slots": [0]}),
     ]  # fmt: skip
@@ -121,7 +121,7 @@ def make(town: Town) -> None:
     # Under the second key: 18 is contested and open, 19 cools, 20 was replaced, 21 is by a group that is suspended.
     contest(18, report(town.acme, 18, 2), epoch=2)
     report(town.acme, 19, 2, notice_sent_at=format_time(town.clock()))
-    order = {"epoch": 2, "now": town.clock(), "order": "replaced"}
+    order: dict[str, Any] = {"epoch": 2, "now": town.clock(), "order": "replaced"}
     replaced = town.report(town.acme, people(town, 20, 2), **order, **GRAVE)
     days(0.25)
     town.report(
