@@ -82,7 +82,14 @@ def reviewing(settings: Settings) -> Iterator[Context]:
     try:
         with reading(engine) as connection:
             policies = read_timeline(connection)
-        yield Context(engine, policies, settings.service, lambda: datetime.now(UTC), lambda: secrets.token_bytes(32))
+        yield Context(
+            engine,
+            policies,
+            settings.service,
+            lambda: datetime.now(UTC),
+            lambda: secrets.token_bytes(32),
+            settings.environment,
+        )
     finally:
         engine.dispose()
 
