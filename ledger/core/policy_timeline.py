@@ -14,7 +14,7 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Any, Protocol
 
 from ledger.core.encoding import parse_time, unb64url
-from ledger.core.entries import parse_leaf
+from ledger.core.entries import Leaf, parse_leaf
 from ledger.core.policy import MIN_PUBLICATION_DAYS, Policy, check_in_effect, parse_policy
 from ledger.errors import (
     PolicyAlreadyPublished,
@@ -129,8 +129,13 @@ def readable(entry: PublishedPolicy) -> Policy:
 
 
 def published_policy(leaf: bytes, texts: dict[bytes, str]) -> PublishedPolicy:
-    """The `policy` entry in `leaf`; `texts` are by their SHA-256. Raises InvalidLeaf, InvalidEncoding, InvalidTime."""
-    entry = parse_leaf(leaf)
+    """The `policy` entry in the bytes of `leaf`; `texts` are by their SHA-256. Raises InvalidCanonicalForm,
+    InvalidEncoding, InvalidTime."""
+    return published_entry(parse_leaf(leaf), texts)
+
+
+def published_entry(entry: Leaf, texts: dict[bytes, str]) -> PublishedPolicy:
+    """As `published_policy`, of a parsed leaf. Raises InvalidEncoding, InvalidTime, KeyError for a missing member."""
     body: dict[str, Any] = dict(entry.body or {})
     digest = unb64url(body["toml_sha256"], 32)
     text = texts.get(digest)
