@@ -55,14 +55,16 @@ class _Form(NamedTuple):
 
 
 class _Second(NamedTuple):
-    """What answers of a second share: when it begins and ends, its UTC day, the form of the policy in effect, `as_of`
-    and `expires_at`, and of clean ones the text from after `as_of_index` to the platform. `asked` has the text up to
-    the nonce, by platform and epoch. A policy comes into effect at a whole second, so a second has one."""
+    """What answers of a second share: when it begins and ends, its UTC day, the form of the policy in effect, those of
+    its texts that every clean answer needs, `as_of` and `expires_at`, and of clean ones the text from after
+    `as_of_index` to the platform. `asked` has the text up to the nonce, by platform and epoch. A policy comes into
+    effect at a whole second, so a second has one."""
 
     begins: datetime
     ends: datetime
     day: int
     form: _Form
+    clean: tuple[str, str, str, str]
     times: tuple[str, str]
     text: str
     asked: dict[tuple[str, int], str]
@@ -90,16 +92,17 @@ class Answers:
     def clean(self, public_id: str, size: int, now: datetime, question: Question) -> tuple[bytes, int]:
         """`answer` for a person who is not listed, the same bytes in a tenth of the time; and the UTC day of `now`."""
         second = self._in_second(now)
-        form = second.form
+        before_id, before_size, before_question, before_padding = second.clean
         platform, epoch, nonce, digest = question
         asked = second.asked.get((platform, epoch))
         if asked is None:
+            form = second.form
             asked = f"{second.text}{platform}{form.before_epoch}{epoch}{form.before_nonce}"
             second.asked[platform, epoch] = asked
         repeated = "null" if nonce is None else f'"{nonce}"'
         text = (
-            f"{form.before_id}{public_id}{form.before_size}{size}{asked}{repeated}"
-            f"{form.before_question}{digest}{form.before_padding}"
+            f"{before_id}{public_id}{before_size}{size}{asked}{repeated}"
+            f"{before_question}{digest}{before_padding}"
         )
         return f'{text:.<{ANSWER_BYTES - 2}}"}}'.encode(), second.day
 
@@ -117,7 +120,8 @@ class Answers:
         expires_at = moment + timedelta(minutes=policy.lookup_expiry_minutes)
         times = format_time(moment), format_time(expires_at)
         text = f"{form.before_as_of}{times[0]}{form.before_expires_at}{times[1]}{form.before_platform}"
-        return _Second(moment, moment + timedelta(seconds=1), day_floor(moment), form, times, text, {})
+        clean = (form.before_id, form.before_size, form.before_question, form.before_padding)
+        return _Second(moment, moment + timedelta(seconds=1), day_floor(moment), form, clean, times, text, {})
 
     def _form_of(self, policy: Policy) -> _Form:
         question = Question("@platform", -2, "@nonce", "@question")
