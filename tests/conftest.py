@@ -34,18 +34,25 @@ __all__ = ["connect", "reviewers", "running"]
 ENGINES = ("sqlite", "postgresql")
 OF_ENGINES = [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ENGINES]
 """Parameters of a fixture that makes a database on each engine."""
+ONE_OF_ENGINES = [pytest.param(*one.values, marks=[*one.marks, pytest.mark.one_engine]) for one in OF_ENGINES]
+"""The same for a fixture of a test's own that makes a database on one of them, which the test's id chooses."""
+ONE_OF_ENGINES_BY_FILE = [
+    pytest.param(*one.values, marks=[*one.marks, pytest.mark.one_engine("module")]) for one in OF_ENGINES
+]
+"""The same for a fixture that the tests of a file share: the file's name chooses."""
 
 # Each opened runtime writes its first block of ids: no test takes so many that two small ones do not do.
 id_block.BLOCK = 500
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marker `one_engine`."""
+    """Declare the markers `one_engine` and `both_engines`."""
     config.addinivalue_line(
         "markers",
         'one_engine(scope="test"): runs on one engine, chosen by its id, or by its file for the scope "module"; '
         "with LONG_TESTS=1 on both",
     )
+    config.addinivalue_line("markers", "both_engines: runs on both engines, although a fixture says `one_engine`")
 
 
 def without_engine(test_id: str) -> str:
@@ -61,10 +68,11 @@ def engine_for(test_id: str) -> str:
 
 
 def is_chosen(item: pytest.Item) -> bool:
-    """Whether the test runs: without the marker `one_engine` always, with it on its engine only."""
+    """Whether the test runs: with `one_engine` and without `both_engines` on its engine only, without `one_engine`
+    always."""
     marker = item.get_closest_marker("one_engine")
     engines = [name for name in ENGINES if item.get_closest_marker(name)]
-    if marker is None or len(engines) != 1:
+    if marker is None or len(engines) != 1 or item.get_closest_marker("both_engines") is not None:
         return True
     by_module = "module" in (*marker.args, *marker.kwargs.values())
     # A parametrised test keeps its parameters in the id, so that its cases are spread over both engines.
@@ -198,9 +206,7 @@ def migrated_url(request: pytest.FixtureRequest, make_migrated: Callable[[str], 
     return make_migrated(str(request.param))
 
 
-@pytest.fixture(
-    params=[pytest.param(name, marks=[getattr(pytest.mark, name), pytest.mark.one_engine]) for name in ENGINES]
-)
+@pytest.fixture(params=ONE_OF_ENGINES)
 def one_engine_url(request: pytest.FixtureRequest, make_migrated: Callable[[str], str]) -> str:
     """URL of a database with the schema and no rows; the test runs on one engine, which its id chooses, and with
     `LONG_TESTS=1` on both.
