@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
 from zlib import crc32
@@ -53,6 +53,9 @@ def pytest_configure(config: pytest.Config) -> None:
         "with LONG_TESTS=1 on both",
     )
     config.addinivalue_line("markers", "both_engines: runs on both engines, although a fixture says `one_engine`")
+    config.addinivalue_line(
+        "markers", "some_cases(number): of a parametrised test's cases so many run, with LONG_TESTS=1 all"
+    )
 
 
 def without_engine(test_id: str) -> str:
@@ -79,12 +82,39 @@ def is_chosen(item: pytest.Item) -> bool:
     return engines[0] == engine_for(item.nodeid.partition("::")[0] if by_module else item.nodeid)
 
 
+def spread(cases: Sequence[pytest.Item], number: int) -> Sequence[pytest.Item]:
+    """`number` of the cases, the first among them, at equal distances; all if there are no more."""
+    if number >= len(cases):
+        return cases
+    return [cases[place * len(cases) // number] for place in range(number)]
+
+
+def place_of(case: pytest.Item) -> list[int]:
+    """Where the case stands among the cases of its test, whatever order the run has."""
+    return list(case.callspec.indices.values())  # type: ignore[attr-defined]
+
+
+def without_further_cases(items: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """The items, of tests with the marker `some_cases` only as many as it says."""
+    cases: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("some_cases") is not None:
+            cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    staying: set[pytest.Item] = set()
+    for found in cases.values():
+        marker = found[0].get_closest_marker("some_cases")
+        assert marker is not None
+        staying.update(spread(sorted(found, key=place_of), *marker.args))
+    return [item for item in items if item in staying or item.get_closest_marker("some_cases") is None]
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out tests with the marker `one_engine` on the other engine, except those that the command line names."""
+    """Leave out what the markers `one_engine` and `some_cases` say, except for tests that the command line names."""
     if LONG:
         return
     named = {argument.rpartition("::")[2] for argument in config.args if "[" in argument}
-    kept = [item for item in items if is_chosen(item) or item.name in named]
+    chosen = set(without_further_cases([item for item in items if is_chosen(item)]))
+    kept = [item for item in items if item in chosen or item.name in named]
     if len(kept) < len(items):
         staying = set(kept)
         config.hook.pytest_deselected(items=[item for item in items if item not in staying])

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import create_engine, inspect, make_url
 
 from ledger.store.schema import Base
-from tests.conftest import ENGINES, OF_ENGINES, engine_for, is_chosen, without_engine
+from tests.conftest import ENGINES, OF_ENGINES, engine_for, is_chosen, spread, without_engine
 from tests.counts import LONG
 
 CASES = range(16)
@@ -78,3 +78,15 @@ def test_the_engine_among_the_parameters_does_not_count() -> None:
 def test_other_tests_stay(request: pytest.FixtureRequest) -> None:
     assert is_chosen(request.node)
     assert all(is_chosen(item) for item in request.session.items if item.get_closest_marker("one_engine") is None)
+
+
+@pytest.mark.some_cases(3)
+@pytest.mark.parametrize("case", range(10))
+def test_some_cases_run(request: pytest.FixtureRequest, case: int) -> None:
+    assert all_run(request) or case in (0, 3, 6)
+
+
+def test_cases_are_spread(request: pytest.FixtureRequest) -> None:
+    items = [request.node] * 2
+    assert spread(items, 5) == spread(items, 2) == items
+    assert len(spread(items, 1)) == 1
