@@ -1,5 +1,5 @@
 """Signing in while others try names: made-up ones keep nobody waiting and cost nothing, and whoever knows a login name
-locks out no browser that its owner has signed in with before. On both engines, over real HTTP."""
+locks out no browser that its owner has signed in with before. Over real HTTP."""
 
 from __future__ import annotations
 
