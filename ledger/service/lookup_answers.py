@@ -100,10 +100,7 @@ class Answers:
             asked = f"{second.text}{platform}{form.before_epoch}{epoch}{form.before_nonce}"
             second.asked[platform, epoch] = asked
         repeated = "null" if nonce is None else f'"{nonce}"'
-        text = (
-            f"{before_id}{public_id}{before_size}{size}{asked}{repeated}"
-            f"{before_question}{digest}{before_padding}"
-        )
+        text = f"{before_id}{public_id}{before_size}{size}{asked}{repeated}{before_question}{digest}{before_padding}"
         return f'{text:.<{ANSWER_BYTES - 2}}"}}'.encode(), second.day
 
     def _in_second(self, now: datetime) -> _Second:
