@@ -183,11 +183,16 @@ class Maintenance:
         job.due_at = job.succeeded_at + job.seconds
         return None
 
-    def _clocks_turn(self) -> None:
+    def _clocks_turn(self) -> float:
+        """Run the clocks' jobs; the seconds until the next turn. One comes at the moment at which another policy comes
+        into effect, because the weights of control groups follow from it."""
         for job in self.clock_jobs:
             if not self._stop.is_set():
                 self._attempt(job)
         self._first_clocks.set()
+        now, seconds = self._now(), self._settings.appeal_clock_seconds
+        following = self._context.policies.timeline.next_after(now)
+        return seconds if following is None else min(seconds, (following.in_effect_at - now).total_seconds() + 0.001)
 
     def _upkeep_turn(self) -> float:
         """Run what is due; the seconds until something is. A case that its clock ends may let its report go, so the

@@ -31,12 +31,15 @@ from ledger.core.entries import GovernanceType, commitment, parse_leaf, policy_b
 from ledger.core.identifiers import Kind
 from ledger.core.ids import decode_id
 from ledger.core.merkle import leaf_hash, root_of
+from ledger.core.policy import parse_policy
 from ledger.core.policy_timeline import first_allowed
+from ledger.core.standing import group_weight
 from ledger.errors import NotFound, PolicyUnreadable, SnapshotUnknown
 from ledger.service.appeals.own_record import own_record
 from ledger.service.expiries import shorten_due
 from ledger.service.keys import load_log_key, raw_public
 from ledger.service.log_writer import GovernanceDraft, append, open_head
+from ledger.service.logged_policy import REFRESH_SECONDS
 from ledger.service.lookups import answer_from_memory, submit_lookup
 from ledger.service.policy_publication import publish_policy
 from ledger.service.reports import check_report, get_report
@@ -44,6 +47,8 @@ from ledger.service.runtime import Runtime
 from ledger.service.snapshots import Published, publish_due
 from ledger.service.suite import suite
 from ledger.store import log as log_store
+from ledger.store import snapshots as snapshot_store
+from ledger.store.appeals import put_outcome
 from ledger.store.engine import reading, writing
 from ledger.store.policies import insert_text
 from ledger.store.tables import EntryBody, Listing, LogEntry, Report
@@ -171,12 +176,39 @@ def test_a_process_finds_what_was_published_within_seconds(town: Town) -> None:
     timeline = town.rt.policies.timeline
     text = changed_policy(timeline.newest.version + 1, timeline.newest.text, **LIGHTER)
     done = publish_policy(town.rt.engine, text, town.clock())
+    assert REFRESH_SECONDS <= 5
+    town.rt.policies.worker.wake()
     until(lambda: town.rt.policies.timeline.newest == done, "the entry is found")
     said = suite(town.rt)
     assert said["policy"] == timeline.newest.version
     assert [one["version"] for one in said["next_policies"]] == [done.version]
     town.clock.moment = done.in_effect_at
     assert (suite(town.rt)["policy"], suite(town.rt)["next_policies"]) == (done.version, [])
+
+
+def test_weights_follow_the_policy_from_its_moment_on(town: Town) -> None:
+    """In snapshots at once, in direct answers as soon as the clocks' thread has run, which it does at the moment."""
+    with writing(town.rt.engine) as connection:
+        for number in range(5):
+            put_outcome(connection, 10**9 + number, "acme", "acme-group", "overturned", town.clock())
+    town.rt.maintenance.clocks()
+    town.rt.members.refresh()
+    before = town.rt.members.weights()["acme-group"]
+    moment = announce(town, weights__prior_reports=1)
+    after = group_weight(5, 5, parse_policy(town.rt.policies.timeline.newest.text or ""))
+    assert after < before
+    town.clock.moment = moment - timedelta(seconds=7)
+    assert town.rt.maintenance._clocks_turn() == pytest.approx(7.001)
+    town.rt.members.refresh()
+    assert town.rt.members.weights()["acme-group"] == before
+    town.clock.moment = moment
+    assert snapshot(town) is not None
+    with reading(town.rt.engine) as connection:
+        (row,) = snapshot_store.published(connection)
+    assert json.loads(row.weights)["acme-group"] == after
+    town.rt.members.refresh()
+    assert town.rt.members.weights()["acme-group"] == after
+    assert town.rt.maintenance._clocks_turn() == town.rt.settings.appeal_clock_seconds
 
 
 def test_a_report_that_waits_across_the_moment_is_recorded_under_the_policy_of_its_entry(town: Town) -> None:
