@@ -81,16 +81,18 @@ class Maintenance:
         self.started_at = time.monotonic()
         clock, often = settings.appeal_clock_seconds, settings.maintenance_interval_seconds
         self.clock_jobs: Sequence[Job] = (
-            Job("appeal_clocks", clock, self._repeat(lambda: run_clocks(context))),
-            Job("held_reports", clock, self._repeat(lambda: void_due(context))),
+            Job("appeal_clocks", clock, self._repeat(lambda: run_clocks(context, self._stop.is_set))),
+            Job("held_reports", clock, lambda: void_due(context, self._stop.is_set)),
             Job("group_weights", clock, lambda: refresh_weights(self._engine, context.policy, self._now())),
-            Job("crowded_lookups", clock, lambda: count_crowded(self._engine, whole=False)),
+            Job("crowded_lookups", clock, lambda: count_crowded(self._engine, whole=False, stopped=self._stop.is_set)),
         )
         self.upkeep_jobs: Sequence[Job] = (
             Job("malformed_reports", often, self._take_back_malformed),
-            Job("erasure", often, self._repeat(lambda: erase_due(context, settings))),
-            Job("old_lookups", often, self._repeat(lambda: count_old(self._engine, self._now()))),
-            Job("all_crowded_lookups", often, lambda: count_crowded(self._engine, whole=True)),
+            Job("erasure", often, lambda: erase_due(context, settings, self._stop.is_set)),
+            Job("old_lookups", often, lambda: count_old(self._engine, self._now(), self._stop.is_set)),
+            Job(
+                "all_crowded_lookups", often, lambda: count_crowded(self._engine, whole=True, stopped=self._stop.is_set)
+            ),
             Job("disclosures", often, self._repeat(lambda: forget_disclosures(self._engine, self._now()))),
             Job("picture_searches", often, self._repeat(lambda: forget_picture_searches(self._engine, self._now()))),
             Job("pictures", often, lambda: int(self._pictures.refresh())),

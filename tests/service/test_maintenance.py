@@ -15,9 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from ledger.errors import DatabaseUnavailable
 from ledger.service import maintenance as module
 from ledger.service import tag_standings
-from ledger.service.appeals import clock
 from ledger.service.maintenance import Job, Maintenance
-from ledger.store import appeals as case_store
 from ledger.store.engine import reading
 from tests.processes import until
 from tests.service.conftest import Town
@@ -102,27 +100,6 @@ def test_the_clocks_go_on_while_other_upkeep_hangs(town: Town, monkeypatch: pyte
     with started(one):
         until(lambda: runs[0] > 5, "the clocks waited")
         gate.set()
-
-
-def test_a_case_that_fails_stops_no_other_case(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Row:
-        def __init__(self, number: int) -> None:
-            self.id = number
-
-    seen: list[int] = []
-
-    def run(_batch: object, row: Row) -> bool:
-        seen.append(row.id)
-        if row.id == 1:
-            raise ValueError("a row that nothing foresaw")
-        return True
-
-    monkeypatch.setattr(case_store, "due_cases", lambda *_: [Row(1), Row(2), Row(3)])
-    monkeypatch.setattr(clock, "load_case", lambda _batch, number: Row(number))
-    monkeypatch.setattr(clock, "_run", run)
-    with pytest.raises(ValueError, match="foresaw"):
-        clock.run_clocks(town.rt.context)
-    assert seen == [1, 2, 3]
 
 
 def test_a_count_that_runs_does_not_hold_up_the_end(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
