@@ -47,6 +47,10 @@ STUCK_SECONDS = 3600.0
 
 CLOCKS_STUCK_SECONDS = 600.0
 
+FAILING_AFTER = 2
+"""After so many failures in a row, which are up to RETRY_SECONDS apart, a job counts as failing: one failure may be a
+moment's outage."""
+
 _LOOK_SECONDS = 5.0
 """How often, at most, the table is looked through for a job that is due."""
 
@@ -66,6 +70,12 @@ class Job:
     failures: int = 0
     done: int = 0
     """What the last run returned."""
+
+    def failing(self, age_seconds: float) -> bool:
+        """Whether it has failed for a while; `age_seconds` is the time since its last success. Either it failed again
+        when it was repeated, or it failed and its repetition is overdue."""
+        overdue = self.seconds + 2 * RETRY_SECONDS
+        return self.failures >= FAILING_AFTER or (self.failures > 0 and age_seconds > overdue)
 
 
 class Maintenance:
@@ -149,6 +159,11 @@ class Maintenance:
         """Seconds since each job's last success (since the start before the first one), by name."""
         now = time.monotonic()
         return {job.name: now - (job.succeeded_at or self.started_at) for job in self.jobs}
+
+    def failing(self, jobs: Sequence[Job]) -> list[str]:
+        """The names of those of `jobs` that have failed for a while, in order (see `Job.failing`)."""
+        ages = self.ages()
+        return [job.name for job in jobs if job.failing(ages[job.name])]
 
     # --- running --------------------------------------------------------------------------------------------------
 
