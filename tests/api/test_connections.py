@@ -268,7 +268,7 @@ def asked(stack: ExitStack, api: Api, source: str, path: str = "/healthz") -> tu
     one = stack.enter_context(connected(api, source))
     try:
         one.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        return one, int((one.recv(65536).split(b" ") + [b"0", b"0"])[1])
+        return one, int([*one.recv(65536).split(b" "), b"0", b"0"][1])
     except OSError:
         return one, 0
 

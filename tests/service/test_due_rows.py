@@ -19,6 +19,7 @@ from ledger.errors import DatabaseUnavailable
 from ledger.service import attachments, disclosures, erasure, held, malformed
 from ledger.service.appeals import clock
 from ledger.service.due_rows import work_off
+from ledger.store import disclosures as disclosure_store
 from ledger.store import erasure as erasure_store
 from ledger.store import order_lines as lines_store
 from ledger.store.appeal_tables import AppealCase
@@ -173,8 +174,8 @@ def test_lookups_that_cannot_be_counted_stop_no_other(town: Town, monkeypatch: p
     bad = 1
     monkeypatch.setattr(disclosures, "MAX_COUNTED", 2)
     with reading(town.rt.engine) as connection:
-        rows = disclosures.store.single_before(connection, town.clock(), 10)
-    failing(disclosures.store, "count_single", monkeypatch, lambda _, some: rows[0] in some)
+        rows = disclosure_store.single_before(connection, town.clock(), 10)
+    failing(disclosure_store, "count_single", monkeypatch, lambda _, some: rows[0] in some)
     with pytest.raises(ValueError, match="foresaw"):
         disclosures.count_old(town.rt.engine, town.clock())
     assert sizes(town)[0] == bad
