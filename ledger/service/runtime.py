@@ -92,6 +92,7 @@ class Runtime:
 
         for worker in (*self.maintenance.workers, self.watch.worker, self.shelf.worker, self.sender.worker):
             worker.stop()  # all at once, so that they end together
+        self.presence.stop_building()
         self.sender.close(min(SENDER_SECONDS, left()), left())
         self.maintenance.close(left())
         self.watch.close(left())
