@@ -84,6 +84,8 @@ def test_a_known_browser_is_not_locked_by_others(desk: Desk) -> None:
     assert post(desk.client(), "/console/login", desk.credentials("ann")).status_code == 401, (
         "a new browser has to wait"
     )
+    page = desk.signed_in("admin").get("/console/staff").text
+    assert "for browsers without an earlier login of this account" in page, "an admin reads for whom the lock is"
     assert again(desk, other, "ann").status_code == 401, "the cookie of a colleague is worth nothing"
     assert again(desk, own, "ann").status_code == 303
     assert account(desk.api.rt.engine, desk.people["ann"]).locked_until is not None
