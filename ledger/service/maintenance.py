@@ -135,11 +135,15 @@ class Maintenance:
             worker.start()
         return self
 
-    def close(self, timeout_seconds: float | None = None) -> None:
-        """Stop after what runs; long jobs look often whether they should."""
+    def stop(self) -> None:
+        """Ask the rounds to end, also in the middle of a long job; returns at once."""
         self._stop.set()
         for worker in self.workers:
             worker.stop()
+
+    def close(self, timeout_seconds: float | None = None) -> None:
+        """Stop after what runs; long jobs look often whether they should."""
+        self.stop()
         for worker in self.workers:
             worker.close(timeout_seconds)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 
 from sqlalchemy import Connection, select, text
 
@@ -44,8 +44,13 @@ def packed_tags(connection: Connection, look: Callable[[], None] = lambda: None)
     else:
         found = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(_SINCE)
     parts: list[bytes] = []
-    with closing(found):  # also where `look` ends it
-        for some in found.scalars().partitions():
-            look()
-            parts += some
+    cursor = found.cursor
+    try:
+        with closing(found):  # also where `look` ends it
+            for some in found.scalars().partitions():
+                look()
+                parts += some
+    finally:
+        with suppress(Exception):  # where the connection was cut only the second attempt closes it
+            cursor.close()
     return b"".join(parts)

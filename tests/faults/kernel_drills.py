@@ -7,6 +7,7 @@ loses a packet or sees the small disk: `run_apart` starts this module there, and
 packet in both directions is dropped, with no reset and no end of a connection, as where a cable is cut or a firewall
 drops. `full_disk`: the server's data folder, WAL included, lies on a file system of its own that is filled up. With
 no room for WAL PostgreSQL ends itself; it is then started again as soon as there is room, as a service manager does.
+`full_data_disk`: only the ledger's tables lie there (a tablespace), so the server goes on and refuses to write.
 """
 
 from __future__ import annotations
@@ -63,9 +64,9 @@ def run_apart(name: str, folder: Path, seconds: float, **overrides: int) -> Foun
 
 
 @contextmanager
-def loaded(node: Node, folder: Path, overrides: dict[str, int]) -> Iterator[Load]:
+def loaded(node: Node, folder: Path, overrides: dict[str, int], *, tablespace: str = "pg_default") -> Iterator[Load]:
     """A fresh ledger on `node`, without a proxy between, under load; audited at the end."""
-    node.ask("CREATE DATABASE ledger")
+    node.ask(f"CREATE DATABASE ledger TABLESPACE {tablespace}")
     settings = new_ledger(f"postgresql+psycopg://postgres@127.0.0.1:{node.port}/ledger", folder, **overrides)
     platform = Platform("acme", "east", "acme-1").enrol(settings)
     with opened(settings) as rt:
@@ -104,7 +105,19 @@ def dropped_packets(folder: Path, seconds: float, overrides: dict[str, int]) -> 
 def full_disk(folder: Path, seconds: float, overrides: dict[str, int]) -> Found:
     """The disk of the database is full for some seconds. While its server runs, clean lookups are answered."""
     with primary(partial(_small, megabytes=DISK_MEGABYTES)) as node, loaded(node, folder, overrides) as load:
-        return measured("postgresql_disk_full", load, lambda: _fill(node, load, seconds))
+        return measured("postgresql_disk_full", load, lambda: _fill(node.folder, node, load, seconds))
+
+
+def full_data_disk(folder: Path, seconds: float, overrides: dict[str, int]) -> Found:
+    """As `full_disk`, for the tables alone: the server must go on."""
+    with primary() as node:
+        place = node.folder.parent / "tables"
+        _small(place, megabytes=DISK_MEGABYTES // 4)
+        node.ask(f"CREATE TABLESPACE small LOCATION '{place}'")
+        with loaded(node, folder, overrides, tablespace="small") as load:
+            found = measured("postgresql_data_disk_full", load, lambda: _fill(place, node, load, seconds))
+            assert node.starts == 1, "the server ended by itself"
+            return found
 
 
 def _small(folder: Path, megabytes: int) -> None:
@@ -117,8 +130,8 @@ def _small(folder: Path, megabytes: int) -> None:
     os.chown(folder, account.pw_uid, account.pw_gid)
 
 
-def _fill(node: Node, load: Load, seconds: float) -> float:
-    filler = node.folder / "filler"
+def _fill(disk: Path, node: Node, load: Load, seconds: float) -> float:
+    filler = disk / "filler"
     with filler.open("wb", buffering=0) as file, suppress(OSError):
         while True:
             file.write(bytes(1 << 16))
@@ -156,7 +169,7 @@ def _clean_lookup(load: Load) -> bool:
         return False
 
 
-DRILLS = {"dropped_packets": dropped_packets, "full_disk": full_disk}
+DRILLS = {"dropped_packets": dropped_packets, "full_disk": full_disk, "full_data_disk": full_data_disk}
 
 
 def main() -> None:

@@ -52,9 +52,11 @@ class Node:
         self.folder, self.binaries = folder, binaries
         self.port = server_port()
         self._process: subprocess.Popen[bytes] | None = None
+        self.starts = 0
 
     def start(self) -> Node:
         """Start, and wait until it takes connections."""
+        self.starts += 1
         options = [part for one in (*OPTIONS, f"port={self.port}") for part in ("-c", one)]
         starting = ("postgres", "-D", str(self.folder), "-k", str(self.folder.parent), *options)
         self._process = self._launch(*starting)
