@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -58,14 +59,17 @@ class _DeviceAttempts:
         self._lock = threading.Lock()
         self._open: Counter[str] = Counter()
 
-    def enter(self, device: Device, refused: int) -> bool:
+    def enter(self, device: Device, refusals: Callable[[], int]) -> bool:
         """Count one more attempt in, if with those that are open no more than TRIES can be refused; whether it was.
-        `refused` is how many have been. Then `leave` follows when the outcome is written down."""
+        `refusals` reads how many have been. Then `leave` follows when the outcome is written down."""
         with self._lock:
-            if refused + self._open[device.id] >= DEVICE_TRIES:
-                return False
+            others = self._open[device.id]
             self._open[device.id] += 1
+        # Read after the open ones: an attempt that ends in between is counted twice, and none is missed.
+        if refusals() + others < DEVICE_TRIES:
             return True
+        self.leave(device)
+        return False
 
     def leave(self, device: Device) -> None:
         """Count an attempt out."""
@@ -231,7 +235,7 @@ def _charge(engine: Engine, name: str, now: datetime, device: Device | None = No
         if device is not None:
             # Counted again under the row's lock, with those that are not judged yet: many attempts may have been let in
             # before the first was refused.
-            return row, _attempts.enter(device, count_refusals(connection, device.id))
+            return row, _attempts.enter(device, lambda: count_refusals(connection, device.id))
         failed = row.failed_count + 1
         lock = lock_time(failed)
         store.update_staff(

@@ -223,6 +223,7 @@ def test_a_burst_with_one_device_cookie_is_judged_no_more_often_than_one_by_one(
 
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(guess, range(24)))
-    assert (len(judged), sum(judged)) == (24, devices.TRIES)
+    assert len(judged) == 24
+    assert 1 <= sum(judged) <= devices.TRIES
     assert sessions._attempts._open == {}, "every attempt was counted out"
     assert account(rt.engine, person).failed_count == 0, "the account's own count is another"
