@@ -87,8 +87,13 @@ class Checks(Wire):
     members: Annotated[Literal["ok", "stale"], Field(description="Platforms and keys are not older than 5 seconds.")]
     snapshots: Annotated[Progress, Field(description="What looks for published snapshots.")]
     webhooks: Annotated[Progress, Field(description="What sends webhooks. Not counted in `status`.")]
-    clocks: Annotated[Progress, Field(description="The clocks of appeals. Not counted in `status`.")]
-    upkeep: Annotated[Progress, Field(description="Erasure and other upkeep. Not counted in `status`.")]
+    clocks: Annotated[
+        Progress, Field(description="The clocks of appeals; `failing_jobs` says what fails. Not counted in `status`.")
+    ]
+    upkeep: Annotated[
+        Progress,
+        Field(description="Erasure and other upkeep; `failing_jobs` says what fails. Not counted in `status`."),
+    ]
 
 
 class Readiness(Wire):
@@ -106,3 +111,7 @@ class Readiness(Wire):
         Field(description="Whether this machine's clock is the database's, to 5 seconds. Not counted in `status`."),
     ]
     checks: Checks
+    failing_jobs: Annotated[
+        list[str],
+        Field(description="Jobs of maintenance that have failed for a while, by name. Not counted in `status`."),
+    ]
