@@ -3,7 +3,7 @@
 Starting `python -m ledger serve` costs four seconds of processor time, nearly all of it imports: its own, and those of
 publisher and snapshotter. A test that is about something else starts the server here: multiprocessing's fork server
 imports once in each test process, and each server is a fork of it, which then runs the same command with the same
-arguments, environment and pipes. What differs: the name in `/proc`, and that the parent of every process is the fork server.
+arguments, environment and pipes. What differs: the name in `/proc`, and that the fork server is every process's parent.
 """
 
 from __future__ import annotations
@@ -157,5 +157,9 @@ def _follow_the_stated_parent() -> None:
     """End with the process that is named as the parent, which is not the one that forked this."""
     from ledger.service import processes
 
-    parent = os.pidfd_open(int(sys.argv[sys.argv.index(processes.WITH_PARENT) + 1]))
-    processes.orphaned = lambda _parent: bool(wait([parent], 0))
+    started_by = os.pidfd_open(int(sys.argv[sys.argv.index(processes.WITH_PARENT) + 1]))
+
+    def orphaned(parent: int | None) -> bool:
+        return parent is not None and bool(wait([started_by], 0))
+
+    processes.orphaned = orphaned

@@ -224,7 +224,7 @@ def _until_raises(ledger: RefundLedger, error: type[LedgerError]) -> None:
 
 def test_serve_stops_cleanly_and_brings_the_publisher_back(tmp_path: Path) -> None:
     settings = new_ledger(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path)
-    with serving(settings) as server:
+    with serving(settings, forked=False) as server:
         (before,) = until(lambda: started(server, PUBLISHER), "there is no publisher")
         os.kill(before, signal.SIGKILL)
         (after,) = until(
@@ -236,7 +236,7 @@ def test_serve_stops_cleanly_and_brings_the_publisher_back(tmp_path: Path) -> No
 
 def test_the_publisher_ends_with_a_killed_server(tmp_path: Path) -> None:
     settings = new_ledger(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path)
-    with serving(settings) as server:
+    with serving(settings, forked=False) as server:
         (publisher,) = until(lambda: started(server, PUBLISHER), "there is no publisher")
         os.kill(server._process.pid, signal.SIGKILL)
         until(lambda: not runs(publisher, PUBLISHER), "the publisher outlived the server")
