@@ -187,14 +187,14 @@ class Settings(BaseSettings):
         return f"{self.service}/log"
 
 
-def load_settings(environment: Mapping[str, str] | None = None, **changes: Any) -> Settings:
-    """Settings from `environment` alone (this process's unless given), with `changes` that are not None in the place of
-    its values. Raises ConfigurationError that names every setting which is unknown or not acceptable, and what would
-    be."""
-    problems = unknown_settings(os.environ if environment is None else environment)
+def load_settings(variables: Mapping[str, str] | None = None, /, **changes: Any) -> Settings:
+    """Settings from the environment `variables` alone (this process's unless given), with `changes` that are not None
+    in the place of its values. Raises ConfigurationError that names every setting which is unknown or not acceptable,
+    and what would be."""
+    problems = unknown_settings(os.environ if variables is None else variables)
     given = {name: value for name, value in changes.items() if value is not None}
     try:
-        settings = Settings(**given) if environment is None else _settings_of(environment, given)
+        settings = Settings(**given) if variables is None else _settings_of(variables, given)
     except ValidationError as error:
         problems += _problems(error)
         raise ConfigurationError(_sentence(problems)) from None
@@ -219,9 +219,9 @@ class _GivenSettings(Settings):
         return (init_settings,)
 
 
-def _settings_of(environment: Mapping[str, str], changes: Mapping[str, Any]) -> Settings:
-    """The settings that `environment` and `changes` say. Raises ValidationError."""
-    upper = {name.upper(): value for name, value in environment.items()}
+def _settings_of(variables: Mapping[str, str], changes: Mapping[str, Any]) -> Settings:
+    """The settings that `variables` and `changes` say. Raises ValidationError."""
+    upper = {name.upper(): value for name, value in variables.items()}
     names = Settings.model_fields
     values = {name: upper[PREFIX + name.upper()] for name in names if PREFIX + name.upper() in upper}
     checked = _GivenSettings(**{**values, **changes})

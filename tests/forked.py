@@ -42,7 +42,8 @@ def _received(duplicate: Any) -> int:
 class ForkedProcess:
     """`python -m MODULE ARGUMENTS...`, with the part of `subprocess.Popen`'s interface that servers and tests use.
 
-    Without a `group` it leads a process group of its own, else it joins that one.
+    Without a `group` it leads a process group of its own, else it joins that one. Standard error is a pipe unless a
+    descriptor is given.
     """
 
     def __init__(
@@ -53,13 +54,13 @@ class ForkedProcess:
         environment: Mapping[str, str],
         folder: Path,
         group: int = 0,
-        own_stderr: bool = True,
+        stderr: int | None = None,
     ) -> None:
         self.args = [module, *arguments]
         self.returncode: int | None = None
         self._polling = threading.Lock()
         reading, writing = os.pipe()
-        error_reading, error_writing = os.pipe() if own_stderr else (None, os.dup(2))
+        error_reading, error_writing = os.pipe() if stderr is None else (None, os.dup(stderr))
         with _STARTING:
             self._process = _FORKS.Process(
                 target=_become,
@@ -107,6 +108,38 @@ class ForkedProcess:
         self.send_signal(9)
 
 
+def run_command(
+    arguments: Sequence[object],
+    *,
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    seconds: float = 120,
+) -> subprocess.CompletedProcess[str]:
+    """`refund-ledger ARGUMENTS...` to its end. Raises subprocess.TimeoutExpired after it has been killed."""
+    words = [str(argument) for argument in arguments]
+    process = ForkedProcess(
+        "ledger", words, environment=os.environ if environment is None else environment, folder=folder
+    )
+    said = {"stdout": "", "stderr": ""}
+
+    def read(name: str) -> None:
+        with getattr(process, name) as pipe:
+            said[name] = pipe.read()
+
+    readers = [threading.Thread(target=read, args=(name,)) for name in said]
+    for reader in readers:
+        reader.start()
+    try:
+        code = process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, 9)
+        raise
+    finally:
+        for reader in readers:
+            reader.join()
+    return subprocess.CompletedProcess(process.args, code, **said)
+
+
 def _become(
     module: str,
     arguments: list[str],
@@ -137,8 +170,8 @@ def _become(
 
 
 def _fork_children_too() -> None:
-    """Let `serve` fork publisher and snapshotter as well."""
-    from ledger.cli import serve
+    """Let `serve` fork publisher and snapshotter as well, and the demo its server."""
+    from ledger.cli import local_ledger, serve
 
     def spawn(child: Any) -> ForkedProcess:
         return ForkedProcess(
@@ -147,10 +180,22 @@ def _fork_children_too() -> None:
             environment=child._environment,
             folder=Path.cwd(),
             group=os.getpgid(0),
-            own_stderr=False,
+            stderr=2,
+        )
+
+    def server(environment: Mapping[str, str], log_file: IO[bytes]) -> ForkedProcess:
+        arguments = ["--json", "serve", "--port", "0"]
+        return ForkedProcess(
+            "ledger",
+            arguments,
+            environment=environment,
+            folder=Path.cwd(),
+            group=os.getpgid(0),
+            stderr=log_file.fileno(),
         )
 
     serve.Child._spawn = spawn  # type: ignore[method-assign,assignment]
+    local_ledger._spawn = server  # type: ignore[assignment]
 
 
 def _follow_the_stated_parent() -> None:

@@ -11,6 +11,8 @@ import uvicorn.protocols.http.auto
 
 import api.app
 import ledger.cli.commands
+import ledger.cli.demo
+import ledger.cli.replay
 import ledger.cli.serve
 import ledger.service.publisher
 import ledger.service.snapshotter

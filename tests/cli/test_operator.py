@@ -25,6 +25,7 @@ from ledger.client.keyfiles import load_public_keys
 from ledger.core.encoding import b64url
 from ledger.errors import InvalidReceipt, LedgerError, PlatformSuspended, UnknownKey
 from ledger.referral.bundle import refer
+from tests.forked import run_command
 from tests.kit import person, report_arguments
 from tests.processes import runs, started, until
 from tests.support import ROOT, new_ledger, server_environment, serving
@@ -61,15 +62,7 @@ class Operator:
         return value
 
     def _process(self, words: list[str], environment: dict[str, str]) -> tuple[int, str, str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "ledger", *words],
-            cwd=self.folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = run_command(words, folder=self.folder, environment=environment)
         return done.returncode, done.stdout, done.stderr
 
     def _here(self, words: list[str], environment: dict[str, str]) -> tuple[int, str, str]:

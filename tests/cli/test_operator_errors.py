@@ -179,6 +179,7 @@ def test_a_given_environment_is_the_only_one_that_is_read(monkeypatch: pytest.Mo
     assert (found.port, found.pool_size, found.keys_dir, found.host) == (9002, 3, Path("k"), "::1")
     assert found.service == "refund-ledger.local", "the process's own environment says nothing here"
     assert load_settings(given, port=9003).port == 9003, "changes go before both"
+    assert load_settings(environment="test").environment == "test", "a setting has this name too"
     assert load_settings({"REFUND_LEDGER_PORT": "9001", "REFUND_LEDGER_SERVICE": "of.the.process"}) == load_settings()
     with pytest.raises(ConfigurationError, match="REFUND_LEDGER_PORT must be 65535 or less"):
         load_settings({"REFUND_LEDGER_PORT": "99999"})
