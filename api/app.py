@@ -53,8 +53,6 @@ from ledger.errors import InvalidRequest, LedgerError, NotFound
 from ledger.service.runtime import Runtime, open_runtime, utc_now
 from ledger.settings import Settings, load_settings
 
-__all__ = ["create_app", "limited_http"]
-
 DESCRIPTION = """\
 Platforms share **confirmed** refund fraud without sharing who their customers are: reports and lookups carry blinded
 identifiers, and every report has its place in a signed, append-only log that anybody can verify.
@@ -106,6 +104,19 @@ class Api(FastAPI):
 def start_logging() -> None:
     """Send what libraries log to standard error as JSON lines, before there is an application that does."""
     bridge_logging(make_logger())
+
+
+def server_options(settings: Settings) -> dict[str, Any]:
+    """The options of uvicorn's `Config` without which the application is not bounded as docs/operations.md says, or
+    would answer or log more than it should."""
+    return {
+        "http": limited_http(settings),
+        "ws": "none",
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "proxy_headers": False,  # nothing here reads the address of the caller
+    }
 
 
 def create_app(

@@ -98,8 +98,13 @@ class Checks(Wire):
     policy: Annotated[Literal["ok", "unreadable"], Field(description="Whether this version reads the one in effect.")]
     snapshots: Annotated[Progress, Field(description="What looks for published snapshots.")]
     webhooks: Annotated[Progress, Field(description="What sends webhooks. Not counted in `status`.")]
-    clocks: Annotated[Progress, Field(description="The clocks of appeals. Not counted in `status`.")]
-    upkeep: Annotated[Progress, Field(description="Erasure and other upkeep. Not counted in `status`.")]
+    clocks: Annotated[
+        Progress, Field(description="The clocks of appeals; `failing_jobs` says what fails. Not counted in `status`.")
+    ]
+    upkeep: Annotated[
+        Progress,
+        Field(description="Erasure and other upkeep; `failing_jobs` says what fails. Not counted in `status`."),
+    ]
 
 
 class Readiness(Wire):
@@ -117,3 +122,7 @@ class Readiness(Wire):
         Field(description="Whether this machine's clock is the database's, to 5 seconds. Not counted in `status`."),
     ]
     checks: Checks
+    failing_jobs: Annotated[
+        list[str],
+        Field(description="Jobs of maintenance that have failed for a while, by name. Not counted in `status`."),
+    ]

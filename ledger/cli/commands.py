@@ -9,6 +9,7 @@ import typer
 from ledger import __version__
 from ledger.cli import output
 from ledger.cli.appeal_commands import appeal, record_link
+from ledger.cli.ca_file import add_ca_file
 from ledger.cli.demo import demo
 from ledger.cli.inspect_command import inspect_files
 from ledger.cli.key_command import make_key
@@ -76,3 +77,5 @@ app.command("rotate")(rotate)
 app.command("verify-rotation")(verify_rotation)
 app.command("demo")(demo)
 app.command("replay")(replay)
+
+add_ca_file(app)

@@ -25,7 +25,7 @@ from ledger.client.budgets import (
 from ledger.client.connections import ClientFactory, HttpOptions
 from ledger.client.environment import read_credentials
 from ledger.client.epochs import Epochs
-from ledger.client.events import LOGGER, note
+from ledger.client.events import note, tell
 from ledger.client.forks import ForkLock
 from ledger.client.keyfiles import load_signing_key, order_key_source
 from ledger.client.outbox import Outbox
@@ -418,9 +418,11 @@ def _warn_of_waiting(outbox: Outbox, now: datetime) -> None:
         pending, parked = waiting["pending"], waiting["parked"]
         age = pending.oldest_age(now)
         if age is not None:
-            LOGGER.warning(
-                "outbox_pending: %d items wait in the outbox, the oldest for %d s; %d are parked. Call flush_outbox.",
-                pending.count,
-                age.total_seconds(),
-                parked.count,
+            tell(
+                "outbox_pending",
+                "{pending} items wait in the outbox, the oldest for {oldest_seconds} s; {parked} are parked. "
+                "Call flush_outbox.",
+                pending=pending.count,
+                oldest_seconds=int(age.total_seconds()),
+                parked=parked.count,
             )

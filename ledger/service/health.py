@@ -55,11 +55,17 @@ def _state(rt: Runtime) -> dict[str, Any]:
         "publisher": "unknown" if publisher is None else "ok" if publisher else "absent",
         "clock": clock,
         "checks": _checks(rt),
+        "failing_jobs": rt.maintenance.failing(rt.maintenance.jobs),
     }
 
 
 def _checks(rt: Runtime) -> dict[str, str]:
-    workers = {worker.name: worker.progress().state for worker in rt.workers()}
+    workers: dict[str, str] = {worker.name: worker.progress().state for worker in rt.workers()}
+    # A job that fails does not fail its thread, which goes on with the other jobs.
+    upkeep = rt.maintenance
+    for name, jobs in (("clocks", upkeep.clock_jobs), ("upkeep", upkeep.upkeep_jobs)):
+        if workers[name] == "ok" and upkeep.failing(jobs):
+            workers[name] = "failing"
     return {
         "appender": rt.appender.progress().state,
         "lookups": rt.desk.batcher.progress().state,

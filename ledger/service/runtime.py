@@ -96,8 +96,10 @@ class Runtime:
         def left() -> float:
             return max(0.05, end - time.monotonic())
 
-        for worker in (*self.maintenance.workers, self.watch.worker, self.shelf.worker, self.sender.worker):
+        self.maintenance.stop()
+        for worker in (self.watch.worker, self.shelf.worker, self.sender.worker):
             worker.stop()  # all at once, so that they end together
+        self.presence.stop_building()
         self.sender.close(min(SENDER_SECONDS, left()), left())
         self.maintenance.close(left())
         self.watch.close(left())

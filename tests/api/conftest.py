@@ -19,7 +19,7 @@ import uvicorn
 from fastapi import FastAPI
 from sqlalchemy import make_url
 
-from api.app import create_app, limited_http
+from api.app import create_app, server_options
 from ledger import sodium
 from ledger.core.encoding import b64url
 from ledger.core.identifiers import Kind
@@ -102,7 +102,7 @@ def running(settings: Settings) -> Iterator[Api]:
     app = create_app(settings, log_stream=logs)
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on", http=limited_http(settings), ws="none"))
+    server = uvicorn.Server(uvicorn.Config(app, lifespan="on", **server_options(settings)))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     deadline = time.monotonic() + 30

@@ -325,6 +325,7 @@ def test_health_and_readiness(api: Api) -> None:
                 "publisher": "absent",
                 "clock": "ok",
                 "checks": dict.fromkeys(checks, "ok"),
+                "failing_jobs": [],
             },
         ), "without a publisher reports are taken all the same"
 

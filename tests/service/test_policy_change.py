@@ -20,7 +20,7 @@ import pytest
 import uvicorn
 from sqlalchemy import select
 
-from api.app import create_app, limited_http
+from api.app import create_app, server_options
 from api.schemas.me import OwnStanding
 from ledger.cli.platform_commands import suite_text
 from ledger.client import Check, Lookup, RefundLedger
@@ -94,8 +94,7 @@ def over_http(rt: Runtime, clock: Clock) -> Iterator[str]:
     """The API of a runtime, in a thread; its address."""
     app = create_app(rt.settings, now=clock, log_stream=io.BytesIO(), runtime=rt)
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_config=None, lifespan="on", http=limited_http(rt.settings), ws="none")
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(uvicorn.Config(app, lifespan="on", **server_options(rt.settings)))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     until(lambda: server.started, "the server answers")
