@@ -58,13 +58,6 @@ REFUSED_HERE = (
 )  # fmt: skip
 """After these the case page is shown again, with what was typed."""
 
-STATUTES: Mapping[Profile, str] = {
-    Profile.CN: _("Credit Reporting Regulation (PRC), article 25: 20 days"),
-    Profile.EU: _("GDPR, article 12(3): one month"),
-    Profile.US: _("FCRA, 15 U.S.C. 1681i(a)(1): 30 days, and 15 more after new information"),
-}
-
-
 CHOICES: Mapping[str, str] = {
     "upheld": _("Keep the record"),
     "amended": _("Correct the record"),
@@ -177,7 +170,7 @@ def _shown(file: CaseFile, rt: Runtime, locale: str, look: Look | None) -> dict[
         "conducts": [(conduct, context.policy.severity[conduct]) for conduct in lighter_conducts(row, context.policy)],
         "proposed": proposed(row),
         "letters": file.letters,
-        "statute": STATUTES[Profile(row.profile)],
+        "statute": Profile(row.profile).spec.clock_text,
         "choices": CHOICES,
         "effects": EFFECTS,
         "letter_names": LETTERS,

@@ -10,6 +10,8 @@ from api.schemas.common import Bytes32, Epoch, ReportId, Time, Wire
 from api.schemas.lookups import MAX_SUBJECTS, TaggedSubject
 from ledger.core.appeals import MAX_REPORTS, MAX_TEXT_CHARS, Action, CaseState, Grounds, Outcome
 from ledger.core.conduct import MAX_EVIDENCE_ITEMS, Conduct
+from ledger.core.jurisdictions import Profile
+from ledger.core.reasons import Locale as Locale
 
 PAGE_LIMIT = 100
 PAGE_DEFAULT = 50
@@ -17,7 +19,6 @@ MAX_NAME_CHARS = 255
 
 AppealId = Annotated[str, StringConstraints(pattern=r"^ap_[A-Za-z0-9]{8,29}$"), Field(examples=["ap_Xk3mPq9a"])]
 AttachmentId = Annotated[str, StringConstraints(pattern=r"^at_[A-Za-z0-9]{8,29}$"), Field(examples=["at_Xk3mPq9a"])]
-Locale = Literal["en", "zh-CN"]
 PartyName = Literal["subject", "reporter"]
 Text = Annotated[
     str,
@@ -215,7 +216,7 @@ class AppealView(AppealState):
     round: Annotated[int, Field(ge=1, le=3, description="2 or 3 after it was reopened.")]
     grounds: Grounds
     conduct: Annotated[Conduct, Field(description="The conduct in force.")]
-    profile: Annotated[Literal["CN", "EU", "US"], Field(description="Whose law the clock is of.")]
+    profile: Annotated[Profile, Field(description="Whose law the clock is of.")]
     extended: bool
     suspends: Annotated[bool, Field(description="The report does not count while the case is open.")]
     question: Question | None

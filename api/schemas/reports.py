@@ -358,5 +358,5 @@ class ReportBody(Wire):
     notice_sent_at: Time
     notice_ref: Annotated[Reference, Field(description="Identifies the notice that told the person.")]
     decided_by: Annotated[Reference, Field(description="Opaque reference to the human who confirmed the fraud.")]
-    consent_ref: Annotated[Reference, Field(description="Required under the CN profile.")] = ""
+    consent_ref: Annotated[Reference, Field(description="Required where the profile asks for consent (CN).")] = ""
     replaces: Annotated[ReportId, Field(description="The report that this one corrects.")] = ""

@@ -14,6 +14,7 @@ import pypdfium2  # type: ignore[import-untyped]
 import pytest
 
 from ledger.core.findings import FindingCode
+from ledger.core.jurisdictions import Profile
 from ledger.errors import AlreadyExists, ConfigurationError
 from ledger.evidence.findings import finding
 from ledger.evidence.receipt import Receipt
@@ -170,10 +171,10 @@ def test_the_same_referral_gives_the_same_bytes(locale: str) -> None:
     assert identifiers[0][1] != identifiers[1][1]
 
 
-@pytest.mark.parametrize(("profile", "told"), [("CN", "13"), ("EU", "GDPR"), ("US", "")])
+@pytest.mark.parametrize(("profile", "told"), [("CN", "13"), ("EU", "GDPR"), ("UK", "2018"), ("US", "")])
 def test_each_profile_has_its_own_caution_and_only_cn_has_bands(profile: str, told: str) -> None:
     text = packed(text_of(files(Audience.AUTHORITY, "en", profile)["referral.pdf"]))
-    cautions = {key.value: packed(one) for key, one in words.HANDOVER.items()}
+    cautions = {one.value: packed(one.spec.handover) for one in Profile if one.spec.handover is not None}
     assert {key for key, one in cautions.items() if one in text} == ({profile} if told else set())
     assert (packed(words.LAW_NONE) in text) == (profile != "CN")
     assert ("法释〔2011〕7号" in text) == (profile == "CN")

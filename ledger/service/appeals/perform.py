@@ -69,6 +69,8 @@ def perform(batch: EntryBatch, row: CaseRow, move: Move) -> CaseRow:
     if move.action is Action.REOPEN:
         row = _with_report(batch, row)
     before = to_core(row, known)
+    if move.conduct is not None and move.conduct not in batch.policy.reportable:
+        raise DecisionInvalid("The policy in effect does not name this conduct.")
     severity = None if move.conduct is None else batch.policy.severity[move.conduct]
     conceded = line_store.concession(batch.connection, row.id, row.round) if move.outcome is not None else None
     check_conceded(move.outcome, severity, None if conceded is None else conceded.severity)
