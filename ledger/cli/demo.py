@@ -273,7 +273,7 @@ def _report(
         notice_sent_at=now - timedelta(days=4),
         notice_ref="demo-notice",
         decided_by="demo-agent",
-        consent_ref="demo-terms",
+        consent_ref="separate-consent-2026-11-03-8842",
     )
     if result.report is None:
         raise UnexpectedAnswer("The demo's own server did not take a report.")

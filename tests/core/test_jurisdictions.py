@@ -113,3 +113,13 @@ def test_the_page_shows_the_rows() -> None:
         for profile in Profile
         for one in profile.spec.sources
     ]
+
+
+def test_the_consumers_page_cites_the_rows() -> None:
+    table = table_rows((DOCS / "consumers.md").read_text("utf-8"), "Where this comes from")
+    cited = {purpose: [profile.spec.statutes.get(purpose, "") for profile in Profile] for purpose in Purpose}
+    assert all(row[1:] in cited.values() for row in table)
+    assert (
+        len(table) == len({tuple(row[1:]) for row in table}) == len(Purpose) - 1
+    )  # all but what makes reporting lawful
+    assert "Order 116" in (DOCS / "consumers.md").read_text("utf-8")

@@ -92,7 +92,7 @@ def test_each_recipient_reads_their_parts_in_either_language(audience: Audience,
     assert told(words.NUMBERS) == (audience is Audience.AI_PROVIDER)
     assert ("A-1001" in text) == (audience in GIVEN[Part.ORDER])
     assert ("129.00" in text) == (audience in GIVEN[Part.MONEY])
-    assert ("terms-2026-01" in text) == (audience in GIVEN[Part.REFERENCES])
+    assert ("separate-consent-2026-11-03-8842" in text) == (audience in GIVEN[Part.REFERENCES])
     assert (packed(STATEMENT) in packed(text)) == (audience in GIVEN[Part.STATEMENTS])
     assert told(words.FOR_PERSON)
 
