@@ -16,7 +16,7 @@ from api.deps import runtime
 from api.errors import TABLE
 from api.web.pages import render
 from ledger import errors as e
-from ledger.core.appeals import MAX_TEXT_CHARS, OPEN_STATES, SIGNED_SEVERITY
+from ledger.core.appeals import MAX_TEXT_CHARS, OPEN_STATES, SIGNED_SEVERITY, Outcome
 from ledger.core.conduct import EvidenceType
 from ledger.core.ids import encode_id
 from ledger.core.policy import Profile
@@ -58,22 +58,8 @@ REFUSED_HERE = (
 )  # fmt: skip
 """After these the case page is shown again, with what was typed."""
 
-CHOICES: Mapping[str, str] = {
-    "upheld": _("Keep the record"),
-    "amended": _("Correct the record"),
-    "overturned": _("Remove the record"),
-    "unconfirmed": _("Keep it as not confirmed"),
-    "victim": _("Remove it: somebody else did it"),
-    "unlinked": _("Unlink it from a detail of the person"),
-}
-EFFECTS: Mapping[str, str] = {
-    "upheld": _("It counts again, as reported."),
-    "amended": _("It counts again, as something else that weighs no more."),
-    "overturned": _("It is gone for good, and weighs on the platform that made it."),
-    "unconfirmed": _("It stays to be read, with no points."),
-    "victim": _("It is gone for good; a protective note stands in its place for a year."),
-    "unlinked": _("One of the details is not the person’s: it no longer leads to the record."),
-}
+CHOICES: Mapping[str, str] = {outcome.value: outcome.spec.choice for outcome in Outcome}
+EFFECTS: Mapping[str, str] = {outcome.value: outcome.spec.consequence for outcome in Outcome}
 LETTERS: Mapping[str, str] = {
     "received": _("Appeal received"),
     "question": _("Question to the person"),

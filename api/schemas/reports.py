@@ -20,6 +20,7 @@ from api.schemas.common import (
 )
 from api.schemas.samples import REPORT_VIEW
 from ledger.core.appeals import MAX_TEXT_CHARS
+from ledger.core.appeals import Outcome as AppealOutcome
 from ledger.core.conduct import MAX_EVIDENCE_ITEMS, MAX_INSPECTION_FINDINGS, MAX_QUALITY, Conduct, EvidenceType
 from ledger.core.currencies import MINOR_DIGITS
 from ledger.core.encoding import MAX_INTEGER
@@ -251,7 +252,7 @@ class ReportAppeal(Wire):
         "withdrawn",
     ]
     due_at: Time
-    outcome: Literal["upheld", "amended", "overturned", "unconfirmed", "victim", "unlinked"] | None
+    outcome: AppealOutcome | None
     conduct: Conduct | None
 
 

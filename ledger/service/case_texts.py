@@ -46,15 +46,6 @@ STATES: dict[CaseState, str] = {
     CaseState.WITHDRAWN: _("Appeal withdrawn"),
 }
 
-OUTCOMES: dict[Outcome, str] = {
-    Outcome.UPHELD: _("The record stays"),
-    Outcome.AMENDED: _("The record was corrected"),
-    Outcome.OVERTURNED: _("The record was removed"),
-    Outcome.UNCONFIRMED: _("Not confirmed: the record stays but does not count"),
-    Outcome.VICTIM: _("Somebody else did it: the record was removed, and the person is protected"),
-    Outcome.UNLINKED: _("The link between the record and a detail of the person was cut"),
-}
-
 EVIDENCE: dict[EvidenceType, str] = {
     EvidenceType.ORIGINAL_FILE: _("The original file of the claim"),
     EvidenceType.SOURCE_IMAGE: _("The picture from which the photo was made"),
@@ -167,7 +158,7 @@ def state_text(code: str, locale: str) -> str:
 
 def outcome_text(code: str, locale: str) -> str:
     """What was decided, in one line."""
-    return _told(Outcome(code), OUTCOMES, locale)
+    return texts(locale).gettext(Outcome(code).spec.name)
 
 
 def evidence_text(code: str, locale: str) -> str:

@@ -7,12 +7,9 @@ exists in all languages: a buyer on a European platform may read Chinese.
 
 from __future__ import annotations
 
-from ledger.core.appeals import Outcome
 from ledger.core.jurisdictions import Profile, RouteAfter
+from ledger.core.outcomes import REMOVED, Outcome
 from ledger.i18n import Texts
-
-REMOVED = frozenset({Outcome.OVERTURNED, Outcome.VICTIM})
-"""Decisions after which no record of the act is left to add a statement to."""
 
 
 def routes(t: Texts, profile: Profile, outcome: Outcome | None) -> list[str]:

@@ -173,7 +173,9 @@ def check_named(
     connection: Connection, row: CaseRow, outcome: Outcome | None, conduct: Conduct | None, slots: Sequence[int]
 ) -> None:
     """Whether a decision names the conduct or the identifiers that belong to its outcome. Raises DecisionInvalid."""
-    if (outcome is Outcome.AMENDED) != (conduct is not None) or (outcome is Outcome.UNLINKED) != bool(slots):
+    names_conduct = outcome is not None and outcome.spec.names_conduct
+    names_slots = outcome is not None and outcome.spec.names_slots
+    if names_conduct != (conduct is not None) or names_slots != bool(slots):
         raise DecisionInvalid("`amended` names a conduct, `unlinked` names identifiers, nothing else does.")
     if conduct is Conduct.IMPERSONATED or (conduct is not None and conduct.value == row.current_conduct):
         raise DecisionInvalid("An amended report names another conduct, and one that somebody did.")
