@@ -18,6 +18,7 @@ from api.web.pages import render
 from ledger import errors as e
 from ledger.core.appeals import MAX_TEXT_CHARS, OPEN_STATES, SIGNED_SEVERITY, Outcome
 from ledger.core.conduct import EvidenceType
+from ledger.core.entries import EventType
 from ledger.core.ids import encode_id
 from ledger.core.policy import Profile
 from ledger.core.support import Support
@@ -75,12 +76,7 @@ HOW: Mapping[str, str] = {
     "filed_together": _("contested in the same appeal"),
 }
 ENTRIES: Mapping[str, str] = {
-    "report": _("Report"),
-    "dispute": _("Appeal"),
-    "resolution": _("Outcome"),
-    "statement": _("Statement"),
-    "release": _("Release of the held report"),
-    "reopening": _("Reopened for the reporter"),
+    entry.value: entry.spec.case_title for entry in EventType if entry.spec.case_title is not None
 }
 """The log's entries that a case page names, by their type: the report's own, and those of `case_entry`."""
 

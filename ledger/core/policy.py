@@ -34,7 +34,7 @@ MAX_RETENTION_DAYS = 1826
 MAX_SEVERITY = 10
 
 
-MAX_READ_SEVERITY = 1000
+MAX_READ_SEVERITY = 255
 """The largest severity that `read_policy` takes: a later version may allow more than `MAX_SEVERITY`."""
 
 _READ_CLOCK_DAYS = 3660
@@ -284,7 +284,7 @@ def _clock(table: dict[str, Any], name: str, strict: bool) -> AppealClock:
     )
 
 
-def _keys(table: dict[str, Any], wanted: set[str], name: str, strict: bool) -> None:
+def _keys(table: dict[str, Any], wanted: set[str], name: str, strict: bool = True) -> None:
     """Raises PolicyInvalid for a missing name, and where it is `strict` for an unknown one too."""
     wrong = sorted({str(key) for key in (table.keys() ^ wanted if strict else wanted - table.keys())})
     if wrong:

@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Engine
 
-from ledger.core.encoding import canonical_json, day_floor, format_time
-from ledger.core.entries import EventType
+from ledger.core.encoding import day_floor
+from ledger.core.entries import EventType, erasure_entry
 from ledger.core.ids import encode_id
 from ledger.service.attachments import delete_many
 from ledger.service.disclosures import forget_counts
@@ -54,13 +54,8 @@ def erase_due(context: Context, settings: Settings) -> int:
         drafts: list[Draft] = [
             EventDraft(
                 EventType.ERASURE,
-                canonical_json(
-                    {
-                        "type": EventType.ERASURE.value,
-                        "report": encode_id("rp", report_id, context.service),
-                        "reason": "retention",
-                        "recorded_at": format_time(recorded_at),
-                    }
+                erasure_entry(
+                    report_id=encode_id("rp", report_id, context.service), reason="retention", recorded_at=recorded_at
                 ),
                 context.new_salt(),
             )
