@@ -6,9 +6,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from babel import Locale
-from babel.dates import format_skeleton
-
 from api.console.plots import Band, Form, Plot, Series
 from ledger.core.encoding import from_day
 from ledger.core.policy import Profile
@@ -56,8 +53,7 @@ def tier_names(t: Texts) -> dict[Tier, str]:
 
 def day_label(day: int, t: Texts) -> str:
     """Month and day of a UTC day, shortly."""
-    locale = Locale("zh", "CN", script="Hans") if t.locale == "zh-CN" else Locale("en")
-    return str(format_skeleton("MMMd", from_day(day), locale=locale))
+    return t.month_day(from_day(day))
 
 
 def _tiers(found: Dashboard, t: Texts) -> Figure:

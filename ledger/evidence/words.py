@@ -162,7 +162,7 @@ def title(code: str, locale: str, trust: Trust | None = None) -> str:
     if trust is None or code not in SIGNED:
         return name
     told = said.gettext(TRUST_TITLES[trust])
-    return f"{name}（{told}）" if said.locale == "zh-CN" else f"{name} ({told})"
+    return said.with_note(name, told)
 
 
 def trust_sentence(code: str, trust: Trust | None, locale: str) -> str:
@@ -176,7 +176,7 @@ def limit(code: str, locale: str, trust: Trust | None = None) -> str:
     told = [LIMITS[code]] if code in LIMITS else []
     if code in SIGNED and trust in TRUST_LIMITS:
         told.append(TRUST_LIMITS[trust])
-    return ("" if said.locale == "zh-CN" else " ").join(map(said.gettext, told))
+    return said.language.between_sentences.join(map(said.gettext, told))
 
 
 def note_sentence(note: Note, locale: str) -> str:
@@ -203,7 +203,7 @@ class _Values(dict[str, object]):
 
     def __init__(self, one: Finding, said: Texts) -> None:
         facts: Mapping[str, Fact] = one.facts
-        comma = "、" if said.locale == "zh-CN" else ", "
+        comma = said.language.between_items
         super().__init__(
             {name: comma.join(map(str, value)) if isinstance(value, list) else value for name, value in facts.items()}
         )
