@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
+from zlib import crc32
 
 import psycopg
 import pytest
@@ -16,7 +17,7 @@ from sqlalchemy import make_url
 from ledger.service import id_block, migrate
 from ledger.store.schema import Base
 from tests import pg
-from tests.counts import trials
+from tests.counts import LONG, trials
 from tests.kit import connect, reviewers, running
 from tests.support import sqlite_schema
 
@@ -31,9 +32,55 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 __all__ = ["connect", "reviewers", "running"]
 
 ENGINES = ("sqlite", "postgresql")
+OF_ENGINES = [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ENGINES]
+"""Parameters of a fixture that makes a database on each engine."""
 
 # Each opened runtime writes its first block of ids: no test takes so many that two small ones do not do.
 id_block.BLOCK = 500
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marker `one_engine`."""
+    config.addinivalue_line(
+        "markers",
+        'one_engine(scope="test"): runs on one engine, chosen by its id, or by its file for the scope "module"; '
+        "with LONG_TESTS=1 on both",
+    )
+
+
+def without_engine(test_id: str) -> str:
+    """The id of a test with a star in place of its engine: the same for both engines."""
+    for name in ENGINES:
+        test_id = test_id.replace(name, "*")
+    return test_id
+
+
+def engine_for(test_id: str) -> str:
+    """The engine on which a test with the marker `one_engine` runs: the same in every run and every process."""
+    return ENGINES[crc32(without_engine(test_id).encode()) % len(ENGINES)]
+
+
+def is_chosen(item: pytest.Item) -> bool:
+    """Whether the test runs: without the marker `one_engine` always, with it on its engine only."""
+    marker = item.get_closest_marker("one_engine")
+    engines = [name for name in ENGINES if item.get_closest_marker(name)]
+    if marker is None or len(engines) != 1:
+        return True
+    by_module = "module" in (*marker.args, *marker.kwargs.values())
+    # A parametrised test keeps its parameters in the id, so that its cases are spread over both engines.
+    return engines[0] == engine_for(item.nodeid.partition("::")[0] if by_module else item.nodeid)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out tests with the marker `one_engine` on the other engine, except those that the command line names."""
+    if LONG:
+        return
+    named = {argument.rpartition("::")[2] for argument in config.args if "[" in argument}
+    kept = [item for item in items if is_chosen(item) or item.name in named]
+    if len(kept) < len(items):
+        staying = set(kept)
+        config.hook.pytest_deselected(items=[item for item in items if item not in staying])
+        items[:] = kept
 
 
 def pytest_collection_finish() -> None:
@@ -82,7 +129,7 @@ def make_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ca
         pg.drop_database(url)
 
 
-@pytest.fixture(params=[pytest.param(name, marks=getattr(pytest.mark, name)) for name in ENGINES])
+@pytest.fixture(params=OF_ENGINES)
 def database_url(request: pytest.FixtureRequest, make_database: Callable[..., str]) -> str:
     """URL of a fresh, empty database; the test runs once on each engine."""
     return make_database(str(request.param))
@@ -131,15 +178,35 @@ def emptied_postgresql(request: pytest.FixtureRequest) -> Callable[[], str]:
     return empty
 
 
-@pytest.fixture(params=[pytest.param(name, marks=getattr(pytest.mark, name)) for name in ENGINES])
-def migrated_url(
-    request: pytest.FixtureRequest,
-    make_database: Callable[..., str],
-    emptied_postgresql: Callable[[], str],
-) -> str:
+@pytest.fixture
+def make_migrated(make_database: Callable[..., str], emptied_postgresql: Callable[[], str]) -> Callable[[str], str]:
+    """`make_migrated(engine)` gives the URL of a database with the schema and no rows."""
+
+    def make(engine: str) -> str:
+        if engine == "postgresql":
+            return emptied_postgresql()
+        url = make_database("sqlite")
+        Path(str(make_url(url).database)).write_bytes(sqlite_schema())
+        return url
+
+    return make
+
+
+@pytest.fixture(params=OF_ENGINES)
+def migrated_url(request: pytest.FixtureRequest, make_migrated: Callable[[str], str]) -> str:
     """URL of a database with the schema and no rows; the test runs once on each engine."""
-    if request.param == "postgresql":
-        return emptied_postgresql()
-    url = make_database("sqlite")
-    Path(str(make_url(url).database)).write_bytes(sqlite_schema())
-    return url
+    return make_migrated(str(request.param))
+
+
+@pytest.fixture(
+    params=[pytest.param(name, marks=[getattr(pytest.mark, name), pytest.mark.one_engine]) for name in ENGINES]
+)
+def one_engine_url(request: pytest.FixtureRequest, make_migrated: Callable[[str], str]) -> str:
+    """URL of a database with the schema and no rows; the test runs on one engine, which its id chooses, and with
+    `LONG_TESTS=1` on both.
+
+    For tests above the store whose SQL other tests run on both engines. A file whose fixtures build on
+    `migrated_url`, `database_url` or `api` says `pytestmark = pytest.mark.one_engine` instead ("module" as its argument
+    where the database belongs to the whole file).
+    """
+    return make_migrated(str(request.param))

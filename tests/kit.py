@@ -82,7 +82,14 @@ def reviewing(settings: Settings) -> Iterator[Context]:
     try:
         with reading(engine) as connection:
             _, policy = logged_policy(connection)
-        yield Context(engine, policy, settings.service, lambda: datetime.now(UTC), lambda: secrets.token_bytes(32))
+        yield Context(
+            engine,
+            policy,
+            settings.service,
+            lambda: datetime.now(UTC),
+            lambda: secrets.token_bytes(32),
+            settings.environment,
+        )
     finally:
         engine.dispose()
 

@@ -240,7 +240,7 @@ class Reporting(Session):
     def flush_outbox(self, *, parked: bool = False) -> list[Delivery[Any]]:
         """Send what is pending, and what is parked and due, until all is sent or the ledger cannot be reached; one
         result each, oldest first. Call it at start and every few minutes. With `parked`, what is parked is tried at
-        once, due or not: after a webhook `appeal.decided`."""
+        once, due or not: after a webhook `appeal.decided` or `appeal.ended`."""
         outbox = self._outbox()
         outbox.expire(self._now(), self._refused_retention)
         waiting = outbox.waiting()

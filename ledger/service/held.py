@@ -24,7 +24,6 @@ from ledger.core.encoding import day_floor, from_hour, hour_floor
 from ledger.core.entries import EventType, WithdrawalReason, release_entry
 from ledger.core.ids import encode_id
 from ledger.core.order_lines import replay, within_amount, within_days
-from ledger.core.webhooks import WebhookType
 from ledger.errors import ActionRefused, ConflictOfInterest, NotFound, RoleMissing, Unavailable
 from ledger.service import audit
 from ledger.service.appeals.filing import clean_text
@@ -236,9 +235,6 @@ def void_due(context: Context) -> int:
 
 def _void(batch: EntryBatch, row: ReportRow) -> None:
     batch.withdraw(row, WithdrawalReason.NOT_RELEASED, costs=False)
-    batch.notify(
-        row.platform, WebhookType.REPORT_VOIDED, report=batch.public(row.id), reason=WithdrawalReason.NOT_RELEASED.value
-    )
 
 
 # --- inside -------------------------------------------------------------------------------------------------------

@@ -76,6 +76,7 @@ def apply(
     keys: ServerKeys,
     policy: Policy,
     service: str,
+    environment: str,
     clock: Callable[[], datetime],
     new_salt: Callable[[], bytes],
     listed: Callable[[list[bytes]], object] = lambda _tags: None,
@@ -88,7 +89,7 @@ def apply(
     with writing(engine) as connection:
         head, now = open_head(connection, clock())
         answering = Answering.of(read_epochs(connection))
-        batch = _Batch(connection, head, now, keys, answering, policy, service, new_salt)
+        batch = _Batch(connection, head, now, keys, answering, policy, service, new_salt, environment)
         batch.load(commands)
         outcomes = [batch.decide(command) for command in commands]
         batch.finish()
@@ -109,8 +110,9 @@ class _Batch(EntryBatch):
         policy: Policy,
         service: str,
         new_salt: Callable[[], bytes],
+        environment: str,
     ) -> None:
-        super().__init__(connection, head, now, policy, service, new_salt, report_gone)
+        super().__init__(connection, head, now, policy, service, new_salt, report_gone, environment)
         self._keys = keys
         self._answering = answering
         self._outdated_keys: list[tuple[str, str]] = []

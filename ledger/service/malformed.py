@@ -30,7 +30,6 @@ from sqlalchemy import Connection, Engine
 from ledger.core.entries import SALT_BYTES, WithdrawalReason
 from ledger.core.tags import tag
 from ledger.core.voprf import canonical_spelling
-from ledger.core.webhooks import WebhookType
 from ledger.policies import shipped_policy
 from ledger.service.appeals.transaction import changing
 from ledger.service.entry_batch import Context, EntryBatch
@@ -87,7 +86,9 @@ def take_back_malformed(
 def context_of(settings: Settings, engine: Engine, clock: Callable[[], datetime]) -> Context:
     """What `take_back_malformed` needs in a command that runs without a server."""
     _, policy = shipped_policy()
-    return Context(engine, policy, settings.service, clock, lambda: secrets.token_bytes(SALT_BYTES))
+    return Context(
+        engine, policy, settings.service, clock, lambda: secrets.token_bytes(SALT_BYTES), settings.environment
+    )
 
 
 def malformed_reports(engine: Engine) -> list[MalformedReport]:
@@ -125,14 +126,7 @@ def _take_back(batch: EntryBatch, ids: Sequence[int]) -> None:
     # Newest first: an `account_farm` report that is malformed itself is taken back for that, not for what it rests on.
     for report_id in sorted(live, reverse=True):
         if report_id not in batch.reversals:
-            report = batch.reports[report_id]
-            batch.withdraw(report, WithdrawalReason.MALFORMED_SUBJECT)
-            batch.notify(
-                report.platform,
-                WebhookType.REPORT_VOIDED,
-                report=batch.public(report_id),
-                reason=WithdrawalReason.MALFORMED_SUBJECT.value,
-            )
+            batch.withdraw(batch.reports[report_id], WithdrawalReason.MALFORMED_SUBJECT)
     _respell(batch.connection, rows, spelled)
 
 

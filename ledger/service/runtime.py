@@ -123,13 +123,16 @@ def open_runtime(settings: Settings, now: Callable[[], datetime] = utc_now, *, u
     heartbeat.start()
     shelf = Shelf(settings, engine, now).start()
     presence = Presence(engine, read_deadline_ms=settings.read_deadline_ms).start(settings.lookup_refresh_ms)
-    context = Context(engine, policy, settings.service, now, lambda: secrets.token_bytes(SALT_BYTES))
+    context = Context(
+        engine, policy, settings.service, now, lambda: secrets.token_bytes(SALT_BYTES), settings.environment
+    )
     apply = partial(
         intake.apply,
         engine=within(engine, settings.write_deadline_ms),
         keys=keys,
         policy=policy,
         service=settings.service,
+        environment=settings.environment,
         clock=now,
         new_salt=context.new_salt,
         listed=presence.note,

@@ -24,7 +24,7 @@ from sqlalchemy import Connection, Engine
 from ledger.core.encoding import DAY_SECONDS, HOUR_SECONDS, b64url, unb64url, unix_seconds
 from ledger.core.entries import GovernanceType
 from ledger.core.manifest import Manifest, manifest_body, manifest_bytes
-from ledger.core.webhooks import WebhookType
+from ledger.core.webhooks import Source, WebhookType
 from ledger.errors import ConfigurationError, InvalidEncoding, LedgerError, LogFrozen, StaleEpoch, Unavailable
 from ledger.service.databases import open_database
 from ledger.service.keys import fsync_folder
@@ -167,7 +167,7 @@ def _build(
         _put_in_place(settings, folder, version)
         progress(Stage.PUBLISHING, 0, 0)
         with writing(engine) as connection:
-            entry_index = _publish(connection, row, written, now)
+            entry_index = _publish(settings, connection, row, written, now)
         _raise_alarm(settings, written)
         progress(Stage.CLEANING, 0, 0)
     finally:
@@ -208,7 +208,7 @@ def _put_in_place(settings: Settings, folder: Path, version: bytes) -> None:
     fsync_folder(settings.snapshots_dir)
 
 
-def _publish(connection: Connection, row: SnapshotRow, written: Written, now: datetime) -> int:
+def _publish(settings: Settings, connection: Connection, row: SnapshotRow, written: Written, now: datetime) -> int:
     """Append the log entry and let the row be served; the entry's index. Nothing of it stays if it raises."""
     manifest = written.manifest
     entry_index = append_governance(connection, GovernanceType.SNAPSHOT, manifest_body(manifest), now)
@@ -230,7 +230,8 @@ def _publish(connection: Connection, row: SnapshotRow, written: Written, now: da
         "epoch": row.epoch,
         "entry_index": entry_index,
     }
-    emit_all(connection, now, WebhookType.SNAPSHOT_PUBLISHED, data)
+    source = Source(settings.service, settings.environment)
+    emit_all(connection, now, source, WebhookType.SNAPSHOT_PUBLISHED, data)
     return entry_index
 
 
