@@ -167,7 +167,7 @@ def conduct() -> list[str]:
     from ledger.errors import ConductNotInPolicy, EvidenceInsufficient, UnknownConduct
     from ledger.policies import shipped_policy
     from ledger.service.case_texts import conduct_text
-    from ledger.service.policy_draft import FIELDS
+    from ledger.service.policy_draft import values_of
     from tests.core.test_reports import body, c
 
     code = "item_swap_claim"
@@ -189,7 +189,7 @@ def conduct() -> list[str]:
     has(ReportBody, code)
     has(CaseConcession, code)
     check_choice("conduct", code, list(table.Conduct), UnknownConduct)
-    assert any(field.key == code for field in FIELDS)
+    assert values_of(named)[f"severity.{code}"] == 3
     assert conduct_text(code, "en") == new.spec.text
     return [new.spec.text]
 

@@ -141,9 +141,9 @@ def _rewritten(text: str, version: int, wanted: Mapping[str, int | None]) -> str
             lines.append(line)
             if table == "severity":
                 lines += [
-                    f"{field.key} = {points}\n"
-                    for field in FIELDS
-                    if field.table == table and field.key not in named and (points := wanted[field.name]) is not None
+                    f"{conduct} = {points}\n"
+                    for conduct in Conduct
+                    if conduct not in named and (points := wanted.get(f"severity.{conduct}")) is not None
                 ]
             if table == "retention_days":
                 lines += [
