@@ -50,6 +50,7 @@ def test_its_reports_need_no_consent_and_its_cases_run_on_the_uk_clock(town: Tow
     assert [one.limit_days for one in times if one.profile is Profile.UK] == [(27, 31)]
 
 
+@pytest.mark.one_engine
 def test_the_platforms_own_list_names_its_law(town: Town, crown: Platform) -> None:
     assert {member.platform: member.profile for member, _ in list_platforms(town.rt.engine)}["crown"] == "UK"
     with pytest.raises(InvalidRequest, match="one of CN, EU, UK, US"):
