@@ -81,6 +81,7 @@ REPORT_ERRORS: tuple[type[LedgerError], ...] = (
     e.EvidenceRefused,
     e.NoticeInvalid,
     e.NoticeOutdated,
+    e.ConductNotInPolicy,
     e.ConsentMissing,
     e.AlreadyExpired,
     e.SubjectsInvalid,

@@ -12,7 +12,8 @@
      |    |                      LinkedReportInvalid, ReplacementInvalid, RestitutionInvalid, NoticeOutdated
      |    +-- InvalidScalar, BatchSizeInvalid
      |    +-- InvalidReport      UnknownConduct, EvidenceInsufficient (EvidenceOriginMissing), EvidenceInvalid
-     |    |                      (EvidenceUntrusted), EvidenceRefused, NoticeInvalid, ConsentMissing, AlreadyExpired,
+     |    |                      (EvidenceUntrusted), EvidenceRefused, NoticeInvalid, ConsentMissing,
+     |    |                      ConductNotInPolicy, AlreadyExpired,
      |    |                      SubjectsInvalid, CommitmentMismatch, LinkedReportInvalid, ReplacementInvalid,
      |    |                      RestitutionInvalid
      |    +-- InvalidRequest, PolicyInvalid
@@ -181,6 +182,12 @@ class NoticeOutdated(InvalidReport):
 
 class ConsentMissing(InvalidReport):
     code = "consent_missing"
+
+
+class ConductNotInPolicy(InvalidReport):
+    """The policy in effect does not name this conduct, which this version knows. `details["known"]`: those it names."""
+
+    code = "conduct_not_in_policy"
 
 
 class AlreadyExpired(InvalidReport):

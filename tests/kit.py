@@ -113,7 +113,7 @@ def report_arguments(**changes: Any) -> dict[str, Any]:
         "notice_sent_at": now - timedelta(days=4),
         "notice_ref": "notice-1",
         "decided_by": "agent-7",
-        "consent_ref": "terms-2026",
+        "consent_ref": "separate-consent-2026-11-03-8842",
         **changes,
     }
 

@@ -196,7 +196,7 @@ def report_payload(
         "notice_sent_at": format_time(now - timedelta(days=4)),
         "notice_ref": "notice-1",
         "decided_by": "agent-7",
-        "consent_ref": "terms-2026",
+        "consent_ref": "separate-consent-2026-11-03-8842",
     }
     for name, value in changes.items():
         if value is None:

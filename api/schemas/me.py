@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints
 
-from api.schemas.appeals import AppealView, Locale, Text
+from api.schemas.appeals import AppealView, LetterKind, Locale, Text
 from api.schemas.common import Currency, FindingCodeText, Kind, ReportId, Time, Wire
 from ledger.core.appeals import MAX_REPORTS, Grounds
 from ledger.core.conduct import Conduct, EvidenceType
@@ -17,7 +17,6 @@ from ledger.core.reports import Outcome, Status
 from ledger.core.standing import Tier
 
 Code = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
-LetterKind = Literal["received", "question", "overdue", "decided"]
 
 
 class SessionOpening(Wire):

@@ -25,6 +25,7 @@ from ledger.client.keyfiles import (
     replace_file,
 )
 from ledger.core.encoding import b64url
+from ledger.core.jurisdictions import Profile
 from ledger.errors import AlreadyExists, ConfigurationError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def add(
     name: Name,
     control_group: Annotated[str, typer.Option("--control-group", help="Who controls it: platforms of one owner.")],
     key: Annotated[Path, typer.Option("--key", help="Its Ed25519 public key (PEM); a pair is made if there is none.")],
-    profile: Annotated[str, typer.Option("--profile", help="CN, EU or US: the law its reports are made under.")] = "CN",
+    profile: Annotated[str, typer.Option("--profile", help=f"{', '.join(Profile)}: the law it reports under.")] = "CN",
     scopes: Annotated[str, typer.Option("--scopes", help="Comma-separated: lookup, report, appeal, log.")] = (
         "lookup,report,appeal,log"
     ),

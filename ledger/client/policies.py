@@ -14,7 +14,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from ledger.client.suite import NamedPolicy, Service
-from ledger.core.policy import Policy, parse_policy
+from ledger.core.policy import Policy, read_policy
 from ledger.core.policy_timeline import KNOWN_AHEAD
 from ledger.errors import LedgerError, PolicyInvalid
 from ledger.policies import shipped_policy, shipped_texts
@@ -68,7 +68,7 @@ class Policies:
             if text is None:
                 return None
             try:
-                self._parsed[digest] = parse_policy(text)
+                self._parsed[digest] = read_policy(text)
             except PolicyInvalid:
                 self._parsed[digest] = None
         return self._parsed[digest]

@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Engine
 
-from ledger.core.encoding import canonical_json, day_floor, format_time
-from ledger.core.entries import EventType
+from ledger.core.encoding import day_floor
+from ledger.core.entries import EventType, erasure_entry
 from ledger.core.ids import encode_id
 from ledger.service.attachments import delete_many
 from ledger.service.disclosures import forget_counts
@@ -85,13 +85,9 @@ def _delete_files(settings: Settings, files: Sequence[str]) -> None:
 
 
 def _erasure(context: Context, report_id: int, recorded_at: datetime) -> Draft:
-    body = {
-        "type": EventType.ERASURE.value,
-        "report": encode_id("rp", report_id, context.service),
-        "reason": "retention",
-        "recorded_at": format_time(recorded_at),
-    }
-    return EventDraft(EventType.ERASURE, canonical_json(body), context.new_salt())
+    public_id = encode_id("rp", report_id, context.service)
+    body = erasure_entry(report_id=public_id, reason="retention", recorded_at=recorded_at)
+    return EventDraft(EventType.ERASURE, body, context.new_salt())
 
 
 def forget_disclosures(engine: Engine, now: datetime) -> int:

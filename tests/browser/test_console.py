@@ -157,7 +157,7 @@ def test_each_outcome_by_clicking(at: Browsers, open_page: OpenPage, outcome: Ou
     go(page, at, f"/console/cases/{case}")
     page.get_by_label(LABELS[outcome]).check()
     expect(page.locator("#conduct")).to_be_visible(visible=outcome is Outcome.AMENDED)
-    expect(page.locator(".only-unlinked")).to_be_visible(visible=outcome is Outcome.UNLINKED)
+    expect(page.locator(".with-slots")).to_be_visible(visible=outcome is Outcome.UNLINKED)
     if outcome is Outcome.AMENDED:
         page.get_by_label("Corrected record").select_option("wardrobing")
     if outcome is Outcome.UNLINKED:

@@ -90,12 +90,12 @@ def test_from_nothing_to_a_first_lookup_and_back(operator: Operator) -> None:
 
     key = folder / "acme.pem"
     add: list[object] = ["platform", "add", "acme", "--control-group", "east", "--key", key]
-    added = operator(*add, "--profile", "EU", "--scopes", "lookup, report", "--quota", 3)
+    added = operator(*add, "--profile", "UK", "--scopes", "lookup, report", "--quota", 3)
     suite = json.loads(Path(added["suite"]).read_text())
     assert (suite["platform"], suite["control_group"], suite["profile"], suite["kid"]) == (
         "acme",
         "east",
-        "EU",
+        "UK",
         "acme-1",
     )
     assert suite["log"] == shown["log"]
