@@ -7,7 +7,6 @@ import os
 import secrets
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -38,6 +37,7 @@ from ledger.service.publisher import Verdict, publish_once
 from ledger.service.runtime import Runtime, open_runtime, utc_now
 from ledger.settings import Settings
 from ledger.store.engine import open_engine
+from tests import template
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -242,66 +242,83 @@ def opened(settings: Settings, now: Callable[[], datetime] = utc_now, *, upkeep:
 
 
 class RunningServer:
-    """`refund-ledger serve` in a process of its own: publisher and API, over real HTTP on a free port."""
+    """`refund-ledger serve` in a process of its own: over real HTTP on a free port, with publisher and snapshotter.
 
-    def __init__(self, settings: Settings, arguments: Sequence[str] = (), **environment: str) -> None:
+    These run beside it as an operator may start them, unless `arguments` leave them out; with `supervised`, `serve`
+    starts and watches its own.
+    """
+
+    def __init__(
+        self, settings: Settings, arguments: Sequence[str] = (), *, supervised: bool = False, **environment: str
+    ) -> None:
         self.settings = settings
-        self._arguments = arguments
+        self._beside = [name for name in ("publisher", "snapshotter") if f"--no-{name}" not in arguments]
+        self._arguments = [*arguments, *(() if supervised else [f"--no-{name}" for name in self._beside])]
+        self._beside = [] if supervised else self._beside
         self._environment = {**os.environ, **server_environment(settings), **environment}
         self.url = ""
-        self.said: dict[str, Any] = {}
+        self.said: dict[str, Any]
         self.log: list[str] = []
         self.start()
 
     def start(self) -> None:
-        """Start, and wait until it answers."""
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "ledger", "--json", "serve", "--port", "0", *self._arguments],
-            cwd=ROOT,
-            env=self._environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
+        """Start, and wait until it answers and its publisher has said what it found."""
+        self._process = template.start(
+            "ledger", ["--json", "serve", "--port", "0", *self._arguments], env=self._environment
         )
-        self._collector = threading.Thread(target=self._collect, args=(self._process,), daemon=True)
-        self._collector.start()
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+        self._processes = [self._process]
+        self._collectors: list[threading.Thread] = []
+        self.said = {}
+        for name in self._beside:
+            self._processes.append(
+                template.start(f"ledger.service.{name}", [], env=self._environment, group=self._process.pid)
+            )
+        for process in self._processes:
+            self._collect(process.stderr)
         try:
-            self.said = json.loads(line)
+            for process in self._processes:
+                assert process.stdout is not None
+                line = process.stdout.readline()
+                self.said = {**json.loads(line), **self.said}
+                self._collect(process.stdout)
             self.url = self.said["url"]
         except (ValueError, KeyError) as error:
             self.kill()
             raise RuntimeError(f"the server did not start: {line!r} {''.join(self.log)}") from error
 
-    def _collect(self, process: subprocess.Popen[str]) -> None:
-        assert process.stderr is not None
-        with process.stderr:
-            self.log.extend(process.stderr)
+    def _collect(self, stream: TextIO | None) -> None:
+        assert stream is not None
+        self._collectors.append(threading.Thread(target=self._read, args=(stream,), daemon=True))
+        self._collectors[-1].start()
+
+    def _read(self, stream: TextIO) -> None:
+        with stream:
+            self.log.extend(stream)
 
     def kill(self) -> None:
-        """SIGKILL to the server and everything it started."""
+        """SIGKILL to the server and everything beside it."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._finish()
 
     def stop(self) -> int:
         """SIGTERM, and the exit code."""
-        self._process.terminate()
+        for process in self._processes:
+            process.terminate()
         try:
-            code = self._process.wait(timeout=20)
+            for process in self._processes:
+                process.wait(timeout=20)
         except subprocess.TimeoutExpired:
             self.kill()
             raise
         self._finish()
-        return code
+        return self._process.wait()
 
     def _finish(self) -> None:
-        self._process.wait(timeout=20)
-        self._collector.join(timeout=20)
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        for process in self._processes:
+            process.wait(timeout=20)
+        for collector in self._collectors:
+            collector.join(timeout=20)
 
 
 def server_environment(settings: Settings) -> dict[str, str]:
@@ -312,9 +329,9 @@ def server_environment(settings: Settings) -> dict[str, str]:
 
 
 @contextmanager
-def serving(settings: Settings, **environment: str) -> Iterator[RunningServer]:
+def serving(settings: Settings, arguments: Sequence[str] = (), *, supervised: bool = False) -> Iterator[RunningServer]:
     """A running server, stopped at the end."""
-    server = RunningServer(settings, **environment)
+    server = RunningServer(settings, arguments, supervised=supervised)
     try:
         yield server
     finally:
