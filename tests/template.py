@@ -10,6 +10,7 @@ For what happens while modules load, or what an installed command does at its st
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 import json
@@ -191,6 +192,7 @@ def _template() -> socket.socket:
         theirs.close()
         process.returncode = 0  # it goes when this process goes; Popen would warn of that
         _templates[os.getpid()] = made
+        atexit.register(made.close)
     return made
 
 
@@ -224,11 +226,11 @@ def _fork_on_request(control: socket.socket) -> _Request | None:
     signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
     running: dict[int, socket.socket] = {}
     while True:
-        ready = select.select([control, woken], [], [])[0]
+        ready = select.select([control.fileno(), woken], [], [])[0]
         if woken in ready:
             os.read(woken, 1 << 12)
             _tell_ended(running)
-        if control not in ready:
+        if control.fileno() not in ready:
             continue
         data, numbers, _, _ = socket.recv_fds(control, MAX_REQUEST_BYTES, 4)
         if not data:
