@@ -7,7 +7,6 @@ import os
 import secrets
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -257,7 +256,7 @@ class RunningServer:
         self._arguments = ["--json", "serve", "--port", "0", *arguments]
         self._environment = {**os.environ, **server_environment(settings), **environment}
         self.url = ""
-        self.said: dict[str, Any] = {}
+        self.said: dict[str, Any]
         self.log: list[str] = []
         self.start()
 
@@ -269,7 +268,11 @@ class RunningServer:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         try:
-            self.said = json.loads(line)
+            for process in self._processes:
+                assert process.stdout is not None
+                line = process.stdout.readline()
+                self.said = {**json.loads(line), **self.said}
+                self._collect(process.stdout)
             self.url = self.said["url"]
         except (ValueError, KeyError) as error:
             self.kill()
@@ -295,27 +298,29 @@ class RunningServer:
             self.log.extend(process.stderr)
 
     def kill(self) -> None:
-        """SIGKILL to the server and everything it started."""
+        """SIGKILL to the server and everything beside it."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._finish()
 
     def stop(self) -> int:
         """SIGTERM, and the exit code."""
-        self._process.terminate()
+        for process in self._processes:
+            process.terminate()
         try:
-            code = self._process.wait(timeout=20)
+            for process in self._processes:
+                process.wait(timeout=20)
         except subprocess.TimeoutExpired:
             self.kill()
             raise
         self._finish()
-        return code
+        return self._process.wait()
 
     def _finish(self) -> None:
-        self._process.wait(timeout=20)
-        self._collector.join(timeout=20)
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        for process in self._processes:
+            process.wait(timeout=20)
+        for collector in self._collectors:
+            collector.join(timeout=20)
 
 
 def server_environment(settings: Settings) -> dict[str, str]:
