@@ -109,7 +109,7 @@ def _dial_or_take(dialler: Dialler, options: dict[str, Any]) -> LedgerConnection
 
 def keep(database: str) -> Kept:
     """From now on this process keeps its connections to the database of this name."""
-    Dialler._dial = _dial_or_take  # type: ignore[method-assign]
+    Dialler._dial = _dial_or_take  # type: ignore[method-assign,assignment]
     return _by_database.setdefault(database, Kept())
 
 
