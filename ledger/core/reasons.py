@@ -29,6 +29,7 @@ class Reason(StrEnum):
     FALSE_RETURN = "false_return"
     FALSE_CHARGEBACK = "false_chargeback"
     LINKED_ACCOUNTS = "linked_accounts"
+    OTHER = "other_confirmed_conduct"
     FADED = "minor_or_faded"
     RESTITUTED = "restituted"
     NO_RECORD = "no_record"
@@ -46,7 +47,8 @@ CONDUCT_REASON: dict[str, Reason] = {
     Conduct.FRIENDLY_CHARGEBACK: Reason.FALSE_CHARGEBACK,
     Conduct.ACCOUNT_FARM: Reason.LINKED_ACCOUNTS,
 }
-"""`impersonated` has no entry: it is a reason to protect, given as `protected`."""
+"""`impersonated` has no entry: it is a reason to protect, given as `protected`. A conduct that this version does not
+know has none either: it gives `other_confirmed_conduct`."""
 
 REASON_TEXTS: dict[Reason, dict[Locale, str]] = {
     Reason.PROTECTED: {
@@ -92,6 +94,10 @@ REASON_TEXTS: dict[Reason, dict[Locale, str]] = {
     Reason.LINKED_ACCOUNTS: {
         "en": "The weightiest record: several linked accounts used for confirmed refund fraud.",
         "zh-CN": "权重最高的记录：多个关联账户被用于经确认的退款欺诈。",
+    },
+    Reason.OTHER: {
+        "en": "The weightiest record: another kind of confirmed refund fraud, which this program does not name.",
+        "zh-CN": "权重最高的记录：另一种经确认的退款欺诈行为，本程序尚无其名称。",
     },
     Reason.RESTITUTED: {
         "en": "The full amount of at least one report was paid back; its points are halved.",
