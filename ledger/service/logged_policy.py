@@ -1,4 +1,4 @@
-"""The policy in effect: the one in the log, which must be the one shipped with this version."""
+"""The policy in effect: the one in the log, which must be one of those shipped with this version."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from ledger.core.encoding import b64url
 from ledger.core.entries import GovernanceType, parse_leaf
 from ledger.core.policy import Policy
 from ledger.errors import ConfigurationError
-from ledger.policies import shipped_policy
+from ledger.policies import SHIPPED_VERSION, shipped_version
 from ledger.store import log as log_store
 
 
 def logged_policy(connection: Connection) -> tuple[str, Policy]:
-    """Text and parsed form of the shipped policy. Raises ConfigurationError unless the log says it is in effect."""
+    """Text and parsed form of the policy that the log says is in effect. Raises ConfigurationError if its text was not
+    shipped with this version."""
     leaf = log_store.newest_governance_leaf(connection, GovernanceType.POLICY)
-    text, policy = shipped_policy()
     body = None if leaf is None else parse_leaf(leaf).body
-    if body is None or body["toml_sha256"] != b64url(hashlib.sha256(text.encode()).digest()):
-        raise ConfigurationError("The policy shipped with this version is not the one in the log.")
-    return text, policy
+    for version in range(SHIPPED_VERSION, 0, -1):
+        text, policy = shipped_version(version)
+        if body is not None and body["toml_sha256"] == b64url(hashlib.sha256(text.encode()).digest()):
+            return text, policy
+    raise ConfigurationError("The policy shipped with this version is not the one in the log.")
