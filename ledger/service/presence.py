@@ -2,9 +2,9 @@
 
 Two fuse filters over every tag with a listing row that is in effect, under all key epochs, and a plain set of the tags
 added since they were built. (With one filter, one clean lookup in 256 would ask the database, which costs a hundred
-times as much; with two, one in 65,536. The second is asked only about what the first has.) Tags whose reports still cool
-are kept apart, by the hour in which they come into effect: a question about one of them takes the same way as one about
-a person who is not listed, and from that hour on, without any reading, the way of a listed one.
+times as much; with two, one in 65,536. The second is asked only about what the first has.) Tags whose reports still
+cool are kept apart, by the hour in which they come into effect: a question about one of them takes the same way as one
+about a person who is not listed, and from that hour on, without any reading, the way of a listed one.
 
 A background thread refreshes: it notes the monotonic time, then reads, all as of one moment after that time, the log's
 head, the key epochs and the tags of reports recorded since the last time, and then replaces the *view*. From a view an
@@ -24,8 +24,8 @@ its entry's index, so new tags are those of reports from the last head on, and o
 or made protect the person (`store.listed_tags`). There is one exception: a key rotation inserts listings of *old*
 reports. It does so while their epoch is `next`, which nobody can look up, and the last of them in the transaction that
 makes it current. That changes the epochs' rows. So a view whose epochs are not those that its filter was built under is
-not made at all: the filter is built again from the whole table first. For the same reason a tag of the next epoch may be
-missing from the filter before the switch, and no answer rests on it.
+not made at all: the filter is built again from the whole table first. For the same reason a tag of the next epoch may
+be missing from the filter before the switch, and no answer rests on it.
 
 That bounds what is not seen yet of *other* processes' reports. A process's own are noted before they are acknowledged.
 
