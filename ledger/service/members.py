@@ -119,7 +119,7 @@ class Members:
                 log.warning("platform_key_unsound", extra={"platform": key.platform, "kid": key.kid})
         self.worker = Worker(
             "members",
-            lambda: self.refresh(),  # looked up at each run, as tests replace it
+            lambda: self.refresh(count_again=False),  # looked up at each run, as tests replace it
             seconds=refresh_seconds,
             delay_seconds=refresh_seconds,
             patience_seconds=MAX_AGE_SECONDS,
@@ -129,9 +129,10 @@ class Members:
         """Stop refreshing."""
         self.worker.close(timeout_seconds)
 
-    def refresh(self) -> None:
-        """Read everything now. Raises DatabaseUnavailable; the last snapshot then stays until it is too old."""
-        snapshot = self._read(self._snapshot)
+    def refresh(self, *, count_again: bool = True) -> None:
+        """Read everything now; the decisions behind weights only if they are to be counted again, or it is time.
+        Raises DatabaseUnavailable; the last snapshot then stays until it is too old."""
+        snapshot = self._read(None if count_again else self._snapshot)
         self._on_epochs(snapshot.epochs)
         self._snapshot = snapshot
 

@@ -17,6 +17,7 @@ from itertools import islice
 
 from sqlalchemy import Connection, Engine
 
+from ledger.core.encoding import day_floor, from_day
 from ledger.core.policy import Policy
 from ledger.core.standing import Tier, fold
 from ledger.core.wilson import wilson_interval
@@ -171,10 +172,10 @@ def compare(
 
 
 def _weights(connection: Connection, policy: Policy, now: datetime) -> dict[str, int]:
-    """Weights as they follow from `policy`: not those stored, which follow from the one in force."""
-    groups = member_store.read_weights(connection)
-    weights = following(groups, decided(connection, policy, now), policy)
-    return silenced(member_store.read_platforms(connection), weights, policy, now)
+    """Weights as they follow from `policy` and all decisions so far: those of the next UTC midnight."""
+    groups, midnight = member_store.read_weights(connection), from_day(day_floor(now) + 1)
+    weights = following(groups, decided(connection, policy, midnight), policy)
+    return silenced(member_store.read_platforms(connection), weights, policy, midnight)
 
 
 def _groups(tags_of: Mapping[str, Counter[str]]) -> tuple[tuple[GroupMoves, ...], tuple[int, GroupMoves]]:

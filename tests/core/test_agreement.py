@@ -339,7 +339,9 @@ def test_a_conduct_that_a_reader_does_not_know_folds_by_its_severity(seed: int) 
         return
     rng = Random(seed)
     sealed = {one: of.sealed(one) for one in of.listing}
-    numbers = {conduct: rng.choice([conduct, f"unknown:{200 + place}"]) for place, conduct in enumerate(Conduct)}
+    numbers: dict[str, str] = {
+        conduct: rng.choice([conduct, f"unknown:{200 + place}"]) for place, conduct in enumerate(Conduct)
+    }
     later = {one: [replace(event, conduct=numbers[event.conduct]) for event in found] for one, found in sealed.items()}
     for asked in of.questions():
         for now in of.moments:
