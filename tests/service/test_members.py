@@ -358,7 +358,7 @@ def test_a_failing_refresh_keeps_the_thread_alive(engine: Engine, monkeypatch: p
     members = Members(engine, refresh_seconds=0.02)
     calls: list[int] = []
 
-    def refuse() -> None:
+    def refuse(**_: bool) -> None:
         calls.append(1)
         raise DatabaseUnavailable("The database cannot be reached.")
 
