@@ -94,7 +94,7 @@ def test_a_weight_moves_once_a_day_and_by_whole_eighths(engine: Engine) -> None:
         decide(engine, hour, "acme-group", "overturned", now)
         seen.append(weights(engine, SECOND, now)["acme-group"])
     assert [len(set(seen[day * 8 : day * 8 + 8])) for day in range(3)] == [1, 1, 1]
-    assert seen[::8] == [40, 20, 10]
+    assert seen[::8] == [40, 20, 15]
     assert all(weight % 5 == 0 for weight in seen)
 
 
