@@ -160,6 +160,7 @@ TABLE: dict[type[LedgerError], Row] = {
     e.DatabaseUnavailable: Row(503, "The database cannot be reached"),
     e.Overloaded: Row(503, "Too many requests are waiting"),
     e.IndexNotReached: Row(503, "The requested log index has not been reached"),
+    e.PolicyUnreadable: Row(503, "The server cannot read the policy in effect"),
 }
 INTERNAL = Row(500, "The server failed")
 

@@ -1,7 +1,9 @@
-"""The policy shipped with the package: the one every new ledger starts from."""
+"""The policies shipped with the package. A new ledger starts with the newest one; what a ledger goes by after that is
+said by its log (`ledger.service.logged_policy`)."""
 
 from __future__ import annotations
 
+import hashlib
 from functools import lru_cache
 from importlib.resources import files
 
@@ -26,3 +28,10 @@ def shipped_version(version: int) -> tuple[str, Policy]:
     """The text and the parsed form of the policy of `version`, 1 to SHIPPED_VERSION."""
     text = policy_text(version)
     return text, parse_policy(text)
+
+
+@lru_cache(maxsize=1)
+def shipped_texts() -> dict[bytes, str]:
+    """The texts of all policies of the package, by the SHA-256 (32 bytes) of their UTF-8 bytes."""
+    found = [policy_text(version) for version in range(1, SHIPPED_VERSION + 1)]
+    return {hashlib.sha256(text.encode()).digest(): text for text in found}

@@ -42,6 +42,13 @@ class OwnReason(Wire):
     zh_cn: str
 
 
+class AnnouncedPolicy(Wire):
+    """A change of the rules that is published and not in effect yet: `GET /v1/policies/{version}` has its text."""
+
+    version: Annotated[int, Field(ge=1)]
+    in_effect_at: Time
+
+
 class OwnStanding(Wire):
     """The standing that the identifiers of this session have now. It decides nothing: no refund may be refused
     automatically because of it."""
@@ -54,7 +61,10 @@ class OwnStanding(Wire):
     disputed: bool
     protected: bool
     reasons: list[OwnReason]
-    policy: Annotated[int, Field(ge=1)]
+    policy: Annotated[
+        int, Field(ge=1, description="Version of the rules in effect; `GET /v1/policies/{version}` has their text.")
+    ]
+    next_policies: list[AnnouncedPolicy]
 
 
 class AmountBand(Wire):

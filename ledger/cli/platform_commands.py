@@ -158,15 +158,15 @@ def suite_text(
 
     Raises ConfigurationError when keys and log disagree.
     """
-    from ledger.policies import shipped_policy
     from ledger.service.keys import load_server_keys
+    from ledger.service.logged_policy import read_timeline
     from ledger.service.suite import describe
     from ledger.store.engine import reading
 
     with reading(engine) as connection:
-        keys = load_server_keys(settings, connection)
+        keys, timeline = load_server_keys(settings, connection), read_timeline(connection)
     where = url or settings.public_url or f"http://{settings.host}:{settings.port}"
-    described = describe(settings, keys, shipped_policy()[1])
+    described = describe(settings, keys, timeline, datetime.now(UTC))
     whole = {"url": where, "platform": name, "control_group": control_group, "profile": profile, "kid": kid}
     keys_of = [{"kid": one, "public_key": b64url(public_key)} for one, public_key in public_keys]
     return json.dumps({**whole, **described, "keys": keys_of}, indent=2) + "\n"

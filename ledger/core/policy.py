@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from ledger.core.conduct import Conduct
 from ledger.core.encoding import DAY_SECONDS, from_day, unix_seconds
-from ledger.errors import PolicyInvalid
+from ledger.errors import PolicyInvalid, PolicyTimeInvalid
 
 MIN_PUBLICATION_DAYS = 7
 """A change is in effect this long after publication at the earliest; in code, so that no policy can waive it."""
@@ -169,10 +169,10 @@ def parse_policy(text: str) -> Policy:
 
 
 def check_in_effect(published_at: datetime, in_effect_at: datetime) -> None:
-    """Raises PolicyInvalid if a change published at `published_at` would be in effect less than 7 days later.
+    """Raises PolicyTimeInvalid if a change published at `published_at` would be in effect less than 7 days later.
     The first policy of a ledger replaces none and is exempt: do not call this for it."""
     if in_effect_at - published_at < timedelta(days=MIN_PUBLICATION_DAYS):
-        raise PolicyInvalid(f"A policy is in effect {MIN_PUBLICATION_DAYS} days after publication at the earliest.")
+        raise PolicyTimeInvalid(f"A policy is in effect {MIN_PUBLICATION_DAYS} days after publication at the earliest.")
 
 
 def is_expired(expires_day: int, now: datetime) -> bool:

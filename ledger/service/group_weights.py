@@ -10,6 +10,7 @@ follows each decision and each suspension at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -21,6 +22,7 @@ from ledger.core.encoding import day_floor, from_day
 from ledger.core.entries import PlatformState
 from ledger.core.policy import TWENTIETHS, Policy
 from ledger.core.standing import FULL_WEIGHT, group_weight
+from ledger.errors import PolicyUnreadable
 from ledger.store import appeals as appeal_store
 from ledger.store import members as store
 from ledger.store.members import PlatformRow
@@ -124,8 +126,10 @@ def read_weight_table(
         known, counted_at = before.counts, before.counted_at
     counts: dict[tuple[int, int], Counts] = {}
     tables = []
+    policy = policy_at(now)
     for moment in (now, from_day(day_floor(now) + 1)):
-        policy = policy_at(moment)
+        with suppress(PolicyUnreadable):  # of the next day: this one's lookups go on
+            policy = policy_at(moment)
         weights = {name: STORED_UNIT * weight for name, weight in stored.items()}
         if policy.weights.daily:
             key = (day_floor(moment), policy.version)

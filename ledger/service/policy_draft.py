@@ -93,8 +93,9 @@ def values_of(policy: Policy) -> dict[str, int | None]:
     return {field.name: tables[field.table].get(field.key) for field in fields_of(policy)}
 
 
-def draft(text: str, policy: Policy, given: Mapping[str, str]) -> Draft:
-    """What `given` (fields' names to what was typed; a missing one stays as it is) makes of the policy in force.
+def draft(text: str, policy: Policy, given: Mapping[str, str], version: int | None = None) -> Draft:
+    """What `given` (fields' names to what was typed; a missing one stays as it is) makes of the policy in force, as
+    `version` (by default the one after the policy's own).
 
     The retention of a severity that no conduct has is left out. Raises DraftRefused.
     """
@@ -111,7 +112,7 @@ def draft(text: str, policy: Policy, given: Mapping[str, str]) -> Draft:
             problems[field.name] = (_("Severity %(severity)s needs its retention."), {"severity": int(field.key)})
     if problems:
         raise DraftRefused(problems)
-    changed = _rewritten(text, policy.version + 1, wanted)
+    changed = _rewritten(text, policy.version + 1 if version is None else version, wanted)
     try:
         made = parse_policy(changed)
     except PolicyInvalid as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import closing, suppress
 from typing import NamedTuple
 
 from sqlalchemy import Connection, select, text
@@ -50,18 +52,30 @@ def tags_since(connection: Connection, entry_index: int) -> list[ListedTag]:
     return found
 
 
-def packed_tags(connection: Connection, hour: int) -> bytes:
+def packed_tags(connection: Connection, hour: int, look: Callable[[], None] = lambda: None) -> bytes:
     """The tags of all listings in effect by `hour` (since the Unix epoch), 32 bytes each, one after the other in no
     order; some may be there more than once.
 
-    Needs 64 bytes of memory a listing while it runs, and may take as long as `_PACKING_SECONDS`.
+    Needs 64 bytes of memory a listing while it runs, and may take as long as `_PACKING_SECONDS`. `look` is called
+    between parts of the answer; what it raises ends the reading. (The server may take long for the first part: see
+    `ledger.store.engine.interrupt`.)
     """
     if connection.dialect.name == "postgresql":
         take_time(connection, _PACKING_SECONDS)
-        parts = connection.execution_options(yield_per=1).execute(_PACKED, {"hour": hour}).scalars()
+        found = connection.execution_options(yield_per=1).execute(_PACKED, {"hour": hour})
     else:
         statement = select(Listing.tag).where(Listing.effective_hour <= hour)
-        parts = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(statement).scalars()
+        found = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(statement)
+    parts: list[bytes] = []
+    cursor = found.cursor
+    try:
+        with closing(found):  # also where `look` ends it
+            for some in found.scalars().partitions():
+                look()
+                parts += some
+    finally:
+        with suppress(Exception):  # where the connection was cut only the second attempt closes it
+            cursor.close()
     return b"".join(parts)
 
 
