@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from typing import NamedTuple
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, bindparam, select, text
 
 from ledger.core.appeals import Outcome
 from ledger.store.appeal_tables import CaseEntry
@@ -22,6 +22,9 @@ _SINCE = select(Listing.tag, Listing.effective_hour)
 
 # Packed by the server into at most 256 values: a value a tag would cost more to receive than to read.
 _PACKED = text("SELECT string_agg(tag, ''::bytea) FROM listing WHERE effective_hour <= :hour GROUP BY get_byte(tag, 0)")
+
+
+_IN_EFFECT = select(Listing.tag).where(Listing.effective_hour <= bindparam("hour"))
 
 
 class ListedTag(NamedTuple):
@@ -64,8 +67,7 @@ def packed_tags(connection: Connection, hour: int, look: Callable[[], None] = la
         take_time(connection, _PACKING_SECONDS)
         found = connection.execution_options(yield_per=1).execute(_PACKED, {"hour": hour})
     else:
-        statement = select(Listing.tag).where(Listing.effective_hour <= hour)
-        found = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(statement)
+        found = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(_IN_EFFECT, {"hour": hour})
     parts: list[bytes] = []
     cursor = found.cursor
     try:

@@ -413,7 +413,7 @@ def test_a_build_that_waits_for_the_database_ends_at_once(
     if town.rt.engine.dialect.name == "sqlite":
         slow = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
     monkeypatch.setattr(listed_tags, "_PACKED", text(slow))
-    monkeypatch.setattr(listed_tags, "_SINCE", text(slow))
+    monkeypatch.setattr(listed_tags, "_IN_EFFECT", text(slow))
     one = Presence(town.rt.engine)
     one.workers[1].start()
     one._wanted.set()
