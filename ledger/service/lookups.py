@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Engine
 
-from ledger.core.encoding import day_floor
+from ledger.core.encoding import day_floor, hour_floor
 from ledger.core.identifiers import Kind
 from ledger.core.policy import Policy
 from ledger.core.policy_timeline import PolicySource
@@ -112,8 +112,9 @@ async def lookup(rt: Runtime, member: Member, request: LookupRequest) -> bytes:
 
 def answer_from_memory(rt: Runtime, member: Member, request: LookupRequest) -> bytes | None:
     """The answer, if it is clean and this process knows it without the database; touches none. Otherwise None."""
-    watermark = rt.presence.clean(request.epoch, [tag for _, tag in request.subjects], request.min_index)
-    return None if watermark is None else rt.desk.clean(member, request, watermark)
+    now = rt.now()  # one moment for the check and for the answer: a report may come into effect between two
+    watermark = rt.presence.clean(request.epoch, [tag for _, tag in request.subjects], request.min_index, now)
+    return None if watermark is None else rt.desk.clean(member, request, watermark, now)
 
 
 async def answer_from_database(rt: Runtime, member: Member, request: LookupRequest) -> bytes:
@@ -222,15 +223,15 @@ class LookupDesk:
         self._batcher.put([(_Asked(member, request), waiter)])
         return waiter.future
 
-    def clean(self, member: Member, request: LookupRequest, size: int) -> bytes | None:
-        """The answer to `request` about a person who is not listed in the first `size` entries, counted; None where it
-        would have to wait for the database, and while closing. The caller vouches for `size` (see
+    def clean(self, member: Member, request: LookupRequest, size: int, now: datetime) -> bytes | None:
+        """The answer at `now` to `request` about a person of whom the first `size` entries tell nothing, counted; None
+        where it would have to wait for the database, and while closing. The caller vouches for `size` (see
         `ledger.service.presence`)."""
         taken = None if self._closing else self._ids.take()
         if taken is None:
             return None
         question = Question(member.platform, request.epoch, request.nonce, request.digest)
-        answer, day = self._answers.clean(taken[1], size, self._now(), question)
+        answer, day = self._answers.clean(taken[1], size, now, question)
         key = (member.platform, day)
         with self._counts_lock:
             self._clean[key] = self._clean.get(key, 0) + 1
@@ -267,8 +268,8 @@ class LookupDesk:
 
     def _answer_all(self, asked: Sequence[_Asked]) -> list[bytes | LedgerError]:
         now = self._now()
-        tags = [tag for one in asked for _, tag in one.request.subjects]
-        with reading_first(self._by_statement, lambda connection: look(connection, tags)) as (connection, view):
+        tags, hour = [tag for one in asked for _, tag in one.request.subjects], hour_floor(now)
+        with reading_first(self._by_statement, lambda connection: look(connection, tags, hour)) as (connection, view):
             outcomes, lookups, looked_up, counts = self._answers_from(view, asked, now)
             if lookups:
                 with transaction(connection, writes=True):
@@ -278,7 +279,7 @@ class LookupDesk:
         return outcomes
 
     def _answers_from(self, view: LookupView, asked: Sequence[_Asked], now: datetime) -> _Answered:
-        weights, policy = self._members.weights(), self._policies.at(now)
+        weights, policy = self._members.weights(now), self._policies.at(now)
         size, day = view.size, day_floor(now)
         outcomes: list[bytes | LedgerError] = []
         lookups: list[dict[str, Any]] = []
