@@ -9,7 +9,7 @@ from importlib.resources import files
 
 from ledger.core.policy import Policy, parse_policy
 
-SHIPPED_VERSION = 1
+SHIPPED_VERSION = 2
 """The version that a new ledger starts with: `ledger/core/policies/{version}.toml`."""
 
 
@@ -18,10 +18,15 @@ def policy_text(version: int) -> str:
     return files("ledger.core").joinpath("policies", f"{version}.toml").read_text(encoding="utf-8")
 
 
-@lru_cache(maxsize=1)
 def shipped_policy() -> tuple[str, Policy]:
     """The text and the parsed form of the newest policy of the package."""
-    text = policy_text(SHIPPED_VERSION)
+    return shipped_version(SHIPPED_VERSION)
+
+
+@lru_cache(maxsize=SHIPPED_VERSION)
+def shipped_version(version: int) -> tuple[str, Policy]:
+    """The text and the parsed form of the policy of `version`, 1 to SHIPPED_VERSION."""
+    text = policy_text(version)
     return text, parse_policy(text)
 
 

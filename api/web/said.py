@@ -43,7 +43,6 @@ SENTENCES = frozenset(
         _("A quota lies between 0 and 2,147,483,647 elements a day."),
         _("A range is 30, 90 or 365 days."),
         _("A reason has 3 to 150 characters."),
-        _("A weight floor lies between 1 and 20 twentieths."),
         _("Every severity needs its retention, and every retention a severity."),
         _("Retention and the days until erasure must not exceed the longest time that anything is kept."),
         _("Shown points must stay below the threshold of the next tier."),

@@ -302,9 +302,14 @@ def revoke_key(kid: Annotated[str, typer.Argument(help="Key id.")], json_output:
 
 @platform.command("suspend")
 @guarded
-def suspend(name: Name, json_output: JsonFlag = False) -> None:
-    """Refuse a platform's tokens; its reports weigh nothing once its whole control group is suspended."""
-    _set_status(name, "suspended")
+def suspend(
+    name: Name,
+    urgent: Annotated[bool, typer.Option("--urgent", help="Take its weight away at once, not at midnight.")] = False,
+    json_output: JsonFlag = False,
+) -> None:
+    """Refuse a platform's tokens; its reports weigh nothing from the next UTC midnight on, once its whole control group
+    is suspended."""
+    _set_status(name, "suspended", urgent=urgent)
 
 
 @platform.command("resume")
@@ -314,11 +319,11 @@ def resume(name: Name, json_output: JsonFlag = False) -> None:
     _set_status(name, "active")
 
 
-def _set_status(name: str, status: str) -> None:
+def _set_status(name: str, status: str, *, urgent: bool = False) -> None:
     from ledger.service import members
 
     with opened_database() as (_, engine):
-        members.set_status(engine, platform=name, status=status, now=datetime.now(UTC))
+        members.set_status(engine, platform=name, status=status, now=datetime.now(UTC), urgent=urgent)
     _done(name, f"{name} is {status}.", status=status)
 
 

@@ -27,7 +27,7 @@ from ledger.client.state import SeenCheckpoint
 from ledger.client.suite import Suite
 from ledger.client.transport import Deadline, Transport, WrongLength
 from ledger.core.buckets import check_bucket, split_answer
-from ledger.core.encoding import b64url
+from ledger.core.encoding import b64url, day_floor
 from ledger.core.fuse import FuseFilter
 from ledger.core.manifest import Manifest, check_current
 from ledger.errors import (
@@ -44,7 +44,8 @@ from ledger.errors import (
 )
 
 REFRESH_SECONDS = 3600
-"""A snapshot older than this is replaced, if the server has a newer one."""
+"""A snapshot older than this, or of an earlier UTC day, is replaced if the server has a newer one. (Reports begin to
+count at UTC midnight, and one is cut then.)"""
 POLL_SECONDS = 60
 """At least so long between two questions for a newer one."""
 DOWNLOAD_SECONDS = 900.0
@@ -153,10 +154,10 @@ class Snapshots:
     def current(
         self, *, whole_filter: bool, whole_buckets: bool, fresh: bool = False, limit: Deadline | None = None
     ) -> Snapshot:
-        """A snapshot that may be answered from, with the parts asked for; refreshed when it is older than an hour, or
-        if `fresh`. While another thread refreshes it, the one before goes on being used. With `limit`, another thread's
-        refresh is waited for until then, and the question for the newest takes half of the time, so that in an outage
-        the one before can still be used; a download that has begun goes on.
+        """A snapshot that may be answered from, with the parts asked for; refreshed when it is older than an hour or of
+        an earlier UTC day, or if `fresh`. While another thread refreshes it, the one before goes on being used. With
+        `limit`, another thread's refresh is waited for until then, and the question for the newest takes half of the
+        time, so that in an outage the one before can still be used; a download that has begun goes on.
 
         Raises SnapshotUnknown or Unavailable when there is none, and the error of what is false: InvalidManifest,
         InvalidInclusion and the other errors of a false proof, Equivocation, PolicyInvalid, SnapshotExpired,
@@ -275,7 +276,8 @@ class Snapshots:
         return True
 
     def _is_due(self, latest: Latest) -> bool:
-        if self._now() - latest.manifest.as_of < timedelta(seconds=REFRESH_SECONDS):
+        now, as_of = self._now(), latest.manifest.as_of
+        if now - as_of < timedelta(seconds=REFRESH_SECONDS) and day_floor(now) <= day_floor(as_of):
             return False
         return self._asked_at is None or not self._within_minute(self._asked_at)
 

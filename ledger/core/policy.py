@@ -53,13 +53,27 @@ class Tiers:
     credit_half_points: int
 
 
+TWENTIETHS, EIGHTHS = 20, 8
+"""The two units of weights that a policy may have: `floor_twentieths` or `floor_eighths` names it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """How a control group's weight follows from its resolved cases."""
+    """How a control group's weight follows from its resolved cases.
 
-    floor_twentieths: int
+    A weight is rounded down to a multiple of 1/`steps` (TWENTIETHS or EIGHTHS) and is `floor_steps`/`steps` at least.
+    """
+
+    steps: int
+    floor_steps: int
     prior_reports: int
     window_months: int
+
+    @property
+    def daily(self) -> bool:
+        """Whether weights are taken anew once a UTC day, from what was decided before its midnight. Weights in
+        twentieths (policy version 1) follow each decision at once."""
+        return self.steps == EIGHTHS
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +171,7 @@ def _policy(text: str, *, strict: bool) -> Policy:
         severity=MappingProxyType({**_defaults(named), **named}),
         retention_days=_retention(_table(data, "retention_days")),
         tiers=_numbers(Tiers, _table(data, "tiers"), 1, 1_000_000, strict),
-        weights=_numbers(Weights, _table(data, "weights"), 1, 1000, strict),
+        weights=_weights(_table(data, "weights"), strict),
         intake=_numbers(IntakeRules, _table(data, "intake"), 0, 10_000, strict),
         lookup_expiry_minutes=_integer(lookup, "expiry_minutes", 1, 1440),
         erasure=_numbers(Erasure, _table(data, "erasure"), 0, MAX_RETENTION_DAYS, strict),
@@ -210,7 +224,6 @@ def _check_promises(policy: Policy) -> None:
         < tiers.review_total_millipoints
         <= 10 * tiers.review_cap_hundredths
         < 2 * tiers.high_second_group_millipoints,
-        "A weight floor lies between 1 and 20 twentieths.": policy.weights.floor_twentieths <= 20,
         "Retention and the days until erasure must not exceed the longest time that anything is kept.": (
             max(policy.retention_days.values()) + policy.erasure.after_expiry_days <= policy.erasure.at_latest_days
         ),
@@ -254,6 +267,7 @@ def _retention(table: dict[str, Any]) -> Mapping[int, int]:
     return MappingProxyType({int(key): _integer(table, key, 2, MAX_RETENTION_DAYS) for key in table})
 
 
+<<<<<<< HEAD
 def _consent(table: dict[str, Any], strict: bool) -> frozenset[str]:
     """The profiles under which a lookup needs the person's consent. To be published, only those whose law asks for it;
     a reader keeps the profiles of later ledgers."""
@@ -265,6 +279,18 @@ def _consent(table: dict[str, Any], strict: bool) -> frozenset[str]:
     if strict and not asked.issuperset(named):
         raise PolicyInvalid(f"consent.lookups names only profiles whose law asks for it: {', '.join(sorted(asked))}.")
     return frozenset(named)
+=======
+def _weights(table: dict[str, Any], strict: bool) -> Weights:
+    """The weights of either form: `floor_twentieths` (version 1) or `floor_eighths`."""
+    steps, name = (TWENTIETHS, "floor_twentieths") if "floor_twentieths" in table else (EIGHTHS, "floor_eighths")
+    _keys(table, {name, "prior_reports", "window_months"}, "weights", strict)
+    return Weights(
+        steps=steps,
+        floor_steps=_integer(table, name, 1, steps),
+        prior_reports=_integer(table, "prior_reports", 1, 1000),
+        window_months=_integer(table, "window_months", 1, 1000),
+    )
+>>>>>>> main
 
 
 def _clocks(table: dict[str, Any], strict: bool) -> Mapping[str, AppealClock]:

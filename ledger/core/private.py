@@ -1,25 +1,27 @@
 """The standing from sealed entries: what a snapshot tells of each tag, and what a client folds from it. Pure.
 
-For one identifier the client gets exactly what a direct lookup at the snapshot's cut would say, at every moment until
-`not_after`. For several it cannot: a control group has another pseudonym under each tag, and of two entries about one
-act nobody can tell whether they are one report. Acts are linkable, so points, acts and marks are still exact; how the
-reporters confirm one another is then taken as little as is certain, so that no answer is stricter than the direct one.
+For one identifier the client gets exactly what a direct lookup would say of the reports that count at the snapshot's
+cut, at every moment until `not_after`; a report that begins to count after the cut is not in the snapshot. For several
+identifiers it cannot: a control group has another pseudonym under each tag, and two entries about one act may be one
+report or two. Acts are linkable, so points, acts and marks are still exact; how the reporters confirm one another is
+then taken as little as is certain, so that no answer is stricter than the direct one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
 from typing import Protocol, TypeVar
 
 from ledger.core.encoding import day_floor, hour_floor
 from ledger.core.identifiers import Kind
-from ledger.core.manifest import MAX_LIFETIME_HOURS
-from ledger.core.policy import Policy
+from ledger.core.policy import EIGHTHS, Policy
 from ledger.core.sealed import (
     CONDUCT_BYTES,
+    FORMAT_1,
+    FORMAT_2,
     SealedEvent,
     SnapshotKeys,
     act_pseudonym,
@@ -41,7 +43,7 @@ from ledger.core.standing import (
     support_of,
     tell,
 )
-from ledger.errors import SnapshotExpired
+from ledger.errors import InvalidBucket, SnapshotExpired
 
 
 class Recorded(Flagged, Protocol):
@@ -86,35 +88,34 @@ _R = TypeVar("_R", bound=Recorded)
 # --- what a snapshot holds ----------------------------------------------------------------------------------
 
 
-def told_events(
-    events: Iterable[_R], weights: Mapping[str, int], policy: Policy, as_of: datetime, not_after: datetime
-) -> list[_R]:
-    """Those of `events` that a direct lookup at some moment in [as_of, not_after) tells of, if nothing is logged after
-    the cut; a tag with none is not listed.
+def sealed_format(policy: Policy) -> int:
+    """The format of the entries of a snapshot under `policy`: FORMAT_2 where weights are eighths, else FORMAT_1."""
+    return FORMAT_2 if policy.weights.steps == EIGHTHS else FORMAT_1
 
-    Events that cool until `not_after` or later, that are expired at `as_of`, unconfirmed, or of a group that weighs
-    nothing are left out: no lookup in that time would say a word about them. `weights` are as in `fold`. Raises
-    ValueError unless `not_after` is later than `as_of`, by 24 hours at most.
+
+def told_events(events: Iterable[_R], weights: Mapping[str, int], policy: Policy, as_of: datetime) -> list[_R]:
+    """Those of `events` that a direct lookup at `as_of` tells of; a tag with none is not listed.
+
+    Events that still cool at `as_of`, that are expired, unconfirmed, or of a group that weighs nothing are left out: no
+    lookup at that moment says a word about them. `weights` are as in `fold`.
     """
-    today, last_hour = _lifetime(as_of, not_after)
-    return [event for event in events if _is_told(event, weights, policy, today, last_hour)]
+    today, this_hour = _moment(as_of)
+    return [event for event in events if _is_told(event, weights, policy, today, this_hour)]
 
 
-def _is_told(event: Recorded, weights: Mapping[str, int], policy: Policy, today: int, last_hour: int) -> bool:
+def _is_told(event: Recorded, weights: Mapping[str, int], policy: Policy, today: int, this_hour: int) -> bool:
     severity = policy.severity[event.conduct]
     return (
-        event.effective_hour <= last_hour
+        event.effective_hour <= this_hour
         and today < min(event.expires_day, event.act_day + policy.retention_days[severity])
         and may_be_told(event, severity, weights.get(event.control_group, FULL_WEIGHT))
     )
 
 
 @lru_cache(maxsize=16)
-def _lifetime(as_of: datetime, not_after: datetime) -> tuple[int, int]:
-    """The UTC day of `as_of`, and the hour of the last moment before `not_after`."""
-    if not timedelta(0) < not_after - as_of <= timedelta(hours=MAX_LIFETIME_HOURS):
-        raise ValueError(f"a snapshot lives between no time and {MAX_LIFETIME_HOURS} hours")
-    return day_floor(as_of), hour_floor(not_after - timedelta(microseconds=1))
+def _moment(as_of: datetime) -> tuple[int, int]:
+    """The UTC day and hour of `as_of`, since the Unix epoch."""
+    return day_floor(as_of), hour_floor(as_of)
 
 
 def to_sealed(
@@ -132,7 +133,7 @@ def to_sealed(
     `as_of`. An expiry before that has come already, a later one comes after `not_after`; what is left to tell is
     whether the recorded one is that very midnight while the policy alone would go on.
     """
-    tomorrow = day_floor(as_of) + 1
+    tomorrow, with_severity = day_floor(as_of) + 1, sealed_format(policy) == FORMAT_2
     groups = group_pseudonyms(keys, tag, [event.control_group for event in events])
     return [
         SealedEvent(
@@ -146,6 +147,7 @@ def to_sealed(
             event.restituted,
             event.has_statement,
             event.expires_day == tomorrow < policy.expiry_day(event.conduct, event.act_day),
+            policy.severity[event.conduct] if with_severity else None,
         )
         for event in events
     ]
@@ -159,8 +161,8 @@ def to_packed(
     tag: bytes,
     as_of: datetime,
 ) -> list[bytes]:
-    """`to_sealed` with each event packed as `sealed.pack_event` does it, in one step for whoever seals millions."""
-    tomorrow = _tomorrow(as_of)
+    """`to_sealed` with each event packed as `sealed.pack_event` does it, in one step: a build seals millions."""
+    tomorrow, with_severity = _moment(as_of)[0] + 1, sealed_format(policy) == FORMAT_2
     groups = group_pseudonyms(keys, tag, [event.control_group for event in events])
     return [
         pack_fields(
@@ -172,17 +174,12 @@ def to_packed(
             | event.has_statement << 2
             | (event.expires_day == tomorrow < policy.expiry_day(event.conduct, event.act_day)) << 3,
             weights.get(event.control_group, FULL_WEIGHT),
+            policy.severity[event.conduct] if with_severity else None,
             event.act_day,
             event.effective_hour,
         )
         for event in events
     ]
-
-
-@lru_cache(maxsize=16)
-def _tomorrow(as_of: datetime) -> int:
-    """The day after the UTC day of `as_of`."""
-    return day_floor(as_of) + 1
 
 
 # --- what a client folds ------------------------------------------------------------------------------------
@@ -206,7 +203,8 @@ def standing_of(
     `policy` and `as_of` are the manifest's; a `now` before `as_of` is a slow clock's, and taken for `as_of`. The answer
     is `bounded` when two tags or more have counting events; if only one has, the others cannot have met the same
     reports, and all is known. Raises SnapshotExpired when a second midnight has passed since `as_of`, from which on an
-    entry does not tell whether its event has expired.
+    entry does not tell whether its event has expired, and InvalidBucket for an entry of another format than that of the
+    policy's snapshots, or of a severity that the policy does not have.
     """
     if day_floor(now) > day_floor(as_of) + 1:
         raise SnapshotExpired("The snapshot is too old to be answered from.")
@@ -229,10 +227,15 @@ def standing_of(
 
 def _tell(kind: Kind, sealed: Iterable[SealedEvent], policy: Policy, as_of: datetime, now: datetime) -> Told:
     """What may be told of the events of one tag at `now`. Report ids are made up: no answer depends on them."""
-    tomorrow = day_floor(as_of) + 1
+    tomorrow, with_severity = day_floor(as_of) + 1, sealed_format(policy) == FORMAT_2
     weights: dict[str, int] = {}
     events = []
     for number, one in enumerate(sealed):
+        if (one.severity is not None) != with_severity:
+            raise InvalidBucket("An entry is in another format than the snapshots of its policy.")
+        severity = policy.severity.get(one.conduct) if one.severity is None else one.severity
+        if severity is None or severity not in policy.retention_days:
+            raise InvalidBucket("An entry has a severity that the snapshot's policy does not have.")
         group = one.group.hex()
         weights[group] = one.weight
         events.append(
@@ -243,11 +246,12 @@ def _tell(kind: Kind, sealed: Iterable[SealedEvent], policy: Policy, as_of: date
                 conduct=one.conduct,
                 act_day=one.act_day,
                 effective_hour=one.effective_hour,
-                expires_day=tomorrow if one.expires_next_day else policy.expiry_day(one.conduct, one.act_day),
+                expires_day=tomorrow if one.expires_next_day else one.act_day + policy.retention_days[severity],
                 matched=frozenset({kind}),
                 disputed=one.disputed,
                 restituted=one.restituted,
                 has_statement=one.has_statement,
+                severity=severity,
             )
         )
     return tell(events, weights, policy, now)

@@ -19,6 +19,7 @@ class Reason(StrEnum):
     FALSE_RETURN = "false_return"
     FALSE_CHARGEBACK = "false_chargeback"
     LINKED_ACCOUNTS = "linked_accounts"
+    OTHER = "other_confirmed_conduct"
     FADED = "minor_or_faded"
     RESTITUTED = "restituted"
     NO_RECORD = "no_record"

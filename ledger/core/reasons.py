@@ -19,7 +19,8 @@ MAX_REASONS = 4
 CONDUCT_REASON: Mapping[str, Reason] = {
     conduct: conduct.spec.reason for conduct in Conduct if conduct.spec.reason is not None
 }
-"""The reason that a standing gives for a conduct. A protective conduct has none: it is given as `protected`."""
+"""The reason that a standing gives for a conduct. A protective conduct has none: it is given as `protected`. A conduct
+that this version does not know has none either: it gives `other_confirmed_conduct`."""
 
 REASON_TEXTS: dict[Reason, dict[Locale, str]] = {
     Reason.PROTECTED: {
@@ -65,6 +66,10 @@ REASON_TEXTS: dict[Reason, dict[Locale, str]] = {
     Reason.LINKED_ACCOUNTS: {
         "en": "The weightiest record: several linked accounts used for confirmed refund fraud.",
         "zh-CN": "权重最高的记录：多个关联账户被用于经确认的退款欺诈。",
+    },
+    Reason.OTHER: {
+        "en": "The weightiest record: another kind of confirmed refund fraud, which this program does not name.",
+        "zh-CN": "权重最高的记录：另一种经确认的退款欺诈行为，本程序尚无其名称。",
     },
     Reason.RESTITUTED: {
         "en": "The full amount of at least one report was paid back; its points are halved.",

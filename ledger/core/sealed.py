@@ -36,6 +36,7 @@ from ledger.core.buckets import check_version
 from ledger.core.buckets import split_answer as split_answer
 from ledger.core.conduct import CONDUCT_BYTES as CONDUCT_BYTES
 from ledger.core.identifiers import Kind, parse_kind
+from ledger.core.standing import FULL_WEIGHT
 from ledger.core.tags import extract
 from ledger.errors import InvalidBucket, InvalidInput
 
@@ -45,14 +46,24 @@ EVENTS_PER_ENTRY = 4
 EVENT_BYTES = 22
 ACT_BYTES = 8
 GROUP_BYTES = 4
-MAX_WEIGHT = 20
 MAX_SLOTS = 64
 """Entries of one element that a client opens at most, and a snapshot seals: 256 events. Without a bound, whoever
 reports one person again and again would enlarge every bucket."""
 
 _CONDUCTS = {number: str(conduct) for conduct, number in CONDUCT_BYTES.items()}
 
-_FORMAT = 1
+FORMAT_1, FORMAT_2 = 1, 2
+"""The formats of an entry's payload, named by its first byte. Both have the same length. In format 1 the weight is in
+twentieths and the byte after it is zero. In format 2 the weight is in eighths and that byte is the severity, so that an
+event folds where its conduct is not known. A reader of this version refuses any other format."""
+
+_FORTIETHS = {FORMAT_1: 2, FORMAT_2: 5}
+"""Fortieths in one unit of the weight byte."""
+
+UNKNOWN_CONDUCT = "unknown:"
+"""What the conduct of an event begins with whose byte this version does not know; the byte as a decimal follows."""
+
+_FLAGS = 15
 _EVENT = Struct(">8s4sBBBBHI")
 _PAYLOAD_HEADER_BYTES = 8
 _NONCE = bytes(12)
@@ -70,7 +81,9 @@ class SealedEvent:
     """One report as a sealed entry tells it: no ids, nothing that means anything outside this entry's snapshot.
 
     `act` (8 bytes) is equal in all entries of one act; `group` (4 bytes) stands for the control group under this tag
-    only. `act_day` and `effective_hour` count from the Unix epoch; `weight` is the group's, in twentieths.
+    only. `act_day` and `effective_hour` count from the Unix epoch; `weight` is the group's, in fortieths. `severity` is
+    None in an entry of format 1, where it follows from the conduct. A conduct that this version does not know, which
+    only format 2 allows, is UNKNOWN_CONDUCT and its byte.
     `expires_next_day` tells of a recorded expiry on the day after `as_of`'s UTC day where the policy alone would keep
     the event longer: a snapshot lives at most 24 hours, so no later expiry needs telling.
     """
@@ -85,6 +98,7 @@ class SealedEvent:
     restituted: bool = False
     has_statement: bool = False
     expires_next_day: bool = False
+    severity: int | None = None
 
 
 # --- keys and pseudonyms ------------------------------------------------------------------------------------
@@ -160,43 +174,64 @@ def group_pseudonyms(keys: SnapshotKeys, tag: bytes, groups: Iterable[str]) -> d
 
 
 def pack_event(event: SealedEvent) -> bytes:
-    """The 22 bytes of an event. Raises ValueError for what the format cannot hold."""
+    """The 22 bytes of an event, in format 2 if it has a severity, else in format 1. Raises ValueError for what the
+    format cannot hold."""
     flags = event.disputed | event.restituted << 1 | event.has_statement << 2 | event.expires_next_day << 3
     conduct = CONDUCT_BYTES.get(event.conduct, 0)
-    return pack_fields(event.act, event.group, conduct, flags, event.weight, event.act_day, event.effective_hour)
+    return pack_fields(
+        event.act, event.group, conduct, flags, event.weight, event.severity, event.act_day, event.effective_hour
+    )
 
 
 def pack_fields(
-    act: bytes, group: bytes, conduct: int, flags: int, weight: int, act_day: int, effective_hour: int
+    act: bytes,
+    group: bytes,
+    conduct: int,
+    flags: int,
+    weight: int,
+    severity: int | None,
+    act_day: int,
+    effective_hour: int,
 ) -> bytes:
-    """The same from bare values, for whoever seals millions: `conduct` is its byte, `flags` are disputed 1, restituted
-    2, has_statement 4, expires_next_day 8. Raises ValueError for what the format cannot hold."""
+    """`pack_event` from bare values, for a build that seals millions: `conduct` is its byte, `flags` are disputed 1,
+    restituted 2, has_statement 4, expires_next_day 8, `weight` is in fortieths and a whole number of the format's unit.
+    Raises ValueError for what the format cannot hold."""
+    units, rest = divmod(weight, _FORTIETHS[FORMAT_1 if severity is None else FORMAT_2])
     # The struct would cut or fill byte strings of a wrong length without a word.
-    if len(act) != ACT_BYTES or len(group) != GROUP_BYTES or not 0 <= weight <= MAX_WEIGHT or not 0 <= flags < 16:
-        raise ValueError("an event needs pseudonyms of 8 and 4 bytes, a weight of 0 to 20 and known flags")
-    if conduct not in _CONDUCTS or not 0 <= act_day < 2**16 or not 0 <= effective_hour < 2**32:
-        raise ValueError("an event needs a known conduct, a day that fits in 16 bits and an hour that fits in 32")
-    return _EVENT.pack(act, group, conduct, flags, weight, 0, act_day, effective_hour)
+    if len(act) != ACT_BYTES or len(group) != GROUP_BYTES or rest or not 0 <= weight <= FULL_WEIGHT:
+        raise ValueError("an event needs pseudonyms of 8 and 4 bytes, and a weight in whole units from 0 to 1")
+    if conduct not in _CONDUCTS or not 0 <= flags <= _FLAGS or not 0 <= (severity or 0) < 2**8:
+        raise ValueError("an event needs a known conduct, known flags and a severity that fits in 8 bits")
+    if not 0 <= act_day < 2**16 or not 0 <= effective_hour < 2**32:
+        raise ValueError("an event needs a day that fits in 16 bits and an hour that fits in 32")
+    return _EVENT.pack(act, group, conduct, flags, units, severity or 0, act_day, effective_hour)
 
 
 def seal(element: bytes, kind: Kind | str, version: bytes, prefix: int, events: Sequence[SealedEvent]) -> list[bytes]:
     """The entries, 128 bytes each, of an element (32 bytes) with these events, four to an entry; none without events.
 
-    `prefix` is the bucket of the element's tag. Raises UnsupportedKind, InvalidPoint, InvalidInput (version), and
-    ValueError for what the format cannot hold, more than 4 x MAX_SLOTS events too.
+    `prefix` is the bucket of the element's tag. All events have a severity (format 2), or none has (format 1). Raises
+    UnsupportedKind, InvalidPoint, InvalidInput (version), and ValueError for events of both formats and for what the
+    format cannot hold, more than 4 x MAX_SLOTS events too.
     """
-    return seal_packed(element, kind, version, prefix, [pack_event(event) for event in events])
+    forms = {FORMAT_1 if event.severity is None else FORMAT_2 for event in events}
+    if len(forms) > 1:
+        raise ValueError("the events of one element are of one format")
+    packed = [pack_event(event) for event in events]
+    return seal_packed(element, kind, version, prefix, packed, forms.pop()) if packed else []
 
 
-def seal_packed(element: bytes, kind: Kind | str, version: bytes, prefix: int, packed: Sequence[bytes]) -> list[bytes]:
-    """`seal` for events that `pack_event` or `pack_fields` has packed."""
+def seal_packed(
+    element: bytes, kind: Kind | str, version: bytes, prefix: int, packed: Sequence[bytes], form: int
+) -> list[bytes]:
+    """`seal` for events that `pack_event` or `pack_fields` has packed in the format `form`."""
     check_version(version)
     count = len(packed)
     key = extract(element)
     info = _ENTRY_INFO[parse_kind(kind)] + version
     bound = version + _u32(prefix)
     if count == 1:
-        return [_entry(key, info + _FIRST_SLOT, _ONE_EVENT + packed[0] + _THREE_UNUSED, bound)]
+        return [_entry(key, info + _FIRST_SLOT, _header(form, 1, False) + packed[0] + _THREE_UNUSED, bound)]
     if count > MAX_SLOTS * EVENTS_PER_ENTRY:
         raise ValueError("one element has more events than a client opens")
     # In the order of their pseudonyms, which tells nothing, not in that of the reports.
@@ -204,7 +239,7 @@ def seal_packed(element: bytes, kind: Kind | str, version: bytes, prefix: int, p
     entries = []
     for first in range(0, count, EVENTS_PER_ENTRY):
         part = ordered[first : first + EVENTS_PER_ENTRY]
-        header = _header(len(part), first + EVENTS_PER_ENTRY < count)
+        header = _header(form, len(part), first + EVENTS_PER_ENTRY < count)
         payload = header + b"".join(part) + bytes(EVENT_BYTES * (EVENTS_PER_ENTRY - len(part)))
         entries.append(_entry(key, info + _u32(first // EVENTS_PER_ENTRY) + b"\x01", payload, bound))
     return entries
@@ -284,20 +319,28 @@ def _find(bucket: bytes | memoryview, check: bytes) -> bytes | None:
 
 
 def _unpack(payload: bytes, events: list[SealedEvent]) -> bool:
-    """Add the events of an entry; whether more follow. Raises InvalidBucket unless `payload` is as `seal` makes it."""
-    count, more = payload[1], payload[2]
+    """Add the events of an entry; whether more follow. Raises InvalidBucket unless `payload` is as `seal` makes it, but
+    for what format 2 leaves to later versions: other conducts, and the upper four flags, which are ignored."""
+    form, count, more = payload[0], payload[1], payload[2]
+    if form not in _FORTIETHS:
+        raise InvalidBucket("An entry is in a format that this version does not read. Update the program.")
     used = _PAYLOAD_HEADER_BYTES + count * EVENT_BYTES
     if not 1 <= count <= EVENTS_PER_ENTRY or more > (count == EVENTS_PER_ENTRY):
         raise InvalidBucket("An entry has an impossible number of events.")
-    if payload[:_PAYLOAD_HEADER_BYTES] != _header(count, bool(more)) or any(payload[used:]):
+    if payload[:_PAYLOAD_HEADER_BYTES] != _header(form, count, bool(more)) or any(payload[used:]):
         raise InvalidBucket("An entry is not in the format that this version reads.")
     for offset in range(_PAYLOAD_HEADER_BYTES, used, EVENT_BYTES):
-        act, group, number, flags, weight, reserved, act_day, effective_hour = _EVENT.unpack_from(payload, offset)
-        conduct = _CONDUCTS.get(number)
-        if conduct is None or flags > 15 or weight > MAX_WEIGHT or reserved:
-            raise InvalidBucket("An entry holds an event that this version does not know.")
-        marks = [bool(flags & bit) for bit in (1, 2, 4, 8)]
-        events.append(SealedEvent(act, group, conduct, act_day, effective_hour, weight, *marks))
+        act, group, number, flags, units, severity, act_day, effective_hour = _EVENT.unpack_from(payload, offset)
+        conduct, weight = _CONDUCTS.get(number), units * _FORTIETHS[form]
+        if form == FORMAT_1 and (conduct is None or flags > _FLAGS or severity):
+            raise InvalidBucket("An entry holds an event that its format does not know.")
+        if not number or weight > FULL_WEIGHT:
+            raise InvalidBucket("An entry holds no conduct, or a weight above 1.")
+        name = conduct or f"{UNKNOWN_CONDUCT}{number}"
+        disputed, restituted, has_statement, expires = (bool(flags & bit) for bit in (1, 2, 4, 8))
+        said = None if form == FORMAT_1 else severity
+        marks = (disputed, restituted, has_statement, expires, said)
+        events.append(SealedEvent(act, group, name, act_day, effective_hour, weight, *marks))
     return bool(more)
 
 
@@ -305,9 +348,8 @@ def _u32(number: int) -> bytes:
     return number.to_bytes(4, "big")
 
 
-def _header(count: int, more: bool) -> bytes:
-    return bytes((_FORMAT, count, more, 0, 0, 0, 0, 0))
+def _header(form: int, count: int, more: bool) -> bytes:
+    return bytes((form, count, more, 0, 0, 0, 0, 0))
 
 
-_ONE_EVENT = _header(1, False)
 _THREE_UNUSED = bytes(3 * EVENT_BYTES)

@@ -19,8 +19,9 @@ from ledger.core.identifiers import STRONG_KINDS, Kind
 from ledger.core.policy import Policy
 from ledger.core.reasons import CONDUCT_REASON, MAX_REASONS, Reason
 
-FULL_WEIGHT = 20
-"""Weights are in twentieths."""
+FULL_WEIGHT = 40
+"""A weight is an integer number of fortieths: the twentieths of policy version 1 and the eighths of later ones are both
+whole numbers of them, so that weights of two policies are never mistaken for one another."""
 
 REPEATED_EVENTS = 3
 """So many counting acts of one group are told as `repeated_at_one_platform`; they add nothing to the points."""
@@ -41,7 +42,7 @@ class Event:
     identifier through which the lookup met it.
 
     `disputed` is shown and takes the points away; `unconfirmed` takes them away silently, and also stands for an event
-    whose appeal is overdue.
+    whose appeal is overdue. `severity` is what a sealed entry says of it; None: that of its conduct in the policy.
     """
 
     report_id: int
@@ -56,6 +57,7 @@ class Event:
     unconfirmed: bool = False
     restituted: bool = False
     has_statement: bool = False
+    severity: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ def merge(events: Iterable[Event]) -> list[Event]:
 def fold(events: Iterable[Event], weights: Mapping[str, int], policy: Policy, now: datetime) -> Standing:
     """The standing at `now` of the person whom `events` (one a report, see `merge`) are about.
 
-    `weights` are twentieths by control group; a group that is not named has full weight, a suspended one 0. Nothing is
+    `weights` are fortieths by control group; a group that is not named has full weight, a suspended one 0. Nothing is
     told of events that are cooling, expired or unconfirmed, nor of reports that weigh nothing.
     """
     told = tell(events, weights, policy, now)
@@ -107,7 +109,7 @@ def tell(events: Iterable[Event], weights: Mapping[str, int], policy: Policy, no
     this_hour, today = seconds // HOUR_SECONDS, seconds // DAY_SECONDS
     told = Told([], set())
     for event in events:
-        severity = policy.severity[event.conduct]
+        severity = policy.severity[event.conduct] if event.severity is None else event.severity
         retention_days = policy.retention_days[severity]
         if event.effective_hour > this_hour or today >= min(event.expires_day, event.act_day + retention_days):
             continue
@@ -117,7 +119,9 @@ def tell(events: Iterable[Event], weights: Mapping[str, int], policy: Policy, no
         if event.disputed:
             told.disputed = True
         elif severity:
-            fresh = severity * weight * (_HALVED if event.restituted else _WHOLE)
+            fresh = severity * weight * _MILLIPOINTS
+            if event.restituted:
+                fresh //= 2
             told.counting.append(Counted(event, decayed(fresh, max(0, today - event.act_day), retention_days)))
         else:
             told.protected = True
@@ -219,8 +223,9 @@ _NO_SUPPORT = Support(0, 0, 0, weak=False, repeated=False, one_reporter=False)
 CLEAN = Standing(Tier.CLEAR, 100, 0, 0, 0, False, False, False, (Reason.NO_RECORD,), ())
 """The standing of almost everybody."""
 
-_WHOLE, _HALVED = 50, 25
-"""Thousandths of a point that one twentieth of weight gives a severity of 1, in full or after restitution."""
+_MILLIPOINTS = 25
+"""Thousandths of a point that one fortieth of weight gives a severity of 1. Restitution halves the points of a fresh
+report, rounded down to a thousandth; that result decays."""
 
 
 @lru_cache(maxsize=1 << 17)
@@ -246,14 +251,15 @@ def is_strong(event: Event) -> bool:
 
 
 def group_weight(resolved: int, overturned: int, policy: Policy) -> int:
-    """Weight of a control group in twentieths, rounded down: max(0.2, 1 - overturned / (resolved + 10)).
+    """Weight of a control group in fortieths: 1 - overturned / (resolved + 10), rounded down to a multiple of the
+    policy's unit (eighths, or twentieths in version 1), and not below its floor.
 
     Raises ValueError unless 0 <= overturned <= resolved.
     """
     if not 0 <= overturned <= resolved:
         raise ValueError("overturned cases are among the resolved ones")
-    cases = resolved + policy.weights.prior_reports
-    return max(policy.weights.floor_twentieths, FULL_WEIGHT * (cases - overturned) // cases)
+    cases, rule = resolved + policy.weights.prior_reports, policy.weights
+    return FULL_WEIGHT // rule.steps * max(rule.floor_steps, rule.steps * (cases - overturned) // cases)
 
 
 def credit_of(points_milli: int, policy: Policy) -> int:
@@ -378,4 +384,4 @@ def _most_acts_of_a_group(counting: Iterable[Counted]) -> int:
 def _heaviest(counting: Sequence[Counted]) -> Reason:
     """The reason for the event with most points; of equals, the same one whatever their order."""
     _, conduct = max([(item.points, item.event.conduct) for item in counting])
-    return CONDUCT_REASON[conduct]
+    return CONDUCT_REASON.get(conduct, Reason.OTHER)

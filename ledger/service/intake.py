@@ -59,6 +59,7 @@ from ledger.store.appeal_tables import CaseTag
 from ledger.store.appeals import StatementRow
 from ledger.store.engine import writing
 from ledger.store.epochs import read_epochs
+from ledger.store.listed_tags import ListedTag
 from ledger.store.log import Head
 from ledger.store.order_lines import HeldRow
 from ledger.store.order_tables import HeldReport
@@ -81,7 +82,7 @@ def apply(
     environment: str,
     clock: Callable[[], datetime],
     new_salt: Callable[[], bytes],
-    listed: Callable[[list[bytes]], object] = lambda _tags: None,
+    listed: Callable[[list[ListedTag]], object] = lambda _tags: None,
 ) -> list[Stored | LedgerError]:
     """Carry out `commands` in one transaction; one outcome each. Raises LogFrozen, DatabaseUnavailable for all.
 
@@ -424,6 +425,6 @@ class _Batch(EntryBatch):
         store.drop_answers(self.connection, self._outdated_keys)
         super().finish()
 
-    def listed_tags(self) -> list[bytes]:
+    def listed_tags(self) -> list[ListedTag]:
         """The tags of what was listed, once it is written."""
-        return [row["tag"] for row in self.rows.get(Listing, ())]
+        return [ListedTag(row["tag"], row["effective_hour"]) for row in self.rows.get(Listing, ())]

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import Engine
 
 from ledger.core.consent import check_consent
-from ledger.core.encoding import day_floor
+from ledger.core.encoding import day_floor, hour_floor
 from ledger.core.identifiers import Kind
 from ledger.core.policy import Policy
 from ledger.core.policy_timeline import PolicySource
@@ -117,9 +117,10 @@ def answer_from_memory(rt: Runtime, member: Member, request: LookupRequest) -> b
 
     Every lookup begins here. Raises ConsentMissing and InvalidRequest as `check_lookup_consent` does.
     """
-    check_lookup_consent(rt, member, request)
-    watermark = rt.presence.clean(request.epoch, [tag for _, tag in request.subjects], request.min_index)
-    return None if watermark is None else rt.desk.clean(member, request, watermark)
+    now = rt.now()  # one moment for the check and for the answer: a report may come into effect between two
+    check_lookup_consent(rt, member, request, now)
+    watermark = rt.presence.clean(request.epoch, [tag for _, tag in request.subjects], request.min_index, now)
+    return None if watermark is None else rt.desk.clean(member, request, watermark, now)
 
 
 async def answer_from_database(rt: Runtime, member: Member, request: LookupRequest) -> bytes:
@@ -144,7 +145,7 @@ async def answer_from_database(rt: Runtime, member: Member, request: LookupReque
 def submit_lookup(rt: Runtime, member: Member, request: LookupRequest) -> Future[bytes]:
     """Ask the desk, without waiting for `min_index`. Raises ConsentMissing, InvalidRequest, StaleEpoch,
     DatabaseUnavailable, Overloaded."""
-    check_lookup_consent(rt, member, request)
+    check_lookup_consent(rt, member, request, rt.now())
     if not rt.keys.looks_up(request.epoch):
         rt.desk.reread_epochs()
     if not rt.keys.looks_up(request.epoch):
@@ -152,10 +153,10 @@ def submit_lookup(rt: Runtime, member: Member, request: LookupRequest) -> Future
     return rt.desk.submit(member, request)
 
 
-def check_lookup_consent(rt: Runtime, member: Member, request: LookupRequest) -> None:
-    """Raises ConsentMissing where the policy in effect asks for a consent under the member's profile and the lookup
-    refers to none, whatever its purpose; InvalidRequest for a blank reference elsewhere."""
-    asked = rt.policies.at(rt.now()).consent_for_lookups
+def check_lookup_consent(rt: Runtime, member: Member, request: LookupRequest, now: datetime) -> None:
+    """Raises ConsentMissing where the policy in effect at `now` asks for a consent under the member's profile and the
+    lookup refers to none, whatever its purpose; InvalidRequest for a blank reference elsewhere; PolicyUnreadable."""
+    asked = rt.policies.at(now).consent_for_lookups
     required = member.profile in asked
     if required or request.consent_ref is not None:
         check_consent(request.consent_ref, profile=member.profile, required=required, of="lookup", unfit=InvalidRequest)
@@ -239,15 +240,15 @@ class LookupDesk:
         self._batcher.put([(_Asked(member, request), waiter)])
         return waiter.future
 
-    def clean(self, member: Member, request: LookupRequest, size: int) -> bytes | None:
-        """The answer to `request` about a person who is not listed in the first `size` entries, counted; None where it
-        would have to wait for the database, and while closing. The caller vouches for `size` (see
+    def clean(self, member: Member, request: LookupRequest, size: int, now: datetime) -> bytes | None:
+        """The answer at `now` to `request` about a person of whom the first `size` entries tell nothing, counted; None
+        where it would have to wait for the database, and while closing. The caller vouches for `size` (see
         `ledger.service.presence`)."""
         taken = None if self._closing else self._ids.take()
         if taken is None:
             return None
         question = Question(member.platform, request.epoch, request.nonce, request.digest)
-        answer, day = self._answers.clean(taken[1], size, self._now(), question)
+        answer, day = self._answers.clean(taken[1], size, now, question)
         key = (member.platform, day)
         with self._counts_lock:
             self._clean[key] = self._clean.get(key, 0) + 1
@@ -284,8 +285,8 @@ class LookupDesk:
 
     def _answer_all(self, asked: Sequence[_Asked]) -> list[bytes | LedgerError]:
         now = self._now()
-        tags = [tag for one in asked for _, tag in one.request.subjects]
-        with reading_first(self._by_statement, lambda connection: look(connection, tags)) as (connection, view):
+        tags, hour = [tag for one in asked for _, tag in one.request.subjects], hour_floor(now)
+        with reading_first(self._by_statement, lambda connection: look(connection, tags, hour)) as (connection, view):
             outcomes, lookups, looked_up, counts = self._answers_from(view, asked, now)
             if lookups:
                 with transaction(connection, writes=True):
@@ -295,7 +296,7 @@ class LookupDesk:
         return outcomes
 
     def _answers_from(self, view: LookupView, asked: Sequence[_Asked], now: datetime) -> _Answered:
-        weights, policy = self._members.weights(), self._policies.at(now)
+        weights, policy = self._members.weights(now), self._policies.at(now)
         size, day = view.size, day_floor(now)
         outcomes: list[bytes | LedgerError] = []
         lookups: list[dict[str, Any]] = []

@@ -3,8 +3,9 @@
 Every change to what a signature or a weight rests on (a platform, its keys, its status) is a public
 `platform_status` entry, appended in the same transaction as the change. Quotas are not: they move nobody's standing.
 
-Suspension is a platform's: its tokens are refused at once. A control group weighs 0 when all its platforms are
-suspended; while one of them is active, what the group asserted keeps its weight, because that one still answers for it.
+Suspension is a platform's: its tokens are refused at once. A control group weighs 0 from the next UTC midnight on (at
+once if the suspension is urgent, or under policy version 1) when all its platforms are suspended; while one of them is
+active, what the group asserted keeps its weight, because that one still answers for it.
 """
 
 from __future__ import annotations
@@ -14,17 +15,21 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from types import MappingProxyType
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
+from ledger.core.encoding import day_floor
 from ledger.core.entries import GovernanceType, PlatformState, platform_status_body
 from ledger.core.jurisdictions import Profile
+from ledger.core.policy import Policy
 from ledger.core.signing_keys import check_public_key, is_sound
 from ledger.errors import AlreadyExists, DatabaseUnavailable, InvalidRequest, NotFound
+from ledger.policies import shipped_policy
+from ledger.service.group_weights import WeightTable, read_weight_table
 from ledger.service.log_writer import append_governance
 from ledger.service.supervision import Worker
 from ledger.store import members as store
@@ -81,7 +86,7 @@ class _Snapshot:
 
     members: Mapping[str, Member]
     keys: Mapping[str, MemberKey]
-    weights: Mapping[str, int]
+    weights: WeightTable
     epochs: tuple[EpochRow, ...]
     started: float
 
@@ -100,17 +105,22 @@ class Members:
         refresh_seconds: float = 1.0,
         monotonic: Callable[[], float] = time.monotonic,
         on_epochs: Callable[[Sequence[EpochRow]], object] = lambda _rows: None,
+        *,
+        policy_at: Callable[[datetime], Policy] = lambda _now: shipped_policy()[1],
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._engine = engine
         self._monotonic = monotonic
         self._on_epochs = on_epochs
-        self._snapshot = _read(engine, monotonic)
+        self._policy_at = policy_at
+        self._now = now
+        self._snapshot = self._read(None)
         for key in self._snapshot.keys.values():
             if not key.sound:
                 log.warning("platform_key_unsound", extra={"platform": key.platform, "kid": key.kid})
         self.worker = Worker(
             "members",
-            lambda: self.refresh(),  # looked up at each run, as tests replace it
+            lambda: self.refresh(count_again=False),  # looked up at each run, as tests replace it
             seconds=refresh_seconds,
             delay_seconds=refresh_seconds,
             patience_seconds=MAX_AGE_SECONDS,
@@ -120,9 +130,10 @@ class Members:
         """Stop refreshing."""
         self.worker.close(timeout_seconds)
 
-    def refresh(self) -> None:
-        """Read everything now. Raises DatabaseUnavailable; the last snapshot then stays until it is too old."""
-        snapshot = _read(self._engine, self._monotonic)
+    def refresh(self, *, count_again: bool = True) -> None:
+        """Read everything now; the decisions behind weights only if they are to be counted again, or it is time.
+        Raises DatabaseUnavailable; the last snapshot then stays until it is too old."""
+        snapshot = self._read(None if count_again else self._snapshot)
         self._on_epochs(snapshot.epochs)
         self._snapshot = snapshot
 
@@ -143,9 +154,10 @@ class Members:
         snapshot = self._current()
         return snapshot.keys.get(kid), snapshot.members.get(platform)
 
-    def weights(self) -> Mapping[str, int]:
-        """Weight in twentieths by control group; 0 for a group whose platforms are all suspended."""
-        return self._current().weights
+    def weights(self, now: datetime | None = None) -> Mapping[str, int]:
+        """Weight in fortieths by control group at `now` (this moment, if it is not given); 0 for a group whose reports
+        carry none, because all its platforms are suspended."""
+        return self._current().weights.at(self._now() if now is None else now)
 
     def _current(self) -> _Snapshot:
         snapshot = self._snapshot
@@ -153,31 +165,21 @@ class Members:
             raise DatabaseUnavailable("The list of members is out of date. Try again.", retry_after_seconds=1)
         return snapshot
 
+    def _read(self, before: _Snapshot | None) -> _Snapshot:
+        started, now = self._monotonic(), self._now()
+        known = None if before is None else before.weights
 
-def _read(engine: Engine, monotonic: Callable[[], float]) -> _Snapshot:
-    started = monotonic()
-    platforms, keys, weights, epochs = read_again(
-        engine,
-        lambda connection: (
-            store.read_platforms(connection),
-            store.read_keys(connection),
-            store.read_weights(connection),
-            read_epochs(connection),
-        ),
-    )
-    return _Snapshot(
-        members=MappingProxyType({row.name: _member(row) for row in platforms}),
-        keys=MappingProxyType({row.kid: _key(row) for row in keys}),
-        weights=MappingProxyType(effective_weights(platforms, weights)),
-        epochs=epochs,
-        started=started,
-    )
+        def read(connection: Connection) -> _Snapshot:
+            platforms = store.read_platforms(connection)
+            return _Snapshot(
+                members=MappingProxyType({row.name: _member(row) for row in platforms}),
+                keys=MappingProxyType({row.kid: _key(row) for row in store.read_keys(connection)}),
+                weights=read_weight_table(connection, self._policy_at, now, platforms, known),
+                epochs=read_epochs(connection),
+                started=started,
+            )
 
-
-def effective_weights(platforms: Iterable[PlatformRow], weights: Mapping[str, int]) -> dict[str, int]:
-    """Weight in twentieths by control group as a fold needs it: 0 for a group whose platforms are all suspended."""
-    active = {row.control_group for row in platforms if row.status != PlatformState.SUSPENDED}
-    return {name: weight if name in active else 0 for name, weight in weights.items()}
+        return read_again(self._engine, read)
 
 
 def _member(row: PlatformRow) -> Member:
@@ -279,22 +281,31 @@ def revoke_key(engine: Engine, kid: str, now: datetime) -> None:
             _log_state(connection, row, now)
 
 
-def set_status(engine: Engine, *, platform: str, status: str, now: datetime) -> None:
+def set_status(engine: Engine, *, platform: str, status: str, now: datetime, urgent: bool = False) -> None:
     """Make a platform `active` or `suspended`, and log it. Setting what it is changes nothing.
+
+    The weight of its control group follows from the next UTC midnight on. An `urgent` suspension takes the platform's
+    weight away at once, also where it is suspended already.
 
     Raises InvalidRequest, NotFound, LogFrozen, DatabaseUnavailable.
     """
     with writing(engine) as connection:
-        change_status(connection, platform, status, now)
+        change_status(connection, platform, status, now, urgent=urgent)
 
 
-def change_status(connection: Connection, platform: str, status: str, now: datetime) -> bool:
+def change_status(connection: Connection, platform: str, status: str, now: datetime, *, urgent: bool = False) -> bool:
     """`set_status` in the caller's transaction; whether anything changed."""
     _require(status in set(PlatformState), "The status must be active or suspended.")
+    _require(not urgent or status == PlatformState.SUSPENDED, "Only a suspension is urgent.")
     row = _locked(connection, platform)
+    changed_today = row.status_changed_at is not None and day_floor(row.status_changed_at) >= day_floor(now)
+    weighs = bool(row.weighed_before) if changed_today else row.status != PlatformState.SUSPENDED
     if row.status == status:
-        return False
-    store.set_platform_status(connection, platform, status)
+        if not (urgent and weighs):
+            return False
+        store.set_platform_status(connection, platform, status, changed_at=now, weighed_before=False)
+        return True
+    store.set_platform_status(connection, platform, status, changed_at=now, weighed_before=weighs and not urgent)
     _log_state(connection, _locked(connection, platform), now)
     return True
 

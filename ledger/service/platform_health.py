@@ -18,11 +18,11 @@ from ledger.core.appeals import Action
 from ledger.core.encoding import day_floor, from_day
 from ledger.core.entries import PlatformState
 from ledger.core.policy import Policy
-from ledger.core.standing import FULL_WEIGHT
+from ledger.core.standing import FULL_WEIGHT, group_weight
 from ledger.core.texts import cleaned
 from ledger.core.wilson import wilson_interval
 from ledger.errors import ConflictOfInterest, InvalidRequest, NotFound, RoleMissing
-from ledger.service import members
+from ledger.service import group_weights, members
 from ledger.service.audit import record
 from ledger.service.staff import StaffMember
 from ledger.settings import Settings
@@ -79,26 +79,24 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """A control group's weight in twentieths: stored, in effect (0 while all its platforms are suspended), and what
-    the formula is made of."""
+    """A control group's weight in fortieths: in effect (0 while its reports carry none), what it is without a
+    suspension, and what follows from all decisions so far; and the numbers of the formula. `daily`: it is taken anew at
+    each UTC midnight, in eighths; else it follows at once, in twentieths."""
 
-    stored: int
     effective: int
+    stored: int
+    follows: int
     resolved: int
     overturned: int
     prior: int
     floor: int
+    daily: bool
 
     @property
-    def formula(self) -> int:
-        """The formula before the floor, in twentieths rounded down."""
+    def rate(self) -> float:
+        """The formula itself, before anything is rounded and without the floor."""
         cases = self.resolved + self.prior
-        return FULL_WEIGHT * (cases - self.overturned) // cases
-
-    @property
-    def follows(self) -> int:
-        """The weight that follows; `stored` is that, unless a decision has just left the window."""
-        return max(self.floor, self.formula)
+        return (cases - self.overturned) / cases
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,13 +166,13 @@ def may_act(staff: StaffMember) -> bool:
     return staff.role in ACTING_ROLES and staff.control_group is None
 
 
-def suspend(engine: Engine, staff: StaffMember, name: str, reason: str, now: datetime) -> bool:
+def suspend(engine: Engine, staff: StaffMember, name: str, reason: str, now: datetime, *, urgent: bool = False) -> bool:
     """Refuse the platform's tokens from now on; whether that is new. It is in the log, and with the reason in the
-    audit log.
+    audit log. Its reports stop counting at the next UTC midnight, or at once if it is `urgent`.
 
     Raises RoleMissing, ConflictOfInterest, InvalidRequest (reason), NotFound, LogFrozen, DatabaseUnavailable.
     """
-    return _set_status(engine, staff, name, PlatformState.SUSPENDED, reason, now)
+    return _set_status(engine, staff, name, PlatformState.SUSPENDED, reason, now, urgent=urgent)
 
 
 def resume(engine: Engine, staff: StaffMember, name: str, reason: str, now: datetime) -> bool:
@@ -205,14 +203,21 @@ def clean_reason(reason: str) -> str:
 
 
 def _set_status(
-    engine: Engine, staff: StaffMember, name: str, status: PlatformState, reason: str, now: datetime
+    engine: Engine,
+    staff: StaffMember,
+    name: str,
+    status: PlatformState,
+    reason: str,
+    now: datetime,
+    *,
+    urgent: bool = False,
 ) -> bool:
     text = _check(staff, ACTING_ROLES, reason)
     action = "platform_suspended" if status is PlatformState.SUSPENDED else "platform_resumed"
     with writing(engine) as connection:
-        if not members.change_status(connection, name, status, now):
+        if not members.change_status(connection, name, status, now, urgent=urgent):
             return False
-        record(connection, now, staff.id, action, "platform", name, text)
+        record(connection, now, staff.id, action, "platform", name, f"urgent: {text}" if urgent else text)
     return True
 
 
@@ -234,8 +239,8 @@ def _quota_text(quota: int | None) -> str:
 def _read(connection: Connection, policy: Policy, settings: Settings, now: datetime) -> list[PlatformHealth]:
     today, since = day_floor(now), window_start(now, policy.weights.window_months)
     rows = member_store.read_platforms(connection)
-    stored = member_store.read_weights(connection)
-    effective = members.effective_weights(rows, stored)
+    effective = group_weights.weights_at(connection, policy, now, rows)
+    stored = group_weights.without_suspensions(connection, policy, now)
     keys = member_store.read_keys(connection)
     reports = store.report_figures(connection, now - timedelta(days=30), now - timedelta(days=90))
     outcomes = store.outcomes_by_platform(connection, since)
@@ -255,7 +260,7 @@ def _read(connection: Connection, policy: Policy, settings: Settings, now: datet
                 reports=reports.get(row.name, ReportFigures()),
                 outcomes=_outcomes(outcomes.get(row.name, {})),
                 answers=answers.get(row.name, Answers()),
-                weight=_weight(stored[row.control_group], effective[row.control_group], group, policy),
+                weight=_weight(effective[row.control_group], stored[row.control_group], group, policy),
                 group_members=tuple(one.name for one in rows if one.control_group == row.control_group),
                 other_active=tuple(
                     one.name
@@ -277,7 +282,7 @@ def _read(connection: Connection, policy: Policy, settings: Settings, now: datet
 
 
 def _without_cases(one: PlatformHealth) -> PlatformHealth:
-    weight = replace(one.weight, stored=0, effective=0, resolved=0, overturned=0)
+    weight = replace(one.weight, effective=0, stored=0, follows=0, resolved=0, overturned=0)
     return replace(
         one,
         reports=one.reports._replace(contested=0),
@@ -292,9 +297,18 @@ def _outcomes(counts: Mapping[str, int]) -> Outcomes:
     return Outcomes(**{name: counts.get(name, 0) for name in ("upheld", "amended", "overturned", "nothing")})
 
 
-def _weight(stored: int, effective: int, group: Outcomes, policy: Policy) -> Weight:
-    weights = policy.weights
-    return Weight(stored, effective, group.resolved, group.overturned, weights.prior_reports, weights.floor_twentieths)
+def _weight(effective: int, stored: int, group: Outcomes, policy: Policy) -> Weight:
+    rule = policy.weights
+    return Weight(
+        effective=effective,
+        stored=stored,
+        follows=group_weight(group.resolved, group.overturned, policy),
+        resolved=group.resolved,
+        overturned=group.overturned,
+        prior=rule.prior_reports,
+        floor=FULL_WEIGHT // rule.steps * rule.floor_steps,
+        daily=rule.daily,
+    )
 
 
 def question_answers(events: Iterable[QuestionEvent]) -> dict[str, Answers]:

@@ -7,11 +7,11 @@ promise gets as far as a figure.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ledger.core.conduct import Conduct
-from ledger.core.policy import MAX_RETENTION_DAYS, MAX_SEVERITY, Policy, parse_policy
+from ledger.core.policy import EIGHTHS, MAX_RETENTION_DAYS, MAX_SEVERITY, Policy, parse_policy
 from ledger.errors import PolicyInvalid
 
 
@@ -57,18 +57,27 @@ _TIERS = (
     "watch_total_millipoints", "review_total_millipoints", "review_second_group_millipoints",
     "high_second_group_millipoints", "watch_cap_hundredths", "review_cap_hundredths", "credit_half_points",
 )  # fmt: skip
-FIELDS: tuple[Field, ...] = (
+_FIELDS: tuple[Field, ...] = (
     *(Field("tiers", name, 1, 1_000_000) for name in _TIERS),
     *(Field("severity", conduct.value, 1, MAX_SEVERITY) for conduct in Conduct if conduct.spec.severity),
     *(Field("retention_days", str(severity), 2, MAX_RETENTION_DAYS) for severity in range(MAX_SEVERITY + 1)),
-    Field("weights", "floor_twentieths", 1, 20),
     Field("weights", "prior_reports", 1, 1000),
 )
-"""Everything that a form may change. A conduct that protects a person stays at severity 0."""
 
 _NUMBER = re.compile(r"[0-9]{1,9}\Z")
 _NAMED = re.compile(r"^(\w+) = \d", re.M)
 _LINE = re.compile(r"(\w+)( = )(\d+)(.*)", re.S)
+
+
+def fields_of(policy: Policy) -> tuple[Field, ...]:
+    """Everything that a form may change. `impersonated` protects a person and stays at severity 0; the unit of weights
+    stays that of `policy`."""
+    steps = policy.weights.steps
+    return (*_FIELDS, Field("weights", _floor_key(policy), 1, steps))
+
+
+def _floor_key(policy: Policy) -> str:
+    return "floor_eighths" if policy.weights.steps == EIGHTHS else "floor_twentieths"
 
 
 def values_of(policy: Policy) -> dict[str, int | None]:
@@ -78,9 +87,12 @@ def values_of(policy: Policy) -> dict[str, int | None]:
         "tiers": {key: getattr(policy.tiers, key) for key in _TIERS},
         "severity": {name: points for name, points in policy.severity.items() if name in policy.reportable},
         "retention_days": {str(severity): days for severity, days in policy.retention_days.items()},
-        "weights": {key: getattr(policy.weights, key) for key in ("floor_twentieths", "prior_reports")},
+        "weights": {
+            "prior_reports": policy.weights.prior_reports,
+            _floor_key(policy): policy.weights.floor_steps,
+        },
     }
-    return {field.name: tables[field.table].get(field.key) for field in FIELDS}
+    return {field.name: tables[field.table].get(field.key) for field in fields_of(policy)}
 
 
 def draft(text: str, policy: Policy, given: Mapping[str, str], version: int | None = None) -> Draft:
@@ -89,10 +101,10 @@ def draft(text: str, policy: Policy, given: Mapping[str, str], version: int | No
 
     The retention of a severity that no conduct has is left out. Raises DraftRefused.
     """
-    before = values_of(policy)
-    wanted, problems = _typed(given, before)
-    used = {0, *(wanted[field.name] for field in FIELDS if field.table == "severity")}
-    for field in FIELDS:
+    before, fields = values_of(policy), fields_of(policy)
+    wanted, problems = _typed(fields, given, before)
+    used = {0, *(wanted[field.name] for field in fields if field.table == "severity")}
+    for field in fields:
         if field.table != "retention_days":
             continue
         if int(field.key) not in used:
@@ -112,11 +124,11 @@ def draft(text: str, policy: Policy, given: Mapping[str, str], version: int | No
 
 
 def _typed(
-    given: Mapping[str, str], before: Mapping[str, int | None]
+    fields: Iterable[Field], given: Mapping[str, str], before: Mapping[str, int | None]
 ) -> tuple[dict[str, int | None], dict[str, tuple[str, Mapping[str, int]]]]:
     wanted: dict[str, int | None] = {}
     problems: dict[str, tuple[str, Mapping[str, int]]] = {}
-    for field in FIELDS:
+    for field in fields:
         typed = given.get(field.name)
         wanted[field.name] = before[field.name]
         if typed is None:

@@ -127,14 +127,14 @@ def open_runtime(settings: Settings, now: Callable[[], datetime] = utc_now, *, u
         policies.at(now())
         heartbeat = Heartbeat(within(engine_of(settings, pool_size=2), settings.read_deadline_ms))
         heartbeat.first()
-        members = Members(soon, settings.auth_refresh_seconds, on_epochs=keys.update)
+        members = Members(soon, settings.auth_refresh_seconds, on_epochs=keys.update, policy_at=policies.at, now=now)
     except BaseException:
         engine.dispose()
         raise
     heartbeat.start()
     policies.start()
     shelf = Shelf(settings, engine, now).start()
-    presence = Presence(engine, read_deadline_ms=settings.read_deadline_ms).start(settings.lookup_refresh_ms)
+    presence = Presence(engine, read_deadline_ms=settings.read_deadline_ms, now=now).start(settings.lookup_refresh_ms)
     context = Context(
         engine, policies, settings.service, now, lambda: secrets.token_bytes(SALT_BYTES), settings.environment
     )

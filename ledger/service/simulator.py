@@ -17,14 +17,14 @@ from itertools import islice
 
 from sqlalchemy import Connection, Engine
 
+from ledger.core.encoding import day_floor, from_day
 from ledger.core.policy import Policy
 from ledger.core.standing import Tier, fold
 from ledger.core.wilson import wilson_interval
 from ledger.errors import Overloaded
-from ledger.service.appeals.weights import weight_of, weights
 from ledger.service.audit import record
+from ledger.service.group_weights import decided, following, silenced
 from ledger.service.logged_policy import logged_policy
-from ledger.service.members import effective_weights
 from ledger.service.policy_draft import Draft
 from ledger.service.tag_standings import tag_events
 from ledger.store import members as member_store
@@ -172,11 +172,10 @@ def compare(
 
 
 def _weights(connection: Connection, policy: Policy, now: datetime) -> dict[str, int]:
-    """Weights in twentieths as they follow from `policy`: not those stored, which follow from the one in force."""
-    found, full = weights(connection, policy, now), weight_of({}, policy)
-    stored = member_store.read_weights(connection)
-    following = {name: found.get(name, full) for name in stored}
-    return effective_weights(member_store.read_platforms(connection), following)
+    """Weights as they follow from `policy` and all decisions so far: those of the next UTC midnight."""
+    groups, midnight = member_store.read_weights(connection), from_day(day_floor(now) + 1)
+    weights = following(groups, decided(connection, policy, midnight), policy)
+    return silenced(member_store.read_platforms(connection), weights, policy, midnight)
 
 
 def _groups(tags_of: Mapping[str, Counter[str]]) -> tuple[tuple[GroupMoves, ...], tuple[int, GroupMoves]]:

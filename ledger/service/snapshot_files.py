@@ -32,7 +32,7 @@ from ledger.core import fuse, sealed
 from ledger.core.encoding import b64url, canonical_json
 from ledger.core.manifest import Manifest, manifest_body, sign_manifest
 from ledger.core.policy import Policy
-from ledger.core.private import to_packed, told_events
+from ledger.core.private import sealed_format, to_packed, told_events
 from ledger.core.tags import prefix
 from ledger.settings import Settings
 from ledger.store.snapshots import ListedRow, SnapshotRow
@@ -186,14 +186,14 @@ def _seal_tag(
     keys: sealed.SnapshotKeys,
 ) -> list[bytes]:
     """The entries of one tag, in bucket `number`; none when there is nothing to tell."""
-    told = told_events(listed, weights, policy, row.as_of, row.not_after)
+    told = told_events(listed, weights, policy, row.as_of)
     if len(told) > MAX_EVENTS:
         log.warning("snapshot_events_left_out", extra={"events": len(told) - MAX_EVENTS})
         told = sorted(told, key=attrgetter("act_day", "report_id"))[-MAX_EVENTS:]
     if not told:
         return []
     packed = to_packed(told, weights, policy, keys, tag, row.as_of)
-    return sealed.seal_packed(told[0].element, told[0].kind, row.version, number, packed)
+    return sealed.seal_packed(told[0].element, told[0].kind, row.version, number, packed, sealed_format(policy))
 
 
 def _write_buckets(

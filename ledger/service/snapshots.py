@@ -21,23 +21,23 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Connection, Engine
 
-from ledger.core.encoding import DAY_SECONDS, HOUR_SECONDS, b64url, unb64url, unix_seconds
+from ledger.core.encoding import b64url, day_floor, hour_floor, unb64url
 from ledger.core.entries import GovernanceType
 from ledger.core.manifest import Manifest, manifest_body, manifest_bytes
 from ledger.core.policy_timeline import PolicyTimeline
+from ledger.core.snapshot_times import ends_at, is_due
 from ledger.core.webhooks import Source, WebhookType
 from ledger.errors import ConfigurationError, InvalidEncoding, LedgerError, LogFrozen, StaleEpoch, Unavailable
 from ledger.service.appeals.weights import refresh_weights
 from ledger.service.databases import open_database
+from ledger.service.group_weights import weights_at
 from ledger.service.keys import fsync_folder
 from ledger.service.log_writer import append_governance
 from ledger.service.logged_policy import read_timeline
-from ledger.service.members import effective_weights
 from ledger.service.snapshot_files import Progress, Rules, Stage, Written, folder_of, silent, write_files
 from ledger.service.webhooks.emit import emit_all
 from ledger.settings import Settings
 from ledger.store import log as log_store
-from ledger.store import members as member_store
 from ledger.store import snapshots as store
 from ledger.store.engine import reading, snapshot_reading, writing
 from ledger.store.epochs import current_of, read_epochs
@@ -105,8 +105,9 @@ def publish_due(
 ) -> Published | None:
     """`build_and_publish` if it is time for a snapshot, else None; in both cases nothing that is past its end stays.
 
-    It is time when the newest snapshot is older than `snapshot_interval_seconds`, of another key epoch than the current
-    one or without its files. A frozen log takes none.
+    It is time when the newest snapshot is older than `snapshot_interval_seconds`, of an earlier UTC day (see
+    `ledger.core.snapshot_times`), of another key epoch than the current one or without its files. A frozen log takes
+    none.
     """
     if not any(_asked_for(settings, engine, now)):
         return None
@@ -165,7 +166,7 @@ def _build(
             with writing(engine) as second:
                 store.insert_building(second, row)
             folder.mkdir(mode=0o700)
-            hour, day = (unix_seconds(row.not_after) - 1) // HOUR_SECONDS, unix_seconds(row.as_of) // DAY_SECONDS
+            hour, day = hour_floor(row.as_of), day_floor(row.as_of)
             tags_count = store.listed_tags_count(connection, row.epoch, hour, day)
             rows = store.stream_listed(connection, row.epoch, hour, day)
             written = write_files(folder, row, rows, tags_count, rules, log_key, progress)
@@ -192,7 +193,7 @@ def _begin(
     as_of = now.replace(microsecond=0)
     timeline = read_timeline(connection)
     policy, text = timeline.at(as_of), timeline.entry_at(as_of).text or ""
-    weights = effective_weights(member_store.read_platforms(connection), member_store.read_weights(connection))
+    weights = weights_at(connection, policy, as_of)
     row = SnapshotRow(
         version=version,
         status="building",
@@ -210,7 +211,7 @@ def _begin(
 def _end(as_of: datetime, lifetime_hours: int, timeline: PolicyTimeline) -> datetime:
     """The end of a snapshot cut at `as_of`. Everything in it follows from one policy, so it ends at the latest when
     the next one comes into effect (docs/decisions/0019-policy-in-the-log.md)."""
-    end, following = as_of + timedelta(hours=lifetime_hours), timeline.next_after(as_of)
+    end, following = ends_at(as_of, timedelta(hours=lifetime_hours)), timeline.next_after(as_of)
     return end if following is None else min(end, following.in_effect_at)
 
 
@@ -268,7 +269,7 @@ def _asked_for(settings: Settings, engine: Engine, now: datetime) -> tuple[bool,
     due = (
         newest is None
         or newest.epoch != epoch
-        or newest.as_of + timedelta(seconds=settings.snapshot_interval_seconds) <= now
+        or is_due(newest.as_of, now, timedelta(seconds=settings.snapshot_interval_seconds))
         or not folder_of(settings, newest.version).is_dir()
     )
     return due and head is not None and head.frozen is None, bool(gone)

@@ -18,9 +18,8 @@ from ledger.core.encoding import day_floor
 from ledger.core.identifiers import Kind
 from ledger.core.policy import Policy
 from ledger.core.standing import Event, Tier, fold, merge
+from ledger.service.group_weights import weights_at
 from ledger.service.lookups import listing_event
-from ledger.service.members import effective_weights
-from ledger.store import members as member_store
 from ledger.store import stats as store
 from ledger.store.engine import reading, snapshot_reading, writing
 from ledger.store.epochs import current_of, read_epochs
@@ -56,7 +55,7 @@ def count_tiers(
     """
     counts = dict.fromkeys(Tier, 0)
     with snapshot_reading(engine) as connection:
-        weights = effective_weights(member_store.read_platforms(connection), member_store.read_weights(connection))
+        weights = weights_at(connection, policy, now)
         epoch = current_of(read_epochs(connection)).epoch
         began = time.perf_counter()
         for number, events in enumerate(tag_events(store.stream_tags(connection, epoch)), 1):

@@ -199,17 +199,23 @@ class CaseSkip(Base):
 class CaseOutcome(Base):
     """How a report fared, the newest decision only: what a control group's weight is made of. Names nobody.
 
-    `counts_as` is upheld, amended, overturned or nothing (docs/supervision.md, how a weight follows).
+    `counts_as` is upheld, amended, overturned or nothing (docs/supervision.md, how a weight follows). `previous_...` is
+    the decision that this one replaced, as it stood at the UTC midnight before `decided_at`; None if there was none.
     """
 
     __tablename__ = "case_outcome"
-    __table_args__ = (Index("ix_case_outcome_control_group_decided_at", "control_group", "decided_at"),)
+    __table_args__ = (
+        Index("ix_case_outcome_control_group_decided_at", "control_group", "decided_at"),
+        Index("ix_case_outcome_previous_decided_at", "previous_decided_at"),
+    )
 
     report_id: Mapped[int] = mapped_column(BigInt, primary_key=True, autoincrement=False)
     platform: Mapped[str] = mapped_column(String(32))
     control_group: Mapped[str] = mapped_column(String(32))
     counts_as: Mapped[str] = mapped_column(String(10))
     decided_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    previous_counts_as: Mapped[str | None] = mapped_column(String(10))
+    previous_decided_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class Statement(Base):

@@ -8,8 +8,10 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
+from sqlalchemy import case as when
 
 from ledger.core.appeals import OPEN_STATES, Action, CaseState, Outcome
+from ledger.core.encoding import day_floor, from_day
 from ledger.store.appeal_tables import (
     AppealCase,
     CaseEntry,
@@ -20,7 +22,7 @@ from ledger.store.appeal_tables import (
     CaseTag,
     Statement,
 )
-from ledger.store.bulk import insert_rows, upsert
+from ledger.store.bulk import insert_rows, table_of, upsert
 from ledger.store.order_tables import HeldReport
 from ledger.store.tables import ControlGroup, Listing, Report, Subject
 
@@ -400,7 +402,8 @@ def put_statement(connection: Connection, row: StatementRow) -> None:
 def put_outcome(
     connection: Connection, report_id: int, platform: str, control_group: str, counts_as: str, decided_at: datetime
 ) -> None:
-    """How the report fared, in the place of an earlier decision."""
+    """How the report fared, in the place of an earlier decision. What stood at the UTC midnight before `decided_at` is
+    kept beside it: weights that are taken once a day rest on that until the next midnight."""
     values = {
         "report_id": report_id,
         "platform": platform,
@@ -408,36 +411,59 @@ def put_outcome(
         "counts_as": counts_as,
         "decided_at": decided_at,
     }
-    statement = upsert(connection, CaseOutcome).values(**values)
+    row = table_of(CaseOutcome).c
+    earlier = row.decided_at < from_day(day_floor(decided_at))
     connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["report_id"], set_={"counts_as": counts_as, "decided_at": decided_at}
+        upsert(connection, CaseOutcome)
+        .values(**values)
+        .on_conflict_do_update(
+            index_elements=["report_id"],
+            set_={
+                "counts_as": counts_as,
+                "decided_at": decided_at,
+                "previous_counts_as": when((earlier, row.counts_as), else_=row.previous_counts_as),
+                "previous_decided_at": when((earlier, row.decided_at), else_=row.previous_decided_at),
+            },
         )
     )
 
 
-def outcome_counts(connection: Connection, since: datetime) -> dict[str, dict[str, int]]:
-    """{control group: {upheld | amended | overturned | nothing: how many}} of decisions after `since`."""
+def outcome_counts(connection: Connection, since: datetime, until: datetime | None = None) -> dict[str, dict[str, int]]:
+    """{control group: {upheld | amended | overturned | nothing: how many}} of decisions after `since`.
+
+    With `until`, a UTC midnight, of those before it, as they stood at that moment. That is exact for the midnight of
+    the day on which a report was last decided, and for later ones.
+    """
     found: dict[str, dict[str, int]] = {}
-    rows = connection.execute(
-        select(CaseOutcome.control_group, CaseOutcome.counts_as, func.count())
-        .where(CaseOutcome.decided_at > since)
-        .group_by(CaseOutcome.control_group, CaseOutcome.counts_as)
-    )
-    for group, counts_as, number in rows:
-        found.setdefault(group, {})[counts_as] = number
+    decided, counts_as = CaseOutcome.decided_at, CaseOutcome.counts_as
+    before, counted = CaseOutcome.previous_decided_at, CaseOutcome.previous_counts_as
+    group = CaseOutcome.control_group
+    queries: list[Any] = [
+        select(group, counts_as, func.count())
+        .where(decided > since, *(() if until is None else (decided < until,)))
+        .group_by(group, counts_as)
+    ]
+    if until is not None:
+        queries.append(
+            select(group, counted, func.count())
+            .where(decided >= until, before > since, before < until)
+            .group_by(group, counted)
+        )
+    for query in queries:
+        for name, outcome, number in connection.execute(query):
+            of_group = found.setdefault(name, {})
+            of_group[outcome] = of_group.get(outcome, 0) + number
     return found
+
+
+def has_outcomes(connection: Connection, before: datetime) -> bool:
+    """Whether there are outcomes that `forget_outcomes` would delete."""
+    return connection.scalar(select(CaseOutcome.report_id).where(CaseOutcome.decided_at <= before).limit(1)) is not None
 
 
 def forget_outcomes(connection: Connection, before: datetime) -> None:
     """Delete outcomes that no weight looks back to any more."""
     connection.execute(delete(CaseOutcome).where(CaseOutcome.decided_at <= before))
-
-
-def group_weights(connection: Connection) -> dict[str, int]:
-    """Weight in twentieths by control group, as stored."""
-    rows = connection.execute(select(ControlGroup.name, ControlGroup.weight_twentieths)).all()
-    return {name: weight for name, weight in rows}  # noqa: C416
 
 
 def set_weight(connection: Connection, group: str, twentieths: int) -> None:

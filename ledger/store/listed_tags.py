@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing, suppress
+from typing import NamedTuple
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, bindparam, select, text
 
+from ledger.core.appeals import Outcome
+from ledger.store.appeal_tables import CaseEntry
 from ledger.store.engine import take_time
 from ledger.store.order_tables import HeldReport
 from ledger.store.tables import Listing
@@ -15,24 +18,46 @@ _ROWS_AT_ONCE = 10_000
 _PACKING_SECONDS = 600
 """More than ten times what 10^7 listings take."""
 
-_SINCE = select(Listing.tag)
+_SINCE = select(Listing.tag, Listing.effective_hour)
 
 # Packed by the server into at most 256 values: a value a tag would cost more to receive than to read.
-_PACKED = text("SELECT string_agg(tag, ''::bytea) FROM listing GROUP BY get_byte(tag, 0)")
+_PACKED = text("SELECT string_agg(tag, ''::bytea) FROM listing WHERE effective_hour <= :hour GROUP BY get_byte(tag, 0)")
 
 
-def tags_since(connection: Connection, entry_index: int) -> list[bytes]:
-    """The tags (32 bytes) of all listings that the log's entries from `entry_index` on have made: of reports recorded
-    since, and of held reports released since."""
-    tags = [bytes(tag) for tag in connection.scalars(_SINCE.where(Listing.report_id >= entry_index))]
-    released = list(connection.scalars(select(HeldReport.report_id).where(HeldReport.released_index >= entry_index)))
-    if released:
-        tags += [bytes(tag) for tag in connection.scalars(_SINCE.where(Listing.report_id.in_(released)))]
-    return tags
+_IN_EFFECT = select(Listing.tag).where(Listing.effective_hour <= bindparam("hour"))
 
 
-def packed_tags(connection: Connection, look: Callable[[], None] = lambda: None) -> bytes:
-    """The tags of all listings, 32 bytes each, one after the other in no order; some may be there more than once.
+class ListedTag(NamedTuple):
+    """A tag (32 bytes) of a listing, and the hour since the Unix epoch from which the listing is in effect."""
+
+    tag: bytes
+    effective_hour: int
+
+
+def tags_since(connection: Connection, entry_index: int) -> list[ListedTag]:
+    """The tags of all listings that the log's entries from `entry_index` on have made or brought into effect: of
+    reports recorded since, of held reports released since, and of reports that a decision since has made protect the
+    person (they are in effect from the decision on, even where the report still cooled)."""
+    found = [
+        ListedTag(bytes(tag), hour) for tag, hour in connection.execute(_SINCE.where(Listing.report_id >= entry_index))
+    ]
+    changed = set(connection.scalars(select(HeldReport.report_id).where(HeldReport.released_index >= entry_index)))
+    changed.update(
+        connection.scalars(
+            select(CaseEntry.report_id).where(
+                CaseEntry.entry_index >= entry_index, CaseEntry.outcome == Outcome.VICTIM.value
+            )
+        )
+    )
+    if changed:
+        rows = connection.execute(_SINCE.where(Listing.report_id.in_(sorted(changed))))
+        found += [ListedTag(bytes(tag), hour) for tag, hour in rows]
+    return found
+
+
+def packed_tags(connection: Connection, hour: int, look: Callable[[], None] = lambda: None) -> bytes:
+    """The tags of all listings in effect by `hour` (since the Unix epoch), 32 bytes each, one after the other in no
+    order; some may be there more than once.
 
     Needs 64 bytes of memory a listing while it runs, and may take as long as `_PACKING_SECONDS`. `look` is called
     between parts of the answer; what it raises ends the reading. (The server may take long for the first part: see
@@ -40,9 +65,9 @@ def packed_tags(connection: Connection, look: Callable[[], None] = lambda: None)
     """
     if connection.dialect.name == "postgresql":
         take_time(connection, _PACKING_SECONDS)
-        found = connection.execution_options(yield_per=1).execute(_PACKED)
+        found = connection.execution_options(yield_per=1).execute(_PACKED, {"hour": hour})
     else:
-        found = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(_SINCE)
+        found = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(_IN_EFFECT, {"hour": hour})
     parts: list[bytes] = []
     cursor = found.cursor
     try:
@@ -54,3 +79,9 @@ def packed_tags(connection: Connection, look: Callable[[], None] = lambda: None)
         with suppress(Exception):  # where the connection was cut only the second attempt closes it
             cursor.close()
     return b"".join(parts)
+
+
+def cooling_tags(connection: Connection, hour: int) -> list[ListedTag]:
+    """The tags of all listings that come into effect after `hour`: of the reports of the last four days, at most."""
+    rows = connection.execute(_SINCE.where(Listing.effective_hour > hour))
+    return [ListedTag(bytes(tag), effective_hour) for tag, effective_hour in rows]

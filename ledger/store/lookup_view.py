@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, LargeBinary, String, any_, bindparam, cast, func, select
+from sqlalchemy import Connection, Integer, LargeBinary, String, and_, any_, bindparam, cast, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from ledger.store.lookups import LISTING_COLUMNS, ListingRow
@@ -18,7 +18,7 @@ _CHUNK = 500
 
 @dataclass(frozen=True, slots=True)
 class LookupView:
-    """The log's size, the key epochs that are not retired with their states, and listings by tag.
+    """The log's size, the key epochs that are not retired with their states, and listings in effect by tag.
 
     What the first `size` entries list is in `listings`, but for epochs that are not in `epochs`: the size is never
     newer than the listings, the epochs never older. (An epoch's listings are deleted some time after it is retired.)
@@ -29,15 +29,19 @@ class LookupView:
     listings: dict[bytes, list[ListingRow]]
 
 
-def look(connection: Connection, tags: Sequence[bytes]) -> LookupView:
-    """The view for these tags. One statement sees one moment; of several, for more than 500 tags, each sees what was
-    committed before it: the size is taken from the first and the epochs from the last."""
+def look(connection: Connection, tags: Sequence[bytes], hour: int) -> LookupView:
+    """The view for these tags at `hour` (since the Unix epoch). Listings that come into effect later are left out, so
+    that a tag which only cools is answered in the same way as one that has none.
+
+    One statement sees one moment; of several, for more than 500 tags, each sees what was committed before it: the size
+    is taken from the first and the epochs from the last.
+    """
     unique = list(dict.fromkeys(tags))
     statement = _statement(connection.dialect.name)
     found: dict[bytes, list[ListingRow]] = {}
     seen: list[tuple[int, str | None]] = []
     for start in range(0, max(1, len(unique)), _CHUNK):
-        rows = connection.execute(statement, {"tags": unique[start : start + _CHUNK]}).all()
+        rows = connection.execute(statement, {"tags": unique[start : start + _CHUNK], "hour": hour}).all()
         seen += [(row[0], row[1]) for row in rows[:1]]
         for row in rows:
             if row[2] is not None:
@@ -62,6 +66,6 @@ def _statement(dialect: str) -> Any:
     return (
         select(LogHead.size, epochs, *LISTING_COLUMNS)
         .select_from(LogHead)
-        .join(Listing, listed, isouter=True)
+        .join(Listing, and_(listed, Listing.effective_hour <= bindparam("hour", type_=Integer)), isouter=True)
         .where(LogHead.id == 1)
     )

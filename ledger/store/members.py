@@ -16,7 +16,8 @@ FULL_WEIGHT_TWENTIETHS = 20
 
 @dataclass(frozen=True, slots=True)
 class PlatformRow:
-    """A platform as stored. `scopes` are separated by single spaces."""
+    """A platform as stored. `scopes` are separated by single spaces. `weighed_before` is whether its reports carried
+    weight before `status_changed_at`, its last change of status."""
 
     name: str
     control_group: str
@@ -25,6 +26,8 @@ class PlatformRow:
     status: str
     oprf_daily_quota_elements: int | None
     created_at: datetime
+    status_changed_at: datetime | None = None
+    weighed_before: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,8 @@ _PLATFORM = select(
     Platform.status,
     Platform.oprf_daily_quota_elements,
     Platform.created_at,
+    Platform.status_changed_at,
+    Platform.weighed_before,
 )
 _KEY = select(PlatformKey.kid, PlatformKey.platform, PlatformKey.public_key, PlatformKey.revoked_at)
 
@@ -133,9 +138,12 @@ def set_key_revoked(connection: Connection, kid: str, revoked_at: datetime) -> b
     return connection.execute(statement).first() is not None
 
 
-def set_platform_status(connection: Connection, name: str, status: str) -> None:
-    """`active` or `suspended`."""
-    connection.execute(update(Platform).where(Platform.name == name).values(status=status))
+def set_platform_status(
+    connection: Connection, name: str, status: str, *, changed_at: datetime, weighed_before: bool
+) -> None:
+    """`active` or `suspended`, and whether its reports carry weight until the next UTC midnight."""
+    values = {"status": status, "status_changed_at": changed_at, "weighed_before": weighed_before}
+    connection.execute(update(Platform).where(Platform.name == name).values(**values))
 
 
 def set_platform_quota(connection: Connection, name: str, quota_elements: int | None) -> None:

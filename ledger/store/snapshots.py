@@ -17,7 +17,8 @@ _WORK_MEM = "256MB"
 
 @dataclass(frozen=True, slots=True)
 class SnapshotRow:
-    """A snapshot as stored. `status` is building or published; `weights` is JSON of twentieths by control group.
+    """A snapshot as stored. `status` is building or published; `weights` is JSON of fortieths by control group (of
+    twentieths in rows of a version before migration 0016: nothing reads those again).
 
     `secret` (32 bytes) is there only while building; manifest (canonical JSON), signature (64 bytes), entry_index and
     published_at only once published.

@@ -268,7 +268,8 @@ class Snapshot(Base):
 
 
 class ControlGroup(Base):
-    """Accounts under one control. Its weight, in twentieths, follows how its disputed reports were resolved."""
+    """Accounts under one control. `weight_twentieths` is its weight under a policy whose weights follow each decision
+    at once (version 1); other weights are computed from `case_outcome` when they are read."""
 
     __tablename__ = "control_group"
     __table_args__ = (CheckConstraint("weight_twentieths BETWEEN 0 AND 20", name="weight"),)
@@ -278,7 +279,8 @@ class ControlGroup(Base):
 
 
 class Platform(Base):
-    """A member platform. `name` is the `iss` of its tokens."""
+    """A member platform. `name` is the `iss` of its tokens. `status_changed_at` is when its status changed last, and
+    `weighed_before` whether its reports carried weight at the UTC midnight before; both None where it never changed."""
 
     __tablename__ = "platform"
 
@@ -289,6 +291,8 @@ class Platform(Base):
     status: Mapped[str] = mapped_column(String(16))
     oprf_daily_quota_elements: Mapped[int | None] = mapped_column(Integer)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    status_changed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    weighed_before: Mapped[bool | None] = mapped_column(Boolean)
 
 
 class PlatformKey(Base):

@@ -84,8 +84,8 @@ def warm_up(api: Api) -> None:
     """Wait until strangers are answered from memory: ids are reserved, the filter is built."""
     end = time.monotonic() + 20
     while (
-        api.rt.presence.clean(1, [secrets.token_bytes(32)], None) is None
-        or api.rt.desk.clean(READER.member(), lookup_request(api.rt, []), 1) is None
+        api.rt.presence.clean(1, [secrets.token_bytes(32)], None, api.rt.now()) is None
+        or api.rt.desk.clean(READER.member(), lookup_request(api.rt, []), 1, api.rt.now()) is None
     ):
         assert time.monotonic() < end
         send(api, body_of(api))

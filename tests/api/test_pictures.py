@@ -115,7 +115,7 @@ def test_a_suspended_member_may_not_search_and_is_not_counted(tmp_path: Path) ->
         pdq = some_hash()
         pictured(api, pdq)
         assert api.request("POST", SEARCH, READER, json=body(pdq)).json()["results"][0]["reports"] == 1
-        set_status(api.rt.engine, platform=ACME.name, status=PlatformState.SUSPENDED, now=api.rt.now())
+        set_status(api.rt.engine, platform=ACME.name, status=PlatformState.SUSPENDED, now=api.rt.now(), urgent=True)
         api.rt.members.refresh()
         assert api.request("POST", SEARCH, ACME, json=body(pdq)).json()["code"] == "platform_suspended"
         assert api.request("POST", SEARCH, READER, json=body(pdq)).json()["results"][0]["reports"] == 0

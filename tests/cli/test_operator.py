@@ -134,6 +134,7 @@ def test_from_nothing_to_a_first_lookup_and_back(operator: Operator) -> None:
             _until_raises(one, UnknownKey)
             assert two.lookup(person(), order="1").tier in ("clear", "unavailable")
             operator("platform", "suspend", "acme")
+            operator("platform", "suspend", "acme", "--urgent")
             _until_raises(two, PlatformSuspended)
             operator("platform", "resume", "acme")
             _until(lambda: two.subject(**person()))

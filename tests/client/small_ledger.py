@@ -26,7 +26,7 @@ from ledger.core.manifest import Manifest, manifest_body, sign_manifest
 from ledger.core.questions import question_digest
 from ledger.core.tags import prefix, tag
 from ledger.core.tlog_proof import TlogProof, format_proof
-from ledger.policies import shipped_policy
+from ledger.policies import SHIPPED_VERSION, shipped_version
 from tests.faulty import answering
 
 SERVICE = "small.test"
@@ -63,6 +63,7 @@ class SmallLedger:
     replace: dict[str, Callable[[Answer], Answer]] = field(default_factory=dict)
     """What else to answer, by path."""
     url: str = ""
+    policy_version: int = SHIPPED_VERSION
 
     def __post_init__(self) -> None:
         self.new_key(1)
@@ -141,7 +142,8 @@ class SmallLedger:
             "conduct": "fake_return_tracking",
             "act_day": day_floor(self.now) - 6,
             "effective_hour": hour_floor(self.now) - 3,
-            "weight": 20,
+            "weight": 40,
+            "severity": None if self.policy_version == 1 else 3,
         }
         return sealed.SealedEvent(**{**values, **changes})
 
@@ -164,7 +166,7 @@ class SmallLedger:
         buckets = [sealed.pad_bucket(part, 64, number, keys) for number, part in enumerate(entries)]
         tree = sealed.build_tree([sealed.bucket_leaf(version, n, bucket) for n, bucket in enumerate(buckets)])
         filter_file = fuse.build(b"".join(tags), secrets.token_bytes(32))
-        text, policy = shipped_policy()
+        text, policy = shipped_version(self.policy_version)
         values: dict[str, Any] = {
             "service": SERVICE,
             "version": version,
@@ -196,7 +198,7 @@ class SmallLedger:
             "signature": b64url(sign_manifest(manifest, key or self.log_key)),
             "leaf": self.leaves[index].decode(),
             "proof": self.proof(index),
-            "policy_toml": shipped_policy()[0],
+            "policy_toml": shipped_version(self.policy_version)[0],
         }
 
     # --- HTTP -------------------------------------------------------------------------------------------------------
@@ -215,7 +217,7 @@ class SmallLedger:
                 "origin": ORIGIN,
                 "key": verifier_key(ORIGIN, self.log_key.public_key().public_bytes_raw()),
             },
-            "policy": shipped_policy()[1].version,
+            "policy": self.policy_version,
         }
 
     def respond(self, method: str, path: str, body: bytes) -> Answer:
@@ -260,7 +262,7 @@ class SmallLedger:
         return {
             "id": "lk_1", "tier": "clear", "credit": 100, "points": 0, "events": 0, "reporters": 0, "disputed": False,
             "protected": False, "has_statement": False, "reasons": [], "guidance": [], "matched_kinds": [],
-            "policy": 1, "as_of_index": len(self.leaves), "as_of": now, "expires_at": now,
+            "policy": self.policy_version, "as_of_index": len(self.leaves), "as_of": now, "expires_at": now,
             "service": SERVICE, "environment": "test", "platform": "acme", "epoch": asked["epoch"],
             "nonce": asked["nonce"], "question": b64url(question_digest(asked, unb64url(asked["nonce"], 16))),
             "key_id": None, "signature": None, "padding": "",

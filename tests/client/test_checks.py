@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from ledger.client import Buyer, Check, Refund
+from ledger.client.checks import POLICIES
+from ledger.core import sealed
 from ledger.core.tags import prefix
 from ledger.errors import InvalidRequest, SnapshotUnknown, StaleEpoch
 from tests.client.small_ledger import SmallLedger
@@ -48,6 +50,30 @@ def test_both_policies_say_the_same(ledger: SmallLedger) -> None:
         assert known.bounded, "two identifiers are listed"
         assert all(reason.en and reason.zh_cn for reason in known.reasons)
         assert not acme.check({"payment": LISTED["payment"]}).bounded
+
+
+def test_a_ledger_under_the_first_policy_is_read_as_before(ledger: SmallLedger) -> None:
+    """Its entries are of format 1, and its weights are twentieths."""
+    ledger.policy_version = 1
+    ledger.publish({("payment", LISTED["payment"]): [ledger.event(weight=38)]})
+    with ledger.connect() as acme:
+        found = acme.check({"payment": LISTED["payment"]})
+        assert (found.policy, found.tier, found.events) == ("1", "watch", 1)
+        assert found.points == 2.49
+
+
+def test_a_conduct_of_a_later_ledger_gives_a_standing(ledger: SmallLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A snapshot with a conduct byte that this version does not name: it folds by its severity."""
+    monkeypatch.setitem(sealed.CONDUCT_BYTES, "sold_accounts", 200)
+    monkeypatch.setitem(sealed._CONDUCTS, 200, "sold_accounts")
+    event = ledger.event(conduct="sold_accounts", severity=6)
+    ledger.publish({("payment", LISTED["payment"]): [event]})
+    monkeypatch.undo()
+    with ledger.connect() as acme:
+        for policy in POLICIES:
+            found = acme.check({"payment": LISTED["payment"]}, policy=policy)
+            assert (found.tier, found.points, found.events, found.bounded) == ("watch", 2.49, 1, False)
+            assert [reason.code for reason in found.reasons] == ["one_reporter_only", "other_confirmed_conduct"]
 
 
 def test_private_asks_the_same_whoever_is_listed(ledger: SmallLedger) -> None:

@@ -93,7 +93,24 @@ def test_a_damaged_bucket_is_fetched_again(ledger: SmallLedger) -> None:
         assert sum("/buckets/" in one for one in ledger.asked()) == 2
 
 
+def test_one_of_the_day_before_is_replaced_after_midnight(ledger: SmallLedger) -> None:
+    """Reports begin to count then, and one is cut then."""
+    ledger.now = ledger.now.replace(hour=23, minute=50, second=0)
+    list_somebody(ledger)
+    buyer = ledger.buyer(LISTED)
+    with ledger.connect() as acme:
+        acme.check(buyer)
+        ledger.asked()
+        ledger.now += timedelta(minutes=10, seconds=-1)
+        ledger.publish()
+        assert acme.check(buyer).events == 1
+        assert ledger.asked() == []
+        ledger.now += timedelta(seconds=1)
+        assert acme.check(buyer).events == 0
+
+
 def test_a_newer_one_is_fetched_after_an_hour_and_replaces_the_old(ledger: SmallLedger) -> None:
+    ledger.now = ledger.now.replace(hour=9)
     list_somebody(ledger)
     buyer = ledger.buyer(LISTED)
     with ledger.connect() as acme:

@@ -54,24 +54,29 @@ def aead(key: bytes, plaintext: bytes, bound: bytes) -> bytes:
 
 
 def event_bytes(event: SealedEvent) -> bytes:
+    """In format 2 (weight in eighths, severity) if the event has a severity, else in format 1 (twentieths, zero)."""
+    unit, last = (2, 0) if event.severity is None else (5, event.severity)
+    conduct = event.conduct.removeprefix("unknown:")
+    number = int(conduct) if conduct.isdigit() else CONDUCTS.index(conduct) + 1
     flags = sum(
         2**bit
         for bit, name in enumerate(("disputed", "restituted", "has_statement", "expires_next_day"))
         if getattr(event, name)
     )
-    numbers = bytes([CONDUCTS.index(event.conduct) + 1, flags, event.weight, 0])
+    numbers = bytes([number, flags, event.weight // unit, last])
     return (
         event.act + event.group + numbers + event.act_day.to_bytes(2, "big") + event.effective_hour.to_bytes(4, "big")
     )
 
 
 def payloads(events: Sequence[SealedEvent]) -> list[bytes]:
-    """The 96-byte payloads of these events, ordered by act, group and the rest."""
+    """The 96-byte payloads of these events, which are of one format, ordered by act, group and the rest."""
+    forms = {1 if event.severity is None else 2 for event in events}
     texts = sorted(event_bytes(event) for event in events)
     parts = [texts[i : i + 4] for i in range(0, len(texts), 4)]
     last = len(parts) - 1
     return [
-        (bytes([1, len(part), int(slot < last)]) + bytes(5) + b"".join(part)).ljust(96, b"\0")
+        (bytes([*forms, len(part), int(slot < last)]) + bytes(5) + b"".join(part)).ljust(96, b"\0")
         for slot, part in enumerate(parts)
     ]
 
@@ -94,6 +99,7 @@ def bucket_prefix(element: bytes, kind: str, bits: int) -> int:
 
 
 def event_of(fields: Mapping[str, Any]) -> SealedEvent:
-    """An event as the published vectors write it: pseudonyms in hexadecimal."""
+    """An event as the published vectors write it: pseudonyms in hexadecimal, the weight in the format's unit."""
     values = dict(fields)
+    values["weight"] *= 5 if "severity" in values else 2
     return SealedEvent(act=bytes.fromhex(values.pop("act")), group=bytes.fromhex(values.pop("group")), **values)

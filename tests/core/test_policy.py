@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from ledger.core.conduct import Conduct
-from ledger.core.policy import Profile, check_in_effect, expiry_time, is_expired, parse_policy
+from ledger.core.policy import Profile, Weights, check_in_effect, expiry_time, is_expired, parse_policy
 from ledger.errors import PolicyInvalid
-from ledger.policies import shipped_policy
+from ledger.policies import SHIPPED_VERSION, policy_text, shipped_policy, shipped_version
 
 TEXT, POLICY = shipped_policy()
+FIRST_TEXT, FIRST = shipped_version(1)
 
 
 def test_the_shipped_numbers() -> None:
-    assert POLICY.version == 1
+    assert POLICY.version == 2
     assert dict(POLICY.severity) == {
         "ai_fabricated_image": 6,
         "edited_image": 6,
@@ -33,11 +36,27 @@ def test_the_shipped_numbers() -> None:
     assert (POLICY.intake.cooling_hours, POLICY.intake.clock_skew_minutes, POLICY.intake.act_window_days) == (72, 5, 7)
     assert POLICY.lookup_expiry_minutes == 15
     assert (POLICY.erasure.after_expiry_days, POLICY.erasure.at_latest_days) == (60, 1826)
-    assert (POLICY.weights.floor_twentieths, POLICY.weights.prior_reports, POLICY.weights.window_months) == (4, 10, 24)
+    assert POLICY.weights == Weights(steps=8, floor_steps=2, prior_reports=10, window_months=24)
+    assert POLICY.weights.daily
     clocks = POLICY.appeals.clocks
     assert (clocks[Profile.CN].days, clocks[Profile.EU].months, clocks[Profile.US].days) == (20, 1, 30)
     assert [clocks[profile].extension_days for profile in Profile] == [0, 0, 0, 15]
     assert clocks[Profile.CN].time_zone == "Asia/Shanghai"
+
+
+def test_the_first_policy_differs_in_its_weights_alone() -> None:
+    assert FIRST.weights == Weights(steps=20, floor_steps=4, prior_reports=10, window_months=24)
+    assert not FIRST.weights.daily
+    assert replace(POLICY, version=1, weights=FIRST.weights) == FIRST
+
+
+def test_a_text_that_was_shipped_never_changes() -> None:
+    """The log pins its digest: another comment would be another policy."""
+    digests = [hashlib.sha256(policy_text(version).encode()).hexdigest() for version in range(1, SHIPPED_VERSION + 1)]
+    assert digests == [
+        "de8bafa3990597bdeaba2eedabaaeecd9afbb3f80f1bafb2e9dd16f133b12b67",
+        "2a63c69c454089ff5b3faeff524e0c346429f586e956a92f722bff1ef7dd9a78",
+    ]
 
 
 def test_a_policy_cannot_be_changed_in_place() -> None:
@@ -61,11 +80,11 @@ def test_expiry_is_at_midnight() -> None:
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("version = 1", "version = 0"),
-        ("version = 1", "version = true"),
-        ("version = 1", 'version = "1"'),
-        ("version = 1", "version = 1\nsecret = 2"),
-        ("version = 1", ""),
+        ("version = 2", "version = 0"),
+        ("version = 2", "version = true"),
+        ("version = 2", 'version = "1"'),
+        ("version = 2", "version = 1\nsecret = 2"),
+        ("version = 2", ""),
         ("wardrobing = 1", ""),
         ("wardrobing = 1", "wardrobing = 1\nrudeness = 1"),
         ("wardrobing = 1", "wardrobing = 2"),
@@ -84,8 +103,13 @@ def test_expiry_is_at_midnight() -> None:
         ("watch_cap_hundredths = 249", "watch_cap_hundredths = 49"),
         ("review_cap_hundredths = 499", "review_cap_hundredths = 500"),
         ("review_cap_hundredths = 499", "review_cap_hundredths = 240"),
-        ("floor_twentieths = 4", "floor_twentieths = 21"),
-        ("floor_twentieths = 4", "floor_twentieths = 0"),
+        ("floor_eighths = 2", "floor_eighths = 9"),
+        ("floor_eighths = 2", "floor_eighths = 0"),
+        ("floor_eighths = 2", "floor_twentieths = 21"),
+        ("floor_eighths = 2", "floor_eighths = 2\nfloor_twentieths = 4"),
+        ("floor_eighths = 2", "floor = 2"),
+        ("prior_reports = 10", "prior_reports = 0"),
+        ("window_months = 24", ""),
         ("cooling_hours = 72", "cooling_hours = 71"),
         ("clock_skew_minutes = 5", "clock_skew_minutes = 61"),
         ("expiry_minutes = 15", "expiry_minutes = 0"),
@@ -116,7 +140,8 @@ def test_bad_policies_are_refused(old: str, new: str) -> None:
     ("old", "new"),
     [
         ("review_second_group_millipoints = 1000", "review_second_group_millipoints = 2500"),
-        ("floor_twentieths = 4", "floor_twentieths = 20"),
+        ("floor_eighths = 2", "floor_eighths = 8"),
+        ("floor_eighths = 2", "floor_twentieths = 20"),
         ("clock_skew_minutes = 5", "clock_skew_minutes = 60"),
         ("cooling_hours = 72", "cooling_hours = 96"),
         ("watch_cap_hundredths = 249", "watch_cap_hundredths = 50"),

@@ -18,6 +18,8 @@ from ledger.core.identifiers import Kind
 from ledger.core.sealed import (
     CONDUCT_BYTES,
     ENTRY_BYTES,
+    FORMAT_1,
+    FORMAT_2,
     MAX_SLOTS,
     SealedEvent,
     SnapshotKeys,
@@ -40,25 +42,42 @@ VERSION = bytes(range(16))
 SECRET = bytes(range(32))
 KEYS = snapshot_keys(SECRET, VERSION)
 ELEMENT = hashlib.sha256(b"an element").digest()
-EVENT = SealedEvent(b"act 8888", b"grp4", "edited_image", 20_000, 480_100, 20)
+EVENT = SealedEvent(b"act 8888", b"grp4", "edited_image", 20_000, 480_100, 35, severity=6)
+FIRST_EVENT = replace(EVENT, weight=38, severity=None)
+"""The same in format 1, with a weight of 19 twentieths."""
 
 bytes_32 = st.binary(min_size=32, max_size=32)
 versions = st.binary(min_size=16, max_size=16)
 kinds = st.sampled_from(list(Kind))
 prefixes = st.integers(0, 2**20 - 1)
-events = st.builds(
-    SealedEvent,
-    act=st.binary(min_size=8, max_size=8),
-    group=st.binary(min_size=4, max_size=4),
-    conduct=st.sampled_from(by_hand.CONDUCTS),
-    act_day=st.integers(0, 2**16 - 1),
-    effective_hour=st.integers(0, 2**32 - 1),
-    weight=st.integers(0, 20),
-    disputed=st.booleans(),
-    restituted=st.booleans(),
-    has_statement=st.booleans(),
-    expires_next_day=st.booleans(),
-)
+
+
+def events_of(form: int) -> st.SearchStrategy[SealedEvent]:
+    """Events as a snapshot in this format holds them."""
+    weights, severities = (
+        (st.integers(0, 20), st.none()) if form == FORMAT_1 else (st.integers(0, 8), st.integers(0, 255))
+    )
+    return st.builds(
+        SealedEvent,
+        act=st.binary(min_size=8, max_size=8),
+        group=st.binary(min_size=4, max_size=4),
+        conduct=st.sampled_from(by_hand.CONDUCTS),
+        act_day=st.integers(0, 2**16 - 1),
+        effective_hour=st.integers(0, 2**32 - 1),
+        weight=weights.map(lambda weight: weight * (2 if form == FORMAT_1 else 5)),
+        disputed=st.booleans(),
+        restituted=st.booleans(),
+        has_statement=st.booleans(),
+        expires_next_day=st.booleans(),
+        severity=severities,
+    )
+
+
+def lists_of_events(least: int, most: int) -> st.SearchStrategy[list[SealedEvent]]:
+    """Events of one format."""
+    return st.sampled_from([FORMAT_1, FORMAT_2]).flatmap(
+        lambda form: st.lists(events_of(form), min_size=least, max_size=most)
+    )
 
 
 def some_events(number: int, count: int) -> list[SealedEvent]:
@@ -85,7 +104,11 @@ def entries_in(data: bytes) -> list[bytes]:
 # --- the format ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("vector", by_hand.VECTORS["vectors"], ids=lambda vector: vector["kind"])
+@pytest.mark.parametrize(
+    "vector",
+    [*by_hand.VECTORS["vectors"], *by_hand.VECTORS["format_2"]],
+    ids=lambda vector: f"{vector['kind']}-{'severity' in vector['events'][0]}",
+)
 def test_published_vectors(vector: dict[str, Any]) -> None:
     secret, version = bytes.fromhex(vector["element"]), bytes.fromhex(vector["version"])
     kind, prefix = vector["kind"], vector["prefix"]
@@ -94,20 +117,25 @@ def test_published_vectors(vector: dict[str, Any]) -> None:
     assert (
         prefix_of(tag_of(kind, secret), vector["bits"]) == prefix == by_hand.bucket_prefix(secret, kind, vector["bits"])
     )
-    assert seal(secret, kind, version, prefix, listed) == expected
     assert by_hand.entries(secret, kind, version, prefix, listed) == expected
+    if not any(event.conduct.startswith("unknown:") for event in listed):
+        assert seal(secret, kind, version, prefix, listed) == expected
     opened = open_bucket(b"".join(sorted(expected)), secret, kind, version, prefix)
     assert opened == sorted(listed, key=by_hand.event_bytes)
 
 
 def test_the_vectors_cover_kinds_conducts_flags_and_slots() -> None:
-    vectors = by_hand.VECTORS["vectors"]
-    listed = [event for vector in vectors for event in vector["events"]]
-    assert {vector["kind"] for vector in vectors} == set(Kind)
-    assert {event["conduct"] for event in listed} == set(Conduct)
-    for flag in ("disputed", "restituted", "has_statement", "expires_next_day"):
-        assert {event[flag] for event in listed} == {True, False}
-    assert {len(vector["entries"]) for vector in vectors} == {1, 2, 3}
+    for name in ("vectors", "format_2"):
+        vectors = by_hand.VECTORS[name]
+        listed = [event for vector in vectors for event in vector["events"]]
+        assert {vector["kind"] for vector in vectors} == set(Kind)
+        assert {event["conduct"] for event in listed} >= set(by_hand.CONDUCTS)
+        for flag in ("disputed", "restituted", "has_statement", "expires_next_day"):
+            assert {event[flag] for event in listed} == {True, False}
+        assert {len(vector["entries"]) for vector in vectors} == {1, 2, 3}
+    assert {event["conduct"] for event in listed} - set(by_hand.CONDUCTS) == {"unknown:12", "unknown:200"}
+    assert {event["weight"] for event in listed} == set(range(9))
+    assert {event["severity"] for event in listed} == {0, 1, 3, 6}
 
 
 def test_published_snapshot_vector() -> None:
@@ -124,6 +152,7 @@ def test_published_snapshot_vector() -> None:
     prefix, capacity = vector["prefix"], vector["capacity"]
     sealed = seal(bytes.fromhex(first["element"]), first["kind"], version, prefix, listed)
     bucket = pad_bucket(sealed, capacity, prefix, keys)
+    assert bucket.hex() == vector["bucket"]
     assert hashlib.sha256(bucket).hexdigest() == vector["bucket_sha256"]
     assert bucket_leaf(version, prefix, bucket).hex() == vector["bucket_leaf"]
     stream = by_hand.keystream(keys.dummies, 0, prefix.to_bytes(4, "big") + bytes(8), (capacity - 1) * 128)
@@ -137,7 +166,7 @@ def test_conduct_bytes_never_change() -> None:
     assert set(CONDUCT_BYTES) == set(Conduct)
 
 
-@given(bytes_32, kinds, versions, prefixes, st.lists(events, max_size=13))
+@given(bytes_32, kinds, versions, prefixes, lists_of_events(0, 13))
 @settings(max_examples=60)
 def test_what_is_sealed_opens_and_is_as_specified(
     secret: bytes, kind: Kind, version: bytes, prefix: int, listed: list[SealedEvent]
@@ -159,8 +188,14 @@ def test_what_is_sealed_opens_and_is_as_specified(
         {"act": b"123456789"},
         {"group": b"123"},
         {"group": b"12345"},
-        {"weight": 21},
-        {"weight": -1},
+        {"weight": 45},
+        {"weight": -5},
+        {"weight": 36},
+        {"weight": 35, "severity": None},
+        {"weight": 42, "severity": None},
+        {"severity": 256},
+        {"severity": -1},
+        {"conduct": "unknown:200"},
         {"conduct": "theft"},
         {"act_day": -1},
         {"act_day": 2**16},
@@ -174,9 +209,15 @@ def test_what_the_format_cannot_hold_is_not_sealed(change: dict[str, Any]) -> No
         seal(ELEMENT, Kind.PHONE, VERSION, 7, [replace(EVENT, **change)])
 
 
-def test_unknown_flags_are_not_sealed() -> None:
+@pytest.mark.parametrize("severity", [None, 6])
+def test_unknown_flags_are_not_sealed(severity: int | None) -> None:
     with pytest.raises(ValueError, match="known flags"):
-        pack_fields(EVENT.act, EVENT.group, 1, 16, 20, 0, 0)
+        pack_fields(EVENT.act, EVENT.group, 1, 16, 20, severity, 0, 0)
+
+
+def test_entries_of_one_element_are_of_one_format() -> None:
+    with pytest.raises(ValueError, match="one format"):
+        seal(ELEMENT, Kind.PHONE, VERSION, 7, [EVENT, FIRST_EVENT])
 
 
 def test_wrong_arguments_have_names() -> None:
@@ -205,7 +246,7 @@ def test_wrong_arguments_have_names() -> None:
 # --- what opens, and what never does ------------------------------------------------------------------------
 
 
-@given(bytes_32, versions, kinds, prefixes, st.lists(events, min_size=1, max_size=5))
+@given(bytes_32, versions, kinds, prefixes, lists_of_events(1, 5))
 @settings(max_examples=40)
 def test_only_the_very_element_kind_version_and_prefix_open(
     other: bytes, version: bytes, kind: Kind, prefix: int, listed: list[SealedEvent]
@@ -251,44 +292,56 @@ def test_a_missing_doubled_or_foreign_slot_is_refused() -> None:
     assert open_bucket(bucket_of([second, third]), ELEMENT, Kind.PHONE, VERSION, 7) == []
 
 
-GOOD = by_hand.payloads([EVENT])[0]
+FIRST_GOOD, GOOD = by_hand.payloads([FIRST_EVENT])[0], by_hand.payloads([EVENT])[0]
 FULL = by_hand.payloads(some_events(2, 4))[0]
+
+
+def opened(payload: bytes) -> list[SealedEvent]:
+    return open_bucket(
+        bucket_of([by_hand.entry(ELEMENT, "phone", VERSION, 7, 0, payload)]), ELEMENT, Kind.PHONE, VERSION, 7
+    )
 
 
 @pytest.mark.parametrize(
     ("payload", "position", "value"),
     [
-        *[(GOOD, 0, value) for value in (0, 2, 255)],
-        *[(GOOD, 1, value) for value in (0, 2, 3, 4, 5, 255)],
+        *[(GOOD, 0, value) for value in (0, 3, 255)],
+        (FIRST_GOOD, 0, 2),
+        *[(payload, 1, value) for payload in (GOOD, FIRST_GOOD) for value in (0, 2, 3, 4, 5, 255)],
         *[(GOOD, 2, value) for value in (1, 2)],
         *[(FULL, 2, value) for value in (2, 255)],
         *[(GOOD, position, 1) for position in range(3, 8)],
-        *[(GOOD, 20, value) for value in (0, 12, 255)],
-        *[(GOOD, 21, value) for value in (16, 128)],
-        (GOOD, 22, 21),
-        (GOOD, 23, 1),
+        (GOOD, 20, 0),
+        *[(FIRST_GOOD, 20, value) for value in (0, 12, 255)],
+        *[(FIRST_GOOD, 21, value) for value in (16, 128)],
+        (GOOD, 22, 9),
+        (FIRST_GOOD, 22, 21),
+        (FIRST_GOOD, 23, 1),
         *[(GOOD, position, 1) for position in (30, 52, 95)],
     ],
 )
 def test_a_malformed_payload_under_the_right_key_is_refused(payload: bytes, position: int, value: int) -> None:
-    altered = payload[:position] + bytes([value]) + payload[position + 1 :]
-    for text, opens in ((payload, True), (altered, False)):
-        bucket = bucket_of([by_hand.entry(ELEMENT, "phone", VERSION, 7, 0, text)])
-        if opens:
-            assert open_bucket(bucket, ELEMENT, Kind.PHONE, VERSION, 7)
-        else:
-            with pytest.raises(InvalidBucket):
-                open_bucket(bucket, ELEMENT, Kind.PHONE, VERSION, 7)
+    assert opened(payload)
+    with pytest.raises(InvalidBucket):
+        opened(payload[:position] + bytes([value]) + payload[position + 1 :])
+
+
+def test_what_format_2_leaves_to_later_versions_is_read() -> None:
+    """An unknown conduct keeps its byte and its severity; the upper four flags say nothing that this version reads."""
+    (later,) = opened(GOOD[:20] + bytes([200, GOOD[21] | 0xF0]) + GOOD[22:])
+    assert later == replace(EVENT, conduct="unknown:200")
+    (named,) = opened(GOOD)
+    assert named == EVENT
 
 
 def test_as_many_slots_are_sealed_as_a_client_opens() -> None:
     packed = [by_hand.event_bytes(replace(EVENT, act=number.to_bytes(8, "big"))) for number in range(MAX_SLOTS * 4 + 1)]
-    sealed = seal_packed(ELEMENT, Kind.PHONE, VERSION, 7, packed[:-1])
+    sealed = seal_packed(ELEMENT, Kind.PHONE, VERSION, 7, packed[:-1], FORMAT_2)
     assert len(sealed) == MAX_SLOTS
     assert len(open_bucket(b"".join(sorted(sealed)), ELEMENT, Kind.PHONE, VERSION, 7)) == MAX_SLOTS * 4
     with pytest.raises(ValueError, match="more events"):
-        seal_packed(ELEMENT, Kind.PHONE, VERSION, 7, packed)
-    endless = bytes([1, 4, 1]) + bytes(5) + b"".join(packed[-5:-1])
+        seal_packed(ELEMENT, Kind.PHONE, VERSION, 7, packed, FORMAT_2)
+    endless = bytes([2, 4, 1]) + bytes(5) + b"".join(packed[-5:-1])
     sealed[-1] = by_hand.entry(ELEMENT, "phone", VERSION, 7, MAX_SLOTS - 1, endless)
     with pytest.raises(InvalidBucket):
         open_bucket(b"".join(sorted(sealed)), ELEMENT, Kind.PHONE, VERSION, 7)

@@ -13,10 +13,11 @@ from ledger.core.identifiers import Kind
 from ledger.core.policy import parse_policy
 from ledger.core.reasons import MAX_REASONS, Reason
 from ledger.core.standing import CLEAN, Event, Standing, Tier, credit_of, decayed, fold, group_weight, is_strong, merge
-from ledger.policies import shipped_policy
+from ledger.policies import shipped_policy, shipped_version
 from tests.core.worked_examples import DOCS, NOW, result_cells, standing_of, table_rows
 
 TEXT, POLICY = shipped_policy()
+FIRST = shipped_version(1)[1]
 TODAY = day_floor(NOW)
 PAYMENT = frozenset({Kind.PAYMENT})
 
@@ -183,14 +184,25 @@ def test_nothing_is_told_of_a_suspended_group() -> None:
 
 
 def test_weights_scale_points() -> None:
-    low, full = (standing(event(1, conduct="false_non_receipt", age=200), A=weight) for weight in (4, 20))
-    assert low.points_milli == 280
+    low, full = (standing(event(1, conduct="false_non_receipt", age=200), A=weight) for weight in (10, 40))
+    assert low.points_milli == 350
     assert full.points_milli == 1403
-    assert standing(event(1, conduct="false_non_receipt", age=200), B=4) == full
+    assert standing(event(1, conduct="false_non_receipt", age=200), B=10) == full
+
+
+def test_weights_of_the_first_policy_are_twentieths() -> None:
+    one = event(1, conduct="false_non_receipt", age=200)
+    assert [fold([one], {"A": 2 * weight}, FIRST, NOW).points_milli for weight in (4, 19, 20)] == [280, 1333, 1403]
+    halved = replace(one, restituted=True)
+    assert fold([halved], {"A": 38}, FIRST, NOW).points_milli == decayed(3 * 19 * 25, 200, 365)
 
 
 def test_restitution_halves_points() -> None:
     assert standing(event(1, conduct="wardrobing", age=4, restituted=True)).points_milli == decayed(500, 4, 90)
+    # Half of 3 x 875 thousandths is no whole number of them: rounded down, and that decays.
+    odd = event(1, conduct="false_non_receipt", age=0, effective_hour=0, restituted=True)
+    assert standing(odd, A=35).points_milli == 1312
+    assert standing(replace(odd, act_day=TODAY - 200), A=35).points_milli == decayed(1312, 200, 365)
 
 
 def test_statements_are_told_of_what_is_shown() -> None:
@@ -256,11 +268,23 @@ def test_at_most_four_reasons() -> None:
 
 
 @pytest.mark.parametrize(
-    ("resolved", "overturned", "weight"),
-    [(0, 0, 20), (1, 1, 18), (10, 1, 19), (10, 5, 15), (10, 10, 10), (100, 100, 4), (1000, 1000, 4), (90, 5, 19)],
+    ("resolved", "overturned", "twentieths", "eighths"),
+    [
+        (0, 0, 20, 8),
+        (1, 1, 18, 7),
+        (2, 2, 16, 6),
+        (10, 1, 19, 7),
+        (10, 5, 15, 6),
+        (10, 10, 10, 4),
+        (100, 100, 4, 2),
+        (1000, 1000, 4, 2),
+        (90, 5, 19, 7),
+        (4000, 1, 19, 7),
+    ],
 )
-def test_group_weights(resolved: int, overturned: int, weight: int) -> None:
-    assert group_weight(resolved, overturned, POLICY) == weight
+def test_group_weights(resolved: int, overturned: int, twentieths: int, eighths: int) -> None:
+    assert group_weight(resolved, overturned, FIRST) == 2 * twentieths
+    assert group_weight(resolved, overturned, POLICY) == 5 * eighths
 
 
 @pytest.mark.parametrize(("resolved", "overturned"), [(0, 1), (5, -1)])

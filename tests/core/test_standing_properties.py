@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from fractions import Fraction
 from itertools import product
 
 import pytest
@@ -29,7 +30,7 @@ from ledger.core.standing import (
     merge,
     second_group,
 )
-from ledger.policies import shipped_policy
+from ledger.policies import shipped_policy, shipped_version
 from tests.core.worked_examples import NOW
 
 POLICY = shipped_policy()[1]
@@ -41,7 +42,7 @@ STRONG_SETS = [frozenset({Kind.PAYMENT}), frozenset({Kind.CN_ID, Kind.PHONE}), f
 
 assert from_day(TODAY) <= NOW < from_day(TODAY + 1)
 
-weights_of_groups = st.fixed_dictionaries(dict.fromkeys(GROUPS, st.sampled_from([0, 4, 10, 15, 19, 20])))
+weights_of_groups = st.fixed_dictionaries(dict.fromkeys(GROUPS, st.sampled_from([0, 8, 10, 20, 30, 35, 38, 40])))
 
 
 @st.composite
@@ -202,12 +203,23 @@ def test_whatever_several_groups_report_of_one_act_it_is_one_event_below_review(
     assert together.events == max((each.events for each in alone), default=0)
 
 
-@given(st.integers(0, 500), st.integers(0, 500))
-def test_an_overturn_never_raises_a_weight_and_an_uphold_never_lowers_it(overturned: int, others: int) -> None:
-    before = group_weight(overturned + others, overturned, POLICY)
-    assert group_weight(overturned + others + 1, overturned + 1, POLICY) <= before
-    assert group_weight(overturned + others + 1, overturned, POLICY) >= before
-    assert POLICY.weights.floor_twentieths <= before <= FULL_WEIGHT
+@pytest.mark.parametrize(("version", "floor", "unit"), [(1, 8, 2), (2, 10, 5)])
+@given(overturned=st.integers(0, 500), others=st.integers(0, 500))
+def test_a_weight_is_a_step_of_its_policy_and_follows_the_share_of_overturned_reports(
+    version: int, floor: int, unit: int, overturned: int, others: int
+) -> None:
+    policy, cases = shipped_version(version)[1], overturned + others
+    before = group_weight(cases, overturned, policy)
+    assert group_weight(cases + 1, overturned + 1, policy) <= before, "an overturned report never raises it"
+    assert group_weight(cases + 1, overturned, policy) >= before, "an upheld one never lowers it"
+    assert before % unit == 0
+    assert floor <= before <= FULL_WEIGHT
+    exact = FULL_WEIGHT * (1 - Fraction(overturned, cases + 10))
+    assert before == floor or before <= exact < before + unit, "rounded down"
+
+
+def test_the_first_overturned_report_costs_an_eighth() -> None:
+    assert [group_weight(number, number, POLICY) for number in range(3)] == [40, 35, 30]
 
 
 @given(events_of_a_person(), weights_of_groups, st.sampled_from(GROUPS))

@@ -10,12 +10,12 @@ from ledger.core.encoding import day_floor
 from ledger.core.identifiers import Kind
 from ledger.core.policy import Policy
 from ledger.core.reports import effective_from_hour
-from ledger.core.standing import Event, Standing, fold
+from ledger.core.standing import FULL_WEIGHT, Event, Standing, fold
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 _REPORT = re.compile(
-    r"(?P<group>[A-Z]) (?P<conduct>\w+) (?P<age>\d+)d(?: act (?P<act>\d+))?(?: x(?P<weight>[01]\.\d\d))?"
+    r"(?P<group>[A-Z]) (?P<conduct>\w+) (?P<age>\d+)d(?: act (?P<act>\d+))?(?: x(?P<weight>[01]\.\d+))?"
     r"(?P<flags>(?: restituted| disputed| unconfirmed)*)\Z"
 )
 
@@ -37,7 +37,7 @@ def standing_of(reports: str, matched: str, policy: Policy) -> Standing:
         told = NOW - timedelta(days=int(found["age"]))
         act_day = day_floor(told)
         if found["weight"]:
-            weights[found["group"]] = round(float(found["weight"]) * 20)
+            weights[found["group"]] = round(float(found["weight"]) * FULL_WEIGHT)
         events.append(
             Event(
                 report_id=number,

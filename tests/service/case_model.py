@@ -408,7 +408,7 @@ class Everyone(Story):
                 row.round == row.reporter_round for row in cases
             )
         rt.members.refresh()
-        weights = oracle.weights_of(told, rt.policy)
+        weights = oracle.weights_of(rt.engine, rt.policy, self.town.clock())
         assert {group: weight for group, weight in rt.members.weights().items() if group in weights} == weights
         self._check_lookup(told, weights)
         self._check_record()

@@ -318,7 +318,7 @@ class Story:
             if lie.id in self.repaid and not report.gone and report.conduct != "impersonated":
                 assert report.restituted
         rt.members.refresh()
-        weights = oracle.weights_of(told, rt.policy)
+        weights = oracle.weights_of(rt.engine, rt.policy, self.town.clock())
         assert {group: weight for group, weight in rt.members.weights().items() if group in weights} == weights
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Engine, select
 
-from ledger.core.encoding import day_floor, hour_floor, parse_time
+from ledger.core.encoding import day_floor, from_day, hour_floor, parse_time
 from ledger.core.identifiers import Kind
 from ledger.core.policy import Policy
 from ledger.core.standing import Event, Standing, fold
@@ -62,8 +62,8 @@ class Told:
         self.unconfirmed = late or (not suspending and self.in_force == "unconfirmed")
 
 
-def read_log(engine: Engine, policy: Policy) -> dict[str, Told]:
-    """Every report by its public id, after all entries."""
+def read_log(engine: Engine, policy: Policy, until: datetime | None = None) -> dict[str, Told]:
+    """Every report by its public id, after all entries, or those recorded before `until`."""
     with reading(engine) as connection:
         rows = connection.execute(select(EntryBody.entry_index, EntryBody.body).order_by(EntryBody.entry_index)).all()
     reports: dict[str, Told] = {}
@@ -71,6 +71,8 @@ def read_log(engine: Engine, policy: Policy) -> dict[str, Told]:
     """Whether the next contested report that is withdrawn counts as overturned: one for each act of a reporter."""
     for index, raw in rows:
         body = json.loads(raw)
+        if until is not None and parse_time(body["recorded_at"]) >= until:
+            continue
         if body["type"] == "report":
             signed = body["body"]
             costs = True
@@ -162,15 +164,17 @@ def marks(reports: dict[str, Told], one: Told, today: int) -> tuple[bool, bool]:
     return any(mark[0] for mark in found), any(mark[1] for mark in found)
 
 
-def weights_of(reports: dict[str, Told], policy: Policy) -> dict[str, int]:
-    """Weight in twentieths by control group: max(0.2, 1 - overturned / (resolved + 10)), all decisions being recent."""
+def weights_of(engine: Engine, policy: Policy, now: datetime) -> dict[str, int]:
+    """Weight in fortieths by control group at `now`, all decisions being recent: 1 - overturned / (resolved + 10) of
+    what was decided before the last UTC midnight, in eighths and 2/8 at least."""
+    reports = read_log(engine, policy, from_day(day_floor(now)))
     found: dict[str, int] = {}
     for group in {one.control_group for one in reports.values()}:
         mine = [one for one in reports.values() if one.control_group == group]
         last = [one.lost or one.in_force for one in mine if one.lost or one.in_force]
         resolved = sum(1 for outcome in last if outcome in ("upheld", "amended", "overturned"))
         overturned = last.count("overturned")
-        found[group] = max(4, 20 * (resolved + 10 - overturned) // (resolved + 10))
+        found[group] = 5 * max(2, 8 * (resolved + 10 - overturned) // (resolved + 10))
     return found
 
 

@@ -257,7 +257,8 @@ def test_a_decision_in_one_case_binds_those_beside_it(town: Town) -> None:
     assert [row.state for row in cases_of(town, report)] == ["closed", "decided"]
     assert get_report(town.rt, town.acme.member(), report["id"])["status"] == "overturned"
     town.rt.members.refresh()
-    assert town.rt.members.weights()["acme-group"] == 18, "one report is overturned once"
+    town.clock.moment += timedelta(days=1)
+    assert town.rt.members.weights()["acme-group"] == 35, "one report is overturned once"
 
 
 @on_one_engine
@@ -268,7 +269,8 @@ def test_a_victim_does_not_cost_the_reporter_because_of_a_case_beside(town: Town
     decided(town, first, Outcome.VICTIM)
     assert case_row(town, second).state == "closed"
     town.rt.members.refresh()
-    assert town.rt.members.weights().get("acme-group", 20) == 20
+    town.clock.moment += timedelta(days=1)
+    assert town.rt.members.weights()["acme-group"] == 40
     assert town.lookup(person)["protected"]
 
 

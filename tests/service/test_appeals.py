@@ -185,7 +185,9 @@ def test_silence_of_the_reporter_overturns_and_costs_weight(town: Town) -> None:
     assert run_clocks(town.rt.context) == 1
     assert get_report(town.rt, town.acme.member(), report["id"])["status"] == "overturned"
     town.rt.members.refresh()
-    assert town.rt.members.weights()["acme-group"] == 18, "1 - 1 / 11, rounded down to twentieths"
+    assert town.rt.members.weights()["acme-group"] == 40, "weights are taken anew at UTC midnight"
+    town.clock.moment += timedelta(days=1)
+    assert town.rt.members.weights()["acme-group"] == 35, "1 - 1 / 11, rounded down to eighths"
 
 
 def test_an_overdue_case_takes_the_mark_away_and_keeps_the_report_out(town: Town) -> None:
@@ -212,7 +214,8 @@ def test_a_reporter_that_withdraws_what_is_contested_has_lost(town: Town) -> Non
     assert view["appeal"]["state"] == "closed"
     assert case_row(town, case).state == "closed"
     town.rt.members.refresh()
-    assert town.rt.members.weights()["acme-group"] == 18
+    town.clock.moment += timedelta(days=1)
+    assert town.rt.members.weights()["acme-group"] == 35
 
 
 def test_it_is_reopened_once_for_somebody_new_and_never_gets_worse(town: Town) -> None:

@@ -159,7 +159,7 @@ class Story:
         told = oracle.read_log(rt.engine, rt.policy)
         assert oracle.listings(rt.engine) == oracle.expected_listings(told, day_floor(self.town.clock()))
         rt.members.refresh()
-        weights = oracle.weights_of(told, rt.policy)
+        weights = oracle.weights_of(rt.engine, rt.policy, self.town.clock())
         assert {group: weight for group, weight in rt.members.weights().items() if group in weights} == weights
         mine = {report["id"]: {0, 1} for report in self.reports}
         expected = oracle.standing(told, mine, weights, rt.policy, self.town.clock())

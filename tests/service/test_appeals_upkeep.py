@@ -29,6 +29,7 @@ from ledger.store.appeal_tables import (
     CaseEntry,
     CaseEvent,
     CaseHandler,
+    CaseOutcome,
     CaseTag,
     Statement,
     SubjectSession,
@@ -89,7 +90,7 @@ def test_a_case_is_erased_with_its_report(town: Town) -> None:
     with reading(town.rt.engine) as connection:
         assert set(connection.scalars(select(EntryBody.type))) == {"erasure"}
     town.rt.members.refresh()
-    assert town.rt.members.weights()["acme-group"] == 20
+    assert town.rt.members.weights()["acme-group"] == 40
 
 
 def test_erasure_waits_for_an_open_case_but_not_for_ever(town: Town) -> None:
@@ -131,13 +132,12 @@ def test_old_decisions_drop_out_of_a_weight(town: Town) -> None:
     (case,) = contest(town, person, town.report(town.acme, person))
     decided(town, case, Outcome.OVERTURNED)
     town.rt.members.refresh()
-    assert town.rt.members.weights()["acme-group"] == 18
-    town.clock.moment += timedelta(days=720)
-    assert refresh_weights(town.rt.engine, town.rt.policy, town.clock()) == 0
-    town.clock.moment += timedelta(days=12)
-    assert refresh_weights(town.rt.engine, town.rt.policy, town.clock()) == 1
-    town.rt.members.refresh()
-    assert town.rt.members.weights()["acme-group"] == 20
+    for days, weight, kept in ((1, 35, 1), (719, 35, 1), (12, 40, 0)):
+        town.clock.moment += timedelta(days=days)
+        assert refresh_weights(town.rt.engine, town.rt.policy, town.clock()) == 0, "no weight is stored"
+        town.rt.members.refresh()
+        assert town.rt.members.weights()["acme-group"] == weight
+        assert rows_in(town, CaseOutcome) == kept
 
 
 def test_what_rests_on_an_overturned_report_falls_with_it(town: Town) -> None:

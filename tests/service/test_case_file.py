@@ -206,7 +206,9 @@ def test_the_reporters_record(town: Town) -> None:
     record = case_file(context, case, anna).reporter
     assert (record.live, record.contested) == (2, 3)
     assert (record.upheld, record.amended, record.overturned, record.unconfirmed) == (1, 0, 1, 1)
-    assert record.weight_twentieths < 20
+    assert record.weight == 40, "weights are those of the last UTC midnight"
+    town.clock.moment += timedelta(days=1)
+    assert case_file(context, case, anna).reporter.weight == 35
     assert record.response is None
 
 

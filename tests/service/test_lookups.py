@@ -175,7 +175,9 @@ def test_a_suspended_groups_reports_weigh_nothing(town: Town) -> None:
     for platform in (town.acme, town.acme2):
         set_status(town.rt.engine, platform=platform.name, status=PlatformState.SUSPENDED, now=town.clock())
     town.rt.members.refresh()
-    assert town.lookup(town.person())["tier"] == "clear"
+    assert town.lookup(town.person())["tier"] == "watch"
+    town.clock.moment += timedelta(days=1)
+    assert town.lookup(town.person())["tier"] == "clear", "from the next UTC midnight on"
 
 
 def test_another_epoch_is_refused(town: Town) -> None:

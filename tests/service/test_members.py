@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine
 
-from ledger.core.encoding import b64url
+from ledger.core.encoding import b64url, day_floor, from_day
 from ledger.core.entries import parse_leaf
 from ledger.errors import (
     AlreadyExists,
@@ -23,6 +23,7 @@ from ledger.errors import (
     LogFrozen,
     NotFound,
 )
+from ledger.policies import shipped_version
 from ledger.service.members import (
     Member,
     Members,
@@ -240,27 +241,69 @@ def test_a_frozen_log_takes_no_change_of_members(engine: Engine) -> None:
 def test_a_group_weighs_nothing_when_all_its_platforms_are_suspended(engine: Engine) -> None:
     enrol(engine)
     enrol(engine, name="acme-two", kid="two-1", public_key=KEYS[2])
-    members = Members(engine, refresh_seconds=60)
+    clock = [NOW]
+    members = Members(engine, refresh_seconds=60, now=lambda: clock[0])
     try:
-        assert members.weights() == {"acme-group": 20}
+        assert members.weights() == {"acme-group": 40}
         set_status(engine, platform="acme", status="suspended", now=NOW)
+        clock[0] += timedelta(days=1)
         members.refresh()
-        assert members.weights() == {"acme-group": 20}
+        assert members.weights() == {"acme-group": 40}
         suspended = members.member("acme")
         assert suspended is not None
         assert suspended.suspended
-        set_status(engine, platform="acme-two", status="suspended", now=NOW)
+        set_status(engine, platform="acme-two", status="suspended", now=clock[0])
         members.refresh()
-        assert members.weights() == {"acme-group": 0}
+        midnight = from_day(day_floor(clock[0]) + 1)
+        assert members.weights(midnight - timedelta(microseconds=1)) == {"acme-group": 40}
+        assert members.weights(midnight) == {"acme-group": 0}, "from the next UTC midnight on"
         assert newest_state(engine)["status"] == "suspended"
         size = log_size(engine)
-        set_status(engine, platform="acme-two", status="suspended", now=NOW)
+        set_status(engine, platform="acme-two", status="suspended", now=clock[0])
         assert log_size(engine) == size
-        set_status(engine, platform="acme", status="active", now=NOW)
+        set_status(engine, platform="acme", status="active", now=midnight)
+        clock[0] = midnight
         members.refresh()
-        assert members.weights() == {"acme-group": 20}
+        assert members.weights() == {"acme-group": 0}
+        assert members.weights(midnight + timedelta(days=1)) == {"acme-group": 40}
         with pytest.raises(InvalidRequest):
             set_status(engine, platform="acme", status="gone", now=NOW)
+    finally:
+        members.close()
+
+
+def test_an_urgent_suspension_takes_the_weight_at_once(engine: Engine) -> None:
+    enrol(engine)
+    members = Members(engine, refresh_seconds=60, now=lambda: NOW)
+    later, tomorrow = NOW + timedelta(minutes=1), NOW + timedelta(days=1)
+    try:
+        set_status(engine, platform="acme", status="suspended", now=NOW)
+        members.refresh()
+        assert (members.weights(NOW), members.weights(tomorrow)) == ({"acme-group": 40}, {"acme-group": 0})
+        size = log_size(engine)
+        for _ in range(2):
+            set_status(engine, platform="acme", status="suspended", now=later, urgent=True)
+            members.refresh()
+            assert members.weights(NOW) == {"acme-group": 0}
+        assert log_size(engine) == size, "the log has said that it is suspended"
+        set_status(engine, platform="acme", status="active", now=later)
+        members.refresh()
+        assert (members.weights(NOW), members.weights(tomorrow)) == ({"acme-group": 0}, {"acme-group": 40})
+        with pytest.raises(InvalidRequest):
+            set_status(engine, platform="acme", status="active", now=later, urgent=True)
+    finally:
+        members.close()
+
+
+def test_under_the_first_policy_a_suspension_takes_the_weight_at_once(engine: Engine) -> None:
+    enrol(engine)
+    first = shipped_version(1)[1]
+    members = Members(engine, refresh_seconds=60, now=lambda: NOW, policy_at=lambda _now: first)
+    try:
+        for status, weight in (("suspended", 0), ("active", 40)):
+            set_status(engine, platform="acme", status=status, now=NOW)
+            members.refresh()
+            assert members.weights() == {"acme-group": weight}
     finally:
         members.close()
 
@@ -315,7 +358,7 @@ def test_a_failing_refresh_keeps_the_thread_alive(engine: Engine, monkeypatch: p
     members = Members(engine, refresh_seconds=0.02)
     calls: list[int] = []
 
-    def refuse() -> None:
+    def refuse(**_: bool) -> None:
         calls.append(1)
         raise DatabaseUnavailable("The database cannot be reached.")
 

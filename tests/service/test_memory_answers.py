@@ -104,7 +104,7 @@ def test_answers_from_memory_are_counted_and_never_logged(town: Town) -> None:
 def test_a_closed_desk_answers_nothing(town: Town) -> None:
     from_memory(town)
     town.rt.desk.close()
-    assert town.rt.desk.clean(town.bolt.member(), lookup_request(town.rt, town.person(1)), 1) is None
+    assert town.rt.desk.clean(town.bolt.member(), lookup_request(town.rt, town.person(1)), 1, town.clock()) is None
 
 
 def test_ids_differ_in_all_threads_and_blocks(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:

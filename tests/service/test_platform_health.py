@@ -59,7 +59,7 @@ def test_a_platform_that_did_nothing_has_no_figures(town: Town) -> None:
     assert found.outcomes.overturned_share is None
     assert found.outcomes.interval == (0.0, 1.0)
     assert (found.answers.asked, found.answers.median_hours) == (0, None)
-    assert (found.weight.stored, found.weight.effective, found.weight.follows) == (20, 20, 20)
+    assert (found.weight.stored, found.weight.effective, found.weight.follows) == (40, 40, 40)
     assert [key.kid for key in found.keys] == ["bolt-1"]
     assert found.quota == town.rt.settings.oprf_daily_quota_elements
     with pytest.raises(NotFound):
@@ -86,11 +86,15 @@ def test_outcomes_and_how_the_weight_follows(town: Town) -> None:
     assert (found.outcomes.upheld, found.outcomes.overturned, found.outcomes.nothing) == (2, 1, 1)
     assert found.outcomes.overturned_share == pytest.approx(1 / 3)
     weight = found.weight
-    assert (weight.resolved, weight.overturned, weight.prior, weight.floor) == (3, 1, 10, 4)
-    assert weight.formula == 20 * 12 // 13 == weight.follows == weight.stored
+    assert (weight.resolved, weight.overturned, weight.prior, weight.floor) == (3, 1, 10, 10)
+    assert weight.rate == 12 / 13
+    assert (weight.effective, weight.stored, weight.follows) == (40, 40, 35), "taken anew at the next UTC midnight"
+    town.clock.moment += timedelta(days=1)
+    after = health(town, "acme").weight
+    assert (after.effective, after.stored, after.follows, after.rate) == (35, 35, 35, 12 / 13)
     twin = health(town, "acme2")
     assert twin.outcomes.resolved == 0, "the other platform of the group"
-    assert twin.weight == weight, "the weight is the group's"
+    assert twin.weight == after, "the weight is the group's"
     assert twin.group_members == ("acme", "acme2")
 
 
@@ -183,9 +187,12 @@ def test_suspending_is_in_both_logs_and_takes_the_weight(town: Town) -> None:
     assert not service.suspend(town.rt.engine, SUE, "bolt", "Once more.", town.clock()), "nothing new"
     found = health(town, "bolt")
     assert found.suspended
-    assert (found.weight.effective, found.weight.stored) == (0, 20)
+    assert (found.weight.effective, found.weight.stored) == (40, 40)
     town.rt.members.refresh()
-    assert town.lookup(person)["tier"] == "clear"
+    assert town.lookup(person)["tier"] == "watch", "its weight goes at the next UTC midnight"
+    town.clock.moment += timedelta(days=1)
+    assert (health(town, "bolt").weight.effective, health(town, "bolt").weight.stored) == (0, 40)
+    assert town.lookup(person)["tier"] == "clear", "without reading anything again"
     assert service.resume(town.rt.engine, SUE, "bolt", "New keys.", town.clock())
     assert newest_states(town) == ["active", "suspended", "active"]
     assert audited(town) == [
@@ -193,6 +200,23 @@ def test_suspending_is_in_both_logs_and_takes_the_weight(town: Town) -> None:
         ("platform_resumed", "bolt", "New keys."),
     ]
     assert not health(town, "bolt").suspended
+
+
+def test_an_urgent_suspension_takes_the_weight_at_once(town: Town) -> None:
+    person = town.person()
+    town.report(town.bolt, person)
+    assert service.suspend(town.rt.engine, SUE, "bolt", "Keys were stolen.", town.clock())
+    assert service.suspend(town.rt.engine, SUE, "bolt", "It reports at random.", town.clock(), urgent=True)
+    assert not service.suspend(town.rt.engine, SUE, "bolt", "Once more.", town.clock(), urgent=True)
+    assert newest_states(town) == ["active", "suspended"], "the log says once that it is suspended"
+    assert audited(town)[-1] == ("platform_suspended", "bolt", "urgent: It reports at random.")
+    town.rt.members.refresh()
+    assert town.lookup(person)["tier"] == "clear"
+    assert service.resume(town.rt.engine, SUE, "bolt", "A mistake.", town.clock())
+    town.rt.members.refresh()
+    assert town.lookup(person)["tier"] == "clear"
+    town.clock.moment += timedelta(days=1)
+    assert town.lookup(person)["tier"] == "watch", "from the next UTC midnight on"
 
 
 def test_a_quota_changes_in_the_audit_log_only(town: Town) -> None:

@@ -189,7 +189,9 @@ def test_weights_follow_the_policy_from_its_moment_on(town: Town) -> None:
     """In snapshots at once, in direct answers as soon as the clocks' thread has run, which it does at the moment."""
     with writing(town.rt.engine) as connection:
         for number in range(5):
-            put_outcome(connection, 10**9 + number, "acme", "acme-group", "overturned", town.clock())
+            put_outcome(
+                connection, 10**9 + number, "acme", "acme-group", "overturned", town.clock() - timedelta(days=1)
+            )
     town.rt.maintenance.clocks()
     town.rt.members.refresh()
     before = town.rt.members.weights()["acme-group"]

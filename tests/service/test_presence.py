@@ -8,7 +8,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -29,7 +29,7 @@ from ledger.store import log as log_store
 from ledger.store.bulk import insert_rows
 from ledger.store.engine import reading, writing
 from ledger.store.epochs import read_epochs
-from ledger.store.listed_tags import packed_tags
+from ledger.store.listed_tags import ListedTag, packed_tags
 from ledger.store.tables import Listing, LogEntry
 from tests import pg
 from tests.processes import until
@@ -58,7 +58,7 @@ def seconds() -> Seconds:
 @pytest.fixture
 def watched(town: Town, seconds: Seconds) -> Presence:
     """A presence without threads: it knows what the test lets it read."""
-    made = Presence(town.rt.engine, seconds)
+    made = Presence(town.rt.engine, seconds, now=town.clock)
     renew(made)
     return made
 
@@ -80,8 +80,10 @@ def tags(subjects: Iterable[tuple[Kind, bytes]]) -> list[bytes]:
     return [tag(kind, element) for kind, element in subjects]
 
 
-def clean(one: Presence, *who: bytes, epoch: int = 1, min_index: int | None = None) -> int | None:
-    return one.clean(epoch, list(who), min_index)
+def clean(
+    one: Presence, *who: bytes, epoch: int = 1, min_index: int | None = None, now: datetime | None = None
+) -> int | None:
+    return one.clean(epoch, list(who), min_index, now or datetime.now(UTC))
 
 
 def unlisted(one: Presence, **asked: Any) -> int | None:
@@ -165,7 +167,7 @@ def test_what_this_process_has_accepted_is_known_before_it_is_acknowledged(town:
 def test_a_noted_tag_survives_a_new_filter(town: Town, watched: Presence) -> None:
     watched.build()  # waits to be taken over
     one = [secrets.token_bytes(32)]
-    watched.note(one)
+    watched.note([ListedTag(one[0], 0)])
     assert clean(watched, *one) is None
     town.report(town.acme, town.person())
     watched.refresh()
@@ -328,7 +330,7 @@ def test_memory_says_clear_only_where_the_database_said_so(
     def note() -> None:
         grown.append((seconds.value, head(town)))
         with reading(town.rt.engine) as connection:
-            packed = packed_tags(connection)
+            packed = packed_tags(connection, 10**6)
         listed[grown[-1][1]] = {packed[place : place + 32] for place in range(0, len(packed), 32)}
 
     note()
@@ -371,7 +373,7 @@ def test_asking_while_others_write_and_refresh(town: Town, watched: Presence) ->
 
     def asking() -> None:
         while not stop.wait(0.0005):
-            wrong.extend(one for one in list(known) if watched.clean(1, [one], None) is not None)
+            wrong.extend(one for one in list(known) if clean(watched, one) is not None)
 
     threads = [threading.Thread(target=asking) for _ in range(2)]
     for thread in threads:
@@ -395,7 +397,7 @@ def test_every_listing_is_packed(town: Town) -> None:
     for number in (0, 0, 1):
         town.report(town.acme, town.person(number))
     with reading(town.rt.engine) as connection:
-        packed = packed_tags(connection)
+        packed = packed_tags(connection, 10**6)
     parts = [packed[place : place + 32] for place in range(0, len(packed), 32)]
     assert sorted(parts) == sorted([*tags(town.person(0)) * 2, *tags(town.person(1))])
 
@@ -411,7 +413,7 @@ def test_a_build_that_waits_for_the_database_ends_at_once(
     if town.rt.engine.dialect.name == "sqlite":
         slow = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
     monkeypatch.setattr(listed_tags, "_PACKED", text(slow))
-    monkeypatch.setattr(listed_tags, "_SINCE", text(slow))
+    monkeypatch.setattr(listed_tags, "_IN_EFFECT", text(slow))
     one = Presence(town.rt.engine)
     one.workers[1].start()
     one._wanted.set()

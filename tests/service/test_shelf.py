@@ -16,7 +16,7 @@ from sqlalchemy import update
 
 from ledger.core.buckets import check_bucket, split_answer
 from ledger.core.checkpoint import open_checkpoint, parse_verifier_key
-from ledger.core.encoding import b64url, unb64url
+from ledger.core.encoding import b64url, day_floor, from_day, unb64url
 from ledger.core.entries import parse_leaf
 from ledger.core.fuse import FuseFilter
 from ledger.core.manifest import open_manifest, snapshot_leaf_matches
@@ -163,6 +163,7 @@ def test_the_introduction_does_not_change_while_a_snapshot_is_served(town: Town,
 
 
 def test_a_snapshot_ends_by_the_clock_and_older_ones_make_room(town: Town, shelf: Shelf) -> None:
+    town.clock.moment = from_day(day_floor(town.clock()) + 2) - timedelta(hours=1)
     made = []
     for _ in range(3):
         made.append(snapshot(town))

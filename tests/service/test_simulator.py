@@ -21,7 +21,7 @@ from ledger.policies import shipped_policy
 from ledger.service import audit, simulator
 from ledger.service.appeals import staff_actions as desk
 from ledger.service.audit import EventFilter
-from ledger.service.policy_draft import FIELDS, Draft, DraftRefused, draft, values_of
+from ledger.service.policy_draft import Draft, DraftRefused, draft, fields_of, values_of
 from ledger.service.simulator import Simulation, compare
 from ledger.store.engine import reading
 from tests.service.conftest import Town
@@ -116,7 +116,7 @@ SEVERITY = {f"severity.{conduct.value}" for conduct in Conduct}
 
 
 @given(
-    changes=st.dictionaries(st.sampled_from(list(FIELDS)), st.integers(1, 6000), max_size=6),
+    changes=st.dictionaries(st.sampled_from(fields_of(POLICY)), st.integers(1, 6000), max_size=6),
     sample=st.integers(1, 20),
 )
 @settings(max_examples=25, deadline=None, suppress_health_check=[*HealthCheck])
@@ -147,7 +147,7 @@ def test_a_run_is_in_the_audit_log_and_changes_nothing(busy: Town) -> None:
     own = dict.fromkeys(("id", "nonce", "question"), "")
     assert {**before, **own} == {**after, **own}
     (row,) = audit.page(busy.rt.engine, EventFilter(object_type="policy"), None).events
-    assert (row.action, row.object_type, row.object_id) == ("policy_simulated", "policy", "1")
+    assert (row.action, row.object_type, row.object_id) == ("policy_simulated", "policy", str(POLICY.version))
     assert row.detail == "tiers.watch_total_millipoints 500 -> 2000"
 
 
@@ -184,7 +184,7 @@ def test_a_draft_is_the_file_with_other_numbers() -> None:
         ({"tiers__watch_total_millipoints": "-5"}, "tiers.watch_total_millipoints", "whole number"),
         ({"tiers__watch_total_millipoints": "\u0665"}, "tiers.watch_total_millipoints", "whole number"),
         ({"tiers__watch_total_millipoints": ""}, "tiers.watch_total_millipoints", "whole number"),
-        ({"weights__floor_twentieths": "21"}, "weights.floor_twentieths", "whole number"),
+        ({"weights__floor_eighths": "9"}, "weights.floor_eighths", "whole number"),
         ({"severity__wardrobing": "0"}, "severity.wardrobing", "whole number"),
         ({"severity__wardrobing": "2"}, "retention_days.2", "needs its retention"),
         ({"retention_days__6": "1827"}, "retention_days.6", "whole number"),

@@ -111,13 +111,12 @@ def a_town_with_a_past(town: Town) -> dict[str, tuple[Subjects, list[str]]]:
     carol = Platform("carol", "carol-group", "carol-1").enrol(town.rt.settings)
     town.rt.members.refresh()
     town.report(carol, people["suspended"])
-    set_status(town.rt.engine, platform="carol", status=PlatformState.SUSPENDED, now=now)
+    set_status(town.rt.engine, platform="carol", status=PlatformState.SUSPENDED, now=now, urgent=True)
     town.rt.members.refresh()
     one = ["fake_return_tracking"]
     told = {
         "plain": one,
         "many": one * 6 + ["wardrobing"],
-        "warming": one,
         "disputed": one,
         "overdue": one,
         "victim": ["impersonated"],
@@ -208,9 +207,9 @@ def test_the_files_follow_from_row_and_listings_on_both_engines(
     now = town.clock()
     row = SnapshotRow(
         b"v" * 16, "building", 40, now, now + timedelta(hours=24), 1, policy.version,
-        json.dumps({"acme-group": 15, "bolt-group": 20, "carol-group": 0}), b"s" * 32,
+        json.dumps({"acme-group": 35, "bolt-group": 40, "carol-group": 0}), b"s" * 32,
     )  # fmt: skip
-    hour, day = int(row.not_after.timestamp()) // 3600, int(now.timestamp()) // 86400
+    hour, day = int(now.timestamp()) // 3600, int(now.timestamp()) // 86400
     key, rules = load_log_key(town.rt.settings), Rules(town.rt.settings.service, policy, text)
     second = open_engine(there, pool_size=1)
     try:
@@ -288,6 +287,7 @@ def test_a_switch_of_the_key_epoch_during_the_build_abandons_it(town: Town) -> N
 
 
 def test_what_is_due_and_what_is_removed(town: Town) -> None:
+    town.clock.moment = from_day(day_floor(town.clock()) + 1) + timedelta(hours=9)
     first = due(town)
     assert first is not None
     assert due(town) is None

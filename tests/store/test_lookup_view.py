@@ -57,9 +57,9 @@ def listed(number: int, tag: bytes) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def seen(engine: Engine, tags: list[bytes]) -> LookupView:
+def seen(engine: Engine, tags: list[bytes], hour: int = 10**6) -> LookupView:
     with connected(by_statement(engine)) as connection, transaction(connection, writes=False):
-        return look(connection, tags)
+        return look(connection, tags, hour)
 
 
 def test_one_statement_sees_size_epochs_and_listings(engine: Engine) -> None:
@@ -85,6 +85,16 @@ def test_one_statement_sees_size_epochs_and_listings(engine: Engine) -> None:
     }
     assert [row.report_id for row in sorted(view.listings[one], key=lambda row: row.report_id)] == [1, 2]
     assert all(isinstance(row, ListingRow) and row.has_statement is True for row in view.listings[one])
+
+
+def test_what_still_cools_is_not_in_the_view(engine: Engine) -> None:
+    """And it takes the same one statement."""
+    cools = secrets.token_bytes(32)
+    with writing(engine) as connection:
+        connection.execute(insert(Listing), [{**listed(1, cools), "effective_hour": 480_024}])
+    before, after = (seen(engine, [cools], hour) for hour in (480_023, 480_024))
+    assert (before.size, before.epochs, before.listings) == (41, after.epochs, {})
+    assert [row.report_id for row in after.listings[cools]] == [1]
 
 
 def test_who_is_not_listed_has_size_and_epochs_all_the_same(engine: Engine) -> None:
@@ -169,5 +179,5 @@ def test_a_cut_connection_is_an_outage(engine: Engine) -> None:
     with pytest.raises(DatabaseUnavailable), connected(by_statement(engine)) as connection:
         pg.terminate_backends(engine.url.render_as_string(False))
         with transaction(connection, writes=False):
-            look(connection, [bytes(32)])
+            look(connection, [bytes(32)], 10**6)
     assert seen(engine, [bytes(32)]).size == 41

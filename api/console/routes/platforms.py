@@ -97,7 +97,7 @@ def post_step(request: Request, staff: Actor, name: str, step: Step, form: Form)
 def _do(request: Request, staff: StaffMember, name: str, step: Step, form: Mapping[str, str]) -> None:
     rt, reason = runtime(request), form.get("reason", "")
     if step is Step.SUSPEND:
-        service.suspend(rt.engine, staff, name, reason, rt.now())
+        service.suspend(rt.engine, staff, name, reason, rt.now(), urgent=form.get("urgent") == "yes")
     elif step is Step.RESUME:
         service.resume(rt.engine, staff, name, reason, rt.now())
     else:

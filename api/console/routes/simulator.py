@@ -20,7 +20,7 @@ from ledger.core.standing import Tier
 from ledger.i18n import Texts, texts
 from ledger.service import policy_draft, simulator
 from ledger.service.case_texts import conduct_text
-from ledger.service.policy_draft import FIELDS, Draft, DraftRefused, Field
+from ledger.service.policy_draft import Draft, DraftRefused, Field, fields_of
 from ledger.service.simulator import SAMPLE_TAGS, Simulation
 from ledger.service.staff import StaffMember
 
@@ -88,7 +88,8 @@ def _page(
     if refused is not None:
         request.scope["state"]["code"] = "policy_invalid"
     rows: dict[str, list[Any]] = {table: [] for table in ("tiers", "severity", "retention_days", "weights")}
-    for field in FIELDS:
+    fields = fields_of(policy)
+    for field in fields:
         value = before[field.name]
         shown = given.get(field.name, "" if value is None else str(value))
         rows[field.table].append((field, label_of(field, t), value, shown, problems.get(field.name)))
@@ -106,7 +107,7 @@ def _page(
         found=found,
         tiers=list(Tier),
         tier_names=tier_names(t),
-        labels={field.name: label_of(field, t) for field in FIELDS},
+        labels={field.name: label_of(field, t) for field in fields},
         sample=SAMPLE_TAGS,
         notice_days=MIN_PUBLICATION_DAYS,
         announced=[(one.version, one.in_effect_at) for one in rt.policies.timeline.announced(rt.now())],
@@ -130,5 +131,6 @@ def label_of(field: Field, t: Texts) -> str:
         "review_cap_hundredths": t.gettext("Most points shown at review (hundredths of a point)"),
         "credit_half_points": t.gettext("Points at which credit is 50 of 100"),
         "floor_twentieths": t.gettext("Least weight of a control group (twentieths)"),
+        "floor_eighths": t.gettext("Least weight of a control group (eighths)"),
         "prior_reports": t.gettext("Cases that every group is credited with"),
     }[field.key]

@@ -15,14 +15,15 @@ from sqlalchemy import Connection
 from ledger.core.appeal_clocks import window_start
 from ledger.core.appeals import Action
 from ledger.core.policy import Policy
-from ledger.store import appeals as appeal_store
+from ledger.core.standing import FULL_WEIGHT
+from ledger.service.group_weights import without_suspensions
 from ledger.store import case_file as store
 
 
 @dataclass(frozen=True, slots=True)
 class ReporterRecord:
-    """Numbers of one platform; all but `live` are of the last `months` months. `weight_twentieths` is its group's,
-    `response` the median time to an answer, None without one."""
+    """Numbers of one platform; all but `live` are of the last `months` months. `weight` is its group's, in
+    fortieths; `response` the median time to an answer, None without one."""
 
     platform: str
     months: int
@@ -32,7 +33,7 @@ class ReporterRecord:
     amended: int
     overturned: int
     unconfirmed: int
-    weight_twentieths: int
+    weight: int
     response: timedelta | None
 
 
@@ -51,7 +52,7 @@ def reporter_record(
         amended=fared.get("amended", 0),
         overturned=fared.get("overturned", 0),
         unconfirmed=store.unconfirmed(connection, platform, since),
-        weight_twentieths=appeal_store.group_weights(connection).get(control_group, 20),
+        weight=without_suspensions(connection, policy, now).get(control_group, FULL_WEIGHT),
         response=response_time(store.questions(connection, platform, since)),
     )
 
