@@ -135,7 +135,6 @@ class Policy:
 
 
 _T = TypeVar("_T")
-_PROFILE = re.compile(r"[A-Z]{2}\Z")
 _ZONE = re.compile(r"[A-Za-z]+(?:/[A-Za-z_]+){1,2}\Z")
 
 
@@ -267,19 +266,19 @@ def _retention(table: dict[str, Any]) -> Mapping[int, int]:
     return MappingProxyType({int(key): _integer(table, key, 2, MAX_RETENTION_DAYS) for key in table})
 
 
-<<<<<<< HEAD
 def _consent(table: dict[str, Any], strict: bool) -> frozenset[str]:
     """The profiles under which a lookup needs the person's consent. To be published, only those whose law asks for it;
     a reader keeps the profiles of later ledgers."""
     _keys(table, {"lookups"}, "consent", strict)
     named = table["lookups"]
-    if not isinstance(named, list) or not all(isinstance(one, str) and _PROFILE.match(one) for one in named):
+    if not isinstance(named, list) or not all(isinstance(one, str) for one in named):
         raise PolicyInvalid("consent.lookups is a list of profiles such as CN.")
     asked = {str(profile) for profile in Profile if profile.spec.consent_for_lookups}
     if strict and not asked.issuperset(named):
         raise PolicyInvalid(f"consent.lookups names only profiles whose law asks for it: {', '.join(sorted(asked))}.")
     return frozenset(named)
-=======
+
+
 def _weights(table: dict[str, Any], strict: bool) -> Weights:
     """The weights of either form: `floor_twentieths` (version 1) or `floor_eighths`."""
     steps, name = (TWENTIETHS, "floor_twentieths") if "floor_twentieths" in table else (EIGHTHS, "floor_eighths")
@@ -290,7 +289,6 @@ def _weights(table: dict[str, Any], strict: bool) -> Weights:
         prior_reports=_integer(table, "prior_reports", 1, 1000),
         window_months=_integer(table, "window_months", 1, 1000),
     )
->>>>>>> main
 
 
 def _clocks(table: dict[str, Any], strict: bool) -> Mapping[str, AppealClock]:
