@@ -43,4 +43,6 @@ def check_consent(ref: str | None, *, profile: str, required: bool, of: str, unf
             profile=profile,
         )
     if blank:
-        raise unfit("consent_ref shows nothing: it must name where the platform keeps the consent.")
+        raise unfit(
+            "consent_ref shows nothing: it must name where the platform keeps the consent.", field="consent_ref"
+        )
