@@ -60,7 +60,7 @@ def open_latest(answer: bytes, suite: Suite) -> Latest:
         raise InvalidManifest("The signature of the snapshot's manifest is malformed.") from error
     manifest = open_manifest(value, signature, public_key, pinned.service)
     leaf, _ = open_leaf_proof(proof, fields.text("leaf").encode(), pinned.log_origin, public_key)
-    if not snapshot_leaf_matches(leaf, manifest) or fields.text("version") != b64url(manifest.version):
+    if not snapshot_leaf_matches(leaf, value) or fields.text("version") != b64url(manifest.version):
         raise InvalidManifest("The log's entry is not that of this snapshot's manifest.")
     if hashlib.sha256(policy_toml.encode()).digest() != manifest.policy_sha256:
         raise PolicyInvalid("This is not the policy that the snapshot's manifest pins.")

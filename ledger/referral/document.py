@@ -245,10 +245,10 @@ class _Writing:
             self.document.paragraph(say(words.APPEAL_NONE))
             return
         if appeal.outcome is not None:
-            outcome = outcome_text(appeal.outcome, self.said.locale)
+            outcome = _called(outcome_text, appeal.outcome, self.said.locale)
             self.document.paragraph(say(words.APPEAL_OUTCOME, outcome=outcome))
         else:
-            state = state_text(appeal.state, self.said.locale)
+            state = _called(state_text, appeal.state, self.said.locale)
             self.document.paragraph(say(words.APPEAL_STATE, state=state, due=self.time(appeal.due_at)))
         if appeal.said:
             self.document.paragraph(say(words.APPEAL_SAID), small=True)
@@ -257,7 +257,15 @@ class _Writing:
                 self.document.paragraph(f"{speaker} · {self.time(one.at)}", small=True)
                 self.document.paragraph(one.text, indent_mm=6)
 
-    def content_numbers(self) -> None:
+    def _called(text_of: Callable[[str, str], str], code: str, locale: str) -> str:
+    """The text of a code; the code itself where a later version of the ledger added it."""
+    try:
+        return text_of(code, locale)
+    except ValueError:
+        return code
+
+
+def content_numbers(self) -> None:
         """What the provider of an AI service can look up."""
         say = self.say
         self.document.heading(say(words.NUMBERS))
