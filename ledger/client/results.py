@@ -352,9 +352,7 @@ def parse_lookup(value: object) -> Lookup:
     found = _lookup(fields, cast(Tier, tier), credit)
     if tier in TIERS:
         return found
-    return replace(
-        found, tier="unavailable", credit=None, points=None, guidance=(), unavailable_because=UNKNOWN_TIER
-    )
+    return replace(found, tier="unavailable", credit=None, points=None, guidance=(), unavailable_because=UNKNOWN_TIER)
 
 
 def _lookup(fields: Fields, tier: Tier, credit: int) -> Lookup:

@@ -257,15 +257,7 @@ class _Writing:
                 self.document.paragraph(f"{speaker} · {self.time(one.at)}", small=True)
                 self.document.paragraph(one.text, indent_mm=6)
 
-    def _called(text_of: Callable[[str, str], str], code: str, locale: str) -> str:
-    """The text of a code; the code itself where a later version of the ledger added it."""
-    try:
-        return text_of(code, locale)
-    except ValueError:
-        return code
-
-
-def content_numbers(self) -> None:
+    def content_numbers(self) -> None:
         """What the provider of an AI service can look up."""
         say = self.say
         self.document.heading(say(words.NUMBERS))
@@ -335,6 +327,14 @@ def content_numbers(self) -> None:
     def command(self, message: str, command: str) -> None:
         self.document.paragraph(self.say(message))
         self.document.paragraph(command, small=True, indent_mm=6)
+
+
+def _called(text_of: Callable[[str, str], str], code: str, locale: str) -> str:
+    """The text of a code; the code itself where a later version of the ledger added it."""
+    try:
+        return text_of(code, locale)
+    except ValueError:
+        return code
 
 
 def content_numbers(inspections: Sequence[Inspected]) -> list[tuple[str, str, str, str]]:

@@ -1,4 +1,4 @@
-"""A ledger of a later version, as far as an SDK of this version meets it: everything that may be added is added at once.
+"""A ledger of a later version, as an SDK of this version meets it: everything that may be added is added at once.
 
 It signs, logs, seals and answers for real, with the keys of `SmallLedger`; only what it says is of a later version.
 """
@@ -40,11 +40,15 @@ FURTHER: dict[str, Any] = {"x_added": {"later": [1, "two", None]}}
 _EVENT = Struct(">8s4sBBBBHI")
 
 
-def further(value: Any) -> Any:
+def further(value: dict[str, Any]) -> dict[str, Any]:
     """`value` with a further member in every JSON object of it."""
+    return {**{name: _further(one) for name, one in value.items()}, **FURTHER}
+
+
+def _further(value: Any) -> Any:
     if isinstance(value, dict):
-        return {**{name: further(one) for name, one in value.items()}, **FURTHER}
-    return [further(one) for one in value] if isinstance(value, list) else value
+        return further(value)
+    return [_further(one) for one in value] if isinstance(value, list) else value
 
 
 @dataclass
@@ -166,7 +170,7 @@ class NewerLedger(SmallLedger):
         )  # fmt: skip
 
     def view(self, number: int) -> dict[str, Any]:
-        """A report as `GET /v1/reports/{id}` shows it: status, conduct, reason, state and outcome of a later version."""
+        """A report as `GET /v1/reports/{id}` shows it, with codes of a later version."""
         body, later = self.reported[number], format_time(self.now)
         return further(
             {
@@ -175,7 +179,9 @@ class NewerLedger(SmallLedger):
                 "act_ended_at": later, "notice_sent_at": later, "recorded_at": later, "effective_from": later,
                 "expires_at": later, "replaces": None, "replaced_by": None, "restitution": None,
                 "withdrawal": {"reason": "court_order", "at": later}, "receipt_url": "/x",
-                "appeal": {"id": CASE, "state": "mediation", "due_at": later, "outcome": "settled", "conduct": NEW_CONDUCT},
+                "appeal": {
+                    "id": CASE, "state": "mediation", "due_at": later, "outcome": "settled", "conduct": NEW_CONDUCT
+                },
             }
         )  # fmt: skip
 

@@ -206,10 +206,11 @@ class SmallLedger:
 
     def latest_of(self, manifest: Manifest, index: int, key: Ed25519PrivateKey | None = None) -> dict[str, Any]:
         """What `GET /v1/snapshots/latest` answers."""
+        body = self.manifest_json(manifest)
         return {
             "version": b64url(manifest.version),
-            "manifest": self.manifest_json(manifest),
-            "signature": b64url((key or self.log_key).sign(MANIFEST_LINE + canonical_json(self.manifest_json(manifest)))),
+            "manifest": body,
+            "signature": b64url((key or self.log_key).sign(MANIFEST_LINE + canonical_json(body))),
             "leaf": self.leaves[index].decode(),
             "proof": self.proof(index),
             "policy_toml": self.policy()[0],

@@ -1,4 +1,4 @@
-"""Readers of this version go on when the ledger is of a later one: nothing is an error, and nothing is a wrong standing."""
+"""Readers of this version go on when the ledger is of a later one, and nothing becomes a wrong standing."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner, Result
 
-from ledger.cli import main
+from ledger.cli import app
 from ledger.client import Query, verify_webhook
 from ledger.client.receipts import check_offline
 from ledger.core import policy, sealed
 from ledger.core.encoding import b64url, canonical_json, format_time
-from ledger.core.webhooks import parse_secret, signed_headers
+from ledger.core.webhooks import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, parse_secret, signature_header
 from ledger.errors import InvalidManifest, LedgerError, NewerFormat
 from tests.client.newer_ledger import CASE, FURTHER, NEW_CONDUCT, REPORT, NewerLedger, further, newer_ledger
 from tests.client.small_ledger import MANIFEST_LINE, ORIGIN
 from tests.kit import report_arguments
 
 PHONE, CLEAN = "+86 138 0013 8000", "+86 138 0013 8001"
-LISTED = {("phone", PHONE): []}
 
 needs_reader_of_policies = pytest.mark.skipif(
     not hasattr(policy, "read_policy"), reason="policies are read strictly by this commit"
@@ -81,18 +81,20 @@ def test_a_tier_of_a_later_version_is_unavailable_and_never_clear(newer: NewerLe
 # --- the log ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_log_is_verified_with_entries_of_later_versions(
-    newer: NewerLedger, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_the_log_is_verified_with_entries_of_later_versions(newer: NewerLedger, tmp_path: Path) -> None:
     newer.append_leaf("witness_policy", {})
     suite = tmp_path / "acme.suite.json"
     suite.write_text(json.dumps(newer.suite_file(profile="CN")))
     command = ["verify", "--suite", str(suite), "--state", str(tmp_path / "seen")]
-    assert main([*command, "--json"]) == 0
-    facts = json.loads(capsys.readouterr().out)
+    done = run(*command, "--json")
+    facts = json.loads(done.output)
+    assert done.exit_code == 0
     assert (facts["verified"], facts["size"], facts["unknown_entries"]) == (True, 3, {"witness_policy": 2})
-    assert main(command) == 0
-    assert "2 of sort witness_policy" in " ".join(capsys.readouterr().out.split())
+    assert "2 of sort witness_policy" in " ".join(run(*command).output.split())
 
 
 def test_a_rotation_is_followed_with_further_members_and_an_epoch_in_another_state(newer: NewerLedger) -> None:
@@ -110,8 +112,8 @@ def test_checks_go_on_with_further_members_of_the_manifest(newer: NewerLedger) -
     publish(newer)
     with newer.connect(suite=newer.suite_file(profile="CN")) as ledger:
         for way in ("download", "private"):
-            assert ledger.check({"phone": PHONE}, policy=way).tier == "watch"  # type: ignore[arg-type]
-            assert ledger.check({"phone": CLEAN}, policy=way).tier == "clear"  # type: ignore[arg-type]
+            assert ledger.check({"phone": PHONE}, policy=way).tier == "watch"
+            assert ledger.check({"phone": CLEAN}, policy=way).tier == "clear"
 
 
 @pytest.mark.parametrize("place", ["manifest", "leaf"])
@@ -147,7 +149,7 @@ def test_checks_go_on_with_a_policy_of_a_later_version(newer: NewerLedger) -> No
     newer.later_policy = True
     publish(newer)
     with newer.connect() as ledger:
-        found = [ledger.check({"phone": PHONE}, policy=way) for way in ("download", "private")]  # type: ignore[arg-type]
+        found = [ledger.check({"phone": PHONE}, policy=way) for way in ("download", "private")]
     assert [(one.tier, one.policy) for one in found] == [("watch", str(newer.policy()[1]))] * 2
 
 
@@ -176,7 +178,7 @@ def test_a_conduct_of_a_later_version_counts_by_its_severity(newer: NewerLedger)
     newer.later_policy, newer.sealed_form = True, 2
     publish(newer)
     with newer.connect() as ledger:
-        found = [ledger.check({"phone": PHONE}, policy=way) for way in ("download", "private")]  # type: ignore[arg-type]
+        found = [ledger.check({"phone": PHONE}, policy=way) for way in ("download", "private")]
         assert ledger.check({"phone": CLEAN}).tier == "clear"
     assert all((one.tier, one.events, one.reporters) == ("watch", 2, 2) for one in found)
     assert all(one.reasons and one.guidance for one in found)
@@ -205,8 +207,9 @@ def test_a_platform_under_a_law_of_a_later_version_reports(newer: NewerLedger) -
 
 def test_reports_receipts_and_appeals_of_a_later_version_are_read(newer: NewerLedger) -> None:
     with newer.connect(suite=newer.suite_file(profile="CN")) as ledger:
-        accepted = ledger.report(ledger.subject(phone=PHONE), **report_arguments()).report
-        assert accepted is not None
+        sent = ledger.report(ledger.subject(phone=PHONE), **report_arguments())
+        accepted = sent.report
+        assert accepted is not None, sent.error
         assert (accepted.id, accepted.status) == (REPORT, "embargoed")
         receipt = ledger.receipt(accepted)
         offline = check_offline(receipt.text, ORIGIN, ledger.suite.log_public, ledger.public_keys)
@@ -234,6 +237,11 @@ def test_a_webhook_of_a_later_version_is_read(newer: NewerLedger, type_: str) ->
     document = {"type": type_, "timestamp": format_time(newer.now), "data": data, "service": "s", "environment": "test"}
     body = canonical_json(further(document))
     secret = "whsec_" + "A" * 43 + "="
-    headers = signed_headers([parse_secret(secret)], "wm_" + secrets.token_hex(6), newer.now, body)
+    message, sent_at = "wm_" + secrets.token_hex(6), int(newer.now.timestamp())
+    headers = {
+        ID_HEADER: message,
+        TIMESTAMP_HEADER: str(sent_at),
+        SIGNATURE_HEADER: signature_header([parse_secret(secret)], message, sent_at, body),
+    }
     event = verify_webhook(secret, headers, body, newer.now)
     assert (event.type, event.data["report"], event.data["x_added"]) == (type_, REPORT, FURTHER["x_added"])
