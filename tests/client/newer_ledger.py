@@ -165,7 +165,8 @@ class NewerLedger(SmallLedger):
         return further(
             {
                 "id": REPORT, "entry_index": index, "status": "embargoed", "effective_from": later, "expires_at": later,
-                "receipt_url": f"/v1/reports/{REPORT}/receipt",
+                "receipt_url": f"/v1/reports/{REPORT}/receipt", "order_ref": sent["body"]["order_ref"],
+                "body_sha256": b64url(hashlib.sha256(canonical_json(sent["body"])).digest()),
             }
         )  # fmt: skip
 
