@@ -39,8 +39,14 @@ AUTH_ERRORS: tuple[type[LedgerError], ...] = (
     e.ScopeMissing,
     e.PlatformSuspended,
     e.DatabaseUnavailable,
+    e.PolicyUnreadable,
 )
-SUBJECT_ERRORS: tuple[type[LedgerError], ...] = (e.Unauthenticated, e.SessionExpired, e.DatabaseUnavailable)
+SUBJECT_ERRORS: tuple[type[LedgerError], ...] = (
+    e.Unauthenticated,
+    e.SessionExpired,
+    e.DatabaseUnavailable,
+    e.PolicyUnreadable,
+)
 """What a request in a person's own session may meet."""
 
 BODY_ERRORS: tuple[type[LedgerError], ...] = (
@@ -75,6 +81,7 @@ REPORT_ERRORS: tuple[type[LedgerError], ...] = (
     e.EvidenceRefused,
     e.NoticeInvalid,
     e.NoticeOutdated,
+    e.ConductNotInPolicy,
     e.ConsentMissing,
     e.AlreadyExpired,
     e.SubjectsInvalid,

@@ -7,7 +7,6 @@ import os
 import secrets
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -38,6 +37,7 @@ from ledger.service.publisher import Verdict, publish_once
 from ledger.service.runtime import Runtime, open_runtime, utc_now
 from ledger.settings import Settings
 from ledger.store.engine import open_engine
+from tests.forked import ForkedProcess
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -195,7 +195,7 @@ def report_payload(
         "notice_sent_at": format_time(now - timedelta(days=4)),
         "notice_ref": "notice-1",
         "decided_by": "agent-7",
-        "consent_ref": "terms-2026",
+        "consent_ref": "separate-consent-2026-11-03-8842",
     }
     for name, value in changes.items():
         if value is None:
@@ -242,21 +242,48 @@ def opened(settings: Settings, now: Callable[[], datetime] = utc_now, *, upkeep:
 
 
 class RunningServer:
-    """`refund-ledger serve` in a process of its own: publisher and API, over real HTTP on a free port."""
+    """`refund-ledger serve` in a process of its own: publisher and API, over real HTTP on a free port.
 
-    def __init__(self, settings: Settings, arguments: Sequence[str] = (), **environment: str) -> None:
+    It is forked from a process that has imported everything (`tests.forked`), unless the test is about processes:
+    `forked=False` starts it as a shell would.
+    """
+
+    def __init__(
+        self, settings: Settings, arguments: Sequence[str] = (), *, forked: bool = True, **environment: str
+    ) -> None:
         self.settings = settings
-        self._arguments = arguments
+        self._forked = forked
+        self._arguments = ["--json", "serve", "--port", "0", *arguments]
         self._environment = {**os.environ, **server_environment(settings), **environment}
         self.url = ""
-        self.said: dict[str, Any] = {}
+        self.said: dict[str, Any]
         self.log: list[str] = []
         self.start()
 
     def start(self) -> None:
         """Start, and wait until it answers."""
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "ledger", "--json", "serve", "--port", "0", *self._arguments],
+        self._process = self._forked_process() if self._forked else self._spawned_process()
+        self._collector = threading.Thread(target=self._collect, args=(self._process,), daemon=True)
+        self._collector.start()
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        try:
+            for process in self._processes:
+                assert process.stdout is not None
+                line = process.stdout.readline()
+                self.said = {**json.loads(line), **self.said}
+                self._collect(process.stdout)
+            self.url = self.said["url"]
+        except (ValueError, KeyError) as error:
+            self.kill()
+            raise RuntimeError(f"the server did not start: {line!r} {''.join(self.log)}") from error
+
+    def _forked_process(self) -> ForkedProcess:
+        return ForkedProcess("ledger", self._arguments, environment=self._environment, folder=ROOT)
+
+    def _spawned_process(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "ledger", *self._arguments],
             cwd=ROOT,
             env=self._environment,
             stdout=subprocess.PIPE,
@@ -264,44 +291,36 @@ class RunningServer:
             text=True,
             start_new_session=True,
         )
-        self._collector = threading.Thread(target=self._collect, args=(self._process,), daemon=True)
-        self._collector.start()
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        try:
-            self.said = json.loads(line)
-            self.url = self.said["url"]
-        except (ValueError, KeyError) as error:
-            self.kill()
-            raise RuntimeError(f"the server did not start: {line!r} {''.join(self.log)}") from error
 
-    def _collect(self, process: subprocess.Popen[str]) -> None:
+    def _collect(self, process: subprocess.Popen[str] | ForkedProcess) -> None:
         assert process.stderr is not None
         with process.stderr:
             self.log.extend(process.stderr)
 
     def kill(self) -> None:
-        """SIGKILL to the server and everything it started."""
+        """SIGKILL to the server and everything beside it."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._finish()
 
     def stop(self) -> int:
         """SIGTERM, and the exit code."""
-        self._process.terminate()
+        for process in self._processes:
+            process.terminate()
         try:
-            code = self._process.wait(timeout=20)
+            for process in self._processes:
+                process.wait(timeout=20)
         except subprocess.TimeoutExpired:
             self.kill()
             raise
         self._finish()
-        return code
+        return self._process.wait()
 
     def _finish(self) -> None:
-        self._process.wait(timeout=20)
-        self._collector.join(timeout=20)
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        for process in self._processes:
+            process.wait(timeout=20)
+        for collector in self._collectors:
+            collector.join(timeout=20)
 
 
 def server_environment(settings: Settings) -> dict[str, str]:
@@ -312,9 +331,9 @@ def server_environment(settings: Settings) -> dict[str, str]:
 
 
 @contextmanager
-def serving(settings: Settings, **environment: str) -> Iterator[RunningServer]:
+def serving(settings: Settings, *, forked: bool = True, **environment: str) -> Iterator[RunningServer]:
     """A running server, stopped at the end."""
-    server = RunningServer(settings, **environment)
+    server = RunningServer(settings, forked=forked, **environment)
     try:
         yield server
     finally:

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import create_engine, inspect, make_url
 
 from ledger.store.schema import Base
-from tests.conftest import ENGINES, OF_ENGINES, engine_for, is_chosen, without_engine
+from tests.conftest import ENGINES, OF_ENGINES, engine_for, is_chosen, spread, without_engine
 from tests.counts import LONG
 
 CASES = range(16)
@@ -47,10 +47,20 @@ def test_the_scope_module_gives_all_tests_of_a_file_one_engine(
 
 def test_every_marked_test_of_this_run_is_there_once(request: pytest.FixtureRequest) -> None:
     found = Counter(
-        without_engine(item.nodeid) for item in request.session.items if item.get_closest_marker("one_engine")
+        without_engine(item.nodeid)
+        for item in request.session.items
+        if item.get_closest_marker("one_engine") and not item.get_closest_marker("both_engines")
     )
     assert all_run(request) or set(found.values()) <= {1}
     assert not LONG or set(found.values()) <= {2}
+
+
+@pytest.mark.both_engines
+def test_both_engines_outweighs_one(request: pytest.FixtureRequest, one_engine_url: str) -> None:
+    other = next(name for name in ENGINES if not request.node.get_closest_marker(name))
+    neutral = without_engine(request.node.nodeid)
+    twins = [item for item in request.session.items if without_engine(item.nodeid) == neutral]
+    assert all_run(request) or any(item.get_closest_marker(other) for item in twins)
 
 
 def test_cases_of_one_test_and_files_meet_both_engines() -> None:
@@ -68,3 +78,15 @@ def test_the_engine_among_the_parameters_does_not_count() -> None:
 def test_other_tests_stay(request: pytest.FixtureRequest) -> None:
     assert is_chosen(request.node)
     assert all(is_chosen(item) for item in request.session.items if item.get_closest_marker("one_engine") is None)
+
+
+@pytest.mark.some_cases(3)
+@pytest.mark.parametrize("case", range(10))
+def test_some_cases_run(request: pytest.FixtureRequest, case: int) -> None:
+    assert all_run(request) or case in (0, 3, 6)
+
+
+def test_cases_are_spread(request: pytest.FixtureRequest) -> None:
+    items = [request.node] * 2
+    assert spread(items, 5) == spread(items, 2) == items
+    assert len(spread(items, 1)) == 1

@@ -281,7 +281,14 @@ class Reporting(Session):
 
     def _unchecked_payload(self, *, buyer: Buyer, **arguments: Any) -> dict[str, Any]:
         return build_report(
-            self.suite, self._key, self._order_key(), self._random_bytes, self._now(), buyer=buyer, **arguments
+            self.suite,
+            self._key,
+            self._order_key(),
+            self._random_bytes,
+            self._now(),
+            self._policy(),
+            buyer=buyer,
+            **arguments,
         )
 
     def _built(self, buyer: object, arguments: Mapping[str, Any], *, check_epoch: bool = True) -> Mapping[str, Any]:

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Engine
 from ledger.core.entries import LEDGER_REASONS, EventType, WithdrawalReason, withdrawal_entry
 from ledger.core.ids import encode_id
 from ledger.core.policy import Policy
+from ledger.core.policy_timeline import PolicySource
 from ledger.core.webhooks import Recipient, Source, WebhookType, check_payload
 from ledger.service.log_writer import Draft, EventDraft, append
 from ledger.service.webhooks.emit import emit
@@ -40,11 +41,16 @@ class Context:
     the ledger is `live` or `test`."""
 
     engine: Engine
-    policy: Policy
+    policies: PolicySource
     service: str
     now: Callable[[], datetime]
     new_salt: Callable[[], bytes]
     environment: str
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in effect now. Raises PolicyUnreadable."""
+        return self.policies.at(self.now())
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """`python -m tests.compat.freeze [NAME]`: freezes the SDK of the newest commit as `tests/compat/sdk-NAME.zip`.
 
-NAME is the version in `pyproject.toml` unless it is given. The archive has what a platform installs and uses: the package
-without its server side. It is made of the committed files alone, so that it is the same wherever it is made.
+NAME is the version in `pyproject.toml` unless it is given. The archive has what a platform installs and uses: the
+package without its server side. It is made of the committed files alone, so that it is the same wherever it is made.
 """
 
 from __future__ import annotations

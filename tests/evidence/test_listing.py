@@ -49,6 +49,7 @@ def facts(claim: Image.Image, other: Image.Image) -> tuple[FindingCode, dict[str
     return found.code, dict(found.facts)
 
 
+@pytest.mark.some_cases(5)
 @pytest.mark.parametrize("what", COPIES)
 def test_a_copy_is_found_and_nothing_in_it_is_called_changed(what: str, original: Image.Image) -> None:
     code, found = facts(COPIES[what](original), original)
@@ -61,6 +62,7 @@ def test_a_copy_is_found_and_nothing_in_it_is_called_changed(what: str, original
     assert "changed_box" not in found
 
 
+@pytest.mark.some_cases(4)
 @pytest.mark.parametrize("what", ALTERATIONS)
 def test_what_was_changed_is_found(what: str, original: Image.Image) -> None:
     code, found = facts(ALTERATIONS[what](original), original)
@@ -74,6 +76,7 @@ def test_what_was_changed_is_found(what: str, original: Image.Image) -> None:
     assert all(type(one) is int for one in found["changed_box"])
 
 
+@pytest.mark.some_cases(3)
 @pytest.mark.parametrize(
     ("change", "box"),
     [
@@ -104,6 +107,7 @@ def test_what_was_covered_does_not_decide_the_colours() -> None:
     assert abs(found["changed_percent"] - 100 * 180 * 160 / (WIDTH * HEIGHT)) <= 2
 
 
+@pytest.mark.some_cases(1)
 @pytest.mark.parametrize("seed", range(4))
 def test_another_photograph_of_the_scene_is_no_copy(seed: int) -> None:
     one = photographed(scene(seed, seed), 10 * seed)
@@ -111,6 +115,7 @@ def test_another_photograph_of_the_scene_is_no_copy(seed: int) -> None:
     assert match(one, other) is None
 
 
+@pytest.mark.some_cases(1)
 @pytest.mark.parametrize("light", [0.0, 0.15])
 def test_another_photograph_of_something_flat_is_no_copy(light: float) -> None:
     """Without depth only perspective, lens and light tell."""
@@ -148,11 +153,13 @@ def offer(seed: int) -> Image.Image:
     return image
 
 
+@pytest.mark.some_cases(2)
 @pytest.mark.parametrize("kind", [page, tiles, offer, lambda seed: picture(scene(seed, seed))])
 def test_different_pictures_of_one_kind_are_no_copies(kind: Any) -> None:
     assert match(kind(1), kind(2)) is None
 
 
+@pytest.mark.some_cases(3)
 @pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 20), (5, 5), (40, 30), (400, 300)])
 def test_flat_and_tiny_pictures_match_nothing(size: tuple[int, int], original: Image.Image) -> None:
     flat = Image.new("RGB", size, (120, 130, 140))

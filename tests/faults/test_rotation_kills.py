@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,9 +19,10 @@ from ledger.service.reports import submit_report
 from ledger.service.runtime import Runtime
 from ledger.settings import Settings
 from ledger.store.tables import Listing, Subject
+from tests import template
 from tests.counts import trials
 from tests.rotations import audited, epochs, places, subjects_under
-from tests.support import ROOT, Platform, lookup_request, new_ledger, opened, report_payload, server_environment
+from tests.support import Platform, lookup_request, new_ledger, opened, report_payload, server_environment
 
 PEOPLE = 8
 KILLED = -signal.SIGKILL
@@ -34,13 +33,8 @@ Act = Callable[[str, str, int], int]
 @contextmanager
 def runner(settings: Settings) -> Iterator[Act]:
     """`act(action, stage, count)` does it in a process that dies there; its exit status."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.faults.rotation_runner"],
-        cwd=ROOT,
-        env={**os.environ, **server_environment(settings)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+    process = template.start(
+        "tests.faults.rotation_runner", [], env={**os.environ, **server_environment(settings)}, talk=True, stderr=False
     )
 
     def act(action: str, stage: str, count: int) -> int:
@@ -50,10 +44,11 @@ def runner(settings: Settings) -> Iterator[Act]:
         process.stdin.flush()
         return int(process.stdout.readline())
 
-    with process:
+    try:
         yield act
-        assert process.stdin is not None
-        process.stdin.close()
+    finally:
+        process.close()
+        process.wait(20)
 
 
 class Town:

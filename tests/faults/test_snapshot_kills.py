@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,9 +24,9 @@ from ledger.store.bulk import insert_rows
 from ledger.store.engine import reading, writing
 from ledger.store.snapshots import SnapshotRow
 from ledger.store.tables import Listing, Subject
-from tests import pg
+from tests import pg, template
 from tests.faults.harness import Acknowledged, audit
-from tests.support import ROOT, new_ledger, publish, server_environment
+from tests.support import new_ledger, publish, server_environment
 
 LISTED = 1500
 """Enough that sealing and filling buckets report their progress more than once."""
@@ -73,13 +71,8 @@ def forget(settings: Settings) -> None:
 @contextmanager
 def builder(settings: Settings) -> Iterator[Callable[[str], int]]:
     """`build(point)` builds in a process that dies there; its exit status."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.faults.snapshot_builder"],
-        cwd=ROOT,
-        env={**os.environ, **server_environment(settings)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+    process = template.start(
+        "tests.faults.snapshot_builder", [], env={**os.environ, **server_environment(settings)}, talk=True, stderr=False
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -91,9 +84,11 @@ def builder(settings: Settings) -> Iterator[Callable[[str], int]]:
         process.stdin.flush()
         return int(process.stdout.readline())
 
-    with process:
+    try:
         yield build
-        process.stdin.close()
+    finally:
+        process.close()
+        process.wait(20)
 
 
 def rows(settings: Settings) -> tuple[list[SnapshotRow], list[SnapshotRow]]:

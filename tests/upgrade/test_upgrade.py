@@ -19,8 +19,11 @@ from ledger.core.appeals import Outcome
 from ledger.core.cases import Staff
 from ledger.core.checkpoint import parse_verifier_key
 from ledger.core.encoding import parse_time
+from ledger.policies import policy_text
 from ledger.service import migrate
 from ledger.service.appeals import staff_actions
+from ledger.store.engine import reading
+from ledger.store.policies import texts
 from tests import pg
 from tests.conftest import ENGINES
 from tests.counts import trials
@@ -104,6 +107,7 @@ def test_it_keeps_every_standing_and_report_verifies_and_works_on(upgraded: Upgr
         now = observe(upgraded.town, parse_time(before["at"]), epochs)
         assert json.loads(json.dumps(now["records"])) == before["records"]
         assert now["lookups"] == [entry for entry in before["lookups"] if entry[0] in epochs]
+    has_the_text_of_its_policy(upgraded)
     verifies_from_the_first_entry(upgraded)
     decides_a_case_that_was_open(upgraded)
 
@@ -114,6 +118,14 @@ def verifies_from_the_first_entry(upgraded: Upgraded) -> None:
     origin, public_key = parse_verifier_key(town.rt.keys.log_verifier_key)
     report = verify_log(log_of(town.rt), origin, public_key, upgraded.note)
     assert report.entries_count >= (report.last_seen_size or 0) > 60
+
+
+def has_the_text_of_its_policy(upgraded: Upgraded) -> None:
+    """The log pins it by hash; ledgers of before had no table for it."""
+    with reading(upgraded.town.rt.engine) as connection:
+        stored = texts(connection)
+    (first,) = upgraded.town.rt.policies.timeline.published
+    assert {digest: one.text for digest, one in stored.items()} == {first.sha256: policy_text(first.version)}
 
 
 def decides_a_case_that_was_open(upgraded: Upgraded) -> None:

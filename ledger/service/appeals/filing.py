@@ -56,7 +56,7 @@ def filing(
     except ValueError as error:
         raise AppealInvalid("These grounds do not exist.", known=sorted(Grounds)) from error
     if locale not in LOCALES:
-        raise AppealInvalid("`locale` is en or zh-CN.")
+        raise AppealInvalid(f"`locale` is {' or '.join(LOCALES)}.")
     text = clean_text(statement)
     return Filing(tuple(reports), reason, text, locale, platform, Profile(profile), group)
 

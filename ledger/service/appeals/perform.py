@@ -69,6 +69,8 @@ def perform(batch: EntryBatch, row: CaseRow, move: Move) -> CaseRow:
     if move.action is Action.REOPEN:
         row = _with_report(batch, row)
     before = to_core(row, known)
+    if move.conduct is not None and move.conduct not in batch.policy.reportable:
+        raise DecisionInvalid("The policy in effect does not name this conduct.")
     severity = None if move.conduct is None else batch.policy.severity[move.conduct]
     conceded = line_store.concession(batch.connection, row.id, row.round) if move.outcome is not None else None
     check_conceded(move.outcome, severity, None if conceded is None else conceded.severity)
@@ -171,7 +173,9 @@ def check_named(
     connection: Connection, row: CaseRow, outcome: Outcome | None, conduct: Conduct | None, slots: Sequence[int]
 ) -> None:
     """Whether a decision names the conduct or the identifiers that belong to its outcome. Raises DecisionInvalid."""
-    if (outcome is Outcome.AMENDED) != (conduct is not None) or (outcome is Outcome.UNLINKED) != bool(slots):
+    names_conduct = outcome is not None and outcome.spec.names_conduct
+    names_slots = outcome is not None and outcome.spec.names_slots
+    if names_conduct != (conduct is not None) or names_slots != bool(slots):
         raise DecisionInvalid("`amended` names a conduct, `unlinked` names identifiers, nothing else does.")
     if conduct is Conduct.IMPERSONATED or (conduct is not None and conduct.value == row.current_conduct):
         raise DecisionInvalid("An amended report names another conduct, and one that somebody did.")

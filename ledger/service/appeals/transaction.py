@@ -32,7 +32,7 @@ def changing(context: Context) -> Iterator[EntryBatch]:
             connection,
             head,
             now,
-            context.policy,
+            context.policies.at(now),
             context.service,
             context.new_salt,
             report_gone,
