@@ -9,15 +9,17 @@ from itertools import count
 from pathlib import Path
 from zlib import crc32
 
-import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
 from sqlalchemy import make_url
 
 from ledger.service import id_block, migrate
+from ledger.store import engine as store_engine
 from ledger.store.schema import Base
 from tests import pg
+from tests.compiled import sharing
 from tests.counts import LONG, trials
+from tests.kept import Kept, keep
 from tests.kit import connect, reviewers, running
 from tests.support import sqlite_schema
 
@@ -43,6 +45,7 @@ ONE_OF_ENGINES_BY_FILE = [
 
 # Each opened runtime writes its first block of ids: no test takes so many that two small ones do not do.
 id_block.BLOCK = 500
+store_engine.create_engine = sharing(store_engine.create_engine)  # type: ignore[attr-defined]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -189,31 +192,34 @@ def postgresql_schema(pg_admin_url: str) -> Callable[[], str]:
 
 
 @pytest.fixture(scope="session")
-def emptied_postgresql(request: pytest.FixtureRequest) -> Callable[[], str]:
+def emptied_postgresql(request: pytest.FixtureRequest) -> Iterator[Callable[[], str]]:
     """`emptied_postgresql()` gives the URL of this process's PostgreSQL database, with the schema and no rows.
 
     Emptying one database takes a tenth of the time of copying a template.
     """
-    made: list[str] = []
+    made: list[tuple[str, Kept]] = []
 
     def empty() -> str:
         if not made:
             template = make_url(request.getfixturevalue("postgresql_schema")())
-            made.append(pg.create_database(template, template).render_as_string(hide_password=False))
-        url = made[0]
+            copy = pg.create_database(template, template)
+            made.append((copy.render_as_string(hide_password=False), keep(str(copy.database))))
+        ((url, kept),) = made
+        mine = ", ".join(["pg_backend_pid()", *map(str, kept.processes())])
         emptied = [
             # What a killed server left connected could hold locks.
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
-            " AND backend_type = 'client backend' AND pid <> pg_backend_pid()",
+            f" AND backend_type = 'client backend' AND pid NOT IN ({mine})",
             # As a replica, that no trigger stands in the way. TRUNCATE would make every file anew: ten times as long.
-            "SET session_replication_role = replica",
+            "SET LOCAL session_replication_role = replica",
             *(f'DELETE FROM "{name}"' for name in Base.metadata.tables),
         ]
-        with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
-            connection.execute("; ".join(emptied))
+        kept.run(url, "; ".join(emptied))
         return url
 
-    return empty
+    yield empty
+    for _, kept in made:
+        kept.close()
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from multiprocessing import reduction
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -43,7 +44,7 @@ class ForkedProcess:
     """`python -m MODULE ARGUMENTS...`, with the part of `subprocess.Popen`'s interface that servers and tests use.
 
     Without a `group` it leads a process group of its own, else it joins that one. Standard error is a pipe unless a
-    descriptor is given.
+    descriptor is given; standard input is one with `talk`.
     """
 
     def __init__(
@@ -55,29 +56,39 @@ class ForkedProcess:
         folder: Path,
         group: int = 0,
         stderr: int | None = None,
+        talk: bool = False,
     ) -> None:
         self.args = [module, *arguments]
         self.returncode: int | None = None
         self._polling = threading.Lock()
         reading, writing = os.pipe()
         error_reading, error_writing = os.pipe() if stderr is None else (None, os.dup(stderr))
+        told, telling = os.pipe() if talk else (os.open(os.devnull, os.O_RDONLY), None)
         with _STARTING:
             self._process = _FORKS.Process(
                 target=_become,
                 args=(
                     module, list(arguments), dict(environment), str(folder), group,
-                    _Descriptor(writing), _Descriptor(error_writing),
+                    _Descriptor(told), _Descriptor(writing), _Descriptor(error_writing),
                 ),
             )  # fmt: skip
             self._process.start()
-        os.close(writing)
-        os.close(error_writing)
+        for number in (told, writing, error_writing):
+            os.close(number)
         assert self._process.pid is not None
         self.pid = self._process.pid
+        self.stdin: IO[str] | None = None if telling is None else os.fdopen(telling, "w")
         self.stdout: IO[str] | None = open(reading, encoding="utf-8", errors="replace")  # noqa: SIM115
         self.stderr: IO[str] | None = None
         if error_reading is not None:
             self.stderr = open(error_reading, encoding="utf-8", errors="replace")  # noqa: SIM115
+
+    def close(self) -> None:
+        """Close this side's ends of the pipes."""
+        for pipe in (self.stdin, self.stdout, self.stderr):
+            if pipe is not None:
+                with suppress(BrokenPipeError):
+                    pipe.close()
 
     def poll(self) -> int | None:
         """The exit status, negative for a signal; None while it runs."""
@@ -146,13 +157,13 @@ def _become(
     environment: dict[str, str],
     folder: str,
     group: int,
+    stdin: int,
     stdout: int,
     stderr: int,
 ) -> None:
     """In the forked process: be `python -m module`."""
     os.setpgid(0, group)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for number, place in ((nothing, 0), (stdout, 1), (stderr, 2)):
+    for number, place in ((stdin, 0), (stdout, 1), (stderr, 2)):
         os.dup2(number, place)
         os.close(number)
     sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)  # noqa: SIM115
@@ -163,7 +174,7 @@ def _become(
     sys.argv = [module, *arguments]
     if module == "ledger":
         _fork_children_too()
-    else:
+    elif "--with-parent" in arguments:
         _follow_the_stated_parent()
     sys.modules.pop(module, None)  # it runs as `__main__` now
     runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -197,19 +197,27 @@ class Heartbeat:
             store.beat(connection, self._process, "api", self._host)
         self._wrote_at, self._write_failed = started, False
 
-    def _read_turn(self) -> None:
+    def _read_turn(self) -> float | None:
+        age = self.read_age()
+        if age is not None and age < READ_SECONDS / 2 and not self._read_failed:
+            return READ_SECONDS - age  # `first` has just read
         try:
             self.read()
         except BaseException:
             self._read_failed = True  # the worker logs it, and tries again within a second
             raise
+        return None
 
-    def _write_turn(self) -> None:
+    def _write_turn(self) -> float | None:
+        age = self.write_age()
+        if age is not None and age < WRITE_SECONDS / 2 and not self._write_failed:
+            return WRITE_SECONDS - age
         try:
             self.write()
         except BaseException:
             self._write_failed = True
             raise
+        return None
 
     def _note_unsigned(self, size: int, signed: int, now: float) -> None:
         """Remember since when the oldest entry that no checkpoint covers has waited."""

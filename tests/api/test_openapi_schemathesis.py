@@ -44,7 +44,9 @@ def test_the_server_keeps_to_its_description(api: Api, mode: GenerationMode) -> 
     check_operations(api, "valid", mode)
 
 
-@pytest.mark.parametrize("token", [name for name in TOKENS if name != "valid"])
+@pytest.mark.parametrize(
+    "token", trials(("another scope", "forged"), tuple(name for name in TOKENS if name != "valid"))
+)
 @pytest.mark.parametrize("api", [pytest.param("sqlite", marks=pytest.mark.sqlite)], indirect=True)
 def test_the_server_refuses_as_described(api: Api, token: str) -> None:
     """Before any database is asked for anything but members, so one engine will do."""

@@ -15,7 +15,6 @@ from ledger.cli.replay_mapping import ReportMapping, fill, moment, read_mapping,
 from ledger.client.tables import TableFormat
 from ledger.core.conduct import Conduct, check_evidence
 from ledger.errors import ConfigurationError, InvalidTable
-from tests import template
 from tests.cli.test_operator import without
 from tests.forked import run_command
 from tests.support import ROOT, SHARED

@@ -293,9 +293,9 @@ def test_two_servers_and_one_guard(
     settings = new_ledger(make_database("postgresql", postgresql_schema()), tmp_path)
     second = settings.model_copy(update={"guard_dir": tmp_path / "guard2"})
     engine = open_engine(settings.database_url, pool_size=2)
-    one = RunningServer(settings, arguments=("--no-snapshotter",), supervised=True)
+    one = RunningServer(settings, arguments=("--no-snapshotter",))
     try:
-        other = RunningServer(second, arguments=("--no-snapshotter",), supervised=True)
+        other = RunningServer(second, arguments=("--no-snapshotter",))
         try:
             assert (one.said["standby"], one.said["frozen"], other.said["frozen"]) == (None, None, None)
             assert "the guard is missing here" in other.said["standby"]

@@ -19,10 +19,10 @@ from ledger.service.reports import submit_report
 from ledger.service.runtime import Runtime
 from ledger.settings import Settings
 from ledger.store.tables import Listing, Subject
-from tests import template
 from tests.counts import trials
+from tests.forked import ForkedProcess
 from tests.rotations import audited, epochs, places, subjects_under
-from tests.support import Platform, lookup_request, new_ledger, opened, report_payload, server_environment
+from tests.support import ROOT, Platform, lookup_request, new_ledger, opened, report_payload, server_environment
 
 PEOPLE = 8
 KILLED = -signal.SIGKILL
@@ -33,8 +33,13 @@ Act = Callable[[str, str, int], int]
 @contextmanager
 def runner(settings: Settings) -> Iterator[Act]:
     """`act(action, stage, count)` does it in a process that dies there; its exit status."""
-    process = template.start(
-        "tests.faults.rotation_runner", [], env={**os.environ, **server_environment(settings)}, talk=True, stderr=False
+    process = ForkedProcess(
+        "tests.faults.rotation_runner",
+        [],
+        environment={**os.environ, **server_environment(settings)},
+        folder=ROOT,
+        talk=True,
+        stderr=2,
     )
 
     def act(action: str, stage: str, count: int) -> int:

@@ -24,9 +24,10 @@ from ledger.store.bulk import insert_rows
 from ledger.store.engine import reading, writing
 from ledger.store.snapshots import SnapshotRow
 from ledger.store.tables import Listing, Subject
-from tests import pg, template
+from tests import pg
 from tests.faults.harness import Acknowledged, audit
-from tests.support import new_ledger, publish, server_environment
+from tests.forked import ForkedProcess
+from tests.support import ROOT, new_ledger, publish, server_environment
 
 LISTED = 1500
 """Enough that sealing and filling buckets report their progress more than once."""
@@ -71,8 +72,13 @@ def forget(settings: Settings) -> None:
 @contextmanager
 def builder(settings: Settings) -> Iterator[Callable[[str], int]]:
     """`build(point)` builds in a process that dies there; its exit status."""
-    process = template.start(
-        "tests.faults.snapshot_builder", [], env={**os.environ, **server_environment(settings)}, talk=True, stderr=False
+    process = ForkedProcess(
+        "tests.faults.snapshot_builder",
+        [],
+        environment={**os.environ, **server_environment(settings)},
+        folder=ROOT,
+        talk=True,
+        stderr=2,
     )
     assert process.stdin is not None
     assert process.stdout is not None

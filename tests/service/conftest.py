@@ -10,7 +10,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from sqlalchemy import make_url
 
@@ -22,6 +21,7 @@ from ledger.service.runtime import Runtime, utc_now
 from ledger.settings import Settings
 from ledger.store.engine import open_engine, reading, writing
 from ledger.store.schema import Base
+from tests.kept import run
 from tests.support import Platform, element_of, ledger_settings, lookup_request, new_ledger, opened, report_payload
 from tests.webhook_kit import post, receiver
 
@@ -126,8 +126,7 @@ class Founding:
             names = [table.name for table, rows in found if rows]
             kept = [f'CREATE TABLE founding."{name}" AS TABLE "{name}"' for name in names]
             self._copied = "; ".join(f'INSERT INTO "{name}" SELECT * FROM founding."{name}"' for name in names)
-        with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
-            connection.execute("; ".join(["CREATE SCHEMA founding", *kept]) if first else self._copied)
+        run(database_url, "; ".join(["CREATE SCHEMA founding", *kept]) if first else self._copied)
 
 
 @pytest.fixture(scope="session")
