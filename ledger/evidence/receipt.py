@@ -196,7 +196,9 @@ def check_form(value: object) -> dict[str, Any]:
                 format=version,
             )
         keys = _KEYS_OF.get(version) if type(version) is int else None
-        if not isinstance(value, dict) or keys is None or not value.keys() >= keys:
+        # Version 1 is closed: no writer adds anything to it any longer.
+        further = isinstance(value, dict) and keys is not None and value.keys() - keys
+        if not isinstance(value, dict) or keys is None or keys - value.keys() or (version == 1 and further):
             names = ", ".join(sorted(_KEYS_OF[RECEIPT_VERSION]))
             raise InspectionReceiptInvalid(f"A receipt of version {RECEIPT_VERSION} has {names}.")
         if len(canonical_json(value)) > MAX_RECEIPT_BYTES:
