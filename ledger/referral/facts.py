@@ -166,8 +166,9 @@ def referral(
 def _signed_body(source: Source) -> ReportBody:
     view = source.view
     check_referable(view)
+    known = _known_members(source.receipt.receipt.entry["body"])
     try:
-        body = parse_body(_known_members(source.receipt.receipt.entry["body"]))
+        body = parse_body(known)
     except UnknownConduct as error:
         raise _unknown_conduct(view) from error
     except LedgerError as error:

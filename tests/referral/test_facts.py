@@ -158,12 +158,12 @@ def test_a_report_of_a_conduct_of_a_later_version_is_not_referred(where: str) ->
 
 
 def test_what_later_versions_add_to_a_body_changes_no_referral() -> None:
-    further = {"x_added": {"later": [1]}}
-    items = [{**item, **further} for item in body()["evidence"]]
-    plain, later = source(), source(evidence=items, **further)
+    further = {"later": [1]}
+    items = [{**item, "x_added": further} for item in body()["evidence"]]
+    plain, later = source(), source(evidence=items, x_added=further)
     found = [value_of(referred(Audience.AUTHORITY, one))["reports"][0] for one in (plain, later)]
     assert found[0]["evidence"] == found[1]["evidence"]
-    assert open_receipt(later.receipt.text, ORIGIN, LOG_PUBLIC).entry["body"]["x_added"] == further["x_added"]
+    assert open_receipt(later.receipt.text, ORIGIN, LOG_PUBLIC).entry["body"]["x_added"] == further
     with pytest.raises(NewerFormat):
         referred(Audience.AUTHORITY, source(v=2))
 
