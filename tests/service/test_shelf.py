@@ -80,7 +80,7 @@ def test_the_introduction_proves_the_snapshot(town: Town, shelf: Shelf) -> None:
     assert manifest == made.manifest
     assert latest["version"] == b64url(manifest.version)
     leaf = latest["leaf"].encode()
-    assert snapshot_leaf_matches(parse_leaf(leaf), manifest)
+    assert snapshot_leaf_matches(parse_leaf(leaf), latest["manifest"])
     proof = parse_proof(latest["proof"])
     assert (proof.index, proof.extra) == (made.entry_index, None)
     checkpoint = open_checkpoint(proof.checkpoint_note, origin, log_key)
