@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -103,6 +104,7 @@ class Members:
         self._engine = engine
         self._monotonic = monotonic
         self._on_epochs = on_epochs
+        self._refreshing = threading.Lock()
         self._snapshot = _read(engine, monotonic)
         for key in self._snapshot.keys.values():
             if not key.sound:
@@ -122,8 +124,11 @@ class Members:
     def refresh(self) -> None:
         """Read everything now. Raises DatabaseUnavailable; the last snapshot then stays until it is too old."""
         snapshot = _read(self._engine, self._monotonic)
-        self._on_epochs(snapshot.epochs)
-        self._snapshot = snapshot
+        with self._refreshing:
+            # Of two readings at once, the one that began first must not replace what the other one saw.
+            if snapshot.started >= self._snapshot.started:
+                self._on_epochs(snapshot.epochs)
+                self._snapshot = snapshot
 
     def fresh(self) -> bool:
         """Whether the snapshot is young enough to let anybody in."""
