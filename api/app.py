@@ -29,7 +29,21 @@ from api.me.pages import session_ended
 from api.me.session import Ended
 from api.middleware import RequestFrame
 from api.route_table import BodyLimits, RouteTable
-from api.routes import appeals, log, lookups, me, metrics, oprf, pictures, reports, snapshots, system, texts, webhooks
+from api.routes import (
+    appeals,
+    log,
+    lookups,
+    me,
+    metrics,
+    oprf,
+    pictures,
+    policies,
+    reports,
+    snapshots,
+    system,
+    texts,
+    webhooks,
+)
 from api.web import static
 from api.web.base import base_path
 from api.web.errors import Elsewhere, error_page, go_elsewhere
@@ -38,8 +52,6 @@ from api.wire import refusal
 from ledger.errors import InvalidRequest, LedgerError, NotFound
 from ledger.service.runtime import Runtime, open_runtime, utc_now
 from ledger.settings import Settings, load_settings
-
-__all__ = ["create_app", "limited_http"]
 
 DESCRIPTION = """\
 Platforms share **confirmed** refund fraud without sharing who their customers are: reports and lookups carry blinded
@@ -92,6 +104,19 @@ class Api(FastAPI):
 def start_logging() -> None:
     """Send what libraries log to standard error as JSON lines, before there is an application that does."""
     bridge_logging(make_logger())
+
+
+def server_options(settings: Settings) -> dict[str, Any]:
+    """The options of uvicorn's `Config` without which the application is not bounded as docs/operations.md says, or
+    would answer or log more than it should."""
+    return {
+        "http": limited_http(settings),
+        "ws": "none",
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "proxy_headers": False,  # nothing here reads the address of the caller
+    }
 
 
 def create_app(
@@ -153,6 +178,7 @@ def create_app(
     for module in (lookups, pictures, snapshots, reports, appeals, me, webhooks, oprf, system, log, metrics, static):
         app.include_router(module.router)
     app.include_router(texts.router)
+    app.include_router(policies.router)
     for router in (*console.routers(), *me_pages.routers()):
         app.include_router(router)
     openapi.install(app)

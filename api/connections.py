@@ -41,12 +41,18 @@ OWN_FILES = 100
 """Files that the process needs for itself: databases, keys, snapshots, webhooks."""
 MOST_CONNECTIONS = 10_000
 RESERVE = 8
-"""Connections beyond the limit that are read far enough to answer a health probe, or to say 503."""
+"""Connections beyond the limit of all that are read far enough to answer a health probe, or to say 503. There are as
+many again for addresses that have all connections of their own: those take none of the first."""
+RESERVE_PER_ADDRESS = 2
+"""How many of either one address may take at a time, so that no address keeps the probes of another out. Where
+addresses have no limit of their own, because a proxy's is the only one, it may take all."""
 RESERVE_SECONDS = 2.0
+"""Time until the header of a connection in reserve is complete. It answers one request and is closed, after twice this
+time in any case."""
 SPARED_SECONDS = 1.0
 """A connection that has asked nothing for this long gives way to a new one when there is no room."""
 WARN_SECONDS = 60.0
-PROBES = frozenset({b"/healthz", b"/readyz"})
+PROBES = frozenset({b"/healthz", b"/readyz", b"/readyz/write"})
 
 _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(:[0-9]{0,5})?\Z")
 """RFC 9112 section 3.2: `uri-host [":" port]`."""
@@ -116,32 +122,39 @@ class Door:
         self.limits = limits
         self._open: dict[LimitedProtocol, str] = {}
         self._reserved: set[LimitedProtocol] = set()
+        """Connections beyond the limit of all."""
+        self._crowded: set[LimitedProtocol] = set()
+        """Connections beyond the limit of their address."""
         self._silent: dict[LimitedProtocol, None] = {}
         self._by_address: Counter[str] = Counter()
         self._timer: asyncio.TimerHandle | None = None
-        self._warned_at = float("-inf")
+        self._warned_at: dict[str, float] = {}
         self.host = b""
         """The value of a Host header that was found good last: most requests have the same."""
 
     def enter(self, one: LimitedProtocol, address: str, now: float) -> Place:
         """Count a new connection in, and say what becomes of it. Where all places are taken, the connection that has
         been open longest without a request makes room for it."""
-        full = len(self._open) - len(self._reserved) >= self.limits.connections
+        full = len(self._open) - len(self._reserved) - len(self._crowded) >= self.limits.connections
         most = self.limits.connections_per_address
         crowded = most is not None and self._by_address[address] >= most
-        if full or crowded:
-            full = not self._make_room(address if crowded else None, now)
+        refused = (full or crowded) and not self._make_room(address if crowded else None, now)
         self._open[one] = address
         self._by_address[address] += 1
         if self._timer is None:
             self._timer = one.loop.call_later(CHECK_SECONDS, self._check, one.loop)
-        if not full:
+        if not refused:
             self._silent[one] = None
             return Place.FREE
-        self._warn(one, now)
-        if len(self._reserved) >= RESERVE:
+        if crowded:
+            self._warn(one, "One address has its %d connections; new ones from it are refused.", most, now)
+        else:
+            self._warn(one, "All %d connections are taken; new ones are refused.", self.limits.connections, now)
+        reserve = self._crowded if crowded else self._reserved
+        mine = sum(self._open[other] == address for other in reserve)
+        if len(reserve) >= RESERVE or mine >= (RESERVE if most is None else RESERVE_PER_ADDRESS):
             return Place.NONE
-        self._reserved.add(one)
+        reserve.add(one)
         return Place.RESERVE
 
     def asked(self, one: LimitedProtocol) -> None:
@@ -155,6 +168,7 @@ class Door:
             return
         self._silent.pop(one, None)
         self._reserved.discard(one)
+        self._crowded.discard(one)
         self._by_address[address] -= 1
         if not self._by_address[address]:
             del self._by_address[address]
@@ -177,10 +191,11 @@ class Door:
         for one in tuple(self._open):
             one.check(now)
 
-    def _warn(self, one: LimitedProtocol, now: float) -> None:
-        if now - self._warned_at >= WARN_SECONDS:
-            self._warned_at = now
-            one.logger.warning("All %d connections are taken; new ones are refused.", self.limits.connections)
+    def _warn(self, one: LimitedProtocol, text: str, number: int | None, now: float) -> None:
+        """Log `text`, at most once in WARN_SECONDS. It names no address: that may be a person's."""
+        if now - self._warned_at.get(text, float("-inf")) >= WARN_SECONDS:
+            self._warned_at[text] = now
+            one.logger.warning(text, number)
 
 
 _HEADER, _BODY, _ANSWER, _FREE = Phase.HEADER, Phase.BODY, Phase.ANSWER, Place.FREE
@@ -276,6 +291,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._unparsed = 0
         self._phase = _BODY
         super().on_headers_complete()
+        if self._place is not _FREE and self.cycle is not None:
+            self.cycle.keep_alive = False  # a kept connection would hold its place in the reserve
 
     def on_body(self, body: bytes) -> None:
         """A part of a body."""
@@ -294,6 +311,9 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         limits = self.door.limits
+        if self._place is not _FREE and now - self.opened > 2 * RESERVE_SECONDS:
+            self.transport.abort()
+            return
         if self._phase is _HEADER:
             allowed = limits.header_seconds if self._place is Place.FREE else RESERVE_SECONDS
             if now - self.since > allowed:

@@ -109,7 +109,8 @@ TABLE: dict[type[LedgerError], Row] = {
     e.EvidenceRefused: Row(422, "This type of evidence is never accepted"),
     e.NoticeInvalid: Row(422, "The notice to the person is missing or out of time"),
     e.NoticeOutdated: Row(422, "A further report of an order needs a notice of its own"),
-    e.ConsentMissing: Row(422, "The CN profile requires a consent reference"),
+    e.ConductNotInPolicy: Row(422, "The policy in effect does not name this conduct"),
+    e.ConsentMissing: Row(422, "The profile requires a consent reference"),
     e.AlreadyExpired: Row(422, "The act is past retention"),
     e.SubjectsInvalid: Row(422, "The subjects are malformed, doubled or do not match the signed body"),
     e.CommitmentMismatch: Row(422, "An element and salt do not open the signed commitment"),
@@ -160,6 +161,7 @@ TABLE: dict[type[LedgerError], Row] = {
     e.DatabaseUnavailable: Row(503, "The database cannot be reached"),
     e.Overloaded: Row(503, "Too many requests are waiting"),
     e.IndexNotReached: Row(503, "The requested log index has not been reached"),
+    e.PolicyUnreadable: Row(503, "The server cannot read the policy in effect"),
 }
 INTERNAL = Row(500, "The server failed")
 

@@ -23,6 +23,7 @@ from api.errors import (
     UnsupportedMediaType,
 )
 from api.schemas.common import Problem
+from api.webhook_schemas import webhook_schemas, webhook_section
 from ledger import errors as e
 from ledger.errors import LedgerError
 
@@ -38,8 +39,14 @@ AUTH_ERRORS: tuple[type[LedgerError], ...] = (
     e.ScopeMissing,
     e.PlatformSuspended,
     e.DatabaseUnavailable,
+    e.PolicyUnreadable,
 )
-SUBJECT_ERRORS: tuple[type[LedgerError], ...] = (e.Unauthenticated, e.SessionExpired, e.DatabaseUnavailable)
+SUBJECT_ERRORS: tuple[type[LedgerError], ...] = (
+    e.Unauthenticated,
+    e.SessionExpired,
+    e.DatabaseUnavailable,
+    e.PolicyUnreadable,
+)
 """What a request in a person's own session may meet."""
 
 BODY_ERRORS: tuple[type[LedgerError], ...] = (
@@ -74,6 +81,7 @@ REPORT_ERRORS: tuple[type[LedgerError], ...] = (
     e.EvidenceRefused,
     e.NoticeInvalid,
     e.NoticeOutdated,
+    e.ConductNotInPolicy,
     e.ConsentMissing,
     e.AlreadyExpired,
     e.SubjectsInvalid,
@@ -258,7 +266,8 @@ def _describe(app: FastAPI) -> dict[str, Any]:
     models = sorted(_MODELS, key=lambda model: model.__name__)
     _, schemas = models_json_schema([(model, "validation") for model in models], ref_template=REF)
     components = document.setdefault("components", {})
-    components["schemas"] = dict(sorted(schemas["$defs"].items()))
+    document["webhooks"] = webhook_section()
+    components["schemas"] = dict(sorted({**schemas["$defs"], **webhook_schemas()}.items()))
     for schema in components["schemas"].values():
         for member in schema.get("properties", {}).values():
             member.pop("default", None)  # an optional member is absent, it has no default

@@ -141,6 +141,7 @@ BODIES: Mapping[str, Size] = {
     },
     "POST /console/platforms/{name}/{step}": Size.FORM,
     "POST /console/simulator": Size.FORM,
+    "POST /console/simulator/policy.toml": Size.FORM,
     "POST /console/staff": Size.FORM,
     "POST /console/staff/{name}/{step}": Size.FORM,
 }  # fmt: skip

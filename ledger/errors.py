@@ -12,14 +12,15 @@
      |    |                      LinkedReportInvalid, ReplacementInvalid, RestitutionInvalid, NoticeOutdated
      |    +-- InvalidScalar, BatchSizeInvalid
      |    +-- InvalidReport      UnknownConduct, EvidenceInsufficient (EvidenceOriginMissing), EvidenceInvalid
-     |    |                      (EvidenceUntrusted), EvidenceRefused, NoticeInvalid, ConsentMissing, AlreadyExpired,
+     |    |                      (EvidenceUntrusted), EvidenceRefused, NoticeInvalid, ConsentMissing,
+     |    |                      ConductNotInPolicy, AlreadyExpired,
      |    |                      SubjectsInvalid, CommitmentMismatch, LinkedReportInvalid, ReplacementInvalid,
      |    |                      RestitutionInvalid
      |    +-- InvalidRequest, PolicyInvalid
      |    +-- AppealInvalid, DecisionInvalid, AttachmentRefused, WebhookInvalid, StaffInvalid, LinkInvalid
      |    |                      LinkedReportInvalid, ReplacementInvalid, RestitutionInvalid
      |    +-- InvalidRequest     InvalidTable
-     |    +-- PolicyInvalid
+     |    +-- PolicyInvalid      PolicyTimeInvalid
      |    +-- AppealInvalid, DecisionInvalid, AttachmentRefused, WebhookInvalid, StaffInvalid
      |    +-- InspectionInvalid  EvidenceUnreadable, EvidenceTooLarge, EvidenceFormatUnknown, EvidenceMalformed,
      |    |                      InspectionReceiptInvalid, ListingUnreadable
@@ -38,9 +39,11 @@
      +-- Conflict                OrderAlreadyReported, OrderDecided, ReportDisputed, AlreadyReversed,
      |                           AlreadyRestituted, IdempotencyMismatch,
      |                           StaleEpoch, AlreadyExists, RotationRefused, CaseExists, CaseTaken, ActionRefused,
-     |                           ReportNotReferable, StaffChanged
+     |                           ReportNotReferable, StaffChanged, PolicyAlreadyPublished, PolicyVersionNotNext,
+     |                           PolicyOvertaken
      +-- LimitExceeded           QuotaExceeded, BodyTooLarge, TooManyAttempts
-     +-- Unavailable             LogFrozen, DatabaseUnavailable, Overloaded, IndexNotReached, ReceiptPending
+     +-- Unavailable             LogFrozen, DatabaseUnavailable, Overloaded, IndexNotReached, ReceiptPending,
+     |                           PolicyUnreadable
      +-- UnexpectedAnswer        the service answered what this version does not know, or cannot read
      +-- ConfigurationError      what an operator or integrator must put right before anything runs
 
@@ -181,6 +184,12 @@ class ConsentMissing(InvalidReport):
     code = "consent_missing"
 
 
+class ConductNotInPolicy(InvalidReport):
+    """The policy in effect does not name this conduct, which this version knows. `details["known"]`: those it names."""
+
+    code = "conduct_not_in_policy"
+
+
 class AlreadyExpired(InvalidReport):
     code = "already_expired"
 
@@ -207,6 +216,12 @@ class RestitutionInvalid(InvalidReport):
 
 class PolicyInvalid(InvalidInput):
     code = "policy_invalid"
+
+
+class PolicyTimeInvalid(PolicyInvalid):
+    """A policy would come into effect at another time than a UTC midnight, too soon after publication, or too late."""
+
+    code = "policy_time_invalid"
 
 
 class AppealInvalid(InvalidInput):
@@ -517,6 +532,24 @@ class ActionRefused(Conflict):
     code = "action_refused"
 
 
+class PolicyAlreadyPublished(Conflict):
+    """The log holds this very text of a policy already."""
+
+    code = "policy_already_published"
+
+
+class PolicyVersionNotNext(Conflict):
+    """A policy's version is not `details["expected"]`, the newest published one plus 1."""
+
+    code = "policy_version_not_next"
+
+
+class PolicyOvertaken(Conflict):
+    """An announced policy, `details["version"]`, would not have come into effect before the next one."""
+
+    code = "policy_overtaken"
+
+
 class ReportNotReferable(Conflict):
     """A report that no longer stands, or accuses nobody, goes into no referral; `details["status"]` says which."""
 
@@ -567,6 +600,12 @@ class IndexNotReached(Unavailable):
 
 class ReceiptPending(Unavailable):
     code = "receipt_pending"
+
+
+class PolicyUnreadable(Unavailable):
+    """The text of the policy in effect, `details["version"]`, is missing or of a form that this program cannot read."""
+
+    code = "policy_unreadable"
 
 
 class ConfigurationError(LedgerError):

@@ -15,16 +15,17 @@ from gettext import GNUTranslations, NullTranslations
 from pathlib import Path
 
 from babel import Locale
-from babel.dates import format_date, format_datetime
+from babel.dates import format_date, format_datetime, format_skeleton
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.numbers import format_currency, format_decimal, format_percent
 
 from ledger.core.currencies import MINOR_DIGITS
+from ledger.core.languages import DEFAULT_LOCALE as DEFAULT_LOCALE
+from ledger.core.languages import LANGUAGES, Language, language_for
+from ledger.core.languages import LOCALES as LOCALES
 
 FOLDER = Path(__file__).resolve().parent / "locale"
-LOCALES = ("en", "zh-CN")
-DEFAULT_LOCALE = "en"
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,21 @@ class Texts:
         local = moment.astimezone(zone)
         named = "/" in str(getattr(zone, "key", ""))  # Babel calls a zone that is no place "Unknown Region"
         place = format_datetime(local, "vvvv", tzinfo=zone, locale=self._babel()) if named else local.tzname()
-        pattern = "y年M月d日 HH:mm" if self.locale == "zh-CN" else "MMMM d, y, HH:mm"
-        minute = format_datetime(local, pattern, tzinfo=zone, locale=self._babel())
-        return f"{minute}（{place}）" if self.locale == "zh-CN" else f"{minute} ({place})"
+        minute = format_datetime(local, self.language.time_pattern, tzinfo=zone, locale=self._babel())
+        return self.with_note(minute, str(place))
+
+    def with_note(self, text: str, note: str) -> str:
+        """`text` with a remark behind it."""
+        return self.language.with_note.format(text=text, note=note)
+
+    def month_day(self, moment: datetime) -> str:
+        """Month and day of `moment` in UTC, short."""
+        return str(format_skeleton("MMMd", moment, locale=self._babel()))
+
+    @property
+    def language(self) -> Language:
+        """The row of this language."""
+        return LANGUAGES[self.locale]
 
     def last_day(self, end: datetime, zone: tzinfo) -> str:
         """The last day before `end` where that is a midnight in `zone`, else the very minute: no date promises more
@@ -82,12 +95,12 @@ class Texts:
 
 
 def texts(locale: str) -> Texts:
-    """Texts of `locale` ("en" or "zh-CN"); of English for any other."""
+    """Texts of `locale`, one of `LOCALES`; of English for any other."""
     return _texts(locale if locale in LOCALES else DEFAULT_LOCALE)
 
 
 def negotiate(accept_language: str | None) -> str:
-    """The locale that fits an `Accept-Language` header best: Chinese where it is preferred to English."""
+    """The locale that fits an `Accept-Language` header best."""
     ranked: list[tuple[float, int, str]] = []
     for place, part in enumerate((accept_language or "").split(",")[:20]):
         tag, _, parameter = part.strip().partition(";")
@@ -97,19 +110,19 @@ def negotiate(accept_language: str | None) -> str:
             continue
         ranked.append((-quality, place, tag.strip().lower()))
     for quality, _, tag in sorted(ranked):
-        if quality < 0 and tag.startswith("zh"):
-            return "zh-CN"
-        if quality < 0 and tag.startswith("en"):
-            return "en"
+        known = language_for(tag)
+        if quality < 0 and known is not None:
+            return known
     return DEFAULT_LOCALE
 
 
 @cache
 def _texts(locale: str) -> Texts:
     found: NullTranslations = NullTranslations()
-    for file in sorted((FOLDER / locale.replace("-", "_")).glob("*.po")):
+    folder = LANGUAGES[locale].folder
+    for file in sorted((FOLDER / folder).glob("*.po")):
         with file.open("rb") as source:
-            catalogue = read_po(source, locale=locale.replace("-", "_"), abort_invalid=True)
+            catalogue = read_po(source, locale=folder, abort_invalid=True)
         compiled = io.BytesIO()
         write_mo(compiled, catalogue)
         compiled.seek(0)
@@ -121,4 +134,4 @@ def _texts(locale: str) -> Texts:
 
 @cache
 def _babel_locale(locale: str) -> Locale:
-    return Locale.parse(locale, sep="-") if locale == "en" else Locale("zh", "CN", script="Hans")
+    return Locale.parse(LANGUAGES[locale].cldr)

@@ -1,7 +1,9 @@
-"""The policy shipped with the package: the one every new ledger starts from."""
+"""The policies shipped with the package. A new ledger starts with the newest one; what a ledger goes by after that is
+said by its log (`ledger.service.logged_policy`)."""
 
 from __future__ import annotations
 
+import hashlib
 from functools import lru_cache
 from importlib.resources import files
 
@@ -21,3 +23,10 @@ def shipped_policy() -> tuple[str, Policy]:
     """The text and the parsed form of the newest policy of the package."""
     text = policy_text(SHIPPED_VERSION)
     return text, parse_policy(text)
+
+
+@lru_cache(maxsize=1)
+def shipped_texts() -> dict[bytes, str]:
+    """The texts of all policies of the package, by the SHA-256 (32 bytes) of their UTF-8 bytes."""
+    found = [policy_text(version) for version in range(1, SHIPPED_VERSION + 1)]
+    return {hashlib.sha256(text.encode()).digest(): text for text in found}

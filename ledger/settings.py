@@ -15,7 +15,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from ledger.core.urls import path_prefix
 from ledger.errors import ConfigurationError
@@ -187,20 +187,45 @@ class Settings(BaseSettings):
         return f"{self.service}/log"
 
 
-def load_settings(environment: Mapping[str, str] | None = None, **changes: Any) -> Settings:
-    """Settings from the environment (this process's unless given), with `changes` that are not None. Raises
-    ConfigurationError that names every setting which is unknown or not acceptable, and what would be."""
-    names = os.environ if environment is None else environment
-    problems = unknown_settings(names)
+def load_settings(variables: Mapping[str, str] | None = None, /, **changes: Any) -> Settings:
+    """Settings from the environment `variables` alone (this process's unless given), with `changes` that are not None
+    in the place of its values. Raises ConfigurationError that names every setting which is unknown or not acceptable,
+    and what would be."""
+    problems = unknown_settings(os.environ if variables is None else variables)
     given = {name: value for name, value in changes.items() if value is not None}
     try:
-        settings = Settings(**given)
+        settings = Settings(**given) if variables is None else _settings_of(variables, given)
     except ValidationError as error:
         problems += _problems(error)
         raise ConfigurationError(_sentence(problems)) from None
     if problems:
         raise ConfigurationError(_sentence(problems))
     return settings
+
+
+class _GivenSettings(Settings):
+    """Settings from arguments only: nothing is read from the environment of the process."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """pydantic-settings: where values come from."""
+        return (init_settings,)
+
+
+def _settings_of(variables: Mapping[str, str], changes: Mapping[str, Any]) -> Settings:
+    """The settings that `variables` and `changes` say. Raises ValidationError."""
+    upper = {name.upper(): value for name, value in variables.items()}
+    names = Settings.model_fields
+    values = {name: upper[PREFIX + name.upper()] for name in names if PREFIX + name.upper() in upper}
+    checked = _GivenSettings(**{**values, **changes})
+    return Settings.model_construct(checked.model_fields_set, **{name: getattr(checked, name) for name in names})
 
 
 def unknown_settings(names: Iterable[str]) -> list[str]:

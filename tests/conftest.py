@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -17,7 +18,7 @@ from ledger.store import engine as store_engine
 from ledger.store.schema import Base
 from tests import pg
 from tests.compiled import sharing
-from tests.counts import trials
+from tests.counts import LONG, trials
 from tests.kept import Kept, keep
 from tests.kit import connect, reviewers, running
 from tests.support import sqlite_schema
@@ -33,10 +34,94 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 __all__ = ["connect", "reviewers", "running"]
 
 ENGINES = ("sqlite", "postgresql")
+OF_ENGINES = [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ENGINES]
+"""Parameters of a fixture that makes a database on each engine."""
+ONE_OF_ENGINES = [pytest.param(*one.values, marks=[*one.marks, pytest.mark.one_engine]) for one in OF_ENGINES]
+"""The same for a fixture of a test's own that makes a database on one of them, which the test's id chooses."""
+ONE_OF_ENGINES_BY_FILE = [
+    pytest.param(*one.values, marks=[*one.marks, pytest.mark.one_engine("module")]) for one in OF_ENGINES
+]
+"""The same for a fixture that the tests of a file share: the file's name chooses."""
 
 # Each opened runtime writes its first block of ids: no test takes so many that two small ones do not do.
 id_block.BLOCK = 500
 store_engine.create_engine = sharing(store_engine.create_engine)  # type: ignore[attr-defined]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the markers `one_engine` and `both_engines`."""
+    config.addinivalue_line(
+        "markers",
+        'one_engine(scope="test"): runs on one engine, chosen by its id, or by its file for the scope "module"; '
+        "with LONG_TESTS=1 on both",
+    )
+    config.addinivalue_line("markers", "both_engines: runs on both engines, although a fixture says `one_engine`")
+    config.addinivalue_line(
+        "markers", "some_cases(number): of a parametrised test's cases so many run, with LONG_TESTS=1 all"
+    )
+
+
+def without_engine(test_id: str) -> str:
+    """The id of a test with a star in place of its engine: the same for both engines."""
+    for name in ENGINES:
+        test_id = test_id.replace(name, "*")
+    return test_id
+
+
+def engine_for(test_id: str) -> str:
+    """The engine on which a test with the marker `one_engine` runs: the same in every run and every process."""
+    return ENGINES[crc32(without_engine(test_id).encode()) % len(ENGINES)]
+
+
+def is_chosen(item: pytest.Item) -> bool:
+    """Whether the test runs: with `one_engine` and without `both_engines` on its engine only, without `one_engine`
+    always."""
+    marker = item.get_closest_marker("one_engine")
+    engines = [name for name in ENGINES if item.get_closest_marker(name)]
+    if marker is None or len(engines) != 1 or item.get_closest_marker("both_engines") is not None:
+        return True
+    by_module = "module" in (*marker.args, *marker.kwargs.values())
+    # A parametrised test keeps its parameters in the id, so that its cases are spread over both engines.
+    return engines[0] == engine_for(item.nodeid.partition("::")[0] if by_module else item.nodeid)
+
+
+def spread(cases: Sequence[pytest.Item], number: int) -> Sequence[pytest.Item]:
+    """`number` of the cases, the first among them, at equal distances; all if there are no more."""
+    if number >= len(cases):
+        return cases
+    return [cases[place * len(cases) // number] for place in range(number)]
+
+
+def place_of(case: pytest.Item) -> list[int]:
+    """Where the case stands among the cases of its test, whatever order the run has."""
+    return list(case.callspec.indices.values())  # type: ignore[attr-defined]
+
+
+def without_further_cases(items: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """The items, of tests with the marker `some_cases` only as many as it says."""
+    cases: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("some_cases") is not None:
+            cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    staying: set[pytest.Item] = set()
+    for found in cases.values():
+        marker = found[0].get_closest_marker("some_cases")
+        assert marker is not None
+        staying.update(spread(sorted(found, key=place_of), *marker.args))
+    return [item for item in items if item in staying or item.get_closest_marker("some_cases") is None]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what the markers `one_engine` and `some_cases` say, except for tests that the command line names."""
+    if LONG:
+        return
+    named = {argument.rpartition("::")[2] for argument in config.args if "[" in argument}
+    chosen = set(without_further_cases([item for item in items if is_chosen(item)]))
+    kept = [item for item in items if item in chosen or item.name in named]
+    if len(kept) < len(items):
+        staying = set(kept)
+        config.hook.pytest_deselected(items=[item for item in items if item not in staying])
+        items[:] = kept
 
 
 def pytest_collection_finish() -> None:
@@ -85,7 +170,7 @@ def make_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ca
         pg.drop_database(url)
 
 
-@pytest.fixture(params=[pytest.param(name, marks=getattr(pytest.mark, name)) for name in ENGINES])
+@pytest.fixture(params=OF_ENGINES)
 def database_url(request: pytest.FixtureRequest, make_database: Callable[..., str]) -> str:
     """URL of a fresh, empty database; the test runs once on each engine."""
     return make_database(str(request.param))
@@ -137,15 +222,33 @@ def emptied_postgresql(request: pytest.FixtureRequest) -> Iterator[Callable[[], 
         kept.close()
 
 
-@pytest.fixture(params=[pytest.param(name, marks=getattr(pytest.mark, name)) for name in ENGINES])
-def migrated_url(
-    request: pytest.FixtureRequest,
-    make_database: Callable[..., str],
-    emptied_postgresql: Callable[[], str],
-) -> str:
+@pytest.fixture
+def make_migrated(make_database: Callable[..., str], emptied_postgresql: Callable[[], str]) -> Callable[[str], str]:
+    """`make_migrated(engine)` gives the URL of a database with the schema and no rows."""
+
+    def make(engine: str) -> str:
+        if engine == "postgresql":
+            return emptied_postgresql()
+        url = make_database("sqlite")
+        Path(str(make_url(url).database)).write_bytes(sqlite_schema())
+        return url
+
+    return make
+
+
+@pytest.fixture(params=OF_ENGINES)
+def migrated_url(request: pytest.FixtureRequest, make_migrated: Callable[[str], str]) -> str:
     """URL of a database with the schema and no rows; the test runs once on each engine."""
-    if request.param == "postgresql":
-        return emptied_postgresql()
-    url = make_database("sqlite")
-    Path(str(make_url(url).database)).write_bytes(sqlite_schema())
-    return url
+    return make_migrated(str(request.param))
+
+
+@pytest.fixture(params=ONE_OF_ENGINES)
+def one_engine_url(request: pytest.FixtureRequest, make_migrated: Callable[[str], str]) -> str:
+    """URL of a database with the schema and no rows; the test runs on one engine, which its id chooses, and with
+    `LONG_TESTS=1` on both.
+
+    For tests above the store whose SQL other tests run on both engines. A file whose fixtures build on
+    `migrated_url`, `database_url` or `api` says `pytestmark = pytest.mark.one_engine` instead ("module" as its argument
+    where the database belongs to the whole file).
+    """
+    return make_migrated(str(request.param))

@@ -15,7 +15,7 @@ import pytest
 from ledger.cli.platform_commands import enrol
 from ledger.client import Evidence, RefundLedger, evidence
 from ledger.service.entry_batch import Context
-from ledger.service.logged_policy import logged_policy
+from ledger.service.logged_policy import read_timeline
 from ledger.settings import Settings
 from ledger.store.engine import open_engine, reading
 from tests.support import RunningServer, new_ledger, serving
@@ -81,8 +81,15 @@ def reviewing(settings: Settings) -> Iterator[Context]:
     engine = open_engine(settings.database_url, pool_size=1)
     try:
         with reading(engine) as connection:
-            _, policy = logged_policy(connection)
-        yield Context(engine, policy, settings.service, lambda: datetime.now(UTC), lambda: secrets.token_bytes(32))
+            policies = read_timeline(connection)
+        yield Context(
+            engine,
+            policies,
+            settings.service,
+            lambda: datetime.now(UTC),
+            lambda: secrets.token_bytes(32),
+            settings.environment,
+        )
     finally:
         engine.dispose()
 
@@ -106,7 +113,7 @@ def report_arguments(**changes: Any) -> dict[str, Any]:
         "notice_sent_at": now - timedelta(days=4),
         "notice_ref": "notice-1",
         "decided_by": "agent-7",
-        "consent_ref": "terms-2026",
+        "consent_ref": "separate-consent-2026-11-03-8842",
         **changes,
     }
 

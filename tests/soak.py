@@ -51,12 +51,12 @@ TRIED_MORE = (
     "tests/client/test_tables.py",
     "tests/service/test_appeals_model.py",
     "tests/service/test_file_types.py",
-    "tests/api/test_openapi_schemathesis.py",
-    "tests/browser/test_console.py",
+    "tests/api",
+    "tests/browser",
     "tests/faults/test_rotation_kills.py",
     "tests/cli/test_replay.py",
 )
-"""Tests that take a count from `tests/counts.py` or hypothesis' own."""
+"""Tests that take a count from `tests/counts.py` or hypothesis' own, or run on one engine only in `make test`."""
 
 STORIES_A_ROUND = 20
 STEPS_A_STORY = 60

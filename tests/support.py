@@ -39,6 +39,7 @@ from ledger.service.publisher import Verdict, publish_once
 from ledger.service.runtime import Runtime, open_runtime, utc_now
 from ledger.settings import Settings
 from ledger.store.engine import open_engine
+from tests.forked import ForkedProcess
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -207,7 +208,7 @@ def report_payload(
         "notice_sent_at": format_time(now - timedelta(days=4)),
         "notice_ref": "notice-1",
         "decided_by": "agent-7",
-        "consent_ref": "terms-2026",
+        "consent_ref": "separate-consent-2026-11-03-8842",
     }
     for name, value in changes.items():
         if value is None:
@@ -254,11 +255,18 @@ def opened(settings: Settings, now: Callable[[], datetime] = utc_now, *, upkeep:
 
 
 class RunningServer:
-    """`refund-ledger serve` in a process of its own: publisher and API, over real HTTP on a free port."""
+    """`refund-ledger serve` in a process of its own: publisher and API, over real HTTP on a free port.
 
-    def __init__(self, settings: Settings, arguments: Sequence[str] = (), **environment: str) -> None:
+    It is forked from a process that has imported everything (`tests.forked`), unless the test is about processes:
+    `forked=False` starts it as a shell would.
+    """
+
+    def __init__(
+        self, settings: Settings, arguments: Sequence[str] = (), *, forked: bool = True, **environment: str
+    ) -> None:
         self.settings = settings
-        self._arguments = arguments
+        self._forked = forked
+        self._arguments = ["--json", "serve", "--port", "0", *arguments]
         self._environment = {**os.environ, **server_environment(settings), **environment}
         self.url = ""
         self.said: dict[str, Any] = {}
@@ -267,15 +275,7 @@ class RunningServer:
 
     def start(self) -> None:
         """Start, and wait until it answers."""
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "ledger", "--json", "serve", "--port", "0", *self._arguments],
-            cwd=ROOT,
-            env=self._environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        self._process = self._forked_process() if self._forked else self._spawned_process()
         self._collector = threading.Thread(target=self._collect, args=(self._process,), daemon=True)
         self._collector.start()
         assert self._process.stdout is not None
@@ -287,7 +287,21 @@ class RunningServer:
             self.kill()
             raise RuntimeError(f"the server did not start: {line!r} {''.join(self.log)}") from error
 
-    def _collect(self, process: subprocess.Popen[str]) -> None:
+    def _forked_process(self) -> ForkedProcess:
+        return ForkedProcess("ledger", self._arguments, environment=self._environment, folder=ROOT)
+
+    def _spawned_process(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "ledger", *self._arguments],
+            cwd=ROOT,
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def _collect(self, process: subprocess.Popen[str] | ForkedProcess) -> None:
         assert process.stderr is not None
         with process.stderr:
             self.log.extend(process.stderr)
@@ -324,9 +338,9 @@ def server_environment(settings: Settings) -> dict[str, str]:
 
 
 @contextmanager
-def serving(settings: Settings, **environment: str) -> Iterator[RunningServer]:
+def serving(settings: Settings, *, forked: bool = True, **environment: str) -> Iterator[RunningServer]:
     """A running server, stopped at the end."""
-    server = RunningServer(settings, **environment)
+    server = RunningServer(settings, forked=forked, **environment)
     try:
         yield server
     finally:

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from ledger import errors
 from ledger.cli import app
+from ledger.core.jurisdictions import Profile
 
 ROOT = Path(__file__).resolve().parents[1]
 READMES = ("README.md", "README.zh-CN.md")
@@ -93,6 +94,64 @@ def test_the_core_never_asks_for_the_time() -> None:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in clocks:
                 found.append(f"{file.name}:{node.lineno}")
     assert found == []
+
+
+PROFILE_NAMES = re.compile(r"(\w+\.)*_?profile(\.value)?\Z")
+
+
+def compared_with_a_profile(code: str) -> list[int]:
+    """Lines of `code` that compare with, match or branch on one member of `Profile`, or on a profile's code as text."""
+
+    def is_member(node: ast.AST) -> bool:
+        if isinstance(node, ast.Tuple | ast.List | ast.Set):
+            return any(map(is_member, node.elts))
+        return (
+            isinstance(node, ast.Attribute)
+            and node.attr.isupper()
+            and isinstance(node.value, ast.Name | ast.Attribute)
+            and ast.unparse(node.value).rpartition(".")[2] == "Profile"
+        )
+
+    def is_code(node: ast.AST) -> bool:
+        return isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in set(Profile)
+
+    found = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Compare):
+            sides = [node.left, *node.comparators]
+            asks = any(PROFILE_NAMES.match(ast.unparse(side)) for side in sides)
+            if any(map(is_member, sides)) or (asks and any(map(is_code, sides))):
+                found.add(node.lineno)
+        elif isinstance(node, ast.MatchValue) and (is_member(node.value) or is_code(node.value)):
+            found.add(node.value.lineno)
+    return sorted(found)
+
+
+def test_no_code_asks_which_profile_it_has() -> None:
+    """What follows from a law is a field of its row (`core.jurisdictions`), so an unknown law is no other one."""
+    found = {
+        f"{name}:{line}"
+        for name, text in text_files()
+        if name.endswith(".py") and name.startswith(("ledger/", "api/"))
+        for line in compared_with_a_profile(text)
+    }
+    assert found == set()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "if profile is Profile.CN: pass",
+        "x = 1 if row.profile == Profile.EU else 2",
+        "if profile in (Profile.CN, Profile.UK): pass",
+        "if policy.Profile.US != profile: pass",
+        'if member.profile == "CN": pass',
+        "match profile:\n    case Profile.CN:\n        pass",
+    ],
+)
+def test_the_rule_about_profiles_can_fail(code: str) -> None:
+    assert compared_with_a_profile(code)
+    assert not compared_with_a_profile('days = profile.spec.limits.days\nif one.profile == profile or x == "UK": pass')
 
 
 def test_both_readmes_say_the_same() -> None:

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,10 @@ READMES = ("README.md", "README.zh-CN.md")
 SECTION = ("## Use it from Python", "## 在 Python 中使用")
 COPIED = ("ledger", "api", "migrations", "requirements", "Makefile", "pyproject.toml")
 SECONDS = 120
+OF_MAKE = ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "ARGS")
+"""What `make test ARGS=...` exports: with these the README's own `make` commands would get its arguments."""
+
+needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
 
 def blocks(number: int, language: str) -> list[str]:
@@ -58,8 +62,16 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def environment() -> dict[str, str]:
     """The variables of a newcomer, except for the port: other tests run beside this one."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("REFUND_LEDGER_", "PYTHON"))}
-    return {**kept, "REFUND_LEDGER_PORT": str(free_port())}
+    return {**first_terminal(os.environ), "REFUND_LEDGER_PORT": str(free_port())}
+
+
+def first_terminal(variables: Mapping[str, str]) -> dict[str, str]:
+    """These variables without the settings of a ledger, of Python and of an outer `make`."""
+    return {
+        name: value
+        for name, value in variables.items()
+        if not name.startswith(("REFUND_LEDGER_", "PYTHON")) and name not in OF_MAKE
+    }
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +111,24 @@ def test_both_languages_give_the_same_commands_and_sample() -> None:
     assert len(blocks(0, "python")) == 1
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@needs_make
+def test_the_arguments_of_an_outer_make_reach_no_inner_one(tmp_path: Path) -> None:
+    outer, inner = tmp_path / "outer.mk", tmp_path / "inner.mk"
+    inner.write_text("ARGS ?=\nshown:\n\t@echo 'arguments: $(ARGS)'\n")
+    outer.write_text("all:\n\t@env\n")
+    said = subprocess.run(
+        ["make", "-f", outer, "ARGS=-k readme"], capture_output=True, text=True, check=True, cwd=tmp_path
+    ).stdout
+    exported = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
+    assert "ARGS" in exported["MAKEFLAGS"]
+    for variables, arguments in ((exported, "-k readme"), (first_terminal(exported), "")):
+        done = subprocess.run(
+            ["make", "-s", "-f", inner], env=variables, capture_output=True, text=True, check=True, cwd=tmp_path
+        )
+        assert done.stdout == f"arguments: {arguments}\n"
+
+
+@needs_make
 @pytest.mark.usefixtures("serving")
 def test_the_readme_leads_to_the_first_answers(checkout: Path, environment: dict[str, str], tmp_path: Path) -> None:
     commands, last = (words(block) for block in blocks(1, "sh"))

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
-from ledger.core.webhooks import WebhookType
+from ledger.core.webhooks import Recipient, Source, WebhookType
 from ledger.service.runtime import Runtime, utc_now
 from ledger.service.webhooks import endpoints
 from ledger.service.webhooks.emit import emit
@@ -45,7 +46,17 @@ class Post:
         """Messages about an appeal."""
         with writing(self.rt.engine) as connection:
             for _ in range(count):
-                emit(connection, self.now(), platform, WebhookType.APPEAL_OPENED, DATA)
+                self.write(connection, platform)
+
+    def write(self, connection: Connection, platform: str = "acme") -> None:
+        """One message in the transaction of `connection`."""
+        opened = WebhookType.APPEAL_OPENED
+        emit(connection, self.now(), self.source, platform, opened, Recipient.REPORTER, DATA)
+
+    @property
+    def source(self) -> Source:
+        """What messages say of their ledger."""
+        return Source(self.rt.settings.service, self.rt.settings.environment)
 
     def deliveries(self, endpoint: dict[str, Any], platform: Platform | None = None) -> list[dict[str, Any]]:
         """Newest first."""

@@ -16,8 +16,9 @@ from api.deps import runtime
 from api.errors import TABLE
 from api.web.pages import render
 from ledger import errors as e
-from ledger.core.appeals import MAX_TEXT_CHARS, OPEN_STATES, SIGNED_SEVERITY
+from ledger.core.appeals import MAX_TEXT_CHARS, OPEN_STATES, SIGNED_SEVERITY, Outcome
 from ledger.core.conduct import EvidenceType
+from ledger.core.entries import EventType
 from ledger.core.ids import encode_id
 from ledger.core.policy import Profile
 from ledger.core.support import Support
@@ -58,29 +59,8 @@ REFUSED_HERE = (
 )  # fmt: skip
 """After these the case page is shown again, with what was typed."""
 
-STATUTES: Mapping[Profile, str] = {
-    Profile.CN: _("Credit Reporting Regulation (PRC), article 25: 20 days"),
-    Profile.EU: _("GDPR, article 12(3): one month"),
-    Profile.US: _("FCRA, 15 U.S.C. 1681i(a)(1): 30 days, and 15 more after new information"),
-}
-
-
-CHOICES: Mapping[str, str] = {
-    "upheld": _("Keep the record"),
-    "amended": _("Correct the record"),
-    "overturned": _("Remove the record"),
-    "unconfirmed": _("Keep it as not confirmed"),
-    "victim": _("Remove it: somebody else did it"),
-    "unlinked": _("Unlink it from a detail of the person"),
-}
-EFFECTS: Mapping[str, str] = {
-    "upheld": _("It counts again, as reported."),
-    "amended": _("It counts again, as something else that weighs no more."),
-    "overturned": _("It is gone for good, and weighs on the platform that made it."),
-    "unconfirmed": _("It stays to be read, with no points."),
-    "victim": _("It is gone for good; a protective note stands in its place for a year."),
-    "unlinked": _("One of the details is not the person’s: it no longer leads to the record."),
-}
+CHOICES: Mapping[str, str] = {outcome.value: outcome.spec.choice for outcome in Outcome}
+EFFECTS: Mapping[str, str] = {outcome.value: outcome.spec.consequence for outcome in Outcome}
 LETTERS: Mapping[str, str] = {
     "received": _("Appeal received"),
     "question": _("Question to the person"),
@@ -96,12 +76,7 @@ HOW: Mapping[str, str] = {
     "filed_together": _("contested in the same appeal"),
 }
 ENTRIES: Mapping[str, str] = {
-    "report": _("Report"),
-    "dispute": _("Appeal"),
-    "resolution": _("Outcome"),
-    "statement": _("Statement"),
-    "release": _("Release of the held report"),
-    "reopening": _("Reopened for the reporter"),
+    entry.value: entry.spec.case_title for entry in EventType if entry.spec.case_title is not None
 }
 """The log's entries that a case page names, by their type: the report's own, and those of `case_entry`."""
 
@@ -177,7 +152,7 @@ def _shown(file: CaseFile, rt: Runtime, locale: str, look: Look | None) -> dict[
         "conducts": [(conduct, context.policy.severity[conduct]) for conduct in lighter_conducts(row, context.policy)],
         "proposed": proposed(row),
         "letters": file.letters,
-        "statute": STATUTES[Profile(row.profile)],
+        "statute": Profile(row.profile).spec.clock_text,
         "choices": CHOICES,
         "effects": EFFECTS,
         "letter_names": LETTERS,

@@ -6,9 +6,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from babel import Locale
-from babel.dates import format_skeleton
-
 from api.console.plots import Band, Form, Plot, Series
 from ledger.core.encoding import from_day
 from ledger.core.policy import Profile
@@ -56,8 +53,7 @@ def tier_names(t: Texts) -> dict[Tier, str]:
 
 def day_label(day: int, t: Texts) -> str:
     """Month and day of a UTC day, shortly."""
-    locale = Locale("zh", "CN", script="Hans") if t.locale == "zh-CN" else Locale("en")
-    return str(format_skeleton("MMMd", from_day(day), locale=locale))
+    return t.month_day(from_day(day))
 
 
 def _tiers(found: Dashboard, t: Texts) -> Figure:
@@ -109,7 +105,7 @@ def _time(one: TimeToDecision, t: Texts) -> Figure:
     profile = one.profile
     start, end = one.limit_days
     bands = [Band(t.gettext("statutory limit"), start, end)]
-    about = [_limit_text(one, t)]
+    about = [t.gettext(profile.spec.limit_text)]
     if one.extension_days:
         bands.append(Band(t.gettext("limit if extended"), start + one.extension_days, end + one.extension_days))
     if one.decided:
@@ -130,23 +126,6 @@ def _time(one: TimeToDecision, t: Texts) -> Figure:
         bands=bands,
     )
     return Figure(f"time-{profile.lower()}", plot, about, not one.decided)
-
-
-def _limit_text(one: TimeToDecision, t: Texts) -> str:
-    if one.profile is Profile.CN:
-        return t.gettext(
-            "The limit is 20 days after the day of receipt (Credit Reporting Regulation, art. 25). It falls within the "
-            "band, depending on the hour of filing."
-        )
-    if one.profile is Profile.EU:
-        return t.gettext(
-            "The limit is one month (GDPR art. 12(3)). It falls within the band, depending on the month and on the "
-            "hour of filing."
-        )
-    return t.gettext(
-        "The limit is 30 days, the day of receipt included, and 15 more after new information from the person (FCRA, "
-        "15 U.S.C. 1681i(a)(1)). It falls within the band, depending on the hour of filing."
-    )
 
 
 def _open(found: Dashboard, t: Texts) -> Figure:

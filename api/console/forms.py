@@ -57,12 +57,12 @@ def draft_of(form: Mapping[str, str]) -> Draft:
     except ValueError as error:
         raise DecisionInvalid("Choose an outcome.") from error
     conduct, slots = None, []
-    if outcome is Outcome.AMENDED:
+    if outcome.spec.names_conduct:
         try:
             conduct = Conduct(form.get("conduct", ""))
         except ValueError as error:
             raise DecisionInvalid("Choose what the record should say instead.") from error
-    if outcome is Outcome.UNLINKED:
+    if outcome.spec.names_slots:
         slots = sorted(int(match[1]) for match in map(_SLOT.match, form) if match)
         if not slots:
             raise DecisionInvalid("Choose which details to unlink.")

@@ -20,7 +20,7 @@ from api.web.pages import locale_of, render
 from ledger.core.appeals import MAX_TEXT_CHARS, OPEN_STATES, Action, CaseState
 from ledger.core.encoding import parse_time
 from ledger.core.findings import Trust
-from ledger.core.policy import Profile
+from ledger.core.jurisdictions import PAGES_WITHOUT_SESSION
 from ledger.errors import ActionRefused, AttachmentRefused, LedgerError, SessionExpired
 from ledger.evidence import words
 from ledger.i18n import LOCALES, texts
@@ -85,7 +85,7 @@ def page(
     are called (`conduct(code)` and so on), `when(text)` and `last_day(text)` for times of the API."""
     locale = locale_of(request)
     policy = runtime(request).policy
-    zone = zone_of(policy, values.get("profile", session.profile if session else Profile.EU))
+    zone = zone_of(policy, values.get("profile", session.profile if session else PAGES_WITHOUT_SESSION))
     known: dict[str, Any] = {
         **_names(locale),
         "when": parse_time,

@@ -305,7 +305,7 @@ async def reopen_appeal(request: Request, member: Appellant, appeal_id: AppealId
         body=ConcessionRequest,
         example={"conduct": "wardrobing"},
         idempotent=True,
-        raises=(e.UnknownConduct, e.AppealInvalid, e.NotFound, e.ActionRefused, *_WRITE),
+        raises=(e.UnknownConduct, e.ConductNotInPolicy, e.AppealInvalid, e.NotFound, e.ActionRefused, *_WRITE),
     ),
 )
 async def concede_appeal(request: Request, member: Reporter, appeal_id: AppealId) -> Response:

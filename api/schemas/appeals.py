@@ -10,6 +10,9 @@ from api.schemas.common import Bytes32, Epoch, ReportId, Time, Wire
 from api.schemas.lookups import MAX_SUBJECTS, TaggedSubject
 from ledger.core.appeals import MAX_REPORTS, MAX_TEXT_CHARS, Action, CaseState, Grounds, Outcome
 from ledger.core.conduct import MAX_EVIDENCE_ITEMS, Conduct
+from ledger.core.jurisdictions import Profile
+from ledger.core.reasons import Locale as Locale
+from ledger.service.letters import LetterKind as LetterKind
 
 PAGE_LIMIT = 100
 PAGE_DEFAULT = 50
@@ -17,7 +20,6 @@ MAX_NAME_CHARS = 255
 
 AppealId = Annotated[str, StringConstraints(pattern=r"^ap_[A-Za-z0-9]{8,29}$"), Field(examples=["ap_Xk3mPq9a"])]
 AttachmentId = Annotated[str, StringConstraints(pattern=r"^at_[A-Za-z0-9]{8,29}$"), Field(examples=["at_Xk3mPq9a"])]
-Locale = Literal["en", "zh-CN"]
 PartyName = Literal["subject", "reporter"]
 Text = Annotated[
     str,
@@ -104,7 +106,7 @@ class AppealRequest(Wire):
 
     # How many is for the service to check: a list called `reports` of the wrong length would pass for a bad batch.
     reports: Annotated[list[ReportId], Field(json_schema_extra={"minItems": 1, "maxItems": MAX_REPORTS})]
-    grounds: Literal["not_me", "wrong_facts", "evidence_wrong", "paid_back", "not_told", "other"]
+    grounds: Literal[*[one.value for one in Grounds]]  # type: ignore[valid-type]
     statement: Annotated[Text, Field(description="What the person says, in their own words.")]
     locale: Annotated[Locale, Field(description="The language that the person is written to in.")]
     epoch: Epoch | None = None
@@ -215,7 +217,7 @@ class AppealView(AppealState):
     round: Annotated[int, Field(ge=1, le=3, description="2 or 3 after it was reopened.")]
     grounds: Grounds
     conduct: Annotated[Conduct, Field(description="The conduct in force.")]
-    profile: Annotated[Literal["CN", "EU", "US"], Field(description="Whose law the clock is of.")]
+    profile: Annotated[Profile, Field(description="Whose law the clock is of.")]
     extended: bool
     suspends: Annotated[bool, Field(description="The report does not count while the case is open.")]
     question: Question | None
@@ -277,7 +279,7 @@ class ReopenRequest(Wire):
 class LetterItem(Wire):
     """A letter that there is for the person, the language they chose, and the round of the case that it is about."""
 
-    kind: Literal["received", "question", "overdue", "decided"]
+    kind: LetterKind
     locale: Locale
     round: Annotated[int, Field(ge=1, le=2)]
 
@@ -299,7 +301,7 @@ class LetterParagraph(Wire):
 class AppealLetter(Wire):
     """A letter, as paragraphs for a page or a mail of yours and as plain text."""
 
-    kind: Literal["received", "question", "overdue", "decided"]
+    kind: LetterKind
     locale: Locale
     subject: str
     paragraphs: list[LetterParagraph]

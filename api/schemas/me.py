@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints
 
-from api.schemas.appeals import AppealView, Locale, Text
+from api.schemas.appeals import AppealView, LetterKind, Locale, Text
 from api.schemas.common import Currency, FindingCodeText, Kind, ReportId, Time, Wire
 from ledger.core.appeals import MAX_REPORTS, Grounds
 from ledger.core.conduct import Conduct, EvidenceType
@@ -17,7 +17,6 @@ from ledger.core.reports import Outcome, Status
 from ledger.core.standing import Tier
 
 Code = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
-LetterKind = Literal["received", "question", "overdue", "decided"]
 
 
 class SessionOpening(Wire):
@@ -42,6 +41,13 @@ class OwnReason(Wire):
     zh_cn: str
 
 
+class AnnouncedPolicy(Wire):
+    """A change of the rules that is published and not in effect yet: `GET /v1/policies/{version}` has its text."""
+
+    version: Annotated[int, Field(ge=1)]
+    in_effect_at: Time
+
+
 class OwnStanding(Wire):
     """The standing that the identifiers of this session have now. It decides nothing: no refund may be refused
     automatically because of it."""
@@ -54,7 +60,10 @@ class OwnStanding(Wire):
     disputed: bool
     protected: bool
     reasons: list[OwnReason]
-    policy: Annotated[int, Field(ge=1)]
+    policy: Annotated[
+        int, Field(ge=1, description="Version of the rules in effect; `GET /v1/policies/{version}` has their text.")
+    ]
+    next_policies: list[AnnouncedPolicy]
 
 
 class AmountBand(Wire):

@@ -19,12 +19,15 @@ from api.schemas.common import (
     Wire,
 )
 from api.schemas.samples import REPORT_VIEW
-from ledger.core.appeals import MAX_TEXT_CHARS
+from ledger.core.appeals import MAX_TEXT_CHARS, CaseState
+from ledger.core.appeals import Outcome as AppealOutcome
 from ledger.core.conduct import MAX_EVIDENCE_ITEMS, MAX_INSPECTION_FINDINGS, MAX_QUALITY, Conduct, EvidenceType
 from ledger.core.currencies import MINOR_DIGITS
 from ledger.core.encoding import MAX_INTEGER
+from ledger.core.entries import LEDGER_REASONS, WithdrawalReason
 from ledger.core.findings import Strength, Trust
 from ledger.core.provenance import OriginSource, Verdict
+from ledger.core.reports import Outcome, Status
 
 MAX_BATCH = 1000
 MAX_SUBJECTS = 8
@@ -229,9 +232,7 @@ class Restituted(Wire):
 class Withdrawn(Wire):
     """The report was taken back. The last three reasons are the ledger's own."""
 
-    reason: Literal[
-        "wrong_person", "wrong_facts", "duplicate", "other", "linked_report_void", "not_released", "malformed_subject"
-    ]
+    reason: WithdrawalReason
     recorded_at: Time
     entry_index: Annotated[int, Field(ge=0)]
 
@@ -240,18 +241,9 @@ class ReportAppeal(Wire):
     """The appeal against a report. `conduct` is what a decision made of it, where it was amended."""
 
     id: Annotated[str, Field(pattern=r"^ap_[A-Za-z0-9]{8,29}$")]
-    state: Literal[
-        "submitted",
-        "under_review",
-        "awaiting_reporter",
-        "awaiting_subject",
-        "awaiting_signoff",
-        "decided",
-        "closed",
-        "withdrawn",
-    ]
+    state: CaseState
     due_at: Time
-    outcome: Literal["upheld", "amended", "overturned", "unconfirmed", "victim", "unlinked"] | None
+    outcome: AppealOutcome | None
     conduct: Conduct | None
 
 
@@ -280,23 +272,12 @@ class ReportView(Wire):
 
     id: ReportId
     entry_index: Annotated[int, Field(ge=0)]
-    status: Literal[
-        "cooling",
-        "counting",
-        "held",
-        "disputed",
-        "unconfirmed",
-        "withdrawn",
-        "overturned",
-        "victim",
-        "expired",
-        "erased",
-    ]
+    status: Status
     conduct: Conduct
     order_ref: Bytes32
     amount_minor: AmountMinor
     currency: Currency
-    outcome: Literal["refund_refused", "refund_recovered", "refund_suffered"]
+    outcome: Outcome
     act_ended_at: Time
     notice_sent_at: Time
     recorded_at: Time
@@ -328,7 +309,7 @@ class ReportPage(Wire):
 class Withdrawal(Wire):
     """Why the report is taken back."""
 
-    reason: Literal["wrong_person", "wrong_facts", "duplicate", "other"]
+    reason: Literal[*[one.value for one in WithdrawalReason if one not in LEDGER_REASONS]]  # type: ignore[valid-type]
 
 
 class RestitutionRequest(Wire):
@@ -353,10 +334,10 @@ class ReportBody(Wire):
     evidence: Annotated[list[EvidenceItem], Field(min_length=1, max_length=MAX_EVIDENCE_ITEMS)]
     amount_minor: AmountMinor
     currency: IsoCurrency
-    outcome: Literal["refund_refused", "refund_recovered", "refund_suffered"]
+    outcome: Outcome
     act_ended_at: Time
     notice_sent_at: Time
     notice_ref: Annotated[Reference, Field(description="Identifies the notice that told the person.")]
     decided_by: Annotated[Reference, Field(description="Opaque reference to the human who confirmed the fraud.")]
-    consent_ref: Annotated[Reference, Field(description="Required under the CN profile.")] = ""
+    consent_ref: Annotated[Reference, Field(description="Required where the profile asks for consent (CN).")] = ""
     replaces: Annotated[ReportId, Field(description="The report that this one corrects.")] = ""

@@ -22,7 +22,7 @@ REPORT: dict[str, Any] = {
         "notice_sent_at": "2026-01-26T08:00:00Z",
         "notice_ref": "notice-88213",
         "decided_by": "agent-7",
-        "consent_ref": "terms-2026",
+        "consent_ref": "separate-consent-2026-11-03-8842",
     },
     "signature": "A" * 86,
     "subjects": [

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from api.schemas.common import Bytes32, Bytes64, Epoch, Wire
+from api.schemas.common import Bytes32, Bytes64, Epoch, Time, Wire
 
 MAX_BATCH = 1000
 
@@ -57,6 +57,14 @@ class LogKey(Wire):
     key: str
 
 
+class NextPolicy(Wire):
+    """A policy that is published and not in effect yet. `GET /v1/policies/{version}` has its text."""
+
+    version: Annotated[int, Field(ge=1)]
+    sha256: Bytes32
+    in_effect_at: Annotated[Time, Field(description="A UTC midnight.")]
+
+
 class Suite(Wire):
     """Which service this is. Compare it with what you pinned; never pin from here."""
 
@@ -66,6 +74,8 @@ class Suite(Wire):
     epochs: list[SuiteEpoch]
     log: LogKey
     policy: Annotated[int, Field(ge=1, description="Version of the policy in effect.")]
+    policy_sha256: Annotated[Bytes32, Field(description="SHA-256 of its text, as the log pins it.")]
+    next_policies: Annotated[list[NextPolicy], Field(description="In the order in which they come into effect.")]
 
 
 class Health(Wire):
@@ -85,10 +95,16 @@ class Checks(Wire):
     filter: Annotated[Literal["ok", "building"], Field(description="Listed tags in memory; built once at the start.")]
     presence: Annotated[Progress, Field(description="What answers clean lookups from memory.")]
     members: Annotated[Literal["ok", "stale"], Field(description="Platforms and keys are not older than 5 seconds.")]
+    policy: Annotated[Literal["ok", "unreadable"], Field(description="Whether this version reads the one in effect.")]
     snapshots: Annotated[Progress, Field(description="What looks for published snapshots.")]
     webhooks: Annotated[Progress, Field(description="What sends webhooks. Not counted in `status`.")]
-    clocks: Annotated[Progress, Field(description="The clocks of appeals. Not counted in `status`.")]
-    upkeep: Annotated[Progress, Field(description="Erasure and other upkeep. Not counted in `status`.")]
+    clocks: Annotated[
+        Progress, Field(description="The clocks of appeals; `failing_jobs` says what fails. Not counted in `status`.")
+    ]
+    upkeep: Annotated[
+        Progress,
+        Field(description="Erasure and other upkeep; `failing_jobs` says what fails. Not counted in `status`."),
+    ]
 
 
 class Readiness(Wire):
@@ -106,3 +122,7 @@ class Readiness(Wire):
         Field(description="Whether this machine's clock is the database's, to 5 seconds. Not counted in `status`."),
     ]
     checks: Checks
+    failing_jobs: Annotated[
+        list[str],
+        Field(description="Jobs of maintenance that have failed for a while, by name. Not counted in `status`."),
+    ]

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, StringConstraints
 
 from api.schemas.common import Time, Wire
 from ledger.core.webhook_urls import MAX_URL_CHARS
-from ledger.core.webhooks import DeliveryState, WebhookType
+from ledger.core.webhooks import SUBSCRIBABLE, DeliveryState, WebhookType
 
 PAGE_LIMIT = 100
 PAGE_DEFAULT = 50
@@ -27,8 +27,8 @@ Url = Annotated[
 Event = Annotated[
     str,
     Field(
-        description="A type of event.",
-        json_schema_extra={"enum": [one.value for one in WebhookType if one is not WebhookType.TEST]},
+        description="A type of event. What is sent for each: `webhooks` in this description.",
+        json_schema_extra={"enum": [one.value for one in SUBSCRIBABLE]},
     ),
 ]
 Secret = Annotated[
@@ -53,7 +53,7 @@ class EndpointRequest(Wire):
     """A new endpoint."""
 
     url: Url
-    events: Annotated[list[Event], Field(min_length=1, max_length=len(WebhookType))]
+    events: Annotated[list[Event], Field(min_length=1, max_length=len(SUBSCRIBABLE))]
 
 
 class Endpoint(Wire):

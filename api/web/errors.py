@@ -14,7 +14,7 @@ from api.errors import INTERNAL, TABLE, Row
 from api.web.pages import locale_of, redirect, render
 from ledger import errors as e
 from ledger.errors import LedgerError
-from ledger.i18n import texts
+from ledger.i18n import DEFAULT_LOCALE, texts
 
 
 class Elsewhere(HTTPException):
@@ -105,7 +105,7 @@ def _detail(request: Request, error: LedgerError) -> str | None:
     """The error's own sentence where it can be read: it is in English unless a catalogue has it."""
     locale = locale_of(request)
     translated = texts(locale).gettext(str(error))
-    return translated if locale == "en" or translated != str(error) else None
+    return translated if locale == DEFAULT_LOCALE or translated != str(error) else None
 
 
 def _page(request: Request, row: Row, said: Said, detail: str | None) -> Response:

@@ -23,6 +23,7 @@ from api.web.base import base_of_scope
 from api.web.security import page_headers
 from api.web.static import static_url
 from ledger.core.encoding import from_day
+from ledger.core.languages import LANGUAGES
 from ledger.i18n import LOCALES, Texts, negotiate, texts
 from ledger.service import case_texts
 
@@ -67,6 +68,7 @@ def page_text(request: Request, template: str, locale: str, **values: Any) -> st
         "static": partial(static_url, base_of_scope(request.scope)),
         "locale": locale,
         "locales": LOCALES,
+        "languages_by_code": LANGUAGES,
         "staff": request.scope["state"].get("staff"),
         "zone": UTC,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from api.errors import TABLE
 from api.web.errors import BY_CODE, BY_STATUS, INVALID
 from ledger.errors import LedgerError
-from ledger.i18n import Texts
+from ledger.i18n import DEFAULT_LOCALE, Texts
 
 
 def _(text: str) -> str:
@@ -51,6 +51,8 @@ SENTENCES = frozenset(
         _("Another file is being inspected. Try again in a few seconds."),
         _("Staff who belong to a control group act on no platform."),
         _("impersonated protects a person and has severity 0; everything else has more."),
+        _("A conduct that protects a person, such as impersonated, must be named: decisions rest on it."),
+        _("The policy in effect does not name this conduct."),
         _("A login name is 2 to 64 of a-z, 0-9 and ._-, starting with a letter or digit."),
         _("No platform has this control group. Enrol the platform first."),
         _("The current password is wrong, or the account is locked."),
@@ -75,7 +77,7 @@ SENTENCES = frozenset(
 def sentence(error: LedgerError, language: Texts) -> str:
     """What to tell a person about `error` in their language."""
     text = str(error)
-    if language.locale == "en" or text in SENTENCES:
+    if language.locale == DEFAULT_LOCALE or text in SENTENCES:
         return language.gettext(text)
     row = TABLE.get(type(error))
     said = BY_CODE.get(error.code) or (BY_STATUS.get(row.status) if row else None) or INVALID

@@ -26,12 +26,13 @@ from ledger.cli.output import JsonFlag, guarded
 from ledger.cli.tables import Table
 from ledger.client import Appeal
 from ledger.core.encoding import format_time
+from ledger.core.languages import LOCALES
 from ledger.errors import ConfigurationError, InvalidRequest
 
 appeal = typer.Typer(no_args_is_help=True, help="Contest reports for customers, and answer for your own.")
 
 AppealId = Annotated[str, typer.Argument(help="The case's id, ap_...")]
-LocaleOption = Annotated[str, typer.Option("--locale", help="en or zh-CN: the person's language.")]
+LocaleOption = Annotated[str, typer.Option("--locale", help=f"{' or '.join(LOCALES)}: the person's language.")]
 PartyOption = Annotated[str, typer.Option("--party", help="subject: for your customer; reporter: for yourself.")]
 TextOption = Annotated[str | None, typer.Option("--text", help="What to say. Or use --text-file.")]
 TextFileOption = Annotated[
@@ -275,7 +276,7 @@ def letter(
     kind: Annotated[
         str | None, typer.Argument(help="received, question, overdue or decided; without it, which there are.")
     ] = None,
-    locale: Annotated[str | None, typer.Option("--locale", help="en or zh-CN. (default: as filed)")] = None,
+    locale: Annotated[str | None, typer.Option("--locale", help=f"{' or '.join(LOCALES)}. (default: as filed)")] = None,
     of_round: Annotated[
         int | None, typer.Option("--round", min=1, max=2, help="Of this round. (default: the newest that has one)")
     ] = None,

@@ -9,12 +9,14 @@ import typer
 from ledger import __version__
 from ledger.cli import output
 from ledger.cli.appeal_commands import appeal, record_link
+from ledger.cli.ca_file import add_ca_file
 from ledger.cli.demo import demo
 from ledger.cli.inspect_command import inspect_files
 from ledger.cli.key_command import make_key
 from ledger.cli.lookup_commands import check, lookup
 from ledger.cli.picture_commands import pictures
 from ledger.cli.platform_commands import platform
+from ledger.cli.policy_commands import policy
 from ledger.cli.publish import publish
 from ledger.cli.referral_command import referral
 from ledger.cli.replay import replay
@@ -69,8 +71,11 @@ app.command("serve")(serve)
 app.add_typer(keys, name="keys")
 app.add_typer(platform, name="platform")
 app.add_typer(staff, name="staff")
+app.add_typer(policy, name="policy")
 app.command("publish")(publish)
 app.command("rotate")(rotate)
 app.command("verify-rotation")(verify_rotation)
 app.command("demo")(demo)
 app.command("replay")(replay)
+
+add_ca_file(app)

@@ -40,6 +40,7 @@ from ledger.client import (
 from ledger.client.log import LogReport, verify_log
 from ledger.client.receipts import log_fetcher
 from ledger.client.transport import Transport
+from ledger.core.languages import DEFAULT_LOCALE, LOCALES, language_for
 from ledger.errors import SnapshotUnknown, UnexpectedAnswer
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class _Story:
 @guarded
 def demo(
     folder: Annotated[Path, typer.Option("--dir", help="Where the demo's ledger lives.")] = Path("var/demo"),
-    lang: Annotated[str | None, typer.Option("--lang", help="en or zh-CN. (default: from LANG)")] = None,
+    lang: Annotated[str | None, typer.Option("--lang", help=f"{' or '.join(LOCALES)}. (default: from LANG)")] = None,
     json_output: JsonFlag = False,
 ) -> None:
     """Run the main job once: enrol, tag, look up, report, withdraw, prove. Takes some seconds."""
@@ -112,8 +113,8 @@ def demo(
 
 def _language(lang: str | None) -> str:
     if lang is not None and lang not in TEXTS:
-        raise typer.BadParameter("--lang is en or zh-CN.")
-    return lang or ("zh-CN" if os.environ.get("LANG", "").startswith("zh") else "en")
+        raise typer.BadParameter(f"--lang is one of: {', '.join(LOCALES)}.")
+    return lang or language_for(os.environ.get("LANG", "")) or DEFAULT_LOCALE
 
 
 def _play(
@@ -273,7 +274,7 @@ def _report(
         notice_sent_at=now - timedelta(days=4),
         notice_ref="demo-notice",
         decided_by="demo-agent",
-        consent_ref="demo-terms",
+        consent_ref="separate-consent-2026-11-03-8842",
     )
     if result.report is None:
         raise UnexpectedAnswer("The demo's own server did not take a report.")

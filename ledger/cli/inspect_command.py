@@ -20,12 +20,12 @@ from ledger.cli.tables import Table
 from ledger.client import claim_upload, inspect, match_picture, verify_inspection
 from ledger.client.inspection import evidence_members
 from ledger.core.encoding import b64url, parse_time
+from ledger.core.languages import DEFAULT_LOCALE, LOCALES, language_for
 from ledger.errors import InspectionInvalid, InspectionReceiptInvalid, InvalidRequest, ListingUnreadable
 
 if TYPE_CHECKING:
     from ledger.evidence.receipt import Receipt
 
-LOCALES = ("en", "zh-CN")
 STRENGTH_STYLES = {"identifies": "bold red", "indicates": "yellow", "hint": "dim"}
 
 
@@ -50,7 +50,7 @@ def inspect_files(
             help="When the files were uploaded with the claim, as 2026-01-31T23:59:59Z: the `origin` of the evidence.",
         ),
     ] = None,
-    lang: Annotated[str | None, typer.Option("--lang", help="en or zh-CN. (default: from LANG)")] = None,
+    lang: Annotated[str | None, typer.Option("--lang", help=f"{' or '.join(LOCALES)}. (default: from LANG)")] = None,
     json_output: JsonFlag = False,
 ) -> None:
     """Inspect files for AI labels, traces of generators and signs of editing, and compare them with listing photos.
@@ -104,8 +104,8 @@ def _draw(file: Path, receipt: Receipt, listings: dict[str, Path], picture: Path
 
 def _locale(lang: str | None) -> str:
     if lang is not None and lang not in LOCALES:
-        raise typer.BadParameter("--lang is en or zh-CN.")
-    return lang or ("zh-CN" if os.environ.get("LANG", "").startswith("zh") else "en")
+        raise typer.BadParameter(f"--lang is one of: {', '.join(LOCALES)}.")
+    return lang or language_for(os.environ.get("LANG", "")) or DEFAULT_LOCALE
 
 
 def _as_json(file: Path, result: Receipt | InspectionInvalid, received: datetime | None) -> dict[str, Any]:

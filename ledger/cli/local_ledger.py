@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from ledger.cli.platform_commands import enrol, write_suite
 from ledger.cli.server_commands import environment_of, read_settings
@@ -117,14 +117,7 @@ def _initialise(settings: Settings) -> None:
 @contextmanager
 def _server(settings: Settings, log: Path) -> Iterator[str]:
     with log.open("ab") as log_file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ledger", "--json", "serve", "--port", "0"],
-            env=environment_of(settings),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=log_file,
-            text=True,
-        )
+        process = _spawn(environment_of(settings), log_file)
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -142,6 +135,18 @@ def _server(settings: Settings, log: Path) -> Iterator[str]:
             process.wait()
         if process.stdout is not None:
             process.stdout.close()
+
+
+def _spawn(environment: dict[str, str], log_file: IO[bytes]) -> subprocess.Popen[str]:
+    """Start `serve` on a free port."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "ledger", "--json", "serve", "--port", "0"],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=log_file,
+        text=True,
+    )
 
 
 def _enrol_if_new(settings: Settings, folder: Path, name: str, control_group: str, profile: str) -> None:

@@ -25,6 +25,7 @@ from ledger.client.keyfiles import (
     replace_file,
 )
 from ledger.core.encoding import b64url
+from ledger.core.jurisdictions import Profile
 from ledger.errors import AlreadyExists, ConfigurationError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def add(
     name: Name,
     control_group: Annotated[str, typer.Option("--control-group", help="Who controls it: platforms of one owner.")],
     key: Annotated[Path, typer.Option("--key", help="Its Ed25519 public key (PEM); a pair is made if there is none.")],
-    profile: Annotated[str, typer.Option("--profile", help="CN, EU or US: the law its reports are made under.")] = "CN",
+    profile: Annotated[str, typer.Option("--profile", help=f"{', '.join(Profile)}: the law it reports under.")] = "CN",
     scopes: Annotated[str, typer.Option("--scopes", help="Comma-separated: lookup, report, appeal, log.")] = (
         "lookup,report,appeal,log"
     ),
@@ -158,15 +159,15 @@ def suite_text(
 
     Raises ConfigurationError when keys and log disagree.
     """
-    from ledger.policies import shipped_policy
     from ledger.service.keys import load_server_keys
+    from ledger.service.logged_policy import read_timeline
     from ledger.service.suite import describe
     from ledger.store.engine import reading
 
     with reading(engine) as connection:
-        keys = load_server_keys(settings, connection)
+        keys, timeline = load_server_keys(settings, connection), read_timeline(connection)
     where = url or settings.public_url or f"http://{settings.host}:{settings.port}"
-    described = describe(settings, keys, shipped_policy()[1])
+    described = describe(settings, keys, timeline, datetime.now(UTC))
     whole = {"url": where, "platform": name, "control_group": control_group, "profile": profile, "kid": kid}
     keys_of = [{"kid": one, "public_key": b64url(public_key)} for one, public_key in public_keys]
     return json.dumps({**whole, **described, "keys": keys_of}, indent=2) + "\n"

@@ -292,7 +292,7 @@ def _arguments(plan: _Report, mapped: Mapped) -> dict[str, Any]:
         "notice_sent_at": max(plan.act_ended_at, min(plan.act_ended_at + timedelta(days=_NOTICE_DAYS), latest)),
         "notice_ref": f"replay:{mapped.name}",
         "decided_by": "replay",
-        "consent_ref": "replay",
+        "consent_ref": "separate-consent-replay",
     }
 
 

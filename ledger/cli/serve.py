@@ -181,7 +181,7 @@ def run(settings: Settings, environment: dict[str, str], *, publisher: bool = Tr
     """
     import uvicorn
 
-    from api.app import create_app, limited_http, start_logging
+    from api.app import create_app, server_options, start_logging
     from ledger.service.runtime import open_runtime
     from ledger.service.staff import needs_admin
 
@@ -225,12 +225,7 @@ def run(settings: Settings, environment: dict[str, str], *, publisher: bool = Tr
         config = uvicorn.Config(
             lambda: create_app(settings, runtime=rt),
             factory=True,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            http=limited_http(settings),
-            ws="none",
-            proxy_headers=False,  # nothing here reads the address of the caller
+            **server_options(settings),
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=GRACEFUL_SECONDS,
         )

@@ -14,6 +14,7 @@ from ledger.cli.output import JsonFlag, guarded
 from ledger.cli.tables import Table
 from ledger.client import WebhookDelivery, WebhookEndpoint
 from ledger.core.encoding import format_time
+from ledger.core.webhooks import SUBSCRIBABLE
 
 webhook = typer.Typer(no_args_is_help=True, help="Be told what happens: endpoints, secrets, deliveries.")
 
@@ -27,7 +28,7 @@ def add(
     url: Annotated[str, typer.Argument(help="https, port 443 or 8443.")],
     suite: SuiteOption,
     key: KeyOption,
-    event: Annotated[list[str], typer.Option("--event", help="A type, e.g. appeal.opened; once for each.")],
+    event: Annotated[list[str], typer.Option("--event", help=f"One of {', '.join(SUBSCRIBABLE)}; once for each.")],
     state_dir: StateOption = None,
     json_output: JsonFlag = False,
 ) -> None:

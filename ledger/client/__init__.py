@@ -40,7 +40,18 @@ from ledger.client.results import (
 from ledger.client.sdk import RefundLedger
 from ledger.client.subjects import Buyer, Identifiers, SubjectIds, buyers
 from ledger.client.suite import Suite, load_suite
-from ledger.client.webhooks import DeliveryPage, WebhookDelivery, WebhookEndpoint, WebhookEvent, verify_webhook
+from ledger.client.webhook_events import (
+    AppealDecided,
+    AppealEnded,
+    AppealOpened,
+    AppealQuestionAsked,
+    KeyRotated,
+    ReportVoided,
+    SnapshotPublished,
+    WebhookEvent,
+    WebhookTest,
+)
+from ledger.client.webhooks import DeliveryPage, WebhookDelivery, WebhookEndpoint, verify_webhook
 from ledger.core.conduct import Conduct, Evidence, EvidenceType, Finding, Inspection
 from ledger.core.findings import Strength, Trust
 from ledger.core.identifiers import Kind
@@ -50,11 +61,15 @@ __all__ = [
     "AcceptedReport",
     "Appeal",
     "AppealConcession",
+    "AppealDecided",
     "AppealDecision",
+    "AppealEnded",
     "AppealEvent",
     "AppealLetter",
+    "AppealOpened",
     "AppealPage",
     "AppealQuestion",
+    "AppealQuestionAsked",
     "AppealSummary",
     "Attachment",
     "Buyer",
@@ -70,6 +85,7 @@ __all__ = [
     "Finding",
     "Identifiers",
     "Inspection",
+    "KeyRotated",
     "Kind",
     "LetterParagraph",
     "Lookup",
@@ -88,6 +104,8 @@ __all__ = [
     "ReportPage",
     "ReportResult",
     "ReportView",
+    "ReportVoided",
+    "SnapshotPublished",
     "Strength",
     "SubjectIds",
     "Suite",
@@ -98,6 +116,7 @@ __all__ = [
     "WebhookDelivery",
     "WebhookEndpoint",
     "WebhookEvent",
+    "WebhookTest",
     "buyers",
     "claim_upload",
     "evidence",

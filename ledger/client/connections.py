@@ -101,7 +101,7 @@ def tls_context(ca_file: str | Path | None) -> ssl.SSLContext:
         return _trusting(str(ca_file), "the argument ca_file")
     named = os.environ.get(CA_VARIABLE)
     if named:
-        return _trusting(named, f"the environment variable {CA_VARIABLE}")
+        return _trusting(named, f"the environment variable {CA_VARIABLE} (or the option --ca-file)")
     of_system = os.environ.get("SSL_CERT_FILE")
     if of_system:
         return _trusting(of_system, "the environment variable SSL_CERT_FILE")

@@ -67,7 +67,8 @@ REMEMBERED = timedelta(hours=23)
 """After this the service may have forgotten an idempotency key (it keeps them for 24 hours)."""
 CLOCK_SLACK = timedelta(minutes=5)
 PARKED_EVERY = timedelta(hours=12)
-"""A parked item is tried again after this. Cases take days; who listens to `appeal.decided` need not wait for it."""
+"""A parked item is tried again after this. Cases take days; receivers of `appeal.decided` and `appeal.ended` can try it
+at once (`flush_outbox(parked=True)`)."""
 PATIENCE = 3
 """After so many attempts in vain, items are sent one by one at first: one of a batch may be what spoils it."""
 FAILURES_IN_A_ROW = 3

@@ -1,4 +1,4 @@
-"""What the SDK logs, under the logger `refund_ledger`: one line an event, `name key=value ...`.
+"""What the SDK logs, under the logger `refund_ledger`: one line an event, `name key=value ...` or `name: sentence`.
 
 Values are codes, numbers and ids of requests. Nothing here holds an identifier, tag, element, token or order number.
 Nothing is printed unless the program configures logging; the record's `event` and `fields` are for structured logs.
@@ -24,6 +24,14 @@ def note(event: str, *, level: int = logging.WARNING, **fields: Value) -> None:
     if LOGGER.isEnabledFor(level):
         words = " ".join([event, *(f"{name}={value}" for name, value in known.items())])
         LOGGER.log(level, "%s", words, extra={"event": event, "fields": known})
+
+
+def tell(event: str, sentence: str, *, level: int = logging.WARNING, **fields: Value) -> None:
+    """Log an event that asks for something to be done: `name: sentence`, where `{field}` in `sentence` is a field's
+    value."""
+    if LOGGER.isEnabledFor(level):
+        text = f"{event}: {sentence.format_map(fields)}"
+        LOGGER.log(level, "%s", text, extra={"event": event, "fields": fields})
 
 
 @contextmanager

@@ -6,7 +6,6 @@ which modes of a file are accepted.
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import secrets
@@ -26,11 +25,10 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
+from ledger.client.events import tell
 from ledger.core.encoding import b64url, unb64url
 from ledger.core.signing_keys import check_public_key
 from ledger.errors import ConfigurationError, InvalidEncoding, InvalidPublicKey
-
-logger = logging.getLogger(__name__)
 
 ORDER_KEY_BYTES = 32
 ORDER_KEY_SUFFIX = ".order.key"
@@ -177,8 +175,11 @@ def _order_key(path: Path, platform: str, key: Path | None) -> bytes:
         found = load_or_create_order_key(path)
     except ConfigurationError as error:
         raise ConfigurationError(f"{error} {_ORDER_KEY_REMEDY}") from error
-    logger.warning(
-        "Made a new order key, %s. Copy it to every service of %s before it looks up or reports.", path.name, platform
+    tell(
+        "order_key_made",
+        "Made a new order key, {file}. Copy it to every service of {platform} before it looks up or reports.",
+        file=path.name,
+        platform=platform,
     )
     return found
 
@@ -192,13 +193,34 @@ _ORDER_KEY_REMEDY = (
 
 def is_mounted(path: Path) -> bool:
     """Whether the file was put there from outside, as containers get their secrets: it is not this user's, is a mount
-    of its own, or lies on a read-only mount. Files that cannot be looked at count as mounted, and so may files in a
-    container's own layer (overlayfs gives file and folder different devices), which does not outlive it either."""
+    of its own, or lies on a read-only mount. Files that cannot be looked at count as mounted.
+
+    A file in a container's own layer is not mounted. overlayfs may give it another device than its folder has (Linux,
+    Documentation/filesystems/overlayfs.rst, "Inode properties"), so mounts are compared, not devices.
+    """
     try:
-        found, folder = path.stat(), path.resolve().parent.stat()
-        return found.st_uid != os.geteuid() or found.st_dev != folder.st_dev or _is_read_only(path)
+        resolved = path.resolve(strict=True)
+        if resolved.stat().st_uid != os.geteuid() or _is_read_only(resolved):
+            return True
+        return _mount_of(resolved) != _mount_of(resolved.parent)
     except OSError:
         return True
+
+
+def _mount_of(path: Path) -> int:
+    """Which mount the file or folder lies on: the kernel's number of it (proc(5), `mnt_id` of /proc/PID/fdinfo), or the
+    number of the device where there is none. Raises OSError."""
+    if hasattr(os, "O_PATH"):
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        try:
+            with suppress(FileNotFoundError), open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as file:
+                for line in file:
+                    name, _, value = line.partition(":")
+                    if name == "mnt_id":
+                        return int(value)
+        finally:
+            os.close(descriptor)
+    return path.stat().st_dev
 
 
 def _is_read_only(path: Path | int) -> bool:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ledger.client.log_policies import PolicyAudit
 from ledger.core.checkpoint import Checkpoint, open_checkpoint
 from ledger.core.entries import EVENT_SORT, parse_leaf
 from ledger.core.merkle import (
@@ -98,8 +99,9 @@ def verify_log(
 
     Raises InvalidCheckpoint, InvalidReceipt or InvalidInclusion (a note or receipt is false by itself),
     InvalidTile (a tile or bundle is not what the entries say), InvalidLeaf (an entry is malformed or at the wrong
-    index), Inconsistent (the entries do not make the signed root, or the log is shorter than what it signed
-    before), Equivocation (it signed a different history before) and NotFound (a part is missing).
+    index, or publishes a policy or snapshot against the rules of `ledger.client.log_policies`), Inconsistent (the
+    entries do not make the signed root, or the log is shorter than what it signed before), Equivocation (it signed a
+    different history before) and NotFound (a part is missing).
     """
     note = fetch_checkpoint(fetch)
     checkpoint = open_checkpoint(note, origin, public_key)
@@ -113,6 +115,7 @@ def verify_log(
     wanted = sorted({item.size for item in known})
     edge: dict[tuple[int, int], bytes] = {}
     size = events = bundles = tiles = 0
+    audit = PolicyAudit()
     while size < checkpoint.size:
         width = min(TILE_WIDTH, checkpoint.size - size)
         entries = _fetch_bundle(fetch, bundles, width)
@@ -128,7 +131,7 @@ def verify_log(
                 if _fetch_tile(fetch, level, index, len(data) // HASH_BYTES) != data:
                     raise InvalidTile("A served tile does not match the log's entries.", level=level, index=index)
                 tiles += 1
-        events += _check_leaves(entries, size)
+        events += _check_leaves(entries, size, audit)
         edge = {place: growth.tiles.get(place) or edge[place] for place in edge_tiles(growth.size)}
         roots = {at: root for at, root in roots.items() if at in wanted or at == growth.size}
         size, bundles = growth.size, bundles + 1
@@ -229,7 +232,7 @@ def _fetch_partial(fetch: Fetch, level: TileLevel, index: int, width: int) -> tu
         return fetch(tile_path(level, index)), True
 
 
-def _check_leaves(entries: Sequence[bytes], first: int) -> int:
+def _check_leaves(entries: Sequence[bytes], first: int, audit: PolicyAudit) -> int:
     """Check the leaves `first`, `first` + 1, ...; returns how many are events. Raises InvalidLeaf."""
     events = 0
     for index, entry in enumerate(entries, first):
@@ -239,5 +242,6 @@ def _check_leaves(entries: Sequence[bytes], first: int) -> int:
             raise InvalidLeaf("The log holds an entry that is not a leaf of this ledger.", index=index) from error
         if leaf.index != index:
             raise InvalidLeaf("The log holds a leaf at another place than it says.", index=index)
+        audit.see(leaf)
         events += leaf.sort == EVENT_SORT
     return events

@@ -240,7 +240,7 @@ class Reporting(Session):
     def flush_outbox(self, *, parked: bool = False) -> list[Delivery[Any]]:
         """Send what is pending, and what is parked and due, until all is sent or the ledger cannot be reached; one
         result each, oldest first. Call it at start and every few minutes. With `parked`, what is parked is tried at
-        once, due or not: after a webhook `appeal.decided`."""
+        once, due or not: after a webhook `appeal.decided` or `appeal.ended`."""
         outbox = self._outbox()
         outbox.expire(self._now(), self._refused_retention)
         waiting = outbox.waiting()
@@ -281,7 +281,14 @@ class Reporting(Session):
 
     def _unchecked_payload(self, *, buyer: Buyer, **arguments: Any) -> dict[str, Any]:
         return build_report(
-            self.suite, self._key, self._order_key(), self._random_bytes, self._now(), buyer=buyer, **arguments
+            self.suite,
+            self._key,
+            self._order_key(),
+            self._random_bytes,
+            self._now(),
+            self._policy(),
+            buyer=buyer,
+            **arguments,
         )
 
     def _built(self, buyer: object, arguments: Mapping[str, Any], *, check_epoch: bool = True) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from urllib.parse import quote
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -24,13 +25,15 @@ from ledger.client.budgets import (
 from ledger.client.connections import ClientFactory, HttpOptions
 from ledger.client.environment import read_credentials
 from ledger.client.epochs import Epochs
-from ledger.client.events import LOGGER, note
+from ledger.client.events import note, tell
 from ledger.client.forks import ForkLock
 from ledger.client.keyfiles import load_signing_key, order_key_source
 from ledger.client.outbox import Outbox
 from ledger.client.own_key import suite_of_key
+from ledger.client.policies import Policies
 from ledger.client.questions import Questioner
 from ledger.client.receipts import log_fetcher
+from ledger.client.results import Fields
 from ledger.client.snapshot_cache import SnapshotCache
 from ledger.client.snapshots import Snapshots
 from ledger.client.state import (
@@ -47,11 +50,13 @@ from ledger.client.texts import Texts
 from ledger.client.tokens import NEW_KEY_SECONDS, TokenSource
 from ledger.client.transport import Answer, Deadline, Transport
 from ledger.core.encoding import b64url
+from ledger.core.policy import Policy
 from ledger.errors import (
     ConfigurationError,
     Conflict,
     Forbidden,
     InvalidInput,
+    LedgerError,
     LimitExceeded,
     NotFound,
     StaleEpoch,
@@ -62,6 +67,8 @@ from ledger.errors import (
 
 READ_BUDGET_SECONDS = 10.0
 ATTEMPT_SECONDS = 5.0
+POLICY_SECONDS = 2.0
+"""How long a report waits for the policy in effect or its text, where one is not known."""
 REFUSED_RETENTION_DAYS = 30
 """How long the outbox keeps what the ledger refused: time to look at it, and less than anything else is kept."""
 
@@ -151,6 +158,7 @@ class Session:
         )
         self._seen = SeenCheckpoint(self._in_state(CHECKPOINT_FILE), pinned.log_origin, self.suite.log_public)
         self._epochs = Epochs(self.suite, self._in_state(EPOCHS_FILE), self._seen)
+        self._policies = Policies(pinned)
         self._blinders: dict[int, Blinder] = {}
         self._snapshots = Snapshots(
             SnapshotCache(self._in_state(SNAPSHOTS_FOLDER)),
@@ -285,8 +293,22 @@ class Session:
     def _list(self, limit: Deadline) -> None:
         """Ask the service for its epochs, again after it refused one as stale."""
         answer = self._transport.send("GET", "/v1/suite", limit)
-        self._epochs.take(parse_service(answer.json()))
+        service = parse_service(answer.json())
+        self._epochs.take(service)
+        self._policies.take(service, self._now())
         self._checked = True
+
+    def _policy_text(self, version: str) -> str:
+        """The text of a policy that did not come with this package. Raises UnexpectedAnswer and what a request does."""
+        path = f"/v1/policies/{quote(version, safe='')}"
+        return Fields(self._transport.send("GET", path, Deadline(POLICY_SECONDS)).json()).text("toml")
+
+    def _policy(self) -> Policy | None:
+        """The policy in effect, as far as it is known; the service is asked where that was long ago."""
+        if self._policies.is_due(self._now()):
+            with suppress(LedgerError):
+                self._list(Deadline(POLICY_SECONDS))
+        return self._policies.at(self._now(), self._policy_text)
 
     def _hold(self, epoch: int, limit: Deadline) -> None:
         """Have the holders of a listed epoch proven. What is fetched may take longer than `limit`: whoever waits for a
@@ -396,9 +418,11 @@ def _warn_of_waiting(outbox: Outbox, now: datetime) -> None:
         pending, parked = waiting["pending"], waiting["parked"]
         age = pending.oldest_age(now)
         if age is not None:
-            LOGGER.warning(
-                "outbox_pending: %d items wait in the outbox, the oldest for %d s; %d are parked. Call flush_outbox.",
-                pending.count,
-                age.total_seconds(),
-                parked.count,
+            tell(
+                "outbox_pending",
+                "{pending} items wait in the outbox, the oldest for {oldest_seconds} s; {parked} are parked. "
+                "Call flush_outbox.",
+                pending=pending.count,
+                oldest_seconds=int(age.total_seconds()),
+                parked=parked.count,
             )

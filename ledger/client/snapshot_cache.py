@@ -6,7 +6,6 @@ is fetched is kept in memory; what lies in the folder already is still read.
 
 from __future__ import annotations
 
-import io
 import json
 import mmap
 import os
@@ -17,10 +16,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO
 
 from ledger.client.forks import ForkLock
 from ledger.client.keyfiles import replace_file, sync_folder
+from ledger.client.new_file import NewFile
 from ledger.client.snapshot_files import Latest
 from ledger.client.state import is_unwritable, turn, warn_of_memory
 from ledger.core.buckets import VERSION_BYTES
@@ -131,41 +130,22 @@ class SnapshotCache:
             return None
 
     @contextmanager
-    def new_file(self, version: bytes, name: str) -> Iterator[BinaryIO]:
+    def new_file(self, version: bytes, name: str) -> Iterator[NewFile]:
         """A file to write that gets its name, on disk, when the block ends without an error, and goes away otherwise.
+        Where it cannot be written, or the disk takes no more of it, it is kept in memory.
 
-        Raises ConfigurationError when it cannot be written.
+        Raises ConfigurationError for any other fault of the disk.
         """
-        folder = self._path(version)
-        temporary = folder / f".{name}.{secrets.token_hex(8)}"
-        file: BinaryIO | None = None
-        if self._given is not None:
-            try:
-                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-                file = os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
-            except OSError as error:
-                if not is_unwritable(error):
-                    raise ConfigurationError(
-                        "The snapshot cannot be stored; is there room in the state folder?"
-                    ) from error
-                warn_of_memory(self._folder.parent, error)
-        if file is None:
-            buffer = io.BytesIO()
-            yield buffer
-            self._memory[version, name] = buffer.getvalue()
-            return
+        target = self._path(version) / name
+        temporary = None if self._given is None else target.with_name(f".{name}.{secrets.token_hex(8)}")
+        file = NewFile(temporary, target, lambda error: warn_of_memory(self._folder.parent, error))
         try:
-            with file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, folder / name)
-            sync_folder(folder)
-        except OSError as error:
-            raise ConfigurationError("The snapshot cannot be stored; is there room in the state folder?") from error
+            yield file
+            kept = file.finish()
+            if kept is not None:
+                self._memory[version, name] = kept
         finally:
-            with suppress(OSError):
-                temporary.unlink()
+            file.close()
 
     @contextmanager
     def locked(self, version: bytes, name: str, wait: bool) -> Iterator[None]:

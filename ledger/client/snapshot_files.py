@@ -12,7 +12,7 @@ from ledger.client.suite import Suite
 from ledger.core.buckets import bucket_leaf, bucket_root, build_tree
 from ledger.core.encoding import b64url, unb64url
 from ledger.core.manifest import Manifest, open_manifest, snapshot_leaf_matches
-from ledger.core.policy import Policy, parse_policy
+from ledger.core.policy import Policy, read_policy
 from ledger.core.tlog_proof import open_leaf_proof, parse_proof
 from ledger.errors import (
     InvalidBucket,
@@ -64,7 +64,7 @@ def open_latest(answer: bytes, suite: Suite) -> Latest:
         raise InvalidManifest("The log's entry is not that of this snapshot's manifest.")
     if hashlib.sha256(policy_toml.encode()).digest() != manifest.policy_sha256:
         raise PolicyInvalid("This is not the policy that the snapshot's manifest pins.")
-    policy = parse_policy(policy_toml)
+    policy = read_policy(policy_toml)
     if policy.version != manifest.policy:
         raise PolicyInvalid("The policy has another version than the snapshot's manifest says.")
     return Latest(manifest, policy, parse_proof(proof).checkpoint_note, answer)

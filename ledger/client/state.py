@@ -9,12 +9,12 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from ledger.client.events import tell
 from ledger.client.forks import Descriptors, ForkLock
 from ledger.client.keyfiles import replace_file
 from ledger.client.local_text import kept_text
@@ -27,8 +27,6 @@ CHECKPOINT_FILE = "checkpoint"
 EPOCHS_FILE = "epochs.json"
 SNAPSHOTS_FOLDER = "snapshots"
 OUTBOX_FILE = "outbox.db"
-
-logger = logging.getLogger(__name__)
 
 _UNWRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT})
 
@@ -70,12 +68,13 @@ def warn_of_memory(folder: Path | None, error: OSError | None = None) -> None:
         return
     _reported.add(folder)
     reason = "no home folder is known" if error is None else (os.strerror(error.errno or 0)).lower()
-    logger.warning(
-        "The state folder cannot be used (%s): %s. Checkpoint, key epochs and snapshots are kept in memory until this "
-        "process ends, and reports are not accepted. Mount a folder that can be written, and give it as state_dir, "
-        "--state-dir or REFUND_LEDGER_STATE.",
-        reason,
-        folder or "none",
+    tell(
+        "state_in_memory",
+        "The state folder cannot be used ({reason}): {folder}. Checkpoint, key epochs and snapshots are kept in memory "
+        "until this process ends, and reports are not accepted. Mount a folder that can be written, and give it as "
+        "state_dir, --state-dir or REFUND_LEDGER_STATE.",
+        reason=reason,
+        folder="none" if folder is None else str(folder),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,13 +18,13 @@ from urllib.parse import urlsplit
 from ledger.client.results import Fields
 from ledger.core.checkpoint import parse_verifier_key
 from ledger.core.encoding import unb64url
-from ledger.core.policy import Profile
 from ledger.core.signing_keys import check_public_key
 from ledger.core.voprf import ELEMENT_BYTES, SUITE, HolderKey, check_element
-from ledger.errors import ConfigurationError, HolderMismatch, LedgerError, UnexpectedAnswer
+from ledger.errors import ConfigurationError, HolderMismatch, InvalidEncoding, LedgerError, UnexpectedAnswer
 
 MAX_SUITE_BYTES = 1 << 20
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,31}\Z")
+_PROFILE = re.compile(r"[A-Z]{2}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,16 @@ class Epoch:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedPolicy:
+    """A policy that a service names: its version, the SHA-256 of its text (None: an earlier version of the service,
+    which did not say), and from when on it is in effect (None: it is)."""
+
+    version: str
+    sha256: bytes | None
+    in_effect_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
     """The public facts of a service: what `GET /v1/suite` answers."""
 
@@ -49,6 +60,11 @@ class Service:
     log_key: str
     """The log's verifier key as C2SP signed-note writes it."""
     policy: str
+    """Version of the policy in effect."""
+    policy_sha256: bytes | None = None
+    """SHA-256 of its text; None of an earlier version of the service."""
+    next_policies: tuple[NamedPolicy, ...] = ()
+    """What is announced, in the order in which it comes into effect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +141,8 @@ def parse_suite(value: object) -> Suite:
     parts = urlsplit(suite.url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigurationError("The suite file's `url` must be an http or https address.")
-    if suite.profile not in set(Profile):
-        raise ConfigurationError("The suite file's `profile` must be CN, EU or US.")
+    if not _PROFILE.match(suite.profile):  # which ones there are is the ledger's to say: a later one may know more
+        raise ConfigurationError("The suite file's `profile` must be a code such as CN or UK.")
     if [epoch.state for epoch in suite.pinned.epochs].count("current") != 1:
         raise ConfigurationError("The suite file must name exactly one current key epoch.")
     return suite
@@ -151,12 +167,28 @@ def parse_service(value: object) -> Service:
         log_origin=log.text("origin"),
         log_key=log.text("key"),
         policy=fields.label("policy"),
+        policy_sha256=_digest(fields, "policy_sha256") if fields.optional("policy_sha256") is not None else None,
+        next_policies=tuple(
+            [_named_policy(item) for item in fields.items("next_policies")] if fields.optional("next_policies") else ()
+        ),
     )
     if service.suite != SUITE:
         raise UnexpectedAnswer("The service uses a cipher suite that this version does not know.")
     if parse_verifier_key(service.log_key)[0] != service.log_origin:
         raise UnexpectedAnswer("The service's log key belongs to another log.")
     return service
+
+
+def _named_policy(value: object) -> NamedPolicy:
+    fields = Fields(value)
+    return NamedPolicy(fields.label("version"), _digest(fields, "sha256"), fields.time("in_effect_at"))
+
+
+def _digest(fields: Fields, name: str) -> bytes:
+    try:
+        return unb64url(fields.text(name), 32)
+    except InvalidEncoding as error:
+        raise UnexpectedAnswer(f"`{name}` of the ledger's answer is no SHA-256.") from error
 
 
 def _epoch(value: object) -> Epoch:

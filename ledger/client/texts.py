@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterable, Sequence
 
 from ledger.client.results import Reason
 from ledger.client.transport import Deadline, Transport, plain
-from ledger.core.reasons import Locale
+from ledger.core.languages import LOCALES
 from ledger.core.reasons import Reason as KnownReason
 from ledger.errors import LedgerError
 
 RETRY_SECONDS = 60.0
 """After a failure, no answer waits for texts for so long."""
 _KNOWN = frozenset(KnownReason)
-_LOCALES: tuple[Locale, ...] = ("en", "zh-CN")
 
 
 class Texts:
@@ -36,7 +35,7 @@ class Texts:
         """Ask the service for its texts, because of `codes`. After a failure a code without a text stands for itself,
         and an answer with it asks again a minute later."""
         texts: dict[str, dict[str, str]] = {}
-        for locale in _LOCALES:
+        for locale in LOCALES:
             try:
                 answer = self._transport.send("GET", f"/v1/texts/{locale}", limit).json()
             except LedgerError:
@@ -53,7 +52,7 @@ class Texts:
         return tuple([one if one.code in _KNOWN else self._explained(one) for one in reasons])
 
     def _explained(self, reason: Reason) -> Reason:
-        en, zh_cn = (self._texts.get(locale, {}).get(reason.code) for locale in _LOCALES)
+        en, zh_cn = (self._texts.get(locale, {}).get(reason.code) for locale in ("en", "zh-CN"))
         return Reason(
             reason.code,
             plain(en) if isinstance(en, str) and en else reason.en,

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from ledger.client.inputs import check_text, check_time
 from ledger.client.results import Fields, about
 from ledger.client.session import ATTEMPT_SECONDS, Session
+from ledger.client.webhook_events import WebhookEvent, read_event
 from ledger.core.encoding import parse_time
 from ledger.core.webhooks import (
     ID_HEADER,
@@ -27,18 +28,6 @@ T = TypeVar("T")
 
 _ENDPOINT_ID = re.compile(r"we_[A-Za-z0-9]{1,29}\Z")
 _MESSAGE_ID = re.compile(r"wm_[A-Za-z0-9]{1,29}\Z")
-
-
-@dataclass(frozen=True, slots=True)
-class WebhookEvent:
-    """A verified message. `id` is the same at every attempt: drop what you have had. `type` may be one that this
-    version does not know; `data` holds ids and states. `sent_at` is the time of the attempt."""
-
-    id: str
-    type: str
-    occurred_at: datetime
-    sent_at: datetime
-    data: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +77,9 @@ def verify_webhook(
     """The event, if one of the signatures over `body`, exactly the bytes that arrived, is by one of `secrets`
     (`whsec_...`: one, or during a rotation both), and it was sent at most `tolerance_seconds` away from `now`.
 
+    It is of the class of its type (`AppealOpened` and so on); one of a type that this version does not know is a plain
+    `WebhookEvent`.
+
     Raises InvalidSignature: answer with 400 and do nothing; ConfigurationError for a malformed secret, InvalidRequest
     or InvalidTime for another argument of the wrong type.
     """
@@ -100,12 +92,12 @@ def verify_webhook(
     message_id, timestamp = check_signature(keys, headers, body, now, tolerance_seconds)
     try:
         document = json.loads(body)
-        type_, occurred_at, data = document["type"], parse_time(document["timestamp"]), document["data"]
-        if not isinstance(type_, str) or not isinstance(data, dict):
+        occurred_at = parse_time(document["timestamp"])
+        if not isinstance(document["type"], str) or not isinstance(document["data"], dict):
             raise TypeError
     except (ValueError, TypeError, KeyError, RecursionError, InvalidInput) as error:
         raise InvalidSignature("The webhook is signed, but is not a message of a refund ledger.") from error
-    return WebhookEvent(message_id, type_, occurred_at, datetime.fromtimestamp(timestamp, UTC), data)
+    return read_event(message_id, datetime.fromtimestamp(timestamp, UTC), occurred_at, document)
 
 
 def _secrets(given: object) -> list[str]:

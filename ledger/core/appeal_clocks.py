@@ -1,7 +1,7 @@
 """The clocks of appeals: the last day for a decision under each jurisdiction's statute, in calendar days of its zone.
 
-CN 20 days (Credit Reporting Regulation art. 25), EU one month (GDPR art. 12(3)), US 30 days and 15 more after new
-information from the consumer (FCRA, 15 U.S.C. 1681i(a)(1)). They never pause.
+How long each is, and whether the day of receipt counts, is a field of the jurisdiction (`core.jurisdictions`). A clock
+never pauses.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from ledger.core.policy import AppealClock, Policy, Profile
 def due_at(opened_at: datetime, profile: Profile, clock: AppealClock, zone: tzinfo) -> datetime:
     """The end of the last day for a decision on a case opened at `opened_at`, counted in calendar days of `zone`.
 
-    CN and EU: the day of receipt does not count (PRC Civil Code art. 201; Regulation (EEC, Euratom) 1182/71 art. 3).
-    US: the period begins on the date of receipt, so that day is the first of the 30. A month ends on the same date of
-    the next one, or on its last day where there is no such date. `zone` is the clock's `time_zone`.
+    Where the day of receipt counts, it is the first day of the period; else the day after it is. A month ends on the
+    same date of the next one (the day before where the day of receipt counts), or on its last day where there is no
+    such date. `zone` is the clock's `time_zone`.
     """
     first = opened_at.astimezone(zone).date()
+    includes_first = profile.spec.receipt_day_counts
     if clock.months:
-        return _end_of(_months_later(first, clock.months), zone)
-    days = clock.days - 1 if profile is Profile.US else clock.days
-    return _end_of(first + timedelta(days=days), zone)
+        last = _months_later(first, clock.months)
+        return _end_of(last - timedelta(days=1) if includes_first and last.day == first.day else last, zone)
+    return _end_of(first + timedelta(days=clock.days - includes_first), zone)
 
 
 def extended_due_at(due: datetime, clock: AppealClock, zone: tzinfo) -> datetime:

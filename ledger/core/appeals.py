@@ -7,8 +7,13 @@ decided (`core.appeal_clocks`); when that passes, the doubt goes to the person (
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from ledger.core.outcomes import EFFECTS as EFFECTS
+from ledger.core.outcomes import REOPENED as REOPENED
+from ledger.core.outcomes import Effect as Effect
+from ledger.core.outcomes import Outcome as Outcome
+from ledger.core.outcomes import is_worse as is_worse
 
 MAX_REPORTS = 20
 """Reports that one appeal may be filed against; each becomes a case of its own."""
@@ -66,17 +71,6 @@ OPEN_STATES = frozenset(
 
 IN_HAND = OPEN_STATES - {CaseState.SUBMITTED}
 """Open states in which one reviewer has the case."""
-
-
-class Outcome(StrEnum):
-    """What was decided."""
-
-    UPHELD = "upheld"
-    AMENDED = "amended"
-    OVERTURNED = "overturned"
-    UNCONFIRMED = "unconfirmed"
-    VICTIM = "victim"
-    UNLINKED = "unlinked"
 
 
 class Actor(StrEnum):
@@ -213,48 +207,8 @@ ACTORS: dict[Action, frozenset[Actor]] = {
 }  # fmt: skip
 """Who may do what at all. Which member of staff is a further question (`check_staff`)."""
 
-REOPENED = frozenset({Outcome.UPHELD, Outcome.AMENDED, Outcome.UNCONFIRMED, Outcome.UNLINKED})
-"""Decisions that the person may contest once more; of the others there is nothing left to contest."""
-
-
-@dataclass(frozen=True, slots=True)
-class Effect:
-    """What a decision does to the report: `reverses` takes it off everybody's standing for good, `protects` leaves a
-    protective note in its place, `unconfirmed` keeps it without points, else it counts (again). `counts_as` is how it
-    enters the reporter's weight: upheld, amended, overturned or nothing."""
-
-    reverses: bool = False
-    protects: bool = False
-    unconfirmed: bool = False
-    counts_as: str = "nothing"
-
-
-EFFECTS: dict[Outcome, Effect] = {
-    Outcome.UPHELD: Effect(counts_as="upheld"),
-    Outcome.AMENDED: Effect(counts_as="amended"),
-    Outcome.OVERTURNED: Effect(reverses=True, counts_as="overturned"),
-    Outcome.UNCONFIRMED: Effect(unconfirmed=True),
-    Outcome.VICTIM: Effect(reverses=True, protects=True),
-    Outcome.UNLINKED: Effect(),
-}
-
-
-_BURDEN = {
-    Outcome.UPHELD: 3,
-    Outcome.AMENDED: 2,
-    Outcome.UNLINKED: 2,
-    Outcome.UNCONFIRMED: 1,
-    Outcome.OVERTURNED: 0,
-    Outcome.VICTIM: 0,
-}
-
-
-def is_worse(outcome: Outcome, than: Outcome) -> bool:
-    """Whether `outcome` leaves the person worse off. Who contests a decision again never gets a worse one for it."""
-    return _BURDEN[outcome] > _BURDEN[than]
-
 
 def needs_signature(outcome: Outcome, severity: int) -> bool:
     """Whether a second person must sign: the report, of `severity` as decided, would count again. For `amended` the
     severity is that of the new conduct."""
-    return outcome in (Outcome.UPHELD, Outcome.AMENDED) and severity >= SIGNED_SEVERITY
+    return outcome.spec.counts_again and severity >= SIGNED_SEVERITY

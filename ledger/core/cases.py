@@ -137,7 +137,7 @@ def advance(
         case = replace(case, handlers=case.handlers | _handlers(case, action, staff, assignee))
     if actor is Actor.CLOCK and action not in due_actions(case, now):
         raise ActionRefused("The time for this has not come.", action=action.value)
-    if outcome is Outcome.AMENDED:
+    if outcome is not None and outcome.spec.names_conduct:
         if severity is None or not 0 < severity <= case.severity:
             raise DecisionInvalid("An amended report names a conduct of no higher severity, and of some.")
     else:
@@ -147,7 +147,7 @@ def advance(
     decided = case.proposed if action is Action.SIGN else outcome
     before = in_force if in_force is not None else case.previous
     # The reporter's round, for new evidence after `unconfirmed`, may find that the report is right after all.
-    bound = not (case.is_reporters and before is Outcome.UNCONFIRMED)
+    bound = not (case.is_reporters and before is not None and before.spec.effect.unconfirmed)
     if decided is not None and before is not None and bound and is_worse(decided, before):
         raise DecisionInvalid("A report that was decided before is not decided worse for the person than then.")
     if action in (Action.REOPEN, Action.GRANT_REOPENING):
@@ -236,7 +236,7 @@ def _after(
             raise ActionRefused("This case can no longer be reopened.", action=action.value)
         return _reopened(new, old, action, now, clock, zone, expires_at)
     if action is Action.GRANT_REOPENING:
-        if old.outcome is not Outcome.UNCONFIRMED or old.reporter_round is not None:
+        if old.outcome is None or not old.outcome.spec.effect.unconfirmed or old.reporter_round is not None:
             raise ActionRefused(
                 "A case is opened again for its reporter once, after it was decided `unconfirmed`.", action=action.value
             )

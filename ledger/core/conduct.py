@@ -2,7 +2,7 @@
 
 Only confirmed fraud is reportable, and this module is where that is enforced. Evidence itself never comes
 here: a report names each item by type and SHA-256, and the file stays at the platform. `docs/reports.md`
-shows `MINIMUMS` as a table, and a test keeps the two equal.
+shows the rows of `Conduct` as a table, and a test keeps the two equal.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from ledger.core.provenance import (
     parse_confirmation,
     parse_origin,
 )
+from ledger.core.reason_codes import Reason
+from ledger.core.row_enum import RowEnum
 from ledger.errors import (
     EvidenceInsufficient,
     EvidenceInvalid,
@@ -36,22 +38,6 @@ from ledger.errors import (
 MAX_EVIDENCE_ITEMS = 32
 MAX_CODE_CHARS = 64
 MAX_INSPECTION_FINDINGS = 64
-
-
-class Conduct(StrEnum):
-    """A confirmed act, or `impersonated`: somebody else abused this person's account."""
-
-    AI_FABRICATED_IMAGE = "ai_fabricated_image"
-    EDITED_IMAGE = "edited_image"
-    TAMPERED_VIDEO = "tampered_video"
-    FALSE_NON_RECEIPT = "false_non_receipt"
-    EMPTY_PARCEL = "empty_parcel"
-    SWITCHED_RETURN = "switched_return"
-    FAKE_RETURN_TRACKING = "fake_return_tracking"
-    WARDROBING = "wardrobing"
-    FRIENDLY_CHARGEBACK = "friendly_chargeback"
-    ACCOUNT_FARM = "account_farm"
-    IMPERSONATED = "impersonated"
 
 
 class EvidenceType(StrEnum):
@@ -82,6 +68,173 @@ class EvidenceType(StrEnum):
     DEVICE_MATCH = "device_match"
     LINKED_INSTRUMENT = "linked_instrument"
 
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """At least `count` items whose type is one of `of`; more than one means as many different SHA-256."""
+
+    of: tuple[EvidenceType, ...]
+    count: int = 1
+
+    def __str__(self) -> str:
+        """For people: `original_file`, `one of: a, b`, `two of: a, b, c`."""
+        if len(self.of) == len(EvidenceType):
+            return "one item of any type"
+        names = ", ".join(self.of)
+        if self.count == 1:
+            return names if len(self.of) == 1 else f"one of: {names}"
+        return f"{('', '', 'two', 'three')[self.count]} {'of: ' if len(self.of) > 1 else ''}{names}"
+
+
+Minimum = tuple[tuple[Need, ...], ...]
+"""Alternatives, each a list of needs that must all be met."""
+
+
+def _need(*of: EvidenceType, count: int = 1) -> Need:
+    return Need(of, count)
+
+
+_E = EvidenceType
+_WORD_OF_ISSUER = (_E.AI_LABEL, _E.ISSUER_CONFIRMATION)
+_IMAGE_PROOF = (
+    *_WORD_OF_ISSUER,
+    _E.LISTING_MATCH,
+    _E.LIVE_RESHOOT_FAILED,
+    _E.PHYSICAL_CONTRADICTION,
+    _E.ADMISSION,
+)
+_FABRICATED = (_need(_E.ORIGINAL_FILE), _need(*_IMAGE_PROOF, count=2))
+
+
+def _(message: str) -> str:
+    """`message` itself, marked for the catalogues."""
+    return message
+
+
+@dataclass(frozen=True, slots=True)
+class ConductSpec:
+    """Everything that is known of one conduct.
+
+    `byte` (1 to 255) stands for it in sealed events: append only, a number never changes its meaning. `severity` is its
+    default in points (0: the conduct protects a person); the policy in effect sets the number that counts. `reason` is
+    the code that a standing gives for it, None for a protective one. `minimum` is the evidence that a report needs,
+    `text` the msgid of what a report of it says. `forges_picture`: it says of the reported picture itself that it is
+    false.
+    """
+
+    code: str
+    byte: int
+    severity: int
+    reason: Reason | None
+    minimum: Minimum
+    text: str
+    forges_picture: bool = False
+
+
+class Conduct(RowEnum):
+    """A confirmed act, or `impersonated`: another person abused this account."""
+
+    # One row each. A further conduct is a row here, its text in the catalogues and a row in `docs/reports.md`.
+    spec: ConductSpec
+
+    AI_FABRICATED_IMAGE = ConductSpec(
+        code="ai_fabricated_image",
+        byte=1,
+        severity=6,
+        reason=Reason.FALSE_IMAGE,
+        minimum=(_FABRICATED,),
+        text=_("A photo of damage that was made by an image generator"),
+        forges_picture=True,
+    )
+    EDITED_IMAGE = ConductSpec(
+        code="edited_image",
+        byte=2,
+        severity=6,
+        reason=Reason.FALSE_IMAGE,
+        minimum=(_FABRICATED, (_need(_E.ORIGINAL_FILE), _need(_E.SOURCE_IMAGE), _need(*_IMAGE_PROOF))),
+        text=_("A photo of damage that was edited"),
+        forges_picture=True,
+    )
+    TAMPERED_VIDEO = ConductSpec(
+        code="tampered_video",
+        byte=3,
+        severity=6,
+        reason=Reason.FALSE_IMAGE,
+        minimum=((_need(_E.ORIGINAL_FILE), _need(_E.FRAME_CONTRADICTION, _E.ADMISSION, *_WORD_OF_ISSUER)),),
+        text=_("A video that was altered"),
+        forges_picture=True,
+    )
+    FALSE_NON_RECEIPT = ConductSpec(
+        code="false_non_receipt",
+        byte=4,
+        severity=3,
+        reason=Reason.FALSE_DELIVERY,
+        minimum=((_need(_E.DELIVERY_SCAN), _need(_E.DELIVERY_GPS, _E.DELIVERY_PHOTO, _E.SIGNATURE, _E.ADMISSION)),),
+        text=_("A refund for “not received” although the parcel was delivered"),
+    )
+    EMPTY_PARCEL = ConductSpec(
+        code="empty_parcel",
+        byte=5,
+        severity=3,
+        reason=Reason.FALSE_RETURN,
+        minimum=((_need(_E.DISPATCH_WEIGHT), _need(_E.RETURN_WEIGHT), _need(_E.INTAKE_PHOTO)),),
+        text=_("A return parcel that was empty, or in which something was missing"),
+    )
+    SWITCHED_RETURN = ConductSpec(
+        code="switched_return",
+        byte=6,
+        severity=6,
+        reason=Reason.FALSE_RETURN,
+        minimum=((_need(_E.SERIAL_MISMATCH, _E.INSPECTION_REPORT), _need(_E.INTAKE_PHOTO)),),
+        text=_("A return with a different item in it"),
+    )
+    FAKE_RETURN_TRACKING = ConductSpec(
+        code="fake_return_tracking",
+        byte=7,
+        severity=3,
+        reason=Reason.FALSE_RETURN,
+        minimum=((_need(_E.CARRIER_RECORD),),),
+        text=_("A tracking number for a return that was not sent"),
+    )
+    WARDROBING = ConductSpec(
+        code="wardrobing",
+        byte=8,
+        severity=1,
+        reason=Reason.FALSE_RETURN,
+        minimum=((_need(_E.INTAKE_PHOTO), _need(_E.POLICY_CLAUSE)),),
+        text=_("A used item returned as new"),
+    )
+    FRIENDLY_CHARGEBACK = ConductSpec(
+        code="friendly_chargeback",
+        byte=9,
+        severity=3,
+        reason=Reason.FALSE_CHARGEBACK,
+        minimum=((_need(_E.UNDISPUTED_TRANSACTION, count=2), _need(_E.IP_MATCH, _E.DEVICE_MATCH)),),
+        text=_("A payment taken back through the bank although the purchase was one’s own"),
+    )
+    ACCOUNT_FARM = ConductSpec(
+        code="account_farm",
+        byte=10,
+        severity=6,
+        reason=Reason.LINKED_ACCOUNTS,
+        minimum=((_need(_E.LINKED_INSTRUMENT, count=2),),),
+        text=_("Several linked accounts used for refunds that were not due"),
+    )
+    IMPERSONATED = ConductSpec(
+        code="impersonated",
+        byte=11,
+        severity=0,
+        reason=None,
+        minimum=((_need(*EvidenceType),),),
+        text=_("Somebody else used this person’s account"),
+    )
+
+
+MINIMUMS: Mapping[Conduct, Minimum] = {conduct: conduct.spec.minimum for conduct in Conduct}
+"""The minimum evidence of each conduct."""
+
+CONDUCT_BYTES: Mapping[str, int] = {conduct: conduct.spec.byte for conduct in Conduct}
+"""The byte of each conduct in sealed events; 0 stands for no event."""
 
 REFUSED_EVIDENCE = frozenset({"police_penalty_record"})
 """Never accepted for anything: art. 136 of the PRC Public Security Administration Punishments Law (in force
@@ -148,61 +301,6 @@ class Reading(StrEnum):
     FORMER = "former"
     """Those for a report from before labels had to be signed under a trust list: its labels count as they did."""
 
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """At least `count` items whose type is one of `of`; more than one means as many different SHA-256."""
-
-    of: tuple[EvidenceType, ...]
-    count: int = 1
-
-    def __str__(self) -> str:
-        """For people: `original_file`, `one of: a, b`, `two of: a, b, c`."""
-        if len(self.of) == len(EvidenceType):
-            return "one item of any type"
-        names = ", ".join(self.of)
-        if self.count == 1:
-            return names if len(self.of) == 1 else f"one of: {names}"
-        return f"{('', '', 'two', 'three')[self.count]} {'of: ' if len(self.of) > 1 else ''}{names}"
-
-
-Minimum = tuple[tuple[Need, ...], ...]
-"""Alternatives, each a list of needs that must all be met."""
-
-
-def _need(*of: EvidenceType, count: int = 1) -> Need:
-    return Need(of, count)
-
-
-_E = EvidenceType
-_WORD_OF_ISSUER = (_E.AI_LABEL, _E.ISSUER_CONFIRMATION)
-_IMAGE_PROOF = (
-    *_WORD_OF_ISSUER,
-    _E.LISTING_MATCH,
-    _E.LIVE_RESHOOT_FAILED,
-    _E.PHYSICAL_CONTRADICTION,
-    _E.ADMISSION,
-)
-_FABRICATED = (_need(_E.ORIGINAL_FILE), _need(*_IMAGE_PROOF, count=2))
-
-MINIMUMS: dict[Conduct, Minimum] = {
-    Conduct.AI_FABRICATED_IMAGE: (_FABRICATED,),
-    Conduct.EDITED_IMAGE: (
-        _FABRICATED,
-        (_need(_E.ORIGINAL_FILE), _need(_E.SOURCE_IMAGE), _need(*_IMAGE_PROOF)),
-    ),
-    Conduct.TAMPERED_VIDEO: ((_need(_E.ORIGINAL_FILE), _need(_E.FRAME_CONTRADICTION, _E.ADMISSION, *_WORD_OF_ISSUER)),),
-    Conduct.FALSE_NON_RECEIPT: (
-        (_need(_E.DELIVERY_SCAN), _need(_E.DELIVERY_GPS, _E.DELIVERY_PHOTO, _E.SIGNATURE, _E.ADMISSION)),
-    ),
-    Conduct.EMPTY_PARCEL: ((_need(_E.DISPATCH_WEIGHT), _need(_E.RETURN_WEIGHT), _need(_E.INTAKE_PHOTO)),),
-    Conduct.SWITCHED_RETURN: ((_need(_E.SERIAL_MISMATCH, _E.INSPECTION_REPORT), _need(_E.INTAKE_PHOTO)),),
-    Conduct.FAKE_RETURN_TRACKING: ((_need(_E.CARRIER_RECORD),),),
-    Conduct.WARDROBING: ((_need(_E.INTAKE_PHOTO), _need(_E.POLICY_CLAUSE)),),
-    Conduct.FRIENDLY_CHARGEBACK: ((_need(_E.UNDISPUTED_TRANSACTION, count=2), _need(_E.IP_MATCH, _E.DEVICE_MATCH)),),
-    Conduct.ACCOUNT_FARM: ((_need(_E.LINKED_INSTRUMENT, count=2),),),
-    Conduct.IMPERSONATED: ((_need(*EvidenceType),),),
-}
 
 _HEX64 = re.compile(r"[0-9a-f]{64}\Z")
 _CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+/ -]{0,63}\Z")

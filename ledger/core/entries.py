@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +19,7 @@ from enum import StrEnum
 from typing import Any
 
 from ledger.core.encoding import MAX_INTEGER, b64url, canonical_json, format_time, parse_time, unb64url
+from ledger.core.row_enum import RowEnum
 from ledger.errors import InvalidCanonicalForm, InvalidEncoding, InvalidRequest, LedgerError
 
 SALT_BYTES = 32
@@ -26,20 +28,72 @@ MAX_LEAF_BYTES = 65535
 """An entry bundle of C2SP tlog-tiles gives each entry a 16-bit length."""
 
 
-class EventType(StrEnum):
+def _(message: str) -> str:
+    """`message` itself, marked for the catalogues."""
+    return message
+
+
+@dataclass(frozen=True, slots=True)
+class EntrySpec:
+    """Everything that is known of one type of entry, but for what it does.
+
+    `members` are those that its body always has, `optional` those that it may have (of a private body without `type`).
+    `case_title` is the msgid of what it is called on the page of a case, None: it is not shown there.
+    """
+
+    code: str
+    members: frozenset[str]
+    optional: frozenset[str] = frozenset()
+    case_title: str | None = None
+
+
+class EventType(RowEnum):
     """Entries about somebody: committed to in public, never shown."""
 
-    REPORT = "report"
-    WITHDRAWAL = "withdrawal"
-    RESTITUTION = "restitution"
-    DISPUTE = "dispute"
-    RESOLUTION = "resolution"
-    STATEMENT = "statement"
-    RELEASE = "release"
-    """A held report is in effect from here on."""
-    REOPENING = "reopening"
-    """A decided case is open again because its reporter has new evidence."""
-    ERASURE = "erasure"
+    # One row each. A further type is a row here, its text in the catalogues and a row in `docs/log.md`.
+    spec: EntrySpec
+
+    REPORT = EntrySpec(
+        "report",
+        frozenset(
+            {
+                *("id", "platform", "control_group", "recorded_at", "effective_from", "expires_at", "policy"),
+                *("body", "signature"),
+            }
+        ),
+        frozenset({"held_for"}),
+        _("Report"),
+    )
+    WITHDRAWAL = EntrySpec("withdrawal", frozenset({"report", "platform", "reason", "recorded_at"}))
+    RESTITUTION = EntrySpec("restitution", frozenset({"report", "platform", "received_at", "recorded_at"}))
+    DISPUTE = EntrySpec(
+        "dispute",
+        frozenset({"report", "case", "round", "grounds", "recorded_at"}),
+        frozenset({"suspends"}),
+        _("Appeal"),
+    )
+    RESOLUTION = EntrySpec(
+        "resolution",
+        frozenset({"report", "case", "round", "outcome", "staff", "recorded_at"}),
+        frozenset({"conduct", "slots"}),
+        _("Outcome"),
+    )
+    STATEMENT = EntrySpec(
+        "statement",
+        frozenset({"report", "revision", "text", "locale", "recorded_at"}),
+        case_title=_("Statement"),
+    )
+    RELEASE = EntrySpec(  # a held report is in effect from here on
+        "release",
+        frozenset({"report", "effective_from", "staff", "recorded_at"}),
+        case_title=_("Release of the held report"),
+    )
+    REOPENING = EntrySpec(  # a decided case is open again because its reporter has new evidence
+        "reopening",
+        frozenset({"report", "case", "round", "evidence_sha256", "staff", "recorded_at"}),
+        case_title=_("Reopened for the reporter"),
+    )
+    ERASURE = EntrySpec("erasure", frozenset({"report", "reason", "recorded_at"}))
 
 
 class GovernanceType(StrEnum):
@@ -83,9 +137,13 @@ class PlatformState(StrEnum):
     SUSPENDED = "suspended"
 
 
+_SORT = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
+
+
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """One public record. `commitment` (32 bytes) is set for events, `body` for governance entries."""
+    """One public record. `commitment` (32 bytes) is set for events, `body` for governance entries. `sort` is `event`, a
+    `GovernanceType`, or the type of a governance entry that a later version made."""
 
     index: int
     sort: str
@@ -126,7 +184,8 @@ def governance_leaf(index: int, sort: GovernanceType, hour: datetime, body: Mapp
 
 
 def parse_leaf(data: bytes) -> Leaf:
-    """Strict inverse of `event_leaf` and `governance_leaf`: only the very bytes they make are accepted.
+    """Strict inverse of `event_leaf` and `governance_leaf`: only the very bytes they make are accepted, or a later
+    version makes for a governance entry of another `sort`, which a reader passes over.
 
     Raises InvalidCanonicalForm for anything else.
     """
@@ -151,9 +210,11 @@ def _leaf(value: dict[str, Any]) -> Leaf:
         raise ValueError("not a full hour")
     if is_event:
         return Leaf(index, EVENT_SORT, hour, commitment=unb64url(value["commitment"], 32))
-    if not isinstance(value["body"], dict):
-        raise ValueError("no body")
-    return Leaf(index, GovernanceType(value["sort"]).value, hour, body=value["body"])
+    if not isinstance(value["body"], dict) or not isinstance(value["sort"], str):
+        raise ValueError("no body or no sort")
+    if not _SORT.match(value["sort"]):
+        raise ValueError("no type of entry")
+    return Leaf(index, value["sort"], hour, body=value["body"])
 
 
 def parse_canonical(data: bytes) -> Any:
@@ -169,6 +230,18 @@ def parse_canonical(data: bytes) -> Any:
 
 
 # --- private bodies -----------------------------------------------------------------------------------------
+
+
+def event_entry(type_: EventType, members: Mapping[str, Any]) -> bytes:
+    """Canonical bytes of a private body of this type. A member that is None is left out where the row has it optional.
+
+    Raises InvalidCanonicalForm unless the members are those of the type's row.
+    """
+    spec = type_.spec
+    body = {name: value for name, value in members.items() if value is not None or name not in spec.optional}
+    if not spec.members <= body.keys() <= spec.members | spec.optional:
+        raise InvalidCanonicalForm(f"An entry of type {spec.code} has other members.")
+    return canonical_json({"type": spec.code, **body})
 
 
 def report_entry(
@@ -190,8 +263,7 @@ def report_entry(
     until a `release`; an ordinary report's entry has no such member. Raises InvalidEncoding, InvalidCanonicalForm."""
     if len(signature) != 64:
         raise InvalidEncoding("An Ed25519 signature must have 64 bytes.")
-    entry: dict[str, Any] = {
-        "type": EventType.REPORT.value,
+    members = {
         "id": report_id,
         "platform": platform,
         "control_group": control_group,
@@ -201,36 +273,35 @@ def report_entry(
         "policy": policy_version,
         "body": dict(body),
         "signature": b64url(signature),
+        "held_for": held_for,
     }
-    if held_for is not None:
-        entry["held_for"] = held_for
-    return canonical_json(entry)
+    return event_entry(EventType.REPORT, members)
 
 
 def withdrawal_entry(*, report_id: str, platform: str, reason: WithdrawalReason, recorded_at: datetime) -> bytes:
     """Canonical bytes of a withdrawal. `platform` is the reporter, also when the ledger itself withdraws
     (`LEDGER_REASONS`)."""
-    return canonical_json(
+    return event_entry(
+        EventType.WITHDRAWAL,
         {
-            "type": EventType.WITHDRAWAL.value,
             "report": report_id,
             "platform": platform,
             "reason": WithdrawalReason(reason).value,
             "recorded_at": format_time(recorded_at),
-        }
+        },
     )
 
 
 def restitution_entry(*, report_id: str, platform: str, received_at: datetime, recorded_at: datetime) -> bytes:
     """Canonical bytes of a restitution: the full amount of the report came back at `received_at`."""
-    return canonical_json(
+    return event_entry(
+        EventType.RESTITUTION,
         {
-            "type": EventType.RESTITUTION.value,
             "report": report_id,
             "platform": platform,
             "received_at": format_time(received_at),
             "recorded_at": format_time(recorded_at),
-        }
+        },
     )
 
 
@@ -240,17 +311,15 @@ def dispute_entry(
     """Canonical bytes of a dispute: from here on the report does not count, unless the entry has `suspends: false` (a
     later round that a platform filed, which is decided while the report counts on). `round_number` is 2 when a decided
     case is reopened. What the person wrote stays in the case file."""
-    body: dict[str, Any] = {
-        "type": EventType.DISPUTE.value,
+    members = {
         "report": report_id,
         "case": case_id,
         "round": round_number,
         "grounds": grounds,
         "recorded_at": format_time(recorded_at),
+        "suspends": None if suspends else False,
     }
-    if not suspends:
-        body["suspends"] = False
-    return canonical_json(body)
+    return event_entry(EventType.DISPUTE, members)
 
 
 def resolution_entry(
@@ -270,47 +339,44 @@ def resolution_entry(
 
     `conduct` is the amended one, `slots` are the subjects that were unlinked, `staff` the numbers of those who decided:
     none where time did."""
-    body: dict[str, Any] = {
-        "type": EventType.RESOLUTION.value,
+    members = {
         "report": report_id,
         "case": case_id,
         "round": round_number,
         "outcome": outcome,
         "staff": list(staff),
         "recorded_at": format_time(recorded_at),
+        "conduct": conduct,
+        "slots": list(slots) or None,
     }
-    if conduct is not None:
-        body["conduct"] = conduct
-    if slots:
-        body["slots"] = list(slots)
-    return canonical_json(body)
+    return event_entry(EventType.RESOLUTION, members)
 
 
 def statement_entry(*, report_id: str, revision: int, text: str, locale: str, recorded_at: datetime) -> bytes:
     """Canonical bytes of the person's own statement on a report (NFC text). Raises InvalidCanonicalForm."""
-    return canonical_json(
+    return event_entry(
+        EventType.STATEMENT,
         {
-            "type": EventType.STATEMENT.value,
             "report": report_id,
             "revision": revision,
             "text": text,
             "locale": locale,
             "recorded_at": format_time(recorded_at),
-        }
+        },
     )
 
 
 def release_entry(*, report_id: str, effective_from: datetime, staff: Sequence[int], recorded_at: datetime) -> bytes:
     """Canonical bytes of a release: a held report is in effect from `effective_from` on. `staff` are the numbers of
     those who released it."""
-    return canonical_json(
+    return event_entry(
+        EventType.RELEASE,
         {
-            "type": EventType.RELEASE.value,
             "report": report_id,
             "effective_from": format_time(effective_from),
             "staff": list(staff),
             "recorded_at": format_time(recorded_at),
-        }
+        },
     )
 
 
@@ -327,16 +393,23 @@ def reopening_entry(
     `unconfirmed` has a further round, and the report keeps its marks until that is decided. Raises InvalidEncoding."""
     if len(evidence_sha256) != 32:
         raise InvalidEncoding("A SHA-256 must have 32 bytes.")
-    return canonical_json(
+    return event_entry(
+        EventType.REOPENING,
         {
-            "type": EventType.REOPENING.value,
             "report": report_id,
             "case": case_id,
             "round": round_number,
             "evidence_sha256": b64url(evidence_sha256),
             "staff": list(staff),
             "recorded_at": format_time(recorded_at),
-        }
+        },
+    )
+
+
+def erasure_entry(*, report_id: str, reason: str, recorded_at: datetime) -> bytes:
+    """Canonical bytes of an erasure: body, salts, elements and files of the report are gone."""
+    return event_entry(
+        EventType.ERASURE, {"report": report_id, "reason": reason, "recorded_at": format_time(recorded_at)}
     )
 
 

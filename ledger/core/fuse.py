@@ -97,11 +97,16 @@ class _Header:
     seed: bytes
 
 
-def build(tags: Buffer | NDArray[np.uint8], seed: bytes) -> bytes:
+def _no_look() -> None:
+    """Nothing is looked at."""
+
+
+def build(tags: Buffer | NDArray[np.uint8], seed: bytes, look: Callable[[], None] = _no_look) -> bytes:
     """The whole file of a filter that holds `tags`: n x 32 bytes, packed or of shape (n, 32); n may be 0.
 
     `seed` is 32 bytes that nobody can foresee. Needs some 70 bytes of memory a tag besides the input. Every tag is
-    looked up in the result before it is returned.
+    looked up in the result before it is returned. `look` is called after every few thousand tags; what it raises ends
+    the work.
     Raises InvalidInput (form of the arguments, or MAX_ATTEMPTS seeds failed).
     """
     if len(seed) != SEED_BYTES:
@@ -112,18 +117,19 @@ def build(tags: Buffer | NDArray[np.uint8], seed: bytes) -> bytes:
         raise InvalidInput(f"A filter holds at most {MAX_KEYS} tags.")
     shape = _shape(len(keys))
     for attempt in range(MAX_ATTEMPTS):
+        look()
         hashes = _hash(keys, _hash_key(seed, attempt))
         hashes.sort()  # The first slot grows with the hash: neighbours in memory are then visited together.
-        peeled = _peel(hashes, shape)
+        peeled = _peel(hashes, shape, look)
         if peeled is not None:
             break
     else:
         raise InvalidInput("No filter could be built for these tags with this seed: take another seed.")
-    body = _assign(*peeled, shape).tobytes()
+    body = _assign(*peeled, shape, look).tobytes()
     sizes = (len(keys), shape.length, shape.starts, shape.slots)
     head = _HEADER.pack(MAGIC, FORMAT, FINGERPRINT_BITS, *sizes, attempt, 0, seed)
     file = head + hashlib.sha256(head + body).digest() + body
-    if not FuseFilter.trusted(file)._contains_all(column):
+    if not FuseFilter.trusted(file)._contains_all(column, look):
         raise AssertionError("the filter misses a tag that it was built from")
     return file
 
@@ -202,8 +208,12 @@ class FuseFilter:
         found: NDArray[np.bool_] = fingerprints == 0
         return found
 
-    def _contains_all(self, keys: Words) -> bool:
-        return all(self._found(keys[part]).all() for part in _chunks(len(keys)))
+    def _contains_all(self, keys: Words, look: Callable[[], None]) -> bool:
+        for part in _chunks(len(keys)):
+            look()
+            if not self._found(keys[part]).all():
+                return False
+        return True
 
 
 def _scalar(slots: memoryview, shape: _Shape, hash_key: int) -> Callable[[bytes], bool]:
@@ -340,7 +350,7 @@ def _fingerprints(hashes: Words) -> NDArray[np.uint8]:
     return (hashes >> 36).astype(np.uint8)
 
 
-def _peel(hashes: Words, shape: _Shape) -> tuple[Words, Slots, list[int]] | None:
+def _peel(hashes: Words, shape: _Shape, look: Callable[[], None]) -> tuple[Words, Slots, list[int]] | None:
     """The hashes in the order in which they can be taken off, each with a slot that no later one has; None if stuck.
 
     Rounds take off at once every hash that is alone in one of its slots. Such a slot is in no other hash of its round,
@@ -350,12 +360,14 @@ def _peel(hashes: Words, shape: _Shape) -> tuple[Words, Slots, list[int]] | None
     number = np.zeros(shape.slots, np.uint32)
     total = np.zeros(shape.slots, np.uint64)
     for part in _chunks(len(hashes)):
+        look()
         for position in _positions(hashes[part], shape):
             np.add.at(number, position, np.uint32(1))
             np.add.at(total, position, hashes[part])
     order, own, ends = np.empty_like(hashes), np.empty(len(hashes), np.int64), [0]
     alone: Slots = np.flatnonzero(number == 1)
     while len(alone):
+        look()
         taken = total[alone]
         places = _positions(taken, shape)
         first, second, _ = (number[place] == 1 for place in places)
@@ -374,11 +386,12 @@ def _peel(hashes: Words, shape: _Shape) -> tuple[Words, Slots, list[int]] | None
     return (order, own, ends) if ends[-1] == len(hashes) else None
 
 
-def _assign(order: Words, own: Slots, ends: list[int], shape: _Shape) -> NDArray[np.uint8]:
+def _assign(order: Words, own: Slots, ends: list[int], shape: _Shape, look: Callable[[], None]) -> NDArray[np.uint8]:
     """The fingerprint of every slot: last round first, each hash sets its own slot so that its three XOR to its
     fingerprint."""
     slots = np.zeros(shape.slots, np.uint8)
     for begin, end in zip(reversed(ends[:-1]), reversed(ends[1:]), strict=True):
+        look()
         hashes = order[begin:end]
         value = _fingerprints(hashes)
         for place in _positions(hashes, shape):

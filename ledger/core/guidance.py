@@ -1,7 +1,7 @@
 """Advice for the human step before a refund. There is no advice to refuse, and there will be none.
 
-An automatic refusal on the strength of a score is unlawful: PIPL art. 24, GDPR art. 22 and CJEU C-634/21
-(SCHUFA), under which the score itself is already the decision if the platform leans on it.
+An automatic refusal on the strength of a score is unlawful: PIPL art. 24, Order 116 of SAMR and CAC, GDPR art. 22 and
+CJEU C-634/21 (SCHUFA), under which the score itself is already the decision if the platform leans on it.
 """
 
 from __future__ import annotations

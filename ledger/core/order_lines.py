@@ -236,15 +236,14 @@ def replay(history: Iterable[Happened]) -> Line:
 def _closes(decided: Decided, in_force: Outcome | None) -> bool:
     """Whether the newest decision of a case closes the line. `unconfirmed` does not any more where the report was
     upheld since: that takes new evidence of the reporter's, in whichever of the cases it was opened again for it."""
-    if decided.outcome is Outcome.UNCONFIRMED and in_force is Outcome.UPHELD:
+    if decided.outcome.spec.effect.unconfirmed and in_force is not None and in_force.spec.frees_order:
         return False
-    return decided.outcome is not Outcome.UPHELD
+    return not decided.outcome.spec.frees_order
 
 
 def _decided(report: LineReport, outcome: Outcome) -> LineReport:
-    if outcome in (Outcome.OVERTURNED, Outcome.VICTIM):
-        return replace(report, live=False, unconfirmed=False)
-    return replace(report, unconfirmed=outcome is Outcome.UNCONFIRMED)
+    effect = outcome.spec.effect
+    return replace(report, live=report.live and not effect.reverses, unconfirmed=effect.unconfirmed)
 
 
 # --- the same matter under another order --------------------------------------------------------------------------
@@ -481,7 +480,7 @@ def _link(line: Line, report: LineReport | None) -> Verdict:
 def _ask_reopening(line: Line, now: datetime, case_id: int | None, known_evidence: bool) -> Verdict:
     decided = None if case_id is None else line.decisions.get(case_id)
     report = None if decided is None else line.reports.get(decided.report_id)
-    if decided is None or decided.outcome is not Outcome.UNCONFIRMED or case_id in line.disputed:
+    if decided is None or not decided.outcome.spec.effect.unconfirmed or case_id in line.disputed:
         return Refused(ActionRefused, "Only a case that was decided `unconfirmed` is opened again.", case_id=case_id)
     if report is None or not report.live or report.expires_day <= day_floor(now):
         return Refused(ActionRefused, "The report of this case is not in effect any more.", case_id=case_id)
@@ -504,9 +503,9 @@ def _ask_reopening(line: Line, now: datetime, case_id: int | None, known_evidenc
 def check_conceded(outcome: Outcome | None, severity: int | None, conceded: int | None) -> None:
     """Whether a decision goes no further than what the reporter conceded in this round, a conduct of severity
     `conceded` (None: nothing). `severity` is that of an amended conduct. Raises DecisionInvalid."""
-    if conceded is None:
+    if conceded is None or outcome is None or not outcome.spec.counts_again:
         return
-    if outcome is Outcome.UPHELD or (outcome is Outcome.AMENDED and severity is not None and severity > conceded):
+    if not outcome.spec.names_conduct or (severity is not None and severity > conceded):
         raise DecisionInvalid(
             "The reporter has conceded less than this: decide that, or what is better for the person."
         )

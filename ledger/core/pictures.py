@@ -27,7 +27,7 @@ picture with anything in it."""
 MAX_SEARCHED = 8
 """Hashes that one search may carry."""
 
-FORGED = frozenset({Conduct.AI_FABRICATED_IMAGE, Conduct.EDITED_IMAGE, Conduct.TAMPERED_VIDEO})
+FORGED = frozenset(conduct for conduct in Conduct if conduct.spec.forges_picture)
 """Conduct that says of the picture itself that it is false."""
 
 COMMON_PEOPLE, COMMON_GROUPS = 5, 3

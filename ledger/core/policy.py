@@ -3,6 +3,9 @@
 It is TOML (`policies/` holds those shipped), versioned and logged. Some promises are kept here and not left to
 the file: one control group alone never lifts anyone above `watch`, cooling never falls below 72 hours, no clock
 is longer than its statute, and nothing is kept beyond 5 years. A file that breaks one of them is refused.
+
+What is published goes through `parse_policy`, which knows every name or refuses. Clients, snapshots and auditors meet
+policies of later ledgers: they use `read_policy`, which keeps what it can use and skips the rest.
 """
 
 from __future__ import annotations
@@ -12,13 +15,14 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 from ledger.core.conduct import Conduct
 from ledger.core.encoding import DAY_SECONDS, from_day, unix_seconds
-from ledger.errors import PolicyInvalid
+from ledger.core.jurisdictions import AppealClock as AppealClock
+from ledger.core.jurisdictions import Profile as Profile
+from ledger.errors import PolicyInvalid, PolicyTimeInvalid
 
 MIN_PUBLICATION_DAYS = 7
 """A change is in effect this long after publication at the earliest; in code, so that no policy can waive it."""
@@ -30,12 +34,10 @@ MAX_RETENTION_DAYS = 1826
 MAX_SEVERITY = 10
 
 
-class Profile(StrEnum):
-    """The legal profile of a platform: what it must obtain, and which clock an appeal runs on."""
+MAX_READ_SEVERITY = 255
+"""The largest severity that `read_policy` takes: a later version may allow more than `MAX_SEVERITY`."""
 
-    CN = "CN"
-    EU = "EU"
-    US = "US"
+_READ_CLOCK_DAYS = 3660
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,28 +80,24 @@ class Erasure:
 
 
 @dataclass(frozen=True, slots=True)
-class AppealClock:
-    """A statutory clock: `days`, or calendar `months` where the statute counts those (the other is 0)."""
-
-    days: int
-    months: int
-    extension_days: int
-    time_zone: str
-
-
-@dataclass(frozen=True, slots=True)
 class Appeals:
-    """Clocks of the appeal procedure."""
+    """Clocks of the appeal procedure. `clocks` has every `Profile`, with the default of its jurisdiction where the
+    policy names none, and what a reader kept of profiles that it does not know."""
 
     question_days: int
     reopen_days: int
-    clocks: Mapping[Profile, AppealClock]
+    clocks: Mapping[str, AppealClock]
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
     """One version of the policy: `severity` in points by conduct code, `retention_days` from the day of the act by
-    severity."""
+    severity.
+
+    `reportable` are the conducts that the text names: no other may be reported while the policy is in effect.
+    `severity` also has the conducts of this version that the text does not name, because reports of them may stand in
+    the log under another policy: with their default, or the next smaller severity that the text has.
+    """
 
     version: int
     severity: Mapping[str, int]
@@ -110,6 +108,7 @@ class Policy:
     lookup_expiry_minutes: int
     erasure: Erasure
     appeals: Appeals
+    reportable: frozenset[str]
 
     def expiry_day(self, conduct: str, act_day: int, recorded_day: int | None = None) -> int:
         """The day (since the Unix epoch) at whose UTC midnight a report of an act on `act_day` is gone:
@@ -118,47 +117,62 @@ class Policy:
         return day if recorded_day is None else min(day, recorded_day)
 
 
-_STATUTORY_DAYS = {Profile.CN: (20, 0), Profile.EU: (30, 0), Profile.US: (30, 15)}
 _T = TypeVar("_T")
 _ZONE = re.compile(r"[A-Za-z]+(?:/[A-Za-z_]+){1,2}\Z")
 
 
 def parse_policy(text: str) -> Policy:
-    """The policy in TOML `text`. Raises PolicyInvalid for anything missing, unknown, out of range or unfair."""
+    """The policy in TOML `text`, to be published or simulated. Raises PolicyInvalid for anything missing, unknown, out
+    of range or unfair. A profile of this version may be missing, and so may a conduct that protects no person."""
+    return _policy(text, strict=True)
+
+
+def read_policy(text: str) -> Policy:
+    """The policy in TOML `text`, which a later version may have written.
+
+    Keeps the severities of unknown conducts and the clocks of unknown profiles, and ignores unknown tables and members.
+    Raises PolicyInvalid where something that this version needs is missing, out of range or unfair.
+    """
+    return _policy(text, strict=False)
+
+
+def _policy(text: str, *, strict: bool) -> Policy:
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise PolicyInvalid("The policy is not valid TOML.") from error
     names = {"version", "severity", "retention_days", "tiers", "weights", "intake", "lookup", "erasure", "appeals"}
-    _keys(data, names, "policy")
+    _keys(data, names, "policy", strict)
     appeals = _table(data, "appeals")
-    _keys(appeals, {"question_days", "reopen_days", "clocks"}, "appeals")
+    _keys(appeals, {"question_days", "reopen_days", "clocks"}, "appeals", strict)
     lookup = _table(data, "lookup")
-    _keys(lookup, {"expiry_minutes"}, "lookup")
+    _keys(lookup, {"expiry_minutes"}, "lookup", strict)
+    named = _severities(_table(data, "severity"), strict)
     policy = Policy(
         version=_integer(data, "version", 1, 2**31),
-        severity=_severities(_table(data, "severity")),
+        severity=MappingProxyType({**_defaults(named), **named}),
         retention_days=_retention(_table(data, "retention_days")),
-        tiers=_numbers(Tiers, _table(data, "tiers"), 1, 1_000_000),
-        weights=_numbers(Weights, _table(data, "weights"), 1, 1000),
-        intake=_numbers(IntakeRules, _table(data, "intake"), 0, 10_000),
+        tiers=_numbers(Tiers, _table(data, "tiers"), 1, 1_000_000, strict),
+        weights=_numbers(Weights, _table(data, "weights"), 1, 1000, strict),
+        intake=_numbers(IntakeRules, _table(data, "intake"), 0, 10_000, strict),
         lookup_expiry_minutes=_integer(lookup, "expiry_minutes", 1, 1440),
-        erasure=_numbers(Erasure, _table(data, "erasure"), 0, MAX_RETENTION_DAYS),
+        erasure=_numbers(Erasure, _table(data, "erasure"), 0, MAX_RETENTION_DAYS, strict),
         appeals=Appeals(
             question_days=_integer(appeals, "question_days", 1, 20),
             reopen_days=_integer(appeals, "reopen_days", 1, 365),
-            clocks=_clocks(_table(appeals, "clocks")),
+            clocks=_clocks(_table(appeals, "clocks"), strict),
         ),
+        reportable=frozenset(named),
     )
     _check_promises(policy)
     return policy
 
 
 def check_in_effect(published_at: datetime, in_effect_at: datetime) -> None:
-    """Raises PolicyInvalid if a change published at `published_at` would be in effect less than 7 days later.
+    """Raises PolicyTimeInvalid if a change published at `published_at` would be in effect less than 7 days later.
     The first policy of a ledger replaces none and is exempt: do not call this for it."""
     if in_effect_at - published_at < timedelta(days=MIN_PUBLICATION_DAYS):
-        raise PolicyInvalid(f"A policy is in effect {MIN_PUBLICATION_DAYS} days after publication at the earliest.")
+        raise PolicyTimeInvalid(f"A policy is in effect {MIN_PUBLICATION_DAYS} days after publication at the earliest.")
 
 
 def is_expired(expires_day: int, now: datetime) -> bool:
@@ -177,7 +191,10 @@ def _check_promises(policy: Policy) -> None:
         "Every severity needs its retention, and every retention a severity.": set(policy.severity.values())
         == set(policy.retention_days),
         "impersonated protects a person and has severity 0; everything else has more.": all(
-            (points == 0) == (conduct == Conduct.IMPERSONATED) for conduct, points in policy.severity.items()
+            (policy.severity.get(conduct, 0) == 0) == (conduct.spec.severity == 0) for conduct in Conduct
+        ),
+        "A conduct that protects a person, such as impersonated, must be named: decisions rest on it.": all(
+            conduct in policy.reportable for conduct in Conduct if conduct.spec.severity == 0
         ),
         "The tiers' thresholds must rise.": tiers.watch_total_millipoints
         < tiers.review_total_millipoints
@@ -200,9 +217,30 @@ def _check_promises(policy: Policy) -> None:
             raise PolicyInvalid(sentence)
 
 
-def _severities(table: dict[str, Any]) -> Mapping[str, int]:
-    _keys(table, set(Conduct), "severity")
-    return MappingProxyType({str(conduct): _integer(table, conduct, 0, MAX_SEVERITY) for conduct in Conduct})
+_CONDUCT_CODE = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
+
+
+def _severities(table: dict[str, Any], strict: bool) -> dict[str, int]:
+    """Severity by the conducts that the text names."""
+    if not table:
+        raise PolicyInvalid("The table severity names no conduct.")
+    if strict:
+        _keys(table, set(table) & set(Conduct), "severity", strict)
+    elif not all(_CONDUCT_CODE.match(name) for name in table):
+        raise PolicyInvalid("A conduct's code has lower-case letters, digits and underscores.")
+    return {name: _integer(table, name, 0, MAX_SEVERITY if strict else MAX_READ_SEVERITY) for name in table}
+
+
+def _defaults(named: Mapping[str, int]) -> dict[str, int]:
+    """Severity of the conducts that the text does not name: the default of each, or the next smaller one that the text
+    has a retention for."""
+    known = sorted(points for points in set(named.values()) if points)
+    found = {}
+    for conduct in Conduct:
+        if conduct not in named and conduct.spec.severity:
+            found[str(conduct)] = max((points for points in known if points <= conduct.spec.severity), default=0)
+            found[str(conduct)] = found[str(conduct)] or min(known, default=0)
+    return found
 
 
 def _retention(table: dict[str, Any]) -> Mapping[int, int]:
@@ -211,31 +249,45 @@ def _retention(table: dict[str, Any]) -> Mapping[int, int]:
     return MappingProxyType({int(key): _integer(table, key, 2, MAX_RETENTION_DAYS) for key in table})
 
 
-def _clocks(table: dict[str, Any]) -> Mapping[Profile, AppealClock]:
-    _keys(table, set(Profile), "appeals.clocks")
-    clocks = {}
-    for profile in Profile:
-        clock = _table(table, profile)
-        _keys(clock, {"months" if "months" in clock else "days", "extension_days", "time_zone"}, profile)
-        days_most, extension_most = _STATUTORY_DAYS[profile]
-        in_months = "months" in clock
-        if in_months and profile is not Profile.EU:
-            raise PolicyInvalid("Only the EU clock counts months.")
-        zone = clock["time_zone"]
-        if not isinstance(zone, str) or not _ZONE.match(zone):
-            raise PolicyInvalid("A clock needs an IANA time zone such as Asia/Shanghai.")
-        clocks[profile] = AppealClock(
-            days=0 if in_months else _integer(clock, "days", 1, days_most),
-            months=_integer(clock, "months", 1, 1) if in_months else 0,
-            extension_days=_integer(clock, "extension_days", 0, extension_most),
-            time_zone=zone,
-        )
+def _clocks(table: dict[str, Any], strict: bool) -> Mapping[str, AppealClock]:
+    if strict:
+        _keys(table, set(table) & set(Profile), "appeals.clocks", strict)
+    clocks = {str(profile): profile.spec.clock for profile in Profile}
+    for name in table:
+        try:
+            clocks[name] = _clock(table, name, strict)
+        except PolicyInvalid:
+            if strict or name in set(Profile):
+                raise
+            # A later ledger's profile, with a clock of a kind that this version does not count.
     return MappingProxyType(clocks)
 
 
-def _keys(table: dict[str, Any], wanted: set[str], name: str) -> None:
-    if table.keys() != wanted:
-        wrong = sorted(table.keys() ^ {str(key) for key in wanted})
+def _clock(table: dict[str, Any], name: str, strict: bool) -> AppealClock:
+    clock = _table(table, name)
+    in_months = "months" in clock
+    _keys(clock, {"months" if in_months else "days", "extension_days", "time_zone"}, name, strict)
+    most_days, most_months, most_extension = _READ_CLOCK_DAYS, 12, _READ_CLOCK_DAYS
+    if strict:
+        limits = Profile(name).spec.limits
+        most_days, most_months, most_extension = limits.days, limits.months, limits.extension_days
+    if in_months and not most_months:
+        raise PolicyInvalid(f"The statute of {name} counts days, not months.")
+    zone = clock["time_zone"]
+    if not isinstance(zone, str) or not _ZONE.match(zone):
+        raise PolicyInvalid("A clock needs an IANA time zone such as Asia/Shanghai.")
+    return AppealClock(
+        days=0 if in_months else _integer(clock, "days", 1, most_days),
+        months=_integer(clock, "months", 1, most_months) if in_months else 0,
+        extension_days=_integer(clock, "extension_days", 0, most_extension),
+        time_zone=zone,
+    )
+
+
+def _keys(table: dict[str, Any], wanted: set[str], name: str, strict: bool = True) -> None:
+    """Raises PolicyInvalid for a missing name, and where it is `strict` for an unknown one too."""
+    wrong = sorted({str(key) for key in (table.keys() ^ wanted if strict else wanted - table.keys())})
+    if wrong:
         raise PolicyInvalid(f"The table {name} lacks or does not know: {', '.join(wrong)}.")
 
 
@@ -253,7 +305,7 @@ def _integer(table: dict[str, Any], key: str, least: int, most: int) -> int:
     return value
 
 
-def _numbers(cls: type[_T], table: dict[str, Any], least: int, most: int) -> _T:
+def _numbers(cls: type[_T], table: dict[str, Any], least: int, most: int, strict: bool) -> _T:
     names = [field.name for field in fields(cls)]  # type: ignore[arg-type]
-    _keys(table, set(names), cls.__name__.lower())
+    _keys(table, set(names), cls.__name__.lower(), strict)
     return cls(**{name: _integer(table, name, least, most) for name in names})

@@ -6,47 +6,20 @@ It accuses nobody and names no platform.
 
 from __future__ import annotations
 
-from enum import StrEnum
+from collections.abc import Mapping
 from typing import Literal
 
 from ledger.core.conduct import Conduct
+from ledger.core.reason_codes import Reason as Reason
 
 Locale = Literal["en", "zh-CN"]
 MAX_REASONS = 4
 
 
-class Reason(StrEnum):
-    """In the order in which they are given: what speaks for the person first, then how sure the record is."""
-
-    PROTECTED = "protected"
-    DISPUTED = "disputed_not_counted"
-    WEAK_MATCH = "weak_match_only"
-    REPEATED = "repeated_at_one_platform"
-    INDEPENDENT = "independent_reporters"
-    ONE_REPORTER = "one_reporter_only"
-    FALSE_IMAGE = "false_image_or_video"
-    FALSE_DELIVERY = "false_delivery_claim"
-    FALSE_RETURN = "false_return"
-    FALSE_CHARGEBACK = "false_chargeback"
-    LINKED_ACCOUNTS = "linked_accounts"
-    FADED = "minor_or_faded"
-    RESTITUTED = "restituted"
-    NO_RECORD = "no_record"
-
-
-CONDUCT_REASON: dict[str, Reason] = {
-    Conduct.AI_FABRICATED_IMAGE: Reason.FALSE_IMAGE,
-    Conduct.EDITED_IMAGE: Reason.FALSE_IMAGE,
-    Conduct.TAMPERED_VIDEO: Reason.FALSE_IMAGE,
-    Conduct.FALSE_NON_RECEIPT: Reason.FALSE_DELIVERY,
-    Conduct.EMPTY_PARCEL: Reason.FALSE_RETURN,
-    Conduct.SWITCHED_RETURN: Reason.FALSE_RETURN,
-    Conduct.FAKE_RETURN_TRACKING: Reason.FALSE_RETURN,
-    Conduct.WARDROBING: Reason.FALSE_RETURN,
-    Conduct.FRIENDLY_CHARGEBACK: Reason.FALSE_CHARGEBACK,
-    Conduct.ACCOUNT_FARM: Reason.LINKED_ACCOUNTS,
+CONDUCT_REASON: Mapping[str, Reason] = {
+    conduct: conduct.spec.reason for conduct in Conduct if conduct.spec.reason is not None
 }
-"""`impersonated` has no entry: it is a reason to protect, given as `protected`."""
+"""The reason that a standing gives for a conduct. A protective conduct has none: it is given as `protected`."""
 
 REASON_TEXTS: dict[Reason, dict[Locale, str]] = {
     Reason.PROTECTED: {

@@ -37,6 +37,7 @@ from ledger.core.policy import Policy, Profile, is_expired
 from ledger.core.texts import shows
 from ledger.errors import (
     AlreadyExpired,
+    ConductNotInPolicy,
     ConsentMissing,
     EvidenceInvalid,
     InvalidEncoding,
@@ -326,9 +327,10 @@ def _hashed_order(order_key: bytes, normal: str) -> bytes:
 def check_intake(body: ReportBody, profile: Profile, policy: Policy, now: datetime) -> Intake:
     """Every check of a parsed body that needs the platform's `profile`, the `policy` or the time `now`.
 
-    Raises InvalidReport, NoticeInvalid, ConsentMissing, EvidenceInsufficient, EvidenceInvalid or AlreadyExpired. The
-    rounding of `effective_hour` is explained in docs/decisions/0002-effective-from.md.
+    Raises InvalidReport, ConductNotInPolicy, NoticeInvalid, ConsentMissing, EvidenceInsufficient, EvidenceInvalid or
+    AlreadyExpired. The rounding of `effective_hour` is explained in docs/decisions/0002-effective-from.md.
     """
+    check_conduct_in_policy(body.conduct, policy)
     if not body.act_ended_at <= body.notice_sent_at:
         raise NoticeInvalid("The person must be told after the act ended, not before.")
     if body.notice_sent_at > now + timedelta(minutes=policy.intake.clock_skew_minutes):
@@ -336,8 +338,11 @@ def check_intake(body: ReportBody, profile: Profile, policy: Policy, now: dateti
     for name, text in (("notice_ref", body.notice_ref), ("decided_by", body.decided_by)):
         if not any(map(shows, text)):
             raise InvalidReport(f"{name} shows nothing: it must name where the platform keeps it.")
-    if profile == Profile.CN and (body.consent_ref is None or not any(map(shows, body.consent_ref))):
-        raise ConsentMissing("Under the CN profile a report needs consent_ref: the person's separate consent.")
+    if profile.spec.consent_for_reports and (body.consent_ref is None or not any(map(shows, body.consent_ref))):
+        raise ConsentMissing(
+            f"Under the {profile.value} profile a report needs consent_ref: the person's separate consent.",
+            profile=profile.value,
+        )
     check_evidence(body.conduct, body.evidence)
     act_day = day_floor(body.act_ended_at)
     expires_day = policy.expiry_day(body.conduct, act_day)
@@ -355,6 +360,16 @@ def check_intake(body: ReportBody, profile: Profile, policy: Policy, now: dateti
         )
     _check_evidence_times(body, now + timedelta(minutes=policy.intake.clock_skew_minutes))
     return Intake(effective_hour, expires_day, act_day, policy.severity[body.conduct])
+
+
+def check_conduct_in_policy(conduct: Conduct, policy: Policy) -> None:
+    """Raises ConductNotInPolicy for a conduct that `policy` does not name: nothing may be reported or amended to it."""
+    if conduct not in policy.reportable:
+        raise ConductNotInPolicy(
+            f"The policy in effect (version {policy.version}) does not name the conduct {conduct.value}.",
+            conduct=conduct.value,
+            known=sorted(policy.reportable & set(Conduct)),
+        )
 
 
 def _day_text(day: int) -> str:

@@ -95,4 +95,4 @@ def report_marks(cases: Iterable[Round], in_force: Outcome | None) -> tuple[bool
     if suspending:
         overdue = any(case.overdue for case in suspending)
         return (not overdue, overdue)
-    return (False, in_force is Outcome.UNCONFIRMED)
+    return (False, in_force is not None and in_force.spec.effect.unconfirmed)

@@ -34,7 +34,7 @@ from ledger.core.buckets import capacity_for as capacity_for
 from ledger.core.buckets import check_bucket as check_bucket
 from ledger.core.buckets import check_version
 from ledger.core.buckets import split_answer as split_answer
-from ledger.core.conduct import Conduct
+from ledger.core.conduct import CONDUCT_BYTES as CONDUCT_BYTES
 from ledger.core.identifiers import Kind, parse_kind
 from ledger.core.tags import extract
 from ledger.errors import InvalidBucket, InvalidInput
@@ -49,21 +49,6 @@ MAX_WEIGHT = 20
 MAX_SLOTS = 64
 """Entries of one element that a client opens at most, and a snapshot seals: 256 events. Without a bound, whoever
 reports one person again and again would enlarge every bucket."""
-
-CONDUCT_BYTES: dict[str, int] = {
-    Conduct.AI_FABRICATED_IMAGE: 1,
-    Conduct.EDITED_IMAGE: 2,
-    Conduct.TAMPERED_VIDEO: 3,
-    Conduct.FALSE_NON_RECEIPT: 4,
-    Conduct.EMPTY_PARCEL: 5,
-    Conduct.SWITCHED_RETURN: 6,
-    Conduct.FAKE_RETURN_TRACKING: 7,
-    Conduct.WARDROBING: 8,
-    Conduct.FRIENDLY_CHARGEBACK: 9,
-    Conduct.ACCOUNT_FARM: 10,
-    Conduct.IMPERSONATED: 11,
-}
-"""The byte of each conduct. Append only: a number never changes its meaning, and 0 stands for no event."""
 
 _CONDUCTS = {number: str(conduct) for conduct, number in CONDUCT_BYTES.items()}
 

@@ -1,7 +1,10 @@
-"""Webhooks by the Standard Webhooks specification (version 1.0.0): types, messages, signatures, when to try again.
+"""Webhooks by the Standard Webhooks specification (version 1.0.0): events, messages, signatures, when to try again.
 
 A message is thin: its type, its time, ids and states. What they mean is read through the API by whoever is told, so a
 copy of a message tells nothing about a person.
+
+`EVENTS` has one row for each event. Messages, the OpenAPI description, the tables of docs/webhooks.md and the SDK's
+types are made from it or tested against it.
 """
 
 from __future__ import annotations
@@ -13,11 +16,14 @@ import hmac
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 
+from ledger.core.appeals import EFFECTS, CaseState
 from ledger.core.encoding import format_time
+from ledger.core.entries import LEDGER_REASONS
 from ledger.errors import ConfigurationError, InvalidSignature, WebhookInvalid
 
 SECRET_PREFIX = "whsec_"
@@ -40,11 +46,12 @@ _TIMESTAMP = re.compile(r"[0-9]{1,12}\Z", re.ASCII)
 
 
 class WebhookType(StrEnum):
-    """What a platform can be told."""
+    """Types of events. `EVENTS` has what is known of each."""
 
     APPEAL_OPENED = "appeal.opened"
     APPEAL_QUESTION_ASKED = "appeal.question_asked"
     APPEAL_DECIDED = "appeal.decided"
+    APPEAL_ENDED = "appeal.ended"
     REPORT_VOIDED = "report.voided"
     SNAPSHOT_PUBLISHED = "snapshot.published"
     KEY_ROTATED = "key.rotated"
@@ -60,22 +67,244 @@ class DeliveryState(StrEnum):
     CANCELLED = "cancelled"
 
 
-def message_body(type_: WebhookType, now: datetime, data: Mapping[str, str | int]) -> str:
-    """The bytes of a message, as they are signed and sent at every attempt. `data` holds ids and states only."""
-    document = {"type": type_.value, "timestamp": format_time(now), "data": dict(data)}
+# --- events -----------------------------------------------------------------------------------------------------
+
+
+class Recipient(StrEnum):
+    """In which role a platform gets a message: as the reporter of the report, as the platform through which the person
+    appealed (`filer`), or as any member of the ledger. A platform that is both reporter and filer gets one message, the
+    reporter's; a question to the person goes to it as the filer."""
+
+    REPORTER = "reporter"
+    FILER = "filer"
+    MEMBER = "member"
+
+
+MAX_INTEGER = 2**53 - 1
+"""Largest integer of a message: the largest that every JSON reader keeps exactly."""
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadMember:
+    """One member of a message's `data`: its name, its form and what it means.
+
+    With a `pattern` (a regular expression for the whole text) it is a string, without one an integer from 0 to
+    `MAX_INTEGER`. `values` are the strings that this version sends, none: any of the pattern. A later version may send
+    others, so readers take every string. `form` describes the same for people, `example` is one value.
+    """
+
+    name: str
+    meaning: str
+    form: str
+    example: str | int
+    pattern: str | None = None
+    values: tuple[str, ...] = ()
+
+    def accepts(self, value: object) -> bool:
+        """Whether this version may send `value`."""
+        if self.pattern is None:
+            return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_INTEGER
+        if not isinstance(value, str) or re.fullmatch(self.pattern, value, re.ASCII) is None:
+            return False
+        return not self.values or value in self.values
+
+
+def _id(name: str, prefix: str, example: str, meaning: str) -> PayloadMember:
+    return PayloadMember(name, meaning, f"id `{prefix}_...`", example, pattern=prefix + "_[A-Za-z0-9]{8,29}")
+
+
+def _code(name: str, values: Iterable[str], meaning: str) -> PayloadMember:
+    """A member with known values, the first of which is the example."""
+    known = tuple(values)
+    form = ", ".join(f"`{value}`" for value in known)
+    return PayloadMember(name, meaning, form, known[0], pattern="[a-z_]{1,64}", values=known)
+
+
+def _integer(name: str, example: int, meaning: str) -> PayloadMember:
+    return PayloadMember(name, meaning, "integer", example)
+
+
+@dataclass(frozen=True, slots=True)
+class EventSpec:
+    """What is known of an event: when it happens, and the members of `data` for each recipient that is told.
+
+    `subscribable` is false for what is sent on request only. Endpoints that subscribe to one of `also_to` get the event
+    without subscribing to it: it was part of those events in an earlier version.
+    """
+
+    when: str
+    payloads: Mapping[Recipient, tuple[PayloadMember, ...]]
+    subscribable: bool = True
+    also_to: tuple[WebhookType, ...] = ()
+
+
+VOIDING_REASONS = (
+    *sorted(outcome.value for outcome, effect in EFFECTS.items() if effect.reverses),
+    *sorted(reason.value for reason in LEDGER_REASONS),
+)
+"""Why a report is voided: the outcomes of appeals that reverse one, and the ledger's own reasons for a withdrawal."""
+
+_APPEAL = _id("appeal", "ap", "ap_gkYdbREp", "the appeal; read it by `GET /v1/appeals/{appeal_id}`")
+_REPORT = _id("report", "rp", "rp_QqNvkEq6", "your report; read it by `GET /v1/reports/{report_id}`")
+
+
+def _to_parties(*members: PayloadMember) -> dict[Recipient, tuple[PayloadMember, ...]]:
+    """Both parties' platforms are told of the appeal; only the reporter's message names the report."""
+    return {Recipient.REPORTER: (_APPEAL, _REPORT, *members), Recipient.FILER: (_APPEAL, *members)}
+
+
+def _asked(state: CaseState, party: str) -> tuple[PayloadMember, ...]:
+    return (
+        _code("state", [state.value], "state of the appeal: it waits for the answer"),
+        _code("party", [party], "the party that is asked: you, or the person who appealed through you"),
+    )
+
+
+def _epoch(meaning: str, example: int) -> PayloadMember:
+    return _integer("epoch", example, meaning)
+
+
+EVENTS: dict[WebhookType, EventSpec] = {
+    WebhookType.APPEAL_OPENED: EventSpec(
+        "an appeal against a report was opened, or opened again",
+        _to_parties(_code("state", [CaseState.SUBMITTED.value], "state of the appeal")),
+    ),
+    WebhookType.APPEAL_QUESTION_ASKED: EventSpec(
+        "the reviewers ask a question",
+        {
+            Recipient.REPORTER: (_APPEAL, _REPORT, *_asked(CaseState.AWAITING_REPORTER, "reporter")),
+            Recipient.FILER: (_APPEAL, *_asked(CaseState.AWAITING_SUBJECT, "subject")),
+        },
+    ),
+    WebhookType.APPEAL_DECIDED: EventSpec(
+        "the appeal is decided",
+        _to_parties(_code("state", [CaseState.DECIDED.value], "state of the appeal")),
+    ),
+    WebhookType.APPEAL_ENDED: EventSpec(
+        "the appeal is over without a decision, or without a further one",
+        _to_parties(
+            _code(
+                "state",
+                [CaseState.WITHDRAWN.value, CaseState.CLOSED.value],
+                "`withdrawn`: the person took the appeal back; `closed`: the report was taken back, or decided in "
+                "another appeal",
+            )
+        ),
+        also_to=(WebhookType.APPEAL_DECIDED,),
+    ),
+    WebhookType.REPORT_VOIDED: EventSpec(
+        "a report was voided by a decision or by the ledger and never counts again",
+        {
+            Recipient.REPORTER: (
+                _REPORT,
+                _code(
+                    "reason",
+                    VOIDING_REASONS,
+                    "the outcome of the appeal, or why the ledger took the report back by itself",
+                ),
+            )
+        },
+    ),
+    WebhookType.SNAPSHOT_PUBLISHED: EventSpec(
+        "a new snapshot can be fetched",
+        {
+            Recipient.MEMBER: (
+                PayloadMember(
+                    "version",
+                    "the snapshot's version, as in its paths",
+                    "16 bytes, base64url",
+                    "AAECAwQFBgcICQoLDA0ODw",
+                    pattern="[A-Za-z0-9_-]{21}[AQgw]",
+                ),
+                _integer("cut", 4711, "size of the log that the snapshot was cut at"),
+                _epoch("key epoch of the snapshot", 1),
+                _integer("entry_index", 4712, "index of the log entry that publishes it"),
+            )
+        },
+    ),
+    WebhookType.KEY_ROTATED: EventSpec(
+        "a key rotation has reached its next stage",
+        {
+            Recipient.MEMBER: (
+                _epoch("key epoch that the stage is about", 2),
+                _code(
+                    "state",
+                    ["announced", "switched", "retired"],
+                    "`announced` and `switched`: `epoch` will be, or is, the current one; `retired`: `epoch` is over",
+                ),
+                _integer("entry_index", 4713, "index of the log entry that records it"),
+            )
+        },
+    ),
+    WebhookType.TEST: EventSpec(
+        "you asked for a test message",
+        {Recipient.MEMBER: (_id("webhook", "we", "we_6LgZXD0J", "the endpoint that is tested"),)},
+        subscribable=False,
+    ),
+}
+"""The events, each with its payloads."""
+
+SUBSCRIBABLE = tuple(type_ for type_, spec in EVENTS.items() if spec.subscribable)
+"""Types that an endpoint can subscribe to, in their order of declaration."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Which ledger sends a message: its service id, and `live` or `test`."""
+
+    service: str
+    environment: str
+
+
+def check_payload(type_: WebhookType, recipient: Recipient, data: Mapping[str, object]) -> None:
+    """Check that `data` has exactly the members that the row of `type_` gives for `recipient`, each of its form.
+
+    Raises ValueError, without a value in its text: the caller is wrong, not a request.
+    """
+    members = EVENTS[type_].payloads.get(recipient)
+    if members is None:
+        raise ValueError(f"{type_} is not sent to a {recipient}.")
+    names = {member.name for member in members}
+    if data.keys() != names:
+        raise ValueError(f"{type_} to a {recipient} has the members {sorted(names)}, not {sorted(data)}.")
+    for member in members:
+        if not member.accepts(data[member.name]):
+            raise ValueError(f"{member.name} of {type_} to a {recipient} must be: {member.form}.")
+
+
+def message_body(
+    type_: WebhookType, recipient: Recipient, source: Source, now: datetime, data: Mapping[str, str | int]
+) -> str:
+    """The JSON text of a message, as it is signed and sent at every attempt. `now` is when the event happened.
+
+    Raises ValueError unless `data` is what the event's row says (`check_payload`).
+    """
+    check_payload(type_, recipient, data)
+    document = {
+        "type": type_.value,
+        "timestamp": format_time(now),
+        "service": source.service,
+        "environment": source.environment,
+        "recipient": recipient.value,
+        "data": {member.name: data[member.name] for member in EVENTS[type_].payloads[recipient]},
+    }
     return json.dumps(document, ensure_ascii=True, separators=(",", ":"))
 
 
 def parse_types(names: Iterable[str]) -> tuple[WebhookType, ...]:
     """The subscribed types in their order of declaration. Raises WebhookInvalid for none, a doubled or an unknown one.
 
-    `webhook.test` is not subscribed to: it is sent to who asks for it.
+    `webhook.test` is not subscribed to: it is sent on request.
     """
     wanted = list(names)
-    known = [one for one in WebhookType if one is not WebhookType.TEST]
-    if not wanted or len(set(wanted)) != len(wanted) or not set(wanted) <= set(known):
-        raise WebhookInvalid(f"Events are one or more, each once, of: {', '.join(known)}.")
-    return tuple(one for one in known if one in wanted)
+    if not wanted or len(set(wanted)) != len(wanted) or not set(wanted) <= set(SUBSCRIBABLE):
+        raise WebhookInvalid(f"Events are one or more, each once, of: {', '.join(SUBSCRIBABLE)}.")
+    return tuple(one for one in SUBSCRIBABLE if one in wanted)
+
+
+def subscriptions_to(type_: WebhookType) -> frozenset[WebhookType]:
+    """The subscriptions under which an endpoint gets `type_`."""
+    return frozenset((type_, *EVENTS[type_].also_to))
 
 
 # --- signatures -------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ signal proves. None says "genuine", none says that a person did something.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from ledger.core.findings import SIGNED, TRUSTED, FindingCode, Strength, Trust
@@ -20,7 +21,7 @@ def _(message: str) -> str:
     return message
 
 
-_C, _N = FindingCode, NoteCode
+_N = NoteCode
 
 STRENGTHS: dict[Strength, str] = {
     Strength.IDENTIFIES: _("identifies"),
@@ -86,153 +87,12 @@ TRUST_TITLES: dict[Trust, str] = {
 FOR_PERSON = _("It speaks for the person.")
 FOR_NOBODY = _("So it speaks for nobody.")
 
-FINDINGS: dict[FindingCode, str] = {
-    _C.AIGC_GENERATED: _(
-        "A complete label by China’s standard GB 45438-2025 says that this was made by AI. Producer: %(producer)s; "
-        "content number: %(produce_id)s. The label is not signed: anybody can write it."
-    ),
-    _C.C2PA_AI_GENERATED: _(
-        "A signed C2PA manifest says that this was made by AI (%(software)s), and its hash fits these bytes. It is "
-        "signed in the name of “%(signer)s”. %(trust)s"
-    ),
-    _C.AIGC_GENERATED_DEFECTIVE: _(
-        "A label by China’s standard GB 45438-2025 is there and defective (%(problems)s). It says: label %(label)s, "
-        "producer %(producer)s."
-    ),
-    _C.AIGC_POSSIBLE: _(
-        "A label by China’s standard GB 45438-2025 says “possibly made by AI”: whoever uploaded it declared so to "
-        "%(propagator)s."
-    ),
-    _C.AIGC_SUSPECTED: _(
-        "A label by China’s standard GB 45438-2025 says “suspected to be made by AI”: that is the guess of "
-        "%(propagator)s."
-    ),
-    _C.AIGC_CONFLICT: _("Labels in different places of the file contradict each other, so none of them is relied on."),
-    _C.AIGC_EMPTIED: _("There is a place for China’s AI label in the file, and no label in it."),
-    _C.C2PA_AI_GENERATED_UNBOUND: _(
-        "A C2PA manifest says “made by AI” (%(software)s), but is not bound to these bytes (%(validation)s): the "
-        "file was changed after signing, or the manifest belongs to another file."
-    ),
-    _C.C2PA_AI_EDITED: _(
-        "A C2PA manifest says that a part of this was made or changed with AI (%(software)s). Some phones write this "
-        "for zoom or an eraser. %(trust)s"
-    ),
-    _C.C2PA_HASH_MISMATCH: _(
-        "The C2PA manifest was signed for other bytes (%(validation)s): the file was changed afterwards. Resizing by "
-        "a chat or a website does that too."
-    ),
-    _C.C2PA_SIGNATURE_INVALID: _(
-        "The C2PA manifest does not pass validation (%(validation)s), so what it says is not relied on. Damage, "
-        "tampering and faults of software all look like this."
-    ),
-    _C.C2PA_CAPTURED: _(
-        "A C2PA manifest, signed in the name of “%(signer)s”, says that a camera took this. %(trust)s %(for_person)s"
-    ),
-    _C.C2PA_MANIFEST_MISSING: _("The file refers to a C2PA manifest inside it, which is no longer there."),
-    _C.IPTC_AI_GENERATED: _("The IPTC source type says “made by a trained model”. It is not signed and names nobody."),
-    _C.IPTC_AI_EDITED: _(
-        "The IPTC source type says “composite with parts made by a trained model”: a picture of something else, "
-        "changed or extended by AI."
-    ),
-    _C.IPTC_ALGORITHMIC: _("The IPTC source type says “made by an algorithm”, which need not be AI."),
-    _C.GENERATOR_PARAMETERS: _("Generation parameters of an image generator stand in the file. %(parameters)s"),
-    _C.GENERATOR_WORKFLOW: _(
-        "A workflow of an image generator with a sampling step stands in the file (%(samplers)s)."
-    ),
-    _C.GENERATOR_NAMED: _("A software field names an image generator: %(name)s."),
-    _C.WORKFLOW_WITHOUT_SAMPLER: _(
-        "A workflow of an image generator without a sampling step stands in the file: it may only have resized it."
-    ),
-    _C.METADATA_REMOVED: _("The file announces metadata that is not there (%(missing)s): something took it out."),
-    _C.EDITING_SOFTWARE: _("A software field names an editor: %(name)s. Cropping and brightening leave it too."),
-    _C.EDIT_HISTORY: _("The file’s own history lists %(steps)s times of saving."),
-    _C.THUMBNAIL_DIFFERS: _(
-        "The small picture inside the file does not show what the picture shows (agreement "
-        "%(correlation_percent)s%%). Some programs crop and forget it."
-    ),
-    _C.SIZE_DIFFERS: _("The camera wrote down %(said)s pixels, the picture has %(real)s: it was resized or cropped."),
-    _C.SAVED_BY_SOFTWARE: _(
-        "The compression is the standard one (quality %(quality)s), which most cameras of %(maker)s do not use: "
-        "software probably saved it again."
-    ),
-    _C.LISTING_ALTERED: _(
-        "The picture was made from the merchant’s photo: %(overlap_percent)s%% of the picture is that photo, and "
-        "%(changed_percent)s%% of that was changed (left, top, width, height in pixels: %(changed_box)s). Look at what "
-        "was changed: arrows and watermarks are changes too. Who changed it is not said."
-    ),
-    _C.LISTING_SAME: _(
-        "The picture is the merchant’s photo, whole or in part, and no change was found in it. Honest people send it "
-        "too, to show what they ordered."
-    ),
-}
+FINDINGS: Mapping[str, str] = {code: code.spec.shows for code in FindingCode}
 
-TITLES: dict[str, str] = {
-    _C.AIGC_GENERATED: _("China’s label: made by AI"),
-    _C.C2PA_AI_GENERATED: _("Signed manifest: made by AI"),
-    _C.AIGC_GENERATED_DEFECTIVE: _("China’s label, defective: made by AI"),
-    _C.AIGC_POSSIBLE: _("China’s label: possibly made by AI"),
-    _C.AIGC_SUSPECTED: _("China’s label: suspected to be made by AI"),
-    _C.AIGC_CONFLICT: _("Labels that contradict each other"),
-    _C.AIGC_EMPTIED: _("An empty place for China’s label"),
-    _C.C2PA_AI_GENERATED_UNBOUND: _("Manifest not bound to this file: made by AI"),
-    _C.C2PA_AI_EDITED: _("Manifest: a part made or changed with AI"),
-    _C.C2PA_HASH_MISMATCH: _("Changed after it was signed"),
-    _C.C2PA_SIGNATURE_INVALID: _("Manifest damaged, incomplete or forged"),
-    _C.C2PA_CAPTURED: _("Manifest: taken by a camera"),
-    _C.C2PA_MANIFEST_MISSING: _("A manifest that is gone"),
-    _C.IPTC_AI_GENERATED: _("IPTC field: made by AI"),
-    _C.IPTC_AI_EDITED: _("IPTC field: changed with AI"),
-    _C.IPTC_ALGORITHMIC: _("IPTC field: made by an algorithm"),
-    _C.GENERATOR_PARAMETERS: _("Parameters of an image generator"),
-    _C.GENERATOR_WORKFLOW: _("Workflow of an image generator"),
-    _C.GENERATOR_NAMED: _("A field that names an image generator"),
-    _C.WORKFLOW_WITHOUT_SAMPLER: _("Workflow that generates nothing"),
-    _C.METADATA_REMOVED: _("Metadata taken out"),
-    _C.EDITING_SOFTWARE: _("Saved by an editor"),
-    _C.EDIT_HISTORY: _("Saved several times"),
-    _C.THUMBNAIL_DIFFERS: _("The small picture inside shows something else"),
-    _C.SIZE_DIFFERS: _("Another size than the camera wrote down"),
-    _C.SAVED_BY_SOFTWARE: _("Compression that this camera rarely uses"),
-    _C.LISTING_SAME: _("The same as the merchant’s photo"),
-    _C.LISTING_ALTERED: _("The merchant’s photo, altered"),
-}
+TITLES: Mapping[str, str] = {code: code.spec.title for code in FindingCode}
 """What a code says in a few words, without the facts of a file: a report carries codes only."""
 
-LIMITS: dict[str, str] = {
-    _C.AIGC_GENERATED: _(
-        "It does not show that the named producer made it, or all of it: anybody can write the label, and it also "
-        "stands for editing by AI."
-    ),
-    _C.C2PA_AI_GENERATED: _("It does not show who had it made, or what they knew."),
-    _C.AIGC_GENERATED_DEFECTIVE: _("It is no label that a validator would accept."),
-    _C.AIGC_POSSIBLE: _("It does not show that the platform checked what the uploader declared."),
-    _C.AIGC_SUSPECTED: _("A detector’s guess is no evidence."),
-    _C.AIGC_CONFLICT: _("It does not show which of the labels is right."),
-    _C.AIGC_EMPTIED: _("It does not show that there ever was a label: some programs write it empty."),
-    _C.C2PA_AI_GENERATED_UNBOUND: _("It does not show that it was about this picture: it may have been moved here."),
-    _C.C2PA_AI_EDITED: _("It does not show fraud: phones write this for zoom and erasers."),
-    _C.C2PA_HASH_MISMATCH: _(
-        "It does not show what changed, or who did it: any program that rewrites a file does this."
-    ),
-    _C.C2PA_SIGNATURE_INVALID: _("It does not show intent: software has faults."),
-    _C.C2PA_CAPTURED: _("It does not show that the scene was real: a screen can be photographed."),
-    _C.C2PA_MANIFEST_MISSING: _("It does not show that somebody took it out on purpose: many programs drop it."),
-    _C.IPTC_AI_GENERATED: _("It does not show who says so: it is not signed and names nobody."),
-    _C.IPTC_AI_EDITED: _("It does not show that the damage is what was changed."),
-    _C.IPTC_ALGORITHMIC: _("It does not show AI: charts are made by algorithms too."),
-    _C.GENERATOR_PARAMETERS: _("It does not show that all of it was made: the same programs retouch photos."),
-    _C.GENERATOR_WORKFLOW: _("It does not show that all of it was made: the same programs retouch photos."),
-    _C.GENERATOR_NAMED: _("It shows no more than the name."),
-    _C.WORKFLOW_WITHOUT_SAMPLER: _("It does not show that anything was made: it may only have been resized."),
-    _C.METADATA_REMOVED: _("It does not show what it was, or who took it out."),
-    _C.EDITING_SOFTWARE: _("It shows no more than that it was saved there: cropping leaves it too."),
-    _C.EDIT_HISTORY: _("It does not show what was done."),
-    _C.THUMBNAIL_DIFFERS: _("It does not show a forgery: some programs crop or mirror and forget it."),
-    _C.SIZE_DIFFERS: _("It shows no more than resizing or cropping."),
-    _C.SAVED_BY_SOFTWARE: _("It shows little: small cameras do it too."),
-    _C.LISTING_SAME: _("It does not show fraud: honest people send that photo to say what they ordered."),
-    _C.LISTING_ALTERED: _("It does not show who altered it, or why."),
-}
+LIMITS: Mapping[str, str] = {code: code.spec.limit for code in FindingCode}
 """What a code does not show, for whoever decides; `docs/evidence.md` says more."""
 
 NOTES: dict[NoteCode, str] = {
@@ -302,7 +162,7 @@ def title(code: str, locale: str, trust: Trust | None = None) -> str:
     if trust is None or code not in SIGNED:
         return name
     told = said.gettext(TRUST_TITLES[trust])
-    return f"{name}（{told}）" if said.locale == "zh-CN" else f"{name} ({told})"
+    return said.with_note(name, told)
 
 
 def trust_sentence(code: str, trust: Trust | None, locale: str) -> str:
@@ -316,7 +176,7 @@ def limit(code: str, locale: str, trust: Trust | None = None) -> str:
     told = [LIMITS[code]] if code in LIMITS else []
     if code in SIGNED and trust in TRUST_LIMITS:
         told.append(TRUST_LIMITS[trust])
-    return ("" if said.locale == "zh-CN" else " ").join(map(said.gettext, told))
+    return said.language.between_sentences.join(map(said.gettext, told))
 
 
 def note_sentence(note: Note, locale: str) -> str:
@@ -343,7 +203,7 @@ class _Values(dict[str, object]):
 
     def __init__(self, one: Finding, said: Texts) -> None:
         facts: Mapping[str, Fact] = one.facts
-        comma = "、" if said.locale == "zh-CN" else ", "
+        comma = said.language.between_items
         super().__init__(
             {name: comma.join(map(str, value)) if isinstance(value, list) else value for name, value in facts.items()}
         )
@@ -355,11 +215,5 @@ class _Values(dict[str, object]):
             self[name] = "" if name in _OPTIONAL else said.gettext(_NOT_SAID)
 
 
-_NAMES = frozenset(
-    {
-        *("producer", "produce_id", "propagator", "label", "problems", "software", "signer", "validation", "name"),
-        *("parameters", "samplers", "missing", "steps", "correlation_percent", "said", "real", "quality", "maker"),
-        *("overlap_percent", "changed_percent", "changed_box"),
-    }
-)
-"""Every fact that a sentence asks for; a test finds one that is missing."""
+_NAMES = frozenset(name for text in FINDINGS.values() for name in re.findall(r"%\((\w+)\)", text))
+"""Every fact that a sentence asks for."""

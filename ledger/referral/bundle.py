@@ -14,6 +14,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ledger.client import RefundLedger
+from ledger.core.languages import LOCALES as LOCALES
 from ledger.errors import AlreadyExists, ConfigurationError, InvalidRequest
 from ledger.evidence.extra import need
 from ledger.referral.audience import Audience, Part, gets
@@ -23,7 +24,6 @@ from ledger.referral.inspections import read_receipts
 
 MAX_REPORTS = 50
 MAX_ORDER_CHARS = 128
-LOCALES = ("en", "zh-CN")
 _NEEDED = ("fpdf", "babel", "PIL", "pylopdf_fonts_zh_cn")
 _REPORT_ID = re.compile(r"rp_[A-Za-z0-9]{1,29}\Z")
 

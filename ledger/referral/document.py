@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ledger.core.conduct import Evidence, EvidenceType
 from ledger.core.encoding import b64url
 from ledger.core.findings import TRUSTED, About, Strength, Trust
-from ledger.core.policy import Profile
+from ledger.core.jurisdictions import find_jurisdiction
 from ledger.core.provenance import Origin
 from ledger.core.reports import Status
 from ledger.errors import ConfigurationError
 from ledger.evidence import words as finding_words
 from ledger.evidence.findings import Finding
 from ledger.i18n import LOCALES, Texts, texts
-from ledger.policies import shipped_policy
 from ledger.referral import words
 from ledger.referral.audience import Audience, Part, gets
 from ledger.referral.checks import check_commands, evidence_command
@@ -53,8 +52,12 @@ def render(made: Referral, locale: str, content: bytes) -> bytes:
     return document.bytes()
 
 
-def _zone(profile: Profile) -> ZoneInfo:
-    name = shipped_policy()[1].appeals.clocks[profile].time_zone
+def _zone(profile: str) -> tzinfo:
+    """The time zone of a profile's law; UTC for a profile of a later ledger."""
+    law = find_jurisdiction(profile)
+    if law is None:
+        return UTC
+    name = law.clock.time_zone
     try:
         return ZoneInfo(name)
     except ZoneInfoNotFoundError as error:
@@ -66,7 +69,7 @@ class _Writing:
     made: Referral
     said: Texts
     document: Document
-    zone: ZoneInfo
+    zone: tzinfo
 
     def say(self, message: str, **values: object) -> str:
         return self.said.gettext(message, **values)
@@ -87,7 +90,8 @@ class _Writing:
             ]
         )
         box = [say(notice, platform=made.platform) for notice in words.NOTICES]
-        box += [say(words.HANDOVER[made.profile])] if made.profile in words.HANDOVER else []
+        law = find_jurisdiction(made.profile)
+        box += [say(law.handover)] if law is not None and law.handover is not None else []
         self.document.box(box)
         if made.environment != "live":
             self.document.box([say(words.ENVIRONMENT, environment=made.environment)])

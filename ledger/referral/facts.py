@@ -17,14 +17,13 @@ from ledger.client.results import ReportView
 from ledger.client.suite import Suite
 from ledger.core.conduct import Conduct, Evidence, EvidenceType
 from ledger.core.encoding import b64url, canonical_json, format_time
-from ledger.core.policy import Profile
 from ledger.core.provenance import confirmation_json, origin_json
 from ledger.core.reports import ReportBody, Status, parse_body
 from ledger.core.tlog_proof import sealed_receipt
 from ledger.errors import LedgerError, ReportNotReferable, UnexpectedAnswer
 from ledger.referral.audience import Audience, Part, gets
 from ledger.referral.inspections import Found, Inspected, Receipts, check_all_used, inspections
-from ledger.referral.law import LAWS, Law
+from ledger.referral.law import LAWS_OF, Law
 from ledger.referral.losses import Loss, Money, losses
 
 VERSION = 1
@@ -96,7 +95,7 @@ class Referral:
     audience: Audience
     made_at: datetime
     platform: str
-    profile: Profile
+    profile: str
     url: str
     service: str
     environment: str
@@ -145,12 +144,11 @@ def referral(
     check_all_used(receipts, [item for body in bodies for item in body.evidence])
     reports = tuple([_report(audience, *one, receipts) for one in zip(sources, bodies, strict=True)])
     moneys = [(report.status, report.money) for report in reports if report.money is not None]
-    profile = Profile(suite.profile)
     return Referral(
         audience=audience,
         made_at=made_at,
         platform=suite.platform,
-        profile=profile,
+        profile=suite.profile,
         url=suite.url,
         service=suite.pinned.service,
         environment=suite.pinned.environment,
@@ -158,7 +156,7 @@ def referral(
         log_key=suite.pinned.log_key,
         reports=reports,
         losses=losses(moneys),
-        laws=LAWS if profile is Profile.CN and gets(audience, Part.LAW) else (),
+        laws=LAWS_OF.get(suite.profile, ()) if gets(audience, Part.LAW) else (),
     )
 
 
@@ -235,7 +233,7 @@ def to_json(made: Referral) -> bytes:
         "audience": made.audience.value,
         "made_at": format_time(made.made_at),
         "platform": made.platform,
-        "profile": made.profile.value,
+        "profile": made.profile,
         "service": made.service,
         "environment": made.environment,
         "log": {"origin": made.log_origin, "key": made.log_key},

@@ -1,4 +1,4 @@
-"""The law of the CN profile, for orientation: articles, where they stand, since when, and the bands of amounts.
+"""The law of a profile, for orientation: articles, where they stand, since when, and the bands of amounts.
 
 Bands are in yuan and of one person's acts, which are added up only where the law says so. Whether any of it applies,
 only a court or the competent authority decides; nothing here compares an amount with a band.
@@ -6,7 +6,10 @@ only a court or the competent authority decides; nothing here compares an amount
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from ledger.core.jurisdictions import Profile
 
 
 def _(message: str) -> str:
@@ -94,3 +97,6 @@ LAWS: tuple[Law, ...] = (
         (Band("large", 3_000), Band("huge", 30_000), Band("especially_huge", 500_000)),
     ),
 )
+
+LAWS_OF: Mapping[str, tuple[Law, ...]] = {Profile.CN: LAWS}
+"""By profile; of one that is not here, a referral says that no bands are given."""

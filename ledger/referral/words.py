@@ -7,7 +7,6 @@ offence, and a test looks for words that would.
 from __future__ import annotations
 
 from ledger.core.appeals import Actor
-from ledger.core.policy import Profile
 from ledger.core.provenance import OriginSource, Verdict
 from ledger.core.reports import Outcome, Status
 from ledger.referral.audience import Audience
@@ -43,19 +42,6 @@ NOTICES: tuple[str, ...] = (
         "be about different persons."
     ),
 )
-
-HANDOVER: dict[Profile, str] = {
-    Profile.CN: _(
-        "Handing personal information to others needs a basis under the Personal Information Protection Law (art. 13) "
-        "and, unless the law provides otherwise, notice to the person and their separate consent (art. 23); the "
-        "platform that hands this file over answers for having them."
-    ),
-    Profile.EU: _(
-        "If what this file says relates to criminal offences, art. 10 GDPR applies: the data may be processed only "
-        "under the control of official authority, or where Union or Member State law permits it with appropriate "
-        "safeguards."
-    ),
-}
 
 ENVIRONMENT = _("Made in the environment “%(environment)s”: nothing in this file is about a real case.")
 

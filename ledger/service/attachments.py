@@ -185,16 +185,25 @@ def read(settings: Settings, file: str) -> bytes:
 
 
 def delete_many(settings: Settings, files: Iterable[str]) -> int:
-    """Delete kept files for good, after the transaction that deleted their rows; returns how many were there."""
+    """Delete kept files for good, after the transaction that deleted their rows; returns how many were there. Raises
+    the first OSError, after it has tried all files."""
     deleted, folders = 0, set()
+    first: OSError | None = None
     for file in files:
         path = _path(settings, file)
-        with contextlib.suppress(FileNotFoundError):
+        try:
             path.unlink()
-            deleted += 1
-            folders.add(path.parent)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            first = first or error
+            continue
+        deleted += 1
+        folders.add(path.parent)
     for folder in folders:
         _sync(folder)
+    if first is not None:
+        raise first
     return deleted
 
 

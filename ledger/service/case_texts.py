@@ -26,20 +26,6 @@ def _(message: str) -> str:
     return message
 
 
-CONDUCTS: dict[Conduct, str] = {
-    Conduct.AI_FABRICATED_IMAGE: _("A photo of damage that was made by an image generator"),
-    Conduct.EDITED_IMAGE: _("A photo of damage that was edited"),
-    Conduct.TAMPERED_VIDEO: _("A video that was altered"),
-    Conduct.FALSE_NON_RECEIPT: _("A refund for “not received” although the parcel was delivered"),
-    Conduct.EMPTY_PARCEL: _("A return parcel that was empty, or in which something was missing"),
-    Conduct.SWITCHED_RETURN: _("A return with a different item in it"),
-    Conduct.FAKE_RETURN_TRACKING: _("A tracking number for a return that was not sent"),
-    Conduct.WARDROBING: _("A used item returned as new"),
-    Conduct.FRIENDLY_CHARGEBACK: _("A payment taken back through the bank although the purchase was one’s own"),
-    Conduct.ACCOUNT_FARM: _("Several linked accounts used for refunds that were not due"),
-    Conduct.IMPERSONATED: _("Somebody else used this person’s account"),
-}
-
 GROUNDS: dict[Grounds, str] = {
     Grounds.NOT_ME: _("It was not me"),
     Grounds.WRONG_FACTS: _("It did not happen like that"),
@@ -58,15 +44,6 @@ STATES: dict[CaseState, str] = {
     CaseState.DECIDED: _("Decided"),
     CaseState.CLOSED: _("Closed"),
     CaseState.WITHDRAWN: _("Appeal withdrawn"),
-}
-
-OUTCOMES: dict[Outcome, str] = {
-    Outcome.UPHELD: _("The record stays"),
-    Outcome.AMENDED: _("The record was corrected"),
-    Outcome.OVERTURNED: _("The record was removed"),
-    Outcome.UNCONFIRMED: _("Not confirmed: the record stays but does not count"),
-    Outcome.VICTIM: _("Somebody else did it: the record was removed, and the person is protected"),
-    Outcome.UNLINKED: _("The link between the record and a detail of the person was cut"),
 }
 
 EVIDENCE: dict[EvidenceType, str] = {
@@ -166,7 +143,7 @@ STATUSES: dict[Status, str] = {
 
 def conduct_text(code: str, locale: str) -> str:
     """What a report of this conduct says."""
-    return _told(Conduct(code), CONDUCTS, locale)
+    return texts(locale).gettext(Conduct(code).spec.text)
 
 
 def grounds_text(code: str, locale: str) -> str:
@@ -181,7 +158,7 @@ def state_text(code: str, locale: str) -> str:
 
 def outcome_text(code: str, locale: str) -> str:
     """What was decided, in one line."""
-    return _told(Outcome(code), OUTCOMES, locale)
+    return texts(locale).gettext(Outcome(code).spec.name)
 
 
 def evidence_text(code: str, locale: str) -> str:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from ledger.core.entries import WithdrawalReason
+from ledger.core.policy import Profile
 from ledger.core.reports import Intake, ReportBody
 
 
@@ -35,7 +36,8 @@ class Asked:
 class SubmitReport:
     """Record a report. `signed` is the body as the platform signed it, `replaces` and `links` are decoded ids.
 
-    `converted` has the subjects' elements under other key epochs, as far as they were converted beforehand.
+    `converted` has the subjects' elements under other key epochs, as far as they were converted beforehand. `intake`
+    follows from the policy of version `policy` and the platform's `profile`.
     """
 
     asked: Asked
@@ -43,6 +45,8 @@ class SubmitReport:
     signed: Mapping[str, Any]
     signature: bytes
     intake: Intake
+    profile: Profile
+    policy: int
     subjects: tuple[PreparedSubject, ...]
     replaces: int | None
     links: tuple[int, ...]

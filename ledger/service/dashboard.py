@@ -139,12 +139,8 @@ def _times(profile: Profile, decisions: Sequence[store.Decision], clock: AppealC
 
 
 def limit_days(profile: Profile, clock: AppealClock) -> tuple[int, int]:
-    """Between how many days after opening the clock ends (`core.appeal_clocks.due_at`): the day of receipt counts in
-    the US only, and a month has 28 to 31 days."""
-    if clock.months:
-        return 28, 32
-    days = clock.days - 1 if profile is Profile.US else clock.days
-    return days, days + 1
+    """Between how many days after opening the clock ends (`core.appeal_clocks.due_at`)."""
+    return profile.spec.limit_days(clock)
 
 
 def _step(since: datetime, until: datetime) -> int:

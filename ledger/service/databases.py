@@ -25,6 +25,7 @@ _SQLITE_MAGIC = b"SQLite format 3\x00"
 
 _REASONS = (
     ("refused", "nothing listens at its address"),
+    ("name servers do not answer", "the name servers do not answer for its host name"),
     ("could not translate host name", "its host name is not known"),
     ("name or service not known", "its host name is not known"),
     ("failed to resolve host", "its host name is not known"),

@@ -8,7 +8,7 @@ time to read them grow with what one platform asks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,7 +16,9 @@ from sqlalchemy import Connection, Engine
 
 from ledger.core.disclosures import lines
 from ledger.core.encoding import day_floor, format_time
+from ledger.service.due_rows import work_off
 from ledger.store import disclosures as store
+from ledger.store.disclosures import LookupRow
 from ledger.store.engine import reading, writing
 
 READABLE_HOURS = 24
@@ -52,41 +54,71 @@ def shown_lookups(connection: Connection, tags: Sequence[bytes], named: str) -> 
     ]
 
 
-def count_old(engine: Engine, now: datetime) -> int:
-    """Count lookups that are older than `SINGLE_HOURS`, at most `MAX_COUNTED`; returns how many. Raises
+def count_old(engine: Engine, now: datetime, stopped: Callable[[], bool] = lambda: False) -> int:
+    """Count all lookups that are older than `SINGLE_HOURS`; returns how many. `stopped` ends it early. A lookup that
+    fails stops no other: it is logged (`lookup_not_counted`), and the first error is raised at the end. Raises
     DatabaseUnavailable."""
     before = now - timedelta(hours=SINGLE_HOURS)
-    with reading(engine) as connection:
-        if not store.single_before(connection, before, 1):
-            return 0  # look first: counting locks the counts
-    with writing(engine) as connection:
-        store.lock_counts(connection)
-        rows = store.single_before(connection, before, MAX_COUNTED)
-        store.count_single(connection, rows)
-    return len(rows)
+
+    def due(last: LookupRow | None) -> list[LookupRow]:
+        after = None if last is None else (last.asked_at, last.id)
+        with reading(engine) as connection:  # look first: counting locks the counts
+            return store.single_before(connection, before, MAX_COUNTED, after)
+
+    def work(rows: Sequence[LookupRow]) -> int:
+        with writing(engine) as connection:
+            store.lock_counts(connection)
+            still = store.single_of(connection, [row.id for row in rows])
+            store.count_single(connection, still)
+        return len(still)
+
+    return work_off(
+        due,
+        work,
+        event="lookup_not_counted",
+        name=lambda row: str(row.id),
+        together=MAX_COUNTED,
+        stopped=stopped,
+    )
 
 
-def count_crowded(engine: Engine, *, whole: bool) -> int:
+def count_crowded(engine: Engine, *, whole: bool, stopped: Callable[[], bool] = lambda: False) -> int:
     """Count lookups of identifiers that have more than `MAX_SINGLE` of them, all but the newest ones; returns how many.
 
     `whole` looks through all identifiers; otherwise only those are found that many of the `NEWEST` lookups are about.
-    Raises DatabaseUnavailable.
+    `stopped` ends it early. An identifier that fails stops no other: its error is logged (`crowded_lookups_failed`,
+    with its number in this run, because logs hold no tags), and the first one is raised at the end. Raises
+    DatabaseUnavailable.
     """
     with reading(engine) as connection:
         if whole:
             crowded = store.crowded_tags(connection, MAX_SINGLE)
         else:
             crowded = store.tags_crowded_lately(connection, NEWEST // 10, NEWEST)
+
+    def work(rows: Sequence[tuple[int, bytes]]) -> int:
+        ((_, tag),) = rows
+        return _count_crowded(engine, tag, stopped)
+
+    return work_off(
+        lambda last: list(enumerate(crowded)) if last is None else [],
+        work,
+        event="crowded_lookups_failed",
+        name=lambda row: str(row[0]),
+        stopped=stopped,
+    )
+
+
+def _count_crowded(engine: Engine, tag: bytes, stopped: Callable[[], bool]) -> int:
     counted = 0
-    for tag in crowded:
-        while True:
-            with writing(engine) as connection:
-                store.lock_counts(connection)
-                rows = store.single_beyond(connection, tag, MAX_SINGLE, MAX_COUNTED)
-                store.count_single(connection, rows)
-            counted += len(rows)
-            if len(rows) < MAX_COUNTED:
-                break
+    while not stopped():
+        with writing(engine) as connection:
+            store.lock_counts(connection)
+            rows = store.single_beyond(connection, tag, MAX_SINGLE, MAX_COUNTED)
+            store.count_single(connection, rows)
+        counted += len(rows)
+        if len(rows) < MAX_COUNTED:
+            break
     return counted
 
 

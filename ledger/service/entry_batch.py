@@ -17,7 +17,8 @@ from sqlalchemy import Connection, Engine
 from ledger.core.entries import LEDGER_REASONS, EventType, WithdrawalReason, withdrawal_entry
 from ledger.core.ids import encode_id
 from ledger.core.policy import Policy
-from ledger.core.webhooks import WebhookType
+from ledger.core.policy_timeline import PolicySource
+from ledger.core.webhooks import Recipient, Source, WebhookType, check_payload
 from ledger.service.log_writer import Draft, EventDraft, append
 from ledger.service.webhooks.emit import emit
 from ledger.store import appeal_effects as effects
@@ -36,21 +37,29 @@ from ledger.store.tables import Idempotency, Listing, Report, ReportLink, Restit
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a use case that writes entries needs: database, rules, service id, clock, fresh 32-byte salts."""
+    """What a use case that writes entries needs: database, rules, service id, clock, fresh 32-byte salts, and whether
+    the ledger is `live` or `test`."""
 
     engine: Engine
-    policy: Policy
+    policies: PolicySource
     service: str
     now: Callable[[], datetime]
     new_salt: Callable[[], bytes]
+    environment: str
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in effect now. Raises PolicyUnreadable."""
+        return self.policies.at(self.now())
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something that a platform is told by webhook: its type, and ids and states only."""
+    """A message to a platform by webhook, with the payload that the event's row gives for `recipient`."""
 
     platform: str
     type: WebhookType
+    recipient: Recipient
     data: Mapping[str, str]
 
 
@@ -70,11 +79,13 @@ class EntryBatch:
         service: str,
         new_salt: Callable[[], bytes],
         close_case: CaseCloser,
+        environment: str,
     ) -> None:
         self.connection = connection
         self.now = now
         self.policy = policy
         self.service = service
+        self.source = Source(service, environment)
         self.drafts: list[Draft] = []
         self.notices: list[Notice] = []
         self.reports: dict[int, ReportRow] = {}
@@ -145,17 +156,30 @@ class EntryBatch:
         """The report's public id."""
         return encode_id("rp", report_id, self.service)
 
-    def notify(self, platform: str, type_: WebhookType, **data: str) -> None:
-        """Tell a platform by webhook, if it asked to be told."""
-        self.notices.append(Notice(platform, type_, data))
+    def notify(self, platform: str, type_: WebhookType, recipient: Recipient, **data: str) -> None:
+        """Send `platform` a webhook with this transaction, if it subscribes to the event.
+
+        Raises ValueError unless `data` is the event's payload for `recipient`.
+        """
+        check_payload(type_, recipient, data)
+        self.notices.append(Notice(platform, type_, recipient, data))
 
     def withdraw(self, row: ReportRow, reason: WithdrawalReason, *, costs: bool = True) -> None:
         """Append a withdrawal and take the report back. Of the contested reports that fall by it one counts as
-        overturned; this one does not unless it `costs`."""
+        overturned; this one does not unless it `costs`. For one of the ledger's own reasons its reporter gets a
+        `report.voided`."""
         body = withdrawal_entry(
             report_id=self.public(row.id), platform=row.platform, reason=reason, recorded_at=self.now
         )
         self.reverse(row, self.draft(EventType.WITHDRAWAL, body), "withdrawal", reason.value, costs=costs)
+        if reason in LEDGER_REASONS:
+            self.notify_voided(row, reason.value)
+
+    def notify_voided(self, row: ReportRow, reason: str) -> None:
+        """Send the reporter of `row` a `report.voided`. `reason` is one of `VOIDING_REASONS`."""
+        self.notify(
+            row.platform, WebhookType.REPORT_VOIDED, Recipient.REPORTER, report=self.public(row.id), reason=reason
+        )
 
     def reverse(
         self,
@@ -253,7 +277,7 @@ class EntryBatch:
         if self.stated:
             effects.set_statement_mark(connection, self.stated)
         for notice in self.notices:
-            emit(connection, self.now, notice.platform, notice.type, notice.data)
+            emit(connection, self.now, self.source, notice.platform, notice.type, notice.recipient, notice.data)
 
 
 WRITE_ORDER: tuple[type[Any], ...] = (

@@ -7,15 +7,18 @@ stay, so every proof still verifies; without the salts the commitments in them s
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import Engine
 
-from ledger.core.encoding import canonical_json, day_floor, format_time
-from ledger.core.entries import EventType
+from ledger.core.encoding import day_floor
+from ledger.core.entries import EventType, erasure_entry
 from ledger.core.ids import encode_id
 from ledger.service.attachments import delete_many
 from ledger.service.disclosures import forget_counts
+from ledger.service.due_rows import work_off
 from ledger.service.entry_batch import Context
 from ledger.service.log_writer import Draft, EventDraft, append, open_head
 from ledger.settings import Settings
@@ -34,43 +37,57 @@ DISCLOSURE_DAYS = 1095
 MAX_DISCLOSURES = 1000
 """Records of lookups that one transaction deletes at most."""
 
+log = logging.getLogger(__name__)
 
-def erase_due(context: Context, settings: Settings) -> int:
-    """Erase reports whose time is over, at most `MAX_REPORTS`, with their appeals; returns how many.
 
-    A report with an open case waits for the case, but never past the longest time that anything may be kept.
-    Raises LogFrozen (nothing is erased that could not be logged) and DatabaseUnavailable.
+def erase_due(context: Context, settings: Settings, stopped: Callable[[], bool] = lambda: False) -> int:
+    """Erase all reports whose time is over, with their appeals; returns how many. `stopped` ends it early.
+
+    A report with an open case waits for the case, but never past the longest time that anything may be kept. A report
+    that fails stops no other: its error is logged (`erasure_failed` with the report's id), and the first one is raised
+    at the end. Raises LogFrozen (nothing is erased that could not be logged) and DatabaseUnavailable.
     """
     policy, now = context.policy, context.now()
-    today = day_floor(now)
-    last_day = today - policy.erasure.after_expiry_days
+    last_day = day_floor(now) - policy.erasure.after_expiry_days
     longest = now - timedelta(days=policy.erasure.at_latest_days)
-    with reading(context.engine) as connection:
-        if not store.due(connection, last_day, longest, 1):
-            return 0  # look first: the head is every writer's lock
-    with writing(context.engine) as connection:
-        head, recorded_at = open_head(connection, now)
-        due = store.due(connection, last_day, longest, MAX_REPORTS)
-        drafts: list[Draft] = [
-            EventDraft(
-                EventType.ERASURE,
-                canonical_json(
-                    {
-                        "type": EventType.ERASURE.value,
-                        "report": encode_id("rp", report_id, context.service),
-                        "reason": "retention",
-                        "recorded_at": format_time(recorded_at),
-                    }
-                ),
-                context.new_salt(),
-            )
-            for report_id in due
-        ]
-        append(connection, head, drafts, recorded_at)
-        files = store.erase(connection, due)
-    # After the commit: a row without its file would be a broken case, a file without its row is swept away later.
-    delete_many(settings, files)
-    return len(due)
+
+    def due(last: tuple[int, int] | None) -> list[tuple[int, int]]:
+        with reading(context.engine) as connection:  # look first: the head is every writer's lock
+            return store.due(connection, last_day, longest, MAX_REPORTS, after=last)
+
+    def work(rows: Sequence[tuple[int, int]]) -> int:
+        with writing(context.engine) as connection:
+            head, recorded_at = open_head(connection, now)
+            # Another process may have erased some, and a case may have been opened, since they were read.
+            still = store.due(connection, last_day, longest, len(rows), among=[number for _, number in rows])
+            ids = [number for _, number in still]
+            append(connection, head, [_erasure(context, number, recorded_at) for number in ids], recorded_at)
+            files = store.erase(connection, ids)
+        # After the commit: a row without its file would be a broken case. A file without its row is swept away later.
+        _delete_files(settings, files)
+        return len(ids)
+
+    return work_off(
+        due,
+        work,
+        event="erasure_failed",
+        name=lambda row: encode_id("rp", row[1], context.service),
+        together=MAX_REPORTS,
+        stopped=stopped,
+    )
+
+
+def _delete_files(settings: Settings, files: Sequence[str]) -> None:
+    try:
+        delete_many(settings, files)
+    except OSError:  # the rows are erased; the job `attachments` deletes files that no row names
+        log.exception("erased_files_not_deleted", extra={"files": len(files)})
+
+
+def _erasure(context: Context, report_id: int, recorded_at: datetime) -> Draft:
+    public_id = encode_id("rp", report_id, context.service)
+    body = erasure_entry(report_id=public_id, reason="retention", recorded_at=recorded_at)
+    return EventDraft(EventType.ERASURE, body, context.new_salt())
 
 
 def forget_disclosures(engine: Engine, now: datetime) -> int:

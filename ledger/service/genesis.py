@@ -35,6 +35,7 @@ from ledger.settings import Settings
 from ledger.store import log as log_store
 from ledger.store.engine import writing
 from ledger.store.epochs import EpochRow, insert_epoch
+from ledger.store.policies import insert_text
 
 KEY_FILE_COUNT = 3
 
@@ -106,6 +107,7 @@ def _write_genesis(connection: Connection, settings: Settings, key: Ed25519Priva
         log_key=verifier_key(settings.origin, raw_public(key)),
     )
     text, policy = shipped_policy()
+    insert_text(connection, text)
     # The first policy binds nobody yet, so it needs no week's notice.
     first = policy_body(
         version=policy.version,

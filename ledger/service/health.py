@@ -17,10 +17,10 @@ from ledger.service.heartbeat import CLOCK_TOLERANCE_SECONDS
 if TYPE_CHECKING:
     from ledger.service.runtime import Runtime
 
-LOOKUP_CHECKS = ("lookups", "filter", "presence", "members", "snapshots")
+LOOKUP_CHECKS = ("lookups", "filter", "presence", "members", "policy", "snapshots")
 """What answering lookups needs beside the database."""
 
-WRITE_CHECKS = ("appender", "members")
+WRITE_CHECKS = ("appender", "members", "policy")
 """What taking reports needs beside the database and a log that is not frozen."""
 
 
@@ -55,17 +55,24 @@ def _state(rt: Runtime) -> dict[str, Any]:
         "publisher": "unknown" if publisher is None else "ok" if publisher else "absent",
         "clock": clock,
         "checks": _checks(rt),
+        "failing_jobs": rt.maintenance.failing(rt.maintenance.jobs),
     }
 
 
 def _checks(rt: Runtime) -> dict[str, str]:
-    workers = {worker.name: worker.progress().state for worker in rt.workers()}
+    workers: dict[str, str] = {worker.name: worker.progress().state for worker in rt.workers()}
+    # A job that fails does not fail its thread, which goes on with the other jobs.
+    upkeep = rt.maintenance
+    for name, jobs in (("clocks", upkeep.clock_jobs), ("upkeep", upkeep.upkeep_jobs)):
+        if workers[name] == "ok" and upkeep.failing(jobs):
+            workers[name] = "failing"
     return {
         "appender": rt.appender.progress().state,
         "lookups": rt.desk.batcher.progress().state,
         "filter": "ok" if rt.presence.built() else "building",
         "presence": workers["presence"],
         "members": "ok" if rt.members.fresh() else "stale",
+        "policy": "ok" if rt.policies.timeline.entry_at(rt.now()).policy is not None else "unreadable",
         "snapshots": workers["shelf"],
         "webhooks": workers["webhooks"],
         "clocks": workers["clocks"],

@@ -7,8 +7,7 @@ A held report is recorded and has a receipt, but no listing: no lookup, snapshot
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -24,13 +23,13 @@ from ledger.core.encoding import day_floor, from_hour, hour_floor
 from ledger.core.entries import EventType, WithdrawalReason, release_entry
 from ledger.core.ids import encode_id
 from ledger.core.order_lines import replay, within_amount, within_days
-from ledger.core.webhooks import WebhookType
-from ledger.errors import ActionRefused, ConflictOfInterest, NotFound, RoleMissing, Unavailable
+from ledger.errors import ActionRefused, ConflictOfInterest, NotFound, RoleMissing
 from ledger.service import audit
 from ledger.service.appeals.filing import clean_text
 from ledger.service.appeals.transaction import changing, recall, remember, report_number
 from ledger.service.asking import asked
 from ledger.service.commands import Stored
+from ledger.service.due_rows import work_off
 from ledger.service.enrolment import check_hands
 from ledger.service.entry_batch import Context, EntryBatch
 from ledger.service.intake_rows import listing_values
@@ -54,11 +53,9 @@ MAX_WAITING = 200
 """Held reports that a page shows."""
 
 MAX_VOID = 100
-"""Held reports that one round of maintenance voids, each in a transaction of its own."""
+"""Held reports that one query reads. Each is voided in a transaction of its own."""
 
 _HOURS_A_DAY = 24
-
-log = logging.getLogger(__name__)
 
 
 # --- the reporter -------------------------------------------------------------------------------------------------
@@ -209,36 +206,36 @@ def refuse_release(context: Context, report: str, staff: Staff, reasons: str, *,
 # --- time ---------------------------------------------------------------------------------------------------------
 
 
-def void_due(context: Context) -> int:
-    """Void held reports whose time is over, at most `MAX_VOID`; returns how many. A report that fails stops no other:
-    its error is logged (`held_report_failed`), and the first one is raised at the end. Raises LogFrozen,
-    DatabaseUnavailable."""
-    with reading(context.engine) as connection:
-        due = store.due_held(connection, context.now(), MAX_VOID)
-    done = 0
-    first: Exception | None = None
-    for number in due:
-        try:
-            with changing(context) as batch:
-                row, held = _load(batch, number)
-                if row is not None and row.live and held is not None and held.waits and held.void_at <= batch.now:
-                    _void(batch, row)
-                    done += 1
-        except Unavailable:
-            raise  # the log is frozen or the database away: the other reports would fare alike
-        except Exception as error:
-            log.exception("held_report_failed")
-            first = first or error
-    if first is not None:
-        raise first
-    return done
+def void_due(context: Context, stopped: Callable[[], bool] = lambda: False) -> int:
+    """Void all held reports whose time is over; returns how many. `stopped` ends it early. A report that fails stops no
+    other: its error is logged (`held_report_failed` with the report's id), and the first one is raised at the end.
+    Raises LogFrozen, DatabaseUnavailable."""
+    now = context.now()
+
+    def due(last: tuple[datetime, int] | None) -> list[tuple[datetime, int]]:
+        with reading(context.engine) as connection:
+            return store.due_held(connection, now, MAX_VOID, last)
+
+    def work(rows: Sequence[tuple[datetime, int]]) -> int:
+        ((_, number),) = rows
+        with changing(context) as batch:
+            row, held = _load(batch, number)
+            if row is None or not row.live or held is None or not held.waits or held.void_at > batch.now:
+                return 0
+            _void(batch, row)
+            return 1
+
+    return work_off(
+        due,
+        work,
+        event="held_report_failed",
+        name=lambda row: encode_id("rp", row[1], context.service),
+        stopped=stopped,
+    )
 
 
 def _void(batch: EntryBatch, row: ReportRow) -> None:
     batch.withdraw(row, WithdrawalReason.NOT_RELEASED, costs=False)
-    batch.notify(
-        row.platform, WebhookType.REPORT_VOIDED, report=batch.public(row.id), reason=WithdrawalReason.NOT_RELEASED.value
-    )
 
 
 # --- inside -------------------------------------------------------------------------------------------------------

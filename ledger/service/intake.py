@@ -33,6 +33,8 @@ from ledger.core.order_lines import (
 )
 from ledger.core.pictures import searchable
 from ledger.core.policy import Policy
+from ledger.core.policy_timeline import PolicySource
+from ledger.core.reports import check_intake
 from ledger.errors import (
     IdempotencyMismatch,
     LedgerError,
@@ -74,8 +76,9 @@ def apply(
     *,
     engine: Engine,
     keys: ServerKeys,
-    policy: Policy,
+    policies: PolicySource,
     service: str,
+    environment: str,
     clock: Callable[[], datetime],
     new_salt: Callable[[], bytes],
     listed: Callable[[list[bytes]], object] = lambda _tags: None,
@@ -88,7 +91,7 @@ def apply(
     with writing(engine) as connection:
         head, now = open_head(connection, clock())
         answering = Answering.of(read_epochs(connection))
-        batch = _Batch(connection, head, now, keys, answering, policy, service, new_salt)
+        batch = _Batch(connection, head, now, keys, answering, policies.at(now), service, new_salt, environment)
         batch.load(commands)
         outcomes = [batch.decide(command) for command in commands]
         batch.finish()
@@ -109,8 +112,9 @@ class _Batch(EntryBatch):
         policy: Policy,
         service: str,
         new_salt: Callable[[], bytes],
+        environment: str,
     ) -> None:
-        super().__init__(connection, head, now, policy, service, new_salt, report_gone)
+        super().__init__(connection, head, now, policy, service, new_salt, report_gone, environment)
         self._keys = keys
         self._answering = answering
         self._outdated_keys: list[tuple[str, str]] = []
@@ -174,6 +178,8 @@ class _Batch(EntryBatch):
 
     def _submit(self, command: SubmitReport) -> tuple[int, str]:
         body, asked = command.body, command.asked
+        if command.policy != self.policy.version:  # another one came into effect while the report waited
+            command = replace(command, intake=check_intake(body, command.profile, self.policy, self.now))
         turned = turn(self._keys, self._answering, command)
         order = (asked.control_group, body.order_ref)
         replaced = self._replaced(command)

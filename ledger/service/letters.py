@@ -16,10 +16,11 @@ from enum import StrEnum
 from ledger.core.appeals import LAST_ROUND, Outcome
 from ledger.core.conduct import Conduct
 from ledger.core.identifiers import Kind
+from ledger.core.outcomes import REMOVED
 from ledger.core.policy import Profile
 from ledger.i18n import Texts, texts
 from ledger.service.case_texts import conduct_text, kind_text
-from ledger.service.legal_routes import REMOVED, routes
+from ledger.service.legal_routes import routes
 
 
 class LetterKind(StrEnum):
@@ -358,83 +359,22 @@ def _decided(t: Texts, facts: CaseFacts) -> Iterator[Paragraph]:
 
 
 def _verdict(t: Texts, facts: CaseFacts, outcome: Outcome, date: str) -> str:
-    match outcome:
-        case Outcome.UPHELD:
-            return t.gettext("On %(date)s we decided to keep the record.", date=date)
-        case Outcome.AMENDED:
-            return t.gettext("On %(date)s we decided to correct the record.", date=date)
-        case Outcome.OVERTURNED:
-            return t.gettext("On %(date)s we decided to remove the record. You were right to contest it.", date=date)
-        case Outcome.UNCONFIRMED:
-            return t.gettext("On %(date)s we decided that the report is not confirmed. It does not count.", date=date)
-        case Outcome.VICTIM:
-            return t.gettext(
-                "On %(date)s we decided that somebody else used your account. The record is removed.", date=date
-            )
-        case Outcome.UNLINKED:
-            if not facts.unlinked_kinds:
-                raise ValueError("this letter needs the kinds that were unlinked")
-            return t.gettext(
-                "On %(date)s we decided to cut the link between the record and this: %(kinds)s.",
-                date=date,
-                kinds=t.gettext(", ").join(kind_text(kind, t.locale) for kind in facts.unlinked_kinds),
-            )
+    if outcome.spec.names_slots and not facts.unlinked_kinds:
+        raise ValueError("this letter needs the kinds that were unlinked")
+    kinds = t.gettext(", ").join(kind_text(kind, t.locale) for kind in facts.unlinked_kinds)
+    return t.gettext(outcome.spec.verdict, date=date, kinds=kinds)
 
 
 def _effect(t: Texts, facts: CaseFacts, outcome: Outcome) -> Iterator[Paragraph]:
-    if outcome is Outcome.OVERTURNED:
-        yield Paragraph(
-            t.gettext(
-                "No platform sees the report any more, and it can never count again. Later reports of the "
-                "platform that made it may weigh less because of this."
-            )
-        )
-        return
-    until = t.date(_needed(facts.expires_at, "expires_at"), facts.zone)
-    if outcome is Outcome.UPHELD:
-        yield Paragraph(
-            t.gettext(
-                "The report counts again in your standing. It counts less and less as time passes, and is gone on "
-                "%(date)s.",
-                date=until,
-            )
-        )
-    elif outcome is Outcome.AMENDED:
+    values = {}
+    if any("%(date)s" in text for text in outcome.spec.changes):
+        values["date"] = t.date(_needed(facts.expires_at, "expires_at"), facts.zone)
+    if outcome.spec.names_conduct:
         if facts.amended_conduct is None:
             raise ValueError("this letter needs the amended conduct")
-        yield Paragraph(
-            t.gettext("The record now says: %(conduct)s.", conduct=conduct_text(facts.amended_conduct, t.locale))
-        )
-        yield Paragraph(
-            t.gettext(
-                "With that it counts again in your standing, never more than before. It counts less and less as time "
-                "passes, and is gone on %(date)s.",
-                date=until,
-            )
-        )
-    elif outcome is Outcome.UNCONFIRMED:
-        yield Paragraph(
-            t.gettext(
-                "What happened could not be made certain. The record stays, with what both sides said, but adds "
-                "nothing to your standing. It is gone on %(date)s.",
-                date=until,
-            )
-        )
-    elif outcome is Outcome.VICTIM:
-        yield Paragraph(t.gettext("The report can never count again."))
-        yield Paragraph(
-            t.gettext(
-                "In its place there is a note, until %(date)s, that protects you: it tells platforms that somebody "
-                "abused your account and asks them to treat you as the one who was harmed. It adds nothing to your "
-                "standing.",
-                date=until,
-            )
-        )
-    else:
-        yield Paragraph(t.gettext("Whoever asks about it no longer meets the report."))
-        yield Paragraph(
-            t.gettext("The report itself stays with whatever else it is tied to. It is gone on %(date)s.", date=until)
-        )
+        values["conduct"] = conduct_text(facts.amended_conduct, t.locale)
+    for text in outcome.spec.changes:
+        yield Paragraph(t.gettext(text, **values))
 
 
 def _next_steps(t: Texts, facts: CaseFacts, outcome: Outcome) -> Iterator[Paragraph]:

@@ -26,6 +26,7 @@ from sqlalchemy import Engine
 from ledger.core.encoding import day_floor
 from ledger.core.identifiers import Kind
 from ledger.core.policy import Policy
+from ledger.core.policy_timeline import PolicySource
 from ledger.core.standing import Event, Standing, fold, merge
 from ledger.errors import DatabaseUnavailable, IndexNotReached, LedgerError, StaleEpoch
 from ledger.service.batcher import Batcher
@@ -159,7 +160,7 @@ class LookupDesk:
         settings: Settings,
         engine: Engine,
         keys: ServerKeys,
-        policy: Policy,
+        policies: PolicySource,
         members: Members,
         watch: Watch,
         now: Callable[[], datetime],
@@ -171,11 +172,11 @@ class LookupDesk:
         self._deadline_seconds = answers_within(engine, settings.read_deadline_ms)
         """How long a lookup waits for the database's answer before it is refused; None: as long as it takes."""
         self._keys = keys
-        self._policy = policy
+        self._policies = policies
         self._members = members
         self._watch = watch
         self._now = now
-        self._answers = Answers(policy, settings.service, settings.environment)
+        self._answers = Answers(policies, settings.service, settings.environment)
         self._ids = IdBlock(soon, "lk", settings.service)
         self._epochs_lock = threading.Lock()
         self._epochs_read_at = -math.inf
@@ -277,7 +278,7 @@ class LookupDesk:
         return outcomes
 
     def _answers_from(self, view: LookupView, asked: Sequence[_Asked], now: datetime) -> _Answered:
-        weights = self._members.weights()
+        weights, policy = self._members.weights(), self._policies.at(now)
         size, day = view.size, day_floor(now)
         outcomes: list[bytes | LedgerError] = []
         lookups: list[dict[str, Any]] = []
@@ -293,7 +294,7 @@ class LookupDesk:
                     IndexNotReached("The log has not reached `min_index` yet. Try again.", retry_after_seconds=1)
                 )
                 continue
-            standing = self._fold(request, view.listings, weights, now)
+            standing = self._fold(request, view.listings, weights, policy, now)
             number, public_id = self._ids.next()
             question = Question(member.platform, request.epoch, request.nonce, request.digest)
             outcomes.append(self._answers.answer(public_id, standing, request.claim, size, now, question))
@@ -310,6 +311,7 @@ class LookupDesk:
         request: LookupRequest,
         found: Mapping[bytes, Sequence[ListingRow]],
         weights: Mapping[str, int],
+        policy: Policy,
         now: datetime,
     ) -> Standing:
         events = [
@@ -318,7 +320,7 @@ class LookupDesk:
             for row in found.get(tag, ())
             if row.kind == kind  # the tag binds its kind; a row under another one was never this identifier
         ]
-        return fold(merge(events), weights, self._policy, now)
+        return fold(merge(events), weights, policy, now)
 
     def _count(self, counts: Mapping[tuple[str, int], tuple[int, int]]) -> None:
         with self._counts_lock:

@@ -28,6 +28,7 @@ from ledger.service.attachments import sweep
 from ledger.service.disclosures import count_crowded, count_old
 from ledger.service.entry_batch import Context
 from ledger.service.erasure import erase_due, forget_answers, forget_disclosures
+from ledger.service.expiries import shorten_due
 from ledger.service.held import void_due
 from ledger.service.intake import IDEMPOTENCY_HOURS
 from ledger.service.malformed import START, take_back_malformed
@@ -46,6 +47,10 @@ STUCK_SECONDS = 3600.0
 """A round of maintenance that takes longer than this is shown as stuck: a count of 10^7 tags takes a quarter of it."""
 
 CLOCKS_STUCK_SECONDS = 600.0
+
+FAILING_AFTER = 2
+"""After so many failures in a row, which are up to RETRY_SECONDS apart, a job counts as failing: one failure may be a
+moment's outage."""
 
 _LOOK_SECONDS = 5.0
 """How often, at most, the table is looked through for a job that is due."""
@@ -67,6 +72,12 @@ class Job:
     done: int = 0
     """What the last run returned."""
 
+    def failing(self, age_seconds: float) -> bool:
+        """Whether it has failed for a while; `age_seconds` is the time since its last success. Either it failed again
+        when it was repeated, or it failed and its repetition is overdue."""
+        overdue = self.seconds + 2 * RETRY_SECONDS
+        return self.failures >= FAILING_AFTER or (self.failures > 0 and age_seconds > overdue)
+
 
 class Maintenance:
     """Two threads: one for the clocks, one for everything else. Each does all its jobs when it is started."""
@@ -81,16 +92,19 @@ class Maintenance:
         self.started_at = time.monotonic()
         clock, often = settings.appeal_clock_seconds, settings.maintenance_interval_seconds
         self.clock_jobs: Sequence[Job] = (
-            Job("appeal_clocks", clock, self._repeat(lambda: run_clocks(context))),
-            Job("held_reports", clock, self._repeat(lambda: void_due(context))),
+            Job("appeal_clocks", clock, self._repeat(lambda: run_clocks(context, self._stop.is_set))),
+            Job("held_reports", clock, lambda: void_due(context, self._stop.is_set)),
             Job("group_weights", clock, lambda: refresh_weights(self._engine, context.policy, self._now())),
-            Job("crowded_lookups", clock, lambda: count_crowded(self._engine, whole=False)),
+            Job("crowded_lookups", clock, lambda: count_crowded(self._engine, whole=False, stopped=self._stop.is_set)),
         )
         self.upkeep_jobs: Sequence[Job] = (
             Job("malformed_reports", often, self._take_back_malformed),
-            Job("erasure", often, self._repeat(lambda: erase_due(context, settings))),
-            Job("old_lookups", often, self._repeat(lambda: count_old(self._engine, self._now()))),
-            Job("all_crowded_lookups", often, lambda: count_crowded(self._engine, whole=True)),
+            Job("shortened_expiries", clock, lambda: shorten_due(context, self._stop.is_set)),
+            Job("erasure", often, lambda: erase_due(context, settings, self._stop.is_set)),
+            Job("old_lookups", often, lambda: count_old(self._engine, self._now(), self._stop.is_set)),
+            Job(
+                "all_crowded_lookups", often, lambda: count_crowded(self._engine, whole=True, stopped=self._stop.is_set)
+            ),
             Job("disclosures", often, self._repeat(lambda: forget_disclosures(self._engine, self._now()))),
             Job("picture_searches", often, self._repeat(lambda: forget_picture_searches(self._engine, self._now()))),
             Job("pictures", often, lambda: int(self._pictures.refresh())),
@@ -123,11 +137,15 @@ class Maintenance:
             worker.start()
         return self
 
-    def close(self, timeout_seconds: float | None = None) -> None:
-        """Stop after what runs; long jobs look often whether they should."""
+    def stop(self) -> None:
+        """Ask the rounds to end, also in the middle of a long job; returns at once."""
         self._stop.set()
         for worker in self.workers:
             worker.stop()
+
+    def close(self, timeout_seconds: float | None = None) -> None:
+        """Stop after what runs; long jobs look often whether they should."""
+        self.stop()
         for worker in self.workers:
             worker.close(timeout_seconds)
 
@@ -147,6 +165,11 @@ class Maintenance:
         """Seconds since each job's last success (since the start before the first one), by name."""
         now = time.monotonic()
         return {job.name: now - (job.succeeded_at or self.started_at) for job in self.jobs}
+
+    def failing(self, jobs: Sequence[Job]) -> list[str]:
+        """The names of those of `jobs` that have failed for a while, in order (see `Job.failing`)."""
+        ages = self.ages()
+        return [job.name for job in jobs if job.failing(ages[job.name])]
 
     # --- running --------------------------------------------------------------------------------------------------
 
@@ -181,11 +204,16 @@ class Maintenance:
         job.due_at = job.succeeded_at + job.seconds
         return None
 
-    def _clocks_turn(self) -> None:
+    def _clocks_turn(self) -> float:
+        """Run the clocks' jobs; the seconds until the next turn. One comes at the moment at which another policy comes
+        into effect, because the weights of control groups follow from it."""
         for job in self.clock_jobs:
             if not self._stop.is_set():
                 self._attempt(job)
         self._first_clocks.set()
+        now, seconds = self._now(), self._settings.appeal_clock_seconds
+        following = self._context.policies.timeline.next_after(now)
+        return seconds if following is None else min(seconds, (following.in_effect_at - now).total_seconds() + 0.001)
 
     def _upkeep_turn(self) -> float:
         """Run what is due; the seconds until something is. A case that its clock ends may let its report go, so the

@@ -28,12 +28,13 @@ from datetime import datetime
 from sqlalchemy import Connection, Engine
 
 from ledger.core.entries import SALT_BYTES, WithdrawalReason
+from ledger.core.ids import encode_id
 from ledger.core.tags import tag
 from ledger.core.voprf import canonical_spelling
-from ledger.core.webhooks import WebhookType
-from ledger.policies import shipped_policy
 from ledger.service.appeals.transaction import changing
+from ledger.service.due_rows import work_off
 from ledger.service.entry_batch import Context, EntryBatch
+from ledger.service.logged_policy import read_timeline
 from ledger.settings import Settings
 from ledger.store import appeal_effects as effects
 from ledger.store import malformed as store
@@ -68,26 +69,51 @@ def take_back_malformed(
     """Take back every report beyond `after` that has a malformed subject: (the last report that was looked at, those
     that were changed). Reads every subject beyond `after`, in pieces; `stop` ends it early.
 
-    Doing it again changes nothing. Raises LogFrozen, DatabaseUnavailable; what was done stays.
+    Doing it again changes nothing. A report that fails stops no other: its error is logged (`malformed_report_failed`
+    with the report's id), and the first one is raised at the end. Raises LogFrozen, DatabaseUnavailable. What was done
+    stays.
     """
     changed: list[int] = []
-    for last, found in _windows(context.engine, after):
-        for start in range(0, len(found), MAX_REPORTS):
-            some = found[start : start + MAX_REPORTS]
-            with changing(context) as batch:
-                _take_back(batch, some)
-            changed += some
-            log.warning("malformed_reports_taken_back", extra={"reports": len(some)})
-        after = last
-        if stop():
-            break
-    return after, changed
+    windows = _windows(context.engine, after)
+    looked = after
+
+    def due(last: int | None) -> list[int]:
+        nonlocal looked
+        if last is not None and stop():
+            return []
+        for end, found in windows:
+            looked = end
+            if found:
+                return found
+            if stop():
+                break
+        return []
+
+    def work(ids: Sequence[int]) -> int:
+        with changing(context) as batch:
+            _take_back(batch, ids)
+        changed.extend(ids)
+        log.warning("malformed_reports_taken_back", extra={"reports": len(ids)})
+        return len(ids)
+
+    work_off(
+        due,
+        work,
+        event="malformed_report_failed",
+        name=lambda number: encode_id("rp", number, context.service),
+        together=MAX_REPORTS,
+    )
+    return looked, changed
 
 
 def context_of(settings: Settings, engine: Engine, clock: Callable[[], datetime]) -> Context:
-    """What `take_back_malformed` needs in a command that runs without a server."""
-    _, policy = shipped_policy()
-    return Context(engine, policy, settings.service, clock, lambda: secrets.token_bytes(SALT_BYTES))
+    """What `take_back_malformed` needs in a command that runs without a server. Raises ConfigurationError before
+    genesis, DatabaseUnavailable."""
+    with reading(engine) as connection:
+        policies = read_timeline(connection)
+    return Context(
+        engine, policies, settings.service, clock, lambda: secrets.token_bytes(SALT_BYTES), settings.environment
+    )
 
 
 def malformed_reports(engine: Engine) -> list[MalformedReport]:
@@ -125,14 +151,7 @@ def _take_back(batch: EntryBatch, ids: Sequence[int]) -> None:
     # Newest first: an `account_farm` report that is malformed itself is taken back for that, not for what it rests on.
     for report_id in sorted(live, reverse=True):
         if report_id not in batch.reversals:
-            report = batch.reports[report_id]
-            batch.withdraw(report, WithdrawalReason.MALFORMED_SUBJECT)
-            batch.notify(
-                report.platform,
-                WebhookType.REPORT_VOIDED,
-                report=batch.public(report_id),
-                reason=WithdrawalReason.MALFORMED_SUBJECT.value,
-            )
+            batch.withdraw(batch.reports[report_id], WithdrawalReason.MALFORMED_SUBJECT)
     _respell(batch.connection, rows, spelled)
 
 

@@ -23,6 +23,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
 from ledger.core.entries import GovernanceType, PlatformState, platform_status_body
+from ledger.core.jurisdictions import Profile
 from ledger.core.signing_keys import check_public_key, is_sound
 from ledger.errors import AlreadyExists, DatabaseUnavailable, InvalidRequest, NotFound
 from ledger.service.log_writer import append_governance
@@ -33,7 +34,7 @@ from ledger.store.epochs import EpochRow, read_epochs
 from ledger.store.members import KeyRow, PlatformRow
 
 SCOPES = frozenset({"lookup", "report", "appeal", "log"})
-PROFILES = frozenset({"CN", "EU", "US"})
+PROFILES = frozenset(map(str, Profile))
 MAX_AGE_SECONDS = 5.0
 """A revocation is effective within this time everywhere: nobody is let in on an older snapshot."""
 
@@ -227,7 +228,7 @@ def add_platform(
     """
     _require(_NAME.match(name), "A platform's name is 2 to 32 of a-z, 0-9 and -, and starts with a letter or digit.")
     _require(_NAME.match(control_group), "A control group's name follows the same rule as a platform's.")
-    _require(profile in PROFILES, "The profile must be CN, EU or US.")
+    _require(profile in PROFILES, f"The profile must be one of {', '.join(Profile)}.")
     granted = frozenset(scopes)
     _require(granted and granted <= SCOPES, "Scopes are one or more of lookup, report, appeal and log.")
     _check_key(kid, public_key)

@@ -59,30 +59,33 @@ _TIERS = (
 )  # fmt: skip
 FIELDS: tuple[Field, ...] = (
     *(Field("tiers", name, 1, 1_000_000) for name in _TIERS),
-    *(Field("severity", conduct.value, 1, MAX_SEVERITY) for conduct in Conduct if conduct is not Conduct.IMPERSONATED),
+    *(Field("severity", conduct.value, 1, MAX_SEVERITY) for conduct in Conduct if conduct.spec.severity),
     *(Field("retention_days", str(severity), 2, MAX_RETENTION_DAYS) for severity in range(MAX_SEVERITY + 1)),
     Field("weights", "floor_twentieths", 1, 20),
     Field("weights", "prior_reports", 1, 1000),
 )
-"""Everything that a form may change. `impersonated` protects a person and stays at severity 0."""
+"""Everything that a form may change. A conduct that protects a person stays at severity 0."""
 
 _NUMBER = re.compile(r"[0-9]{1,9}\Z")
+_NAMED = re.compile(r"^(\w+) = \d", re.M)
 _LINE = re.compile(r"(\w+)( = )(\d+)(.*)", re.S)
 
 
 def values_of(policy: Policy) -> dict[str, int | None]:
-    """The numbers of `policy` by the fields' names; None for the retention of a severity that it does not use."""
+    """The numbers of `policy` by the fields' names; None for the retention of a severity that it does not use and for
+    a conduct that it does not name."""
     tables: dict[str, Mapping[str, int]] = {
         "tiers": {key: getattr(policy.tiers, key) for key in _TIERS},
-        "severity": policy.severity,
+        "severity": {name: points for name, points in policy.severity.items() if name in policy.reportable},
         "retention_days": {str(severity): days for severity, days in policy.retention_days.items()},
         "weights": {key: getattr(policy.weights, key) for key in ("floor_twentieths", "prior_reports")},
     }
     return {field.name: tables[field.table].get(field.key) for field in FIELDS}
 
 
-def draft(text: str, policy: Policy, given: Mapping[str, str]) -> Draft:
-    """What `given` (fields' names to what was typed; a missing one stays as it is) makes of the policy in force.
+def draft(text: str, policy: Policy, given: Mapping[str, str], version: int | None = None) -> Draft:
+    """What `given` (fields' names to what was typed; a missing one stays as it is) makes of the policy in force, as
+    `version` (by default the one after the policy's own).
 
     The retention of a severity that no conduct has is left out. Raises DraftRefused.
     """
@@ -99,7 +102,7 @@ def draft(text: str, policy: Policy, given: Mapping[str, str]) -> Draft:
             problems[field.name] = (_("Severity %(severity)s needs its retention."), {"severity": int(field.key)})
     if problems:
         raise DraftRefused(problems)
-    changed = _rewritten(text, policy.version + 1, wanted)
+    changed = _rewritten(text, policy.version + 1 if version is None else version, wanted)
     try:
         made = parse_policy(changed)
     except PolicyInvalid as error:
@@ -119,7 +122,7 @@ def _typed(
         if typed is None:
             continue
         typed = typed.strip()
-        if not typed and field.table == "retention_days":
+        if not typed and (field.table == "retention_days" or before[field.name] is None):
             wanted[field.name] = None
         elif _NUMBER.match(typed) and field.least <= int(typed) <= field.most:
             wanted[field.name] = int(typed)
@@ -130,12 +133,19 @@ def _typed(
 
 
 def _rewritten(text: str, version: int, wanted: Mapping[str, int | None]) -> str:
-    """The file with other numbers, its comments kept."""
+    """The file with other numbers, its comments kept. A conduct that the file does not name is added."""
+    named = {match[1] for match in _NAMED.finditer(text)}
     table, lines = "", []
     for line in text.splitlines(keepends=True):
         if line.startswith("["):
             table = line.partition("]")[0][1:]
             lines.append(line)
+            if table == "severity":
+                lines += [
+                    f"{conduct} = {points}\n"
+                    for conduct in Conduct
+                    if conduct not in named and (points := wanted.get(f"severity.{conduct}")) is not None
+                ]
             if table == "retention_days":
                 lines += [
                     f"{severity} = {days}\n"

@@ -39,7 +39,8 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine
@@ -48,7 +49,7 @@ from ledger.core.fuse import SEED_BYTES, FuseFilter, build
 from ledger.service.keys import LOOKUP_STATES
 from ledger.service.supervision import Worker
 from ledger.store import log as log_store
-from ledger.store.engine import read_again, snapshot_reading, within
+from ledger.store.engine import interrupt, read_again, snapshot_reading, within
 from ledger.store.epochs import EpochRow, read_epochs
 from ledger.store.listed_tags import packed_tags, tags_since
 
@@ -66,6 +67,11 @@ PATIENCE_SECONDS = 5.0
 
 BUILD_SECONDS = 600.0
 """How long one filter may take to build before the process says that building hangs."""
+
+
+class BuildStoppedError(Exception):
+    """The process stops: no filter is needed any more."""
+
 
 _Filters = tuple[Callable[[bytes], bool], Callable[[bytes], bool]]
 
@@ -121,6 +127,8 @@ class Presence:
         self._added: set[bytes] = set()
         self._wanted = threading.Event()
         self._building = False
+        self._reading: Connection | None = None
+        self._reading_lock = threading.Lock()
         self._interval_seconds = 0.1
         self.workers = (
             Worker("presence", self._turn, seconds=0.1, patience_seconds=PATIENCE_SECONDS),
@@ -134,10 +142,17 @@ class Presence:
             worker.start()
         return self
 
+    def stop_building(self) -> None:
+        """Build no filter any more; one that is being built is given up, wherever it is. Returns at once."""
+        self.workers[1].stop()
+        with self._reading_lock:
+            if self._reading is not None:
+                interrupt(self._reading)
+
     def close(self, timeout_seconds: float | None = None) -> None:
         """Answer nothing any more, and stop refreshing."""
-        for worker in self.workers:
-            worker.stop()
+        self.workers[0].stop()
+        self.stop_building()
         for worker in self.workers:
             worker.close(timeout_seconds)
         self._view = None
@@ -210,15 +225,14 @@ class Presence:
         return True
 
     def build(self) -> None:
-        """Build a filter from the whole table; the next refresh takes it over. Raises DatabaseUnavailable."""
+        """Build a filter from the whole table; the next refresh takes it over. Raises DatabaseUnavailable, and
+        BuildStoppedError after `stop_building`."""
         built_at = self._monotonic()
-        with snapshot_reading(self._engine) as connection:
+        with snapshot_reading(self._engine) as connection, self._interruptible(connection):
             mark, rows = _mark(connection), read_epochs(connection)
-            tags = packed_tags(connection)
-        if self.workers[1].stopping():
-            return
+            tags = packed_tags(connection, self._look)
         # Seeds nobody knows: whoever knew them could make tags that all look listed, and slow everybody's lookups.
-        first, second = build(tags, secrets.token_bytes(SEED_BYTES)), build(tags, secrets.token_bytes(SEED_BYTES))
+        first, second = (build(tags, secrets.token_bytes(SEED_BYTES), self._look) for _ in range(2))
         filters = FuseFilter.trusted(first).contains, FuseFilter.trusted(second).contains
         self._built = _Base(filters, len(first) + len(second), mark, rows, built_at)
 
@@ -237,10 +251,28 @@ class Presence:
         if not self._building and self._built is None:
             self._wanted.set()
 
+    @contextmanager
+    def _interruptible(self, connection: Connection) -> Iterator[None]:
+        with self._reading_lock:
+            self._reading = connection
+        try:
+            self._look()  # it may have been stopped before the connection was known
+            yield
+        finally:
+            with self._reading_lock:
+                self._reading = None
+
+    def _look(self) -> None:
+        if self.workers[1].stopping():
+            raise BuildStoppedError
+
     def _build(self) -> None:
         self._building = True
         try:
             self.build()
+        except Exception:
+            if not self.workers[1].stopping():
+                raise  # else it was given up, or its connection was cut for that
         finally:
             self._building = False  # where it failed, the next refresh asks for it again
 

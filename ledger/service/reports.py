@@ -76,7 +76,9 @@ def check_report(rt: Runtime, member: Member, payload: Mapping[str, Any], idempo
         raise InvalidSignature("The report's `kid` names no active key of your platform.")
     verify_signature(signed, signature, Ed25519PublicKey.from_public_bytes(key.public_key))
     subjects = _check_subjects(body, given)
-    intake = check_intake(body, Profile(member.profile), rt.policy, rt.now())
+    profile, now = Profile(member.profile), rt.now()
+    policy = rt.policies.at(now)
+    intake = check_intake(body, profile, policy, now)
     service = rt.settings.service
     return SubmitReport(
         asked=asked(
@@ -86,6 +88,8 @@ def check_report(rt: Runtime, member: Member, payload: Mapping[str, Any], idempo
         signed=signed,
         signature=signature,
         intake=intake,
+        profile=profile,
+        policy=policy.version,
         subjects=subjects,
         replaces=None if body.replaces is None else decode_id("rp", body.replaces, service),
         links=_links(body, service),

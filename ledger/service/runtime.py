@@ -1,4 +1,4 @@
-"""What one API process holds open: database, keys, policy, members, the appender, the lookup desk,
+"""What one API process holds open: database, keys, policies, members, the appender, the lookup desk,
 what is served from memory, and the sender of webhooks."""
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ledger.service.entry_batch import Context
 from ledger.service.gauges import gauges
 from ledger.service.heartbeat import Heartbeat
 from ledger.service.keys import ServerKeys, load_server_keys
-from ledger.service.logged_policy import logged_policy
+from ledger.service.logged_policy import Policies
 from ledger.service.lookups import LookupDesk
 from ledger.service.maintenance import Maintenance
 from ledger.service.members import Members
@@ -54,7 +54,7 @@ class Runtime:
     settings: Settings
     engine: Engine
     keys: ServerKeys
-    policy: Policy
+    policies: Policies
     members: Members
     appender: Batcher[Command, Stored]
     desk: LookupDesk
@@ -69,11 +69,17 @@ class Runtime:
 
     heartbeat: Heartbeat
 
+    @property
+    def policy(self) -> Policy:
+        """The policy in effect now. Raises PolicyUnreadable."""
+        return self.policies.at(self.now())
+
     def workers(self) -> list[Worker]:
         """All background threads but those of the appender and the lookup desk."""
         return [
             *self.heartbeat.workers,
             self.members.worker,
+            self.policies.worker,
             *self.presence.workers,
             *self.desk.workers,
             self.shelf.worker,
@@ -90,8 +96,10 @@ class Runtime:
         def left() -> float:
             return max(0.05, end - time.monotonic())
 
-        for worker in (*self.maintenance.workers, self.watch.worker, self.shelf.worker, self.sender.worker):
+        self.maintenance.stop()
+        for worker in (self.watch.worker, self.shelf.worker, self.sender.worker):
             worker.stop()  # all at once, so that they end together
+        self.presence.stop_building()
         self.sender.close(min(SENDER_SECONDS, left()), left())
         self.maintenance.close(left())
         self.watch.close(left())
@@ -100,6 +108,7 @@ class Runtime:
         self.presence.close(left())
         self.shelf.close(left())
         self.members.close(left())
+        self.policies.close(left())
         self.heartbeat.close(left())
         self.engine.dispose()
         return time.monotonic() < end
@@ -107,13 +116,15 @@ class Runtime:
 
 def open_runtime(settings: Settings, now: Callable[[], datetime] = utc_now, *, upkeep: bool = True) -> Runtime:
     """Open everything. Without `upkeep`, rounds of maintenance happen only when `maintenance.round()` is called.
-    Raises ConfigurationError when keys, log, policy or schema do not agree, DatabaseUnavailable."""
+    Raises ConfigurationError when keys, log or schema do not agree, PolicyUnreadable when this program cannot read the
+    policy in effect, DatabaseUnavailable."""
     engine = open_database(settings, pool_size=settings.pool_size)
     soon = within(engine, settings.read_deadline_ms)
     try:
         with reading(engine) as connection:
             keys = load_server_keys(settings, connection)
-            _, policy = logged_policy(connection)
+        policies = Policies(soon)
+        policies.at(now())
         heartbeat = Heartbeat(within(engine_of(settings, pool_size=2), settings.read_deadline_ms))
         heartbeat.first()
         members = Members(soon, settings.auth_refresh_seconds, on_epochs=keys.update)
@@ -121,15 +132,19 @@ def open_runtime(settings: Settings, now: Callable[[], datetime] = utc_now, *, u
         engine.dispose()
         raise
     heartbeat.start()
+    policies.start()
     shelf = Shelf(settings, engine, now).start()
     presence = Presence(engine, read_deadline_ms=settings.read_deadline_ms).start(settings.lookup_refresh_ms)
-    context = Context(engine, policy, settings.service, now, lambda: secrets.token_bytes(SALT_BYTES))
+    context = Context(
+        engine, policies, settings.service, now, lambda: secrets.token_bytes(SALT_BYTES), settings.environment
+    )
     apply = partial(
         intake.apply,
         engine=within(engine, settings.write_deadline_ms),
         keys=keys,
-        policy=policy,
+        policies=policies,
         service=settings.service,
+        environment=settings.environment,
         clock=now,
         new_salt=context.new_salt,
         listed=presence.note,
@@ -142,7 +157,7 @@ def open_runtime(settings: Settings, now: Callable[[], datetime] = utc_now, *, u
         queue_limit=settings.appender_queue_limit,
     )
     watch = Watch(settings, engine, now)
-    desk = LookupDesk(settings, engine, keys, policy, members, watch, now)
+    desk = LookupDesk(settings, engine, keys, policies, members, watch, now)
     pictures = Pictures(engine)
     maintenance = Maintenance(settings, context, pictures)
     if upkeep:
@@ -152,7 +167,7 @@ def open_runtime(settings: Settings, now: Callable[[], datetime] = utc_now, *, u
         settings,
         engine,
         keys,
-        policy,
+        policies,
         members,
         appender,
         desk,

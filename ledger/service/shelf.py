@@ -27,7 +27,7 @@ from ledger.core.entries import parse_canonical
 from ledger.core.manifest import Manifest, parse_manifest
 from ledger.core.merkle import HASH_BYTES, inclusion_proof
 from ledger.core.tlog_proof import TlogProof, format_proof
-from ledger.errors import SnapshotUnknown
+from ledger.errors import LedgerError, SnapshotUnknown
 from ledger.service.log_writer import tile_reader
 from ledger.service.members import Member
 from ledger.service.snapshot_files import BUCKETS, FILTER, POLICY, TREE, folder_of
@@ -160,18 +160,20 @@ class Shelf:
         leaf = log_store.read_leaf(connection, index)
         assert leaf is not None
         hashes = inclusion_proof(index, checkpoint.size, tile_reader(connection))
-        manifest = parse_manifest(parse_canonical(row.manifest.encode()))
         folder = folder_of(self._settings, row.version)
         try:
+            manifest = parse_manifest(parse_canonical(row.manifest.encode()))
             policy_text = (folder / POLICY).read_text(encoding="utf-8")
             _check_size((folder / FILTER).stat().st_size, manifest.filter_bytes)
             buckets, tree = _map(folder / BUCKETS, manifest.buckets_bytes), (folder / TREE).read_bytes()
             _check_size(len(tree), (2 ** (manifest.bits + 1) - 1) * HASH_BYTES)
             paths = _all_paths(tree, manifest.bits) if manifest.bits <= PATHS_BITS else b""
-        except OSError:
+        except (OSError, ValueError, LedgerError) as error:  # one that cannot be served keeps no other from it
             if row.version not in self._missing:
                 self._missing.add(row.version)
-                log.warning("snapshot_files_missing", extra={"version": b64url(row.version)})
+                missing = isinstance(error, OSError)
+                event = "snapshot_files_missing" if missing else "snapshot_unreadable"
+                log.warning(event, exc_info=None if missing else error, extra={"version": b64url(row.version)})
             return None
         answer = {
             "version": b64url(row.version),

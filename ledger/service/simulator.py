@@ -105,10 +105,10 @@ class Simulation:
         return int(low * self.listed), -int(-high * self.listed // 1)
 
 
-def policy_in_force(engine: Engine) -> tuple[str, Policy]:
-    """Its text and its parsed form. Raises ConfigurationError, DatabaseUnavailable."""
+def policy_in_force(engine: Engine, now: datetime) -> tuple[str, Policy]:
+    """Text and parsed form of the policy in effect at `now`. Raises PolicyUnreadable, DatabaseUnavailable."""
     with reading(engine) as connection:
-        return logged_policy(connection)
+        return logged_policy(connection, now)
 
 
 def simulate(

@@ -24,12 +24,14 @@ from sqlalchemy import Connection, Engine
 from ledger.core.encoding import DAY_SECONDS, HOUR_SECONDS, b64url, unb64url, unix_seconds
 from ledger.core.entries import GovernanceType
 from ledger.core.manifest import Manifest, manifest_body, manifest_bytes
-from ledger.core.webhooks import WebhookType
+from ledger.core.policy_timeline import PolicyTimeline
+from ledger.core.webhooks import Source, WebhookType
 from ledger.errors import ConfigurationError, InvalidEncoding, LedgerError, LogFrozen, StaleEpoch, Unavailable
+from ledger.service.appeals.weights import refresh_weights
 from ledger.service.databases import open_database
 from ledger.service.keys import fsync_folder
 from ledger.service.log_writer import append_governance
-from ledger.service.logged_policy import logged_policy
+from ledger.service.logged_policy import read_timeline
 from ledger.service.members import effective_weights
 from ledger.service.snapshot_files import Progress, Rules, Stage, Written, folder_of, silent, write_files
 from ledger.service.webhooks.emit import emit_all
@@ -155,6 +157,9 @@ def _build(
     folder = settings.snapshots_dir / f"{_BUILDING}{b64url(version)}"
     try:
         progress(Stage.COUNTING, 0, 0)
+        with reading(engine) as connection:
+            policy = read_timeline(connection).at(now)
+        refresh_weights(engine, policy, now)  # those stored may follow from an earlier policy
         with snapshot_reading(engine) as connection:
             row, rules = _begin(settings, connection, version, random_bytes(SECRET_BYTES), now)
             with writing(engine) as second:
@@ -167,7 +172,7 @@ def _build(
         _put_in_place(settings, folder, version)
         progress(Stage.PUBLISHING, 0, 0)
         with writing(engine) as connection:
-            entry_index = _publish(connection, row, written, now)
+            entry_index = _publish(settings, connection, row, written, now)
         _raise_alarm(settings, written)
         progress(Stage.CLEANING, 0, 0)
     finally:
@@ -184,21 +189,29 @@ def _begin(
         raise ConfigurationError("The ledger has no log yet. Run `refund-ledger keys init` first.")
     if head.frozen is not None:
         raise LogFrozen("The log is frozen: no snapshot can be published.", retry_after_seconds=60)
-    text, policy = logged_policy(connection)
-    weights = effective_weights(member_store.read_platforms(connection), member_store.read_weights(connection))
     as_of = now.replace(microsecond=0)
+    timeline = read_timeline(connection)
+    policy, text = timeline.at(as_of), timeline.entry_at(as_of).text or ""
+    weights = effective_weights(member_store.read_platforms(connection), member_store.read_weights(connection))
     row = SnapshotRow(
         version=version,
         status="building",
         cut=head.size,
         as_of=as_of,
-        not_after=as_of + timedelta(hours=settings.snapshot_lifetime_hours),
+        not_after=_end(as_of, settings.snapshot_lifetime_hours, timeline),
         epoch=current_of(read_epochs(connection)).epoch,
         policy=policy.version,
         weights=json.dumps(weights, sort_keys=True),
         secret=secret,
     )
     return row, Rules(settings.service, policy, text)
+
+
+def _end(as_of: datetime, lifetime_hours: int, timeline: PolicyTimeline) -> datetime:
+    """The end of a snapshot cut at `as_of`. Everything in it follows from one policy, so it ends at the latest when
+    the next one comes into effect (docs/decisions/0019-policy-in-the-log.md)."""
+    end, following = as_of + timedelta(hours=lifetime_hours), timeline.next_after(as_of)
+    return end if following is None else min(end, following.in_effect_at)
 
 
 def _put_in_place(settings: Settings, folder: Path, version: bytes) -> None:
@@ -208,7 +221,7 @@ def _put_in_place(settings: Settings, folder: Path, version: bytes) -> None:
     fsync_folder(settings.snapshots_dir)
 
 
-def _publish(connection: Connection, row: SnapshotRow, written: Written, now: datetime) -> int:
+def _publish(settings: Settings, connection: Connection, row: SnapshotRow, written: Written, now: datetime) -> int:
     """Append the log entry and let the row be served; the entry's index. Nothing of it stays if it raises."""
     manifest = written.manifest
     entry_index = append_governance(connection, GovernanceType.SNAPSHOT, manifest_body(manifest), now)
@@ -230,7 +243,8 @@ def _publish(connection: Connection, row: SnapshotRow, written: Written, now: da
         "epoch": row.epoch,
         "entry_index": entry_index,
     }
-    emit_all(connection, now, WebhookType.SNAPSHOT_PUBLISHED, data)
+    source = Source(settings.service, settings.environment)
+    emit_all(connection, now, source, WebhookType.SNAPSHOT_PUBLISHED, data)
     return entry_index
 
 

@@ -10,6 +10,10 @@ for it, and its logins do not lift the lock.
 from __future__ import annotations
 
 import hashlib
+import threading
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -47,6 +51,37 @@ class SessionTimes:
     whole: timedelta
 
 
+class _DeviceAttempts:
+    """Attempts of known browsers that are being judged in this process. Only a refusal is written down, so attempts
+    that are sent at the same time would all find the count of before the first of them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: Counter[str] = Counter()
+
+    def enter(self, device: Device, refusals: Callable[[], int]) -> bool:
+        """Count one more attempt in, if with those that are open no more than TRIES can be refused; whether it was.
+        `refusals` reads how many have been. Then `leave` follows when the outcome is written down."""
+        with self._lock:
+            others = self._open[device.id]
+            self._open[device.id] += 1
+        # Read after the open ones: an attempt that ends in between is counted twice, and none is missed.
+        if refusals() + others < DEVICE_TRIES:
+            return True
+        self.leave(device)
+        return False
+
+    def leave(self, device: Device) -> None:
+        """Count an attempt out."""
+        with self._lock:
+            self._open[device.id] -= 1
+            if not self._open[device.id]:
+                del self._open[device.id]
+
+
+_attempts = _DeviceAttempts()
+
+
 def lock_time(failed_count: int) -> timedelta | None:
     """For how long the failure that makes it `failed_count` locks the account: every fifth does, each time for twice as
     long; None for the others."""
@@ -76,41 +111,44 @@ def login(
     Raises LoginRefused whatever is wrong, TooManyAttempts (the process computes enough hashes as it is; the attempt is
     not counted), DatabaseUnavailable.
     """
-    with passwords.working():
-        row, judged = _charge(engine, name, now, device)
-        good_password = passwords.matches(row.password_hash if row else None, password)
-        step = passwords.code_step(seed_of(sealing_key, row) if row else None, code, now)
-        outdated = row is not None and good_password and passwords.hasher.check_needs_rehash(row.password_hash)
-        rehashed = passwords.hasher.hash(passwords.normal(password)) if outdated else None
-    token = random_bytes(32)
-    if row is None or not judged or not good_password or step is None:
-        _refused(engine, row if judged else None, now, device)
-        raise LoginRefused(_REFUSED)
-    with writing(engine) as connection:
-        current = store.lock_by_id(connection, row.id)
-        # Between counting and here the account may have been disabled, reset, or the code used by another login.
-        good = (
-            current is not None
-            and current.disabled_at is None
-            and not current.awaits_confirmation
-            and current.password_hash == row.password_hash
-            and current.totp_secret == row.totp_secret
-            and store.take_step(connection, row.id, step)
-        )
-        if good:
-            counts = {"failed_count": 0, "locked_until": None} if device is None else {}
-            store.update_staff(connection, row.id, last_login_at=now, **counts)
-            if rehashed is not None:
-                store.update_staff(connection, row.id, password_hash=rehashed)
-            store.delete_old_sessions(connection, now, now - times.idle)
-            if replaces is not None:
-                store.delete_session(connection, token_hash(replaces))
-            store.insert_session(connection, hashlib.sha256(token).digest(), row.id, now, now + times.whole)
-            record(connection, now, row.id, "login")
-    if not good:
-        _refused(engine, row, now, device)
-        raise LoginRefused(_REFUSED)
-    return b64url(token)
+    with ExitStack() as stack:
+        with passwords.working():
+            row, judged = _charge(engine, name, now, device)
+            if judged and device is not None:
+                stack.callback(_attempts.leave, device)
+            good_password = passwords.matches(row.password_hash if row else None, password)
+            step = passwords.code_step(seed_of(sealing_key, row) if row else None, code, now)
+            outdated = row is not None and good_password and passwords.hasher.check_needs_rehash(row.password_hash)
+            rehashed = passwords.hasher.hash(passwords.normal(password)) if outdated else None
+        token = random_bytes(32)
+        if row is None or not judged or not good_password or step is None:
+            _refused(engine, row if judged else None, now, device)
+            raise LoginRefused(_REFUSED)
+        with writing(engine) as connection:
+            current = store.lock_by_id(connection, row.id)
+            # Between counting and here the account may have been disabled, reset, or the code used by another login.
+            good = (
+                current is not None
+                and current.disabled_at is None
+                and not current.awaits_confirmation
+                and current.password_hash == row.password_hash
+                and current.totp_secret == row.totp_secret
+                and store.take_step(connection, row.id, step)
+            )
+            if good:
+                counts = {"failed_count": 0, "locked_until": None} if device is None else {}
+                store.update_staff(connection, row.id, last_login_at=now, **counts)
+                if rehashed is not None:
+                    store.update_staff(connection, row.id, password_hash=rehashed)
+                store.delete_old_sessions(connection, now, now - times.idle)
+                if replaces is not None:
+                    store.delete_session(connection, token_hash(replaces))
+                store.insert_session(connection, hashlib.sha256(token).digest(), row.id, now, now + times.whole)
+                record(connection, now, row.id, "login")
+        if not good:
+            _refused(engine, row, now, device)
+            raise LoginRefused(_REFUSED)
+        return b64url(token)
 
 
 def session_staff(engine: Engine, token: str | None, times: SessionTimes, now: datetime) -> StaffMember:
@@ -195,8 +233,9 @@ def _charge(engine: Engine, name: str, now: datetime, device: Device | None = No
         if row is None or not may_succeed(row, device, now):
             return row, False
         if device is not None:
-            # Counted again under the row's lock: many attempts may have been let in before the first was refused.
-            return row, count_refusals(connection, device.id) < DEVICE_TRIES
+            # Counted again under the row's lock, with those that are not judged yet: many attempts may have been let in
+            # before the first was refused.
+            return row, _attempts.enter(device, lambda: count_refusals(connection, device.id))
         failed = row.failed_count + 1
         lock = lock_time(failed)
         store.update_staff(

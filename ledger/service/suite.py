@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ledger.core.encoding import b64url
-from ledger.core.policy import Policy
+from ledger.core.encoding import b64url, format_time
+from ledger.core.policy_timeline import PolicyTimeline
 from ledger.core.voprf import SUITE
 from ledger.service.keys import USED_STATES, ServerKeys
 from ledger.settings import Settings
@@ -16,11 +17,12 @@ if TYPE_CHECKING:
 
 def suite(rt: Runtime) -> dict[str, Any]:
     """The answer of `GET /v1/suite`."""
-    return describe(rt.settings, rt.keys, rt.policy)
+    return describe(rt.settings, rt.keys, rt.policies.timeline, rt.now())
 
 
-def describe(settings: Settings, keys: ServerKeys, policy: Policy) -> dict[str, Any]:
-    """The suite of a deployment: also what `platform add` writes down for a platform to pin."""
+def describe(settings: Settings, keys: ServerKeys, timeline: PolicyTimeline, now: datetime) -> dict[str, Any]:
+    """The suite of a deployment at `now`: also what `platform add` writes down for a platform to pin."""
+    policy = timeline.entry_at(now)
     return {
         "service": settings.service,
         "environment": settings.environment,
@@ -37,4 +39,9 @@ def describe(settings: Settings, keys: ServerKeys, policy: Policy) -> dict[str, 
         ],
         "log": {"origin": settings.origin, "key": keys.log_verifier_key},
         "policy": policy.version,
+        "policy_sha256": b64url(policy.sha256),
+        "next_policies": [
+            {"version": one.version, "sha256": b64url(one.sha256), "in_effect_at": format_time(one.in_effect_at)}
+            for one in timeline.announced(now)
+        ],
     }

@@ -33,7 +33,7 @@ _NO_CODES = frozenset({"reported_by"})
 
 
 def texts_of(locale: str) -> dict[str, dict[str, str]]:
-    """The text of each code in `locale` ("en" or "zh-CN"), by the member of an answer that holds the code.
+    """The text of each code in `locale` (one of LOCALES), by the member of an answer that holds the code.
 
     Raises NotFound for another locale.
     """

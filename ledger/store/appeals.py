@@ -230,9 +230,11 @@ def cases_page(
     return sorted(found.values(), key=lambda row: row.id, reverse=True)[:limit]
 
 
-def due_cases(connection: Connection, now: datetime, today: int, limit: int) -> list[CaseRow]:
+def due_cases(
+    connection: Connection, now: datetime, today: int, limit: int, after: tuple[datetime, int] | None = None
+) -> list[CaseRow]:
     """Cases to which time may do something at `now`: a clock has run out, or (today, in days since the Unix epoch) the
-    report has expired. Oldest deadline first."""
+    report has expired. Oldest deadline first, at most `limit` beyond `after`, a case's (due_at, id)."""
     waiting = [CaseState.AWAITING_REPORTER.value, CaseState.AWAITING_SUBJECT.value]
     there = select(Listing.report_id).where(Listing.report_id == AppealCase.report_id, Listing.expires_day > today)
     held = (  # a held report has no listings, and its case is not due for that
@@ -255,7 +257,12 @@ def due_cases(connection: Connection, now: datetime, today: int, limit: int) -> 
             and_(AppealCase.state.in_(_OPEN), ~there.exists(), ~held.exists()),
         )
     )
-    return [CaseRow(*row) for row in connection.execute(statement.order_by(AppealCase.due_at).limit(limit))]
+    if after is not None:
+        due_at, case_id = after
+        beyond = or_(AppealCase.due_at > due_at, and_(AppealCase.due_at == due_at, AppealCase.id > case_id))
+        statement = statement.where(beyond)
+    ordered = statement.order_by(AppealCase.due_at, AppealCase.id)
+    return [CaseRow(*row) for row in connection.execute(ordered.limit(limit))]
 
 
 def open_counts(connection: Connection) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, case, delete, func, select
+from sqlalchemy import Connection, and_, case, delete, func, or_, select
 
 from ledger.core.disclosures import MAX_ORDERS, Lookups
 from ledger.core.encoding import day_floor
@@ -135,10 +135,25 @@ def _counted(connection: Connection, tags: Sequence[bytes]) -> list[Lookups]:
 # --- counting -------------------------------------------------------------------------------------------------
 
 
-def single_before(connection: Connection, before: datetime, limit: int) -> list[LookupRow]:
-    """Single lookups asked before `before`, the oldest first, at most `limit`."""
-    statement = _LOOKUP.where(LookupLog.asked_at < before).order_by(LookupLog.asked_at).limit(limit)
-    return [LookupRow(*row) for row in connection.execute(statement)]
+def single_before(
+    connection: Connection, before: datetime, limit: int, after: tuple[datetime, int] | None = None
+) -> list[LookupRow]:
+    """Single lookups asked before `before`, the oldest first, at most `limit` beyond `after`, an (asked_at, id)."""
+    statement = _LOOKUP.where(LookupLog.asked_at < before)
+    if after is not None:
+        asked_at, number = after
+        beyond = or_(LookupLog.asked_at > asked_at, and_(LookupLog.asked_at == asked_at, LookupLog.id > number))
+        statement = statement.where(beyond)
+    rows = connection.execute(statement.order_by(LookupLog.asked_at, LookupLog.id).limit(limit))
+    return [LookupRow(*row) for row in rows]
+
+
+def single_of(connection: Connection, ids: Iterable[int]) -> list[LookupRow]:
+    """Those of the lookups `ids` that are still single, the oldest first."""
+    found: list[LookupRow] = []
+    for some in _chunks(ids):
+        found += [LookupRow(*row) for row in connection.execute(_LOOKUP.where(LookupLog.id.in_(some)))]
+    return sorted(found, key=lambda row: (row.asked_at, row.id))
 
 
 def crowded_tags(connection: Connection, least: int) -> list[bytes]:

@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -169,6 +170,10 @@ def _postgresql_checkout(connection: Any, _record: object, _proxy: object) -> No
 
 def _postgresql_error(context: ExceptionContext) -> None:
     """Drop the connection, and its pool, where the error says that it is of no use."""
+    cursor = getattr(context.execution_context, "cursor", None)
+    if context.is_disconnect and cursor is not None:
+        with contextlib.suppress(Exception):
+            cursor.close()  # SQLAlchemy leaves the cursor of a lost connection open
     if context.connection is None or context.is_disconnect:
         return
     fairy = context.connection.connection
@@ -293,6 +298,17 @@ def take_time(connection: Connection, seconds: int) -> None:
         driver.ends_at, driver.tells, driver.idle_ms = math.inf, False, 0
         driver.least_seconds = LONG_READING_SECONDS
         driver.answer_seconds = max(driver.answer_seconds, seconds + ANSWER_MARGIN_MS / 1000)
+
+
+def interrupt(connection: Connection) -> None:
+    """End, from another thread, what the thread that uses `connection` waits for in the database: it gets an error
+    soon. The caller sees to it that the connection is not given back meanwhile."""
+    if connection.dialect.name == "postgresql":
+        _driver(connection).cut()
+    else:
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        driver.interrupt()
 
 
 def _of_one_moment(engine: Engine) -> Engine:

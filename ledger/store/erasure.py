@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, or_, select
+from sqlalchemy import Connection, and_, delete, or_, select
 
 from ledger.core.appeals import OPEN_STATES
 from ledger.store import attachments, former_labels, order_lines, pictures
@@ -33,18 +33,32 @@ from ledger.store.tables import (
 )
 
 
-def due(connection: Connection, last_day: int, longest: datetime, limit: int) -> list[int]:
-    """Reports that expired on or before `last_day` (days since the Unix epoch), oldest first, but not while a decision
-    on their case is owed, unless the act ended by `longest`."""
+def due(
+    connection: Connection,
+    last_day: int,
+    longest: datetime,
+    limit: int,
+    *,
+    after: tuple[int, int] | None = None,
+    among: Sequence[int] | None = None,
+) -> list[tuple[int, int]]:
+    """(expiry day, id) of reports that expired on or before `last_day` (days since the Unix epoch), in this order, but
+    not while a decision on their case is owed, unless the act ended by `longest`. At most `limit` beyond `after`, and
+    only those `among` these ids if they are given."""
     open_case = select(AppealCase.id).where(
         AppealCase.report_id == Report.id, AppealCase.state.in_([state.value for state in OPEN_STATES])
     )
     statement = (
-        select(Report.id)
+        select(Report.expires_day, Report.id)
         .where(Report.expires_day <= last_day, or_(~open_case.exists(), Report.act_ended_at <= longest))
         .order_by(Report.expires_day, Report.id)
     )
-    return list(connection.scalars(statement.limit(limit)))
+    if after is not None:
+        day, number = after
+        statement = statement.where(or_(Report.expires_day > day, and_(Report.expires_day == day, Report.id > number)))
+    if among is not None:
+        statement = statement.where(Report.id.in_(among))
+    return [(day, number) for day, number in connection.execute(statement.limit(limit))]
 
 
 def erase(connection: Connection, ids: Sequence[int]) -> list[str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import closing, suppress
+
 from sqlalchemy import Connection, select, text
 
 from ledger.store.engine import take_time
@@ -28,14 +31,26 @@ def tags_since(connection: Connection, entry_index: int) -> list[bytes]:
     return tags
 
 
-def packed_tags(connection: Connection) -> bytes:
+def packed_tags(connection: Connection, look: Callable[[], None] = lambda: None) -> bytes:
     """The tags of all listings, 32 bytes each, one after the other in no order; some may be there more than once.
 
-    Needs 64 bytes of memory a listing while it runs, and may take as long as `_PACKING_SECONDS`.
+    Needs 64 bytes of memory a listing while it runs, and may take as long as `_PACKING_SECONDS`. `look` is called
+    between parts of the answer; what it raises ends the reading. (The server may take long for the first part: see
+    `ledger.store.engine.interrupt`.)
     """
     if connection.dialect.name == "postgresql":
         take_time(connection, _PACKING_SECONDS)
-        parts = connection.execution_options(yield_per=1).execute(_PACKED).scalars()
+        found = connection.execution_options(yield_per=1).execute(_PACKED)
     else:
-        parts = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(_SINCE).scalars()
+        found = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(_SINCE)
+    parts: list[bytes] = []
+    cursor = found.cursor
+    try:
+        with closing(found):  # also where `look` ends it
+            for some in found.scalars().partitions():
+                look()
+                parts += some
+    finally:
+        with suppress(Exception):  # where the connection was cut only the second attempt closes it
+            cursor.close()
     return b"".join(parts)

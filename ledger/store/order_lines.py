@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, exists, func, insert, select, update
+from sqlalchemy import Connection, and_, exists, func, insert, or_, select, update
 from sqlalchemy.orm import aliased
 
 from ledger.core.appeals import OPEN_STATES, CaseState, Outcome
@@ -376,15 +376,22 @@ def waiting(connection: Connection, limit: int, but_group: str | None = None) ->
     return [HeldRow(*row) for row in connection.execute(statement)]
 
 
-def due_held(connection: Connection, now: datetime, limit: int) -> list[int]:
-    """Held reports whose time is over and that still wait, at most `limit`."""
+def due_held(
+    connection: Connection, now: datetime, limit: int, after: tuple[datetime, int] | None = None
+) -> list[tuple[datetime, int]]:
+    """(void_at, report) of held reports whose time is over and that still wait, in this order, at most `limit` beyond
+    `after`."""
     statement = (
-        select(HeldReport.report_id)
+        select(HeldReport.void_at, HeldReport.report_id)
         .join(Report, Report.id == HeldReport.report_id)
         .where(HeldReport.void_at <= now, HeldReport.released_at.is_(None), Report.live)
-        .order_by(HeldReport.void_at)
+        .order_by(HeldReport.void_at, HeldReport.report_id)
     )
-    return list(connection.scalars(statement.limit(limit)))
+    if after is not None:
+        void_at, number = after
+        beyond = or_(HeldReport.void_at > void_at, and_(HeldReport.void_at == void_at, HeldReport.report_id > number))
+        statement = statement.where(beyond)
+    return [(void_at, number) for void_at, number in connection.execute(statement.limit(limit))]
 
 
 def insert_held(connection: Connection, row: HeldRow) -> None:

@@ -45,7 +45,8 @@ import psycopg
 from psycopg import errors, generators
 from psycopg.pq import ConnStatus, ExecStatus
 
-from ledger.store.database_url import PostgresqlPlace
+from ledger.store.database_url import DEFAULT_PORT, PostgresqlPlace
+from ledger.store.host_names import HostNames
 
 Value = TypeVar("Value")
 
@@ -250,6 +251,16 @@ class LedgerConnection(psycopg.Connection[Any]):
         return _bounded(super()._connect_gen(conninfo), ends_at)
 
 
+def _default_hosts() -> list[tuple[str, int]]:
+    """The hosts that libpq takes from the environment where a URL names none; empty where it takes its own default."""
+    hosts = [one for one in os.environ.get("PGHOST", "").split(",") if one]
+    ports = os.environ.get("PGPORT", "").split(",")
+    if not hosts or os.environ.get("PGHOSTADDR") or len(ports) not in (1, len(hosts)):
+        return []  # libpq's own business, and none that needs a resolver
+    ports = ports * len(hosts) if len(ports) == 1 else ports
+    return [(host, int(port) if port.isdecimal() else DEFAULT_PORT) for host, port in zip(hosts, ports, strict=True)]
+
+
 _READ_ONLY = (b"in_hot_standby", b"default_transaction_read_only")
 
 
@@ -299,7 +310,8 @@ class Dialler:
             **TCP,
             **place.parameters,
         }
-        self._hosts = list(place.hosts)
+        self._hosts = list(place.hosts) or _default_hosts()
+        self._names = HostNames()
         self._settings = settings
         self._pooled = pooled
         self._suspicious_seconds = suspicious_seconds
@@ -312,11 +324,12 @@ class Dialler:
 
     def connect(self, **options: Any) -> LedgerConnection:
         """A new connection with its session settings in force; `options` are those of psycopg's `connect`. Raises
-        psycopg.OperationalError within the connect deadline, name resolution excepted."""
-        places = [{"host": host, "port": str(port)} for host, port in self._hosts] or [{}]
+        psycopg.OperationalError within the connect deadline."""
+        places: list[tuple[str, int] | None] = [*self._hosts] or [None]
         with ending(time.monotonic() + self._connect_seconds):
-            for number, where in enumerate(places):
+            for number, place in enumerate(places):
                 try:
+                    where = {} if place is None else self._where(*place)
                     made = self._dial({**self._parameters, **where, **options})
                 except psycopg.OperationalError as error:
                     if isinstance(error, errors.ConnectionTimeout):
@@ -328,6 +341,18 @@ class Dialler:
                     self._hosts = [*self._hosts[number:], *self._hosts[:number]]
                 return made
         raise AssertionError("no host")
+
+    def _where(self, host: str, port: int) -> dict[str, str]:
+        """libpq's parameters of a host, with its addresses if it is a name: psycopg would wait for the resolver without
+        a deadline. Half of the time that is left is for the name, so that some is left to connect, or for the next."""
+        if "hostaddr" in self._parameters:
+            return {"host": host, "port": str(port)}
+        left = _block.ends_at - time.monotonic()
+        found = self._names.addresses(host, port, left / 2)
+        if not found:
+            return {"host": host, "port": str(port)}
+        hosts, ports = ",".join([host] * len(found)), ",".join([str(port)] * len(found))
+        return {"host": hosts, "hostaddr": ",".join(found), "port": ports}
 
     def suspect(self) -> None:
         """Cut the connections that wait for an answer now, once they have waited for `suspicious_seconds`."""

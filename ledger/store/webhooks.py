@@ -140,9 +140,9 @@ def cancel_pending(connection: Connection, endpoint_id: int) -> None:
 # --- messages -----------------------------------------------------------------------------------------------------
 
 
-def subscribers(connection: Connection, type_: str, platform: str | None = None) -> dict[str, list[int]]:
-    """Ids of the active endpoints that subscribe to `type_`, by platform: of one, or of all. Suspended platforms are
-    told nothing."""
+def subscribers(connection: Connection, types: Collection[str], platform: str | None = None) -> dict[str, list[int]]:
+    """Ids of the active endpoints that subscribe to one of `types`, by platform: of one, or of all. Suspended platforms
+    are told nothing."""
     query = (
         select(WebhookEndpoint.platform, WebhookEndpoint.id, WebhookEndpoint.events)
         .join(Platform, Platform.name == WebhookEndpoint.platform)
@@ -153,7 +153,7 @@ def subscribers(connection: Connection, type_: str, platform: str | None = None)
         query = query.where(WebhookEndpoint.platform == platform)
     found: dict[str, list[int]] = {}
     for row in connection.execute(query):
-        if type_ in row.events.split():
+        if not frozenset(types).isdisjoint(row.events.split()):
             found.setdefault(row.platform, []).append(row.id)
     return found
 

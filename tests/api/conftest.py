@@ -19,7 +19,7 @@ import uvicorn
 from fastapi import FastAPI
 from sqlalchemy import make_url
 
-from api.app import create_app, limited_http
+from api.app import create_app, server_options
 from ledger import sodium
 from ledger.core.encoding import b64url
 from ledger.core.identifiers import Kind
@@ -27,7 +27,7 @@ from ledger.core.tags import tag
 from ledger.service.runtime import Runtime
 from ledger.settings import Settings
 from tests import pg
-from tests.conftest import ENGINES
+from tests.conftest import ONE_OF_ENGINES_BY_FILE
 from tests.support import Platform, mint, new_ledger, publish, report_payload
 
 SCOPES = ("lookup", "report", "appeal", "log")
@@ -102,7 +102,7 @@ def running(settings: Settings) -> Iterator[Api]:
     app = create_app(settings, log_stream=logs)
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on", http=limited_http(settings), ws="none"))
+    server = uvicorn.Server(uvicorn.Config(app, lifespan="on", **server_options(settings)))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     deadline = time.monotonic() + 30
@@ -120,9 +120,16 @@ def running(settings: Settings) -> Iterator[Api]:
     assert not thread.is_alive(), "the server stops when it is asked to"
 
 
-@pytest.fixture(scope="module", params=[pytest.param(name, marks=getattr(pytest.mark, name)) for name in ENGINES])
+@pytest.fixture
+def migrated_url(one_engine_url: str) -> str:
+    """URL of a database with the schema and no rows, on one engine: tests of the layers below run on both."""
+    return one_engine_url
+
+
+@pytest.fixture(scope="module", params=ONE_OF_ENGINES_BY_FILE)
 def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """A server on a fresh ledger, shared by the tests of a module: each uses people of its own."""
+    """A server on a fresh ledger, shared by the tests of a module: each uses people of its own. The module's name
+    chooses the engine; a test with the marker `both_engines` runs on both."""
     folder: Path = tmp_path_factory.mktemp("api")
     if request.param == "sqlite":
         url = f"sqlite:///{folder / 'ledger.db'}"

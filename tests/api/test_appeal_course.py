@@ -37,6 +37,7 @@ from tests.api.cases import (
     view,
 )
 from tests.api.conftest import ACME, BETA, Api
+from tests.processes import until
 
 # --- acting -------------------------------------------------------------------------------------------------------
 

@@ -35,9 +35,10 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
 
 
 @contextmanager
-def connected(api: Api) -> Iterator[socket.socket]:
+def connected(api: Api, source: str = "127.0.0.1") -> Iterator[socket.socket]:
+    """A connection from the address `source`, one of this machine's own 127.0.0.0/8."""
     host, port = api.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=PATIENCE_SECONDS) as connection:
+    with socket.create_connection((host, int(port)), PATIENCE_SECONDS, (source, 0)) as connection:
         yield connection
 
 
@@ -260,6 +261,66 @@ def test_one_address_has_a_share(tmp_path: Path) -> None:
             one.sendall(ask)
             statuses.append(int(one.recv(65536).split(b" ")[1]))
         assert statuses == [200, 200, 200, 503, 503]
+
+
+def asked(stack: ExitStack, api: Api, source: str, path: str = "/healthz") -> tuple[socket.socket, int]:
+    """A connection that stays open and has asked for `path`, with the status; 0 where it was closed unread."""
+    one = stack.enter_context(connected(api, source))
+    try:
+        one.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        return one, int([*one.recv(65536).split(b" "), b"0", b"0"][1])
+    except OSError:
+        return one, 0
+
+
+def test_a_crowded_address_keeps_no_probe_of_another_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One address holds its share, and asks for `/healthz` on as many more connections as it is let, which it keeps
+    open. While there is room another address is served, and when there is none its probes are answered."""
+    settings = new_ledger(
+        f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path, connections_max=8, connections_per_address_max=3
+    )
+    with running(settings) as api, ExitStack() as stack:
+        crowd = [asked(stack, api, "127.0.0.2") for _ in range(16)]
+        assert [status for _, status in crowd[:3]] == [200] * 3
+        assert {status for _, status in crowd[3:]} <= {200, 0}
+        (text,) = {one.getMessage() for one in caplog.records if "refused" in one.getMessage()}
+        assert text == "One address has its 3 connections; new ones from it are refused."
+        for number in range(5):
+            assert asked(stack, api, f"127.0.0.{3 + number // 3}", "/v1/suite")[1] == 200
+        more = [asked(stack, api, f"127.0.0.{2 + number % 2}") for number in range(16)]
+        assert {status for _, status in more} <= {200, 0}
+        for path in ("/healthz", "/readyz", "/readyz/write"):
+            probe, status = asked(stack, api, "127.0.0.9", path)
+            assert status in (200, 503)
+            assert rest(probe) == b"", "the place is free again"
+        assert refused(exchange_from(api, "127.0.0.9")) == (503, "too_many_connections")
+        assert any("All 8 connections are taken" in one.getMessage() for one in caplog.records)
+
+
+def exchange_from(api: Api, source: str) -> bytes:
+    """What is answered to a question that is no probe."""
+    with connected(api, source) as one:
+        one.sendall(b"GET /v1/suite HTTP/1.1\r\nHost: x\r\n\r\n")
+        return rest(one)
+
+
+def test_a_probe_whose_body_does_not_come_leaves_the_reserve(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.connections.RESERVE_SECONDS", 0.3)
+    with ExitStack() as stack:
+        while asked(stack, api, "127.0.0.1", "/v1/suite")[1] == 200:
+            pass
+        held = stack.enter_context(connected(api))
+        held.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n")
+        started = time.monotonic()
+        for _ in range(100):
+            try:
+                held.sendall(b" " * 100)
+            except OSError:
+                break
+            time.sleep(0.05)
+        assert time.monotonic() - started < 3
+    time.sleep(0.1)
+    goes_on(api)
 
 
 def test_the_default_leaves_files_for_the_process_itself() -> None:

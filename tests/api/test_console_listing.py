@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import pytest
@@ -72,7 +73,8 @@ def compared(api: Api, listing: bytes, **changes: Any) -> tuple[str, str]:
     return case, file
 
 
-def with_listing(listing: bytes) -> dict[str, Any]:
+@cache
+def with_listing(listing: bytes) -> Mapping[str, Any]:
     """What the report says of an inspection that was compared with this listing photo."""
     found = json.loads(apart.ask("inspect", [CLAIM, listing]) or b"")
     assert found["compared"] == 1

@@ -16,6 +16,7 @@ from ledger.service import audit, passwords, simulator
 from ledger.service import platform_health as health
 from ledger.service.audit import EventFilter
 from ledger.service.policy_draft import values_of
+from ledger.service.policy_publication import publish_policy
 from ledger.service.staff import StaffMember
 from ledger.store import stats as store
 from ledger.store.engine import writing
@@ -38,6 +39,7 @@ WRITES = {
     "/console/platforms/beta/resume": {"supervisor", "admin"},
     "/console/platforms/beta/quota": {"admin"},
     "/console/simulator": {"supervisor", "admin"},
+    "/console/simulator/policy.toml": {"supervisor", "admin"},
 }
 EVIL = '"><script>alert(1)</script>'
 NAMESPACE = "{http://www.w3.org/2000/svg}"
@@ -210,7 +212,7 @@ def test_pages_are_in_the_readers_language(desk: Desk) -> None:
 
 def test_simulating(desk: Desk, api: Api) -> None:
     client, before = desk.signed_in("supervisor"), actions(api)
-    _, policy = simulator.policy_in_force(api.rt.engine)
+    _, policy = simulator.policy_in_force(api.rt.engine, api.rt.now())
     form = {name: "" if value is None else str(value) for name, value in values_of(policy).items()}
     wrong = {**form, "severity.wardrobing": EVIL, "weights.prior_reports": "0"}
     refused = post(client, "/console/simulator", wrong)
@@ -233,3 +235,26 @@ def test_simulating(desk: Desk, api: Api) -> None:
     auditors = desk.signed_in("auditor").get("/console/simulator").text
     assert auditors.count("<fieldset") == auditors.count(" disabled>") == 4
     assert ">Simulate</button>" not in auditors
+
+
+def test_a_draft_is_downloaded_as_a_file_that_can_be_published(desk: Desk, api: Api) -> None:
+    client = desk.signed_in("supervisor")
+    rt = api.rt
+    page = client.get("/console/simulator").text
+    assert 'formaction="/console/simulator/policy.toml"' in page
+    path = "/console/simulator/policy.toml"
+    refused = post(client, path, {"tiers.watch_total_millipoints": "0"})
+    assert (refused.status_code, refused.headers["content-type"]) == (422, "text/html; charset=utf-8")
+    answer = post(client, path, {"tiers.watch_total_millipoints": "900"})
+    newest = rt.policies.timeline.newest
+    assert answer.status_code == 200
+    assert answer.headers["content-disposition"] == f'attachment; filename="policy-{newest.version + 1}.toml"'
+    done = publish_policy(rt.engine, answer.text, rt.now())
+    assert done.policy is not None
+    assert done.policy.tiers.watch_total_millipoints == 900
+    rt.policies.refresh()
+    announced = said(client.get("/console/simulator"))
+    assert f"Policy {done.version} is announced" in announced
+    again = post(client, path, {"tiers.watch_total_millipoints": "800"})
+    assert f"version = {done.version + 1}\n" in again.text, "the next version that can be published"
+    assert "政策文件" in desk.signed_in("wei").get("/console/simulator").text

@@ -28,6 +28,10 @@ NEVER_SENT = {
     # Raised where no request is being answered, or a fault of the server if one is: 500 `internal`.
     "configuration_error",
     "policy_invalid",
+    "policy_time_invalid",
+    "policy_already_published",
+    "policy_version_not_next",
+    "policy_overtaken",
     "invalid_scalar",
     "invalid_public_key",
     "already_exists",

@@ -20,6 +20,7 @@ def _cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(login_queue, "ANSWER_SECONDS", 0.01)
 
 
+@pytest.mark.both_engines
 def test_every_request_is_answered(api: Api) -> None:
     counts = fuzz(Visitors(api), EXAMPLES)
     assert sum(counts.values()) >= EXAMPLES

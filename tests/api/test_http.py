@@ -311,7 +311,8 @@ def test_access_lines_have_the_template_and_no_query(api: Api) -> None:
 
 def test_health_and_readiness(api: Api) -> None:
     assert api.request("GET", "/healthz").json() == {"status": "ok"}
-    checks = ("appender", "lookups", "filter", "presence", "members", "snapshots", "webhooks", "clocks", "upkeep")
+    answering = ("appender", "lookups", "filter", "presence", "members", "policy", "snapshots")
+    checks = (*answering, "webhooks", "clocks", "upkeep")
     until(lambda: api.request("GET", "/readyz").status_code == 200, "not ready")
     for path in ("/readyz", "/readyz/write"):
         ready = api.request("GET", path)
@@ -324,6 +325,7 @@ def test_health_and_readiness(api: Api) -> None:
                 "publisher": "absent",
                 "clock": "ok",
                 "checks": dict.fromkeys(checks, "ok"),
+                "failing_jobs": [],
             },
         ), "without a publisher reports are taken all the same"
 

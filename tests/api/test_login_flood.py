@@ -1,5 +1,5 @@
 """Signing in while others try names: made-up ones keep nobody waiting and cost nothing, and whoever knows a login name
-locks out no browser that its owner has signed in with before. On both engines, over real HTTP."""
+locks out no browser that its owner has signed in with before. Over real HTTP."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
 import httpx2
 import pytest
@@ -83,6 +84,8 @@ def test_a_known_browser_is_not_locked_by_others(desk: Desk) -> None:
     assert post(desk.client(), "/console/login", desk.credentials("ann")).status_code == 401, (
         "a new browser has to wait"
     )
+    page = desk.signed_in("admin").get("/console/staff").text
+    assert "for browsers without an earlier login of this account" in page, "an admin reads for whom the lock is"
     assert again(desk, other, "ann").status_code == 401, "the cookie of a colleague is worth nothing"
     assert again(desk, own, "ann").status_code == 303
     assert account(desk.api.rt.engine, desk.people["ann"]).locked_until is not None
@@ -183,3 +186,44 @@ def test_guesses_with_a_device_are_bounded_and_counted_in_the_database(desk: Des
     assert judged == devices.TRIES
     forget_codes(rt.engine, person)
     assert devices.new_cookie(rt.engine, SEALING_KEY, "nobody-at-all", now, lambda size: bytes(size)) is None
+
+
+def test_a_burst_with_one_device_cookie_is_judged_no_more_often_than_one_by_one(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All attempts are let in before the first is refused, and the refusals are written down late."""
+    rt = desk.api.rt
+    person = enrol(rt.engine, "flo", sealing_key=rt.keys.sealing_key, service_id=rt.settings.service)
+    key, now = rt.keys.sealing_key, rt.now()
+    cookie = devices.new_cookie(rt.engine, key, "flo", now, lambda size: b"b" * size)
+    device = devices.attempt(rt.engine, key, "flo", cookie, now).device
+    assert device is not None
+    judged: list[bool] = []
+    charge, refused = sessions._charge, sessions._refused
+
+    def charged(*arguments: Any) -> Any:
+        found = charge(*arguments)
+        judged.append(found[1])
+        return found
+
+    def late(*arguments: Any) -> None:
+        time.sleep(0.05)
+        refused(*arguments)
+
+    monkeypatch.setattr(sessions, "_charge", charged)
+    monkeypatch.setattr(sessions, "_refused", late)
+    monkeypatch.setattr(passwords, "WAIT_SECONDS", 30)
+
+    def guess(_: int) -> None:
+        with pytest.raises(LoginRefused):
+            sessions.login(
+                rt.engine, key, name="flo", password="wrong", code="000000", times=TIMES, now=now,
+                random_bytes=lambda size: bytes(size), device=device,
+            )  # fmt: skip
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(guess, range(24)))
+    assert len(judged) == 24
+    assert 1 <= sum(judged) <= devices.TRIES
+    assert sessions._attempts._open == {}, "every attempt was counted out"
+    assert account(rt.engine, person).failed_count == 0, "the account's own count is another"

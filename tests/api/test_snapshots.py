@@ -27,7 +27,7 @@ from ledger.service.keys import load_log_key, raw_public
 from ledger.service.snapshots import build_and_publish
 from tests import pg
 from tests.api.conftest import ACME, READER, Api, person, running
-from tests.conftest import ENGINES
+from tests.conftest import ONE_OF_ENGINES_BY_FILE
 from tests.support import Platform, new_ledger
 
 LISTED = [person() for _ in range(6)]
@@ -46,14 +46,15 @@ def snapshot(api: Api) -> Manifest:
     return made.manifest
 
 
-@pytest.fixture(scope="module", params=[pytest.param(name, marks=getattr(pytest.mark, name)) for name in ENGINES])
+@pytest.fixture(scope="module", params=ONE_OF_ENGINES_BY_FILE)
 def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     """A server with a few listed people and a folder of its own for snapshots; none is published yet."""
     folder: Path = tmp_path_factory.mktemp("snapshots")
     if request.param == "sqlite":
         url = f"sqlite:///{folder / 'ledger.db'}"
     else:
-        url = pg.create_database(make_url(request.getfixturevalue("pg_admin_url"))).render_as_string(False)
+        template = make_url(request.getfixturevalue("postgresql_schema")())
+        url = pg.create_database(template, template).render_as_string(False)
     settings = new_ledger(url, folder, snapshots_dir=folder / "snapshots", snapshots_kept=2)
     for platform in (ACME, READER, WRITER):
         platform.enrol(settings)

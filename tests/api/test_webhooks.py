@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ledger.core.webhooks import WebhookType
+from ledger.core.webhooks import Recipient, Source, WebhookType
 from ledger.service.webhooks.emit import emit
 from ledger.store.engine import writing
 from tests.api.conftest import ACME, BETA, READER, Api, running
@@ -68,8 +68,16 @@ def test_an_endpoint_is_told_and_what_became_of_it_can_be_read(
 def test_deliveries_are_paged_newest_first(api: Api, endpoint: dict[str, Any]) -> None:
     path = f"/v1/webhooks/{endpoint['id']}/deliveries"
     with writing(api.rt.engine) as connection:
-        for number in range(5):
-            emit(connection, api.rt.now(), "acme", WebhookType.APPEAL_OPENED, {"number": number})
+        for _ in range(5):
+            emit(
+                connection,
+                api.rt.now(),
+                Source(api.rt.settings.service, api.rt.settings.environment),
+                "acme",
+                WebhookType.APPEAL_OPENED,
+                Recipient.FILER,
+                {"appeal": "ap_abcdefgh", "state": "submitted"},
+            )
     whole = api.request("GET", path, ACME).json()
     seen: list[str] = []
     after: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""A real browser for the pages: Chromium, driven by Playwright, against a real server."""
+"""A real browser for the pages: Chromium, driven by Playwright, against a real server; and what axe finds in a page."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
+import httpx2
 import pytest
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
+
+from tests.counts import LONG
 
 DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 LOOKS = [
@@ -20,6 +25,30 @@ LOOKS = [
 ]
 """(language, width) of pages that are looked at: each language and each width once, and with `SCREENSHOTS` set, which
 takes pictures, both languages at both widths."""
+
+WCAG = {
+    "runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]},
+    # All that a page has right would otherwise be described too, which takes half of the time.
+    "resultTypes": ["violations"],
+}
+
+
+def no_barriers(page: Page) -> None:
+    """axe finds nothing of the rules of WCAG 2.2 A and AA."""
+    found = Axe().run(page, options=WCAG)
+    assert found.violations_count == 0, found.generate_report()
+
+
+def fits(page: Page) -> None:
+    """The page does not scroll sideways."""
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
+def is_examined(name: str, look: int) -> bool:
+    """Whether axe examines the page of this name in look `look` of two: in one of them, which the name chooses, and in
+    long runs in both. The rules judge structure and colours, which no language and no width changes much; that a page
+    fits and is in its language is checked in both looks."""
+    return LONG or crc32(name.encode()) % 2 == look % 2
 
 
 @pytest.fixture(scope="module")
@@ -49,21 +78,53 @@ HERE = re.compile(r"http://(127\.0\.0\.1|\w+\.localhost)[:/]")
 """This machine; tests call a site of somebody else's `something.localhost`."""
 
 
+class Profiles:
+    """Browser profiles by the options that they were made with. Making one costs as much as loading a page, so that a
+    test gets one of an earlier test, emptied of cookies and of what its pages stored."""
+
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+        self._free: dict[str, list[BrowserContext]] = {}
+
+    def take(self, options: dict[str, Any]) -> BrowserContext:
+        """An empty profile, which nothing else uses until it is given back."""
+        free = self._free.setdefault(repr(sorted(options.items())), [])
+        return free.pop() if free else self._browser.new_context(**options)
+
+    def give_back(self, context: BrowserContext, options: dict[str, Any]) -> None:
+        """Close the profile's pages and empty it."""
+        for page in context.pages:
+            if (origin := re.match(r"https?://[^/]+", page.url)) is not None:
+                session = context.new_cdp_session(page)
+                session.send("Storage.clearDataForOrigin", {"origin": origin[0], "storageTypes": "all"})
+            page.close()
+        context.clear_cookies()
+        self._free[repr(sorted(options.items()))].append(context)
+
+
+@pytest.fixture(scope="module")
+def profiles(browser: Browser) -> Profiles:
+    """The profiles of this file's tests."""
+    return Profiles(browser)
+
+
 @pytest.fixture
-def new_page(browser: Browser) -> Iterator[NewPage]:
-    """`new_page(**options)` gives a page in a browser profile of its own, made with these options of Playwright's. A
-    script error, anything that the content policy stops, a file that does not load and any request to elsewhere fails
-    the test."""
-    contexts: list[BrowserContext] = []
+def new_page(profiles: Profiles) -> Iterator[NewPage]:
+    """`new_page(viewport=DESKTOP, **options)` gives a page in an empty browser profile, made with these options of
+    Playwright's. A script error, anything that the content policy stops, a file that does not load and any request to
+    elsewhere fails the test."""
+    used: list[tuple[BrowserContext, dict[str, Any]]] = []
     complaints: list[str] = []
 
     def failed(request: Request) -> None:
         if request.failure != "net::ERR_ABORTED":  # what the browser itself gives up when it leaves a page
             complaints.append(f"not loaded: {request.url}: {request.failure}")
 
-    def make(**options: Any) -> Page:
-        contexts.append(browser.new_context(**options))
-        page = contexts[-1].new_page()
+    def make(viewport: Any = DESKTOP, **options: Any) -> Page:
+        context = profiles.take(options)
+        used.append((context, options))
+        page = context.new_page()
+        page.set_viewport_size(viewport)
         page.set_default_timeout(20_000)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on(
@@ -78,6 +139,16 @@ def new_page(browser: Browser) -> Iterator[NewPage]:
         return page
 
     yield make
-    for context in contexts:
-        context.close()
+    for context, options in used:
+        profiles.give_back(context, options)
     assert complaints == []
+
+
+def sign_in_as(page: Page, client: httpx2.Client) -> None:
+    """Give the page's browser the cookies of `client`, which has signed in to the console."""
+    page.context.add_cookies(
+        [
+            {"name": name, "value": value, "domain": "127.0.0.1", "path": "/console"}
+            for name, value in client.cookies.items()
+        ]
+    )

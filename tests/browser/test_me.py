@@ -14,12 +14,16 @@ from playwright.sync_api import Page, expect
 from ledger.core.appeals import Outcome
 from ledger.service.appeals import staff_actions as desk
 from tests.api.conftest import ACME, BETA, Api, running
-from tests.browser.conftest import NewPage
+from tests.browser.conftest import NewPage, is_examined
 from tests.people import ANNA, PNG, Person
 from tests.support import new_ledger
 
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 AXE = (Path(axe_package.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+RUN_AXE = """async () => {
+    const found = await axe.run({resultTypes: ["violations"]})
+    return found.violations.map(v => [v.impact, v.id, v.nodes[0].html])
+}"""
 SHOTS = os.environ.get("ME_SCREENSHOTS")
 """A folder to keep pictures of every page in, for people to look at."""
 
@@ -79,11 +83,12 @@ def open_page(new_page: NewPage) -> OpenPage:
     return make
 
 
-def examine(page: Page, name: str, locale: str) -> None:
+def examine(page: Page, name: str, locale: str, *, in_one_language: bool = False) -> None:
     """No serious fault of accessibility, nothing wider than the screen, the right language; and a picture if asked."""
-    page.evaluate(AXE)  # the content policy forbids script tags, not the debugger
-    found = page.evaluate("async () => (await axe.run()).violations.map(v => [v.impact, v.id, v.nodes[0].html])")
-    assert [one for one in found if one[0] in ("serious", "critical")] == [], name
+    if in_one_language or is_examined(name, list(WORDS).index(locale)):
+        page.evaluate(AXE)  # the content policy forbids script tags, not the debugger
+        found = page.evaluate(RUN_AXE)
+        assert [one for one in found if one[0] in ("serious", "critical")] == [], name
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), name
     assert page.locator("html").get_attribute("lang") == locale
     assert page.locator("h1").count() == 1, name
@@ -184,7 +189,7 @@ def test_a_refused_form_is_shown_again_with_its_fault_in_focus(api: Api, open_pa
     expect(page.locator("[data-count]")).to_have_text("Characters: 2004 of 2000")
     page.get_by_role("button", name="Send my appeal").click()
     expect(page.locator("#errors")).to_be_focused()
-    examine(page, "11-refused", "en")
+    examine(page, "11-refused", "en", in_one_language=True)
     assert page.locator("#text").input_value().startswith("word word")
     expect(page.locator("#g-other")).to_be_checked()
 

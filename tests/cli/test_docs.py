@@ -14,8 +14,6 @@ from ledger.cli import app
 from ledger.cli.output import ExitCode
 from ledger.cli.replay_mapping import read_mapping
 from ledger.client import RefundLedger
-from ledger.client.environment import VARIABLES
-from ledger.settings import Settings
 from tests.support import ROOT
 
 DOCS = ROOT / "docs"
@@ -77,19 +75,3 @@ def test_shipped_mappings_are_valid_and_their_fields_documented() -> None:
     for path in (DOCS / "replay").glob("*.toml"):
         assert read_mapping(path).name == path.stem
         assert path.name in text
-
-
-def test_the_table_of_settings_is_that_of_the_code() -> None:
-    def shown(default: object) -> str:
-        if default is None or isinstance(default, bool):
-            return str(default).lower()
-        return f"{default:g}" if isinstance(default, float) else f"{default}"
-
-    page = (DOCS / "operations.md").read_text().partition("## Settings")[2]
-    listed = re.findall(r"^\| `([A-Z_]+)` \| `?([^|`]*)`? \|", page, re.MULTILINE)
-    defaults = {name.upper(): shown(field.default) for name, field in Settings.model_fields.items()}
-    assert dict(listed) == defaults
-    assert len(listed) == len(defaults)
-    settings = re.findall(r"REFUND_LEDGER_([A-Z_]+)", "".join(one.read_text() for one in DOCS.glob("*.md")))
-    of_the_sdk = {name.removeprefix("REFUND_LEDGER_") for name in VARIABLES} | {"CA_FILE"}
-    assert set(settings) - of_the_sdk <= defaults.keys()

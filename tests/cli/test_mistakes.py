@@ -179,6 +179,8 @@ def test_the_commands_take_suite_and_keys_from_the_environment(desk: dict[str, A
 
 INTERRUPTED_IMPORT = """
 import os, signal, sys
+# A background job of a shell ignores SIGINT, and its children with it: as in a terminal from here on.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 class Stop:
     def find_spec(self, name, path=None, target=None):
         if name == "ledger.cli.%s":

@@ -25,6 +25,7 @@ from ledger.client.keyfiles import load_public_keys
 from ledger.core.encoding import b64url
 from ledger.errors import InvalidReceipt, LedgerError, PlatformSuspended, UnknownKey
 from ledger.referral.bundle import refer
+from tests.forked import run_command
 from tests.kit import person, report_arguments
 from tests.processes import runs, started, until
 from tests.support import ROOT, new_ledger, server_environment, serving
@@ -61,15 +62,7 @@ class Operator:
         return value
 
     def _process(self, words: list[str], environment: dict[str, str]) -> tuple[int, str, str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "ledger", *words],
-            cwd=self.folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = run_command(words, folder=self.folder, environment=environment)
         return done.returncode, done.stdout, done.stderr
 
     def _here(self, words: list[str], environment: dict[str, str]) -> tuple[int, str, str]:
@@ -97,12 +90,12 @@ def test_from_nothing_to_a_first_lookup_and_back(operator: Operator) -> None:
 
     key = folder / "acme.pem"
     add: list[object] = ["platform", "add", "acme", "--control-group", "east", "--key", key]
-    added = operator(*add, "--profile", "EU", "--scopes", "lookup, report", "--quota", 3)
+    added = operator(*add, "--profile", "UK", "--scopes", "lookup, report", "--quota", 3)
     suite = json.loads(Path(added["suite"]).read_text())
     assert (suite["platform"], suite["control_group"], suite["profile"], suite["kid"]) == (
         "acme",
         "east",
-        "EU",
+        "UK",
         "acme-1",
     )
     assert suite["log"] == shown["log"]
@@ -224,7 +217,7 @@ def _until_raises(ledger: RefundLedger, error: type[LedgerError]) -> None:
 
 def test_serve_stops_cleanly_and_brings_the_publisher_back(tmp_path: Path) -> None:
     settings = new_ledger(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path)
-    with serving(settings) as server:
+    with serving(settings, forked=False) as server:
         (before,) = until(lambda: started(server, PUBLISHER), "there is no publisher")
         os.kill(before, signal.SIGKILL)
         (after,) = until(
@@ -236,7 +229,7 @@ def test_serve_stops_cleanly_and_brings_the_publisher_back(tmp_path: Path) -> No
 
 def test_the_publisher_ends_with_a_killed_server(tmp_path: Path) -> None:
     settings = new_ledger(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path)
-    with serving(settings) as server:
+    with serving(settings, forked=False) as server:
         (publisher,) = until(lambda: started(server, PUBLISHER), "there is no publisher")
         os.kill(server._process.pid, signal.SIGKILL)
         until(lambda: not runs(publisher, PUBLISHER), "the publisher outlived the server")

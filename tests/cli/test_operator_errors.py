@@ -171,6 +171,20 @@ def test_the_public_url_is_looked_at(url: str, taken: bool) -> None:
         load_settings({}, public_url=url)
 
 
+def test_a_given_environment_is_the_only_one_that_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REFUND_LEDGER_PORT", "9001")
+    monkeypatch.setenv("REFUND_LEDGER_SERVICE", "of.the.process")
+    given = {"REFUND_LEDGER_PORT": "9002", "refund_ledger_pool_size": "3", "REFUND_LEDGER_KEYS_DIR": "k", "HOME": "/"}
+    found = load_settings(given, host="::1")
+    assert (found.port, found.pool_size, found.keys_dir, found.host) == (9002, 3, Path("k"), "::1")
+    assert found.service == "refund-ledger.local", "the process's own environment says nothing here"
+    assert load_settings(given, port=9003).port == 9003, "changes go before both"
+    assert load_settings(environment="test").environment == "test", "a setting has this name too"
+    assert load_settings({"REFUND_LEDGER_PORT": "9001", "REFUND_LEDGER_SERVICE": "of.the.process"}) == load_settings()
+    with pytest.raises(ConfigurationError, match="REFUND_LEDGER_PORT must be 65535 or less"):
+        load_settings({"REFUND_LEDGER_PORT": "99999"})
+
+
 @given(st.sampled_from(sorted(Settings.model_fields)), st.data())
 def test_a_misspelt_name_is_told_with_the_right_one(name: str, data: st.DataObject) -> None:
     right = name.upper()

@@ -116,7 +116,7 @@ def test_progress_is_shown_stage_by_stage(monkeypatch: pytest.MonkeyPatch, capsy
 
 def test_serve_publishes_on_a_schedule_and_brings_the_snapshotter_back(tmp_path: Path) -> None:
     settings = new_ledger(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path)
-    with serving(settings) as server:
+    with serving(settings, forked=False) as server:
         until(lambda: published(settings), "there is no first snapshot")
         (before,) = started(server, SNAPSHOTTER)
         assert len(started(server, PUBLISHER)) == 1

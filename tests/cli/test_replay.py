@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,20 +16,14 @@ from ledger.client.tables import TableFormat
 from ledger.core.conduct import Conduct, check_evidence
 from ledger.errors import ConfigurationError, InvalidTable
 from tests.cli.test_operator import without
+from tests.forked import run_command
 from tests.support import ROOT, SHARED
 
 MAPPINGS = ROOT / "docs" / "replay"
 
 
 def run(*arguments: object, code: int = 0) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-m", "ledger", *map(str, arguments), "--json"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run_command([*arguments, "--json"], folder=ROOT)
     assert done.returncode == code, (done.stdout, done.stderr)
     value = json.loads(done.stdout)
     assert isinstance(value, dict)

@@ -51,7 +51,7 @@ def tried(call: Callable[[], object]) -> str:
 def use(scenario: dict[str, Any]) -> dict[str, Any]:
     """Everything once."""
     heard = Lines()
-    logging.getLogger("ledger").addHandler(heard)
+    logging.getLogger("refund_ledger").addHandler(heard)
     made: dict[str, Any] = {}
     given = {name: scenario[name] for name in ("state_dir", "order_key") if scenario.get(name)}
 

@@ -109,7 +109,7 @@ def report(ledger: RefundLedger, number: int) -> Counter[str]:
             notice_sent_at=now - timedelta(days=4),
             notice_ref="notice-1",
             decided_by="agent-7",
-            consent_ref="terms-2026",
+            consent_ref="separate-consent-2026-11-03-8842",
         )
         if sent.report is None:
             return Counter({f"report {sent.state}": 1})

@@ -56,7 +56,7 @@ def leaf(index: int) -> bytes:
     """Governance first and now and then, events otherwise, a hundred an hour."""
     hour = START + timedelta(hours=index // 100)
     if index % 97 == 0:
-        return governance_leaf(index, GovernanceType.POLICY, hour, {"version": index // 97 + 1})
+        return governance_leaf(index, GovernanceType.PLATFORM_STATUS, hour, {"version": index // 97 + 1})
     return event_leaf(index, hour, commitment(salt(index), body(index)))
 
 

@@ -84,7 +84,7 @@ BROKEN = {
     "ftp": _set(["url"], "ftp://ledger.test"),
     "no host": _set(["url"], "https://"),
     "other suite": _set(["suite"], "P256-SHA256"),
-    "unknown profile": _set(["profile"], "XX"),
+    "malformed profile": _set(["profile"], "uk"),
     "no current epoch": _set(["epochs", 1, "state"], "retired"),
     "two current epochs": _set(["epochs", 0, "state"], "current"),
     "no holder": _set(["epochs", 1, "holders"], []),

@@ -223,6 +223,13 @@ def test_contesting_again_never_makes_it_worse(first: Outcome, second: Outcome) 
         # Summer time begins on 29 March 2026: midnight in Brussels is 22:00 UTC then.
         (Profile.EU, "2026-03-15T10:00:00+00:00", "2026-04-15T22:00:00+00:00"),
         (Profile.EU, "2025-12-31T23:30:00+00:00", "2026-02-01T23:00:00+00:00"),
+        # The day of receipt is the first of the month (UK GDPR art. 12A(2)), in London: summer time there, too.
+        (Profile.UK, "2026-09-03T10:00:00+00:00", "2026-10-02T23:00:00+00:00"),
+        (Profile.UK, "2026-05-31T22:59:59+00:00", "2026-06-30T23:00:00+00:00"),
+        (Profile.UK, "2026-05-31T23:00:00+00:00", "2026-06-30T23:00:00+00:00"),
+        # There is no 31 February: one month that begins with 31 January ends with the last day.
+        (Profile.UK, "2026-01-31T10:00:00+00:00", "2026-03-01T00:00:00+00:00"),
+        (Profile.UK, "2026-02-28T10:00:00+00:00", "2026-03-28T00:00:00+00:00"),
         # The day of receipt is the first of the thirty (15 U.S.C. 1681i(a)(1)(A)).
         (Profile.US, "2026-05-01T12:00:00+00:00", "2026-05-31T04:00:00+00:00"),
     ],
@@ -247,14 +254,18 @@ def test_no_clock_is_longer_than_its_statute(opened: datetime, profile: Profile)
     local_open, local_due = opened.astimezone(zone), due.astimezone(zone)
     assert (local_due.hour, local_due.minute, local_due.second) == (0, 0, 0)
     last_day = local_due.date() - timedelta(days=1)
-    if profile is Profile.EU:
+    if profile is Profile.UK:
+        first_too_late = local_due.date()  # the corresponding date of the next month, or the 1st where there is none
+        assert first_too_late.day == local_open.day or first_too_late.day == 1
+        assert 28 <= (first_too_late - local_open.date()).days <= 31
+    elif profile is Profile.EU:
         month = (local_open.year * 12 + local_open.month) + 1
         assert last_day.year * 12 + last_day.month == month
         assert last_day.day == local_open.day or (last_day + timedelta(days=1)).month != last_day.month
     else:
         assert (last_day - local_open.date()).days == {Profile.CN: 20, Profile.US: 29}[profile]
     extended = extended_due_at(due, clock, zone).astimezone(zone).date() - timedelta(days=1)
-    assert (extended - last_day).days == {Profile.CN: 0, Profile.EU: 0, Profile.US: 15}[profile]
+    assert (extended - last_day).days == profile.spec.limits.extension_days
 
 
 @given(opened=moments)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -14,11 +15,13 @@ from hypothesis import strategies as st
 from ledger.core.encoding import b64url, canonical_json
 from ledger.core.entries import (
     MAX_LEAF_BYTES,
+    EventType,
     GovernanceType,
     PlatformState,
     RotationRecord,
     WithdrawalReason,
     commitment,
+    event_entry,
     event_leaf,
     governance_leaf,
     key_rotation_body,
@@ -31,6 +34,7 @@ from ledger.core.entries import (
     withdrawal_entry,
 )
 from ledger.errors import InvalidCanonicalForm, InvalidEncoding, InvalidRequest
+from tests.core.worked_examples import DOCS
 
 AT = datetime(2026, 11, 23, 13, 45, 59, 123456, tzinfo=UTC)
 C = bytes(range(32))
@@ -252,3 +256,42 @@ def test_keys_and_digests_have_32_bytes() -> None:
         platform_status_body(
             platform="a", control_group="g", profile="CN", status=PlatformState.ACTIVE, keys=[("a", b"", False)]
         )
+
+
+@pytest.mark.parametrize("sort", ["witness_policy", "a", "z9_" + "x" * 61])
+def test_a_reader_passes_over_governance_of_a_later_version(sort: str) -> None:
+    leaf = {"index": 1, "sort": sort, "hour": "2026-11-23T13:00:00Z", "body": {"anything": [1]}}
+    read = parse_leaf(canonical_json(leaf))
+    assert (read.sort, read.body, read.commitment) == (sort, {"anything": [1]}, None)
+
+
+@pytest.mark.parametrize("sort", ["", "Policy", "9a", "a b", "x" * 65, "event", 5, None])
+def test_a_type_of_entry_is_a_code(sort: object) -> None:
+    leaf = {"index": 1, "sort": sort, "hour": "2026-11-23T13:00:00Z", "body": {}}
+    with pytest.raises(InvalidCanonicalForm):
+        parse_leaf(canonical_json(leaf))
+
+
+@pytest.mark.parametrize("type_", EventType)
+def test_a_body_has_the_members_of_its_row(type_: EventType) -> None:
+    whole = dict.fromkeys(type_.spec.members | type_.spec.optional, "x")
+    assert json.loads(event_entry(type_, whole)) == {"type": type_.value, **whole}
+    least = {**whole, **dict.fromkeys(type_.spec.optional)}
+    assert json.loads(event_entry(type_, least)).keys() == {"type"} | type_.spec.members
+    with pytest.raises(InvalidCanonicalForm):
+        event_entry(type_, {**whole, "more": 1})
+    for name in type_.spec.members:
+        with pytest.raises(InvalidCanonicalForm):
+            event_entry(type_, {key: value for key, value in whole.items() if key != name})
+
+
+def test_the_page_lists_the_members_of_every_body() -> None:
+    page = (DOCS / "log.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| ([`\w, ]+) \| ([`\w, ]*) \|$", page, re.M)
+    listed = {
+        code: (members.replace("`", "").split(", "), more.replace("`", "").split(", ")) for code, members, more in rows
+    }
+    for one in EventType:
+        assert listed[one.value] == (sorted(one.spec.members), sorted(one.spec.optional) or [""])
+    for kind in GovernanceType:
+        assert f"| `{kind}` |" in page

@@ -36,7 +36,7 @@ def test_the_shipped_numbers() -> None:
     assert (POLICY.weights.floor_twentieths, POLICY.weights.prior_reports, POLICY.weights.window_months) == (4, 10, 24)
     clocks = POLICY.appeals.clocks
     assert (clocks[Profile.CN].days, clocks[Profile.EU].months, clocks[Profile.US].days) == (20, 1, 30)
-    assert [clocks[profile].extension_days for profile in Profile] == [0, 0, 15]
+    assert [clocks[profile].extension_days for profile in Profile] == [0, 0, 0, 15]
     assert clocks[Profile.CN].time_zone == "Asia/Shanghai"
 
 

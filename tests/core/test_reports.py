@@ -285,11 +285,15 @@ def test_the_person_is_told_after_the_act_and_before_the_report() -> None:
         intake(notice_sent_at=at(NOW + timedelta(minutes=5, seconds=5)))
 
 
-def test_consent_is_needed_in_china_only() -> None:
-    with pytest.raises(ConsentMissing):
-        intake(Profile.CN, consent_ref=...)
-    intake(Profile.EU, consent_ref=...)
-    intake(Profile.US, consent_ref=...)
+@pytest.mark.parametrize("profile", Profile)
+def test_consent_is_needed_where_the_law_asks_for_it(profile: Profile) -> None:
+    assert profile.spec.consent_for_reports is (profile is Profile.CN)
+    if profile.spec.consent_for_reports:
+        with pytest.raises(ConsentMissing) as refused:
+            intake(profile, consent_ref=...)
+        assert refused.value.details["profile"] == profile.value
+    else:
+        intake(profile, consent_ref=...)
 
 
 @pytest.mark.parametrize("blank", [" ", "  ", "\u3164", "\u2800", "\u115f \u1160"])

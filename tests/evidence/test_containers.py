@@ -138,6 +138,7 @@ BOMBS: dict[str, Callable[[], list[bytes]]] = {
 }
 
 
+@pytest.mark.some_cases(2)
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_inflation_bombs_cost_no_more_than_the_limit(bomb: str) -> None:
     data = files.png(*BOMBS[bomb]())

@@ -150,6 +150,7 @@ def test_hostile_pictures_are_refused_before_they_are_decoded(
     assert inspection.read_listings([path])[0].width_px == WIDTH
 
 
+@pytest.mark.some_cases(1)
 @pytest.mark.parametrize("kind", ["noise", "lines", "dots"])
 def test_pictures_made_to_be_slow_are_not(kind: str) -> None:
     random = np.random.default_rng(1)

@@ -186,6 +186,7 @@ def x509_end(keys: Keys) -> datetime:
 # --- ancestors --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.some_cases(4)
 @pytest.mark.parametrize(
     ("parent", "child", "found"),
     [
@@ -243,6 +244,7 @@ MAKERS = [
 ]
 
 
+@pytest.mark.some_cases(4)
 @pytest.mark.parametrize(("organisation", "common", "claim"), MAKERS)
 def test_a_self_made_chain_in_a_famous_name_is_nobodys_word(
     organisation: str, common: str, claim: tuple[str, FindingCode]

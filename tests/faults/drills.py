@@ -372,8 +372,15 @@ def disk_full(folder: Path, seconds: float, **overrides: int) -> Found:
         return found
 
 
+def server_deadlines() -> dict[str, int]:
+    """The deadlines of a server by default, for what `SHORT` shortens."""
+    return {name: int(Settings.model_fields[name].default) for name in SHORT}
+
+
 def main(rounds: int, folder: Path, say: Callable[[str], object]) -> None:
     """Every drill `rounds` times with a server's own deadlines; prints a table of the worst of each."""
+    from tests.faults import kernel_drills  # which imports this module
+
     worst: dict[str, Found] = {}
 
     def note(found: Found) -> None:
@@ -402,6 +409,11 @@ def main(rounds: int, folder: Path, say: Callable[[str], object]) -> None:
             note(disk_full(home, 1.0))
         except NoFileSystem:
             say("disk_full left out: no file system can be mounted here")
+        reason = kernel_drills.reason_to_skip()
+        for name in kernel_drills.DRILLS if reason is None else ():
+            note(kernel_drills.run_apart(name, home / name, chance.uniform(2.0, 12.0), **server_deadlines()))
+        if reason is not None:
+            say(f"{', '.join(kernel_drills.DRILLS)} left out: {reason}")
         say(f"drills, round {number}: nothing lost, nothing doubled")
     say("drill              reports back  lookups back  longest report  longest lookup  acknowledged  lost")
     for one in worst.values():

@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -52,9 +52,11 @@ class Node:
         self.folder, self.binaries = folder, binaries
         self.port = server_port()
         self._process: subprocess.Popen[bytes] | None = None
+        self.starts = 0
 
     def start(self) -> Node:
         """Start, and wait until it takes connections."""
+        self.starts += 1
         options = [part for one in (*OPTIONS, f"port={self.port}") for part in ("-c", one)]
         starting = ("postgres", "-D", str(self.folder), "-k", str(self.folder.parent), *options)
         self._process = self._launch(*starting)
@@ -101,6 +103,10 @@ class Node:
         self._process.wait(PATIENCE_SECONDS)
         # What a killed server leaves behind is in the way of the next start until its segment is unused.
         (self.folder / "postmaster.pid").unlink(missing_ok=True)
+
+    def running(self) -> bool:
+        """Whether the server has not ended by itself."""
+        return self._process is not None and self._process.poll() is None
 
     def freeze(self) -> None:
         """SIGSTOP to every process of it: connections stay open, and nothing answers."""
@@ -153,8 +159,9 @@ class Node:
 
 
 @contextmanager
-def primary() -> Iterator[Node]:
-    """A started primary with nothing in it; it and its standbys end with the block."""
+def primary(prepare: Callable[[Path], None] = lambda _: None) -> Iterator[Node]:
+    """A started primary with nothing in it; it and its standbys end with the block. `prepare` is called with the path
+    of its data folder before there is anything in it."""
     workspace = pg.short_folder()
     nodes: list[Node] = []
     try:
@@ -163,6 +170,7 @@ def primary() -> Iterator[Node]:
             os.chown(workspace, account.pw_uid, account.pw_gid)
         binaries = pg.binaries(workspace, "nobody" if os.geteuid() == 0 else None) / "bin"
         node = _Keeping(workspace / "primary", binaries, nodes)
+        prepare(node.folder)
         made = node._launch(
             "initdb", "-D", str(node.folder), "--username=postgres", "--auth=trust", "--no-sync", "--no-instructions",
             "--encoding=UTF8",

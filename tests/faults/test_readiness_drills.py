@@ -229,7 +229,7 @@ def test_a_wrong_clock_is_noticed(tmp_path: Path, hours: int, caplog: pytest.Log
 
 @pytest.mark.postgresql
 def test_sigterm_ends_a_server_whose_database_and_publisher_hang(settings: Settings, stalled: Stalling) -> None:
-    server = RunningServer(settings.model_copy(update={"database_url": stalled.url}))
+    server = RunningServer(settings.model_copy(update={"database_url": stalled.url}), forked=False)
     try:
         with httpx2.Client(verify=False, base_url=server.url, timeout=5) as client:
             until(lambda: client.get("/readyz").status_code == 200, "not ready")

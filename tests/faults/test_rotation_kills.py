@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +20,7 @@ from ledger.service.runtime import Runtime
 from ledger.settings import Settings
 from ledger.store.tables import Listing, Subject
 from tests.counts import trials
+from tests.forked import ForkedProcess
 from tests.rotations import audited, epochs, places, subjects_under
 from tests.support import ROOT, Platform, lookup_request, new_ledger, opened, report_payload, server_environment
 
@@ -34,13 +33,13 @@ Act = Callable[[str, str, int], int]
 @contextmanager
 def runner(settings: Settings) -> Iterator[Act]:
     """`act(action, stage, count)` does it in a process that dies there; its exit status."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.faults.rotation_runner"],
-        cwd=ROOT,
-        env={**os.environ, **server_environment(settings)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+    process = ForkedProcess(
+        "tests.faults.rotation_runner",
+        [],
+        environment={**os.environ, **server_environment(settings)},
+        folder=ROOT,
+        talk=True,
+        stderr=2,
     )
 
     def act(action: str, stage: str, count: int) -> int:
@@ -50,10 +49,11 @@ def runner(settings: Settings) -> Iterator[Act]:
         process.stdin.flush()
         return int(process.stdout.readline())
 
-    with process:
+    try:
         yield act
-        assert process.stdin is not None
-        process.stdin.close()
+    finally:
+        process.close()
+        process.wait(20)
 
 
 class Town:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +26,7 @@ from ledger.store.snapshots import SnapshotRow
 from ledger.store.tables import Listing, Subject
 from tests import pg
 from tests.faults.harness import Acknowledged, audit
+from tests.forked import ForkedProcess
 from tests.support import ROOT, new_ledger, publish, server_environment
 
 LISTED = 1500
@@ -73,13 +72,13 @@ def forget(settings: Settings) -> None:
 @contextmanager
 def builder(settings: Settings) -> Iterator[Callable[[str], int]]:
     """`build(point)` builds in a process that dies there; its exit status."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.faults.snapshot_builder"],
-        cwd=ROOT,
-        env={**os.environ, **server_environment(settings)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+    process = ForkedProcess(
+        "tests.faults.snapshot_builder",
+        [],
+        environment={**os.environ, **server_environment(settings)},
+        folder=ROOT,
+        talk=True,
+        stderr=2,
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -91,9 +90,11 @@ def builder(settings: Settings) -> Iterator[Callable[[str], int]]:
         process.stdin.flush()
         return int(process.stdout.readline())
 
-    with process:
+    try:
         yield build
-        process.stdin.close()
+    finally:
+        process.close()
+        process.wait(20)
 
 
 def rows(settings: Settings) -> tuple[list[SnapshotRow], list[SnapshotRow]]:

@@ -98,7 +98,7 @@ def body(number: int = 1, **changes: Any) -> dict[str, Any]:
         "notice_sent_at": "2026-11-12T08:00:00Z",
         "notice_ref": "notice-4711",
         "decided_by": "agent-7",
-        "consent_ref": "terms-2026-01",
+        "consent_ref": "separate-consent-2026-11-03-8842",
         **changes,
     }
 

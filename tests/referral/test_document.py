@@ -14,6 +14,7 @@ import pypdfium2  # type: ignore[import-untyped]
 import pytest
 
 from ledger.core.findings import FindingCode
+from ledger.core.jurisdictions import Profile
 from ledger.errors import AlreadyExists, ConfigurationError
 from ledger.evidence.findings import finding
 from ledger.evidence.receipt import Receipt
@@ -91,7 +92,7 @@ def test_each_recipient_reads_their_parts_in_either_language(audience: Audience,
     assert told(words.NUMBERS) == (audience is Audience.AI_PROVIDER)
     assert ("A-1001" in text) == (audience in GIVEN[Part.ORDER])
     assert ("129.00" in text) == (audience in GIVEN[Part.MONEY])
-    assert ("terms-2026-01" in text) == (audience in GIVEN[Part.REFERENCES])
+    assert ("separate-consent-2026-11-03-8842" in text) == (audience in GIVEN[Part.REFERENCES])
     assert (packed(STATEMENT) in packed(text)) == (audience in GIVEN[Part.STATEMENTS])
     assert told(words.FOR_PERSON)
 
@@ -174,10 +175,10 @@ def test_another_referral_has_another_identifier() -> None:
     assert identifiers[0][1] != identifiers[1][1]
 
 
-@pytest.mark.parametrize(("profile", "told"), [("CN", "13"), ("EU", "GDPR"), ("US", "")])
+@pytest.mark.parametrize(("profile", "told"), [("CN", "13"), ("EU", "GDPR"), ("UK", "2018"), ("US", "")])
 def test_each_profile_has_its_own_caution_and_only_cn_has_bands(profile: str, told: str) -> None:
     text = packed(text_of(files(Audience.AUTHORITY, "en", profile)["referral.pdf"]))
-    cautions = {key.value: packed(one) for key, one in words.HANDOVER.items()}
+    cautions = {one.value: packed(one.spec.handover) for one in Profile if one.spec.handover is not None}
     assert {key for key, one in cautions.items() if one in text} == ({profile} if told else set())
     assert (packed(words.LAW_NONE) in text) == (profile != "CN")
     assert ("法释〔2011〕7号" in text) == (profile == "CN")

@@ -148,5 +148,6 @@ def test_the_limits_hold_every_clock() -> None:
     assert {profile: limit_days(profile, clocks[profile]) for profile in Profile} == {
         Profile.CN: (20, 21),
         Profile.EU: (28, 32),
+        Profile.UK: (27, 31),
         Profile.US: (29, 30),
     }

@@ -19,6 +19,7 @@ from ledger.core.entries import PlatformState
 from ledger.core.guidance import Advice
 from ledger.core.identifiers import Kind
 from ledger.core.ids import MAX_ID_NUMBER, encode_id
+from ledger.core.policy_timeline import PolicyTimeline
 from ledger.core.reasons import MAX_REASONS, Reason
 from ledger.core.standing import Standing, Tier
 from ledger.errors import IndexNotReached, StaleEpoch
@@ -86,7 +87,7 @@ def test_the_longest_answer_fits() -> None:
         Settings(service=service + "s")
     assert _NAME.match(platform)
     assert not _NAME.match(platform + "p")
-    answers = Answers(replace(shipped_policy()[1], version=2**31 - 1), service, "live")
+    answers = Answers(PolicyTimeline.of(replace(shipped_policy()[1], version=2**31 - 1)), service, "live")
     question = Question(platform, 2**31 - 1, b64url(bytes(16)), b64url(bytes(32)))
     public_id, now = encode_id("lk", MAX_ID_NUMBER, "s"), datetime(9999, 12, 31, tzinfo=UTC) - timedelta(days=1)
     written = answers.answer(public_id, standing, None, 2**63 - 1, now, question)

@@ -15,18 +15,17 @@ from sqlalchemy.exc import DBAPIError
 from ledger.errors import DatabaseUnavailable
 from ledger.service import maintenance as module
 from ledger.service import tag_standings
-from ledger.service.appeals import clock
+from ledger.service.health import readiness, write_readiness
 from ledger.service.maintenance import Job, Maintenance
-from ledger.store import appeals as case_store
 from ledger.store.engine import reading
 from tests.processes import until
 from tests.service.conftest import Town
 
 CLOCKS = ("appeal_clocks", "held_reports", "group_weights", "crowded_lookups")
 JOBS = (
-    *CLOCKS, "malformed_reports", "erasure", "old_lookups", "all_crowded_lookups", "disclosures", "picture_searches",
-    "pictures", "subject_sessions", "filing_counts", "attachments", "webhooks", "idempotency_answers", "key_rotation",
-    "daily_tiers",
+    *CLOCKS, "malformed_reports", "shortened_expiries", "erasure", "old_lookups", "all_crowded_lookups", "disclosures",
+    "picture_searches", "pictures", "subject_sessions", "filing_counts", "attachments", "webhooks",
+    "idempotency_answers", "key_rotation", "daily_tiers",
 )  # fmt: skip
 
 
@@ -104,25 +103,32 @@ def test_the_clocks_go_on_while_other_upkeep_hangs(town: Town, monkeypatch: pyte
         gate.set()
 
 
-def test_a_case_that_fails_stops_no_other_case(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Row:
-        def __init__(self, number: int) -> None:
-            self.id = number
+def test_readiness_names_a_job_that_fails_again(town: Town) -> None:
+    """The first failure may be a moment's outage. After the second the check of its thread and the job's name tell,
+    until it succeeds; that lookups are answered is another matter."""
+    rt = town.rt
+    one = rt.maintenance
+    with started(one):
+        until(lambda: all(job.succeeded_at is not None for job in one.jobs), "the first round did not end")
+        for check, jobs in (("clocks", one.clock_jobs), ("upkeep", one.upkeep_jobs)):
+            job = jobs[-1]
+            sound, job.run = job.run, lambda: 1 // 0
+            for failing in (False, True):
+                one._attempt(job)
+                for said in (readiness(rt), write_readiness(rt)):
+                    assert said["checks"][check] == ("failing" if failing else "ok")
+                    assert said["failing_jobs"] == ([job.name] if failing else [])
+            job.run = sound
+            one._attempt(job)
+            assert (readiness(rt)["checks"][check], readiness(rt)["failing_jobs"]) == ("ok", [])
 
-    seen: list[int] = []
 
-    def run(_batch: object, row: Row) -> bool:
-        seen.append(row.id)
-        if row.id == 1:
-            raise ValueError("a row that nothing foresaw")
-        return True
-
-    monkeypatch.setattr(case_store, "due_cases", lambda *_: [Row(1), Row(2), Row(3)])
-    monkeypatch.setattr(clock, "load_case", lambda _batch, number: Row(number))
-    monkeypatch.setattr(clock, "_run", run)
-    with pytest.raises(ValueError, match="foresaw"):
-        clock.run_clocks(town.rt.context)
-    assert seen == [1, 2, 3]
+def test_a_failure_whose_repetition_is_overdue_counts_as_failing() -> None:
+    job = Job("slow", 3600.0, lambda: 0, failures=1)
+    assert not job.failing(3600.0)
+    assert job.failing(3600.0 + 2 * module.RETRY_SECONDS + 1)
+    job.failures = 0
+    assert not job.failing(1e6), "a job that runs for long is its thread's matter"
 
 
 def test_a_count_that_runs_does_not_hold_up_the_end(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:

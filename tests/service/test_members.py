@@ -113,7 +113,7 @@ def test_enrolment_is_stored_and_logged(engine: Engine) -> None:
         {"name": "a" * 33},
         {"name": "acme\n"},
         {"control_group": ""},
-        {"profile": "UK"},
+        {"profile": "ZZ"},
         {"scopes": []},
         {"scopes": ["report", "admin"]},
         {"kid": "with space"},

@@ -17,6 +17,7 @@ from sqlalchemy import event, select
 from ledger.core.encoding import b64url
 from ledger.core.guidance import Claim
 from ledger.core.ids import decode_id
+from ledger.core.policy_timeline import PolicyTimeline
 from ledger.core.standing import CLEAN
 from ledger.errors import StaleEpoch
 from ledger.policies import shipped_policy
@@ -32,7 +33,7 @@ from ledger.store.tables import LookupCount, LookupLog
 from tests.service.conftest import Town
 from tests.support import lookup_request, opened
 
-ANSWERS = Answers(shipped_policy()[1], "ledger-1.example", "live")
+ANSWERS = Answers(PolicyTimeline.of(shipped_policy()[1]), "ledger-1.example", "live")
 
 questions = st.builds(
     Question,

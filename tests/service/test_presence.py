@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 
 from ledger.core.identifiers import Kind
 from ledger.core.tags import tag
@@ -24,6 +24,7 @@ from ledger.service.lookups import lookup
 from ledger.service.presence import MAX_STALENESS_MS, Presence
 from ledger.service.rotation.retire import retire
 from ledger.service.runtime import Runtime
+from ledger.store import listed_tags
 from ledger.store import log as log_store
 from ledger.store.bulk import insert_rows
 from ledger.store.engine import reading, writing
@@ -31,6 +32,7 @@ from ledger.store.epochs import read_epochs
 from ledger.store.listed_tags import packed_tags
 from ledger.store.tables import Listing, LogEntry
 from tests import pg
+from tests.processes import until
 from tests.rotations import report, subjects_under, turned
 from tests.service.conftest import Town
 from tests.support import Platform, lookup_request, new_ledger, opened
@@ -396,3 +398,48 @@ def test_every_listing_is_packed(town: Town) -> None:
         packed = packed_tags(connection)
     parts = [packed[place : place + 32] for place in range(0, len(packed), 32)]
     assert sorted(parts) == sorted([*tags(town.person(0)) * 2, *tags(town.person(1))])
+
+
+# --- the end of a build -----------------------------------------------------------------------------------------
+
+
+def test_a_build_that_waits_for_the_database_ends_at_once(
+    town: Town, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The server takes long for the first part of its answer. No connection is cut that others have meanwhile."""
+    slow = "SELECT CAST(pg_sleep(20) AS text)"
+    if town.rt.engine.dialect.name == "sqlite":
+        slow = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+    monkeypatch.setattr(listed_tags, "_PACKED", text(slow))
+    monkeypatch.setattr(listed_tags, "_SINCE", text(slow))
+    one = Presence(town.rt.engine)
+    one.workers[1].start()
+    one._wanted.set()
+    until(lambda: one._reading is not None, "it does not read")
+    time.sleep(0.1)
+    started = time.monotonic()
+    one.stop_building()
+    assert one.workers[1].close(10)
+    assert time.monotonic() - started < 3
+    assert one._reading is None
+    assert not caplog.records, "that it was stopped is no failure"
+    one.stop_building()
+    with reading(town.rt.engine) as connection:
+        assert log_store.read_head(connection) is not None
+
+
+def test_a_build_that_computes_looks_often(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is stopped while it peels: at the next few thousand tags it ends, and leaves no filter."""
+    one = Presence(town.rt.engine)
+    looks = 0
+
+    def stopped() -> bool:
+        nonlocal looks
+        looks += 1
+        return looks >= 12
+
+    monkeypatch.setattr(one.workers[1], "stopping", stopped)
+    monkeypatch.setattr(module, "packed_tags", lambda *_: secrets.token_bytes(32 * 100_000))
+    one._build()
+    assert looks <= 12 + 1, "the last one asks whether the error is the stop"
+    assert (one._built, one._building) == (None, False)

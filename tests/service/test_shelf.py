@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from ledger.core.buckets import check_bucket, split_answer
 from ledger.core.checkpoint import open_checkpoint, parse_verifier_key
@@ -29,7 +30,8 @@ from ledger.service.shelf import Shelf, fetch_bucket
 from ledger.service.snapshot_files import BUCKETS, FILTER, POLICY, TREE, folder_of
 from ledger.service.snapshots import Published, build_and_publish
 from ledger.settings import Settings
-from ledger.store.engine import open_engine
+from ledger.store.engine import open_engine, writing
+from ledger.store.tables import Snapshot
 from tests.service.conftest import Founding, Town
 from tests.support import opened, publish
 
@@ -250,3 +252,23 @@ def test_without_a_database_what_is_served_stays(town: Town, tmp_path: Path) -> 
         shelf.refresh()
     assert shelf.latest() is before
     engine.dispose()
+
+
+@pytest.mark.parametrize("broken", ["{}", "{", '{"a":1}'])
+def test_a_snapshot_that_cannot_be_read_keeps_no_other_from_being_served(
+    town: Town, shelf: Shelf, broken: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = [snapshot(town), snapshot(town)]
+    with writing(town.rt.engine) as connection:
+        connection.execute(update(Snapshot).where(Snapshot.version == made[1].version).values(manifest=broken))
+    for _ in range(2):
+        shelf.refresh()
+        assert names(shelf, made) == [True, False]
+    assert [one.message for one in caplog.records if one.name == module.__name__] == ["snapshot_unreadable"]
+
+
+def test_an_empty_file_is_as_good_as_none(town: Town, shelf: Shelf) -> None:
+    made = [snapshot(town), snapshot(town)]
+    (folder_of(town.rt.settings, made[1].version) / BUCKETS).write_bytes(b"")
+    shelf.refresh()
+    assert names(shelf, made) == [True, False]

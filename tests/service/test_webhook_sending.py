@@ -361,3 +361,22 @@ def test_one_of_several_addresses_that_answers_is_enough(post: Post, receiver: R
     post.emit()
     post.another(resolve=lambda _host, _port: ["::1", "127.0.0.1"]).round()
     assert post.last(made)[0] == "delivered"
+
+
+def test_a_thread_that_cannot_be_started_leaves_its_endpoint_free(
+    post: Post, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post.endpoint(receiver)
+    post.emit()
+
+    def full(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", full)
+        assert post.sender._take() == 1
+    assert post.sender._flying == {}
+    assert post.sender.round() == 0, "the delivery is claimed"
+    post.moment += timedelta(seconds=CLAIM_SECONDS + 1)
+    assert post.sender.round() == 1
+    assert len(receiver.ids()) == 1

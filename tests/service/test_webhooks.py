@@ -24,7 +24,7 @@ from ledger.service.runtime import Runtime
 from ledger.service.snapshots import build_and_publish
 from ledger.service.webhooks import endpoints
 from ledger.service.webhooks.attempt import Resolve
-from ledger.service.webhooks.emit import KEPT_DAYS, emit, emit_all, forget
+from ledger.service.webhooks.emit import KEPT_DAYS, emit_all, forget
 from ledger.store.engine import reading, writing
 from ledger.store.webhook_tables import WebhookDelivery, WebhookMessage
 from tests.receiver import Arrival, Receiver, Reply, receiving
@@ -66,7 +66,7 @@ def test_nothing_is_written_for_nobody(post: Post, receiver: Receiver) -> None:
 def test_what_is_rolled_back_is_not_told(post: Post, receiver: Receiver) -> None:
     post.endpoint(receiver)
     with pytest.raises(RuntimeError), writing(post.rt.engine) as connection:
-        emit(connection, post.now(), "acme", WebhookType.APPEAL_OPENED, DATA)
+        post.write(connection)
         raise RuntimeError
     assert count(post.rt, WebhookMessage) == 0
 
@@ -74,8 +74,9 @@ def test_what_is_rolled_back_is_not_told(post: Post, receiver: Receiver) -> None
 def test_all_platforms_are_told_but_suspended_ones(post: Post, receiver: Receiver) -> None:
     acme, bolt = post.endpoint(receiver), post.endpoint(receiver, platform=post.bolt)
     second = post.endpoint(receiver, "&second")
+    rotated: dict[str, str | int] = {"epoch": 2, "entry_index": 9}
     with writing(post.rt.engine) as connection:
-        emit_all(connection, post.now(), WebhookType.KEY_ROTATED, {"epoch": 2, "state": "announced"})
+        emit_all(connection, post.now(), post.source, WebhookType.KEY_ROTATED, {**rotated, "state": "announced"})
     post.sender.round()
     assert sorted(one.path for one in receiver.arrivals) == ["/hook?from=ledger"] * 2 + ["/hook?from=ledger&second"]
     assert len(set(receiver.ids())) == 2, "one message a platform"
@@ -83,7 +84,7 @@ def test_all_platforms_are_told_but_suspended_ones(post: Post, receiver: Receive
     assert post.deliveries(bolt, post.bolt)[0]["state"] == "delivered"
     set_status(post.rt.engine, platform="bolt", status="suspended", now=post.now())
     with writing(post.rt.engine) as connection:
-        emit_all(connection, post.now(), WebhookType.KEY_ROTATED, {"epoch": 2, "state": "switched"})
+        emit_all(connection, post.now(), post.source, WebhookType.KEY_ROTATED, {**rotated, "state": "switched"})
     assert len(post.deliveries(bolt, post.bolt)) == 1
     assert len(post.deliveries(acme)) == 2
 

@@ -14,7 +14,8 @@ from api.console.figures import tier_names
 from api.deps import runtime
 from api.web.forms import Form
 from api.web.pages import render
-from ledger.core.policy import MIN_PUBLICATION_DAYS
+from api.web.security import page_headers
+from ledger.core.policy import MIN_PUBLICATION_DAYS, Policy
 from ledger.core.standing import Tier
 from ledger.i18n import Texts, texts
 from ledger.service import policy_draft, simulator
@@ -40,17 +41,35 @@ def get_simulator(request: Request, staff: Reader) -> Response:
     return _page(request, staff, {})
 
 
+@router.post("/simulator/policy.toml")
+def post_draft(request: Request, staff: Runner, form: Form) -> Response:
+    """The changed policy as a file that `refund-ledger policy publish` takes."""
+    try:
+        made, _ = _draft(request, form)
+    except DraftRefused as refused:
+        return _page(request, staff, form, refused=refused)
+    name = f"policy-{made.policy.version}.toml"
+    headers = {**page_headers(), "Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(made.text, headers=headers, media_type="application/toml")
+
+
 @router.post("/simulator")
 def post_simulator(request: Request, staff: Runner, form: Form) -> Response:
     """What the changed policy would do."""
     rt = runtime(request)
-    text, policy = simulator.policy_in_force(rt.engine)
     try:
-        made = policy_draft.draft(text, policy, form)
+        made, policy = _draft(request, form)
     except DraftRefused as refused:
         return _page(request, staff, form, refused=refused)
     found = simulator.simulate(rt.engine, policy, made, staff.id, rt.now())
     return _page(request, staff, form, made=made, found=found)
+
+
+def _draft(request: Request, form: Mapping[str, str]) -> tuple[Draft, Policy]:
+    """The draft, with the version that may be published next, and the policy in force. Raises DraftRefused."""
+    rt = runtime(request)
+    text, policy = simulator.policy_in_force(rt.engine, rt.now())
+    return policy_draft.draft(text, policy, form, rt.policies.timeline.newest.version + 1), policy
 
 
 def _page(
@@ -63,7 +82,7 @@ def _page(
     found: Simulation | None = None,
 ) -> Response:
     rt, t = runtime(request), texts(staff.language)
-    _, policy = simulator.policy_in_force(rt.engine)
+    _, policy = simulator.policy_in_force(rt.engine, rt.now())
     before = policy_draft.values_of(policy)
     problems = {} if refused is None else {k: t.gettext(text, **v) for k, (text, v) in refused.problems.items()}
     if refused is not None:
@@ -90,6 +109,7 @@ def _page(
         labels={field.name: label_of(field, t) for field in FIELDS},
         sample=SAMPLE_TAGS,
         notice_days=MIN_PUBLICATION_DAYS,
+        announced=[(one.version, one.in_effect_at) for one in rt.policies.timeline.announced(rt.now())],
     )
 
 

@@ -102,7 +102,7 @@ def facts_of(
         expires_at=kept.expires_at
         if kept is not None and kept.expires_at is not None
         else _expires_at(row, report, outcome, context.policy),
-        unlinked_kinds=_unlinked(connection, row) if outcome is Outcome.UNLINKED else (),
+        unlinked_kinds=_unlinked(connection, row) if outcome is not None and outcome.spec.names_slots else (),
         silent_reporter=any(event.action == Action.REPORTER_SILENT for event in events),
         suspends=row.suspends,
         own=row.filed_by_subject,
@@ -136,10 +136,11 @@ def _question(events: Sequence[EventRow]) -> str | None:
 
 def _expires_at(row: CaseRow, report: ReportRow, outcome: Outcome | None, policy: Policy) -> datetime | None:
     """When goes what stays: nothing, the protective note, or the report as it is now."""
-    if outcome is Outcome.OVERTURNED:
-        return None
-    if outcome is Outcome.VICTIM:
+    effect = None if outcome is None else outcome.spec.effect
+    if effect is not None and effect.protects:
         return None if row.decided_at is None else from_day(protected_until(policy, report, row.decided_at))
+    if effect is not None and effect.reverses:
+        return None
     return from_day(policy.expiry_day(row.current_conduct, day_floor(report.act_ended_at), report.expires_day))
 
 

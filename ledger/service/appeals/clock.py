@@ -3,15 +3,16 @@ harm, because each case is looked at again under the log's head lock."""
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Callable, Sequence
 
 from ledger.core.appeals import OPEN_STATES, Action, Actor
 from ledger.core.cases import due_actions
 from ledger.core.encoding import day_floor
-from ledger.errors import Unavailable
+from ledger.core.ids import encode_id
 from ledger.service.appeals.perform import Move, perform
 from ledger.service.appeals.rows import to_core
 from ledger.service.appeals.transaction import changing, load_case
+from ledger.service.due_rows import work_off
 from ledger.service.entry_batch import Context, EntryBatch
 from ledger.store import appeal_effects as effects
 from ledger.store import appeals as store
@@ -19,34 +20,35 @@ from ledger.store.appeals import CaseRow
 from ledger.store.engine import reading
 
 MAX_CASES = 100
-"""Cases that one round looks at, each in a transaction of its own, so that the log is never held for long."""
-
-log = logging.getLogger(__name__)
+"""Cases that one query reads. Each is worked on in a transaction of its own, so that the log is never held for long."""
 
 
-def run_clocks(context: Context) -> int:
-    """Do what is due in at most `MAX_CASES` cases; returns in how many something happened.
+def run_clocks(context: Context, stopped: Callable[[], bool] = lambda: False) -> int:
+    """Do what is due in all cases, oldest deadline first; returns in how many something happened. `stopped` ends it
+    early.
 
-    A case that fails stops no other: its error is logged (`appeal_clock_failed`), and the first one is raised after the
-    last case. Raises LogFrozen, DatabaseUnavailable.
+    A case that fails stops no other: its error is logged (`appeal_clock_failed` with the case's id), and the first one
+    is raised after the last case. Raises LogFrozen, DatabaseUnavailable.
     """
     now = context.now()
-    with reading(context.engine) as connection:
-        due = store.due_cases(connection, now, day_floor(now), MAX_CASES)
-    changed = 0
-    first: Exception | None = None
-    for row in due:
-        try:
-            with changing(context) as batch:
-                changed += _run(batch, load_case(batch, row.id))
-        except Unavailable:
-            raise  # the log is frozen or the database away: the other cases would fare alike
-        except Exception as error:
-            log.exception("appeal_clock_failed")
-            first = first or error
-    if first is not None:
-        raise first
-    return changed
+
+    def due(last: CaseRow | None) -> list[CaseRow]:
+        after = None if last is None else (last.due_at, last.id)
+        with reading(context.engine) as connection:
+            return store.due_cases(connection, now, day_floor(now), MAX_CASES, after)
+
+    def work(rows: Sequence[CaseRow]) -> int:
+        (row,) = rows
+        with changing(context) as batch:
+            return int(_run(batch, load_case(batch, row.id)))
+
+    return work_off(
+        due,
+        work,
+        event="appeal_clock_failed",
+        name=lambda row: encode_id("ap", row.id, context.service),
+        stopped=stopped,
+    )
 
 
 def _run(batch: EntryBatch, row: CaseRow) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from ledger.core.appeals import Action, Actor
 from ledger.core.conduct import Conduct
 from ledger.core.order_lines import Act, Refused, judge, replay
+from ledger.core.reports import check_conduct_in_policy
 from ledger.errors import ActionRefused, AppealInvalid, ConflictOfInterest
 from ledger.service.appeals.parties import Party, Speaker, check_party
 from ledger.service.appeals.perform import Move, perform
@@ -19,7 +20,8 @@ from ledger.store.order_lines import ConcessionRow
 
 
 def concede(batch: EntryBatch, row: CaseRow, speaker: Speaker, conduct: Conduct) -> CaseRow:
-    """The reporter proposes `conduct`, once in a round. Raises NotFound, AppealInvalid, ActionRefused."""
+    """The reporter proposes `conduct`, once in a round. Raises NotFound, AppealInvalid, ConductNotInPolicy,
+    ActionRefused."""
     check_party(batch, row, speaker)
     if speaker.party is not Party.REPORTER:
         raise AppealInvalid("Only the reporter concedes.")
@@ -29,6 +31,7 @@ def concede(batch: EntryBatch, row: CaseRow, speaker: Speaker, conduct: Conduct)
     verdict = judge(line, Act.CONCEDE, batch.now, case_id=row.id)
     if isinstance(verdict, Refused):
         refuse(verdict, batch.service)
+    check_conduct_in_policy(conduct, batch.policy)
     severity = batch.policy.severity[conduct]
     if not 0 < severity <= row.severity or conduct.value == row.current_conduct:
         raise AppealInvalid("A concession names another conduct, of no higher severity, and one that somebody did.")

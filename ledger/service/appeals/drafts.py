@@ -84,11 +84,13 @@ def open_outcomes(row: CaseRow) -> list[Outcome]:
 
 
 def lighter_conducts(row: CaseRow, policy: Policy) -> list[Conduct]:
-    """What an `amended` report may name: another conduct of no higher severity, and of some."""
+    """What an `amended` report may name: another conduct that the policy names, of no higher severity, and of some."""
     return [
         conduct
         for conduct in Conduct
-        if conduct.value != row.current_conduct and 0 < policy.severity[conduct] <= row.severity
+        if conduct in policy.reportable
+        and conduct.value != row.current_conduct
+        and 0 < policy.severity[conduct] <= row.severity
     ]
 
 

@@ -16,7 +16,7 @@ from ledger.core.texts import cleaned
 from ledger.core.webhooks import WebhookType
 from ledger.errors import AppealInvalid, CaseExists, ConflictOfInterest, NotFound
 from ledger.i18n import LOCALES
-from ledger.service.appeals.perform import Move, add_event, dispute, mark, perform
+from ledger.service.appeals.perform import Move, add_event, dispute, mark, notify_parties, perform
 from ledger.service.appeals.rows import to_round, zones
 from ledger.service.entry_batch import EntryBatch
 from ledger.store import appeals as store
@@ -56,7 +56,7 @@ def filing(
     except ValueError as error:
         raise AppealInvalid("These grounds do not exist.", known=sorted(Grounds)) from error
     if locale not in LOCALES:
-        raise AppealInvalid("`locale` is en or zh-CN.")
+        raise AppealInvalid(f"`locale` is {' or '.join(LOCALES)}.")
     text = clean_text(statement)
     return Filing(tuple(reports), reason, text, locale, platform, Profile(profile), group)
 
@@ -243,8 +243,5 @@ def _open(
     mark(batch, row)
     move = Move(Action.OPEN, Actor.SUBJECT, platform=None if wanted.group is None else wanted.platform)
     add_event(batch, row, move, text=wanted.statement, entry_index=index)
-    for platform in dict.fromkeys((row.platform, row.filed_via)):
-        batch.notify(
-            platform, WebhookType.APPEAL_OPENED, appeal=encode_id("ap", row.id, batch.service), state=row.state
-        )
+    notify_parties(batch, row, WebhookType.APPEAL_OPENED)
     return row

@@ -101,7 +101,13 @@ def own_record(context: Context, weights: Mapping[str, int], session: SessionRow
     return {
         "as_of": format_time(now),
         "opened_by": session.platform,
-        "standing": _standing(events, weights, policy, now),
+        "standing": {
+            **_standing(events, weights, policy, now),
+            "next_policies": [
+                {"version": one.version, "in_effect_at": format_time(one.in_effect_at)}
+                for one in context.policies.timeline.announced(now)
+            ],
+        },
         "reports": shown,
         "lookups": seen,
         "picture_searches": [

@@ -21,7 +21,7 @@ from ledger.core.order_lines import check_conceded
 from ledger.core.policy import Policy
 from ledger.core.rounds import next_to_suspend, report_marks
 from ledger.core.rounds import suspends as may_suspend
-from ledger.core.webhooks import WebhookType
+from ledger.core.webhooks import Recipient, WebhookType
 from ledger.errors import ActionRefused, AlreadyReversed, DecisionInvalid
 from ledger.service.appeals.rows import to_core, to_round, with_core, zone_of
 from ledger.service.appeals.weights import count_outcome
@@ -69,6 +69,8 @@ def perform(batch: EntryBatch, row: CaseRow, move: Move) -> CaseRow:
     if move.action is Action.REOPEN:
         row = _with_report(batch, row)
     before = to_core(row, known)
+    if move.conduct is not None and move.conduct not in batch.policy.reportable:
+        raise DecisionInvalid("The policy in effect does not name this conduct.")
     severity = None if move.conduct is None else batch.policy.severity[move.conduct]
     conceded = line_store.concession(batch.connection, row.id, row.round) if move.outcome is not None else None
     check_conceded(move.outcome, severity, None if conceded is None else conceded.severity)
@@ -171,7 +173,9 @@ def check_named(
     connection: Connection, row: CaseRow, outcome: Outcome | None, conduct: Conduct | None, slots: Sequence[int]
 ) -> None:
     """Whether a decision names the conduct or the identifiers that belong to its outcome. Raises DecisionInvalid."""
-    if (outcome is Outcome.AMENDED) != (conduct is not None) or (outcome is Outcome.UNLINKED) != bool(slots):
+    names_conduct = outcome is not None and outcome.spec.names_conduct
+    names_slots = outcome is not None and outcome.spec.names_slots
+    if names_conduct != (conduct is not None) or names_slots != bool(slots):
         raise DecisionInvalid("`amended` names a conduct, `unlinked` names identifiers, nothing else does.")
     if conduct is Conduct.IMPERSONATED or (conduct is not None and conduct.value == row.current_conduct):
         raise DecisionInvalid("An amended report names another conduct, and one that somebody did.")
@@ -411,20 +415,32 @@ def add_event(batch: EntryBatch, row: CaseRow, move: Move, *, text: str | None, 
 
 def _tell(batch: EntryBatch, row: CaseRow, move: Move) -> None:
     """Webhooks: to the reporter and to the platform through which the person appealed, each what concerns it."""
-    appeal, report = encode_id("ap", row.id, batch.service), batch.public(row.report_id)
-    both = dict.fromkeys((row.platform, row.filed_via))
+    appeal, asked = encode_id("ap", row.id, batch.service), WebhookType.APPEAL_QUESTION_ASKED
     if move.action is Action.ASK_REPORTER:
-        batch.notify(row.platform, WebhookType.APPEAL_QUESTION_ASKED, appeal=appeal, report=report, party="reporter")
+        report = batch.public(row.report_id)
+        values = {"appeal": appeal, "report": report, "state": row.state, "party": "reporter"}
+        batch.notify(row.platform, asked, Recipient.REPORTER, **values)
     elif move.action is Action.ASK_SUBJECT:
-        batch.notify(row.filed_via, WebhookType.APPEAL_QUESTION_ASKED, appeal=appeal, party="subject")
+        batch.notify(row.filed_via, asked, Recipient.FILER, appeal=appeal, state=row.state, party="subject")
     elif move.action in (Action.REOPEN, Action.GRANT_REOPENING):
-        for platform in both:
-            batch.notify(platform, WebhookType.APPEAL_OPENED, appeal=appeal, state=row.state)
-    elif move.action in _DECISIONS or move.action is Action.WITHDRAW:
-        for platform in both:
-            batch.notify(platform, WebhookType.APPEAL_DECIDED, appeal=appeal, state=row.state)
+        notify_parties(batch, row, WebhookType.APPEAL_OPENED)
+    elif move.action is Action.WITHDRAW:
+        notify_parties(batch, row, WebhookType.APPEAL_ENDED)
+    elif move.action in _DECISIONS:
+        notify_parties(batch, row, WebhookType.APPEAL_DECIDED)
         if row.report_id in batch.reversals:
-            batch.notify(row.platform, WebhookType.REPORT_VOIDED, report=report, reason=row.outcome or row.state)
+            assert row.outcome is not None
+            batch.notify_voided(batch.reports[row.report_id], row.outcome)
+
+
+def notify_parties(batch: EntryBatch, row: CaseRow, type_: WebhookType) -> None:
+    """Send the event to the reporter, and without the report's id to the platform through which the person appealed,
+    unless that is the reporter too."""
+    appeal = encode_id("ap", row.id, batch.service)
+    report = batch.public(row.report_id)
+    batch.notify(row.platform, type_, Recipient.REPORTER, appeal=appeal, report=report, state=row.state)
+    if row.filed_via != row.platform:
+        batch.notify(row.filed_via, type_, Recipient.FILER, appeal=appeal, state=row.state)
 
 
 def report_gone(batch: EntryBatch, row: CaseRow, reversal: ReversalRow) -> CaseRow:
@@ -442,8 +458,5 @@ def report_gone(batch: EntryBatch, row: CaseRow, reversal: ReversalRow) -> CaseR
         counts_as = batch.charge(row.report_id)
         if counts_as is not None:
             count_outcome(batch, batch.reports[row.report_id], counts_as)
-    for platform in dict.fromkeys((new.platform, new.filed_via)):
-        batch.notify(
-            platform, WebhookType.APPEAL_DECIDED, appeal=encode_id("ap", new.id, batch.service), state=new.state
-        )
+    notify_parties(batch, new, WebhookType.APPEAL_ENDED)
     return new

@@ -275,7 +275,8 @@ def contest_again(rt: Runtime, caller: Caller, appeal_id: str, text: str, idempo
 
 
 def concede_in_case(rt: Runtime, caller: Caller, appeal_id: str, conduct: Conduct, idempotency_key: str) -> Stored:
-    """As the reporter, propose a conduct of no higher severity. Raises NotFound, AppealInvalid, ActionRefused."""
+    """As the reporter, propose a conduct of no higher severity. Raises NotFound, AppealInvalid, ConductNotInPolicy,
+    ActionRefused."""
     speaker = _speaker(caller, Party.REPORTER)
     wanted = asked(
         rt, caller.member, idempotency_key, {"appeal": appeal_id, "conduct": conduct.value}, "appeal_concede"

@@ -64,7 +64,7 @@ def open_link(
     Raises AppealInvalid, StaleEpoch, QuotaExceeded, DatabaseUnavailable.
     """
     if locale not in LOCALES:
-        raise AppealInvalid("`locale` is en or zh-CN.")
+        raise AppealInvalid(f"`locale` is {' or '.join(LOCALES)}.")
     code = b64url(random_bytes(CODE_BYTES))
     expires_at = now + timedelta(minutes=settings.subject_link_minutes)
     with writing(engine) as connection:

@@ -65,7 +65,7 @@ def state(context: Context, session: SessionRow, report: str, text: str, locale:
     Raises AppealInvalid, NotFound.
     """
     if locale not in LOCALES:
-        raise AppealInvalid("`locale` is en or zh-CN.")
+        raise AppealInvalid(f"`locale` is {' or '.join(LOCALES)}.")
     cleaned = clean_text(text)
     report_id = report_number(context, report)
     with changing(context) as batch:

@@ -28,7 +28,16 @@ def changing(context: Context) -> Iterator[EntryBatch]:
     """One transaction; commits on success, nothing is left of it otherwise. Raises LogFrozen, DatabaseUnavailable."""
     with writing(context.engine) as connection:
         head, now = open_head(connection, context.now())
-        batch = EntryBatch(connection, head, now, context.policy, context.service, context.new_salt, report_gone)
+        batch = EntryBatch(
+            connection,
+            head,
+            now,
+            context.policies.at(now),
+            context.service,
+            context.new_salt,
+            report_gone,
+            context.environment,
+        )
         yield batch
         batch.finish()
 

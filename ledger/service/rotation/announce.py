@@ -72,7 +72,7 @@ def _announce(connection: Connection, settings: Settings, number: int, now: date
     body = key_rotation_body(**in_force(connection, rows, old), next_epoch=(number, [(holder, new.public_key)]))
     append(connection, head, [GovernanceDraft(GovernanceType.KEY_ROTATION, body)], recorded_at)
     insert_epoch(connection, new)
-    tell(connection, recorded_at, "announced", number, head.size)
+    tell(settings, connection, recorded_at, "announced", number, head.size)
     _grant(connection, settings, number, recorded_at)
     log.info("rotation_announced", extra={"epoch": number, "entry_index": head.size})
     return new

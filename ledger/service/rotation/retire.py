@@ -118,7 +118,7 @@ def _retire(
         recorded_at,
     )
     change_epoch(connection, turn.old.epoch, state="retired", retired_at=recorded_at)
-    tell(connection, recorded_at, "retired", turn.old.epoch, head.size)
+    tell(settings, connection, recorded_at, "retired", turn.old.epoch, head.size)
     if record is not None and turn.new.switch_index is not None:
         prover.write_facts(switch_entry=turn.new.switch_index, root_entry=head.size)
     return next(row for row in read_epochs(connection) if row.epoch == turn.old.epoch)

@@ -156,7 +156,7 @@ def _switch(
     append(connection, head, [GovernanceDraft(GovernanceType.KEY_ROTATION, body)], recorded_at)
     change_epoch(connection, turn.old.epoch, state="previous", grace_until=grace_until)
     change_epoch(connection, turn.new.epoch, state="current", switch_index=head.size)
-    tell(connection, recorded_at, "switched", turn.new.epoch, head.size)
+    tell(settings, connection, recorded_at, "switched", turn.new.epoch, head.size)
     prover.write_facts(switch_entry=head.size, root_entry=head.size)
     return Switched(
         turn.old.epoch,

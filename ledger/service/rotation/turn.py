@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from ledger.core.rotation import RotationKeys, rotation_factor
 from ledger.core.voprf import public_key
-from ledger.core.webhooks import WebhookType
+from ledger.core.webhooks import Source, WebhookType
 from ledger.errors import ConfigurationError, RotationRefused
 from ledger.service.keys import load_oprf, logged_keys, oprf_path
 from ledger.service.webhooks.emit import emit_all
@@ -84,10 +84,12 @@ def in_force(connection: Connection, rows: Sequence[EpochRow], current: EpochRow
     }
 
 
-def tell(connection: Connection, now: datetime, stage: str, epoch: int, entry_index: int) -> None:
+def tell(settings: Settings, connection: Connection, now: datetime, stage: str, epoch: int, entry_index: int) -> None:
     """Platforms that subscribe to it hear, with this transaction, what became of `epoch`: announced, switched to or
     retired."""
-    emit_all(connection, now, WebhookType.KEY_ROTATED, {"epoch": epoch, "state": stage, "entry_index": entry_index})
+    data: dict[str, str | int] = {"epoch": epoch, "state": stage, "entry_index": entry_index}
+    source = Source(settings.service, settings.environment)
+    emit_all(connection, now, source, WebhookType.KEY_ROTATED, data)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Engine
 
-from ledger.core.webhooks import WebhookType, message_body
+from ledger.core.webhooks import Recipient, Source, WebhookType, check_payload, message_body, subscriptions_to
 from ledger.store import webhooks as store
 from ledger.store.engine import writing
 
@@ -19,32 +19,44 @@ MAX_FORGOTTEN = 1_000
 
 
 def emit(
-    connection: Connection, now: datetime, platform: str, type_: WebhookType, data: Mapping[str, str | int]
+    connection: Connection,
+    now: datetime,
+    source: Source,
+    platform: str,
+    type_: WebhookType,
+    recipient: Recipient,
+    data: Mapping[str, str | int],
 ) -> None:
-    """Tell `platform` inside the caller's `writing` transaction: one message, on its way to each active endpoint that
-    subscribes to `type_`. Where there is none, nothing is written.
+    """Write one message to `platform` inside the caller's `writing` transaction, on its way to each of its active
+    endpoints that subscribe to the event. Where there is none, nothing is written.
 
-    `data` holds public ids and states only: `{"appeal": "ap_...", "report": "rp_...", "state": "under_review"}`.
+    Raises ValueError, also without endpoints, unless `data` is the payload of the event's row for `recipient`.
     """
-    for endpoints in store.subscribers(connection, type_.value, platform).values():
-        _insert(connection, now, platform, type_, data, endpoints)
+    check_payload(type_, recipient, data)
+    for endpoints in store.subscribers(connection, subscriptions_to(type_), platform).values():
+        _insert(connection, now, source, platform, type_, recipient, data, endpoints)
 
 
-def emit_all(connection: Connection, now: datetime, type_: WebhookType, data: Mapping[str, str | int]) -> None:
-    """As `emit`, for every platform."""
-    for platform, endpoints in store.subscribers(connection, type_.value).items():
-        _insert(connection, now, platform, type_, data, endpoints)
+def emit_all(
+    connection: Connection, now: datetime, source: Source, type_: WebhookType, data: Mapping[str, str | int]
+) -> None:
+    """As `emit`, to every platform, as a member of the ledger."""
+    check_payload(type_, Recipient.MEMBER, data)
+    for platform, endpoints in store.subscribers(connection, subscriptions_to(type_)).items():
+        _insert(connection, now, source, platform, type_, Recipient.MEMBER, data, endpoints)
 
 
 def _insert(
     connection: Connection,
     now: datetime,
+    source: Source,
     platform: str,
     type_: WebhookType,
+    recipient: Recipient,
     data: Mapping[str, str | int],
     endpoints: list[int],
 ) -> None:
-    body = message_body(type_, now, data)
+    body = message_body(type_, recipient, source, now, data)
     store.insert_message(connection, platform=platform, type_=type_.value, body=body, endpoints=endpoints, now=now)
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from ledger.core.encoding import format_time
 from ledger.core.ids import decode_id, encode_id
 from ledger.core.webhook_urls import parse_url
-from ledger.core.webhooks import DeliveryState, WebhookType, format_secret, message_body, parse_types
+from ledger.core.webhooks import DeliveryState, Recipient, Source, WebhookType, format_secret, message_body, parse_types
 from ledger.errors import InvalidRequest, NotFound, WebhookInvalid
 from ledger.service.members import Member
 from ledger.service.runtime import Runtime
@@ -121,7 +121,8 @@ def send_test(rt: Runtime, member: Member, endpoint: str) -> dict[str, Any]:
         row = _active(_lock(rt, connection, member, endpoint))
         delivery = store.pending_of_type(connection, row.id, WebhookType.TEST)
         if delivery is None:
-            body = message_body(WebhookType.TEST, now, {"webhook": _public(rt, row)})
+            source = Source(rt.settings.service, rt.settings.environment)
+            body = message_body(WebhookType.TEST, Recipient.MEMBER, source, now, {"webhook": _public(rt, row)})
             message_id = store.insert_message(
                 connection,
                 platform=row.platform,

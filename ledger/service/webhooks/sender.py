@@ -159,7 +159,13 @@ class Sender:
             thread = threading.Thread(target=self._fly, args=(claim, line), name="webhook", daemon=True)
             with self._lock:
                 self._flying[claim.endpoint.id] = _Flight(thread, line)
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError:  # no thread can be started now: the claim runs out, and the endpoint stays free
+                log.exception("webhook_not_sent")
+                with self._lock:
+                    self._flying.pop(claim.endpoint.id, None)
+                line.close()
         return len(claims)
 
     # --- sending --------------------------------------------------------------------------------------------------

@@ -1,0 +1,83 @@
+"""Working on rows that are due, page by page, so that a row that fails keeps no other from its turn.
+
+A row that fails stays due. A query that returns the first rows that are due would return it again each time: with as
+many such rows in front as the query returns, no other row would ever be reached. So a round goes on after the last row
+of each page, whatever became of its rows, and a transaction of several rows that fails is done again in halves until
+the row that fails is alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from ledger.errors import Unavailable
+
+Row = TypeVar("Row")
+
+log = logging.getLogger(__name__)
+
+
+class Failures:
+    """What failed in one round. The first error is logged with its places in the code, the others in one line each."""
+
+    def __init__(self, event: str) -> None:
+        self._event = event
+        self.first: Exception | None = None
+
+    def add(self, name: str, error: Exception) -> None:
+        """Log that the row called `name` failed: the event with the name, and the error's class."""
+        extra = {"row": name, "error": type(error).__name__}
+        log.error("%s %s", self._event, name, exc_info=error if self.first is None else None, extra=extra)
+        self.first = self.first or error
+
+    def end(self) -> None:
+        """Raise the first error, if there was one."""
+        if self.first is not None:
+            raise self.first
+
+
+def work_off(
+    read: Callable[[Row | None], Sequence[Row]],
+    work: Callable[[Sequence[Row]], int],
+    *,
+    event: str,
+    name: Callable[[Row], str],
+    together: int = 1,
+    stopped: Callable[[], bool] = lambda: False,
+) -> int:
+    """Work on all rows that are due, once each; returns the sum of what `work` returned.
+
+    `read(last)` returns the next page in a total order, after the row `last` (None: from the first row), and nothing at
+    the end. `work` does up to `together` rows in one transaction. `stopped` ends the round early.
+
+    A row that fails stops no other: it is logged as `event` with its `name`, and the first error is raised after the
+    last row. Raises at once LogFrozen, DatabaseUnavailable: the other rows would fare alike.
+    """
+    failures = Failures(event)
+    total = 0
+    last: Row | None = None
+    while not stopped() and (page := read(last)):
+        last = page[-1]
+        for start in range(0, len(page), together):
+            if stopped():
+                break
+            total += _work(page[start : start + together], work, name, failures)
+    failures.end()
+    return total
+
+
+def _work(
+    rows: Sequence[Row], work: Callable[[Sequence[Row]], int], name: Callable[[Row], str], failures: Failures
+) -> int:
+    try:
+        return work(rows)
+    except Unavailable:
+        raise
+    except Exception as error:
+        if len(rows) == 1:
+            failures.add(name(rows[0]), error)
+            return 0
+    half = len(rows) // 2
+    return sum(_work(some, work, name, failures) for some in (rows[:half], rows[half:]))

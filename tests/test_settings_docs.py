@@ -1,0 +1,318 @@
+"""The docs name every setting with its default, unit and range, and what they claim of defaults and limits is true."""
+
+from __future__ import annotations
+
+import math
+import re
+import types
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args, get_origin
+
+import pytest
+from pydantic import ValidationError
+
+from api import auth, route_table, wire
+from api.connections import MAX_FIELDS, RESERVE
+from api.routes import lookups as lookup_routes
+from api.schemas import appeals as appeal_schemas
+from api.schemas import lookups as lookup_schemas
+from api.schemas import reports as report_schemas
+from api.schemas import service as service_schemas
+from api.schemas import webhooks as webhook_schemas
+from ledger.client import connections
+from ledger.client.environment import VARIABLES
+from ledger.core import appeals, conduct, pictures, reports, rounds, voprf, webhook_urls
+from ledger.service.webhooks import attempt, emit, endpoints, sender
+from ledger.settings import CLIENT_NAMES, PREFIX, Settings
+from tests.support import ROOT
+
+DOCS = ROOT / "docs"
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
+
+UNITS = {
+    "_BYTES_PER_SECOND": "bytes/s",
+    "_ELEMENTS_PER_SECOND": "elements/s",
+    "_SECONDS": "s",
+    "_MS": "ms",
+    "_MINUTES": "min",
+    "_HOURS": "h",
+    "_BYTES": "bytes",
+    "_ELEMENTS": "elements",
+    "_SHARE": "share",
+    "_PIXELS_MAX": "pixels",
+}
+"""The unit of a setting by the end of its name; the first that fits."""
+
+
+Values = tuple[list[Any], list[Any]]
+"""Values that are allowed, and such that are not."""
+
+
+class Row(NamedTuple):
+    """A row of the page's table."""
+
+    default: str
+    unit: str
+    allowed: str
+    meaning: str
+
+
+def table() -> dict[str, Row]:
+    """The rows of the table of settings, by name."""
+    lines = PAGES["operations.md"].partition("\n## Settings\n")[2].partition("\n## ")[0].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]
+    found = {name.strip("`"): Row(*cells) for name, *cells in rows}
+    assert len(found) == len(rows), "each once"
+    return found
+
+
+ROWS = table()
+
+
+def test_the_table_has_every_setting_and_no_other() -> None:
+    assert [name.lower() for name in ROWS] == list(Settings.model_fields)
+    assert all(row.meaning for row in ROWS.values())
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_a_row_has_the_default_unit_and_range_of_its_setting(name: str) -> None:
+    row, field = ROWS[name.upper()], Settings.model_fields[name]
+    default = field.default
+    if default is None or isinstance(default, bool):
+        assert row.default == str(default).lower()
+    else:
+        assert row.default.strip("`") == (f"{default:g}" if isinstance(default, float) else str(default))
+    unit = next((unit for end, unit in UNITS.items() if name.upper().endswith(end)), None)
+    number = is_number(field.annotation)
+    assert row.unit == unit if unit else bool(row.unit) == (number is not None and name != "port")
+    good, bad = examples(row.allowed, number)
+    for value in good:
+        assert accepted(name, value), f"{value!r} is said to be allowed"
+    for value in bad:
+        assert not accepted(name, value), f"{value!r} is said to be refused"
+    assert (row.allowed == "a path") == (field.annotation is Path)
+
+
+def is_number(annotation: Any) -> type | None:
+    """int or float where a setting is a number, with or without none."""
+    if isinstance(annotation, types.UnionType):
+        (annotation,) = [one for one in get_args(annotation) if one is not type(None)]
+    return annotation if annotation in (int, float) else None
+
+
+def accepted(name: str, value: Any) -> bool:
+    try:
+        Settings.model_validate({name: value})
+    except ValidationError:
+        return False
+    return True
+
+
+def examples(allowed: str, number: type | None) -> Values:
+    """Values around the bounds that a cell of the table names."""
+    if number is None:
+        return words(allowed)
+
+    def below(bound: float) -> float:
+        return bound - 1 if number is int else math.nextafter(bound, -math.inf)
+
+    def above(bound: float) -> float:
+        return bound + 1 if number is int else math.nextafter(bound, math.inf)
+
+    if found := re.fullmatch(r"(\d+) or more", allowed):
+        return [int(found[1]), 10**9], [below(int(found[1])), -(10**9)]
+    if found := re.fullmatch(r"(\d+) to (\d+)", allowed):
+        low, high = int(found[1]), int(found[2])
+        return [low, high], [below(low), above(high)]
+    found = re.fullmatch(r"more than (\d+)(?:, (\d+) at most|, less than (\d+))?", allowed)
+    assert found, allowed
+    low, most, less = int(found[1]), found[2], found[3]
+    good: list[Any] = [above(low)]
+    bad: list[Any] = [low]
+    if most:
+        good, bad = [*good, int(most)], [*bad, above(int(most))]
+    elif less:
+        good, bad = [*good, below(int(less))], [*bad, int(less)]
+    else:
+        good.append(10**9)
+    return good, bad
+
+
+def words(allowed: str) -> Values:
+    """As `examples`, for settings that are no numbers."""
+    if found := re.fullmatch(r"text: `\[(.*?)\]\{1,(\d+)\}`", allowed):
+        longest = int(found[2])
+        return ["a", "a" * longest, "a-1"], ["", "a" * (longest + 1), "A", "a b", "a/"]
+    if found := re.fullmatch(r"(\d+) characters or more", allowed):
+        return ["x" * int(found[1])], ["x" * (int(found[1]) - 1)]
+    if re.fullmatch(r"`\w+`(, `\w+`)+", allowed):
+        values: list[Any] = list(re.findall(r"`(\w+)`", allowed))
+        return values, ["", f"{values[0]}{values[1]}"]
+    known: dict[str, Values] = {
+        "a path": (["var/x", Path("/srv/x")], []),
+        "a host name or address": (["::1", "ledger.example"], []),
+        "a URL of SQLite or PostgreSQL": (["sqlite:///x.db", "postgresql+psycopg://ledger@db/ledger"], []),
+        "an `https://` or `http://` address": (
+            ["https://a.example", "http://a.example:8080/x"],
+            ["ftp://a.example", "a.example", "https://", "https://a.example/?x"],
+        ),
+    }
+    return known[allowed]
+
+
+def test_choices_are_listed_completely() -> None:
+    for name, field in Settings.model_fields.items():
+        if get_origin(field.annotation) is Literal:
+            assert re.findall(r"`(\w+)`", ROWS[name.upper()].allowed) == list(get_args(field.annotation))
+
+
+# --- variables of clients -------------------------------------------------------------------------------------------
+
+
+def test_the_variables_of_clients_are_listed() -> None:
+    read = {*VARIABLES, connections.CA_VARIABLE}
+    assert {PREFIX + name for name in CLIENT_NAMES} == read
+    listed = re.findall(r"^\| `(REFUND_LEDGER_[A-Z_]+)` \| [^|]+ \|", PAGES["sdk.md"], re.MULTILINE)
+    assert sorted(listed) == sorted(read)
+
+
+def test_every_variable_that_a_page_names_exists() -> None:
+    known = {name.upper() for name in Settings.model_fields} | CLIENT_NAMES
+    readmes = [path.read_text(encoding="utf-8") for path in ROOT.glob("README*.md")]
+    for page in (*PAGES.values(), *readmes):
+        assert set(re.findall(r"REFUND_LEDGER_([A-Z_]*[A-Z])", page)) <= known
+
+
+# --- claims of other pages ------------------------------------------------------------------------------------------
+
+
+def mib(count: int) -> str:
+    assert count % 2**20 == 0
+    return f"{count // 2**20} MiB"
+
+
+def kib(count: int) -> str:
+    assert count % 2**10 == 0
+    return f"{count // 2**10} KiB"
+
+
+def seconds(milliseconds: int) -> str:
+    return f"{milliseconds / 1000:g} s"
+
+
+def default_of(name: str) -> Any:
+    return Settings.model_fields[name.lower()].default
+
+
+def claims() -> list[tuple[str, str]]:
+    """(page, what it says), made from the code."""
+    body, target, header = (kib_or(default_of(f"{one}_limit_bytes")) for one in ("body", "target", "header"))
+    rate = kib(default_of("body_rate_bytes_per_second"))
+    attachment = mib(default_of("attachment_limit_bytes"))
+    header_time, body_time = (f"{default_of(f'{one}_timeout_seconds'):g} s" for one in ("header", "body"))
+    stall = f"{default_of('answer_stall_seconds'):g} s"
+    quota, burst = default_of("oprf_daily_quota_elements"), default_of("oprf_burst_elements")
+    oprf_rate = default_of("oprf_rate_elements_per_second")
+    link, session = default_of("subject_link_minutes"), default_of("subject_session_minutes")
+    searched, filed = default_of("pictures_daily_quota_hashes"), default_of("appeals_daily_quota")
+    lookups = default_of("alarm_lookups_min")
+    misses = 1 - default_of("alarm_miss_share")
+    assert math.isclose(misses, 1 / 1000)
+    assert default_of("alarm_bucket_share") == 0.5
+    assert default_of("snapshots_kept") == 3
+    assert default_of("snapshot_interval_seconds") == 3600
+    refresh = max(one.le for one in Settings.model_fields["auth_refresh_seconds"].metadata if hasattr(one, "le"))
+    pixels = default_of("attachment_pixels_max") // 10**6
+    return [
+        ("api.md", f"{body} (`REFUND_LEDGER_BODY_LIMIT_BYTES`)"),
+        ("api.md", f"| a file | {attachment} (`REFUND_LEDGER_ATTACHMENT_LIMIT_BYTES`) |"),
+        ("api.md", f"The body is the file, at most {attachment} (`REFUND_LEDGER_ATTACHMENT_LIMIT_BYTES`)"),
+        ("api.md", f"an address with its query; the query alone | {target};"),
+        ("api.md", f"| a header; its fields | {header}; {MAX_FIELDS} |"),
+        ("api.md", f"| {header_time}; {body_time} and what {rate}/s take |"),
+        ("api.md", f"in a UTC day | {quota:,}, or what its operator set"),
+        ("api.md", f"| blinded elements at once | {burst:,}, renewing at {oprf_rate} a second |"),
+        ("api.md", f"| {searched:,} (`REFUND_LEDGER_PICTURES_DAILY_QUOTA_HASHES`) |"),
+        ("api.md", f"| {filed:,} (`REFUND_LEDGER_APPEALS_DAILY_QUOTA`)"),
+        ("api.md", f"| commands waiting to be recorded | {default_of('appender_queue_limit'):,} |"),
+        ("api.md", f"| webhook endpoints of a platform | {endpoints.MAX_ENDPOINTS} |"),
+        ("api.md", f"for {endpoints.OVERLAP_HOURS} hours messages carry signatures by both"),
+        ("lookups.md", f"({quota:,} elements a UTC day), a burst limit ({burst:,} at once, renewing at {oprf_rate} a"),
+        ("lookups.md", f"It asks the database every {default_of('lookup_refresh_ms')} ms"),
+        ("lookups.md", f"`not_after` is at most {default_of('snapshot_lifetime_hours')} hours after the cut"),
+        ("consumers.md", f"for {link} minutes (`REFUND_LEDGER_SUBJECT_LINK_MINUTES`)"),
+        ("consumers.md", f"for {session} minutes (`REFUND_LEDGER_SUBJECT_SESSION_MINUTES`)"),
+        ("cli.md", f"works once, for {link} minutes"),
+        ("supervision.md", f"in every process within {refresh} seconds"),
+        ("threat-model.md", f"until the key is revoked (effective within {refresh} s)"),
+        ("operations.md", f"| `TARGET_LIMIT_BYTES` | {target}; 414 |"),
+        ("operations.md", f"(and {MAX_FIELDS} fields) | `HEADER_LIMIT_BYTES` | {header}; 431 |"),
+        ("operations.md", f"| `HEADER_TIMEOUT_SECONDS` | {header_time}; 408"),
+        ("operations.md", f"`BODY_RATE_BYTES_PER_SECOND` that came | {body_time}, {rate}/s; 408 |"),
+        ("operations.md", f"| `ANSWER_STALL_SECONDS` | {stall}; closed |"),
+        ("operations.md", f"| `READ_DEADLINE_MS` | {seconds(default_of('read_deadline_ms'))} |"),
+        ("operations.md", f"| `WRITE_DEADLINE_MS` | {seconds(default_of('write_deadline_ms'))} |"),
+        ("operations.md", f"| `CONNECT_DEADLINE_MS` | {seconds(default_of('connect_deadline_ms'))} |"),
+        ("operations.md", f"| `STATEMENT_TIMEOUT_MS` and 5 s | {seconds(default_of('statement_timeout_ms') + 5000)} |"),
+        ("operations.md", f"`ATTACHMENT_LIMIT_BYTES` ({attachment}), `ATTACHMENTS_PER_CASE`"),
+        ("operations.md", f"`ATTACHMENTS_PER_CASE` ({default_of('attachments_per_case')})"),
+        ("operations.md", f"`ATTACHMENT_PIXELS_MAX` ({pixels} million)"),
+        (
+            "operations.md",
+            f"made {lookups:,} lookups or more in a UTC day and one in a thousand",
+        ),
+        ("operations.md", "fetched half of a snapshot's buckets one by one (`ALARM_BUCKET_SHARE`)"),
+        ("operations.md", "Three are kept (`SNAPSHOTS_KEPT`)"),
+        ("operations.md", f"pictures is `REFUND_LEDGER_PICTURES_DAILY_QUOTA_HASHES` ({searched:,} for each platform)"),
+        ("operations.md", f"{filed:,} appeals in a UTC day (`REFUND_LEDGER_APPEALS_DAILY_QUOTA`)"),
+        ("operations.md", f"(default `{default_of('attachments_dir')}`)"),
+        ("operations.md", f"from a thread of its own, {sender.AT_ONCE} at a time"),
+        ("operations.md", f"eight more are read as far as `/healthz`{'' if RESERVE == 8 else '?'}"),
+        ("webhooks.md", f"within {attempt.TIMEOUT_SECONDS:g} seconds"),
+        ("webhooks.md", f"are forgotten after {emit.KEPT_DAYS} days"),
+        ("appeals.md", f"{attachment} each, {default_of('attachments_per_case')} files for each party of a case"),
+    ]
+
+
+def limits() -> list[tuple[str, str]]:
+    """(page, what it says) of limits that are constants."""
+    lifetime = auth.MAX_LIFETIME_SECONDS
+    assert report_schemas.MAX_BATCH == lookup_schemas.MAX_BATCH == service_schemas.MAX_BATCH == voprf.MAX_BATCH
+    assert report_schemas.MAX_SUBJECTS == lookup_schemas.MAX_SUBJECTS == reports.MAX_SUBJECTS
+    pages = {report_schemas.PAGE_LIMIT, appeal_schemas.PAGE_LIMIT, webhook_schemas.PAGE_LIMIT}
+    usual = {report_schemas.PAGE_DEFAULT, appeal_schemas.PAGE_DEFAULT, webhook_schemas.PAGE_DEFAULT}
+    return [
+        ("api.md", f"| values (members and items) of a body of more than 256 KiB | {wire.MAX_VALUES:,};"),
+        ("api.md", f"of `POST /v1/lookups/batch` {lookup_routes.MAX_VALUES:,} |"),
+        ("api.md", f"| refused lookups of a batch that are told what is wrong where | {wire.MAX_DETAILED} |"),
+        ("api.md", f"{kib(route_table.MAX_QUERY_BYTES)}, {route_table.MAX_QUERY_PAIRS} parameters |"),
+        ("api.md", f"| reports, lookups or blinded elements in a batch | {report_schemas.MAX_BATCH} |"),
+        ("api.md", f"| subjects of a report or lookup | {report_schemas.MAX_SUBJECTS} |"),
+        ("api.md", f"| evidence items of a report | {conduct.MAX_EVIDENCE_ITEMS} |"),
+        ("api.md", f"| a page | {one(pages)} |"),
+        ("api.md", f"`limit` is 1 to {one(pages)} ({one(usual)} if you say nothing)"),
+        ("api.md", f"| a token | {auth.MAX_TOKEN_CHARS} characters, {lifetime // 60} minutes |"),
+        ("api.md", f"`exp` (at most {lifetime} seconds after `iat`)"),
+        ("api.md", f"Clocks may differ by {auth.LEEWAY_SECONDS} seconds."),
+        ("api.md", f"| pictures of a search | {pictures.MAX_SEARCHED} |"),
+        ("api.md", f"| control groups whose platforms have a round about one report | {rounds.MAX_GROUPS} |"),
+        ("api.md", f"| appeals against one report that one side takes back | {appeals.MAX_WITHDRAWALS} |"),
+        ("threat-model.md", f"at most {lifetime // 60} minutes after it was issued"),
+        ("threat-model.md", f"(plus {auth.LEEWAY_SECONDS} s of clock tolerance)"),
+        ("webhooks.md", f"at most {webhook_urls.MAX_URL_CHARS} ASCII characters"),
+    ]
+
+
+def one(values: set[int]) -> int:
+    """The value that all have."""
+    (value,) = values
+    return value
+
+
+def kib_or(count: int) -> str:
+    return mib(count) if count % 2**20 == 0 else kib(count)
+
+
+@pytest.mark.parametrize(("page", "claim"), [*claims(), *limits()], ids=lambda value: value[:40])
+def test_what_a_page_claims_of_a_setting_is_its_default(page: str, claim: str) -> None:
+    assert claim in " ".join(PAGES[page].split())

@@ -1,0 +1,1 @@
+"""Ledgers that earlier versions made, and what they said of each person."""
