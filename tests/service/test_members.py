@@ -34,6 +34,7 @@ from ledger.service.members import (
     set_quota,
     set_status,
 )
+from ledger.store import epochs as epoch_store
 from ledger.store import log as log_store
 from ledger.store import members as member_store
 from ledger.store.engine import open_engine, reading, writing
@@ -295,7 +296,7 @@ def test_a_reading_that_began_earlier_does_not_replace_a_newer_one(
 ) -> None:
     members = Members(engine, refresh_seconds=60)
     has_read, go_on = threading.Event(), threading.Event()
-    read_epochs = service.read_epochs
+    read_epochs = epoch_store.read_epochs
 
     def slow(connection: Connection) -> tuple[EpochRow, ...]:
         if threading.current_thread() is earlier:
