@@ -35,6 +35,9 @@ from ledger.store.tables import Snapshot
 from tests.service.conftest import Founding, Town
 from tests.support import opened, publish
 
+pytestmark = pytest.mark.one_engine
+"""What the database does here, other tests do on both engines."""
+
 
 @pytest.fixture
 def settings(founding: Founding, database_url: str, tmp_path: Path) -> Settings:
