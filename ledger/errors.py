@@ -30,7 +30,7 @@
      |    +-- HolderMismatch     a key holder is missing, doubled or unknown
      |    +-- InvalidSignature, InvalidCheckpoint, InvalidInclusion, InvalidTile, InvalidLeaf, InvalidReceipt
      |    +-- InvalidManifest, InvalidFilter, InvalidBucket, InvalidRotation
-     |    +-- SnapshotExpired, SnapshotStale
+     |    +-- SnapshotExpired, SnapshotStale, NewerFormat
      |    +-- AnswerMismatch     an answer belongs to another question
      |    +-- Inconsistent        Equivocation
      +-- Unauthenticated         InvalidToken, TokenExpired, UnknownKey, LoginRefused, SessionExpired
@@ -392,6 +392,13 @@ class SnapshotStale(ProofError):
     """A snapshot with an earlier cut than one that was seen before: somebody replays an old one."""
 
     code = "snapshot_stale"
+
+
+class NewerFormat(ProofError):
+    """Something truly signed is in a format with a number that this version does not read. `details["format"]` is the
+    number, where there is one. Remedy: a newer version of this package."""
+
+    code = "newer_format"
 
 
 class AnswerMismatch(ProofError):

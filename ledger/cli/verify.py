@@ -209,6 +209,7 @@ def _show(report: LogReport, compared: int | None, receipts_count: int) -> None:
         "root": checkpoint.root.hex(),
         "events": report.events_count,
         "governance_entries": report.entries_count - report.events_count,
+        "unknown_entries": dict(report.unknown_sorts),
         "tiles": report.tiles_count,
         "last_seen_size": report.last_seen_size,
         "receipts": receipts_count,
@@ -217,6 +218,10 @@ def _show(report: LogReport, compared: int | None, receipts_count: int) -> None:
 
     def show(console: Console) -> None:
         console.print("[bold green]The log is what it signed.[/]")
-        console.print(output.fields({name: value for name, value in facts.items() if value is not None}))
+        shown = {name: value for name, value in facts.items() if value is not None and name != "unknown_entries"}
+        if report.unknown_sorts:
+            shown["not read"] = ", ".join(f"{count} of sort {sort}" for sort, count in report.unknown_sorts.items())
+            shown["note"] = "entries that a later version added: verified as entries, their contents are not read"
+        console.print(output.fields(shown))
 
     output.emit(facts, show)

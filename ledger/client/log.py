@@ -11,12 +11,13 @@ through.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ledger.client.log_policies import PolicyAudit
 from ledger.core.checkpoint import Checkpoint, open_checkpoint
-from ledger.core.entries import EVENT_SORT, parse_leaf
+from ledger.core.entries import EVENT_SORT, GovernanceType, parse_leaf
 from ledger.core.merkle import (
     EMPTY_ROOT,
     FULL_TILE_BYTES,
@@ -63,6 +64,8 @@ class LogReport:
     Keep `note`, the signed text, and give it as `last_seen` the next time. `events_count` entries of the
     `entries_count` are commitments, the rest is governance. `last_seen_size` is the size of the earlier
     checkpoint found to be a prefix of this one, if one was given; `receipts` are the verified receipts.
+    `unknown_sorts` counts, by sort, the governance entries of sorts that a later version added: they are verified as
+    leaves of the tree, and what they say is not read.
     """
 
     checkpoint: Checkpoint
@@ -73,6 +76,7 @@ class LogReport:
     tiles_count: int
     last_seen_size: int | None
     receipts: tuple[Receipt, ...]
+    unknown_sorts: Mapping[str, int]
 
 
 def fetch_checkpoint(fetch: Fetch) -> str:
@@ -114,7 +118,8 @@ def verify_log(
     roots = {0: EMPTY_ROOT}
     wanted = sorted({item.size for item in known})
     edge: dict[tuple[int, int], bytes] = {}
-    size = events = bundles = tiles = 0
+    size = bundles = tiles = 0
+    sorts: Counter[str] = Counter()
     audit = PolicyAudit()
     while size < checkpoint.size:
         width = min(TILE_WIDTH, checkpoint.size - size)
@@ -131,7 +136,7 @@ def verify_log(
                 if _fetch_tile(fetch, level, index, len(data) // HASH_BYTES) != data:
                     raise InvalidTile("A served tile does not match the log's entries.", level=level, index=index)
                 tiles += 1
-        events += _check_leaves(entries, size, audit)
+        sorts += _check_leaves(entries, size, audit)
         edge = {place: growth.tiles.get(place) or edge[place] for place in edge_tiles(growth.size)}
         roots = {at: root for at, root in roots.items() if at in wanted or at == growth.size}
         size, bundles = growth.size, bundles + 1
@@ -144,7 +149,17 @@ def verify_log(
     for item in known:
         if roots[item.size] != item.root:
             raise Equivocation("The log signed two checkpoints that contradict each other.")
-    return LogReport(checkpoint, note, size, events, bundles, tiles, None if earlier is None else earlier.size, opened)
+    return LogReport(
+        checkpoint,
+        note,
+        size,
+        sorts[EVENT_SORT],
+        bundles,
+        tiles,
+        None if earlier is None else earlier.size,
+        opened,
+        {sort: count for sort, count in sorted(sorts.items()) if sort not in _KNOWN_SORTS},
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,9 +247,12 @@ def _fetch_partial(fetch: Fetch, level: TileLevel, index: int, width: int) -> tu
         return fetch(tile_path(level, index)), True
 
 
-def _check_leaves(entries: Sequence[bytes], first: int, audit: PolicyAudit) -> int:
-    """Check the leaves `first`, `first` + 1, ...; returns how many are events. Raises InvalidLeaf."""
-    events = 0
+_KNOWN_SORTS = frozenset({EVENT_SORT, *GovernanceType})
+
+
+def _check_leaves(entries: Sequence[bytes], first: int, audit: PolicyAudit) -> Counter[str]:
+    """How many of the leaves `first`, `first` + 1, ... are of each sort, after checking them. Raises InvalidLeaf."""
+    sorts: Counter[str] = Counter()
     for index, entry in enumerate(entries, first):
         try:
             leaf = parse_leaf(entry)
@@ -243,5 +261,5 @@ def _check_leaves(entries: Sequence[bytes], first: int, audit: PolicyAudit) -> i
         if leaf.index != index:
             raise InvalidLeaf("The log holds a leaf at another place than it says.", index=index)
         audit.see(leaf)
-        events += leaf.sort == EVENT_SORT
-    return events
+        sorts[leaf.sort] += 1
+    return sorts

@@ -7,6 +7,7 @@ from datetime import time
 
 from ledger.core.encoding import parse_time, unb64url
 from ledger.core.entries import GovernanceType, Leaf
+from ledger.core.manifest import FORMAT
 from ledger.core.policy import check_in_effect
 from ledger.core.policy_timeline import PolicyTimeline, PublishedPolicy, published_entry
 from ledger.errors import InvalidLeaf, LedgerError, PolicyTimeInvalid
@@ -50,6 +51,8 @@ class PolicyAudit:
         if not self._published:
             return
         body = dict(leaf.body or {})
+        if type(body.get("v")) is int and body["v"] > FORMAT:  # of a later version: verified as an entry, not read
+            return
         timeline, as_of, end = PolicyTimeline(self._published), parse_time(body["as_of"]), parse_time(body["not_after"])
         current, following = timeline.entry_at(as_of), timeline.next_after(as_of)
         if (body["policy"], unb64url(body["policy_sha256"], 32)) != (current.version, current.sha256):

@@ -1,19 +1,20 @@
 """What the ledger answers, as typed values. Every answer is checked field by field before anything is built from it.
 
-Unknown extra fields are ignored, so that an older SDK keeps working with a newer service; a missing field or one of
-another type raises UnexpectedAnswer.
+Members that this version does not know are ignored, and codes that it does not know are kept as text, so that an older
+SDK keeps working with a newer service; a missing member or one of another type raises UnexpectedAnswer. A tier that
+this version does not know is `unavailable`: never `clear`, and never a reason against the person.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 from ledger.core.encoding import parse_time
-from ledger.core.identifiers import Kind, parse_kind
+from ledger.core.identifiers import Kind
 from ledger.core.reasons import Reason as KnownReason
 from ledger.core.reasons import reason_text
 from ledger.errors import AnswerMismatch, LedgerError, UnexpectedAnswer
@@ -29,6 +30,10 @@ TIERS: tuple[Tier, ...] = ("clear", "watch", "review", "high")
 
 _CODE = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
 _REASONS = frozenset(KnownReason)
+_KINDS: dict[str, Kind] = {kind.value: kind for kind in Kind}
+
+UNKNOWN_TIER = "unknown_tier"
+"""Why an answer with a tier that this version does not know is `unavailable`."""
 
 DeliveryState = Literal["accepted", "pending", "parked", "refused", "unsent"]
 
@@ -62,7 +67,8 @@ class Lookup:
     has_statement: bool
     reasons: tuple[Reason, ...]
     guidance: tuple[str, ...]
-    matched_kinds: tuple[Kind, ...]
+    matched_kinds: tuple[Kind | str, ...]
+    """Kinds of identifiers that matched; one that this version does not know is its text."""
     id: str | None = None
     policy: str | None = None
     as_of_index: int | None = None
@@ -337,11 +343,19 @@ def about(parse: Callable[[Any], T], **asked: object) -> Callable[[Any], T]:
 
 
 def parse_lookup(value: object) -> Lookup:
-    """A Lookup from the service's answer. Raises UnexpectedAnswer."""
+    """A Lookup from the service's answer; `unavailable` because of `unknown_tier` for a tier of a later version, with
+    credit, points and guidance left out. Raises UnexpectedAnswer."""
     fields = Fields(value)
     tier, credit = fields.text("tier"), fields.integer("credit")
-    if tier not in TIERS or credit > 100:
-        raise UnexpectedAnswer("The ledger answered with a standing that this version does not know.")
+    if not _CODE.match(tier) or tier == "unavailable" or credit > 100:
+        raise UnexpectedAnswer("The ledger answered with a standing that is none.")
+    found = _lookup(fields, cast(Tier, tier), credit)
+    if tier in TIERS:
+        return found
+    return replace(found, tier="unavailable", credit=None, points=None, guidance=(), unavailable_because=UNKNOWN_TIER)
+
+
+def _lookup(fields: Fields, tier: Tier, credit: int) -> Lookup:
     return Lookup(
         tier=tier,
         credit=credit,
@@ -353,7 +367,7 @@ def parse_lookup(value: object) -> Lookup:
         has_statement=fields.flag("has_statement"),
         reasons=tuple([_reason(code) for code in _texts(fields, "reasons")]),
         guidance=_texts(fields, "guidance"),
-        matched_kinds=tuple([_converted("matched_kinds", parse_kind, one) for one in _texts(fields, "matched_kinds")]),
+        matched_kinds=tuple([_KINDS.get(one, one) for one in _texts(fields, "matched_kinds")]),
         id=fields.text("id"),
         policy=fields.label("policy"),
         as_of_index=fields.integer("as_of_index"),

@@ -19,6 +19,7 @@ from ledger.errors import (
     InvalidEncoding,
     InvalidFilter,
     InvalidManifest,
+    NewerFormat,
     PolicyInvalid,
     UnexpectedAnswer,
 )
@@ -44,7 +45,8 @@ def open_latest(answer: bytes, suite: Suite) -> Latest:
 
     Raises UnexpectedAnswer (not of this form), InvalidManifest (false signature, another service, or not what the
     entry says), InvalidReceipt, InvalidCheckpoint, InvalidLeaf, InvalidInclusion (the log does not hold the entry),
-    PolicyInvalid (another policy than the manifest pins).
+    PolicyInvalid (another policy than the manifest pins), NewerFormat (a manifest or a policy that only a later version
+    reads).
     """
     pinned, public_key = suite.pinned, suite.log_public
     try:
@@ -60,11 +62,14 @@ def open_latest(answer: bytes, suite: Suite) -> Latest:
         raise InvalidManifest("The signature of the snapshot's manifest is malformed.") from error
     manifest = open_manifest(value, signature, public_key, pinned.service)
     leaf, _ = open_leaf_proof(proof, fields.text("leaf").encode(), pinned.log_origin, public_key)
-    if not snapshot_leaf_matches(leaf, manifest) or fields.text("version") != b64url(manifest.version):
+    if not snapshot_leaf_matches(leaf, value) or fields.text("version") != b64url(manifest.version):
         raise InvalidManifest("The log's entry is not that of this snapshot's manifest.")
     if hashlib.sha256(policy_toml.encode()).digest() != manifest.policy_sha256:
         raise PolicyInvalid("This is not the policy that the snapshot's manifest pins.")
-    policy = read_policy(policy_toml)
+    try:
+        policy = read_policy(policy_toml)
+    except PolicyInvalid as error:  # the text is the one that was signed
+        raise NewerFormat("The policy of this snapshot cannot be read by this version. Update the program.") from error
     if policy.version != manifest.policy:
         raise PolicyInvalid("The policy has another version than the snapshot's manifest says.")
     return Latest(manifest, policy, parse_proof(proof).checkpoint_note, answer)

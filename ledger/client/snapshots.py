@@ -36,6 +36,7 @@ from ledger.errors import (
     InvalidManifest,
     LedgerError,
     LimitExceeded,
+    NewerFormat,
     SnapshotExpired,
     SnapshotStale,
     SnapshotUnknown,
@@ -52,7 +53,7 @@ DOWNLOAD_SECONDS = 900.0
 """For the filter, and for the whole of the buckets."""
 _ATTEMPT_SECONDS = 5.0
 
-_OUTAGES = (Unavailable, LimitExceeded, SnapshotUnknown, UnexpectedAnswer)
+_OUTAGES = (Unavailable, LimitExceeded, SnapshotUnknown, UnexpectedAnswer, NewerFormat)
 """With these, a snapshot that is not past its end goes on being used."""
 
 
@@ -161,7 +162,8 @@ class Snapshots:
 
         Raises SnapshotUnknown or Unavailable when there is none, and the error of what is false: InvalidManifest,
         InvalidInclusion and the other errors of a false proof, Equivocation, PolicyInvalid, SnapshotExpired,
-        SnapshotStale, StaleEpoch, InvalidFilter, InvalidBucket.
+        SnapshotStale, StaleEpoch, InvalidFilter, InvalidBucket; NewerFormat when the newest snapshot is in a format
+        that only a later version reads, and there is no earlier one to go on with.
         """
         ready = None if fresh else self._ready(whole_filter, whole_buckets)
         if ready is not None and not self._is_due(ready.latest):
@@ -238,6 +240,8 @@ class Snapshots:
         for version, answer in self._cache.answers():
             try:
                 found.append(open_latest(answer, self._suite))
+            except NewerFormat:  # of a later version of the SDK that shares this cache
+                continue
             except LedgerError:
                 self._cache.delete(version)
         return sorted(filter(self._is_current, found), key=lambda latest: latest.manifest.cut, reverse=True)

@@ -306,7 +306,11 @@ _HEX64 = re.compile(r"[0-9a-f]{64}\Z")
 _CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+/ -]{0,63}\Z")
 _FINDING_CODE = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
 _REPORT_ID = re.compile(r"rp_[A-Za-z0-9]{8,29}\Z")
-_KEYS = {"type", "sha256", "pdq", "pdq_quality", "inspection", "finding", "report_id", "origin", "confirmation"}
+EVIDENCE_MEMBERS = frozenset(
+    {"type", "sha256", "pdq", "pdq_quality", "inspection", "finding", "report_id", "origin", "confirmation"}
+)
+"""The members that an item of evidence may have."""
+
 MAX_QUALITY = 100
 _TYPES: dict[object, EvidenceType] = {item.value: item for item in EvidenceType}
 _STRENGTHS: dict[object, Strength] = {item.value: item for item in Strength}
@@ -327,7 +331,7 @@ def parse_evidence(items: object) -> tuple[Evidence, ...]:
 
 
 def _item(item: Any) -> Evidence:
-    if type(item) is not dict or not item.keys() <= _KEYS:
+    if type(item) is not dict or not item.keys() <= EVIDENCE_MEMBERS:
         raise EvidenceInvalid(
             "An item of evidence has type, sha256 and optionally pdq, pdq_quality, inspection, finding, report_id, "
             "origin, confirmation."

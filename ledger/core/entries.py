@@ -24,6 +24,7 @@ from ledger.errors import InvalidCanonicalForm, InvalidEncoding, InvalidRequest,
 
 SALT_BYTES = 32
 EVENT_SORT = "event"
+_SORT = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
 MAX_LEAF_BYTES = 65535
 """An entry bundle of C2SP tlog-tiles gives each entry a 16-bit length."""
 
@@ -137,13 +138,10 @@ class PlatformState(StrEnum):
     SUSPENDED = "suspended"
 
 
-_SORT = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
-
-
 @dataclass(frozen=True, slots=True)
 class Leaf:
     """One public record. `commitment` (32 bytes) is set for events, `body` for governance entries. `sort` is `event`, a
-    `GovernanceType`, or the type of a governance entry that a later version made."""
+    `GovernanceType`, or the sort of a governance entry that a later version added."""
 
     index: int
     sort: str
@@ -184,10 +182,11 @@ def governance_leaf(index: int, sort: GovernanceType, hour: datetime, body: Mapp
 
 
 def parse_leaf(data: bytes) -> Leaf:
-    """Strict inverse of `event_leaf` and `governance_leaf`: only the very bytes they make are accepted, or a later
-    version makes for a governance entry of another `sort`, which a reader passes over.
+    """The leaf in `data`: inverse of `event_leaf` and `governance_leaf`, only canonical bytes are accepted.
 
-    Raises InvalidCanonicalForm for anything else.
+    An event's leaf has exactly the members that `event_leaf` writes: a further one would publish something about a
+    report. A governance leaf may be of a later version: of another sort, which stands as text in `sort`, and with
+    further members, which are ignored. Raises InvalidCanonicalForm for anything else.
     """
     if len(data) > MAX_LEAF_BYTES:
         raise InvalidCanonicalForm("This leaf is too long.")
@@ -202,19 +201,22 @@ def parse_leaf(data: bytes) -> Leaf:
 
 def _leaf(value: dict[str, Any]) -> Leaf:
     """Raises ValueError or a LedgerError for anything that is not a leaf."""
-    is_event = value.get("sort") == EVENT_SORT
-    if value.keys() != {"index", "sort", "hour", "commitment" if is_event else "body"}:
+    sort = value.get("sort")
+    is_event = sort == EVENT_SORT
+    if is_event and value.keys() != {"index", "sort", "hour", "commitment"}:
         raise ValueError("other keys")
+    if not {"index", "hour"} <= value.keys():
+        raise ValueError("missing keys")
     index, hour = _index(value["index"]), parse_time(value["hour"])
     if hour.minute or hour.second:
         raise ValueError("not a full hour")
     if is_event:
         return Leaf(index, EVENT_SORT, hour, commitment=unb64url(value["commitment"], 32))
-    if not isinstance(value["body"], dict) or not isinstance(value["sort"], str):
-        raise ValueError("no body or no sort")
-    if not _SORT.match(value["sort"]):
-        raise ValueError("no type of entry")
-    return Leaf(index, value["sort"], hour, body=value["body"])
+    if not isinstance(sort, str) or not _SORT.match(sort) or sort in set(EventType) or "commitment" in value:
+        raise ValueError("not a governance entry")
+    if not isinstance(value.get("body"), dict):
+        raise ValueError("no body")
+    return Leaf(index, sort, hour, body=value["body"])
 
 
 def parse_canonical(data: bytes) -> Any:

@@ -46,7 +46,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ledger.core.tags import TAG_BYTES
-from ledger.errors import InvalidFilter, InvalidInput
+from ledger.errors import InvalidFilter, InvalidInput, NewerFormat
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -288,7 +288,7 @@ def _shape(keys: int) -> _Shape:
 def _parse(view: memoryview) -> _Header:
     """The checked header of a file, but for the digest. Reserves no memory.
 
-    Raises InvalidFilter.
+    Raises InvalidFilter, NewerFormat.
     """
     if len(view) < HEADER_BYTES:
         raise InvalidFilter("This filter is shorter than its header.")
@@ -296,8 +296,12 @@ def _parse(view: memoryview) -> _Header:
     magic, version, bits, keys, length, starts, slots, attempt, zero, seed = fields
     if magic != MAGIC:
         raise InvalidFilter("This is not a filter.")
+    if version > FORMAT:
+        raise NewerFormat(
+            "This filter is in a format that this version does not read. Update the program.", format=version
+        )
     if (version, bits) != (FORMAT, FINGERPRINT_BITS):
-        raise InvalidFilter("This filter has a format that this version does not know.")
+        raise InvalidFilter("This filter has a format that there is not.")
     if zero != 0 or attempt >= MAX_ATTEMPTS or keys > MAX_KEYS:
         raise InvalidFilter("The header of this filter is not well formed.")
     shape = _shape(keys)

@@ -20,7 +20,7 @@ from ledger.core.encoding import MAX_INTEGER, b64url, canonical_json, format_tim
 from ledger.core.entries import GovernanceType, Leaf
 from ledger.core.merkle import HASH_BYTES
 from ledger.core.tags import MAX_EPOCH
-from ledger.errors import InvalidManifest, LedgerError, SnapshotExpired
+from ledger.errors import InvalidManifest, LedgerError, NewerFormat, SnapshotExpired
 
 FORMAT = 1
 MAX_LIFETIME_HOURS = 24
@@ -107,12 +107,18 @@ def manifest_bytes(manifest: Manifest) -> bytes:
 
 
 def parse_manifest(value: Mapping[str, Any]) -> Manifest:
-    """Strict inverse of `manifest_body`: these keys and no others, everything within its bounds.
+    """The manifest in `value`: each member that this version knows, within its bounds.
 
-    Nothing is verified here; use `open_manifest` to believe it. Raises InvalidManifest.
+    Members that a later version added are ignored; the signature and the log's entry cover them all the same. Nothing
+    is verified here; use `open_manifest` to believe it. Raises InvalidManifest, and NewerFormat for a manifest with a
+    higher format number.
     """
     # `True` equals 1 and 1.0 does too, so the types are looked at.
-    if value.keys() != _KEYS or type(value["v"]) is not int or value["v"] != FORMAT:
+    if type(value.get("v")) is int and FORMAT < value["v"] <= MAX_INTEGER:
+        raise NewerFormat(
+            "This snapshot is in a format that this version does not read. Update the program.", format=value["v"]
+        )
+    if not value.keys() >= _KEYS or type(value["v"]) is not int or value["v"] != FORMAT:
         raise InvalidManifest("This is not a snapshot manifest of a version that is known here.")
     parsed: dict[str, Any] = {"service": value["service"]} | {name: value[name] for name in _INTEGERS}
     try:
@@ -137,7 +143,9 @@ def open_manifest(value: Mapping[str, Any], signature: bytes, public_key: bytes,
     """The manifest of `service` in `value`, once the signature by the log's `public_key` (32 bytes) is verified.
 
     The signature is checked before anything inside is looked at. Whether it is current (`check_current`) and in the
-    log (`snapshot_leaf_matches`) is for the caller to ask. Raises InvalidManifest.
+    log (`snapshot_leaf_matches`) is for the caller to ask. The signature is verified over all of `value`, with the
+    members that this version does not know. Raises InvalidManifest, and NewerFormat for a truly signed manifest with a
+    higher format number.
     """
     try:
         signed = _SIGNED_AS + canonical_json(dict(value))
@@ -162,12 +170,13 @@ def check_current(manifest: Manifest, now: datetime) -> None:
         raise InvalidManifest("This snapshot was made in the future: one of the clocks is wrong.")
 
 
-def snapshot_leaf_matches(leaf: Leaf, manifest: Manifest) -> bool:
-    """Whether `leaf`, a record of the log, is the `snapshot` entry of this manifest. Raises InvalidManifest for
-    impossible values."""
+def snapshot_leaf_matches(leaf: Leaf, value: Mapping[str, Any]) -> bool:
+    """Whether `leaf`, a record of the log, is the `snapshot` entry of the manifest `value`: the JSON object as it was
+    received, because it may have members that this version does not know. Raises InvalidCanonicalForm for a value that
+    has no canonical form."""
     if leaf.sort != GovernanceType.SNAPSHOT or leaf.body is None:
         return False
-    return canonical_json(dict(leaf.body)) == manifest_bytes(manifest)
+    return canonical_json(dict(leaf.body)) == canonical_json(dict(value))
 
 
 def _check(manifest: Manifest) -> None:

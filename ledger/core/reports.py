@@ -129,7 +129,9 @@ _REQUIRED = frozenset(
         *("amount_minor", "currency", "outcome", "act_ended_at", "notice_sent_at", "notice_ref", "decided_by"),
     }
 )
-_ALLOWED = _REQUIRED | {"consent_ref", "replaces"}
+BODY_MEMBERS = _REQUIRED | {"consent_ref", "replaces"}
+"""The members that a body may have."""
+
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}\Z")
 _REPORT_ID = re.compile(r"rp_[A-Za-z0-9]{8,29}\Z")
 _KINDS: dict[object, Kind] = {kind.value: kind for kind in Kind}
@@ -145,7 +147,7 @@ def parse_body(data: Mapping[str, Any]) -> ReportBody:
     """
     if not isinstance(data, dict):
         raise InvalidReport("A report's body must be an object.")
-    if not (data.keys() >= _REQUIRED and data.keys() <= _ALLOWED):
+    if not (data.keys() >= _REQUIRED and data.keys() <= BODY_MEMBERS):
         _explain_keys(data)
     if type(data["v"]) is not int or data["v"] != BODY_VERSION:
         raise InvalidReport(f"A report's body must have version {BODY_VERSION}.")
@@ -185,7 +187,7 @@ def _explain_keys(data: Mapping[str, Any]) -> None:
     missing = sorted(_REQUIRED - data.keys())
     if missing:
         raise InvalidReport(f"A report's body lacks: {', '.join(missing)}.", missing=missing)
-    raise InvalidReport("A report's body has unknown keys.", known=sorted(_ALLOWED))
+    raise InvalidReport("A report's body has unknown keys.", known=sorted(BODY_MEMBERS))
 
 
 def _subjects(items: object) -> tuple[SubjectRef, ...]:

@@ -38,7 +38,7 @@ from ledger.core.conduct import CONDUCT_BYTES as CONDUCT_BYTES
 from ledger.core.identifiers import Kind, parse_kind
 from ledger.core.standing import FULL_WEIGHT
 from ledger.core.tags import extract
-from ledger.errors import InvalidBucket, InvalidInput
+from ledger.errors import InvalidBucket, InvalidInput, NewerFormat
 
 CHECK_BYTES = 16
 SECRET_BYTES = 32
@@ -320,10 +320,11 @@ def _find(bucket: bytes | memoryview, check: bytes) -> bytes | None:
 
 def _unpack(payload: bytes, events: list[SealedEvent]) -> bool:
     """Add the events of an entry; whether more follow. Raises InvalidBucket unless `payload` is as `seal` makes it, but
-    for what format 2 leaves to later versions: other conducts, and the upper four flags, which are ignored."""
+    for what format 2 leaves to later versions: other conducts, and the upper four flags, which are ignored. Raises
+    NewerFormat for the number of another format."""
     form, count, more = payload[0], payload[1], payload[2]
     if form not in _FORTIETHS:
-        raise InvalidBucket("An entry is in a format that this version does not read. Update the program.")
+        raise NewerFormat("An entry is in a format that this version does not read. Update the program.", format=form)
     used = _PAYLOAD_HEADER_BYTES + count * EVENT_BYTES
     if not 1 <= count <= EVENTS_PER_ENTRY or more > (count == EVENTS_PER_ENTRY):
         raise InvalidBucket("An entry has an impossible number of events.")

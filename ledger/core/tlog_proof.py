@@ -2,7 +2,8 @@
 
 A tlog-proof carries an index, an inclusion proof and a checkpoint. The log shows an event only as a commitment,
 so a receipt also carries, as the format's `extra` data, what opens it: canonical JSON {"entry", "hour", "salt"}.
-The extra data proves nothing by itself; `open_receipt` rebuilds the leaf from it and proves that.
+The extra data proves nothing by itself; `open_receipt` rebuilds the leaf from it and proves that. Further members of
+it, which a later version may add, are ignored.
 
 Whoever holds a receipt can read the entry. It belongs to the platform that reported and to nobody else.
 """
@@ -169,14 +170,14 @@ def is_sealed(text: str) -> bool:
         value = parse_canonical(parse_proof(text).extra or b"")
     except InvalidInput as error:
         raise InvalidReceipt("This receipt carries neither its entry nor its leaf.") from error
-    return isinstance(value, dict) and "commitment" in value
+    return isinstance(value, dict) and "commitment" in value and "entry" not in value
 
 
 def _parse_extra(extra: bytes | None) -> tuple[dict[str, Any], str, bytes]:
     bad = InvalidReceipt("This receipt does not carry its entry.")
     try:
         value = parse_canonical(extra or b"")
-        if not isinstance(value, dict) or value.keys() != {"entry", "hour", "salt"}:
+        if not isinstance(value, dict) or not value.keys() >= {"entry", "hour", "salt"}:
             raise bad
         entry, hour, salt = value["entry"], value["hour"], unb64url(value["salt"], SALT_BYTES)
         moment = parse_time(hour)

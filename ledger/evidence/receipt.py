@@ -21,7 +21,7 @@ from ledger.core import conduct
 from ledger.core.encoding import b64url, canonical_json, unb64url
 from ledger.core.findings import CODES, About, FindingCode, Strength, Trust, strength_of, weakest
 from ledger.core.pictures import distance
-from ledger.errors import InspectionReceiptInvalid, InvalidCanonicalForm, InvalidEncoding
+from ledger.errors import InspectionReceiptInvalid, InvalidCanonicalForm, InvalidEncoding, NewerFormat
 from ledger.evidence.findings import Finding
 from ledger.evidence.pieces import DECODER_DEPENDENT, INCOMPLETE, NAME_DEPENDENT, TIME_DEPENDENT, Note
 
@@ -183,17 +183,29 @@ def receipt_digest(receipt: Mapping[str, Any]) -> bytes:
 
 
 def check_form(value: object) -> dict[str, Any]:
-    """`value` if it has the form of a receipt, of whatever tool. Raises InspectionReceiptInvalid."""
+    """`value` if it has the form of a receipt, of whatever tool.
+
+    Codes, strengths and conclusions that a later version added are kept as texts, and so are further members; they are
+    part of the digest, but for those of `file`. Raises InspectionReceiptInvalid, and NewerFormat for a receipt of a
+    later version."""
     try:
         version = value.get("v") if isinstance(value, dict) else None
-        if not isinstance(value, dict) or type(version) is not int or value.keys() != _KEYS_OF.get(version):
+        if type(version) is int and version > RECEIPT_VERSION:
+            raise NewerFormat(
+                "This receipt of an inspection is in a format that this version does not read. Update the program.",
+                format=version,
+            )
+        keys = _KEYS_OF.get(version) if type(version) is int else None
+        # Version 1 is closed: no writer adds anything to it any longer.
+        further = isinstance(value, dict) and keys is not None and value.keys() - keys
+        if not isinstance(value, dict) or keys is None or keys - value.keys() or (version == 1 and further):
             names = ", ".join(sorted(_KEYS_OF[RECEIPT_VERSION]))
-            raise InspectionReceiptInvalid(f"A receipt of version {RECEIPT_VERSION} has exactly {names}.")
+            raise InspectionReceiptInvalid(f"A receipt of version {RECEIPT_VERSION} has {names}.")
         if len(canonical_json(value)) > MAX_RECEIPT_BYTES:
             raise InspectionReceiptInvalid(f"A receipt has at most {MAX_RECEIPT_BYTES} bytes.")
         file, conclusion = value["file"], value["conclusion"]
-        if not isinstance(file, dict) or file.keys() != _FILE_KEYS:
-            raise InspectionReceiptInvalid(f"A receipt's file has exactly {', '.join(sorted(_FILE_KEYS))}.")
+        if not isinstance(file, dict) or not file.keys() >= _FILE_KEYS:
+            raise InspectionReceiptInvalid(f"A receipt's file has {', '.join(sorted(_FILE_KEYS))}.")
         listings = value["listings"]
         if not isinstance(listings, list) or listings != sorted(set(map(str, listings))):
             raise InspectionReceiptInvalid("A receipt's listings stand in their order, each once.")
@@ -213,14 +225,15 @@ def check_form(value: object) -> dict[str, Any]:
         raise InspectionReceiptInvalid("A receipt's conclusion is a code, and complete true or false.")
     for name, keys in (("findings", {"code", "strength", "where", "facts"}), ("notes", {"code", "where", "detail"})):
         if not isinstance(value[name], list) or not all(_is_item(item, keys) for item in value[name]):
-            raise InspectionReceiptInvalid(f"Each item of a receipt's {name} has exactly {', '.join(sorted(keys))}.")
+            raise InspectionReceiptInvalid(f"Each item of a receipt's {name} has {', '.join(sorted(keys))}.")
     return value
 
 
 def _is_item(item: object, keys: set[str]) -> bool:
-    if not isinstance(item, dict) or item.keys() != keys or not isinstance(item["code"], str):
+    if not isinstance(item, dict) or not item.keys() >= keys:
         return False
-    if not _CODE.match(item["code"]) or ("strength" in keys and item["strength"] not in list(Strength)):
+    codes = [item[name] for name in ("code", "strength") if name in keys]
+    if not all(isinstance(code, str) and _CODE.match(code) for code in codes):
         return False
     return all(isinstance(item[name], str) for name in keys - {"facts"}) and isinstance(item.get("facts", {}), dict)
 

@@ -249,10 +249,10 @@ class _Writing:
             self.document.paragraph(say(words.APPEAL_NONE))
             return
         if appeal.outcome is not None:
-            outcome = outcome_text(appeal.outcome, self.said.locale)
+            outcome = _called(outcome_text, appeal.outcome, self.said.locale)
             self.document.paragraph(say(words.APPEAL_OUTCOME, outcome=outcome))
         else:
-            state = state_text(appeal.state, self.said.locale)
+            state = _called(state_text, appeal.state, self.said.locale)
             self.document.paragraph(say(words.APPEAL_STATE, state=state, due=self.time(appeal.due_at)))
         if appeal.said:
             self.document.paragraph(say(words.APPEAL_SAID), small=True)
@@ -331,6 +331,14 @@ class _Writing:
     def command(self, message: str, command: str) -> None:
         self.document.paragraph(self.say(message))
         self.document.paragraph(command, small=True, indent_mm=6)
+
+
+def _called(text_of: Callable[[str, str], str], code: str, locale: str) -> str:
+    """The text of a code; the code itself where a later version of the ledger added it."""
+    try:
+        return text_of(code, locale)
+    except ValueError:
+        return code
 
 
 def content_numbers(inspections: Sequence[Inspected]) -> list[tuple[str, str, str, str]]:

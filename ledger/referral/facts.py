@@ -15,12 +15,12 @@ from ledger.client.appeal_results import Appeal
 from ledger.client.receipts import VerifiedReceipt
 from ledger.client.results import ReportView
 from ledger.client.suite import Suite
-from ledger.core.conduct import Conduct, Evidence, EvidenceType
+from ledger.core.conduct import EVIDENCE_MEMBERS, Conduct, Evidence, EvidenceType
 from ledger.core.encoding import b64url, canonical_json, format_time
 from ledger.core.provenance import confirmation_json, origin_json
-from ledger.core.reports import ReportBody, Status, parse_body
+from ledger.core.reports import BODY_MEMBERS, BODY_VERSION, ReportBody, Status, parse_body
 from ledger.core.tlog_proof import sealed_receipt
-from ledger.errors import LedgerError, ReportNotReferable, UnexpectedAnswer
+from ledger.errors import LedgerError, NewerFormat, ReportNotReferable, UnexpectedAnswer, UnknownConduct
 from ledger.referral.audience import Audience, Part, gets
 from ledger.referral.inspections import Found, Inspected, Receipts, check_all_used, inspections
 from ledger.referral.law import LAWS_OF, Law
@@ -124,7 +124,10 @@ def check_referable(view: ReportView) -> None:
             report=view.id,
             status=view.status,
         )
-    if view.conduct == Conduct.IMPERSONATED:
+    amended = None if view.appeal is None else view.appeal.conduct
+    if not {view.conduct, amended} <= {None, *Conduct}:
+        raise _unknown_conduct(view)
+    if Conduct.IMPERSONATED in (view.conduct, amended):
         raise ReportNotReferable(
             f"The report {view.id} protects a person and accuses nobody: it goes into no referral.",
             report=view.id,
@@ -163,14 +166,43 @@ def referral(
 def _signed_body(source: Source) -> ReportBody:
     view = source.view
     check_referable(view)
+    known = _known_members(source.receipt.receipt.entry["body"])
     try:
-        body = parse_body(source.receipt.receipt.entry["body"])
+        body = parse_body(known)
+    except UnknownConduct as error:
+        raise _unknown_conduct(view) from error
     except LedgerError as error:
-        raise UnexpectedAnswer("The log holds a body of this report that this version cannot read.") from error
+        raise UnexpectedAnswer(
+            "The log holds a body of this report that this version cannot read. Update the program."
+        ) from error
     signed = (body.amount_minor, body.currency, body.outcome, body.act_ended_at, b64url(body.order_ref))
     if signed != (view.amount_minor, view.currency, view.outcome, view.act_ended_at, view.order_ref):
         raise UnexpectedAnswer("The ledger says something else of this report than what was signed.")
     return body
+
+
+def _known_members(body: Mapping[str, Any]) -> dict[str, Any]:
+    """A signed body without the members that a later version added to it and to its items of evidence. The receipt has
+    proven all of it already. Raises NewerFormat for a body with a higher version number."""
+    version, items = body.get("v"), body.get("evidence")
+    if type(version) is int and version > BODY_VERSION:
+        raise NewerFormat("This report is in a format that this version does not read. Update the program.")
+    found = {name: value for name, value in body.items() if name in BODY_MEMBERS}
+    if isinstance(items, list):
+        found["evidence"] = [
+            {name: value for name, value in item.items() if name in EVIDENCE_MEMBERS} if type(item) is dict else item
+            for item in items
+        ]
+    return found
+
+
+def _unknown_conduct(view: ReportView) -> ReportNotReferable:
+    """A later version's conduct may protect the person, as `impersonated` does: it goes into no referral made here."""
+    return ReportNotReferable(
+        f"The report {view.id} is of a conduct that this version does not know. Update the program.",
+        report=view.id,
+        status=view.status,
+    )
 
 
 def _report(audience: Audience, source: Source, body: ReportBody, receipts: Receipts) -> ReferredReport:

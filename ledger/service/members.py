@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -114,6 +115,7 @@ class Members:
         self._on_epochs = on_epochs
         self._policy_at = policy_at
         self._now = now
+        self._refreshing = threading.Lock()
         self._snapshot = self._read(None)
         for key in self._snapshot.keys.values():
             if not key.sound:
@@ -134,8 +136,11 @@ class Members:
         """Read everything now; the decisions behind weights only if they are to be counted again, or it is time.
         Raises DatabaseUnavailable; the last snapshot then stays until it is too old."""
         snapshot = self._read(None if count_again else self._snapshot)
-        self._on_epochs(snapshot.epochs)
-        self._snapshot = snapshot
+        with self._refreshing:
+            # Of two readings at once, the one that began first must not replace what the other one saw.
+            if snapshot.started >= self._snapshot.started:
+                self._on_epochs(snapshot.epochs)
+                self._snapshot = snapshot
 
     def fresh(self) -> bool:
         """Whether the snapshot is young enough to let anybody in."""

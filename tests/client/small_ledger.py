@@ -22,7 +22,7 @@ from ledger.core.checkpoint import Checkpoint, sign, verifier_key
 from ledger.core.encoding import b64url, canonical_json, day_floor, hour_floor, unb64url
 from ledger.core.entries import GovernanceType, governance_leaf, key_rotation_body
 from ledger.core.identifiers import canonical, parse_kind
-from ledger.core.manifest import Manifest, manifest_body, sign_manifest
+from ledger.core.manifest import Manifest, manifest_body
 from ledger.core.questions import question_digest
 from ledger.core.tags import prefix, tag
 from ledger.core.tlog_proof import TlogProof, format_proof
@@ -31,6 +31,7 @@ from tests.faulty import answering
 
 SERVICE = "small.test"
 ORIGIN = f"{SERVICE}/log"
+MANIFEST_LINE = b"refund-ledger snapshot manifest v1\n"
 Answer = tuple[int, dict[str, str], bytes]
 
 
@@ -162,11 +163,11 @@ class SmallLedger:
             element = self.element(kind, raw, epoch)
             tags.append(tag(kind, element))
             number = prefix(tags[-1], bits)
-            entries[number] += sealed.seal(element, kind, version, number, events)
+            entries[number] += self.sealed(element, kind, version, number, events)
         buckets = [sealed.pad_bucket(part, 64, number, keys) for number, part in enumerate(entries)]
         tree = sealed.build_tree([sealed.bucket_leaf(version, n, bucket) for n, bucket in enumerate(buckets)])
         filter_file = fuse.build(b"".join(tags), secrets.token_bytes(32))
-        text, policy = shipped_version(self.policy_version)
+        text, policy_version = self.policy()
         values: dict[str, Any] = {
             "service": SERVICE,
             "version": version,
@@ -174,7 +175,7 @@ class SmallLedger:
             "as_of": self.now,
             "not_after": self.now + timedelta(hours=24),
             "epoch": epoch,
-            "policy": policy.version,
+            "policy": policy_version,
             "policy_sha256": hashlib.sha256(text.encode()).digest(),
             "bits": bits,
             "capacity": 64,
@@ -186,19 +187,35 @@ class SmallLedger:
         manifest = Manifest(**{**values, **changes})
         paths = [sealed.bucket_path(tree, bits, number) for number in range(2**bits)]
         made = Made(manifest, filter_file, buckets, paths, {})
-        made.latest = self.latest_of(manifest, self.append(GovernanceType.SNAPSHOT, manifest_body(manifest)))
+        made.latest = self.latest_of(manifest, self.append(GovernanceType.SNAPSHOT, self.manifest_json(manifest)))
         self.made.append(made)
         return made
 
+    def policy(self) -> tuple[str, int]:
+        """Text and version of the policy that standings are folded with."""
+        text, policy = shipped_version(self.policy_version)
+        return text, policy.version
+
+    def manifest_json(self, manifest: Manifest) -> dict[str, Any]:
+        """The manifest as it is signed, logged and served."""
+        return manifest_body(manifest)
+
+    def sealed(
+        self, element: bytes, kind: str, version: bytes, number: int, events: Sequence[sealed.SealedEvent]
+    ) -> list[bytes]:
+        """The entries of one identifier."""
+        return sealed.seal(element, kind, version, number, events)
+
     def latest_of(self, manifest: Manifest, index: int, key: Ed25519PrivateKey | None = None) -> dict[str, Any]:
         """What `GET /v1/snapshots/latest` answers."""
+        body = self.manifest_json(manifest)
         return {
             "version": b64url(manifest.version),
-            "manifest": manifest_body(manifest),
-            "signature": b64url(sign_manifest(manifest, key or self.log_key)),
+            "manifest": body,
+            "signature": b64url((key or self.log_key).sign(MANIFEST_LINE + canonical_json(body))),
             "leaf": self.leaves[index].decode(),
             "proof": self.proof(index),
-            "policy_toml": shipped_version(self.policy_version)[0],
+            "policy_toml": self.policy()[0],
         }
 
     # --- HTTP -------------------------------------------------------------------------------------------------------

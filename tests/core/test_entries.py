@@ -131,6 +131,33 @@ def test_a_governance_leaf_needs_an_object_as_body() -> None:
         parse_leaf(canonical_json(leaf))
 
 
+@pytest.mark.parametrize("sort", ["witness_policy", "policy", "x9"])
+def test_governance_leaves_of_later_versions_are_read(sort: str) -> None:
+    """Another sort, further members of the leaf and of its body: known as a leaf, and nothing of it is lost."""
+    hour = "2026-11-23T13:00:00Z"
+    leaf = parse_leaf(canonical_json({"index": 1, "sort": sort, "hour": hour, "body": {"new": [1]}, "cosigned": 3}))
+    assert (leaf.index, leaf.sort, leaf.body, leaf.commitment) == (1, sort, {"new": [1]}, None)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *[{"sort": sort} for sort in ("", "Policy", "a-b", "x" * 65, "9a", 5, None, ["policy"], "policy\n")],
+        *[{"sort": str(sort)} for sort in EventType],
+        {"commitment": b64url(C)},
+        {"index": None},
+        {"hour": "2026-11-23T13:01:00Z"},
+        {"body": "text"},
+    ],
+    ids=str,
+)
+def test_what_no_version_writes_is_no_governance_leaf(change: dict[str, object]) -> None:
+    """An event in clear is none either: what is said of people stands behind a commitment."""
+    leaf = {"index": 1, "sort": "policy", "hour": "2026-11-23T13:00:00Z", "body": {}, **change}
+    with pytest.raises(InvalidCanonicalForm):
+        parse_leaf(canonical_json(leaf))
+
+
 def test_leaves_have_a_size_limit() -> None:
     empty = len(governance_leaf(1, GovernanceType.POLICY, AT, {"text": ""}))
     largest = governance_leaf(1, GovernanceType.POLICY, AT, {"text": "x" * (MAX_LEAF_BYTES - empty)})

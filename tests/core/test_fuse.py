@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ledger.core import fuse
 from ledger.core.fuse import HEADER_BYTES, FuseFilter, build
-from ledger.errors import InvalidFilter, InvalidInput
+from ledger.errors import InvalidFilter, InvalidInput, NewerFormat
 from tests.counts import trials
 
 SEED = bytes(range(32))
@@ -260,7 +260,7 @@ def test_a_flipped_bit_is_refused(bit: int) -> None:
     altered[bit // 8] ^= 1 << bit % 8
     with pytest.raises(InvalidFilter, match="not the filter that the manifest names"):
         FuseFilter.open(altered, digest(FILE))
-    with pytest.raises(InvalidFilter):
+    with pytest.raises((InvalidFilter, NewerFormat)):  # another format number is one of the flips
         FuseFilter.trusted(altered)
 
 
@@ -276,7 +276,7 @@ def test_other_bytes_are_not_parsed_before_their_digest_is_right(data: bytes) ->
     ("fields", "message"),
     [
         ({"magic": b"rcl-fusf"}, "not a filter"),
-        ({"format": 2}, "format"),
+        ({"format": 0}, "format"),
         ({"bits": 16}, "format"),
         ({"keys": 299, "length": 128}, "sizes"),
         ({"keys": 2**63}, "well formed"),
@@ -297,6 +297,15 @@ def test_a_header_that_does_not_fit_is_refused_under_any_digest(fields: dict[str
         FuseFilter.open(data, digest(data))
     with pytest.raises(InvalidFilter, match=message):
         FuseFilter.trusted(data)
+
+
+def test_a_later_format_is_named() -> None:
+    data = changed(FILE, format=2)
+    with pytest.raises(NewerFormat) as caught:
+        FuseFilter.open(data, digest(data))
+    assert caught.value.details == {"format": 2}
+    with pytest.raises(InvalidFilter):  # somebody else's
+        FuseFilter.open(data, digest(FILE))
 
 
 def test_absurd_sizes_reserve_no_memory() -> None:

@@ -174,7 +174,6 @@ OPENING = {"entry": ENTRIES[7], "hour": "2026-11-23T19:00:00Z", "salt": b64url(S
         b"[]",
         b"[" * 100_000,
         json.dumps(OPENING, sort_keys=True).encode(),
-        canonical_json({**OPENING, "more": 1}),
         canonical_json({"entry": ENTRIES[7], "hour": OPENING["hour"]}),
         canonical_json({**OPENING, "entry": "report"}),
         canonical_json({**OPENING, "hour": "2026-11-23T19:30:00Z"}),
@@ -189,6 +188,13 @@ def test_an_opening_has_one_form(extra: bytes | None) -> None:
     assert extra != canonical_json(OPENING)
     with pytest.raises(InvalidReceipt):
         open_receipt(with_extra(extra), ORIGIN, PUBLIC)
+
+
+@pytest.mark.parametrize("name", ["more", "commitment"])
+def test_members_of_later_versions_in_an_opening_are_ignored(name: str) -> None:
+    text = with_extra(canonical_json({**OPENING, name: "A"}))
+    assert open_receipt(text, ORIGIN, PUBLIC) == open_receipt(with_extra(canonical_json(OPENING)), ORIGIN, PUBLIC)
+    assert not is_sealed(text)
 
 
 HEAD = "c2sp.org/tlog-proof@v1\n"

@@ -21,7 +21,7 @@ from ledger.core.conduct import Conduct, check_evidence, parse_evidence
 from ledger.core.encoding import canonical_json
 from ledger.core.findings import FindingCode
 from ledger.core.pictures import MIN_QUALITY
-from ledger.errors import ConfigurationError, EvidenceInsufficient, InspectionReceiptInvalid
+from ledger.errors import ConfigurationError, EvidenceInsufficient, InspectionReceiptInvalid, NewerFormat
 from ledger.evidence import inspection, pdq
 from ledger.evidence.findings import finding
 from ledger.evidence.pieces import Note, NoteCode
@@ -182,10 +182,8 @@ def changed(**changes: Any) -> dict[str, Any]:
         [],
         {},
         changed(v=1),
-        changed(v=3),
         changed(v=True),
         changed(trust_lists=1),
-        changed(more=1),
         changed(tool=1),
         changed(complete=1),
         changed(conclusion="Genuine!"),
@@ -200,11 +198,9 @@ def changed(**changes: Any) -> dict[str, Any]:
         changed(listings=["A" * 43, "A" * 43]),
         changed(listings=[1]),
         changed(file__size_bytes=1.5),
-        changed(file__more=1),
         changed(file=None),
         changed(findings={}),
         changed(findings=[{"code": "x"}]),
-        changed(findings=[{"code": "x", "strength": "proves", "where": "", "facts": {}}]),
         changed(findings=[{"code": "x", "strength": ["hint"], "where": "", "facts": {}}]),
         changed(findings=[{"code": "x", "strength": "hint", "where": "", "facts": []}]),
         changed(notes=[{"code": "x y", "where": "", "detail": ""}]),
@@ -216,6 +212,27 @@ def changed(**changes: Any) -> dict[str, Any]:
 def test_what_is_no_receipt_is_refused(value: object, picture: Path) -> None:
     with pytest.raises(InspectionReceiptInvalid):
         inspection.verify_file(picture, value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        changed(more={"later": [1]}),
+        changed(file__more=1),
+        changed(conclusion="ai_disproved"),
+        changed(findings=[{"code": "x_later", "strength": "proves", "where": "", "facts": {}, "more": 1}]),
+        changed(notes=[{"code": "x_later", "where": "", "detail": "", "more": None}]),
+    ],
+)
+def test_a_receipt_with_what_a_later_version_added_is_read(value: dict[str, Any], picture: Path) -> None:
+    assert check_form(value) == value
+    assert len(receipt_digest(value)) == 32
+    inspection.verify_file(picture, value)
+
+
+def test_a_receipt_of_a_later_version_is_named(picture: Path) -> None:
+    with pytest.raises(NewerFormat):
+        inspection.verify_file(picture, changed(v=3))
 
 
 def test_the_answer_of_an_issuer_meets_the_minimum_of_a_report_and_a_label_or_trace_does_not(picture: Path) -> None:

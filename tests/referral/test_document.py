@@ -164,6 +164,10 @@ def test_a_referral_of_many_reports_marks_them_on_page_one() -> None:
 def test_the_same_referral_gives_the_same_bytes(locale: str) -> None:
     again = bundle(made(Audience.AUTHORITY), locale, PLATFORM_PEM)
     assert again == files(Audience.AUTHORITY, locale)
+
+
+def test_another_referral_has_another_identifier() -> None:
+    locale, again = "en", files(Audience.AUTHORITY, "en")
     other = bundle(referred(Audience.AUTHORITY, source(1)), locale, PLATFORM_PEM)["referral.pdf"]
     identifiers = [re.search(rb"/ID \[(<\w+>)", one) for one in (again["referral.pdf"], other)]
     assert identifiers[0]

@@ -18,10 +18,12 @@ from ledger.errors import (
     InspectionMismatch,
     InspectionReceiptInvalid,
     LedgerError,
+    NewerFormat,
     ReportNotReferable,
     UnexpectedAnswer,
 )
 from ledger.referral.audience import GIVEN, Audience, Part
+from ledger.referral.document import render
 from ledger.referral.facts import Referral, to_json
 from ledger.referral.inspections import MAX_FILE_BYTES, read_receipts
 from tests.referral.made import (
@@ -31,6 +33,7 @@ from tests.referral.made import (
     ORIGIN,
     PRODUCE_ID,
     STATEMENT,
+    body,
     digest,
     disputed,
     evidence_json,
@@ -143,6 +146,33 @@ def test_a_ledger_that_says_something_else_than_was_signed_is_not_believed() -> 
             object.__setattr__(changed.view, name, value)
         with pytest.raises(UnexpectedAnswer):
             referred(Audience.AUTHORITY, changed)
+
+
+@pytest.mark.parametrize("where", ["conduct", "amended"])
+def test_a_report_of_a_conduct_of_a_later_version_is_not_referred(where: str) -> None:
+    """It may protect the person."""
+    appeal = ReportAppeal("ap_Xk3mPq9a", "decided", NOW, "amended", "item_swap_claim")
+    one = source(conduct="item_swap_claim") if where == "conduct" else source(appeal=appeal)
+    with pytest.raises(ReportNotReferable):
+        referred(Audience.AUTHORITY, one)
+
+
+def test_what_later_versions_add_to_a_body_changes_no_referral() -> None:
+    further = {"later": [1]}
+    items = [{**item, "x_added": further} for item in body()["evidence"]]
+    plain, later = source(), source(evidence=items, x_added=further)
+    found = [value_of(referred(Audience.AUTHORITY, one))["reports"][0] for one in (plain, later)]
+    assert found[0]["evidence"] == found[1]["evidence"]
+    assert open_receipt(later.receipt.text, ORIGIN, LOG_PUBLIC).entry["body"]["x_added"] == further
+    with pytest.raises(NewerFormat):
+        referred(Audience.AUTHORITY, source(v=2))
+
+
+@pytest.mark.parametrize("locale", ["en", "zh-CN"])
+def test_an_appeal_with_codes_of_a_later_version_is_printed(locale: str) -> None:
+    for state, outcome in (("mediation", None), ("decided", "settled")):
+        made = referred(Audience.AUTHORITY, source(appeal=ReportAppeal("ap_Xk3mPq9a", state, NOW, outcome, None)))
+        assert render(made, locale, to_json(made)).startswith(b"%PDF")
 
 
 def test_an_amended_conduct_stands_beside_the_reported_one() -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import subprocess
-import sys
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,6 +21,7 @@ from ledger.service import oprf
 from ledger.service.runtime import Runtime, open_runtime
 from ledger.store import budgets as store
 from ledger.store.engine import reading
+from tests.forked import ForkedProcess
 from tests.support import ROOT, Platform, new_ledger, server_environment
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -185,40 +185,23 @@ def test_threads_share_one_budget(rt: Runtime) -> None:
     assert sum(granted) == used(rt) == 98
 
 
-PROGRAM = """
-import json, sys
-from datetime import datetime
-from ledger.errors import QuotaExceeded
-from ledger.service import oprf
-from ledger.service.runtime import open_runtime
-from ledger.settings import Settings
-from tests.support import Platform
-now = datetime.fromisoformat(sys.argv[1])
-rt = open_runtime(Settings(), lambda: now)
-member = Platform("acme", "acme-group", "acme-1").member()
-granted = 0
-for _ in range(40):
-    try:
-        oprf.deduct(rt, member, 3, now)
-        granted += 3
-    except QuotaExceeded:
-        pass
-print(json.dumps(granted))
-rt.close()
-"""
-
-
 def test_processes_share_one_budget(rt: Runtime) -> None:
-    environment = server_environment(rt.settings)
+    environment = {**os.environ, **server_environment(rt.settings)}
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, NOW.isoformat()],
-            cwd=ROOT,
-            env=environment,
-            stdout=subprocess.PIPE,
-            text=True,
+        ForkedProcess(
+            "tests.service.budget_process", [NOW.isoformat()], environment=environment, folder=ROOT, stderr=2, talk=True
         )
         for _ in range(2)
     ]
-    granted = [json.loads(process.communicate()[0]) for process in processes]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    granted = [json.loads(process.stdout.read()) for process in processes if process.stdout is not None]
+    assert [process.wait(20) for process in processes] == [0, 0]
+    for process in processes:
+        process.close()
     assert sum(granted) == used(rt) == 99

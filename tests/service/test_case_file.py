@@ -30,6 +30,9 @@ from tests.service.desk import STATEMENT, contest, staff_of
 from tests.service.test_appeals import GRAVE, case_row, session_of
 from tests.support import publish
 
+pytestmark = pytest.mark.one_engine
+"""What the database does here, other tests do on both engines."""
+
 
 def audited(town: Town) -> list[tuple[str, str | None, str | None]]:
     with reading(town.rt.engine) as connection:

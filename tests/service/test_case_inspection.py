@@ -31,6 +31,9 @@ from tests.service.test_appeals import case_row
 from tests.service.test_case_file import audited
 from tests.support import UPLOADED, evidence
 
+pytestmark = pytest.mark.one_engine
+"""What the database does here, other tests do on both engines."""
+
 LABELLED = files.png(files.text_chunk("AIGC", files.LABEL.encode()))
 
 

@@ -25,6 +25,9 @@ from ledger.store import log as log_store
 from ledger.store.engine import reading
 from tests.support import new_ledger, opened
 
+pytestmark = pytest.mark.one_engine
+"""What the database does here, other tests do on both engines."""
+
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 FILES = (OPRF_FILE, SESSION_FILE, LOG_FILE)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from ledger.core.encoding import b64url, day_floor, from_day
 from ledger.core.entries import parse_leaf
@@ -24,6 +24,7 @@ from ledger.errors import (
     NotFound,
 )
 from ledger.policies import shipped_version
+from ledger.service import members as service
 from ledger.service.members import (
     Member,
     Members,
@@ -37,6 +38,7 @@ from ledger.service.members import (
 from ledger.store import log as log_store
 from ledger.store import members as member_store
 from ledger.store.engine import open_engine, reading, writing
+from ledger.store.epochs import EpochRow, read_epochs
 from tests import edwards
 from tests.support import new_ledger
 
@@ -327,6 +329,32 @@ def test_the_background_refresh_sees_a_revocation(engine: Engine) -> None:
             time.sleep(0.02)
         assert key is not None
         assert key.revoked
+    finally:
+        members.close()
+
+
+def test_a_reading_that_began_earlier_does_not_replace_a_newer_one(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = Members(engine, refresh_seconds=60)
+    has_read, go_on = threading.Event(), threading.Event()
+
+    def slow(connection: Connection) -> tuple[EpochRow, ...]:
+        if threading.current_thread() is earlier:
+            has_read.set()
+            assert go_on.wait(20)
+        return read_epochs(connection)
+
+    earlier = threading.Thread(target=members.refresh)
+    monkeypatch.setattr(service, "read_epochs", slow)
+    try:
+        earlier.start()
+        assert has_read.wait(20)
+        enrol(engine)
+        members.refresh()
+        go_on.set()
+        earlier.join()
+        assert members.member("acme") is not None
     finally:
         members.close()
 

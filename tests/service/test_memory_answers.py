@@ -33,6 +33,9 @@ from ledger.store.tables import LookupCount, LookupLog
 from tests.service.conftest import Town
 from tests.support import lookup_request, opened
 
+pytestmark = pytest.mark.one_engine
+"""What the database does here, other tests do on both engines."""
+
 ANSWERS = Answers(PolicyTimeline.of(shipped_policy()[1]), "ledger-1.example", "live")
 
 questions = st.builds(

@@ -21,6 +21,9 @@ from ledger.store.budgets import read_oprf_use
 from ledger.store.engine import reading
 from tests.support import Platform, new_ledger
 
+pytestmark = pytest.mark.one_engine
+"""What the database does here, other tests do on both engines."""
+
 NOW = datetime(2026, 3, 1, 22, 30, 15, tzinfo=UTC)
 MEMBER = Platform("acme", "acme-group", "acme-1").member()
 

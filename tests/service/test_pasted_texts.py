@@ -21,6 +21,9 @@ from tests.service.conftest import Town
 from tests.service.desk import contest
 from tests.service.test_appeals import ANNA, BEN, session_of
 
+pytestmark = pytest.mark.one_engine
+"""What the database does here, other tests do on both engines."""
+
 PASTED, SHOWN = "\ufeff\u2068+86 138 0013 8000\u2069\x0bcall me\u200b", "+86 138 0013 8000\ncall me"
 NOTHING = ("\u200b\u200b", "\u2066 \u2069\x0b\u3164", "")
 

@@ -28,6 +28,9 @@ from tests.service.conftest import Town
 from tests.service.test_appeals import contest
 from tests.support import evidence
 
+pytestmark = pytest.mark.one_engine
+"""What the database does here, other tests do on both engines."""
+
 TEXT, POLICY = shipped_policy()
 WEEK = timedelta(days=7)
 GRAVE: dict[str, Any] = {"conduct": "switched_return", "evidence": evidence("serial_mismatch", "intake_photo")}

@@ -23,6 +23,9 @@ from ledger.store import members, staff_events
 from ledger.store.engine import open_engine, writing
 from tests.staffing import SEALING_KEY, cheap, enrol
 
+pytestmark = pytest.mark.one_engine
+"""What the database does here, other tests do on both engines."""
+
 T0 = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 FORMULAS = ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\t=1", "＝1+1"]
 

@@ -20,6 +20,9 @@ from ledger.service import staff_sessions as sessions
 from ledger.store.engine import open_engine, reading
 from tests.staffing import PASSWORD, SEALING_KEY, TIMES, Person, account, actions, cheap, enrol, refused, sign_in
 
+pytestmark = pytest.mark.one_engine
+"""What the database does here, other tests do on both engines."""
+
 T0 = datetime(2026, 3, 1, 12, 0, 5, tzinfo=UTC)
 STEP = timedelta(seconds=30)
 

@@ -17,6 +17,9 @@ from ledger.store.engine import writing
 from ledger.store.lookups import count_lookups
 from tests.support import new_ledger
 
+pytestmark = pytest.mark.one_engine
+"""What the database does here, other tests do on both engines."""
+
 
 @pytest.fixture
 def rt(database_url: str, tmp_path: Path) -> Iterator[Runtime]:

@@ -6,10 +6,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-import signal
 import ssl
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -27,9 +24,13 @@ from ledger.errors import WebhookInvalid
 from ledger.service.webhooks import endpoints
 from ledger.service.webhooks.sender import CLAIM_SECONDS, Sender
 from ledger.store.engine import reading
+from tests.forked import ForkedProcess
 from tests.receiver import Receiver, Reply, always, receiving
 from tests.support import ROOT, server_environment
 from tests.webhook_kit import DATA, EVENTS, Post
+
+pytestmark = pytest.mark.one_engine
+"""What the database does here, other tests do on both engines."""
 
 # --- trying again ------------------------------------------------------------------------------------------
 
@@ -201,6 +202,7 @@ def test_secrets_lie_sealed_and_are_shown_once(post: Post, receiver: Receiver) -
 # --- several senders ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.both_engines
 def test_several_senders_deliver_each_message_once(post: Post, receiver: Receiver) -> None:
     made = [post.endpoint(receiver, f"&{number}") for number in range(3)]
     post.emit(12)
@@ -214,39 +216,50 @@ def test_several_senders_deliver_each_message_once(post: Post, receiver: Receive
         sender.close()
 
 
-def process(post: Post) -> subprocess.Popen[str]:
+def process(post: Post) -> ForkedProcess:
     """A sender in a process of its own, ready to send."""
-    started = subprocess.Popen(
-        [sys.executable, "-m", "tests.service.webhook_process", post.now().isoformat()],
-        cwd=ROOT,
-        env={**os.environ, **server_environment(post.rt.settings)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+    started = ForkedProcess(
+        "tests.service.webhook_process",
+        [post.now().isoformat()],
+        environment={**os.environ, **server_environment(post.rt.settings)},
+        folder=ROOT,
+        stderr=2,
+        talk=True,
     )
     assert started.stdout is not None
     assert started.stdout.readline() == "ready\n"
     return started
 
 
-def go(started: subprocess.Popen[str]) -> None:
+def go(started: ForkedProcess) -> None:
     assert started.stdin is not None
     started.stdin.write("go\n")
     started.stdin.flush()
 
 
+def said(started: ForkedProcess) -> str:
+    """What the process says until its end."""
+    assert started.stdout is not None
+    text = started.stdout.read()
+    started.wait(20)
+    started.close()
+    return text
+
+
+@pytest.mark.both_engines
 def test_several_processes_deliver_each_message_once(post: Post, receiver: Receiver) -> None:
     made = [post.endpoint(receiver, f"&{number}") for number in range(3)]
     post.emit(10)
     processes = [process(post) for _ in range(2)]
     for one in processes:
         go(one)
-    outputs = [one.communicate(timeout=60)[0] for one in processes]
+    outputs = [said(one) for one in processes]
     assert sum(json.loads(output)["attempts"] for output in outputs) == 30
     assert len(receiver.arrivals) == len({(one.id, one.path) for one in receiver.arrivals}) == 30
     assert all(one["state"] == "delivered" for endpoint in made for one in post.deliveries(endpoint))
 
 
+@pytest.mark.both_engines
 def test_what_a_killed_sender_had_in_hand_another_one_delivers(post: Post, receiver: Receiver) -> None:
     hold = threading.Event()
     receiver.reply = lambda _arrival: Reply(wait=hold)
@@ -255,8 +268,8 @@ def test_what_a_killed_sender_had_in_hand_another_one_delivers(post: Post, recei
     killed = process(post)
     go(killed)
     assert receiver.arrived.acquire(timeout=20), "the receiver has it and holds the answer"
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate(timeout=20)
+    killed.kill()
+    said(killed)
     hold.set()
     receiver.reply = lambda _arrival: Reply()
     assert post.sender.round() == 0, "the claim lasts"
@@ -267,6 +280,7 @@ def test_what_a_killed_sender_had_in_hand_another_one_delivers(post: Post, recei
     assert first == second, "so that the receiver can drop it"
 
 
+@pytest.mark.both_engines
 def test_a_sender_that_stops_gives_back_what_is_in_the_air(post: Post, receiver: Receiver) -> None:
     hold = threading.Event()
     receiver.reply = lambda _arrival: Reply(wait=hold)

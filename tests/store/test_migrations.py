@@ -21,6 +21,7 @@ from ledger.store.engine import open_engine, reading, writing
 from ledger.store.epochs import read_epochs
 from ledger.store.lookups import log_disclosures
 from ledger.store.schema import Base
+from tests.counts import trials
 from tests.support import ROOT
 
 
@@ -54,10 +55,10 @@ def test_two_deployments_may_migrate_at_once(database_url: str) -> None:
     program = "import sys; from ledger.service import migrate; migrate.upgrade(sys.argv[1])"
     processes = [
         subprocess.Popen([sys.executable, "-c", program, database_url], cwd=ROOT, stderr=subprocess.PIPE, text=True)
-        for _ in range(3)
+        for _ in range(trials(2, 3))
     ]
     outcomes = [(process.communicate()[1], process.returncode) for process in processes]
-    assert [code for _, code in outcomes] == [0, 0, 0], outcomes
+    assert {code for _, code in outcomes} == {0}, outcomes
     engine = open_engine(database_url)
     migrate.check_current(engine)
     engine.dispose()
