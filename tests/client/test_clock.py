@@ -18,6 +18,7 @@ from ledger.errors import InvalidToken, LedgerError, TokenExpired, UnknownKey
 from tests.client.small_ledger import Answer, SmallLedger, small_ledger
 from tests.faulty import PROMPT_SECONDS
 from tests.kit import Connect, Running, person
+from tests.support import CONSENT
 
 WHO = {"phone": "+86 138 0013 8000"}
 LEEWAY = 60
@@ -27,7 +28,7 @@ LEEWAY = 60
 @pytest.mark.parametrize("minutes", [-1440 + 5, -480, -20, -11, -2, 1, 2, 12, 480, 1440 - 5])
 def test_a_wrong_clock_is_corrected_within_the_same_call(connect: Connect, minutes: int) -> None:
     made = connect(now=lambda: datetime.now(UTC) + timedelta(minutes=minutes), lookup_budget_seconds=PROMPT_SECONDS)
-    assert made.lookup(person(), order="A-1").tier == "clear"
+    assert made.lookup(person(), order="A-1", consent_ref=CONSENT).tier == "clear"
     assert made.subject(**person()).epoch == 1
 
 
@@ -35,7 +36,7 @@ def test_a_wrong_clock_is_corrected_within_the_same_call(connect: Connect, minut
 def test_a_clock_that_is_days_off_is_told_in_minutes(connect: Connect, days: int, words: str) -> None:
     made = connect(now=lambda: datetime.now(UTC) + timedelta(days=days), lookup_budget_seconds=PROMPT_SECONDS)
     with pytest.raises((InvalidToken, TokenExpired)) as caught:
-        made.lookup(person(), order="A-1")
+        made.lookup(person(), order="A-1", consent_ref=CONSENT)
     assert f"This machine's clock is {words} the ledger's. Set it right." in str(caught.value)
     with pytest.raises((InvalidToken, TokenExpired), match=words):
         made.connect()
@@ -44,9 +45,9 @@ def test_a_clock_that_is_days_off_is_told_in_minutes(connect: Connect, days: int
 def test_a_clock_that_was_set_right_meanwhile_is_followed(connect: Connect) -> None:
     off = [timedelta(minutes=30)]
     made = connect(now=lambda: datetime.now(UTC) + off[0], lookup_budget_seconds=PROMPT_SECONDS)
-    assert made.lookup(person(), order="A-1").tier == "clear"
+    assert made.lookup(person(), order="A-1", consent_ref=CONSENT).tier == "clear"
     off[0] = timedelta(0)
-    assert made.lookup(person(), order="A-1").tier == "clear"
+    assert made.lookup(person(), order="A-1", consent_ref=CONSENT).tier == "clear"
 
 
 def test_connect_proves_the_key(running: Running, connect: Connect) -> None:

@@ -21,7 +21,7 @@ from ledger.client import RefundLedger
 from tests.client.forking import Plan
 from tests.faulty import free_port
 from tests.kit import Connect, Running, person, report_arguments
-from tests.support import ROOT
+from tests.support import CONSENT, ROOT
 
 PATIENCE_SECONDS = 60.0
 TASKS = 9
@@ -39,7 +39,7 @@ def plan_for(running: Running, folder: Path, reporter: RefundLedger, **changes: 
         listed = person()
         made = reporter.report(reporter.subject(**listed), **report_arguments()).report
         assert made is not None
-        reporter.lookup(listed, order="seen", min_index=made.entry_index + 1)
+        reporter.lookup(listed, order="seen", consent_ref=CONSENT, min_index=made.entry_index + 1)
         people += [(listed, "watch"), (person(), "clear")]
     state = folder / f"forking-{secrets.token_hex(4)}"
     return Plan(str(running.suite("acme")), str(running.key("acme")), str(state), people, **changes)

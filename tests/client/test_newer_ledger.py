@@ -20,6 +20,7 @@ from ledger.errors import InvalidManifest, LedgerError, NewerFormat
 from tests.client.newer_ledger import CASE, FURTHER, NEW_CONDUCT, REPORT, NewerLedger, further, newer_ledger
 from tests.client.small_ledger import MANIFEST_LINE, ORIGIN
 from tests.kit import report_arguments
+from tests.support import CONSENT
 
 PHONE, CLEAN = "+86 138 0013 8000", "+86 138 0013 8001"
 
@@ -96,7 +97,7 @@ def test_a_rotation_is_followed_with_further_members_and_an_epoch_in_another_sta
     newer.switch(2)
     with newer.connect(suite=newer.suite_file(profile="CN"), lookup_budget_seconds=5) as ledger:
         assert ledger.current_epoch() == 2
-        assert ledger.lookup({"phone": PHONE}, order="a").tier == "clear"
+        assert ledger.lookup({"phone": PHONE}, order="a", consent_ref=CONSENT).tier == "clear"
 
 
 # --- snapshots --------------------------------------------------------------------------------------------------------
@@ -106,8 +107,8 @@ def test_checks_go_on_with_further_members_of_the_manifest(newer: NewerLedger) -
     publish(newer)
     with newer.connect(suite=newer.suite_file(profile="CN")) as ledger:
         for way in ("download", "private"):
-            assert ledger.check({"phone": PHONE}, policy=way).tier == "watch"
-            assert ledger.check({"phone": CLEAN}, policy=way).tier == "clear"
+            assert ledger.check({"phone": PHONE}, policy=way, consent_ref=CONSENT).tier == "watch"
+            assert ledger.check({"phone": CLEAN}, policy=way, consent_ref=CONSENT).tier == "clear"
 
 
 @pytest.mark.parametrize("place", ["manifest", "leaf"])
