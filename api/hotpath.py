@@ -36,7 +36,7 @@ BUCKET_ROUTE = SNAPSHOTS + "{version}/buckets/{prefix}"
 
 MAX_DIGITS = 4
 MAX_BYTES = 10**MAX_DIGITS - 1
-"""Longest body that is read here; a lookup has less than 2000 bytes."""
+"""Longest body that is read here; a lookup has less than 4000 bytes."""
 
 _HEADERS = [(b"content-length", str(ANSWER_BYTES).encode()), (b"content-type", b"application/json")]
 """Of an answer to a lookup."""

@@ -94,7 +94,7 @@ REPORT_ERRORS: tuple[type[LedgerError], ...] = (
     e.ReportDisputed,
     e.StaleEpoch,
 )
-LOOKUP_ERRORS: tuple[type[LedgerError], ...] = (e.StaleEpoch, e.IndexNotReached)
+LOOKUP_ERRORS: tuple[type[LedgerError], ...] = (e.ConsentMissing, e.StaleEpoch, e.IndexNotReached)
 
 _HEADERS = {
     "X-Request-Id": {

@@ -181,6 +181,8 @@ class NoticeOutdated(InvalidReport):
 
 
 class ConsentMissing(InvalidReport):
+    """A report, a lookup or a check lacks the reference to the person's consent that the profile asks for."""
+
     code = "consent_missing"
 
 

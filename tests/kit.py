@@ -18,7 +18,7 @@ from ledger.service.entry_batch import Context
 from ledger.service.logged_policy import read_timeline
 from ledger.settings import Settings
 from ledger.store.engine import open_engine, reading
-from tests.support import RunningServer, new_ledger, serving
+from tests.support import CONSENT, RunningServer, new_ledger, serving
 
 PLATFORMS = {"acme": "east", "corner": "east", "bazaar": "west", "asker": "north"}
 
@@ -113,7 +113,7 @@ def report_arguments(**changes: Any) -> dict[str, Any]:
         "notice_sent_at": now - timedelta(days=4),
         "notice_ref": "notice-1",
         "decided_by": "agent-7",
-        "consent_ref": "separate-consent-2026-11-03-8842",
+        "consent_ref": CONSENT,
         **changes,
     }
 

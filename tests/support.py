@@ -46,6 +46,8 @@ SHARED = ROOT.parent / "shared"
 """A folder `shared` beside the checkout, where real data and vectors may lie; tests that need it skip without."""
 
 ORDER_KEY = b"o" * 32
+CONSENT = "separate-consent-2026-11-03-8842"
+"""A reference to consent, as reports and lookups under the CN profile need one."""
 
 
 @cache
@@ -208,7 +210,7 @@ def report_payload(
         "notice_sent_at": format_time(now - timedelta(days=4)),
         "notice_ref": "notice-1",
         "decided_by": "agent-7",
-        "consent_ref": "separate-consent-2026-11-03-8842",
+        "consent_ref": CONSENT,
     }
     for name, value in changes.items():
         if value is None:
@@ -238,6 +240,7 @@ def lookup_request(rt: Runtime, subjects: list[tuple[Kind, bytes]], **changes: A
         "purpose": "refund_review",
         "order_ref": core_reports.order_ref(ORDER_KEY, "lookup"),
         "claim": "damaged",
+        "consent_ref": CONSENT,
         "nonce": b64url(nonce),
         "digest": b64url(question_digest(sent, nonce)),
     }

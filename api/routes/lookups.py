@@ -41,6 +41,7 @@ EXAMPLE = {
     "subjects": [{"kind": "phone", "tag": "n0bq1xFQ2o3LrkJd0jgEOHhQYz9vV2mWb3qkU8cTq1A"}],
     "purpose": "refund_review",
     "order_ref": "2l0mMdmJmsyjzc1pq3pEh1U5kQGZlqzTnAY0f2Tt2vE",
+    "consent_ref": "separate-consent-2026-11-03-8842",
     "refund": {"amount_minor": 12900, "currency": "CNY", "claim": "damaged"},
     "nonce": "8yZk3Tq0vN1rWcXb5uPjGQ",
 }

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
+from ledger.core.consent import MAX_REF_CHARS, fault_of_reference
 from ledger.core.encoding import MAX_INTEGER
 
 TIME_PATTERN = r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z$"
@@ -40,6 +42,24 @@ AmountMinor = Annotated[
 Currency = Annotated[
     str, StringConstraints(pattern=r"^[A-Z]{3}$"), Field(description="ISO 4217 code.", examples=["CNY"])
 ]
+Reference = Annotated[
+    str,
+    StringConstraints(pattern=rf"^[^\u0000-\u001f\u007f-\u009f]{{1,{MAX_REF_CHARS}}}$"),
+    Field(description="Printable text in Unicode NFC. Never an identifier of a person."),
+]
+"""A reference as the schema can say it: which characters are printable, and NFC, are for the core's rule."""
+
+
+def _fit_reference(text: str) -> str:
+    fault = fault_of_reference(text)
+    if fault is not None:
+        raise PydanticCustomError("reference", "The reference {fault}", {"fault": fault})
+    return text
+
+
+CheckedReference = Annotated[Reference, AfterValidator(_fit_reference)]
+"""As Reference, by the rule of `ledger.core.consent`, for what the core does not parse again."""
+
 Kind = Literal["phone", "email", "cn_id", "payment", "device"]
 FindingCodeText = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
-from api.schemas.common import AmountMinor, Bytes16, Bytes32, Bytes64, Currency, Epoch, Kind, Problem, Time, Wire
+from api.schemas.common import (
+    AmountMinor,
+    Bytes16,
+    Bytes32,
+    Bytes64,
+    CheckedReference,
+    Currency,
+    Epoch,
+    Kind,
+    Problem,
+    Time,
+    Wire,
+)
 from ledger.core.encoding import MAX_INTEGER
 
 MAX_BATCH = 1000
@@ -36,9 +48,13 @@ class Lookup(Wire):
     purpose: Literal["refund_review", "appeal"]
     order_ref: Bytes32
     consent_ref: Annotated[
-        str | None,
-        StringConstraints(pattern=r"^[!-~]{1,128}$"),
-        Field(description="Where the person's consent is recorded at the platform: visible ASCII."),
+        CheckedReference | None,
+        Field(
+            description=(
+                "Where the person's separate consent is recorded at the platform. Required where the policy in effect "
+                "asks for it under the platform's profile (CN). Never an identifier of a person."
+            )
+        ),
     ] = None
     refund: Refund | None = None
     min_index: Annotated[

@@ -169,7 +169,8 @@ class OwnReport(Wire):
 
 class OwnLookup(Wire):
     """Lookups by one platform that were shown something of this record: those about one order on one UTC day, or those
-    about several orders. `asked_by` is null for other platforms; `claim` and `tier` are those of the last lookup."""
+    about several orders. `asked_by` is null for other platforms; `claim`, `consent` and `tier` are those of the last
+    lookup."""
 
     asked_at: Annotated[Time, Field(description="When the last of them was made.")]
     first_asked_at: Annotated[Time, Field(description="When the first of them was made.")]
@@ -184,6 +185,7 @@ class OwnLookup(Wire):
         ),
     ]
     claim: str | None
+    consent: Annotated[bool, Field(description="Whether the platform referred to the person's consent.")]
     tier: Tier | None
 
 

@@ -14,6 +14,7 @@ from api.schemas.common import (
     FindingCodeText,
     Kind,
     Problem,
+    Reference,
     ReportId,
     Time,
     Wire,
@@ -43,11 +44,6 @@ IdempotencyKey = Annotated[
 
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}$")]
-Reference = Annotated[
-    str,
-    StringConstraints(pattern=r"^[^\u0000-\u001f\u007f-\u009f]{1,128}$"),
-    Field(description="Printable text in Unicode NFC. Never an identifier of a person."),
-]
 IsoCurrency = Annotated[str, Field(description="ISO 4217 code.", json_schema_extra={"enum": sorted(MINOR_DIGITS)})]
 
 

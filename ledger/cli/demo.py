@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
     from ledger.cli.demo_appeal import Decided
 
 SERVICE = "demo.refund-ledger.local"
+CONSENT = "separate-consent-2026-11-03-8842"
+"""The reference to the separate consent that the made-up buyers gave."""
+
 SNAPSHOT_SECONDS = 20.0
 PLATFORMS = {"acme": "east-group", "corner": "east-group", "bazaar": "west-group"}
 """Acme and corner belong to one owner: together they are one voice."""
@@ -213,7 +217,10 @@ class _Looker:
 
     def __call__(self) -> Lookup:
         return self._ledger.lookup(
-            self._buyer, order=f"A-{secrets.token_hex(4)}", refund=Refund(12_900, "CNY", "damaged")
+            self._buyer,
+            order=f"A-{secrets.token_hex(4)}",
+            refund=Refund(12_900, "CNY", "damaged"),
+            consent_ref=CONSENT,
         )
 
     def _snapshot_of(self) -> datetime:
@@ -232,8 +239,9 @@ class _Looker:
             time.sleep(0.2)
         story.ways.append(("direct", self()))
         refund = Refund(12_900, "CNY", "damaged")
-        story.ways.append(("private", self._ledger.check(self._buyer, policy="private", refund=refund)))
-        story.ways.append(("download", self._ledger.check(self._buyer, policy="download", refund=refund)))
+        check = partial(self._ledger.check, self._buyer, refund=refund, consent_ref=CONSENT)
+        story.ways.append(("private", check(policy="private")))
+        story.ways.append(("download", check(policy="download")))
 
 
 def _identifiers() -> dict[str, str]:
@@ -274,7 +282,7 @@ def _report(
         notice_sent_at=now - timedelta(days=4),
         notice_ref="demo-notice",
         decided_by="demo-agent",
-        consent_ref="separate-consent-2026-11-03-8842",
+        consent_ref=CONSENT,
     )
     if result.report is None:
         raise UnexpectedAnswer("The demo's own server did not take a report.")

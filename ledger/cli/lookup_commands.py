@@ -42,6 +42,11 @@ ClaimOption = Annotated[
     str | None, typer.Option("--claim", help="damaged, not_received, not_as_described, returned or other.")
 ]
 
+ConsentOption = Annotated[
+    str | None,
+    typer.Option("--consent-ref", help="Where the person's separate consent is kept; needed under the CN profile."),
+]
+
 
 @guarded
 def lookup(
@@ -61,7 +66,7 @@ def lookup(
     claim: ClaimOption = None,
     amount_minor: Annotated[int, typer.Option("--amount-minor", help="With --claim: in minor units.")] = 0,
     currency: Annotated[str, typer.Option("--currency", help="With --claim: ISO 4217.")] = "CNY",
-    consent_ref: Annotated[str | None, typer.Option("--consent-ref")] = None,
+    consent_ref: ConsentOption = None,
     min_index: Annotated[int | None, typer.Option("--min-index", help="See at least this many log entries.")] = None,
     pictures: Annotated[
         list[Path] | None,
@@ -108,6 +113,7 @@ def check(
     tags: TagOption = None,
     epoch: EpochOption = None,
     claim: ClaimOption = None,
+    consent_ref: ConsentOption = None,
     json_output: JsonFlag = False,
 ) -> None:
     """Show a buyer's standing from the newest snapshot, without telling the ledger who is asked about."""
@@ -115,7 +121,7 @@ def check(
     refund = None if claim is None else Refund(0, "CNY", claim)
     with options.open_ledger(suite, key, state_dir) as ledger:
         buyer = _buyer(ledger, given, tags, epoch)
-        found = ledger.check(buyer, policy=policy, refund=refund, region=region)
+        found = ledger.check(buyer, policy=policy, refund=refund, consent_ref=consent_ref, region=region)
     output.emit(lookup_json(found), lambda console: console.print(check_table(found)))
 
 

@@ -42,6 +42,9 @@ from ledger.errors import ConfigurationError, LedgerError
 BATCH = 500
 SERVICE = "replay.refund-ledger.local"
 BAR_CHARS = 40
+CONSENT = "separate-consent-replay"
+"""The reference to consent of all reports and lookups: the people of a replay are made up."""
+
 _NOTICE_DAYS = 1
 _MIN_NOTICE_AGE = timedelta(days=4)
 """Notices are at least this old, so that nothing is still cooling."""
@@ -292,7 +295,7 @@ def _arguments(plan: _Report, mapped: Mapped) -> dict[str, Any]:
         "notice_sent_at": max(plan.act_ended_at, min(plan.act_ended_at + timedelta(days=_NOTICE_DAYS), latest)),
         "notice_ref": f"replay:{mapped.name}",
         "decided_by": "replay",
-        "consent_ref": "separate-consent-replay",
+        "consent_ref": CONSENT,
     }
 
 
@@ -328,7 +331,8 @@ def _look_up(
         mine = [plan for plan in plans if plan.platform == number]
         for start in range(0, len(mine), batch):
             chunk = mine[start : start + batch]
-            for found in ledger.lookup_many([Query(buyers[plan.identity], plan.order, refund) for plan in chunk]):
+            queries = [Query(buyers[plan.identity], plan.order, refund, consent_ref=CONSENT) for plan in chunk]
+            for found in ledger.lookup_many(queries):
                 if isinstance(found, Lookup):
                     tally.tiers[found.tier] += 1
                     tally.lookups["answered"] += 1

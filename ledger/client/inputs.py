@@ -14,6 +14,7 @@ from ledger.client.lookups import Refund
 from ledger.client.pictures import PictureHash
 from ledger.client.subjects import Buyer, Identifiers
 from ledger.core.conduct import Conduct, Evidence
+from ledger.core.consent import fault_of_reference
 from ledger.core.currencies import MINOR_DIGITS
 from ledger.core.encoding import MAX_INTEGER
 from ledger.core.entries import LEDGER_REASONS, WithdrawalReason
@@ -104,12 +105,21 @@ def check_lookup(
     check_text("order", order)
     check_choice("purpose", purpose, PURPOSES)
     check_refund(refund)
-    check_optional_text("consent_ref", consent_ref)
+    check_consent_ref(consent_ref)
     if min_index is not None and (type(min_index) is not int or not 0 <= min_index <= MAX_INTEGER):
         raise InvalidRequest("min_index must be a number of log entries: an integer from 0.", field="min_index")
     fit = isinstance(pictures, Sequence) and not isinstance(pictures, str | bytes)
     if not fit or not all(isinstance(one, PictureHash) for one in pictures):  # type: ignore[attr-defined]
         raise InvalidRequest("pictures must be a list of what picture_hash() gives.", field="pictures")
+
+
+def check_consent_ref(value: object) -> None:
+    """The form of a reference to a consent, or None. Raises InvalidRequest."""
+    if value is None:
+        return
+    fault = fault_of_reference(check_text("consent_ref", value))
+    if fault is not None:
+        raise InvalidRequest(f"consent_ref {fault}", field="consent_ref")
 
 
 def check_amount(name: str, value: object, kind: type[LedgerError] = InvalidReport) -> int:

@@ -50,21 +50,23 @@ class Policies:
         self._asked_at = now
         return True
 
-    def at(self, now: datetime, fetch: FetchText) -> Policy | None:
+    def at(self, now: datetime, fetch: FetchText | None) -> Policy | None:
         """The policy in effect at `now`, None where it is not known. `fetch` gets a text that did not come with the
-        package, once an hour at most until it succeeds."""
+        package, once an hour at most until it succeeds; with None, such a policy is known once it was fetched."""
         if self._read_at is not None and not _within(now, self._read_at, KNOWN_AHEAD):
             return None
         in_effect = [one for one in self._named if one.in_effect_at is None or one.in_effect_at <= now]
         return self._policy(in_effect[-1], now, fetch)
 
-    def _policy(self, named: NamedPolicy, now: datetime, fetch: FetchText) -> Policy | None:
+    def _policy(self, named: NamedPolicy, now: datetime, fetch: FetchText | None) -> Policy | None:
         digest = named.sha256
         if digest is None:  # a service of an earlier version, which had one policy only
             shipped = shipped_policy()[1]
             return shipped if named.version == str(shipped.version) else None
         if digest not in self._parsed:
-            text = shipped_texts().get(digest) or self._fetched(named.version, digest, now, fetch)
+            text = shipped_texts().get(digest)
+            if text is None and fetch is not None:
+                text = self._fetched(named.version, digest, now, fetch)
             if text is None:
                 return None
             try:

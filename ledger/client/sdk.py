@@ -24,7 +24,7 @@ from ledger.client.checks import (
 )
 from ledger.client.delivery import BATCH_ITEMS
 from ledger.client.events import note, proofs_noted
-from ledger.client.inputs import check_identifiers, check_lookup, check_refund
+from ledger.client.inputs import check_consent_ref, check_identifiers, check_lookup, check_refund
 from ledger.client.lookups import Query, Refund, query_json
 from ledger.client.picture_results import PictureReuse
 from ledger.client.pictures import PictureHash, Pictures, search_json
@@ -127,6 +127,9 @@ class RefundLedger(Reporting, Pictures, Appeals, Webhooks):
         its own that shares the 300 ms: what it says is in `pictures` of the answer, and whatever goes wrong with it is
         told there and costs neither the standing nor more time.
 
+        `consent_ref` says where you keep the person's separate consent (1 to 128 printable characters in NFC). Where
+        the policy asks for it under your profile (CN), ConsentMissing is raised without it, before anything is sent.
+
         An outage never raises: if a local filter is at hand and the buyer is not in it, the tier is `clear` and
         `source` is `local_filter`, else the tier is `unavailable`. Raises InvalidIdentifier and its kin, StaleEpoch
         (the buyer's key epoch is retired: blind again), the named error of another 4xx answer (ScopeMissing,
@@ -142,6 +145,7 @@ class RefundLedger(Reporting, Pictures, Appeals, Webhooks):
             min_index=min_index,
             pictures=pictures,
         )
+        self._check_consent(consent_ref, "lookup")
         person = buyer if isinstance(buyer, Buyer) else normalise(check_identifiers(buyer, region), region)
         reference = order_ref(self._order_key(), order)
         searched = search_json(pictures, reference) if pictures else None
@@ -170,7 +174,7 @@ class RefundLedger(Reporting, Pictures, Appeals, Webhooks):
         except (Unavailable, UnexpectedAnswer) as error:
             if isinstance(error, UnexpectedAnswer) and 400 <= (_status(error) or 0) < 500:
                 raise
-            cleared = self._cleared(person, refund, min_index or 0, looking, deadline)
+            cleared = self._cleared(person, refund, consent_ref, min_index or 0, looking, deadline)
             found = cleared or unavailable(
                 str(error.details.get("reason", error.code)), status=_status(error), request_id=_request_id(error)
             )
@@ -187,8 +191,11 @@ class RefundLedger(Reporting, Pictures, Appeals, Webhooks):
         """Many lookups in batches of 1000, with retries: for reviews that wait in a queue, not for a live refund.
 
         One outcome each, in order; a refused one is its error: StaleEpoch for a buyer whose key epoch is retired, for
-        example. Raises what refuses a whole batch.
+        example, or ConsentMissing as in `lookup`. Nothing is sent if all are unfit. Raises what refuses a whole batch.
         """
+        unfit = [self._unfit(query) for query in queries]
+        if queries and all(unfit):
+            return [error for error in unfit if error is not None]
         self._ready()
         buyers = [query.buyer for query in queries if isinstance(query, Query) and isinstance(query.buyer, Buyer)]
         if not all(self._epochs.answers(buyer.epoch) for buyer in buyers):
@@ -211,6 +218,7 @@ class RefundLedger(Reporting, Pictures, Appeals, Webhooks):
         *,
         policy: CheckPolicy = "download",
         refund: Refund | None = None,
+        consent_ref: str | None = None,
         region: str | None = None,
     ) -> Check:
         """The buyer's standing as of the newest snapshot, folded here: the ledger does not learn who is asked about.
@@ -223,15 +231,20 @@ class RefundLedger(Reporting, Pictures, Appeals, Webhooks):
         one does not come in time. The first download may take longer: it goes on, and Unavailable (`timeout`) is
         raised. Let `refresh_snapshot` make it.
 
+        `consent_ref` is as in `lookup`, and needed where it is needed there. It is checked here and never sent: keep it
+        beside the answer.
+
         The answer may start a human step; an adverse decision needs a fresh `lookup`. In an outage the last snapshot is
         used until its end. Raises InvalidRequest (no such policy; a buyer from tags who is not plainly clear, or with
-        `private`), StaleEpoch (blind again), Unavailable or SnapshotUnknown (no snapshot), and the named error of
-        whatever is false: InvalidManifest, InvalidInclusion, Equivocation, SnapshotExpired, SnapshotStale,
-        InvalidFilter, InvalidBucket and others.
+        `private`), ConsentMissing, StaleEpoch (blind again), Unavailable or SnapshotUnknown (no snapshot), and the
+        named error of whatever is false: InvalidManifest, InvalidInclusion, Equivocation, SnapshotExpired,
+        SnapshotStale, InvalidFilter, InvalidBucket and others.
         """
         if policy not in POLICIES:
             raise InvalidRequest(f"A check's policy is one of: {', '.join(POLICIES)}.")
         check_refund(refund)
+        check_consent_ref(consent_ref)
+        self._check_consent(consent_ref, "check")
         claim = claim_of(refund)
         whole = policy == "download"
         person = buyer if isinstance(buyer, Buyer) else normalise(check_identifiers(buyer, region), region)
@@ -244,17 +257,24 @@ class RefundLedger(Reporting, Pictures, Appeals, Webhooks):
         try:
             with proofs_noted("check"):
                 return self._transport.apart(
-                    self._check_budget_seconds, partial(self._checked_by, person, policy, claim)
+                    self._check_budget_seconds, partial(self._checked_by, person, policy, claim, consent_ref)
                 )
         except (Unavailable, UnexpectedAnswer):
             if ready is None or known is None:
                 raise
             return check_answer(check_downloaded(ready, known, self._now()), ready, policy, claim, self._now())
 
-    def _checked_by(self, person: Buyer | Canonical, policy: CheckPolicy, claim: Claim, limit: Deadline) -> Check:
+    def _checked_by(
+        self, person: Buyer | Canonical, policy: CheckPolicy, claim: Claim, consent_ref: str | None, limit: Deadline
+    ) -> Check:
         """The check of somebody who may have to be blinded, from a snapshot that may have to be fetched."""
         whole = policy == "download"
-        current = partial(self._snapshots.current, whole_filter=whole, whole_buckets=whole, limit=limit)
+
+        def current(*, fresh: bool = False) -> Snapshot:
+            found = self._snapshots.current(whole_filter=whole, whole_buckets=whole, fresh=fresh, limit=limit)
+            self._check_consent(consent_ref, "check", found)  # it may bring a policy that was not known
+            return found
+
         snapshot = current()
         if isinstance(person, Buyer):
             found = person
@@ -309,18 +329,31 @@ class RefundLedger(Reporting, Pictures, Appeals, Webhooks):
         self._hold(epoch, limit)
         return self._blind([person], epoch, limit)[0]
 
+    def _check_query(self, query: Query) -> None:
+        """Check what needs no request. Raises InvalidRequest, ConsentMissing."""
+        if not isinstance(query, Query) or not isinstance(query.buyer, Buyer):
+            raise InvalidRequest("Each item must be a Query with a Buyer, as subjects_many() makes them.")
+        check_lookup(
+            order=query.order,
+            purpose=query.purpose,
+            refund=query.refund,
+            consent_ref=query.consent_ref,
+            min_index=query.min_index,
+        )
+        self._check_consent(query.consent_ref, "lookup")
+
+    def _unfit(self, query: Query) -> LedgerError | None:
+        """What is wrong with one lookup of many as far as it shows without a request."""
+        try:
+            self._check_query(query)
+        except InvalidInput as error:
+            return error
+        return None
+
     def _requested(self, query: Query) -> Mapping[str, Any] | LedgerError:
         """The request for one lookup of many, or what is wrong with it."""
         try:
-            if not isinstance(query, Query) or not isinstance(query.buyer, Buyer):
-                raise InvalidRequest("Each item must be a Query with a Buyer, as subjects_many() makes them.")
-            check_lookup(
-                order=query.order,
-                purpose=query.purpose,
-                refund=query.refund,
-                consent_ref=query.consent_ref,
-                min_index=query.min_index,
-            )
+            self._check_query(query)
             self._check_epoch(query.buyer)
             return query_json(query, order_ref(self._order_key(), query.order))
         except (InvalidInput, StaleEpoch) as error:
@@ -375,14 +408,16 @@ class RefundLedger(Reporting, Pictures, Appeals, Webhooks):
         self,
         person: Buyer | Canonical,
         refund: Refund | None,
+        consent_ref: str | None,
         min_index: int,
         looking: Future[None] | None,
         deadline: Deadline,
     ) -> Lookup | None:
-        """What the local filter can still say in an outage, within the time that is left."""
+        """What the local filter can still say in an outage, within the time that is left. Raises ConsentMissing."""
         if looking is not None:
             with suppress(TimeoutError, LedgerError):
                 looking.result(timeout=deadline.left())
+        self._check_consent(consent_ref, "lookup")  # the policy may have become known meanwhile
         snapshot = self._snapshots.local()
         if snapshot is None or snapshot.manifest.cut < min_index:
             return None

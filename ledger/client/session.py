@@ -35,7 +35,7 @@ from ledger.client.questions import Questioner
 from ledger.client.receipts import log_fetcher
 from ledger.client.results import Fields
 from ledger.client.snapshot_cache import SnapshotCache
-from ledger.client.snapshots import Snapshots
+from ledger.client.snapshots import Snapshot, Snapshots
 from ledger.client.state import (
     CHECKPOINT_FILE,
     EPOCHS_FILE,
@@ -49,6 +49,7 @@ from ledger.client.suite import Suite, is_loopback, load_suite, parse_service
 from ledger.client.texts import Texts
 from ledger.client.tokens import NEW_KEY_SECONDS, TokenSource
 from ledger.client.transport import Answer, Deadline, Transport
+from ledger.core.consent import check_consent
 from ledger.core.encoding import b64url
 from ledger.core.policy import Policy
 from ledger.errors import (
@@ -56,6 +57,7 @@ from ledger.errors import (
     Conflict,
     Forbidden,
     InvalidInput,
+    InvalidRequest,
     LedgerError,
     LimitExceeded,
     NotFound,
@@ -309,6 +311,17 @@ class Session:
             with suppress(LedgerError):
                 self._list(Deadline(POLICY_SECONDS))
         return self._policies.at(self._now(), self._policy_text)
+
+    def _check_consent(self, ref: str | None, of: str, snapshot: Snapshot | None = None) -> None:
+        """Check that a lookup or check has the reference to the person's consent that the policy in effect asks for
+        under this platform's profile. Makes no request: goes by the newest of the policies that are known from the
+        service and from `snapshot`, by default the opened one. Raises ConsentMissing, InvalidRequest (a blank)."""
+        opened = snapshot or self._snapshots.ready(whole_filter=False, whole_buckets=False) or self._snapshots.local()
+        known = [self._policies.at(self._now(), None), None if opened is None else opened.latest.policy]
+        newest = max((one for one in known if one is not None), key=lambda one: one.version, default=None)
+        profile = self.suite.profile
+        required = newest is not None and profile in newest.consent_for_lookups
+        check_consent(ref, profile=profile, required=required, of=of, unfit=InvalidRequest)
 
     def _hold(self, epoch: int, limit: Deadline) -> None:
         """Have the holders of a listed epoch proven. What is fetched may take longer than `limit`: whoever waits for a

@@ -26,7 +26,8 @@ MAX_LINES = 366
 class Lookups:
     """Lookups by one platform for one purpose: how many, and the times of the first and the last.
 
-    `order` is the order that all are about, None where they are about several. `claim` and `tier` are of the last one.
+    `order` is the order that all are about, None where they are about several. `claim`, `tier` and
+    `consent` (whether it referred to the person's consent) are of the last one.
     """
 
     platform: str
@@ -37,6 +38,7 @@ class Lookups:
     last_at: datetime
     claim: str | None
     tier: str
+    consent: bool
 
 
 def lines(found: Iterable[Lookups]) -> list[Lookups]:

@@ -111,6 +111,8 @@ class Policy:
     `reportable` are the conducts that the text names: no other may be reported while the policy is in effect.
     `severity` also has the conducts of this version that the text does not name, because reports of them may stand in
     the log under another policy: with their default, or the next smaller severity that the text has.
+
+    `consent_for_lookups` are the profiles under which a lookup needs a reference to the person's consent.
     """
 
     version: int
@@ -123,6 +125,7 @@ class Policy:
     erasure: Erasure
     appeals: Appeals
     reportable: frozenset[str]
+    consent_for_lookups: frozenset[str]
 
     def expiry_day(self, conduct: str, act_day: int, recorded_day: int | None = None) -> int:
         """The day (since the Unix epoch) at whose UTC midnight a report of an act on `act_day` is gone:
@@ -156,7 +159,7 @@ def _policy(text: str, *, strict: bool) -> Policy:
     except tomllib.TOMLDecodeError as error:
         raise PolicyInvalid("The policy is not valid TOML.") from error
     names = {"version", "severity", "retention_days", "tiers", "weights", "intake", "lookup", "erasure", "appeals"}
-    _keys(data, names, "policy", strict)
+    _keys(data, names | ({"consent"} & data.keys()), "policy", strict)
     appeals = _table(data, "appeals")
     _keys(appeals, {"question_days", "reopen_days", "clocks"}, "appeals", strict)
     lookup = _table(data, "lookup")
@@ -177,6 +180,7 @@ def _policy(text: str, *, strict: bool) -> Policy:
             clocks=_clocks(_table(appeals, "clocks"), strict),
         ),
         reportable=frozenset(named),
+        consent_for_lookups=_consent(_table(data, "consent"), strict) if "consent" in data else frozenset(),
     )
     _check_promises(policy)
     return policy
@@ -260,6 +264,19 @@ def _retention(table: dict[str, Any]) -> Mapping[int, int]:
     if not all(re.fullmatch(r"0|[1-9]\d?", key) for key in table):
         raise PolicyInvalid("retention_days maps a severity to a number of days.")
     return MappingProxyType({int(key): _integer(table, key, 2, MAX_RETENTION_DAYS) for key in table})
+
+
+def _consent(table: dict[str, Any], strict: bool) -> frozenset[str]:
+    """The profiles under which a lookup needs the person's consent. To be published, only those whose law asks for it;
+    a reader keeps the profiles of later ledgers."""
+    _keys(table, {"lookups"}, "consent", strict)
+    named = table["lookups"]
+    if not isinstance(named, list) or not all(isinstance(one, str) for one in named):
+        raise PolicyInvalid("consent.lookups is a list of profiles such as CN.")
+    asked = {str(profile) for profile in Profile if profile.spec.consent_for_lookups}
+    if strict and not asked.issuperset(named):
+        raise PolicyInvalid(f"consent.lookups names only profiles whose law asks for it: {', '.join(sorted(asked))}.")
+    return frozenset(named)
 
 
 def _weights(table: dict[str, Any], strict: bool) -> Weights:

@@ -20,6 +20,7 @@ from cryptography.exceptions import InvalidSignature as _BadSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from ledger.core.conduct import Conduct, Evidence, check_evidence, parse_evidence
+from ledger.core.consent import check_consent, fault_of_reference, shows_nothing
 from ledger.core.currencies import MINOR_DIGITS
 from ledger.core.encoding import (
     HOUR_SECONDS,
@@ -34,11 +35,9 @@ from ledger.core.encoding import (
 )
 from ledger.core.identifiers import Kind
 from ledger.core.policy import Policy, Profile, is_expired
-from ledger.core.texts import shows
 from ledger.errors import (
     AlreadyExpired,
     ConductNotInPolicy,
-    ConsentMissing,
     EvidenceInvalid,
     InvalidEncoding,
     InvalidReport,
@@ -50,7 +49,6 @@ from ledger.errors import (
 
 BODY_VERSION = 1
 MAX_SUBJECTS = 8
-MAX_REF_CHARS = 128
 MAX_ID_CHARS = 64
 SIGNATURE_DOMAIN = b"refund-ledger report v1\n"
 _ORDER_DOMAIN = "refund-ledger order v1:"
@@ -223,10 +221,10 @@ def _id(data: Mapping[str, Any], key: str) -> str:
 
 def _ref(data: Mapping[str, Any], key: str) -> str:
     value = data[key]
-    if not isinstance(value, str) or not 1 <= len(value) <= MAX_REF_CHARS or not value.isprintable():
-        raise InvalidReport(f"{key} must be 1 to {MAX_REF_CHARS} printable characters.")
-    if not value.isascii() and not unicodedata.is_normalized("NFC", value):
-        raise InvalidReport(f"{key} must be in Unicode NFC.")
+    fault = fault_of_reference(value)
+    if fault is not None:
+        raise InvalidReport(f"{key} {fault}")
+    assert isinstance(value, str)
     return value
 
 
@@ -338,13 +336,10 @@ def check_intake(body: ReportBody, profile: Profile, policy: Policy, now: dateti
     if body.notice_sent_at > now + timedelta(minutes=policy.intake.clock_skew_minutes):
         raise NoticeInvalid("The notice lies in the future; a report is made after the person was told.")
     for name, text in (("notice_ref", body.notice_ref), ("decided_by", body.decided_by)):
-        if not any(map(shows, text)):
+        if shows_nothing(text):
             raise InvalidReport(f"{name} shows nothing: it must name where the platform keeps it.")
-    if profile.spec.consent_for_reports and (body.consent_ref is None or not any(map(shows, body.consent_ref))):
-        raise ConsentMissing(
-            f"Under the {profile.value} profile a report needs consent_ref: the person's separate consent.",
-            profile=profile.value,
-        )
+    required = profile.spec.consent_for_reports
+    check_consent(body.consent_ref, profile=profile.value, required=required, of="report", unfit=InvalidReport)
     check_evidence(body.conduct, body.evidence)
     act_day = day_floor(body.act_ended_at)
     expires_day = policy.expiry_day(body.conduct, act_day)

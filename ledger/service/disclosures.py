@@ -48,6 +48,7 @@ def shown_lookups(connection: Connection, tags: Sequence[bytes], named: str) -> 
             "purpose": one.purpose,
             "orders": "several" if one.order is None else "one",
             "claim": one.claim,
+            "consent": one.consent,
             "tier": None if one.tier == "none" else one.tier,
         }
         for one in lines(store.lookups_about(connection, tags))

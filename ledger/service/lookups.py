@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Engine
 
+from ledger.core.consent import check_consent
 from ledger.core.encoding import day_floor, hour_floor
 from ledger.core.identifiers import Kind
 from ledger.core.policy import Policy
 from ledger.core.policy_timeline import PolicySource
 from ledger.core.standing import Event, Standing, fold, merge
-from ledger.errors import DatabaseUnavailable, IndexNotReached, LedgerError, StaleEpoch
+from ledger.errors import DatabaseUnavailable, IndexNotReached, InvalidRequest, LedgerError, StaleEpoch
 from ledger.service.batcher import Batcher
 from ledger.service.id_block import IdBlock
 from ledger.service.keys import LOOKUP_STATES, ServerKeys
@@ -104,15 +105,20 @@ class _Answered(NamedTuple):
 async def lookup(rt: Runtime, member: Member, request: LookupRequest) -> bytes:
     """The JSON answer, `ANSWER_BYTES` long. Waits for `min_index` up to `MIN_INDEX_WAIT_MS`.
 
-    Raises StaleEpoch, IndexNotReached, DatabaseUnavailable, Overloaded.
+    Raises ConsentMissing, InvalidRequest (a blank consent_ref), StaleEpoch, IndexNotReached, DatabaseUnavailable,
+    Overloaded.
     """
     answer = answer_from_memory(rt, member, request)
     return await answer_from_database(rt, member, request) if answer is None else answer
 
 
 def answer_from_memory(rt: Runtime, member: Member, request: LookupRequest) -> bytes | None:
-    """The answer, if it is clean and this process knows it without the database; touches none. Otherwise None."""
+    """The answer, if it is clean and this process knows it without the database; touches none. Otherwise None.
+
+    Every lookup begins here. Raises ConsentMissing and InvalidRequest as `check_lookup_consent` does.
+    """
     now = rt.now()  # one moment for the check and for the answer: a report may come into effect between two
+    check_lookup_consent(rt, member, request, now)
     watermark = rt.presence.clean(request.epoch, [tag for _, tag in request.subjects], request.min_index, now)
     return None if watermark is None else rt.desk.clean(member, request, watermark, now)
 
@@ -137,12 +143,23 @@ async def answer_from_database(rt: Runtime, member: Member, request: LookupReque
 
 
 def submit_lookup(rt: Runtime, member: Member, request: LookupRequest) -> Future[bytes]:
-    """Ask the desk, without waiting for `min_index`. Raises StaleEpoch, DatabaseUnavailable, Overloaded."""
+    """Ask the desk, without waiting for `min_index`. Raises ConsentMissing, InvalidRequest, StaleEpoch,
+    DatabaseUnavailable, Overloaded."""
+    check_lookup_consent(rt, member, request, rt.now())
     if not rt.keys.looks_up(request.epoch):
         rt.desk.reread_epochs()
     if not rt.keys.looks_up(request.epoch):
         raise _stale(rt.keys.epoch)
     return rt.desk.submit(member, request)
+
+
+def check_lookup_consent(rt: Runtime, member: Member, request: LookupRequest, now: datetime) -> None:
+    """Raises ConsentMissing where the policy in effect at `now` asks for a consent under the member's profile and the
+    lookup refers to none, whatever its purpose; InvalidRequest for a blank reference elsewhere; PolicyUnreadable."""
+    asked = rt.policies.at(now).consent_for_lookups
+    required = member.profile in asked
+    if required or request.consent_ref is not None:
+        check_consent(request.consent_ref, profile=member.profile, required=required, of="lookup", unfit=InvalidRequest)
 
 
 def _late() -> DatabaseUnavailable:

@@ -110,23 +110,25 @@ def _single(connection: Connection, tags: Sequence[bytes]) -> list[Lookups]:
     ]
 
 
-def _said(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[str | None, str]]:
-    """(claim, tier) of these lookups."""
-    found: dict[int, tuple[str | None, str]] = {}
+def _said(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[str | None, str, bool]]:
+    """(claim, tier, whether there is a consent_ref) of these lookups."""
+    found: dict[int, tuple[str | None, str, bool]] = {}
+    columns = select(LookupLog.id, LookupLog.claim, LookupLog.tier, LookupLog.consent_ref.is_not(None))
     for some in _chunks(ids):
-        rows = connection.execute(select(LookupLog.id, LookupLog.claim, LookupLog.tier).where(LookupLog.id.in_(some)))
-        found.update({number: (claim, tier) for number, claim, tier in rows})
+        rows = connection.execute(columns.where(LookupLog.id.in_(some)))
+        found.update({number: (claim, tier, bool(consent)) for number, claim, tier, consent in rows})
     return found
 
 
 def _counted(connection: Connection, tags: Sequence[bytes]) -> list[Lookups]:
-    columns = [_TABLE.c[name] for name in (*_KEY[1:], "times", "first_at", "last_at", "claim", "tier")]
+    columns = [_TABLE.c[name] for name in (*_KEY[1:], "times", "first_at", "last_at", "claim", "tier", "consent_ref")]
     found: dict[tuple[Any, ...], Lookups] = {}
     for row in connection.execute(select(*columns).where(_TABLE.c.tag.in_(tags))):
-        platform, day, purpose, order_ref, lookup_set, times, first_at, last_at, claim, tier = row
+        platform, day, purpose, order_ref, lookup_set, times, first_at, last_at, claim, tier, consent_ref = row
         order, marker = bytes(order_ref), bytes(lookup_set)
         key = (platform, day, purpose, order, marker)
-        one = Lookups(platform, purpose, None if marker == NO_SET else order, times, first_at, last_at, claim, tier)
+        own, consent = None if marker == NO_SET else order, consent_ref is not None
+        one = Lookups(platform, purpose, own, times, first_at, last_at, claim, tier, consent)
         if key not in found or found[key].times < times:  # the same lookups, under another of the person's tags
             found[key] = one
     return list(found.values())

@@ -28,7 +28,7 @@ from ledger.service.runtime import Runtime
 from ledger.settings import Settings
 from tests import pg
 from tests.conftest import ONE_OF_ENGINES_BY_FILE
-from tests.support import Platform, mint, new_ledger, publish, report_payload
+from tests.support import CONSENT, Platform, mint, new_ledger, publish, report_payload
 
 SCOPES = ("lookup", "report", "appeal", "log")
 ACME = Platform("acme", "acme-group", "acme-1", scopes=SCOPES)
@@ -82,6 +82,7 @@ class Api:
             "subjects": [{"kind": kind.value, "tag": b64url(tag(kind, element))} for kind, element in subjects],
             "purpose": "refund_review",
             "order_ref": b64url(secrets.token_bytes(32)),
+            "consent_ref": CONSENT,
             **changes,
         }
 

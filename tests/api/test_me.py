@@ -102,7 +102,9 @@ def test_repeated_lookups_are_one_line_on_the_page_too(api: Api) -> None:
     by_acme = somebody.ask("GET", "/record").json()["lookups"][1:]
     assert sum(one["times"] for one in by_acme) == 3
     assert len(by_acme) <= 2, "two at midnight"
-    assert {(one["claim"], one["orders"], one["asked_by"]) for one in by_acme} == {("damaged", "one", None)}
+    assert {(one["claim"], one["orders"], one["asked_by"], one["consent"]) for one in by_acme} == {
+        ("damaged", "one", None, True)
+    }
     with visitors(api) as visit:
         page = visit().open(somebody.code()).get("/me").text
         assert "times since" in page

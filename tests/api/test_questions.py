@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+from functools import partial
 from typing import Any
 
 import orjson
@@ -10,10 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.questions import digest_text, read_lookup
+from ledger.core.consent import fault_of_reference
 from ledger.core.encoding import MAX_INTEGER, b64url, unb64url
 from ledger.core.identifiers import Kind
 from ledger.core.questions import question_digest
 from ledger.errors import InvalidRequest
+
+
+def fit(reference: str) -> bool:
+    return fault_of_reference(reference) is None
+
 
 bytes_32 = st.binary(min_size=32, max_size=32).map(b64url)
 nonces = st.binary(min_size=16, max_size=16).map(b64url)
@@ -25,7 +33,7 @@ refunds = st.fixed_dictionaries(
         "claim": st.sampled_from(["damaged", "not_received", "not_as_described", "returned", "other"]),
     }
 )
-visible = st.text([chr(code) for code in range(0x21, 0x7F)], min_size=1, max_size=128)
+references = st.text(min_size=1, max_size=128).map(partial(unicodedata.normalize, "NFC")).filter(fit)
 lookups = st.fixed_dictionaries(
     {
         "epoch": st.integers(1, 2**31 - 1),
@@ -34,7 +42,7 @@ lookups = st.fixed_dictionaries(
         "order_ref": bytes_32,
     },
     optional={
-        "consent_ref": st.none() | visible,
+        "consent_ref": st.none() | references,
         "refund": st.none() | refunds,
         "min_index": st.none() | st.integers(0, MAX_INTEGER),
         "nonce": st.none() | nonces,

@@ -25,7 +25,7 @@ from tests.bench import load
 from tests.bench.bench_lookups import METRICS_TOKEN, from_memory
 from tests.bench.bench_reports import payloads
 from tests.bench.servers import uvicorn
-from tests.support import Platform, mint, new_ledger, opened, server_environment
+from tests.support import CONSENT, Platform, mint, new_ledger, opened, server_environment
 
 MANY, FEW = 3_000_000, 10_000
 ROUNDS, REPORTS = 7, 400
@@ -120,6 +120,7 @@ class Ledger:
             "subjects": [{"kind": "phone", "tag": b64url(secrets.token_bytes(32))}],
             "purpose": "appeal",
             "order_ref": b64url(secrets.token_bytes(32)),
+            "consent_ref": CONSENT,
         }
         asked = load.request("POST", f"{url}/v1/lookups", orjson.dumps(body), Authorization=self._authorization())
         end = time.monotonic() + 300

@@ -22,7 +22,7 @@ from ledger.store.engine import open_engine, writing
 from ledger.store.stats import insert_daily_tiers
 from tests.bench import load
 from tests.bench.servers import against, measured, uvicorn
-from tests.support import Platform, mint, new_ledger, server_environment, serving
+from tests.support import CONSENT, Platform, mint, new_ledger, server_environment, serving
 
 LISTED, FEW = 1_000_000, 10_000
 KEPT = 5_000
@@ -90,6 +90,7 @@ class Ledger:
                         "subjects": [{"kind": "phone", "tag": b64url(tag)}],
                         "purpose": "refund_review",
                         "order_ref": b64url(secrets.token_bytes(32)),
+                        "consent_ref": CONSENT,
                         "refund": {"amount_minor": 100, "currency": "CNY", "claim": "damaged"},
                         "nonce": b64url(secrets.token_bytes(16)),
                     }

@@ -20,6 +20,9 @@ from ledger.core.encoding import b64url, format_time
 from ledger.service.keys import load_log_key
 from tests.faulty import answering, free_port
 from tests.kit import Connect, Running, person, report_arguments
+from tests.support import CONSENT
+
+CONSENTED = ("--consent-ref", CONSENT)
 
 
 def run(*arguments: object, stdin: str | bytes | None = None) -> Result:
@@ -64,7 +67,7 @@ def report_json(who: dict[str, str], **changes: Any) -> dict[str, Any]:
         "notice_sent_at": format_time(now - timedelta(days=4)),
         "notice_ref": "n-1",
         "decided_by": "agent-1",
-        "consent_ref": "terms",
+        "consent_ref": CONSENT,
         **changes,
     }
 
@@ -73,7 +76,7 @@ def test_tag_report_look_up_withdraw(access: list[object], tmp_path: Path) -> No
     who = person()
     tags = machine("tag", *access, *options(who))["tags"]
     assert [one["kind"] for one in tags] == ["phone", "payment"]
-    assert machine("lookup", *access, "--order", "1", *options(who))["tier"] == "clear"
+    assert machine("lookup", *access, "--order", "1", *CONSENTED, *options(who))["tier"] == "clear"
 
     proof = tmp_path / "tracking.txt"
     proof.write_text("the carrier never saw this number")
@@ -83,15 +86,15 @@ def test_tag_report_look_up_withdraw(access: list[object], tmp_path: Path) -> No
         "--evidence", f"carrier_record={proof}", "--order", secrets.token_hex(6), "--amount-minor", 9900,
         "--currency", "CNY", "--outcome", "refund_refused", "--act-ended-at", format_time(now - timedelta(days=6)),
         "--notice-sent-at", format_time(now - timedelta(days=4)), "--notice-ref", "n-1", "--decided-by", "agent-1",
-        "--consent-ref", "terms",
+        "--consent-ref", CONSENT,
     )["results"][0]  # fmt: skip
     report_id = sent["report"]["id"]
     assert sent["state"] == "accepted"
 
     by_tag = [part for one in tags for part in ("--tag", f"{one['kind']}={one['tag']}")]
-    found = machine("lookup", *access, "--order", "1", "--claim", "damaged", *by_tag)
+    found = machine("lookup", *access, "--order", "1", *CONSENTED, "--claim", "damaged", *by_tag)
     assert (found["tier"], found["guidance"]) == ("watch", ["live_reshoot"])
-    readable = run("lookup", *access, "--order", "1", *options(who))
+    readable = run("lookup", *access, "--order", "1", *CONSENTED, *options(who))
     assert readable.exit_code == 0
     assert "watch" in readable.stdout
     assert "of 100" in readable.stdout
@@ -156,7 +159,9 @@ def test_wrong_use_exits_2(access: list[object], tmp_path: Path) -> None:
     wrong: list[list[object]] = [
         ["lookup", *access],  # no order
         ["lookup", *access, "--order", "1"],  # nobody
-        ["lookup", *access, "--order", "1", "--phone", "12"],
+        ["lookup", *access, "--order", "1", "--phone", "+86 138 0013 8000"],  # no consent
+        ["check", *access, "--phone", "+86 138 0013 8000"],
+        ["lookup", *access, "--order", "1", *CONSENTED, "--phone", "12"],
         ["tag", *access, "--phone", "+86 138 0013 8000", "--csv", "-"],
         ["lookup", "--suite", tmp_path / "none", "--key", access[3], "--order", "1", "--phone", "+86 138 0013 8000"],
         ["verify", "http://127.0.0.1:1"],  # no key
@@ -170,9 +175,9 @@ def test_wrong_use_exits_2(access: list[object], tmp_path: Path) -> None:
 def test_an_outage_exits_4_and_the_report_waits(running: Running, tmp_path: Path) -> None:
     state, suite = tmp_path / "state", running.suite("acme", f"http://127.0.0.1:{free_port()}")
     down: list[object] = ["--suite", suite, "--key", running.key("acme"), "--state-dir", state]
-    found = machine("lookup", *down, "--order", "1", *options(person()), code=ExitCode.UNAVAILABLE)
+    found = machine("lookup", *down, "--order", "1", *CONSENTED, *options(person()), code=ExitCode.UNAVAILABLE)
     assert (found["tier"], found["credit"], found["guidance"]) == ("unavailable", None, [])
-    assert "normal process" in run("lookup", *down, "--order", "1", *options(person())).stdout
+    assert "normal process" in run("lookup", *down, "--order", "1", *CONSENTED, *options(person())).stdout
     verified = machine("verify", "--suite", suite, "--state", tmp_path / "seen", "--timeout-seconds", 1, code=4)
     assert verified["error"]["code"] == "unavailable"
 
@@ -247,7 +252,7 @@ def test_options_can_come_from_the_environment(
     monkeypatch.setenv("REFUND_LEDGER_SUITE", str(running.suite("acme")))
     monkeypatch.setenv("REFUND_LEDGER_KEY", str(running.key("acme")))
     monkeypatch.setenv("REFUND_LEDGER_STATE", str(tmp_path / "state"))
-    patient = ("--order", "1", "--timeout-ms", "20000")  # the machine may be busy with other tests
+    patient = ("--order", "1", "--timeout-ms", "20000", *CONSENTED)  # the machine may be busy with other tests
     assert machine("lookup", *patient, *options(person()))["tier"] == "clear"
     output.reset()
     before = CliRunner().invoke(app, ["--json", "lookup", *patient, *options(person())])

@@ -29,7 +29,7 @@ from tests.faulty import free_port
 from tests.kit import Connect, Running, person, report_arguments
 from tests.people import PNG
 from tests.receiver import receiving
-from tests.support import ROOT, server_environment
+from tests.support import CONSENT, ROOT, server_environment
 
 WIDTHS = (30, 40, 80, 200)
 WHOLE = re.compile(
@@ -95,7 +95,7 @@ def test_what_platforms_are_shown(running: Running, connect: Connect, reviewers:
     check(["report", "list", *reporter, "--limit", 2], 3)
     check(["report", "show", report.id, *reporter], 3)
     check(["tag", *reporter, *options(who)], 2)
-    check(["lookup", *reporter, "--order", "L-1", *options(who)], 1)
+    check(["lookup", *reporter, "--order", "L-1", "--consent-ref", CONSENT, *options(who)], 1)
     with receiving() as receiver:
         made = acme.add_webhook(receiver.url, ["appeal.opened"])
         acme.test_webhook(made.id)

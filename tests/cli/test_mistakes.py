@@ -167,7 +167,9 @@ def test_the_commands_take_suite_and_keys_from_the_environment(desk: dict[str, A
     result = invoked("report", "outbox", "--json", **environment)
     assert (result.exit_code, json.loads(result.stdout)) == (0, {"items": []}), result.output
     assert (tmp_path / "state" / "outbox.db").exists()
-    looked = invoked("lookup", "--order", "1", "--phone", "+86 138 0013 8000", "--json", **environment)
+    looked = invoked(
+        "lookup", "--order", "1", "--phone", "+86 138 0013 8000", "--consent-ref", "c", "--json", **environment
+    )
     assert json.loads(looked.stdout)["unavailable_because"], looked.output
     broken = invoked("report", "outbox", "--json", **{**environment, "REFUND_LEDGER_KEY_PEM": "SECRET"})
     assert broken.exit_code == ExitCode.USAGE

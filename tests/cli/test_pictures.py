@@ -80,7 +80,18 @@ def test_a_picture_that_was_sent_again_is_found(
 def test_a_lookup_says_it_too(access: list[object], connect: Connect, tmp_path: Path) -> None:
     first, again = picture(tmp_path, 13)
     report(connect("acme"), person(), hashed(first))
-    arguments = ["lookup", *access, "--order", "A-1", "--phone", person()["phone"], "--timeout-ms", 5000]
+    arguments = [
+        "lookup",
+        *access,
+        "--order",
+        "A-1",
+        "--phone",
+        person()["phone"],
+        "--timeout-ms",
+        5000,
+        "--consent-ref",
+        "c",
+    ]
     found = machine(*arguments, "--picture", again)
     assert (found["tier"], [one["reports"] for one in found["pictures"]]) == ("clear", [1])
     said = words(*arguments, "--picture", again)

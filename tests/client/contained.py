@@ -67,10 +67,10 @@ def use(scenario: dict[str, Any]) -> dict[str, Any]:
         calls: dict[str, Callable[[], object]] = {
             "connect": ledger.connect,
             "subject": lambda: len(ledger.subject(**WHO).subjects),
-            "lookup": lambda: ledger.lookup(WHO, order="A-1").tier,
-            "download": lambda: ledger.check(WHO, policy="download").tier,
-            "private": lambda: ledger.check(WHO, policy="private").tier,
-            "again": lambda: ledger.check(WHO, policy="private").tier,
+            "lookup": lambda: ledger.lookup(WHO, order="A-1", consent_ref="c").tier,
+            "download": lambda: ledger.check(WHO, policy="download", consent_ref="c").tier,
+            "private": lambda: ledger.check(WHO, policy="private", consent_ref="c").tier,
+            "again": lambda: ledger.check(WHO, policy="private", consent_ref="c").tier,
             "epoch": ledger.current_epoch,
             "outbox": lambda: len(ledger.outbox()),
         }

@@ -85,7 +85,7 @@ def ask(ledger: RefundLedger, plan: Plan, number: int) -> Counter[str]:
     who, tier = plan.people[number % len(plan.people)]
     try:
         for asked in (who, ledger.subject(**who)):
-            found = ledger.lookup(asked, order=f"F-{number}")
+            found = ledger.lookup(asked, order=f"F-{number}", consent_ref="separate-consent-2026-11-03-8842")
             right = "right" if found.tier == tier else "wrong"
             counts[right if found.available else f"unavailable: {found.unavailable_because}"] += 1
     except LedgerError as error:

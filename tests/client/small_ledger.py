@@ -315,8 +315,8 @@ class SmallLedger:
     # --- SDKs on it -------------------------------------------------------------------------------------------------
 
     def suite_file(self, **changes: Any) -> dict[str, Any]:
-        """A suite file as `platform add` would write it now."""
-        who = {"url": self.url, "platform": "acme", "control_group": "east", "profile": "CN", "kid": "acme-1"}
+        """A suite file as `platform add` would write it now, of a platform whose law asks for no consent."""
+        who = {"url": self.url, "platform": "acme", "control_group": "east", "profile": "EU", "kid": "acme-1"}
         return {**who, **self.suite_json(), **changes}
 
     def connect(self, state: str = "state", suite: dict[str, Any] | None = None, **settings: Any) -> RefundLedger:

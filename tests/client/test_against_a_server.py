@@ -22,6 +22,7 @@ from ledger.service.rotation.run import announce, rotate
 from ledger.service.snapshots import build_and_publish, builder_engine
 from ledger.settings import Settings
 from tests.kit import Connect, Running, make_running, person, report_arguments
+from tests.support import CONSENT
 
 REFUND = Refund(12_900, "CNY", "damaged")
 ORDER = list(Tier)
@@ -48,7 +49,7 @@ def publish(settings: Settings, ledger: RefundLedger, buyer: Buyer) -> None:
 
     def fetched() -> None:
         ledger.refresh_snapshot()
-        assert ledger.check(buyer).as_of_index >= made.manifest.cut
+        assert ledger.check(buyer, consent_ref=CONSENT).as_of_index >= made.manifest.cut
 
     _soon(fetched)
 
@@ -65,7 +66,7 @@ def facts(found: Check | Lookup) -> dict[str, Any]:
 def looked_up(ledger: RefundLedger, buyer: Buyer, seen: int = 0) -> Lookup:
     """A direct answer, asked again while the machine is too slow for it."""
     for _ in range(50):
-        found = ledger.lookup(buyer, order="A-1", refund=REFUND, min_index=seen)
+        found = ledger.lookup(buyer, order="A-1", consent_ref=CONSENT, refund=REFUND, min_index=seen)
         if found.source == "direct" and found.available:
             return found
     raise AssertionError("no answer in time")
@@ -92,13 +93,13 @@ def test_checks_say_what_lookups_say(running: Running, connect: Connect) -> None
             one = asker.subject(**{kind: value})
             direct = looked_up(asker, one, seen + 1)
             for policy in POLICIES:
-                check = asker.check(one, policy=policy, refund=REFUND)
+                check = asker.check(one, policy=policy, refund=REFUND, consent_ref=CONSENT)
                 assert facts(check) == facts(direct)
                 assert not check.bounded
         whole = asker.subject(**who)
         direct = looked_up(asker, whole, seen + 1)
-        check = asker.check(whole, refund=REFUND)
-        assert facts(check) == facts(asker.check(whole, policy="private", refund=REFUND))
+        check = asker.check(whole, refund=REFUND, consent_ref=CONSENT)
+        assert facts(check) == facts(asker.check(whole, policy="private", refund=REFUND, consent_ref=CONSENT))
         assert ORDER.index(Tier(check.tier)) <= ORDER.index(Tier(direct.tier))
         assert check.bounded or facts(check) == facts(direct)
         tags = b"".join(one.tag for one in whole.subjects)
@@ -126,7 +127,7 @@ def _rotate_under(acme: RefundLedger, settings: Settings) -> None:
         announce(settings, engine, datetime.now(UTC))
         ahead = _soon(lambda: acme.subjects_many([who], epoch="next")[0])
         rotate(settings, engine, lambda: datetime.now(UTC))
-    assert (ahead.epoch, acme.check(old).events) == (2, 1)
+    assert (ahead.epoch, acme.check(old, consent_ref=CONSENT).events) == (2, 1)
     _soon(lambda: _moved(acme))
     for buyer in (old, ahead):
         assert facts(_soon(lambda buyer=buyer: looked_up(acme, buyer, seen))) == facts(before)
@@ -138,9 +139,9 @@ def _rotate_under(acme: RefundLedger, settings: Settings) -> None:
         assert looked_up(acme, buyer, late.entry_index + 1).events == 2
     assert acme.receipt(late).receipt.entry["body"]["epoch"] == 1
     publish(settings, acme, ahead)
-    assert acme.check(ahead).events == 2
+    assert acme.check(ahead, consent_ref=CONSENT).events == 2
     with pytest.raises(StaleEpoch):
-        acme.check(old)
+        acme.check(old, consent_ref=CONSENT)
 
 
 def _moved(acme: RefundLedger) -> None:

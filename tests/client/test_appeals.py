@@ -31,6 +31,7 @@ from ledger.service.appeals import staff_actions as desk
 from ledger.service.entry_batch import Context
 from tests.faulty import free_port
 from tests.kit import Connect, person, report_arguments
+from tests.support import CONSENT
 
 ANNA = Staff(1, "reviewer")
 
@@ -153,7 +154,7 @@ def test_a_link_and_its_secret(connect: Connect) -> None:
 def test_statements_of_a_lookup(connect: Connect) -> None:
     acme, bazaar, who = connect("acme"), connect("bazaar"), person()
     reported(acme, who)
-    (found,) = bazaar.lookup_many([Query(bazaar.subject(**who), secrets.token_hex(4))])
+    (found,) = bazaar.lookup_many([Query(bazaar.subject(**who), secrets.token_hex(4), consent_ref=CONSENT)])
     assert isinstance(found, Lookup)
     assert found.id is not None
     assert bazaar.statements(found) == bazaar.statements(found.id) == ()

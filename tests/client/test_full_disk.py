@@ -24,7 +24,7 @@ from tests.client.contained import report
 from tests.client.small_ledger import SmallLedger
 from tests.client.test_containers import ANSWERS, as_root, contained, written
 from tests.counts import trials
-from tests.support import ROOT
+from tests.support import CONSENT, ROOT
 
 needs_unshare = pytest.mark.skipif(shutil.which("unshare") is None, reason="unshare is not installed")
 
@@ -157,7 +157,7 @@ def test_all_warnings_are_events_of_the_one_logger(
     who = {"phone": "+86 138 0013 8000"}
     suite, state = written(ledger, "now"), tmp_path / "state"
     with RefundLedger(suite, tmp_path / "acme.pem", state_dir=state, budget_seconds=0.5) as acme:
-        acme.lookup(who, order="A-1")
+        acme.lookup(who, order="A-1", consent_ref=CONSENT)
         report(acme)
     events = {record.event: record.fields for record in caplog.records if hasattr(record, "event")}  # type: ignore[attr-defined]
     assert events["order_key_made"] == {"file": "acme.order.key", "platform": "acme"}

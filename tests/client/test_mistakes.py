@@ -49,6 +49,7 @@ from ledger.errors import (
 )
 from tests.client.small_ledger import SmallLedger, small_ledger
 from tests.kit import report_arguments
+from tests.support import CONSENT
 
 WHO = {"phone": "+86 138 0013 8000"}
 NOW = datetime.now(UTC)
@@ -64,7 +65,7 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallLedger]:
 
 @pytest.fixture(scope="module")
 def acme(ledger: SmallLedger) -> Iterator[RefundLedger]:
-    with ledger.connect() as made:
+    with ledger.connect(suite=ledger.suite_file(profile="CN")) as made:
         made.connect()
         yield made
 
@@ -73,7 +74,7 @@ Mistake = tuple[str, Callable[[RefundLedger, Buyer], object], type[LedgerError],
 
 
 def lookup(name: str, kind: type[LedgerError], words: str, who: Any = None, **changes: Any) -> Mistake:
-    call = {"order": "A-1", **changes}
+    call = {"order": "A-1", "consent_ref": CONSENT, **changes}
     return f"lookup: {name}", lambda acme, buyer: acme.lookup(buyer if who is None else who, **call), kind, words
 
 
@@ -103,6 +104,11 @@ MISTAKES: list[Mistake] = [
     lookup("amount negative", InvalidRequest, "refund.amount_minor", refund=refund(-1, "CNY", "other")),
     lookup("amount bool", InvalidRequest, "refund.amount_minor", refund=refund(True, "CNY", "other")),
     lookup("consent_ref a number", InvalidRequest, "consent_ref must be text", consent_ref=7),
+    lookup("consent_ref with a line break", InvalidRequest, "consent_ref must be 1 to 128", consent_ref="a\nb"),
+    lookup("consent_ref not in NFC", InvalidRequest, "consent_ref must be in Unicode NFC", consent_ref="e\u0301"),
+    lookup("no consent under CN", ConsentMissing, "a lookup needs consent_ref", consent_ref=None),
+    lookup("a blank consent under CN", ConsentMissing, "a lookup needs consent_ref", consent_ref="\u3164"),
+    lookup("no consent for an appeal", ConsentMissing, "consent_ref", consent_ref=None, purpose="appeal"),
     lookup("min_index text", InvalidRequest, "min_index must be", min_index="7"),
     lookup("min_index negative", InvalidRequest, "min_index must be", min_index=-1),
     lookup("pictures of paths", InvalidRequest, "pictures must be a list of what picture_hash() gives",
@@ -123,11 +129,17 @@ MISTAKES: list[Mistake] = [
     ("subject: None", lambda acme, _: acme.subject(phone=None), InvalidIdentifier, "phone must be text"),  # type: ignore[arg-type]
     ("check: policy typo", lambda acme, buyer: acme.check(buyer, policy="local"),  # type: ignore[arg-type]
      InvalidRequest, "policy is one of"),
-    ("check: buyer None", lambda acme, _: acme.check(None), InvalidIdentifier, "A buyer is a Buyer"),  # type: ignore[arg-type]
+    ("check: buyer None", lambda acme, _: acme.check(None, consent_ref=CONSENT),  # type: ignore[arg-type]
+     InvalidIdentifier, "A buyer is a Buyer"),
     ("check: refund a dict", lambda acme, buyer: acme.check(buyer, refund={}),  # type: ignore[arg-type]
      InvalidRequest, "refund must be"),
     ("check: of stored tags", lambda acme, _: acme.check(Buyer.from_tags(1, [("phone", b64url(DIGEST))]),
-     policy="private"), InvalidRequest, "identifiers"),
+     policy="private", consent_ref=CONSENT), InvalidRequest, "identifiers"),
+    ("check: no consent under CN", lambda acme, buyer: acme.check(buyer), ConsentMissing, "a check needs consent_ref"),
+    ("check: private and no consent", lambda acme, buyer: acme.check(buyer, policy="private", consent_ref="\u2800"),
+     ConsentMissing, "a check needs consent_ref"),
+    ("check: consent_ref too long", lambda acme, buyer: acme.check(buyer, consent_ref="a" * 129), InvalidRequest,
+     "consent_ref must be 1 to 128"),
     report("buyer a dict", InvalidReport, "Blind the identifiers first", who=WHO),
     report("buyer of tags", SubjectsInvalid, "tags alone", who=Buyer.from_tags(1, [("phone", b64url(DIGEST))])),
     report("conduct typo", UnknownConduct, "conduct must be one of: ", conduct="emtpy_parcel"),
@@ -212,15 +224,19 @@ def test_each_mistake_is_named_before_anything_is_sent(
 def test_many_of_them_do_not_stop_the_others(ledger: SmallLedger, acme: RefundLedger) -> None:
     buyer = ledger.buyer(WHO)
     wrong: list[Any] = [
-        Query(buyer, 1001),  # type: ignore[arg-type]
-        Query(buyer, "A", purpose="curiosity"),
-        Query(WHO, "A"),  # type: ignore[arg-type]
-        Query(buyer, "A", Refund(1.5, "CNY", "other")),  # type: ignore[arg-type]
+        Query(buyer, 1001, consent_ref=CONSENT),  # type: ignore[arg-type]
+        Query(buyer, "A", purpose="curiosity", consent_ref=CONSENT),
+        Query(WHO, "A", consent_ref=CONSENT),  # type: ignore[arg-type]
+        Query(buyer, "A", Refund(1.5, "CNY", "other"), consent_ref=CONSENT),  # type: ignore[arg-type]
         (buyer, "A"),
-        Query(Buyer.from_tags(9, [("phone", b64url(DIGEST))]), "A"),
+        Query(Buyer.from_tags(9, [("phone", b64url(DIGEST))]), "A", consent_ref=CONSENT),
+        Query(buyer, "A"),
     ]
-    kinds = [type(one).__name__ for one in acme.lookup_many([*wrong, Query(buyer, "A")])]
-    assert kinds == ["InvalidRequest"] * 5 + ["StaleEpoch", "Lookup"]
+    kinds = [type(one).__name__ for one in acme.lookup_many([*wrong, Query(buyer, "A", consent_ref=CONSENT)])]
+    assert kinds == ["InvalidRequest"] * 5 + ["StaleEpoch", "ConsentMissing", "Lookup"]
+    ledger.asked()
+    assert [type(one) for one in acme.lookup_many([Query(buyer, "A"), Query(buyer, "B")])] == [ConsentMissing] * 2
+    assert ledger.asked() == [], "nothing is sent where nothing is fit"
 
 
 # --- settings --------------------------------------------------------------------------------------------------------
@@ -347,4 +363,5 @@ def test_a_report_never_raises_anything_else(ledger: SmallLedger, acme: RefundLe
 def test_a_lookup_never_raises_anything_else(ledger: SmallLedger, acme: RefundLedger, name: str, value: Any) -> None:
     with suppress(LedgerError):
         acme.lookup_many([Query(value, "A")])  # a wrong buyer
-        acme.lookup(WHO if name == "region" else ledger.buyer(WHO), **{"order": "A", name: value})
+        who = WHO if name == "region" else ledger.buyer(WHO)
+        acme.lookup(who, **{"order": "A", "consent_ref": CONSENT, name: value})

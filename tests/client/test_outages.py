@@ -23,12 +23,12 @@ from ledger.core.encoding import b64url, unb64url
 from ledger.errors import ConfigurationError, HolderMismatch, IdempotencyMismatch, InvalidProof, Unavailable
 from tests.faulty import PROMPT_SECONDS, SLOW_SECONDS, answering, free_port, proxy
 from tests.kit import Connect, Running, person, report_arguments, reports_of
-from tests.support import ROOT
+from tests.support import CONSENT, ROOT
 
 
 def timed_lookup(ledger: RefundLedger, buyer: Any) -> tuple[Any, float]:
     started = time.monotonic()
-    found = ledger.lookup(buyer, order="A-1")
+    found = ledger.lookup(buyer, order="A-1", consent_ref=CONSENT)
     return found, time.monotonic() - started
 
 
@@ -36,7 +36,7 @@ def test_a_lookup_has_300_ms_and_never_raises_for_an_outage(running: Running, co
     buyer = connect().subject(**person())
     with proxy(running.server.url) as between:
         slow = connect(url=between.url)
-        assert slow.lookup(buyer, order="A-1").tier == "clear"
+        assert slow.lookup(buyer, order="A-1", consent_ref=CONSENT).tier == "clear"
         between.delay_seconds = SLOW_SECONDS
         found, seconds = timed_lookup(slow, buyer)
         assert (found.tier, found.credit, found.guidance) == ("unavailable", None, ())
@@ -48,7 +48,7 @@ def test_a_lookup_has_300_ms_and_never_raises_for_an_outage(running: Running, co
         assert (found.tier, seconds < PROMPT_SECONDS) == ("unavailable", True)
         assert between.connections <= before + 1, "no retry"
         between.refuse = False
-        assert slow.lookup(buyer, order="A-1").tier == "clear", "it recovers by itself"
+        assert slow.lookup(buyer, order="A-1", consent_ref=CONSENT).tier == "clear", "it recovers by itself"
     down = connect(url=f"http://127.0.0.1:{free_port()}")
     for who in (buyer, person()):  # tagged already, or to be blinded within the same time
         found, seconds = timed_lookup(down, who)
@@ -106,7 +106,7 @@ def test_a_server_with_another_key_is_found_out(running: Running, connect: Conne
             evil_ledger.subject(**person())
         # The usual budget is short for a first evaluation on a loaded machine; here only the outcome matters.
         with pytest.raises(InvalidProof):
-            connect(url=url, lookup_budget_seconds=5).lookup(person(), order="A-1")
+            connect(url=url, lookup_budget_seconds=5).lookup(person(), order="A-1", consent_ref=CONSENT)
 
 
 def test_a_suite_with_a_wrong_holder_key_is_refused(running: Running, connect: Connect) -> None:
@@ -122,7 +122,7 @@ def test_subjects_raise_when_the_ledger_is_down(connect: Connect) -> None:
     with pytest.raises(Unavailable):
         down.subject(**person())
     with pytest.raises(Unavailable):
-        down.lookup_many([Query(connect("bazaar").subject(**person()), "1")])
+        down.lookup_many([Query(connect("bazaar").subject(**person()), "1", consent_ref=CONSENT)])
 
 
 def test_a_retry_after_a_cut_connection_makes_one_report(running: Running, connect: Connect) -> None:

@@ -46,6 +46,7 @@ from tests.client.report_desk import START, report_of
 from tests.client.test_outbox import first_file
 from tests.faulty import PROMPT_SECONDS, answering, free_port, proxy
 from tests.kit import Connect, Running, person, report_arguments, reports_of
+from tests.support import CONSENT
 
 ANNA = Staff(1, "reviewer")
 
@@ -471,7 +472,7 @@ def test_a_path_that_a_proxy_made_of_ours_refuses_nothing(connect: Connect, runn
     with answering(respond) as url:
         astray = connect("acme", url=url, budget_seconds=0.5, connect_budget_seconds=2)
         assert astray.report(buyer, **report_arguments()).state == "pending"
-        assert astray.lookup(buyer, order="A-1").unavailable_because == "proxy_answer"
+        assert astray.lookup(buyer, order="A-1", consent_ref=CONSENT).unavailable_because == "proxy_answer"
         assert [one.state for one in astray.outbox()] == ["pending"]
 
 

@@ -17,6 +17,7 @@ from ledger.service.benign_pictures import add_benign, remove_benign
 from ledger.store.engine import open_engine
 from tests.faulty import PROMPT_SECONDS, SLOW_SECONDS, answering
 from tests.kit import Connect, Running, person, report_arguments
+from tests.support import CONSENT
 
 NOBODY = PictureReuse(0, 0, 0, more=False, common=False)
 COMMON = PictureReuse(0, 0, 0, more=False, common=True)
@@ -65,10 +66,10 @@ def test_a_lookup_asks_about_pictures_too(connect: Connect) -> None:
     acme, asker = connect("acme"), connect("asker", lookup_budget_seconds=5)
     picture, who = some_picture(), person()
     report(acme, person(), picture)
-    found = asker.lookup(asker.subject(**who), order="A-1", pictures=[some_picture(), picture])
+    found = asker.lookup(asker.subject(**who), order="A-1", consent_ref=CONSENT, pictures=[some_picture(), picture])
     assert (found.tier, found.pictures) == ("clear", (NOBODY, PictureReuse(1, 1, 0, False, False)))
     assert found.pictures_unavailable_because is None
-    without = asker.lookup(asker.subject(**who), order="A-1")
+    without = asker.lookup(asker.subject(**who), order="A-1", consent_ref=CONSENT)
     assert (without.pictures, without.pictures_unavailable_because) == (None, None)
 
 
@@ -95,7 +96,7 @@ def test_what_is_wrong_is_refused_before_anything_is_sent(connect: Connect) -> N
         with pytest.raises(error):
             ledger.search_pictures(pictures, order="1")
         with pytest.raises(error):
-            ledger.lookup(person(), order="1", pictures=pictures)
+            ledger.lookup(person(), order="1", consent_ref=CONSENT, pictures=pictures)
     with pytest.raises(InvalidRequest):
         ledger.search_pictures([], order="1")
     with pytest.raises(InvalidRequest):
@@ -131,7 +132,7 @@ def test_pictures_cost_a_lookup_neither_its_answer_nor_time(
         ledger = connect("acme", url=url, lookup_budget_seconds=PROMPT_SECONDS / 2)  # two servers on the way
         ledger.connect()
         started = time.perf_counter()
-        found = ledger.lookup(buyer, order="A-1", pictures=[some_picture()])
+        found = ledger.lookup(buyer, order="A-1", consent_ref=CONSENT, pictures=[some_picture()])
         assert time.perf_counter() - started < PROMPT_SECONDS
         assert (found.tier, found.pictures, found.pictures_unavailable_because) == ("clear", None, because)
         if status == 200:
@@ -146,6 +147,6 @@ def test_pictures_cost_a_lookup_neither_its_answer_nor_time(
 def test_an_outage_says_so_of_both(connect: Connect) -> None:
     buyer = connect("acme").subject(**person())
     down = connect("acme", url="http://127.0.0.1:1")
-    found = down.lookup(buyer, order="1", pictures=[some_picture()])
+    found = down.lookup(buyer, order="1", consent_ref=CONSENT, pictures=[some_picture()])
     assert (found.tier, found.pictures) == ("unavailable", None)
     assert found.pictures_unavailable_because == "connect"

@@ -22,6 +22,7 @@ from ledger.errors import AnswerMismatch, InvalidRequest, UnexpectedAnswer
 from tests.client.small_ledger import SmallLedger
 from tests.faulty import answering, proxy
 from tests.kit import Connect, Running, person, report_arguments
+from tests.support import CONSENT
 
 WHO = {"phone": "+86 138 0013 8000"}
 OTHER = {"phone": "+86 139 1234 5678"}
@@ -132,20 +133,20 @@ def test_answers_that_come_one_late_are_never_taken(running: Running, connect: C
         return 200, {}, late[-2] if path == "/v1/lookups" and len(late) > 1 else late[-1]
 
     known, unknown = buyers(real.subjects_many([listed, clear]))
-    real.lookup(known, order="1", min_index=made.entry_index + 1)
+    real.lookup(known, order="1", consent_ref=CONSENT, min_index=made.entry_index + 1)
     with answering(respond) as url:
         mixed = connect("acme", url=url, lookup_budget_seconds=BUDGET_SECONDS)
-        assert mixed.lookup(known, order="1").tier == "watch"
+        assert mixed.lookup(known, order="1", consent_ref=CONSENT).tier == "watch"
         for buyer in (unknown, known, known):
             with pytest.raises(AnswerMismatch):
-                mixed.lookup(buyer, order="1")
+                mixed.lookup(buyer, order="1", consent_ref=CONSENT)
 
 
 def test_the_service_repeats_every_question(connect: Connect) -> None:
     acme = connect("acme", lookup_budget_seconds=BUDGET_SECONDS)
     buyer = acme.subject(**person())
     refund = Refund(12_900, "CNY", "damaged")
-    for query in (Query(buyer, "1"), Query(buyer, "2", refund, "appeal", "terms-1", 1)):
+    for query in (Query(buyer, "1", consent_ref=CONSENT), Query(buyer, "2", refund, "appeal", "同意 1", 1)):
         found = acme.lookup(
             query.buyer, order=query.order, refund=query.refund, purpose=query.purpose,
             consent_ref=query.consent_ref, min_index=query.min_index,

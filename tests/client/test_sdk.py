@@ -25,6 +25,7 @@ from ledger.errors import (
     SubjectsInvalid,
 )
 from tests.kit import Connect, person, report_arguments, reports_of
+from tests.support import CONSENT
 
 
 def test_report_look_up_prove_and_take_back(connect: Connect) -> None:
@@ -32,7 +33,7 @@ def test_report_look_up_prove_and_take_back(connect: Connect) -> None:
     who = person()
     buyer = bazaar.subject(**who)
     refund = Refund(12_900, "CNY", "damaged")
-    before = bazaar.lookup(buyer, order="B-1", refund=refund)
+    before = bazaar.lookup(buyer, order="B-1", consent_ref=CONSENT, refund=refund)
     assert (before.tier, before.credit, before.guidance, before.events) == ("clear", 100, ("approve",), 0)
 
     order = secrets.token_hex(8)
@@ -42,7 +43,7 @@ def test_report_look_up_prove_and_take_back(connect: Connect) -> None:
     assert sent.report.status == "counting"
 
     seen = sent.report.entry_index + 1
-    after = bazaar.lookup(buyer, order="B-1", refund=refund, min_index=seen)
+    after = bazaar.lookup(buyer, order="B-1", consent_ref=CONSENT, refund=refund, min_index=seen)
     assert (after.tier, after.events, after.reporters) == ("watch", 1, 1)
     assert set(after.matched_kinds) == {"phone", "payment"}
     assert after.guidance == ("live_reshoot",)
@@ -53,9 +54,13 @@ def test_report_look_up_prove_and_take_back(connect: Connect) -> None:
     assert after.as_of is not None
     assert after.expires_at - after.as_of == timedelta(minutes=15)
 
-    by_tags = bazaar.lookup(type(buyer).from_tags(buyer.epoch, buyer.tags()), order="B-1", min_index=seen)
+    by_tags = bazaar.lookup(
+        type(buyer).from_tags(buyer.epoch, buyer.tags()), order="B-1", consent_ref=CONSENT, min_index=seen
+    )
     assert (by_tags.tier, by_tags.points) == (after.tier, after.points)
-    assert bazaar.lookup(who, order="B-1", min_index=seen).tier == "watch", "raw identifiers are blinded on the way"
+    assert bazaar.lookup(who, order="B-1", consent_ref=CONSENT, min_index=seen).tier == "watch", (
+        "raw identifiers are blinded on the way"
+    )
 
     verified = acme.receipt(sent.report)
     assert verified.receipt.index == sent.report.entry_index
@@ -71,13 +76,13 @@ def test_report_look_up_prove_and_take_back(connect: Connect) -> None:
     paid = acme.restitution(sent.report.id, datetime.now(UTC), 12_900, "CNY")
     assert paid.report is not None
     assert paid.report.restituted_at is not None
-    halved = bazaar.lookup(buyer, order="B-1")
+    halved = bazaar.lookup(buyer, order="B-1", consent_ref=CONSENT)
     assert (halved.points or 0) < (after.points or 0)
 
     gone = acme.withdraw(sent.report.id, "wrong_person")
     assert gone.report is not None
     assert (gone.report.status, gone.report.withdrawal_reason) == ("withdrawn", "wrong_person")
-    assert bazaar.lookup(buyer, order="B-1").tier == "clear"
+    assert bazaar.lookup(buyer, order="B-1", consent_ref=CONSENT).tier == "clear"
     with pytest.raises(AlreadyReversed):
         acme.withdraw(sent.report.id, "other")
     assert [item.operation for item in acme.outbox("refused")] == ["withdraw"]
@@ -157,10 +162,10 @@ def test_many_lookups_each_get_their_own_answer(connect: Connect) -> None:
     assert sent is not None
     seen = sent.entry_index + 1
     queries = [
-        Query(known, "A", min_index=seen),
-        Query(unknown, "B"),
-        Query(known, "C", purpose="curiosity"),
-        Query(known, "D", min_index=seen),
+        Query(known, "A", min_index=seen, consent_ref=CONSENT),
+        Query(unknown, "B", consent_ref=CONSENT),
+        Query(known, "C", purpose="curiosity", consent_ref=CONSENT),
+        Query(known, "D", min_index=seen, consent_ref=CONSENT),
     ]
     found = acme.lookup_many(queries)
     assert [one.tier if isinstance(one, Lookup) else one.code for one in found] == [
@@ -184,21 +189,21 @@ def test_reports_are_paged_newest_first(connect: Connect) -> None:
 def test_scopes_are_enforced_and_can_be_narrowed(connect: Connect) -> None:
     asker = connect("asker")
     buyer = asker.subject(**person())
-    assert asker.lookup(buyer, order="1").tier == "clear"
+    assert asker.lookup(buyer, order="1", consent_ref=CONSENT).tier == "clear"
     with pytest.raises(ScopeMissing):
         asker.report(buyer, **report_arguments())
     assert [item.state for item in asker.outbox()] == ["pending"], "a missing scope says nothing about the report"
     narrowed = connect("acme", scopes=["report"])
     with pytest.raises(ScopeMissing):
-        narrowed.lookup(buyer, order="1")
+        narrowed.lookup(buyer, order="1", consent_ref=CONSENT)
 
 
 def test_wrong_arguments_raise_even_on_the_refund_path(connect: Connect) -> None:
     acme = connect()
     with pytest.raises(InvalidPhone):
-        acme.lookup({"phone": "12"}, order="1")
+        acme.lookup({"phone": "12"}, order="1", consent_ref=CONSENT)
     with pytest.raises(InvalidRequest):
-        acme.lookup(acme.subject(**person()), order="1", purpose="curiosity")
+        acme.lookup(acme.subject(**person()), order="1", consent_ref=CONSENT, purpose="curiosity")
     for wrong in ("../healthz", "rp_", "rp_a/b", ""):
         with pytest.raises(InvalidRequest):
             acme.get_report(wrong)

@@ -5,6 +5,7 @@ Only what an SDK offers from its first version on is used: this file is not froz
 
 from __future__ import annotations
 
+import inspect
 import json
 import secrets
 import sys
@@ -57,8 +58,10 @@ def main(suite: str, key: str, state: str) -> dict[str, Any]:
         for name, who in (("clean", {"phone": CLEAN}), ("lookup", {"phone": PHONE})):
             looked = own.lookup(who, order="A-1", refund=refund, consent_ref=CONSENT, min_index=sent.report.entry_index)
             found[name] = [looked.tier, looked.source, looked.events, looked.unavailable_because]
+        # The first SDKs have no consent_ref here; later ones need it.
+        more = {"consent_ref": CONSENT} if "consent_ref" in inspect.signature(own.check).parameters else {}
         for policy in ("private", "download"):
-            found[policy] = outcome(lambda policy=policy: own.check(buyer, policy=policy, refund=refund).source)
+            found[policy] = outcome(lambda policy=policy: own.check(buyer, policy=policy, refund=refund, **more).source)
     return found
 
 

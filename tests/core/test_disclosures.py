@@ -16,7 +16,7 @@ ORDERS = [bytes([number]) * 32 for number in range(2 * MAX_ORDERS)]
 
 def once(platform: str, hours: float, order: bytes | None, purpose: str = "refund_review", times: int = 1) -> Lookups:
     at = START + timedelta(hours=hours)
-    return Lookups(platform, purpose, order, times, at, at, "damaged", "watch")
+    return Lookups(platform, purpose, order, times, at, at, "damaged", "watch", True)
 
 
 LOOKUPS = st.lists(

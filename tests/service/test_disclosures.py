@@ -45,7 +45,7 @@ def looked(
                 "platform": platform,
                 "purpose": "refund_review",
                 "order_ref": order or secrets.token_bytes(32),
-                "consent_ref": None,
+                "consent_ref": "consent-1" if platform == "bolt" else None,
                 "claim": "damaged",
                 "tier": "watch",
                 "as_of_index": 5,
@@ -113,6 +113,8 @@ def test_old_lookups_are_counted_and_shown_as_before(town: Town) -> None:
     before = seen(town, person)
     only_payment = seen(town, person[1:])
     assert {one["times"] for one in before if one["asked_by"] == "bolt"} == {1, 3}
+    assert all(one["consent"] is (one["asked_by"] == "bolt") for one in before), "whether, and not which"
+    assert "consent-1" not in str(before)
     assert sorted(one["times"] for one in only_payment if one["asked_by"] == "bolt") == [1, 2]
     assert count_old(town.rt.engine, town.clock()) == 34
     assert count_old(town.rt.engine, town.clock()) == 0
@@ -120,6 +122,7 @@ def test_old_lookups_are_counted_and_shown_as_before(town: Town) -> None:
     after = seen(town, person)
     assert sum(one["times"] for one in after) == sum(one["times"] for one in before) == 35
     assert [one for one in after if one["asked_by"] == "bolt"] == [one for one in before if one["asked_by"] == "bolt"]
+    assert all(one["consent"] is (one["asked_by"] == "bolt") for one in after)
     assert seen(town, person[1:]) == only_payment
     # More of the same day, counted later, join what was counted.
     looked(town, "bolt", both, order=b"1" * 32, ago_hours=hours)
