@@ -47,7 +47,8 @@ def test_the_shipped_numbers() -> None:
 def test_the_first_policy_differs_in_its_weights_and_asks_for_no_consent() -> None:
     assert FIRST.weights == Weights(steps=20, floor_steps=4, prior_reports=10, window_months=24)
     assert not FIRST.weights.daily
-    assert (FIRST.consent_for_lookups, POLICY.consent_for_lookups) == (frozenset(), {"CN"})
+    assert FIRST.consent_for_lookups == frozenset()
+    assert POLICY.consent_for_lookups == {"CN"}
     assert replace(POLICY, version=1, weights=FIRST.weights, consent_for_lookups=frozenset()) == FIRST
 
 
