@@ -207,8 +207,8 @@ def emptied_postgresql(request: pytest.FixtureRequest) -> Iterator[Callable[[], 
         ((url, kept),) = made
         mine = ", ".join(["pg_backend_pid()", *map(str, kept.processes())])
         emptied = [
-            # What a killed server left connected could hold locks.
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+            # What a killed server left connected could hold locks. This waits for the end, up to 5 seconds.
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database()"
             f" AND backend_type = 'client backend' AND pid NOT IN ({mine})",
             # As a replica, that no trigger stands in the way. TRUNCATE would make every file anew: ten times as long.
             "SET LOCAL session_replication_role = replica",

@@ -70,10 +70,14 @@ class Kept:
         """The process ids of the server's side."""
         return [connection.info.backend_pid for connection in self._idle]
 
-    def close(self) -> None:
-        """Close all that are idle."""
+    def close_idle(self) -> None:
+        """Close the connections that no engine uses."""
         while self._idle:
             self._end(self._idle.pop())
+
+    def close(self) -> None:
+        """As `close_idle`, and the session of `run` too."""
+        self.close_idle()
         if self._administrator is not None:
             self._administrator.close()
 
@@ -121,3 +125,10 @@ def run(url: str, statements: str) -> None:
         return
     with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
         connection.execute(statements.encode())
+
+
+def close_idle(database: str) -> None:
+    """Close the kept connections to the database of this name that no engine uses."""
+    kept = _by_database.get(database)
+    if kept is not None:
+        kept.close_idle()

@@ -92,7 +92,10 @@ def drop_database(url: URL | str) -> None:
 
 def terminate_backends(url: URL | str) -> int:
     """Cut every connection to this database, as an administrator or a failover would. Returns how many there were."""
+    from tests.kept import close_idle  # imports the ledger's store, which the keeper does without
+
     target = make_url(url)
+    close_idle(str(target.database))  # or one could be taken into use before the server has ended it
     with _admin(target) as connection:
         rows = connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"

@@ -323,11 +323,11 @@ def _unpack(payload: bytes, events: list[SealedEvent]) -> bool:
     for what format 2 leaves to later versions: other conducts, and the upper four flags, which are ignored. Raises
     NewerFormat for the number of another format."""
     form, count, more = payload[0], payload[1], payload[2]
-    if form not in _FORTIETHS:
+    if form > FORMAT_2:
         raise NewerFormat("An entry is in a format that this version does not read. Update the program.", format=form)
     used = _PAYLOAD_HEADER_BYTES + count * EVENT_BYTES
-    if not 1 <= count <= EVENTS_PER_ENTRY or more > (count == EVENTS_PER_ENTRY):
-        raise InvalidBucket("An entry has an impossible number of events.")
+    if form not in _FORTIETHS or not 1 <= count <= EVENTS_PER_ENTRY or more > (count == EVENTS_PER_ENTRY):
+        raise InvalidBucket("An entry has an impossible format or number of events.")
     if payload[:_PAYLOAD_HEADER_BYTES] != _header(form, count, bool(more)) or any(payload[used:]):
         raise InvalidBucket("An entry is not in the format that this version reads.")
     for offset in range(_PAYLOAD_HEADER_BYTES, used, EVENT_BYTES):
