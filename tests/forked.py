@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from multiprocessing import reduction
+from multiprocessing import forkserver, reduction
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import IO, Any
@@ -172,6 +172,8 @@ def _become(
     os.environ.update(environment)
     os.chdir(folder)
     sys.argv = [module, *arguments]
+    # The fork server that made this process makes its children too; by itself this one would start another.
+    forkserver._forkserver.ensure_running = lambda: None  # type: ignore[attr-defined,method-assign]
     if module == "ledger":
         _fork_children_too()
     elif "--with-parent" in arguments:
