@@ -173,7 +173,7 @@ def _become(
     os.chdir(folder)
     sys.argv = [module, *arguments]
     # The fork server that made this process makes its children too; by itself this one would start another.
-    forkserver._forkserver.ensure_running = lambda: None  # type: ignore[attr-defined,method-assign]
+    forkserver._forkserver.ensure_running = lambda: None  # type: ignore[method-assign]
     if module == "ledger":
         _fork_children_too()
     elif "--with-parent" in arguments:
