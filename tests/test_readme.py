@@ -123,7 +123,7 @@ def test_the_arguments_of_an_outer_make_reach_no_inner_one(tmp_path: Path) -> No
     assert "ARGS" in exported["MAKEFLAGS"]
     for variables, arguments in ((exported, "-k readme"), (first_terminal(exported), "")):
         done = subprocess.run(
-            ["make", "-s", "-f", inner], env=variables, capture_output=True, text=True, check=True, cwd=tmp_path
+            ["make", "-s", "--no-print-directory", "-f", inner], env=variables, capture_output=True, text=True, check=True, cwd=tmp_path
         )
         assert done.stdout == f"arguments: {arguments}\n"
 

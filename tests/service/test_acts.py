@@ -16,6 +16,8 @@ from ledger.store.tables import LogEntry, Report
 from tests.service.conftest import Subjects, Town
 from tests.support import evidence
 
+pytestmark = pytest.mark.one_engine
+
 
 def count(town: Town, table: Any) -> int:
     with reading(town.rt.engine) as connection:

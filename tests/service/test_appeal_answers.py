@@ -22,6 +22,8 @@ from tests.service.conftest import Subjects, Town
 from tests.service.rights_kit import FOREIGN, by_platform, file_for, somebody
 from tests.service.test_appeals import ANNA, contest
 
+pytestmark = pytest.mark.one_engine
+
 EVIL, ACCOMPLICE, OTHER, FOURTH = FOREIGN
 
 Answer = tuple[str, str, str]

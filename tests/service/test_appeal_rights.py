@@ -40,6 +40,8 @@ from tests.service.rights_kit import FOREIGN, Rights, by_platform, cases_of, fil
 from tests.service.test_appeals import ANNA, BEN, CLEO, bodies, case_row, contest, session_of
 from tests.support import evidence
 
+pytestmark = pytest.mark.one_engine
+
 DELTA, EVE, FAY, GUS = FOREIGN
 MINOR: dict[str, Any] = {"conduct": "wardrobing", "evidence": evidence("intake_photo", "policy_clause")}
 

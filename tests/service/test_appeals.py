@@ -44,6 +44,8 @@ from ledger.store.webhook_tables import WebhookMessage
 from tests.service.conftest import Subjects, Town
 from tests.support import evidence
 
+pytestmark = pytest.mark.one_engine
+
 ANNA, BEN, CLEO = Staff(1, "reviewer"), Staff(2, "reviewer"), Staff(3, "supervisor")
 GRAVE: dict[str, Any] = {"conduct": "switched_return", "evidence": evidence("serial_mismatch", "intake_photo")}
 

@@ -41,6 +41,8 @@ from tests.rotations import retired, subjects_under, turned
 from tests.service.conftest import Subjects, Town
 from tests.service.test_appeals import ANNA, case_row, contest, session_of
 
+pytestmark = pytest.mark.one_engine
+
 CASE_TABLES: tuple[Any, ...] = (
     AppealCase, CaseAttachment, CaseEvent, CaseHandler, CaseTag, Statement, CaseEntry,
 )  # fmt: skip

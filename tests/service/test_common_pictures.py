@@ -19,6 +19,8 @@ from tests.service.conftest import Town
 from tests.service.test_pictures import PDQ, ask, count, near, pictured, rows
 from tests.support import Platform, evidence, opened
 
+pytestmark = pytest.mark.one_engine
+
 REASON = "the courier's delivery page"
 COMMON = {"reports": 0, "platforms": 0, "own_reports": 0, "more": False, "common": True}
 

@@ -37,6 +37,8 @@ from tests.service.lines import HEAD, PLACES, Street, decide, points, record, sh
 from tests.service.test_appeals import ANNA, BEN, CLEO, GRAVE, bodies, case_row, contest, session_of
 from tests.support import Platform
 
+pytestmark = pytest.mark.one_engine
+
 
 @pytest.fixture(scope="module", params=PLACES)
 def city(

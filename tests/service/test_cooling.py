@@ -35,6 +35,8 @@ from tests.service.test_appeals_upkeep import decided
 from tests.service.test_presence import Seconds, clean, renew, tags, unlisted
 from tests.support import lookup_request
 
+pytestmark = pytest.mark.one_engine
+
 LAST_MOMENT = timedelta(microseconds=1)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from ledger.core.appeals import Outcome
 from ledger.core.cases import Staff
 from ledger.core.encoding import day_floor
@@ -21,6 +23,8 @@ from ledger.store import stats as store
 from ledger.store.engine import reading, writing
 from tests.service.conftest import Town
 from tests.service.test_appeals import contest
+
+pytestmark = pytest.mark.one_engine
 
 ANNA = Staff(1, "reviewer")
 

@@ -25,6 +25,8 @@ from ledger.store.tables import LookupLog, LookupTag
 from tests.service.conftest import Subjects, Town
 from tests.service.test_appeals import session_of
 
+pytestmark = pytest.mark.one_engine
+
 
 @pytest.fixture(autouse=True)
 def noon(town: Town) -> None:

@@ -33,6 +33,8 @@ from tests.service.desk import contest
 from tests.service.test_disclosures import looked, sizes, tags_of
 from tests.spellings import with_bit_255
 
+pytestmark = pytest.mark.one_engine
+
 
 @dataclass
 class Table:

@@ -26,6 +26,8 @@ from ledger.store.engine import open_engine, reading, writing
 from tests.counts import trials
 from tests.service.conftest import Founding
 
+pytestmark = pytest.mark.one_engine
+
 FIRST, SECOND = (shipped_version(version)[1] for version in (1, 2))
 NOON = datetime(2030, 3, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -37,6 +37,8 @@ from tests.service.lines import HEAD, PLACES, Street, decide, farm, lost, points
 from tests.service.test_appeals import ANNA, BEN, bodies, contest, session_of
 from tests.support import evidence, report_payload
 
+pytestmark = pytest.mark.one_engine
+
 
 @pytest.fixture(scope="module", params=PLACES)
 def city(

@@ -30,6 +30,8 @@ from tests.service.lines import PLACES, Street, farm, lost, record, shared_town,
 from tests.service.rights_kit import FOREIGN, file_for, refusal
 from tests.service.test_appeals import case_row, contest, session_of
 
+pytestmark = pytest.mark.one_engine
+
 _staff = count(5000)
 
 

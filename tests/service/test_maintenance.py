@@ -21,6 +21,8 @@ from ledger.store.engine import reading
 from tests.processes import until
 from tests.service.conftest import Town
 
+pytestmark = pytest.mark.one_engine
+
 CLOCKS = ("appeal_clocks", "held_reports", "group_weights", "crowded_lookups")
 JOBS = (
     *CLOCKS, "malformed_reports", "shortened_expiries", "erasure", "old_lookups", "all_crowded_lookups", "disclosures",

@@ -36,6 +36,8 @@ from tests.service.test_appeals import session_of
 from tests.spellings import other_spellings, with_bit_255
 from tests.support import report_payload
 
+pytestmark = pytest.mark.one_engine
+
 
 def hidden(town: Town, number: int, epoch: int = 1) -> Subjects:
     """A person's subjects in the spelling under which no lookup finds them."""

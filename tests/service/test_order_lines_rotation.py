@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
 from sqlalchemy import select
 
 from ledger.core.appeals import Outcome
@@ -18,6 +19,8 @@ from tests.service.conftest import Town
 from tests.service.lines import HEAD, decide
 from tests.service.test_appeals import contest, session_of
 from tests.service.test_held import explain
+
+pytestmark = pytest.mark.one_engine
 
 
 def test_a_rotation_neither_loses_nor_is_broken_by_what_is_held(town: Town) -> None:

@@ -36,6 +36,8 @@ from tests.service.desk import contest, staff_of
 from tests.service.test_appeals import session_of
 from tests.support import Platform, evidence, opened
 
+pytestmark = pytest.mark.one_engine
+
 PDQ = bytes.fromhex("0f1e2d3c4b5a6978" * 4)
 ORDER = b"o" * 32
 REPORTED = 12

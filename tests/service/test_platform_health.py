@@ -30,6 +30,8 @@ from ledger.store.tables import GovernanceEntry
 from tests.service.conftest import Town
 from tests.service.test_appeals import contest
 
+pytestmark = pytest.mark.one_engine
+
 ANNA = Staff(1, "reviewer")
 SUE = StaffMember(3, "sue", "supervisor", None, "en")
 ADA = StaffMember(4, "ada", "admin", None, "en")

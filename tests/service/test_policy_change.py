@@ -58,6 +58,8 @@ from tests.service.conftest import Clock, Subjects, Town
 from tests.service.test_appeals import session_of
 from tests.support import Platform, evidence, lookup_request, opened, publish, report_payload
 
+pytestmark = pytest.mark.one_engine
+
 LIGHTER = {"severity__fake_return_tracking": 1, "lookup__expiry_minutes": 7}
 """A policy under which `fake_return_tracking` has the points and the retention of the lightest conducts."""
 

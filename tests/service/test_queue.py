@@ -17,6 +17,8 @@ from tests.service.conftest import Town
 from tests.service.desk import contest, staff_of
 from tests.service.test_appeals import GRAVE, case_row
 
+pytestmark = pytest.mark.one_engine
+
 
 def open_cases(town: Town, number: int, hours: int = 30) -> list[str]:
     """Cases about acme's reports, each opened later than the one before; in that order."""

@@ -33,6 +33,8 @@ from tests.rotations import (
 from tests.service.conftest import Town
 from tests.support import opened
 
+pytestmark = pytest.mark.one_engine
+
 
 def test_late_reports_are_proved_when_the_epoch_retires(town: Town) -> None:
     report(town, town.acme, 1, 1)

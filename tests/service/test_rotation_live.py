@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from ledger.core.encoding import day_floor, format_time, hour_floor, parse_time
 from ledger.core.standing import Event, fold
 from ledger.errors import IndexNotReached, StaleEpoch
@@ -25,6 +27,8 @@ from ledger.service.runtime import Runtime
 from tests.rotations import Subjects, audited, epochs, subjects_under
 from tests.service.conftest import Town
 from tests.support import lookup_request, opened, report_payload
+
+pytestmark = pytest.mark.one_engine
 
 PEOPLE = 8
 WAIT_SECONDS = 20

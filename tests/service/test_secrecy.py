@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count, islice, pairwise
 
+import pytest
 from sqlalchemy import select
 
 from ledger.core import sealed, voprf
@@ -23,6 +24,8 @@ from ledger.store.engine import reading
 from ledger.store.schema import Base
 from tests.service.conftest import Town
 from tests.support import element_of
+
+pytestmark = pytest.mark.one_engine
 
 PHONE = "+8613800138042"
 KIND = Kind.PHONE

@@ -27,6 +27,8 @@ from ledger.store import staff as store
 from ledger.store.engine import open_engine, reading, writing
 from tests.staffing import PASSWORD, TIMES, Person, account, actions, cheap, enrol, refused, sign_in
 
+pytestmark = pytest.mark.one_engine
+
 T0 = datetime(2026, 3, 1, 12, 0, 5, tzinfo=UTC)
 STEP = timedelta(seconds=30)
 

@@ -31,6 +31,8 @@ from tests.receiver import Arrival, Receiver, Reply, receiving
 from tests.support import Platform, new_ledger, opened
 from tests.webhook_kit import DATA, EVENTS, Post
 
+pytestmark = pytest.mark.one_engine
+
 
 def count(rt: Runtime, model: type[WebhookMessage] | type[WebhookDelivery]) -> int:
     with reading(rt.engine) as connection:
