@@ -123,7 +123,8 @@ def _bad(api: Api, secret: str) -> None:
         path = template.format(secret=secret)
         query = {"order_ref": secret, "limit": secret, secret: secret}
         for arguments in bodies if method == "POST" else [{}, {"params": query}]:
-            assert api.request(method, path, ACME, key=secret, **arguments).status_code < 500
+            status = api.request(method, path, ACME, key=secret, **arguments).status_code
+            assert status < 500 or template == "/readyz", "which says 503 until the filter is there"
         headers = {"Authorization": f"Bearer {secret}", "X-Request-Id": f"{secret}!", "User-Agent": secret}
         assert api.request(method, path, headers=headers).status_code < 500
 
