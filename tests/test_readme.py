@@ -122,7 +122,7 @@ def test_the_arguments_of_an_outer_make_reach_no_inner_one(tmp_path: Path) -> No
     exported = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
     assert "ARGS" in exported["MAKEFLAGS"]
     for variables, arguments in ((exported, "-k readme"), (first_terminal(exported), "")):
-        command = ["make", "-s", "--no-print-directory", "-f", inner]
+        command = ["make", "-s", "--no-print-directory", "-f", str(inner)]
         done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True, cwd=tmp_path)
         assert done.stdout == f"arguments: {arguments}\n"
 
