@@ -6,9 +6,9 @@ PY := $(VENV)/bin/python
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
 INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all:
-# Two more processes than a small machine has cores: tests that wait for servers leave room. worksteal keeps all busy to the end.
+# One more process than a small machine has cores: tests that wait for servers leave room. worksteal keeps all busy to the end.
 # Linear algebra in threads of its own would only wait for those cores, at full speed.
-PYTEST := OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -q -n 4 --dist worksteal
+PYTEST := OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -q -n 3 --dist worksteal
 # Where this is set, each of the hundred processes of a run would compile the same modules again: half of a server's start.
 export PYTHONDONTWRITEBYTECODE :=
 ARGS ?=

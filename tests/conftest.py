@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
@@ -116,7 +117,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if LONG:
         return
     named = {argument.rpartition("::")[2] for argument in config.args if "[" in argument}
-    chosen = set(without_further_cases([item for item in items if is_chosen(item)]))
+    variants = Counter(without_engine(item.nodeid) for item in items)
+    # A test that has a variant on one engine only runs there.
+    chosen = set(
+        without_further_cases([item for item in items if is_chosen(item) or variants[without_engine(item.nodeid)] == 1])
+    )
     kept = [item for item in items if item in chosen or item.name in named]
     if len(kept) < len(items):
         staying = set(kept)

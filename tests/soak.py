@@ -52,6 +52,7 @@ TRIED_MORE = (
     "tests/service",
     "tests/api",
     "tests/browser",
+    "tests/faults/test_frozen.py",
     "tests/faults/test_rotation_kills.py",
     "tests/cli/test_replay.py",
 )

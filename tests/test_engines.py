@@ -12,6 +12,7 @@ from tests.conftest import ENGINES, OF_ENGINES, engine_for, is_chosen, spread, w
 from tests.counts import LONG
 
 CASES = range(16)
+MODULE = "tests/test_engines.py"
 
 
 def all_run(request: pytest.FixtureRequest) -> bool:
@@ -90,3 +91,20 @@ def test_cases_are_spread(request: pytest.FixtureRequest) -> None:
     items = [request.node] * 2
     assert spread(items, 5) == spread(items, 2) == items
     assert len(spread(items, 1)) == 1
+
+
+@pytest.mark.one_engine
+@pytest.mark.parametrize("engine", [pytest.param("sqlite", marks=pytest.mark.sqlite)])
+@pytest.mark.parametrize("case", range(4))
+def test_a_test_of_one_engine_runs_there(engine: str, case: int) -> None:
+    """`test_none_is_left_out` counts the cases, some of which the id would send to the other engine."""
+    assert (engine, case in range(4)) == ("sqlite", True)
+
+
+def test_none_is_left_out(request: pytest.FixtureRequest) -> None:
+    names = {item.name for item in request.session.items if item.nodeid.startswith(MODULE)}
+    here = {f"test_a_test_of_one_engine_runs_there[{case}-sqlite]" for case in range(4)}
+    assert here <= names or not any(name in names for name in here), (
+        "all of them, or another part of the file was asked for"
+    )
+    assert len({engine_for(f"{MODULE}::{name}") for name in here}) == 2, "the ids choose both engines"

@@ -22,6 +22,8 @@ from ledger.store.schema import Base
 from ledger.store.tables import CheckpointRow, LogHead, Tile
 from tests.support import Platform, element_of, lookup_request, new_ledger, opened, publish, report_payload
 
+pytestmark = pytest.mark.one_engine
+
 
 @pytest.fixture
 def settings(database_url: str, tmp_path: Path) -> Settings:

@@ -37,6 +37,8 @@ from tests.rotations import report, subjects_under, turned
 from tests.service.conftest import Town
 from tests.support import Platform, lookup_request, new_ledger, opened
 
+pytestmark = pytest.mark.one_engine
+
 STALENESS = MAX_STALENESS_MS / 1000
 
 

@@ -44,6 +44,8 @@ from tests.rotations import (
 from tests.service.conftest import Town
 from tests.support import lookup_request, opened, report_payload
 
+pytestmark = pytest.mark.one_engine
+
 
 def test_the_same_people_under_a_new_key(town: Town) -> None:
     first = report(town, town.acme, 1, 1)

@@ -41,6 +41,8 @@ from ledger.store.tables import Listing, Snapshot, Subject
 from tests.service.conftest import Subjects, Town
 from tests.support import Platform, evidence, sqlite_schema
 
+pytestmark = pytest.mark.one_engine
+
 
 def snapshot(town: Town, progress: Progress = silent, **changes: Any) -> Published:
     """Build and publish one now; `changes` are settings."""
