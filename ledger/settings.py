@@ -203,7 +203,7 @@ def load_settings(variables: Mapping[str, str] | None = None, /, **changes: Any)
     return settings
 
 
-class _GivenSettings(Settings):
+class GivenSettings(Settings):
     """Settings from arguments only: nothing is read from the environment of the process."""
 
     @classmethod
@@ -224,7 +224,7 @@ def _settings_of(variables: Mapping[str, str], changes: Mapping[str, Any]) -> Se
     upper = {name.upper(): value for name, value in variables.items()}
     names = Settings.model_fields
     values = {name: upper[PREFIX + name.upper()] for name in names if PREFIX + name.upper() in upper}
-    checked = _GivenSettings(**{**values, **changes})
+    checked = GivenSettings(**{**values, **changes})
     return Settings.model_construct(checked.model_fields_set, **{name: getattr(checked, name) for name in names})
 
 

@@ -20,7 +20,6 @@ from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from sqlalchemy import Engine, make_url
 
 from ledger.core import reports as core_reports
@@ -37,7 +36,7 @@ from ledger.service.lookups import LookupRequest
 from ledger.service.members import Member, add_platform
 from ledger.service.publisher import Verdict, publish_once
 from ledger.service.runtime import Runtime, open_runtime, utc_now
-from ledger.settings import Settings
+from ledger.settings import GivenSettings, Settings
 from ledger.store.engine import open_engine
 from tests.forked import ForkedProcess
 
@@ -69,17 +68,6 @@ def new_ledger(database_url: str, folder: Path, **overrides: Any) -> Settings:
     return settings
 
 
-class GivenSettings(Settings):
-    """Settings of a test: those that it gives, and the defaults. Asking the environment for each takes milliseconds."""
-
-    @classmethod
-    def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what the constructor is given."""
-        return (init_settings,)
-
-
 def ledger_settings(database_url: str, folder: Path, **overrides: Any) -> Settings:
     """Settings as tests have them: everything in `folder`, and quick rounds."""
     values: dict[str, Any] = {
@@ -92,6 +80,7 @@ def ledger_settings(database_url: str, folder: Path, **overrides: Any) -> Settin
         "auth_refresh_seconds": 0.3,
         **overrides,
     }
+    # Asking the environment for each setting would take milliseconds.
     return GivenSettings(**values)
 
 
