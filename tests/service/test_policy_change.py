@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import secrets
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -52,11 +54,21 @@ from ledger.store.appeals import put_outcome
 from ledger.store.engine import reading, writing
 from ledger.store.policies import insert_text
 from ledger.store.tables import EntryBody, Listing, LogEntry, Report
+from tests.forked import ForkedProcess
 from tests.policies import changed_policy
 from tests.processes import until
 from tests.service.conftest import Clock, Subjects, Town
 from tests.service.test_appeals import session_of
-from tests.support import Platform, evidence, lookup_request, opened, publish, report_payload
+from tests.support import (
+    ROOT,
+    Platform,
+    evidence,
+    lookup_request,
+    opened,
+    publish,
+    report_payload,
+    server_environment,
+)
 
 pytestmark = pytest.mark.one_engine
 
@@ -106,6 +118,44 @@ def over_http(rt: Runtime, clock: Clock) -> Iterator[str]:
         server.should_exit = True
         thread.join(30)
         listener.close()
+
+
+class TurnedFile:
+    """The town's clock for processes: turning it writes the file that they read."""
+
+    def __init__(self, town: Town, path: Path) -> None:
+        self._town, self.path = town, path
+        self.turn(town.clock.moment)
+
+    def turn(self, moment: datetime) -> None:
+        self._town.clock.moment = moment
+        new = self.path.with_suffix(".new")
+        new.write_text(moment.isoformat())
+        new.replace(self.path)
+
+
+@contextmanager
+def api_process(town: Town, clock: TurnedFile) -> Iterator[str]:
+    """The API of the town's ledger in a process of its own; its address."""
+    process = ForkedProcess(
+        "tests.service.policy_process",
+        [str(clock.path)],
+        environment={**os.environ, **server_environment(town.rt.settings)},
+        folder=ROOT,
+        stderr=2,
+        talk=True,
+    )
+    try:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        try:
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+            process.close()
 
 
 def sdk(town: Town, url: str, folder: Path) -> RefundLedger:
@@ -171,6 +221,64 @@ def test_direct_private_and_local_answers_agree_on_both_sides_of_the_moment(town
         now = agreed(before.version + 1)
         assert now["points"] < former["points"]
         assert town.rt.policy.lookup_expiry_minutes == 7
+
+
+def test_two_processes_cross_the_moment_together(town: Town, tmp_path: Path) -> None:
+    """One began before the publication, one after it; none is started again. A snapshot of the former policy is served
+    by both until the moment, and by none from then on; direct, private and local answers agree on both sides."""
+    raw = {"payment": "alipay/2088000000000000"}
+    town.report(town.acme, [(Kind.PAYMENT, town.person(0)[1][1])])
+    before = town.rt.policy.version
+    clock = TurnedFile(town, tmp_path / "moment")
+    with ExitStack() as stack:
+        urls = {"early": stack.enter_context(api_process(town, clock))}
+        moment = announce(town, **LIGHTER)
+        clock.turn(moment - timedelta(hours=1))
+        urls["late"] = stack.enter_context(api_process(town, clock))
+        ledgers = {name: stack.enter_context(sdk(town, url, tmp_path / name)) for name, url in urls.items()}
+
+        def suite_of(name: str) -> dict[str, Any]:
+            return dict(httpx2.get(f"{urls[name]}/v1/suite").json())
+
+        def served(name: str) -> str | None:
+            try:
+                return ledgers[name].check(raw, policy="private").policy
+            except SnapshotUnknown:
+                return None
+
+        def agreed(policy: int) -> float:
+            """The points that both processes say, whichever way they are asked."""
+            answers: list[Lookup | Check] = []
+            for ledger in ledgers.values():
+                answers.append(ledger.lookup(raw, order="A-1"))
+                answers += [ledger.check(raw, policy=way) for way in POLICIES]
+            assert {answer.policy for answer in answers} == {str(policy)}
+            (points,) = {answer.points for answer in answers}
+            assert points is not None
+            return points
+
+        def serves(policy: int) -> None:
+            for name in urls:
+                until(partial(lambda name: served(name) == str(policy), name), f"{name} serves policy {policy}")
+
+        until(lambda: suite_of("early")["next_policies"], "the early process finds the publication")
+        assert snapshot(town) is not None
+        assert {suite_of(name)["policy"] for name in urls} == {before}
+        serves(before)
+        former = agreed(before)
+        clock.turn(moment - timedelta(seconds=1))
+        assert agreed(before) == former
+
+        clock.turn(moment)
+        for name, ledger in ledgers.items():
+            assert (suite_of(name)["policy"], served(name)) == (before + 1, None)
+            for way in POLICIES:
+                with pytest.raises(SnapshotUnknown):
+                    ledger.check(raw, policy=way)
+            assert ledger.lookup(raw, order="A-1").policy == str(before + 1)
+        assert snapshot(town) is not None
+        serves(before + 1)
+        assert agreed(before + 1) < former
 
 
 def test_a_process_finds_what_was_published_within_seconds(town: Town) -> None:
