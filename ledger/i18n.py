@@ -1,7 +1,7 @@
 """Texts of each language from Babel catalogues, dates and money as readers of each language write them.
 
-English is in the code; `ledger/locale/{folder}/*.po` holds the other languages of `LANGUAGES`, one file an area, read at
-first use. A text that is missing there comes out in English, and a test finds it.
+English is in the code; `ledger/locale/{folder}/*.po` holds the other languages of `LANGUAGES`, one file an area, read
+at first use. A text that is missing there comes out in English, and a test finds it.
 """
 
 from __future__ import annotations

@@ -54,6 +54,8 @@ LANGUAGES: Mapping[str, Language] = {
 }
 """By code; the first is the language of the texts in the code, and the one that is used where no other fits."""
 
+MAX_CODE_CHARS = 8
+"""The longest code that a row may have: the width of the database columns that hold one."""
 LOCALES = tuple(LANGUAGES)
 DEFAULT_LOCALE = LOCALES[0]
 
