@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, make_dataclass
+from dataclasses import astuple, dataclass, make_dataclass
 from typing import TYPE_CHECKING
 
 from ledger.catalogue import reason_text
@@ -25,6 +25,7 @@ class _Texts:
 
 if TYPE_CHECKING:
 
+    @dataclass(frozen=True, init=False)
     class Reason(_Texts):
         """A type checker knows that an attribute is a text, and not which languages there are."""
 
