@@ -10,22 +10,25 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 
 from ledger.core.guidance import ADVICE_TEXTS, Advice
 from ledger.core.languages import LANGUAGES
 from ledger.core.reasons import REASON_TEXTS, Reason
 
-FOLDER = Path(__file__).resolve().parent / "locale"
+FOLDER: Traversable = files("ledger").joinpath("locale")
 ANSWERS = "answers.po"
 
 _LINE = re.compile(r'(?:(msgctxt|msgid|msgid_plural|msgstr|msgstr\[\d+\])\s+)?"((?:[^"\\]|\\.)*)"\Z')
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\", '"': '"'}
 
 
-def catalogue_files(language: str) -> list[Path]:
+def catalogue_files(language: str) -> list[Traversable]:
     """The catalogues of a language of `LANGUAGES`, by name; none for the language that the code is written in."""
-    return sorted((FOLDER / LANGUAGES[language].folder).glob("*.po"))
+    folder = FOLDER / LANGUAGES[language].folder
+    found = [file for file in folder.iterdir() if file.name.endswith(".po")] if folder.is_dir() else []
+    return sorted(found, key=lambda file: file.name)
 
 
 def parse_po(text: str) -> dict[str, str]:

@@ -37,7 +37,7 @@ def catalogue() -> Iterator[None]:
         folder = Path(name)
         (folder / CODE).mkdir()
         for code in [code for code in LANGUAGES if catalogues.catalogue_files(code)]:
-            (folder / LANGUAGES[code].folder).symlink_to(shipped / LANGUAGES[code].folder)
+            (folder / LANGUAGES[code].folder).symlink_to(str(shipped / LANGUAGES[code].folder))
             for file in catalogues.catalogue_files(code):
                 with file.open("rb") as source:
                     known = read_po(source)

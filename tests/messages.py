@@ -19,10 +19,10 @@ from babel.messages.extract import extract_from_dir
 from babel.messages.frontend import parse_mapping_cfg
 from babel.messages.pofile import read_po, write_po
 
-from ledger.catalogue import FOLDER
 from ledger.core.languages import LANGUAGES, LOCALES
 
 ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "ledger" / "locale"
 KEYWORDS = {"gettext": None, "_": None, "ngettext": (1, 2)}
 AREAS = (
     (r"core/(reasons|guidance)", "answers"),
