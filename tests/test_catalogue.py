@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import io
 import pickle
-import re
-import subprocess
-import sys
 from dataclasses import asdict, replace
 
 import pytest
@@ -23,7 +20,6 @@ from ledger.core.languages import DEFAULT_LOCALE, LANGUAGES, LOCALES
 from ledger.core.reasons import REASON_TEXTS
 from ledger.core.reasons import Reason as Code
 from ledger.i18n import texts
-from tests.support import ROOT
 
 TEXT = st.text(st.sampled_from('abc \\"\n\t#~|%{}«中、é\u2028\x0b'), min_size=1, max_size=90)
 
@@ -99,16 +95,3 @@ def test_a_reason_has_a_text_for_each_language() -> None:
     with pytest.raises(KeyError):
         one.text("tlh")
     assert unexplained("of_the_future").texts() == ("of_the_future",) * len(LOCALES)
-
-
-def test_the_sdk_reads_its_texts_without_babel() -> None:
-    code = (
-        "import sys; sys.modules['babel'] = None\n"
-        "from ledger.client.reasons import explained\n"
-        "print(ascii(explained('no_record').texts()))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert re.search(r"\\u6ca1", done.stdout)
