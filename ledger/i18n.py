@@ -1,7 +1,7 @@
-"""Two languages: texts from Babel catalogues, dates and money as readers of each language write them.
+"""Texts of each language from Babel catalogues, dates and money as readers of each language write them.
 
-English is in the code; `ledger/locale/zh_CN/*.po` holds the Chinese, one file an area, read at first use. A text that
-is missing there comes out in English, and a test finds it.
+English is in the code; `ledger/locale/{folder}/*.po` holds the other languages of `LANGUAGES`, one file an area, read
+at first use. A text that is missing there comes out in English, and a test finds it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
 from functools import cache
 from gettext import GNUTranslations, NullTranslations
-from pathlib import Path
 
 from babel import Locale
 from babel.dates import format_date, format_datetime, format_skeleton
@@ -20,12 +19,11 @@ from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.numbers import format_currency, format_decimal, format_percent
 
+from ledger.catalogue import catalogue_files
 from ledger.core.currencies import MINOR_DIGITS
 from ledger.core.languages import DEFAULT_LOCALE as DEFAULT_LOCALE
 from ledger.core.languages import LANGUAGES, Language, language_for
 from ledger.core.languages import LOCALES as LOCALES
-
-FOLDER = Path(__file__).resolve().parent / "locale"
 
 
 @dataclass(frozen=True)
@@ -119,10 +117,9 @@ def negotiate(accept_language: str | None) -> str:
 @cache
 def _texts(locale: str) -> Texts:
     found: NullTranslations = NullTranslations()
-    folder = LANGUAGES[locale].folder
-    for file in sorted((FOLDER / folder).glob("*.po")):
+    for file in catalogue_files(locale):
         with file.open("rb") as source:
-            catalogue = read_po(source, locale=folder, abort_invalid=True)
+            catalogue = read_po(source, locale=LANGUAGES[locale].cldr, abort_invalid=True)
         compiled = io.BytesIO()
         write_mo(compiled, catalogue)
         compiled.seek(0)

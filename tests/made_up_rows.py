@@ -17,6 +17,8 @@ from types import CodeType, ModuleType
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from tests import made_up_language
+
 # By module: a line of its table, and the row that is put before it. Nothing else of any file is changed.
 ROWS: dict[str, list[tuple[str, str]]] = {
     "ledger.core.conduct": [
@@ -111,6 +113,7 @@ ROWS: dict[str, list[tuple[str, str]]] = {
 """,
         ),
     ],
+    "ledger.core.languages": [("    )\n}\n", made_up_language.ROW)],
 }
 
 
@@ -321,7 +324,12 @@ def webhook_event() -> list[str]:
     return []
 
 
-KINDS = (conduct, jurisdiction, outcome, signal, entry, webhook_event)
+def language() -> list[str]:
+    """See `tests.made_up_language`."""
+    return made_up_language.check_language()
+
+
+KINDS = (conduct, jurisdiction, outcome, signal, entry, webhook_event, language)
 
 
 def main() -> None:
@@ -332,7 +340,7 @@ def main() -> None:
         brought = check()
         from ledger.i18n import LOCALES, texts
 
-        for locale in LOCALES[1:]:
+        for locale in LOCALES[1:-1]:  # the last one is made up
             said = texts(locale)
             found[check.__name__] = [text for text in brought if said.gettext(text) == text]
     sys.stdout.write(json.dumps(found))

@@ -13,16 +13,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from babel import Locale
 from babel.messages.catalog import Catalog, Message
 from babel.messages.extract import extract_from_dir
 from babel.messages.frontend import parse_mapping_cfg
 from babel.messages.pofile import read_po, write_po
 
-from ledger.i18n import FOLDER
+from ledger.core.languages import LANGUAGES, LOCALES
 
 ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "ledger" / "locale"
 KEYWORDS = {"gettext": None, "_": None, "ngettext": (1, 2)}
 AREAS = (
+    (r"core/(reasons|guidance)", "answers"),
+    (r"cli/demo", "demo"),
     (r"appeals/(record_texts|export)", "me"),
     (r"/console", "console"),
     (r"/me[/_.]", "me"),
@@ -61,12 +65,22 @@ def extracted(roots: Iterable[Path] = (ROOT / "ledger", ROOT / "api"), base: Pat
     return dict(found)
 
 
-def catalogues(folder: Path = FOLDER / "zh_CN") -> dict[str, Catalog]:
-    """Catalogues by file name."""
+TRANSLATED = LOCALES[1:]
+"""The languages that have catalogues: all but the one that the code is written in."""
+
+
+def folder_of(language: str) -> Path:
+    """The folder of a language's catalogues."""
+    return FOLDER / LANGUAGES[language].folder
+
+
+def catalogues(language: str, folder: Path | None = None) -> dict[str, Catalog]:
+    """Catalogues of a language by file name."""
+    folder = folder or folder_of(language)
     found = {}
     for file in sorted(folder.glob("*.po")):
         with file.open("rb") as source:
-            found[file.name] = read_po(source, locale="zh_CN", abort_invalid=True)
+            found[file.name] = read_po(source, locale=LANGUAGES[language].cldr, abort_invalid=True)
     return found
 
 
@@ -99,6 +113,8 @@ def _faults(message: Message, said: dict[MessageId, list[str]]) -> list[str]:
     wanted = {name for text in ids for name in placeholders(text)}
     if any(placeholders(text) != wanted for text in strings):
         found.append("other placeholders")
+    if {text.count("|") for text in strings} != {text.count("|") for text in ids}:
+        found.append("another number of cells")
     return found
 
 
@@ -110,6 +126,11 @@ def placeholders(text: str) -> set[str]:
 def area_of(source: str) -> str:
     """The area whose catalogue a new text of this source belongs to."""
     return next((area for pattern, area in AREAS if re.search(pattern, source)), "letters")
+
+
+def name_of(language: str) -> str:
+    """What a language is called in English."""
+    return str(Locale.parse(LANGUAGES[language].cldr.partition("_")[0]).english_name)
 
 
 def _id(message: Message) -> MessageId:
@@ -124,9 +145,11 @@ def _shown(message_id: MessageId) -> str:
     return message_id if isinstance(message_id, str) else message_id[0]
 
 
-def mend(said: dict[MessageId, list[str]], folder: Path = FOLDER / "zh_CN") -> list[str]:
-    """Write catalogues in the order of the code: with what was missing, without what is said no more."""
-    files = catalogues(folder)
+def mend(said: dict[MessageId, list[str]], language: str, folder: Path | None = None) -> list[str]:
+    """Write a language's catalogues in the order of the code: with what was missing, without what is said no more."""
+    folder = folder or folder_of(language)
+    folder.mkdir(exist_ok=True)
+    files = catalogues(language, folder)
     homes: dict[MessageId, str] = {}
     for name, catalogue in files.items():
         homes.update({_id(message): name for message in catalogue if message.id})
@@ -135,10 +158,12 @@ def mend(said: dict[MessageId, list[str]], folder: Path = FOLDER / "zh_CN") -> l
         areas[homes.get(message_id, f"{area_of(sources[0])}.po")].append(message_id)
     for name in sorted({*areas, *files}):
         old = files.get(name)
-        new = Catalog(locale="zh_CN", project="refund-credit-ledger", charset="utf-8", fuzzy=False, version="1")
+        new = Catalog(
+            locale=LANGUAGES[language].folder, project="refund-credit-ledger", charset="utf-8", fuzzy=False, version="1"
+        )
         new.msgid_bugs_address, new.last_translator = "see CONTRIBUTING.md", "the maintainers"
         new.language_team, new.revision_date = "the maintainers", new.creation_date
-        new.header_comment = "# Chinese texts of the refund credit ledger."
+        new.header_comment = f"# {name_of(language)} texts of the refund credit ledger."
         for message_id in areas[name]:
             known = old.get(message_id) if old is not None else None
             new.add(message_id, known.string if known else None, flags=known.flags if known else ())
@@ -151,6 +176,7 @@ def mend(said: dict[MessageId, list[str]], folder: Path = FOLDER / "zh_CN") -> l
 
 if __name__ == "__main__":
     now_said = extracted()
-    mend(now_said)
-    for problem in problems(now_said, catalogues()):
-        sys.stdout.write(f"{problem}\n")
+    for code in TRANSLATED:
+        mend(now_said, code)
+        for problem in problems(now_said, catalogues(code)):
+            sys.stdout.write(f"{code}: {problem}\n")

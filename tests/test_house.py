@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from ledger import errors
 from ledger.cli import app
 from ledger.core.jurisdictions import Profile
+from ledger.core.languages import LANGUAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 READMES = ("README.md", "README.zh-CN.md")
@@ -152,6 +153,63 @@ def test_no_code_asks_which_profile_it_has() -> None:
 def test_the_rule_about_profiles_can_fail(code: str) -> None:
     assert compared_with_a_profile(code)
     assert not compared_with_a_profile('days = profile.spec.limits.days\nif one.profile == profile or x == "UK": pass')
+
+
+LANGUAGE_TABLE = "ledger/core/languages.py"
+NAMES_OF_LANGUAGES = {
+    name
+    for language in LANGUAGES.values()
+    for name in (language.code, language.cldr, language.primary, language.folder, language.member)
+}
+LANGUAGE_NAMED = re.compile(rf"(?<!\w)(?:{'|'.join(sorted(NAMES_OF_LANGUAGES))})(?!\w)", re.IGNORECASE)
+
+
+def languages_spelled(name: str, text: str) -> list[int]:
+    """Lines of a source that name a language: in a string, a name, an attribute or a parameter of Python; anywhere in
+    another file."""
+    if not LANGUAGE_NAMED.search(text):
+        return []
+    if not name.endswith(".py"):
+        said = list(enumerate(text.splitlines(), 1))
+    else:
+        said = []
+        for node in ast.walk(ast.parse(text)):
+            match node:
+                case ast.Constant(value=str(word)) | ast.Attribute(attr=word) | ast.Name(id=word):
+                    said.append((node.lineno, word))
+                case ast.arg(arg=word) | ast.keyword(arg=str(word)):
+                    said.append((node.lineno, word))
+    return sorted({line for line, part in said if LANGUAGE_NAMED.search(part)})
+
+
+def test_the_set_of_languages_comes_from_its_table() -> None:
+    """A further language is one row and one catalogue: nothing else says which languages there are."""
+    found = {
+        f"{name}:{line}"
+        for name, text in text_files()
+        if name.startswith(("ledger/", "api/")) and name.endswith((".py", ".html", ".txt", ".js", ".css", ".toml"))
+        if name != LANGUAGE_TABLE
+        for line in languages_spelled(name, text)
+    }
+    assert found == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.py", 'def f(locale: str = "en") -> None: ...'),
+        ("a.py", "text = f'The language must be en or zh-CN.'"),
+        ("a.py", "reason.zh_cn"),
+        ("a.py", "Reason(zh_cn='')"),
+        ("a.py", "is_wide = locale.startswith('zh')"),
+        ("a.py", 'folder = FOLDER / "zh_CN"'),
+        ("a.html", '{% if locale == "zh-CN" %}'),
+        ("a.css", ":lang(zh) { font-style: normal }"),
+    ],
+)
+def test_the_rule_about_languages_can_fail(name: str, text: str) -> None:
+    assert languages_spelled(name, text) == [1]
+    assert not languages_spelled("a.py", 'FONT = "pylopdf_fonts_zh_cn"; when = LANGUAGES[locale].code  # en')
 
 
 def test_both_readmes_say_the_same() -> None:

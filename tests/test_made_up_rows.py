@@ -1,5 +1,5 @@
-"""A further conduct, jurisdiction, outcome, signal, type of entry or webhook event is one row, its texts and a row of a
-page: with the row alone everything works, and what is left to do is named."""
+"""A further conduct, jurisdiction, outcome, signal, type of entry, webhook event or language is one row, its texts and
+a row of a page: with the row alone everything works, and what is left to do is named."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ledger.core.webhooks import EVENTS
 from tests.made_up_rows import KINDS, ROWS
 from tests.support import ROOT
 
-TEXTS = {"conduct": 1, "jurisdiction": 6, "outcome": 5, "signal": 3, "entry": 1, "webhook_event": 0}
+TEXTS = {"conduct": 1, "jurisdiction": 6, "outcome": 5, "signal": 3, "entry": 1, "webhook_event": 0, "language": 0}
 """How many texts the made-up row of each kind brings; each is one place in the catalogue of each language."""
 
 PAGES: dict[str, Iterable[str]] = {

@@ -1,4 +1,4 @@
-"""Every text that a person reads has its Chinese, and nothing is left over in the catalogues."""
+"""Every text that a person reads is translated into every language, and nothing is left over in the catalogues."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from babel.messages.catalog import Catalog
 
-from tests.messages import MessageId, Problem, area_of, catalogues, extracted, mend, placeholders, problems
+from tests.messages import TRANSLATED, MessageId, Problem, area_of, catalogues, extracted, mend, placeholders, problems
 
 
 @pytest.fixture(scope="module")
@@ -16,8 +16,9 @@ def texts() -> dict[MessageId, list[str]]:
     return extracted()
 
 
-def test_every_text_is_translated(texts: dict[MessageId, list[str]]) -> None:
-    found = problems(texts, catalogues())
+@pytest.mark.parametrize("language", TRANSLATED)
+def test_every_text_is_translated(texts: dict[MessageId, list[str]], language: str) -> None:
+    found = problems(texts, catalogues(language))
     assert found == [], "\n" + "\n".join(map(str, found)) + "\n`python -m tests.messages` adds what is missing"
 
 
@@ -51,6 +52,7 @@ def found(said: dict[MessageId, list[str]], **files: Catalog) -> list[str]:
     return [problem.what for problem in problems(said, {f"{name}.po": one for name, one in files.items()})]
 
 
+LANGUAGE = TRANSLATED[0]
 SAID: dict[MessageId, list[str]] = {"Yes": ["ledger/x.py"]}
 
 
@@ -59,6 +61,7 @@ def test_each_fault_is_found() -> None:
     assert found(SAID, letters=catalogue()) == ["not in letters.po"]
     assert found(SAID, letters=catalogue(Yes="")) == ["not translated"]
     assert found(SAID, letters=catalogue(Yes="是 %(n)s")) == ["other placeholders"]
+    assert found(SAID, letters=catalogue(Yes="是|否")) == ["another number of cells"]
     assert found(SAID, letters=catalogue(Yes="是", No="否")) == ["said nowhere"]
     assert found(SAID, letters=catalogue(Yes="是"), me=catalogue(Yes="对")) == [
         "translated otherwise in another catalogue"
@@ -91,11 +94,11 @@ def test_a_text_belongs_to_an_area(source: str, area: str) -> None:
 
 
 def test_mending_adds_what_is_missing_and_keeps_what_is_there(tmp_path: Path) -> None:
-    mend(SAID, tmp_path)
+    mend(SAID, LANGUAGE, tmp_path)
     text = (tmp_path / "letters.po").read_text("utf-8")
     (tmp_path / "letters.po").write_text(text.replace('msgid "Yes"\nmsgstr ""', 'msgid "Yes"\nmsgstr "是"'), "utf-8")
     more: dict[MessageId, list[str]] = {**SAID, "Page": ["api/me/page.html"]}
-    mend(more, tmp_path)
-    assert problems(more, catalogues(tmp_path)) == [Problem("me.po", "not translated", "Page")]
-    mend(SAID, tmp_path)
-    assert problems(SAID, catalogues(tmp_path)) == []
+    mend(more, LANGUAGE, tmp_path)
+    assert problems(more, catalogues(LANGUAGE, tmp_path)) == [Problem("me.po", "not translated", "Page")]
+    mend(SAID, LANGUAGE, tmp_path)
+    assert problems(SAID, catalogues(LANGUAGE, tmp_path)) == []

@@ -41,6 +41,7 @@ from ledger.core.appeals import CaseState
 from ledger.core.conduct import MAX_EVIDENCE_ITEMS, Conduct
 from ledger.core.encoding import format_time, unb64url
 from ledger.core.identifiers import Kind
+from ledger.core.languages import DEFAULT_LOCALE
 from ledger.service.appeals import platform
 from ledger.service.appeals.parties import Party
 from ledger.service.file_types import EXTENSIONS
@@ -73,7 +74,7 @@ LetterName = Annotated[str, Path(description="received, question, overdue or dec
             "reports": ["rp_Xk3mPq9a"],
             "grounds": "wrong_facts",
             "statement": _STATEMENT,
-            "locale": "en",
+            "locale": DEFAULT_LOCALE,
             "epoch": 1,
             "subjects": [_SUBJECT],
         },
@@ -421,7 +422,7 @@ def get_letter(
         {201: Answer("A link that works once.", SessionLink)},
         scopes=("appeal",),
         body=SessionRequest,
-        example={"epoch": 1, "subjects": [_SUBJECT], "locale": "en"},
+        example={"epoch": 1, "subjects": [_SUBJECT], "locale": DEFAULT_LOCALE},
         raises=(e.StaleEpoch, e.QuotaExceeded),
     ),
 )

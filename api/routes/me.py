@@ -37,6 +37,7 @@ from api.wire import json_response, parse, read_json
 from ledger import errors as e
 from ledger.core.encoding import format_time
 from ledger.core.ids import encode_id
+from ledger.core.languages import DEFAULT_LOCALE
 from ledger.service.appeals import sessions, subject, subject_cases
 from ledger.service.appeals.export import export
 from ledger.service.appeals.own_record import own_record
@@ -154,7 +155,7 @@ def export_response(rt: Runtime, session: SessionRow, locale: str) -> Response:
         {201: Answer("Members that are shown the report are told that there is a statement.", OwnStatement)},
         subject=True,
         body=StatementRequest,
-        example={"report": "rp_Xk3mPq9a", "text": "I sent it back.", "locale": "en"},
+        example={"report": "rp_Xk3mPq9a", "text": "I sent it back.", "locale": DEFAULT_LOCALE},
         raises=(e.AppealInvalid, e.NotFound, e.LogFrozen),
     ),
 )
@@ -177,7 +178,12 @@ async def create_statement(request: Request, session: Subject) -> Response:
         {201: Answer("A case for each report; none of them counts any more.", OwnAppeals)},
         subject=True,
         body=OwnAppealRequest,
-        example={"reports": ["rp_Xk3mPq9a"], "grounds": "not_me", "statement": "It was not me.", "locale": "en"},
+        example={
+            "reports": ["rp_Xk3mPq9a"],
+            "grounds": "not_me",
+            "statement": "It was not me.",
+            "locale": DEFAULT_LOCALE,
+        },
         raises=(e.AppealInvalid, e.NotFound, e.CaseExists, e.LogFrozen),
     ),
 )

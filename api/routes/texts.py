@@ -17,11 +17,13 @@ from api.routes.snapshots import is_known
 from api.schemas.texts import CodeTexts
 from ledger import errors as e
 from ledger.core.encoding import b64url
+from ledger.core.languages import LOCALES
 from ledger.service.texts import texts_of
 
 router = APIRouter()
 
 MAX_AGE_SECONDS = 3600
+_CODES = " or ".join(f"`{code}`" for code in LOCALES)
 _CACHED = {"Cache-Control": {"schema": {"type": "string"}}, "ETag": {"schema": {"type": "string"}}}
 
 
@@ -39,7 +41,7 @@ _CACHED = {"Cache-Control": {"schema": {"type": "string"}}, "ETag": {"schema": {
     ),
 )
 async def get_texts(
-    request: Request, locale: Annotated[str, Path(description="`en` or `zh-CN`.", examples=["zh-CN"])]
+    request: Request, locale: Annotated[str, Path(description=f"{_CODES}.", examples=[LOCALES[-1]])]
 ) -> Response:
     """No token is needed. The texts change with a new version of the service only."""
     body, etag = await run_in_threadpool(_texts, locale)

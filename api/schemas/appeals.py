@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, RootModel, StringConstraints
 
@@ -11,7 +11,7 @@ from api.schemas.lookups import MAX_SUBJECTS, TaggedSubject
 from ledger.core.appeals import MAX_REPORTS, MAX_TEXT_CHARS, Action, CaseState, Grounds, Outcome
 from ledger.core.conduct import MAX_EVIDENCE_ITEMS, Conduct
 from ledger.core.jurisdictions import Profile
-from ledger.core.reasons import Locale as Locale
+from ledger.core.languages import LOCALES
 from ledger.service.letters import LetterKind as LetterKind
 
 PAGE_LIMIT = 100
@@ -21,6 +21,11 @@ MAX_NAME_CHARS = 255
 AppealId = Annotated[str, StringConstraints(pattern=r"^ap_[A-Za-z0-9]{8,29}$"), Field(examples=["ap_Xk3mPq9a"])]
 AttachmentId = Annotated[str, StringConstraints(pattern=r"^at_[A-Za-z0-9]{8,29}$"), Field(examples=["at_Xk3mPq9a"])]
 PartyName = Literal["subject", "reporter"]
+if TYPE_CHECKING:
+    Locale = str
+else:
+    Locale = Literal[LOCALES]
+"""The code of a language of `LANGUAGES`."""
 Text = Annotated[
     str,
     StringConstraints(min_length=1, max_length=MAX_TEXT_CHARS),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints, create_model
 
 from api.schemas.appeals import AppealView, LetterKind, Locale, Text
 from api.schemas.common import Currency, FindingCodeText, Kind, ReportId, Time, Wire
@@ -12,6 +12,7 @@ from ledger.core.appeals import MAX_REPORTS, Grounds
 from ledger.core.conduct import Conduct, EvidenceType
 from ledger.core.entries import WithdrawalReason
 from ledger.core.findings import Trust
+from ledger.core.languages import LANGUAGES
 from ledger.core.provenance import OriginSource, Verdict
 from ledger.core.reports import Outcome, Status
 from ledger.core.standing import Tier
@@ -33,12 +34,15 @@ class OwnSession(Wire):
     locale: Annotated[Locale, Field(description="The language that the platform asked for.")]
 
 
-class OwnReason(Wire):
-    """Why the standing is what it is."""
+_Explained = create_model(
+    "_Explained",
+    __base__=Wire,
+    **dict.fromkeys(("code", *(language.member for language in LANGUAGES.values())), (str, ...)),  # type: ignore[call-overload]
+)
 
-    code: str
-    en: str
-    zh_cn: str
+
+class OwnReason(_Explained):
+    """Why the standing is what it is."""
 
 
 class AnnouncedPolicy(Wire):

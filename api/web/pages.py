@@ -1,4 +1,4 @@
-"""Pages: templates in two languages, with the formats of each, and errors as pages.
+"""Pages: templates in every language, with the formats of each, and errors as pages.
 
 Each area (`/console`, `/me`) has a folder of templates, looked up before the shared one. Everything is escaped; a name
 that a template uses and nobody gave is an error, not an empty text.

@@ -55,7 +55,6 @@ SENTENCES = frozenset(
         _("A login name is 2 to 64 of a-z, 0-9 and ._-, starting with a letter or digit."),
         _("No platform has this control group. Enrol the platform first."),
         _("The current password is wrong, or the account is locked."),
-        _("The language must be en or zh-CN."),
         _("The new password must not be the old one."),
         _("The role must be reviewer, supervisor, auditor or admin."),
         _("There is an account of this name already."),

@@ -26,7 +26,7 @@ from ledger.cli.output import JsonFlag, guarded
 from ledger.cli.tables import Table
 from ledger.client import Appeal
 from ledger.core.encoding import format_time
-from ledger.core.languages import LOCALES
+from ledger.core.languages import DEFAULT_LOCALE, LOCALES
 from ledger.errors import ConfigurationError, InvalidRequest
 
 appeal = typer.Typer(no_args_is_help=True, help="Contest reports for customers, and answer for your own.")
@@ -55,7 +55,7 @@ def file_appeal(
     ],
     text: TextOption = None,
     text_file: TextFileOption = None,
-    locale: LocaleOption = "en",
+    locale: LocaleOption = DEFAULT_LOCALE,
     phone: PhoneOption = None,
     email: EmailOption = None,
     cn_id: CnIdOption = None,
@@ -305,7 +305,7 @@ def record_link(
     payment: PaymentOption = None,
     device: DeviceOption = None,
     region: RegionOption = None,
-    locale: LocaleOption = "en",
+    locale: LocaleOption = DEFAULT_LOCALE,
     state_dir: StateOption = None,
     json_output: JsonFlag = False,
 ) -> None:

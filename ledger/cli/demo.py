@@ -46,6 +46,7 @@ from ledger.errors import SnapshotUnknown, UnexpectedAnswer
 
 if TYPE_CHECKING:
     from ledger.cli.demo_appeal import Decided
+    from ledger.i18n import Texts
 
 SERVICE = "demo.refund-ledger.local"
 CONSENT = "separate-consent-2026-11-03-8842"
@@ -77,16 +78,20 @@ class _Photos:
 class _Story:
     """The rows told so far."""
 
-    texts: Mapping[str, str]
+    said: Texts
     rows: list[tuple[str, str, Lookup]] = field(default_factory=list)
     ways: list[tuple[str, Lookup | Check]] = field(default_factory=list)
     photos: _Photos | None = None
     decided: Decided | None = None
 
+    def text(self, name: str, **values: object) -> str:
+        """The text of this name (`TEXTS`) in the language of the demo, with `%(name)s` filled in."""
+        return self.said.gettext(TEXTS[name], **values)
+
     def tell(self, what: str, expected: str, found: Lookup) -> None:
         self.rows.append((what, expected, found))
         if not output.json_asked():
-            output.messages().print(f"[dim]- {self.texts[what]}[/]")
+            output.messages().print(f"[dim]- {self.text(what)}[/]")
 
     @property
     def as_expected(self) -> bool:
@@ -104,19 +109,21 @@ def demo(
 ) -> None:
     """Run the main job once: enrol, tag, look up, report, withdraw, prove. Takes some seconds."""
     from ledger.cli.local_ledger import local_ledger
+    from ledger.i18n import texts
 
-    texts = TEXTS[_language(lang)]
+    language = _language(lang)
+    said = texts(language)
     started = time.monotonic()
-    story = _Story(texts)
+    story = _Story(said)
     with local_ledger(folder, PLATFORMS, service=SERVICE) as platforms:
-        receipt, log = _play(platforms, story, folder, _language(lang))
+        receipt, log = _play(platforms, story, folder, language)
     _show(story, receipt, log, folder, time.monotonic() - started)
     if not story.as_expected:
         output.fail(ExitCode.REFUSED, "The ledger answered otherwise than this demo expects.")
 
 
 def _language(lang: str | None) -> str:
-    if lang is not None and lang not in TEXTS:
+    if lang is not None and lang not in LOCALES:
         raise typer.BadParameter(f"--lang is one of: {', '.join(LOCALES)}.")
     return lang or language_for(os.environ.get("LANG", "")) or DEFAULT_LOCALE
 
@@ -201,9 +208,9 @@ def _appeal(acme: RefundLedger, bazaar: RefundLedger, story: _Story, folder: Pat
     switched = [_evidence("serial_mismatch"), _evidence("intake_photo")]
     report = _report(acme, acme.subject(**ids), "switched_return", switched, 45_000, act_days=8)
     story.tell("accused", "watch", look())
-    case = contest(bazaar, bazaar.subject(**ids), report.id, story.texts["statement"], locale)
+    case = contest(bazaar, bazaar.subject(**ids), report.id, story.text("statement"), locale)
     story.tell("contested", "clear", look())
-    story.decided = decide(folder, SERVICE, bazaar.suite.url, case, story.texts["reasons"], locale)
+    story.decided = decide(folder, SERVICE, bazaar.suite.url, case, story.text("reasons"), locale)
     story.tell("healed", "clear", look())
     return report
 
@@ -290,15 +297,15 @@ def _report(
 
 
 def _show(story: _Story, receipt: VerifiedReceipt, log: LogReport, folder: Path, seconds: float) -> None:
-    texts = story.texts
+    text = story.text
     steps = [
         {"step": what, "expected": expected, "tier": found.tier, "credit": found.credit, "points": found.points}
         for what, expected, found in story.rows
     ]
 
     def show(console: Console) -> None:
-        table = Table(title=texts["title"], box=box.SIMPLE, show_edge=False)
-        for number, name in enumerate(texts["columns"].split("|")):
+        table = Table(title=text("title"), box=box.SIMPLE, show_edge=False)
+        for number, name in enumerate(text("columns").split("|")):
             justify: Literal["left", "right"] = "right" if number in (2, 3, 4) else "left"
             table.add_column(name, justify=justify, overflow="fold", no_wrap=number == ADVICE)
         for what, _, found in story.rows:
@@ -306,7 +313,7 @@ def _show(story: _Story, receipt: VerifiedReceipt, log: LogReport, folder: Path,
             points = "" if found.points is None else f"{found.points:.2f}"
             advice = "\n".join([*found.guidance, *(["(protected)"] if found.protected else [])])
             table.add_row(
-                texts[what],
+                text(what),
                 f"[{style}]{found.tier}[/]",
                 str(found.credit),
                 points,
@@ -316,14 +323,14 @@ def _show(story: _Story, receipt: VerifiedReceipt, log: LogReport, folder: Path,
         console.print(table)
         console.print(_ways(story))
         if story.photos is not None:
-            console.print(_photos(story.photos, texts))
+            console.print(_photos(story.photos, story))
         checkpoint = receipt.receipt.checkpoint
         if story.decided is not None:
-            console.print(texts["appeal"].format(**asdict(story.decided)))
-        console.print(texts["one_voice"])
-        console.print(texts["receipt"].format(index=receipt.receipt.index, size=checkpoint.size))
-        console.print(texts["log"].format(size=log.entries_count, events=log.events_count))
-        console.print(texts["again"].format(folder=folder, seconds=seconds))
+            console.print(text("appeal", **asdict(story.decided)))
+        console.print(text("one_voice"))
+        console.print(text("receipt", index=receipt.receipt.index, size=checkpoint.size))
+        console.print(text("log", size=log.entries_count, events=log.events_count))
+        console.print(text("again", folder=folder, seconds=f"{seconds:.0f}"))
 
     output.emit(
         {
@@ -341,23 +348,24 @@ def _show(story: _Story, receipt: VerifiedReceipt, log: LogReport, folder: Path,
 
 
 def _ways(story: _Story) -> Table:
-    texts = story.texts
-    table = Table(title=texts["ways"], box=box.SIMPLE, show_edge=False)
-    for number, name in enumerate(texts["way_columns"].split("|")):
+    text = story.text
+    table = Table(title=text("ways"), box=box.SIMPLE, show_edge=False)
+    for number, name in enumerate(text("way_columns").split("|")):
         table.add_column(name, justify="right" if number in (2, 3) else "left", overflow="fold")
     for way, found in story.ways:
-        how, learns = texts[way].split("|")
+        how, learns = text(way).split("|")
         bounded = isinstance(found, Check) and found.bounded
-        tier = f"{texts['bounded']} {found.tier}" if bounded else found.tier
+        tier = f"{text('bounded')} {found.tier}" if bounded else found.tier
         points = "" if found.points is None else f"{found.points:.2f}"
         table.add_row(how, f"[{TIER_STYLES[found.tier]}]{tier}[/]", str(found.credit), points, learns)
     return table
 
 
-def _photos(photos: _Photos, texts: Mapping[str, str]) -> Table:
-    table = Table(title=texts["photos"], box=box.SIMPLE, show_edge=False)
-    for name in texts["photo_columns"].split("|"):
+def _photos(photos: _Photos, story: _Story) -> Table:
+    text = story.text
+    table = Table(title=text("photos"), box=box.SIMPLE, show_edge=False)
+    for name in text("photo_columns").split("|"):
         table.add_column(name, overflow="fold")
-    table.add_row(texts["photo"], texts[photos.original], texts["not_asked"])
-    table.add_row(texts["copy"], texts[photos.copy], texts["used"].format(**asdict(photos.reuse)))
+    table.add_row(text("photo"), text(photos.original), text("not_asked"))
+    table.add_row(text("copy"), text(photos.copy), text("used", **asdict(photos.reuse)))
     return table

@@ -192,7 +192,7 @@ def _facts(found: Lookup | Check) -> dict[str, object]:
         "advice": ", ".join(found.guidance) or "none",
     }
     for number, reason in enumerate(found.reasons, 1):
-        facts[f"reason {number}"] = f"{reason.en} / {reason.zh_cn} ({reason.code})"
+        facts[f"reason {number}"] = f"{' / '.join(reason.texts())} ({reason.code})"
     flags = {"disputed": found.disputed, "protected": found.protected, "statement": found.has_statement}
     for name, flag in flags.items():
         if flag:

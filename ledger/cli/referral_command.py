@@ -10,9 +10,10 @@ import typer
 from ledger.cli import options, output
 from ledger.cli.options import KeyOption, StateOption, SuiteOption
 from ledger.cli.output import JsonFlag, guarded
+from ledger.core.languages import DEFAULT_LOCALE, LOCALES
 from ledger.errors import InvalidRequest
 from ledger.referral.audience import Audience
-from ledger.referral.bundle import LOCALES, refer, require_extra
+from ledger.referral.bundle import refer, require_extra
 
 
 @guarded
@@ -29,7 +30,7 @@ def referral(
     orders: Annotated[
         list[str] | None, typer.Option("--order", help="REPORT=ORDER: names the order, if it is that report's.")
     ] = None,
-    lang: Annotated[str, typer.Option("--lang", help=f"{' or '.join(LOCALES)}.")] = "en",
+    lang: Annotated[str, typer.Option("--lang", help=f"{' or '.join(LOCALES)}.")] = DEFAULT_LOCALE,
     wait_seconds: Annotated[float, typer.Option("--wait-seconds", min=0, help="For a checkpoint.")] = 5.0,
     state_dir: StateOption = None,
     json_output: JsonFlag = False,

@@ -15,7 +15,7 @@ from ledger.cli import output
 from ledger.cli.output import JsonFlag, guarded
 from ledger.cli.server_commands import opened_database
 from ledger.cli.tables import Table
-from ledger.core.languages import LOCALES
+from ledger.core.languages import DEFAULT_LOCALE, LOCALES
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -36,7 +36,7 @@ def add(
     control_group: Annotated[
         str | None, typer.Option("--control-group", help="The members' group they work for. (default: none)")
     ] = None,
-    language: Annotated[str, typer.Option("--language", help=f"{' or '.join(LOCALES)}.")] = "en",
+    language: Annotated[str, typer.Option("--language", help=f"{' or '.join(LOCALES)}.")] = DEFAULT_LOCALE,
     json_output: JsonFlag = False,
 ) -> None:
     """Make an account, and show its first password and its code for an authenticator app. Both are shown once."""

@@ -41,6 +41,7 @@ from ledger.client.results import Lookup, ReportView, about, parse_view
 from ledger.client.session import Session
 from ledger.client.subjects import Buyer
 from ledger.core.encoding import b64url
+from ledger.core.languages import DEFAULT_LOCALE
 from ledger.errors import ConfigurationError, InvalidRequest
 
 T = TypeVar("T")
@@ -55,9 +56,10 @@ _FORMS = {name: re.compile(rf"{name}_[A-Za-z0-9]{{1,29}}\Z") for name in ("ap", 
 class Appeals(Session):
     """Appeals, sessions for persons, and statements. `idempotency_key` is made here unless you give one of your own."""
 
-    def open_record(self, buyer: Buyer, locale: str = "en") -> RecordLink:
+    def open_record(self, buyer: Buyer, locale: str = DEFAULT_LOCALE) -> RecordLink:
         """A single-use link to the record of a customer who is logged in with you; send their browser to its `url`
-        within ten minutes. The person sees that you opened it. `locale`: en or zh-CN.
+        within ten minutes. The person sees that you opened it. `locale` is one of
+        `ledger.core.languages.LOCALES`.
 
         Raises StaleEpoch, QuotaExceeded and the other named refusals, Unavailable.
         """
@@ -69,7 +71,7 @@ class Appeals(Session):
         reports: Sequence[str],
         grounds: str,
         statement: str,
-        locale: str = "en",
+        locale: str = DEFAULT_LOCALE,
         buyer: Buyer | None = None,
         *,
         idempotency_key: str | None = None,

@@ -7,14 +7,14 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from ledger.client.lookups import Refund
-from ledger.client.results import Check, Lookup, Reason
+from ledger.client.reasons import explained
+from ledger.client.results import Check, Lookup
 from ledger.client.snapshots import Snapshot, Snapshots
 from ledger.client.subjects import Buyer, SubjectIds
 from ledger.core.encoding import b64url
 from ledger.core.guidance import Claim, advise
 from ledger.core.identifiers import parse_kind
 from ledger.core.private import PrivateStanding, standing_of
-from ledger.core.reasons import reason_text
 from ledger.core.sealed import SealedEvent, open_bucket
 from ledger.core.standing import CLEAN, Standing
 from ledger.core.tags import prefix
@@ -98,7 +98,7 @@ def clear_by_filter(snapshot: Snapshot, buyer: Buyer, claim: Claim, now: datetim
 
 def _told(standing: Standing, snapshot: Snapshot, claim: Claim, now: datetime) -> dict[str, Any]:
     manifest, policy = snapshot.manifest, snapshot.latest.policy
-    reasons = [Reason(code, reason_text(code, "en"), reason_text(code, "zh-CN")) for code in standing.reasons]
+    reasons = [explained(code) for code in standing.reasons]
     return {
         "tier": standing.tier.value,
         "credit": standing.credit,

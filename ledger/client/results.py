@@ -13,10 +13,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
+from ledger.client.reasons import Reason as Reason
+from ledger.client.reasons import explained, unexplained
 from ledger.core.encoding import parse_time
 from ledger.core.identifiers import Kind
 from ledger.core.reasons import Reason as KnownReason
-from ledger.core.reasons import reason_text
 from ledger.errors import AnswerMismatch, LedgerError, UnexpectedAnswer
 
 if TYPE_CHECKING:
@@ -36,16 +37,6 @@ UNKNOWN_TIER = "unknown_tier"
 """Why an answer with a tier that this version does not know is `unavailable`."""
 
 DeliveryState = Literal["accepted", "pending", "parked", "refused", "unsent"]
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """Why a standing is what it is: a stable code, and its text in each language. The texts are this version's own, or
-    the ledger's for a code that this version does not know; the code itself where the ledger could not be asked."""
-
-    code: str
-    en: str
-    zh_cn: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,8 +372,8 @@ def _reason(code: str) -> Reason:
     if code not in _REASONS:
         if not _CODE.match(code):
             raise UnexpectedAnswer("`reasons` of the ledger's answer is malformed.")
-        return Reason(code, code, code)
-    return Reason(code, reason_text(code, "en"), reason_text(code, "zh-CN"))
+        return unexplained(code)
+    return explained(code)
 
 
 def _texts(fields: Fields, name: str) -> tuple[str, ...]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from ledger.client.results import Reason
+from ledger.client.reasons import Reason
 from ledger.client.transport import Deadline, Transport, plain
 from ledger.core.languages import LOCALES
 from ledger.core.reasons import Reason as KnownReason
-from ledger.errors import LedgerError
+from ledger.errors import LedgerError, NotFound
 
 RETRY_SECONDS = 60.0
 """After a failure, no answer waits for texts for so long."""
@@ -38,7 +38,9 @@ class Texts:
         for locale in LOCALES:
             try:
                 answer = self._transport.send("GET", f"/v1/texts/{locale}", limit).json()
-            except LedgerError:
+            except LedgerError as error:
+                if isinstance(error, NotFound) and texts:  # every ledger has English, an older one not each language
+                    continue
                 self._not_before = self._monotonic() + RETRY_SECONDS
                 return
             own = isinstance(answer, dict) and answer.get("locale") == locale
@@ -52,9 +54,6 @@ class Texts:
         return tuple([one if one.code in _KNOWN else self._explained(one) for one in reasons])
 
     def _explained(self, reason: Reason) -> Reason:
-        en, zh_cn = (self._texts.get(locale, {}).get(reason.code) for locale in ("en", "zh-CN"))
-        return Reason(
-            reason.code,
-            plain(en) if isinstance(en, str) and en else reason.en,
-            plain(zh_cn) if isinstance(zh_cn, str) and zh_cn else reason.zh_cn,
-        )
+        told = [self._texts.get(locale, {}).get(reason.code) for locale in LOCALES]
+        own = zip(told, reason.texts(), strict=True)
+        return Reason(reason.code, *[plain(text) if isinstance(text, str) and text else known for text, known in own])

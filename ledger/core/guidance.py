@@ -6,10 +6,15 @@ CJEU C-634/21 (SCHUFA), under which the score itself is already the decision if 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 
-from ledger.core.reasons import Locale
 from ledger.core.standing import Standing, Tier
+
+
+def _(message: str) -> str:
+    """Marks a text for the catalogue; it is translated when it is asked for."""
+    return message
 
 
 class Claim(StrEnum):
@@ -33,32 +38,15 @@ class Advice(StrEnum):
     ACCOUNT_REVIEW = "account_review"
 
 
-ADVICE_TEXTS: dict[Advice, dict[Locale, str]] = {
-    Advice.APPROVE: {
-        "en": "Nothing on record speaks against the refund. Decide it as you would any other.",
-        "zh-CN": "没有不利于退款的记录。请按正常流程处理。",
-    },
-    Advice.LIVE_RESHOOT: {
-        "en": "Ask the buyer for a new photo or video of the damage, taken in your app.",
-        "zh-CN": "请买家在应用内重新拍摄货损的照片或视频。",
-    },
-    Advice.REQUIRE_RETURN: {
-        "en": "Refund after the item has come back and has been looked at.",
-        "zh-CN": "请在商品退回并查验之后再退款。",
-    },
-    Advice.HUMAN_REVIEW: {
-        "en": "Have a person look at this refund before it is decided.",
-        "zh-CN": "请在作出决定之前由人工审核此笔退款。",
-    },
-    Advice.EXTEND_REVIEW_WINDOW: {
-        "en": "Allow more time for the review than usual, and tell the buyer so.",
-        "zh-CN": "请适当延长审核时间，并告知买家。",
-    },
-    Advice.ACCOUNT_REVIEW: {
-        "en": "Have a person look at the account's other refunds too.",
-        "zh-CN": "请由人工一并审核该账户的其他退款。",
-    },
+ADVICE_TEXTS: Mapping[Advice, str] = {
+    Advice.APPROVE: _("Nothing on record speaks against the refund. Decide it as you would any other."),
+    Advice.LIVE_RESHOOT: _("Ask the buyer for a new photo or video of the damage, taken in your app."),
+    Advice.REQUIRE_RETURN: _("Refund after the item has come back and has been looked at."),
+    Advice.HUMAN_REVIEW: _("Have a person look at this refund before it is decided."),
+    Advice.EXTEND_REVIEW_WINDOW: _("Allow more time for the review than usual, and tell the buyer so."),
+    Advice.ACCOUNT_REVIEW: _("Have a person look at the account's other refunds too."),
 }
+"""In English; `ledger.catalogue.advice_text` gives them in every language."""
 
 _WATCH: dict[Claim, tuple[Advice, ...]] = {
     Claim.DAMAGED: (Advice.LIVE_RESHOOT,),
@@ -82,8 +70,3 @@ def advise(standing: Standing, claim: Claim) -> tuple[Advice, ...]:
     if standing.tier is Tier.WATCH:
         return _WATCH[claim]
     return _REVIEW if standing.tier is Tier.REVIEW else _HIGH
-
-
-def advice_text(code: str, locale: Locale) -> str:
-    """The plain text of advice `code` in `locale`. Raises ValueError for a code that does not exist."""
-    return ADVICE_TEXTS[Advice(code)][locale]

@@ -1,4 +1,4 @@
-"""Findings, notes and conclusions in sentences that people can act on, in English and Chinese.
+"""Findings, notes and conclusions in sentences that people can act on, in every language.
 
 A receipt holds codes and facts only; the words are made here when somebody reads it, and no sentence says more than the
 signal proves. None says "genuine", none says that a person did something.

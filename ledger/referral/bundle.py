@@ -14,6 +14,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ledger.client import RefundLedger
+from ledger.core.languages import DEFAULT_LOCALE
 from ledger.core.languages import LOCALES as LOCALES
 from ledger.errors import AlreadyExists, ConfigurationError, InvalidRequest
 from ledger.evidence.extra import need
@@ -34,7 +35,7 @@ def refer(
     out: str | Path,
     *,
     audience: str,
-    locale: str = "en",
+    locale: str = DEFAULT_LOCALE,
     inspections: Sequence[str | Path] = (),
     orders: Mapping[str, str] | None = None,
     wait_seconds: float = 5.0,

@@ -113,7 +113,7 @@ class _Writing:
         self.document.table([say(one) for one in header], rows, (22, 40, 22, 22))
 
     def mark(self, status: Status, reports: str) -> list[str]:
-        """That reports do not simply stand, in both languages, the reader's first."""
+        """That reports do not simply stand, in every language, the reader's first."""
         languages = sorted(LOCALES, key=lambda one: one != self.said.locale)
         return [texts(one).gettext(words.MARKS[status], reports=reports) for one in languages]
 

@@ -17,6 +17,7 @@ from ledger.client.results import ReportView
 from ledger.client.suite import Suite
 from ledger.core.conduct import EVIDENCE_MEMBERS, Conduct, Evidence, EvidenceType
 from ledger.core.encoding import b64url, canonical_json, format_time
+from ledger.core.languages import DEFAULT_LOCALE
 from ledger.core.provenance import confirmation_json, origin_json
 from ledger.core.reports import BODY_MEMBERS, BODY_VERSION, ReportBody, Status, parse_body
 from ledger.core.tlog_proof import sealed_receipt
@@ -352,7 +353,7 @@ def _found_json(found: Found) -> dict[str, Any]:
     from ledger.evidence import words  # texts need an extra, which is there when a referral is made
 
     trust = None if found.trust is None else found.trust.value
-    limit = words.limit(found.code, "en", found.trust) or None
+    limit = words.limit(found.code, DEFAULT_LOCALE, found.trust) or None
     optional = {
         "strength": strength,
         "about": about,

@@ -13,6 +13,7 @@ from importlib.resources import as_file, files
 
 from fpdf import FPDF
 
+from ledger.core.languages import LANGUAGES
 from ledger.referral.lines import lines
 
 FONT_PACKAGE, FONT_FILE, FONT = "pylopdf_fonts_zh_cn", "NotoSansSC-Regular.otf", "noto"
@@ -60,7 +61,7 @@ class Document:
         self._pdf.set_author(author)
         self._pdf.set_creator("refund-ledger referral")
         self._pdf.set_lang(locale)
-        self._chinese = locale.startswith("zh")
+        self._wide_quotes = LANGUAGES[locale].wide_quotes
         self._pdf.set_margins(MARGIN_MM, MARGIN_MM, MARGIN_MM)
         self._pdf.set_auto_page_break(False)
         with as_file(files(FONT_PACKAGE) / FONT_FILE) as font:
@@ -146,7 +147,7 @@ class Document:
         return lines(self._shown(text), inner, self._pdf.get_string_width)
 
     def _shown(self, text: str) -> str:
-        plain = text.expandtabs(4) if self._chinese else text.expandtabs(4).translate(_NARROW)
+        plain = text.expandtabs(4) if self._wide_quotes else text.expandtabs(4).translate(_NARROW)
         return "".join(one if one == "\n" or ord(one) in self._characters else f"[U+{ord(one):04X}]" for one in plain)
 
     def _cells(self, row: Row, widths: Sequence[float], size: float = SMALL_PT) -> list[list[str]]:

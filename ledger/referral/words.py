@@ -1,4 +1,4 @@
-"""What a referral says in words, in both languages: neutral, and fair to the person.
+"""What a referral says in words, in every language: neutral, and fair to the person.
 
 A referral tells what a platform asserts and what its evidence shows. It never says that somebody committed an
 offence, and a test looks for words that would.

@@ -1,4 +1,4 @@
-"""What codes are called in pages and letters, in both languages, and in what words an amount is told.
+"""What codes are called in pages and letters, in every language, and in what words an amount is told.
 
 The words describe what a report says; they accuse nobody. Every function raises ValueError for a code that does not
 exist.

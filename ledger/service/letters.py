@@ -1,4 +1,4 @@
-"""Letters to the person about their appeal, in English and Chinese: pure rendering of what a case is.
+"""Letters to the person about their appeal, in every language: pure rendering of what a case is.
 
 A letter is structured, not laid out: the page, the API and the plain text show the same paragraphs. What each must
 contain follows from the statutes that `docs/letters.md` names; where the person can go next is in

@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from ledger.core.cases import Staff
 from ledger.core.hands import Vouched, hand_of, may_confirm
 from ledger.errors import AlreadyExists, NotFound, StaffInvalid
-from ledger.i18n import LOCALES
+from ledger.i18n import DEFAULT_LOCALE, LOCALES
 from ledger.service import passwords, sealing
 from ledger.service.audit import record
 from ledger.service.passwords import RandomBytes
@@ -90,7 +90,7 @@ def add_staff(
     name: str,
     role: str,
     control_group: str | None = None,
-    language: str = "en",
+    language: str = DEFAULT_LOCALE,
     service: str,
     now: datetime,
     random_bytes: RandomBytes,
@@ -207,7 +207,7 @@ def set_role(engine: Engine, name: str, role: str, now: datetime) -> None:
 
 def set_language(engine: Engine, staff_id: int, language: str) -> None:
     """Set the language in which somebody reads pages. Raises StaffInvalid, DatabaseUnavailable."""
-    _require(language in LOCALES, "The language must be en or zh-CN.")
+    _require(language in LOCALES, f"The language must be {' or '.join(LOCALES)}.")
     with writing(engine) as connection:
         store.update_staff(connection, staff_id, language=language)
 
@@ -279,7 +279,7 @@ def check_new_account(connection: Connection, name: str, role: str, control_grou
     """
     _require(_NAME.match(name), "A login name is 2 to 64 of a-z, 0-9 and ._-, starting with a letter or digit.")
     check_role(role)
-    _require(language in LOCALES, "The language must be en or zh-CN.")
+    _require(language in LOCALES, f"The language must be {' or '.join(LOCALES)}.")
     known = control_group is None or store.control_group_known(connection, control_group)
     _require(known, "No platform has this control group. Enrol the platform first.")
     if store.lock_by_name(connection, name) is not None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import cast
-
+from ledger.catalogue import advice_text, reason_text
 from ledger.core.entries import WithdrawalReason
 from ledger.core.guidance import ADVICE_TEXTS
-from ledger.core.reasons import REASON_TEXTS, Locale
+from ledger.core.reasons import REASON_TEXTS
 from ledger.errors import NotFound
 from ledger.i18n import LOCALES, texts
 from ledger.service.appeals.export import meanings
@@ -39,10 +38,9 @@ def texts_of(locale: str) -> dict[str, dict[str, str]]:
     """
     if locale not in LOCALES:
         raise NotFound(f"There are texts in {' and '.join(LOCALES)}.")
-    language = cast(Locale, locale)
     return {
-        "reasons": {code.value: text[language] for code, text in REASON_TEXTS.items()},
-        "guidance": {code.value: text[language] for code, text in ADVICE_TEXTS.items()},
+        "reasons": {code.value: reason_text(code, locale) for code in REASON_TEXTS},
+        "guidance": {code.value: advice_text(code, locale) for code in ADVICE_TEXTS},
         **{name: codes for name, codes in meanings(locale).items() if name not in _NO_CODES},
         "reason": {code.value: texts(locale).gettext(text) for code, text in WITHDRAWALS.items()},
     }

@@ -19,8 +19,15 @@ ROOT = HERE.parent.parent
 MAX_ARCHIVE_BYTES = 1 << 20
 LEFT_OUT = ("ledger/store/", "ledger/service/", "ledger/locale/", "ledger/evidence/trust_lists/")
 """The server's side, and what only letters, documents and inspections of files need."""
+ANSWERS = "/answers.po"
+"""What a catalogue's name ends with that the SDK reads: the translations of reasons and advice."""
 
 _TIME = (1980, 1, 1, 0, 0, 0)
+
+
+def is_kept(name: str) -> bool:
+    """Whether the archive has this file."""
+    return name.endswith(ANSWERS) or not name.startswith(LEFT_OUT)
 
 
 def archive(commit: str = "HEAD") -> bytes:
@@ -31,7 +38,7 @@ def archive(commit: str = "HEAD") -> bytes:
     made = io.BytesIO()
     with tarfile.open(fileobj=io.BytesIO(tar)) as given, zipfile.ZipFile(made, "w") as out:
         for member in sorted(given.getmembers(), key=lambda one: one.name):
-            if member.isfile() and not member.name.startswith(LEFT_OUT):
+            if member.isfile() and is_kept(member.name):
                 file = given.extractfile(member)
                 assert file is not None
                 info = zipfile.ZipInfo(member.name, _TIME)

@@ -16,7 +16,7 @@ import pytest
 
 from ledger.service.keys import load_log_key
 from ledger.service.snapshots import build_and_publish, builder_engine
-from tests.compat.freeze import HERE, MAX_ARCHIVE_BYTES
+from tests.compat.freeze import HERE, MAX_ARCHIVE_BYTES, is_kept
 from tests.kit import Running
 
 FROZEN = sorted(HERE.glob("sdk-*.zip"))
@@ -54,6 +54,11 @@ def published(running: Running) -> Running:
     finally:
         engine.dispose()
     return running
+
+
+def test_an_archive_has_the_catalogues_that_the_sdk_reads() -> None:
+    kept = [name for name in ("answers.po", "letters.po") if is_kept(f"ledger/locale/zh_CN/{name}")]
+    assert kept == ["answers.po"]
 
 
 def test_there_is_a_frozen_sdk() -> None:

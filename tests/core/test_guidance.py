@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from ledger.catalogue import reason_text
 from ledger.core.guidance import Advice, Claim, advise
-from ledger.core.reasons import CONDUCT_REASON, REASON_TEXTS, Reason, reason_text
+from ledger.core.reasons import CONDUCT_REASON, REASON_TEXTS, Reason
 from ledger.core.standing import CLEAN, Tier
 from ledger.policies import shipped_policy
 

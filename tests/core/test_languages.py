@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import get_args
 
 import pytest
 
-from ledger.core.languages import LANGUAGES, LOCALES, language_for
-from ledger.core.reasons import Locale
-from ledger.i18n import FOLDER, negotiate, texts
+from ledger.catalogue import catalogue_files
+from ledger.core.languages import LANGUAGES, LOCALES, MAX_CODE_CHARS, language_for
+from ledger.i18n import negotiate, texts
 
 AT = datetime(2026, 11, 29, 18, 30, tzinfo=UTC)
 
@@ -47,8 +46,11 @@ def test_a_language_has_formats_and_a_catalogue(code: str) -> None:
     assert "11" in t.time(AT, UTC) or "November" in t.time(AT, UTC)
     assert t.month_day(AT)
     assert t.with_note("x", "y") not in ("x", "y")
-    assert code == LOCALES[0] or list((FOLDER / LANGUAGES[code].folder).glob("*.po"))
+    assert code == LOCALES[0] or catalogue_files(code)
 
 
-def test_texts_in_the_core_are_in_every_language() -> None:
-    assert get_args(Locale) == LOCALES
+@pytest.mark.parametrize("code", LOCALES)
+def test_a_language_fits_the_columns_and_names_of_its_kind(code: str) -> None:
+    assert len(code) <= MAX_CODE_CHARS, "the columns `locale` and `language` hold no more"
+    assert LANGUAGES[code].member.isidentifier()
+    assert sum(LANGUAGES[code].primary == one.primary for one in LANGUAGES.values()) == 1, "a tag finds one row"

@@ -377,7 +377,8 @@ def python(code: str, **environment: str) -> str:
 
 def test_the_sdk_loads_nothing_of_it_until_it_is_asked() -> None:
     loaded = python(
-        "import sys; import ledger.client; own = ('PIL', 'c2pa', 'cv2', 'babel'); "
+        "import sys; import ledger.client; from ledger.client.reasons import explained; "
+        "assert '\\u6ca1\\u6709' in explained('no_record').text('zh-CN'); own = ('PIL', 'c2pa', 'cv2', 'babel'); "
         "print([m for m in sys.modules if m.split('.')[0] in own or m.startswith('ledger.evidence')])"
     )
     assert loaded == "[]"

@@ -14,14 +14,15 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from ledger.catalogue import reason_text
 from ledger.core.appeals import MAX_WITHDRAWALS, OPEN_STATES, CaseState
 from ledger.core.conduct import Conduct, EvidenceType
 from ledger.core.encoding import day_floor, format_time, from_day, from_hour
 from ledger.core.findings import SIGNED, Trust, weakest
 from ledger.core.identifiers import Kind
 from ledger.core.ids import encode_id
+from ledger.core.languages import LANGUAGES
 from ledger.core.policy import Policy
-from ledger.core.reasons import reason_text
 from ledger.core.rounds import blocking
 from ledger.core.standing import Event, fold, merge
 from ledger.service.appeals.case_letters import all_letters, letters_of
@@ -167,7 +168,7 @@ def _standing(events: Iterable[Event], weights: Mapping[str, int], policy: Polic
         "disputed": standing.disputed,
         "protected": standing.protected,
         "reasons": [
-            {"code": reason.value, "en": reason_text(reason, "en"), "zh_cn": reason_text(reason, "zh-CN")}
+            {"code": reason.value, **{one.member: reason_text(reason, one.code) for one in LANGUAGES.values()}}
             for reason in standing.reasons
         ],
         "policy": policy.version,
