@@ -22,6 +22,7 @@ from tests.compiled import sharing
 from tests.counts import LONG, trials
 from tests.kept import Kept, keep
 from tests.kit import connect, reviewers, running
+from tests.memory_files import use_memory
 from tests.support import sqlite_schema
 
 # A shared two-core machine makes single examples slow without any of them being wrong, so no deadline.
@@ -49,8 +50,10 @@ id_block.BLOCK = 500
 store_engine.create_engine = sharing(store_engine.create_engine)  # type: ignore[attr-defined]
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the markers `one_engine` and `both_engines`."""
+    """Declare the markers of this file, and put temporary files in memory."""
+    use_memory(config)
     config.addinivalue_line(
         "markers",
         'one_engine(scope="test"): runs on one engine, chosen by its id, or by its file for the scope "module"; '
