@@ -20,8 +20,10 @@ from ledger.store.schema import Base
 from tests import pg
 from tests.compiled import sharing
 from tests.counts import LONG, trials
+from tests.hanging import HangWatch
 from tests.kept import Kept, keep
 from tests.kit import connect, reviewers, running
+from tests.memory_files import use_memory
 from tests.support import sqlite_schema
 
 # A shared two-core machine makes single examples slow without any of them being wrong, so no deadline.
@@ -49,8 +51,11 @@ id_block.BLOCK = 500
 store_engine.create_engine = sharing(store_engine.create_engine)  # type: ignore[attr-defined]
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the markers `one_engine` and `both_engines`."""
+    """Declare the markers of this file, put temporary files in memory, and watch for tests that hang."""
+    use_memory(config)
+    config.pluginmanager.register(HangWatch(config))
     config.addinivalue_line(
         "markers",
         'one_engine(scope="test"): runs on one engine, chosen by its id, or by its file for the scope "module"; '

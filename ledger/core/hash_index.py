@@ -51,7 +51,7 @@ class HashIndex:
         self._hashes: NDArray[np.uint64] = np.empty((0, _WORDS), np.uint64)
         self._listed = 0
         self._positions: NDArray[np.int32] = np.empty(0, np.int32)
-        self._starts: NDArray[np.int64] = np.zeros(BANDS * (_VALUES + 1), np.int64)
+        self._starts: NDArray[np.int64] = np.empty(0, np.int64)  # eight megabytes once there are lists
 
     def __len__(self) -> int:
         return self._count

@@ -144,7 +144,12 @@ class Document:
     def _lines(self, text: str, width: float, size: float) -> list[str]:
         self._pdf.set_font(FONT, size=size)
         inner = width - 2 * self._pdf.c_margin
-        return lines(self._shown(text), inner, self._pdf.get_string_width)
+        return lines(self._shown(text), inner, self._width)
+
+    def _width(self, text: str) -> float:
+        """The width of `text` in mm, in the current size. As `get_string_width`, which looks for changes of direction
+        and style in it first: they change no width here, and a document measures thousands of lines."""
+        return float(self._pdf.fonts[FONT].get_text_width(text, self._pdf.font_size_pt, None)[1] / self._pdf.k)
 
     def _shown(self, text: str) -> str:
         plain = text.expandtabs(4) if self._wide_quotes else text.expandtabs(4).translate(_NARROW)

@@ -26,6 +26,7 @@ from typing import Any
 
 from ledger.client import RefundLedger, evidence
 from ledger.errors import LedgerError
+from tests.counts import trials
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,8 +51,8 @@ class Plan:
     key: str
     state_dir: str
     people: list[tuple[dict[str, str], str]]
-    idle: int = 15
-    busy: int = 15
+    idle: int = trials(6, 15)
+    busy: int = trials(9, 15)
     at_once: int = 5
 
     def open(self) -> RefundLedger:

@@ -61,8 +61,10 @@ def picture(width: int = 64, height: int = 48, seed: int = 1) -> Image.Image:
 
 
 def saved(image: Image.Image, form: str, **options: object) -> bytes:
-    """An image as a file's bytes."""
+    """An image as a file's bytes; a PNG is compressed little, which takes a tenth of the time."""
     out = io.BytesIO()
+    if form == "PNG":
+        options.setdefault("compress_level", 1)
     image.save(out, form, **options)
     return out.getvalue()
 

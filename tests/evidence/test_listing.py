@@ -14,6 +14,7 @@ from ledger.core.findings import CODES, FindingCode, Strength
 from ledger.evidence import listing, overlay, registration
 from ledger.evidence.listing import Match, Photo, matches, photo
 from tests.evidence import files
+from tests.evidence.features_once import afresh, features_once
 from tests.evidence.scenes import (
     ALTERATIONS,
     COPIES,
@@ -27,6 +28,8 @@ from tests.evidence.scenes import (
     stained,
     texture,
 )
+
+__all__ = ["afresh", "features_once"]
 
 
 def read(image: Image.Image) -> Photo:
@@ -181,6 +184,7 @@ def test_the_findings_never_identify() -> None:
     assert CODES[FindingCode.LISTING_ALTERED][0] is Strength.INDICATES
 
 
+@pytest.mark.usefixtures("afresh")
 def test_the_same_pictures_give_the_same_facts_whatever_the_machine_was_doing(original: Image.Image) -> None:
     claim, other = read(stained(original, 0.05)), read(original)
     first = listing.judge(claim, [other])

@@ -22,6 +22,7 @@ from ledger.evidence.limits import MAX_LISTINGS
 from ledger.evidence.listing import Photo, matches, photo
 from ledger.evidence.receipt import compare
 from tests.evidence import files
+from tests.evidence.features_once import afresh, features_once
 from tests.evidence.scenes import (
     WIDTH,
     covered,
@@ -30,6 +31,8 @@ from tests.evidence.scenes import (
     stained,
 )
 from tests.support import ROOT
+
+__all__ = ["afresh", "features_once"]
 
 
 def read(image: Image.Image) -> Photo:
@@ -150,6 +153,7 @@ def test_hostile_pictures_are_refused_before_they_are_decoded(
     assert inspection.read_listings([path])[0].width_px == WIDTH
 
 
+@pytest.mark.usefixtures("afresh")
 @pytest.mark.some_cases(1)
 @pytest.mark.parametrize("kind", ["noise", "lines", "dots"])
 def test_pictures_made_to_be_slow_are_not(kind: str) -> None:
