@@ -17,7 +17,7 @@ from sqlalchemy import make_url
 from ledger.service import id_block, migrate
 from ledger.store import engine as store_engine
 from ledger.store.schema import Base
-from tests import pg
+from tests import pg, shared_routes
 from tests.compiled import sharing
 from tests.counts import LONG, trials
 from tests.kept import Kept, keep
@@ -46,6 +46,7 @@ ONE_OF_ENGINES_BY_FILE = [
 
 # Each opened runtime writes its first block of ids: no test takes so many that two small ones do not do.
 id_block.BLOCK = 500
+shared_routes.share()
 store_engine.create_engine = sharing(store_engine.create_engine)  # type: ignore[attr-defined]
 
 
