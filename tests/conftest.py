@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from sqlalchemy import make_url
 
-from ledger.service import id_block, migrate
+from ledger.service import id_block, migrate, passwords
 from ledger.store import engine as store_engine
 from ledger.store.schema import Base
 from tests import pg, shared_routes
@@ -22,6 +22,7 @@ from tests.compiled import sharing
 from tests.counts import LONG, trials
 from tests.kept import Kept, keep
 from tests.kit import connect, reviewers, running
+from tests.staffing import cheap
 from tests.support import sqlite_schema
 
 # A shared two-core machine makes single examples slow without any of them being wrong, so no deadline.
@@ -46,6 +47,8 @@ ONE_OF_ENGINES_BY_FILE = [
 
 # Each opened runtime writes its first block of ids: no test takes so many that two small ones do not do.
 id_block.BLOCK = 500
+# Four accounts at the real cost take a second of a processor, and nearly every test of a page has four.
+passwords.hasher = cheap
 shared_routes.share()
 store_engine.create_engine = sharing(store_engine.create_engine)  # type: ignore[attr-defined]
 
