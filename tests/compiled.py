@@ -46,6 +46,9 @@ def sharing(create_engine: Callable[..., Engine]) -> Callable[..., Engine]:
     def create(*arguments: Any, **options: Any) -> Engine:
         engine = create_engine(*arguments, **options)
         engine._compiled_cache = statements
+        # A cached statement's result would otherwise learn the new statement's columns as keys, at every execution:
+        # rows are read by name and by place only.
+        engine.update_execution_options(_result_disable_adapt_to_context=True)
         name = engine.dialect.name
         engine.dialect.__dict__["_type_memos"] = types.setdefault(name, engine.dialect._type_memos)
         # A row can then not be asked by a column object, which the ledger never does: by name and place it still can.

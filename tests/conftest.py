@@ -14,16 +14,17 @@ import pytest
 from hypothesis import HealthCheck, settings
 from sqlalchemy import make_url
 
-from ledger.service import id_block, migrate
+from ledger.service import id_block, migrate, passwords
 from ledger.store import engine as store_engine
 from ledger.store.schema import Base
-from tests import pg
+from tests import pg, shared_routes
 from tests.compiled import sharing
 from tests.counts import LONG, trials
 from tests.hanging import HangWatch
 from tests.kept import Kept, keep
 from tests.kit import connect, reviewers, running
 from tests.memory_files import use_memory
+from tests.staffing import cheap
 from tests.support import sqlite_schema
 
 # A shared two-core machine makes single examples slow without any of them being wrong, so no deadline.
@@ -48,6 +49,9 @@ ONE_OF_ENGINES_BY_FILE = [
 
 # Each opened runtime writes its first block of ids: no test takes so many that two small ones do not do.
 id_block.BLOCK = 500
+# Four accounts at the real cost take a second of a processor, and nearly every test of a page has four.
+passwords.hasher = cheap
+shared_routes.share()
 store_engine.create_engine = sharing(store_engine.create_engine)  # type: ignore[attr-defined]
 
 
@@ -139,6 +143,14 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish() -> None:
+    """Look for garbage once more, so that what it raises is reported; pytest then looks five times, each through all
+    that the tests have loaded, for the sake of interpreters without reference counts."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -125,11 +125,15 @@ def run_command(
     folder: Path,
     environment: Mapping[str, str] | None = None,
     seconds: float = 120,
+    module: str = "ledger",
 ) -> subprocess.CompletedProcess[str]:
-    """`refund-ledger ARGUMENTS...` to its end. Raises subprocess.TimeoutExpired after it has been killed."""
+    """`python -m MODULE ARGUMENTS...` to its end, by default `refund-ledger ARGUMENTS...`.
+
+    Raises subprocess.TimeoutExpired after it has been killed.
+    """
     words = [str(argument) for argument in arguments]
     process = ForkedProcess(
-        "ledger", words, environment=os.environ if environment is None else environment, folder=folder
+        module, words, environment=os.environ if environment is None else environment, folder=folder
     )
     said = {"stdout": "", "stderr": ""}
 

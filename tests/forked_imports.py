@@ -1,9 +1,11 @@
-"""What the fork server of `tests.forked` imports once, for all the processes that are forked from it."""
+"""What the fork server of `tests.forked` imports once, for all the processes that are forked from it, and what the
+framework works out about the application's routes."""
 
 from __future__ import annotations
 
 import gc
 
+import fastapi.routing
 import sqlalchemy.orm
 import uvicorn.lifespan.on
 import uvicorn.loops.auto
@@ -16,8 +18,14 @@ import ledger.cli.replay
 import ledger.cli.serve
 import ledger.service.publisher
 import ledger.service.snapshotter
+from ledger.settings import GivenSettings
+from tests import shared_routes
 
 __all__ = ["api", "ledger", "uvicorn"]
 
 sqlalchemy.orm.configure_mappers()
+shared_routes.share()
+for route in api.app.create_app(GivenSettings()).routes:
+    if isinstance(route, fastapi.routing._IncludedRouter):
+        route.effective_candidates()
 gc.freeze()

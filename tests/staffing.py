@@ -12,7 +12,7 @@ from argon2 import PasswordHasher
 from sqlalchemy import Engine
 
 from ledger.errors import LoginRefused
-from ledger.service import audit
+from ledger.service import audit, passwords
 from ledger.service import staff as service
 from ledger.service import staff_sessions as sessions
 from ledger.service.audit import EventFilter
@@ -27,6 +27,8 @@ SEALING_KEY = bytes(range(32))
 TIMES = SessionTimes(timedelta(minutes=30), timedelta(hours=12))
 NOON = datetime(2026, 3, 1, 12, 0, 5, tzinfo=UTC)
 
+product_hasher = passwords.hasher
+"""The product's own, in whose place all tests have `cheap` (tests/conftest.py)."""
 cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 """Real argon2id, at a cost that a test can pay hundreds of times."""
 

@@ -114,17 +114,19 @@ def test_progress_is_shown_stage_by_stage(monkeypatch: pytest.MonkeyPatch, capsy
     assert {str(stage) for stage in Stage} == STAGES.keys()
 
 
-def test_serve_publishes_on_a_schedule_and_brings_the_snapshotter_back(tmp_path: Path) -> None:
+def test_serve_publishes_on_a_schedule_brings_its_children_back_and_stops_cleanly(tmp_path: Path) -> None:
     settings = new_ledger(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path)
     with serving(settings, forked=False) as server:
         until(lambda: published(settings), "there is no first snapshot")
-        (before,) = started(server, SNAPSHOTTER)
-        assert len(started(server, PUBLISHER)) == 1
-        os.kill(before, signal.SIGKILL)
-        (after,) = until(
-            lambda: [pid for pid in started(server, SNAPSHOTTER) if pid != before],
-            "the snapshotter did not come back",
-        )
+        before = {name: started(server, name) for name in (SNAPSHOTTER, PUBLISHER)}
+        assert [len(pids) for pids in before.values()] == [1, 1]
+        for (pid,) in before.values():
+            os.kill(pid, signal.SIGKILL)
+        after = {
+            name: until(lambda: [pid for pid in started(server, name) if [pid] != killed], f"{name} did not come back")  # noqa: B023
+            for name, killed in before.items()
+        }
         assert server.stop() == 0
-        until(lambda: not runs(after, SNAPSHOTTER), "the snapshotter outlived the server")
+        for name, (pid,) in after.items():
+            until(lambda: not runs(pid, name), f"{name} outlived the server")  # noqa: B023
     assert len(published(settings)) == 1

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import secrets
-import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from ledger.service.staff_sessions import login, session_staff
 from ledger.settings import Settings
 from ledger.store.engine import open_engine, reading
 from tests.cli.test_operator import Operator, new_settings
+from tests.forked import ForkedProcess, run_command
 from tests.staffing import TIMES
 from tests.support import ROOT, serving
 
@@ -97,15 +97,12 @@ def test_the_last_admin_cannot_be_disabled(operator: Operator) -> None:
 
 
 def test_people_get_a_password_a_code_and_a_picture(operator: Operator) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "ledger", "staff", "add", "ann", "--role", "admin"],
-        cwd=operator.folder,
-        env={**operator.environment, "COLUMNS": "40"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
+    done = run_command(
+        ["staff", "add", "ann", "--role", "admin"],
+        folder=operator.folder,
+        environment={**operator.environment, "COLUMNS": "40"},
     )
+    assert done.returncode == 0
     assert "one-time password" in done.stdout
     (uri,) = [line for line in done.stdout.splitlines() if line.startswith("otpauth://totp/")]
     assert isinstance(pyotp.parse_uri(uri), pyotp.TOTP), "a narrow terminal does not break it"
@@ -125,20 +122,20 @@ def test_serve_names_the_console(operator: Operator) -> None:
 
 
 def test_serve_tells_people_how_to_make_the_first_admin(operator: Operator) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ledger", "serve", "--port", "0"],
-        cwd=ROOT,
-        env={**operator.environment, "COLUMNS": "200"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
+    with Path(os.devnull).open("w") as nowhere:
+        process = ForkedProcess(
+            "ledger",
+            ["serve", "--port", "0"],
+            environment={**operator.environment, "COLUMNS": "200"},
+            folder=ROOT,
+            stderr=nowhere.fileno(),
+        )
     assert process.stdout is not None
-    with process.stdout:
-        try:
-            lines = [process.stdout.readline() for _ in range(3)]
-        finally:
-            process.terminate()
-            process.wait(20)
+    try:
+        lines = [process.stdout.readline() for _ in range(3)]
+    finally:
+        process.terminate()
+        process.wait(20)
+        process.close()
     assert "/console" in lines[1]
     assert "refund-ledger staff add NAME --role admin" in lines[2]

@@ -25,7 +25,18 @@ from ledger.service import staff as service
 from ledger.service import staff_sessions as sessions
 from ledger.store import staff as store
 from ledger.store.engine import open_engine, reading, writing
-from tests.staffing import PASSWORD, TIMES, Person, account, actions, cheap, enrol, refused, sign_in
+from tests.staffing import (
+    PASSWORD,
+    TIMES,
+    Person,
+    account,
+    actions,
+    cheap,
+    enrol,
+    product_hasher,
+    refused,
+    sign_in,
+)
 
 pytestmark = pytest.mark.one_engine
 
@@ -117,6 +128,15 @@ def test_every_attempt_costs_one_verification_whoever_is_asked_for(engine: Engin
         assert len(hasher.verified) == before + 1, (person.name, changes)
     sign_in(engine, ann)
     assert len(hasher.verified) == len(cases) + 1
+
+
+def test_passwords_are_hashed_at_the_recommended_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 9106 section 4: the second recommended option, for machines with less memory."""
+    monkeypatch.setattr(passwords, "hasher", product_hasher)
+    stored = passwords.hash_password(PASSWORD)
+    assert "$argon2id$v=19$m=65536,t=3,p=4$" in stored
+    assert passwords.matches(stored, PASSWORD)
+    assert not passwords.matches(stored, PASSWORD + ".")
 
 
 def test_a_code_is_good_for_its_step_and_the_neighbours_and_only_once(engine: Engine) -> None:
