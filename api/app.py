@@ -21,37 +21,25 @@ from api import openapi
 from api.auth import Authenticator
 from api.connections import limited_http
 from api.console import routes as console
+from api.consumer import json as me
+from api.consumer import routes as me_pages
+from api.consumer.pages import session_ended
+from api.consumer.session import Ended
 from api.errors import TABLE, MethodNotAllowed, problem_response
-from api.hotpath import HotPath
+from api.fast_path import HotPath
+from api.json_io import refusal
 from api.logs import AccessLog, bridge_logging, make_logger
-from api.me import routes as me_pages
-from api.me.pages import session_ended
-from api.me.session import Ended
 from api.middleware import RequestFrame
+from api.platform import appeals, lookups, oprf, pictures, reports, snapshots, webhooks
+from api.public import log, metrics, policies, system, texts
 from api.route_table import BodyLimits, RouteTable
-from api.routes import (
-    appeals,
-    log,
-    lookups,
-    me,
-    metrics,
-    oprf,
-    pictures,
-    policies,
-    reports,
-    snapshots,
-    system,
-    texts,
-    webhooks,
-)
 from api.web import static
 from api.web.base import base_path
 from api.web.errors import Elsewhere, error_page, go_elsewhere
 from api.web.pages import is_page
-from api.wire import refusal
 from ledger.errors import InvalidRequest, LedgerError, NotFound
-from ledger.service.runtime import Runtime, open_runtime, utc_now
-from ledger.settings import Settings, load_settings
+from ledger.server.runtime import Runtime, open_runtime, utc_now
+from ledger.server.settings import Settings, load_settings
 
 DESCRIPTION = """\
 Platforms share **confirmed** refund fraud without sharing who their customers are: reports and lookups carry blinded

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from starlette.requests import Request
 
 from ledger.errors import InvalidToken, PlatformSuspended, ScopeMissing, TokenExpired, Unauthenticated, UnknownKey
-from ledger.service.members import Member, MemberKey, Members
+from ledger.server.platforms.members import Member, MemberKey, Members
 
 MAX_TOKEN_CHARS = 4096
 MAX_LIFETIME_SECONDS = 900

@@ -29,7 +29,7 @@ from api.errors import (
 )
 from api.middleware import FRAME_HEADERS, request_id_of
 from ledger.errors import LedgerError
-from ledger.settings import Settings
+from ledger.server.settings import Settings
 
 MAX_FIELDS = 128
 """Header fields of a request."""

@@ -9,9 +9,9 @@ from starlette.requests import Request
 
 from api.auth import authenticate
 from ledger.errors import ScopeMissing
-from ledger.service.appeals.platform import Caller
-from ledger.service.members import Member
-from ledger.service.runtime import Runtime
+from ledger.server.appeals.platform import Caller
+from ledger.server.platforms.members import Member
+from ledger.server.runtime import Runtime
 
 
 def runtime(request: Request) -> Runtime:

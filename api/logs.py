@@ -17,8 +17,8 @@ from typing import Any, BinaryIO
 import orjson
 import structlog
 
-from ledger.service.json_logs import CHATTY, MAX_MESSAGE_CHARS, extras
-from ledger.service.json_logs import failure as failure
+from ledger.server.process.json_logs import CHATTY, MAX_MESSAGE_CHARS, extras
+from ledger.server.process.json_logs import failure as failure
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 """What an access line shows of a method; it is the client's text."""

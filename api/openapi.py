@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.responses import Response
 
+from api.common_schemas import Problem
 from api.errors import (
     INTERNAL,
     PROBLEM_MEDIA_TYPE,
@@ -22,8 +23,7 @@ from api.errors import (
     InvalidJson,
     UnsupportedMediaType,
 )
-from api.schemas.common import Problem
-from api.webhook_schemas import webhook_schemas, webhook_section
+from api.platform.webhook_event_schemas import webhook_schemas, webhook_section
 from ledger import errors as e
 from ledger.errors import LedgerError
 

@@ -13,9 +13,9 @@ from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-from ledger.core.guidance import ADVICE_TEXTS, Advice
-from ledger.core.languages import LANGUAGES
-from ledger.core.reasons import REASON_TEXTS, Reason
+from ledger.rules.guidance import ADVICE_TEXTS, Advice
+from ledger.rules.languages import LANGUAGES
+from ledger.rules.reasons import REASON_TEXTS, Reason
 
 FOLDER: Traversable = files("ledger").joinpath("locale")
 ANSWERS = "answers.po"

@@ -20,10 +20,10 @@ from babel.messages.pofile import read_po
 from babel.numbers import format_currency, format_decimal, format_percent
 
 from ledger.catalogue import catalogue_files
-from ledger.core.currencies import MINOR_DIGITS
-from ledger.core.languages import DEFAULT_LOCALE as DEFAULT_LOCALE
-from ledger.core.languages import LANGUAGES, Language, language_for
-from ledger.core.languages import LOCALES as LOCALES
+from ledger.protocol.currencies import MINOR_DIGITS
+from ledger.rules.languages import DEFAULT_LOCALE as DEFAULT_LOCALE
+from ledger.rules.languages import LANGUAGES, Language, language_for
+from ledger.rules.languages import LOCALES as LOCALES
 
 
 @dataclass(frozen=True)

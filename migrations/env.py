@@ -9,9 +9,9 @@ from __future__ import annotations
 from alembic import context
 from sqlalchemy import Connection, Engine, create_engine, pool, text
 
-from ledger.store.database_url import SqlitePlace, parse_database_url
-from ledger.store.engine import create_private, open_engine
-from ledger.store.schema import Base
+from ledger.server.db.database_url import SqlitePlace, parse_database_url
+from ledger.server.db.engine import create_private, open_engine
+from ledger.server.db.schema import Base
 
 LIMIT_MS = 10 * 60 * 1000
 """How long a statement of a migration may take on PostgreSQL, or its COMMIT."""
@@ -45,7 +45,7 @@ def database_url() -> str:
     given = context.config.attributes.get("database_url")
     if given:
         return str(given)
-    from ledger.settings import Settings
+    from ledger.server.settings import Settings
 
     return Settings().database_url
 

@@ -2,7 +2,7 @@
 
 SQLAlchemy keeps compiled statements by engine, and every test opens a ledger with engines of its own: compiling the
 same two hundred statements for each took a third of the run. Engines of one kind of database differ in nothing that
-compiling looks at (`ledger.store.engine` makes all of them), so they share.
+compiling looks at (`ledger.server.db.engine` makes all of them), so they share.
 """
 
 from __future__ import annotations

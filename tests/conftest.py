@@ -14,9 +14,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 from sqlalchemy import make_url
 
-from ledger.service import id_block, migrate, passwords
-from ledger.store import engine as store_engine
-from ledger.store.schema import Base
+from ledger.server.db import engine as store_engine
+from ledger.server.db import migrate
+from ledger.server.db.schema import Base
+from ledger.server.lookups import id_block
+from ledger.server.staff import passwords
 from tests import pg, shared_routes
 from tests.compiled import sharing
 from tests.counts import LONG, trials

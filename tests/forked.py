@@ -188,11 +188,12 @@ def _become(
 
 def _fork_children_too() -> None:
     """Let `serve` fork publisher and snapshotter as well, and the demo its server."""
-    from ledger.cli import local_ledger, serve
+    from ledger.cli.operator import serve
+    from ledger.server.demo import local_ledger
 
     def spawn(child: Any) -> ForkedProcess:
         return ForkedProcess(
-            f"ledger.service.{child._name}",
+            serve.CHILD_MODULES[child._name],
             ["--with-parent", str(os.getpid())],
             environment=child._environment,
             folder=Path.cwd(),
@@ -217,7 +218,7 @@ def _fork_children_too() -> None:
 
 def _follow_the_stated_parent() -> None:
     """End with the process that is named as the parent, which is not the one that forked this."""
-    from ledger.service import processes
+    from ledger.server.process import child as processes
 
     started_by = os.pidfd_open(int(sys.argv[sys.argv.index(processes.WITH_PARENT) + 1]))
 

@@ -13,12 +13,12 @@ import uvicorn.protocols.http.auto
 
 import api.app
 import ledger.cli.commands
-import ledger.cli.demo
-import ledger.cli.replay
-import ledger.cli.serve
-import ledger.service.publisher
-import ledger.service.snapshotter
-from ledger.settings import GivenSettings
+import ledger.cli.operator.serve
+import ledger.server.demo.demo
+import ledger.server.demo.replay
+import ledger.server.log.publisher
+import ledger.server.snapshots.snapshotter
+from ledger.server.settings import GivenSettings
 from tests import shared_routes
 
 __all__ = ["api", "ledger", "uvicorn"]

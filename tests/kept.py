@@ -13,8 +13,8 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from sqlalchemy import make_url
 
-from ledger.store import pg_connection
-from ledger.store.pg_connection import Dialler, LedgerConnection
+from ledger.server.db import pg_connection
+from ledger.server.db.pg_connection import Dialler, LedgerConnection
 
 MOST = 12
 """How many are kept at once."""

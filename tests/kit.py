@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from ledger.cli.platform_commands import enrol
+from ledger.cli.operator.platforms import enrol
 from ledger.client import Evidence, RefundLedger, evidence
-from ledger.service.entry_batch import Context
-from ledger.service.logged_policy import read_timeline
-from ledger.settings import Settings
-from ledger.store.engine import open_engine, reading
+from ledger.server.db.engine import open_engine, reading
+from ledger.server.log.policies import read_timeline
+from ledger.server.records.transaction import Context
+from ledger.server.settings import Settings
 from tests.support import CONSENT, RunningServer, new_ledger, serving
 
 PLATFORMS = {"acme": "east", "corner": "east", "bazaar": "west", "asker": "north"}

@@ -34,7 +34,7 @@ def in_guillemets(text: str) -> str:
 def catalogue() -> Iterator[None]:
     """A folder of catalogues with those that are shipped and one of the made-up language for each, until the end."""
     from ledger import catalogue as catalogues
-    from ledger.core.languages import LANGUAGES
+    from ledger.rules.languages import LANGUAGES
 
     shipped = catalogues.FOLDER
     with tempfile.TemporaryDirectory() as name:
@@ -62,8 +62,8 @@ def catalogue() -> Iterator[None]:
 
 def check_language() -> list[str]:
     """Tags, schemas, answers, the SDK's texts, letters, pages, the referral and the choices of commands."""
-    from ledger.core.languages import LOCALES, language_for
     from ledger.i18n import negotiate
+    from ledger.rules.languages import LOCALES, language_for
 
     assert LOCALES[-1] == CODE
     assert language_for("fr_CA.UTF-8") == CODE
@@ -90,7 +90,7 @@ def schemas(app: FastAPI) -> None:
 def sdk() -> None:
     """Reasons of every kind of answer, and of a ledger that has not this language."""
     from ledger.client.reasons import Reason, explained
-    from ledger.core.reasons import REASON_TEXTS
+    from ledger.rules.reasons import REASON_TEXTS
     from tests.client.small_ledger import small_ledger
 
     known = explained("no_record")
@@ -113,9 +113,9 @@ def sdk() -> None:
 
 def letter() -> None:
     """A letter with its dates."""
-    from ledger.core.jurisdictions import Profile
-    from ledger.service.letters import LetterKind, render
-    from tests.service.test_letters import facts
+    from ledger.rules.jurisdictions import Profile
+    from ledger.server.texts.letters import LetterKind, render
+    from tests.server.texts.test_letters import facts
 
     written = render(LetterKind.RECEIVED, facts(Profile("EU")), CODE).to_text()
     assert in_guillemets("What happens now") in written
@@ -137,8 +137,11 @@ def commands() -> None:
     """What commands offer, and the demo's sentences."""
     from typer.testing import CliRunner
 
-    from ledger.cli import app, demo, demo_texts, inspect_command
+    from ledger.cli import app
+    from ledger.cli.platform import inspect as inspect_command
     from ledger.i18n import texts
+    from ledger.server.demo import demo
+    from ledger.server.demo import texts as demo_texts
 
     shown = CliRunner()
     for command in (["staff", "add"], ["referral"]):
@@ -151,9 +154,9 @@ def commands() -> None:
 
 def served() -> None:
     """Answers and pages of a server: a person's record and its languages, texts of codes, staff and the console."""
-    from ledger.core.guidance import ADVICE_TEXTS, Advice
-    from ledger.core.reasons import REASON_TEXTS, Reason
-    from ledger.service.staff import set_language
+    from ledger.rules.guidance import ADVICE_TEXTS, Advice
+    from ledger.rules.reasons import REASON_TEXTS, Reason
+    from ledger.server.staff.accounts import set_language
     from tests.api.conftest import ACME, BETA, running
     from tests.api.visitors import visitors
     from tests.people import Person

@@ -21,7 +21,7 @@ from tests import made_up_language
 
 # By module: a line of its table, and the row that is put before it. Nothing else of any file is changed.
 ROWS: dict[str, list[tuple[str, str]]] = {
-    "ledger.core.conduct": [
+    "ledger.rules.conduct": [
         (
             "    IMPERSONATED = ConductSpec(\n",
             """\
@@ -36,7 +36,7 @@ ROWS: dict[str, list[tuple[str, str]]] = {
 """,
         )
     ],
-    "ledger.core.jurisdictions": [
+    "ledger.rules.jurisdictions": [
         (
             "    EU = Jurisdiction(\n",
             """\
@@ -57,7 +57,7 @@ ROWS: dict[str, list[tuple[str, str]]] = {
 """,
         )
     ],
-    "ledger.core.outcomes": [
+    "ledger.rules.outcomes": [
         (
             "    UNLINKED = OutcomeSpec(\n",
             """\
@@ -76,7 +76,7 @@ ROWS: dict[str, list[tuple[str, str]]] = {
 """,
         )
     ],
-    "ledger.core.findings": [
+    "ledger.rules.findings": [
         (
             "    LISTING_SAME = SignalSpec(\n",
             """\
@@ -91,7 +91,7 @@ ROWS: dict[str, list[tuple[str, str]]] = {
 """,
         )
     ],
-    "ledger.core.entries": [
+    "ledger.tlog.entries": [
         (
             '    ERASURE = EntrySpec("erasure"',
             """\
@@ -101,7 +101,7 @@ ROWS: dict[str, list[tuple[str, str]]] = {
 """,
         )
     ],
-    "ledger.core.webhooks": [
+    "ledger.rules.webhooks": [
         ('    TEST = "webhook.test"\n', '    LOOKUP_CORRECTED = "lookup.corrected"\n'),
         (
             "    WebhookType.TEST: EventSpec(\n",
@@ -113,7 +113,7 @@ ROWS: dict[str, list[tuple[str, str]]] = {
 """,
         ),
     ],
-    "ledger.core.languages": [("    )\n}\n", made_up_language.ROW)],
+    "ledger.rules.languages": [("    )\n}\n", made_up_language.ROW)],
 }
 
 
@@ -158,20 +158,20 @@ def has(model: Any, code: str) -> None:
 
 def conduct() -> list[str]:
     """Intake, expiry, sealed events, reasons, schemas, lists of choices, texts and the SDK's checks."""
-    from api.schemas.appeals import CaseConcession
-    from api.schemas.reports import ReportBody
+    from api.platform.appeal_schemas import CaseConcession
+    from api.platform.report_schemas import ReportBody
     from ledger.client.inputs import check_choice
-    from ledger.core import conduct as table
-    from ledger.core.jurisdictions import Profile
-    from ledger.core.policy import parse_policy
-    from ledger.core.reasons import CONDUCT_REASON
-    from ledger.core.reports import check_intake, parse_body
-    from ledger.core.sealed import CONDUCT_BYTES
+    from ledger.code_names import conduct_text
     from ledger.errors import ConductNotInPolicy, EvidenceInsufficient, UnknownConduct
-    from ledger.policies import shipped_policy
-    from ledger.service.case_texts import conduct_text
-    from ledger.service.policy_draft import values_of
-    from tests.core.test_reports import body, c
+    from ledger.rules import conduct as table
+    from ledger.rules.jurisdictions import Profile
+    from ledger.rules.policy.shipped import shipped_policy
+    from ledger.rules.policy.values import parse_policy
+    from ledger.rules.reasons import CONDUCT_REASON
+    from ledger.rules.reports import check_intake, parse_body
+    from ledger.server.stats.policy_draft import values_of
+    from ledger.snapshots.sealed import CONDUCT_BYTES
+    from tests.rules.test_reports import body, c
 
     code = "item_swap_claim"
     new = table.Conduct(code)
@@ -200,23 +200,23 @@ def conduct() -> list[str]:
 def jurisdiction() -> list[str]:
     """Clocks, consent, enrolment, suite files, letters, pages, figures and the referral."""
     from api.console.figures import NAMES, _time
-    from api.schemas.appeals import AppealView
-    from ledger.client.suite import parse_suite
-    from ledger.core.appeal_clocks import due_at
-    from ledger.core.jurisdictions import Profile
-    from ledger.core.reports import check_intake, parse_body
+    from api.platform.appeal_schemas import AppealView
+    from ledger.client.identity.suite import parse_suite
     from ledger.errors import ConsentMissing
     from ledger.i18n import texts
-    from ledger.policies import shipped_policy
     from ledger.referral.audience import Audience
-    from ledger.service.appeals.rows import zone_of
-    from ledger.service.dashboard import TimeToDecision, limit_days
-    from ledger.service.letters import LetterKind, render
-    from ledger.service.members import PROFILES
+    from ledger.rules.deadlines import due_at
+    from ledger.rules.jurisdictions import Profile
+    from ledger.rules.policy.shipped import shipped_policy
+    from ledger.rules.reports import check_intake, parse_body
+    from ledger.server.appeals.rows import zone_of
+    from ledger.server.platforms.members import PROFILES
+    from ledger.server.stats.dashboard import TimeToDecision, limit_days
+    from ledger.server.texts.letters import LetterKind, render
     from tests.client.test_suite import suite_json
-    from tests.core.test_reports import body
     from tests.referral.made import referred, source
-    from tests.service.test_letters import facts
+    from tests.rules.test_reports import body
+    from tests.server.texts.test_letters import facts
 
     new = Profile("ZZ")
     law, policy = new.spec, shipped_policy()[1]
@@ -250,15 +250,15 @@ def outcome() -> list[str]:
     """What a decision does, what may follow it, forms, letters, schemas and webhooks."""
     from api.console.case_pages import CHOICES, EFFECTS
     from api.console.forms import draft_of
-    from api.schemas.appeals import Decision
-    from api.schemas.reports import ReportAppeal
-    from ledger.core.appeals import Action, Actor, CaseState, Outcome, is_worse
-    from ledger.core.jurisdictions import Profile
-    from ledger.core.rounds import report_marks
-    from ledger.service.case_texts import outcome_text
-    from ledger.service.letters import LetterKind, render
-    from tests.core.case_kit import ANNA, case_in, do
-    from tests.service.test_letters import facts
+    from api.platform.appeal_schemas import Decision
+    from api.platform.report_schemas import ReportAppeal
+    from ledger.code_names import outcome_text
+    from ledger.rules.appeals import Action, Actor, CaseState, Outcome, is_worse
+    from ledger.rules.jurisdictions import Profile
+    from ledger.rules.rounds import report_marks
+    from ledger.server.texts.letters import LetterKind, render
+    from tests.rules.case_kit import ANNA, case_in, do
+    from tests.server.texts.test_letters import facts
 
     new = Outcome("set_aside")
     decided = do(case_in(CaseState.UNDER_REVIEW), Action.DECIDE, Actor.STAFF, staff=ANNA, outcome=new)
@@ -280,10 +280,10 @@ def outcome() -> list[str]:
 
 def signal() -> list[str]:
     """Strength, words, reports that carry it and what a reviewer is shown."""
-    from ledger.core.conduct import known_codes, parse_inspection
-    from ledger.core.findings import CODES, FindingCode, strength_of
     from ledger.evidence import words
     from ledger.evidence.findings import finding
+    from ledger.rules.conduct import known_codes, parse_inspection
+    from ledger.rules.findings import CODES, FindingCode, strength_of
 
     new = FindingCode("content_marked")
     assert strength_of(new, None) == "indicates"
@@ -300,7 +300,7 @@ def signal() -> list[str]:
 def entry() -> list[str]:
     """Canonical bodies and the page of a case."""
     from api.console.case_pages import ENTRIES
-    from ledger.core.entries import EventType, event_entry
+    from ledger.tlog.entries import EventType, event_entry
 
     new = EventType("objection")
     body = event_entry(new, {"report": "rp_x", "recorded_at": "2026-11-23T12:30:00Z", "scope": None})
@@ -312,8 +312,8 @@ def entry() -> list[str]:
 
 def webhook_event() -> list[str]:
     """Messages, subscriptions, the OpenAPI description, and the SDK, which gives an event without a class."""
-    from api.webhook_schemas import schema_name, webhook_schemas, webhook_section
-    from ledger.core.webhooks import Recipient, Source, WebhookType, message_body, parse_types
+    from api.platform.webhook_event_schemas import schema_name, webhook_schemas, webhook_section
+    from ledger.rules.webhooks import Recipient, Source, WebhookType, message_body, parse_types
 
     new = WebhookType("lookup.corrected")
     assert parse_types(["lookup.corrected"]) == (new,)

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ledger.core.encoding import unb64url
-from ledger.core.identifiers import Kind
-from ledger.core.reports import parse_body
-from ledger.core.tags import tag
-from ledger.service.commands import PreparedSubject
-from ledger.service.intake_rows import Answering, convert
-from ledger.service.reports import check_report
-from ledger.service.runtime import Runtime
+from ledger.protocol.encoding import unb64url
+from ledger.protocol.identifiers import Kind
+from ledger.protocol.tags import tag
+from ledger.rules.reports import parse_body
+from ledger.server.records.commands import PreparedSubject
+from ledger.server.records.rows import Answering, convert
+from ledger.server.reports.reports import check_report
+from ledger.server.runtime import Runtime
 from tests.spellings import element, with_bit_255
 from tests.support import Platform, report_payload
 

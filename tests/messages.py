@@ -19,7 +19,7 @@ from babel.messages.extract import extract_from_dir
 from babel.messages.frontend import parse_mapping_cfg
 from babel.messages.pofile import read_po, write_po
 
-from ledger.core.languages import LANGUAGES, LOCALES
+from ledger.rules.languages import LANGUAGES, LOCALES
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "ledger" / "locale"
@@ -29,11 +29,11 @@ AREAS = (
     (r"cli/demo", "demo"),
     (r"appeals/(record_texts|export)", "me"),
     (r"/console", "console"),
-    (r"/me[/_.]", "me"),
+    (r"api/consumer/", "me"),
     (r"/webhook", "webhooks"),
     (r"/evidence/", "evidence"),
     (r"/referral/", "referral"),
-    (r"service/texts", "texts"),
+    (r"appeals/code_texts", "texts"),
 )
 """(pattern in a source's path, area): where a new text belongs. Everything else is of the letters."""
 

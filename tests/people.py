@@ -8,12 +8,12 @@ from typing import Any
 
 import httpx2
 
-from ledger.core.cases import Staff
-from ledger.core.identifiers import Kind
-from ledger.core.tags import tag
-from ledger.service.appeals import staff_actions as desk
-from ledger.service.appeals.sessions import open_link
-from ledger.service.runtime import Runtime
+from ledger.protocol.identifiers import Kind
+from ledger.protocol.tags import tag
+from ledger.rules.case_machine import Staff
+from ledger.server.appeals import staff_actions as desk
+from ledger.server.appeals.sessions import open_link
+from ledger.server.runtime import Runtime
 from tests.api.conftest import ACME, BETA, Api, person
 from tests.support import Platform
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ledger.policies import shipped_policy
+from ledger.rules.policy.shipped import shipped_policy
 
 
 def changed_policy(version: int, text: str | None = None, **numbers: int) -> str:

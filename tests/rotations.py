@@ -11,29 +11,29 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import Engine, select
 
-from ledger import sodium
-from ledger.client.log import Fetch
-from ledger.client.rotation import RotationReport, read_places, verify_rotation
-from ledger.core.checkpoint import parse_verifier_key
-from ledger.core.entries import parse_leaf
-from ledger.core.identifiers import Kind, canonical
-from ledger.core.merkle import parse_tile_path
-from ledger.core.voprf import hash_to_group
-from ledger.service import log as log_service
-from ledger.service.keys import load_oprf
-from ledger.service.reports import submit_report
-from ledger.service.rotation.retire import retire
-from ledger.service.rotation.run import rotate
-from ledger.service.runtime import Runtime
-from ledger.settings import Settings
-from ledger.store import log as log_store
-from ledger.store.engine import reading
-from ledger.store.epochs import EpochRow, read_epochs
-from ledger.store.tables import Listing, Subject
+from ledger.client.verify.log import Fetch
+from ledger.client.verify.rotation import RotationReport, read_places, verify_rotation
+from ledger.protocol import sodium
+from ledger.protocol.identifiers import Kind, canonical
+from ledger.protocol.voprf import hash_to_group
+from ledger.server.db.engine import reading
+from ledger.server.db.tables.ledger import Listing, Subject
+from ledger.server.keys.epochs import EpochRow, read_epochs
+from ledger.server.keys.files import load_oprf
+from ledger.server.log import queries as log_store
+from ledger.server.log import reader as log_service
+from ledger.server.reports.reports import submit_report
+from ledger.server.rotation.retire import retire
+from ledger.server.rotation.run import rotate
+from ledger.server.runtime import Runtime
+from ledger.server.settings import Settings
+from ledger.tlog.checkpoint import parse_verifier_key
+from ledger.tlog.entries import parse_leaf
+from ledger.tlog.merkle import parse_tile_path
 from tests.support import Platform, publish, report_payload
 
 if TYPE_CHECKING:
-    from tests.service.conftest import Town
+    from tests.server.conftest import Town
 
 GRACE = timedelta(days=30)
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ledger.client import RefundLedger
-from ledger.settings import Settings
+from ledger.server.settings import Settings
 from tests import pg
 from tests.api.conftest import ACME, BETA, READER, running
 from tests.api.fuzz import Visitors, fuzz
@@ -30,9 +30,9 @@ from tests.client.test_forks import check, plan_for
 from tests.faults import drills
 from tests.faults.test_sigkill import kill_again_and_again
 from tests.kit import make_running
-from tests.service import case_model, rights_kit
-from tests.service.conftest import Clock, Founding, Town
-from tests.service.line_model import play
+from tests.server.appeals import case_model, rights_kit
+from tests.server.conftest import Clock, Founding, Town
+from tests.server.reports.line_model import play
 from tests.support import ROOT, Platform, ledger_settings, new_ledger, opened
 from tests.table_leaks import hunt_many
 
@@ -45,11 +45,14 @@ TABLES = 2_000
 """Random tables of customers that the commands are run on, once."""
 
 TRIED_MORE = (
-    "tests/core",
+    "tests/protocol",
+    "tests/tlog",
+    "tests/rules",
+    "tests/snapshots",
     "tests/evidence",
     "tests/client/test_questions.py",
     "tests/client/test_tables.py",
-    "tests/service",
+    "tests/server",
     "tests/api",
     "tests/browser",
     "tests/faults/test_frozen.py",

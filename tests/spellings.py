@@ -9,7 +9,7 @@ from hashlib import sha512
 
 from hypothesis import strategies as st
 
-from ledger import sodium
+from ledger.protocol import sodium
 
 P = 2**255 - 19
 D = -121665 * pow(121666, -1, P) % P

@@ -12,14 +12,13 @@ from argon2 import PasswordHasher
 from sqlalchemy import Engine
 
 from ledger.errors import LoginRefused
-from ledger.service import audit, passwords
-from ledger.service import staff as service
-from ledger.service import staff_sessions as sessions
-from ledger.service.audit import EventFilter
-from ledger.service.staff import StaffMember
-from ledger.service.staff_sessions import SessionTimes
-from ledger.store import staff as store
-from ledger.store.engine import reading, writing
+from ledger.server.db.engine import reading, writing
+from ledger.server.staff import accounts as service
+from ledger.server.staff import audit, passwords, sessions
+from ledger.server.staff import queries as store
+from ledger.server.staff.accounts import StaffMember
+from ledger.server.staff.audit import EventFilter
+from ledger.server.staff.sessions import SessionTimes
 
 ROLES = ("reviewer", "supervisor", "auditor", "admin")
 PASSWORD = "correct horse battery staple"

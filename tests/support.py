@@ -22,22 +22,22 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine, make_url
 
-from ledger.core import reports as core_reports
-from ledger.core import voprf
-from ledger.core.encoding import b64url, format_time
-from ledger.core.identifiers import Kind, canonical
-from ledger.core.questions import question_digest
-from ledger.core.tags import subject_commitment, tag
-from ledger.service import migrate
-from ledger.service.genesis import init_keys
-from ledger.service.guard import Guard
-from ledger.service.keys import load_log_key, raw_public
-from ledger.service.lookups import LookupRequest
-from ledger.service.members import Member, add_platform
-from ledger.service.publisher import Verdict, publish_once
-from ledger.service.runtime import Runtime, open_runtime, utc_now
-from ledger.settings import GivenSettings, Settings
-from ledger.store.engine import open_engine
+from ledger.protocol import voprf
+from ledger.protocol.encoding import b64url, format_time
+from ledger.protocol.identifiers import Kind, canonical
+from ledger.protocol.request_digest import question_digest
+from ledger.protocol.tags import subject_commitment, tag
+from ledger.rules import reports as core_reports
+from ledger.server.db import migrate
+from ledger.server.db.engine import open_engine
+from ledger.server.keys.files import load_log_key, raw_public
+from ledger.server.log.checkpoint_lock import Guard
+from ledger.server.log.genesis import init_keys
+from ledger.server.log.publisher import Verdict, publish_once
+from ledger.server.lookups.lookups import LookupRequest
+from ledger.server.platforms.members import Member, add_platform
+from ledger.server.runtime import Runtime, open_runtime, utc_now
+from ledger.server.settings import GivenSettings, Settings
 from tests.forked import ForkedProcess
 
 ROOT = Path(__file__).resolve().parents[1]

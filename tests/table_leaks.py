@@ -25,10 +25,10 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from ledger.cli import app, output
-from ledger.client.keyfiles import load_or_create_signing_key
-from ledger.client.tables import DELIMITERS
-from ledger.core.identifiers import canonical
+from ledger.client.identity.keyfiles import load_or_create_signing_key
+from ledger.client.tables.reader import DELIMITERS
 from ledger.errors import InvalidIdentifier
+from ledger.protocol.identifiers import canonical
 from tests.client.small_ledger import small_ledger
 from tests.commands import build_commands_once
 

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from ledger.catalogue import ANSWERS, FOLDER, advice_text, parse_po, reason_text
 from ledger.client import Reason
 from ledger.client.reasons import explained, unexplained
-from ledger.core.guidance import ADVICE_TEXTS, Advice
-from ledger.core.languages import DEFAULT_LOCALE, LANGUAGES, LOCALES
-from ledger.core.reasons import REASON_TEXTS
-from ledger.core.reasons import Reason as Code
 from ledger.i18n import texts
+from ledger.rules.guidance import ADVICE_TEXTS, Advice
+from ledger.rules.languages import DEFAULT_LOCALE, LANGUAGES, LOCALES
+from ledger.rules.reasons import REASON_TEXTS
+from ledger.rules.reasons import Reason as Code
 
 TEXT = st.text(st.sampled_from('abc \\"\n\t#~|%{}«中、é\u2028\x0b'), min_size=1, max_size=90)
 

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from sqlalchemy import create_engine, inspect, make_url
 
-from ledger.store.schema import Base
+from ledger.server.db.schema import Base
 from tests.conftest import ENGINES, OF_ENGINES, engine_for, is_chosen, spread, without_engine
 from tests.counts import LONG
 

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from ledger import errors
 from ledger.cli import app
-from ledger.core.jurisdictions import Profile
-from ledger.core.languages import LANGUAGES
+from ledger.rules.jurisdictions import Profile
+from ledger.rules.languages import LANGUAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 READMES = ("README.md", "README.zh-CN.md")
@@ -87,10 +87,11 @@ def test_no_file_quotes_a_document_that_is_not_here() -> None:
     assert [path for path, text in text_files() if name in text] == []
 
 
-def test_the_core_never_asks_for_the_time() -> None:
+def test_the_pure_packages_never_ask_for_the_time() -> None:
     clocks = {"now", "utcnow", "today"}
     found = []
-    for file in (ROOT / "ledger" / "core").glob("*.py"):
+    pure = [ROOT / "ledger" / name for name in ("protocol", "tlog", "rules", "snapshots")]
+    for file in (file for folder in pure for file in folder.rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in clocks:
                 found.append(f"{file.name}:{node.lineno}")
@@ -129,7 +130,7 @@ def compared_with_a_profile(code: str) -> list[int]:
 
 
 def test_no_code_asks_which_profile_it_has() -> None:
-    """What follows from a law is a field of its row (`core.jurisdictions`), so an unknown law is no other one."""
+    """What follows from a law is a field of its row (`rules.jurisdictions`), so an unknown law is no other one."""
     found = {
         f"{name}:{line}"
         for name, text in text_files()
@@ -155,7 +156,7 @@ def test_the_rule_about_profiles_can_fail(code: str) -> None:
     assert not compared_with_a_profile('days = profile.spec.limits.days\nif one.profile == profile or x == "UK": pass')
 
 
-LANGUAGE_TABLE = "ledger/core/languages.py"
+LANGUAGE_TABLE = "ledger/rules/languages.py"
 NAMES_OF_LANGUAGES = {
     name
     for language in LANGUAGES.values()

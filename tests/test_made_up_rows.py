@@ -10,12 +10,12 @@ from collections.abc import Iterable
 
 import pytest
 
-from ledger.core.conduct import Conduct
-from ledger.core.entries import EventType
-from ledger.core.findings import FindingCode
-from ledger.core.jurisdictions import Profile
-from ledger.core.outcomes import Outcome
-from ledger.core.webhooks import EVENTS
+from ledger.rules.conduct import Conduct
+from ledger.rules.findings import FindingCode
+from ledger.rules.jurisdictions import Profile
+from ledger.rules.outcomes import Outcome
+from ledger.rules.webhooks import EVENTS
+from ledger.tlog.entries import EventType
 from tests.made_up_rows import KINDS, ROWS
 from tests.support import ROOT
 

@@ -23,8 +23,8 @@ def test_every_text_is_translated(texts: dict[MessageId, list[str]], language: s
 
 
 def test_texts_are_found_at_all(texts: dict[MessageId, list[str]]) -> None:
-    assert "ledger/service/letters.py" in texts["What happens now"]
-    assert "ledger/service/case_texts.py" in texts["It was not me"]
+    assert "ledger/server/texts/letters.py" in texts["What happens now"]
+    assert "ledger/code_names.py" in texts["It was not me"]
 
 
 def test_code_and_templates_are_read(tmp_path: Path) -> None:
@@ -84,9 +84,9 @@ def test_a_plural_has_all_its_placeholders() -> None:
     ("source", "area"),
     [
         ("api/console/templates/queue.html", "console"),
-        ("api/me/pages.py", "me"),
-        ("ledger/service/letters.py", "letters"),
-        ("ledger/service/messages.py", "letters"),
+        ("api/consumer/pages.py", "me"),
+        ("ledger/server/texts/letters.py", "letters"),
+        ("ledger/server/staff/accounts.py", "letters"),
     ],
 )
 def test_a_text_belongs_to_an_area(source: str, area: str) -> None:
@@ -97,7 +97,7 @@ def test_mending_adds_what_is_missing_and_keeps_what_is_there(tmp_path: Path) ->
     mend(SAID, LANGUAGE, tmp_path)
     text = (tmp_path / "letters.po").read_text("utf-8")
     (tmp_path / "letters.po").write_text(text.replace('msgid "Yes"\nmsgstr ""', 'msgid "Yes"\nmsgstr "是"'), "utf-8")
-    more: dict[MessageId, list[str]] = {**SAID, "Page": ["api/me/page.html"]}
+    more: dict[MessageId, list[str]] = {**SAID, "Page": ["api/consumer/page.html"]}
     mend(more, LANGUAGE, tmp_path)
     assert problems(more, catalogues(LANGUAGE, tmp_path)) == [Problem("me.po", "not translated", "Page")]
     mend(SAID, LANGUAGE, tmp_path)

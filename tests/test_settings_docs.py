@@ -11,19 +11,18 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 import pytest
 from pydantic import ValidationError
 
-from api import auth, route_table, wire
+from api import auth, route_table
+from api import json_io as wire
 from api.connections import MAX_FIELDS, RESERVE
-from api.routes import lookups as lookup_routes
-from api.schemas import appeals as appeal_schemas
-from api.schemas import lookups as lookup_schemas
-from api.schemas import reports as report_schemas
-from api.schemas import service as service_schemas
-from api.schemas import webhooks as webhook_schemas
+from api.platform import appeal_schemas, lookup_schemas, report_schemas, webhook_schemas
+from api.platform import lookups as lookup_routes
+from api.public import service_schemas
 from ledger.client import connections
-from ledger.client.environment import VARIABLES
-from ledger.core import appeals, conduct, pictures, reports, rounds, voprf, webhook_urls
-from ledger.service.webhooks import attempt, emit, endpoints, sender
-from ledger.settings import CLIENT_NAMES, PREFIX, Settings
+from ledger.client.identity.environment import VARIABLES
+from ledger.protocol import voprf
+from ledger.rules import appeals, conduct, pictures, reports, rounds, webhook_urls
+from ledger.server.settings import CLIENT_NAMES, PREFIX, Settings
+from ledger.server.webhooks import attempt, emit, endpoints, sender
 from tests.support import ROOT
 
 DOCS = ROOT / "docs"

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from ledger.core.webhooks import Recipient, Source, WebhookType
-from ledger.service.runtime import Runtime, utc_now
-from ledger.service.webhooks import endpoints
-from ledger.service.webhooks.emit import emit
-from ledger.service.webhooks.sender import Sender
-from ledger.store.engine import writing
+from ledger.rules.webhooks import Recipient, Source, WebhookType
+from ledger.server.db.engine import writing
+from ledger.server.runtime import Runtime, utc_now
+from ledger.server.webhooks import endpoints
+from ledger.server.webhooks.emit import emit
+from ledger.server.webhooks.sender import Sender
 from tests.receiver import Receiver, receiving
 from tests.support import Platform, new_ledger, opened
 

@@ -19,9 +19,9 @@ from api.web.cookies import read_cookie
 from api.web.errors import Elsewhere
 from api.web.security import check_same_origin
 from ledger.errors import RoleMissing, SessionExpired
-from ledger.service.staff import StaffMember
-from ledger.service.staff_sessions import SessionTimes, session_staff
-from ledger.settings import Settings
+from ledger.server.settings import Settings
+from ledger.server.staff.accounts import StaffMember
+from ledger.server.staff.sessions import SessionTimes, session_staff
 
 COOKIE, COOKIE_PATH = "console", "/console"
 LOGIN, PASSWORD, HOME = "/console/login", "/console/password", "/console/queue"

@@ -16,23 +16,23 @@ from api.deps import runtime
 from api.errors import TABLE
 from api.web.pages import render
 from ledger import errors as e
-from ledger.core.appeals import MAX_TEXT_CHARS, OPEN_STATES, SIGNED_SEVERITY, Outcome
-from ledger.core.conduct import EvidenceType
-from ledger.core.entries import EventType
-from ledger.core.ids import encode_id
-from ledger.core.policy import Profile
-from ledger.core.support import Support
 from ledger.errors import LedgerError
 from ledger.evidence import words as finding_words
-from ledger.service.appeals import record_texts
-from ledger.service.appeals.case_file import CaseFile, case_file
-from ledger.service.appeals.drafts import lighter_conducts, open_outcomes, proposed
-from ledger.service.appeals.inspection import Look
-from ledger.service.appeals.rows import zone_of
-from ledger.service.entry_batch import Context
-from ledger.service.runtime import Runtime
-from ledger.service.staff import StaffMember, as_staff
-from ledger.store.appeals import CaseRow
+from ledger.protocol.public_ids import encode_id
+from ledger.rules.appeals import MAX_TEXT_CHARS, OPEN_STATES, SIGNED_SEVERITY, Outcome
+from ledger.rules.conduct import EvidenceType
+from ledger.rules.corroboration import Support
+from ledger.rules.policy.values import Profile
+from ledger.server.appeals import record_texts
+from ledger.server.appeals.case_file import CaseFile, case_file
+from ledger.server.appeals.drafts import lighter_conducts, open_outcomes, proposed
+from ledger.server.appeals.inspection import Look
+from ledger.server.appeals.rows import zone_of
+from ledger.server.records.case_queries import CaseRow
+from ledger.server.records.transaction import Context
+from ledger.server.runtime import Runtime
+from ledger.server.staff.accounts import StaffMember, as_staff
+from ledger.tlog.entries import EventType
 
 
 def _(text: str) -> str:

@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ledger.core.conduct import Conduct, Evidence, EvidenceType, Inspection, known_codes
-from ledger.core.findings import CODES, TRUSTED, About, Trust, strength_of
-from ledger.core.pictures import Unsearched, why_unsearched
-from ledger.core.support import LISTING_CODES, Comparison, Support, compare
 from ledger.evidence import words
 from ledger.evidence.findings import Fact
 from ledger.i18n import texts
-from ledger.service.appeals.case_file import CaseFile, Item
-from ledger.service.appeals.inspection import COMPARED_TYPES, INSPECTED_TYPES, Failure, Inspected, Look
-from ledger.service.pictures import reuse
-from ledger.service.runtime import Runtime
+from ledger.rules.conduct import Conduct, Evidence, EvidenceType, Inspection, known_codes
+from ledger.rules.corroboration import LISTING_CODES, Comparison, Support, compare
+from ledger.rules.findings import CODES, TRUSTED, About, Trust, strength_of
+from ledger.rules.pictures import Unsearched, why_unsearched
+from ledger.server.appeals.case_file import CaseFile, Item
+from ledger.server.appeals.inspection import COMPARED_TYPES, INSPECTED_TYPES, Failure, Inspected, Look
+from ledger.server.pictures.search import reuse
+from ledger.server.runtime import Runtime
 
 
 def _(text: str) -> str:
@@ -116,7 +116,7 @@ class ShownItem:
     """A reported item. `same_as` is the item of the same file, if another one, with which that is inspected: `groups`,
     what the reported inspection found, are shown there if they are the same, and so is `file_id`, the file that can be
     inspected again, and with that compared with the merchant's photo if it `compares`. `reuse` is an answer of
-    `ledger.service.pictures.reuse`, or `unsearched` says why there is none."""
+    `ledger.server.pictures.search.reuse`, or `unsearched` says why there is none."""
 
     item: Item
     groups: Groups | None

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from api.console.plots import Band, Form, Plot, Series
-from ledger.core.encoding import from_day
-from ledger.core.policy import Profile
-from ledger.core.standing import Tier
 from ledger.i18n import Texts
-from ledger.service.dashboard import STEP_DAYS, STEPS, Dashboard, TimeToDecision
+from ledger.protocol.encoding import from_day
+from ledger.rules.policy.values import Profile
+from ledger.rules.standing import Tier
+from ledger.server.stats.dashboard import STEP_DAYS, STEPS, Dashboard, TimeToDecision
 
 TIER_COLOURS = {Tier.CLEAR: "#d3dae2", Tier.WATCH: "#f0c75e", Tier.REVIEW: "#d9702b", Tier.HIGH: "#7d1740"}
 BLUE, GREEN, RED, PALE = "#0072b2", "#007a5a", "#b5420c", "#8fc1e3"

@@ -10,11 +10,11 @@ from fastapi import Depends
 from starlette.requests import Request
 
 from api.web.forms import read_form
-from ledger.core.appeals import Outcome
-from ledger.core.conduct import Conduct
 from ledger.errors import DecisionInvalid, InvalidRequest
 from ledger.i18n import LOCALES
-from ledger.service.appeals.drafts import Draft
+from ledger.rules.appeals import Outcome
+from ledger.rules.conduct import Conduct
+from ledger.server.appeals.drafts import Draft
 
 _NUMBER = re.compile(r"\d{1,18}\Z", re.ASCII)
 MAX_SMALL = 2**31 - 1

@@ -11,8 +11,8 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.types import Scope
 
-from ledger.core.urls import path_prefix
-from ledger.settings import Settings
+from ledger.protocol.urls import path_prefix
+from ledger.server.settings import Settings
 
 
 def base_path(settings: Settings) -> str:

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.web.base import base_of
-from ledger.settings import Settings
+from ledger.server.settings import Settings
 
 
 def cookie_name(settings: Settings, name: str, path: str) -> str:

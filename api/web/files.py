@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from api.middleware import FRAME_HEADERS
 from api.web.security import page_headers
-from ledger.service.attachments import serving_headers
+from ledger.server.appeals.attachments import serving_headers
 
 _FRAME = {name.decode().lower() for name, _ in FRAME_HEADERS}
 

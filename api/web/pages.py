@@ -22,13 +22,13 @@ from starlette.types import Receive, Scope, Send
 from api.web.base import base_of_scope
 from api.web.security import page_headers
 from api.web.static import static_url
-from ledger.core.encoding import from_day
-from ledger.core.languages import LANGUAGES
+from ledger import code_names as case_texts
 from ledger.i18n import LOCALES, Texts, negotiate, texts
-from ledger.service import case_texts
+from ledger.protocol.encoding import from_day
+from ledger.rules.languages import LANGUAGES
 
 _API = Path(__file__).resolve().parents[1]
-AREAS: Mapping[str, Path] = {"/console": _API / "console" / "templates", "/me": _API / "me" / "templates"}
+AREAS: Mapping[str, Path] = {"/console": _API / "console" / "templates", "/me": _API / "consumer" / "templates"}
 """Where the templates of each area lie, by the prefix of its paths."""
 
 SHARED = Path(__file__).resolve().parent / "templates"
@@ -59,7 +59,7 @@ def render(
 def page_text(request: Request, template: str, locale: str, **values: Any) -> str:
     """What `render` sends. Where `error` is among the values, `said` is its sentence in this language."""
     if values.get("error") is not None:
-        from api.web.said import sentence  # it knows the errors' pages, which are made here
+        from api.web.messages import sentence  # it knows the errors' pages, which are made here
 
         values["said"] = sentence(values["error"], texts(locale))
     known: dict[str, Any] = {

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 
 from ledger.errors import CrossSite
-from ledger.settings import Settings
+from ledger.server.settings import Settings
 
 CONTENT_POLICY = "; ".join(
     (

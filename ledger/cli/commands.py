@@ -8,27 +8,27 @@ import typer
 
 from ledger import __version__
 from ledger.cli import output
-from ledger.cli.appeal_commands import appeal, record_link
 from ledger.cli.ca_file import add_ca_file
-from ledger.cli.demo import demo
-from ledger.cli.inspect_command import inspect_files
-from ledger.cli.key_command import make_key
-from ledger.cli.lookup_commands import check, lookup
-from ledger.cli.picture_commands import pictures
-from ledger.cli.platform_commands import platform
-from ledger.cli.policy_commands import policy
-from ledger.cli.publish import publish
-from ledger.cli.referral_command import referral
-from ledger.cli.replay import replay
-from ledger.cli.report_commands import report
+from ledger.cli.operator.platforms import platform
+from ledger.cli.operator.policy import policy
+from ledger.cli.operator.publish import publish
+from ledger.cli.operator.rotate import rotate
+from ledger.cli.operator.rotate import verify as verify_rotation
+from ledger.cli.operator.server import keys, serve
+from ledger.cli.operator.staff import staff
+from ledger.cli.platform.appeal import appeal, record_link
+from ledger.cli.platform.inspect import inspect_files
+from ledger.cli.platform.lookup import check, lookup
+from ledger.cli.platform.make_key import make_key
+from ledger.cli.platform.pictures import pictures
+from ledger.cli.platform.referral import referral
+from ledger.cli.platform.report import report
+from ledger.cli.platform.tag import tag
+from ledger.cli.platform.verify import verify
+from ledger.cli.platform.webhook import webhook
 from ledger.cli.root import NAME, RootGroup
-from ledger.cli.rotation_commands import rotate
-from ledger.cli.rotation_commands import verify as verify_rotation
-from ledger.cli.server_commands import keys, serve
-from ledger.cli.staff_commands import staff
-from ledger.cli.tagging import tag
-from ledger.cli.verify import verify
-from ledger.cli.webhook_commands import webhook
+from ledger.server.demo.demo import demo
+from ledger.server.demo.replay import replay
 
 app = typer.Typer(
     name=NAME,

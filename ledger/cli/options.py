@@ -10,10 +10,10 @@ import typer
 
 from ledger.client import RefundLedger
 from ledger.client.budgets import LOOKUP_BUDGET_SECONDS
-from ledger.client.environment import read_credentials, read_suite
+from ledger.client.identity.environment import read_credentials, read_suite
+from ledger.client.identity.suite import Suite, load_suite
 from ledger.client.subjects import Identifiers
-from ledger.client.suite import Suite, load_suite
-from ledger.client.tables import TableFormat, codec_of, delimiter_of
+from ledger.client.tables.reader import TableFormat, codec_of, delimiter_of
 from ledger.errors import InvalidRequest
 
 

@@ -19,8 +19,8 @@ from rich.text import Text
 
 from ledger.cli import streams
 from ledger.cli.tables import PIPE_COLUMNS, Facts, facts, harmless
-from ledger.core.encoding import format_time
 from ledger.errors import ConfigurationError, InvalidInput, LedgerError, Unavailable
+from ledger.protocol.encoding import format_time
 
 P = ParamSpec("P")
 R = TypeVar("R")

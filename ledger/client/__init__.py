@@ -16,12 +16,12 @@ from ledger.client.appeal_results import (
     RecordLink,
     ReopeningRequest,
 )
+from ledger.client.identity.suite import Suite, load_suite
 from ledger.client.inspection import inspect, inspected_evidence, match_picture, picture_hash, verify_inspection
 from ledger.client.lookups import Query, Refund
-from ledger.client.outbox import Waiting
+from ledger.client.outbox.store import Waiting
 from ledger.client.picture_results import PictureReuse
 from ledger.client.pictures import PictureHash
-from ledger.client.receipts import VerifiedReceipt
 from ledger.client.reports import claim_upload, evidence, handed_in_by_merchant, issuer_answer
 from ledger.client.results import (
     AcceptedReport,
@@ -39,7 +39,7 @@ from ledger.client.results import (
 )
 from ledger.client.sdk import RefundLedger
 from ledger.client.subjects import Buyer, Identifiers, SubjectIds, buyers
-from ledger.client.suite import Suite, load_suite
+from ledger.client.verify.receipts import VerifiedReceipt
 from ledger.client.webhook_events import (
     AppealDecided,
     AppealEnded,
@@ -52,10 +52,10 @@ from ledger.client.webhook_events import (
     WebhookTest,
 )
 from ledger.client.webhooks import DeliveryPage, WebhookDelivery, WebhookEndpoint, verify_webhook
-from ledger.core.conduct import Conduct, Evidence, EvidenceType, Finding, Inspection
-from ledger.core.findings import Strength, Trust
-from ledger.core.identifiers import Kind
-from ledger.core.provenance import Confirmation, Origin
+from ledger.protocol.identifiers import Kind
+from ledger.rules.conduct import Conduct, Evidence, EvidenceType, Finding, Inspection
+from ledger.rules.findings import Strength, Trust
+from ledger.rules.provenance import Confirmation, Origin
 
 __all__ = [
     "AcceptedReport",

@@ -40,9 +40,9 @@ from ledger.client.reports import check_idempotency_key
 from ledger.client.results import Lookup, ReportView, about, parse_view
 from ledger.client.session import Session
 from ledger.client.subjects import Buyer
-from ledger.core.encoding import b64url
-from ledger.core.languages import DEFAULT_LOCALE
 from ledger.errors import ConfigurationError, InvalidRequest
+from ledger.protocol.encoding import b64url
+from ledger.rules.languages import DEFAULT_LOCALE
 
 T = TypeVar("T")
 
@@ -59,7 +59,7 @@ class Appeals(Session):
     def open_record(self, buyer: Buyer, locale: str = DEFAULT_LOCALE) -> RecordLink:
         """A single-use link to the record of a customer who is logged in with you; send their browser to its `url`
         within ten minutes. The person sees that you opened it. `locale` is one of
-        `ledger.core.languages.LOCALES`.
+        `ledger.rules.languages.LOCALES`.
 
         Raises StaleEpoch, QuotaExceeded and the other named refusals, Unavailable.
         """

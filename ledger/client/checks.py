@@ -9,16 +9,16 @@ from typing import Any, Literal
 from ledger.client.lookups import Refund
 from ledger.client.reasons import explained
 from ledger.client.results import Check, Lookup
-from ledger.client.snapshots import Snapshot, Snapshots
+from ledger.client.snapshots.reader import Snapshot, Snapshots
 from ledger.client.subjects import Buyer, SubjectIds
-from ledger.core.encoding import b64url
-from ledger.core.guidance import Claim, advise
-from ledger.core.identifiers import parse_kind
-from ledger.core.private import PrivateStanding, standing_of
-from ledger.core.sealed import SealedEvent, open_bucket
-from ledger.core.standing import CLEAN, Standing
-from ledger.core.tags import prefix
 from ledger.errors import InvalidRequest
+from ledger.protocol.encoding import b64url
+from ledger.protocol.identifiers import parse_kind
+from ledger.protocol.tags import prefix
+from ledger.rules.guidance import Claim, advise
+from ledger.rules.standing import CLEAN, Standing
+from ledger.snapshots.private_standing import PrivateStanding, standing_of
+from ledger.snapshots.sealed import SealedEvent, open_bucket
 
 CheckPolicy = Literal["download", "private"]
 POLICIES: tuple[CheckPolicy, ...] = ("download", "private")

@@ -13,14 +13,6 @@ from difflib import get_close_matches
 from ledger.client.lookups import Refund
 from ledger.client.pictures import PictureHash
 from ledger.client.subjects import Buyer, Identifiers
-from ledger.core.conduct import Conduct, Evidence
-from ledger.core.consent import fault_of_reference
-from ledger.core.currencies import MINOR_DIGITS
-from ledger.core.encoding import MAX_INTEGER
-from ledger.core.entries import LEDGER_REASONS, WithdrawalReason
-from ledger.core.guidance import Claim
-from ledger.core.identifiers import Kind
-from ledger.core.reports import Outcome
 from ledger.errors import (
     EvidenceInvalid,
     InvalidIdentifier,
@@ -30,6 +22,14 @@ from ledger.errors import (
     LedgerError,
     UnknownConduct,
 )
+from ledger.protocol.currencies import MINOR_DIGITS
+from ledger.protocol.encoding import MAX_INTEGER
+from ledger.protocol.identifiers import Kind
+from ledger.rules.conduct import Conduct, Evidence
+from ledger.rules.consent import fault_of_reference
+from ledger.rules.guidance import Claim
+from ledger.rules.reports import Outcome
+from ledger.tlog.entries import LEDGER_REASONS, WithdrawalReason
 
 PURPOSES = ("refund_review", "appeal")
 REASONS = tuple(sorted(set(WithdrawalReason) - LEDGER_REASONS))

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ledger.client.pictures import PictureHash
 from ledger.client.reports import evidence, inspection_json
-from ledger.core.conduct import Evidence, EvidenceType
-from ledger.core.encoding import b64url
-from ledger.core.provenance import Origin, OriginSource, origin_json
+from ledger.protocol.encoding import b64url
+from ledger.rules.conduct import Evidence, EvidenceType
+from ledger.rules.provenance import Origin, OriginSource, origin_json
 
 if TYPE_CHECKING:
     from ledger.evidence.receipt import Agreement, Receipt
@@ -71,7 +71,7 @@ def picture_hash(file: str | Path) -> PictureHash:
     Raises PictureUnreadable, PictureUnfit (too flat to be told from others), and ConfigurationError where the extra
     `evidence` is not installed.
     """
-    from ledger.evidence import pdq
+    from ledger.evidence.perceptual_hash import pdq
 
     found = pdq.hash_file(file).need_usable()
     return PictureHash(found.hex, found.quality)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ledger.client.subjects import Buyer
-from ledger.core.encoding import b64url
+from ledger.protocol.encoding import b64url
 
 
 @dataclass(frozen=True, slots=True)

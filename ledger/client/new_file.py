@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from ledger.client.keyfiles import sync_folder
+from ledger.client.identity.keyfiles import sync_folder
 from ledger.client.state import is_unwritable
 from ledger.errors import ConfigurationError
 

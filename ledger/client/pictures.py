@@ -10,10 +10,10 @@ from typing import Any
 from ledger.client.picture_results import PictureReuse, parse_reuses
 from ledger.client.session import Session
 from ledger.client.transport import Deadline
-from ledger.core.encoding import b64url
-from ledger.core.pictures import MAX_SEARCHED, MIN_QUALITY, is_degenerate
-from ledger.core.reports import order_ref
 from ledger.errors import InvalidRequest, PictureUnfit
+from ledger.protocol.encoding import b64url
+from ledger.rules.pictures import MAX_SEARCHED, MIN_QUALITY, is_degenerate
+from ledger.rules.reports import order_ref
 
 _REPORT_ID = re.compile(r"rp_[A-Za-z0-9]{1,29}\Z")
 _PDQ = re.compile(r"[0-9a-f]{64}\Z")
@@ -21,7 +21,8 @@ _PDQ = re.compile(r"[0-9a-f]{64}\Z")
 
 @dataclass(frozen=True, slots=True)
 class PictureHash:
-    """A PDQ hash (64 hexadecimal digits) and its quality, as `ledger.evidence.pdq` makes them from a file."""
+    """A PDQ hash (64 hexadecimal digits) and its quality, as `ledger.evidence.perceptual_hash.pdq` makes them from a
+    file."""
 
     pdq: str
     quality: int

@@ -4,7 +4,7 @@
 it is in effect, so an answer read at some moment names the policy of every moment in the following 7 days. Later, or
 where this version cannot read the text, the policy is unknown and only the ledger itself checks by it.
 
-Snapshots bring the policy that they are folded with themselves (`ledger.client.snapshot_files`).
+Snapshots bring the policy that they are folded with themselves (`ledger.client.snapshots.files`).
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import hashlib
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from ledger.client.suite import NamedPolicy, Service
-from ledger.core.policy import Policy, read_policy
-from ledger.core.policy_timeline import KNOWN_AHEAD
+from ledger.client.identity.suite import NamedPolicy, Service
 from ledger.errors import LedgerError, PolicyInvalid
-from ledger.policies import shipped_policy, shipped_texts
+from ledger.rules.policy.shipped import shipped_policy, shipped_texts
+from ledger.rules.policy.timeline import KNOWN_AHEAD
+from ledger.rules.policy.values import Policy, read_policy
 
 REFRESH = timedelta(days=1)
 """After this time the service is asked again, before a report is made."""

@@ -1,8 +1,8 @@
 """Lookups as they are sent, and the comparison of each answer with its question.
 
 A lookup carries 16 random bytes, its nonce. The answer repeats the nonce, the digest of the request
-(`ledger.core.questions`), the service, the environment, the platform and the key epoch. What does not repeat them
-belongs to another question, whatever mixed the two up, and is never taken for a standing.
+(`ledger.protocol.request_digest`), the service, the environment, the platform and the key epoch. What does not repeat
+them belongs to another question, whatever mixed the two up, and is never taken for a standing.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ledger.client.forks import ForkLock
+from ledger.client.identity.suite import Suite
 from ledger.client.results import Fields, Lookup, as_mapping, compare, parse_lookup
-from ledger.client.suite import Suite
 from ledger.client.transport import error_from_problem
-from ledger.core.encoding import b64url
-from ledger.core.questions import NONCE_BYTES, question_digest
 from ledger.errors import AnswerMismatch, InvalidCanonicalForm, InvalidRequest, LedgerError, UnexpectedAnswer
+from ledger.protocol.encoding import b64url
+from ledger.protocol.request_digest import NONCE_BYTES, question_digest
 
 SETTLE_SECONDS = 2.0
 """A server process answers from what it knew at most 200 ms ago. So what one process has told, every other one knows

@@ -6,7 +6,7 @@ from dataclasses import astuple, dataclass, make_dataclass
 from typing import TYPE_CHECKING
 
 from ledger.catalogue import reason_text
-from ledger.core.languages import LANGUAGES, LOCALES
+from ledger.rules.languages import LANGUAGES, LOCALES
 
 
 class _Texts:

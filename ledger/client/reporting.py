@@ -11,7 +11,6 @@ from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
-from ledger.client.delivery import CONTENT_KEY_PREFIX, Courier, encode
 from ledger.client.inputs import (
     check_amount,
     check_currency,
@@ -20,8 +19,8 @@ from ledger.client.inputs import (
     check_text,
     check_time,
 )
-from ledger.client.outbox import Item, ItemState, Waiting
-from ledger.client.receipts import VerifiedReceipt, accept_receipt, check_receipt, fetch_receipt
+from ledger.client.outbox.delivery import CONTENT_KEY_PREFIX, Courier, encode
+from ledger.client.outbox.store import Item, ItemState, Waiting
 from ledger.client.reports import build_report, check_fields, check_idempotency_key, evidence_json
 from ledger.client.results import (
     AcceptedReport,
@@ -37,10 +36,7 @@ from ledger.client.results import (
 from ledger.client.session import ATTEMPT_SECONDS, Session
 from ledger.client.subjects import Buyer, Identifiers, SubjectIds, normalise
 from ledger.client.transport import Deadline
-from ledger.core import voprf
-from ledger.core.conduct import Evidence
-from ledger.core.encoding import b64url, canonical_json, format_time
-from ledger.core.reports import former_order_ref, order_ref
+from ledger.client.verify.receipts import VerifiedReceipt, accept_receipt, check_receipt, fetch_receipt
 from ledger.errors import (
     AnswerMismatch,
     Forbidden,
@@ -51,6 +47,10 @@ from ledger.errors import (
     Unauthenticated,
     Unavailable,
 )
+from ledger.protocol import voprf
+from ledger.protocol.encoding import b64url, canonical_json, format_time
+from ledger.rules.conduct import Evidence
+from ledger.rules.reports import former_order_ref, order_ref
 
 T = TypeVar("T")
 _REPORT_ID = re.compile(r"rp_[A-Za-z0-9]{1,29}\Z")

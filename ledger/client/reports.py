@@ -11,16 +11,18 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from ledger.client.identity.suite import Suite
 from ledger.client.inputs import check_digest, check_report, check_reported_buyer, check_text, check_time, nearest
 from ledger.client.subjects import Buyer
-from ledger.client.suite import Suite
-from ledger.core import reports as core_reports
-from ledger.core.conduct import Evidence, EvidenceType, Finding, Inspection, check_evidence, parse_inspection
-from ledger.core.encoding import b64url, format_time, parse_time, unb64url
-from ledger.core.findings import Strength, Trust
-from ledger.core.jurisdictions import Profile
-from ledger.core.policy import Policy
-from ledger.core.provenance import (
+from ledger.errors import EvidenceInvalid, InvalidReport, InvalidRequest, InvalidTime, SubjectsInvalid
+from ledger.protocol.encoding import b64url, format_time, parse_time, unb64url
+from ledger.protocol.tags import SALT_BYTES, subject_commitment
+from ledger.rules import reports as core_reports
+from ledger.rules.conduct import Evidence, EvidenceType, Finding, Inspection, check_evidence, parse_inspection
+from ledger.rules.findings import Strength, Trust
+from ledger.rules.jurisdictions import Profile
+from ledger.rules.policy.values import Policy
+from ledger.rules.provenance import (
     Confirmation,
     Origin,
     OriginSource,
@@ -30,8 +32,6 @@ from ledger.core.provenance import (
     parse_confirmation,
     parse_origin,
 )
-from ledger.core.tags import SALT_BYTES, subject_commitment
-from ledger.errors import EvidenceInvalid, InvalidReport, InvalidRequest, InvalidTime, SubjectsInvalid
 
 
 def evidence(
@@ -176,7 +176,7 @@ def build_report(
     the one in effect, where it is known (None: it is not).
 
     Whether reports under the buyer's epoch are taken is for the caller to know. Raises SubjectsInvalid (tags without
-    elements), and what `core.reports.parse_body` and `check_intake` raise.
+    elements), and what `rules.reports.parse_body` and `check_intake` raise.
     """
     check_reported_buyer(buyer)
     check_report(

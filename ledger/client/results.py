@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 from ledger.client.reasons import Reason as Reason
 from ledger.client.reasons import explained, unexplained
-from ledger.core.encoding import parse_time
-from ledger.core.identifiers import Kind
-from ledger.core.reasons import Reason as KnownReason
 from ledger.errors import AnswerMismatch, LedgerError, UnexpectedAnswer
+from ledger.protocol.encoding import parse_time
+from ledger.protocol.identifiers import Kind
+from ledger.rules.reasons import Reason as KnownReason
 
 if TYPE_CHECKING:
     from ledger.client.picture_results import PictureReuse

@@ -22,21 +22,19 @@ from ledger.client.checks import (
     clear_by_filter,
     require_elements,
 )
-from ledger.client.delivery import BATCH_ITEMS
 from ledger.client.events import note, proofs_noted
 from ledger.client.inputs import check_consent_ref, check_identifiers, check_lookup, check_refund
 from ledger.client.lookups import Query, Refund, query_json
+from ledger.client.outbox.delivery import BATCH_ITEMS
 from ledger.client.picture_results import PictureReuse
 from ledger.client.pictures import PictureHash, Pictures, search_json
 from ledger.client.questions import Question
 from ledger.client.reporting import Reporting
 from ledger.client.results import Check, Lookup, unavailable
-from ledger.client.snapshots import Snapshot
+from ledger.client.snapshots.reader import Snapshot
 from ledger.client.subjects import Buyer, Canonical, Identifiers, normalise, normalise_each
 from ledger.client.transport import Deadline
 from ledger.client.webhooks import Webhooks
-from ledger.core.guidance import Claim
-from ledger.core.reports import order_ref
 from ledger.errors import (
     InvalidInput,
     InvalidRequest,
@@ -46,6 +44,8 @@ from ledger.errors import (
     Unavailable,
     UnexpectedAnswer,
 )
+from ledger.rules.guidance import Claim
+from ledger.rules.reports import order_ref
 
 if TYPE_CHECKING:
     import numpy as np

@@ -23,19 +23,20 @@ from ledger.client.budgets import (
     checked_budget,
 )
 from ledger.client.connections import ClientFactory, HttpOptions
-from ledger.client.environment import read_credentials
-from ledger.client.epochs import Epochs
 from ledger.client.events import note, tell
 from ledger.client.forks import ForkLock
-from ledger.client.keyfiles import load_signing_key, order_key_source
-from ledger.client.outbox import Outbox
-from ledger.client.own_key import suite_of_key
+from ledger.client.identity.environment import read_credentials
+from ledger.client.identity.epochs import Epochs
+from ledger.client.identity.keyfiles import load_signing_key, order_key_source
+from ledger.client.identity.own_key import suite_of_key
+from ledger.client.identity.suite import Suite, is_loopback, load_suite, parse_service
+from ledger.client.identity.tokens import NEW_KEY_SECONDS, TokenSource
+from ledger.client.outbox.store import Outbox
 from ledger.client.policies import Policies
 from ledger.client.questions import Questioner
-from ledger.client.receipts import log_fetcher
 from ledger.client.results import Fields
-from ledger.client.snapshot_cache import SnapshotCache
-from ledger.client.snapshots import Snapshot, Snapshots
+from ledger.client.snapshots.cache import SnapshotCache
+from ledger.client.snapshots.reader import Snapshot, Snapshots
 from ledger.client.state import (
     CHECKPOINT_FILE,
     EPOCHS_FILE,
@@ -45,13 +46,9 @@ from ledger.client.state import (
     default_state_dir,
 )
 from ledger.client.subjects import Blinder, Buyer, Canonical
-from ledger.client.suite import Suite, is_loopback, load_suite, parse_service
 from ledger.client.texts import Texts
-from ledger.client.tokens import NEW_KEY_SECONDS, TokenSource
 from ledger.client.transport import Answer, Deadline, Transport
-from ledger.core.consent import check_consent
-from ledger.core.encoding import b64url
-from ledger.core.policy import Policy
+from ledger.client.verify.receipts import log_fetcher
 from ledger.errors import (
     ConfigurationError,
     Conflict,
@@ -66,6 +63,9 @@ from ledger.errors import (
     UnexpectedAnswer,
     UnknownKey,
 )
+from ledger.protocol.encoding import b64url
+from ledger.rules.consent import check_consent
+from ledger.rules.policy.values import Policy
 
 READ_BUDGET_SECONDS = 10.0
 ATTEMPT_SECONDS = 5.0

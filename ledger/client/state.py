@@ -16,12 +16,12 @@ from pathlib import Path
 
 from ledger.client.events import tell
 from ledger.client.forks import Descriptors, ForkLock
-from ledger.client.keyfiles import replace_file
-from ledger.client.local_text import kept_text
-from ledger.client.log import Fetch, compare_views
-from ledger.client.suite import Suite
-from ledger.core.checkpoint import Checkpoint, open_checkpoint
+from ledger.client.identity.keyfiles import replace_file
+from ledger.client.identity.suite import Suite
+from ledger.client.verify.local_text import kept_text
+from ledger.client.verify.log import Fetch, compare_views
 from ledger.errors import ConfigurationError, InvalidCheckpoint, Unavailable
+from ledger.tlog.checkpoint import Checkpoint, open_checkpoint
 
 CHECKPOINT_FILE = "checkpoint"
 EPOCHS_FILE = "epochs.json"

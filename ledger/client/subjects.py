@@ -14,10 +14,6 @@ from dataclasses import dataclass
 
 from ledger.client.forks import ForkLock
 from ledger.client.results import Fields
-from ledger.core import voprf
-from ledger.core.encoding import b64url, unb64url
-from ledger.core.identifiers import Kind, canonical, parse_kind
-from ledger.core.tags import TAG_BYTES, tag
 from ledger.errors import (
     BatchSizeInvalid,
     InvalidEncoding,
@@ -26,6 +22,10 @@ from ledger.errors import (
     LedgerError,
     UnexpectedAnswer,
 )
+from ledger.protocol import voprf
+from ledger.protocol.encoding import b64url, unb64url
+from ledger.protocol.identifiers import Kind, canonical, parse_kind
+from ledger.protocol.tags import TAG_BYTES, tag
 
 CACHE_SIZE = 10_000
 MAX_SUBJECTS = 8

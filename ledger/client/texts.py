@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 from ledger.client.reasons import Reason
 from ledger.client.transport import Deadline, Transport, plain
-from ledger.core.languages import LOCALES
-from ledger.core.reasons import Reason as KnownReason
 from ledger.errors import LedgerError, NotFound
+from ledger.rules.languages import LOCALES
+from ledger.rules.reasons import Reason as KnownReason
 
 RETRY_SECONDS = 60.0
 """After a failure, no answer waits for texts for so long."""

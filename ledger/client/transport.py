@@ -41,8 +41,7 @@ from ledger.client.connections import (
     uses_proxy,
 )
 from ledger.client.forks import ForkAware, ForkLock, Sockets, renew_if_forked
-from ledger.client.suite import is_loopback
-from ledger.core.encoding import b64url
+from ledger.client.identity.suite import is_loopback
 from ledger.errors import (
     AnswerMismatch,
     ConfigurationError,
@@ -53,6 +52,7 @@ from ledger.errors import (
     Unavailable,
     UnexpectedAnswer,
 )
+from ledger.protocol.encoding import b64url
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""What a platform is told by webhook, as types: one class for each event of `ledger.core.webhooks.EVENTS`.
+"""What a platform is told by webhook, as types: one class for each event of `ledger.rules.webhooks.EVENTS`.
 
 A reader of this version goes on with messages of other versions: a message of a type that it does not know, or without
 a member that the class of its type needs, is a plain `WebhookEvent`; members that it does not know are in `data` only.
@@ -11,7 +11,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
-from ledger.core.webhooks import WebhookType
+from ledger.rules.webhooks import WebhookType
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,9 @@ from ledger.client.inputs import check_text, check_time
 from ledger.client.results import Fields, about
 from ledger.client.session import ATTEMPT_SECONDS, Session
 from ledger.client.webhook_events import WebhookEvent, read_event
-from ledger.core.encoding import parse_time
-from ledger.core.webhooks import (
+from ledger.errors import ConfigurationError, InvalidInput, InvalidRequest, InvalidSignature
+from ledger.protocol.encoding import parse_time
+from ledger.rules.webhooks import (
     ID_HEADER,
     SIGNATURE_HEADER,
     TIMESTAMP_HEADER,
@@ -22,7 +23,6 @@ from ledger.core.webhooks import (
     check_signature,
     parse_secret,
 )
-from ledger.errors import ConfigurationError, InvalidInput, InvalidRequest, InvalidSignature
 
 T = TypeVar("T")
 

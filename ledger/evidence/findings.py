@@ -1,4 +1,4 @@
-"""A finding that an inspection made in a file: its code (`ledger.core.findings`), where it was made, and its facts."""
+"""A finding that an inspection made in a file: its code (`ledger.rules.findings`), where it was made, and its facts."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ledger.core.findings import CODES, About, FindingCode, Strength, Trust, strength_of
+from ledger.evidence.formats.metadata import clean
 from ledger.evidence.limits import MAX_FACTS_LISTED
-from ledger.evidence.pieces import clean
+from ledger.rules.findings import CODES, About, FindingCode, Strength, Trust, strength_of
 
 Fact = str | int | list[str] | list[int]
 _TRUSTS = frozenset(one.value for one in Trust)

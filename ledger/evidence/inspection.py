@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ledger import __version__
-from ledger.core.encoding import b64url
-from ledger.core.findings import Strength
 from ledger.errors import (
     EvidenceTooLarge,
     EvidenceUnreadable,
@@ -20,30 +18,23 @@ from ledger.errors import (
     ListingUnreadable,
     PictureUnreadable,
 )
-from ledger.evidence import (
-    aigc,
-    c2pa_claims,
-    c2pa_reader,
-    containers,
-    editing,
-    exif,
-    pdq,
-    signers,
-    thumbnails,
-    traces,
-    xmp,
-)
-from ledger.evidence.c2pa_reader import Answer
 from ledger.evidence.extra import need
 from ledger.evidence.findings import Finding, folded
+from ledger.evidence.formats import containers, exif, xmp
+from ledger.evidence.formats.metadata import Contents, NoteCode, Sort, decode
 from ledger.evidence.limits import MAX_FILE_BYTES, MAX_FINDINGS, MAX_LISTINGS
-from ledger.evidence.pieces import Contents, NoteCode, Sort, decode
-from ledger.evidence.pixels import STILLS, WHERE
+from ledger.evidence.perceptual_hash import pdq
+from ledger.evidence.perceptual_hash.pixels import STILLS, WHERE
 from ledger.evidence.receipt import Agreement, Receipt, check_form, compare
-from ledger.evidence.signers import Times, TrustLists
+from ledger.evidence.sandbox import c2pa as c2pa_reader
+from ledger.evidence.sandbox.c2pa import Answer
+from ledger.evidence.signals import aigc, c2pa_claims, editing, signers, thumbnails, traces
+from ledger.evidence.signals.signers import Times, TrustLists
+from ledger.protocol.encoding import b64url
+from ledger.rules.findings import Strength
 
 if TYPE_CHECKING:
-    from ledger.evidence.listing import Photo
+    from ledger.evidence.listing.match import Photo
 
 RULES_VERSION = 2
 """Goes up with every change that may give the same file other findings."""
@@ -136,8 +127,8 @@ def draw_match(path: str | Path, listing: str | Path) -> bytes | None:
     Raises EvidenceUnreadable, EvidenceTooLarge, PictureUnreadable, ListingUnreadable, ConfigurationError.
     """
     (theirs,) = read_listings([listing])
-    from ledger.evidence import match_picture
-    from ledger.evidence.listing import matches, photo
+    from ledger.evidence.listing import match_picture
+    from ledger.evidence.listing.match import matches, photo
 
     ours = photo(_read(Path(path)))
     (match,) = matches(ours, [theirs])
@@ -156,7 +147,7 @@ def read_listings(paths: Sequence[str | Path]) -> list[Photo]:
 
 
 def _listing(path: Path) -> Photo:
-    from ledger.evidence.listing import photo
+    from ledger.evidence.listing.match import photo
 
     try:
         data = _read(path)
@@ -185,7 +176,7 @@ def _compared(data: bytes, found: Contents, listings: Sequence[Photo]) -> list[F
     """What the comparison with listing photos finds."""
     if not listings:
         return []
-    from ledger.evidence.listing import judge, photo
+    from ledger.evidence.listing.match import judge, photo
 
     if found.media_type not in STILLS:
         found.note(NoteCode.LISTING_NOT_COMPARED, WHERE, found.media_type)
@@ -199,7 +190,7 @@ def _compared(data: bytes, found: Contents, listings: Sequence[Photo]) -> list[F
 
 
 def _opencv() -> str:
-    from ledger.evidence.listing import OPENCV
+    from ledger.evidence.listing.match import OPENCV
 
     return OPENCV
 

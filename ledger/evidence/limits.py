@@ -73,8 +73,8 @@ MAX_FINDINGS = 64
 MAX_NOTES = 64
 
 INSPECTION_SECONDS = 45.0
-"""Clock of a whole inspection where a server has it made in a process of its own (`ledger.evidence.apart`); an honest
-picture takes less than one."""
+"""Clock of a whole inspection where a server has it made in a process of its own
+(`ledger.evidence.sandbox.inspection`); an honest picture takes less than one."""
 
 INSPECTION_MEMORY_BYTES = 3 * 2**30
 """Address space of that process, beside the files: one that reads a manifest in its turn has less."""

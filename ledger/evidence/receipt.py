@@ -1,7 +1,7 @@
 """The receipt of an inspection: which file, by which tool, with what findings; and whether a file still bears it out.
 
 A receipt holds no time and no name, so that the same bytes and the same tool give the same receipt, and a reviewer can
-make it again. Its canonical form is that of reports (`core.encoding`).
+make it again. Its canonical form is that of reports (`protocol.encoding`).
 
 What was measured on pixels is compared with some room, and no part of the digest: decoders of one and the same JPEG may
 differ by a step of brightness, and OpenCV's numbers by version and processor. Nor is the trust in a signer, with what
@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from ledger.core import conduct
-from ledger.core.encoding import b64url, canonical_json, unb64url
-from ledger.core.findings import CODES, About, FindingCode, Strength, Trust, strength_of, weakest
-from ledger.core.pictures import distance
 from ledger.errors import InspectionReceiptInvalid, InvalidCanonicalForm, InvalidEncoding, NewerFormat
 from ledger.evidence.findings import Finding
-from ledger.evidence.pieces import DECODER_DEPENDENT, INCOMPLETE, NAME_DEPENDENT, TIME_DEPENDENT, Note
+from ledger.evidence.formats.metadata import DECODER_DEPENDENT, INCOMPLETE, NAME_DEPENDENT, TIME_DEPENDENT, Note
+from ledger.protocol.encoding import b64url, canonical_json, unb64url
+from ledger.rules import conduct
+from ledger.rules.findings import CODES, About, FindingCode, Strength, Trust, strength_of, weakest
+from ledger.rules.pictures import distance
 
 RECEIPT_VERSION = 2
 """Version 1 had no `trust_lists` and no trust: its codes that name an issuer identified whoever had signed."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from ledger.core.findings import SIGNED, TRUSTED, FindingCode, Strength, Trust
 from ledger.evidence.findings import Fact, Finding
-from ledger.evidence.pieces import Note, NoteCode
+from ledger.evidence.formats.metadata import Note, NoteCode
 from ledger.evidence.receipt import Conclusion, Receipt
 from ledger.i18n import Texts, texts
+from ledger.rules.findings import SIGNED, TRUSTED, FindingCode, Strength, Trust
 
 
 def _(message: str) -> str:

@@ -14,14 +14,14 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ledger.client import RefundLedger
-from ledger.core.languages import DEFAULT_LOCALE
-from ledger.core.languages import LOCALES as LOCALES
 from ledger.errors import AlreadyExists, ConfigurationError, InvalidRequest
 from ledger.evidence.extra import need
 from ledger.referral.audience import Audience, Part, gets
 from ledger.referral.checks import LOG_KEY_FILE, PLATFORM_KEY_FILE, SUMS_FILE
 from ledger.referral.facts import Referral, Source, check_referable, receipt_name, referral, to_json
 from ledger.referral.inspections import read_receipts
+from ledger.rules.languages import DEFAULT_LOCALE
+from ledger.rules.languages import LOCALES as LOCALES
 
 MAX_REPORTS = 50
 MAX_ORDER_CHARS = 128

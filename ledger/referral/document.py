@@ -7,16 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from ledger.core.conduct import Evidence, EvidenceType
-from ledger.core.encoding import b64url
-from ledger.core.findings import TRUSTED, About, Strength, Trust
-from ledger.core.jurisdictions import find_jurisdiction
-from ledger.core.provenance import Origin
-from ledger.core.reports import Status
+from ledger.code_names import actor_text, conduct_text, evidence_text, outcome_text, state_text
 from ledger.errors import ConfigurationError
 from ledger.evidence import words as finding_words
 from ledger.evidence.findings import Finding
 from ledger.i18n import LOCALES, Texts, texts
+from ledger.protocol.encoding import b64url
 from ledger.referral import words
 from ledger.referral.audience import Audience, Part, gets
 from ledger.referral.checks import check_commands, evidence_command
@@ -24,7 +20,11 @@ from ledger.referral.facts import Contest, Referral, ReferredReport, receipt_nam
 from ledger.referral.inspections import Found, Inspected
 from ledger.referral.law import LEVELS, Band
 from ledger.referral.pdf import Document
-from ledger.service.case_texts import actor_text, conduct_text, evidence_text, outcome_text, state_text
+from ledger.rules.conduct import Evidence, EvidenceType
+from ledger.rules.findings import TRUSTED, About, Strength, Trust
+from ledger.rules.jurisdictions import find_jurisdiction
+from ledger.rules.provenance import Origin
+from ledger.rules.reports import Status
 
 SHORT_DIGEST_CHARS = 16
 REPORT_MM, CHECKS_MM = 80.0, 110.0

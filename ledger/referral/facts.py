@@ -12,20 +12,20 @@ from datetime import datetime
 from typing import Any
 
 from ledger.client.appeal_results import Appeal
-from ledger.client.receipts import VerifiedReceipt
+from ledger.client.identity.suite import Suite
 from ledger.client.results import ReportView
-from ledger.client.suite import Suite
-from ledger.core.conduct import EVIDENCE_MEMBERS, Conduct, Evidence, EvidenceType
-from ledger.core.encoding import b64url, canonical_json, format_time
-from ledger.core.languages import DEFAULT_LOCALE
-from ledger.core.provenance import confirmation_json, origin_json
-from ledger.core.reports import BODY_MEMBERS, BODY_VERSION, ReportBody, Status, parse_body
-from ledger.core.tlog_proof import sealed_receipt
+from ledger.client.verify.receipts import VerifiedReceipt
 from ledger.errors import LedgerError, NewerFormat, ReportNotReferable, UnexpectedAnswer, UnknownConduct
+from ledger.protocol.encoding import b64url, canonical_json, format_time
 from ledger.referral.audience import Audience, Part, gets
 from ledger.referral.inspections import Found, Inspected, Receipts, check_all_used, inspections
 from ledger.referral.law import LAWS_OF, Law
 from ledger.referral.losses import Loss, Money, losses
+from ledger.rules.conduct import EVIDENCE_MEMBERS, Conduct, Evidence, EvidenceType
+from ledger.rules.languages import DEFAULT_LOCALE
+from ledger.rules.provenance import confirmation_json, origin_json
+from ledger.rules.reports import BODY_MEMBERS, BODY_VERSION, ReportBody, Status, parse_body
+from ledger.tlog.proof import sealed_receipt
 
 VERSION = 1
 REFERABLE = frozenset({Status.COOLING, Status.COUNTING, Status.DISPUTED, Status.UNCONFIRMED})

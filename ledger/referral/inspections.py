@@ -12,12 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ledger.core.conduct import FORMERLY_IDENTIFYING, Evidence
-from ledger.core.encoding import unb64url
-from ledger.core.findings import CODES, SIGNED, About, FindingCode, Strength, Trust, strength_of
 from ledger.errors import ConfigurationError, InspectionMismatch, InspectionReceiptInvalid
 from ledger.evidence.findings import Fact, fit
-from ledger.evidence.pieces import clean
+from ledger.evidence.formats.metadata import clean
 from ledger.evidence.receipt import (
     MAX_RECEIPT_BYTES,
     Conclusion,
@@ -26,6 +23,9 @@ from ledger.evidence.receipt import (
     receipt_digest,
     receipt_trust,
 )
+from ledger.protocol.encoding import unb64url
+from ledger.rules.conduct import FORMERLY_IDENTIFYING, Evidence
+from ledger.rules.findings import CODES, SIGNED, About, FindingCode, Strength, Trust, strength_of
 
 MAX_FILE_BYTES = 64 * MAX_RECEIPT_BYTES
 SHOWN_FACTS = frozenset(

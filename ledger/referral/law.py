@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ledger.core.jurisdictions import Profile
+from ledger.rules.jurisdictions import Profile
 
 
 def _(message: str) -> str:

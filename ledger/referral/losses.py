@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from ledger.core.reports import Outcome, Status
+from ledger.rules.reports import Outcome, Status
 
 CONTESTED = frozenset({Status.DISPUTED, Status.UNCONFIRMED})
 

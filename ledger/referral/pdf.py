@@ -13,8 +13,8 @@ from importlib.resources import as_file, files
 
 from fpdf import FPDF
 
-from ledger.core.languages import LANGUAGES
 from ledger.referral.lines import lines
+from ledger.rules.languages import LANGUAGES
 
 FONT_PACKAGE, FONT_FILE, FONT = "pylopdf_fonts_zh_cn", "NotoSansSC-Regular.otf", "noto"
 MARGIN_MM, BOTTOM_MM = 20.0, 20.0

@@ -6,10 +6,10 @@ offence, and a test looks for words that would.
 
 from __future__ import annotations
 
-from ledger.core.appeals import Actor
-from ledger.core.provenance import OriginSource, Verdict
-from ledger.core.reports import Outcome, Status
 from ledger.referral.audience import Audience
+from ledger.rules.appeals import Actor
+from ledger.rules.provenance import OriginSource, Verdict
+from ledger.rules.reports import Outcome, Status
 
 
 def _(message: str) -> str:

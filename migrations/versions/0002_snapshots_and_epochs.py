@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 from alembic import op
 
-from ledger.core.encoding import unb64url
-from ledger.core.entries import parse_leaf
-from ledger.core.tags import tag
+from ledger.protocol.encoding import unb64url
+from ledger.protocol.tags import tag
+from ledger.tlog.entries import parse_leaf
 
 BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 TIME = sa.DateTime(timezone=True)

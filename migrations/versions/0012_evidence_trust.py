@@ -66,7 +66,7 @@ def _labelled(body: bytes) -> bool:
 
 
 def _identified(item: dict[str, Any]) -> bool:
-    """As `ledger.core.conduct.formerly_identified` says it; no body of that time names a trust."""
+    """As `ledger.rules.conduct.formerly_identified` says it; no body of that time names a trust."""
     if item["type"] != "ai_label":
         return False
     if item.get("finding", {}).get("strength") == "identifies":

@@ -14,8 +14,8 @@ import json
 import sqlalchemy as sa
 from alembic import op
 
-from ledger.core.encoding import b64url
-from ledger.policies import shipped_texts
+from ledger.protocol.encoding import b64url
+from ledger.rules.policy.shipped import shipped_texts
 
 revision = "0015"
 down_revision = "0014"

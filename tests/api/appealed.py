@@ -15,26 +15,26 @@ import pytest
 from sqlalchemy import insert, select, update
 
 from ledger.client.reports import inspection_json
-from ledger.core.encoding import b64url
-from ledger.core.identifiers import Kind
-from ledger.core.ids import decode_id, encode_id
-from ledger.core.tags import tag
 from ledger.evidence.inspection import inspect_bytes
-from ledger.service import attachments, passwords
-from ledger.service.appeals import staff_actions, subject
-from ledger.service.appeals.files import drafted, keep_file
-from ledger.service.appeals.parties import Party, Speaker
-from ledger.service.appeals.transaction import changing, load_case
-from ledger.service.attachments import check_file
-from ledger.service.staff import as_staff
-from ledger.store import appeals as store
-from ledger.store import staff_events
-from ledger.store.appeal_tables import AppealCase, CaseAttachment
-from ledger.store.appeals import CaseRow
-from ledger.store.engine import reading, writing
-from ledger.store.staff_events import EventFilter
-from ledger.store.subject_sessions import SessionRow
-from ledger.store.tables import Listing
+from ledger.protocol.encoding import b64url
+from ledger.protocol.identifiers import Kind
+from ledger.protocol.public_ids import decode_id, encode_id
+from ledger.protocol.tags import tag
+from ledger.server.appeals import attachments, staff_actions, subject
+from ledger.server.appeals.attachments import check_file
+from ledger.server.appeals.files import drafted, keep_file
+from ledger.server.appeals.parties import Party, Speaker
+from ledger.server.appeals.session_queries import SessionRow
+from ledger.server.appeals.transaction import changing, load_case
+from ledger.server.db.engine import reading, writing
+from ledger.server.db.tables.appeals import AppealCase, CaseAttachment
+from ledger.server.db.tables.ledger import Listing
+from ledger.server.records import case_queries as store
+from ledger.server.records.case_queries import CaseRow
+from ledger.server.staff import audit_queries as staff_events
+from ledger.server.staff import passwords
+from ledger.server.staff.accounts import as_staff
+from ledger.server.staff.audit_queries import EventFilter
 from tests.api.conftest import ACME, BETA, Api, person
 from tests.api.console_desk import Desk, post
 from tests.staffing import cheap

@@ -8,14 +8,14 @@ from typing import Any
 
 import httpx2
 
-from ledger.core.appeals import Outcome
-from ledger.core.cases import Staff
-from ledger.core.encoding import b64url
-from ledger.core.identifiers import Kind
-from ledger.core.tags import tag
-from ledger.service.appeals import staff_actions as desk
-from ledger.service.members import list_platforms
-from ledger.store.subject_sessions import SessionRow
+from ledger.protocol.encoding import b64url
+from ledger.protocol.identifiers import Kind
+from ledger.protocol.tags import tag
+from ledger.rules.appeals import Outcome
+from ledger.rules.case_machine import Staff
+from ledger.server.appeals import staff_actions as desk
+from ledger.server.appeals.session_queries import SessionRow
+from ledger.server.platforms.members import list_platforms
 from tests.api.conftest import ACME, BETA, Api, person
 from tests.support import Platform
 

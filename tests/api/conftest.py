@@ -20,12 +20,12 @@ from fastapi import FastAPI
 from sqlalchemy import make_url
 
 from api.app import create_app, server_options
-from ledger import sodium
-from ledger.core.encoding import b64url
-from ledger.core.identifiers import Kind
-from ledger.core.tags import tag
-from ledger.service.runtime import Runtime
-from ledger.settings import Settings
+from ledger.protocol import sodium
+from ledger.protocol.encoding import b64url
+from ledger.protocol.identifiers import Kind
+from ledger.protocol.tags import tag
+from ledger.server.runtime import Runtime
+from ledger.server.settings import Settings
 from tests import pg
 from tests.conftest import ONE_OF_ENGINES_BY_FILE
 from tests.support import CONSENT, Platform, mint, new_ledger, publish, report_payload

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from api.app import create_app
 from api.route_table import Accepted, RouteTable, named_routes
 from api.web.pages import area_of
-from ledger.settings import Settings
+from ledger.server.settings import Settings
 from tests.api.conftest import ACME, Api
 from tests.api.console_desk import Desk
 from tests.people import Person

@@ -14,11 +14,11 @@ from PIL import Image
 from sqlalchemy import select
 
 from api.route_table import ITEM_BYTES
-from ledger.core.encoding import b64url
-from ledger.core.ids import encode_id
-from ledger.service.appeals import staff_actions as desk
-from ledger.store.appeal_tables import CaseAttachment
-from ledger.store.engine import reading
+from ledger.protocol.encoding import b64url
+from ledger.protocol.public_ids import encode_id
+from ledger.server.appeals import staff_actions as desk
+from ledger.server.db.engine import reading
+from ledger.server.db.tables.appeals import CaseAttachment
 from tests.api.cases import ANNA, attach, case, decide, enrolled, filed, get, item, key, reported, somebody, view
 from tests.api.conftest import ACME, BETA, Api
 

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from ledger.core.appeals import Outcome
-from ledger.core.conduct import Conduct
-from ledger.core.identifiers import Kind
-from ledger.core.ids import decode_id
-from ledger.service.appeals import staff_actions as desk
-from ledger.service.appeals import subject
-from ledger.store.appeal_tables import AppealCase
-from ledger.store.engine import writing
-from ledger.store.tables import LookupLog
+from ledger.protocol.identifiers import Kind
+from ledger.protocol.public_ids import decode_id
+from ledger.rules.appeals import Outcome
+from ledger.rules.conduct import Conduct
+from ledger.server.appeals import staff_actions as desk
+from ledger.server.appeals import subject
+from ledger.server.db.engine import writing
+from ledger.server.db.tables.appeals import AppealCase
+from ledger.server.db.tables.ledger import LookupLog
 from tests.api.cases import (
     ANNA,
     BEN,

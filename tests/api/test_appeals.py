@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from ledger.core.appeals import Outcome
-from ledger.core.encoding import format_time
-from ledger.core.ids import encode_id
-from ledger.service.appeals import staff_actions as desk
-from ledger.service.appeals import subject
+from ledger.protocol.encoding import format_time
+from ledger.protocol.public_ids import encode_id
+from ledger.rules.appeals import Outcome
+from ledger.server.appeals import staff_actions as desk
+from ledger.server.appeals import subject
 from tests.api.cases import (
     ANNA,
     STATEMENT,

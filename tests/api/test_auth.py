@@ -28,9 +28,9 @@ from ledger.errors import (
     Unauthenticated,
     UnknownKey,
 )
-from ledger.service.keys import raw_public
-from ledger.service.members import Members, add_key, revoke_key, set_status
-from ledger.store.engine import open_engine
+from ledger.server.db.engine import open_engine
+from ledger.server.keys.files import raw_public
+from ledger.server.platforms.members import Members, add_key, revoke_key, set_status
 from tests.api.conftest import READER, Api
 from tests.support import Platform, new_ledger
 

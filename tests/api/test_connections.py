@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from api.connections import Limits, default_connections
-from ledger.settings import Settings
+from ledger.server.settings import Settings
 from tests.api.conftest import ACME, Api, running
 from tests.support import new_ledger
 

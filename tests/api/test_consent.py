@@ -11,17 +11,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 
-from api.questions import read_lookup
-from api.wire import parse_briefly, parse_small
+from api.json_io import parse_briefly, parse_small
+from api.platform.questions import read_lookup
 from ledger.client.inputs import check_consent_ref
-from ledger.core.identifiers import Kind
-from ledger.core.reports import parse_body
 from ledger.errors import InvalidInput
-from ledger.store.engine import reading
-from ledger.store.tables import LookupLog
+from ledger.protocol.identifiers import Kind
+from ledger.rules.reports import parse_body
+from ledger.server.db.engine import reading
+from ledger.server.db.tables.ledger import LookupLog
 from tests.api.conftest import ACME, READER, Api, person
 from tests.api.test_hotpath import THE_LONG_WAY, send, shown
-from tests.core.test_reports import body as report_body
+from tests.rules.test_reports import body as report_body
 from tests.support import CONSENT, Platform
 
 GOOD = {

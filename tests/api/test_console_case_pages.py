@@ -9,11 +9,11 @@ from urllib.parse import unquote
 
 import pytest
 
-from ledger.core.appeals import Outcome
-from ledger.core.ids import decode_id, encode_id
-from ledger.service.appeals import staff_actions as desk
-from ledger.service.appeals import subject
-from ledger.service.appeals.parties import Party, Speaker, in_case
+from ledger.protocol.public_ids import decode_id, encode_id
+from ledger.rules.appeals import Outcome
+from ledger.server.appeals import staff_actions as desk
+from ledger.server.appeals import subject
+from ledger.server.appeals.parties import Party, Speaker, in_case
 from tests.api.appealed import (
     GRAVE,
     PNG,

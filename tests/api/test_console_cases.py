@@ -10,9 +10,9 @@ from datetime import timedelta
 import httpx2
 import pytest
 
-from ledger.core.appeals import Outcome
-from ledger.service.appeals import subject
-from ledger.service.appeals.parties import Party, Speaker, in_case
+from ledger.rules.appeals import Outcome
+from ledger.server.appeals import subject
+from ledger.server.appeals.parties import Party, Speaker, in_case
 from tests.api.appealed import (
     GRAVE,
     PNG,

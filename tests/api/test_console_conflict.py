@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import update
 
-from ledger.service import audit
-from ledger.service.audit import EventFilter
-from ledger.store.engine import writing
-from ledger.store.staff_tables import StaffEvent
+from ledger.server.db.engine import writing
+from ledger.server.db.tables.staff import StaffEvent
+from ledger.server.staff import audit
+from ledger.server.staff.audit import EventFilter
 from tests.api.appealed import GRAVE, Browsers, case_row, contested, staffed, with_file
 from tests.api.conftest import ACME, BETA, Api
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from ledger.core.encoding import b64url
-from ledger.evidence import apart
 from ledger.evidence.inspection import inspect_bytes
-from ledger.service.appeals import inspection
-from ledger.service.appeals.parties import Party
-from ledger.store import staff_events
-from ledger.store.engine import reading
-from ledger.store.staff_events import EventFilter
+from ledger.evidence.sandbox import inspection as apart
+from ledger.protocol.encoding import b64url
+from ledger.server.appeals import inspection
+from ledger.server.appeals.parties import Party
+from ledger.server.db.engine import reading
+from ledger.server.staff import audit_queries as staff_events
+from ledger.server.staff.audit_queries import EventFilter
 from tests.api.appealed import XSS, Browsers, attach, contested, inspected, report_about, reported, somebody, staffed
 from tests.api.conftest import BETA, Api
 from tests.api.console_desk import assert_shell, post, said
@@ -28,7 +28,7 @@ from tests.support import evidence
 LABELLED = files.png(files.text_chunk("AIGC", files.LABEL.encode()))
 PLAIN = files.png()
 
-# The pages and the inspection of files are the same on both engines; the rows behind them are tests/service's matter.
+# The pages and the inspection of files are the same on both engines; the rows behind them are tests/server's matter.
 pytestmark = [pytest.mark.sqlite, pytest.mark.parametrize("api", ["sqlite"], indirect=True)]
 
 

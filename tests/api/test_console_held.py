@@ -9,8 +9,8 @@ import httpx2
 import pytest
 
 from api.console.case_pages import ENTRIES
-from ledger.core.encoding import b64url
-from ledger.core.entries import EventType
+from ledger.protocol.encoding import b64url
+from ledger.tlog.entries import EventType
 from tests.api.appealed import GRAVE, Browsers, case_row, contested, held, send, somebody, staffed
 from tests.api.cases import attach
 from tests.api.conftest import ACME, Api

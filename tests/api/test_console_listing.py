@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from PIL import Image, ImageDraw
 
-from ledger.core.encoding import b64url
-from ledger.evidence import apart
 from ledger.evidence.inspection import inspect_bytes
-from ledger.service.appeals.parties import Party
+from ledger.evidence.sandbox import inspection as apart
+from ledger.protocol.encoding import b64url
+from ledger.server.appeals.parties import Party
 from tests.api.appealed import Browsers, attach, contested, inspected, reported, staffed
 from tests.api.conftest import Api
 from tests.api.console_desk import said
@@ -23,7 +23,7 @@ from tests.api.test_console_evidence import inspect, item
 from tests.evidence.files import saved
 from tests.support import evidence
 
-# The pages and the inspection of files are the same on both engines; the rows behind them are tests/service's matter.
+# The pages and the inspection of files are the same on both engines; the rows behind them are tests/server's matter.
 pytestmark = [pytest.mark.sqlite, pytest.mark.parametrize("api", ["sqlite"], indirect=True)]
 
 

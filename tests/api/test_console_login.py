@@ -14,10 +14,10 @@ from api.console import login_queue
 from api.console.auth import COOKIE, COOKIE_PATH
 from api.console.routes import routers
 from api.web.cookies import cookie_name
-from ledger.service import passwords
-from ledger.service import staff as service
-from ledger.settings import Settings
-from ledger.store.engine import reading, writing
+from ledger.server.db.engine import reading, writing
+from ledger.server.settings import Settings
+from ledger.server.staff import accounts as service
+from ledger.server.staff import passwords
 from tests.api.conftest import Api, running
 from tests.api.console_desk import Desk, assert_shell, post, said
 from tests.staffing import PASSWORD, ROLES, cheap

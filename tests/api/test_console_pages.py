@@ -17,9 +17,9 @@ from sqlalchemy import text
 
 from api.web.forms import FORM_LIMIT_BYTES
 from ledger.i18n import texts
-from ledger.service import audit, passwords
-from ledger.service.audit import EventFilter
-from ledger.store.engine import writing
+from ledger.server.db.engine import writing
+from ledger.server.staff import audit, passwords
+from ledger.server.staff.audit import EventFilter
 from tests.api.conftest import Api
 from tests.api.console_desk import Desk, assert_shell, post, said
 from tests.staffing import ROLES, cheap
@@ -288,10 +288,10 @@ def test_every_text_of_these_pages_is_in_the_catalogue() -> None:
     assert sorted(message for message in found if chinese.gettext(str(message)) == message) == []
 
 
-@pytest.mark.parametrize("module", ["staff", "staff_sessions", "passwords"])
+@pytest.mark.parametrize("module", ["accounts", "sessions", "passwords"])
 def test_every_refusal_of_an_account_is_in_the_catalogue(module: str) -> None:
     """What the services refuse with is shown beside the form."""
-    tree = ast.parse((ROOT / "ledger" / "service" / f"{module}.py").read_text("utf-8"))
+    tree = ast.parse((ROOT / "ledger" / "server" / "staff" / f"{module}.py").read_text("utf-8"))
     raised = {
         argument.value
         for node in ast.walk(tree)

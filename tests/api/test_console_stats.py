@@ -10,16 +10,17 @@ import pytest
 
 from api.console.figures import NAMES
 from api.web.security import CONTENT_POLICY
-from ledger.core.encoding import day_floor
-from ledger.core.identifiers import Kind
-from ledger.service import audit, passwords, simulator
-from ledger.service import platform_health as health
-from ledger.service.audit import EventFilter
-from ledger.service.policy_draft import values_of
-from ledger.service.policy_publication import publish_policy
-from ledger.service.staff import StaffMember
-from ledger.store import stats as store
-from ledger.store.engine import writing
+from ledger.protocol.encoding import day_floor
+from ledger.protocol.identifiers import Kind
+from ledger.server.db.engine import writing
+from ledger.server.log.policy_publication import publish_policy
+from ledger.server.staff import audit, passwords
+from ledger.server.staff.accounts import StaffMember
+from ledger.server.staff.audit import EventFilter
+from ledger.server.stats import platform_health as health
+from ledger.server.stats import queries as store
+from ledger.server.stats import simulator
+from ledger.server.stats.policy_draft import values_of
 from tests.api.conftest import ACME, Api, person
 from tests.api.console_desk import Desk, post, said
 from tests.staffing import ROLES, cheap

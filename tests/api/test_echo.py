@@ -10,9 +10,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from ledger.core.encoding import b64url, canonical_json, unb64url
-from ledger.core.identifiers import Kind
-from ledger.core.questions import question_digest
+from ledger.protocol.encoding import b64url, canonical_json, unb64url
+from ledger.protocol.identifiers import Kind
+from ledger.protocol.request_digest import question_digest
 from tests.api.conftest import ACME, BETA, READER, Api, person
 from tests.support import report_payload
 

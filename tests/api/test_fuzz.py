@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from api.console import login_queue
-from ledger.service import passwords
+from ledger.server.staff import passwords
 from tests.api.conftest import Api
 from tests.api.fuzz import Visitors, fuzz
 from tests.staffing import cheap

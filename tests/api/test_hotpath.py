@@ -17,11 +17,11 @@ import httpx2
 import pytest
 from sqlalchemy import event
 
-from api import hotpath
-from api.routes import lookups
-from ledger.core.encoding import b64url
-from ledger.core.identifiers import Kind
-from ledger.service.lookups import MIN_INDEX_WAIT_MS, LookupRequest
+from api import fast_path as hotpath
+from api.platform import lookups
+from ledger.protocol.encoding import b64url
+from ledger.protocol.identifiers import Kind
+from ledger.server.lookups.lookups import MIN_INDEX_WAIT_MS, LookupRequest
 from tests.api.conftest import ACME, READER, Api, person, running
 from tests.support import lookup_request, new_ledger
 

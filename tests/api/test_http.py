@@ -15,7 +15,7 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ledger.core.identifiers import Kind
+from ledger.protocol.identifiers import Kind
 from tests.api.conftest import ACME, READER, Api, person, running
 from tests.processes import until
 from tests.support import new_ledger, report_payload

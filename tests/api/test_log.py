@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from ledger.core.checkpoint import open_checkpoint
-from ledger.core.encoding import unb64url
-from ledger.core.identifiers import Kind
-from ledger.core.merkle import decode_bundle, leaf_hash, root_of
-from ledger.service.keys import load_log_key, raw_public
+from ledger.protocol.encoding import unb64url
+from ledger.protocol.identifiers import Kind
+from ledger.server.keys.files import load_log_key, raw_public
+from ledger.tlog.checkpoint import open_checkpoint
+from ledger.tlog.merkle import decode_bundle, leaf_hash, root_of
 from tests.api.conftest import ACME, Api, person
 
 

@@ -15,9 +15,8 @@ import pytest
 
 from api.console import login_queue
 from ledger.errors import LoginRefused
-from ledger.service import devices, passwords
-from ledger.service import staff as service
-from ledger.service import staff_sessions as sessions
+from ledger.server.staff import accounts as service
+from ledger.server.staff import devices, passwords, sessions
 from tests.api.conftest import Api
 from tests.api.console_desk import Desk, post, said
 from tests.staffing import SEALING_KEY, TIMES, account, cheap, enrol, forget_codes

@@ -7,12 +7,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ledger import sodium
-from ledger.core import voprf
-from ledger.core.encoding import b64url, unb64url
-from ledger.core.identifiers import Kind
-from ledger.core.tags import tag
-from ledger.service.members import set_quota
+from ledger.protocol import sodium, voprf
+from ledger.protocol.encoding import b64url, unb64url
+from ledger.protocol.identifiers import Kind
+from ledger.protocol.tags import tag
+from ledger.server.platforms.members import set_quota
 from tests.api.conftest import ACME, BETA, READER, Api, person
 
 

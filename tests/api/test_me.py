@@ -10,9 +10,9 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from ledger.core.appeals import Outcome
-from ledger.service.appeals import staff_actions as desk
-from ledger.service.appeals.sessions import redeem
+from ledger.rules.appeals import Outcome
+from ledger.server.appeals import staff_actions as desk
+from ledger.server.appeals.sessions import redeem
 from tests.api.conftest import ACME, BETA, READER, Api
 from tests.api.test_pictures import body as search_body
 from tests.api.test_pictures import pictured_evidence as pictured

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from ledger.core.appeals import Outcome
-from ledger.core.encoding import b64url
-from ledger.service.appeals import staff_actions as desk
-from ledger.service.appeals.sessions import redeem
+from ledger.protocol.encoding import b64url
+from ledger.rules.appeals import Outcome
+from ledger.server.appeals import staff_actions as desk
+from ledger.server.appeals.sessions import redeem
 from tests.api.cases import filed
 from tests.api.conftest import ACME, BETA, READER, Api, running
 from tests.api.test_pictures import body as search_body

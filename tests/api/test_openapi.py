@@ -19,10 +19,10 @@ from api.errors import (
     TooManyConnections,
     UriTooLong,
 )
-from ledger.core.identifiers import Kind
-from ledger.core.reports import parse_body
 from ledger.errors import LedgerError
-from ledger.settings import Settings
+from ledger.protocol.identifiers import Kind
+from ledger.rules.reports import parse_body
+from ledger.server.settings import Settings
 from tests.api.conftest import ACME, Api, person
 from tests.support import ROOT, report_payload
 

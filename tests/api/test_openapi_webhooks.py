@@ -9,11 +9,11 @@ import jsonschema_rs
 import pytest
 
 from api.app import create_app
-from api.webhook_schemas import schema_name
-from ledger.core.webhooks import EVENTS, LADDER, SUBSCRIBABLE, Recipient, WebhookType
-from ledger.service.webhooks.attempt import TIMEOUT_SECONDS
-from ledger.settings import Settings
-from tests.core.webhook_vectors import vectors
+from api.platform.webhook_event_schemas import schema_name
+from ledger.rules.webhooks import EVENTS, LADDER, SUBSCRIBABLE, Recipient, WebhookType
+from ledger.server.settings import Settings
+from ledger.server.webhooks.attempt import TIMEOUT_SECONDS
+from tests.rules.webhook_vectors import vectors
 
 MESSAGES = [(one["type"], one["recipient"], json.loads(one["body"])) for one in vectors()["messages"]]
 

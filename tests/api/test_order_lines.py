@@ -6,12 +6,12 @@ import secrets
 from datetime import UTC, datetime
 from typing import Any
 
-from ledger.core.appeals import Outcome
-from ledger.core.cases import Staff
-from ledger.core.encoding import b64url, format_time
-from ledger.service import held
-from ledger.service.appeals import reopenings
-from ledger.service.appeals import staff_actions as desk
+from ledger.protocol.encoding import b64url, format_time
+from ledger.rules.appeals import Outcome
+from ledger.rules.case_machine import Staff
+from ledger.server.appeals import reopenings
+from ledger.server.appeals import staff_actions as desk
+from ledger.server.reports import held
 from tests.api.cases import ANNA, decide, filed, get, key, reported, somebody, view
 from tests.api.conftest import ACME, BETA, Api
 from tests.people import Person

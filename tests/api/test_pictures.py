@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from ledger.core.encoding import b64url
-from ledger.core.entries import PlatformState
-from ledger.core.identifiers import Kind
-from ledger.service.members import set_status
-from ledger.service.pictures import ANSWER_BYTES
+from ledger.protocol.encoding import b64url
+from ledger.protocol.identifiers import Kind
+from ledger.server.pictures.search import ANSWER_BYTES
+from ledger.server.platforms.members import set_status
+from ledger.tlog.entries import PlatformState
 from tests.api.conftest import ACME, BETA, READER, Api, person, running
 from tests.support import evidence, new_ledger
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from ledger.core.encoding import b64url, day_floor, unix_seconds
-from ledger.core.entries import LEDGER_REASONS
-from ledger.core.identifiers import Kind
-from ledger.service.members import set_quota
-from ledger.store import budgets
-from ledger.store import members as member_store
-from ledger.store.engine import reading, writing
+from ledger.protocol.encoding import b64url, day_floor, unix_seconds
+from ledger.protocol.identifiers import Kind
+from ledger.server.db.engine import reading, writing
+from ledger.server.oprf import budgets
+from ledger.server.platforms import queries as member_store
+from ledger.server.platforms.members import set_quota
+from ledger.tlog.entries import LEDGER_REASONS
 from tests import edwards
 from tests.api.conftest import ACME, BETA, READER, Api, person
 from tests.api.test_me import valid

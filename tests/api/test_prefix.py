@@ -12,8 +12,8 @@ import httpx2
 import pytest
 
 from api.app import create_app
-from ledger.core.urls import path_prefix
 from ledger.errors import ConfigurationError
+from ledger.protocol.urls import path_prefix
 from tests.api.conftest import ACME, BETA, READER, Api, running
 from tests.api.console_desk import Desk, post
 from tests.api.visitors import Visit, visitors

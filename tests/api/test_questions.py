@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.questions import digest_text, read_lookup
-from ledger.core.consent import fault_of_reference
-from ledger.core.encoding import MAX_INTEGER, b64url, unb64url
-from ledger.core.identifiers import Kind
-from ledger.core.questions import question_digest
+from api.platform.questions import digest_text, read_lookup
 from ledger.errors import InvalidRequest
+from ledger.protocol.encoding import MAX_INTEGER, b64url, unb64url
+from ledger.protocol.identifiers import Kind
+from ledger.protocol.request_digest import question_digest
+from ledger.rules.consent import fault_of_reference
 
 
 def fit(reference: str) -> bool:

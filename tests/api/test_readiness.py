@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from ledger.core.identifiers import Kind
-from ledger.store import log as log_store
-from ledger.store.engine import writing
+from ledger.protocol.identifiers import Kind
+from ledger.server.db.engine import writing
+from ledger.server.log import queries as log_store
 from tests.api.conftest import ACME, Api, person, running
 from tests.processes import until
 from tests.support import new_ledger

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from ledger.core.encoding import b64url, format_time
-from ledger.core.identifiers import Kind
-from ledger.core.tlog_proof import parse_proof
+from ledger.protocol.encoding import b64url, format_time
+from ledger.protocol.identifiers import Kind
+from ledger.tlog.proof import parse_proof
 from tests.api.conftest import ACME, BETA, Api, person
 from tests.support import UPLOADED, evidence, report_payload
 

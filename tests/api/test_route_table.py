@@ -26,7 +26,7 @@ from api.route_table import (
 )
 from api.web.pages import area_of
 from ledger.errors import InvalidRequest
-from ledger.settings import Settings
+from ledger.server.settings import Settings
 from tests.api.conftest import ACME, Api
 from tests.support import ROOT
 

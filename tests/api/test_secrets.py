@@ -12,10 +12,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from ledger.core.encoding import b64url
-from ledger.core.identifiers import Kind
-from ledger.core.tags import tag
-from ledger.store.engine import writing
+from ledger.protocol.encoding import b64url
+from ledger.protocol.identifiers import Kind
+from ledger.protocol.tags import tag
+from ledger.server.db.engine import writing
 from tests.api.conftest import ACME, Api, person, running
 from tests.support import new_ledger, report_payload
 

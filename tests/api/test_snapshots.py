@@ -17,14 +17,14 @@ import httpx2
 import pytest
 from sqlalchemy import make_url
 
-from ledger.core.buckets import check_bucket, split_answer
-from ledger.core.encoding import b64url, parse_time, unb64url
-from ledger.core.fuse import FuseFilter
-from ledger.core.identifiers import Kind
-from ledger.core.manifest import Manifest, open_manifest
-from ledger.core.tags import prefix, tag
-from ledger.service.keys import load_log_key, raw_public
-from ledger.service.snapshots import build_and_publish
+from ledger.protocol.encoding import b64url, parse_time, unb64url
+from ledger.protocol.identifiers import Kind
+from ledger.protocol.tags import prefix, tag
+from ledger.server.keys.files import load_log_key, raw_public
+from ledger.server.snapshots.builder import build_and_publish
+from ledger.snapshots.buckets import check_bucket, split_answer
+from ledger.snapshots.fuse_filter import FuseFilter
+from ledger.snapshots.manifest import Manifest, open_manifest
 from tests import pg
 from tests.api.conftest import ACME, READER, Api, person, running
 from tests.conftest import ONE_OF_ENGINES_BY_FILE

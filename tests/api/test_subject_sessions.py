@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from ledger.core.ids import decode_id
 from ledger.errors import SessionExpired
-from ledger.service.appeals.own_record import own_record
-from ledger.service.appeals.sessions import redeem, session_of
-from ledger.store.appeal_tables import SubjectSession
-from ledger.store.engine import reading
+from ledger.protocol.public_ids import decode_id
+from ledger.server.appeals.own_record import own_record
+from ledger.server.appeals.sessions import redeem, session_of
+from ledger.server.db.engine import reading
+from ledger.server.db.tables.appeals import SubjectSession
 from tests.api.cases import about, reported, somebody
 from tests.api.conftest import ACME, BETA, READER, Api
 from tests.support import Platform

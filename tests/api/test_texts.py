@@ -7,16 +7,16 @@ from enum import StrEnum
 import pytest
 
 from ledger.catalogue import advice_text, reason_text
-from ledger.core.appeals import Action, CaseState, Grounds, Outcome
-from ledger.core.conduct import Conduct, EvidenceType
-from ledger.core.entries import WithdrawalReason
-from ledger.core.findings import FindingCode
-from ledger.core.guidance import ADVICE_TEXTS, Advice, Claim
-from ledger.core.identifiers import Kind
-from ledger.core.reasons import Reason
-from ledger.core.reports import Outcome as RefundOutcome
-from ledger.core.reports import Status
-from ledger.core.standing import Tier
+from ledger.protocol.identifiers import Kind
+from ledger.rules.appeals import Action, CaseState, Grounds, Outcome
+from ledger.rules.conduct import Conduct, EvidenceType
+from ledger.rules.findings import FindingCode
+from ledger.rules.guidance import ADVICE_TEXTS, Advice, Claim
+from ledger.rules.reasons import Reason
+from ledger.rules.reports import Outcome as RefundOutcome
+from ledger.rules.reports import Status
+from ledger.rules.standing import Tier
+from ledger.tlog.entries import WithdrawalReason
 from tests.api.conftest import ACME, READER, Api, person
 
 CODES: dict[str, type[StrEnum]] = {

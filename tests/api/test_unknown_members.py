@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from api.schemas.appeals import AppealRequest
-from api.schemas.lookups import Lookup, LookupItems
-from api.schemas.me import OwnAppealRequest, SessionOpening, StatementRequest
-from api.schemas.reports import BatchItems, RestitutionRequest, Withdrawal
-from api.schemas.webhooks import EndpointRequest
-from api.wire import MAX_UNKNOWN, MAX_VALUES, parse, parse_briefly, parse_small
+from api.consumer.schemas import OwnAppealRequest, SessionOpening, StatementRequest
+from api.json_io import MAX_UNKNOWN, MAX_VALUES, parse, parse_briefly, parse_small
+from api.platform.appeal_schemas import AppealRequest
+from api.platform.lookup_schemas import Lookup, LookupItems
+from api.platform.report_schemas import BatchItems, RestitutionRequest, Withdrawal
+from api.platform.webhook_schemas import EndpointRequest
 from ledger.errors import InvalidRequest, LedgerError
 from tests.api.conftest import ACME, Api
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from ledger.core.webhooks import Recipient, Source, WebhookType
-from ledger.service.webhooks.emit import emit
-from ledger.store.engine import writing
+from ledger.rules.webhooks import Recipient, Source, WebhookType
+from ledger.server.db.engine import writing
+from ledger.server.webhooks.emit import emit
 from tests.api.conftest import ACME, BETA, READER, Api, running
 from tests.receiver import Receiver, receiving
 from tests.support import Platform, new_ledger

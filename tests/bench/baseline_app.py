@@ -15,8 +15,8 @@ from pydantic import BaseModel
 from sqlalchemy import create_engine, select
 from sqlalchemy.orm import Session
 
-from ledger.core.encoding import unb64url
-from ledger.store.tables import Listing
+from ledger.protocol.encoding import unb64url
+from ledger.server.db.tables.ledger import Listing
 
 
 class Question(BaseModel):

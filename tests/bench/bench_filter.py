@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ledger.core.fuse import FuseFilter, build
+from ledger.snapshots.fuse_filter import FuseFilter, build
 
 TAGS = 10**6
 ONE_BY_ONE = 200_000

@@ -17,10 +17,10 @@ from typing import Any
 import orjson
 import psycopg
 
-from ledger.core.encoding import b64url, day_floor, hour_floor
-from ledger.core.standing import Tier
-from ledger.service.runtime import utc_now
-from ledger.settings import Settings
+from ledger.protocol.encoding import b64url, day_floor, hour_floor
+from ledger.rules.standing import Tier
+from ledger.server.runtime import utc_now
+from ledger.server.settings import Settings
 from tests.bench import load
 from tests.bench.bench_lookups import METRICS_TOKEN, from_memory
 from tests.bench.bench_reports import payloads

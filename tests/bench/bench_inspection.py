@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ledger.evidence import listing as listings
 from ledger.evidence.inspection import inspect_bytes
+from ledger.evidence.listing import match as listings
 from tests.evidence import files
 from tests.evidence.scenes import picture, stained, texture
 from tests.evidence.signed import certificate, created, sign

@@ -14,12 +14,12 @@ import httpx2
 import orjson
 import psycopg
 
-from ledger.core.encoding import b64url, day_floor, hour_floor
-from ledger.core.standing import Tier
-from ledger.service.runtime import utc_now
-from ledger.settings import Settings
-from ledger.store.engine import open_engine, writing
-from ledger.store.stats import insert_daily_tiers
+from ledger.protocol.encoding import b64url, day_floor, hour_floor
+from ledger.rules.standing import Tier
+from ledger.server.db.engine import open_engine, writing
+from ledger.server.runtime import utc_now
+from ledger.server.settings import Settings
+from ledger.server.stats.queries import insert_daily_tiers
 from tests.bench import load
 from tests.bench.servers import against, measured, uvicorn
 from tests.support import CONSENT, Platform, mint, new_ledger, server_environment, serving

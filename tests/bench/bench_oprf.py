@@ -20,8 +20,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ledger import sodium
-from ledger.core import voprf
+from ledger.protocol import sodium, voprf
 
 BATCH = voprf.MAX_BATCH
 TARGET_RATIO = 0.85

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ledger.core.hash_index import TAIL_SHARE, HashIndex
-from ledger.core.pictures import HASH_BYTES, MAX_DISTANCE
+from ledger.rules.hash_index import TAIL_SHARE, HashIndex
+from ledger.rules.pictures import HASH_BYTES, MAX_DISTANCE
 
 HASHES = 10**6
 QUESTIONS = 1_000

@@ -12,10 +12,10 @@ from typing import Any
 
 import orjson
 
-from ledger import sodium
-from ledger.core.identifiers import Kind
-from ledger.service.runtime import Runtime
-from ledger.settings import Settings
+from ledger.protocol import sodium
+from ledger.protocol.identifiers import Kind
+from ledger.server.runtime import Runtime
+from ledger.server.settings import Settings
 from tests.bench import load
 from tests.support import Platform, mint, new_ledger, opened, report_payload, serving
 

@@ -31,16 +31,16 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from ledger import sodium
-from ledger.core import rotation, voprf
-from ledger.core.identifiers import Kind
-from ledger.core.rotation import Rotated, RotationKeys, RotationTree
-from ledger.core.tags import tag
-from ledger.service.keys import load_oprf
-from ledger.service.rotation.run import rotate
-from ledger.store.bulk import insert_rows
-from ledger.store.engine import open_engine, writing
-from ledger.store.tables import Listing, Subject
+from ledger.protocol import sodium, voprf
+from ledger.protocol.identifiers import Kind
+from ledger.protocol.tags import tag
+from ledger.server.db.bulk import insert_rows
+from ledger.server.db.engine import open_engine, writing
+from ledger.server.db.tables.ledger import Listing, Subject
+from ledger.server.keys.files import load_oprf
+from ledger.server.rotation.run import rotate
+from ledger.tlog import key_rotation as rotation
+from ledger.tlog.key_rotation import Rotated, RotationKeys, RotationTree
 from tests.support import new_ledger
 
 ELEMENTS = 100_000

@@ -14,14 +14,14 @@ from typing import Any
 
 import psycopg
 
-from ledger.core import sealed
-from ledger.core.encoding import day_floor, hour_floor
-from ledger.core.sealed import SealedEvent
-from ledger.core.tags import prefix, tag
-from ledger.service.keys import load_log_key
-from ledger.service.runtime import utc_now
-from ledger.service.snapshots import build_and_publish, builder_engine
-from ledger.settings import Settings
+from ledger.protocol.encoding import day_floor, hour_floor
+from ledger.protocol.tags import prefix, tag
+from ledger.server.keys.files import load_log_key
+from ledger.server.runtime import utc_now
+from ledger.server.settings import Settings
+from ledger.server.snapshots.builder import build_and_publish, builder_engine
+from ledger.snapshots import sealed
+from ledger.snapshots.sealed import SealedEvent
 from tests.support import ROOT, new_ledger, server_environment
 
 LISTED = 1_000_000

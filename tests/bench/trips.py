@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ledger.core.identifiers import Kind
+from ledger.protocol.identifiers import Kind
 from tests.api.appealed import contested, newest, somebody, staffed
 from tests.api.conftest import ACME, BETA, READER, Api, person, running
 from tests.api.console_desk import post

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from ledger.core.appeals import Outcome
-from ledger.core.encoding import b64url
-from ledger.service.appeals import staff_actions, subject
-from ledger.service.appeals.parties import Party
-from ledger.service.staff import as_staff
+from ledger.protocol.encoding import b64url
+from ledger.rules.appeals import Outcome
+from ledger.server.appeals import staff_actions, subject
+from ledger.server.appeals.parties import Party
+from ledger.server.staff.accounts import as_staff
 from tests.api.appealed import (
     GRAVE,
     PNG,

@@ -10,10 +10,10 @@ import pytest
 from playwright.sync_api import Browser, Page
 from sqlalchemy import update
 
-from ledger.service import audit, passwords
-from ledger.store import members
-from ledger.store.engine import writing
-from ledger.store.staff_tables import StaffAccount
+from ledger.server.db.engine import writing
+from ledger.server.db.tables.staff import StaffAccount
+from ledger.server.platforms import queries as members
+from ledger.server.staff import audit, passwords
 from tests.api.conftest import running
 from tests.api.console_desk import Desk
 from tests.browser.conftest import DESKTOP, LOOKS, PHONE, NewPage, fits, is_examined, no_barriers

@@ -11,8 +11,8 @@ import pytest
 from axe_playwright_python import sync_playwright as axe_package  # type: ignore[import-untyped]
 from playwright.sync_api import Page, expect
 
-from ledger.core.appeals import Outcome
-from ledger.service.appeals import staff_actions as desk
+from ledger.rules.appeals import Outcome
+from ledger.server.appeals import staff_actions as desk
 from tests.api.conftest import ACME, BETA, Api, running
 from tests.browser.conftest import NewPage, is_examined
 from tests.people import ANNA, PNG, Person

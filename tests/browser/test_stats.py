@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
-from ledger.core.encoding import day_floor
-from ledger.core.identifiers import Kind
-from ledger.service import passwords
-from ledger.store import stats as store
-from ledger.store.engine import writing
+from ledger.protocol.encoding import day_floor
+from ledger.protocol.identifiers import Kind
+from ledger.server.db.engine import writing
+from ledger.server.staff import passwords
+from ledger.server.stats import queries as store
 from tests.api.conftest import ACME, BETA, person, running
 from tests.api.console_desk import Desk
 from tests.browser.conftest import LOOKS, NewPage, fits, is_examined, no_barriers, sign_in_as

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from ledger.cli.appeal_commands import text_of
 from ledger.cli.output import ExitCode
+from ledger.cli.platform.appeal import text_of
 from ledger.client import evidence
-from ledger.core.appeals import Outcome
-from ledger.core.cases import Staff
-from ledger.service.appeals import staff_actions as desk
-from ledger.service.entry_batch import Context
+from ledger.rules.appeals import Outcome
+from ledger.rules.case_machine import Staff
+from ledger.server.appeals import staff_actions as desk
+from ledger.server.records.transaction import Context
 from tests.cli.test_commands import machine, options, run
 from tests.kit import Connect, Running, person, report_arguments
 

@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from ledger.cli import serve
+from ledger.cli.operator import serve
 from tests.processes import until
 
 PATIENCE_SECONDS = 10

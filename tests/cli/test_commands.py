@@ -15,9 +15,9 @@ from typer.testing import CliRunner, Result
 
 from ledger.cli import app, output
 from ledger.cli.output import ExitCode
-from ledger.core.checkpoint import Checkpoint, sign
-from ledger.core.encoding import b64url, format_time
-from ledger.service.keys import load_log_key
+from ledger.protocol.encoding import b64url, format_time
+from ledger.server.keys.files import load_log_key
+from ledger.tlog.checkpoint import Checkpoint, sign
 from tests.faulty import answering, free_port
 from tests.kit import Connect, Running, person, report_arguments
 from tests.support import CONSENT

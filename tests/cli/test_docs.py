@@ -12,8 +12,8 @@ from typer.main import get_command
 
 from ledger.cli import app
 from ledger.cli.output import ExitCode
-from ledger.cli.replay_mapping import read_mapping
 from ledger.client import RefundLedger
+from ledger.server.demo.replay_mapping import read_mapping
 from tests.support import ROOT
 
 DOCS = ROOT / "docs"

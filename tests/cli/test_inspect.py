@@ -12,8 +12,8 @@ from typer.testing import CliRunner, Result
 from ledger.cli import app, output
 from ledger.client import inspected_evidence
 from ledger.client.reports import arguments_from_json, evidence_json
-from ledger.core.conduct import parse_evidence
 from ledger.evidence import inspection
+from ledger.rules.conduct import parse_evidence
 from tests.evidence import files
 from tests.evidence.files import LABEL
 from tests.evidence.scenes import picture, scene, stained

@@ -20,9 +20,9 @@ from typer.testing import CliRunner
 
 from ledger.cli import app, output, tables
 from ledger.client import RefundLedger
-from ledger.core.cases import Staff
-from ledger.service.appeals import staff_actions as desk
-from ledger.service.entry_batch import Context
+from ledger.rules.case_machine import Staff
+from ledger.server.appeals import staff_actions as desk
+from ledger.server.records.transaction import Context
 from tests.cli.test_appeal_commands import access
 from tests.cli.test_commands import options
 from tests.faulty import free_port

@@ -20,9 +20,9 @@ from typer.testing import CliRunner
 from ledger.cli import app
 from ledger.cli.output import ExitCode
 from ledger.client import RefundLedger
-from ledger.client.keyfiles import load_public_keys
-from ledger.core.encoding import b64url
+from ledger.client.identity.keyfiles import load_public_keys
 from ledger.errors import InvalidReceipt, LedgerError, PlatformSuspended, UnknownKey
+from ledger.protocol.encoding import b64url
 from ledger.referral.bundle import refer
 from tests.cli import lacking
 from tests.forked import run_command
@@ -30,7 +30,7 @@ from tests.kit import person, report_arguments
 from tests.processes import runs, started, until
 from tests.support import ROOT, new_ledger, server_environment, serving
 
-PUBLISHER = "ledger.service.publisher"
+PUBLISHER = "ledger.server.log.publisher"
 EFFECTIVE_SECONDS = 5
 """Within so many a new platform, key, revocation or suspension reaches every process (docs/api.md, docs/cli.md)."""
 
@@ -176,7 +176,7 @@ def _stands_under_both_keys(operator: Operator, ledger: RefundLedger, reports: l
 
 
 def new_settings(operator: Operator) -> Any:
-    from ledger.settings import Settings
+    from ledger.server.settings import Settings
 
     return Settings(
         database_url=operator.environment["REFUND_LEDGER_DATABASE_URL"],

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 from ledger.cli import app, output
 from ledger.cli.output import ExitCode
 from ledger.errors import ConfigurationError
-from ledger.service.migrate import newest_revision
-from ledger.settings import Settings, load_settings, unknown_settings
-from ledger.store.engine import open_engine, writing
+from ledger.server.db.engine import open_engine, writing
+from ledger.server.db.migrate import newest_revision
+from ledger.server.settings import Settings, load_settings, unknown_settings
 from tests.support import new_ledger, server_environment
 
 PASSWORD = "S3cretPw"

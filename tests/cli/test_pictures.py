@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from ledger.cli import app, output
 from ledger.cli.output import ExitCode
 from ledger.client import PictureHash
-from ledger.evidence import pdq
+from ledger.evidence.perceptual_hash import pdq
 from tests.cli.test_operator import without
 from tests.client.test_pictures import report
 from tests.evidence.test_pdq import scene

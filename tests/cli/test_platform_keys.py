@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from ledger.cli import app, output
 from ledger.cli.output import ExitCode
-from ledger.client.suite import load_suite
-from ledger.store import members
-from ledger.store.engine import open_engine, writing
+from ledger.client.identity.suite import load_suite
+from ledger.server.db.engine import open_engine, writing
+from ledger.server.platforms import queries as members
 from tests import edwards
 from tests.support import new_ledger, server_environment
 

@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 
 from ledger.cli import app, output
 from ledger.cli.output import ExitCode
-from ledger.core.encoding import b64url, parse_time
-from ledger.core.policy_timeline import MAX_POLICY_BYTES
-from ledger.policies import shipped_policy
-from ledger.settings import Settings
-from ledger.store import log as log_store
-from ledger.store.engine import open_engine, reading
+from ledger.protocol.encoding import b64url, parse_time
+from ledger.rules.policy.shipped import shipped_policy
+from ledger.rules.policy.timeline import MAX_POLICY_BYTES
+from ledger.server.db.engine import open_engine, reading
+from ledger.server.log import queries as log_store
+from ledger.server.settings import Settings
 from tests.policies import changed_policy
 from tests.support import new_ledger, server_environment
 

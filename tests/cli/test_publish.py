@@ -13,19 +13,19 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from ledger.cli import app, output
+from ledger.cli.operator.publish import STAGES
 from ledger.cli.output import ExitCode
 from ledger.cli.progress import stage_bars
-from ledger.cli.publish import STAGES
-from ledger.core.encoding import b64url
-from ledger.service.snapshot_files import Stage
-from ledger.settings import Settings
-from ledger.store import snapshots as store
-from ledger.store.engine import open_engine, reading
+from ledger.protocol.encoding import b64url
+from ledger.server.db.engine import open_engine, reading
+from ledger.server.settings import Settings
+from ledger.server.snapshots import queries as store
+from ledger.server.snapshots.files import Stage
 from tests.cli.test_operator import PUBLISHER, SERVER_MODULES, without
 from tests.processes import runs, started, until
 from tests.support import new_ledger, server_environment, serving
 
-SNAPSHOTTER = "ledger.service.snapshotter"
+SNAPSHOTTER = "ledger.server.snapshots.snapshotter"
 
 
 @pytest.fixture

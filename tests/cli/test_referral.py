@@ -18,14 +18,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ledger.cli.output import ExitCode
 from ledger.client import RefundLedger, claim_upload, evidence, inspected_evidence
-from ledger.core.appeals import Outcome
-from ledger.core.cases import Staff
 from ledger.errors import AlreadyExists, InvalidRequest
 from ledger.referral import bundle
 from ledger.referral.bundle import refer
 from ledger.referral.checks import PLATFORM_KEY_FILE, check_commands, evidence_command
-from ledger.service.appeals import staff_actions as desk
-from ledger.service.entry_batch import Context
+from ledger.rules.appeals import Outcome
+from ledger.rules.case_machine import Staff
+from ledger.server.appeals import staff_actions as desk
+from ledger.server.records.transaction import Context
 from tests.cli.test_appeal_commands import access
 from tests.cli.test_commands import machine, run
 from tests.evidence import files

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from ledger.cli.output import ExitCode
-from ledger.cli.replay import _moved, made_up_evidence
-from ledger.cli.replay_mapping import ReportMapping, fill, moment, read_mapping, read_rows, spread
-from ledger.client.tables import TableFormat
-from ledger.core.conduct import Conduct, check_evidence
+from ledger.client.tables.reader import TableFormat
 from ledger.errors import ConfigurationError, InvalidTable
+from ledger.rules.conduct import Conduct, check_evidence
+from ledger.server.demo.replay import _moved, made_up_evidence
+from ledger.server.demo.replay_mapping import ReportMapping, fill, moment, read_mapping, read_rows, spread
 from tests.cli.test_operator import without
 from tests.forked import run_command
 from tests.support import ROOT, SHARED

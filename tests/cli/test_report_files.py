@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from typer.testing import Result
 
 from ledger.cli.output import ExitCode
-from ledger.client import Buyer, RefundLedger, buyers, report_files
-from ledger.client.report_files import read_report_file
+from ledger.client import Buyer, RefundLedger, buyers
 from ledger.client.reports import arguments_from_json
-from ledger.client.tables import TableFormat
-from ledger.core.encoding import format_time
+from ledger.client.tables import report_files
+from ledger.client.tables.reader import TableFormat
+from ledger.client.tables.report_files import read_report_file
 from ledger.errors import (
     ConfigurationError,
     InvalidPhone,
@@ -31,6 +31,7 @@ from ledger.errors import (
     OrderAlreadyReported,
     Unavailable,
 )
+from ledger.protocol.encoding import format_time
 from tests.cli.test_commands import machine, report_json, run
 from tests.faulty import free_port, proxy
 from tests.kit import Connect, Running, person, report_arguments

@@ -15,15 +15,15 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from ledger.cli import app, output
+from ledger.cli.operator.platforms import enrol
 from ledger.cli.output import ExitCode
-from ledger.cli.platform_commands import enrol
 from ledger.errors import NotFound
-from ledger.service.keys import oprf_path
-from ledger.service.reports import submit_report
-from ledger.service.rotation.retire import finish_due
-from ledger.service.rotation.turn import alone
-from ledger.service.runtime import Runtime
-from ledger.settings import Settings
+from ledger.server.keys.files import oprf_path
+from ledger.server.reports.reports import submit_report
+from ledger.server.rotation.convert import alone
+from ledger.server.rotation.retire import finish_due
+from ledger.server.runtime import Runtime
+from ledger.server.settings import Settings
 from tests.cli.test_operator import SERVER_MODULES, without
 from tests.faulty import answering
 from tests.malformed import record

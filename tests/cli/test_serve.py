@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import uvicorn
 
-from ledger.cli.serve import run as serve
-from ledger.cli.server_commands import environment_of
-from ledger.service import runtime
-from ledger.service.runtime import Runtime
+from ledger.cli.operator.serve import run as serve
+from ledger.cli.operator.server import environment_of
+from ledger.server import runtime
+from ledger.server.runtime import Runtime
 from tests.support import new_ledger
 
 
@@ -54,7 +54,7 @@ def test_it_opens_its_runtime_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         asyncio.run(live())
         assert used[0].appender.alive(), "the application leaves closing it to `serve`"
 
-    monkeypatch.setattr("ledger.service.runtime.open_runtime", counted)
+    monkeypatch.setattr("ledger.server.runtime.open_runtime", counted)
     monkeypatch.setattr("api.app.open_runtime", counted)
     monkeypatch.setattr(uvicorn.Server, "run", run)
     serve(settings, environment_of(settings), publisher=False, snapshotter=False)

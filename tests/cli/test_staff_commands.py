@@ -12,10 +12,10 @@ import pyotp
 import pytest
 
 from ledger.cli.output import ExitCode
-from ledger.service.keys import load_server_keys
-from ledger.service.staff_sessions import login, session_staff
-from ledger.settings import Settings
-from ledger.store.engine import open_engine, reading
+from ledger.server.db.engine import open_engine, reading
+from ledger.server.keys.files import load_server_keys
+from ledger.server.settings import Settings
+from ledger.server.staff.sessions import login, session_staff
 from tests.cli.test_operator import Operator, new_settings
 from tests.forked import ForkedProcess, run_command
 from tests.staffing import TIMES

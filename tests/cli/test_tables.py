@@ -19,12 +19,14 @@ from typer.testing import CliRunner, Result
 
 from ledger.cli import app, output, streams
 from ledger.cli.output import ExitCode
-from ledger.cli.tagging import progress_lines
-from ledger.client import buyers, report_files, tables
-from ledger.client.keyfiles import load_or_create_signing_key
-from ledger.client.table_output import encode_rows
-from ledger.client.tables import opened
-from ledger.client.tagging import MAX_ROWS, Tagging, tag_file
+from ledger.cli.platform.tag import progress_lines
+from ledger.client import buyers
+from ledger.client.identity.keyfiles import load_or_create_signing_key
+from ledger.client.tables import reader as tables
+from ledger.client.tables import report_files
+from ledger.client.tables.output import encode_rows
+from ledger.client.tables.reader import opened
+from ledger.client.tables.tagging import MAX_ROWS, Tagging, tag_file
 from ledger.errors import ConfigurationError, InvalidRequest
 from tests.client.small_ledger import SmallLedger, small_ledger
 from tests.support import ROOT

@@ -14,9 +14,9 @@ from typer.testing import CliRunner, Result
 
 from ledger.cli import app, output
 from ledger.cli.output import ExitCode
-from ledger.client import tagging as client_tagging
-from ledger.client.keyfiles import load_or_create_signing_key
-from ledger.client.tagging import tag_file
+from ledger.client.identity.keyfiles import load_or_create_signing_key
+from ledger.client.tables import tagging as client_tagging
+from ledger.client.tables.tagging import tag_file
 from ledger.errors import ConfigurationError, InvalidRequest, StaleEpoch, Unavailable
 from tests.client.small_ledger import SmallLedger, small_ledger
 from tests.kit import Connect, Running, person

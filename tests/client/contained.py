@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ledger.client import RefundLedger, evidence
-from ledger.client.keyfiles import load_signing_key
+from ledger.client.identity.keyfiles import load_signing_key
 from ledger.errors import LedgerError
 
 WHO = {"phone": "+86 138 0013 8000"}

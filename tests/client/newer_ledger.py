@@ -19,13 +19,14 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from ledger.core import merkle, sealed
-from ledger.core.encoding import b64url, canonical_json, day_floor, format_time, hour_floor
-from ledger.core.entries import commitment, event_leaf
-from ledger.core.manifest import Manifest
-from ledger.core.tags import extract
-from ledger.core.tlog_proof import TlogProof, format_proof
-from ledger.policies import shipped_policy
+from ledger.protocol.encoding import b64url, canonical_json, day_floor, format_time, hour_floor
+from ledger.protocol.tags import extract
+from ledger.rules.policy.shipped import shipped_policy
+from ledger.snapshots import sealed
+from ledger.snapshots.manifest import Manifest
+from ledger.tlog import merkle
+from ledger.tlog.entries import commitment, event_leaf
+from ledger.tlog.proof import TlogProof, format_proof
 from tests.client.small_ledger import Answer, SmallLedger
 from tests.faulty import answering
 

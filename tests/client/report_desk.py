@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from ledger.client.delivery import Courier, encode
-from ledger.client.outbox import New, Operation, Outbox
+from ledger.client.outbox.delivery import Courier, encode
+from ledger.client.outbox.store import New, Operation, Outbox
 from ledger.client.results import Delivery
 from ledger.client.transport import Answer, Deadline, Transport
-from ledger.core.encoding import b64url, canonical_json, format_time
+from ledger.protocol.encoding import b64url, canonical_json, format_time
 from tests.faulty import answering
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -16,17 +16,20 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ledger.client import Buyer, RefundLedger, SubjectIds
-from ledger.client.suite import parse_suite
-from ledger.core import fuse, merkle, sealed, voprf
-from ledger.core.checkpoint import Checkpoint, sign, verifier_key
-from ledger.core.encoding import b64url, canonical_json, day_floor, hour_floor, unb64url
-from ledger.core.entries import GovernanceType, governance_leaf, key_rotation_body
-from ledger.core.identifiers import canonical, parse_kind
-from ledger.core.manifest import Manifest, manifest_body
-from ledger.core.questions import question_digest
-from ledger.core.tags import prefix, tag
-from ledger.core.tlog_proof import TlogProof, format_proof
-from ledger.policies import SHIPPED_VERSION, shipped_version
+from ledger.client.identity.suite import parse_suite
+from ledger.protocol import voprf
+from ledger.protocol.encoding import b64url, canonical_json, day_floor, hour_floor, unb64url
+from ledger.protocol.identifiers import canonical, parse_kind
+from ledger.protocol.request_digest import question_digest
+from ledger.protocol.tags import prefix, tag
+from ledger.rules.policy.shipped import SHIPPED_VERSION, shipped_version
+from ledger.snapshots import fuse_filter as fuse
+from ledger.snapshots import sealed
+from ledger.snapshots.manifest import Manifest, manifest_body
+from ledger.tlog import merkle
+from ledger.tlog.checkpoint import Checkpoint, sign, verifier_key
+from ledger.tlog.entries import GovernanceType, governance_leaf, key_rotation_body
+from ledger.tlog.proof import TlogProof, format_proof
 from tests.faulty import answering
 
 SERVICE = "small.test"

@@ -15,12 +15,12 @@ from sqlalchemy import Engine
 
 from ledger.client import Buyer, Check, Lookup, Refund, RefundLedger, evidence
 from ledger.client.checks import POLICIES
-from ledger.core.standing import Tier
 from ledger.errors import LedgerError, StaleEpoch
-from ledger.service.keys import load_log_key
-from ledger.service.rotation.run import announce, rotate
-from ledger.service.snapshots import build_and_publish, builder_engine
-from ledger.settings import Settings
+from ledger.rules.standing import Tier
+from ledger.server.keys.files import load_log_key
+from ledger.server.rotation.run import announce, rotate
+from ledger.server.settings import Settings
+from ledger.server.snapshots.builder import build_and_publish, builder_engine
 from tests.kit import Connect, Running, make_running, person, report_arguments
 from tests.support import CONSENT
 

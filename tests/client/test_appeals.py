@@ -12,8 +12,6 @@ import pytest
 
 from ledger.client import Evidence, Lookup, Query, RefundLedger, evidence
 from ledger.client.appeal_results import parse_appeal
-from ledger.core.appeals import Outcome
-from ledger.core.cases import Staff
 from ledger.errors import (
     ActionRefused,
     AttachmentRefused,
@@ -27,8 +25,10 @@ from ledger.errors import (
     Unavailable,
     UnexpectedAnswer,
 )
-from ledger.service.appeals import staff_actions as desk
-from ledger.service.entry_batch import Context
+from ledger.rules.appeals import Outcome
+from ledger.rules.case_machine import Staff
+from ledger.server.appeals import staff_actions as desk
+from ledger.server.records.transaction import Context
 from tests.faulty import free_port
 from tests.kit import Connect, person, report_arguments
 from tests.support import CONSENT

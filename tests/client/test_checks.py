@@ -9,9 +9,9 @@ import pytest
 
 from ledger.client import Buyer, Check, Refund
 from ledger.client.checks import POLICIES
-from ledger.core import sealed
-from ledger.core.tags import prefix
 from ledger.errors import InvalidRequest, SnapshotUnknown, StaleEpoch
+from ledger.protocol.tags import prefix
+from ledger.snapshots import sealed
 from tests.client.small_ledger import SmallLedger
 
 LISTED = {"phone": "+86 138 0013 8000", "payment": "alipay/2088123412341234"}

@@ -13,7 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.client import RefundLedger
-from ledger.client.tokens import BACKDATE_SECONDS, MAX_CORRECTION_SECONDS, TOKEN_SECONDS, TokenSource, skew_in_words
+from ledger.client.identity.tokens import (
+    BACKDATE_SECONDS,
+    MAX_CORRECTION_SECONDS,
+    TOKEN_SECONDS,
+    TokenSource,
+    skew_in_words,
+)
 from ledger.errors import InvalidToken, LedgerError, TokenExpired, UnknownKey
 from tests.client.small_ledger import Answer, SmallLedger, small_ledger
 from tests.faulty import PROMPT_SECONDS

@@ -12,9 +12,9 @@ import pytest
 
 from ledger.client import Query, RefundLedger
 from ledger.client.checks import POLICIES
-from ledger.core.encoding import b64url, format_time
 from ledger.errors import ConsentMissing
-from ledger.policies import policy_text
+from ledger.protocol.encoding import b64url, format_time
+from ledger.rules.policy.shipped import policy_text
 from tests.client.small_ledger import SmallLedger
 from tests.support import CONSENT
 

@@ -20,10 +20,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.client import RefundLedger
-from ledger.client.environment import read_credentials
-from ledger.client.keyfiles import check_mode, load_or_create_signing_key, load_order_key, order_key_path
-from ledger.core.encoding import b64url
+from ledger.client.identity.environment import read_credentials
+from ledger.client.identity.keyfiles import check_mode, load_or_create_signing_key, load_order_key, order_key_path
 from ledger.errors import ConfigurationError
+from ledger.protocol.encoding import b64url
 from tests.client.small_ledger import SmallLedger
 from tests.support import ROOT
 

@@ -10,11 +10,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ledger.client import Buyer, Lookup, Query, buyers
-from ledger.client.epochs import announced_holders
-from ledger.client.suite import parse_service
-from ledger.core import merkle
-from ledger.core.checkpoint import verifier_key
-from ledger.core.entries import GovernanceType, parse_leaf
+from ledger.client.identity.epochs import announced_holders
+from ledger.client.identity.suite import parse_service
 from ledger.errors import (
     Equivocation,
     HolderMismatch,
@@ -27,6 +24,9 @@ from ledger.errors import (
     Unavailable,
     UnexpectedAnswer,
 )
+from ledger.tlog import merkle
+from ledger.tlog.checkpoint import verifier_key
+from ledger.tlog.entries import GovernanceType, parse_leaf
 from tests.client.small_ledger import ORIGIN, SmallLedger, canonical_text
 from tests.kit import report_arguments
 

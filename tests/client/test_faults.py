@@ -21,12 +21,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from ledger.cli.verify import log_fetch
+from ledger.cli.platform.verify import log_fetch
 from ledger.client import Query, RefundLedger
 from ledger.client.connections import CA_VARIABLE
 from ledger.client.transport import Transport
-from ledger.core.encoding import b64url
 from ledger.errors import ConfigurationError, InvalidProof, NotFound, ScopeMissing, Unavailable
+from ledger.protocol.encoding import b64url
 from tests.client.small_ledger import Answer, SmallLedger, small_ledger
 from tests.faulty import PROMPT_SECONDS, answering, free_port
 from tests.kit import report_arguments

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.client import RefundLedger, new_file
-from ledger.client.keyfiles import is_mounted, load_or_create_signing_key
+from ledger.client.identity.keyfiles import is_mounted, load_or_create_signing_key
 from ledger.client.new_file import NewFile
 from ledger.client.state import _UNWRITABLE
 from ledger.errors import ConfigurationError
@@ -131,7 +131,7 @@ def test_a_key_in_the_own_layer_of_a_container_is_its_own(tmp_path: Path) -> Non
     """
     names = ["image.pem", "made.pem", "bound.pem", "same.pem", "missing.pem"]
     paths = [str(tmp_path / "merged" / name) for name in names]
-    program = "import sys; from ledger.client.keyfiles import is_mounted as m; from pathlib import Path as P; "
+    program = "import sys; from ledger.client.identity.keyfiles import is_mounted as m; from pathlib import Path as P; "
     program += "print(*[int(m(P(one))) for one in sys.argv[1:]])"
     command = ["unshare", "-m", "sh", "-c", script, "-", sys.executable, "-c", program, *paths]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)

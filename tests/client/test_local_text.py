@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.client.local_text import kept_text
 from ledger.client.state import SeenCheckpoint
+from ledger.client.verify.local_text import kept_text
 from ledger.errors import ConfigurationError
 from tests.client.small_ledger import ORIGIN, SmallLedger
 

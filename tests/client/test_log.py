@@ -20,12 +20,7 @@ from tlog_scales.reader import TilesReader
 from tlog_scales.signing import Vkey
 from tlog_scales.tlog import ConsistencyProof, InclusionProof
 
-from ledger.client.log import LogReport, compare_views, verify_log
-from ledger.core import merkle
-from ledger.core.checkpoint import Checkpoint, sign, verifier_key
-from ledger.core.encoding import canonical_json
-from ledger.core.entries import GovernanceType, commitment, event_leaf, governance_leaf
-from ledger.core.tlog_proof import format_receipt
+from ledger.client.verify.log import LogReport, compare_views, verify_log
 from ledger.errors import (
     Equivocation,
     Inconsistent,
@@ -37,6 +32,11 @@ from ledger.errors import (
     NotFound,
     ProofError,
 )
+from ledger.protocol.encoding import canonical_json
+from ledger.tlog import merkle
+from ledger.tlog.checkpoint import Checkpoint, sign, verifier_key
+from ledger.tlog.entries import GovernanceType, commitment, event_leaf, governance_leaf
+from ledger.tlog.proof import format_receipt
 
 ORIGIN = "refund-ledger.test/log"
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))

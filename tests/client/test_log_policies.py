@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from ledger.client.log_policies import PolicyAudit
-from ledger.core.encoding import b64url, format_time
-from ledger.core.entries import GovernanceType, governance_leaf, parse_leaf, policy_body
+from ledger.client.verify.policies import PolicyAudit
 from ledger.errors import InvalidLeaf
+from ledger.protocol.encoding import b64url, format_time
+from ledger.tlog.entries import GovernanceType, governance_leaf, parse_leaf, policy_body
 
 BEGIN = datetime(2026, 3, 1, 10, 30, 15, tzinfo=UTC)
 PUBLISHED = datetime(2026, 3, 5, 9, 15, tzinfo=UTC)

@@ -25,9 +25,7 @@ from ledger.client import (
     issuer_answer,
     verify_webhook,
 )
-from ledger.client.suite import parse_suite
-from ledger.core.encoding import b64url
-from ledger.core.webhooks import format_secret, signature_header
+from ledger.client.identity.suite import parse_suite
 from ledger.errors import (
     AlreadyExpired,
     ConfigurationError,
@@ -47,6 +45,8 @@ from ledger.errors import (
     SubjectsInvalid,
     UnknownConduct,
 )
+from ledger.protocol.encoding import b64url
+from ledger.rules.webhooks import format_secret, signature_header
 from tests.client.small_ledger import SmallLedger, small_ledger
 from tests.kit import report_arguments
 from tests.support import CONSENT

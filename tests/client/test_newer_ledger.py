@@ -13,10 +13,10 @@ from typer.testing import CliRunner, Result
 
 from ledger.cli import app
 from ledger.client import Query, verify_webhook
-from ledger.client.receipts import check_offline
-from ledger.core.encoding import b64url, canonical_json, format_time
-from ledger.core.webhooks import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, parse_secret, signature_header
+from ledger.client.verify.receipts import check_offline
 from ledger.errors import InvalidManifest, LedgerError, NewerFormat
+from ledger.protocol.encoding import b64url, canonical_json, format_time
+from ledger.rules.webhooks import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, parse_secret, signature_header
 from tests.client.newer_ledger import CASE, FURTHER, NEW_CONDUCT, REPORT, NewerLedger, further, newer_ledger
 from tests.client.small_ledger import MANIFEST_LINE, ORIGIN
 from tests.kit import report_arguments

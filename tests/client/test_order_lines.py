@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ledger.core.appeals import Outcome
-from ledger.core.cases import Staff
-from ledger.core.encoding import b64url
-from ledger.core.reports import former_order_ref, order_ref
-from ledger.service.appeals import staff_actions as desk
-from ledger.service.entry_batch import Context
+from ledger.protocol.encoding import b64url
+from ledger.rules.appeals import Outcome
+from ledger.rules.case_machine import Staff
+from ledger.rules.reports import former_order_ref, order_ref
+from ledger.server.appeals import staff_actions as desk
+from ledger.server.records.transaction import Context
 from tests.kit import Connect, person, report_arguments, reports_of
 
 ANNA = Staff(1, "reviewer")

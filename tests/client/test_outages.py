@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from ledger.client import Query, RefundLedger
-from ledger.client.outbox import Outbox
+from ledger.client.outbox.store import Outbox
 from ledger.client.state import OUTBOX_FILE
-from ledger.core import voprf
-from ledger.core.encoding import b64url, unb64url
 from ledger.errors import ConfigurationError, HolderMismatch, IdempotencyMismatch, InvalidProof, Unavailable
+from ledger.protocol import voprf
+from ledger.protocol.encoding import b64url, unb64url
 from tests.faulty import PROMPT_SECONDS, SLOW_SECONDS, answering, free_port, proxy
 from tests.kit import Connect, Running, person, report_arguments, reports_of
 from tests.support import CONSENT, ROOT

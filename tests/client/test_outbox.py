@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ledger.client.outbox import New, Outbox, Verdict
-from ledger.core.encoding import format_time
+from ledger.client.outbox.store import New, Outbox, Verdict
 from ledger.errors import ConfigurationError, LogFrozen, NotFound, OrderAlreadyReported, ReportDisputed
+from ledger.protocol.encoding import format_time
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 

@@ -18,13 +18,11 @@ from typing import Any
 import pytest
 
 from ledger.client import Buyer, RefundLedger, buyers, evidence
-from ledger.client.delivery import PARKED_EVERY, Courier, encode
-from ledger.client.outbox import New, Outbox
+from ledger.client.outbox.delivery import PARKED_EVERY, Courier, encode
+from ledger.client.outbox.store import New, Outbox
 from ledger.client.session import REFUSED_RETENTION_DAYS
 from ledger.client.state import OUTBOX_FILE
 from ledger.client.transport import Answer, Deadline, Transport
-from ledger.core.appeals import Outcome
-from ledger.core.cases import Staff
 from ledger.errors import (
     AlreadyReversed,
     ConfigurationError,
@@ -40,8 +38,10 @@ from ledger.errors import (
     ScopeMissing,
     Unavailable,
 )
-from ledger.service.appeals import staff_actions as desk
-from ledger.service.entry_batch import Context
+from ledger.rules.appeals import Outcome
+from ledger.rules.case_machine import Staff
+from ledger.server.appeals import staff_actions as desk
+from ledger.server.records.transaction import Context
 from tests.client.report_desk import START, report_of
 from tests.client.test_outbox import first_file
 from tests.faulty import PROMPT_SECONDS, answering, free_port, proxy

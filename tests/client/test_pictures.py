@@ -13,8 +13,8 @@ import pytest
 from ledger.client import PictureHash, PictureReuse, RefundLedger, claim_upload, evidence
 from ledger.client.transport import Deadline
 from ledger.errors import InvalidRequest, NotFound, PictureUnfit, QuotaExceeded, UnexpectedAnswer
-from ledger.service.benign_pictures import add_benign, remove_benign
-from ledger.store.engine import open_engine
+from ledger.server.db.engine import open_engine
+from ledger.server.pictures.benign import add_benign, remove_benign
 from tests.faulty import PROMPT_SECONDS, SLOW_SECONDS, answering
 from tests.kit import Connect, Running, person, report_arguments
 from tests.support import CONSENT

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from ledger.client import Buyer, SubjectIds, buyers
+from ledger.client.identity.suite import parse_service, parse_suite
 from ledger.client.subjects import Blinder, normalise
-from ledger.client.suite import parse_service, parse_suite
-from ledger.core import voprf
-from ledger.core.checkpoint import verifier_key
-from ledger.core.encoding import b64url, unb64url
-from ledger.core.entries import GovernanceType
-from ledger.core.identifiers import Kind
-from ledger.core.tags import tag
 from ledger.errors import ConfigurationError, InvalidLeaf, InvalidPoint, InvalidProof
+from ledger.protocol import voprf
+from ledger.protocol.encoding import b64url, unb64url
+from ledger.protocol.identifiers import Kind
+from ledger.protocol.tags import tag
+from ledger.tlog.checkpoint import verifier_key
+from ledger.tlog.entries import GovernanceType
 from tests import edwards
 from tests.client.small_ledger import SmallLedger
 from tests.client.test_epochs import WHO

@@ -9,12 +9,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from ledger.client.identity.suite import NamedPolicy, Service, parse_service
 from ledger.client.policies import REFRESH, RETRY, Policies
-from ledger.client.suite import NamedPolicy, Service, parse_service
-from ledger.core.encoding import b64url
-from ledger.core.policy import parse_policy
 from ledger.errors import AlreadyExpired, Unavailable, UnexpectedAnswer
-from ledger.policies import shipped_policy
+from ledger.protocol.encoding import b64url
+from ledger.rules.policy.shipped import shipped_policy
+from ledger.rules.policy.values import parse_policy
 from tests.client.small_ledger import Answer, SmallLedger
 from tests.kit import report_arguments
 from tests.policies import changed_policy

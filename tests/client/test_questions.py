@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.client import Buyer, Lookup, Query, Refund, RefundLedger, buyers
+from ledger.client.identity.suite import parse_suite
 from ledger.client.lookups import query_json
 from ledger.client.questions import SETTLE_SECONDS, Questioner, Watermark
-from ledger.client.suite import parse_suite
 from ledger.client.transport import Deadline
-from ledger.core.encoding import b64url, unb64url
-from ledger.core.questions import question_digest
 from ledger.errors import AnswerMismatch, InvalidRequest, UnexpectedAnswer
+from ledger.protocol.encoding import b64url, unb64url
+from ledger.protocol.request_digest import question_digest
 from tests.client.small_ledger import SmallLedger
 from tests.faulty import answering, proxy
 from tests.kit import Connect, Running, person, report_arguments

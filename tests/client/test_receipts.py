@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from ledger.client.receipts import check_receipt
 from ledger.client.state import CHECKPOINT_FILE, SeenCheckpoint
-from ledger.core.checkpoint import Checkpoint, open_checkpoint, sign
+from ledger.client.verify.receipts import check_receipt
 from ledger.errors import Equivocation, InvalidReceipt, LedgerError, ReceiptPending
-from ledger.service.keys import load_log_key
+from ledger.server.keys.files import load_log_key
+from ledger.tlog.checkpoint import Checkpoint, open_checkpoint, sign
 from tests.faulty import answering
 from tests.kit import Connect, Running, person, report_arguments
 

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from ledger.client.keyfiles import (
+from ledger.client.identity.keyfiles import (
     MAX_PUBLIC_KEYS,
     load_or_create_order_key,
     load_or_create_public_key,
@@ -23,7 +23,7 @@ from ledger.client.keyfiles import (
     order_key_source,
     public_key_path,
 )
-from ledger.client.tokens import BACKDATE_SECONDS, RENEW_SECONDS, TOKEN_SECONDS, TokenSource
+from ledger.client.identity.tokens import BACKDATE_SECONDS, RENEW_SECONDS, TOKEN_SECONDS, TokenSource
 from ledger.errors import ConfigurationError
 
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)

@@ -12,11 +12,6 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ledger.core import fuse, sealed
-from ledger.core.encoding import b64url
-from ledger.core.entries import GovernanceType
-from ledger.core.manifest import manifest_body, sign_manifest
-from ledger.core.tags import prefix
 from ledger.errors import (
     Equivocation,
     InvalidBucket,
@@ -33,6 +28,12 @@ from ledger.errors import (
     StaleEpoch,
     UnexpectedAnswer,
 )
+from ledger.protocol.encoding import b64url
+from ledger.protocol.tags import prefix
+from ledger.snapshots import fuse_filter as fuse
+from ledger.snapshots import sealed
+from ledger.snapshots.manifest import manifest_body, sign_manifest
+from ledger.tlog.entries import GovernanceType
 from tests.client.small_ledger import SmallLedger, canonical_text
 
 LISTED = {"phone": "+86 138 0013 8000"}

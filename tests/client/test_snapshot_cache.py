@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from ledger.client import Buyer, RefundLedger
-from ledger.core.encoding import b64url
 from ledger.errors import ConfigurationError, Unavailable
+from ledger.protocol.encoding import b64url
 from tests.client.small_ledger import SmallLedger
 
 LISTED = {"phone": "+86 138 0013 8000"}

@@ -9,10 +9,6 @@ from typing import Any
 import pytest
 
 from ledger.client.subjects import CACHE_SIZE, Blinder, Buyer, normalise
-from ledger.core import voprf
-from ledger.core.encoding import b64url
-from ledger.core.identifiers import Kind
-from ledger.core.tags import tag
 from ledger.errors import (
     BatchSizeInvalid,
     HolderMismatch,
@@ -23,6 +19,10 @@ from ledger.errors import (
     UnexpectedAnswer,
     UnsupportedKind,
 )
+from ledger.protocol import voprf
+from ledger.protocol.encoding import b64url
+from ledger.protocol.identifiers import Kind
+from ledger.protocol.tags import tag
 
 
 class Holders:

@@ -12,12 +12,19 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ledger.client.suite import PlatformKey, check_served, is_loopback, load_suite, parse_service, parse_suite
+from ledger.client.identity.suite import (
+    PlatformKey,
+    check_served,
+    is_loopback,
+    load_suite,
+    parse_service,
+    parse_suite,
+)
 from ledger.client.transport import Transport
-from ledger.core import voprf
-from ledger.core.checkpoint import verifier_key
-from ledger.core.encoding import b64url
 from ledger.errors import ConfigurationError, HolderMismatch, LedgerError
+from ledger.protocol import voprf
+from ledger.protocol.encoding import b64url
+from ledger.tlog.checkpoint import verifier_key
 
 
 def public_key() -> str:

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger.client.column_guard import reads_like, repeats
-from ledger.client.customers import open_customers
-from ledger.client.table_output import OutputTable, encode_rows
-from ledger.client.tables import (
+from ledger.client.tables.column_guard import reads_like, repeats
+from ledger.client.tables.customers import open_customers
+from ledger.client.tables.output import OutputTable, encode_rows
+from ledger.client.tables.reader import (
     DELIMITERS,
     MAX_CELL_CHARS,
     MAX_COLUMNS,

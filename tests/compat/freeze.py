@@ -17,7 +17,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 MAX_ARCHIVE_BYTES = 1 << 20
-LEFT_OUT = ("ledger/store/", "ledger/service/", "ledger/locale/", "ledger/evidence/trust_lists/")
+LEFT_OUT = ("ledger/server/", "ledger/cli/operator/", "ledger/locale/", "ledger/evidence/trust_lists/")
 """The server's side, and what only letters, documents and inspections of files need."""
 ANSWERS = "/answers.po"
 """What a catalogue's name ends with that the SDK reads: the translations of reasons and advice."""

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from ledger.service.keys import load_log_key
-from ledger.service.snapshots import build_and_publish, builder_engine
+from ledger.server.keys.files import load_log_key
+from ledger.server.snapshots.builder import build_and_publish, builder_engine
 from tests.compat.freeze import HERE, MAX_ARCHIVE_BYTES, is_kept
 from tests.kit import Running
 

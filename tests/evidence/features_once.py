@@ -9,8 +9,8 @@ import hashlib
 
 import pytest
 
-from ledger.evidence import registration
-from ledger.evidence.registration import Bytes, Features
+from ledger.evidence.listing import registration
+from ledger.evidence.listing.registration import Bytes, Features
 
 _compute = registration.features
 _found: dict[tuple[tuple[int, ...], bytes], Features] = {}

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from ledger.core.pictures import MAX_DISTANCE, MIN_QUALITY, distance
-from ledger.evidence.listing import Photo, matches, photo
+from ledger.evidence.listing.match import Photo, matches, photo
+from ledger.rules.pictures import MAX_DISTANCE, MIN_QUALITY, distance
 from tests.evidence.files import saved
 from tests.evidence.scenes import ALTERATIONS, COPIES, photographed, scene
 

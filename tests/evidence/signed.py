@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from ledger.core.encoding import format_time
-from ledger.evidence.signers import TrustLists, read_trust_lists
+from ledger.evidence.signals.signers import TrustLists, read_trust_lists
+from ledger.protocol.encoding import format_time
 from tests.evidence.files import SOURCES
 
 

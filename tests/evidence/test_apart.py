@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from ledger.core.encoding import b64url
-from ledger.evidence import apart
 from ledger.evidence.inspection import inspect_bytes
+from ledger.evidence.sandbox import inspection as apart
+from ledger.protocol.encoding import b64url
 from tests.evidence import files
 
 

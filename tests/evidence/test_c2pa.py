@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 
-from ledger.core.findings import FindingCode, Strength, Trust
-from ledger.evidence import c2pa_claims, c2pa_reader
-from ledger.evidence.c2pa_reader import Answer
 from ledger.evidence.findings import Finding
+from ledger.evidence.formats.metadata import Contents, NoteCode, Sort
 from ledger.evidence.inspection import inspect_bytes
-from ledger.evidence.pieces import Contents, NoteCode, Sort
 from ledger.evidence.receipt import Conclusion, Receipt
-from ledger.evidence.signers import Times, shipped
+from ledger.evidence.sandbox import c2pa as c2pa_reader
+from ledger.evidence.sandbox.c2pa import Answer
+from ledger.evidence.signals import c2pa_claims
+from ledger.evidence.signals.signers import Times, shipped
+from ledger.rules.findings import FindingCode, Strength, Trust
 from tests.evidence import files
 from tests.evidence.signed import Keys, certificate, created, sign, using
 from tests.support import ROOT
@@ -278,7 +279,7 @@ def test_any_json_is_taken(odd: dict[str, Any]) -> None:
 def test_the_process_that_reads_manifests_can_open_nothing() -> None:
     code = (
         "import socket, sys\n"
-        "from ledger.evidence.c2pa_child import _give_up\n"
+        "from ledger.evidence.sandbox.c2pa_worker import _give_up\n"
         "_give_up(2**31, 5)\n"
         "for attempt in (lambda: open(sys.executable), lambda: socket.socket()):\n"
         "    try:\n"

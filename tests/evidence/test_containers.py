@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from ledger.core.findings import FindingCode
 from ledger.errors import (
     EvidenceFormatUnknown,
     EvidenceMalformed,
@@ -20,9 +19,10 @@ from ledger.errors import (
     InspectionInvalid,
 )
 from ledger.evidence import inspection, limits
-from ledger.evidence.containers import EXTENSIONS, media_type, read
+from ledger.evidence.formats.containers import EXTENSIONS, media_type, read
+from ledger.evidence.formats.metadata import NoteCode, Sort
 from ledger.evidence.inspection import inspect_bytes, inspect_file
-from ledger.evidence.pieces import NoteCode, Sort
+from ledger.rules.findings import FindingCode
 from tests.evidence import files
 from tests.evidence.files import LABEL
 

@@ -12,14 +12,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ledger.errors import EvidenceFormatUnknown, EvidenceMalformed
-from ledger.evidence import c2pa_claims, exif, xmp
-from ledger.evidence.aigc import parse_record
-from ledger.evidence.c2pa_reader import Answer
-from ledger.evidence.containers import read
+from ledger.evidence.formats import exif, xmp
+from ledger.evidence.formats.containers import read
+from ledger.evidence.formats.metadata import Contents
 from ledger.evidence.inspection import inspect_bytes
-from ledger.evidence.pieces import Contents
 from ledger.evidence.receipt import check_form
-from ledger.evidence.signers import Times, shipped
+from ledger.evidence.sandbox.c2pa import Answer
+from ledger.evidence.signals import c2pa_claims
+from ledger.evidence.signals.aigc import parse_record
+from ledger.evidence.signals.signers import Times, shipped
 from tests.counts import trials
 from tests.evidence import files
 from tests.evidence.test_containers import RICH_EXIF, SMALL

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.core.findings import FindingCode, Strength
-from ledger.evidence import aigc, credit_code
 from ledger.evidence.inspection import inspect_bytes
 from ledger.evidence.receipt import Conclusion
+from ledger.evidence.signals import aigc, credit_code
+from ledger.rules.findings import FindingCode, Strength
 from tests.evidence import files
 from tests.evidence.files import LABEL
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from ledger.core.findings import CODES, FindingCode, Strength
-from ledger.evidence import listing, overlay, registration
-from ledger.evidence.listing import Match, Photo, matches, photo
+from ledger.evidence.listing import match as listing
+from ledger.evidence.listing import overlay, registration
+from ledger.evidence.listing.match import Match, Photo, matches, photo
+from ledger.rules.findings import CODES, FindingCode, Strength
 from tests.evidence import files
 from tests.evidence.features_once import afresh, features_once
 from tests.evidence.scenes import (

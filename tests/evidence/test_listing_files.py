@@ -14,13 +14,15 @@ import pytest
 from PIL import Image
 
 from ledger.client import inspect, inspected_evidence, match_picture, verify_inspection
-from ledger.core.findings import FindingCode
 from ledger.errors import ConfigurationError, InvalidRequest, ListingUnreadable
-from ledger.evidence import inspection, listing, pixels
+from ledger.evidence import inspection
 from ledger.evidence.inspection import inspect_bytes
 from ledger.evidence.limits import MAX_LISTINGS
-from ledger.evidence.listing import Photo, matches, photo
+from ledger.evidence.listing import match as listing
+from ledger.evidence.listing.match import Photo, matches, photo
+from ledger.evidence.perceptual_hash import pixels
 from ledger.evidence.receipt import compare
+from ledger.rules.findings import FindingCode
 from tests.evidence import files
 from tests.evidence.features_once import afresh, features_once
 from tests.evidence.scenes import (
@@ -193,7 +195,7 @@ def test_the_picture_shows_both_and_outlines_what_was_changed(case: tuple[Path, 
 
 
 def test_the_picture_of_a_mirrored_claim_joins_what_belongs_together(original: Image.Image) -> None:
-    from ledger.evidence import match_picture as pictures
+    from ledger.evidence.listing import match_picture as pictures
 
     claim = read(covered(original, 0.1).transpose(Image.Transpose.FLIP_LEFT_RIGHT))
     (found,) = matches(claim, [read(original)])

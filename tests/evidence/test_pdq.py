@@ -11,10 +11,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from ledger.core.pictures import MAX_DISTANCE, distance
 from ledger.errors import PictureUnfit, PictureUnreadable
-from ledger.evidence import pdq, pixels
-from ledger.evidence.pixels import open_picture
+from ledger.evidence.perceptual_hash import pdq, pixels
+from ledger.evidence.perceptual_hash.pixels import open_picture
+from ledger.rules.pictures import MAX_DISTANCE, distance
 from tests.support import ROOT, SHARED
 
 IMAGES = SHARED / "data" / "images"

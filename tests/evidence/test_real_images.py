@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ledger.core.findings import About, FindingCode, Trust
-from ledger.core.pictures import MIN_QUALITY
 from ledger.evidence import words
 from ledger.evidence.inspection import inspect_bytes, inspect_file
-from ledger.evidence.listing import judge, matches, photo
+from ledger.evidence.listing.match import judge, matches, photo
 from ledger.evidence.receipt import Conclusion
+from ledger.rules.findings import About, FindingCode, Trust
+from ledger.rules.pictures import MIN_QUALITY
 from tests.counts import trials
 from tests.evidence import files
 from tests.evidence.scenes import written_on

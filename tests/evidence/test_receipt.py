@@ -17,15 +17,16 @@ from PIL import Image
 
 from ledger.client import claim_upload, evidence, inspect, inspected_evidence, issuer_answer, verify_inspection
 from ledger.client.reports import evidence_json
-from ledger.core.conduct import Conduct, check_evidence, parse_evidence
-from ledger.core.encoding import canonical_json
-from ledger.core.findings import FindingCode
-from ledger.core.pictures import MIN_QUALITY
 from ledger.errors import ConfigurationError, EvidenceInsufficient, InspectionReceiptInvalid, NewerFormat
-from ledger.evidence import inspection, pdq
+from ledger.evidence import inspection
 from ledger.evidence.findings import finding
-from ledger.evidence.pieces import Note, NoteCode
+from ledger.evidence.formats.metadata import Note, NoteCode
+from ledger.evidence.perceptual_hash import pdq
 from ledger.evidence.receipt import Receipt, check_form, compare, receipt_digest
+from ledger.protocol.encoding import canonical_json
+from ledger.rules.conduct import Conduct, check_evidence, parse_evidence
+from ledger.rules.findings import FindingCode
+from ledger.rules.pictures import MIN_QUALITY
 from tests.evidence import files
 from tests.evidence.files import LABEL
 from tests.evidence.scenes import picture as picture_of

@@ -8,11 +8,11 @@ import struct
 import pytest
 from PIL import Image, ImageDraw
 
-from ledger.core.findings import FindingCode, Strength
-from ledger.evidence import jpeg
+from ledger.evidence.formats import jpeg
+from ledger.evidence.formats.quantisation import standard_quality
 from ledger.evidence.inspection import inspect_bytes
-from ledger.evidence.quantisation import standard_quality
 from ledger.evidence.receipt import Conclusion
+from ledger.rules.findings import FindingCode, Strength
 from tests.evidence import files
 
 C = FindingCode

@@ -15,15 +15,16 @@ from cryptography import x509
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger.core.conduct import Conduct, Evidence, EvidenceType, check_evidence
-from ledger.core.findings import TRUSTED, FindingCode, Strength, Trust, speaks_for_person
-from ledger.core.provenance import Origin, OriginSource
-from ledger.core.support import Again, Support, supports
 from ledger.errors import ConfigurationError, EvidenceInsufficient
-from ledger.evidence import signers, words
+from ledger.evidence import words
 from ledger.evidence.inspection import inspect_bytes
 from ledger.evidence.receipt import Conclusion, Receipt
-from ledger.evidence.signers import Times, TrustLists, read_trust_lists, recorded_trust, shipped, trust_of
+from ledger.evidence.signals import signers
+from ledger.evidence.signals.signers import Times, TrustLists, read_trust_lists, recorded_trust, shipped, trust_of
+from ledger.rules.conduct import Conduct, Evidence, EvidenceType, check_evidence
+from ledger.rules.corroboration import Again, Support, supports
+from ledger.rules.findings import TRUSTED, FindingCode, Strength, Trust, speaks_for_person
+from ledger.rules.provenance import Origin, OriginSource
 from tests.evidence import files
 from tests.evidence.signed import Authority, Keys, authority, certificate, created, sign, trust_lists, using
 from tests.evidence.stamps import stamping

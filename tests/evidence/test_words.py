@@ -6,13 +6,13 @@ import re
 
 import pytest
 
-from ledger.core.findings import CODES, SIGNED, TRUSTED, FindingCode, Trust
 from ledger.evidence import words
 from ledger.evidence.findings import finding
+from ledger.evidence.formats.metadata import INCOMPLETE, Note, NoteCode
 from ledger.evidence.inspection import inspect_bytes
-from ledger.evidence.pieces import INCOMPLETE, Note, NoteCode
 from ledger.evidence.receipt import Conclusion
 from ledger.i18n import texts
+from ledger.rules.findings import CODES, SIGNED, TRUSTED, FindingCode, Trust
 from tests.evidence import files
 from tests.messages import placeholders
 from tests.support import ROOT

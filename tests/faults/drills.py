@@ -25,17 +25,17 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from ledger import sodium
-from ledger.core.identifiers import Kind
-from ledger.core.ids import decode_id
 from ledger.errors import Unavailable
-from ledger.service.lookups import lookup
-from ledger.service.reports import submit_report
-from ledger.service.runtime import Runtime
-from ledger.service.stored import stored_soon
-from ledger.settings import Settings
-from ledger.store.engine import reading
-from ledger.store.tables import Report
+from ledger.protocol import sodium
+from ledger.protocol.identifiers import Kind
+from ledger.protocol.public_ids import decode_id
+from ledger.server.db.engine import reading
+from ledger.server.db.tables.ledger import Report
+from ledger.server.lookups.lookups import lookup
+from ledger.server.records.waiting import stored_soon
+from ledger.server.reports.reports import submit_report
+from ledger.server.runtime import Runtime
+from ledger.server.settings import Settings
 from tests.faults.harness import Acknowledged, audit
 from tests.faults.nodes import Node, primary
 from tests.faults.wire import Wire, wire

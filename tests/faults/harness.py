@@ -14,20 +14,20 @@ from typing import Any
 import httpx2
 from sqlalchemy import func, select
 
-from ledger import sodium
-from ledger.core.checkpoint import open_checkpoint
-from ledger.core.encoding import b64url
-from ledger.core.entries import commitment, parse_leaf
-from ledger.core.identifiers import Kind
-from ledger.core.ids import decode_id
-from ledger.core.merkle import leaf_hash, root_of, tree_root
-from ledger.core.tags import tag
-from ledger.service.keys import load_log_key, raw_public
-from ledger.service.log_writer import tile_reader
-from ledger.service.runtime import Runtime, utc_now
-from ledger.settings import Settings
-from ledger.store.engine import open_engine, reading
-from ledger.store.tables import CheckpointRow, EntryBody, Listing, LogEntry, LogHead, Report, Reversal
+from ledger.protocol import sodium
+from ledger.protocol.encoding import b64url
+from ledger.protocol.identifiers import Kind
+from ledger.protocol.public_ids import decode_id
+from ledger.protocol.tags import tag
+from ledger.server.db.engine import open_engine, reading
+from ledger.server.db.tables.ledger import CheckpointRow, EntryBody, Listing, LogEntry, LogHead, Report, Reversal
+from ledger.server.keys.files import load_log_key, raw_public
+from ledger.server.log.writer import tile_reader
+from ledger.server.runtime import Runtime, utc_now
+from ledger.server.settings import Settings
+from ledger.tlog.checkpoint import open_checkpoint
+from ledger.tlog.entries import commitment, parse_leaf
+from ledger.tlog.merkle import leaf_hash, root_of, tree_root
 from tests.faults.oracle import standings_from_entries
 from tests.support import Platform, lookup_request, mint, opened, report_payload
 

@@ -27,10 +27,10 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from ledger import sodium
-from ledger.core.identifiers import Kind
-from ledger.service.lookups import lookup
-from ledger.settings import Settings
+from ledger.protocol import sodium
+from ledger.protocol.identifiers import Kind
+from ledger.server.lookups.lookups import lookup
+from ledger.server.settings import Settings
 from tests.faults.drills import SHORT, Found, Load, NoFileSystem, found_by
 from tests.faults.harness import audit
 from tests.faults.nodes import Node, primary

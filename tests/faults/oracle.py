@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 from sqlalchemy import select
 
-from ledger.core.encoding import day_floor, hour_floor, parse_time, unb64url
-from ledger.core.identifiers import Kind
-from ledger.core.ids import decode_id
-from ledger.core.standing import Event, Standing, fold
-from ledger.core.tags import subject_commitment, tag
-from ledger.service.runtime import Runtime
-from ledger.store.engine import reading
-from ledger.store.tables import EntryBody, Subject
+from ledger.protocol.encoding import day_floor, hour_floor, parse_time, unb64url
+from ledger.protocol.identifiers import Kind
+from ledger.protocol.public_ids import decode_id
+from ledger.protocol.tags import subject_commitment, tag
+from ledger.rules.standing import Event, Standing, fold
+from ledger.server.db.engine import reading
+from ledger.server.db.tables.ledger import EntryBody, Subject
+from ledger.server.runtime import Runtime
 
 
 def standings_from_entries(rt: Runtime, people: Sequence[bytes]) -> dict[bytes, Standing]:

@@ -14,10 +14,11 @@ import sys
 from datetime import UTC, datetime
 
 from ledger.errors import RotationRefused
-from ledger.service.rotation import beside, fill, retire, run
-from ledger.service.rotation.turn import Stage
-from ledger.settings import Settings
-from ledger.store.engine import open_engine
+from ledger.server.db.engine import open_engine
+from ledger.server.rotation import executor as beside
+from ledger.server.rotation import fill, retire, run
+from ledger.server.rotation.convert import Stage
+from ledger.server.settings import Settings
 
 fill.FILL_CHUNK, fill.PROOF_BATCH, retire.WINDOW = 7, 11, 15
 

@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 
 from sqlalchemy import event
 
-from ledger.service.keys import load_log_key
-from ledger.service.snapshot_files import Stage
-from ledger.service.snapshots import build_and_publish, builder_engine
-from ledger.settings import Settings
+from ledger.server.keys.files import load_log_key
+from ledger.server.settings import Settings
+from ledger.server.snapshots.builder import build_and_publish, builder_engine
+from ledger.server.snapshots.files import Stage
 
 
 def build(settings: Settings, point: str, count: int) -> None:

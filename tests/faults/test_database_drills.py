@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ledger.core.identifiers import Kind
-from ledger.service.lookups import lookup
+from ledger.protocol.identifiers import Kind
+from ledger.server.lookups.lookups import lookup
 from tests.counts import trials
 from tests.faults import drills
 from tests.faults.drills import SHORT, Found, NoFileSystem, Scene

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, text, update
 
-from ledger.core.identifiers import Kind
 from ledger.errors import LogFrozen
-from ledger.service.guard import GUARD_FILE
-from ledger.service.lookups import submit_lookup
-from ledger.service.reports import get_report, submit_report
-from ledger.service.runtime import Runtime
-from ledger.settings import Settings
-from ledger.store.engine import reading, writing
-from ledger.store.schema import Base
-from ledger.store.tables import CheckpointRow, LogHead, Tile
+from ledger.protocol.identifiers import Kind
+from ledger.server.db.engine import reading, writing
+from ledger.server.db.schema import Base
+from ledger.server.db.tables.ledger import CheckpointRow, LogHead, Tile
+from ledger.server.log.checkpoint_lock import GUARD_FILE
+from ledger.server.lookups.lookups import submit_lookup
+from ledger.server.reports.reports import get_report, submit_report
+from ledger.server.runtime import Runtime
+from ledger.server.settings import Settings
 from tests.support import Platform, element_of, lookup_request, new_ledger, opened, publish, report_payload
 
 pytestmark = pytest.mark.one_engine

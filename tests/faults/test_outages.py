@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from ledger.settings import Settings
+from ledger.server.settings import Settings
 from tests import pg
 from tests.faults.harness import Reporters, audit
 from tests.processes import until

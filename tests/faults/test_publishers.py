@@ -17,17 +17,18 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
-from ledger.service import migrate, publisher, publisher_lease
-from ledger.service.guard import GUARD_FILE, Guard
-from ledger.service.heartbeat import Heartbeat
-from ledger.service.keys import load_log_key, raw_public
-from ledger.service.publisher import Verdict, publish_once
-from ledger.service.publisher_lease import ABSENT_SECONDS, LEASE_SECONDS, Identity, Lease, identity, refusal
-from ledger.settings import Settings
-from ledger.store import log as log_store
-from ledger.store import processes as process_store
-from ledger.store.engine import open_engine, reading, writing
-from ledger.store.processes import LeaseRow
+from ledger.server.db import migrate
+from ledger.server.db.engine import open_engine, reading, writing
+from ledger.server.jobs.heartbeat import Heartbeat
+from ledger.server.keys.files import load_log_key, raw_public
+from ledger.server.log import publisher, publisher_lease
+from ledger.server.log import queries as log_store
+from ledger.server.log.checkpoint_lock import GUARD_FILE, Guard
+from ledger.server.log.publisher import Verdict, publish_once
+from ledger.server.log.publisher_lease import ABSENT_SECONDS, LEASE_SECONDS, Identity, Lease, identity, refusal
+from ledger.server.process import queries as process_store
+from ledger.server.process.queries import LeaseRow
+from ledger.server.settings import Settings
 from tests.counts import trials
 from tests.processes import until
 from tests.support import Platform, RunningServer, new_ledger
@@ -253,7 +254,7 @@ def test_two_publishers_run_and_the_first_is_killed(
     for module in (publisher_lease, publisher):
         monkeypatch.setattr(module, "RENEW_SECONDS", 0.2)
     monkeypatch.setattr(publisher_lease, "LEASE_SECONDS", 1.0)
-    monkeypatch.setattr("ledger.service.heartbeat.LEASE_SECONDS", 1.0)
+    monkeypatch.setattr("ledger.server.jobs.heartbeat.LEASE_SECONDS", 1.0)
     engine = open_engine(database_url, pool_size=2)
     heart = Heartbeat(engine)
 

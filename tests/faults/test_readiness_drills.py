@@ -18,13 +18,14 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import make_url, text
 
-from ledger.service import health, heartbeat
-from ledger.service.heartbeat import Heartbeat
-from ledger.service.runtime import Runtime
-from ledger.settings import Settings
-from ledger.store import log as log_store
-from ledger.store.engine import open_engine, reading, writing
-from ledger.store.processes import database_now, read_processes
+from ledger.server.db.engine import open_engine, reading, writing
+from ledger.server.jobs import heartbeat
+from ledger.server.jobs import readiness as health
+from ledger.server.jobs.heartbeat import Heartbeat
+from ledger.server.log import queries as log_store
+from ledger.server.process.queries import database_now, read_processes
+from ledger.server.runtime import Runtime
+from ledger.server.settings import Settings
 from tests import pg
 from tests.processes import started, until
 from tests.stalling import Stalling, stalling
@@ -175,7 +176,7 @@ def test_a_file_that_another_process_has_locked(tmp_path: Path, quick: None) -> 
 def test_lookups_are_not_ready_before_the_filter_is(
     tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ledger.service.presence import Presence
+    from ledger.server.lookups.clear_cache import Presence
 
     settings = new_ledger(f"sqlite:///{tmp_path / 'ledger.db'}", tmp_path)
     build = Presence.build
@@ -237,7 +238,7 @@ def test_sigterm_ends_a_server_whose_database_and_publisher_hang(settings: Setti
     try:
         with httpx2.Client(verify=False, base_url=server.url, timeout=5) as client:
             until(lambda: client.get("/readyz").status_code == 200, "not ready")
-            (publisher,) = until(lambda: started(server, "ledger.service.publisher"), "no publisher")
+            (publisher,) = until(lambda: started(server, "ledger.server.log.publisher"), "no publisher")
             os.kill(publisher, signal.SIGSTOP)
             stalled.flowing.clear()
             with contextlib.suppress(httpx2.HTTPError):  # a request that hangs in the database

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from ledger.errors import StaleEpoch
-from ledger.service.keys import oprf_path
-from ledger.service.lookups import submit_lookup
-from ledger.service.reports import submit_report
-from ledger.service.runtime import Runtime
-from ledger.settings import Settings
-from ledger.store.tables import Listing, Subject
+from ledger.server.db.tables.ledger import Listing, Subject
+from ledger.server.keys.files import oprf_path
+from ledger.server.lookups.lookups import submit_lookup
+from ledger.server.reports.reports import submit_report
+from ledger.server.runtime import Runtime
+from ledger.server.settings import Settings
 from tests.counts import trials
 from tests.forked import ForkedProcess
 from tests.rotations import audited, epochs, places, subjects_under

@@ -6,7 +6,7 @@ import random
 import time
 from pathlib import Path
 
-from ledger.settings import Settings
+from ledger.server.settings import Settings
 from tests.counts import trials
 from tests.faults.harness import Acknowledged, Reporters, audit
 from tests.support import Platform, RunningServer, new_ledger, opened

@@ -13,17 +13,17 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete
 
-from ledger.core.encoding import b64url, day_floor, hour_floor
-from ledger.core.tags import tag
-from ledger.service.runtime import utc_now
-from ledger.service.snapshots import builder_engine
-from ledger.service.snapshotter import run
-from ledger.settings import Settings
-from ledger.store import snapshots as store
-from ledger.store.bulk import insert_rows
-from ledger.store.engine import reading, writing
-from ledger.store.snapshots import SnapshotRow
-from ledger.store.tables import Listing, Subject
+from ledger.protocol.encoding import b64url, day_floor, hour_floor
+from ledger.protocol.tags import tag
+from ledger.server.db.bulk import insert_rows
+from ledger.server.db.engine import reading, writing
+from ledger.server.db.tables.ledger import Listing, Subject
+from ledger.server.runtime import utc_now
+from ledger.server.settings import Settings
+from ledger.server.snapshots import queries as store
+from ledger.server.snapshots.builder import builder_engine
+from ledger.server.snapshots.queries import SnapshotRow
+from ledger.server.snapshots.snapshotter import run
 from tests import pg
 from tests.faults.harness import Acknowledged, audit
 from tests.forked import ForkedProcess

@@ -11,22 +11,22 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ledger.client.appeal_results import Appeal, AppealEvent
-from ledger.client.receipts import VerifiedReceipt
+from ledger.client.identity.suite import Service, Suite
 from ledger.client.reports import inspection_json
 from ledger.client.results import ReportAppeal, ReportView
-from ledger.client.suite import Service, Suite
-from ledger.core import merkle
-from ledger.core.checkpoint import Checkpoint, sign, verifier_key
-from ledger.core.encoding import b64url
-from ledger.core.entries import commitment, event_leaf, report_entry
-from ledger.core.findings import FindingCode
-from ledger.core.reports import sign as sign_body
-from ledger.core.tlog_proof import format_receipt, open_receipt
+from ledger.client.verify.receipts import VerifiedReceipt
 from ledger.evidence.findings import finding
 from ledger.evidence.receipt import Receipt
+from ledger.protocol.encoding import b64url
 from ledger.referral.audience import Audience
 from ledger.referral.facts import Referral, Source, referral
 from ledger.referral.inspections import Receipts
+from ledger.rules.findings import FindingCode
+from ledger.rules.reports import sign as sign_body
+from ledger.tlog import merkle
+from ledger.tlog.checkpoint import Checkpoint, sign, verifier_key
+from ledger.tlog.entries import commitment, event_leaf, report_entry
+from ledger.tlog.proof import format_receipt, open_receipt
 
 NOW = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
 ORIGIN = "ledger.example/log"

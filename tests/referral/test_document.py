@@ -13,8 +13,6 @@ from pathlib import Path
 import pypdfium2  # type: ignore[import-untyped]
 import pytest
 
-from ledger.core.findings import FindingCode
-from ledger.core.jurisdictions import Profile
 from ledger.errors import AlreadyExists, ConfigurationError
 from ledger.evidence.findings import finding
 from ledger.evidence.receipt import Receipt
@@ -23,6 +21,8 @@ from ledger.referral import law, pdf, words
 from ledger.referral.audience import GIVEN, Audience, Part
 from ledger.referral.bundle import bundle, write
 from ledger.referral.facts import Referral
+from ledger.rules.findings import FindingCode
+from ledger.rules.jurisdictions import Profile
 from tests.referral.made import (
     CLAIM,
     LOG_KEY,

@@ -10,9 +10,6 @@ from typing import Any
 import pytest
 
 from ledger.client.results import ReportAppeal
-from ledger.core.encoding import b64url
-from ledger.core.reports import Status
-from ledger.core.tlog_proof import is_sealed, open_receipt, open_sealed_receipt
 from ledger.errors import (
     ConfigurationError,
     InspectionMismatch,
@@ -22,10 +19,13 @@ from ledger.errors import (
     ReportNotReferable,
     UnexpectedAnswer,
 )
+from ledger.protocol.encoding import b64url
 from ledger.referral.audience import GIVEN, Audience, Part
 from ledger.referral.document import render
 from ledger.referral.facts import Referral, to_json
 from ledger.referral.inspections import MAX_FILE_BYTES, read_receipts
+from ledger.rules.reports import Status
+from ledger.tlog.proof import is_sealed, open_receipt, open_sealed_receipt
 from tests.referral.made import (
     CLAIM,
     LOG_PUBLIC,

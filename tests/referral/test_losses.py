@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.core.reports import Outcome, Status
 from ledger.referral.facts import REFERABLE
 from ledger.referral.losses import CONTESTED, Money, losses
+from ledger.rules.reports import Outcome, Status
 
 PAID_BACK = datetime(2026, 11, 1, tzinfo=UTC)
 MONEY = st.builds(

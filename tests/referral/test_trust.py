@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from ledger.core.encoding import b64url
-from ledger.core.findings import TRUSTED, FindingCode, Trust
 from ledger.errors import InspectionMismatch
 from ledger.evidence import words
 from ledger.evidence.receipt import check_form
+from ledger.protocol.encoding import b64url
 from ledger.referral import words as referral_words
 from ledger.referral.audience import Audience
 from ledger.referral.bundle import bundle
+from ledger.rules.findings import TRUSTED, FindingCode, Trust
 from tests.referral.made import (
     CLAIM,
     PLATFORM_PEM,

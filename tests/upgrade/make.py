@@ -17,9 +17,9 @@ from pathlib import Path
 
 from sqlalchemy import make_url
 
-from ledger.service import migrate
+from ledger.server.db import migrate
 from tests import pg
-from tests.service.conftest import Clock, Founding, Town
+from tests.server.conftest import Clock, Founding, Town
 from tests.support import ROOT, opened
 from tests.upgrade.story import LATER, make, observe
 

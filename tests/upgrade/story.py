@@ -11,23 +11,23 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from ledger.core.appeals import Outcome
-from ledger.core.cases import Staff
-from ledger.core.conduct import Conduct
-from ledger.core.encoding import format_time
-from ledger.core.ids import encode_id
-from ledger.core.tags import tag
-from ledger.service.appeals import staff_actions, subject
-from ledger.service.appeals.clock import run_clocks
-from ledger.service.appeals.own_record import own_record
-from ledger.service.erasure import erase_due
-from ledger.service.keys import load_log_key
-from ledger.service.members import set_status
-from ledger.service.rotation.run import rotate
-from ledger.service.snapshots import build_and_publish, builder_engine
-from ledger.store.subject_sessions import SessionRow
+from ledger.protocol.encoding import format_time
+from ledger.protocol.public_ids import encode_id
+from ledger.protocol.tags import tag
+from ledger.rules.appeals import Outcome
+from ledger.rules.case_machine import Staff
+from ledger.rules.conduct import Conduct
+from ledger.server.appeals import staff_actions, subject
+from ledger.server.appeals.clock import run_clocks
+from ledger.server.appeals.own_record import own_record
+from ledger.server.appeals.session_queries import SessionRow
+from ledger.server.keys.files import load_log_key
+from ledger.server.platforms.members import set_status
+from ledger.server.reports.erasure import erase_due
+from ledger.server.rotation.run import rotate
+from ledger.server.snapshots.builder import build_and_publish, builder_engine
 from tests.rotations import subjects_under
-from tests.service.conftest import Town
+from tests.server.conftest import Town
 from tests.support import Platform, evidence, publish
 
 PEOPLE = 25

@@ -14,21 +14,21 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from ledger.client.log import verify_log
-from ledger.core.appeals import Outcome
-from ledger.core.cases import Staff
-from ledger.core.checkpoint import parse_verifier_key
-from ledger.core.encoding import parse_time
-from ledger.policies import policy_text
-from ledger.service import migrate
-from ledger.service.appeals import staff_actions
-from ledger.store.engine import reading
-from ledger.store.policies import texts
+from ledger.client.verify.log import verify_log
+from ledger.protocol.encoding import parse_time
+from ledger.rules.appeals import Outcome
+from ledger.rules.case_machine import Staff
+from ledger.rules.policy.shipped import policy_text
+from ledger.server.appeals import staff_actions
+from ledger.server.db import migrate
+from ledger.server.db.engine import reading
+from ledger.server.log.policy_queries import texts
+from ledger.tlog.checkpoint import parse_verifier_key
 from tests import pg
 from tests.conftest import ENGINES
 from tests.counts import trials
 from tests.rotations import log_of
-from tests.service.conftest import Clock, Town
+from tests.server.conftest import Clock, Town
 from tests.support import Platform, ledger_settings, opened, publish
 from tests.upgrade.story import observe, people
 

@@ -14,12 +14,12 @@ from api.console.auth import AuditReader, console_router
 from api.deps import runtime
 from api.web.pages import render
 from api.web.security import page_headers
-from ledger.core.encoding import format_time
 from ledger.errors import InvalidRequest
-from ledger.service import audit
-from ledger.service.audit import EventFilter
-from ledger.service.staff import StaffMember
-from ledger.store.engine import writing
+from ledger.protocol.encoding import format_time
+from ledger.server.db.engine import writing
+from ledger.server.staff import audit
+from ledger.server.staff.accounts import StaffMember
+from ledger.server.staff.audit import EventFilter
 
 FIELDS = ("staff", "action", "object", "from", "to")
 MAX_ID = 2**63 - 1

@@ -16,12 +16,12 @@ from api.console.routes.cases import show_preview
 from api.console.routes.queue import Acting, Reading
 from api.deps import runtime
 from api.web.pages import redirect
-from ledger.core.appeals import CaseState
-from ledger.core.cases import Staff
 from ledger.errors import DecisionInvalid, NotFound
-from ledger.service.appeals import queue, staff_actions
-from ledger.service.appeals.case_file import check_open
-from ledger.service.staff import StaffMember, as_staff, working_staff
+from ledger.rules.appeals import CaseState
+from ledger.rules.case_machine import Staff
+from ledger.server.appeals import queue, staff_actions
+from ledger.server.appeals.case_file import check_open
+from ledger.server.staff.accounts import StaffMember, as_staff, working_staff
 
 router = console_router()
 

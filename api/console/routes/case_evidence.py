@@ -12,8 +12,8 @@ from api.console.routes.queue import Reading
 from api.deps import runtime
 from api.web.files import file_response
 from ledger.errors import Overloaded
-from ledger.service.appeals.inspection import inspect_again, match_picture
-from ledger.service.staff import as_staff
+from ledger.server.appeals.inspection import inspect_again, match_picture
+from ledger.server.staff.accounts import as_staff
 
 router = console_router()
 

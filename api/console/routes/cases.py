@@ -14,12 +14,12 @@ from api.console.routes.queue import Acting, Reading
 from api.deps import runtime
 from api.web.files import file_response
 from api.web.pages import render
-from ledger.core.appeals import CaseState
-from ledger.service import attachments
-from ledger.service.appeals.case_file import attachment, opened_case
-from ledger.service.appeals.case_letters import all_letters, letter_of
-from ledger.service.appeals.drafts import preview, proposal_letter
-from ledger.service.staff import StaffMember, as_staff
+from ledger.rules.appeals import CaseState
+from ledger.server.appeals import attachments
+from ledger.server.appeals.case_file import attachment, opened_case
+from ledger.server.appeals.case_letters import all_letters, letter_of
+from ledger.server.appeals.drafts import preview, proposal_letter
+from ledger.server.staff.accounts import StaffMember, as_staff
 
 router = console_router()
 

@@ -13,7 +13,7 @@ from api.web.pages import render
 from api.web.security import page_headers
 from ledger.errors import InvalidRequest, NotFound
 from ledger.i18n import texts
-from ledger.service.dashboard import DEFAULT_RANGE_DAYS, RANGES_DAYS, dashboard
+from ledger.server.stats.dashboard import DEFAULT_RANGE_DAYS, RANGES_DAYS, dashboard
 
 router = console_router()
 

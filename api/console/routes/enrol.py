@@ -16,8 +16,8 @@ from api.deps import runtime
 from api.web.forms import Form
 from api.web.pages import locale_of, render
 from ledger.errors import LedgerError, LinkInvalid, StaffInvalid, TooManyAttempts
-from ledger.service import enrolment
-from ledger.service.enrolment import OpenedLink
+from ledger.server.staff import enrolment
+from ledger.server.staff.enrolment import OpenedLink
 
 router = console_router()
 

@@ -13,15 +13,15 @@ from api.console.case_pages import REFUSED_HERE
 from api.console.forms import Written, number
 from api.console.routes.queue import Acting, Reading
 from api.deps import runtime
+from api.web.messages import sentence
 from api.web.pages import redirect, render
-from api.web.said import sentence
-from ledger.core.cases import Staff
 from ledger.errors import InvalidRequest, LedgerError
 from ledger.i18n import texts
-from ledger.service import held as service
-from ledger.service.appeals import reopenings
-from ledger.service.entry_batch import Context
-from ledger.service.staff import StaffMember, as_staff
+from ledger.rules.case_machine import Staff
+from ledger.server.appeals import reopenings
+from ledger.server.records.transaction import Context
+from ledger.server.reports import held as service
+from ledger.server.staff.accounts import StaffMember, as_staff
 
 PAGE = "/console/held"
 

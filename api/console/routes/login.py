@@ -28,12 +28,11 @@ from api.web.forms import Form
 from api.web.pages import locale_of, redirect, render
 from ledger.errors import LoginRefused, StaffInvalid, TooManyAttempts
 from ledger.i18n import LOCALES
-from ledger.service import devices
-from ledger.service import staff as service
-from ledger.service import staff_sessions as sessions
+from ledger.server.staff import accounts as service
+from ledger.server.staff import devices, sessions
 
 DEVICE_COOKIE = "console_device_"
-"""Beginning of the name of device cookies (`ledger.service.devices`)."""
+"""Beginning of the name of device cookies (`ledger.server.staff.devices`)."""
 
 router = console_router()
 

@@ -14,11 +14,11 @@ from api.console.auth import console_router, needs
 from api.deps import runtime
 from api.web.forms import Form
 from api.web.pages import redirect, render
-from ledger.core.encoding import from_day
 from ledger.errors import ConflictOfInterest, InvalidRequest, LedgerError, RoleMissing
-from ledger.service import platform_health as service
-from ledger.service.former_labels import former_labels
-from ledger.service.staff import StaffMember
+from ledger.protocol.encoding import from_day
+from ledger.server.reports.former_labels import former_labels
+from ledger.server.staff.accounts import StaffMember
+from ledger.server.stats import platform_health as service
 
 PAGE = "/console/platforms"
 

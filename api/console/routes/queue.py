@@ -15,11 +15,11 @@ from api.console.case_pages import due_of
 from api.console.forms import MAX_SMALL, number
 from api.deps import runtime
 from api.web.pages import redirect, render
-from ledger.core.appeals import OPEN_STATES
 from ledger.errors import InvalidRequest, NotFound
-from ledger.service.appeals import queue as service
-from ledger.service.appeals.queue import Asked
-from ledger.service.staff import StaffMember, as_staff
+from ledger.rules.appeals import OPEN_STATES
+from ledger.server.appeals import queue as service
+from ledger.server.appeals.queue import Asked
+from ledger.server.staff.accounts import StaffMember, as_staff
 
 router = console_router()
 

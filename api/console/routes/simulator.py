@@ -15,14 +15,14 @@ from api.deps import runtime
 from api.web.forms import Form
 from api.web.pages import render
 from api.web.security import page_headers
-from ledger.core.policy import MIN_PUBLICATION_DAYS, Policy
-from ledger.core.standing import Tier
+from ledger.code_names import conduct_text
 from ledger.i18n import Texts, texts
-from ledger.service import policy_draft, simulator
-from ledger.service.case_texts import conduct_text
-from ledger.service.policy_draft import Draft, DraftRefused, Field, fields_of
-from ledger.service.simulator import SAMPLE_TAGS, Simulation
-from ledger.service.staff import StaffMember
+from ledger.rules.policy.values import MIN_PUBLICATION_DAYS, Policy
+from ledger.rules.standing import Tier
+from ledger.server.staff.accounts import StaffMember
+from ledger.server.stats import policy_draft, simulator
+from ledger.server.stats.policy_draft import Draft, DraftRefused, Field, fields_of
+from ledger.server.stats.simulator import SAMPLE_TAGS, Simulation
 
 RUNNING_ROLES = ("supervisor", "admin")
 

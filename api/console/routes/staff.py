@@ -28,11 +28,11 @@ from ledger.errors import (
     StaffChanged,
     StaffInvalid,
 )
-from ledger.service import enrolment
-from ledger.service import staff as service
-from ledger.service.enrolment import Invitation
-from ledger.service.staff import StaffMember
-from ledger.store.staff_tables import ROLES
+from ledger.server.db.tables.staff import ROLES
+from ledger.server.staff import accounts as service
+from ledger.server.staff import enrolment
+from ledger.server.staff.accounts import StaffMember
+from ledger.server.staff.enrolment import Invitation
 
 PAGE = "/console/staff"
 

@@ -1,0 +1,374 @@
+"""A person's own session for programs: their record, their appeals, their words. The page is `api.consumer.pages`.
+
+No idempotency keys here: what is said twice is refused by the case itself (`case_exists`), or is said twice.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Annotated, Any
+
+import orjson
+from anyio import to_thread
+from fastapi import APIRouter, Path, Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.consumer.schemas import (
+    OwnAppealRequest,
+    OwnAppeals,
+    OwnCase,
+    OwnExport,
+    OwnLetter,
+    OwnRecord,
+    OwnSession,
+    OwnStatement,
+    OwnText,
+    SessionOpening,
+    StatementRequest,
+)
+from api.consumer.tokens import Subject, bearer
+from api.deps import runtime
+from api.json_io import json_response, parse, read_json
+from api.openapi import Answer, operation
+from api.platform.appeal_schemas import MAX_NAME_CHARS, Attachment
+from api.web.base import base_path
+from api.web.files import file_response
+from ledger import errors as e
+from ledger.protocol.encoding import format_time
+from ledger.protocol.public_ids import encode_id
+from ledger.rules.languages import DEFAULT_LOCALE
+from ledger.server.appeals import sessions, subject, subject_cases
+from ledger.server.appeals.export import export
+from ledger.server.appeals.file_types import EXTENSIONS
+from ledger.server.appeals.own_record import own_record
+from ledger.server.appeals.session_queries import SessionRow
+from ledger.server.records.case_queries import CaseRow
+from ledger.server.runtime import Runtime
+
+router = APIRouter()
+
+EXPORT_NAME = "refund-credit-record.json"
+_TAG = "me"
+_CODE = {"code": "q0yZ2m1b5uQ8k3W7c9aTtR4nVx6pLhJdEfGsIoKwBzM"}
+_TEXT = {"text": "The carrier's receipt shows that I sent it back."}
+_CHANGE = (e.AppealInvalid, e.NotFound, e.ActionRefused, e.LogFrozen)
+
+CaseId = Annotated[str, Path(description="A case's id.", examples=["ap_Xk3mPq9a"])]
+FileId = Annotated[str, Path(description="A file's id.", examples=["at_Xk3mPq9a"])]
+LetterName = Annotated[str, Path(description="received, question, overdue or decided.", examples=["decided"])]
+
+
+def private(value: object, status: int = 200) -> Response:
+    """`value` as JSON that nobody on the way keeps."""
+    return json_response(orjson.dumps(value), status, {"Cache-Control": "no-store"})
+
+
+@router.post(
+    "/v1/me/session",
+    **operation(
+        "createOwnSession",
+        "Open one's own record with the code of a link",
+        _TAG,
+        {201: Answer("The session.", OwnSession)},
+        body=SessionOpening,
+        example=_CODE,
+        raises=(e.SessionExpired, e.DatabaseUnavailable),
+    ),
+)
+async def create_session(request: Request) -> Response:
+    """A code works once, within minutes of the platform's request for it. Every refusal is the same 401."""
+    code = parse(SessionOpening, await read_json(request)).code
+    return private(await to_thread.run_sync(_opened, runtime(request), code), 201)
+
+
+def _opened(rt: Runtime, code: str) -> dict[str, Any]:
+    token = sessions.redeem(rt.engine, rt.settings, code, rt.now(), secrets.token_bytes)
+    row = sessions.session_of(rt.engine, token, rt.now())
+    expires_at = None if row.expires_at is None else format_time(row.expires_at)
+    return {"token": token, "expires_at": expires_at, "locale": row.locale}
+
+
+@router.delete(
+    "/v1/me/session",
+    **operation(
+        "deleteOwnSession",
+        "End the session",
+        _TAG,
+        {204: Answer("It has ended.", media_type="")},
+        subject=True,
+    ),
+)
+def delete_session(request: Request, session: Subject) -> Response:
+    """Its token opens nothing any more."""
+    rt = runtime(request)
+    sessions.end_session(rt.engine, bearer(request), rt.now())
+    return Response(status_code=204)
+
+
+@router.get(
+    "/v1/me/record",
+    **operation(
+        "getOwnRecord",
+        "One's own record",
+        _TAG,
+        {200: Answer("All of it.", OwnRecord)},
+        subject=True,
+    ),
+)
+def get_record(request: Request, session: Subject) -> Response:
+    """The standing, every report with its case, and who looked. Only the platform that opened the session is named."""
+    rt = runtime(request)
+    return private(own_record(rt.context, rt.members.weights(), session))
+
+
+@router.get(
+    "/v1/me/export",
+    **operation(
+        "exportOwnRecord",
+        "One's own record as a document to keep",
+        _TAG,
+        {200: Answer("The document.", OwnExport)},
+        subject=True,
+    ),
+)
+def get_export(request: Request, session: Subject) -> Response:
+    """The record, with what its codes mean in the session's language and how to check it against the public log."""
+    return export_response(runtime(request), session, session.locale)
+
+
+def export_response(rt: Runtime, session: SessionRow, locale: str) -> Response:
+    """The document as a file; the page offers the same."""
+    log, prefix = (rt.settings.origin, rt.keys.log_verifier_key), base_path(rt.settings)
+    made = export(rt.context, rt.members.weights(), session, *log, locale, prefix)
+    answer = private(made)
+    answer.headers["Content-Disposition"] = f'attachment; filename="{EXPORT_NAME}"'
+    return answer
+
+
+@router.post(
+    "/v1/me/statements",
+    **operation(
+        "putOwnStatement",
+        "Put one's own words beside a report",
+        _TAG,
+        {201: Answer("Members that are shown the report are told that there is a statement.", OwnStatement)},
+        subject=True,
+        body=StatementRequest,
+        example={"report": "rp_Xk3mPq9a", "text": "I sent it back.", "locale": DEFAULT_LOCALE},
+        raises=(e.AppealInvalid, e.NotFound, e.LogFrozen),
+    ),
+)
+async def create_statement(request: Request, session: Subject) -> Response:
+    """A new one takes the place of the last, at most five times."""
+    wanted = parse(StatementRequest, await read_json(request))
+    row = await to_thread.run_sync(
+        subject.state, runtime(request).context, session, wanted.report, wanted.text, wanted.locale
+    )
+    made = {"text": row.text, "locale": row.locale, "made_at": format_time(row.made_at)}
+    return private({**made, "entry_index": row.entry_index}, 201)
+
+
+@router.post(
+    "/v1/me/appeals",
+    **operation(
+        "createOwnAppeal",
+        "Contest reports",
+        _TAG,
+        {201: Answer("A case for each report; none of them counts any more.", OwnAppeals)},
+        subject=True,
+        body=OwnAppealRequest,
+        example={
+            "reports": ["rp_Xk3mPq9a"],
+            "grounds": "not_me",
+            "statement": "It was not me.",
+            "locale": DEFAULT_LOCALE,
+        },
+        raises=(e.AppealInvalid, e.NotFound, e.CaseExists, e.LogFrozen),
+    ),
+)
+async def create_appeal(request: Request, session: Subject) -> Response:
+    """All reports or none. A case that a platform has open for the person becomes their own. Where they have one of
+    their own already, the answer is 409 with it in `case`."""
+    wanted = parse(OwnAppealRequest, await read_json(request))
+    rt = runtime(request)
+
+    def work() -> list[dict[str, Any]]:
+        rows = subject.appeal(rt.context, session, wanted.reports, wanted.grounds, wanted.statement, wanted.locale)
+        return [_view(rt, session, row) for row in rows]
+
+    return private({"appeals": await to_thread.run_sync(work)}, 201)
+
+
+@router.get(
+    "/v1/me/appeals/{case_id}",
+    **operation(
+        "getOwnAppeal",
+        "One of one's own cases",
+        _TAG,
+        {200: Answer("The case.", OwnCase)},
+        subject=True,
+        raises=(e.NotFound,),
+    ),
+)
+def get_appeal(request: Request, session: Subject, case_id: CaseId) -> Response:
+    """With its timeline, question, decision, files and letters."""
+    return private(subject_cases.own_case(runtime(request).context, session, case_id))
+
+
+@router.post(
+    "/v1/me/appeals/{case_id}/messages",
+    **operation(
+        "createOwnMessage",
+        "Answer a question, or add something",
+        _TAG,
+        {200: Answer("The case, with the message.", OwnCase)},
+        subject=True,
+        body=OwnText,
+        example=_TEXT,
+        raises=_CHANGE,
+    ),
+)
+async def create_message(request: Request, session: Subject, case_id: CaseId) -> Response:
+    """An answer where one is awaited, else an addition. The platform that made the report reads it too."""
+    text = parse(OwnText, await read_json(request)).text
+    rt = runtime(request)
+
+    def work() -> dict[str, Any]:
+        return _view(rt, session, subject.add(rt.context, session, case_id, text))
+
+    return private(await to_thread.run_sync(work))
+
+
+@router.post(
+    "/v1/me/appeals/{case_id}/withdraw",
+    **operation(
+        "withdrawOwnAppeal",
+        "Take the appeal back",
+        _TAG,
+        {200: Answer("The case, withdrawn.", OwnCase)},
+        subject=True,
+        raises=(e.NotFound, e.ActionRefused, e.LogFrozen),
+    ),
+)
+def withdraw_appeal(request: Request, session: Subject, case_id: CaseId) -> Response:
+    """The report counts as before. It can be contested again while the record is kept."""
+    rt = runtime(request)
+    return private(_view(rt, session, subject.take_back(rt.context, session, case_id)))
+
+
+@router.post(
+    "/v1/me/appeals/{case_id}/agree",
+    **operation(
+        "agreeToOwnConcession",
+        "Agree to the correction that the platform proposed",
+        _TAG,
+        {200: Answer("The case, with the agreement.", OwnCase)},
+        subject=True,
+        raises=(e.NotFound, e.ActionRefused, e.LogFrozen),
+    ),
+)
+def agree(request: Request, session: Subject, case_id: CaseId) -> Response:
+    """A reviewer still decides, and no worse than what was proposed."""
+    rt = runtime(request)
+    return private(_view(rt, session, subject.agree_to_concession(rt.context, session, case_id)))
+
+
+@router.post(
+    "/v1/me/appeals/{case_id}/reopen",
+    **operation(
+        "reopenOwnAppeal",
+        "Contest the decision once more",
+        _TAG,
+        {200: Answer("The case, open again.", OwnCase)},
+        subject=True,
+        body=OwnText,
+        example=_TEXT,
+        raises=_CHANGE,
+    ),
+)
+async def reopen_appeal(request: Request, session: Subject, case_id: CaseId) -> Response:
+    """One's own case, once, within 60 days and while the record is kept; somebody new decides, and never worse for the
+    person than before. After the decision of a case that a platform filed, one's own appeal is open instead."""
+    text = parse(OwnText, await read_json(request)).text
+    rt = runtime(request)
+
+    def work() -> dict[str, Any]:
+        return _view(rt, session, subject.contest_again(rt.context, session, case_id, text))
+
+    return private(await to_thread.run_sync(work))
+
+
+@router.post(
+    "/v1/me/appeals/{case_id}/attachments",
+    **operation(
+        "createOwnAttachment",
+        "Add a file to a case",
+        _TAG,
+        {201: Answer("The file is kept.", Attachment)},
+        subject=True,
+        upload=True,
+        raises=(e.AttachmentRefused, *_CHANGE),
+    ),
+)
+async def create_attachment(
+    request: Request,
+    session: Subject,
+    case_id: CaseId,
+    name: Annotated[str, Query(max_length=MAX_NAME_CHARS, description="What people see it called.")] = "",
+) -> Response:
+    """The body is the file itself, whatever its declared type: what it is, is read from its bytes. The same file twice
+    is one."""
+    rt = runtime(request)
+    data = await request.body()
+    made = await to_thread.run_sync(
+        subject_cases.add_file, rt.context, rt.settings, session, case_id, data, name, secrets.token_bytes
+    )
+    return private(made, 201)
+
+
+@router.get(
+    "/v1/me/appeals/{case_id}/attachments/{file_id}",
+    **operation(
+        "getOwnAttachment",
+        "A file of a case",
+        _TAG,
+        {200: Answer("The bytes as they came.", media_type="image/jpeg", binary=True, also=tuple(EXTENSIONS))},
+        subject=True,
+        raises=(e.NotFound,),
+    ),
+)
+def get_attachment(request: Request, session: Subject, case_id: CaseId, file_id: FileId) -> Response:
+    """One's own, and those of the platform that made the report."""
+    rt = runtime(request)
+    found, data = subject_cases.own_file(rt.context, rt.settings, session, case_id, file_id)
+    return file_response(data, found.media_type, found.name)
+
+
+@router.get(
+    "/v1/me/appeals/{case_id}/letters/{kind}",
+    **operation(
+        "getOwnLetter",
+        "A letter about a case",
+        _TAG,
+        {200: Answer("The letter, in the session's language.", OwnLetter)},
+        subject=True,
+        raises=(e.InvalidRequest, e.NotFound),
+    ),
+)
+def get_letter(
+    request: Request,
+    session: Subject,
+    case_id: CaseId,
+    kind: LetterName,
+    of_round: Annotated[
+        int | None, Query(alias="round", ge=1, le=2, description="Of this round; by default the newest that has one.")
+    ] = None,
+) -> Response:
+    """A case names its letters in `letters` and `earlier_letters`."""
+    letter = subject_cases.own_letter(runtime(request).context, session, case_id, kind, session.locale, of_round)
+    return private(letter.to_dict())
+
+
+def _view(rt: Runtime, session: SessionRow, row: CaseRow) -> dict[str, Any]:
+    return subject_cases.own_case(rt.context, session, encode_id("ap", row.id, rt.settings.service))

@@ -1,0 +1,214 @@
+"""Contesting a report, and everything the person does in the case that follows."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from anyio import to_thread
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.consumer.pages import blocks, page, said_of
+from api.consumer.routes.record import find_report
+from api.consumer.session import PATH, Reading, Sending, me_router
+from api.deps import runtime
+from api.web.files import file_response
+from api.web.pages import locale_of, redirect
+from ledger.errors import ActionRefused, AppealInvalid, AttachmentRefused, CaseExists, InvalidRequest, LedgerError
+from ledger.protocol.public_ids import encode_id
+from ledger.rules.appeals import Grounds
+from ledger.server.appeals import subject, subject_cases
+from ledger.server.appeals.session_queries import SessionRow
+from ledger.server.records.case_queries import CaseRow
+from ledger.server.runtime import Runtime
+
+router = me_router()
+
+MEDIA_TYPES = "image/jpeg,image/png,image/webp,application/pdf,video/mp4,text/plain"
+_GROUNDS = [one.value for one in Grounds]
+
+
+@router.get("/appeal")
+def get_appeal(request: Request, session: Reading) -> Response:
+    """The form. `grounds` chooses beforehand, for "this is not me"."""
+    report = find_report(runtime(request), session, request.query_params.get("report", ""))
+    if not report["appealable"] and report["case"] is not None:
+        return redirect(case_path(report["case"]["id"]))
+    wanted = request.query_params.get("grounds", "")
+    return _appeal_form(request, session, report, wanted if wanted in _GROUNDS else "", "")
+
+
+@router.post("/appeal")
+def post_appeal(request: Request, sent: Sending) -> Response:
+    """File it. Sent twice, it leads to the case that the first one opened."""
+    rt, report_id = runtime(request), sent.field("report")
+    grounds, text = sent.field("grounds"), sent.field("text")
+    report = find_report(rt, sent.session, report_id)
+    if grounds not in _GROUNDS:
+        return _appeal_form(request, sent.session, report, "", text, [("grounds", None)])
+    try:
+        (row,) = subject.appeal(rt.context, sent.session, [report_id], grounds, text, locale_of(request))
+    except CaseExists as error:
+        return redirect(case_path(str(error.details["case"])))
+    except AppealInvalid as error:
+        said = said_of(error, locale_of(request))
+        return _appeal_form(request, sent.session, report, grounds, text, [("text", said)])
+    return redirect(f"{case_path(encode_id('ap', row.id, rt.settings.service))}/filed")
+
+
+def _appeal_form(
+    request: Request,
+    session: SessionRow,
+    report: dict[str, Any],
+    chosen: str,
+    text: str,
+    errors: list[tuple[str, str | None]] | None = None,
+) -> Response:
+    return page(
+        request,
+        "appeal.html",
+        session,
+        status=422 if errors else 200,
+        report=report,
+        chosen=chosen,
+        text=text,
+        errors=errors or [],
+        all_grounds=_GROUNDS,
+    )
+
+
+@router.get("/cases/{case_id}/filed")
+def get_filed(request: Request, session: Reading, case_id: str) -> Response:
+    """That the appeal has arrived, its number and its date."""
+    case = subject_cases.own_case(runtime(request).context, session, case_id)
+    return page(request, "filed.html", session, case=case, profile=case["profile"])
+
+
+@router.get("/cases/{case_id}")
+def get_case(request: Request, session: Reading, case_id: str) -> Response:
+    """The whole case."""
+    return case_page(request, session, case_id)
+
+
+def case_page(
+    request: Request,
+    session: SessionRow,
+    case_id: str,
+    *,
+    field: str = "",
+    text: str = "",
+    error: LedgerError | None = None,
+) -> Response:
+    """The case; after a form that was refused, with what is wrong and what was written in `field`. Raises NotFound."""
+    rt, locale = runtime(request), locale_of(request)
+    case = subject_cases.own_case(rt.context, session, case_id)
+    letter = None
+    if "decided" in case["letters"]:
+        letter = blocks(subject_cases.own_letter(rt.context, session, case_id, "decided", locale).paragraphs)
+    return page(
+        request,
+        "case.html",
+        session,
+        status=422 if error else 200,
+        case=case,
+        profile=case["profile"],
+        letter=letter,
+        field=field,
+        text=text,
+        errors=[(field, said_of(error, locale))] if error else [],
+        accepted=MEDIA_TYPES,
+        limit_mb=rt.settings.attachment_limit_bytes // (1024 * 1024),
+        now_doing=request.query_params.get("do", "") if request.method == "GET" else field,
+    )
+
+
+@router.post("/cases/{case_id}/messages")
+def post_message(request: Request, sent: Sending, case_id: str) -> Response:
+    """An answer to the question that waits, or an addition."""
+    return _said(request, sent, case_id, "text", subject.add)
+
+
+@router.post("/cases/{case_id}/reopen")
+def post_reopen(request: Request, sent: Sending, case_id: str) -> Response:
+    """Contest the decision once more."""
+    return _said(request, sent, case_id, "again", subject.contest_again)
+
+
+def _said(request: Request, sent: Sending, case_id: str, field: str, act: Callable[..., CaseRow]) -> Response:
+    rt: Runtime = runtime(request)
+    try:
+        act(rt.context, sent.session, case_id, sent.field("text"))
+    except (AppealInvalid, ActionRefused) as error:
+        return case_page(request, sent.session, case_id, field=field, text=sent.field("text"), error=error)
+    return redirect(f"{case_path(case_id)}#timeline")
+
+
+@router.post("/cases/{case_id}/withdraw")
+def post_withdraw(request: Request, sent: Sending, case_id: str) -> Response:
+    """Take the appeal back."""
+    rt = runtime(request)
+    try:
+        subject.take_back(rt.context, sent.session, case_id)
+    except ActionRefused as error:
+        return case_page(request, sent.session, case_id, field="withdraw", error=error)
+    return redirect(case_path(case_id))
+
+
+@router.post("/cases/{case_id}/agree")
+def post_agree(request: Request, sent: Sending, case_id: str) -> Response:
+    """Agree to what the reporter conceded."""
+    rt = runtime(request)
+    try:
+        subject.agree_to_concession(rt.context, sent.session, case_id)
+    except ActionRefused as error:
+        return case_page(request, sent.session, case_id, field="agree", error=error)
+    return redirect(f"{case_path(case_id)}#concession")
+
+
+@router.post("/cases/{case_id}/files")
+async def post_file(request: Request, session: Reading, case_id: str) -> Response:
+    """Add a file. The form is read only now, after the session was found: nobody else's bytes reach the disk."""
+    rt = runtime(request)
+    async with request.form(max_files=1, max_fields=1) as form:
+        sent = form.get("file")
+        if not isinstance(sent, UploadFile):
+            raise InvalidRequest("The form cannot be read.")
+        data, name = await sent.read(), sent.filename or ""
+    act = rt.context, rt.settings, session, case_id, data, name, secrets.token_bytes
+    try:
+        await to_thread.run_sync(subject_cases.add_file, *act)
+    except (AppealInvalid, AttachmentRefused, ActionRefused) as error:
+        refused = error
+
+        def again() -> Response:
+            return case_page(request, session, case_id, field="file", error=refused)
+
+        return await to_thread.run_sync(again)
+    return redirect(f"{case_path(case_id)}#files")
+
+
+@router.get("/cases/{case_id}/files/{file_id}")
+def get_file(request: Request, session: Reading, case_id: str, file_id: str) -> Response:
+    """A file of the case."""
+    rt = runtime(request)
+    found, data = subject_cases.own_file(rt.context, rt.settings, session, case_id, file_id)
+    return file_response(data, found.media_type, found.name)
+
+
+@router.get("/cases/{case_id}/letters/{kind}")
+def get_letter(request: Request, session: Reading, case_id: str, kind: str) -> Response:
+    """A letter, to be read, printed or kept: of the newest round that has one, or of `round`."""
+    of_round = request.query_params.get("round", "")
+    number = int(of_round) if of_round in ("1", "2") else None
+    letter = subject_cases.own_letter(runtime(request).context, session, case_id, kind, locale_of(request), number)
+    return page(
+        request, "letter.html", session, case_id=case_id, subject=letter.subject, blocks=blocks(letter.paragraphs)
+    )
+
+
+def case_path(case_id: str) -> str:
+    """Where a case is."""
+    return f"{PATH}/cases/{case_id}"

@@ -1,0 +1,39 @@
+"""Who is asking: a person in their own session, by the token that the single-use code of a link was changed for."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends
+from starlette.requests import Request
+
+from api.deps import runtime
+from ledger.errors import SessionExpired, Unauthenticated
+from ledger.server.appeals.session_queries import SessionRow
+from ledger.server.appeals.sessions import session_of
+
+MAX_TOKEN_CHARS = 128
+
+
+def bearer(request: Request) -> str:
+    """The token in the `Authorization` header. Cookies play no part here: no page can make a browser send it.
+
+    Raises Unauthenticated, SessionExpired.
+    """
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthenticated("Send the session's token: `Authorization: Bearer <token>`.")
+    if len(token) > MAX_TOKEN_CHARS or not token.isascii():
+        raise SessionExpired("This session has ended. Ask the platform for a new link.")
+    return token
+
+
+def _session(request: Request) -> SessionRow:
+    rt = runtime(request)
+    session = session_of(rt.engine, bearer(request), rt.now())
+    request.scope["state"]["locale"] = session.locale
+    return session
+
+
+Subject = Annotated[SessionRow, Depends(_session)]
+"""The person's open session. A dependency, so that it is checked before anything is read."""

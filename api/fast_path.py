@@ -1,0 +1,181 @@
+"""The shortest way for what is asked most: lookups, and buckets of a snapshot.
+
+A plain ASGI wrapper around the whole application. It checks the token and parses the body by the same functions as the
+route does, and answers in the bytes, headers and access line that the route would give: clean lookups from memory,
+those of listed people when the desk has answered them. So a lookup is authenticated, parsed and validated once.
+
+What is refused goes on to the application with the body played back, and so there is one place where errors are made.
+Where the lookup itself failed, its error goes along, and the route raises it instead of asking again.
+
+It stands outside the request's frame and the framework's own layers, because each of them costs every request a few
+calls, and a clean lookup is little more than calls.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+import orjson
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.auth import Authenticator
+from api.json_io import is_json, parse_small
+from api.logs import AccessLog
+from api.middleware import FRAME_HEADERS, KEY_HEADER, STARTED, request_id_of
+from api.platform.questions import LOOKUP_FAILED, read_lookup
+from api.platform.snapshots import BINARY, bucket_headers
+from ledger.server.lookups.answers import ANSWER_BYTES
+from ledger.server.lookups.lookups import LookupRequest, answer_from_database, answer_from_memory
+from ledger.server.platforms.members import Member
+from ledger.server.runtime import Runtime
+from ledger.server.snapshots.served import fetch_bucket
+
+LOOKUPS = "/v1/lookups"
+SNAPSHOTS = "/v1/snapshots/"
+BUCKET_ROUTE = SNAPSHOTS + "{version}/buckets/{prefix}"
+
+MAX_DIGITS = 4
+MAX_BYTES = 10**MAX_DIGITS - 1
+"""Longest body that is read here; a lookup has less than 4000 bytes."""
+
+_HEADERS = [(b"content-length", str(ANSWER_BYTES).encode()), (b"content-type", b"application/json")]
+"""Of an answer to a lookup."""
+
+
+class HotPath:
+    """See the module. Passes everything on to `app` until `bind` gives it what it answers from."""
+
+    def __init__(self, app: ASGIApp, *, access: AccessLog) -> None:
+        self._app = app
+        self._access = access
+        self._rt: Runtime | None = None
+        self._authenticator: Authenticator | None = None
+
+    def bind(self, rt: Runtime, authenticator: Authenticator) -> None:
+        """From now on, answer."""
+        self._authenticator, self._rt = authenticator, rt
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI entry point."""
+        if scope["type"] == "http":
+            path, method = scope["path"], scope["method"]
+            if scope["query_string"]:
+                pass  # none is known here: the request's frame says so
+            elif path == LOOKUPS and method == "POST":
+                await self._lookups(scope, receive, send)
+                return
+            elif method == "GET" and path.startswith(SNAPSHOTS) and await self._buckets(scope, path, send):
+                return
+        await self._app(scope, receive, send)
+
+    async def _lookups(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = perf_counter()
+        headers = dict(scope["headers"])
+        length = headers.get(b"content-length", b"0")
+        # What is declared as longer may have to be refused unread.
+        member = self._member(scope, headers) if len(length) <= MAX_DIGITS else None
+        if member is not None and self._rt is not None:
+            try:
+                message = await receive()
+            except Exception as error:
+                receive = _PlayBack(receive, error)
+            else:
+                request = self._asked(headers, message)
+                if request is not None:
+                    try:
+                        answer = answer_from_memory(self._rt, member, request)
+                        if answer is None:
+                            answer = await answer_from_database(self._rt, member, request)
+                    except Exception as error:
+                        scope.setdefault("state", {}).update({LOOKUP_FAILED: error, STARTED: started})
+                    else:
+                        await self._answer(scope, send, member, started, LOOKUPS, headers, _HEADERS, answer)
+                        return
+                receive = _PlayBack(receive, message)
+        await self._app(scope, receive, send)
+
+    async def _buckets(self, scope: Scope, path: str, send: Send) -> bool:
+        """Whether this was a bucket and is answered."""
+        version, _, prefix = path[len(SNAPSHOTS) :].partition("/buckets/")
+        headers = dict(scope["headers"])
+        if not prefix or self._rt is None or b"if-none-match" in headers:
+            return False
+        started = perf_counter()
+        member = self._member(scope, headers)
+        if member is None:
+            return False
+        try:
+            one, body = fetch_bucket(self._rt, member, version, prefix)
+        except Exception:
+            return False
+        cache_control, etag = bucket_headers(self._rt, one, prefix).values()
+        own = [
+            (b"cache-control", cache_control.encode()),
+            (b"etag", etag.encode()),
+            (b"content-length", str(len(body)).encode()),
+            (b"content-type", BINARY.encode()),
+        ]
+        await self._answer(scope, send, member, started, BUCKET_ROUTE, headers, own, body)
+        return True
+
+    def _member(self, scope: Scope, headers: dict[bytes, bytes]) -> Member | None:
+        """Who asks; None where the application has to look: a refusal, a header that is there twice, or an idempotency
+        key, which means nothing here and is repeated all the same."""
+        authorization = headers.get(b"authorization")
+        if self._authenticator is None or authorization is None or len(headers) != len(scope["headers"]):
+            return None
+        if KEY_HEADER in headers:
+            return None
+        try:
+            return self._authenticator.member(authorization.decode("latin-1"), "lookup")
+        except Exception:
+            return None
+
+    def _asked(self, headers: dict[bytes, bytes], message: Message) -> LookupRequest | None:
+        """The lookup in a request; None where something is wrong with it, which the route finds out again and says."""
+        if message["type"] != "http.request" or message.get("more_body"):
+            return None
+        body, media_type = message.get("body", b""), headers.get(b"content-type", b"")
+        if len(body) > MAX_BYTES or not (media_type == b"application/json" or is_json(media_type.decode("latin-1"))):
+            return None
+        try:
+            return read_lookup(orjson.loads(body), parse_small)
+        except Exception:
+            return None
+
+    async def _answer(
+        self,
+        scope: Scope,
+        send: Send,
+        member: Member,
+        started: float,
+        route: str,
+        headers: dict[bytes, bytes],
+        own: list[tuple[bytes, bytes]],
+        body: bytes,
+    ) -> None:
+        """Send `body` with its `own` headers in the frame that every answer has, and log the request."""
+        request_id = request_id_of(headers.get(b"x-request-id"))
+        framed = [*own, (b"x-request-id", request_id.encode()), *FRAME_HEADERS]
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": framed})
+            await send({"type": "http.response.body", "body": body})
+        finally:
+            self._access.request(scope["method"], route, 200, started, request_id, member.platform, None)
+
+
+class _PlayBack:
+    """A `receive` that begins with what was received already: a message, or an error in its place."""
+
+    def __init__(self, receive: Receive, first: Message | Exception) -> None:
+        self._receive = receive
+        self._first: Message | Exception | None = first
+
+    async def __call__(self) -> Message:
+        """ASGI's `receive`."""
+        first, self._first = self._first, None
+        if first is None:
+            return await self._receive()
+        if isinstance(first, Exception):
+            raise first
+        return first

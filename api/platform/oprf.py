@@ -1,0 +1,46 @@
+"""Blinded evaluation."""
+
+from __future__ import annotations
+
+from anyio import to_thread
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.deps import Blinder, runtime
+from api.json_io import answer, parse, read_json
+from api.openapi import Answer, operation
+from api.public.service_schemas import EvaluationAnswer, EvaluationRequest
+from ledger import errors as e
+from ledger.protocol.encoding import b64url, unb64url
+from ledger.server.oprf import evaluation as oprf
+
+router = APIRouter()
+
+
+@router.post(
+    "/v1/oprf/evaluate",
+    **operation(
+        "evaluateBlinded",
+        "Evaluate blinded identifiers",
+        "oprf",
+        {200: Answer("One share for each key holder that this service runs.", EvaluationAnswer)},
+        scopes=("lookup", "report"),
+        body=EvaluationRequest,
+        example={"epoch": 1, "blinded": ["4vR5gHnWmA2BLkT0GPDSRWXJT1vXkRNsSgEH7BTyeD4"]},
+        raises=(e.BatchSizeInvalid, e.InvalidPoint, e.IdentityPoint, e.StaleEpoch, e.QuotaExceeded),
+    ),
+)
+async def evaluate(request: Request, member: Blinder) -> Response:
+    """Scope `lookup` or `report`. Each element counts against the platform's daily quota, whatever comes of the
+    answer; a malformed batch costs nothing."""
+    wanted = parse(EvaluationRequest, await read_json(request))
+    rt = runtime(request)
+    blinded = [unb64url(element, 32) for element in wanted.blinded]
+    evaluation = await to_thread.run_sync(oprf.evaluate, rt, member, wanted.epoch, blinded)
+    share = {
+        "holder": rt.keys.holder,
+        "evaluated": [b64url(element) for element in evaluation.evaluated],
+        "proof": b64url(evaluation.proof),
+    }
+    return answer({"epoch": wanted.epoch, "shares": [share]})

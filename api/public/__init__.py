@@ -1,0 +1,1 @@
+"""Routes and schemas that need no token: the log, policies, texts of codes, health, metrics."""

@@ -1,0 +1,85 @@
+"""`pictures benign`: the operator's list of pictures by which nobody is to be found."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from ledger.cli import output
+from ledger.cli.operator.server import opened_database
+from ledger.cli.output import JsonFlag, guarded
+from ledger.cli.tables import Table
+from ledger.client import picture_hash
+from ledger.errors import InvalidRequest
+from ledger.protocol.encoding import format_time
+
+benign = typer.Typer(no_args_is_help=True, help="Pictures that honest people send too; for the operator.")
+
+PdqOption = Annotated[str | None, typer.Option("--pdq", help="Its PDQ hash, 64 hexadecimal digits.")]
+FileOption = Annotated[Path | None, typer.Option("--file", help="Or the picture; needs the extra `evidence`.")]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why: kept with the picture and in the audit log.")]
+
+
+@benign.command("add")
+@guarded
+def add(reason: ReasonOption, pdq: PdqOption = None, file: FileOption = None, json_output: JsonFlag = False) -> None:
+    """Keep a picture, and what looks the same, out of all searches from now on."""
+    from ledger.server.pictures.benign import add_benign
+
+    bits = _bits(pdq, file)
+    with opened_database() as (_, engine):
+        add_benign(engine, bits, reason, datetime.now(UTC))
+    _done(bits, f"Nothing like {bits.hex()} is found any more.")
+
+
+@benign.command("remove")
+@guarded
+def remove(reason: ReasonOption, pdq: PdqOption = None, file: FileOption = None, json_output: JsonFlag = False) -> None:
+    """Take this very picture off the list; reports with it, or one that looks the same, are found again."""
+    from ledger.server.pictures.benign import remove_benign
+
+    bits = _bits(pdq, file)
+    with opened_database() as (_, engine):
+        remove_benign(engine, bits, reason, datetime.now(UTC))
+    _done(bits, f"Pictures like {bits.hex()} are found again.")
+
+
+@benign.command("list")
+@guarded
+def list_all(json_output: JsonFlag = False) -> None:
+    """The list, oldest first."""
+    from ledger.server.pictures.benign import list_benign
+
+    with opened_database() as (_, engine):
+        rows = [
+            {"pdq": one.pdq.hex(), "reason": one.reason, "added_at": format_time(one.added_at)}
+            for one in list_benign(engine)
+        ]
+
+    def show(console: Console) -> None:
+        table = Table("PDQ hash", "reason", "since")
+        for row in rows:
+            table.add_row(row["pdq"], Text(row["reason"]), row["added_at"])
+        console.print(table)
+
+    output.emit({"benign": rows}, show)
+
+
+def _bits(pdq: str | None, file: Path | None) -> bytes:
+    if (pdq is None) == (file is None):
+        raise InvalidRequest("Give either --pdq or --file.")
+    if file is not None:
+        return bytes.fromhex(picture_hash(file).pdq)
+    try:
+        return bytes.fromhex(pdq or "")
+    except ValueError as error:
+        raise InvalidRequest("A PDQ hash has 64 hexadecimal digits.") from error
+
+
+def _done(bits: bytes, sentence: str) -> None:
+    output.emit({"pdq": bits.hex()}, lambda console: console.print(sentence))

@@ -1,0 +1,304 @@
+"""`refund-ledger serve`: publisher and snapshotter in processes of their own, and the API in this one.
+
+Publisher and snapshotter hold the log key and never the OPRF key; this process the other way round. Each comes back
+when it dies; when this process ends, however it ends, they end too. SIGTERM ends everything within STOP_SECONDS,
+whatever hangs: requests and threads get their share of that time, and then the process ends without them.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from ledger.cli import output
+from ledger.errors import ConfigurationError
+from ledger.protocol.urls import path_prefix
+
+if TYPE_CHECKING:
+    from ledger.server.settings import Settings
+
+FIRST_LINE_SECONDS = 30
+RESTART_SECONDS = 1.0
+STOP_SECONDS = 9.0
+"""From SIGTERM to the end of the process at the latest."""
+
+GRACEFUL_SECONDS = 4
+"""Of these, what requests in the air get to be answered."""
+
+CLOSE_SECONDS = 2.5
+"""Of these, what the threads get to finish what waits."""
+
+CHILD_SECONDS = 2.0
+"""Of these, what the other processes get before they are killed, which does them no harm."""
+
+KEEP_ALIVE_SECONDS = 30
+"""Longer than clients keep idle connections: if the server closed first, a request could meet a closing one."""
+
+CHILD_MODULES = {
+    "publisher": "ledger.server.log.publisher",
+    "snapshotter": "ledger.server.snapshots.snapshotter",
+}
+"""Processes beside the API, by the name that log lines have for them."""
+
+log = logging.getLogger(__name__)
+
+
+class Child:
+    """A process of the ledger's own, `python -m` one of `CHILD_MODULES`, and the thread that starts it again."""
+
+    def __init__(self, name: str, environment: dict[str, str]) -> None:
+        self._name = name
+        self._environment = environment
+        self._stop = threading.Event()
+        self._process = self._spawn()
+        self._watcher: threading.Thread | None = None
+
+    def _spawn(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", CHILD_MODULES[self._name], "--with-parent", str(os.getpid())],
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            errors="replace",
+        )
+
+    def first_line(self) -> dict[str, Any]:
+        """Wait for what it says first. Raises ConfigurationError when it will not run."""
+        timer = threading.Timer(FIRST_LINE_SECONDS, self._process.kill)
+        timer.start()
+        try:
+            assert self._process.stdout is not None
+            line = self._process.stdout.readline()
+        finally:
+            timer.cancel()
+        try:
+            verdict = json.loads(line)
+        except ValueError as error:
+            self.stop()
+            raise ConfigurationError(f"The {self._name} did not start; its own output says why.") from error
+        if "error" in verdict:
+            self.stop()
+            raise ConfigurationError(str(verdict["message"]))
+        return dict(verdict)
+
+    def watch(self) -> None:
+        """Start it again whenever it ends, until `stop`."""
+        self._watcher = threading.Thread(target=self._watch, name=f"{self._name}-watch", daemon=True)
+        self._watcher.start()
+
+    def _watch(self) -> None:
+        while True:
+            assert self._process.stdout is not None
+            with suppress(ValueError):  # closed already: the last attempt to start it failed
+                for line in self._process.stdout:  # to the end, which also keeps the pipe from filling
+                    self._tell(line)
+            self._process.wait()
+            self._process.stdout.close()
+            if self._stop.wait(RESTART_SECONDS):
+                return
+            log.warning("process_restarted", extra={"child": self._name, "status": self._process.returncode})
+            try:
+                self._process = self._spawn()
+            except OSError:  # no process or file is left for now; the next round tries again
+                log.exception("process_not_started", extra={"child": self._name})
+                continue
+            if self._stop.is_set():
+                self._process.terminate()
+
+    def _tell(self, line: str) -> None:
+        """Log what the process says beyond its first line."""
+        try:
+            said = json.loads(line)
+        except ValueError:
+            return
+        if isinstance(said, dict) and "error" in said:
+            message = str(said.get("message", ""))
+            log.error("process_refuses", extra={"child": self._name, "says": message})
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._stop.set()
+        self._process.kill()
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self._stop.set()
+        self._process.terminate()
+
+    def stop(self, seconds: float = CHILD_SECONDS) -> None:
+        """End it, between two rounds if it can; kill it after `seconds`."""
+        self.terminate()
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._watcher is not None:
+            self._watcher.join(seconds)
+
+
+class Deadline:
+    """Ends this process STOP_SECONDS after it was asked to end, if it has not ended by itself.
+
+    A thread in a call that hangs (a database that does not answer) can neither be interrupted nor, at the interpreter's
+    end, be left behind: only `os._exit` ends it. What was acknowledged is committed; nothing of it is lost.
+    """
+
+    def __init__(self) -> None:
+        self._timer: threading.Timer | None = None
+        self.children: list[Child] = []
+
+    def start(self) -> None:
+        """Begin to count, once."""
+        if self._timer is None:
+            self._timer = threading.Timer(STOP_SECONDS, self._end)
+            self._timer.daemon = True
+            self._timer.start()
+            for child in self.children:
+                child.terminate()
+
+    def _end(self) -> None:
+        for child in self.children:
+            child.kill()
+        log.error("stop_forced")
+        sys.stderr.flush()
+        os._exit(1)
+
+
+def run(settings: Settings, environment: dict[str, str], *, publisher: bool = True, snapshotter: bool = True) -> None:
+    """Serve until SIGTERM or SIGINT. `environment` makes the other processes read the same settings; `publisher` and
+    `snapshotter` say which of them run beside this one.
+
+    Raises ConfigurationError when keys, log, schema or address do not allow it, DatabaseUnavailable.
+    """
+    import uvicorn
+
+    from api.app import create_app, server_options, start_logging
+    from ledger.server.runtime import open_runtime
+    from ledger.server.staff.accounts import needs_admin
+
+    if settings.public_url is not None:
+        path_prefix(settings.public_url)  # refused here, before anything starts
+    start_logging()
+    rt = open_runtime(settings)  # what is wrong with keys or schema shows here, as one line instead of a traceback
+    deadline = Deadline()
+    children = deadline.children
+    listening: socket.socket | None = None
+    try:
+        no_admin = needs_admin(rt.engine)
+        listening = _listen(settings.host, settings.port)
+        url = _url(settings.host, listening.getsockname()[1])
+        verdict: dict[str, Any] = {"frozen": None}
+        if publisher:
+            children.append(Child("publisher", environment))
+            verdict |= children[0].first_line()
+            children[0].watch()
+
+        class Server(uvicorn.Server):
+            """Says where it listens once it does."""
+
+            async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+                await super().startup(sockets)
+                if self.started:
+                    # A full collection over everything imported takes longer than a lookup may; so none ever looks at
+                    # it.
+                    gc.collect()
+                    gc.freeze()
+                    _announce(settings, url, verdict, no_admin)
+                    if snapshotter:
+                        # Nothing that is served waits for it, so it need not hold up the start.
+                        children.append(Child("snapshotter", environment))
+                        children[-1].watch()
+
+            def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+                deadline.start()
+                super().handle_exit(sig, frame)
+
+        config = uvicorn.Config(
+            lambda: create_app(settings, runtime=rt),
+            factory=True,
+            **server_options(settings),
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=GRACEFUL_SECONDS,
+        )
+        server = Server(config)
+
+        def stop(_number: int, _frame: FrameType | None) -> None:
+            deadline.start()
+            server.should_exit = True
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # uvicorn finishes what runs and then raises the signal again; by default that would end us before
+            # `finally`.
+            signal.signal(number, stop)
+        server.run(sockets=[listening])
+    finally:
+        rt.close(CLOSE_SECONDS)
+        _stop_all(children)
+        if listening is not None:
+            listening.close()
+
+
+def _stop_all(children: list[Child]) -> None:
+    end = time.monotonic() + CHILD_SECONDS
+    for child in children:
+        child.terminate()
+    for child in children:
+        child.stop(max(0.1, end - time.monotonic()))
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise ConfigurationError(f"Port {port} of {host} cannot be used: {error.strerror}.") from error
+    listening.set_inheritable(True)
+    return listening
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _announce(settings: Settings, url: str, verdict: dict[str, Any], no_admin: bool) -> None:
+    console_url = f"{(settings.public_url or url).rstrip('/')}/console"
+
+    def show(console: Any) -> None:
+        console.print(
+            Text.assemble("Refund Credit Ledger at ", (url, "bold"), f" ({settings.environment}), stop with Ctrl-C")
+        )
+        console.print(Text.assemble("Console for the staff at ", (console_url, "bold")))
+        if no_admin:
+            console.print("Nobody can sign in there yet: refund-ledger staff add NAME --role admin")
+        if frozen:
+            console.print(
+                Text(f"The log is frozen: {frozen}. Lookups are answered, writes are refused.", style="bold red")
+            )
+        if standby:
+            console.print(Text(f"The publisher of this server stands by: {standby}.", style="yellow"))
+
+    frozen, standby = verdict.get("frozen"), verdict.get("standby")
+    said = {"url": url, "environment": settings.environment, "service": settings.service, "frozen": frozen}
+    output.emit({**said, "standby": standby, "console": console_url, "needs_admin": no_admin}, show)
+    if frozen:
+        log.error("log_is_frozen", extra={"reason": frozen})
+    if standby:
+        log.warning("publisher_stands_by", extra={"reason": standby})

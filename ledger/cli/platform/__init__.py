@@ -1,0 +1,1 @@
+"""Commands for platforms and auditors."""

@@ -1,0 +1,65 @@
+"""`referral`: a file about the platform's own reports for a merchant, an AI provider or an authority."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ledger.cli import options, output
+from ledger.cli.options import KeyOption, StateOption, SuiteOption
+from ledger.cli.output import JsonFlag, guarded
+from ledger.errors import InvalidRequest
+from ledger.referral.audience import Audience
+from ledger.referral.bundle import refer, require_extra
+from ledger.rules.languages import DEFAULT_LOCALE, LOCALES
+
+
+@guarded
+def referral(
+    reports: Annotated[list[str], typer.Argument(help="Reports of yours, rp_...")],
+    suite: SuiteOption,
+    key: KeyOption,
+    audience: Annotated[str, typer.Option("--for", help=f"{', '.join(Audience)}: decides what is in it.")],
+    out: Annotated[Path, typer.Option("--out", help="A new folder.")],
+    inspections: Annotated[
+        list[Path] | None,
+        typer.Option("--inspection", help="What `inspect --json` wrote about files of evidence: adds the facts."),
+    ] = None,
+    orders: Annotated[
+        list[str] | None, typer.Option("--order", help="REPORT=ORDER: names the order, if it is that report's.")
+    ] = None,
+    lang: Annotated[str, typer.Option("--lang", help=f"{' or '.join(LOCALES)}.")] = DEFAULT_LOCALE,
+    wait_seconds: Annotated[float, typer.Option("--wait-seconds", min=0, help="For a checkpoint.")] = 5.0,
+    state_dir: StateOption = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Write a referral: what was reported, evidence digests, findings, and receipts that anybody can verify offline."""
+    require_extra()
+    with options.open_ledger(suite, key, state_dir) as ledger:
+        made = refer(
+            ledger,
+            reports,
+            out,
+            audience=audience,
+            locale=lang,
+            inspections=inspections or (),
+            orders=dict([_order(text) for text in orders or ()]),
+            wait_seconds=wait_seconds,
+        )
+    facts = {
+        "folder": str(out),
+        "for": made.audience.value,
+        "reports": len(made.reports),
+        "not_simply_standing": [report.id for report in made.reports if report.status != "counting"],
+    }
+    shown = {name: ", ".join(value) if isinstance(value, list) else value for name, value in facts.items()}
+    output.emit(facts, lambda console: console.print(output.fields(shown)))
+
+
+def _order(text: str) -> tuple[str, str]:
+    report, separator, order = text.partition("=")
+    if not separator:
+        raise InvalidRequest("--order is REPORT=ORDER.")
+    return report, order

@@ -1,0 +1,1 @@
+"""Snapshots in the SDK: fetched, verified and cached."""

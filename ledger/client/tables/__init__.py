@@ -1,0 +1,1 @@
+"""Delimited text tables: reading them strictly, writing tags, reading files of reports."""

@@ -1,0 +1,1 @@
+"""Verification of the log, receipts and key rotations, for platforms and auditors."""

@@ -1,0 +1,175 @@
+"""An auditor's check of a key rotation: batch files against what the log says of it.
+
+Nothing in the files is believed. Both public keys, the number of elements and the Merkle root over them come from
+`key_rotation` entries of the log, each proven under a checkpoint of the pinned log key. `rotation.json` in the folder
+only tells where to look.
+
+What holds afterwards: every element in the files was turned from the old key to the new one, each once, and these
+files are what the operator committed to. What does not follow from it: that the files hold every subject there is. The
+commitments c stand in private bodies, so only a platform can compare those of its own reports.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ledger.client.identity.suite import Service, parse_holders
+from ledger.client.results import Fields
+from ledger.client.verify.log import Fetch, prove_leaf
+from ledger.errors import ConfigurationError, HolderMismatch, InvalidInput, InvalidRotation, UnexpectedAnswer
+from ledger.protocol.encoding import unb64url
+from ledger.protocol.voprf import HolderKey
+from ledger.tlog.entries import GovernanceType
+from ledger.tlog.key_rotation import MAX_BATCH_FILE_BYTES, Batch, RotationKeys, RotationVerifier, parse_batch
+from ledger.tlog.proof import open_leaf_proof
+
+FACTS_FILE = "rotation.json"
+_BATCH = re.compile(r"batch-[0-9]{6}\.rot\Z")
+
+Progress = Callable[[int, int], None]
+"""(elements verified, elements in all as the log says)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the log speaks of the rotation: the entry of the switch names the keys, the other one the root. They are
+    one and the same, except for reports that came in late: their root stands in the entry of the retirement."""
+
+    switch_entry: int
+    root_entry: int
+
+
+@dataclass(frozen=True, slots=True)
+class RotationReport:
+    """What was found true. `root` is the logged Merkle root over the elements, 32 bytes; `late` tells that these are
+    the reports that came in under the old epoch after the switch."""
+
+    old_epoch: int
+    new_epoch: int
+    elements: int
+    batches: int
+    root: bytes
+    places: Places
+    late: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Logged:
+    keys: RotationKeys
+    elements: int
+    root: bytes
+
+
+def read_places(folder: Path) -> Places:
+    """What `rotation.json` says. Raises ConfigurationError."""
+    try:
+        fields = Fields(json.loads((folder / FACTS_FILE).read_bytes()))
+        return Places(fields.integer("switch_entry"), fields.integer("root_entry"))
+    except (OSError, ValueError, UnexpectedAnswer) as error:
+        raise ConfigurationError(
+            f"{FACTS_FILE} is not in this folder or is damaged. Ask the operator for the numbers of the log entries."
+        ) from error
+
+
+def verify_rotation(
+    folder: Path,
+    places: Places,
+    fetch: Fetch,
+    note: str,
+    pinned: Service | None,
+    origin: str,
+    public_key: bytes,
+    *,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> RotationReport:
+    """Check the batch files in `folder` against the log named `origin` under its Ed25519 `public_key`.
+
+    `note` is its signed checkpoint, already compared with what was seen before; `fetch` reads tiles. Where a suite is
+    `pinned`, its holders must be those of the log. Raises InvalidRotation (files, proofs, root or number are false),
+    HolderMismatch, ReceiptPending (no checkpoint covers the entry yet), ConfigurationError (a file cannot be read), and
+    the errors of a false log.
+    """
+    logged = _logged(places, fetch, note, pinned, origin, public_key)
+    late = places.root_entry != places.switch_entry
+    verifier = RotationVerifier(logged.keys, workers=workers)
+    for path in sorted(path for path in _files(folder) if _BATCH.match(path.name)):
+        batch = _read(path)
+        if any((item.entry_index > places.switch_entry) is not late for item in batch.items):
+            raise InvalidRotation("A batch holds reports from the wrong side of the switch.")
+        verifier.add(batch)
+        if progress is not None:
+            progress(verifier.count, logged.elements)
+    verifier.finish(logged.root, logged.elements)
+    return RotationReport(
+        logged.keys.old_epoch, logged.keys.new_epoch, verifier.count, verifier.batches, logged.root, places, late
+    )
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise ConfigurationError(f"The folder {folder.name} cannot be read.") from error
+
+
+def _read(path: Path) -> Batch:
+    try:
+        if path.stat().st_size > MAX_BATCH_FILE_BYTES:
+            raise InvalidRotation(f"{path.name} is longer than a batch can be.")
+        return parse_batch(path.read_bytes())
+    except OSError as error:
+        raise ConfigurationError(f"{path.name} cannot be read.") from error
+
+
+def _logged(places: Places, fetch: Fetch, note: str, pinned: Service | None, origin: str, public_key: bytes) -> _Logged:
+    try:
+        switch = _body(places.switch_entry, fetch, note, pinned, origin, public_key)
+        previous = switch.member("previous")
+        keys = RotationKeys(
+            previous.integer("epoch"),
+            switch.integer("epoch"),
+            _holder(previous, pinned).public_key,
+            _holder(switch, pinned).public_key,
+        )
+        entry = switch
+        if places.root_entry != places.switch_entry:
+            entry = _body(places.root_entry, fetch, note, pinned, origin, public_key)
+            if keys.old_epoch not in entry.items("retired"):
+                raise InvalidRotation("The entry with the root does not retire the old epoch.")
+        rotation = entry.member("rotation")
+        if (rotation.integer("from"), rotation.integer("to")) != (keys.old_epoch, keys.new_epoch):
+            raise InvalidRotation("The log's entries speak of different rotations.")
+        return _Logged(keys, rotation.integer("elements"), unb64url(rotation.text("root"), 32))
+    except (UnexpectedAnswer, InvalidInput) as error:
+        raise InvalidRotation("The log's entry does not describe a rotation.") from error
+
+
+def _body(index: int, fetch: Fetch, note: str, pinned: Service | None, origin: str, public_key: bytes) -> Fields:
+    """The body of a `key_rotation` entry, proven."""
+    data, proof = prove_leaf(fetch, index, note, origin, public_key)
+    leaf, _ = open_leaf_proof(proof, data, origin, public_key)
+    if leaf.sort != GovernanceType.KEY_ROTATION or leaf.body is None:
+        raise InvalidRotation(f"Entry {index} of the log is not about keys.")
+    body: Mapping[str, object] = leaf.body
+    fields = Fields(body)
+    log = fields.member("log")
+    if log.text("origin") != origin or (pinned is not None and log.text("key") != pinned.log_key):
+        raise HolderMismatch("The entry names another log key.")
+    return fields
+
+
+def _holder(fields: Fields, pinned: Service | None) -> HolderKey:
+    """The one holder of an epoch. (With several, each turns its own share, and this format would not do.)"""
+    holders = parse_holders(fields)
+    if len(holders) != 1:
+        raise InvalidRotation("This version can check the rotation of one key holder only.")
+    epoch = fields.integer("epoch")
+    for known in pinned.epochs if pinned is not None else ():
+        if known.epoch == epoch and set(known.holders) != set(holders):
+            raise HolderMismatch("The log names other key holders than the suite file pins.")
+    return holders[0]

@@ -1,0 +1,1 @@
+"""Readers of file formats: pictures, videos and the metadata blocks inside them."""

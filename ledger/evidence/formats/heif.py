@@ -1,0 +1,153 @@
+"""HEIC and AVIF (ISO/IEC 23008-12): the picture's size, and its EXIF and XMP items.
+
+Items whose bytes lie in the file or in `idat`, in pieces or in one; constructions by other items, and encrypted ones,
+are noted and left.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from ledger.evidence.formats.isobmff import Box, Boxes, meta_children, uuid_box
+from ledger.evidence.formats.metadata import Contents, NoteCode, Sort
+from ledger.evidence.limits import MAX_EXIF_BYTES, MAX_ITEMS, MAX_XMP_BYTES
+
+_XMP_TYPE = b"application/rdf+xml"
+_EXTENTS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class _Location:
+    from_idat: bool
+    extents: tuple[tuple[int, int], ...]
+
+
+def read(data: bytes, found: Contents) -> None:
+    """Add what stands in the items of a still picture."""
+    boxes = Boxes(data, found)
+    seen = False
+    for box in boxes.within(0, len(data), "heif"):
+        if box.kind == b"uuid":
+            uuid_box(boxes, box, "heif")
+        elif box.kind == b"meta" and not seen:
+            seen = True
+            _items(boxes, meta_children(boxes, box, "heif:meta"))
+    if not seen:
+        found.note(NoteCode.TRUNCATED, "heif", "no meta box")
+
+
+def _items(boxes: Boxes, children: list[Box]) -> None:
+    kinds: dict[int, Sort] = {}
+    places: dict[int, _Location] = {}
+    idat: Box | None = None
+    for child in children:
+        if child.kind == b"iinf":
+            kinds = _kinds(boxes, child)
+        elif child.kind == b"iloc":
+            places = _locations(boxes, child)
+        elif child.kind == b"idat":
+            idat = child
+        elif child.kind == b"iprp":
+            _size(boxes, child)
+    for item, sort in kinds.items():
+        where = f"heif:item {sort.value}"
+        if item not in places:
+            boxes.found.note(NoteCode.MALFORMED, where, "no location")
+            continue
+        content = _content(boxes, places[item], idat, where, MAX_EXIF_BYTES if sort is Sort.EXIF else MAX_XMP_BYTES)
+        if content is not None and sort is Sort.EXIF:
+            skip = int.from_bytes(content[:4]) + 4
+            content = content[skip:] if skip <= len(content) else b""
+            boxes.found.add(Sort.EXIF, where, content.removeprefix(b"Exif\0\0"))
+        elif content is not None:
+            boxes.found.add(Sort.XMP, where, content)
+
+
+def _kinds(boxes: Boxes, box: Box) -> dict[int, Sort]:
+    """Items that are EXIF or XMP."""
+    data = boxes.data
+    wide = box.size > 0 and data[box.start] > 0
+    found: dict[int, Sort] = {}
+    for entry in boxes.within(box.start + (8 if wide else 6), box.end, "heif:iinf"):
+        if entry.kind != b"infe" or entry.size < 12 or data[entry.start] not in (2, 3):
+            continue
+        four = data[entry.start] == 3
+        at = entry.start + 4
+        number = int.from_bytes(data[at : at + (4 if four else 2)])
+        at += 6 if four else 4
+        kind, rest = data[at : at + 4], data[at + 4 : min(entry.end, at + 300)]
+        if kind == b"Exif":
+            found[number] = Sort.EXIF
+        elif kind == b"mime" and _XMP_TYPE in rest.split(b"\0")[1:2]:
+            found[number] = Sort.XMP
+        if len(found) >= MAX_ITEMS:
+            break
+    return found
+
+
+def _locations(boxes: Boxes, box: Box) -> dict[int, _Location]:
+    reader = _Numbers(boxes.data, box.start, box.end)
+    found: dict[int, _Location] = {}
+    try:
+        version = reader.take(1)
+        reader.take(3)
+        sizes = reader.take(2)
+        offset_size, length_size, base_size = sizes >> 12, sizes >> 8 & 15, sizes >> 4 & 15
+        index_size = sizes & 15 if version in (1, 2) else 0
+        for _ in range(min(reader.take(4 if version == 2 else 2), MAX_ITEMS)):
+            number = reader.take(4 if version == 2 else 2)
+            method = reader.take(2) & 15 if version in (1, 2) else 0
+            reader.take(2)
+            base = reader.take(base_size)
+            extents = []
+            for _extent in range(reader.take(2)):
+                reader.take(index_size)
+                extents.append((base + reader.take(offset_size), reader.take(length_size)))
+                if len(extents) > _EXTENTS:
+                    raise ValueError
+            if method in (0, 1):
+                found[number] = _Location(method == 1, tuple(extents))
+    except ValueError:
+        boxes.found.note(NoteCode.MALFORMED, "heif:iloc")
+    return found
+
+
+class _Numbers:
+    def __init__(self, data: bytes, start: int, end: int) -> None:
+        self._data, self._at, self._end = data, start, end
+
+    def take(self, size: int) -> int:
+        """The next big-endian number of `size` bytes. Raises ValueError at the end, and for odd sizes."""
+        if size not in (0, 1, 2, 3, 4, 8) or self._at + size > self._end:
+            raise ValueError
+        self._at += size
+        return int.from_bytes(self._data[self._at - size : self._at])
+
+
+def _content(boxes: Boxes, place: _Location, idat: Box | None, where: str, limit: int) -> bytes | None:
+    start, end = (idat.start, idat.end) if place.from_idat and idat is not None else (0, len(boxes.data))
+    parts: list[bytes] = []
+    for offset, length in place.extents:
+        first = start + offset
+        last = first + length if length else end
+        if first > end or last > end:
+            boxes.found.note(NoteCode.TRUNCATED, where, f"{length} bytes promised")
+            return None
+        if last - first + sum(map(len, parts)) > limit:
+            boxes.found.note(NoteCode.PIECE_TOO_LARGE, where, f"{last - first} bytes")
+            return None
+        parts.append(boxes.data[first:last])
+    return b"".join(parts)
+
+
+def _size(boxes: Boxes, box: Box) -> None:
+    """The largest picture among the properties; tiles and thumbnails are smaller."""
+    for container in boxes.within(box.start, box.end, "heif:iprp"):
+        if container.kind != b"ipco":
+            continue
+        for one in boxes.within(container.start, container.end, "heif:ipco"):
+            if one.kind == b"ispe" and one.size >= 12:
+                width, height = struct.unpack_from(">II", boxes.data, one.start + 4)
+                if width * height > boxes.found.width_px * boxes.found.height_px:
+                    boxes.found.width_px, boxes.found.height_px = width, height

@@ -1,0 +1,1 @@
+"""Comparison of a picture with the photo of a listing."""

@@ -1,0 +1,1 @@
+"""Decoding of pictures and their perceptual hash (PDQ)."""

@@ -1,0 +1,1 @@
+"""Inspection in child processes without files or sockets."""

@@ -1,0 +1,226 @@
+"""China's label for content made by AI: the AIGC record of GB 45438-2025, annex E, wherever it stands in a file.
+
+Reading is tolerant and judging is apart from it: writers differ (JSON or nearly JSON, wrapped or not, XMP text,
+attribute or structure, numbers for texts), and a defective label is still something somebody wrote. `problems` says
+what is wrong with a record; only one without problems is counted as the statement that the standard means.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ledger.evidence.findings import Finding, finding
+from ledger.evidence.formats import xmp
+from ledger.evidence.formats.metadata import Contents, NoteCode
+from ledger.evidence.limits import MAX_RECORD_CHARS, MAX_RECORDS
+from ledger.evidence.signals import credit_code
+from ledger.rules.findings import FindingCode
+
+FIELDS = (
+    "Label",
+    "ContentProducer",
+    "ProduceID",
+    "ReservedCode1",
+    "ContentPropagator",
+    "PropagateID",
+    "ReservedCode2",
+)
+MAX_FIELD_CHARS = 1_024
+_CREDIT_CODE = slice(4, 22)
+"""Where the credit code stands in a producer's code whose fourth character is 1. The five characters after it tell
+services of one company apart; they differ among real labels of one company, so nothing is read out of them."""
+
+KNOWN_PRODUCERS = {
+    "91110102MACQD9K640": "Doubao / 豆包",
+    "91440300708461136T": "Tencent / 腾讯",
+}
+"""Companies by credit code, under the name they are best known by, where their labels are known from content that came
+from them. Services of one company share its code, so the content may come from another of its services."""
+
+_DECODER = json.JSONDecoder()
+_BY_LOWER = {name.lower(): name for name in FIELDS}
+_PRODUCER_CODE = re.compile(r"[0-9A-Z]{27}\Z")
+_LOOSE = re.compile(
+    r"""["']?\b(Label|ContentProducer|ProduceID|ReservedCode1|ContentPropagator|PropagateID|ReservedCode2)\b["']?
+        \s{0,8}[:=]\s{0,8}(?:"([^"]{0,4096})"|'([^']{0,4096})'|([\w.-]{1,200}))""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_NOTHING = "\0 \t\r\n{}"
+_MARKS = re.compile(r"AIGC|ContentProducer|ProduceID", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One label as it was read: its place, its fields, and whether it was JSON."""
+
+    where: str
+    fields: dict[str, str]
+    is_json: bool
+
+    def get(self, name: str) -> str:
+        """A field's value, empty where it is missing."""
+        return self.fields.get(name, "")
+
+    @property
+    def statement(self) -> tuple[str, str, str]:
+        """What two copies of one label must agree on."""
+        return self.get("Label"), self.get("ContentProducer"), self.get("ProduceID")
+
+
+def parse_record(text: str, where: str) -> Record | None:
+    """The record in a text, or None if there is none in it."""
+    text = text[:MAX_RECORD_CHARS].strip("\0 \t\r\n\ufeff")
+    if "&quot;" in text or "&#34;" in text:
+        text = html.unescape(text)
+    fields = _from_json(text)
+    if fields:
+        return Record(where, fields, True)
+    loose: dict[str, str] = {}
+    for match in _LOOSE.finditer(text):
+        loose.setdefault(_BY_LOWER[match[1].lower()], match[2] or match[3] or match[4] or "")
+    return Record(where, loose, False) if loose.keys() & {"Label", "ContentProducer", "ProduceID"} else None
+
+
+def _from_json(text: str) -> dict[str, str] | None:
+    start = text.find("{")
+    try:
+        # From the first brace: application segments have a name before the record.
+        value: Any = _DECODER.raw_decode(text, start)[0] if start >= 0 else None
+        if isinstance(value, dict):
+            wrapped = next((one for key, one in value.items() if key.upper() == "AIGC"), value)
+            value = json.loads(wrapped) if isinstance(wrapped, str) else wrapped
+    except (ValueError, RecursionError):
+        return None
+    return _wanted(value.items()) if isinstance(value, dict) else None
+
+
+def _wanted(pairs: Iterable[tuple[Any, Any]]) -> dict[str, str] | None:
+    fields = {
+        _BY_LOWER[str(key).lower()]: value if isinstance(value, str) else str(value)
+        for key, value in pairs
+        if str(key).lower() in _BY_LOWER and isinstance(value, str | int) and not isinstance(value, bool)
+    }
+    return fields if fields.keys() & {"Label", "ContentProducer", "ProduceID"} else None
+
+
+def from_text(text: str, where: str, is_label: bool) -> Iterator[Record]:
+    """The record in a text that should be one (`is_label`), or may hold one."""
+    if is_label or _MARKS.search(text, 0, MAX_RECORD_CHARS):
+        record = parse_record(text, where)
+        if record is None and is_label and text.strip(_NOTHING):
+            record = Record(where, {"Label": text.strip(_NOTHING)[:100]}, False)  # a label that nobody can read
+        if record is not None:
+            yield record
+
+
+def from_xmp(packet: xmp.Xmp) -> Iterator[Record]:
+    """Records in a packet: as the text of a property, as a structure, or in a packet that is not well-formed."""
+    where = f"{packet.where} xmp"
+    loose = _wanted((one.name, one.value) for one in packet.properties if one.namespace == xmp.AIGC)
+    if loose:
+        yield Record(where, loose, True)
+    texts = [one.value for one in packet.properties if one.name.upper() == "AIGC"]
+    for text in texts:
+        yield from from_text(text, where, is_label=True)
+    if not loose and not texts and xmp.AIGC.encode() in packet.raw:
+        found = parse_record(html.unescape(packet.raw.decode("utf-8", "replace")), where)
+        if found is not None:
+            yield Record(where, found.fields, False)
+
+
+def problems(record: Record) -> list[str]:
+    """What keeps a record from being the standard's; empty for a valid one.
+
+    A label that says "made by AI" needs the fields of its producer; in the weaker two, which a platform writes on
+    content without a label, those of the platform do.
+    """
+    found = [] if record.is_json else ["not_json"]
+    label = record.get("Label")
+    if label not in ("1", "2", "3"):
+        found.append("label_unknown" if label else "label_missing")
+    needed = [("ContentProducer", "producer_missing"), ("ProduceID", "produce_id_missing")]
+    if label in ("2", "3") and record.get("ContentPropagator") and record.get("PropagateID"):
+        needed = []
+    found += [problem for name, problem in needed if not record.get(name).strip()]
+    if any(len(value) > MAX_FIELD_CHARS for value in record.fields.values()):
+        found.append("too_long")
+    if not all(value.isprintable() for value in record.fields.values()):
+        found.append("unprintable")
+    if any(_code_is_wrong(record.get(name)) for name in ("ContentProducer", "ContentPropagator")):
+        found.append("producer_code_wrong")
+    return found
+
+
+def _code_is_wrong(producer: str) -> bool:
+    return producer_credit_code(producer) == ""
+
+
+def producer_credit_code(producer: str) -> str | None:
+    """The credit code in a producer's 27-character code; empty if its check character is wrong; None if the producer is
+    named in another way, such as by a plain name or a person's code."""
+    if not _PRODUCER_CODE.match(producer) or producer[3] != "1":
+        return None
+    code = producer[_CREDIT_CODE]
+    return code if credit_code.is_valid(code) else ""
+
+
+def judge(records: list[Record], found: Contents) -> list[Finding]:
+    """Findings out of all records of one file."""
+    if len(records) > MAX_RECORDS:
+        found.note(NoteCode.LIMIT_REACHED, "aigc", "records")
+    records = records[:MAX_RECORDS]
+    if not records:
+        return []
+    statements = {record.statement for record in records}
+    results = []
+    if len(statements) > 1:
+        places = [f"{record.where}: {' '.join(record.statement)}" for record in records]
+        results.append(finding(FindingCode.AIGC_CONFLICT, records[0].where, places=places))
+    for statement in sorted(statements):
+        same = [record for record in records if record.statement == statement]
+        results.append(_judge_one(same, alone=len(statements) == 1))
+    return results
+
+
+_BY_LABEL = {"2": FindingCode.AIGC_POSSIBLE, "3": FindingCode.AIGC_SUSPECTED}
+
+
+def _judge_one(same: list[Record], alone: bool) -> Finding:
+    best = min(same, key=lambda record: len(problems(record)))
+    wrong = problems(best)
+    label = best.get("Label")
+    code = _BY_LABEL.get(label, FindingCode.AIGC_GENERATED_DEFECTIVE)
+    if label == "1" and not wrong and alone:
+        code = FindingCode.AIGC_GENERATED
+    producer = best.get("ContentProducer")
+    credit = producer_credit_code(producer)
+    return finding(
+        code,
+        best.where,
+        label=label,
+        producer=producer,
+        producer_name=KNOWN_PRODUCERS.get(credit or ""),
+        credit_code=credit,
+        produce_id=best.get("ProduceID"),
+        propagator=best.get("ContentPropagator"),
+        propagate_id=best.get("PropagateID"),
+        also_at=sorted({record.where for record in same} - {best.where}),
+        problems=wrong if alone else [*wrong, "labels_disagree"],
+    )
+
+
+def emptied(packets: list[xmp.Xmp], label_texts: list[tuple[str, str]], records: list[Record]) -> list[Finding]:
+    """Places made for a label that hold none: the property or key without a value, or the namespace alone."""
+    full = {record.where for record in records}
+    places = [where for where, text in label_texts if text.strip("\0 \t\r\n") in ("", "{}")]
+    places += [
+        f"{packet.where} xmp"
+        for packet in packets
+        if packet.complete and xmp.AIGC.encode() in packet.raw and f"{packet.where} xmp" not in full
+    ]
+    return [finding(FindingCode.AIGC_EMPTIED, places[0], places=places)] if places else []

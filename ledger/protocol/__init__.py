@@ -1,0 +1,1 @@
+"""The cryptographic protocol, pure: identifiers, blinded evaluation, tags, and the encodings that all sides share."""

@@ -1,0 +1,34 @@
+"""The digest of a question: what binds an answer to the request that asked for it.
+
+A client adds a fresh 16-byte nonce to each lookup and compares the digest in the answer with its own, so that it never
+takes the answer to another request for its own: not one that a shared connection, a proxy or a cache has mixed up, and
+not an older one to the same request.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from ledger.errors import InvalidEncoding
+from ledger.protocol.encoding import canonical_json
+
+NONCE_BYTES = 16
+
+DOMAIN = b"refund-ledger question v1"
+"""Begins what is hashed, so that the digest stands for nothing else."""
+
+
+def question_digest(request: Mapping[str, Any], nonce: bytes) -> bytes:
+    """SHA-256 of `DOMAIN` || `nonce` || the canonical JSON of `request` without its member `nonce`: 32 bytes.
+
+    `request` is the JSON object as it was sent: an optional member that was left out and one that was sent as null are
+    two questions. In a batch it is the item. `nonce` has 16 bytes, or none where the request has no nonce or null.
+
+    Raises InvalidEncoding for a nonce of another length, InvalidCanonicalForm for a request without canonical form.
+    """
+    if len(nonce) not in (0, NONCE_BYTES):
+        raise InvalidEncoding(f"A nonce has {NONCE_BYTES} bytes, or none.")
+    asked = {name: value for name, value in request.items() if name != "nonce"}
+    return hashlib.sha256(DOMAIN + nonce + canonical_json(asked)).digest()

@@ -1,0 +1,233 @@
+"""Blinded evaluation of identifiers: RFC 9497, suite ristretto255-SHA512, mode VOPRF (0x01), up to `Finalize`.
+
+A client blinds H(x); each key holder multiplies by its secret k_i and proves with one DLEQ proof for the whole batch
+that it used the key it published; the client checks every proof, sums the shares and unblinds:
+
+    T = k * H(x),  k = sum of all k_i
+
+RFC 9497 would now hash T together with x. We keep the element T, so that a key rotation can turn T into
+(k'/k) * T without any identifier. Nothing here is random: blinds and nonces are arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha512
+
+from ledger.errors import (
+    BatchSizeInvalid,
+    HolderMismatch,
+    IdentityPoint,
+    InvalidInput,
+    InvalidPoint,
+    InvalidProof,
+    InvalidScalar,
+)
+from ledger.protocol import dleq, sodium
+
+SUITE = "ristretto255-SHA512"
+MAX_BATCH = 1000
+"""Elements in one evaluation, at most."""
+ELEMENT_BYTES = 32
+PROOF_BYTES = dleq.PROOF_BYTES
+SEED_BYTES = 32
+NONCE_BYTES = 64
+MAX_INPUT_BYTES = 2**16 - 1
+
+_MODE_VOPRF = 0x01
+_CONTEXT = b"OPRFV1-" + bytes([_MODE_VOPRF]) + b"-" + SUITE.encode()  # RFC 9497 section 3.1
+_NONCE_DOMAIN = b"RefundLedgerProofNonce-v1-" + _CONTEXT
+_PROOF_CONTEXT = dleq.Context.of(_CONTEXT)
+_DST_GROUP = dleq.dst_prime(b"HashToGroup-" + _CONTEXT)
+_DST_KEY = dleq.dst_prime(b"DeriveKeyPair" + _CONTEXT)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What one holder answers: an element for each blinded one, in order, and one proof (c || s, 64 bytes)."""
+
+    evaluated: tuple[bytes, ...]
+    proof: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class HolderKey:
+    """A key holder's public key as the client pinned it."""
+
+    holder: str
+    public_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """An Evaluation together with the holder that claims to have made it."""
+
+    holder: str
+    evaluated: tuple[bytes, ...]
+    proof: bytes
+
+
+def derive_secret(seed: bytes, info: bytes) -> bytes:
+    """A holder's secret scalar from 32 secret random bytes and public `info` (RFC 9497 section 3.2.1).
+
+    Raises InvalidInput for another seed length or an info above 65,535 bytes.
+    """
+    if len(seed) != SEED_BYTES:
+        raise InvalidInput(f"A key seed must have {SEED_BYTES} bytes.")
+    if len(info) > MAX_INPUT_BYTES:
+        raise InvalidInput(f"Key information must have at most {MAX_INPUT_BYTES} bytes.")
+    message = seed + dleq.prefixed(info)
+    for counter in range(256):
+        secret = sodium.scalar_reduce(dleq.expand(message + bytes([counter]), _DST_KEY))
+        if sodium.is_canonical_scalar(secret):
+            return secret
+    raise InvalidInput("The seed yields no key.")  # probability 2^-64,000, named by the RFC all the same
+
+
+def public_key(secret: bytes) -> bytes:
+    """The public key of a holder's secret scalar. Raises InvalidScalar."""
+    return sodium.scalarmult_base(secret)
+
+
+def blinding_scalar(uniform: bytes) -> bytes:
+    """A blind from 64 secret random bytes, a fresh one for every input. Raises InvalidInput for another length."""
+    return sodium.scalar_reduce(uniform)
+
+
+def check_element(element: bytes) -> None:
+    """Raises InvalidPoint unless `element` is a group element in its canonical encoding, IdentityPoint for the identity
+    in any spelling."""
+    sodium.check_point(element)
+
+
+def canonical_spelling(element: bytes) -> bytes | None:
+    """The canonical encoding of an element that was recorded before encodings were checked; None for the identity and
+    for what is no element. What comes in is checked with `check_element` and refused instead."""
+    return sodium.canonical_spelling(element)
+
+
+def hash_to_group(message: bytes) -> bytes:
+    """H(x), RFC 9497 section 4.1. Raises InvalidInput above 65,535 bytes."""
+    if len(message) > MAX_INPUT_BYTES:
+        raise InvalidInput(f"An input must have at most {MAX_INPUT_BYTES} bytes.")
+    return sodium.point_from_hash(dleq.expand(message, _DST_GROUP))
+
+
+def blind(inputs: Sequence[bytes], blinds: Sequence[bytes]) -> list[bytes]:
+    """blind x H(input) for each input (`Blind` of RFC 9497 section 3.3.1). Blinds must be secret and never reused.
+
+    Raises BatchSizeInvalid, InvalidScalar, InvalidInput (too long an input).
+    """
+    _check_batch(len(inputs))
+    _check_same_length(len(inputs), len(blinds))
+    return [sodium.scalarmult(b, hash_to_group(message)) for b, message in zip(blinds, inputs, strict=True)]
+
+
+def evaluate(secret: bytes, blinded: Sequence[bytes], nonce: bytes, *, workers: int = 1) -> Evaluation:
+    """secret x each blinded element, with one proof for all (`BlindEvaluate`).
+
+    `nonce` is 64 fresh random bytes. The proof's scalar r comes from it, the secret and all that is proved, so that
+    neither a repeated nor a guessable nonce reveals the secret. `workers` above 1 spreads a large batch over that many
+    threads (libsodium runs without the interpreter lock); the result is the same.
+    Raises BatchSizeInvalid, InvalidScalar, InvalidPoint, IdentityPoint, InvalidInput (nonce length).
+    """
+    _check_batch(len(blinded))
+    if len(nonce) != NONCE_BYTES:
+        raise InvalidInput(f"A proof nonce must have {NONCE_BYTES} bytes.")
+    key = public_key(secret)
+    evaluated, m = _evaluate(secret, blinded, key, workers)
+    z = sodium.scalarmult(secret, m)
+    r = sodium.scalar_reduce(sha512(_NONCE_DOMAIN + secret + nonce + key + m + z).digest())
+    return Evaluation(evaluated, dleq.prove(_PROOF_CONTEXT, secret, None, key, m, z, r))
+
+
+def generate_proof(secret: bytes, blinded: Sequence[bytes], evaluated: Sequence[bytes], r: bytes) -> bytes:
+    """`GenerateProof` of RFC 9497 section 2.2.1 with the scalar r given, for test vectors.
+
+    An r used for two different batches reveals the secret: `evaluate` is what servers call. Raises as `evaluate`.
+    """
+    _check_batch(len(blinded))
+    _check_same_length(len(blinded), len(evaluated))
+    key = public_key(secret)
+    seed = dleq.composite_seed(_PROOF_CONTEXT, key)
+    m = sodium.sum_of_products(dleq.coefficients(_PROOF_CONTEXT, seed, blinded, evaluated), blinded)
+    return dleq.prove(_PROOF_CONTEXT, secret, None, key, m, sodium.scalarmult(secret, m), r)
+
+
+def verify(public_key: bytes, blinded: Sequence[bytes], evaluated: Sequence[bytes], proof: bytes) -> None:
+    """Check that each evaluated element is the public key's secret x the blinded one (`VerifyProof` of RFC 9497).
+
+    Whatever is wrong with what the holder sent (`evaluated`, `proof`) raises InvalidProof. The caller's own values
+    raise BatchSizeInvalid, InvalidPoint, IdentityPoint.
+    """
+    _check_batch(len(blinded))
+    check_element(public_key)
+    if len(evaluated) != len(blinded):
+        raise InvalidProof("A holder must answer every element, once and in order.")
+    if len(proof) != PROOF_BYTES:
+        raise InvalidProof(f"A proof must have {PROOF_BYTES} bytes.")
+    seed = dleq.composite_seed(_PROOF_CONTEXT, public_key)
+    coefficients = list(dleq.coefficients(_PROOF_CONTEXT, seed, blinded, evaluated))
+    m = sodium.sum_of_products(coefficients, blinded)
+    try:
+        z = sodium.sum_of_products(coefficients, evaluated)
+        holds = dleq.holds(_PROOF_CONTEXT, None, public_key, m, z, proof)
+    except InvalidPoint as error:
+        raise InvalidProof("A holder answered with something that is not a group element.") from error
+    except InvalidScalar as error:
+        raise InvalidProof("A proof holds a scalar that is not canonical.") from error
+    if not holds:
+        raise InvalidProof("A holder's proof does not match its published key and this batch.")
+
+
+def unblind(
+    blinds: Sequence[bytes], blinded: Sequence[bytes], shares: Sequence[Share], holders: Sequence[HolderKey]
+) -> list[bytes]:
+    """The elements T, in order: all proofs checked against the pinned keys, shares summed, blinds removed.
+
+    Raises HolderMismatch unless there is exactly one share for each pinned holder, InvalidProof for a false one,
+    IdentityPoint when the shares cancel out, InvalidScalar, BatchSizeInvalid.
+    """
+    _check_batch(len(blinded))
+    _check_same_length(len(blinded), len(blinds))
+    keys = {pinned.holder: pinned.public_key for pinned in holders}
+    if not keys or len(keys) != len(holders):
+        raise HolderMismatch("The pinned key holders must be at least one, each named once.")
+    if len(shares) != len(keys) or {share.holder for share in shares} != keys.keys():
+        raise HolderMismatch("There must be exactly one share from each pinned key holder and none from others.")
+    for share in shares:
+        verify(keys[share.holder], blinded, share.evaluated, share.proof)
+    elements = []
+    for i, b in enumerate(blinds):
+        total = shares[0].evaluated[i]
+        for share in shares[1:]:
+            total = sodium.add(total, share.evaluated[i])
+            if total == sodium.IDENTITY:
+                raise IdentityPoint("The holders' shares cancel out.")
+        elements.append(sodium.scalarmult(sodium.scalar_invert(b), total))
+    return elements
+
+
+def _evaluate(secret: bytes, blinded: Sequence[bytes], key: bytes, workers: int) -> tuple[tuple[bytes, ...], bytes]:
+    """The evaluated elements and the composite M, part by part: each weight needs its own pair only."""
+    seed = dleq.composite_seed(_PROOF_CONTEXT, key)
+
+    def part(start: int, stop: int) -> tuple[list[bytes], bytes]:
+        given = blinded[start:stop]
+        evaluated = sodium.scalarmult_many(secret, given)
+        weights = dleq.coefficients(_PROOF_CONTEXT, seed, given, evaluated, start)
+        return evaluated, sodium.sum_of_products(weights, given)
+
+    parts = dleq.in_parts(part, len(blinded), workers)
+    return tuple([element for evaluated, _ in parts for element in evaluated]), dleq.total([m for _, m in parts])
+
+
+def _check_batch(count: int) -> None:
+    if not 1 <= count <= MAX_BATCH:
+        raise BatchSizeInvalid(f"A batch holds 1 to {MAX_BATCH} elements.")
+
+
+def _check_same_length(count: int, other: int) -> None:
+    if count != other:
+        raise BatchSizeInvalid("The lists of one batch must have the same length.")

@@ -1,0 +1,114 @@
+"""A conduct's minimum as a checklist for the reviewer: what was reported, what was handed in, what is missing.
+
+A report names its evidence by digest; only in an appeal does anybody see the files. So each need of the minimum is in
+one of four states, and what is `on_paper` is the reporter's word until the file comes. Beside it stands what findings
+say of the items (`ledger.rules.corroboration`): a file that was handed in shows what was reported, not yet that it is
+so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ledger.rules.conduct import MINIMUMS, Conduct, Evidence, Need, Reading, is_met
+from ledger.rules.corroboration import Again, Support, supports
+
+
+class FileState(StrEnum):
+    """What is known of the file behind a reported item."""
+
+    MATCHES = "matches"
+    """It was handed in and has the reported SHA-256."""
+    NOT_HANDED_IN = "not_handed_in"
+    DIFFERS = "differs"
+    """A file was handed in for this item, and its SHA-256 is another one."""
+
+
+class NeedState(StrEnum):
+    """How far a need is met, from best to worst."""
+
+    MET = "met"
+    """By files that were handed in and match."""
+    ON_PAPER = "on_paper"
+    """Only together with items whose files were not handed in."""
+    FAILS = "fails"
+    """Only together with items whose files do not match."""
+    MISSING = "missing"
+    """Not even by what the report names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A need and how far it is met, by files and by findings; `items` are the places (0 is the first) of reported items
+    of its types. `support` is that of the worst item without which the need would not be met, None where it is not."""
+
+    need: Need
+    state: NeedState
+    items: tuple[int, ...]
+    support: Support | None
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """One way to reach the minimum."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def state(self) -> NeedState:
+        """That of the need that is worst off."""
+        return max((check.state for check in self.checks), key=_ORDER.index)
+
+
+_ORDER = list(NeedState)
+_BELIEVED: tuple[tuple[NeedState, frozenset[FileState]], ...] = (
+    (NeedState.MET, frozenset({FileState.MATCHES})),
+    (NeedState.ON_PAPER, frozenset({FileState.MATCHES, FileState.NOT_HANDED_IN})),
+    (NeedState.FAILS, frozenset(FileState)),
+)
+
+
+def checklist(
+    conduct: Conduct,
+    evidence: Sequence[Evidence],
+    files: Sequence[FileState],
+    again: Mapping[bytes, Again] | None = None,
+    reading: Reading = Reading.RECORDED,
+) -> tuple[Alternative, ...]:
+    """The alternatives of the minimum of `conduct`, in their order; `files` has a state for each item of `evidence`,
+    `again` what a reviewer's own inspections found, by the SHA-256 of the file, and `reading` says by which rules items
+    count.
+
+    Under `Reading.INTAKE` some alternative is not `missing` exactly where `check_evidence` finds the minimum reached,
+    and some is `met` exactly where the items whose files match reach it. Raises ValueError when the two lists differ in
+    length.
+    """
+    stated = list(zip(evidence, files, supports(evidence, again), strict=True))
+    return tuple(
+        Alternative(tuple(_check(need, stated, reading) for need in alternative)) for alternative in MINIMUMS[conduct]
+    )
+
+
+def best_state(alternatives: Sequence[Alternative]) -> NeedState:
+    """The state of the alternative that is best off."""
+    return min((one.state for one in alternatives), key=_ORDER.index)
+
+
+def _check(need: Need, stated: Sequence[tuple[Evidence, FileState, Support]], reading: Reading) -> Check:
+    items = tuple(place for place, (item, _, _) in enumerate(stated) if item.type in need.of)
+    for state, believed in _BELIEVED:
+        if is_met(need, [item for item, file, _ in stated if file in believed], reading):
+            return Check(need, state, items, _support(need, stated, reading))
+    return Check(need, NeedState.MISSING, items, None)
+
+
+def _support(need: Need, stated: Sequence[tuple[Evidence, FileState, Support]], reading: Reading) -> Support:
+    """The worst support that has to be taken along until the need is met; whoever asks knows that all items meet it."""
+    order = list(Support)
+    return next(
+        worst
+        for number, worst in enumerate(order)
+        if is_met(need, [item for item, _, support in stated if support in order[: number + 1]], reading)
+    )

@@ -1,0 +1,80 @@
+"""Who was shown something of a person's record: lookups grouped so that no platform can hide another one.
+
+The person learns each platform, day and purpose (GDPR art. 15(1)(c), PIPL art. 45, 15 U.S.C. 1681g(a)(3)). Repeated
+lookups about one order are one line with their number and times; so are the orders beyond `MAX_ORDERS` of a platform on
+one UTC day, and the days before the newest `MAX_LINES` lines of a platform. Every limit is of one platform, so a
+thousand lookups shorten nothing but the list of the platform that made them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import groupby
+
+from ledger.protocol.encoding import day_floor
+
+MAX_ORDERS = 10
+"""Orders that a platform's lookups of one UTC day and purpose are listed by; further ones are one line."""
+
+MAX_LINES = 366
+"""Lines of one platform, the newest ones; what came before is one line a purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lookups:
+    """Lookups by one platform for one purpose: how many, and the times of the first and the last.
+
+    `order` is the order that all are about, None where they are about several. `claim`, `tier` and
+    `consent` (whether it referred to the person's consent) are of the last one.
+    """
+
+    platform: str
+    purpose: str
+    order: bytes | None
+    times: int
+    first_at: datetime
+    last_at: datetime
+    claim: str | None
+    tier: str
+    consent: bool
+
+
+def lines(found: Iterable[Lookups]) -> list[Lookups]:
+    """What the person is shown, newest first. `found` holds every lookup once; lookups of one element are of one UTC
+    day. The number of lookups stays what it was."""
+    days: dict[tuple[str, int, str], dict[bytes | None, Lookups]] = {}
+    for one in found:
+        orders = days.setdefault((one.platform, day_floor(one.last_at), one.purpose), {})
+        orders[one.order] = _joined([orders[one.order], one], one.order) if one.order in orders else one
+    made = [line for orders in days.values() for line in _day(orders)]
+    made.sort(key=lambda one: (one.platform, _newest_first(one)))
+    shown: list[Lookups] = []
+    for _, some in groupby(made, key=lambda one: one.platform):
+        shown += _platform(list(some))
+    return sorted(shown, key=_newest_first)
+
+
+def _newest_first(one: Lookups) -> tuple[float, float, str, str, bytes]:
+    return -one.last_at.timestamp(), -one.first_at.timestamp(), one.platform, one.purpose, one.order or b""
+
+
+def _day(orders: dict[bytes | None, Lookups]) -> list[Lookups]:
+    """The lines of a platform's day and purpose."""
+    single = sorted((one for order, one in orders.items() if order is not None), key=_newest_first)
+    rest = single[MAX_ORDERS:] + ([orders[None]] if None in orders else [])
+    return single[:MAX_ORDERS] + ([_joined(rest, None)] if rest else [])
+
+
+def _platform(newest_first: list[Lookups]) -> list[Lookups]:
+    """At most `MAX_LINES` lines of a platform, and one a purpose of what came before."""
+    kept, older = newest_first[:MAX_LINES], newest_first[MAX_LINES:]
+    purposes = sorted({one.purpose for one in older})
+    return kept + [_joined([one for one in older if one.purpose == purpose], None) for purpose in purposes]
+
+
+def _joined(some: list[Lookups], order: bytes | None) -> Lookups:
+    last = max(some, key=lambda one: one.last_at)
+    first_at, times = min(one.first_at for one in some), sum(one.times for one in some)
+    return replace(last, order=order, times=times, first_at=first_at)

@@ -1,0 +1,387 @@
+"""The credit standing: a pure fold over events. Nothing stores a standing; everybody who folds gets the same one.
+
+All points are integers in thousandths, each event's rounded down before anything is added, so neither the order of
+events nor the machine matters. The rules are docs/standing.md; how acts that several groups reported are counted is
+argued in docs/decisions/0003-acts-and-groups.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from functools import lru_cache
+from typing import NamedTuple, Protocol
+
+from ledger.protocol.encoding import DAY_SECONDS, HOUR_SECONDS, unix_seconds
+from ledger.protocol.identifiers import STRONG_KINDS, Kind
+from ledger.rules.policy.values import Policy
+from ledger.rules.reasons import CONDUCT_REASON, MAX_REASONS, Reason
+
+FULL_WEIGHT = 40
+"""A weight is an integer number of fortieths: the twentieths of policy version 1 and the eighths of later ones are both
+whole numbers of them, so that weights of two policies are never mistaken for one another."""
+
+REPEATED_EVENTS = 3
+"""So many counting acts of one group are told as `repeated_at_one_platform`; they add nothing to the points."""
+
+
+class Tier(StrEnum):
+    """From nothing known to several independent platforms having confirmed fraud."""
+
+    CLEAR = "clear"
+    WATCH = "watch"
+    REVIEW = "review"
+    HIGH = "high"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A recorded report as one lookup sees it. Days and hours count from the Unix epoch; `matched` are the kinds of
+    identifier through which the lookup met it.
+
+    `disputed` is shown and takes the points away; `unconfirmed` takes them away silently, and also stands for an event
+    whose appeal is overdue. `severity` is what a sealed entry says of it; None: that of its conduct in the policy.
+    """
+
+    report_id: int
+    act_id: int
+    control_group: str
+    conduct: str
+    act_day: int
+    effective_hour: int
+    expires_day: int
+    matched: frozenset[Kind]
+    disputed: bool = False
+    unconfirmed: bool = False
+    restituted: bool = False
+    has_statement: bool = False
+    severity: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The answer. `points_milli` is what is shown, in thousandths, capped by tier; `credit` is 100 for a clean record.
+
+    `events` counts acts and `reporters` counts control groups, of counting events only.
+    """
+
+    tier: Tier
+    credit: int
+    points_milli: int
+    events: int
+    reporters: int
+    disputed: bool
+    protected: bool
+    has_statement: bool
+    reasons: tuple[Reason, ...]
+    matched_kinds: tuple[str, ...]
+
+    @property
+    def points(self) -> float:
+        """Points with two decimals, rounded down."""
+        return self.points_milli // 10 / 100
+
+
+def merge(events: Iterable[Event]) -> list[Event]:
+    """One event a report: several identifiers that met the same report are one person's."""
+    found: dict[int, Event] = {}
+    for event in events:
+        known = found.get(event.report_id)
+        found[event.report_id] = event if known is None else replace(known, matched=known.matched | event.matched)
+    return list(found.values())
+
+
+def fold(events: Iterable[Event], weights: Mapping[str, int], policy: Policy, now: datetime) -> Standing:
+    """The standing at `now` of the person whom `events` (one a report, see `merge`) are about.
+
+    `weights` are fortieths by control group; a group that is not named has full weight, a suspended one 0. Nothing is
+    told of events that are cooling, expired or unconfirmed, nor of reports that weigh nothing.
+    """
+    told = tell(events, weights, policy, now)
+    return conclude(told, support_of(told.counting, policy), policy)
+
+
+def tell(events: Iterable[Event], weights: Mapping[str, int], policy: Policy, now: datetime) -> Told:
+    """What may be told of `events` at `now`; the first half of `fold`."""
+    seconds = unix_seconds(now)
+    this_hour, today = seconds // HOUR_SECONDS, seconds // DAY_SECONDS
+    told = Told([], set())
+    for event in events:
+        severity = policy.severity[event.conduct] if event.severity is None else event.severity
+        retention_days = policy.retention_days[severity]
+        if event.effective_hour > this_hour or today >= min(event.expires_day, event.act_day + retention_days):
+            continue
+        weight = weights.get(event.control_group, FULL_WEIGHT)
+        if not may_be_told(event, severity, weight):
+            continue
+        if event.disputed:
+            told.disputed = True
+        elif severity:
+            fresh = severity * weight * _MILLIPOINTS
+            if event.restituted:
+                fresh //= 2
+            told.counting.append(Counted(event, decayed(fresh, max(0, today - event.act_day), retention_days)))
+        else:
+            told.protected = True
+        told.has_statement = told.has_statement or event.has_statement
+        told.kinds |= event.matched
+    return told
+
+
+def may_be_told(event: Flagged, severity: int, weight: int) -> bool:
+    """Whether lookups show an event while it is neither cooling nor expired. A dispute is shown even while the report
+    is unconfirmed; a report of a group that weighs nothing is not, but its word that protects a person is."""
+    return (weight > 0 or not severity) and (event.disputed or not event.unconfirmed)
+
+
+def support_of(counting: Sequence[Counted], policy: Policy) -> Support:
+    """How the counting events of one person support one another, when it is known which group reported what."""
+    if not counting:
+        return _NO_SUPPORT
+    strong = [item for item in counting if is_strong(item.event)]
+    reporters = len({item.event.control_group for item in counting})
+    return Support(
+        strong_total=act_total(strong),
+        second=second_group(strong, policy.tiers.high_second_group_millipoints),
+        reporters=reporters,
+        weak=not strong,
+        repeated=len(counting) >= REPEATED_EVENTS and _most_acts_of_a_group(counting) >= REPEATED_EVENTS,
+        one_reporter=reporters == 1,
+    )
+
+
+def conclude(told: Told, support: Support, policy: Policy) -> Standing:
+    """The standing that follows; the second half of `fold`."""
+    counting = told.counting
+    if not (counting or told.disputed or told.protected):
+        return CLEAN
+    total = act_total(counting)
+    tier = _tier(total, support, policy)
+    points = _shown(total, tier, policy)
+    return Standing(
+        tier=tier,
+        credit=credit_of(points, policy),
+        points_milli=points,
+        events=len({item.event.act_id for item in counting}),
+        reporters=support.reporters,
+        disputed=told.disputed,
+        protected=told.protected,
+        has_statement=told.has_statement,
+        reasons=_reasons(told, support, tier),
+        matched_kinds=tuple(sorted(told.kinds)),
+    )
+
+
+class Flagged(Protocol):
+    """The two marks of a recorded report that decide whether it is shown."""
+
+    @property
+    def disputed(self) -> bool:
+        """Shown, and without points."""
+
+    @property
+    def unconfirmed(self) -> bool:
+        """Not shown, unless it is disputed."""
+
+
+class Counted(NamedTuple):
+    """A counting event and its points, in thousandths."""
+
+    event: Event
+    points: int
+
+
+@dataclass(slots=True)
+class Told:
+    """What may be told of a person at one moment, before it is judged: the counting events, the kinds of identifier
+    that met any told event, and whether a told event is disputed, protects the person, or has a statement."""
+
+    counting: list[Counted]
+    kinds: set[Kind]
+    disputed: bool = False
+    protected: bool = False
+    has_statement: bool = False
+
+
+class Support(NamedTuple):
+    """How counting events support one another: the points of strongly matched acts and G2, both in thousandths, the
+    number of control groups, and which reasons this gives (`weak_match_only`, `repeated_at_one_platform`,
+    `one_reporter_only`)."""
+
+    strong_total: int
+    second: int
+    reporters: int
+    weak: bool
+    repeated: bool
+    one_reporter: bool
+
+
+_NO_SUPPORT = Support(0, 0, 0, weak=False, repeated=False, one_reporter=False)
+
+CLEAN = Standing(Tier.CLEAR, 100, 0, 0, 0, False, False, False, (Reason.NO_RECORD,), ())
+"""The standing of almost everybody."""
+
+_MILLIPOINTS = 25
+"""Thousandths of a point that one fortieth of weight gives a severity of 1. Restitution halves the points of a fresh
+report, rounded down to a thousandth; that result decays."""
+
+
+@lru_cache(maxsize=1 << 17)
+def decayed(fresh_millipoints: int, age_days: int, retention_days: int) -> int:
+    """fresh x 0.5^(age / half-life), rounded down exactly, in thousandths; the half-life is half the retention.
+
+    A machine's power function may be one unit off in its last place, and on the edge of a whole number that would give
+    two folds different points. So near an edge the question is decided in integers: p <= f x 2^(-2a/r) if and only if
+    p^r x 2^(2a) <= f^r.
+    """
+    value: float = fresh_millipoints * 0.5 ** (2 * age_days / retention_days)
+    nearest = round(value)
+    if abs(value - nearest) > 1e-6:
+        return int(value)
+    reached: bool = (nearest**retention_days) << (2 * age_days) <= fresh_millipoints**retention_days
+    return nearest if reached else nearest - 1
+
+
+def is_strong(event: Event) -> bool:
+    """A payment or government id matched, or two weak identifiers of different kinds. Phone numbers are recycled, and
+    households share accounts and devices: one of those alone says little about who the person is."""
+    return len(event.matched) >= 2 or not STRONG_KINDS.isdisjoint(event.matched)
+
+
+def group_weight(resolved: int, overturned: int, policy: Policy) -> int:
+    """Weight of a control group in fortieths: 1 - overturned / (resolved + 10), rounded down to a multiple of the
+    policy's unit (eighths, or twentieths in version 1), and not below its floor.
+
+    Raises ValueError unless 0 <= overturned <= resolved.
+    """
+    if not 0 <= overturned <= resolved:
+        raise ValueError("overturned cases are among the resolved ones")
+    cases, rule = resolved + policy.weights.prior_reports, policy.weights
+    return FULL_WEIGHT // rule.steps * max(rule.floor_steps, rule.steps * (cases - overturned) // cases)
+
+
+def credit_of(points_milli: int, policy: Policy) -> int:
+    """round(100 x 0.5^(points / 6)) of the points as shown, with two decimals: 100 is a clean record."""
+    kept: float = 0.5 ** (points_milli // 10 / (policy.tiers.credit_half_points * 100))
+    return round(100 * kept)
+
+
+def second_group(counted: Iterable[Counted], cap: int) -> int:
+    """G2 in thousandths, at most `cap`: the most that the second-largest group can have when each act is counted for
+    one of the groups that reported it.
+
+    Acts that one group alone reported are its own. Shared acts are dealt out so that the second group gets the most:
+    any fixed rule would let one more report improve a standing, or a withdrawal worsen one.
+    """
+    acts: dict[int, dict[str, int]] = {}
+    totals: dict[str, int] = {}
+    for event, points in counted:
+        groups = acts.setdefault(event.act_id, {})
+        before = groups.get(event.control_group, 0)
+        if points > before:
+            groups[event.control_group] = points
+            totals[event.control_group] = totals.get(event.control_group, 0) + points - before
+    if len(totals) < 2:
+        return 0
+    if all(len(groups) == 1 for groups in acts.values()):
+        return min(sorted(totals.values())[-2], cap)
+    # A group's total, with every act it reported counted as its own, is the most it can have: once the smaller of two
+    # totals cannot beat what is found, no later pair can.
+    ordered = sorted(totals, key=lambda name: (-totals[name], name))
+    best = 0
+    for place, right in enumerate(ordered):
+        if totals[right] <= best:
+            break
+        for left in ordered[:place]:
+            best = max(best, _dealt_out(acts.values(), left, right, best, cap))
+            if best >= cap:
+                return cap
+    return best
+
+
+def _dealt_out(acts: Iterable[Mapping[str, int]], left: str, right: str, best: int, cap: int) -> int:
+    """The largest possible min(left's sum, right's sum), each sum capped; or `best` if there is no more than that."""
+    own_left = own_right = 0
+    shared: list[tuple[int, int]] = []
+    for groups in acts:
+        a, b = groups.get(left), groups.get(right)
+        if a is not None and b is not None:
+            shared.append((a, b))
+        elif a is not None:
+            own_left += a
+        elif b is not None:
+            own_right += b
+    if own_left + own_right + sum(max(pair) for pair in shared) <= 2 * best:
+        return best
+    # What can be reached, as the best right sum for each left sum: sums are capped, so at most cap + 1 of them.
+    reach = {min(own_left, cap): min(own_right, cap)}
+    for a, b in shared:
+        grown: dict[int, int] = {}
+        for x, y in reach.items():
+            for new_x, new_y in ((min(x + a, cap), y), (x, min(y + b, cap))):
+                if grown.get(new_x, -1) < new_y:
+                    grown[new_x] = new_y
+        reach = grown
+    return max(min(x, y) for x, y in reach.items())
+
+
+def act_total(counted: Iterable[Counted]) -> int:
+    """All points, each act once with its largest."""
+    best: dict[int, int] = {}
+    for event, points in counted:
+        if points > best.get(event.act_id, -1):
+            best[event.act_id] = points
+    return sum(best.values())
+
+
+def _tier(total: int, support: Support, policy: Policy) -> Tier:
+    tiers = policy.tiers
+    if support.second >= tiers.high_second_group_millipoints:
+        return Tier.HIGH
+    enough = support.strong_total >= tiers.review_total_millipoints
+    if enough and support.second >= tiers.review_second_group_millipoints:
+        return Tier.REVIEW
+    return Tier.WATCH if total >= tiers.watch_total_millipoints else Tier.CLEAR
+
+
+def _shown(total: int, tier: Tier, policy: Policy) -> int:
+    if tier is Tier.WATCH:
+        return min(total, policy.tiers.watch_cap_hundredths * 10)
+    return min(total, policy.tiers.review_cap_hundredths * 10) if tier is Tier.REVIEW else total
+
+
+def _reasons(told: Told, support: Support, tier: Tier) -> tuple[Reason, ...]:
+    """At most four: what speaks for the person first, then how sure the record is, then what weighs most in it."""
+    found: list[Reason] = []
+    if told.protected:
+        found.append(Reason.PROTECTED)
+    if told.disputed:
+        found.append(Reason.DISPUTED)
+    if told.counting:
+        if support.weak:
+            found.append(Reason.WEAK_MATCH)
+        if support.repeated:
+            found.append(Reason.REPEATED)
+        if support.second > 0:
+            found.append(Reason.INDEPENDENT)
+        elif support.one_reporter and not support.repeated:
+            found.append(Reason.ONE_REPORTER)
+        found.append(Reason.FADED if tier is Tier.CLEAR else _heaviest(told.counting))
+        if any(event.restituted for event, _ in told.counting):
+            found.append(Reason.RESTITUTED)
+    return tuple(found[:MAX_REASONS])
+
+
+def _most_acts_of_a_group(counting: Iterable[Counted]) -> int:
+    acts_of: dict[str, set[int]] = {}
+    for event, _ in counting:
+        acts_of.setdefault(event.control_group, set()).add(event.act_id)
+    return max(map(len, acts_of.values()))
+
+
+def _heaviest(counting: Sequence[Counted]) -> Reason:
+    """The reason for the event with most points; of equals, the same one whatever their order."""
+    _, conduct = max([(item.points, item.event.conduct) for item in counting])
+    return CONDUCT_REASON.get(conduct, Reason.OTHER)

@@ -1,0 +1,66 @@
+"""What time does to cases: overdue marks, silence, closing. Run by maintenance in every process; two at once do no
+harm, because each case is looked at again under the log's head lock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ledger.protocol.encoding import day_floor
+from ledger.protocol.public_ids import encode_id
+from ledger.rules.appeals import OPEN_STATES, Action, Actor
+from ledger.rules.case_machine import due_actions
+from ledger.server.appeals.perform import Move, perform
+from ledger.server.appeals.rows import to_core
+from ledger.server.appeals.transaction import changing, load_case
+from ledger.server.db.due_rows import work_off
+from ledger.server.db.engine import reading
+from ledger.server.records import appeal_effects as effects
+from ledger.server.records import case_queries as store
+from ledger.server.records.case_queries import CaseRow
+from ledger.server.records.transaction import Context, EntryBatch
+
+MAX_CASES = 100
+"""Cases that one query reads. Each is worked on in a transaction of its own, so that the log is never held for long."""
+
+
+def run_clocks(context: Context, stopped: Callable[[], bool] = lambda: False) -> int:
+    """Do what is due in all cases, oldest deadline first; returns in how many something happened. `stopped` ends it
+    early.
+
+    A case that fails stops no other: its error is logged (`appeal_clock_failed` with the case's id), and the first one
+    is raised after the last case. Raises LogFrozen, DatabaseUnavailable.
+    """
+    now = context.now()
+
+    def due(last: CaseRow | None) -> list[CaseRow]:
+        after = None if last is None else (last.due_at, last.id)
+        with reading(context.engine) as connection:
+            return store.due_cases(connection, now, day_floor(now), MAX_CASES, after)
+
+    def work(rows: Sequence[CaseRow]) -> int:
+        (row,) = rows
+        with changing(context) as batch:
+            return int(_run(batch, load_case(batch, row.id)))
+
+    return work_off(
+        due,
+        work,
+        event="appeal_clock_failed",
+        name=lambda row: encode_id("ap", row.id, context.service),
+        stopped=stopped,
+    )
+
+
+def _run(batch: EntryBatch, row: CaseRow) -> bool:
+    before = row
+    for action in due_actions(to_core(row, frozenset()), batch.now):
+        row = perform(batch, row, Move(action, Actor.CLOCK))
+    report = batch.reports.get(row.report_id)
+    expired = report is None or batch.policy.expiry_day(
+        row.current_conduct, day_floor(report.act_ended_at), report.expires_day
+    ) <= day_floor(batch.now)
+    if expired and row.state in OPEN_STATES:
+        row = perform(batch, row, Move(Action.REPORT_GONE, Actor.LEDGER))
+        # What rests on a report does not fall with its expiry, and is not contested by a case that ended with it.
+        effects.pass_marks_on(batch.connection, row.report_id, disputed=False, unconfirmed=False)
+    return row is not before

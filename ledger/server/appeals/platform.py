@@ -1,0 +1,409 @@
+"""What platforms do in appeals over the API: file for a customer, answer as reporter, hand in files, read the case.
+
+A platform may be both the filer and the reporter of a case, so it says for which party it speaks. Where it is neither,
+there is no such case, whatever the id; where it only opened the session in which the person appealed by themselves, it
+reads the state and no more.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from ledger.errors import InvalidRequest, LedgerError, NotFound, ScopeMissing
+from ledger.protocol.encoding import b64url, format_time
+from ledger.protocol.identifiers import Kind
+from ledger.protocol.public_ids import decode_id, encode_id
+from ledger.rules.appeals import MAX_REPORTS
+from ledger.rules.conduct import Conduct
+from ledger.server.appeals import attachment_queries as attachment_store
+from ledger.server.appeals import attachments
+from ledger.server.appeals.attempts import count_attempt, log_outcome
+from ledger.server.appeals.case_letters import all_letters, letter_of
+from ledger.server.appeals.concessions import agree, concede
+from ledger.server.appeals.files import drafted, keep_file
+from ledger.server.appeals.filing import clean_text, filing
+from ledger.server.appeals.parties import Party, Speaker, file, reopen, say, withdraw_appeal
+from ledger.server.appeals.reopenings import ask_reopening
+from ledger.server.appeals.sessions import Link, check_epoch, open_link
+from ledger.server.appeals.transaction import case_number, changing, load_case, recall, remember, report_numbers
+from ledger.server.appeals.views import attachment_view, case_state, case_view, party_of
+from ledger.server.db.engine import reading, snapshot_reading
+from ledger.server.platforms.members import Member
+from ledger.server.records import case_queries as store
+from ledger.server.records.case_queries import CaseRow
+from ledger.server.records.commands import Asked, Stored
+from ledger.server.records.idempotency import asked
+from ledger.server.records.transaction import EntryBatch
+
+if TYPE_CHECKING:
+    from ledger.server.runtime import Runtime
+
+Subjects = Sequence[tuple[Kind, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A platform in an appeal. `for_person`: its token has the scope `appeal`, so that it may speak for its customers;
+    with `report` alone it answers for its own reports."""
+
+    member: Member
+    for_person: bool
+
+
+# --- filing -------------------------------------------------------------------------------------------------------
+
+
+def file_appeal(
+    rt: Runtime,
+    member: Member,
+    *,
+    reports: Sequence[str],
+    grounds: str,
+    statement: str,
+    locale: str,
+    epoch: int | None,
+    subjects: Subjects,
+    idempotency_key: str,
+) -> Stored:
+    """Contest `reports` for the customer whose (kind, tag) pairs under key `epoch` these are. All or none.
+
+    Every attempt is counted, and shown to the person if there is anything about them. Raises InvalidRequest,
+    AppealInvalid, QuotaExceeded, StaleEpoch, NotFound, CaseExists, ConflictOfInterest, IdempotencyMismatch, LogFrozen,
+    DatabaseUnavailable.
+    """
+    if (epoch is None) != (not subjects):
+        raise InvalidRequest("`epoch` and `subjects` come together.")
+    numbers = report_numbers(rt.context, reports[: MAX_REPORTS + 1])  # one too many is enough
+    wanted = filing(numbers, grounds, statement, locale, member.platform, member.profile, group=member.control_group)
+    request = {
+        "reports": list(reports),
+        "grounds": grounds,
+        "statement": wanted.statement,
+        "locale": locale,
+        "epoch": epoch,
+        "subjects": [[kind.value, b64url(tag)] for kind, tag in subjects],
+    }
+    speaker = Speaker(Party.SUBJECT, member.platform, member.control_group, frozenset(tag for _, tag in subjects))
+
+    def work(batch: EntryBatch) -> tuple[int, int, dict[str, Any]]:
+        if epoch is not None:
+            check_epoch(batch.connection, epoch)
+        rows = file(batch, wanted, speaker)
+        return rows[0].report_id, 201, _filed(rows, batch.service)
+
+    this = asked(rt, member, idempotency_key, request, "appeal")
+    count_attempt(rt.engine, rt.settings, member, speaker.tags, rt.now(), this)
+    try:
+        done = _once(rt, this, work)
+    except LedgerError as error:
+        log_outcome(member, error.code)
+        raise
+    log_outcome(member, "filed")
+    return done
+
+
+def _filed(rows: Sequence[CaseRow], service: str) -> dict[str, Any]:
+    return {
+        "group": encode_id("ap", rows[0].group_id, service),
+        "appeals": [
+            {
+                "id": encode_id("ap", row.id, service),
+                "report": encode_id("rp", row.report_id, service),
+                "state": row.state,
+                "due_at": format_time(row.due_at),
+            }
+            for row in rows
+        ],
+    }
+
+
+def open_record(rt: Runtime, member: Member, epoch: int, subjects: Subjects, locale: str, base_url: str) -> Link:
+    """A single-use link to the record of the customer with these (kind, tag) pairs.
+
+    Raises AppealInvalid, StaleEpoch, QuotaExceeded, DatabaseUnavailable.
+    """
+    return open_link(
+        rt.engine,
+        rt.settings,
+        member,
+        epoch=epoch,
+        subjects=subjects,
+        locale=locale,
+        now=rt.now(),
+        random_bytes=secrets.token_bytes,
+        base_url=(rt.settings.public_url or base_url).rstrip("/"),
+    )
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
+def get_appeal(rt: Runtime, caller: Caller, appeal_id: str, party: Party | None) -> dict[str, Any]:
+    """The case for `party`, by default the one that the caller is. Raises NotFound, ScopeMissing."""
+    with snapshot_reading(rt.engine) as connection:
+        row = _case(store.case(connection, case_number(rt.context, appeal_id)))
+        reads_as = _reads_as(row, caller, party)
+        if reads_as is not None:
+            return case_view(connection, row, reads_as, rt.context.service)
+    if party is None and _opened_session(row, caller):
+        return case_state(row, rt.context.service)
+    raise _not_yours()
+
+
+def list_appeals(
+    rt: Runtime, caller: Caller, role: str | None, state: str | None, limit: int, starting_after: str | None
+) -> dict[str, Any]:
+    """{data, has_more}: cases that came through this platform (`role` filed), that are about its reports (reported), or
+    both, newest first. Raises InvalidRequest for a malformed cursor, ScopeMissing."""
+    filed = role == "filed" or (role is None and caller.for_person)
+    if filed:
+        _check_scope(caller)
+    before_id = None if starting_after is None else decode_id("ap", starting_after, rt.settings.service)
+    with reading(rt.engine) as connection:
+        rows = store.cases_page(
+            connection,
+            platform=caller.member.platform,
+            filed=filed,
+            reported=role != "filed",
+            state=state,
+            limit=limit + 1,
+            before_id=before_id,
+        )
+    party = {"filed": Party.SUBJECT, "reported": Party.REPORTER}.get(role or "")
+    return {
+        "data": [_summary(row, caller, party, rt.context.service) for row in rows[:limit]],
+        "has_more": len(rows) > limit,
+    }
+
+
+def _summary(row: CaseRow, caller: Caller, party: Party | None, service: str) -> dict[str, Any]:
+    reads_as = party_of(row, caller.member.platform)
+    if reads_as is Party.SUBJECT and (party is Party.REPORTER or not caller.for_person):
+        reads_as = Party.REPORTER
+    elif reads_as is Party.REPORTER and party is Party.SUBJECT:
+        reads_as = None  # it only opened the person's session; what it knows as the reporter is in the other list
+    asks = None if reads_as is None else f"awaiting_{reads_as.value}"
+    known = reads_as is not None
+    return {
+        **case_state(row, service),
+        "party": reads_as.value if reads_as is not None else None,
+        "report": encode_id("rp", row.report_id, service) if known else None,
+        "outcome": row.outcome if known else None,
+        "answer_due_at": None if row.state != asks or row.question_due_at is None else format_time(row.question_due_at),
+    }
+
+
+def list_letters(rt: Runtime, caller: Caller, appeal_id: str) -> dict[str, Any]:
+    """{data, earlier}: the letters that there are for the person now, and those of a round before it was reopened.
+    Raises NotFound, ScopeMissing."""
+    with reading(rt.engine) as connection:
+        row = _persons_case(store.case(connection, case_number(rt.context, appeal_id)), caller)
+        found = all_letters(connection, row)
+    items = [{"kind": kind.value, "locale": row.locale, "round": number} for number, kind in found]
+    return {
+        "data": [one for one in items if one["round"] == row.round],
+        "earlier": [one for one in items if one["round"] != row.round],
+    }
+
+
+def get_letter(
+    rt: Runtime, caller: Caller, appeal_id: str, kind: str, locale: str | None, number: int | None = None
+) -> dict[str, Any]:
+    """One of them, in the case's own language unless `locale` names one, of round `number` or the newest of its kind.
+    Raises NotFound, ScopeMissing."""
+    with snapshot_reading(rt.engine) as connection:
+        row = _persons_case(store.case(connection, case_number(rt.context, appeal_id)), caller)
+        letter = letter_of(connection, row, rt.context, kind, locale, row.filed_via, number)
+    return {**letter.to_dict(), "text": letter.to_text()}
+
+
+def get_attachment(
+    rt: Runtime, caller: Caller, appeal_id: str, attachment_id: str
+) -> tuple[attachment_store.AttachmentRow, bytes]:
+    """A file of the case and its bytes, for either party. Raises NotFound."""
+    number = case_number(rt.context, appeal_id)
+    try:
+        place = decode_id("at", attachment_id, rt.settings.service)
+    except InvalidRequest as error:
+        raise NotFound("There is no such file.") from error
+    with reading(rt.engine) as connection:
+        row = _case(store.case(connection, number))
+        found = attachment_store.get(connection, place)
+    if _reads_as(row, caller, None) is None:
+        raise _not_yours()
+    if found is None or found.case_id != row.id:
+        raise NotFound("There is no such file.")
+    return found, attachments.read(rt.settings, found.file)
+
+
+# --- acting -------------------------------------------------------------------------------------------------------
+
+
+def say_in_case(rt: Runtime, caller: Caller, appeal_id: str, party: Party, text: str, idempotency_key: str) -> Stored:
+    """Answer the question that waits for `party`, or add something. Raises NotFound, ScopeMissing, AppealInvalid,
+    ActionRefused."""
+    speaker, cleaned = _speaker(caller, party), clean_text(text)
+    request = {"appeal": appeal_id, "party": party.value, "text": cleaned}
+    wanted = asked(rt, caller.member, idempotency_key, request, "appeal_message")
+    return _in_case(rt, wanted, appeal_id, speaker, lambda batch, row: say(batch, row, speaker, cleaned))
+
+
+def take_back(rt: Runtime, caller: Caller, appeal_id: str, idempotency_key: str) -> Stored:
+    """Withdraw the appeal, as the person wishes. Raises NotFound, ConflictOfInterest, ActionRefused."""
+    speaker = _speaker(caller, Party.SUBJECT)
+    wanted = asked(rt, caller.member, idempotency_key, {"appeal": appeal_id}, "appeal_withdraw")
+    return _in_case(rt, wanted, appeal_id, speaker, lambda batch, row: withdraw_appeal(batch, row, speaker))
+
+
+def contest_again(rt: Runtime, caller: Caller, appeal_id: str, text: str, idempotency_key: str) -> Stored:
+    """Reopen a decided case, once. Raises NotFound, AppealInvalid, ActionRefused."""
+    speaker, cleaned = _speaker(caller, Party.SUBJECT), clean_text(text)
+    wanted = asked(rt, caller.member, idempotency_key, {"appeal": appeal_id, "text": cleaned}, "appeal_reopen")
+    return _in_case(rt, wanted, appeal_id, speaker, lambda batch, row: reopen(batch, row, speaker, cleaned))
+
+
+def concede_in_case(rt: Runtime, caller: Caller, appeal_id: str, conduct: Conduct, idempotency_key: str) -> Stored:
+    """As the reporter, propose a conduct of no higher severity. Raises NotFound, AppealInvalid, ConductNotInPolicy,
+    ActionRefused."""
+    speaker = _speaker(caller, Party.REPORTER)
+    wanted = asked(
+        rt, caller.member, idempotency_key, {"appeal": appeal_id, "conduct": conduct.value}, "appeal_concede"
+    )
+    return _in_case(rt, wanted, appeal_id, speaker, lambda batch, row: concede(batch, row, speaker, conduct))
+
+
+def agree_in_case(rt: Runtime, caller: Caller, appeal_id: str, idempotency_key: str) -> Stored:
+    """For the person, agree to what the reporter conceded. Raises NotFound, ScopeMissing, ConflictOfInterest,
+    ActionRefused."""
+    speaker = _speaker(caller, Party.SUBJECT)
+    wanted = asked(rt, caller.member, idempotency_key, {"appeal": appeal_id}, "appeal_agree")
+    return _in_case(rt, wanted, appeal_id, speaker, lambda batch, row: agree(batch, row, speaker))
+
+
+def request_reopening(
+    rt: Runtime, caller: Caller, appeal_id: str, evidence_sha256: bytes, text: str, idempotency_key: str
+) -> Stored:
+    """As the reporter, ask that a case decided `unconfirmed` is opened again for new evidence. Raises NotFound,
+    AppealInvalid, ActionRefused."""
+    speaker, cleaned = _speaker(caller, Party.REPORTER), clean_text(text)
+    request = {"appeal": appeal_id, "evidence_sha256": b64url(evidence_sha256), "text": cleaned}
+    wanted = asked(rt, caller.member, idempotency_key, request, "appeal_reopen_request")
+    return _in_case(
+        rt,
+        wanted,
+        appeal_id,
+        speaker,
+        lambda batch, row: ask_reopening(batch, row, speaker, evidence_sha256, cleaned),
+    )
+
+
+def attach(
+    rt: Runtime,
+    caller: Caller,
+    appeal_id: str,
+    party: Party,
+    data: bytes,
+    name: str,
+    evidence_index: int | None,
+    idempotency_key: str,
+) -> Stored:
+    """Hand in a file for `party`. 201, or 200 with the attachment that these bytes are already.
+
+    Raises NotFound, ScopeMissing, AppealInvalid, AttachmentRefused, ActionRefused.
+    """
+    speaker, number = _speaker(caller, party), case_number(rt.context, appeal_id)
+    with reading(rt.engine) as connection:  # before anything is written to disk for a stranger
+        row = _case(store.case(connection, number))
+    if _reads_as(row, caller, party) is None:
+        raise _not_yours()
+    checked = attachments.check_file(data, name, rt.settings)
+    request = {
+        "appeal": appeal_id,
+        "party": party.value,
+        "sha256": b64url(checked.sha256),
+        "name": checked.name,
+        "evidence_index": evidence_index,
+    }
+    wanted = asked(rt, caller.member, idempotency_key, request, "appeal_attachment")
+    with drafted(rt.settings, data, secrets.token_bytes) as draft, changing(rt.context) as batch:
+        known = recall(batch, wanted).answer
+        if known is not None:
+            return known
+        row = load_case(batch, number)
+        kept, fresh = keep_file(batch, rt.settings, row, speaker, checked, draft, evidence_index)
+        body = orjson.dumps(attachment_view(kept, batch.service)).decode()
+        return remember(batch, wanted, row.report_id, 201 if fresh else 200, body)
+
+
+# --- inside -------------------------------------------------------------------------------------------------------
+
+
+def _once(rt: Runtime, wanted: Asked, work: Callable[[EntryBatch], tuple[int, int, dict[str, Any]]]) -> Stored:
+    """What `work` answers (report to be erased with, status, body), once for each idempotency key."""
+    with changing(rt.context) as batch:
+        known = recall(batch, wanted).answer
+        if known is not None:
+            return known
+        report_id, status, body = work(batch)
+        return remember(batch, wanted, report_id, status, orjson.dumps(body).decode())
+
+
+def _in_case(
+    rt: Runtime, wanted: Asked, appeal_id: str, speaker: Speaker, act: Callable[[EntryBatch, CaseRow], CaseRow]
+) -> Stored:
+    number = case_number(rt.context, appeal_id)
+
+    def work(batch: EntryBatch) -> tuple[int, int, dict[str, Any]]:
+        row = act(batch, load_case(batch, number))
+        return row.report_id, 200, case_view(batch.connection, row, speaker.party, batch.service)
+
+    return _once(rt, wanted, work)
+
+
+def _speaker(caller: Caller, party: Party) -> Speaker:
+    if party is Party.SUBJECT:
+        _check_scope(caller)
+    return Speaker(party, caller.member.platform, caller.member.control_group)
+
+
+def _check_scope(caller: Caller) -> None:
+    if not caller.for_person:
+        raise ScopeMissing("To speak for a person needs the scope appeal.", scope="appeal")
+
+
+def _reads_as(row: CaseRow, caller: Caller, party: Party | None) -> Party | None:
+    """For whom the caller reads this case, if `party` is what it asks to be; None if it may not."""
+    if party is Party.SUBJECT:
+        _check_scope(caller)
+    own = party_of(row, caller.member.platform)
+    reporter = Party.REPORTER if row.platform == caller.member.platform else None
+    if party is Party.REPORTER or (own is Party.SUBJECT and not caller.for_person):
+        return reporter
+    return own if party in (None, own) else None
+
+
+def _opened_session(row: CaseRow, caller: Caller) -> bool:
+    return caller.for_person and row.filed_by_subject and row.filed_via == caller.member.platform
+
+
+def _persons_case(row: CaseRow | None, caller: Caller) -> CaseRow:
+    """The case, if the caller filed it for the person: nobody else reads the person's letters."""
+    found = _case(row)
+    if _reads_as(found, caller, Party.SUBJECT) is None:
+        raise _not_yours()
+    return found
+
+
+def _case(row: CaseRow | None) -> CaseRow:
+    if row is None:
+        raise _not_yours()
+    return row
+
+
+def _not_yours() -> NotFound:
+    return NotFound("There is no such case.")

@@ -1,0 +1,146 @@
+"""A case as each party may see it.
+
+The reporter is not told through which platform the person appealed, the person's platform not who reported, and neither
+who of the staff works on it. A platform in whose session the person filed by themselves learns the state and no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+
+from ledger.protocol.encoding import b64url, format_time
+from ledger.protocol.public_ids import encode_id
+from ledger.rules.appeals import CaseState
+from ledger.server.appeals import attachment_queries as attachment_store
+from ledger.server.appeals.attachment_queries import AttachmentRow
+from ledger.server.appeals.parties import Party
+from ledger.server.appeals.perform import STAFF_ONLY
+from ledger.server.records import case_queries as store
+from ledger.server.records import order_line_queries as line_store
+from ledger.server.records.case_queries import CaseRow, EventRow
+
+_SPEAKER = {"subject": "person", "reporter": "reporter", "staff": "reviewer", "clock": "clock", "ledger": "ledger"}
+
+
+def party_of(row: CaseRow, platform: str) -> Party | None:
+    """For whom this platform reads the case: the person where it filed for them, the reporter, or neither."""
+    if row.filed_via == platform and not row.filed_by_subject:
+        return Party.SUBJECT
+    return Party.REPORTER if row.platform == platform else None
+
+
+def case_state(row: CaseRow, service: str) -> dict[str, Any]:
+    """What even a platform may know that only opened the session: that there is a case, its state and its date."""
+    return {
+        "id": encode_id("ap", row.id, service),
+        "state": row.state,
+        "opened_at": format_time(row.opened_at),
+        "due_at": format_time(row.due_at),
+        "overdue": row.overdue,
+    }
+
+
+def case_view(connection: Connection, row: CaseRow, party: Party, service: str) -> dict[str, Any]:
+    """The whole case for `party`."""
+    events = [event for event in store.events(connection, row.id) if event.action not in STAFF_ONLY]
+    group = [one for one in store.group_cases(connection, row.group_id) if _same_view(row, one, party)]
+    decided = row.outcome is not None and row.state in (CaseState.DECIDED, CaseState.CLOSED)
+    return {
+        **case_state(row, service),
+        "group": [encode_id("ap", one.id, service) for one in group],
+        "report": encode_id("rp", row.report_id, service),
+        "party": party.value,
+        "round": row.round,
+        "grounds": row.grounds,
+        "conduct": row.current_conduct,
+        "profile": row.profile,
+        "extended": row.extended,
+        "suspends": row.suspends,
+        "question": _question(row, events, party),
+        "decision": {
+            "outcome": row.outcome,
+            "reasons": row.reasons,
+            "conduct": row.amended_conduct,
+            "decided_at": None if row.decided_at is None else format_time(row.decided_at),
+            "reopen_until": None if row.reopen_until is None else format_time(row.reopen_until),
+        }
+        if decided
+        else None,
+        "concession": _concession(connection, row),
+        "reopening_request": _reopening_request(connection, row),
+        "timeline": [_event(event, row, party, service) for event in events],
+        "attachments": [attachment_view(one, service) for one in attachment_store.of_case(connection, row.id)],
+    }
+
+
+def _concession(connection: Connection, row: CaseRow) -> dict[str, Any] | None:
+    """What the reporter conceded in the round that runs, or was decided last."""
+    found = line_store.concession(connection, row.id, row.round)
+    if found is None:
+        return None
+    return {
+        "conduct": found.conduct,
+        "conceded_at": format_time(found.conceded_at),
+        "agreed_at": None if found.agreed_at is None else format_time(found.agreed_at),
+    }
+
+
+def _reopening_request(connection: Connection, row: CaseRow) -> dict[str, Any] | None:
+    """The reporter's request to open the case again, and what came of it."""
+    found = line_store.request(connection, row.id)
+    if found is None:
+        return None
+    return {
+        "evidence_sha256": b64url(bytes(found.evidence_sha256)),
+        "requested_at": format_time(found.requested_at),
+        "granted": found.granted,
+        "reasons": found.reasons,
+        "decided_at": None if found.decided_at is None else format_time(found.decided_at),
+    }
+
+
+def attachment_view(one: AttachmentRow, service: str) -> dict[str, Any]:
+    """A file of a case, without its bytes."""
+    return {
+        "id": encode_id("at", one.id, service),
+        "party": one.party,
+        "name": one.name,
+        "media_type": one.media_type,
+        "size_bytes": one.size_bytes,
+        "sha256": b64url(bytes(one.sha256)),
+        "evidence_index": one.evidence_index,
+        "added_at": format_time(one.added_at),
+    }
+
+
+def _same_view(row: CaseRow, other: CaseRow, party: Party) -> bool:
+    return party is Party.SUBJECT or other.platform == row.platform
+
+
+def _question(row: CaseRow, events: Sequence[EventRow], party: Party) -> dict[str, Any] | None:
+    """The question that waits for this party's answer."""
+    awaited = {CaseState.AWAITING_REPORTER.value: Party.REPORTER, CaseState.AWAITING_SUBJECT.value: Party.SUBJECT}
+    if awaited.get(row.state) is not party or row.question_due_at is None:
+        return None
+    asked = [event for event in events if event.action == f"ask_{party.value}"]
+    return {
+        "text": asked[-1].text,
+        "asked_at": format_time(asked[-1].at),
+        "due_at": format_time(row.question_due_at),
+    }
+
+
+def _event(event: EventRow, row: CaseRow, party: Party, service: str) -> dict[str, Any]:
+    readable = event.visible_to in ("all", party.value)
+    return {
+        "at": format_time(event.at),
+        "action": event.action,
+        "by": _SPEAKER[event.actor],
+        "by_platform": event.platform is not None and event.actor == Party.SUBJECT if party is Party.SUBJECT else None,
+        "state": event.state,
+        "text": event.text if readable else None,
+        "entry_index": event.entry_index,
+    }

@@ -1,0 +1,85 @@
+"""Inserting rows: many at once (arrays on PostgreSQL, executemany on SQLite), or unless they are there.
+
+An appender transaction writes one to ten rows a report into half a dozen tables. On PostgreSQL each table's rows go as
+arrays, one a column, in one statement whose text is the same for any number of rows. COPY is not faster (2,000 rows: 46
+against 28 ms), and harms when its client is gone without a word: the server then waits for the rest of the rows,
+holding the log's head, and none of its timeouts ends that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import Connection, Dialect, String, Table, insert
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+
+from ledger.server.db.base import Base
+from ledger.server.db.types import Bytes32, UtcDateTime
+
+
+def insert_rows(connection: Connection, model: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert `rows` into the table of `model`; all rows have the same keys, which are column names.
+
+    Raises what SQLAlchemy raises for a failed insert, on both engines.
+    """
+    if not rows:
+        return
+    if connection.dialect.name != "postgresql":
+        connection.execute(insert(model), list(rows))
+        return
+    insert_together(connection, [(model, rows)])
+
+
+def insert_together(connection: Connection, tables: Sequence[tuple[type[Base], Sequence[Mapping[str, Any]]]]) -> None:
+    """Insert rows into several tables, each as `insert_rows` would; on PostgreSQL in one statement, which is one
+    round trip. A column goes as one array, so the statement is the same for any number."""
+    present = [(model, rows) for model, rows in tables if rows]
+    if connection.dialect.name != "postgresql" or not present:
+        for model, rows in present:
+            insert_rows(connection, model, rows)
+        return
+    statement, checks = _array_statement(tuple([(model, tuple(rows[0])) for model, rows in present]))
+    columns = [(rows, name) for _, rows in present for name in rows[0]]
+    values = [[_checked(row[name], check) for row in rows] for (rows, name), check in zip(columns, checks, strict=True)]
+    connection.exec_driver_sql(statement, tuple(values))
+
+
+@lru_cache(maxsize=64)
+def _array_statement(tables: tuple[tuple[type[Base], tuple[str, ...]], ...]) -> tuple[str, list[Any]]:
+    """One statement with an `INSERT ... SELECT FROM unnest(...)` for each table, and the types that check values."""
+    inserts, checks = [], []
+    for model, names in tables:
+        table = table_of(model)
+        types = [table.c[name].type for name in names]
+        columns = ", ".join(f'"{name}"' for name in names)
+        # A cast to varchar(n) would cut a text that is too long; as text, it is refused when it is inserted.
+        arrays = ", ".join(f"%b::{'text' if isinstance(kind, String) else kind.compile(_DIALECT)}[]" for kind in types)
+        inserts.append(f'INSERT INTO "{table.name}" ({columns}) SELECT * FROM unnest({arrays})')
+        checks += [kind if isinstance(kind, Bytes32 | UtcDateTime) else None for kind in types]
+    *first, last = inserts
+    before = ", ".join(f"i{place} AS ({one})" for place, one in enumerate(first))
+    return (f"WITH {before} {last}" if first else last), checks
+
+
+def upsert(connection: Connection, model: type[Base]) -> Any:
+    """`INSERT` into the table of `model` with this engine's `ON CONFLICT`: both spell it alike, in two classes."""
+    table = table_of(model)
+    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+
+
+def table_of(model: type[Base]) -> Table:
+    """The table of a model, as the `Table` it is."""
+    table = model.__table__
+    assert isinstance(table, Table)
+    return table
+
+
+def _checked(value: Any, kind: Any) -> Any:
+    """`value` as its column type would bind it: arrays go past SQLAlchemy, not past our own checks."""
+    return value if kind is None else kind.process_bind_param(value, _DIALECT)
+
+
+_DIALECT: Dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]

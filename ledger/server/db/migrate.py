@@ -1,0 +1,85 @@
+"""Bring a database to the schema of this checkout (Alembic), and say whether it is there."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine
+
+from ledger.errors import ConfigurationError
+from ledger.server.db.engine import reading
+
+ROOT = Path(__file__).resolve().parents[3]
+"""The checkout: the server runs from one, because `migrations/` lies beside the package."""
+
+
+def alembic_config(database_url: str) -> Config:
+    """Alembic's configuration for `database_url`."""
+    config = Config(str(ROOT / "alembic.ini"))
+    config.set_main_option("script_location", str(ROOT / "migrations"))
+    config.attributes["database_url"] = database_url
+    return config
+
+
+def upgrade(database_url: str, revision: str = "head") -> None:
+    """Run the migrations up to `revision`."""
+    command.upgrade(alembic_config(database_url), revision)
+
+
+def downgrade(database_url: str, revision: str = "base") -> None:
+    """Run the migrations down to `revision`."""
+    command.downgrade(alembic_config(database_url), revision)
+
+
+@cache
+def newest_revision() -> str | None:
+    """The newest revision of this checkout. Reading all migrations takes longer than asking the database."""
+    return ScriptDirectory.from_config(alembic_config("")).get_current_head()
+
+
+def is_current(engine: Engine) -> bool:
+    """Whether the database has the schema of this checkout."""
+    return _revision(engine) == newest_revision()
+
+
+def check_current(engine: Engine) -> None:
+    """Raises ConfigurationError unless the database has the schema of this checkout, DatabaseUnavailable."""
+    found = _revision(engine)
+    if found is None:
+        raise ConfigurationError("The database is empty. Run `refund-ledger keys init` first.")
+    if found == newest_revision():
+        return
+    check_known(found)
+    raise ConfigurationError(
+        "The database has the schema of an older version. Stop the servers and run `refund-ledger keys migrate`."
+    )
+
+
+def check_known(revision: str | None) -> None:
+    """Raises ConfigurationError for a revision that this checkout does not know: a newer version made it."""
+    if revision is not None and revision not in _revisions():
+        raise ConfigurationError(
+            f"The database has the schema of a newer version ({revision[:32]}; this one knows {newest_revision()}). "
+            "Run that version, or restore the backup from before its migration; this version cannot take it back."
+        )
+
+
+def found_revision(engine: Engine) -> str | None:
+    """The schema's revision, None for an empty database. Raises DatabaseUnavailable."""
+    return _revision(engine)
+
+
+@cache
+def _revisions() -> frozenset[str]:
+    script = ScriptDirectory.from_config(alembic_config(""))
+    return frozenset(one.revision for one in script.walk_revisions())
+
+
+def _revision(engine: Engine) -> str | None:
+    with reading(engine) as connection:
+        return MigrationContext.configure(connection).get_current_revision()

@@ -1,0 +1,1 @@
+"""The demonstration, and the replay of foreign tables."""

@@ -1,0 +1,371 @@
+"""`demo`: the main job end to end, over real HTTP, in a folder of its own. Checks what it shows; can be run again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich import box
+from rich.console import Console
+
+from ledger.cli import output
+from ledger.cli.output import ExitCode, JsonFlag, guarded
+from ledger.cli.platform.lookup import TIER_STYLES
+from ledger.cli.tables import Table
+from ledger.client import (
+    Buyer,
+    Check,
+    Evidence,
+    Lookup,
+    PictureReuse,
+    Refund,
+    RefundLedger,
+    VerifiedReceipt,
+    claim_upload,
+    evidence,
+    inspect,
+    inspected_evidence,
+    issuer_answer,
+    picture_hash,
+)
+from ledger.client.transport import Transport
+from ledger.client.verify.log import LogReport, verify_log
+from ledger.client.verify.receipts import log_fetcher
+from ledger.errors import SnapshotUnknown, UnexpectedAnswer
+from ledger.rules.languages import DEFAULT_LOCALE, LOCALES, language_for
+from ledger.server.demo.texts import PRODUCER, TEXTS
+
+if TYPE_CHECKING:
+    from ledger.i18n import Texts
+    from ledger.server.demo.appeal import Decided
+
+SERVICE = "demo.refund-ledger.local"
+CONSENT = "separate-consent-2026-11-03-8842"
+"""The reference to the separate consent that the made-up buyers gave."""
+
+SNAPSHOT_SECONDS = 20.0
+PLATFORMS = {"acme": "east-group", "corner": "east-group", "bazaar": "west-group"}
+"""Acme and corner belong to one owner: together they are one voice."""
+
+ADVICE = 5
+"""The column of codes, which are not broken."""
+
+
+@dataclass(frozen=True)
+class _Photos:
+    """The conclusions of inspecting the photo and its copy, and where the copy's picture was used before."""
+
+    original: str
+    copy: str
+    reuse: PictureReuse
+
+    @property
+    def as_expected(self) -> bool:
+        label_is_lost = (self.original, self.copy) == ("ai_indicated", "nothing_found")
+        return label_is_lost and (self.reuse.reports, self.reuse.platforms) == (1, 1)
+
+
+@dataclass
+class _Story:
+    """The rows told so far."""
+
+    said: Texts
+    rows: list[tuple[str, str, Lookup]] = field(default_factory=list)
+    ways: list[tuple[str, Lookup | Check]] = field(default_factory=list)
+    photos: _Photos | None = None
+    decided: Decided | None = None
+
+    def text(self, name: str, **values: object) -> str:
+        """The text of this name (`TEXTS`) in the language of the demo, with `%(name)s` filled in."""
+        return self.said.gettext(TEXTS[name], **values)
+
+    def tell(self, what: str, expected: str, found: Lookup) -> None:
+        self.rows.append((what, expected, found))
+        if not output.json_asked():
+            output.messages().print(f"[dim]- {self.text(what)}[/]")
+
+    @property
+    def as_expected(self) -> bool:
+        agreeing = {(found.tier, found.credit) for _, found in self.ways}
+        if self.photos is None or not self.photos.as_expected:
+            return False
+        return len(agreeing) == 1 and all(found.tier == expected for _, expected, found in self.rows)
+
+
+@guarded
+def demo(
+    folder: Annotated[Path, typer.Option("--dir", help="Where the demo's ledger lives.")] = Path("var/demo"),
+    lang: Annotated[str | None, typer.Option("--lang", help=f"{' or '.join(LOCALES)}. (default: from LANG)")] = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Run the main job once: enrol, tag, look up, report, withdraw, prove. Takes some seconds."""
+    from ledger.i18n import texts
+    from ledger.server.demo.local_ledger import local_ledger
+
+    language = _language(lang)
+    said = texts(language)
+    started = time.monotonic()
+    story = _Story(said)
+    with local_ledger(folder, PLATFORMS, service=SERVICE) as platforms:
+        receipt, log = _play(platforms, story, folder, language)
+    _show(story, receipt, log, folder, time.monotonic() - started)
+    if not story.as_expected:
+        output.fail(ExitCode.REFUSED, "The ledger answered otherwise than this demo expects.")
+
+
+def _language(lang: str | None) -> str:
+    if lang is not None and lang not in LOCALES:
+        raise typer.BadParameter(f"--lang is one of: {', '.join(LOCALES)}.")
+    return lang or language_for(os.environ.get("LANG", "")) or DEFAULT_LOCALE
+
+
+def _play(
+    platforms: Mapping[str, RefundLedger], story: _Story, folder: Path, locale: str
+) -> tuple[VerifiedReceipt, LogReport]:
+    from ledger.server.demo.local_ledger import publish_snapshot
+    from ledger.server.demo.picture import labelled_photo
+
+    acme, corner, bazaar = platforms["acme"], platforms["corner"], platforms["bazaar"]
+    ids = _identifiers()
+    look = _Looker(acme, acme.subject(**ids))
+    story.tell("before", "clear", look())
+
+    photo = folder / "claims" / f"{secrets.token_hex(6)}.png"
+    labelled_photo(photo)
+    uploaded = claim_upload(datetime.now(UTC) - timedelta(days=6))
+    fabricated = [
+        inspected_evidence("original_file", photo, origin=uploaded),
+        inspected_evidence("ai_label", photo),
+        _answer_of_issuer(photo),
+        _evidence("live_reshoot_failed"),
+    ]
+    first = _report(acme, acme.subject(**ids), "ai_fabricated_image", fabricated, 12_900, act_days=6)
+    story.tell("first", "watch", look())
+    story.photos = _passed_on(bazaar, photo)
+
+    scans = [_evidence("delivery_scan"), _evidence("delivery_photo")]
+    _report(corner, corner.subject(**ids), "false_non_receipt", scans, 4_500, act_days=7)
+    story.tell("same", "watch", look())
+
+    buyer = bazaar.subject(**ids)
+    _report(bazaar, buyer, "false_non_receipt", scans, 8_800, act_days=60)
+    story.tell("second", "review", look())
+
+    switched = [_evidence("serial_mismatch"), _evidence("intake_photo")]
+    grave = _report(bazaar, buyer, "switched_return", switched, 99_900, act_days=9)
+    story.tell("high", "high", look())
+
+    acme.restitution(first.id, datetime.now(UTC), 12_900, "CNY")
+    story.tell("restitution", "high", look())
+    bazaar.withdraw(grave.id, "wrong_facts")
+    story.tell("withdraw", "review", look())
+
+    story.tell("honest", "clear", _Looker(acme, acme.subject(**_identifiers()))())
+    victim = _identifiers()
+    _report(bazaar, bazaar.subject(**victim), "impersonated", [_evidence("admission")], 5_000, act_days=6)
+    story.tell("victim", "clear", _Looker(acme, acme.subject(**victim))())
+
+    last = _appeal(acme, bazaar, story, folder, locale)
+    look.in_three_ways(story, publish_snapshot(folder, SERVICE))
+
+    acme.receipt(last)  # waits for a checkpoint that covers the whole story
+    receipt = acme.receipt(first)
+    transport = Transport(acme.suite.url)
+    try:
+        log = verify_log(
+            log_fetcher(transport, 5.0), acme.suite.pinned.log_origin, acme.suite.log_public, receipts=[receipt.text]
+        )
+    finally:
+        transport.close()
+    return receipt, log
+
+
+def _passed_on(bazaar: RefundLedger, photo: Path) -> _Photos:
+    """What the photo and its copy say of themselves, and what bazaar learns when somebody sends it the copy."""
+    from ledger.server.demo.picture import passed_on
+
+    copy = photo.with_suffix(".jpg")
+    passed_on(photo, copy)
+    (reuse,) = bazaar.search_pictures([picture_hash(copy)], order=f"B-{secrets.token_hex(4)}")
+    return _Photos(inspect(photo).conclusion.value, inspect(copy).conclusion.value, reuse)
+
+
+def _appeal(acme: RefundLedger, bazaar: RefundLedger, story: _Story, folder: Path, locale: str) -> Any:
+    """A fourth buyer is reported, contests it through bazaar, and is put right; the report."""
+    from ledger.server.demo.appeal import contest, decide
+
+    ids = _identifiers()
+    look = _Looker(bazaar, bazaar.subject(**ids))
+    switched = [_evidence("serial_mismatch"), _evidence("intake_photo")]
+    report = _report(acme, acme.subject(**ids), "switched_return", switched, 45_000, act_days=8)
+    story.tell("accused", "watch", look())
+    case = contest(bazaar, bazaar.subject(**ids), report.id, story.text("statement"), locale)
+    story.tell("contested", "clear", look())
+    story.decided = decide(folder, SERVICE, bazaar.suite.url, case, story.text("reasons"), locale)
+    story.tell("healed", "clear", look())
+    return report
+
+
+class _Looker:
+    """Acme's question about one buyer, asked again and again. An outage here is a failure of the demo."""
+
+    def __init__(self, ledger: RefundLedger, buyer: Buyer) -> None:
+        self._ledger = ledger
+        self._buyer = buyer
+
+    def __call__(self) -> Lookup:
+        return self._ledger.lookup(
+            self._buyer,
+            order=f"A-{secrets.token_hex(4)}",
+            refund=Refund(12_900, "CNY", "damaged"),
+            consent_ref=CONSENT,
+        )
+
+    def _snapshot_of(self) -> datetime:
+        """How old the newest snapshot is that the server gives out."""
+        try:
+            return self._ledger.refresh_snapshot()
+        except SnapshotUnknown:  # the first one is on its way
+            return datetime.min.replace(tzinfo=UTC)
+
+    def in_three_ways(self, story: _Story, published: datetime) -> None:
+        """Directly, privately and locally, from the snapshot of `published` on."""
+        deadline = time.monotonic() + SNAPSHOT_SECONDS
+        while self._snapshot_of() < published:
+            if time.monotonic() > deadline:
+                raise UnexpectedAnswer("The demo's own server did not serve its snapshot.")
+            time.sleep(0.2)
+        story.ways.append(("direct", self()))
+        refund = Refund(12_900, "CNY", "damaged")
+        check = partial(self._ledger.check, self._buyer, refund=refund, consent_ref=CONSENT)
+        story.ways.append(("private", check(policy="private")))
+        story.ways.append(("download", check(policy="download")))
+
+
+def _identifiers() -> dict[str, str]:
+    """Made-up identifiers of a new buyer; a wallet account is a strong identifier."""
+    return {
+        "phone": f"+86 138 {secrets.randbelow(10**4):04d} {secrets.randbelow(10**4):04d}",
+        "payment": f"demo-wallet/{secrets.token_hex(8)}",
+    }
+
+
+def _answer_of_issuer(photo: Path) -> Evidence:
+    """The answer of the image service that the label names: made up like the service, written beside the photo."""
+    sha256, answered_at = hashlib.sha256(photo.read_bytes()).digest(), datetime.now(UTC) - timedelta(days=5)
+    answer = photo.with_suffix(".txt")
+    answer.write_text(f"{PRODUCER} made the file {sha256.hex()}.\n", encoding="utf-8")
+    said = issuer_answer(PRODUCER, answered_at, "generated", sha256)
+    return evidence("issuer_confirmation", file=answer, confirmation=said)
+
+
+def _evidence(kind: str) -> Evidence:
+    return evidence(kind, sha256=secrets.token_bytes(32))
+
+
+def _report(
+    ledger: RefundLedger, buyer: Buyer, conduct: str, items: list[Evidence], amount_minor: int, *, act_days: int
+) -> Any:
+    """Report with a notice four days old, so that nothing is cooling any more."""
+    now = datetime.now(UTC)
+    result = ledger.report(
+        buyer,
+        conduct=conduct,
+        evidence=items,
+        order=f"R-{secrets.token_hex(6)}",
+        amount_minor=amount_minor,
+        currency="CNY",
+        outcome="refund_refused",
+        act_ended_at=now - timedelta(days=act_days),
+        notice_sent_at=now - timedelta(days=4),
+        notice_ref="demo-notice",
+        decided_by="demo-agent",
+        consent_ref=CONSENT,
+    )
+    if result.report is None:
+        raise UnexpectedAnswer("The demo's own server did not take a report.")
+    return result.report
+
+
+def _show(story: _Story, receipt: VerifiedReceipt, log: LogReport, folder: Path, seconds: float) -> None:
+    text = story.text
+    steps = [
+        {"step": what, "expected": expected, "tier": found.tier, "credit": found.credit, "points": found.points}
+        for what, expected, found in story.rows
+    ]
+
+    def show(console: Console) -> None:
+        table = Table(title=text("title"), box=box.SIMPLE, show_edge=False)
+        for number, name in enumerate(text("columns").split("|")):
+            justify: Literal["left", "right"] = "right" if number in (2, 3, 4) else "left"
+            table.add_column(name, justify=justify, overflow="fold", no_wrap=number == ADVICE)
+        for what, _, found in story.rows:
+            style = TIER_STYLES[found.tier]
+            points = "" if found.points is None else f"{found.points:.2f}"
+            advice = "\n".join([*found.guidance, *(["(protected)"] if found.protected else [])])
+            table.add_row(
+                text(what),
+                f"[{style}]{found.tier}[/]",
+                str(found.credit),
+                points,
+                str(found.reporters),
+                advice,
+            )
+        console.print(table)
+        console.print(_ways(story))
+        if story.photos is not None:
+            console.print(_photos(story.photos, story))
+        checkpoint = receipt.receipt.checkpoint
+        if story.decided is not None:
+            console.print(text("appeal", **asdict(story.decided)))
+        console.print(text("one_voice"))
+        console.print(text("receipt", index=receipt.receipt.index, size=checkpoint.size))
+        console.print(text("log", size=log.entries_count, events=log.events_count))
+        console.print(text("again", folder=folder, seconds=f"{seconds:.0f}"))
+
+    output.emit(
+        {
+            "as_expected": story.as_expected,
+            "steps": steps,
+            "ways": [{"way": way, "tier": found.tier, "credit": found.credit} for way, found in story.ways],
+            "photos": None if story.photos is None else asdict(story.photos),
+            "appeal": None if story.decided is None else asdict(story.decided),
+            "receipt": {"entry_index": receipt.receipt.index, "log_size": receipt.receipt.checkpoint.size},
+            "log": {"size": log.entries_count, "events": log.events_count},
+            "seconds": round(seconds, 1),
+        },
+        show,
+    )
+
+
+def _ways(story: _Story) -> Table:
+    text = story.text
+    table = Table(title=text("ways"), box=box.SIMPLE, show_edge=False)
+    for number, name in enumerate(text("way_columns").split("|")):
+        table.add_column(name, justify="right" if number in (2, 3) else "left", overflow="fold")
+    for way, found in story.ways:
+        how, learns = text(way).split("|")
+        bounded = isinstance(found, Check) and found.bounded
+        tier = f"{text('bounded')} {found.tier}" if bounded else found.tier
+        points = "" if found.points is None else f"{found.points:.2f}"
+        table.add_row(how, f"[{TIER_STYLES[found.tier]}]{tier}[/]", str(found.credit), points, learns)
+    return table
+
+
+def _photos(photos: _Photos, story: _Story) -> Table:
+    text = story.text
+    table = Table(title=text("photos"), box=box.SIMPLE, show_edge=False)
+    for name in text("photo_columns").split("|"):
+        table.add_column(name, overflow="fold")
+    table.add_row(text("photo"), text(photos.original), text("not_asked"))
+    table.add_row(text("copy"), text(photos.copy), text("used", **asdict(photos.reuse)))
+    return table

@@ -1,0 +1,401 @@
+"""`replay`: a foreign table as reports and lookups, through the real HTTP API, with counts and the tier histogram."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ledger.cli import options, output
+from ledger.cli.options import DelimiterOption, EncodingOption
+from ledger.cli.output import ExitCode, JsonFlag, guarded
+from ledger.cli.platform.lookup import TIER_STYLES
+from ledger.client import Buyer, Evidence, Lookup, Query, Refund, RefundLedger, claim_upload, evidence
+from ledger.client.results import TIERS
+from ledger.client.tables.reader import TableFormat
+from ledger.errors import ConfigurationError, LedgerError
+from ledger.rules.conduct import MINIMUMS, Conduct, EvidenceType, Need
+from ledger.server.demo.replay_mapping import (
+    CURRENCY,
+    Mapped,
+    ReportMapping,
+    Row,
+    amount_of,
+    fill,
+    identity_of,
+    moment,
+    read_mapping,
+    read_rows,
+    spread,
+)
+
+BATCH = 500
+SERVICE = "replay.refund-ledger.local"
+BAR_CHARS = 40
+CONSENT = "separate-consent-replay"
+"""The reference to consent of all reports and lookups: the people of a replay are made up."""
+
+_NOTICE_DAYS = 1
+_MIN_NOTICE_AGE = timedelta(days=4)
+"""Notices are at least this old, so that nothing is still cooling."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    platform: int
+    identity: str
+    order: str
+    conduct: Conduct
+    act_ended_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Lookup:
+    platform: int
+    identity: str
+    order: str
+
+
+@dataclass
+class Tally:
+    """What a replay counted. Durations are wall-clock seconds of the HTTP work, building and verifying included."""
+
+    rows: int = 0
+    reports: Counter[str] = field(default_factory=Counter)
+    """By outcome: accepted, or the code of the refusal."""
+    lookups: Counter[str] = field(default_factory=Counter)
+    """By outcome: answered, the code of a refusal, or nobody_named (the row does not say whom)."""
+    tiers: Counter[str] = field(default_factory=Counter)
+    people_tagged: int = 0
+    tag_seconds: float = 0.0
+    report_seconds: float = 0.0
+    lookup_seconds: float = 0.0
+
+
+@guarded
+def replay(
+    data: Annotated[Path, typer.Argument(help="CSV or Parquet file.")],
+    mapping: Annotated[Path, typer.Option("--mapping", help="TOML; examples in docs/replay/.")],
+    self_contained: Annotated[
+        Path | None, typer.Option("--self-contained", help="Use (and make) a ledger of its own in this folder.")
+    ] = None,
+    platforms: Annotated[
+        Path | None, typer.Option("--platforms", help="Folder of NAME.suite.json and NAME.pem of a running ledger.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Read this many rows only.")] = None,
+    batch: Annotated[int, typer.Option("--batch", min=1, max=1000, help="Reports or lookups in one request.")] = BATCH,
+    encoding: EncodingOption = "utf-8",
+    delimiter: DelimiterOption = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Replay a table through the API. Refusals are counted, not fatal; exit 4 when something was not delivered."""
+    if (self_contained is None) == (platforms is None):
+        raise ConfigurationError("Give either --self-contained or --platforms.")
+    form = options.table_format(encoding, delimiter)
+    mapped, rows = read_mapping(mapping), _rows(data, limit, form)
+    tally = Tally()
+    with ExitStack() as stack:
+        if self_contained is not None:
+            from ledger.server.demo.local_ledger import local_ledger
+
+            names = {f"replay-{number}": f"replay-group-{number}" for number in range(1, mapped.platforms_count + 1)}
+            opened = list(stack.enter_context(local_ledger(self_contained, names, service=SERVICE)).values())
+        else:
+            assert platforms is not None
+            opened = [stack.enter_context(one) for one in _open_all(platforms, mapped.platforms_count)]
+        _run(opened, mapped, rows, batch, tally)
+    _show(mapped, tally)
+    if tally.reports["pending"] or tally.lookups["unavailable"]:
+        raise typer.Exit(int(ExitCode.UNAVAILABLE))
+
+
+def _rows(data: Path, limit: int | None, form: TableFormat) -> list[Row]:
+    try:
+        return list(read_rows(data, limit, form))
+    except ModuleNotFoundError:
+        output.fail(
+            ExitCode.EXTRA_MISSING,
+            "Parquet files need the replay extra: pip install 'refund-credit-ledger[replay]'.",
+            code="extra_missing",
+            extra="replay",
+        )
+
+
+def _open_all(folder: Path, count: int) -> Iterator[RefundLedger]:
+    suites = sorted(folder.glob("*.suite.json"))[:count]
+    if len(suites) < count:
+        raise ConfigurationError(f"The mapping needs {count} platforms; the folder has {len(suites)} suite files.")
+    for suite in suites:
+        name = suite.name.removesuffix(".suite.json")
+        yield RefundLedger(suite, folder / f"{name}.pem", state_dir=folder / "state" / name)
+
+
+def _run(ledgers: Sequence[RefundLedger], mapped: Mapped, rows: list[Row], batch: int, tally: Tally) -> None:
+    tally.rows = len(rows)
+    reports = _plan_reports(mapped, rows)
+    lookups = _plan_lookups(mapped, rows, reports, tally)
+    with _progress() as advance:
+        buyers = _tag(ledgers, mapped, [*reports, *lookups], tally, advance)
+        _send_reports(
+            ledgers, mapped, [one for one in reports if one.identity in buyers], buyers, batch, tally, advance
+        )
+        _look_up(ledgers, [one for one in lookups if one.identity in buyers], buyers, batch, tally, advance)
+
+
+# --- planning -----------------------------------------------------------------------------------------------------
+
+
+def _plan_reports(mapped: Mapped, rows: Sequence[Row]) -> list[_Report]:
+    how = mapped.reports
+    if how is None:
+        return []
+    chosen: list[tuple[Row, Conduct, datetime]] = []
+    for row in rows:
+        if identity_of(mapped, row) is None:
+            continue
+        rule = next((rule for rule in how.rules if _holds(rule.when.holds, row)), None)
+        if rule is not None:
+            chosen.append((row, rule.conduct, moment(row[how.time_column], how.time_format)))
+    moved = _moved([when for _, _, when in chosen], how, datetime.now(UTC))
+    planned = [
+        _Report(
+            spread(fill(how.reporter, row), mapped.platforms_count),
+            fill(mapped.identity, row),
+            fill(how.order, row),
+            conduct,
+            moved[when],
+        )
+        for row, conduct, when in chosen
+    ]
+    return sorted(planned, key=lambda one: one.act_ended_at)
+
+
+def _moved(times: Sequence[datetime], how: ReportMapping, now: datetime) -> dict[datetime, datetime]:
+    """Old data's times brought into the present: the newest becomes `newest_days_ago`. Distances stay, or shrink
+    evenly so that the oldest becomes `oldest_days_ago`."""
+    if not times:
+        return {}
+    newest, span = max(times), max(times) - min(times)
+    scale = 1.0
+    if how.oldest_days_ago is not None and span:
+        scale = min(1.0, timedelta(days=how.oldest_days_ago - how.newest_days_ago) / span)
+    return {when: now - timedelta(days=how.newest_days_ago) - (newest - when) * scale for when in set(times)}
+
+
+def _plan_lookups(mapped: Mapped, rows: Sequence[Row], reports: Sequence[_Report], tally: Tally) -> list[_Lookup]:
+    """The rows that the mapping names; without [lookups], everybody who was reported, once, by the next platform."""
+    how = mapped.lookups
+    if how is None:
+        first = {one.identity: one for one in reversed(reports)}
+        return [
+            _Lookup((one.platform + 1) % mapped.platforms_count, identity, f"lookup-{identity}")
+            for identity, one in sorted(first.items())
+        ]
+    planned: dict[str, _Lookup] = {}
+    nobody: set[str] = set()
+    for row in rows:
+        if _holds(how.when.holds, row):
+            identity, order = identity_of(mapped, row), fill(how.order, row)
+            if identity is None:
+                tally.lookups["nobody_named"] += order not in nobody
+                nobody.add(order)
+                continue
+            planned.setdefault(order, _Lookup(spread(identity, mapped.platforms_count), identity, order))
+    return list(planned.values())
+
+
+def _holds(condition: Callable[[Row], bool], row: Row) -> bool:
+    try:
+        return condition(row)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigurationError(
+            "The mapping names a column that the data lacks, or compares text as numbers."
+        ) from error
+
+
+# --- sending ------------------------------------------------------------------------------------------------------
+
+
+def _tag(
+    ledgers: Sequence[RefundLedger],
+    mapped: Mapped,
+    plans: Sequence[_Report | _Lookup],
+    tally: Tally,
+    advance: Callable[[str, int, int], None],
+) -> dict[str, Buyer]:
+    """Every person's Buyer. The element is the same at every platform, so each person is blinded by one of them."""
+    identities = list(dict.fromkeys([plan.identity for plan in plans]))
+    by_platform: list[list[str]] = [[] for _ in ledgers]
+    for identity in identities:
+        by_platform[spread(identity, len(ledgers))].append(identity)
+    buyers: dict[str, Buyer] = {}
+    started = time.monotonic()
+    for ledger, mine in zip(ledgers, by_platform, strict=True):
+        for start in range(0, len(mine), 1000):
+            chunk = mine[start : start + 1000]
+            people = [{mapped.kind.value: identity} for identity in chunk]
+            for identity, buyer in zip(chunk, ledger.subjects_many(people), strict=True):
+                if isinstance(buyer, LedgerError):
+                    raise ConfigurationError(f"The mapping's identity makes no valid identifier: {buyer}") from buyer
+                buyers[identity] = buyer
+            advance("tagging people", len(buyers), len(identities))
+    tally.tag_seconds = time.monotonic() - started
+    tally.people_tagged = len(buyers)
+    return buyers
+
+
+def _send_reports(
+    ledgers: Sequence[RefundLedger],
+    mapped: Mapped,
+    plans: Sequence[_Report],
+    buyers: Mapping[str, Buyer],
+    batch: int,
+    tally: Tally,
+    advance: Callable[[str, int, int], None],
+) -> None:
+    assert mapped.reports is not None or not plans
+    started, done = time.monotonic(), 0
+    for number, ledger in enumerate(ledgers):
+        mine = [plan for plan in plans if plan.platform == number]
+        for start in range(0, len(mine), batch):
+            chunk = mine[start : start + batch]
+            sent = [(buyers[plan.identity], _arguments(plan, mapped)) for plan in chunk]
+            for result in ledger.report_many(sent):
+                tally.reports[
+                    result.state if result.state != "refused" or result.error is None else result.error.code
+                ] += 1
+                if result.state == "refused" and result.idempotency_key:
+                    ledger.discard(result.idempotency_key)
+            done += len(chunk)
+            advance("reporting", done, len(plans))
+    tally.report_seconds = time.monotonic() - started
+
+
+def _arguments(plan: _Report, mapped: Mapped) -> dict[str, Any]:
+    assert mapped.reports is not None
+    latest = datetime.now(UTC) - _MIN_NOTICE_AGE
+    return {
+        "conduct": plan.conduct.value,
+        "evidence": made_up_evidence(plan.conduct, plan.order, plan.act_ended_at),
+        "order": f"{mapped.name}:{plan.order}",
+        "amount_minor": amount_of(mapped.reports, plan.order),
+        "currency": CURRENCY,
+        "outcome": "refund_suffered",
+        "act_ended_at": plan.act_ended_at,
+        "notice_sent_at": max(plan.act_ended_at, min(plan.act_ended_at + timedelta(days=_NOTICE_DAYS), latest)),
+        "notice_ref": f"replay:{mapped.name}",
+        "decided_by": "replay",
+        "consent_ref": CONSENT,
+    }
+
+
+def made_up_evidence(conduct: Conduct, seed: str, received_at: datetime) -> list[Evidence]:
+    """Evidence that meets the first minimum of `conduct`, with digests made from `seed`: a replay has no files. Those
+    of the claim were received at `received_at`."""
+    items: list[Evidence] = []
+    for need in MINIMUMS[conduct][0]:
+        for kind in _types(need):
+            digest = hashlib.sha256(f"{seed}:{len(items)}".encode()).digest()
+            origin = claim_upload(received_at) if kind is EvidenceType.ORIGINAL_FILE else None
+            items.append(evidence(kind.value, sha256=digest, origin=origin))
+    return items
+
+
+def _types(need: Need) -> list[EvidenceType]:
+    """As many types as the need counts: different ones while there are any, and none that an issuer must stand for."""
+    plain = [kind for kind in need.of if kind not in (EvidenceType.AI_LABEL, EvidenceType.ISSUER_CONFIRMATION)]
+    return [plain[number % len(plain)] for number in range(need.count)]
+
+
+def _look_up(
+    ledgers: Sequence[RefundLedger],
+    plans: Sequence[_Lookup],
+    buyers: Mapping[str, Buyer],
+    batch: int,
+    tally: Tally,
+    advance: Callable[[str, int, int], None],
+) -> None:
+    started, done = time.monotonic(), 0
+    refund = Refund(1000, CURRENCY, "returned")
+    for number, ledger in enumerate(ledgers):
+        mine = [plan for plan in plans if plan.platform == number]
+        for start in range(0, len(mine), batch):
+            chunk = mine[start : start + batch]
+            queries = [Query(buyers[plan.identity], plan.order, refund, consent_ref=CONSENT) for plan in chunk]
+            for found in ledger.lookup_many(queries):
+                if isinstance(found, Lookup):
+                    tally.tiers[found.tier] += 1
+                    tally.lookups["answered"] += 1
+                else:
+                    tally.lookups[found.code] += 1
+            done += len(chunk)
+            advance("looking up", done, len(plans))
+    tally.lookup_seconds = time.monotonic() - started
+
+
+# --- telling ------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each stage, on standard error; nothing with `--json`."""
+    if output.json_asked():
+        yield lambda stage, done, total: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=output.messages()) as bars:
+        tasks: dict[str, Any] = {}
+
+        def advance(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done)
+
+        yield advance
+
+
+def _rate(count: int, seconds: float) -> float:
+    return round(count / seconds, 1) if seconds > 0 else 0.0
+
+
+def _show(mapped: Mapped, tally: Tally) -> None:
+    reports, lookups = sum(tally.reports.values()), sum(tally.lookups.values()) - tally.lookups["nobody_named"]
+    summary = {
+        "name": mapped.name,
+        "rows": tally.rows,
+        "platforms": mapped.platforms_count,
+        "people_tagged": tally.people_tagged,
+        "reports": dict(tally.reports),
+        "lookups": dict(tally.lookups),
+        "tiers": {tier: tally.tiers[tier] for tier in TIERS},
+        "tags_per_second": _rate(tally.people_tagged, tally.tag_seconds),
+        "reports_per_second": _rate(reports, tally.report_seconds),
+        "lookups_per_second": _rate(lookups, tally.lookup_seconds),
+    }
+
+    def show(console: Console) -> None:
+        console.print(output.fields({"data": f"{mapped.name}, {tally.rows} rows, {mapped.platforms_count} platforms"}))
+        console.print(f"people tagged   {tally.people_tagged:>8}   {summary['tags_per_second']} a second")
+        console.print(f"reports         {reports:>8}   {summary['reports_per_second']} a second")
+        for code, count in tally.reports.most_common():
+            console.print(f"  {code:<20}{count:>8}")
+        console.print(f"lookups         {lookups:>8}   {summary['lookups_per_second']} a second")
+        for code, count in tally.lookups.most_common():
+            console.print(f"  {code:<20}{count:>8}")
+        most = max([*tally.tiers.values(), 1])
+        for tier in TIERS:
+            count = tally.tiers[tier]
+            bar = "#" * -(-count * BAR_CHARS // most)
+            console.print(f"  {tier:<8}{count:>8}  [{TIER_STYLES[tier]}]{bar}[/]")
+
+    output.emit(summary, show)

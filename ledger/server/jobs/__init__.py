@@ -1,0 +1,1 @@
+"""Background jobs and what they report: maintenance, heartbeat, readiness, metrics."""

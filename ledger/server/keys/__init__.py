@@ -1,0 +1,1 @@
+"""The keys of the server: files, sealing of stored secrets, key epochs."""

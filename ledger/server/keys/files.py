@@ -1,0 +1,293 @@
+"""Key files, and what must agree before a server may run.
+
+`keys_dir` holds, each of mode 0600 and never overwritten:
+
+- `oprf.json`     this holder's OPRF key share of the first epoch, `oprf-2.json` and so on those of later ones
+                  (the API loads them, the publisher does not),
+- `session.key`   32 random bytes that server-side MACs are derived from (API),
+- `log.key`       the Ed25519 seed that signs checkpoints (publisher and `keys init` only).
+
+The public halves stand in the log (`key_rotation`). A server whose OPRF key differs from the logged one would find
+nobody and call everyone clear, so it refuses to start.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import logging
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from sqlalchemy import Connection
+
+from ledger.errors import ConfigurationError, InvalidEncoding, LedgerError, StaleEpoch, Unavailable
+from ledger.protocol.encoding import b64url, unb64url
+from ledger.protocol.voprf import derive_secret, public_key
+from ledger.server.keys.epochs import EpochRow, current_of, read_epochs
+from ledger.server.log import queries as log_store
+from ledger.server.settings import Settings
+from ledger.tlog.checkpoint import parse_verifier_key
+from ledger.tlog.entries import GovernanceType, parse_leaf
+
+OPRF_FILE, SESSION_FILE, LOG_FILE = "oprf.json", "session.key", "log.key"
+
+LOOKUP_STATES = frozenset({"current", "previous"})
+EVALUATE_STATES = frozenset({"next", "current"})
+USED_STATES = frozenset({"next", "current", "previous"})
+"""States of an epoch in which its secret is needed: `previous` to list new reports under the old tags too."""
+
+_NOBODY = "Serving with it would call everyone clear."
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class EpochKey:
+    """A key epoch as this process sees it. `secret` is None where the key file is not on this machine; it is kept out
+    of `repr`. `row.state` is next, current, previous or retired."""
+
+    row: EpochRow
+    secret: bytes | None
+
+    def __repr__(self) -> str:
+        return f"EpochKey(epoch={self.row.epoch}, state={self.row.state!r})"
+
+    def need_secret(self) -> bytes:
+        """The secret scalar. Raises Unavailable where this machine does not hold it."""
+        if self.secret is None:
+            raise Unavailable("This server does not hold the key of this epoch. Try again.", retry_after_seconds=5)
+        return self.secret
+
+
+class ServerKeys:
+    """What an API process holds: the keys of all epochs that answer, re-read when an epoch changes its state.
+
+    Reading takes no lock: `update` replaces one reference.
+    """
+
+    def __init__(self, settings: Settings, rows: Sequence[EpochRow], session: bytes, log_verifier_key: str) -> None:
+        self.idempotency_key = hmac.digest(session, b"refund-ledger idempotency v1", hashlib.sha256)
+        self.sealing_key = hmac.digest(session, b"refund-ledger sealing v1", hashlib.sha256)
+        self.log_verifier_key = log_verifier_key
+        self._settings = settings
+        self._rows: tuple[EpochRow, ...] = ()
+        self._epochs: dict[int, EpochKey] = {}
+        self.update(rows)
+
+    def update(self, rows: Sequence[EpochRow]) -> bool:
+        """Take over the epochs as the database says; whether anything changed. A key file that does not belong to its
+        epoch's public key is not used. Raises ConfigurationError when no epoch is current."""
+        rows = tuple(rows)
+        if rows == self._rows and all(one.secret for one in self._epochs.values() if one.row.state in USED_STATES):
+            return False
+        epochs = {row.epoch: EpochKey(row, self._secret(row)) for row in rows}
+        self._current = epochs[current_of(rows).epoch]
+        changed = rows != self._rows
+        self._rows, self._epochs = rows, epochs
+        return changed
+
+    @property
+    def rows(self) -> tuple[EpochRow, ...]:
+        """All epochs, oldest first, as last read."""
+        return self._rows
+
+    @property
+    def epoch(self) -> int:
+        """The current epoch."""
+        return self._current.row.epoch
+
+    @property
+    def holder(self) -> str:
+        """The id of this deployment's key holder."""
+        return self._current.row.holder
+
+    @property
+    def oprf_secret(self) -> bytes:
+        """The current epoch's secret scalar. Raises Unavailable."""
+        return self._current.need_secret()
+
+    @property
+    def oprf_public(self) -> bytes:
+        """The current epoch's public key."""
+        return self._current.row.public_key
+
+    def in_state(self, *states: str) -> list[EpochKey]:
+        """The epochs in one of `states`, oldest first."""
+        return [key for key in self._epochs.values() if key.row.state in states]
+
+    def looks_up(self, epoch: int) -> bool:
+        """Whether lookups (and, until grace ends, reports) under `epoch` are answered."""
+        key = self._epochs.get(epoch)
+        return key is not None and key.row.state in LOOKUP_STATES
+
+    def evaluating(self, epoch: int) -> EpochKey:
+        """The key that evaluates under `epoch`. Raises StaleEpoch."""
+        key = self._epochs.get(epoch)
+        if key is None or key.row.state not in EVALUATE_STATES:
+            raise StaleEpoch("This key epoch is not evaluated any more, or not yet.", epoch=self.epoch)
+        return key
+
+    def key_of(self, row: EpochRow) -> EpochKey:
+        """The key of an epoch as the caller's transaction reads it, which may be ahead of what `update` was told."""
+        return EpochKey(row, self._secret(row))
+
+    def _secret(self, row: EpochRow) -> bytes | None:
+        if row.state not in USED_STATES:
+            return None
+        known = self._epochs.get(row.epoch)
+        if known is not None and known.secret is not None and known.row.public_key == row.public_key:
+            return known.secret
+        try:
+            _, _, secret = load_oprf(self._settings, row.epoch)
+        except ConfigurationError:
+            log.warning("oprf_key_missing", extra={"epoch": row.epoch})
+            return None
+        if public_key(secret) != row.public_key:
+            log.error("oprf_key_does_not_match", extra={"epoch": row.epoch})
+            return None
+        return secret
+
+
+def oprf_path(settings: Settings, epoch: int) -> Path:
+    """The file of an epoch's key: `oprf.json` for the first, `oprf-2.json` and so on after a rotation."""
+    return settings.keys_dir / (OPRF_FILE if epoch == 1 else f"oprf-{epoch}.json")
+
+
+def create_oprf_file(settings: Settings, epoch: int) -> None:
+    """A fresh key for `epoch`. Raises ConfigurationError if its file exists."""
+    secret = derive_secret(secrets.token_bytes(32), b"refund-ledger oprf key")
+    oprf = {"epoch": epoch, "holder": settings.holder, "secret": b64url(secret)}
+    write_secret(oprf_path(settings, epoch), json.dumps(oprf) + "\n")
+
+
+def write_secret(path: Path, text: str) -> None:
+    """Create `path` with mode 0600, whole and on disk before this returns. Raises ConfigurationError if it exists."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(temporary, path)  # unlike a rename it never replaces what is there
+    except FileExistsError as error:
+        raise ConfigurationError(f"{path.name} exists already and is never overwritten.") from error
+    finally:
+        temporary.unlink()
+    fsync_folder(path.parent)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make a rename or a new file in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def create_key_files(settings: Settings) -> None:
+    """Fresh keys. Raises ConfigurationError if any of the files exists."""
+    folder = settings.keys_dir
+    create_oprf_file(settings, 1)
+    write_secret(folder / SESSION_FILE, b64url(secrets.token_bytes(32)) + "\n")
+    write_secret(folder / LOG_FILE, b64url(secrets.token_bytes(32)) + "\n")
+
+
+def key_files(settings: Settings) -> list[Path]:
+    """The key files that exist."""
+    paths = [settings.keys_dir / name for name in (OPRF_FILE, SESSION_FILE, LOG_FILE)]
+    return [path for path in paths if path.exists()]
+
+
+def load_log_key(settings: Settings) -> Ed25519PrivateKey:
+    """The key that signs checkpoints. Only the publisher and `keys init` call this."""
+    return Ed25519PrivateKey.from_private_bytes(_secret_bytes(settings.keys_dir / LOG_FILE))
+
+
+def raw_public(key: Ed25519PrivateKey) -> bytes:
+    """The 32 bytes of the public key."""
+    return key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+
+
+def load_oprf(settings: Settings, epoch: int = 1) -> tuple[int, str, bytes]:
+    """(epoch, holder, secret) of this holder's share under `epoch`. Raises ConfigurationError."""
+    path = oprf_path(settings, epoch)
+    text = _read(path)
+    try:
+        data = json.loads(text)
+        found, holder, secret = data["epoch"], data["holder"], unb64url(data["secret"], 32)
+        if type(found) is not int or not isinstance(holder, str):
+            raise TypeError("epoch or holder")
+    except (LedgerError, ValueError, TypeError, KeyError) as error:
+        raise ConfigurationError(f"The key file {path.name} is damaged.") from error
+    if found != epoch:
+        raise ConfigurationError(f"The key file {path.name} holds the key of another epoch. {_NOBODY}")
+    return found, holder, secret
+
+
+def load_server_keys(settings: Settings, connection: Connection) -> ServerKeys:
+    """An API process's keys, checked against the newest logged ones.
+
+    Raises ConfigurationError when a file is missing or readable by others, or when a key is not the logged one.
+    """
+    logged = logged_keys(connection)
+    if logged["log"]["origin"] != settings.origin:
+        raise ConfigurationError("The log belongs to another service id than the one in the settings.")
+    epoch, holder, secret = load_oprf(settings, logged["epoch"])
+    pinned = {one["id"]: one["public_key"] for one in logged["holders"]}
+    rows = read_epochs(connection)
+    current = [row for row in rows if row.state == "current"]
+    if pinned.get(holder) != b64url(public_key(secret)) or [(row.epoch, b64url(row.public_key)) for row in current] != [
+        (epoch, pinned.get(holder))
+    ]:
+        raise ConfigurationError(f"The OPRF key in the key folder is not the one in the log. {_NOBODY}")
+    return ServerKeys(settings, rows, _secret_bytes(settings.keys_dir / SESSION_FILE), logged["log"]["key"])
+
+
+def check_log_key(key: Ed25519PrivateKey, settings: Settings, connection: Connection) -> None:
+    """Raises ConfigurationError unless `key` is the log key that the log itself names."""
+    logged = logged_keys(connection)["log"]
+    origin, public = parse_verifier_key(logged["key"])
+    if origin != settings.origin or public != raw_public(key):
+        raise ConfigurationError("The log key in the key folder is not the one that the log names.")
+
+
+def logged_keys(connection: Connection) -> Mapping[str, Any]:
+    """The body of the newest `key_rotation` entry. Raises ConfigurationError before genesis."""
+    leaf = log_store.newest_governance_leaf(connection, GovernanceType.KEY_ROTATION)
+    if leaf is None:
+        raise ConfigurationError("The ledger has no keys in its log yet. Run `refund-ledger keys init` first.")
+    body = parse_leaf(leaf).body
+    assert body is not None
+    return body
+
+
+def _read(path: Path) -> str:
+    try:
+        mode = path.stat().st_mode
+        text = path.read_text()
+    except OSError as error:
+        raise ConfigurationError(
+            f"The key file {path.name} cannot be read. Run `refund-ledger keys init` first."
+        ) from error
+    if mode & 0o077:
+        raise ConfigurationError(f"The key file {path.name} must not be readable by others (mode 0600).")
+    return text
+
+
+def _secret_bytes(path: Path) -> bytes:
+    text = _read(path).strip()
+    try:
+        return unb64url(text, 32)
+    except InvalidEncoding as error:
+        raise ConfigurationError(f"The key file {path.name} is damaged.") from error

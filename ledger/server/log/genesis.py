@@ -1,0 +1,116 @@
+"""`keys init`: keys, guard, schema and the log's first entries.
+
+Every step can be found half-done after a crash and is finished by running it again; nothing is ever overwritten.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import Connection
+
+from ledger.errors import ConfigurationError
+from ledger.protocol.voprf import public_key
+from ledger.rules.policy.shipped import shipped_policy
+from ledger.server.db import migrate
+from ledger.server.db.engine import writing
+from ledger.server.db.opening import open_database
+from ledger.server.keys.epochs import EpochRow, insert_epoch
+from ledger.server.keys.files import check_log_key, create_key_files, key_files, load_log_key, load_oprf, raw_public
+from ledger.server.log import queries as log_store
+from ledger.server.log.checkpoint_lock import Guard
+from ledger.server.log.policy_queries import insert_text
+from ledger.server.log.publisher import publish_once
+from ledger.server.log.writer import GovernanceDraft, append, open_head
+from ledger.server.settings import Settings
+from ledger.tlog.checkpoint import Checkpoint, sign, verifier_key
+from ledger.tlog.entries import GovernanceType, key_rotation_body, policy_body
+from ledger.tlog.merkle import EMPTY_ROOT
+
+KEY_FILE_COUNT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Initialised:
+    """What `keys init` did: whether the keys are new, and the log's size now."""
+
+    created_keys: bool
+    log_size: int
+
+
+def init_keys(settings: Settings, now: datetime) -> Initialised:
+    """Make what is missing of keys, guard, schema and genesis.
+
+    Raises ConfigurationError when keys and database do not belong together, when only some key files exist, or
+    when there is nothing left to do.
+    """
+    present = key_files(settings)
+    if present and len(present) != KEY_FILE_COUNT:
+        raise ConfigurationError("Some key files exist and some are missing. Restore them; they are never made anew.")
+    engine = open_database(settings, current=False, create=True, pool_size=1)
+    try:
+        if not migrate.is_current(engine):
+            migrate.check_known(migrate.found_revision(engine))
+            migrate.upgrade(settings.database_url)
+        with writing(engine) as connection:
+            head = log_store.read_head(connection)
+            if head is not None and head.size > 0:
+                if present:
+                    check_log_key(load_log_key(settings), settings, connection)
+                    raise ConfigurationError("Keys and log exist already. `keys init` never overwrites them.")
+                raise ConfigurationError("The database holds a log whose keys are not in the key folder.")
+        if not present:
+            create_key_files(settings)
+        key = load_log_key(settings)
+        guard = Guard(settings.guard_dir, settings.origin, raw_public(key))
+        try:
+            if not guard.try_lock():
+                raise ConfigurationError("A publisher holds the guard. Stop the server first.")
+            _make_guard(guard, key, settings)
+            with writing(engine) as connection:
+                _write_genesis(connection, settings, key, now)
+            verdict = publish_once(engine, guard, key, settings.origin, now)
+        finally:
+            guard.close()
+    finally:
+        engine.dispose()
+    return Initialised(created_keys=not present, log_size=verdict.signed_size or 0)
+
+
+def _make_guard(guard: Guard, key: Ed25519PrivateKey, settings: Settings) -> None:
+    found = guard.read()
+    if found is None:
+        guard.write(sign(Checkpoint(settings.origin, 0, EMPTY_ROOT), key))
+    elif found[0].size > 0:
+        raise ConfigurationError("The guard has seen a longer log than this empty database. Restore the database.")
+
+
+def _write_genesis(connection: Connection, settings: Settings, key: Ed25519PrivateKey, now: datetime) -> None:
+    if log_store.read_head(connection) is None:
+        log_store.create_head(connection, now)
+    head, recorded_at = open_head(connection, now)
+    epoch, holder, secret = load_oprf(settings)
+    keys = key_rotation_body(
+        epoch=epoch,
+        holders=[(holder, public_key(secret))],
+        log_origin=settings.origin,
+        log_key=verifier_key(settings.origin, raw_public(key)),
+    )
+    text, policy = shipped_policy()
+    insert_text(connection, text)
+    # The first policy binds nobody yet, so it needs no week's notice.
+    first = policy_body(
+        version=policy.version,
+        toml_sha256=hashlib.sha256(text.encode()).digest(),
+        published_at=recorded_at,
+        in_effect_at=recorded_at,
+    )
+    drafts = [GovernanceDraft(GovernanceType.KEY_ROTATION, keys), GovernanceDraft(GovernanceType.POLICY, first)]
+    append(connection, head, drafts, recorded_at)
+    insert_epoch(
+        connection,
+        EpochRow(epoch, "current", holder, public_key(secret), head.size, head.size, announced_at=recorded_at),
+    )

@@ -1,0 +1,234 @@
+"""The publisher: signs what is committed, once a second when the log grew, and freezes the log when it must not.
+
+It runs as its own process (`python -m ledger.server.log.publisher`), which holds the log key and never the OPRF key.
+Order of every step: read the head, recompute the root from the tiles, compare with the guard, sign, make the guard
+durable, publish. Killed anywhere in between, the next run finds the guard ahead of what is published and finishes.
+
+Of several publishers on one database one has the lease (`ledger.server.log.publisher_lease`); the others stand by. All
+writing is done under the lease's lock and number.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import Engine
+
+from ledger.errors import DatabaseUnavailable, InvalidCheckpoint, LedgerError
+from ledger.server.db.engine import reading, within, writing
+from ledger.server.db.opening import open_database
+from ledger.server.keys.files import check_log_key, load_log_key, raw_public
+from ledger.server.log import queries as log_store
+from ledger.server.log.checkpoint_lock import Guard
+from ledger.server.log.publisher_lease import RENEW_SECONDS, Lease, LostLeaseError, identity, refusal
+from ledger.server.log.queries import Published
+from ledger.server.log.writer import tile_reader
+from ledger.server.process import queries as process_store
+from ledger.server.process.child import main, orphaned, tell
+from ledger.server.settings import Settings
+from ledger.tlog.checkpoint import Checkpoint, sign
+from ledger.tlog.merkle import ReadTile, consistency_proof, tree_root, verify_consistency
+
+_MISSING = "the guard is missing"
+_LOCKED = "another publisher on this machine holds the guard's lock"
+
+log = logging.getLogger("ledger.server.log.publisher")  # it runs as __main__
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one round found: the size that is signed, or why the log is frozen, or why this publisher stands by."""
+
+    signed_size: int | None
+    frozen: str | None
+    standby: str | None = None
+
+
+def publish_once(
+    engine: Engine, guard: Guard, key: Ed25519PrivateKey, origin: str, now: datetime, lease: Lease | None = None
+) -> Verdict:
+    """One round. The caller holds the guard's lock. Without `lease` it takes one for this round and gives it back.
+    Raises DatabaseUnavailable; then nothing was published."""
+    if lease is not None:
+        return _round_under(lease, engine, guard, key, origin, now)
+    lease = Lease(engine, identity(guard.folder, guard.lock_id()))
+    try:
+        return _round_under(lease, engine, guard, key, origin, now)
+    finally:
+        lease.release()
+
+
+def _round_under(
+    lease: Lease, engine: Engine, guard: Guard, key: Ed25519PrivateKey, origin: str, now: datetime
+) -> Verdict:
+    with reading(engine) as connection:
+        head = log_store.read_head(connection)
+        published = log_store.latest_checkpoint(connection)
+        size = 0 if head is None else head.size
+        read_tile = tile_reader(connection)
+        row, seen_at = process_store.read_lease(connection), process_store.database_now(connection)
+        found, guard_fault = _guarded(guard, published)
+        standby = refusal(row, lease.me, seen_at, guard_fault)
+        if standby is not None:
+            return Verdict(None, None, standby)
+        root, reason = b"", guard_fault
+        if found is not None and reason is None:
+            root, reason = _follow(found[0], size, read_tile)
+    frozen = head.frozen if head is not None else None
+    try:
+        if found is None or reason is not None:
+            return _freeze(lease, reason or _MISSING, guard_fault, frozen, lease.wants_renewal(row, seen_at))
+        checkpoint, note = found
+        grown = size > checkpoint.size
+        unpublished = published is None or published.size < max(size, checkpoint.size)
+        if frozen is not None or grown or (unpublished and size > 0) or lease.wants_renewal(row, seen_at):
+            with lease.held() as connection:
+                if frozen is not None:
+                    # The right database and guard are back together: every signed checkpoint is a prefix again.
+                    log.warning("log_thawed")
+                    log_store.set_frozen(connection, None)
+                if grown:
+                    checkpoint = Checkpoint(origin, size, root)
+                    note = sign(checkpoint, key)
+                    guard.write(note)
+                if checkpoint.size > 0 and unpublished:
+                    log_store.publish_checkpoint(connection, Published(checkpoint.size, checkpoint.root, note), now)
+    except LostLeaseError as error:
+        return Verdict(None, None, str(error))
+    return Verdict(checkpoint.size, None)
+
+
+def _guarded(guard: Guard, published: Published | None) -> tuple[tuple[Checkpoint, str] | None, str | None]:
+    """The guard's checkpoint and note (None: there is none to go by), and what is wrong with the guard itself."""
+    try:
+        found = guard.read()
+    except InvalidCheckpoint:
+        return None, "the guard is not a checkpoint of this log"
+    if found is None:
+        return None, _MISSING
+    if published is not None and published.size > found[0].size:
+        return found, "a newer checkpoint is published than the guard knows: an old guard?"
+    return found, None
+
+
+def _follow(guard: Checkpoint, size: int, read_tile: ReadTile) -> tuple[bytes, str | None]:
+    """The root of the committed log, and why it cannot follow what was signed (None: it can).
+
+    The new root is tied to the signed one by a consistency proof (RFC 6962 section 2.1.2) that is verified as any
+    monitor would: looking at the old root alone would miss a tile that was changed, grown over and put back.
+    """
+    if size < guard.size:
+        return b"", f"the log has {size} entries, but {guard.size} were signed: an old backup?"
+    try:
+        root = tree_root(size, read_tile)
+        verify_consistency(guard.size, guard.root, size, root, consistency_proof(guard.size, size, read_tile))
+    except LedgerError:  # also when a tile is missing or has the wrong length
+        return b"", "the log's past differs from what was signed"
+    return root, None
+
+
+def _freeze(lease: Lease, reason: str, guard_fault: str | None, already: str | None, renew: bool) -> Verdict:
+    """Freeze the log for `reason`. Raises LostLeaseError."""
+    if already != reason or renew:
+        with lease.held(guard_fault) as connection:
+            if already != reason:
+                log.error("log_frozen", extra={"reason": reason})
+                log_store.set_frozen(connection, reason[:200])
+    return Verdict(None, reason)
+
+
+def run(settings: Settings, stop: threading.Event, parent: int | None = None) -> int:
+    """Publish until `stop`. Prints a JSON line for the first verdict (the supervisor waits for it) and for each change.
+
+    `parent`: stop as well when the process of this id, which started this one, is gone.
+    """
+    key = load_log_key(settings)
+    engine = within(open_database(settings, pool_size=1), settings.write_deadline_ms)
+    guard = Guard(settings.guard_dir, settings.origin, raw_public(key))
+    lease = Lease(engine, identity(guard.folder, guard.lock_id()))
+    said = Said()
+    try:
+        with reading(engine) as connection:
+            check_log_key(key, settings, connection)
+        while not stop.is_set() and not orphaned(parent):
+            # Without the lock another publisher is at work; wait to take over.
+            locked = guard.try_lock()
+            verdict = _round(engine, guard, key, settings, lease) if locked else Verdict(None, None, _LOCKED)
+            if verdict is not None:
+                said.say(verdict)
+                _beat(engine, lease.me.holder, said)
+            stop.wait(settings.publish_interval_ms / 1000)
+        _leave(engine, lease)
+    finally:
+        guard.close()
+        engine.dispose()
+    return 0
+
+
+@dataclass(slots=True)
+class Said:
+    """What was told to the supervisor and written into the heartbeat last."""
+
+    verdict: Verdict | None = None
+    beat_at: float = 0.0
+
+    def say(self, verdict: Verdict) -> None:
+        """Tell the supervisor what changed: the first verdict, and each beginning or end of standing by or freezing."""
+        before, self.verdict = self.verdict, verdict
+        if before is not None and (before.frozen, before.standby) == (verdict.frozen, verdict.standby):
+            return
+        self.beat_at = 0.0
+        if verdict.standby is not None:
+            log.warning("publisher_stands_by", extra={"reason": verdict.standby})
+            tell({"standby": verdict.standby})
+            return
+        if before is not None and before.standby is not None:
+            log.warning("publisher_signs")
+        tell({"signed_size": verdict.signed_size, "frozen": verdict.frozen})
+
+
+def _beat(engine: Engine, process: str, said: Said) -> None:
+    """Every RENEW_SECONDS: write that this publisher lives, and whether it stands by."""
+    if time.monotonic() - said.beat_at < RENEW_SECONDS or said.verdict is None:
+        return
+    said.beat_at = time.monotonic()
+    verdict = said.verdict
+    state = (
+        f"stands by: {verdict.standby}" if verdict.standby else f"frozen: {verdict.frozen}" if verdict.frozen else ""
+    )
+    try:
+        with writing(engine) as connection:
+            process_store.beat(connection, process, "publisher", socket.gethostname(), state)
+    except LedgerError:
+        log.warning("publisher_database_unavailable")
+
+
+def _leave(engine: Engine, lease: Lease) -> None:
+    """Give the lease back and be forgotten, so that another publisher need not wait."""
+    try:
+        lease.release()
+        with writing(engine) as connection:
+            process_store.forget(connection, lease.me.holder)
+    except Exception:
+        log.warning("publisher_lease_not_released")
+
+
+def _round(engine: Engine, guard: Guard, key: Ed25519PrivateKey, settings: Settings, lease: Lease) -> Verdict | None:
+    try:
+        return publish_once(engine, guard, key, settings.origin, datetime.now(UTC), lease)
+    except DatabaseUnavailable:
+        log.warning("publisher_database_unavailable")
+    except Exception:
+        # Signing nothing is always safe; dying would leave nobody to sign once the cause is gone.
+        log.exception("publisher_round_failed")
+    return None
+
+
+if __name__ == "__main__":
+    raise SystemExit(main("publisher", run))

@@ -1,0 +1,168 @@
+"""Queries on the record: head, entries, tiles, checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from ledger.server.db.bulk import insert_rows, table_of, upsert
+from ledger.server.db.tables.ledger import CheckpointRow, EntryBody, GovernanceEntry, LogEntry, LogHead, Tile
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Size of the log, time of its newest entry, and why it is frozen (None: it is not)."""
+
+    size: int
+    recorded_at: datetime
+    frozen: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A published checkpoint."""
+
+    size: int
+    root: bytes
+    note: str
+
+
+_READ_HEAD = select(LogHead.size, LogHead.recorded_at, LogHead.frozen).where(LogHead.id == 1)
+_LOCK_HEAD = _READ_HEAD.with_for_update()
+
+
+def read_head(connection: Connection) -> Head | None:
+    """The head as committed, or None before genesis."""
+    row = connection.execute(_READ_HEAD).one_or_none()
+    return None if row is None else Head(*row)
+
+
+def lock_head(connection: Connection) -> Head | None:
+    """The head, locked until this transaction ends: whoever holds it is the only writer.
+
+    (PostgreSQL locks the row. On SQLite `writing` began IMMEDIATE, which locks the file.)
+    """
+    row = connection.execute(_LOCK_HEAD).one_or_none()
+    return None if row is None else Head(*row)
+
+
+def create_head(connection: Connection, now: datetime) -> None:
+    """The one head row, for an empty log."""
+    connection.execute(insert(LogHead).values(id=1, size=0, recorded_at=now, frozen=None))
+
+
+def move_head(connection: Connection, size: int, recorded_at: datetime) -> None:
+    """Set the size after appending."""
+    connection.execute(update(LogHead).where(LogHead.id == 1).values(size=size, recorded_at=recorded_at))
+
+
+def set_frozen(connection: Connection, reason: str | None) -> None:
+    """Freeze the log for `reason`, or thaw it (None)."""
+    connection.execute(update(LogHead).where(LogHead.id == 1).values(frozen=reason))
+
+
+def insert_entries(connection: Connection, entries: Sequence[Mapping[str, Any]]) -> None:
+    """Rows of `log_entry`."""
+    insert_rows(connection, LogEntry, entries)
+
+
+def insert_bodies(connection: Connection, bodies: Sequence[Mapping[str, Any]]) -> None:
+    """Rows of `entry_body`."""
+    insert_rows(connection, EntryBody, bodies)
+
+
+def read_tile(connection: Connection, level: int, index: int) -> bytes | None:
+    """The stored hashes of a tile (as many as the log has now), or None."""
+    return connection.execute(
+        select(Tile.data).where(Tile.level == level, Tile.tile_index == index)
+    ).scalar_one_or_none()
+
+
+def read_tiles(connection: Connection, places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
+    """Several tiles by (level, index); at most a handful (the log's right edge)."""
+    if not places:
+        return {}
+    where = None
+    for level, index in places:
+        one = (Tile.level == level) & (Tile.tile_index == index)
+        where = one if where is None else where | one
+    assert where is not None
+    rows = connection.execute(select(Tile.level, Tile.tile_index, Tile.data).where(where))
+    return {(level, index): data for level, index, data in rows}
+
+
+def write_tiles(connection: Connection, tiles: Mapping[tuple[int, int], bytes]) -> None:
+    """Insert new tiles and let existing ones grow. A tile never shrinks."""
+    rows = [
+        {"level": level, "tile_index": index, "width": len(data) // 32, "data": data}
+        for (level, index), data in tiles.items()
+    ]
+    if not rows:
+        return
+    table, statement = table_of(Tile), upsert(connection, Tile)
+    statement = statement.on_conflict_do_update(
+        index_elements=[table.c.level, table.c.tile_index],
+        set_={"width": statement.excluded.width, "data": statement.excluded.data},
+        where=table.c.width < statement.excluded.width,
+    )
+    connection.execute(statement, rows)
+
+
+def read_leaves(connection: Connection, start: int, stop: int) -> list[bytes]:
+    """The leaves of entries start <= index < stop, in order."""
+    rows = connection.execute(
+        select(LogEntry.leaf)
+        .where(LogEntry.entry_index >= start, LogEntry.entry_index < stop)
+        .order_by(LogEntry.entry_index)
+    )
+    return [leaf for (leaf,) in rows]
+
+
+def read_leaf(connection: Connection, index: int) -> bytes | None:
+    """One leaf."""
+    return connection.execute(select(LogEntry.leaf).where(LogEntry.entry_index == index)).scalar_one_or_none()
+
+
+def read_body(connection: Connection, index: int) -> tuple[datetime, bytes, bytes] | None:
+    """(hour, salt, canonical body) of a private entry, or None when it was erased or never was private."""
+    row = connection.execute(
+        select(EntryBody.hour, EntryBody.salt, EntryBody.body).where(EntryBody.entry_index == index)
+    ).one_or_none()
+    return None if row is None else (row[0], row[1], row[2])
+
+
+def latest_checkpoint(connection: Connection) -> Published | None:
+    """The newest published checkpoint."""
+    row = connection.execute(
+        select(CheckpointRow.size, CheckpointRow.root, CheckpointRow.note).order_by(CheckpointRow.size.desc()).limit(1)
+    ).one_or_none()
+    return None if row is None else Published(*row)
+
+
+def publish_checkpoint(connection: Connection, published: Published, now: datetime) -> None:
+    """Store a signed checkpoint; publishing the same one again changes nothing."""
+    connection.execute(
+        upsert(connection, CheckpointRow)
+        .values(size=published.size, root=published.root, note=published.note, published_at=now)
+        .on_conflict_do_nothing(index_elements=["size"])
+    )
+
+
+def insert_governance(connection: Connection, index: int, sort: str) -> None:
+    """Remember where a governance entry is."""
+    connection.execute(insert(GovernanceEntry).values(entry_index=index, sort=sort))
+
+
+def newest_governance_leaf(connection: Connection, sort: str) -> bytes | None:
+    """The newest public leaf of governance `sort`."""
+    return connection.execute(
+        select(LogEntry.leaf)
+        .join(GovernanceEntry, GovernanceEntry.entry_index == LogEntry.entry_index)
+        .where(GovernanceEntry.sort == sort)
+        .order_by(GovernanceEntry.entry_index.desc())
+        .limit(1)
+    ).scalar_one_or_none()

@@ -1,0 +1,1 @@
+"""Blinded evaluation within budgets."""

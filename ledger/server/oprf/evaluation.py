@@ -1,0 +1,136 @@
+"""Blinded evaluation within budgets: it is the oracle that somebody enumerating identifiers would need."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Engine
+
+from ledger.errors import BatchSizeInvalid, InvalidRequest, NotFound, QuotaExceeded
+from ledger.protocol import voprf
+from ledger.protocol.encoding import DAY_SECONDS, day_floor, format_time, unix_seconds
+from ledger.server.db.engine import reading, writing
+from ledger.server.oprf import budgets as store
+from ledger.server.platforms.members import Member
+from ledger.server.platforms.queries import lock_platform, read_platforms
+from ledger.server.settings import Settings
+
+if TYPE_CHECKING:
+    from ledger.server.runtime import Runtime
+
+MICROSECONDS = 1_000_000
+MAX_GRANT_ELEMENTS = 10**9
+MAX_GRANT_DAYS = 366
+MAX_REASON_CHARS = 200
+
+log = logging.getLogger(__name__)
+
+
+def evaluate(rt: Runtime, member: Member, epoch: int, blinded: Sequence[bytes]) -> voprf.Evaluation:
+    """Multiply 1 to 1000 blinded elements (32 bytes each) by this holder's key, with one proof.
+
+    The budget is deducted and committed before anything is evaluated, so neither a crash nor a second process gives an
+    answer that was not counted. A malformed point is refused before that and costs nothing: it tells nobody anything.
+    Raises StaleEpoch, BatchSizeInvalid, InvalidPoint, IdentityPoint, QuotaExceeded, Unavailable.
+    """
+    secret = rt.keys.evaluating(epoch).need_secret()
+    if not 1 <= len(blinded) <= voprf.MAX_BATCH:
+        raise BatchSizeInvalid(f"A batch holds 1 to {voprf.MAX_BATCH} elements.")
+    for element in blinded:
+        voprf.check_element(element)
+    deduct(rt, member, len(blinded), rt.now())
+    nonce = secrets.token_bytes(voprf.NONCE_BYTES)
+    return voprf.evaluate(secret, blinded, nonce, workers=rt.settings.oprf_threads)
+
+
+def deduct(rt: Runtime, member: Member, elements: int, now: datetime) -> None:
+    """Count `elements` against the platform's budgets, all or none: what it may have at once, then what is left of its
+    quota of the UTC day of `now`, then its grants.
+
+    Only the server's clock counts, and processes share the budgets through the database. Raises QuotaExceeded, with
+    `limit` ("burst" or "daily") and the seconds until it is worth trying again, and DatabaseUnavailable.
+    """
+    settings = rt.settings
+    quota = member.oprf_daily_quota_elements
+    if quota is None:
+        quota = settings.oprf_daily_quota_elements
+    us_per_element = MICROSECONDS // settings.oprf_rate_elements_per_second or 1
+    now_us = unix_seconds(now) * MICROSECONDS + now.microsecond
+    span_us = settings.oprf_burst_elements * us_per_element
+    try:
+        with writing(rt.engine) as connection:
+            if not store.take_burst(connection, member.platform, now_us, elements * us_per_element, span_us):
+                whole_at = store.read_whole_at(connection, member.platform) or now_us
+                missing_us = min(whole_at - now_us, span_us) + elements * us_per_element - span_us
+                raise QuotaExceeded(
+                    "Your platform asks for more blinded elements at once than it may. Go on more slowly.",
+                    limit="burst",
+                    retry_after_seconds=max(1, -(-missing_us // MICROSECONDS)),
+                )
+            rest = elements - store.take_daily(connection, member.platform, day_floor(now), elements, quota)
+            if rest and store.take_granted(connection, member.platform, rest, now) < rest:
+                raise QuotaExceeded(
+                    "Your platform's daily quota of blinded elements does not cover this batch.",
+                    limit="daily",
+                    retry_after_seconds=DAY_SECONDS - unix_seconds(now) % DAY_SECONDS,
+                )
+    except QuotaExceeded as error:
+        rt.watch.refused(member.platform, str(error.details["limit"]))
+        if error.details["limit"] == "burst":
+            with writing(rt.engine) as connection:
+                store.empty_burst(connection, member.platform, now_us + span_us)
+        raise
+    rt.watch.evaluated(member.platform, elements)
+
+
+def grant(engine: Engine, *, platform: str, elements: int, reason: str, days: int, now: datetime) -> None:
+    """Let a platform have `elements` evaluated beyond its daily quota within `days`: for the first tagging of its
+    users. Kept with its reason, and logged. Raises InvalidRequest, NotFound, DatabaseUnavailable."""
+    if not 1 <= elements <= MAX_GRANT_ELEMENTS:
+        raise InvalidRequest(f"A grant is 1 to {MAX_GRANT_ELEMENTS:,} elements.")
+    if not 1 <= days <= MAX_GRANT_DAYS:
+        raise InvalidRequest(f"A grant lasts 1 to {MAX_GRANT_DAYS} days.")
+    if not 1 <= len(reason) <= MAX_REASON_CHARS:
+        raise InvalidRequest(f"A grant needs a reason of 1 to {MAX_REASON_CHARS} characters.")
+    with writing(engine) as connection:
+        if lock_platform(connection, platform) is None:
+            raise NotFound("There is no platform of this name.")
+        store.insert_grant(
+            connection,
+            platform=platform,
+            elements=elements,
+            reason=reason,
+            granted_at=now,
+            expires_at=now + timedelta(days=days),
+        )
+    log.info("oprf_granted", extra={"platform": platform, "elements": elements})
+
+
+def budget(settings: Settings, engine: Engine, platform: str, now: datetime) -> dict[str, Any]:
+    """What a platform has used of its quota on the UTC day of `now`, and all its grants. Raises NotFound."""
+    with reading(engine) as connection:
+        row = {one.name: one for one in read_platforms(connection)}.get(platform)
+        if row is None:
+            raise NotFound("There is no platform of this name.")
+        used = store.read_oprf_use(connection, platform, day_floor(now))
+        grants = store.read_grants(connection, platform)
+    quota = row.oprf_daily_quota_elements
+    return {
+        "platform": platform,
+        "daily_quota": settings.oprf_daily_quota_elements if quota is None else quota,
+        "used_today": used,
+        "grants": [
+            {
+                "elements": one.elements,
+                "used": one.used,
+                "reason": one.reason,
+                "granted_at": format_time(one.granted_at),
+                "expires_at": format_time(one.expires_at),
+            }
+            for one in grants
+        ],
+    }

@@ -1,0 +1,1 @@
+"""Search for reused pictures, and the list of common ones."""

@@ -1,0 +1,231 @@
+"""Queries on hashes of pictures: what is new for an index in memory, what a hit means now, quota, disclosures, and the
+pictures that the operator knows to be benign."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, exists, func, insert, select, update
+
+from ledger.rules.conduct import MAX_EVIDENCE_ITEMS
+from ledger.server.db.bulk import insert_rows, table_of, upsert
+from ledger.server.db.engine import lock_table
+from ledger.server.db.tables.ledger import Listing, Report
+from ledger.server.db.tables.pictures import PictureBenign, PictureHash, PictureHit, PictureSearch, PictureUse
+
+_CHUNK = 500
+_USE = table_of(PictureUse)
+
+
+@dataclass(frozen=True, slots=True)
+class HitRow:
+    """A report whose picture was met, as it stands: what decides whether it counts."""
+
+    report_id: int
+    act_id: int
+    control_group: str
+    conduct: str
+    act_day: int
+    effective_hour: int
+    expires_day: int
+    disputed: bool
+    unconfirmed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRow:
+    """Searches of a platform on one UTC day that met reports: the times of the last and the first, how many there were,
+    and which of the reports that were asked about they met."""
+
+    platform: str
+    asked_at: datetime
+    first_asked_at: datetime
+    times: int
+    reports: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BenignRow:
+    """A picture that is kept out of searches, and why."""
+
+    id: int
+    pdq: bytes
+    reason: str
+    added_at: datetime
+
+
+def picture_id(report_id: int, place: int) -> int:
+    """The id of a report's hash in its `place`: later reports have higher ones."""
+    return report_id * MAX_EVIDENCE_ITEMS + place
+
+
+def report_of(picture: int) -> int:
+    """The report of a hash, by the hash's id."""
+    return picture // MAX_EVIDENCE_ITEMS
+
+
+def newer(connection: Connection, after: int, limit: int) -> tuple[list[int], bytes]:
+    """(ids, packed hashes) with ids above `after`, ascending, at most `limit`."""
+    rows = connection.execute(
+        select(PictureHash.id, PictureHash.pdq).where(PictureHash.id > after).order_by(PictureHash.id).limit(limit)
+    ).all()
+    return [row[0] for row in rows], b"".join([row[1] for row in rows])
+
+
+def count(connection: Connection, last_id: int) -> int:
+    """How many hashes there are with ids up to `last_id`."""
+    return connection.execute(select(func.count()).where(PictureHash.id <= last_id)).scalar_one()
+
+
+def hashes_of(connection: Connection, report_id: int) -> list[bytes]:
+    """The hashes of a report, in the order of its evidence."""
+    found = connection.scalars(
+        select(PictureHash.pdq).where(PictureHash.report_id == report_id).order_by(PictureHash.id)
+    )
+    return [bytes(pdq) for pdq in found]
+
+
+def hits(connection: Connection, report_ids: Iterable[int]) -> dict[int, HitRow]:
+    """What each of these reports says now; one that does not live (any more) says nothing."""
+    found: dict[int, HitRow] = {}
+    wanted = list(report_ids)
+    columns = [getattr(Listing, name) for name in HitRow.__dataclass_fields__]
+    for start in range(0, len(wanted), _CHUNK):
+        # All listings of a report say the same of it, whatever their identifier and key epoch.
+        statement = (
+            select(*columns)
+            .join(Report, Report.id == Listing.report_id)
+            .where(Listing.report_id.in_(wanted[start : start + _CHUNK]), Report.live)
+            .distinct()
+        )
+        for row in connection.execute(statement):
+            found[row.report_id] = HitRow(*row)
+    return found
+
+
+def tags_of(connection: Connection, report_ids: Sequence[int]) -> dict[int, set[bytes]]:
+    """The tags under which each of these reports is listed."""
+    found: dict[int, set[bytes]] = {}
+    for start in range(0, len(report_ids), _CHUNK):
+        some = report_ids[start : start + _CHUNK]
+        for report_id, tag in connection.execute(
+            select(Listing.report_id, Listing.tag).where(Listing.report_id.in_(some))
+        ):
+            found.setdefault(report_id, set()).add(bytes(tag))
+    return found
+
+
+def take_quota(connection: Connection, platform: str, day: int, hashes: int, quota: int) -> bool:
+    """Count `hashes` on UTC `day`, all or none; whether the quota had room for them."""
+    if hashes > quota:
+        return False
+    used = _USE.c.hashes + hashes
+    statement = (
+        upsert(connection, PictureUse)
+        .values(platform=platform, day=day, hashes=hashes)
+        .on_conflict_do_update(index_elements=[_USE.c.platform, _USE.c.day], set_={"hashes": used}, where=used <= quota)
+        .returning(_USE.c.platform)
+    )
+    return len(connection.execute(statement).all()) == 1
+
+
+def log_search(
+    connection: Connection, platform: str, order_ref: bytes | None, asked_at: datetime, reports: Sequence[int]
+) -> None:
+    """Record a search that met `reports`, each named once."""
+    statement = insert(PictureSearch).values(platform=platform, order_ref=order_ref, asked_at=asked_at)
+    number = connection.execute(statement.returning(PictureSearch.id)).scalar_one()
+    insert_rows(connection, PictureHit, [{"search_id": number, "report_id": report} for report in reports])
+
+
+def searches_of(connection: Connection, report_ids: Iterable[int]) -> list[SearchRow]:
+    """The searches that met any of these reports (those of one person: few), newest first: one row for each platform
+    and UTC day, so that no platform's searches push another's out."""
+    reports = list(report_ids)
+    met = select(PictureHit.search_id).where(PictureHit.report_id.in_(reports)).distinct().subquery()
+    day = func.date(PictureSearch.asked_at)
+    times = connection.execute(
+        select(
+            PictureSearch.platform,
+            day,
+            func.count(),
+            func.min(PictureSearch.asked_at),
+            func.max(PictureSearch.asked_at),
+        )
+        .join(met, met.c.search_id == PictureSearch.id)
+        .group_by(PictureSearch.platform, day)
+    ).all()
+    found: dict[tuple[str, object], list[int]] = {}
+    for platform, on, report_id in connection.execute(
+        select(PictureSearch.platform, day, PictureHit.report_id)
+        .join(PictureHit, PictureHit.search_id == PictureSearch.id)
+        .where(PictureHit.report_id.in_(reports))
+        .distinct()
+        .order_by(PictureHit.report_id)
+    ):
+        found.setdefault((platform, on), []).append(report_id)
+    rows = [
+        SearchRow(platform, last_at, first_at, count, tuple(found[platform, on]))
+        for platform, on, count, first_at, last_at in times
+    ]
+    return sorted(rows, key=lambda row: (row.asked_at, row.platform), reverse=True)
+
+
+def erase(connection: Connection, report_ids: Sequence[int]) -> None:
+    """Delete the hashes of reports that are being erased, and the searches that met nobody else."""
+    met = select(PictureHit.search_id).where(PictureHit.report_id.in_(report_ids))
+    others = exists().where(PictureHit.search_id == PictureSearch.id, PictureHit.report_id.not_in(report_ids))
+    connection.execute(delete(PictureSearch).where(PictureSearch.id.in_(met), ~others))
+    for model in (PictureHit, PictureHash):
+        connection.execute(delete(model).where(model.report_id.in_(report_ids)))
+
+
+def forget_searches(connection: Connection, before: datetime, limit: int) -> int:
+    """Delete records of searches asked before `before`, at most `limit` of them; returns how many."""
+    old = list(connection.scalars(select(PictureSearch.id).where(PictureSearch.asked_at < before).limit(limit)))
+    for start in range(0, len(old), _CHUNK):
+        some = old[start : start + _CHUNK]
+        connection.execute(delete(PictureHit).where(PictureHit.search_id.in_(some)))
+        connection.execute(delete(PictureSearch).where(PictureSearch.id.in_(some)))
+    return len(old)
+
+
+def forget_use(connection: Connection, before_day: int) -> None:
+    """Delete counts of UTC days before `before_day`."""
+    connection.execute(delete(PictureUse).where(PictureUse.day < before_day))
+
+
+# --- benign pictures ------------------------------------------------------------------------------------------
+
+
+def lock_benign(connection: Connection) -> None:
+    """Let no other transaction change the list until this one ends."""
+    lock_table(connection, PictureBenign.__tablename__)
+
+
+def benign_version(connection: Connection) -> tuple[int, int]:
+    """What changes whenever the list of benign pictures does."""
+    counts = select(func.count(), func.count(PictureBenign.removed_at)).select_from(PictureBenign)
+    added, removed = connection.execute(counts).one()
+    return added, removed
+
+
+def benign_pictures(connection: Connection) -> list[BenignRow]:
+    """Those that are kept out of searches now, oldest first."""
+    columns = [getattr(PictureBenign, name) for name in BenignRow.__dataclass_fields__]
+    rows = connection.execute(select(*columns).where(PictureBenign.removed_at.is_(None)).order_by(PictureBenign.id))
+    return [BenignRow(row.id, bytes(row.pdq), row.reason, row.added_at) for row in rows]
+
+
+def add_benign(connection: Connection, pdq: bytes, reason: str, now: datetime) -> int:
+    """Keep a picture out; the id of its row. Raises IntegrityError when it is kept out already."""
+    statement = insert(PictureBenign).values(pdq=pdq, reason=reason, added_at=now)
+    return connection.execute(statement.returning(PictureBenign.id)).scalar_one()
+
+
+def remove_benign(connection: Connection, pdq: bytes, now: datetime) -> int | None:
+    """Let a picture be found again; the id of its row, None when it was not kept out."""
+    statement = update(PictureBenign).where(PictureBenign.pdq == pdq, PictureBenign.removed_at.is_(None))
+    return connection.execute(statement.values(removed_at=now).returning(PictureBenign.id)).scalar_one_or_none()

@@ -1,0 +1,249 @@
+"""Reused pictures: in how many confirmed reports of others a picture, or one that looks the same, was used.
+
+Each process keeps the hashes in memory, indexed (`ledger.rules.hash_index`), and reads what is new at the start of
+every search; ids grow with the log, so nothing that was committed before is missed. The index only proposes. What a hit
+means is read from the database in the same search: what a lookup would not count does not count here, and what the
+operator knows to be benign, or looks as if anybody had it, is told as `common`
+(docs/decisions/0011-reused-pictures.md).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+from sqlalchemy import Connection, Engine
+
+from ledger.errors import InvalidRequest, NotFound, PictureUnfit, QuotaExceeded
+from ledger.protocol.encoding import DAY_SECONDS, day_floor, format_time, unix_seconds
+from ledger.protocol.public_ids import decode_id
+from ledger.rules.conduct import Conduct
+from ledger.rules.hash_index import HashIndex, distances
+from ledger.rules.pictures import HASH_BYTES, MAX_DISTANCE, MAX_SEARCHED, Use, is_common, is_degenerate, may_be_common
+from ledger.rules.standing import Event, tell
+from ledger.server.db.engine import reading, writing
+from ledger.server.pictures import queries as store
+from ledger.server.pictures.queries import HitRow
+from ledger.server.platforms.members import Member
+from ledger.server.records.queries import reports_by_id
+from ledger.server.reports.erasure import DISCLOSURE_DAYS, MAX_DISCLOSURES
+
+if TYPE_CHECKING:
+    from ledger.server.runtime import Runtime
+
+ANSWER_BYTES = 1024
+"""Size of every answer, hit or miss."""
+
+MAX_MATCHES = 2_000
+"""Matching reports that are looked at, newest first; beyond it the answer says that there are more."""
+
+_READ_AT_ONCE = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """What is like a picture: the ids of reports, newest first, at most one more than `MAX_MATCHES`; or the picture is
+    one that the operator knows to be benign, and nothing is looked for."""
+
+    reports: list[int]
+    benign: bool = False
+
+
+class Pictures:
+    """The hashes of this process. Thread-safe; empty until the first search or round of maintenance reads them."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._index = HashIndex()
+        self._benign = b""  # packed, as the index takes them
+        self._benign_version = (0, 0)
+        self._lock = threading.Lock()
+
+    def near(self, connection: Connection, hashes: Sequence[bytes]) -> list[Near]:
+        """For each hash, the reports with a committed one within the distance. Raises DatabaseUnavailable."""
+        with self._lock:
+            _fill(connection, self._index)
+            version = store.benign_version(connection)
+            if version != self._benign_version:  # what is read now is as new as this version, or newer
+                self._benign = b"".join([row.pdq for row in store.benign_pictures(connection)])
+                self._benign_version = version
+            return [self._near(pdq) for pdq in hashes]
+
+    def refresh(self) -> bool:
+        """Read what is new, or everything if hashes are held that the database has no more; whether that was so. What
+        was erased is never answered; this is so that it is not kept either."""
+        with reading(self._engine) as connection:
+            with self._lock:
+                _fill(connection, self._index)
+                if store.count(connection, self._index.last_id) == len(self._index):
+                    return False
+            fresh = HashIndex()
+            _fill(connection, fresh)
+        with self._lock:
+            self._index = fresh
+        return True
+
+    def _near(self, pdq: bytes) -> Near:
+        benign = distances(self._benign, pdq)
+        if np.any(benign <= MAX_DISTANCE):
+            return Near([], True)
+        found: NDArray[np.int64] = self._index.near(pdq)
+        # Whatever is within the distance of both is between them: most benign pictures are too far away to matter.
+        for place in np.flatnonzero(benign <= 2 * MAX_DISTANCE).tolist():
+            between = self._index.near(self._benign[place * HASH_BYTES : (place + 1) * HASH_BYTES])
+            found = np.setdiff1d(found, between, assume_unique=True)
+        reports = dict.fromkeys(store.report_of(one) for one in found[::-1].tolist())
+        return Near(list(reports)[: MAX_MATCHES + 1])
+
+
+def _fill(connection: Connection, index: HashIndex) -> None:
+    while True:
+        ids, hashes = store.newer(connection, index.last_id, _READ_AT_ONCE)
+        index.add(ids, hashes)
+        if len(ids) < _READ_AT_ONCE:
+            return
+
+
+def search(rt: Runtime, member: Member, hashes: Sequence[bytes], order_ref: bytes) -> bytes:
+    """The JSON answer for 1 to `MAX_SEARCHED` hashes, `ANSWER_BYTES` long: one result each, in order.
+
+    The quota is counted first, and a search that met somebody is on record before it is answered.
+    Raises PictureUnfit, QuotaExceeded, DatabaseUnavailable.
+    """
+    if not 1 <= len(hashes) <= MAX_SEARCHED:
+        raise InvalidRequest(f"A search carries 1 to {MAX_SEARCHED} hashes.")
+    if any(is_degenerate(pdq) for pdq in hashes):
+        raise PictureUnfit("One of the hashes is not of a picture with anything in it; it would meet too many others.")
+    return _answer(rt, member, hashes, order_ref, None)
+
+
+def search_own(rt: Runtime, member: Member, report_id: str) -> bytes:
+    """As `search`, for the pictures of a report of this platform; as many results as it has searchable ones. Its act is
+    left out, whoever reported it too: the same refund is no reuse, and nobody learns that another member reported it.
+    Raises NotFound."""
+    try:
+        number = decode_id("rp", report_id, rt.settings.service)
+    except InvalidRequest as error:
+        raise NotFound("You have no report of this id.") from error
+    with reading(rt.engine) as connection:
+        row = reports_by_id(connection, [number]).get(number)
+        if row is None or row.platform != member.platform:
+            raise NotFound("You have no report of this id.")
+        hashes = store.hashes_of(connection, number)[:MAX_SEARCHED]
+    return _answer(rt, member, hashes, row.order_ref, row.act_id)
+
+
+def reuse(rt: Runtime, report_id: int) -> dict[bytes, dict[str, Any]]:
+    """For a reviewer: what a search for each picture of a report, by its hash, would say now to somebody of no control
+    group, the report's act left out. Neither counted nor logged here; reading a case is."""
+    with reading(rt.engine) as connection:
+        row = reports_by_id(connection, [report_id]).get(report_id)
+        if row is None:
+            return {}
+        hashes = store.hashes_of(connection, report_id)[:MAX_SEARCHED]
+        results, _ = _results(rt, connection, hashes, None, row.act_id)
+    return dict(zip(hashes, results, strict=True))
+
+
+def _answer(rt: Runtime, member: Member, hashes: Sequence[bytes], order_ref: bytes, leave_out: int | None) -> bytes:
+    now = rt.now()
+    _count(rt, member, len(hashes), now)
+    with reading(rt.engine) as connection:
+        results, met = _results(rt, connection, hashes, member.control_group, leave_out)
+    if met:
+        with writing(rt.engine) as connection:
+            store.log_search(connection, member.platform, order_ref, now, sorted(met))
+    return _padded({"results": results, "as_of": format_time(now)})
+
+
+def _count(rt: Runtime, member: Member, hashes: int, now: datetime) -> None:
+    if not hashes:
+        return
+    quota = rt.settings.pictures_daily_quota_hashes
+    with writing(rt.engine) as connection:
+        if not store.take_quota(connection, member.platform, day_floor(now), hashes, quota):
+            raise QuotaExceeded(
+                "Your platform's daily quota of searched pictures does not cover this search.",
+                limit="daily",
+                retry_after_seconds=DAY_SECONDS - unix_seconds(now) % DAY_SECONDS,
+            )
+
+
+def _results(
+    rt: Runtime, connection: Connection, hashes: Sequence[bytes], control_group: str | None, leave_out: int | None
+) -> tuple[list[dict[str, Any]], set[int]]:
+    """(one result for each hash, the reports of others that are told in any of them); `leave_out` is an act."""
+    found = rt.pictures.near(connection, hashes)
+    rows = store.hits(connection, {report for one in found for report in one.reports[:MAX_MATCHES]})
+    counting = _counting(rt, rows.values())
+    results: list[dict[str, Any]] = []
+    met: set[int] = set()
+    for one in found:
+        alike = [row for report in one.reports[:MAX_MATCHES] if (row := rows.get(report)) and row.act_id != leave_out]
+        counted = [row for row in alike if row.report_id in counting]
+        if one.benign or _is_common(connection, counted):
+            results.append({"reports": 0, "platforms": 0, "own_reports": 0, "more": False, "common": True})
+            continue
+        own_acts = {row.act_id for row in alike if row.control_group == control_group}
+        others = [row for row in counted if row.act_id not in own_acts]
+        met.update(row.report_id for row in others)
+        results.append(
+            {
+                "reports": len({row.act_id for row in others}),
+                "platforms": len({row.control_group for row in others}),
+                "own_reports": len({row.act_id for row in counted if row.control_group == control_group}),
+                "more": len(one.reports) > MAX_MATCHES,
+                "common": False,
+            }
+        )
+    return results, met
+
+
+def _counting(rt: Runtime, rows: Iterable[HitRow]) -> set[int]:
+    """The reports among these that a lookup would count now."""
+    events = [
+        Event(
+            row.report_id,
+            row.act_id,
+            row.control_group,
+            row.conduct,
+            row.act_day,
+            row.effective_hour,
+            row.expires_day,
+            frozenset(),
+            disputed=row.disputed,
+            unconfirmed=row.unconfirmed,
+        )
+        for row in rows
+    ]
+    told = tell(events, rt.members.weights(), rt.policy, rt.now())
+    return {one.event.report_id for one in told.counting}
+
+
+def _is_common(connection: Connection, counted: Sequence[HitRow]) -> bool:
+    uses = [Use(Conduct(row.conduct), row.control_group, ()) for row in counted]
+    if not may_be_common(uses):
+        return False
+    tags = store.tags_of(connection, [row.report_id for row in counted])
+    return is_common([replace(one, tags=tags.get(row.report_id, ())) for one, row in zip(uses, counted, strict=True)])
+
+
+def _padded(answer: dict[str, Any]) -> bytes:
+    bare = orjson.dumps({**answer, "padding": ""})
+    missing = ANSWER_BYTES - len(bare)
+    if missing < 0:
+        raise AssertionError("an answer about pictures outgrew ANSWER_BYTES")
+    return bare[:-2] + b"." * missing + bare[-2:]
+
+
+def forget_searches(engine: Engine, now: datetime) -> int:
+    """Delete records of who searched after `DISCLOSURE_DAYS`, and the counts of days past; returns how many records."""
+    with writing(engine) as connection:
+        store.forget_use(connection, day_floor(now))
+        return store.forget_searches(connection, now - timedelta(days=DISCLOSURE_DAYS), MAX_DISCLOSURES)

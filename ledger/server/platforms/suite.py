@@ -1,0 +1,47 @@
+"""The suite: which service this is and the public keys platforms pin."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from ledger.protocol.encoding import b64url, format_time
+from ledger.protocol.voprf import SUITE
+from ledger.rules.policy.timeline import PolicyTimeline
+from ledger.server.keys.files import USED_STATES, ServerKeys
+from ledger.server.settings import Settings
+
+if TYPE_CHECKING:
+    from ledger.server.runtime import Runtime
+
+
+def suite(rt: Runtime) -> dict[str, Any]:
+    """The answer of `GET /v1/suite`."""
+    return describe(rt.settings, rt.keys, rt.policies.timeline, rt.now())
+
+
+def describe(settings: Settings, keys: ServerKeys, timeline: PolicyTimeline, now: datetime) -> dict[str, Any]:
+    """The suite of a deployment at `now`: also what `platform add` writes down for a platform to pin."""
+    policy = timeline.entry_at(now)
+    return {
+        "service": settings.service,
+        "environment": settings.environment,
+        "suite": SUITE,
+        "epochs": [
+            {
+                "epoch": row.epoch,
+                "state": row.state,
+                "holders": [{"id": row.holder, "url": None, "public_key": b64url(row.public_key)}],
+                "entry_index": row.entry_index,
+            }
+            for row in keys.rows
+            if row.state in USED_STATES
+        ],
+        "log": {"origin": settings.origin, "key": keys.log_verifier_key},
+        "policy": policy.version,
+        "policy_sha256": b64url(policy.sha256),
+        "next_policies": [
+            {"version": one.version, "sha256": b64url(one.sha256), "in_effect_at": format_time(one.in_effect_at)}
+            for one in timeline.announced(now)
+        ],
+    }

@@ -1,0 +1,54 @@
+"""What the processes beside the API have in common: signals, the parent they end with, how they say they cannot run.
+
+`refund-ledger serve` starts them with `--with-parent <its process id>`. The id is handed over because whoever asks the
+system for its parent may be too late: the parent could be gone already, and another process be named in its place.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+
+from ledger.errors import LedgerError
+from ledger.server.process.json_logs import log_as_json
+from ledger.server.settings import Settings, load_settings
+
+WITH_PARENT = "--with-parent"
+
+
+def orphaned(parent: int | None) -> bool:
+    """Whether the process that started this one is gone, however it ended; `parent` is its id, None: nobody's child."""
+    return parent is not None and os.getppid() != parent
+
+
+def main(name: str, run: Callable[[Settings, threading.Event, int | None], int]) -> int:
+    """Entry point of a process: `run` until SIGTERM or SIGINT sets the event it is given; the exit status.
+
+    A LedgerError becomes one JSON line on standard output, for the supervisor to read.
+    """
+    log_as_json(name)
+    stop = threading.Event()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+    arguments = sys.argv[1:]
+    parent = int(arguments[arguments.index(WITH_PARENT) + 1]) if WITH_PARENT in arguments else None
+    try:
+        return run(load_settings(), stop, parent)
+    except LedgerError as error:
+        tell({"error": error.code, "message": str(error)})
+        return 1
+
+
+def tell(value: dict[str, object]) -> None:
+    """One JSON line for the supervisor."""
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()

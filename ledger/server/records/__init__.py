@@ -1,0 +1,1 @@
+"""Reports and cases as they are recorded: rows, views, and the transaction that changes them with the log."""

@@ -1,0 +1,471 @@
+"""Queries on appeals: cases and what belongs to them. All changes are made under the log's head lock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
+from sqlalchemy import case as when
+
+from ledger.protocol.encoding import day_floor, from_day
+from ledger.rules.appeals import OPEN_STATES, Action, CaseState, Outcome
+from ledger.server.db.bulk import insert_rows, table_of, upsert
+from ledger.server.db.tables.appeals import (
+    AppealCase,
+    CaseEntry,
+    CaseEvent,
+    CaseHandler,
+    CaseOutcome,
+    CaseRound,
+    CaseTag,
+    Statement,
+)
+from ledger.server.db.tables.ledger import ControlGroup, Listing, Report, Subject
+from ledger.server.db.tables.orders import HeldReport
+
+_CHUNK = 500
+
+
+@dataclass(frozen=True, slots=True)
+class CaseRow:
+    """A case as stored; see `AppealCase`."""
+
+    id: int
+    group_id: int
+    report_id: int
+    round: int
+    state: str
+    outcome: str | None
+    previous_outcome: str | None
+    amended_conduct: str | None
+    grounds: str
+    profile: str
+    locale: str
+    filed_via: str
+    filed_by_subject: bool
+    filing_group: str | None
+    suspends: bool
+    withdrawals: int
+    platform: str
+    control_group: str
+    conduct: str
+    severity: int
+    opened_at: datetime
+    due_at: datetime
+    extended: bool
+    overdue: bool
+    information_at: datetime | None
+    question_due_at: datetime | None
+    reviewer_id: int | None
+    proposer_id: int | None
+    proposed: str | None
+    proposed_conduct: str | None
+    unlinked_slots: str | None
+    reasons: str | None
+    decided_at: datetime | None
+    reopen_until: datetime | None
+    closed_at: datetime | None
+    reporter_round: int | None = None
+
+    @property
+    def current_conduct(self) -> str:
+        """The conduct in force."""
+        return self.amended_conduct or self.conduct
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a decision is owed."""
+        return self.state in OPEN_STATES
+
+
+@dataclass(frozen=True, slots=True)
+class RoundRow:
+    """A decided round of a case that was reopened; see `CaseRound`."""
+
+    case_id: int
+    round: int
+    opened_at: datetime
+    due_at: datetime | None
+    outcome: str
+    amended_conduct: str | None
+    unlinked_slots: str | None
+    reasons: str | None
+    decided_at: datetime
+    reopen_until: datetime | None
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """One thing that happened in a case; see `CaseEvent`."""
+
+    id: int
+    case_id: int
+    round: int
+    at: datetime
+    action: str
+    actor: str
+    staff_id: int | None
+    platform: str | None
+    state: str
+    outcome: str | None
+    text: str | None
+    visible_to: str
+    entry_index: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StatementRow:
+    """The person's own statement on a report."""
+
+    report_id: int
+    revision: int
+    text: str
+    locale: str
+    made_at: datetime
+    entry_index: int
+
+
+_CASE = select(*[getattr(AppealCase, name) for name in CaseRow.__dataclass_fields__])
+_ROUND = select(*[getattr(CaseRound, name) for name in RoundRow.__dataclass_fields__])
+_EVENT = select(*[getattr(CaseEvent, name) for name in EventRow.__dataclass_fields__])
+_STATEMENT = select(*[getattr(Statement, name) for name in StatementRow.__dataclass_fields__])
+_OPEN = [state.value for state in OPEN_STATES]
+_SETTLED = [CaseState.DECIDED.value, CaseState.WITHDRAWN.value]
+
+
+def _chunks(values: Iterable[Any]) -> Iterable[list[Any]]:
+    unique = list(dict.fromkeys(values))
+    for start in range(0, len(unique), _CHUNK):
+        yield unique[start : start + _CHUNK]
+
+
+# --- cases ----------------------------------------------------------------------------------------------------
+
+
+def case(connection: Connection, case_id: int) -> CaseRow | None:
+    """The case of this id."""
+    row = connection.execute(_CASE.where(AppealCase.id == case_id)).one_or_none()
+    return None if row is None else CaseRow(*row)
+
+
+def all_cases_of_reports(connection: Connection, report_ids: Iterable[int]) -> dict[int, list[CaseRow]]:
+    """All cases by report id, oldest first; a report without one has no member."""
+    found: dict[int, list[CaseRow]] = {}
+    for some in _chunks(report_ids):
+        for row in connection.execute(_CASE.where(AppealCase.report_id.in_(some)).order_by(AppealCase.id)):
+            one = CaseRow(*row)
+            found.setdefault(one.report_id, []).append(one)
+    return found
+
+
+def cases_of_reports(connection: Connection, report_ids: Iterable[int]) -> dict[int, CaseRow]:
+    """The case that matters most now (`leading`) by report id."""
+    found = all_cases_of_reports(connection, report_ids)
+    return {report_id: leading(rows) for report_id, rows in found.items()}
+
+
+def leading(rows: Sequence[CaseRow]) -> CaseRow:
+    """Of the cases of one report (at least one) the one that says how it stands: an open one that suspends it, another
+    open one, the one that was decided last, or the newest."""
+
+    def order(row: CaseRow) -> tuple[bool, bool, bool, datetime, int]:
+        decided = row.outcome is not None
+        return (row.is_open, row.is_open and row.suspends, decided, row.decided_at or row.opened_at, row.id)
+
+    return max(rows, key=order)
+
+
+def conduct_in_force(rows: Sequence[CaseRow]) -> str | None:
+    """The conduct that the cases of one report left it with; None without a case. Open cases always know it: a decision
+    is noted in those beside it."""
+    if not rows:
+        return None
+    return max(rows, key=lambda row: (row.is_open, row.decided_at or row.opened_at, row.id)).current_conduct
+
+
+def decision_in_force(connection: Connection, report_id: int) -> str | None:
+    """The newest decision on the merits about the report, in whichever of its cases; None while there is none."""
+    decided = (CaseEntry.report_id == report_id, CaseEntry.outcome.in_([one.value for one in Outcome]))
+    statement = select(CaseEntry.outcome).where(*decided).order_by(CaseEntry.entry_index.desc()).limit(1)
+    return connection.execute(statement).scalar_one_or_none()
+
+
+def listed_conduct(connection: Connection, report_id: int) -> str | None:
+    """The conduct under which the report is listed; None while it is not."""
+    statement = select(Listing.conduct).where(Listing.report_id == report_id).limit(1)
+    return connection.execute(statement).scalar_one_or_none()
+
+
+def group_cases(connection: Connection, group_id: int) -> list[CaseRow]:
+    """Cases filed together, oldest first."""
+    rows = connection.execute(_CASE.where(AppealCase.group_id == group_id).order_by(AppealCase.id))
+    return [CaseRow(*row) for row in rows]
+
+
+def cases_page(
+    connection: Connection,
+    *,
+    platform: str,
+    filed: bool,
+    reported: bool,
+    state: str | None,
+    limit: int,
+    before_id: int | None,
+) -> list[CaseRow]:
+    """At most `limit` cases before `before_id`, newest first: those filed through `platform` (`filed`, by itself or by
+    persons in its sessions), those against its reports (`reported`), or both."""
+    found: dict[int, CaseRow] = {}
+    for wanted, column in ((filed, AppealCase.filed_via), (reported, AppealCase.platform)):
+        if not wanted:
+            continue
+        statement = _CASE.where(column == platform)  # one index each: an OR of the two would read and sort all
+        if state is not None:
+            statement = statement.where(AppealCase.state == state)
+        if before_id is not None:
+            statement = statement.where(AppealCase.id < before_id)
+        rows = connection.execute(statement.order_by(AppealCase.id.desc()).limit(limit))
+        found |= {row.id: CaseRow(*row) for row in rows}
+    return sorted(found.values(), key=lambda row: row.id, reverse=True)[:limit]
+
+
+def due_cases(
+    connection: Connection, now: datetime, today: int, limit: int, after: tuple[datetime, int] | None = None
+) -> list[CaseRow]:
+    """Cases to which time may do something at `now`: a clock has run out, or (today, in days since the Unix epoch) the
+    report has expired. Oldest deadline first, at most `limit` beyond `after`, a case's (due_at, id)."""
+    waiting = [CaseState.AWAITING_REPORTER.value, CaseState.AWAITING_SUBJECT.value]
+    there = select(Listing.report_id).where(Listing.report_id == AppealCase.report_id, Listing.expires_day > today)
+    held = (  # a held report has no listings, and its case is not due for that
+        select(HeldReport.report_id)
+        .join(Report, Report.id == HeldReport.report_id)
+        .where(
+            HeldReport.report_id == AppealCase.report_id,
+            HeldReport.released_at.is_(None),
+            Report.live,
+            Report.expires_day > today,
+        )
+    )
+    statement = _CASE.where(
+        or_(
+            and_(AppealCase.state.in_(_OPEN), AppealCase.overdue.is_(False), AppealCase.due_at <= now),
+            and_(AppealCase.state.in_(waiting), AppealCase.question_due_at <= now),
+            and_(
+                AppealCase.state.in_(_SETTLED), or_(AppealCase.reopen_until.is_(None), AppealCase.reopen_until <= now)
+            ),
+            and_(AppealCase.state.in_(_OPEN), ~there.exists(), ~held.exists()),
+        )
+    )
+    if after is not None:
+        due_at, case_id = after
+        beyond = or_(AppealCase.due_at > due_at, and_(AppealCase.due_at == due_at, AppealCase.id > case_id))
+        statement = statement.where(beyond)
+    ordered = statement.order_by(AppealCase.due_at, AppealCase.id)
+    return [CaseRow(*row) for row in connection.execute(ordered.limit(limit))]
+
+
+def open_counts(connection: Connection) -> tuple[int, int]:
+    """Open cases: (in time, overdue)."""
+    rows = connection.execute(
+        select(AppealCase.overdue, func.count()).where(AppealCase.state.in_(_OPEN)).group_by(AppealCase.overdue)
+    )
+    found = {bool(overdue): number for overdue, number in rows}
+    return found.get(False, 0), found.get(True, 0)
+
+
+def insert_case(connection: Connection, row: CaseRow) -> None:
+    """A new case."""
+    connection.execute(insert(AppealCase).values(**{name: getattr(row, name) for name in row.__dataclass_fields__}))
+
+
+def save_case(connection: Connection, row: CaseRow) -> None:
+    """The case as it is now."""
+    values = {name: getattr(row, name) for name in row.__dataclass_fields__ if name != "id"}
+    connection.execute(update(AppealCase).where(AppealCase.id == row.id).values(**values))
+
+
+def add_round(connection: Connection, row: RoundRow) -> None:
+    """Keep a decided round of a case that is reopened."""
+    connection.execute(insert(CaseRound).values(**{name: getattr(row, name) for name in row.__dataclass_fields__}))
+
+
+def rounds(connection: Connection, case_id: int) -> list[RoundRow]:
+    """The decided rounds before the present one, oldest first."""
+    rows = connection.execute(_ROUND.where(CaseRound.case_id == case_id).order_by(CaseRound.round))
+    return [RoundRow(*row) for row in rows]
+
+
+def handlers(connection: Connection, case_id: int) -> frozenset[tuple[int, int]]:
+    """(round, staff id) of everybody who worked on the case."""
+    rows = connection.execute(select(CaseHandler.round, CaseHandler.staff_id).where(CaseHandler.case_id == case_id))
+    return frozenset((number, staff_id) for number, staff_id in rows)
+
+
+def add_handlers(connection: Connection, case_id: int, added: Iterable[tuple[int, int]]) -> None:
+    """Remember (round, staff id)."""
+    insert_rows(
+        connection,
+        CaseHandler,
+        [{"case_id": case_id, "round": number, "staff_id": staff_id} for number, staff_id in sorted(added)],
+    )
+
+
+def add_event(connection: Connection, **values: Any) -> None:
+    """One more thing that happened; `values` are those of `EventRow` but the id."""
+    connection.execute(insert(CaseEvent).values(**values))
+
+
+def events(connection: Connection, case_id: int) -> list[EventRow]:
+    """The timeline, oldest first."""
+    return [
+        EventRow(*row) for row in connection.execute(_EVENT.where(CaseEvent.case_id == case_id).order_by(CaseEvent.id))
+    ]
+
+
+def newest_event(connection: Connection, case_id: int) -> int:
+    """The id of the newest event of the case; 0 while there is none."""
+    return connection.execute(select(func.max(CaseEvent.id)).where(CaseEvent.case_id == case_id)).scalar_one() or 0
+
+
+def additions(connection: Connection, case_id: int, actor: str) -> int:
+    """How often `actor` added to the case without having been asked."""
+    mine = (CaseEvent.case_id == case_id, CaseEvent.actor == actor, CaseEvent.action == Action.ADD.value)
+    return connection.execute(select(func.count()).select_from(CaseEvent).where(*mine)).scalar_one()
+
+
+def add_entries(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Log entries that an appeal made."""
+    insert_rows(connection, CaseEntry, rows)
+
+
+# --- who a case is about --------------------------------------------------------------------------------------
+
+
+def copy_tags(connection: Connection, report_id: int) -> None:
+    """Remember the tags under which the report is listed now, for the person to find the case by."""
+    rows = connection.execute(
+        select(Listing.tag, Listing.slot, Listing.epoch).where(Listing.report_id == report_id)
+    ).all()
+    fresh = upsert(connection, CaseTag).on_conflict_do_nothing()
+    if rows:
+        values = [
+            {"tag": bytes(tag), "report_id": report_id, "slot": slot, "epoch": epoch} for tag, slot, epoch in rows
+        ]
+        connection.execute(fresh, values)
+
+
+def reports_of_tags(connection: Connection, tags: Iterable[bytes]) -> dict[int, set[bytes]]:
+    """Reports that are listed under any of `tags`, or were when they were appealed, with those tags."""
+    found: dict[int, set[bytes]] = {}
+    for some in _chunks(tags):
+        for model in (Listing, CaseTag):
+            for report_id, tag in connection.execute(select(model.report_id, model.tag).where(model.tag.in_(some))):
+                found.setdefault(report_id, set()).add(bytes(tag))
+    return found
+
+
+def listed_slots(connection: Connection, report_id: int) -> dict[int, str]:
+    """Kind by slot of the subjects that the report has, without those that were detached."""
+    rows = connection.execute(select(Subject.slot, Subject.kind).where(Subject.report_id == report_id).distinct())
+    return {slot: kind for slot, kind in rows}  # noqa: C416
+
+
+# --- statements -----------------------------------------------------------------------------------------------
+
+
+def statements(connection: Connection, report_ids: Iterable[int]) -> dict[int, StatementRow]:
+    """Statements by report id."""
+    found: dict[int, StatementRow] = {}
+    for some in _chunks(report_ids):
+        for row in connection.execute(_STATEMENT.where(Statement.report_id.in_(some))):
+            found[row[0]] = StatementRow(*row)
+    return found
+
+
+def put_statement(connection: Connection, row: StatementRow) -> None:
+    """The person's statement, in the place of an earlier one."""
+    values = {name: getattr(row, name) for name in row.__dataclass_fields__}
+    statement = upsert(connection, Statement).values(**values)
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["report_id"], set_={name: value for name, value in values.items() if name != "report_id"}
+        )
+    )
+
+
+# --- weights --------------------------------------------------------------------------------------------------
+
+
+def put_outcome(
+    connection: Connection, report_id: int, platform: str, control_group: str, counts_as: str, decided_at: datetime
+) -> None:
+    """How the report fared, in the place of an earlier decision. What stood at the UTC midnight before `decided_at` is
+    kept beside it: weights that are taken once a day rest on that until the next midnight."""
+    values = {
+        "report_id": report_id,
+        "platform": platform,
+        "control_group": control_group,
+        "counts_as": counts_as,
+        "decided_at": decided_at,
+    }
+    row = table_of(CaseOutcome).c
+    earlier = row.decided_at < from_day(day_floor(decided_at))
+    connection.execute(
+        upsert(connection, CaseOutcome)
+        .values(**values)
+        .on_conflict_do_update(
+            index_elements=["report_id"],
+            set_={
+                "counts_as": counts_as,
+                "decided_at": decided_at,
+                "previous_counts_as": when((earlier, row.counts_as), else_=row.previous_counts_as),
+                "previous_decided_at": when((earlier, row.decided_at), else_=row.previous_decided_at),
+            },
+        )
+    )
+
+
+def outcome_counts(connection: Connection, since: datetime, until: datetime | None = None) -> dict[str, dict[str, int]]:
+    """{control group: {upheld | amended | overturned | nothing: how many}} of decisions after `since`.
+
+    With `until`, a UTC midnight, of those before it, as they stood at that moment. That is exact for the midnight of
+    the day on which a report was last decided, and for later ones.
+    """
+    found: dict[str, dict[str, int]] = {}
+    decided, counts_as = CaseOutcome.decided_at, CaseOutcome.counts_as
+    before, counted = CaseOutcome.previous_decided_at, CaseOutcome.previous_counts_as
+    group = CaseOutcome.control_group
+    queries: list[Any] = [
+        select(group, counts_as, func.count())
+        .where(decided > since, *(() if until is None else (decided < until,)))
+        .group_by(group, counts_as)
+    ]
+    if until is not None:
+        queries.append(
+            select(group, counted, func.count())
+            .where(decided >= until, before > since, before < until)
+            .group_by(group, counted)
+        )
+    for query in queries:
+        for name, outcome, number in connection.execute(query):
+            of_group = found.setdefault(name, {})
+            of_group[outcome] = of_group.get(outcome, 0) + number
+    return found
+
+
+def has_outcomes(connection: Connection, before: datetime) -> bool:
+    """Whether there are outcomes that `forget_outcomes` would delete."""
+    return connection.scalar(select(CaseOutcome.report_id).where(CaseOutcome.decided_at <= before).limit(1)) is not None
+
+
+def forget_outcomes(connection: Connection, before: datetime) -> None:
+    """Delete outcomes that no weight looks back to any more."""
+    connection.execute(delete(CaseOutcome).where(CaseOutcome.decided_at <= before))
+
+
+def set_weight(connection: Connection, group: str, twentieths: int) -> None:
+    """Change a control group's weight."""
+    connection.execute(update(ControlGroup).where(ControlGroup.name == group).values(weight_twentieths=twentieths))

@@ -1,0 +1,1 @@
+"""Use cases on reports: intake, holding, erasure, receipts."""

@@ -1,0 +1,1 @@
+"""Snapshots on the server: built, published and served."""

@@ -1,0 +1,231 @@
+"""The files of a snapshot. Every byte follows from its row, the listings at its cut, the policy and the log key.
+
+A folder `snapshots_dir/<version as base64url>/` holds
+
+- `filter.bin`     the local filter over all tags that have an entry,
+- `buckets.bin`    2^bits buckets of capacity x 128 bytes, in the order of their prefixes,
+- `tree.bin`       the Merkle tree over the buckets, leaves first,
+- `policy.toml`    what standings are folded with,
+- `manifest.json`  {"manifest", "signature"}, for whoever puts the folder behind a CDN.
+
+Listings come in the order of their tags, which is that of the buckets. How large a bucket must be is known when the
+fullest one is, so entries wait in a file of their own; in memory are one bucket, the tags and the filter's tables.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import groupby
+from operator import attrgetter, itemgetter
+from pathlib import Path
+from typing import BinaryIO
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from ledger.protocol.encoding import b64url, canonical_json
+from ledger.protocol.tags import prefix
+from ledger.rules.policy.values import Policy
+from ledger.server.settings import Settings
+from ledger.server.snapshots.queries import ListedRow, SnapshotRow
+from ledger.snapshots import fuse_filter as fuse
+from ledger.snapshots import sealed
+from ledger.snapshots.manifest import Manifest, manifest_body, sign_manifest
+from ledger.snapshots.private_standing import sealed_format, to_packed, told_events
+
+FILTER, BUCKETS, TREE = "filter.bin", "buckets.bin", "tree.bin"
+POLICY, MANIFEST = "policy.toml", "manifest.json"
+_SPOOL = "entries.tmp"
+
+_BUFFER_BYTES = 1 << 20
+_TICK = 512
+"""Tags or buckets between two calls of `progress`."""
+
+log = logging.getLogger(__name__)
+
+MAX_EVENTS = sealed.MAX_SLOTS * sealed.EVENTS_PER_ENTRY
+"""Events of one tag that a snapshot tells at most; of more, those of the latest acts."""
+
+
+class Stage(StrEnum):
+    """What a build does, in this order."""
+
+    COUNTING = "counting"
+    SEALING = "sealing"
+    FILTER = "filter"
+    BUCKETS = "buckets"
+    STORING = "storing"
+    PUBLISHING = "publishing"
+    CLEANING = "cleaning"
+
+
+Progress = Callable[[Stage, int, int], None]
+"""Called with a stage, how much of it is done, and how much there is (0 where nobody knows). What it raises ends the
+build."""
+
+
+def silent(_stage: Stage, _done: int, _total: int) -> None:
+    """No progress is shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a snapshot is folded with: the policy, its text as logged, and the service it is of."""
+
+    service: str
+    policy: Policy
+    policy_text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A finished folder. `formula` is the capacity that the number of entries asks for, `observed` the fullest
+    bucket's; an observed count above the formula raises an alarm and the capacity."""
+
+    manifest: Manifest
+    signature: bytes
+    entries: int
+    formula: int
+    observed: int
+    bytes_total: int
+
+
+def folder_of(settings: Settings, version: bytes) -> Path:
+    """Where the files of a snapshot (16 bytes of version) are."""
+    return settings.snapshots_dir / b64url(version)
+
+
+def write_files(
+    folder: Path,
+    row: SnapshotRow,
+    rows: Iterable[ListedRow],
+    tags_count: int,
+    rules: Rules,
+    key: Ed25519PrivateKey,
+    progress: Progress = silent,
+) -> Written:
+    """Write the snapshot of `row` (one that is being built) into the empty `folder`, on disk when this returns.
+
+    `rows` come in the order of (tag, report) from `stream_listed`, `tags_count` is the number of their tags. Needs some
+    100 bytes of memory a tag.
+    """
+    if row.secret is None:
+        raise ValueError("the snapshot is published: its secret is gone")
+    bits, keys = sealed.bits_for(tags_count), sealed.snapshot_keys(row.secret, row.version)
+    tags, counts = _seal_all(folder / _SPOOL, row, rows, tags_count, bits, rules.policy, keys, progress)
+    progress(Stage.FILTER, 0, len(tags) // 32)
+    filter_file = fuse.build(tags, keys.filter_seed)
+    _write(folder / FILTER, filter_file)
+    entries, observed = sum(counts), max(counts)
+    formula = sealed.capacity_for(entries, bits)
+    capacity = sealed.actual_capacity(formula, observed)
+    tree = _write_buckets(folder, row.version, counts, capacity, keys, progress)
+    _write(folder / TREE, tree)
+    _write(folder / POLICY, rules.policy_text.encode())
+    manifest = Manifest(
+        service=rules.service,
+        version=row.version,
+        cut=row.cut,
+        as_of=row.as_of,
+        not_after=row.not_after,
+        epoch=row.epoch,
+        policy=row.policy,
+        policy_sha256=hashlib.sha256(rules.policy_text.encode()).digest(),
+        bits=bits,
+        capacity=capacity,
+        filter_bytes=len(filter_file),
+        filter_sha256=hashlib.sha256(filter_file).digest(),
+        tags=len(tags) // 32,
+        buckets_root=sealed.bucket_root(tree, bits),
+    )
+    signature = sign_manifest(manifest, key)
+    signed = {"manifest": manifest_body(manifest), "signature": b64url(signature)}
+    _write(folder / MANIFEST, canonical_json(signed) + b"\n")
+    bytes_total = sum(path.stat().st_size for path in folder.iterdir())
+    return Written(manifest, signature, entries, formula, observed, bytes_total)
+
+
+def _seal_all(
+    spool: Path,
+    row: SnapshotRow,
+    rows: Iterable[ListedRow],
+    tags_count: int,
+    bits: int,
+    policy: Policy,
+    keys: sealed.SnapshotKeys,
+    progress: Progress,
+) -> tuple[bytearray, list[int]]:
+    """Seal everything into `spool`, bucket after bucket: (tags with an entry, packed; entries of each bucket)."""
+    weights: dict[str, int] = json.loads(row.weights)
+    tags, counts = bytearray(), [0] * 2**bits
+    with spool.open("wb", buffering=_BUFFER_BYTES) as file:
+        for done, (tag, listed) in enumerate(groupby(rows, itemgetter(0))):
+            if done % _TICK == 0:
+                progress(Stage.SEALING, done, tags_count)
+            number = prefix(tag, bits)
+            entries = _seal_tag(tag, list(listed), row, number, weights, policy, keys)
+            if entries:
+                tags += tag
+                counts[number] += len(entries)
+                file.writelines(entries)
+    progress(Stage.SEALING, tags_count, tags_count)
+    return tags, counts
+
+
+def _seal_tag(
+    tag: bytes,
+    listed: list[ListedRow],
+    row: SnapshotRow,
+    number: int,
+    weights: dict[str, int],
+    policy: Policy,
+    keys: sealed.SnapshotKeys,
+) -> list[bytes]:
+    """The entries of one tag, in bucket `number`; none when there is nothing to tell."""
+    told = told_events(listed, weights, policy, row.as_of)
+    if len(told) > MAX_EVENTS:
+        log.warning("snapshot_events_left_out", extra={"events": len(told) - MAX_EVENTS})
+        told = sorted(told, key=attrgetter("act_day", "report_id"))[-MAX_EVENTS:]
+    if not told:
+        return []
+    packed = to_packed(told, weights, policy, keys, tag, row.as_of)
+    return sealed.seal_packed(told[0].element, told[0].kind, row.version, number, packed, sealed_format(policy))
+
+
+def _write_buckets(
+    folder: Path, version: bytes, counts: Sequence[int], capacity: int, keys: sealed.SnapshotKeys, progress: Progress
+) -> bytes:
+    """Fill up the spooled buckets into `buckets.bin` and remove the spool; the tree over them."""
+    leaves = []
+    with (
+        (folder / _SPOOL).open("rb", buffering=_BUFFER_BYTES) as spool,
+        (folder / BUCKETS).open("xb", buffering=_BUFFER_BYTES) as file,
+    ):
+        for number, count in enumerate(counts):
+            if number % _TICK == 0:
+                progress(Stage.BUCKETS, number, len(counts))
+            data = spool.read(count * sealed.ENTRY_BYTES)
+            entries = [data[start : start + sealed.ENTRY_BYTES] for start in range(0, len(data), sealed.ENTRY_BYTES)]
+            bucket = sealed.pad_bucket(entries, capacity, number, keys)
+            file.write(bucket)
+            leaves.append(sealed.bucket_leaf(version, number, bucket))
+        progress(Stage.STORING, 0, 0)
+        _sync(file)
+    (folder / _SPOOL).unlink()
+    return sealed.build_tree(leaves)
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(data)
+        _sync(file)
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())

@@ -1,0 +1,148 @@
+"""Queries on snapshots: their rows, and the listings that one is built from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, not_, or_, select, text, update
+
+from ledger.server.db.tables.ledger import Listing, Snapshot, Subject
+
+_ROWS_AT_ONCE = 2000
+_WORK_MEM = "256MB"
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotRow:
+    """A snapshot as stored. `status` is building or published; `weights` is JSON of fortieths by control group (of
+    twentieths in rows of a version before migration 0016: nothing reads those again).
+
+    `secret` (32 bytes) is there only while building; manifest (canonical JSON), signature (64 bytes), entry_index and
+    published_at only once published.
+    """
+
+    version: bytes
+    status: str
+    cut: int
+    as_of: datetime
+    not_after: datetime
+    epoch: int
+    policy: int
+    weights: str
+    secret: bytes | None = field(default=None, repr=False)
+    manifest: str | None = None
+    signature: bytes | None = None
+    entry_index: int | None = None
+    published_at: datetime | None = None
+
+
+class ListedRow(NamedTuple):
+    """One listed report under one tag, with the element (32 bytes) that the tag was made from."""
+
+    tag: bytes
+    report_id: int
+    kind: str
+    element: bytes
+    act_id: int
+    control_group: str
+    conduct: str
+    act_day: int
+    effective_hour: int
+    expires_day: int
+    disputed: bool
+    unconfirmed: bool
+    restituted: bool
+    has_statement: bool
+
+
+_COLUMNS = [getattr(Snapshot, name) for name in SnapshotRow.__dataclass_fields__]
+_LISTED = [Subject.element if name == "element" else getattr(Listing, name) for name in ListedRow._fields]
+
+
+def insert_building(connection: Connection, row: SnapshotRow) -> None:
+    """One row of a snapshot that is going to be built. The database refuses a version twice (IntegrityError)."""
+    connection.execute(insert(Snapshot).values(**{name: getattr(row, name) for name in row.__dataclass_fields__}))
+
+
+def published(connection: Connection, limit: int | None = None) -> list[SnapshotRow]:
+    """The newest published snapshots, at most `limit` (None: all), the newest (by log entry) first."""
+    rows = connection.execute(
+        select(*_COLUMNS).where(Snapshot.status == "published").order_by(Snapshot.entry_index.desc()).limit(limit)
+    )
+    return [SnapshotRow(*row) for row in rows]
+
+
+def read_building(connection: Connection) -> list[SnapshotRow]:
+    """Snapshots whose building began and was not finished."""
+    return [SnapshotRow(*row) for row in connection.execute(select(*_COLUMNS).where(Snapshot.status == "building"))]
+
+
+def mark_published(
+    connection: Connection, version: bytes, *, manifest: str, signature: bytes, entry_index: int, published_at: datetime
+) -> bool:
+    """Make a building snapshot a published one and drop its secret; False if there is no such row any more."""
+    done = connection.execute(
+        update(Snapshot)
+        .where(Snapshot.version == version, Snapshot.status == "building")
+        .values(
+            status="published",
+            manifest=manifest,
+            signature=signature,
+            entry_index=entry_index,
+            published_at=published_at,
+            secret=None,
+        )
+    )
+    return done.rowcount == 1
+
+
+def delete_snapshots(connection: Connection, versions: Iterable[bytes]) -> None:
+    """Delete the rows of these snapshots; their log entries stay."""
+    for version in versions:
+        connection.execute(delete(Snapshot).where(Snapshot.version == version))
+
+
+def listed_tags_count(connection: Connection, epoch: int, hour: int, day: int) -> int:
+    """Different tags of `epoch` with a report that is in effect by `hour`, not expired on `day` and, unless disputed,
+    not unconfirmed. Hours and days count from the Unix epoch.
+
+    (A few of these tags may have nothing to tell: a policy may end an event earlier, and a group may weigh nothing.)
+    """
+    _prepare(connection)
+    return connection.execute(select(func.count(Listing.tag.distinct())).where(_listed(epoch, hour, day))).scalar_one()
+
+
+def stream_listed(connection: Connection, epoch: int, hour: int, day: int) -> Iterator[ListedRow]:
+    """The rows that `listed_tags_count` looks at, ordered by (tag, report); few of them are in memory at a time."""
+    _prepare(connection)
+    statement = (
+        select(*_LISTED)
+        .join_from(
+            Listing,
+            Subject,
+            and_(Subject.report_id == Listing.report_id, Subject.slot == Listing.slot, Subject.epoch == Listing.epoch),
+        )
+        .where(_listed(epoch, hour, day))
+        .order_by(Listing.tag, Listing.report_id)
+    )
+    with connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(statement) as rows:
+        yield from map(ListedRow._make, rows)
+
+
+def _prepare(connection: Connection) -> None:
+    """Let PostgreSQL plan for reading everything once: sorting in memory, and the cheapest whole, not the first row."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text(f"SET LOCAL work_mem = '{_WORK_MEM}'"))
+        connection.execute(text("SET LOCAL cursor_tuple_fraction = 1.0"))
+
+
+def _listed(epoch: int, hour: int, day: int) -> ColumnElement[bool]:
+    return and_(
+        Listing.epoch == epoch,
+        Listing.effective_hour <= hour,
+        Listing.expires_day > day,
+        or_(Listing.disputed, not_(Listing.unconfirmed)),
+    )

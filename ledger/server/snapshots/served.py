@@ -1,0 +1,216 @@
+"""The snapshots that this process serves, mapped into memory and ready to be sent.
+
+A thread reads every second which snapshots are published, and keeps the newest `snapshots_kept` of them that a
+published checkpoint covers and whose files are here. What is prepared once never changes: the answer of `latest`
+names the first checkpoint that this process saw cover the entry, and everything else follows from the manifest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import mmap
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, Engine
+
+from ledger.errors import LedgerError, SnapshotUnknown
+from ledger.protocol.encoding import b64url
+from ledger.server.db.engine import reading
+from ledger.server.log import queries as log_store
+from ledger.server.log.queries import Published
+from ledger.server.log.writer import tile_reader
+from ledger.server.platforms.members import Member
+from ledger.server.process.supervision import Worker
+from ledger.server.settings import Settings
+from ledger.server.snapshots import queries as store
+from ledger.server.snapshots.files import BUCKETS, FILTER, POLICY, TREE, folder_of
+from ledger.server.snapshots.queries import SnapshotRow
+from ledger.snapshots.buckets import bucket_path
+from ledger.snapshots.manifest import Manifest, parse_manifest
+from ledger.tlog.entries import parse_canonical
+from ledger.tlog.merkle import HASH_BYTES, inclusion_proof
+from ledger.tlog.proof import TlogProof, format_proof
+
+if TYPE_CHECKING:
+    from ledger.server.runtime import Runtime
+
+REFRESH_SECONDS = 1.0
+
+PATIENCE_SECONDS = 30.0
+"""How long looking may fail or hang before the process says so. Mapping a large snapshot takes seconds."""
+
+PATHS_BITS = 14
+"""Up to so many bits of prefix the paths are laid out beforehand, which takes 7 MiB at most."""
+
+_PREFIX = re.compile(r"[0-9a-f]{8}\Z")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Shelved:
+    """A snapshot on the shelf. `name` is its version in addresses, `latest` the JSON that describes and proves it."""
+
+    name: str
+    manifest: Manifest
+    latest: bytes
+    folder: Path
+    buckets: memoryview
+    tree: bytes
+    paths: bytes
+    """The paths of all buckets, one after another, where there are at most 2^PATHS_BITS; else empty."""
+
+    @property
+    def latest_etag(self) -> str:
+        """Entity tag of `latest`, which names the checkpoint that this process saw first."""
+        return f'"{hashlib.sha256(self.latest).hexdigest()[:32]}"'
+
+    @property
+    def filter_path(self) -> Path:
+        """Its filter file."""
+        return self.folder / FILTER
+
+    @property
+    def buckets_path(self) -> Path:
+        """All its buckets, one after another."""
+        return self.folder / BUCKETS
+
+    def bucket(self, prefix: int) -> bytes:
+        """Bucket `prefix` and its Merkle path, leaf's sibling first. Raises SnapshotUnknown when there is none."""
+        manifest = self.manifest
+        if not 0 <= prefix < 1 << manifest.bits:
+            raise SnapshotUnknown("This snapshot has no such bucket.")
+        size, path_bytes = manifest.bucket_bytes, manifest.bits * HASH_BYTES
+        bucket = self.buckets[prefix * size : (prefix + 1) * size]
+        path = self.paths[prefix * path_bytes : (prefix + 1) * path_bytes]
+        return b"".join((bucket, path or bucket_path(self.tree, manifest.bits, prefix)))
+
+
+class Shelf:
+    """See the module. Reading takes no lock."""
+
+    def __init__(self, settings: Settings, engine: Engine, now: Callable[[], datetime]) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._now = now
+        self._served: dict[str, Shelved] = {}
+        self._missing: set[bytes] = set()
+        # While a refresh fails, what is on the shelf goes on being served.
+        self.worker = Worker(
+            "shelf", lambda: self.refresh(), seconds=REFRESH_SECONDS, patience_seconds=PATIENCE_SECONDS
+        )
+
+    def start(self) -> Shelf:
+        """Look for snapshots from now on, in the background. Returns at once."""
+        self.worker.start()
+        return self
+
+    def close(self, timeout_seconds: float | None = None) -> None:
+        """Stop looking."""
+        self.worker.close(timeout_seconds)
+
+    def alive(self) -> bool:
+        """Whether the thread looks for new snapshots, and does not hang."""
+        return self.worker.progress().state not in ("stopped", "stuck")
+
+    def latest(self) -> Shelved:
+        """The newest snapshot. Raises SnapshotUnknown while there is none that is not past its end."""
+        for served in self._served.values():
+            if self._now() < served.manifest.not_after:
+                return served
+        raise SnapshotUnknown("There is no snapshot yet.")
+
+    def find(self, version: str) -> Shelved:
+        """The snapshot of this name. Raises SnapshotUnknown for one that is unknown, superseded or past its end."""
+        served = self._served.get(version)
+        if served is None or self._now() >= served.manifest.not_after:
+            raise SnapshotUnknown("This snapshot is not served any more. Fetch the latest.")
+        return served
+
+    def seconds_left(self, one: Shelved) -> int:
+        """Whole seconds until its end; 0 when that is past."""
+        return max(0, int((one.manifest.not_after - self._now()).total_seconds()))
+
+    def refresh(self) -> None:
+        """Take over what is published now. Raises DatabaseUnavailable; then everything stays as it is."""
+        found: dict[str, Shelved] = {}
+        with reading(self._engine) as connection:
+            checkpoint = log_store.latest_checkpoint(connection)
+            for row in store.published(connection):
+                if len(found) == self._settings.snapshots_kept:
+                    break
+                served = self._served.get(b64url(row.version)) or self._put_up(connection, row, checkpoint)
+                if served is not None and row.not_after > self._now():
+                    found[served.name] = served
+        self._served = found
+
+    def _put_up(self, connection: Connection, row: SnapshotRow, checkpoint: Published | None) -> Shelved | None:
+        """The snapshot of `row`, or None as long as no checkpoint covers it or its files are not here."""
+        index = row.entry_index
+        if checkpoint is None or index is None or checkpoint.size <= index or row.manifest is None:
+            return None
+        leaf = log_store.read_leaf(connection, index)
+        assert leaf is not None
+        hashes = inclusion_proof(index, checkpoint.size, tile_reader(connection))
+        folder = folder_of(self._settings, row.version)
+        try:
+            manifest = parse_manifest(parse_canonical(row.manifest.encode()))
+            policy_text = (folder / POLICY).read_text(encoding="utf-8")
+            _check_size((folder / FILTER).stat().st_size, manifest.filter_bytes)
+            buckets, tree = _map(folder / BUCKETS, manifest.buckets_bytes), (folder / TREE).read_bytes()
+            _check_size(len(tree), (2 ** (manifest.bits + 1) - 1) * HASH_BYTES)
+            paths = _all_paths(tree, manifest.bits) if manifest.bits <= PATHS_BITS else b""
+        except (OSError, ValueError, LedgerError) as error:  # one that cannot be served keeps no other from it
+            if row.version not in self._missing:
+                self._missing.add(row.version)
+                missing = isinstance(error, OSError)
+                event = "snapshot_files_missing" if missing else "snapshot_unreadable"
+                log.warning(event, exc_info=None if missing else error, extra={"version": b64url(row.version)})
+            return None
+        answer = {
+            "version": b64url(row.version),
+            "manifest": json.loads(row.manifest),
+            "signature": b64url(row.signature or b""),
+            "leaf": bytes(leaf).decode(),
+            "proof": format_proof(TlogProof(index, tuple(hashes), checkpoint.note)),
+            "policy_toml": policy_text,
+        }
+        return Shelved(b64url(row.version), manifest, json.dumps(answer).encode(), folder, buckets, tree, paths)
+
+
+def fetch_bucket(rt: Runtime, member: Member, version: str, prefix: str) -> tuple[Shelved, bytes]:
+    """The snapshot of this version, and bucket `prefix` (8 lower-case hexadecimal digits) with its Merkle path.
+
+    That `member` fetched it is counted, not recorded. Raises SnapshotUnknown.
+    """
+    one = rt.shelf.find(version)
+    if not _PREFIX.match(prefix):
+        raise SnapshotUnknown("A bucket's number has 8 hexadecimal digits.")
+    number = int(prefix, 16)
+    body = one.bucket(number)
+    rt.watch.bucket(member.platform, one.manifest.version, number, one.manifest.bits)
+    return one, body
+
+
+def _all_paths(tree: bytes, bits: int) -> bytes:
+    return b"".join([bucket_path(tree, bits, number) for number in range(1 << bits)])
+
+
+def _map(path: Path, size: int) -> memoryview:
+    """The file, read-only. Raises OSError, also when it does not have `size` bytes."""
+    with path.open("rb") as file:
+        _check_size(os.fstat(file.fileno()).st_size, size)
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def _check_size(found: int, wanted: int) -> None:
+    if found != wanted:
+        raise OSError("a file of this snapshot has another size than its manifest says")

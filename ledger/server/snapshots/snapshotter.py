@@ -1,0 +1,83 @@
+"""The snapshotter: builds and publishes a snapshot when one is due, by default every hour.
+
+It runs as its own process (`python -m ledger.server.snapshots.snapshotter`) beside the publisher. Like that one it
+holds the log key and never the OPRF key. Whatever fails is tried again at the next look; a build that is stopped is
+abandoned.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import Engine
+
+from ledger.errors import Unavailable
+from ledger.protocol.encoding import b64url
+from ledger.server.db.engine import reading
+from ledger.server.keys.files import check_log_key, load_log_key
+from ledger.server.process.child import main, orphaned, tell
+from ledger.server.settings import Settings
+from ledger.server.snapshots.builder import builder_engine, publish_due
+from ledger.server.snapshots.files import Stage
+
+LOOK_SECONDS = 2.0
+"""How often it looks whether a snapshot is due."""
+
+log = logging.getLogger("ledger.server.snapshots.snapshotter")  # it runs as __main__
+
+
+class _StoppedError(Exception):
+    """The build is not wanted any more."""
+
+
+def run(settings: Settings, stop: threading.Event, parent: int | None = None) -> int:
+    """Publish what is due until `stop`. Prints one JSON line once it is ready.
+
+    `parent`: stop as well when the process of this id, which started this one, is gone. Raises ConfigurationError when
+    key and log do not agree, DatabaseUnavailable only before it is ready.
+    """
+    key = load_log_key(settings)
+    engine = builder_engine(settings)
+
+    def stopped() -> bool:
+        return stop.is_set() or orphaned(parent)
+
+    try:
+        with reading(engine) as connection:
+            check_log_key(key, settings, connection)
+        tell({"ready": True})
+        while not stopped():
+            _look(settings, engine, key, stopped)
+            stop.wait(min(LOOK_SECONDS, settings.snapshot_interval_seconds))
+    finally:
+        engine.dispose()
+    return 0
+
+
+def _look(settings: Settings, engine: Engine, key: Ed25519PrivateKey, stopped: Callable[[], bool]) -> None:
+    def progress(_stage: Stage, _done: int, _total: int) -> None:
+        if stopped():
+            raise _StoppedError
+
+    try:
+        done = publish_due(
+            settings, engine, key, datetime.now(UTC), random_bytes=secrets.token_bytes, progress=progress
+        )
+        if done is not None:
+            log.info("snapshot_published %s cut %d", b64url(done.version), done.manifest.cut)
+    except _StoppedError:
+        log.info("snapshot_abandoned")
+    except Unavailable as error:  # the database is away, or another process builds
+        log.warning("snapshot_postponed %s", error.code)
+    except Exception:
+        # Dying would leave nobody to build once the cause is gone.
+        log.exception("snapshot_failed")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main("snapshotter", run))

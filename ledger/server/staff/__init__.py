@@ -1,0 +1,1 @@
+"""Staff accounts, sessions, enrolment and the audit log."""

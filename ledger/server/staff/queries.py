@@ -1,0 +1,223 @@
+"""Queries on staff accounts and their sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, delete, exists, func, insert, or_, select, update
+
+from ledger.rules.appeals import OPEN_STATES
+from ledger.rules.staff_independence import Vouched
+from ledger.server.db.tables.appeals import AppealCase
+from ledger.server.db.tables.ledger import ControlGroup
+from ledger.server.db.tables.staff import StaffAccount, StaffSession
+
+
+@dataclass(frozen=True, slots=True)
+class StaffRow:
+    """An account as stored."""
+
+    id: int
+    name: str
+    role: str
+    control_group: str | None
+    language: str
+    password_hash: str
+    totp_secret: bytes
+    totp_last_step: int | None
+    must_change_password: bool
+    disabled_at: datetime | None
+    failed_count: int
+    locked_until: datetime | None
+    created_at: datetime
+    enrolled_by: int | None
+    confirmed_by: int | None
+    awaits_confirmation: bool
+    pending_role: str | None
+    role_asked_by: int | None
+    link_hash: bytes | None
+    link_expires_at: datetime | None
+    link_opened: bool
+    revision: int
+    last_login_at: datetime | None
+
+    def __repr__(self) -> str:
+        return f"StaffRow(id={self.id}, name={self.name!r}, role={self.role!r})"  # without its secrets
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRow:
+    """A session as stored, but its token's hash."""
+
+    staff_id: int
+    created_at: datetime
+    seen_at: datetime
+    expires_at: datetime
+
+
+_ACTIVE_ADMIN = (
+    StaffAccount.role == "admin",
+    StaffAccount.disabled_at.is_(None),
+    StaffAccount.link_hash.is_(None),
+    StaffAccount.awaits_confirmation.is_(False),
+)
+"""An admin who can sign in."""
+
+_STAFF = select(*[getattr(StaffAccount, name) for name in StaffRow.__dataclass_fields__])
+
+
+def insert_staff(connection: Connection, **values: Any) -> int:
+    """Add an account; its id. A name that is taken raises SQLAlchemy's IntegrityError."""
+    done = connection.execute(insert(StaffAccount).values(**values).returning(StaffAccount.id))
+    return int(done.scalar_one())
+
+
+def read_all(connection: Connection) -> list[StaffRow]:
+    """All accounts, by name."""
+    return [StaffRow(*row) for row in connection.execute(_STAFF.order_by(StaffAccount.name))]
+
+
+def read_by_id(connection: Connection, staff_id: int) -> StaffRow | None:
+    """The account of this id."""
+    row = connection.execute(_STAFF.where(StaffAccount.id == staff_id)).one_or_none()
+    return None if row is None else StaffRow(*row)
+
+
+def read_by_name(connection: Connection, name: str) -> StaffRow | None:
+    """The account of this name."""
+    row = connection.execute(_STAFF.where(StaffAccount.name == name)).one_or_none()
+    return None if row is None else StaffRow(*row)
+
+
+def lock_by_name(connection: Connection, name: str) -> StaffRow | None:
+    """The account of this name, locked until the transaction ends."""
+    row = connection.execute(_STAFF.where(StaffAccount.name == name).with_for_update()).one_or_none()
+    return None if row is None else StaffRow(*row)
+
+
+def lock_by_id(connection: Connection, staff_id: int) -> StaffRow | None:
+    """The account of this id, locked until the transaction ends."""
+    row = connection.execute(_STAFF.where(StaffAccount.id == staff_id).with_for_update()).one_or_none()
+    return None if row is None else StaffRow(*row)
+
+
+def lock_active_admins(connection: Connection) -> list[int]:
+    """Ids of all admins that can sign in, locked in one order: two who demote each other wait for each other."""
+    query = select(StaffAccount.id).where(*_ACTIVE_ADMIN)
+    return list(connection.execute(query.order_by(StaffAccount.id).with_for_update()).scalars())
+
+
+def active_admins(connection: Connection) -> list[int]:
+    """Ids of all admins that can sign in."""
+    return list(connection.execute(select(StaffAccount.id).where(*_ACTIVE_ADMIN)).scalars())
+
+
+def has_active_admin(connection: Connection) -> bool:
+    """Whether any admin can sign in."""
+    found = exists().where(*_ACTIVE_ADMIN)
+    return bool(connection.execute(select(found)).scalar_one())
+
+
+def lock_by_link(connection: Connection, link_hash: bytes) -> StaffRow | None:
+    """The account whose enrolment link has this hash, locked until the transaction ends."""
+    row = connection.execute(_STAFF.where(StaffAccount.link_hash == link_hash).with_for_update()).one_or_none()
+    return None if row is None else StaffRow(*row)
+
+
+def vouchers(connection: Connection) -> dict[int, Vouched]:
+    """Who vouches for each account, by its id."""
+    rows = connection.execute(select(StaffAccount.id, StaffAccount.enrolled_by, StaffAccount.confirmed_by))
+    return {staff_id: Vouched(enrolled, confirmed) for staff_id, enrolled, confirmed in rows}
+
+
+def open_cases_by_reviewer(connection: Connection, but_of: str | None = None) -> dict[int, int]:
+    """How many open cases each member of staff has in hand, by id, without cases about reports of control group
+    `but_of`; those who have none are left out."""
+    query = (
+        select(AppealCase.reviewer_id, func.count())
+        .where(AppealCase.state.in_(sorted(state.value for state in OPEN_STATES)), AppealCase.reviewer_id.is_not(None))
+        .group_by(AppealCase.reviewer_id)
+    )
+    if but_of is not None:
+        query = query.where(AppealCase.control_group != but_of)
+    rows = connection.execute(query)
+    return {staff_id: cases for staff_id, cases in rows if staff_id is not None}
+
+
+def control_group_known(connection: Connection, name: str) -> bool:
+    """Whether members have a control group of this name."""
+    return bool(connection.execute(select(exists().where(ControlGroup.name == name))).scalar_one())
+
+
+def read_control_groups(connection: Connection) -> list[str]:
+    """Names of the members' control groups, in order."""
+    return list(connection.execute(select(ControlGroup.name).order_by(ControlGroup.name)).scalars())
+
+
+def update_staff(connection: Connection, staff_id: int, **values: Any) -> None:
+    """Set columns of an account."""
+    connection.execute(update(StaffAccount).where(StaffAccount.id == staff_id).values(**values))
+
+
+def take_step(connection: Connection, staff_id: int, step: int) -> bool:
+    """Note that the code of a time step was used; False when it, or a later one, was used before."""
+    fresh = or_(StaffAccount.totp_last_step.is_(None), StaffAccount.totp_last_step < step)
+    changed = connection.execute(
+        update(StaffAccount).where(StaffAccount.id == staff_id, fresh).values(totp_last_step=step)
+    )
+    return changed.rowcount == 1
+
+
+def insert_session(
+    connection: Connection, token_hash: bytes, staff_id: int, now: datetime, expires_at: datetime
+) -> None:
+    """Add a session."""
+    values = {"token_hash": token_hash, "staff_id": staff_id, "created_at": now, "seen_at": now}
+    connection.execute(insert(StaffSession).values(**values, expires_at=expires_at))
+
+
+def read_session(connection: Connection, token_hash: bytes) -> SessionRow | None:
+    """The session of this token, whatever its age."""
+    query = select(StaffSession.staff_id, StaffSession.created_at, StaffSession.seen_at, StaffSession.expires_at).where(
+        StaffSession.token_hash == token_hash
+    )
+    row = connection.execute(query).one_or_none()
+    return None if row is None else SessionRow(*row)
+
+
+def touch_session(connection: Connection, token_hash: bytes, now: datetime) -> None:
+    """Note that a session was used, never earlier than it was."""
+    connection.execute(
+        update(StaffSession)
+        .where(StaffSession.token_hash == token_hash, StaffSession.seen_at < now)
+        .values(seen_at=now)
+    )
+
+
+def delete_session(connection: Connection, token_hash: bytes) -> bool:
+    """End a session; whether there was one."""
+    return connection.execute(delete(StaffSession).where(StaffSession.token_hash == token_hash)).rowcount == 1
+
+
+def delete_sessions(connection: Connection, staff_id: int, *, but: bytes | None = None) -> None:
+    """End all sessions of an account, except that with the token hash `but`."""
+    query = delete(StaffSession).where(StaffSession.staff_id == staff_id)
+    connection.execute(query if but is None else query.where(StaffSession.token_hash != but))
+
+
+def delete_old_sessions(connection: Connection, now: datetime, idle_since: datetime) -> None:
+    """Forget sessions that are over: past their end, or not seen since `idle_since`."""
+    over = or_(StaffSession.expires_at <= now, StaffSession.seen_at <= idle_since)
+    connection.execute(delete(StaffSession).where(over))
+
+
+def names_of(connection: Connection, ids: Iterable[int]) -> dict[int, str]:
+    """Names by id."""
+    wanted = sorted(set(ids))
+    if not wanted:
+        return {}
+    rows = connection.execute(select(StaffAccount.id, StaffAccount.name).where(StaffAccount.id.in_(wanted)))
+    return {staff_id: name for staff_id, name in rows}  # noqa: C416

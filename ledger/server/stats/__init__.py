@@ -1,0 +1,1 @@
+"""Figures for the console: dashboard, policy simulator, health of platforms."""

@@ -1,0 +1,1 @@
+"""Letters to consumers and the legal routes that they name."""

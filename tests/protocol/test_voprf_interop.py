@@ -1,0 +1,99 @@
+"""Against an independent implementation, the PyPI package `voprf` (Rust): their client with our server and back."""
+
+from __future__ import annotations
+
+from hashlib import sha512
+
+import pytest
+from voprf import ristretto
+
+from ledger.protocol import sodium, voprf
+from ledger.protocol.voprf import HolderKey, Share
+
+SEED, INFO = bytes(range(32)), b"interop"
+NONCE = bytes(range(64))
+PROOF_BYTES = 64
+
+
+def finalize(message: bytes, element: bytes) -> bytes:
+    return sha512(len(message).to_bytes(2, "big") + message + b"\x00\x20" + element + b"Finalize").digest()
+
+
+def inputs_of(count: int) -> list[bytes]:
+    return [b"email:buyer-%d@example.com" % i for i in range(count)]
+
+
+def blinds_of(count: int) -> list[bytes]:
+    return [voprf.blinding_scalar(sha512(b"blind %d" % i).digest()) for i in range(count)]
+
+
+def their_answer(server: ristretto.Evaluator, blinded: list[bytes]) -> tuple[tuple[bytes, ...], bytes]:
+    """Their batch output on the wire is the proof, then the elements."""
+    out = server.evaluate_batch([ristretto.BlindedInput.deserialize(b) for b in blinded]).serialize()
+    elements = out[PROOF_BYTES:]
+    return tuple(elements[i : i + 32] for i in range(0, len(elements), 32)), out[:PROOF_BYTES]
+
+
+def test_keys_agree() -> None:
+    server = ristretto.Evaluator.from_seed(SEED, INFO)
+    assert server.public_key.serialize() == voprf.public_key(voprf.derive_secret(SEED, INFO))
+
+
+@pytest.mark.parametrize("count", [1, 2, 50])
+def test_our_client_with_their_server(count: int) -> None:
+    server = ristretto.Evaluator.from_seed(SEED, INFO)
+    inputs, blinds = inputs_of(count), blinds_of(count)
+    blinded = voprf.blind(inputs, blinds)
+    evaluated, proof = their_answer(server, blinded)
+    holders = [HolderKey("theirs", server.public_key.serialize())]
+    elements = voprf.unblind(blinds, blinded, [Share("theirs", evaluated, proof)], holders)
+    outputs = [finalize(x, t) for x, t in zip(inputs, elements, strict=True)]
+    assert outputs == [server.evaluate_known_input(x) for x in inputs]
+
+
+@pytest.mark.parametrize("count", [1, 2, 50])
+def test_their_client_with_our_server(count: int) -> None:
+    secret = voprf.derive_secret(SEED, INFO)
+    inputs = inputs_of(count)
+    blindings = [ristretto.Client.blind(x) for x in inputs]
+    made = voprf.evaluate(secret, [b.serialize() for _, b in blindings], NONCE)
+    output = ristretto.VerifiableBatchOutput.deserialize(made.proof + b"".join(made.evaluated))
+    key = ristretto.PublicKey.deserialize(voprf.public_key(secret))
+    outputs = ristretto.Client.finalize_batch([client for client, _ in blindings], output, key)
+    assert outputs == [finalize(x, sodium.scalarmult(secret, voprf.hash_to_group(x))) for x in inputs]
+
+
+def test_their_single_evaluation() -> None:
+    server = ristretto.Evaluator.from_seed(SEED, INFO)
+    inputs, blinds = inputs_of(1), blinds_of(1)
+    blinded = voprf.blind(inputs, blinds)
+    out = server.evaluate(ristretto.BlindedInput.deserialize(blinded[0])).serialize()
+    share = Share("theirs", (out[PROOF_BYTES:],), out[:PROOF_BYTES])
+    element = voprf.unblind(blinds, blinded, [share], [HolderKey("theirs", server.public_key.serialize())])[0]
+    assert finalize(inputs[0], element) == server.evaluate_known_input(inputs[0])
+
+
+def test_their_client_refuses_our_proof_under_another_key() -> None:
+    secret = voprf.derive_secret(SEED, INFO)
+    client, blinded = ristretto.Client.blind(b"x")
+    made = voprf.evaluate(secret, [blinded.serialize()], NONCE)
+    output = ristretto.VerifiableOutput.deserialize(made.proof + made.evaluated[0])
+    other = ristretto.PublicKey.deserialize(voprf.public_key(voprf.derive_secret(SEED, b"another")))
+    with pytest.raises(ValueError, match=r".+"):
+        client.finalize(output, other)
+
+
+def test_a_holder_of_each_implementation() -> None:
+    theirs = ristretto.Evaluator.from_seed(SEED, INFO)
+    our_secret = voprf.derive_secret(SEED, b"ours")
+    inputs, blinds = inputs_of(3), blinds_of(3)
+    blinded = voprf.blind(inputs, blinds)
+    made = voprf.evaluate(our_secret, blinded, NONCE)
+    shares = [Share("theirs", *their_answer(theirs, blinded)), Share("ours", made.evaluated, made.proof)]
+    holders = [
+        HolderKey("ours", voprf.public_key(our_secret)),
+        HolderKey("theirs", theirs.public_key.serialize()),
+    ]
+    whole = sodium.scalar_add(our_secret, voprf.derive_secret(SEED, INFO))
+    expected = [sodium.scalarmult(whole, voprf.hash_to_group(x)) for x in inputs]
+    assert voprf.unblind(blinds, blinded, shares, holders) == expected

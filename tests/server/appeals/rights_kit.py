@@ -1,0 +1,283 @@
+"""A report, the person it is about, platforms that file for them, and a model of what the person may still do.
+
+The model knows only what the person themselves did and what was decided in their own case. Whatever else happens, the
+ledger must agree with it: that is what "no other party uses up their rights" means.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from ledger.errors import ConflictOfInterest, LedgerError, NotFound
+from ledger.protocol import sodium
+from ledger.protocol.encoding import day_floor, from_day
+from ledger.protocol.identifiers import Kind
+from ledger.protocol.public_ids import encode_id
+from ledger.protocol.tags import tag
+from ledger.rules.appeals import MAX_WITHDRAWALS, REOPENED, Outcome
+from ledger.rules.case_machine import Staff
+from ledger.rules.conduct import Conduct
+from ledger.rules.rounds import MAX_GROUPS
+from ledger.server.appeals import platform as desk_of_platforms
+from ledger.server.appeals import staff_actions, subject
+from ledger.server.appeals.clock import run_clocks
+from ledger.server.appeals.own_record import own_record
+from ledger.server.appeals.parties import Party
+from ledger.server.appeals.platform import Caller
+from ledger.server.db.engine import reading
+from ledger.server.records import case_queries as store
+from ledger.server.records.case_queries import CaseRow
+from ledger.server.records.queries import reports_by_id
+from tests.server import log_oracle as oracle
+from tests.server.appeals.test_appeals import public, session_of
+from tests.server.conftest import Subjects, Town
+from tests.support import Platform
+
+FOREIGN = tuple(Platform(f"g{number}", f"g{number}-group", f"g{number}-1") for number in range(4))
+"""Platforms of groups of their own that neither reported nor opened the person's session."""
+
+NO_NEW_ID = 10**6
+"""Staff are numbered from here: every decision is made by somebody new."""
+
+
+def file_for(town: Town, platform: Platform, person: Subjects, *reports: str, key: str | None = None) -> str:
+    """Have a platform contest the reports for the person; the case against the first. Raises what filing raises."""
+    tags = [(kind, tag(kind, element)) for kind, element in person]
+    done = desk_of_platforms.file_appeal(
+        town.rt, platform.member(), reports=list(reports), grounds="other", statement=".", locale="en",
+        epoch=town.rt.keys.epoch, subjects=tags, idempotency_key=key or secrets.token_hex(8),
+    )  # fmt: skip
+    return str(json.loads(done.body)["appeals"][0]["id"])
+
+
+def by_platform(town: Town, platform: Platform, action: str, case: str) -> None:
+    """Let a platform speak for the person: withdraw, reopen, say. Raises what the ledger refuses it with."""
+    caller, key = Caller(platform.member(), for_person=True), secrets.token_hex(8)
+    if action == "withdraw":
+        desk_of_platforms.take_back(town.rt, caller, case, key)
+    elif action == "reopen":
+        desk_of_platforms.contest_again(town.rt, caller, case, "Again.", key)
+    else:
+        desk_of_platforms.say_in_case(town.rt, caller, case, Party.SUBJECT, "Yes, I did it.", key)
+
+
+def cases_of(town: Town, report: dict[str, Any]) -> list[CaseRow]:
+    """All cases about the report, oldest first."""
+    with reading(town.rt.engine) as connection:
+        return store.all_cases_of_reports(connection, [report["entry_index"]]).get(report["entry_index"], [])
+
+
+def somebody() -> Subjects:
+    """A person whom nobody has seen."""
+    return [(kind, sodium.point_from_hash(secrets.token_bytes(64))) for kind in (Kind.PHONE, Kind.PAYMENT)]
+
+
+def refusal(attempt: Callable[[], object]) -> str | None:
+    """The code with which the ledger refuses an attempt; None if it is done."""
+    try:
+        attempt()
+    except LedgerError as error:
+        return error.code
+    return None
+
+
+@dataclass
+class Rights:
+    """One report about one person, and the model (`own`, `withdrawals`, `until`)."""
+
+    town: Town
+    person: Subjects = field(default_factory=somebody)
+    report: dict[str, Any] = field(default_factory=dict)
+    own: str = "unused"
+    """unused, open, decided, reopened, decided twice, or taken back (after reopening: `reopened, taken back`)."""
+    withdrawals: int = 0
+    until: datetime | None = None
+    gone: bool = False
+    staff: int = NO_NEW_ID
+
+    def __post_init__(self) -> None:
+        self.report = self.town.report(self.town.acme, self.person, order=secrets.token_hex(8))
+
+    # --- what may happen -----------------------------------------------------------------------------------------
+
+    def actions(self) -> list[Callable[[int], None]]:
+        """Everything that anybody may try; the number chooses who and what."""
+        return [
+            self.foreign_files,
+            self.foreign_files,
+            partial(self.foreign_speaks, "withdraw"),
+            partial(self.foreign_speaks, "withdraw"),
+            partial(self.foreign_speaks, "reopen"),
+            partial(self.foreign_speaks, "say"),
+            self.reporter_tries,
+            self.person_files,
+            self.person_withdraws,
+            self.person_reopens,
+            self.person_adds,
+            self.is_decided,
+            self.is_decided,
+            self.time_passes,
+        ]
+
+    def foreign_files(self, pick: int) -> None:
+        with suppress(LedgerError):
+            file_for(self.town, FOREIGN[pick % len(FOREIGN)], self.person, self.report["id"])
+
+    def foreign_speaks(self, action: str, pick: int) -> None:
+        """A platform tries itself at any of the cases, also at the person's own."""
+        for case in self.some_case(pick):
+            with suppress(LedgerError):
+                by_platform(self.town, FOREIGN[pick % len(FOREIGN)], action, public(self.town, case))
+
+    def reporter_tries(self, pick: int) -> None:
+        """Whatever the reporter's own group tries in the person's name is refused, and changes nothing."""
+        platform = (self.town.acme, self.town.acme2)[pick % 2]
+        before = self.cases
+        attempts: list[Callable[[], object]] = [partial(file_for, self.town, platform, self.person, self.report["id"])]
+        for case in self.some_case(pick):
+            attempts += [
+                partial(by_platform, self.town, platform, action, public(self.town, case))
+                for action in ("withdraw", "reopen", "say")
+            ]
+        for attempt in attempts:
+            assert refusal(attempt) in (ConflictOfInterest.code, NotFound.code)
+        assert self.cases == before
+
+    def person_files(self, _: int = 0) -> None:
+        """The person contests the report at /me; the model says whether they can."""
+        may = self.may_file
+        wanted = [self.report["id"]], "not_me", "It was not me.", "en"
+        refused = refusal(lambda: subject.appeal(self.town.rt.context, self.session, *wanted))
+        assert (refused is None) == may, f"the person's own round: {refused}"
+        if may:
+            self.own = "open"
+
+    def person_withdraws(self, _: int) -> None:
+        if self.own not in ("open", "reopened"):
+            return
+        case = self.own_case
+        refused = refusal(lambda: subject.take_back(self.town.rt.context, self.session, case))
+        assert (refused is None) == (self.withdrawals < MAX_WITHDRAWALS and self.alive), refused
+        if refused is not None:
+            return
+        self.withdrawals += 1
+        self.own = "taken back" if self.own == "open" else "reopened, taken back"
+        self.until = self.town.clock() + timedelta(days=60)
+
+    def person_reopens(self, _: int) -> None:
+        if self.own not in ("decided", "reopened, taken back"):
+            return
+        may = self.until is not None and self.town.clock() < self.until and self.alive
+        case = self.own_case
+        refused = refusal(lambda: subject.contest_again(self.town.rt.context, self.session, case, "Look again."))
+        assert (refused is None) == may, f"the person's own reopening: {refused}"
+        if may:
+            self.own = "reopened"
+
+    def person_adds(self, pick: int) -> None:
+        for case in self.some_case(pick):
+            with suppress(LedgerError):
+                subject.add(self.town.rt.context, self.session, public(self.town, case), "More.")
+
+    def is_decided(self, pick: int) -> None:
+        """Somebody new decides one of the open cases."""
+        for row in self.some_case(pick):
+            self.staff += 1
+            reviewer, case = Staff(self.staff, "reviewer"), public(self.town, row)
+            outcome = (Outcome.UPHELD, Outcome.UNCONFIRMED, Outcome.UPHELD, Outcome.AMENDED, Outcome.OVERTURNED)[
+                pick // 4 % 5
+            ]
+            more: dict[str, Any] = {"conduct": Conduct.WARDROBING} if outcome is Outcome.AMENDED else {}
+            with suppress(LedgerError):
+                staff_actions.take(self.town.rt.context, case, reviewer)
+                done = staff_actions.decide(self.town.rt.context, case, reviewer, outcome, "Reasons.", **more)
+                self.gone = self.gone or outcome is Outcome.OVERTURNED
+                if done.filed_by_subject:
+                    self.own = "decided" if self.own == "open" else "decided twice"
+                    left = self.own == "decided" and outcome in REOPENED
+                    self.until = min(self.town.clock() + timedelta(days=60), self.expires_at) if left else None
+
+    def time_passes(self, pick: int) -> None:
+        self.town.clock.moment += timedelta(days=(1, 8, 21, 70)[pick % 4])
+        for _ in range(2):
+            run_clocks(self.town.rt.context)
+
+    # --- what must hold ------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """The ledger agrees with the model, with the log, and with the limits."""
+        rt, cases = self.town.rt, self.cases
+        with reading(rt.engine) as connection:
+            for row in cases:
+                events = store.events(connection, row.id) if row.filed_by_subject else []
+                begun = next((place for place, one in enumerate(events) if one.action in ("open", "adopt")), 0)
+                adopted = next((place for place, one in enumerate(events) if one.action == "adopt"), begun)
+                later = [one for one in events[adopted:] if one.actor == "subject"]
+                assert all(one.platform is None for one in later), "a platform spoke in the person's own case"
+        using = [row for row in cases if row.filing_group and (row.is_open or row.round > 1 or row.outcome)]
+        assert len({row.filing_group for row in using}) == len(using) <= MAX_GROUPS
+        assert sum(row.is_open and row.suspends for row in using) <= 1
+        record = own_record(rt.context, rt.members.weights(), self.session)
+        (shown,) = [one for one in record["reports"] if one["id"] == self.report["id"]]
+        assert shown["appealable"] == self.may_file
+        assert len(shown["cases"]) == len(cases)
+        told = oracle.read_log(rt.engine, rt.policy)
+        number, today = self.report["entry_index"], day_floor(self.town.clock())
+        assert oracle.listings(rt.engine).get(number) == oracle.expected_listings(told, today).get(number)
+        if self.own in ("open", "reopened") and self.alive:
+            (mine,) = [row for row in cases if row.filed_by_subject and row.is_open]
+            assert mine.suspends
+            assert mine.overdue or told[self.report["id"]].disputed or told[self.report["id"]].unconfirmed
+
+    @property
+    def may_file(self) -> bool:
+        """Whether the person's own round is theirs to open, by what they did themselves."""
+        return self.own in ("unused", "taken back") and self.alive
+
+    @property
+    def alive(self) -> bool:
+        """Whether the report lives and its record has not expired."""
+        return not self.gone and self.town.clock() < self.expires_at
+
+    @property
+    def expires_at(self) -> datetime:
+        with reading(self.town.rt.engine) as connection:
+            (row,) = reports_by_id(connection, [self.report["entry_index"]]).values()
+            return from_day(row.expires_day)
+
+    @property
+    def cases(self) -> list[CaseRow]:
+        return cases_of(self.town, self.report)
+
+    def some_case(self, pick: int) -> Sequence[CaseRow]:
+        found = self.cases
+        return [found[pick % len(found)]] if found else []
+
+    @property
+    def own_case(self) -> str:
+        row = max((one for one in self.cases if one.filed_by_subject), key=lambda one: one.id)
+        return encode_id("ap", row.id, self.town.rt.settings.service)
+
+    @property
+    def session(self) -> Any:
+        return session_of(self.town, self.person)
+
+
+def play(town: Town, steps: Sequence[tuple[int, int]]) -> Rights:
+    """Do the steps with one report, check after each; at the end the person files where the model says that they
+    can."""
+    story = Rights(town)
+    actions = story.actions()
+    for action, pick in steps:
+        actions[action % len(actions)](pick)
+        story.check()
+    story.person_files()
+    story.check()
+    return story

@@ -1,0 +1,257 @@
+"""Migrations go up and down on both engines, and make exactly the tables that the models describe."""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from alembic import command
+from alembic.util import CommandError
+from sqlalchemy import inspect, text
+
+from ledger.errors import ConfigurationError
+from ledger.protocol.tags import tag
+from ledger.server.db import migrate
+from ledger.server.db.engine import open_engine, reading, writing
+from ledger.server.db.schema import Base
+from ledger.server.keys.epochs import read_epochs
+from ledger.server.lookups.disclosures import count_old, shown_lookups
+from ledger.server.lookups.queries import log_disclosures
+from ledger.tlog.entries import GovernanceType, governance_leaf, key_rotation_body
+from tests.counts import trials
+from tests.support import ROOT
+
+
+def test_up_and_down(database_url: str) -> None:
+    migrate.upgrade(database_url)
+    engine = open_engine(database_url)
+    assert set(inspect(engine).get_table_names()) == {*Base.metadata.tables, "alembic_version"}
+    migrate.downgrade(database_url)
+    assert inspect(engine).get_table_names() == ["alembic_version"]
+    migrate.upgrade(database_url)
+    migrate.check_current(engine)
+    engine.dispose()
+
+
+def test_models_and_migrations_do_not_drift(database_url: str) -> None:
+    migrate.upgrade(database_url)
+    command.check(migrate.alembic_config(database_url))
+
+
+def test_a_drift_is_found(database_url: str) -> None:
+    migrate.upgrade(database_url)
+    engine = open_engine(database_url)
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE tile ADD COLUMN stray INTEGER"))
+    engine.dispose()
+    with pytest.raises(CommandError, match="New upgrade operations"):
+        command.check(migrate.alembic_config(database_url))
+
+
+def test_two_deployments_may_migrate_at_once(database_url: str) -> None:
+    program = "import sys; from ledger.server.db import migrate; migrate.upgrade(sys.argv[1])"
+    processes = [
+        subprocess.Popen([sys.executable, "-c", program, database_url], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        for _ in range(trials(2, 3))
+    ]
+    outcomes = [(process.communicate()[1], process.returncode) for process in processes]
+    assert {code for _, code in outcomes} == {0}, outcomes
+    engine = open_engine(database_url)
+    migrate.check_current(engine)
+    engine.dispose()
+
+
+def test_what_one_epoch_held_is_under_that_epoch_afterwards(database_url: str) -> None:
+    """0001 -> 0002 with data: two identifiers of one kind in one report, so the slot follows from the tag alone."""
+    command.upgrade(migrate.alembic_config(database_url), "0001")
+    elements = [secrets.token_bytes(32) for _ in range(3)]
+    kinds = ["phone", "phone", "email"]
+    leaf = governance_leaf(
+        0,
+        GovernanceType.KEY_ROTATION,
+        datetime(2026, 1, 2, 3, tzinfo=UTC),
+        key_rotation_body(epoch=7, holders=[("ledger", b"k" * 32)], log_origin="x/log", log_key="x/log+1+a"),
+    )
+    engine = open_engine(database_url)
+    with engine.begin() as connection:
+        insert = "INSERT INTO {} VALUES ({})"
+        connection.execute(text(insert.format("log_entry", "0, :leaf")), {"leaf": leaf})
+        connection.execute(text(insert.format("governance_entry", "0, 'key_rotation'")))
+        for slot, (kind, element) in enumerate(zip(kinds, elements, strict=True)):
+            connection.execute(
+                text("INSERT INTO subject (report_id, slot, epoch, kind, element, salt) VALUES (4, :s, 7, :k, :e, :e)"),
+                {"s": slot, "k": kind, "e": element},
+            )
+            connection.execute(
+                text(
+                    "INSERT INTO listing (tag, report_id, kind, act_id, control_group, conduct, amount_minor, currency,"
+                    " act_day, effective_hour, expires_day, disputed, unconfirmed, restituted, has_statement) VALUES"
+                    " (:tag, 4, :k, 4, 'g', 'wardrobing', 1, 'CNY', 1, 1, 1, :no, :no, :no, :no)"
+                ),
+                {"tag": tag(kind, element), "k": kind, "no": False},
+            )
+    migrate.upgrade(database_url)
+    with engine.connect() as connection:
+        rows = connection.execute(text("SELECT tag, slot, epoch FROM listing ORDER BY slot")).all()
+        assert [(bytes(row[0]), *row[1:]) for row in rows] == [
+            (tag(kind, element), slot, 7) for slot, (kind, element) in enumerate(zip(kinds, elements, strict=True))
+        ]
+        (epoch,) = read_epochs(connection)
+    assert (epoch.epoch, epoch.state, epoch.holder, bytes(epoch.public_key)) == (7, "current", "ledger", b"k" * 32)
+    assert (epoch.entry_index, epoch.announced_at) == (0, datetime(2026, 1, 2, 3, tzinfo=UTC))
+    engine.dispose()
+
+
+def test_a_database_without_the_schema_is_refused(database_url: str) -> None:
+    engine = open_engine(database_url)
+    with pytest.raises(ConfigurationError, match="keys init"):
+        migrate.check_current(engine)
+    migrate.upgrade(database_url)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = 'other'"))
+    with pytest.raises(ConfigurationError, match="schema of a newer version"):
+        migrate.check_current(engine)
+    engine.dispose()
+
+
+def test_accounts_of_an_earlier_version_rest_on_who_enrolled_them_by_the_audit_log(database_url: str) -> None:
+    """0010 -> 0011: the newest of adding, resetting and changing the role counts; none is the command line's."""
+    command.upgrade(migrate.alembic_config(database_url), "0010")
+    engine = open_engine(database_url)
+    at = datetime(2026, 1, 2, 3, tzinfo=UTC)
+    with engine.begin() as connection:
+        for number, name in enumerate(("ann", "cleo", "bo", "dan"), 1):
+            connection.execute(
+                text(
+                    "INSERT INTO staff (id, name, role, language, password_hash, totp_secret, must_change_password, "
+                    "failed_count, created_at) VALUES (:id, :name, 'admin', 'en', '', :none, :no, 0, :at)"
+                ),
+                {"id": number, "name": name, "none": b"", "no": False, "at": at},
+            )
+        for by, action, about in (
+            (None, "staff_added", 1),
+            (None, "staff_added", 2),
+            (1, "staff_added", 3),
+            (2, "staff_reset", 3),
+            (3, "login", None),
+            (1, "staff_added", 4),
+            (None, "staff_reset", 4),
+        ):
+            connection.execute(
+                text(
+                    "INSERT INTO staff_event (at, staff_id, action, object_type, object_id) "
+                    "VALUES (:at, :by, :action, 'staff', :about)"
+                ),
+                {"at": at, "by": by, "action": action, "about": None if about is None else str(about)},
+            )
+    migrate.upgrade(database_url)
+    with engine.begin() as connection:
+        rows = connection.execute(text("SELECT name, enrolled_by, last_login_at FROM staff ORDER BY id")).all()
+    assert {name: by for name, by, _ in rows} == {"ann": None, "cleo": None, "bo": 2, "dan": None}
+    assert [name for name, _, seen in rows if seen is not None] == ["bo"]
+    engine.dispose()
+
+
+def test_lookups_of_an_older_ledger_are_counted_and_stay_in_the_record(database_url: str) -> None:
+    """0012 -> 0013 with data: single rows of years, which become counts by and by and are read the same meanwhile."""
+    command.upgrade(migrate.alembic_config(database_url), "0012")
+    engine, mine = open_engine(database_url), secrets.token_bytes(32)
+    asked_at, now = datetime(2026, 1, 2, 3, tzinfo=UTC), datetime(2026, 6, 1, tzinfo=UTC)
+    with writing(engine) as connection:
+        rows = [
+            {
+                "id": number,
+                "platform": "acme" if number else "bolt",
+                "purpose": "refund_review",
+                "order_ref": b"o" * 32,
+                "consent_ref": None,
+                "claim": "damaged",
+                "tier": "watch",
+                "as_of_index": 9,
+                "asked_at": asked_at + timedelta(minutes=number),
+            }
+            for number in range(4)
+        ]
+        log_disclosures(connection, rows, [{"tag": mine, "lookup_id": row["id"]} for row in rows])
+    migrate.upgrade(database_url)
+    with reading(engine) as connection:
+        before = shown_lookups(connection, [mine], "acme")
+    assert [(one["asked_by"], one["times"], one["asked_at"]) for one in before] == [
+        ("acme", 3, "2026-01-02T03:03:00Z"),
+        (None, 1, "2026-01-02T03:00:00Z"),
+    ]
+    assert count_old(engine, now) == 4
+    with reading(engine) as connection:
+        assert shown_lookups(connection, [mine], "acme") == before
+        assert connection.execute(text("SELECT count(*) FROM lookup_log")).scalar_one() == 0
+    engine.dispose()
+
+
+def test_lines_of_an_earlier_ledger(database_url: str) -> None:
+    """0008 -> 0009 with cases: which orders were given up while a case was open is read from the timelines."""
+    command.upgrade(migrate.alembic_config(database_url), "0008")
+    engine = open_engine(database_url)
+    moment = {"at": datetime(2026, 1, 2, tzinfo=UTC)}
+    # order: (what was done in the case, with the state after it; how the report was reversed)
+    stories: dict[str, tuple[list[tuple[str, str]], str | None]] = {
+        "given up": ([("open", "submitted"), ("report_gone", "closed")], "withdrawal"),
+        "replaced": ([("open", "submitted"), ("take", "under_review"), ("report_gone", "closed")], "replacement"),
+        "after the appeal": (
+            [("open", "submitted"), ("withdraw", "withdrawn"), ("report_gone", "closed")],
+            "withdrawal",
+        ),
+        "after a decision": ([("open", "submitted"), ("decide", "decided"), ("report_gone", "closed")], "withdrawal"),
+        "expired": ([("open", "submitted"), ("report_gone", "closed")], None),
+        "overturned": ([("open", "submitted"), ("decide", "decided"), ("close", "closed")], "overturned"),
+    }
+    refs = {name: secrets.token_bytes(32) for name in stories}
+    with engine.begin() as connection:
+        for number, (name, (events, reversal)) in enumerate(stories.items(), 1):
+            values = {"n": number, "ref": refs[name], "kind": reversal, "no": False, **moment}
+            connection.execute(
+                text(
+                    "INSERT INTO report (id, platform, control_group, order_ref, conduct, amount_minor, currency,"
+                    " outcome, act_ended_at, notice_sent_at, recorded_at, effective_hour, expires_day, act_id, live)"
+                    " VALUES (:n, 'acme', 'east', :ref, 'wardrobing', 1, 'CNY', 'x', :at, :at, :at, 1, 90000, :n, :no)"
+                ),
+                values,
+            )
+            connection.execute(
+                text(
+                    "INSERT INTO appeal_case (id, group_id, report_id, round, state, grounds, profile, locale,"
+                    " filed_via, filed_by_subject, platform, control_group, conduct, severity, opened_at, due_at,"
+                    " extended, overdue) VALUES (:n, :n, :n, 1, 'closed', 'other', 'CN', 'en', 'b', :no, 'acme',"
+                    " 'east', 'wardrobing', 1, :at, :at, :no, :no)"
+                ),
+                values,
+            )
+            if reversal is not None:
+                connection.execute(
+                    text(
+                        "INSERT INTO reversal (report_id, entry_index, kind, reason, recorded_at)"
+                        " VALUES (:n, 100 + :n, :kind, 'other', :at)"
+                    ),
+                    values,
+                )
+            for action, state in events:
+                connection.execute(
+                    text(
+                        "INSERT INTO case_event (case_id, round, at, action, actor, state, visible_to)"
+                        " VALUES (:n, 1, :at, :action, 'ledger', :state, 'all')"
+                    ),
+                    {**values, "action": action, "state": state},
+                )
+    migrate.upgrade(database_url)
+    with engine.connect() as connection:
+        closures = connection.execute(text("SELECT control_group, order_ref, case_id FROM order_closure")).all()
+        cases = connection.execute(text("SELECT count(*), count(reporter_round) FROM appeal_case")).one()
+        connection.execute(text("UPDATE appeal_case SET round = 3 WHERE id = 1"))
+    assert {(group, bytes(ref), case) for group, ref, case in closures} == {
+        ("east", refs["given up"], 1),
+        ("east", refs["replaced"], 2),
+    }
+    assert tuple(cases) == (len(stories), 0)
+    engine.dispose()

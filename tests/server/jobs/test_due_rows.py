@@ -1,0 +1,210 @@
+"""What is due is worked on to the last row: rows that fail, however many are in front, keep no other from its turn."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import select
+
+from ledger.errors import DatabaseUnavailable
+from ledger.protocol.public_ids import decode_id
+from ledger.server.appeals import attachments, clock
+from ledger.server.db.due_rows import work_off
+from ledger.server.db.engine import reading, writing
+from ledger.server.db.tables.appeals import AppealCase
+from ledger.server.db.tables.ledger import Report
+from ledger.server.lookups import disclosure_queries as disclosure_store
+from ledger.server.lookups import disclosures
+from ledger.server.records import order_line_queries as lines_store
+from ledger.server.records.order_line_queries import HeldRow
+from ledger.server.reports import erasure, held, malformed
+from ledger.server.reports import erasure_queries as erasure_store
+from tests.counts import trials
+from tests.malformed import record
+from tests.server.appeals.desk import contest
+from tests.server.conftest import Town
+from tests.server.lookups.test_disclosures import looked, sizes, tags_of
+from tests.spellings import with_bit_255
+
+pytestmark = pytest.mark.one_engine
+
+
+@dataclass
+class Table:
+    """Rows in order, of which some fail whenever they are worked on, and the others once."""
+
+    rows: list[int]
+    bad: set[int]
+    page: int
+    done: list[int]
+
+    def read(self, last: int | None) -> list[int]:
+        left = [row for row in self.rows if row not in self.done and (last is None or row > last)]
+        return left[: self.page]
+
+    def work(self, rows: Sequence[int]) -> int:
+        if self.bad & set(rows):
+            raise ValueError("a row that nothing foresaw")
+        self.done += rows
+        return len(rows)
+
+
+@settings(max_examples=trials(50, 1000), deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 99), st.booleans()), unique_by=lambda one: one[0], max_size=20),
+    st.integers(1, 7),
+    st.integers(1, 7),
+)
+def test_every_row_that_can_be_done_is_done_once(rows: list[tuple[int, bool]], page: int, together: int) -> None:
+    numbers = sorted(number for number, _ in rows)
+    bad = {number for number, fails in rows if fails}
+    table = Table(numbers, bad, page, [])
+
+    def run() -> int:
+        return work_off(table.read, table.work, event="failed", name=str, together=together)
+
+    if bad:
+        with pytest.raises(ValueError, match="foresaw"):
+            run()
+    else:
+        assert run() == len(rows)
+    assert table.done == [number for number in numbers if number not in bad]
+
+
+def test_the_first_failure_is_logged_with_its_places_and_each_with_its_name(caplog: pytest.LogCaptureFixture) -> None:
+    table = Table([1, 2, 3, 4], {1, 3}, 1, [])
+    with pytest.raises(ValueError, match="foresaw"):
+        work_off(table.read, table.work, event="row_failed", name=lambda row: f"r{row}")
+    assert [(one.message, bool(one.exc_info)) for one in caplog.records] == [
+        ("row_failed r1", True),
+        ("row_failed r3", False),
+    ]
+
+
+def test_an_outage_ends_the_round_and_so_does_a_stop() -> None:
+    tried: list[int] = []
+
+    def away(rows: Sequence[int]) -> int:
+        tried.extend(rows)
+        raise DatabaseUnavailable("away")
+
+    table = Table([1, 2, 3], set(), 1, [])
+    with pytest.raises(DatabaseUnavailable):
+        work_off(table.read, away, event="failed", name=str)
+    assert tried == [1]
+    assert work_off(table.read, table.work, event="failed", name=str, stopped=lambda: bool(table.done)) == 1
+
+
+# --- what the ledger works on -----------------------------------------------------------------------------------
+
+
+def failing(module: Any, name: str, monkeypatch: pytest.MonkeyPatch, is_bad: Callable[..., bool]) -> None:
+    """Let the function `name` of `module` raise where `is_bad` says so of its arguments."""
+    real = getattr(module, name)
+
+    def run(*arguments: Any) -> Any:
+        if is_bad(*arguments):
+            raise ValueError("a row that nothing foresaw")
+        return real(*arguments)
+
+    monkeypatch.setattr(module, name, run)
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_cases_that_fail_in_front_stop_no_clock(
+    town: Town, limit: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As many cases fail as one query returns, and one more; all others are overdue after one round of the job."""
+    ids = []
+    for number in range(limit + 3):
+        (case,) = contest(town, town.person(number), town.report(town.acme, town.person(number)))
+        ids.append(decode_id("ap", case, town.rt.settings.service))
+        town.clock.moment += timedelta(seconds=1)  # the order of their deadlines
+    bad = set(ids[: limit + 1])
+    monkeypatch.setattr(clock, "MAX_CASES", limit)
+    failing(clock, "_run", monkeypatch, lambda _, row: row.id in bad)
+    town.clock.moment += timedelta(days=60)
+    (job,) = (job for job in town.rt.maintenance.clock_jobs if job.name == "appeal_clocks")
+    caplog.clear()
+    with pytest.raises(ValueError, match="foresaw"):
+        job.run()
+    with reading(town.rt.engine) as connection:
+        overdue = set(connection.scalars(select(AppealCase.id).where(AppealCase.overdue)))
+    assert overdue == set(ids) - bad
+    assert len([one for one in caplog.records if one.message.startswith("appeal_clock_failed ap_")]) == len(bad)
+
+
+def test_held_reports_that_fail_in_front_stop_no_other(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = [int(town.report(town.acme, town.person(number))["entry_index"]) for number in range(3)]
+    values = dict.fromkeys(HeldRow.__dataclass_fields__)
+    with writing(town.rt.engine) as connection:
+        for number in numbers:
+            given = {"report_id": number, "control_group": "acme-group", "case_id": 1, "like_id": 1, "revision": 0}
+            row = HeldRow(**{**values, **given, "void_at": town.clock()})  # type: ignore[arg-type]
+            lines_store.insert_held(connection, row)
+    monkeypatch.setattr(held, "MAX_VOID", 1)
+    failing(held, "_void", monkeypatch, lambda _, row: row.id in numbers[:2])
+    with pytest.raises(ValueError, match="foresaw"):
+        held.void_due(town.rt.context)
+    with reading(town.rt.engine) as connection:
+        live = set(connection.scalars(select(Report.id).where(Report.live)))
+    assert live == set(numbers[:2])
+
+
+def test_reports_that_cannot_be_erased_stop_no_other(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = [int(town.report(town.acme, town.person(number))["entry_index"]) for number in range(5)]
+    bad = {numbers[0], numbers[2]}
+    monkeypatch.setattr(erasure, "MAX_REPORTS", 2)
+    failing(erasure_store, "erase", monkeypatch, lambda _, ids: bool(bad & set(ids)))
+    town.clock.moment += timedelta(days=500)
+    with pytest.raises(ValueError, match="foresaw"):
+        erasure.erase_due(town.rt.context, town.rt.settings)
+    with reading(town.rt.engine) as connection:
+        assert set(connection.scalars(select(Report.id))) == bad
+
+
+def test_lookups_that_cannot_be_counted_stop_no_other(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    town.clock.moment = town.clock.moment.replace(hour=12)
+    looked(town, "bolt", tags_of(town.person()), 5, ago_hours=disclosures.SINGLE_HOURS + 1)
+    bad = 1
+    monkeypatch.setattr(disclosures, "MAX_COUNTED", 2)
+    with reading(town.rt.engine) as connection:
+        rows = disclosure_store.single_before(connection, town.clock(), 10)
+    failing(disclosure_store, "count_single", monkeypatch, lambda _, some: rows[0] in some)
+    with pytest.raises(ValueError, match="foresaw"):
+        disclosures.count_old(town.rt.engine, town.clock())
+    assert sizes(town)[0] == bad
+
+
+def test_malformed_reports_that_fail_stop_no_other(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = []
+    for number in range(3):
+        subjects = [(kind, with_bit_255(one)) for kind, one in town.person(number)]
+        numbers.append(record(town.rt, town.acme, subjects)["entry_index"])
+    failing(malformed, "_take_back", monkeypatch, lambda _, ids: numbers[0] in ids)
+    with pytest.raises(ValueError, match="foresaw"):
+        malformed.take_back_malformed(town.rt.context)
+    with reading(town.rt.engine) as connection:
+        assert set(connection.scalars(select(Report.id).where(Report.live))) == {numbers[0]}
+
+
+def test_a_file_that_cannot_be_deleted_stops_no_other(town: Town, caplog: pytest.LogCaptureFixture) -> None:
+    folder: Path = town.rt.settings.attachments_dir / "aa"
+    names = ["aa" + digit * 30 for digit in "123"]
+    (folder / names[0]).mkdir(parents=True)  # unlink refuses a folder
+    for name in names[1:]:
+        (folder / name).write_bytes(b"")
+    with pytest.raises(OSError, match=names[0]):
+        attachments.delete_many(town.rt.settings, names)
+    assert [one.name for one in folder.iterdir()] == names[:1]
+    with caplog.at_level(logging.ERROR):
+        erasure._delete_files(town.rt.settings, names)
+    assert [one.message for one in caplog.records] == ["erased_files_not_deleted"]

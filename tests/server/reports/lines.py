@@ -1,0 +1,115 @@
+"""Persons, cases and decisions for tests of order lines: any number of them in one ledger, which the tests of a file
+share. Each test has persons and orders of its own, and a clock that only goes forward."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from copy import copy
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import make_url
+
+from ledger.protocol import sodium
+from ledger.protocol.identifiers import Kind
+from ledger.rules.appeals import Outcome
+from ledger.rules.case_machine import Staff
+from ledger.rules.conduct import Conduct
+from ledger.server.appeals import staff_actions as desk
+from ledger.server.appeals.own_record import own_record
+from ledger.server.db.engine import reading
+from ledger.server.records.case_queries import outcome_counts
+from tests import pg
+from tests.server.appeals.test_appeals import ANNA, BEN, session_of
+from tests.server.conftest import Clock, Founding, Subjects, Town
+from tests.support import Platform, evidence, opened
+
+PLACES = [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("sqlite", "postgresql")]
+
+
+@dataclass
+class Street(Town):
+    """A test's own part of a ledger that others use too: its order numbers are nobody else's."""
+
+    prefix: str = ""
+
+    def order(self, name: str) -> str:
+        """The number of the order that this test calls `name`."""
+        return f"{self.prefix}-{name}"
+
+    def report(self, platform: Platform, subjects: Subjects, key: str | None = None, **changes: Any) -> dict[str, Any]:
+        if "order" in changes:
+            changes["order"] = self.order(changes["order"])
+        return super().report(platform, subjects, key, **changes)
+
+
+def shared_town(request: pytest.FixtureRequest, folder: Path, founding: Founding) -> Iterator[Town]:
+    """A ledger on `request.param`, for all tests of a file."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{folder / 'ledger.db'}"
+    else:
+        template = make_url(request.getfixturevalue("postgresql_schema")())
+        url = pg.create_database(template, template).render_as_string(hide_password=False)
+        founding = copy(founding)
+        founding._copied = ""
+    clock = Clock()
+    with opened(founding.ledger(url, folder), clock) as rt:
+        yield Town(rt, clock, founding.acme, founding.acme2, founding.bolt)
+    if request.param == "postgresql":
+        pg.drop_database(url)
+
+
+def street(town: Town) -> Street:
+    """A part of the ledger for one test."""
+    return Street(town.rt, town.clock, town.acme, town.acme2, town.bolt, secrets.token_hex(4))
+
+
+def lost(town: Town, group: str = "acme-group") -> int:
+    """How many reports of the group count as overturned."""
+    with reading(town.rt.engine) as connection:
+        return outcome_counts(connection, town.clock() - timedelta(days=700)).get(group, {}).get("overturned", 0)
+
+
+HEAD = Staff(7, "supervisor")
+"""A supervisor of no control group."""
+
+
+def somebody(*kinds: Kind) -> Subjects:
+    """Identifiers of a new person: phone and payment, unless others are named."""
+    return [(kind, sodium.point_from_hash(secrets.token_bytes(64))) for kind in kinds or (Kind.PHONE, Kind.PAYMENT)]
+
+
+def decide(town: Town, case: str, outcome: Outcome, conduct: Conduct = Conduct.WARDROBING) -> None:
+    """A reviewer takes the case and decides it; what takes two people gets its second signature."""
+    more: dict[str, Any] = {}
+    if outcome is Outcome.AMENDED:
+        more["conduct"] = conduct
+    if outcome is Outcome.UNLINKED:
+        more["slots"] = (0,)
+    desk.take(town.rt.context, case, ANNA)
+    row = desk.decide(town.rt.context, case, ANNA, outcome, "It was looked into.", **more)
+    if row.state == "awaiting_signoff":
+        desk.sign(town.rt.context, case, BEN)
+
+
+def points(town: Town, person: Subjects) -> float:
+    """What the person's record weighs now."""
+    return float(town.lookup(person)["points"])
+
+
+def record(town: Town, person: Subjects) -> dict[str, dict[str, Any]]:
+    """The reports in the person's own record, by id."""
+    found = own_record(town.rt.context, town.rt.members.weights(), session_of(town, person))
+    return {one["id"]: one for one in found["reports"]}
+
+
+def farm(town: Town, linked: list[str], subjects: Subjects, **changes: Any) -> dict[str, Any]:
+    """acme's report of linked accounts."""
+    items = evidence(*["linked_instrument"] * len(linked))
+    for item, report_id in zip(items, linked, strict=True):
+        item["report_id"] = report_id
+    return town.report(town.acme, subjects, conduct="account_farm", evidence=items, **changes)

@@ -1,0 +1,201 @@
+"""An auditor who is lied to: files, keys and log entries that are not what they should be."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from ledger.client.verify.rotation import Places, verify_rotation
+from ledger.errors import ConfigurationError, HolderMismatch, InvalidCheckpoint, InvalidRotation, ReceiptPending
+from ledger.protocol import sodium
+from ledger.server.keys.files import load_oprf, raw_public
+from ledger.server.platforms.suite import suite
+from ledger.server.reports.reports import submit_report
+from ledger.server.rotation import fill
+from ledger.server.rotation.run import rotate
+from ledger.tlog.checkpoint import verifier_key
+from ledger.tlog.key_rotation import Batch, RotationKeys, format_batch, parse_batch, prove, rotation_factor
+from tests.rotations import audited, batches, change_facts, log_of, subjects_under
+from tests.server.conftest import Town
+from tests.support import publish, report_payload
+
+pytestmark = pytest.mark.parametrize("migrated_url", [pytest.param("sqlite", marks=pytest.mark.sqlite)], indirect=True)
+
+REPORTS = 5
+
+
+@pytest.fixture
+def folder(town: Town, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The audit folder of a rotation of ten subjects, in three batches."""
+    monkeypatch.setattr(fill, "PROOF_BATCH", 4)
+    for number in range(REPORTS):
+        payload = report_payload(town.rt, town.acme, subjects_under(town.rt.settings, 1, number))
+        submit_report(town.rt, town.acme.member(), payload, f"k{number}").result(10)
+    done = rotate(town.rt.settings, town.rt.engine, town.clock)
+    town.rt.members.refresh()
+    assert audited(town.rt, done.audit_dir).batches == 3
+    return done.audit_dir
+
+
+def rewrite(path: Path, change: Callable[[Batch], Batch], proof: Callable[[Batch], bytes] | None = None) -> None:
+    """A batch file with a right digest over changed content."""
+    batch = change(parse_batch(path.read_bytes()))
+    path.write_bytes(
+        format_batch(batch.items, batch.proof if proof is None else proof(batch), batch.keys, batch.number)
+    )
+
+
+def test_every_byte_counts(town: Town, folder: Path) -> None:
+    path = batches(folder)[1]
+    good = path.read_bytes()
+    for place in range(0, len(good), 23):
+        changed = good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :]
+        for data in (changed, changed[:-32] + sha256(changed[:-32]).digest()):
+            path.write_bytes(data)
+            if data != good:  # a changed digest that is computed again is the old one
+                with pytest.raises(InvalidRotation):
+                    audited(town.rt, folder)
+    path.write_bytes(good)
+    audited(town.rt, folder)
+
+
+def test_batches_cut_lost_doubled_or_out_of_order(town: Town, folder: Path) -> None:
+    first, second, third = batches(folder)
+    one, two, three = (path.read_bytes() for path in (first, second, third))
+
+    def refused(*contents: bytes) -> None:
+        for path, data in zip((first, second, third), contents, strict=False):
+            path.write_bytes(data)
+        for path in (first, second, third)[len(contents) :]:
+            path.unlink(missing_ok=True)
+        with pytest.raises(InvalidRotation):
+            audited(town.rt, folder)
+
+    refused(one, two, three[:-1])
+    refused(one, two, b"")
+    refused(one, two)
+    refused(one, three)
+    refused(two, one, three)
+    refused(one, two, two)
+    refused(one, two, three + b"x")
+    refused()
+
+
+def test_a_true_proof_of_something_else(town: Town, folder: Path) -> None:
+    """The prover has the keys and makes proofs that hold; the root in the log is what does not fit."""
+    settings = town.rt.settings
+    factor = rotation_factor(*[load_oprf(settings, epoch)[2] for epoch in (1, 2)])
+    path = batches(folder)[2]
+    good = path.read_bytes()
+
+    def proof(batch: Batch) -> bytes:
+        old, new = [item.old_element for item in batch.items], [item.new_element for item in batch.items]
+        return prove(factor, batch.keys, old, new, secrets.token_bytes(64))
+
+    def fewer(batch: Batch) -> Batch:
+        return replace(batch, items=batch.items[:1])
+
+    def other_person(batch: Batch) -> Batch:
+        element = sodium.scalarmult_base(sodium.scalar_reduce(secrets.token_bytes(64)))
+        item = replace(batch.items[0], old_element=element, new_element=sodium.scalarmult(factor, element))
+        return replace(batch, items=(item, *batch.items[1:]))
+
+    def other_salt(batch: Batch) -> Batch:
+        return replace(batch, items=(replace(batch.items[0], new_salt=bytes(32)), *batch.items[1:]))
+
+    def swapped(batch: Batch) -> Batch:
+        a, b = batch.items
+        return replace(
+            batch,
+            items=(
+                replace(a, new_element=b.new_element, old_element=b.old_element),
+                replace(b, new_element=a.new_element, old_element=a.old_element),
+            ),
+        )
+
+    for change in (fewer, other_person, other_salt, swapped):
+        rewrite(path, change, proof)
+        with pytest.raises(InvalidRotation, match="log"):
+            audited(town.rt, folder)
+        path.write_bytes(good)
+    rewrite(path, lambda batch: batch, proof)
+    audited(town.rt, folder)
+
+
+def test_elements_that_were_not_turned(town: Town, folder: Path) -> None:
+    """One person under the old key still, with everything else right: the proof does not hold."""
+
+    def not_turned(batch: Batch) -> Batch:
+        return replace(batch, items=(replace(batch.items[0], new_element=batch.items[0].old_element), *batch.items[1:]))
+
+    rewrite(batches(folder)[0], not_turned)
+    with pytest.raises(InvalidRotation, match="proof"):
+        audited(town.rt, folder)
+
+
+def test_batches_of_another_rotation(town: Town, folder: Path) -> None:
+    def other_keys(batch: Batch) -> Batch:
+        return replace(batch, keys=RotationKeys(2, 3, batch.keys.new_public, batch.keys.old_public))
+
+    rewrite(batches(folder)[0], other_keys)
+    with pytest.raises(InvalidRotation, match="other epochs or keys"):
+        audited(town.rt, folder)
+
+
+def test_the_log_and_not_the_folder_is_believed(town: Town, folder: Path) -> None:
+    facts = json.loads((folder / "rotation.json").read_text())
+    report, announcement = facts["switch_entry"] - 2, facts["switch_entry"] - 1
+    for entry in (0, 1, report, announcement):
+        change_facts(folder, switch_entry=entry, root_entry=entry)
+        with pytest.raises(InvalidRotation):
+            audited(town.rt, folder)
+        change_facts(folder, switch_entry=facts["switch_entry"], root_entry=entry)
+        with pytest.raises(InvalidRotation):
+            audited(town.rt, folder)
+    change_facts(folder, switch_entry=facts["switch_entry"] + 1, root_entry=facts["switch_entry"] + 1)
+    with pytest.raises(ReceiptPending):
+        audited(town.rt, folder)
+    for text in ("", "[]", "{}", '{"switch_entry": "1", "root_entry": -1}'):
+        (folder / "rotation.json").write_text(text)
+        with pytest.raises(ConfigurationError):
+            audited(town.rt, folder)
+
+
+def test_another_log_key_or_suite(town: Town, folder: Path) -> None:
+    rt = town.rt
+    origin = rt.settings.origin
+    with pytest.raises(InvalidCheckpoint):
+        audited(rt, folder, verifier_key(origin, raw_public(Ed25519PrivateKey.generate())))
+    publish(rt.settings)
+    served = suite(rt)
+    fetch = log_of(rt)
+
+    def verify(changed: dict[str, Any]) -> None:
+        from ledger.client.identity.suite import parse_service
+        from ledger.tlog.checkpoint import parse_verifier_key
+
+        facts = json.loads((folder / "rotation.json").read_text())
+        places = Places(facts["switch_entry"], facts["root_entry"])
+        key = parse_verifier_key(rt.keys.log_verifier_key)[1]
+        verify_rotation(folder, places, fetch, fetch("checkpoint").decode(), parse_service(changed), origin, key)
+
+    verify(served)
+    for number in (0, 1):
+        holder = {"id": "ledger", "url": None, "public_key": served["epochs"][1 - number]["holders"][0]["public_key"]}
+        epochs = [dict(one) for one in served["epochs"]]
+        epochs[number] = {**epochs[number], "holders": [holder]}
+        with pytest.raises(HolderMismatch):
+            verify({**served, "epochs": epochs})
+
+
+def test_an_empty_rotation_can_be_checked(town: Town) -> None:
+    done = rotate(town.rt.settings, town.rt.engine, town.clock)
+    assert audited(town.rt, done.audit_dir).elements == 0

@@ -1,0 +1,232 @@
+"""Lookups while the key is rotated: whoever asks, at whichever process, under whichever epoch, is told what is true."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+from collections import Counter
+from concurrent.futures import Future
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from ledger.errors import IndexNotReached, StaleEpoch
+from ledger.protocol.encoding import day_floor, format_time, hour_floor, parse_time
+from ledger.rules.standing import Event, fold
+from ledger.server.lookups.lookups import submit_lookup
+from ledger.server.reports.reports import restitute_report, submit_report, withdraw_report
+from ledger.server.rotation.convert import Stage
+from ledger.server.rotation.retire import SETTLE, destroy_settled, retire
+from ledger.server.rotation.run import rotate
+from ledger.server.runtime import Runtime
+from tests.rotations import Subjects, audited, epochs, subjects_under
+from tests.server.conftest import Town
+from tests.support import lookup_request, opened, report_payload
+
+pytestmark = pytest.mark.one_engine
+
+PEOPLE = 8
+WAIT_SECONDS = 20
+
+
+@dataclass
+class Person:
+    """Somebody, and the events that there are about them, kept by the test."""
+
+    number: int
+    under: dict[int, Subjects] = field(default_factory=dict)
+    events: dict[str, Event] = field(default_factory=dict)
+    reached: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Traffic:
+    """One thread that reports, withdraws and restitutes, and one that looks people up at two processes, until stopped.
+    People are held while something is done about them, so that there is one right answer at a time."""
+
+    def __init__(self, town: Town, runtimes: list[Runtime]) -> None:
+        self.town, self.runtimes = town, runtimes
+        self.people = [Person(number) for number in range(PEOPLE)]
+        self.answers: Counter[tuple[int, int]] = Counter()
+        self.written: Counter[str] = Counter()
+        self.failures: list[str] = []
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._guarded, args=(work, seed), daemon=True)
+            for seed, work in enumerate((self._write, self._look_up))
+        ]
+
+    def __enter__(self) -> Traffic:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def go_on(self, *_: object) -> None:
+        """Let a few more writes and lookups happen."""
+        wanted = self.written.total() + 2, self.answers.total() + 4
+        end = time.monotonic() + WAIT_SECONDS
+        while not self.failures and (self.written.total() < wanted[0] or self.answers.total() < wanted[1]):
+            assert time.monotonic() < end, "traffic has stopped"
+            time.sleep(0.002)
+        assert self.failures == []
+
+    def _guarded(self, work: Any, seed: int) -> None:
+        rng = random.Random(seed)
+        try:
+            while not self._stop.is_set():
+                work(rng)
+        except Exception as error:
+            self.failures.append(repr(error))
+            raise
+
+    def subjects(self, person: Person, epoch: int) -> Subjects:
+        """The person under `epoch`; made once, because the key of an old epoch goes in the end."""
+        if epoch not in person.under:
+            person.under[epoch] = subjects_under(self.town.rt.settings, epoch, person.number)
+        return person.under[epoch]
+
+    # --- writing ---------------------------------------------------------------------------------------------
+
+    def _write(self, rng: random.Random) -> None:
+        rt, person = rng.choice(self.runtimes), rng.choice(self.people)
+        with person.lock:
+            done = rng.choice([self._report, self._report, self._withdraw, self._restitute])(rt, person, rng)
+        self.written[done] += 1
+        time.sleep(0.01)  # SQLite gives its lock to whoever asks at the right moment
+
+    def _report(self, rt: Runtime, person: Person, rng: random.Random) -> str:
+        platform = rng.choice([self.town.acme, self.town.bolt])
+        answering = [key.row.epoch for key in rt.keys.in_state("previous", "current")]
+        epoch = rng.choice(answering)
+        payload = report_payload(
+            rt, platform, self.subjects(person, epoch), epoch=epoch, amount_minor=1000 + rng.randrange(10**6)
+        )
+        try:
+            stored = submit_report(rt, platform.member(), payload, payload["signature"]).result(10)
+        except StaleEpoch:
+            return "stale"
+        told, body = json.loads(stored.body), payload["body"]
+        person.reached = told["entry_index"] + 1
+        person.events[told["id"]] = Event(
+            report_id=told["entry_index"],
+            act_id=told["entry_index"],
+            control_group=platform.control_group,
+            conduct=body["conduct"],
+            act_day=day_floor(parse_time(body["act_ended_at"])),
+            effective_hour=hour_floor(parse_time(told["effective_from"])),
+            expires_day=day_floor(parse_time(told["expires_at"])),
+            disputed=False,
+            unconfirmed=False,
+            restituted=False,
+            has_statement=False,
+            matched=frozenset(kind for kind, _ in self.subjects(person, epoch)),
+        )
+        return f"report {answering.index(epoch) - len(answering)}"
+
+    def _withdraw(self, rt: Runtime, person: Person, rng: random.Random) -> str:
+        if not person.events:
+            return "nothing"
+        report_id = rng.choice(list(person.events))
+        platform = self._platform(person.events.pop(report_id))
+        withdraw_report(rt, platform.member(), report_id, "other", f"w{report_id}").result(10)
+        return "withdrawal"
+
+    def _restitute(self, rt: Runtime, person: Person, rng: random.Random) -> str:
+        open_ids = [report_id for report_id, event in person.events.items() if not event.restituted]
+        if not open_ids:
+            return "nothing"
+        report_id = rng.choice(open_ids)
+        event = person.events[report_id]
+        person.events[report_id] = replace(event, restituted=True)
+        platform = self._platform(event)
+        amount = self._amount(rt, platform, report_id)
+        now = format_time(self.town.clock())
+        restitute_report(rt, platform.member(), report_id, now, amount, "CNY", f"r{report_id}").result(10)
+        return "restitution"
+
+    def _platform(self, event: Event) -> Any:
+        return self.town.acme if event.control_group == self.town.acme.control_group else self.town.bolt
+
+    @staticmethod
+    def _amount(rt: Runtime, platform: Any, report_id: str) -> int:
+        from ledger.server.reports.reports import get_report
+
+        return int(get_report(rt, platform.member(), report_id)["amount_minor"])
+
+    # --- looking up ------------------------------------------------------------------------------------------
+
+    def _look_up(self, rng: random.Random) -> None:
+        person, number = rng.choice(self.people), rng.randrange(len(self.runtimes))
+        rt = self.runtimes[number]
+        epoch = rng.choice([1, 2]) if len(epochs(rt.engine)) > 1 else 1
+        with person.lock:
+            wanted = fold(list(person.events.values()), rt.members.weights(), rt.policy, self.town.clock())
+            request = lookup_request(rt, self.subjects(person, epoch), epoch=epoch, min_index=person.reached)
+            answer = self._ask(rt, request)
+        if answer is None:
+            return
+        told = tuple(answer[name] for name in ("tier", "points", "events", "reporters"))
+        if told != (wanted.tier, wanted.points, wanted.events, wanted.reporters):
+            self.failures.append(f"person {person.number}, epoch {epoch}, process {number}: {told} is not {wanted}")
+        self.answers[number, epoch] += 1
+
+    def _ask(self, rt: Runtime, request: Any) -> dict[str, Any] | None:
+        """The answer; None where this process does not answer the epoch yet, or any more."""
+        end = time.monotonic() + WAIT_SECONDS
+        while True:
+            try:
+                future: Future[bytes] = submit_lookup(rt, self.town.bolt.member(), request)
+                return dict(json.loads(future.result(10)))
+            except IndexNotReached:
+                assert time.monotonic() < end
+                time.sleep(0.002)
+            except StaleEpoch:
+                return None
+
+
+def test_every_answer_is_true_at_every_stage(town: Town) -> None:
+    settings, engine = town.rt.settings, town.rt.engine
+    with ExitStack() as stack:
+        runtimes = [town.rt]
+        if engine.dialect.name == "postgresql":  # SQLite is for one process
+            runtimes.append(stack.enter_context(opened(settings, town.clock)))
+        traffic = stack.enter_context(Traffic(town, runtimes))
+        traffic.go_on()
+
+        def between(stage: Stage, done: int, _total: int) -> None:
+            if (stage, done) != (Stage.SWITCH, 1):  # there the head is held
+                traffic.go_on()
+
+        done = rotate(settings, engine, town.clock, progress=between)
+        for rt in runtimes:
+            rt.members.refresh()
+        before = traffic.answers.copy()
+        while any(
+            traffic.answers[number, epoch] - before[number, epoch] < 5
+            for number in range(len(runtimes))
+            for epoch in (1, 2)
+        ):
+            traffic.go_on()
+        while traffic.written["report -2"] < 3:
+            traffic.go_on()
+        retire(settings, engine, town.clock, early=True)
+        # Sooner than is ever done: some process may not have noticed.
+        destroyed = destroy_settled(settings, engine, lambda: town.clock() + timedelta(seconds=1) + SETTLE, between)
+        assert destroyed == [1]
+        for _ in range(3):
+            traffic.go_on()
+    assert traffic.failures == []
+    assert traffic.written["withdrawal"] > 3
+    assert traffic.written["restitution"] > 3
+    assert audited(town.rt, settings.keys_dir / "rotation-1-2-late").elements > 0
+    assert done.elements > 0

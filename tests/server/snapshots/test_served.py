@@ -1,0 +1,278 @@
+"""Which snapshots are served: covered by a checkpoint, not past their end, with their files here; the newest first."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import secrets
+import shutil
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+
+from ledger.errors import DatabaseUnavailable, SnapshotUnknown
+from ledger.protocol.encoding import b64url, day_floor, from_day, unb64url
+from ledger.protocol.tags import prefix, tag
+from ledger.server.db.engine import open_engine, writing
+from ledger.server.db.tables.ledger import Snapshot
+from ledger.server.keys.files import load_log_key
+from ledger.server.settings import Settings
+from ledger.server.snapshots import served as module
+from ledger.server.snapshots.builder import Published, build_and_publish
+from ledger.server.snapshots.files import BUCKETS, FILTER, POLICY, TREE, folder_of
+from ledger.server.snapshots.served import Shelf, fetch_bucket
+from ledger.snapshots.buckets import check_bucket, split_answer
+from ledger.snapshots.fuse_filter import FuseFilter
+from ledger.snapshots.manifest import open_manifest, snapshot_leaf_matches
+from ledger.tlog.checkpoint import open_checkpoint, parse_verifier_key
+from ledger.tlog.entries import parse_leaf
+from ledger.tlog.merkle import leaf_hash, verify_inclusion
+from ledger.tlog.proof import parse_proof
+from tests.server.conftest import Founding, Town
+from tests.support import opened, publish
+
+pytestmark = pytest.mark.one_engine
+"""What the database does here, other tests do on both engines."""
+
+
+@pytest.fixture
+def settings(founding: Founding, database_url: str, tmp_path: Path) -> Settings:
+    return founding.ledger(database_url, tmp_path, snapshots_kept=2)
+
+
+def snapshot(town: Town, *, covered: bool = True) -> Published:
+    """One more snapshot, and a checkpoint that covers its entry."""
+    settings = town.rt.settings
+    made = build_and_publish(
+        settings, town.rt.engine, load_log_key(settings), town.clock(), random_bytes=secrets.token_bytes
+    )
+    if covered:
+        publish(settings)
+    return made
+
+
+@pytest.fixture
+def shelf(town: Town) -> Shelf:
+    """A shelf that looks when the test says so."""
+    return Shelf(town.rt.settings, town.rt.engine, town.clock)
+
+
+def names(shelf: Shelf, made: list[Published]) -> list[bool]:
+    """Which of the snapshots are served."""
+    found = []
+    for one in made:
+        try:
+            found.append(shelf.find(b64url(one.version)).manifest == one.manifest)
+        except SnapshotUnknown:
+            found.append(False)
+    return found
+
+
+def test_the_introduction_proves_the_snapshot(town: Town, shelf: Shelf) -> None:
+    town.report(town.acme, town.person())
+    made = snapshot(town)
+    shelf.refresh()
+    latest = json.loads(shelf.latest().latest)
+    assert latest.keys() == {"version", "manifest", "signature", "leaf", "proof", "policy_toml"}
+    origin, log_key = parse_verifier_key(town.rt.keys.log_verifier_key)
+    manifest = open_manifest(latest["manifest"], unb64url(latest["signature"], 64), log_key, town.rt.settings.service)
+    assert manifest == made.manifest
+    assert latest["version"] == b64url(manifest.version)
+    leaf = latest["leaf"].encode()
+    assert snapshot_leaf_matches(parse_leaf(leaf), latest["manifest"])
+    proof = parse_proof(latest["proof"])
+    assert (proof.index, proof.extra) == (made.entry_index, None)
+    checkpoint = open_checkpoint(proof.checkpoint_note, origin, log_key)
+    verify_inclusion(proof.index, checkpoint.size, leaf_hash(leaf), proof.hashes, checkpoint.root)
+    assert manifest.policy_sha256 == hashlib.sha256(latest["policy_toml"].encode()).digest()
+
+
+@pytest.mark.parametrize("laid_out", [True, False])
+def test_every_bucket_comes_with_its_path_in_one_length(
+    town: Town, shelf: Shelf, laid_out: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATHS_BITS", 20 if laid_out else 0)
+    for number in range(8):
+        town.report(town.acme, town.person(number))
+    snapshot(town)
+    shelf.refresh()
+    one = shelf.latest()
+    assert bool(one.paths) is laid_out
+    manifest = one.manifest
+    answers = [one.bucket(number) for number in range(2**manifest.bits)]
+    assert {len(answer) for answer in answers} == {manifest.bucket_bytes + 32 * manifest.bits}
+    whole = one.buckets_path.read_bytes()
+    for number, answer in enumerate(answers):
+        bucket, path = split_answer(answer, manifest)
+        check_bucket(bucket, path, number, manifest.version, manifest.bits, manifest.buckets_root)
+        assert bucket == whole[number * manifest.bucket_bytes : (number + 1) * manifest.bucket_bytes]
+    for number in (-1, 2**manifest.bits):
+        with pytest.raises(SnapshotUnknown):
+            one.bucket(number)
+    local = FuseFilter.open(one.filter_path.read_bytes(), manifest.filter_sha256)
+    assert all(tag(*who) in local for number in range(8) for who in town.person(number))
+
+
+def test_a_fetch_is_counted_for_the_alarm(town: Town, settings: Settings) -> None:
+    town.report(town.acme, town.person())
+    made = snapshot(town)
+    town.rt.shelf.refresh()
+    kind, element = town.person()[0]
+    number = prefix(tag(kind, element), made.manifest.bits)
+    one, body = fetch_bucket(town.rt, town.bolt.member(), b64url(made.version), f"{number:08x}")
+    assert body == one.bucket(number)
+    assert 'refund_ledger_bucket_fetches_total{platform="bolt"} 1.0' in town.rt.watch.text().decode()
+    for name, text in (
+        (b64url(made.version), f"{2**made.manifest.bits:08x}"),
+        (b64url(made.version), "0000000A"),
+        (b64url(made.version), "0"),
+        (b64url(made.version), "+0000001"),
+        (b64url(made.version), "0000_001"),
+        (b64url(secrets.token_bytes(16)), "00000000"),
+        ("latest", "00000000"),
+    ):
+        with pytest.raises(SnapshotUnknown):
+            fetch_bucket(town.rt, town.bolt.member(), name, text)
+
+
+def test_nothing_is_served_before_a_checkpoint_covers_it(town: Town, shelf: Shelf) -> None:
+    shelf.refresh()
+    with pytest.raises(SnapshotUnknown):
+        shelf.latest()
+    first = snapshot(town)
+    town.clock.moment += timedelta(hours=1)
+    second = snapshot(town, covered=False)
+    shelf.refresh()
+    assert names(shelf, [first, second]) == [True, False]
+    publish(town.rt.settings)
+    shelf.refresh()
+    assert names(shelf, [first, second]) == [True, True]
+    assert shelf.latest().manifest == second.manifest
+
+
+def test_the_introduction_does_not_change_while_a_snapshot_is_served(town: Town, shelf: Shelf) -> None:
+    snapshot(town)
+    shelf.refresh()
+    before = shelf.latest()
+    town.report(town.acme, town.person())
+    publish(town.rt.settings)
+    shelf.refresh()
+    assert shelf.latest() is before
+    assert before.latest_etag == shelf.latest().latest_etag
+
+
+def test_a_snapshot_ends_by_the_clock_and_older_ones_make_room(town: Town, shelf: Shelf) -> None:
+    town.clock.moment = from_day(day_floor(town.clock()) + 2) - timedelta(hours=1)
+    made = []
+    for _ in range(3):
+        made.append(snapshot(town))
+        shelf.refresh()
+        town.clock.moment += timedelta(hours=1)
+    assert names(shelf, made) == [False, True, True], "two are kept"
+    one = shelf.latest()
+    assert shelf.seconds_left(one) == 23 * 3600
+    town.clock.moment = one.manifest.not_after - timedelta(seconds=1)
+    assert names(shelf, made) == [False, False, True]
+    assert shelf.seconds_left(one) == 1
+    town.clock.moment += timedelta(seconds=1)
+    assert names(shelf, made) == [False, False, False], "without another look"
+    assert shelf.seconds_left(one) == 0
+    with pytest.raises(SnapshotUnknown):
+        shelf.latest()
+    shelf.refresh()
+    with pytest.raises(SnapshotUnknown):
+        shelf.latest()
+
+
+@pytest.mark.parametrize("harm", ["folder", FILTER, BUCKETS, TREE, POLICY, "cut"])
+def test_where_the_files_are_missing_an_older_one_stays_the_latest(
+    town: Town, shelf: Shelf, harm: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    older = snapshot(town)
+    shelf.refresh()
+    town.clock.moment += timedelta(hours=1)
+    newer = snapshot(town)
+    folder = folder_of(town.rt.settings, newer.version)
+    kept = folder.with_name("kept")
+    shutil.copytree(folder, kept)
+    if harm == "folder":
+        shutil.rmtree(folder)
+    elif harm == "cut":
+        (folder / BUCKETS).write_bytes((folder / BUCKETS).read_bytes()[:-1])
+    else:
+        (folder / harm).unlink()
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            shelf.refresh()
+    assert shelf.latest().manifest == older.manifest
+    here = [record for record in caplog.records if record.threadName == "MainThread"]  # a runtime keeps a shelf too
+    assert [record.getMessage() for record in here].count("snapshot_files_missing") == 1
+    shutil.rmtree(folder, ignore_errors=True)
+    kept.rename(folder)
+    shelf.refresh()
+    assert shelf.latest().manifest == newer.manifest, "they have been copied here meanwhile"
+
+
+def test_files_that_are_deleted_stay_readable(town: Town, shelf: Shelf) -> None:
+    made = snapshot(town)
+    shelf.refresh()
+    one = shelf.latest()
+    expected = one.bucket(0)
+    shutil.rmtree(folder_of(town.rt.settings, made.version))
+    assert one.bucket(0) == expected
+
+
+def test_a_process_looks_by_itself_and_after_a_restart(town: Town) -> None:
+    made = snapshot(town)
+    wait_for(town.rt.shelf, made)
+    with opened(town.rt.settings, town.clock) as again:
+        wait_for(again.shelf, made)
+        assert again.shelf.alive()
+    assert not again.shelf.alive()
+
+
+def wait_for(shelf: Shelf, made: Published) -> None:
+    end = time.monotonic() + 20
+    while names(shelf, [made]) != [True]:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_without_a_database_what_is_served_stays(town: Town, tmp_path: Path) -> None:
+    snapshot(town)
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    engine = open_engine(f"sqlite:///{gone / 'ledger.db'}")
+    shelf = Shelf(town.rt.settings, town.rt.engine, town.clock)
+    shelf.refresh()
+    before = shelf.latest()
+    shutil.rmtree(gone)
+    shelf._engine = engine
+    with pytest.raises(DatabaseUnavailable):
+        shelf.refresh()
+    assert shelf.latest() is before
+    engine.dispose()
+
+
+@pytest.mark.parametrize("broken", ["{}", "{", '{"a":1}'])
+def test_a_snapshot_that_cannot_be_read_keeps_no_other_from_being_served(
+    town: Town, shelf: Shelf, broken: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = [snapshot(town), snapshot(town)]
+    with writing(town.rt.engine) as connection:
+        connection.execute(update(Snapshot).where(Snapshot.version == made[1].version).values(manifest=broken))
+    for _ in range(2):
+        shelf.refresh()
+        assert names(shelf, made) == [True, False]
+    assert [one.message for one in caplog.records if one.name == module.__name__] == ["snapshot_unreadable"]
+
+
+def test_an_empty_file_is_as_good_as_none(town: Town, shelf: Shelf) -> None:
+    made = [snapshot(town), snapshot(town)]
+    (folder_of(town.rt.settings, made[1].version) / BUCKETS).write_bytes(b"")
+    shelf.refresh()
+    assert names(shelf, made) == [True, False]

@@ -1,0 +1,215 @@
+"""The simulator: nothing moves without a change, nothing gets lost with one, and no draft breaks a promise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from ledger.errors import Overloaded
+from ledger.protocol.encoding import format_time
+from ledger.rules.appeals import Outcome
+from ledger.rules.case_machine import Staff
+from ledger.rules.conduct import Conduct
+from ledger.rules.policy.shipped import shipped_policy
+from ledger.rules.policy.values import parse_policy
+from ledger.rules.standing import Tier
+from ledger.server.appeals import staff_actions as desk
+from ledger.server.db.engine import reading
+from ledger.server.staff import audit
+from ledger.server.staff.audit import EventFilter
+from ledger.server.stats import simulator
+from ledger.server.stats.policy_draft import Draft, DraftRefused, draft, fields_of, values_of
+from ledger.server.stats.simulator import Simulation, compare
+from tests.server.appeals.test_appeals import contest
+from tests.server.conftest import Town
+from tests.support import evidence
+
+pytestmark = pytest.mark.one_engine
+"""What the database does here, other tests do on both engines."""
+
+TEXT, POLICY = shipped_policy()
+WEEK = timedelta(days=7)
+GRAVE: dict[str, Any] = {"conduct": "switched_return", "evidence": evidence("serial_mismatch", "intake_photo")}
+
+
+@pytest.fixture
+def busy(town: Town) -> Town:
+    """Eight people: reported once, twice, by both groups, gravely, contested, and put right."""
+    now = town.clock()
+    for number in range(8):
+        person = town.person(number)
+        report = town.report(town.acme, person, **(GRAVE if number % 3 == 0 else {}))
+        if number % 2 == 0:
+            earlier = {"act_ended_at": format_time(now - timedelta(days=30)), "notice_sent_at": format_time(now - WEEK)}
+            town.report(town.bolt, person, **earlier)  # another act: acts so close as a week may be one
+        if number in (1, 2):
+            (case,) = contest(town, person, report)
+            if number == 2:
+                desk.take(town.rt.context, case, Staff(1, "reviewer"))
+                desk.decide(town.rt.context, case, Staff(1, "reviewer"), Outcome.OVERTURNED, "As it shows.")
+    return town
+
+
+def simulated(town: Town, made: Draft, sample: int = 100) -> Simulation:
+    with reading(town.rt.engine) as connection:
+        return compare(connection, POLICY, made.policy, town.clock(), sample, pause_seconds=0)
+
+
+def typed(**changes: str) -> dict[str, str]:
+    """A form as the page fills it in, with `changes` (table__key)."""
+    given = {name: "" if value is None else str(value) for name, value in values_of(POLICY).items()}
+    return {**given, **{name.replace("__", "."): value for name, value in changes.items()}}
+
+
+def test_nobody_moves_under_the_policy_in_force(busy: Town) -> None:
+    made = draft(TEXT, POLICY, typed())
+    assert made.changes == ()
+    assert made.policy.version == POLICY.version + 1
+    found = simulated(busy, made)
+    assert (found.sampled, found.listed, found.complete) == (16, 16, True)
+    assert all(number == 0 for (now, then), number in found.moves.items() if now is not then)
+    assert (found.more, found.less, found.up, found.down, found.weights_changed) == (0, 0, 0, 0, 0)
+    assert {tier for tier in Tier if found.row(tier)} >= {Tier.CLEAR, Tier.WATCH, Tier.HIGH}
+
+
+def test_what_a_higher_threshold_does(busy: Town) -> None:
+    before = simulated(busy, draft(TEXT, POLICY, typed()))
+    high = {"tiers__high_second_group_millipoints": "20000", "tiers__review_cap_hundredths": "2000"}
+    found = simulated(busy, draft(TEXT, POLICY, typed(**high)))
+    assert before.row(Tier.HIGH) == found.row(Tier.HIGH) == found.moves[Tier.HIGH, Tier.REVIEW] > 0
+    assert found.column(Tier.HIGH) == 0
+    assert (found.down, found.up) == (before.row(Tier.HIGH), 0)
+
+
+def test_groups_are_counted_and_not_named(busy: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    lower = {"severity__fake_return_tracking": "2", "retention_days__2": "300"}
+    made = draft(TEXT, POLICY, typed(**lower, tiers__watch_total_millipoints="2400"))
+    found = simulated(busy, made)
+    assert found.groups == ()
+    assert (found.other_groups[0], found.other_groups[1].tags) == (2, 22), "14 of acme's group that are left, 8 of bolt"
+    monkeypatch.setattr(simulator, "MIN_GROUP_TAGS", 2)
+    found = simulated(busy, made)
+    assert [group.tags for group in found.groups] == [14, 8]
+    assert found.other_groups[0] == 0
+    assert sum(group.down for group in found.groups) >= found.down > 0
+    assert "acme" not in repr(found)
+
+
+def test_weights_follow_from_the_draft(busy: Town) -> None:
+    found = simulated(busy, draft(TEXT, POLICY, typed(weights__prior_reports="1")))
+    assert found.weights_changed == 1
+    assert found.less > 0
+
+
+def test_a_sample_says_what_it_stands_for(busy: Town) -> None:
+    found = simulated(busy, draft(TEXT, POLICY, typed()), sample=5)
+    assert (found.sampled, found.listed, found.complete) == (5, 16, False)
+    assert sum(found.moves.values()) == 5
+    low, high = found.estimate(2)
+    assert 0 < low <= 2 * 16 / 5 <= high <= 16
+    assert found.estimate(0)[0] == 0
+    assert found.estimate(5)[1] == 16
+
+
+SEVERITY = {f"severity.{conduct.value}" for conduct in Conduct}
+
+
+@given(
+    changes=st.dictionaries(st.sampled_from(fields_of(POLICY)), st.integers(1, 6000), max_size=6),
+    sample=st.integers(1, 20),
+)
+@settings(max_examples=25, deadline=None, suppress_health_check=[*HealthCheck])
+def test_no_identifier_is_lost_or_made(busy: Town, changes: dict[Any, int], sample: int) -> None:
+    given_ = typed(**{f"retention_days__{severity}": "300" for severity in range(11)})
+    for field, number in changes.items():
+        given_[field.name] = str(min(max(number % (field.most + 1), field.least), field.most))
+    try:
+        made = draft(TEXT, POLICY, given_)
+    except DraftRefused:
+        assume(False)
+    found = simulated(busy, made, sample)
+    assert sum(found.row(tier) for tier in Tier) == sum(found.column(tier) for tier in Tier) == found.sampled
+    assert found.sampled == min(sample, 16)
+    assert found.up + found.down + sum(found.moves[tier, tier] for tier in Tier) == found.sampled
+    assert found.more + found.less <= found.sampled
+    now = simulated(busy, draft(TEXT, POLICY, typed()), sample)
+    assert [found.row(tier) for tier in Tier] == [now.row(tier) for tier in Tier], "what is now does not depend on it"
+
+
+def test_a_run_is_in_the_audit_log_and_changes_nothing(busy: Town) -> None:
+    person = busy.person(4)
+    busy.rt.members.refresh()  # lookups read the weights in rounds, and the put-right report has changed one
+    before = busy.lookup(person)
+    made = draft(TEXT, POLICY, typed(tiers__watch_total_millipoints="2000"))
+    simulator.simulate(busy.rt.engine, POLICY, made, 3, busy.clock())
+    after = busy.lookup(person)
+    own = dict.fromkeys(("id", "nonce", "question"), "")
+    assert {**before, **own} == {**after, **own}
+    (row,) = audit.page(busy.rt.engine, EventFilter(object_type="policy"), None).events
+    assert (row.action, row.object_type, row.object_id) == ("policy_simulated", "policy", str(POLICY.version))
+    assert row.detail == "tiers.watch_total_millipoints 500 -> 2000"
+
+
+def test_one_run_at_a_time(busy: Town) -> None:
+    assert simulator._running.acquire(blocking=False)
+    try:
+        with pytest.raises(Overloaded):
+            simulator.simulate(busy.rt.engine, POLICY, draft(TEXT, POLICY, typed()), 3, busy.clock())
+    finally:
+        simulator._running.release()
+    simulator.simulate(busy.rt.engine, POLICY, draft(TEXT, POLICY, typed()), 3, busy.clock())
+
+
+# --- drafts ----------------------------------------------------------------------------------------------------
+
+
+def test_a_draft_is_the_file_with_other_numbers() -> None:
+    made = draft(TEXT, POLICY, typed(severity__wardrobing="2", retention_days__2="120", tiers__credit_half_points="7"))
+    assert made.policy == parse_policy(made.text)
+    assert set(made.changes) == {
+        ("severity.wardrobing", 1, 2),
+        ("retention_days.1", 90, None),
+        ("retention_days.2", None, 120),
+        ("tiers.credit_half_points", 6, 7),
+    }
+    lines = set(made.text.splitlines()) ^ set(TEXT.splitlines())
+    assert {line.partition(" = ")[0] for line in lines} == {"version", "wardrobing", "1", "2", "credit_half_points"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "where", "says"),
+    [
+        ({"tiers__watch_total_millipoints": "x"}, "tiers.watch_total_millipoints", "whole number"),
+        ({"tiers__watch_total_millipoints": "-5"}, "tiers.watch_total_millipoints", "whole number"),
+        ({"tiers__watch_total_millipoints": "\u0665"}, "tiers.watch_total_millipoints", "whole number"),
+        ({"tiers__watch_total_millipoints": ""}, "tiers.watch_total_millipoints", "whole number"),
+        ({"weights__floor_eighths": "9"}, "weights.floor_eighths", "whole number"),
+        ({"severity__wardrobing": "0"}, "severity.wardrobing", "whole number"),
+        ({"severity__wardrobing": "2"}, "retention_days.2", "needs its retention"),
+        ({"retention_days__6": "1827"}, "retention_days.6", "whole number"),
+        ({"retention_days__6": "1800"}, "", "longest time"),
+        ({"tiers__watch_total_millipoints": "2600"}, "", "must rise"),
+        ({"tiers__watch_cap_hundredths": "300"}, "", "below the threshold"),
+    ],
+)
+def test_a_draft_that_breaks_a_promise_is_refused(changes: dict[str, str], where: str, says: str) -> None:
+    with pytest.raises(DraftRefused) as refused:
+        draft(TEXT, POLICY, typed(**changes))
+    assert says in refused.value.problems[where][0]
+
+
+def test_every_wrong_field_is_named_at_once() -> None:
+    with pytest.raises(DraftRefused) as refused:
+        draft(TEXT, POLICY, typed(weights__prior_reports="0", severity__wardrobing="4", tiers__credit_half_points="a"))
+    assert set(refused.value.problems) == {"weights.prior_reports", "retention_days.4", "tiers.credit_half_points"}
+
+
+def test_fields_that_are_no_part_of_the_form_change_nothing() -> None:
+    more: Callable[..., dict[str, str]] = typed
+    made = draft(TEXT, POLICY, {**more(), "severity.impersonated": "9", "intake.cooling_hours": "1"})
+    assert made.changes == ()

@@ -1,0 +1,251 @@
+"""Webhooks: written with what they tell, for whom they are, under the platform's own hands, and never to where only the
+operator may go."""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from ledger.client import verify_webhook
+from ledger.errors import NotFound, WebhookInvalid
+from ledger.protocol.encoding import b64url
+from ledger.rules.webhooks import WebhookType
+from ledger.server.db.engine import reading, writing
+from ledger.server.db.tables.webhooks import WebhookDelivery, WebhookMessage
+from ledger.server.keys.files import load_log_key
+from ledger.server.platforms.members import set_status
+from ledger.server.rotation.retire import retire
+from ledger.server.rotation.run import announce, rotate
+from ledger.server.runtime import Runtime
+from ledger.server.snapshots.builder import build_and_publish
+from ledger.server.webhooks import endpoints
+from ledger.server.webhooks.attempt import Resolve
+from ledger.server.webhooks.emit import KEPT_DAYS, emit_all, forget
+from tests.receiver import Arrival, Receiver, Reply, receiving
+from tests.support import Platform, new_ledger, opened
+from tests.webhook_kit import DATA, EVENTS, Post
+
+pytestmark = pytest.mark.one_engine
+
+
+def count(rt: Runtime, model: type[WebhookMessage] | type[WebhookDelivery]) -> int:
+    with reading(rt.engine) as connection:
+        return len(connection.execute(model.__table__.select()).all())
+
+
+# --- writing ------------------------------------------------------------------------------------------
+
+
+def test_a_message_arrives_signed_as_the_specification_says(post: Post, receiver: Receiver) -> None:
+    endpoint = post.endpoint(receiver)
+    post.emit()
+    assert post.sender.round() == 1
+    (arrival,) = receiver.arrivals
+    assert arrival.verified(endpoint["secret"])["data"] == DATA
+    assert (arrival.path, arrival.headers["host"]) == ("/hook?from=ledger", f"127.0.0.1:{receiver.port}")
+    assert arrival.headers["content-type"] == "application/json"
+    event = verify_webhook(endpoint["secret"], arrival.headers, arrival.body, post.now())
+    assert (event.id, event.type, event.occurred_at) == (arrival.id, "appeal.opened", post.now())
+    assert arrival.id == post.deliveries(endpoint)[0]["message"]
+    assert post.last(endpoint) == ("delivered", 1, 204, None)
+    assert post.sender.round() == 0
+
+
+def test_nothing_is_written_for_nobody(post: Post, receiver: Receiver) -> None:
+    post.emit()
+    endpoints.create(post.rt, post.acme.member(), receiver.url, ["key.rotated"])
+    post.emit()
+    post.emit(platform="nobody")
+    assert (count(post.rt, WebhookMessage), count(post.rt, WebhookDelivery)) == (0, 0)
+
+
+def test_what_is_rolled_back_is_not_told(post: Post, receiver: Receiver) -> None:
+    post.endpoint(receiver)
+    with pytest.raises(RuntimeError), writing(post.rt.engine) as connection:
+        post.write(connection)
+        raise RuntimeError
+    assert count(post.rt, WebhookMessage) == 0
+
+
+def test_all_platforms_are_told_but_suspended_ones(post: Post, receiver: Receiver) -> None:
+    acme, bolt = post.endpoint(receiver), post.endpoint(receiver, platform=post.bolt)
+    second = post.endpoint(receiver, "&second")
+    rotated: dict[str, str | int] = {"epoch": 2, "entry_index": 9}
+    with writing(post.rt.engine) as connection:
+        emit_all(connection, post.now(), post.source, WebhookType.KEY_ROTATED, {**rotated, "state": "announced"})
+    post.sender.round()
+    assert sorted(one.path for one in receiver.arrivals) == ["/hook?from=ledger"] * 2 + ["/hook?from=ledger&second"]
+    assert len(set(receiver.ids())) == 2, "one message a platform"
+    assert [len(post.deliveries(one)) for one in (acme, second)] == [1, 1]
+    assert post.deliveries(bolt, post.bolt)[0]["state"] == "delivered"
+    set_status(post.rt.engine, platform="bolt", status="suspended", now=post.now())
+    with writing(post.rt.engine) as connection:
+        emit_all(connection, post.now(), post.source, WebhookType.KEY_ROTATED, {**rotated, "state": "switched"})
+    assert len(post.deliveries(bolt, post.bolt)) == 1
+    assert len(post.deliveries(acme)) == 2
+
+
+def test_messages_are_forgotten_after_thirty_days(post: Post, receiver: Receiver) -> None:
+    post.endpoint(receiver)
+    post.emit(3)
+    post.sender.round()
+    post.moment += timedelta(days=KEPT_DAYS)
+    assert forget(post.rt.engine, post.now()) == 0
+    post.emit()
+    post.moment += timedelta(seconds=1)
+    assert forget(post.rt.engine, post.now()) == 3
+    assert (count(post.rt, WebhookMessage), count(post.rt, WebhookDelivery)) == (1, 1)
+    assert forget(post.rt.engine, post.now()) == 0
+    post.emit()
+    post.sender.round()
+    assert len(set(receiver.ids())) == 5, "an id is never used again"
+
+
+def test_a_published_snapshot_and_a_rotated_key_are_told(post: Post, receiver: Receiver) -> None:
+    post.endpoint(receiver)
+    post.moment += timedelta(seconds=2)  # past the entries of enrolment, which were made by the real clock
+    settings, engine = post.rt.settings, post.rt.engine
+    key = load_log_key(settings)
+    snapshot = build_and_publish(settings, engine, key, post.now(), random_bytes=secrets.token_bytes)
+    announce(settings, engine, post.now())
+    rotate(settings, engine, post.now)
+    retire(settings, engine, post.now, early=True)
+    post.sender.round()
+    told = [(one["type"], one["data"]) for one in (json.loads(arrival.body) for arrival in receiver.arrivals)]
+    assert told[0] == (
+        "snapshot.published",
+        {
+            "version": b64url(snapshot.version),
+            "cut": snapshot.manifest.cut,
+            "epoch": 1,
+            "entry_index": snapshot.entry_index,
+        },
+    )
+    assert [(name, data["epoch"], data["state"]) for name, data in told[1:]] == [
+        ("key.rotated", 2, "announced"),
+        ("key.rotated", 2, "switched"),
+        ("key.rotated", 1, "retired"),
+    ]
+    indexes = [data["entry_index"] for _, data in told]
+    assert indexes == sorted(set(indexes))
+
+
+# --- looking after them --------------------------------------------------------------------------------------
+
+
+def test_a_platform_has_at_most_five_endpoints(post: Post, receiver: Receiver) -> None:
+    made = [post.endpoint(receiver, f"&{number}") for number in range(5)]
+    with pytest.raises(WebhookInvalid, match="at most 5"):
+        post.endpoint(receiver)
+    post.endpoint(receiver, platform=post.bolt)
+    endpoints.delete(post.rt, post.acme.member(), made[2]["id"])
+    again = post.endpoint(receiver)
+    assert again["id"] not in {one["id"] for one in made}
+
+
+def test_deleting_takes_the_deliveries_along(post: Post, receiver: Receiver) -> None:
+    made = post.endpoint(receiver)
+    post.emit(2)
+    endpoints.delete(post.rt, post.acme.member(), made["id"])
+    assert count(post.rt, WebhookDelivery) == 0
+    assert post.sender.round() == 0
+    with pytest.raises(NotFound):
+        endpoints.get(post.rt, post.acme.member(), made["id"])
+
+
+def test_tests_do_not_pile_up(post: Post, receiver: Receiver) -> None:
+    made, member = post.endpoint(receiver), post.acme.member()
+    first = endpoints.send_test(post.rt, member, made["id"])
+    assert endpoints.send_test(post.rt, member, made["id"]) == first
+    assert post.sender.round() == 1
+    assert endpoints.send_test(post.rt, member, made["id"])["message"] != first["message"]
+
+
+def test_a_replay_starts_the_ladder_again_under_the_same_id(post: Post, receiver: Receiver) -> None:
+    made, member = post.endpoint(receiver), post.acme.member()
+    post.emit()
+    post.sender.round()
+    message = receiver.ids()[0]
+    receiver.reply = lambda _arrival: Reply(500)
+    assert endpoints.replay(post.rt, member, made["id"], message)["state"] == "pending"
+    assert post.sender.round() == 1
+    assert post.last(made) == ("pending", 1, 500, "status")
+    endpoints.replay(post.rt, member, made["id"], message)
+    assert post.sender.round() == 1, "while it waits for its rung, a replay does not"
+    assert post.last(made) == ("pending", 2, 500, "status")
+    assert set(receiver.ids()) == {message}
+    with pytest.raises(NotFound):
+        endpoints.replay(post.rt, member, made["id"], "wm_abcdefgh")
+
+
+# --- where it may go ------------------------------------------------------------------------------------------
+
+
+def resolving(addresses: list[str]) -> Resolve:
+    """A resolver that knows one answer."""
+    return lambda _host, _port: addresses
+
+
+def test_only_public_addresses_are_registered_and_connected_to(post: Post, receiver: Receiver) -> None:
+    """The name is public when it is registered and leads inside when it is used: it is not connected to."""
+    closed = post.rt.settings.model_copy(update={"webhook_allow_private": False})
+    object.__setattr__(post.rt, "settings", closed)
+    member = post.acme.member()
+    url = f"https://hooks.acme.example:8443/{receiver.port}"
+    for answers in ([], ["127.0.0.1"], ["93.184.216.34", "10.0.0.1"], ["::ffff:169.254.169.254"]):
+        with pytest.raises(WebhookInvalid, match="public"):
+            endpoints.create(post.rt, member, url, EVENTS, resolve=resolving(answers))
+    made = endpoints.create(post.rt, member, url, EVENTS, resolve=resolving(["93.184.216.34"]))
+    asked: list[str] = []
+
+    def rebound(host: str, _port: int) -> list[str]:
+        asked.append(host)
+        return ["93.184.216.34", "127.0.0.1"]
+
+    post.emit()
+    post.another(resolve=rebound).round()
+    assert asked == ["hooks.acme.example"], "resolved once"
+    assert post.last(made) == ("pending", 1, None, "host_refused")
+    assert receiver.arrivals == []
+    with pytest.raises(WebhookInvalid):
+        endpoints.create(post.rt, member, receiver.url, EVENTS)
+
+
+def test_an_endpoint_from_before_the_rule_is_refused_when_it_is_sent_to(post: Post, receiver: Receiver) -> None:
+    made = post.endpoint(receiver)
+    object.__setattr__(post.rt, "settings", post.rt.settings.model_copy(update={"webhook_allow_private": False}))
+    post.emit()
+    post.another().round()
+    assert post.last(made) == ("pending", 1, None, "url_refused")
+    assert receiver.arrivals == []
+
+
+def test_nothing_secret_is_logged(post: Post, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    replies: list[Callable[[Arrival], Reply]] = [lambda _a: Reply(500), lambda _a: Reply(410)]
+    for reply in replies:
+        with receiving(reply) as receiver:
+            made = post.endpoint(receiver, "&token=sesame")
+            post.emit()
+            post.sender.round()
+            written = "\n".join(str(vars(record)) for record in caplog.records if record.name.startswith("ledger"))
+            for secret in (made["secret"], "sesame", str(receiver.port), DATA["appeal"]):
+                assert secret not in written
+            endpoints.delete(post.rt, post.acme.member(), made["id"])
+    assert "webhook_endpoint_disabled" in caplog.text
+
+
+def test_the_runtime_has_a_sender(database_url: str, tmp_path: Path, receiver: Receiver) -> None:
+    settings = new_ledger(database_url, tmp_path, webhook_allow_private=True)
+    acme = Platform("acme", "acme-group", "acme-1").enrol(settings)
+    with opened(settings) as rt:
+        made = endpoints.create(rt, acme.member(), receiver.url, EVENTS)
+        endpoints.send_test(rt, acme.member(), made["id"])
+        assert receiver.arrived.acquire(timeout=10)
+        assert receiver.arrivals[0].verified(made["secret"])["data"] == {"webhook": made["id"]}
