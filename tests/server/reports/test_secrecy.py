@@ -23,6 +23,7 @@ from ledger.server.keys.files import load_log_key
 from ledger.server.snapshots.builder import Published, build_and_publish
 from ledger.server.snapshots.files import folder_of
 from ledger.snapshots import sealed
+from ledger.snapshots.layout import ENTRY_BYTES
 from tests.server.conftest import Town
 from tests.support import element_of
 
@@ -124,12 +125,12 @@ def test_elements_of_a_number_under_two_keys_have_nothing_in_common(town: Town) 
 
 def buckets(town: Town, found: Published) -> list[bytes]:
     data = (folder_of(town.rt.settings, found.version) / "buckets.bin").read_bytes()
-    size = found.manifest.capacity * sealed.ENTRY_BYTES
+    size = found.manifest.capacity * ENTRY_BYTES
     return [data[start : start + size] for start in range(0, len(data), size)]
 
 
 def entries(bucket: bytes) -> list[bytes]:
-    return [bucket[start : start + sealed.ENTRY_BYTES] for start in range(0, len(bucket), sealed.ENTRY_BYTES)]
+    return [bucket[start : start + ENTRY_BYTES] for start in range(0, len(bucket), ENTRY_BYTES)]
 
 
 def test_nobody_without_the_element_can_tell_whose_entry_changed(town: Town) -> None:
@@ -172,7 +173,7 @@ def test_a_bucket_of_somebody_looks_like_a_bucket_of_nobody(town: Town) -> None:
     # Nobody's tag begins with a one, so the second half of the buckets holds dummies only.
     assert len(all_buckets) >= 4
     for bucket in all_buckets:
-        assert len(bucket) == found.manifest.capacity * sealed.ENTRY_BYTES
+        assert len(bucket) == found.manifest.capacity * ENTRY_BYTES
         checks = [entry[: sealed.CHECK_BYTES] for entry in entries(bucket)]
         assert all(left < right for left, right in pairwise(checks)), "sorted, so that the place tells nothing"
         assert len(zlib.compress(bucket, 9)) > len(bucket), "no structure that a compressor could find"

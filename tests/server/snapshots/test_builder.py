@@ -33,6 +33,7 @@ from ledger.server.snapshots.builder import Published, build_and_publish, capaci
 from ledger.server.snapshots.files import MAX_EVENTS, Progress, Rules, Stage, folder_of, silent, write_files
 from ledger.server.snapshots.queries import SnapshotRow
 from ledger.snapshots import sealed
+from ledger.snapshots.buckets import bucket_path, capacity_for, check_bucket
 from ledger.snapshots.fuse_filter import FuseFilter
 from ledger.snapshots.manifest import Manifest, open_manifest, snapshot_leaf_matches
 from ledger.snapshots.private_standing import standing_of
@@ -75,8 +76,8 @@ def opened_bucket(town: Town, manifest: Manifest, kind: Kind, element: bytes) ->
     data, tree = (folder / "buckets.bin").read_bytes(), (folder / "tree.bin").read_bytes()
     assert len(data) == manifest.buckets_bytes
     bucket = data[number * manifest.bucket_bytes : (number + 1) * manifest.bucket_bytes]
-    path = sealed.bucket_path(tree, manifest.bits, number)
-    sealed.check_bucket(bucket, path, number, manifest.version, manifest.bits, manifest.buckets_root)
+    path = bucket_path(tree, manifest.bits, number)
+    check_bucket(bucket, path, number, manifest.version, manifest.bits, manifest.buckets_root)
     return sealed.open_bucket(bucket, element, kind, manifest.version, number)
 
 
@@ -348,7 +349,7 @@ def test_an_overfull_bucket_grows_all_and_raises_the_alarm(town: Town, caplog: p
     events = {record.message for record in caplog.records}
     assert events == {"snapshot_capacity_exceeded", "snapshot_events_left_out"}
     assert capacity_alarms(town.rt.settings) == 1
-    assert done.entries == 4 * sealed.MAX_SLOTS == manifest.capacity > sealed.capacity_for(done.entries, manifest.bits)
+    assert done.entries == 4 * sealed.MAX_SLOTS == manifest.capacity > capacity_for(done.entries, manifest.bits)
     buckets = (folder_of(town.rt.settings, done.version) / "buckets.bin").read_bytes()
     for element in elements:
         found = sealed.open_bucket(buckets[: manifest.bucket_bytes], element, "phone", manifest.version, 0)
