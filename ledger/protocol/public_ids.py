@@ -1,7 +1,7 @@
-"""Public ids: internal integers in a form that shows neither how many there are nor which came first.
+"""Public ids: internal integers encoded so that an id shows neither the number of rows nor their order.
 
-hashids hides the counter from the casual eye and catches most typing errors. It is not encryption and no
-secret: whoever knows the service id can decode an id. Nothing is ever authorised by knowing one.
+hashids hides the counter from a casual reader and detects most typing errors. It is neither encryption nor a secret:
+the service id is enough to decode an id. Knowledge of an id never authorises anything.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _encode(wheel: _Wheel, number: int) -> str:
 
 
 def encode_id(prefix: Prefix, number: int, service: str) -> str:
-    """The public id of internal integer `number` (0 to 2^63 - 1) at service id `service`, e.g. `rp_Xk3mPq9a`.
+    """Return the public id of internal integer `number` (0 to 2^63 - 1) at service id `service`, e.g. `rp_Xk3mPq9a`.
 
     Raises InvalidRequest for a number out of range.
     """
@@ -85,10 +85,10 @@ def encode_id(prefix: Prefix, number: int, service: str) -> str:
 
 
 def decode_id(prefix: Prefix, text: str, service: str) -> int:
-    """Inverse of `encode_id`: exactly one text is accepted for each number.
+    """Decode a public id of `encode_id`: exactly one text is accepted for each number.
 
-    Raises InvalidRequest for another prefix, another service's id or anything malformed. That the number names
-    something that exists is for the store to find out.
+    Raises InvalidRequest for another prefix, another service's id or anything malformed. It is not checked whether a
+    row with this number exists.
     """
     if not isinstance(text, str) or len(text) > MAX_ID_CHARS or not text.startswith(f"{prefix}_"):
         raise InvalidRequest(f"An id of this sort starts with {prefix}_ and has at most {MAX_ID_CHARS} characters.")

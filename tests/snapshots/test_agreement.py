@@ -31,11 +31,11 @@ from ledger.rules.standing import CLEAN, Event, Standing, Tier, fold, merge, sup
 from ledger.snapshots.fuse_filter import FuseFilter, build
 from ledger.snapshots.private_standing import (
     PrivateStanding,
+    listed_events,
     sealed_format,
     standing_of,
     to_packed,
     to_sealed,
-    told_events,
 )
 from ledger.snapshots.sealed import (
     EVENTS_PER_ENTRY,
@@ -124,12 +124,12 @@ class World:
 
     def sealed(self, one: Identifier, keys: SnapshotKeys = KEYS) -> list[SealedEvent]:
         """What a snapshot of this cut says of an identifier; nothing if it is not listed."""
-        told = told_events(self.listing[one], self.weights, self.policy, self.as_of)
+        told = listed_events(self.listing[one], self.weights, self.policy, self.as_of)
         return to_sealed(told, self.weights, self.policy, keys, one.tag, self.as_of)
 
     def packed(self, one: Identifier, keys: SnapshotKeys) -> list[bytes]:
         """The same on the way that a build goes."""
-        told = told_events(self.listing[one], self.weights, self.policy, self.as_of)
+        told = listed_events(self.listing[one], self.weights, self.policy, self.as_of)
         return to_packed(told, self.weights, self.policy, keys, one.tag, self.as_of)
 
     def true_reasons(self, asked: Sequence[Identifier], now: datetime) -> set[Reason]:

@@ -153,7 +153,7 @@ def _body(index: int, fetch: Fetch, note: str, pinned: Service | None, origin: s
     """The body of a `key_rotation` entry, proven."""
     data, proof = prove_leaf(fetch, index, note, origin, public_key)
     leaf, _ = open_leaf_proof(proof, data, origin, public_key)
-    if leaf.sort != GovernanceType.KEY_ROTATION or leaf.body is None:
+    if leaf.type != GovernanceType.KEY_ROTATION or leaf.body is None:
         raise InvalidRotation(f"Entry {index} of the log is not about keys.")
     body: Mapping[str, object] = leaf.body
     fields = Fields(body)
