@@ -1,4 +1,4 @@
-"""Direct lookups, one or up to 1000."""
+"""Routes of direct lookups, one or up to 1000."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from ledger.server.runtime import Runtime
 router = APIRouter()
 
 MAX_VALUES = 50_000
-"""Values of a batch: 1000 lookups of eight identifiers each have about 42,000."""
+"""Values of a batch, at most: 1000 lookups of eight identifiers each have about 42,000."""
 ITEMS_AT_A_TIME = 50
-"""Items of a batch that are read before other requests have their turn."""
+"""Items of a batch that are parsed before other requests get a turn."""
 
 EXAMPLE = {
     "epoch": 1,
@@ -65,8 +65,8 @@ async def create_lookup(request: Request, member: Inquirer) -> Response:
     failed = request.scope["state"].get(LOOKUP_FAILED)
     if failed is not None:
         raise failed
-    wanted = read_lookup(await read_json(request))
-    return json_response(await lookup(runtime(request), member, wanted))
+    parsed = read_lookup(await read_json(request))
+    return json_response(await lookup(runtime(request), member, parsed))
 
 
 @router.post(
@@ -86,29 +86,29 @@ async def create_lookups(request: Request, member: Inquirer) -> Response:
     """The items may be about different people; the subjects of one item are one person."""
     items = parse(LookupItems, await read_json(request, MAX_VALUES)).lookups
     rt, request_id = runtime(request), request.state.request_id
-    asked = await _read_items(items)
-    return batch_response(await asyncio.gather(*[_one(rt, member, one, request_id) for one in asked]))
+    lookups = await _read_items(items)
+    return batch_response(await asyncio.gather(*[_item_result(rt, member, item, request_id) for item in lookups]))
 
 
 async def _read_items(items: list[Any]) -> list[LookupRequest | LedgerError]:
-    """Each item as it was asked, or why it was not understood. Other requests have their turn in between."""
-    found: list[LookupRequest | LedgerError] = []
+    """Return each item as a lookup, or the error of a faulty one. Other requests get a turn in between."""
+    results: list[LookupRequest | LedgerError] = []
     refused = 0
     for number, item in enumerate(items):
         if number % ITEMS_AT_A_TIME == ITEMS_AT_A_TIME - 1:
             await asyncio.sleep(0)
         try:
-            found.append(read_lookup(item, parse if refused < MAX_DETAILED else parse_briefly))
+            results.append(read_lookup(item, parse if refused < MAX_DETAILED else parse_briefly))
         except LedgerError as error:
-            found.append(error)
+            results.append(error)
             refused += 1
-    return found
+    return results
 
 
-async def _one(rt: Runtime, member: Member, asked: LookupRequest | LedgerError, request_id: str) -> bytes:
-    if isinstance(asked, LedgerError):
-        return batch_problem(asked, request_id)
+async def _item_result(rt: Runtime, member: Member, item: LookupRequest | LedgerError, request_id: str) -> bytes:
+    if isinstance(item, LedgerError):
+        return batch_problem(item, request_id)
     try:
-        return batch_item(200, "lookup", await lookup(rt, member, asked))
+        return batch_item(200, "lookup", await lookup(rt, member, item))
     except LedgerError as error:
         return batch_problem(error, request_id)

@@ -1,4 +1,4 @@
-"""Reports: record, read, take back, restitution, receipt."""
+"""Routes of reports: record, read, withdraw, restitution, receipt."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ async def create_report(request: Request, member: Reporter) -> Response:
     ),
 )
 async def create_reports(request: Request, member: Reporter) -> Response:
-    """A bad report does not touch the others. Each carries its own idempotency key; the header is not used."""
+    """A refused report does not affect the others. Each has its own idempotency key; the header is not used."""
     items = parse(BatchItems, await read_json(request)).reports
     state = request.app.state
     results = await to_thread.run_sync(
@@ -119,7 +119,7 @@ def list_reports(
         Query(description="Only reports that stand and have a `former_label`. Goes without `order_ref`."),
     ] = False,
 ) -> Response:
-    """Page on with `starting_after` while `has_more`."""
+    """Get the next page with `starting_after` while `has_more`."""
     if former_label and order_ref is not None:
         raise e.InvalidRequest("`former_label` goes without `order_ref`.")
     return answer(reports.list_reports(runtime(request), member, limit, starting_after, order_ref, former_label))
@@ -158,8 +158,8 @@ def get_report(request: Request, member: Reporter, report_id: PublicId) -> Respo
 async def withdraw_report(request: Request, member: Reporter, report_id: PublicId) -> Response:
     """It stops counting at once. The entry stays in the log; its withdrawal is another entry."""
     key = idempotency_key(request)
-    wanted = parse(Withdrawal, await read_json(request))
-    done = reports.withdraw_report(runtime(request), member, report_id, wanted.reason, key)
+    body = parse(Withdrawal, await read_json(request))
+    done = reports.withdraw_report(runtime(request), member, report_id, body.reason, key)
     return stored_response(await stored_soon(runtime(request), done))
 
 
@@ -187,9 +187,9 @@ async def withdraw_report(request: Request, member: Reporter, report_id: PublicI
 async def restitute_report(request: Request, member: Reporter, report_id: PublicId) -> Response:
     """Halves the report's points, once."""
     key = idempotency_key(request)
-    wanted = parse(RestitutionRequest, await read_json(request))
+    body = parse(RestitutionRequest, await read_json(request))
     done = reports.restitute_report(
-        runtime(request), member, report_id, wanted.received_at, wanted.amount_minor, wanted.currency, key
+        runtime(request), member, report_id, body.received_at, body.amount_minor, body.currency, key
     )
     return stored_response(await stored_soon(runtime(request), done))
 
@@ -211,8 +211,8 @@ async def restitute_report(request: Request, member: Reporter, report_id: Public
 async def explain_report(request: Request, member: Reporter, report_id: PublicId) -> Response:
     """A supervisor of no control group of yours reads it, and releases the report or not. At most five times."""
     key = idempotency_key(request)
-    wanted = parse(Explanation, await read_json(request))
-    done = await to_thread.run_sync(held.explain, runtime(request), member, report_id, wanted.text, key)
+    body = parse(Explanation, await read_json(request))
+    done = await to_thread.run_sync(held.explain, runtime(request), member, report_id, body.text, key)
     return stored_response(done)
 
 
