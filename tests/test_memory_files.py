@@ -19,11 +19,9 @@ def test_a_folder_is_taken_with_room_only(tmp_path: Path, monkeypatch: pytest.Mo
     assert memory_files.memory_folder(tmp_path) is None
 
 
-def test_a_folder_that_the_environment_names_is_kept(
-    pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_the_environment_names_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory_files, "ROOM_BYTES", 1)
     before, given = tempfile.gettempdir(), {"TMPDIR": "/elsewhere"}
-    memory_files.use_memory(pytestconfig, given)
+    memory_files.use_memory(given)
     assert given == {"TMPDIR": "/elsewhere"}
     assert tempfile.gettempdir() == before
