@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.text import Text
 
 from ledger.cli import output
+from ledger.cli.command import command
 from ledger.cli.operator.server import opened_database
-from ledger.cli.output import JsonFlag, guarded
 from ledger.cli.tables import Table
 from ledger.client import picture_hash
 from ledger.errors import InvalidRequest
@@ -26,8 +26,8 @@ ReasonOption = Annotated[str, typer.Option("--reason", help="Why: kept with the 
 
 
 @benign.command("add")
-@guarded
-def add(reason: ReasonOption, pdq: PdqOption = None, file: FileOption = None, json_output: JsonFlag = False) -> None:
+@command
+def add(reason: ReasonOption, pdq: PdqOption = None, file: FileOption = None) -> None:
     """Keep a picture, and what looks the same, out of all searches from now on."""
     from ledger.server.pictures.benign import add_benign
 
@@ -38,8 +38,8 @@ def add(reason: ReasonOption, pdq: PdqOption = None, file: FileOption = None, js
 
 
 @benign.command("remove")
-@guarded
-def remove(reason: ReasonOption, pdq: PdqOption = None, file: FileOption = None, json_output: JsonFlag = False) -> None:
+@command
+def remove(reason: ReasonOption, pdq: PdqOption = None, file: FileOption = None) -> None:
     """Take this very picture off the list; reports with it, or one that looks the same, are found again."""
     from ledger.server.pictures.benign import remove_benign
 
@@ -50,8 +50,8 @@ def remove(reason: ReasonOption, pdq: PdqOption = None, file: FileOption = None,
 
 
 @benign.command("list")
-@guarded
-def list_all(json_output: JsonFlag = False) -> None:
+@command
+def list_all() -> None:
     """The list, oldest first."""
     from ledger.server.pictures.benign import list_benign
 

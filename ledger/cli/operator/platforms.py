@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.text import Text
 
 from ledger.cli import output
+from ledger.cli.command import command
 from ledger.cli.operator.server import opened_database
-from ledger.cli.output import JsonFlag, guarded
 from ledger.cli.tables import Table
 from ledger.client.identity.keyfiles import (
     load_or_create_order_key,
@@ -45,7 +45,7 @@ KidOption = Annotated[str, typer.Option("--kid", help="Key id.")]
 
 
 @platform.command("add")
-@guarded
+@command
 def add(
     name: Name,
     control_group: Annotated[str, typer.Option("--control-group", help="Who controls it: platforms of one owner.")],
@@ -61,7 +61,6 @@ def add(
     ] = None,
     url: Annotated[str | None, typer.Option("--url", help="Where the platform reaches the ledger.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Return when all running servers know the key (5 s).")] = False,
-    json_output: JsonFlag = False,
 ) -> None:
     """Enrol a platform and write the suite file it pins. Only its public key is stored. All running servers take the
     key within 5 seconds."""
@@ -184,13 +183,12 @@ def write_suite(path: Path, text: str) -> None:
 
 
 @platform.command("suite")
-@guarded
+@command
 def suite_again(
     name: Name,
     file: Annotated[Path, typer.Option("--suite", help="Where to write it.")],
     kid: KidOption,
     url: Annotated[str | None, typer.Option("--url", help="Where the platform reaches the ledger.")] = None,
-    json_output: JsonFlag = False,
 ) -> None:
     """Write a platform's suite file again."""
     from ledger.errors import NotFound
@@ -208,8 +206,8 @@ def suite_again(
 
 
 @platform.command("former-labels")
-@guarded
-def list_former_labels(json_output: JsonFlag = False) -> None:
+@command
+def list_former_labels() -> None:
     """Reports that stand with a label which identified its file by former rules, and would not today, by platform."""
     from ledger.server.reports.former_labels import all_former_labels
 
@@ -226,8 +224,8 @@ def list_former_labels(json_output: JsonFlag = False) -> None:
 
 
 @platform.command("list")
-@guarded
-def list_all(json_output: JsonFlag = False) -> None:
+@command
+def list_all() -> None:
     """All platforms with their keys."""
     from ledger.server.platforms.members import list_platforms
 
@@ -271,14 +269,13 @@ def _key_state(key: Mapping[str, Any]) -> str:
 
 
 @platform.command("add-key")
-@guarded
+@command
 def add_key(
     name: Name,
     key: Annotated[
         Path, typer.Option("--key", help="Its new Ed25519 public key (PEM); a pair is made if there is none.")
     ],
     kid: KidOption,
-    json_output: JsonFlag = False,
 ) -> None:
     """Give a platform one more key, before the old one is revoked."""
     from ledger.server.platforms import members
@@ -290,8 +287,8 @@ def add_key(
 
 
 @platform.command("revoke-key")
-@guarded
-def revoke_key(kid: Annotated[str, typer.Argument(help="Key id.")], json_output: JsonFlag = False) -> None:
+@command
+def revoke_key(kid: Annotated[str, typer.Argument(help="Key id.")]) -> None:
     """Revoke a key for good; effective everywhere within 5 seconds."""
     from ledger.server.platforms import members
 
@@ -301,11 +298,10 @@ def revoke_key(kid: Annotated[str, typer.Argument(help="Key id.")], json_output:
 
 
 @platform.command("suspend")
-@guarded
+@command
 def suspend(
     name: Name,
     urgent: Annotated[bool, typer.Option("--urgent", help="Take its weight away at once, not at midnight.")] = False,
-    json_output: JsonFlag = False,
 ) -> None:
     """Refuse a platform's tokens; its reports weigh nothing from the next UTC midnight on, once its whole control group
     is suspended."""
@@ -313,8 +309,8 @@ def suspend(
 
 
 @platform.command("resume")
-@guarded
-def resume(name: Name, json_output: JsonFlag = False) -> None:
+@command
+def resume(name: Name) -> None:
     """End a suspension."""
     _set_status(name, "active")
 
@@ -328,11 +324,10 @@ def _set_status(name: str, status: str, *, urgent: bool = False) -> None:
 
 
 @platform.command("quota")
-@guarded
+@command
 def quota(
     name: Name,
     elements: Annotated[int | None, typer.Argument(help="Blinded elements a day; leave out for the default.")] = None,
-    json_output: JsonFlag = False,
 ) -> None:
     """Set how many blinded elements a platform may have evaluated in a UTC day."""
     from ledger.server.platforms import members
@@ -344,13 +339,12 @@ def quota(
 
 
 @platform.command("grant")
-@guarded
+@command
 def grant(
     name: Name,
     elements: Annotated[int, typer.Option("--elements", help="Blinded elements beyond the daily quota.")],
     reason: Annotated[str, typer.Option("--reason", help="Why: kept with the grant.")],
     days: Annotated[int, typer.Option("--days", help="How long it lasts.")] = 30,
-    json_output: JsonFlag = False,
 ) -> None:
     """Grant a platform blinded elements beyond its quota: for the first tagging of its users."""
     from ledger.server.oprf import evaluation as oprf
@@ -362,8 +356,8 @@ def grant(
 
 
 @platform.command("budget")
-@guarded
-def budget(name: Name, json_output: JsonFlag = False) -> None:
+@command
+def budget(name: Name) -> None:
     """Show what a platform has used of its quota today, and its grants."""
     from ledger.server.oprf import evaluation as oprf
 

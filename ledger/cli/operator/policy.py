@@ -10,8 +10,8 @@ import typer
 from rich.console import Console
 
 from ledger.cli import output
+from ledger.cli.command import command
 from ledger.cli.operator.server import opened_database
-from ledger.cli.output import JsonFlag, guarded
 from ledger.cli.tables import Table
 from ledger.errors import ConfigurationError, InvalidRequest, NotFound, PolicyInvalid
 from ledger.protocol.encoding import b64url, format_time, parse_time
@@ -26,7 +26,7 @@ policy = typer.Typer(
 
 
 @policy.command("publish")
-@guarded
+@command
 def publish(
     file: Annotated[Path, typer.Argument(help="The policy, a TOML file with the next version.")],
     in_effect_at: Annotated[
@@ -35,7 +35,6 @@ def publish(
             "--in-effect-at", help="A UTC midnight such as 2026-12-24T00:00:00Z. (default: the first one allowed)"
         ),
     ] = None,
-    json_output: JsonFlag = False,
 ) -> None:
     """Publish the next policy in the log. It is in effect 7 days later at the earliest; it cannot be taken back."""
     from ledger.server.log.policy_publication import publish_policy
@@ -54,8 +53,8 @@ def publish(
 
 
 @policy.command("list")
-@guarded
-def list_all(json_output: JsonFlag = False) -> None:
+@command
+def list_all() -> None:
     """All published policies, oldest first."""
     timeline, now = _timeline(), datetime.now(UTC)
     rows = [_facts(one, _state(timeline, one, now)) for one in timeline.published]
@@ -77,11 +76,10 @@ def list_all(json_output: JsonFlag = False) -> None:
 
 
 @policy.command("show")
-@guarded
+@command
 def show_text(
     version: Annotated[int | None, typer.Argument(help="Version of the policy. (default: the one in effect)")] = None,
     in_effect: Annotated[bool, typer.Option("--in-effect", help="The one in effect now.")] = False,
-    json_output: JsonFlag = False,
 ) -> None:
     """Show the text of a policy as it was published."""
     if version is not None and in_effect:

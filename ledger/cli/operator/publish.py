@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ledger.cli import output
+from ledger.cli.command import command
 from ledger.cli.operator.server import read_settings
-from ledger.cli.output import JsonFlag, guarded
 from ledger.cli.progress import stage_bars
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ STAGES = {
 }
 
 
-@guarded
-def publish(json_output: JsonFlag = False) -> None:
+@command
+def publish() -> None:
     """Build and publish a snapshot: filter, sealed buckets and manifest. Needs the log key; `serve` does it hourly."""
     from ledger.server.db.engine import reading
     from ledger.server.db.migrate import check_current

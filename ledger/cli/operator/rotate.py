@@ -11,8 +11,8 @@ import typer
 from rich.console import Console
 
 from ledger.cli import options, output
+from ledger.cli.command import command
 from ledger.cli.operator.server import opened_database
-from ledger.cli.output import JsonFlag, guarded
 from ledger.cli.platform.verify import log_fetch, seen_file
 from ledger.cli.progress import stage_bars
 from ledger.cli.tables import Table
@@ -58,7 +58,7 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-@guarded
+@command
 def rotate(
     audit_dir: Annotated[
         Path | None, typer.Option("--audit-dir", help="Where the auditor's files go. (default: beside the keys)")
@@ -75,7 +75,6 @@ def rotate(
     now: Annotated[bool, typer.Option("--now", help="With --retire: although its grace is not over.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="With --now: do not ask.")] = False,
     status: Annotated[bool, typer.Option("--status", help="Show how far the rotation is, and change nothing.")] = False,
-    json_output: JsonFlag = False,
 ) -> None:
     """Rotate the OPRF key: announce, turn every element, prove, switch. Run it again after a crash: it goes on."""
     if sum((announce_only, retire, status)) > 1 or (now and not retire):
@@ -217,7 +216,7 @@ def _epoch(one: EpochStatus) -> dict[str, Any]:
     }
 
 
-@guarded
+@command
 def verify(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="The folder of batch files that the operator handed over.")
@@ -244,7 +243,6 @@ def verify(
     timeout_seconds: Annotated[float, typer.Option("--timeout-seconds", min=0.1, help="For each part of the log.")] = (
         30.0
     ),
-    json_output: JsonFlag = False,
 ) -> None:
     """Check a rotation's batch files against the log: keys, proofs, root and number. Exit 1 if anything is false."""
     pinned = options.pinned_suite(suite)

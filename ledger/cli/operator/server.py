@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ledger.cli import output
-from ledger.cli.output import JsonFlag, guarded
+from ledger.cli.command import command
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -51,7 +51,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
     return {**os.environ, **{PREFIX + name.upper(): str(value) for name, value in values.items()}}
 
 
-@guarded
+@command
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on. (default: 127.0.0.1)")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one. (default: 8000)")] = None,
@@ -61,7 +61,6 @@ def serve(
     snapshotter: Annotated[
         bool, typer.Option("--snapshotter/--no-snapshotter", help="Build snapshots; one host is enough.")
     ] = True,
-    json_output: JsonFlag = False,
 ) -> None:
     """Run the ledger: API, publisher and snapshotter. Settings come from REFUND_LEDGER_* variables."""
     from ledger.cli.operator.serve import run
@@ -71,8 +70,8 @@ def serve(
 
 
 @keys.command("init")
-@guarded
-def keys_init(json_output: JsonFlag = False) -> None:
+@command
+def keys_init() -> None:
     """Create keys, checkpoint guard, database schema and the log's first entries. Never overwrites anything."""
     from ledger.server.log.genesis import init_keys
 
@@ -89,10 +88,9 @@ def keys_init(json_output: JsonFlag = False) -> None:
 
 
 @keys.command("show")
-@guarded
+@command
 def keys_show(
     log_key: Annotated[bool, typer.Option("--log-key", help="Only the log's verifier key, for `verify`.")] = False,
-    json_output: JsonFlag = False,
 ) -> None:
     """Show the public keys that the log names: what platforms pin."""
     from ledger.server.db.engine import reading
@@ -114,8 +112,8 @@ def keys_show(
 
 
 @keys.command("migrate")
-@guarded
-def keys_migrate(json_output: JsonFlag = False) -> None:
+@command
+def keys_migrate() -> None:
     """Bring the database to the schema of this version. Stop the servers first."""
     from ledger.server.db.migrate import check_known, found_revision, upgrade
     from ledger.server.db.opening import open_database

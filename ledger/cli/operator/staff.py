@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.text import Text
 
 from ledger.cli import output
+from ledger.cli.command import command
 from ledger.cli.operator.server import opened_database
-from ledger.cli.output import JsonFlag, guarded
 from ledger.cli.tables import Table
 from ledger.rules.languages import DEFAULT_LOCALE, LOCALES
 
@@ -29,7 +29,7 @@ Name = Annotated[str, typer.Argument(help="Login name: 2 to 64 of a-z, 0-9 and .
 
 
 @staff.command("add")
-@guarded
+@command
 def add(
     name: Name,
     role: Annotated[str, typer.Option("--role", help="reviewer, supervisor, auditor or admin.")],
@@ -37,7 +37,6 @@ def add(
         str | None, typer.Option("--control-group", help="The members' group they work for. (default: none)")
     ] = None,
     language: Annotated[str, typer.Option("--language", help=f"{' or '.join(LOCALES)}.")] = DEFAULT_LOCALE,
-    json_output: JsonFlag = False,
 ) -> None:
     """Make an account, and show its first password and its code for an authenticator app. Both are shown once."""
     from ledger.server.staff.accounts import add_staff
@@ -58,8 +57,8 @@ def add(
 
 
 @staff.command("reset")
-@guarded
-def reset(name: Name, json_output: JsonFlag = False) -> None:
+@command
+def reset(name: Name) -> None:
     """Give an account a new first password and a new code for the app; its sessions and any lock end."""
     from ledger.server.staff.accounts import reset_staff
 
@@ -76,8 +75,8 @@ def reset(name: Name, json_output: JsonFlag = False) -> None:
 
 
 @staff.command("list")
-@guarded
-def list_all(json_output: JsonFlag = False) -> None:
+@command
+def list_all() -> None:
     """All accounts."""
     from ledger.server.staff.accounts import list_staff
 
@@ -113,8 +112,8 @@ def list_all(json_output: JsonFlag = False) -> None:
 
 
 @staff.command("disable")
-@guarded
-def disable(name: Name, json_output: JsonFlag = False) -> None:
+@command
+def disable(name: Name) -> None:
     """Shut an account; its sessions end at once."""
     from ledger.server.staff.accounts import disable_staff
 
@@ -124,8 +123,8 @@ def disable(name: Name, json_output: JsonFlag = False) -> None:
 
 
 @staff.command("enable")
-@guarded
-def enable(name: Name, json_output: JsonFlag = False) -> None:
+@command
+def enable(name: Name) -> None:
     """Open an account again, or lift the lock after wrong attempts."""
     from ledger.server.staff.accounts import enable_staff
 

@@ -10,22 +10,12 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from ledger.cli import options, output, streams
-from ledger.cli.options import (
-    CnIdOption,
-    DeviceOption,
-    EmailOption,
-    KeyOption,
-    PaymentOption,
-    PhoneOption,
-    RegionOption,
-    StateOption,
-    SuiteOption,
-)
-from ledger.cli.output import JsonFlag, guarded
+from ledger.cli import output
+from ledger.cli.command import command
+from ledger.cli.options import LedgerOptions, PageOptions, PersonOptions, TextOptions
 from ledger.cli.tables import Table
-from ledger.client import Appeal
-from ledger.errors import ConfigurationError, InvalidRequest
+from ledger.client import Appeal, RefundLedger
+from ledger.errors import ConfigurationError
 from ledger.protocol.encoding import format_time
 from ledger.rules.languages import DEFAULT_LOCALE, LOCALES
 
@@ -34,43 +24,30 @@ appeal = typer.Typer(no_args_is_help=True, help="Contest reports for customers, 
 AppealId = Annotated[str, typer.Argument(help="The case's id, ap_...")]
 LocaleOption = Annotated[str, typer.Option("--locale", help=f"{' or '.join(LOCALES)}: the person's language.")]
 PartyOption = Annotated[str, typer.Option("--party", help="subject: for your customer; reporter: for yourself.")]
-TextOption = Annotated[str | None, typer.Option("--text", help="What to say. Or use --text-file.")]
-TextFileOption = Annotated[
-    Path | None, typer.Option("--text-file", help="A file with the text, UTF-8. - is standard input.")
-]
 IdempotencyOption = Annotated[
     str | None, typer.Option("--idempotency-key", help="Your own key: repeated with it, nothing happens twice.")
 ]
 
 
 @appeal.command("file")
-@guarded
+@command
 def file_appeal(
-    suite: SuiteOption,
-    key: KeyOption,
+    account: LedgerOptions,
+    person: PersonOptions,
+    words: TextOptions,
     report: Annotated[list[str], typer.Option("--report", help="A report's id, rp_...; once for each, up to 20.")],
     grounds: Annotated[
         str,
         typer.Option("--grounds", help="not_me, wrong_facts, evidence_wrong, paid_back, not_told or other."),
     ],
-    text: TextOption = None,
-    text_file: TextFileOption = None,
     locale: LocaleOption = DEFAULT_LOCALE,
-    phone: PhoneOption = None,
-    email: EmailOption = None,
-    cn_id: CnIdOption = None,
-    payment: PaymentOption = None,
-    device: DeviceOption = None,
-    region: RegionOption = None,
     idempotency_key: IdempotencyOption = None,
-    state_dir: StateOption = None,
-    json_output: JsonFlag = False,
 ) -> None:
     """Contest reports of other members for a customer, in their words. For a report of your own control group make the
     person a link with `record-link`: there they contest it themselves."""
-    said, given = text_of(text, text_file), options.identifiers(phone, email, cn_id, payment, device)
-    with options.open_ledger(suite, key, state_dir) as ledger:
-        buyer = ledger.subject(region=region, **given) if given else None
+    said, given = words.read(), person.identifiers()
+    with account.open() as ledger:
+        buyer = ledger.subject(region=person.region, **given) if given else None
         cases = ledger.appeal(report, grounds, said, locale, buyer, idempotency_key=idempotency_key)
 
     def tell(console: Console) -> None:
@@ -83,22 +60,17 @@ def file_appeal(
 
 
 @appeal.command("list")
-@guarded
+@command
 def list_all(
-    suite: SuiteOption,
-    key: KeyOption,
+    ledger: RefundLedger,
+    paging: PageOptions,
     role: Annotated[
         str | None, typer.Option("--role", help="filed: through you; reported: about your reports.")
     ] = None,
     state: Annotated[str | None, typer.Option("--state", help="Only cases in this state.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=100)] = 50,
-    starting_after: Annotated[str | None, typer.Option("--starting-after", help="Last id of the page before.")] = None,
-    state_dir: StateOption = None,
-    json_output: JsonFlag = False,
 ) -> None:
     """List your cases, newest first."""
-    with options.open_ledger(suite, key, state_dir) as ledger:
-        page = ledger.list_appeals(role=role, state=state, limit=limit, starting_after=starting_after)
+    page = ledger.list_appeals(role=role, state=state, limit=paging.limit, starting_after=paging.starting_after)
 
     def tell(console: Console) -> None:
         table = Table("case", "as", "state", "outcome", "report", "answer due", "decision due")
@@ -122,157 +94,116 @@ def list_all(
 
 
 @appeal.command("show")
-@guarded
+@command
 def show(
+    ledger: RefundLedger,
     case: AppealId,
-    suite: SuiteOption,
-    key: KeyOption,
     party: Annotated[
         str | None, typer.Option("--party", help="Where you are both: subject or reporter. (default: subject)")
     ] = None,
-    state_dir: StateOption = None,
-    json_output: JsonFlag = False,
 ) -> None:
     """Show a case with its question, decision, timeline and files."""
-    with options.open_ledger(suite, key, state_dir) as ledger:
-        _show(ledger.get_appeal(case, party))
+    _show(ledger.get_appeal(case, party))
 
 
 @appeal.command("answer")
-@guarded
+@command
 def answer(
+    account: LedgerOptions,
+    words: TextOptions,
     case: AppealId,
-    suite: SuiteOption,
-    key: KeyOption,
     party: PartyOption,
-    text: TextOption = None,
-    text_file: TextFileOption = None,
     idempotency_key: IdempotencyOption = None,
-    state_dir: StateOption = None,
-    json_output: JsonFlag = False,
 ) -> None:
     """Answer the question that waits for this party, or add something. The other party reads it."""
-    said = text_of(text, text_file)
-    with options.open_ledger(suite, key, state_dir) as ledger:
+    said = words.read()
+    with account.open() as ledger:
         _show(ledger.answer(case, party, said, idempotency_key=idempotency_key))
 
 
 @appeal.command("attach")
-@guarded
+@command
 def attach(
+    ledger: RefundLedger,
     case: AppealId,
     file: Annotated[Path, typer.Argument(help="JPEG, PNG, WebP, PDF, MP4 or plain text.")],
-    suite: SuiteOption,
-    key: KeyOption,
     party: PartyOption,
     evidence_index: Annotated[
         int | None, typer.Option("--evidence-index", min=0, help="The reported item that it is; 0 is the first.")
     ] = None,
     name: Annotated[str | None, typer.Option("--name", help="What it is called. (default: the file's name)")] = None,
     idempotency_key: IdempotencyOption = None,
-    state_dir: StateOption = None,
-    json_output: JsonFlag = False,
 ) -> None:
     """Hand in a file. The other party can read it, and its name."""
-    with options.open_ledger(suite, key, state_dir) as ledger:
-        made = ledger.attach(case, party, file, evidence_index, name=name, idempotency_key=idempotency_key)
+    made = ledger.attach(case, party, file, evidence_index, name=name, idempotency_key=idempotency_key)
     facts = output.plain(made)
     output.emit(facts, lambda console: console.print(output.fields(facts)))
 
 
 @appeal.command("withdraw")
-@guarded
-def withdraw(
-    case: AppealId,
-    suite: SuiteOption,
-    key: KeyOption,
-    idempotency_key: IdempotencyOption = None,
-    state_dir: StateOption = None,
-    json_output: JsonFlag = False,
-) -> None:
+@command
+def withdraw(ledger: RefundLedger, case: AppealId, idempotency_key: IdempotencyOption = None) -> None:
     """Take an appeal back, as your customer wishes."""
-    with options.open_ledger(suite, key, state_dir) as ledger:
-        _show(ledger.withdraw_appeal(case, idempotency_key=idempotency_key))
+    _show(ledger.withdraw_appeal(case, idempotency_key=idempotency_key))
 
 
 @appeal.command("reopen")
-@guarded
+@command
 def reopen(
+    account: LedgerOptions,
+    words: TextOptions,
     case: AppealId,
-    suite: SuiteOption,
-    key: KeyOption,
-    text: TextOption = None,
-    text_file: TextFileOption = None,
     idempotency_key: IdempotencyOption = None,
-    state_dir: StateOption = None,
-    json_output: JsonFlag = False,
 ) -> None:
     """Contest a decision once more for your customer, in their words."""
-    said = text_of(text, text_file)
-    with options.open_ledger(suite, key, state_dir) as ledger:
+    said = words.read()
+    with account.open() as ledger:
         _show(ledger.reopen_appeal(case, said, idempotency_key=idempotency_key))
 
 
 @appeal.command("concede")
-@guarded
+@command
 def concede(
+    ledger: RefundLedger,
     case: AppealId,
-    suite: SuiteOption,
-    key: KeyOption,
     conduct: Annotated[str, typer.Option("--conduct", help="Another conduct, of no higher severity.")],
     idempotency_key: IdempotencyOption = None,
-    state_dir: StateOption = None,
-    json_output: JsonFlag = False,
 ) -> None:
     """Concede, as the reporter, that the report should name another conduct. It costs your weight nothing."""
-    with options.open_ledger(suite, key, state_dir) as ledger:
-        _show(ledger.concede(case, conduct, idempotency_key=idempotency_key))
+    _show(ledger.concede(case, conduct, idempotency_key=idempotency_key))
 
 
 @appeal.command("agree")
-@guarded
-def agree(
-    case: AppealId,
-    suite: SuiteOption,
-    key: KeyOption,
-    idempotency_key: IdempotencyOption = None,
-    state_dir: StateOption = None,
-    json_output: JsonFlag = False,
-) -> None:
+@command
+def agree(ledger: RefundLedger, case: AppealId, idempotency_key: IdempotencyOption = None) -> None:
     """Agree, as your customer wishes, to what the reporter conceded."""
-    with options.open_ledger(suite, key, state_dir) as ledger:
-        _show(ledger.agree(case, idempotency_key=idempotency_key))
+    _show(ledger.agree(case, idempotency_key=idempotency_key))
 
 
 @appeal.command("request-reopening")
-@guarded
+@command
 def request_reopening(
+    account: LedgerOptions,
+    words: TextOptions,
     case: AppealId,
     evidence: Annotated[Path, typer.Argument(help="The file that is new evidence; only its SHA-256 is sent.")],
-    suite: SuiteOption,
-    key: KeyOption,
-    text: TextOption = None,
-    text_file: TextFileOption = None,
     idempotency_key: IdempotencyOption = None,
-    state_dir: StateOption = None,
-    json_output: JsonFlag = False,
 ) -> None:
     """Ask, as the reporter, that a case that was decided `unconfirmed` be opened again for new evidence."""
-    said = text_of(text, text_file)
+    said = words.read()
     try:
         digest = hashlib.sha256(evidence.read_bytes()).digest()
     except OSError as error:
         raise ConfigurationError(f"{evidence.name} cannot be read.") from error
-    with options.open_ledger(suite, key, state_dir) as ledger:
+    with account.open() as ledger:
         _show(ledger.request_reopening(case, digest, said, idempotency_key=idempotency_key))
 
 
 @appeal.command("letter")
-@guarded
+@command
 def letter(
+    ledger: RefundLedger,
     case: AppealId,
-    suite: SuiteOption,
-    key: KeyOption,
     kind: Annotated[
         str | None, typer.Argument(help="received, question, overdue or decided; without it, which there are.")
     ] = None,
@@ -280,69 +211,30 @@ def letter(
     of_round: Annotated[
         int | None, typer.Option("--round", min=1, max=2, help="Of this round. (default: the newest that has one)")
     ] = None,
-    state_dir: StateOption = None,
-    json_output: JsonFlag = False,
 ) -> None:
     """Print a letter to your customer, for you to send."""
-    with options.open_ledger(suite, key, state_dir) as ledger:
-        if kind is None:
-            kinds, earlier = list(ledger.letters(case)), ledger.earlier_letters(case)
-            lines = [*(f"{one.kind} --round {one.round}" for one in earlier), *kinds]
-            made = {"letters": kinds, "earlier": [output.plain(one) for one in earlier]}
-            output.emit(made, lambda console: console.print("\n".join(lines)))
-            return
-        found = ledger.letter(case, kind, locale, round=of_round)
+    if kind is None:
+        kinds, earlier = list(ledger.letters(case)), ledger.earlier_letters(case)
+        lines = [*(f"{one.kind} --round {one.round}" for one in earlier), *kinds]
+        made = {"letters": kinds, "earlier": [output.plain(one) for one in earlier]}
+        output.emit(made, lambda console: console.print("\n".join(lines)))
+        return
+    found = ledger.letter(case, kind, locale, round=of_round)
     output.emit(output.plain(found), lambda console: console.print(Text(found.text)))
 
 
-@guarded
-def record_link(
-    suite: SuiteOption,
-    key: KeyOption,
-    phone: PhoneOption = None,
-    email: EmailOption = None,
-    cn_id: CnIdOption = None,
-    payment: PaymentOption = None,
-    device: DeviceOption = None,
-    region: RegionOption = None,
-    locale: LocaleOption = DEFAULT_LOCALE,
-    state_dir: StateOption = None,
-    json_output: JsonFlag = False,
-) -> None:
+@command
+def record_link(account: LedgerOptions, person: PersonOptions, locale: LocaleOption = DEFAULT_LOCALE) -> None:
     """Print a link for a person to their own record. It works once and shows everything: give it to nobody else."""
-    given = options.identifiers(phone, email, cn_id, payment, device)
-    with options.open_ledger(suite, key, state_dir) as ledger:
-        link = ledger.open_record(ledger.subject(region=region, **given), locale)
+    given = person.identifiers()
+    with account.open() as ledger:
+        link = ledger.open_record(ledger.subject(region=person.region, **given), locale)
 
     def tell(console: Console) -> None:
         console.print(Text(link.url), soft_wrap=True)
         output.messages().print(f"Good once, until {format_time(link.expires_at)}.")
 
     output.emit(output.plain(link), tell)
-
-
-def text_of(text: str | None, text_file: Path | None) -> str:
-    """The text of --text, or that of the file of --text-file (UTF-8, with or without a byte order mark; - is standard
-    input). Raises InvalidRequest unless one of the two is given, ConfigurationError when the file cannot be read."""
-    if (text is None) == (text_file is None):
-        raise InvalidRequest("Give the text with --text, or with --text-file.")
-    if text_file is None:
-        return text or ""
-    try:
-        source = streams.source(text_file)
-        data = source.read_bytes() if isinstance(source, Path) else source.read()
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConfigurationError(
-            f"{_named(text_file)} is not UTF-8 text (byte {error.start + 1}). If it is in GBK or another encoding, save"
-            " it as UTF-8."
-        ) from error
-    except OSError as error:
-        raise ConfigurationError(f"{_named(text_file)} cannot be read.") from error
-
-
-def _named(file: Path) -> str:
-    return "Standard input" if str(file) == "-" else file.name
 
 
 def _show(case: Appeal) -> None:

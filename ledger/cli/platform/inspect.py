@@ -15,7 +15,8 @@ from rich.markup import escape
 from rich.text import Text
 
 from ledger.cli import output
-from ledger.cli.output import ExitCode, JsonFlag, guarded
+from ledger.cli.command import command
+from ledger.cli.output import ExitCode
 from ledger.cli.tables import Table
 from ledger.client import claim_upload, inspect, match_picture, verify_inspection
 from ledger.client.inspection import evidence_members
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 STRENGTH_STYLES = {"identifies": "bold red", "indicates": "yellow", "hint": "dim"}
 
 
-@guarded
+@command
 def inspect_files(
     files: Annotated[list[Path], typer.Argument(help="JPEG, PNG, WebP, HEIC, AVIF, MP4 or MOV. They stay here.")],
     listing: Annotated[
@@ -51,7 +52,6 @@ def inspect_files(
         ),
     ] = None,
     lang: Annotated[str | None, typer.Option("--lang", help=f"{' or '.join(LOCALES)}. (default: from LANG)")] = None,
-    json_output: JsonFlag = False,
 ) -> None:
     """Inspect files for AI labels, traces of generators and signs of editing, and compare them with listing photos.
     Findings do not change the exit code."""

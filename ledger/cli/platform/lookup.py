@@ -10,19 +10,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from ledger.cli import options, output
-from ledger.cli.options import (
-    CnIdOption,
-    DeviceOption,
-    EmailOption,
-    KeyOption,
-    PaymentOption,
-    PhoneOption,
-    RegionOption,
-    StateOption,
-    SuiteOption,
-)
-from ledger.cli.output import ExitCode, JsonFlag, guarded
+from ledger.cli import output
+from ledger.cli.command import command
+from ledger.cli.options import LedgerOptions, PersonOptions
+from ledger.cli.output import ExitCode
 from ledger.cli.tables import Facts
 from ledger.client import Buyer, Check, Lookup, PictureReuse, Refund, RefundLedger, picture_hash
 from ledger.client.subjects import Identifiers
@@ -48,18 +39,11 @@ ConsentOption = Annotated[
 ]
 
 
-@guarded
+@command
 def lookup(
-    suite: SuiteOption,
-    key: KeyOption,
+    account: LedgerOptions,
+    person: PersonOptions,
     order: Annotated[str, typer.Option("--order", help="Your order number; only its HMAC is sent.")],
-    state_dir: StateOption = None,
-    phone: PhoneOption = None,
-    email: EmailOption = None,
-    cn_id: CnIdOption = None,
-    payment: PaymentOption = None,
-    device: DeviceOption = None,
-    region: RegionOption = None,
     tags: TagOption = None,
     epoch: EpochOption = None,
     purpose: Annotated[str, typer.Option("--purpose", help="refund_review or appeal.")] = "refund_review",
@@ -73,13 +57,12 @@ def lookup(
         typer.Option("--picture", help="A picture of the claim: was it used before? Only its perceptual hash is sent."),
     ] = None,
     timeout_ms: Annotated[int, typer.Option("--timeout-ms", min=1, help="Time in total.")] = 300,
-    json_output: JsonFlag = False,
 ) -> None:
     """Show a buyer's standing. Exit 4 when the ledger gave no answer in time; no tier changes the exit code."""
-    given = _one_of(options.identifiers(phone, email, cn_id, payment, device), tags)
+    given = _one_of(person.identifiers(), tags)
     refund = None if claim is None else Refund(amount_minor, currency, claim)
     hashes = [picture_hash(path) for path in pictures or ()]
-    with options.open_ledger(suite, key, state_dir, lookup_budget_seconds=timeout_ms / 1000) as ledger:
+    with account.open(lookup_budget_seconds=timeout_ms / 1000) as ledger:
         found = ledger.lookup(
             _buyer(ledger, given, tags, epoch),
             order=order,
@@ -87,7 +70,7 @@ def lookup(
             refund=refund,
             consent_ref=consent_ref,
             min_index=min_index,
-            region=region,
+            region=person.region,
             pictures=hashes,
         )
     output.emit(lookup_json(found), lambda console: console.print(lookup_table(found, pictures or ())))
@@ -95,33 +78,25 @@ def lookup(
         raise typer.Exit(int(ExitCode.UNAVAILABLE))
 
 
-@guarded
+@command
 def check(
-    suite: SuiteOption,
-    key: KeyOption,
+    account: LedgerOptions,
+    person: PersonOptions,
     policy: Annotated[
         Literal["download", "private"],
         typer.Option("--policy", help="download: everything, and no question about anybody. private: one bucket each."),
     ] = "download",
-    state_dir: StateOption = None,
-    phone: PhoneOption = None,
-    email: EmailOption = None,
-    cn_id: CnIdOption = None,
-    payment: PaymentOption = None,
-    device: DeviceOption = None,
-    region: RegionOption = None,
     tags: TagOption = None,
     epoch: EpochOption = None,
     claim: ClaimOption = None,
     consent_ref: ConsentOption = None,
-    json_output: JsonFlag = False,
 ) -> None:
     """Show a buyer's standing from the newest snapshot, without telling the ledger who is asked about."""
-    given = _one_of(options.identifiers(phone, email, cn_id, payment, device), tags)
+    given = _one_of(person.identifiers(), tags)
     refund = None if claim is None else Refund(0, "CNY", claim)
-    with options.open_ledger(suite, key, state_dir) as ledger:
+    with account.open() as ledger:
         buyer = _buyer(ledger, given, tags, epoch)
-        found = ledger.check(buyer, policy=policy, refund=refund, consent_ref=consent_ref, region=region)
+        found = ledger.check(buyer, policy=policy, refund=refund, consent_ref=consent_ref, region=person.region)
     output.emit(lookup_json(found), lambda console: console.print(check_table(found)))
 
 

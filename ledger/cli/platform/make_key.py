@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ledger.cli import output
-from ledger.cli.output import JsonFlag, guarded
+from ledger.cli.command import command
 from ledger.client.identity.keyfiles import (
     ORDER_KEY_SUFFIX,
     create_secret,
@@ -24,7 +24,7 @@ from ledger.client.identity.keyfiles import (
 from ledger.errors import AlreadyExists
 
 
-@guarded
+@command
 def make_key(
     key: Annotated[Path, typer.Argument(help="Where the private key goes (PEM, mode 0600); `acme.pem` for acme.")],
     platform: Annotated[
@@ -33,7 +33,6 @@ def make_key(
     order_key_only: Annotated[
         bool, typer.Option("--order-key-only", help="Make only the order key that belongs beside this key.")
     ] = False,
-    json_output: JsonFlag = False,
 ) -> None:
     """Make a platform's signing key and order key. Both stay with the platform; the operator enrols the public key,
     which lies beside the signing key as `acme.public.pem`. An order key that lies there already is kept: all services

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from ledger.cli import options, output
+from ledger.cli import output
+from ledger.cli.command import command
 from ledger.cli.operator.benign_pictures import benign
-from ledger.cli.options import KeyOption, StateOption, SuiteOption
-from ledger.cli.output import JsonFlag, guarded
+from ledger.cli.options import LedgerOptions
 from ledger.cli.tables import Table
 from ledger.client import PictureHash, PictureReuse, picture_hash
 from ledger.errors import InvalidRequest
@@ -23,10 +23,9 @@ pictures.add_typer(benign, name="benign")
 
 
 @pictures.command("search")
-@guarded
+@command
 def search(
-    suite: SuiteOption,
-    key: KeyOption,
+    account: LedgerOptions,
     files: Annotated[
         list[Path] | None, typer.Argument(help="Pictures of one claim; only their perceptual hashes are sent.")
     ] = None,
@@ -38,8 +37,6 @@ def search(
         list[Path] | None,
         typer.Option("--listing", help="The merchant's own photo: a picture that looks the same is marked."),
     ] = None,
-    state_dir: StateOption = None,
-    json_output: JsonFlag = False,
 ) -> None:
     """Ask in how many confirmed reports of others these pictures, or ones that look the same, were used. A hit is a
     reason to look closer, never one to refuse."""
@@ -47,7 +44,7 @@ def search(
         raise InvalidRequest("Give either files and --order, or --report.")
     hashes = [picture_hash(path) for path in files or ()]
     known = [picture_hash(path) for path in listing or ()]
-    with options.open_ledger(suite, key, state_dir) as ledger:
+    with account.open() as ledger:
         if report is not None:
             found = ledger.report_pictures(report)
         else:

@@ -7,20 +7,19 @@ from typing import Annotated
 
 import typer
 
-from ledger.cli import options, output
-from ledger.cli.options import KeyOption, StateOption, SuiteOption
-from ledger.cli.output import JsonFlag, guarded
+from ledger.cli import output
+from ledger.cli.command import command
+from ledger.cli.options import LedgerOptions
 from ledger.errors import InvalidRequest
 from ledger.referral.audience import Audience
 from ledger.referral.bundle import refer, require_extra
 from ledger.rules.languages import DEFAULT_LOCALE, LOCALES
 
 
-@guarded
+@command
 def referral(
+    account: LedgerOptions,
     reports: Annotated[list[str], typer.Argument(help="Reports of yours, rp_...")],
-    suite: SuiteOption,
-    key: KeyOption,
     audience: Annotated[str, typer.Option("--for", help=f"{', '.join(Audience)}: decides what is in it.")],
     out: Annotated[Path, typer.Option("--out", help="A new folder.")],
     inspections: Annotated[
@@ -32,12 +31,10 @@ def referral(
     ] = None,
     lang: Annotated[str, typer.Option("--lang", help=f"{' or '.join(LOCALES)}.")] = DEFAULT_LOCALE,
     wait_seconds: Annotated[float, typer.Option("--wait-seconds", min=0, help="For a checkpoint.")] = 5.0,
-    state_dir: StateOption = None,
-    json_output: JsonFlag = False,
 ) -> None:
     """Write a referral: what was reported, evidence digests, findings, and receipts that anybody can verify offline."""
     require_extra()
-    with options.open_ledger(suite, key, state_dir) as ledger:
+    with account.open() as ledger:
         made = refer(
             ledger,
             reports,

@@ -14,22 +14,10 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from ledger.cli import options, output, streams
-from ledger.cli.options import (
-    CnIdOption,
-    ColumnOption,
-    DelimiterOption,
-    DeviceOption,
-    EmailOption,
-    EncodingOption,
-    KeyOption,
-    PaymentOption,
-    PhoneOption,
-    RegionOption,
-    StateOption,
-    SuiteOption,
-)
-from ledger.cli.output import ExitCode, JsonFlag, guarded
+from ledger.cli import output, streams
+from ledger.cli.command import command
+from ledger.cli.options import LedgerOptions, PageOptions, PersonOptions, TableOptions
+from ledger.cli.output import ExitCode
 from ledger.cli.progress import stage_bars
 from ledger.cli.tables import Table
 from ledger.client import Delivery, RefundLedger, ReportView
@@ -59,11 +47,11 @@ ReportId = Annotated[str, typer.Argument(help="The report's id, rp_...")]
 
 
 @report.command("send")
-@guarded
+@command
 def send(
-    suite: SuiteOption,
-    key: KeyOption,
-    state_dir: StateOption = None,
+    account: LedgerOptions,
+    person: PersonOptions,
+    table_options: TableOptions,
     file: Annotated[
         Path | None,
         typer.Option("--file", help="Reports as JSON (each with `buyer`) or as a table, one a row. - is stdin."),
@@ -75,15 +63,6 @@ def send(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything that can be checked without sending, and send nothing.")
     ] = False,
-    column: ColumnOption = None,
-    encoding: EncodingOption = "utf-8",
-    delimiter: DelimiterOption = None,
-    phone: PhoneOption = None,
-    email: EmailOption = None,
-    cn_id: CnIdOption = None,
-    payment: PaymentOption = None,
-    device: DeviceOption = None,
-    region: RegionOption = None,
     conduct: Annotated[str | None, typer.Option("--conduct")] = None,
     evidence: Annotated[
         list[str] | None, typer.Option("--evidence", help="type=file; only its SHA-256 is sent.")
@@ -100,7 +79,6 @@ def send(
     decided_by: Annotated[str | None, typer.Option("--decided-by", help="Who confirmed it, opaque.")] = None,
     consent_ref: Annotated[str | None, typer.Option("--consent-ref")] = None,
     replaces: Annotated[str | None, typer.Option("--replaces", help="The report that this one corrects.")] = None,
-    json_output: JsonFlag = False,
 ) -> None:
     """Send one report from options, or many from --file. What cannot be delivered waits in the outbox (exit 4).
 
@@ -108,8 +86,8 @@ def send(
     again, are recorded once.
     """
     if file is not None:
-        form = options.table_format(encoding, delimiter, column)
-        items = read_report_file(streams.source(file), form, region)
+        form = table_options.format()
+        items = read_report_file(streams.source(file), form, person.region)
     else:
         values = {
             "conduct": conduct, "order": order, "amount_minor": amount_minor, "currency": currency,
@@ -118,22 +96,22 @@ def send(
         }  # fmt: skip
         one: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
         one["evidence"] = [_evidence_option(text) for text in evidence or ()]
-        one["buyer"] = options.identifiers(phone, email, cn_id, payment, device)
-        items = [item_of(one, region)]
+        one["buyer"] = person.identifiers()
+        items = [item_of(one, person.region)]
     with ExitStack() as stack:
         table = None if errors is None else stack.enter_context(OutputTable(errors, ERROR_COLUMNS))
-        ledger = stack.enter_context(options.open_ledger(suite, key, state_dir))
+        ledger = stack.enter_context(account.open())
         bars = stack.enter_context(stage_bars({"check": "checking reports", "send": "sending reports"}))
         results: Sequence[Delivery[Any]] = []
         if dry_run:
-            items = check_reports(ledger, items, region, partial(bars, "check"))
+            items = check_reports(ledger, items, person.region, partial(bars, "check"))
         elif file is None:  # of a file the answer has one form, however many reports it holds
-            (only,) = with_keys(ledger, items, region)
+            (only,) = with_keys(ledger, items, person.region)
             if only.error is not None:
                 raise only.error
-            results = [ledger.report(ledger.subject(region=region, **only.buyer), **only.arguments)]
+            results = [ledger.report(ledger.subject(region=person.region, **only.buyer), **only.arguments)]
         else:
-            results = send_reports(ledger, items, region, partial(bars, "send"))
+            results = send_reports(ledger, items, person.region, partial(bars, "send"))
         if table is not None:
             states = [(FIT if item.error is None else UNFIT, item.error) for item in items]
             table.clear()
@@ -194,82 +172,58 @@ def _evidence_option(text: str) -> dict[str, str]:
 
 
 @report.command("withdraw")
-@guarded
+@command
 def withdraw(
+    ledger: RefundLedger,
     report_id: ReportId,
-    suite: SuiteOption,
-    key: KeyOption,
     reason: Annotated[str, typer.Option("--reason", help="wrong_person, wrong_facts, duplicate or other.")],
-    state_dir: StateOption = None,
-    json_output: JsonFlag = False,
 ) -> None:
     """Take a report back."""
-    with options.open_ledger(suite, key, state_dir) as ledger:
-        _show_deliveries([ledger.withdraw(report_id, reason)])
+    _show_deliveries([ledger.withdraw(report_id, reason)])
 
 
 @report.command("restitution")
-@guarded
+@command
 def restitution(
+    ledger: RefundLedger,
     report_id: ReportId,
-    suite: SuiteOption,
-    key: KeyOption,
     received_at: Annotated[str, typer.Option("--received-at", help="2026-01-31T23:59:59Z")],
     amount_minor: Annotated[int, typer.Option("--amount-minor", help="The report's full amount, in minor units.")],
     currency: Annotated[str, typer.Option("--currency")],
-    state_dir: StateOption = None,
-    json_output: JsonFlag = False,
 ) -> None:
     """Record that the buyer paid the full amount back; halves the report's points."""
-    with options.open_ledger(suite, key, state_dir) as ledger:
-        _show_deliveries([ledger.restitution(report_id, parse_time(received_at), amount_minor, currency)])
+    _show_deliveries([ledger.restitution(report_id, parse_time(received_at), amount_minor, currency)])
 
 
 @report.command("explain")
-@guarded
+@command
 def explain(
+    ledger: RefundLedger,
     report_id: ReportId,
-    suite: SuiteOption,
-    key: KeyOption,
     text: Annotated[str, typer.Option("--text", help="Why it is about another order, 1 to 2000 characters.")],
-    state_dir: StateOption = None,
-    json_output: JsonFlag = False,
 ) -> None:
     """Say why a report that is held is about another order than the contested one."""
-    with options.open_ledger(suite, key, state_dir) as ledger:
-        view = output.plain(ledger.explain_report(report_id, text))
+    view = output.plain(ledger.explain_report(report_id, text))
     output.emit(view, lambda console: console.print(output.fields(_told(view))))
 
 
 @report.command("show")
-@guarded
-def show(
-    report_id: ReportId,
-    suite: SuiteOption,
-    key: KeyOption,
-    state_dir: StateOption = None,
-    json_output: JsonFlag = False,
-) -> None:
+@command
+def show(ledger: RefundLedger, report_id: ReportId) -> None:
     """Show a report of yours as it stands."""
-    with options.open_ledger(suite, key, state_dir) as ledger:
-        view = output.plain(ledger.get_report(report_id))
+    view = output.plain(ledger.get_report(report_id))
     output.emit(view, lambda console: console.print(output.fields(_told(view))))
 
 
 @report.command("list")
-@guarded
+@command
 def list_all(
-    suite: SuiteOption,
-    key: KeyOption,
+    ledger: RefundLedger,
+    paging: PageOptions,
     order: Annotated[str | None, typer.Option("--order", help="Only of this order.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=100)] = 50,
-    starting_after: Annotated[str | None, typer.Option("--starting-after", help="Last id of the page before.")] = None,
-    state_dir: StateOption = None,
-    json_output: JsonFlag = False,
 ) -> None:
     """List your reports, newest first."""
-    with options.open_ledger(suite, key, state_dir) as ledger:
-        page = ledger.list_reports(limit=limit, starting_after=starting_after, order=order)
+    page = ledger.list_reports(limit=paging.limit, starting_after=paging.starting_after, order=order)
 
     def tell(console: Console) -> None:
         table = Table("id", "status", "conduct", "amount", "act ended", "expires")
@@ -285,19 +239,15 @@ def list_all(
 
 
 @report.command("receipt")
-@guarded
+@command
 def receipt(
+    ledger: RefundLedger,
     report_id: ReportId,
-    suite: SuiteOption,
-    key: KeyOption,
     out: Annotated[Path | None, typer.Option("--out", help="Write the receipt (C2SP tlog-proof) here.")] = None,
     wait_seconds: Annotated[float, typer.Option("--wait-seconds", min=0)] = 5.0,
-    state_dir: StateOption = None,
-    json_output: JsonFlag = False,
 ) -> None:
     """Fetch and verify a report's receipt: proof that the log holds what your key signed."""
-    with options.open_ledger(suite, key, state_dir) as ledger:
-        verified = ledger.receipt(report_id, wait_seconds)
+    verified = ledger.receipt(report_id, wait_seconds)
     if out is not None:
         try:
             out.write_text(verified.text, encoding="utf-8")
@@ -316,11 +266,9 @@ def receipt(
 
 
 @report.command("outbox")
-@guarded
+@command
 def outbox(
-    suite: SuiteOption,
-    key: KeyOption,
-    state_dir: StateOption = None,
+    account: LedgerOptions,
     flush: Annotated[bool, typer.Option("--flush", help="Send what is pending, and what is parked and due.")] = False,
     parked: Annotated[bool, typer.Option("--parked", help="With --flush: what is parked too, due or not.")] = False,
     retry: Annotated[
@@ -331,14 +279,13 @@ def outbox(
         bool, typer.Option("--discard-all-refused", help="Drop everything that was refused.")
     ] = False,
     status: Annotated[bool, typer.Option("--status", help="Only how much waits, and for how long.")] = False,
-    json_output: JsonFlag = False,
 ) -> None:
     """Show what has not been delivered, or deliver it. Exit 4 while something is pending or parked."""
     if parked and not flush:
         raise InvalidRequest("--parked belongs to --flush.")
     if status and flush:
         raise InvalidRequest("Give --status or --flush.")
-    with options.open_ledger(suite, key, state_dir) as ledger:
+    with account.open() as ledger:
         if retry is not None:
             ledger.retry_refused(retry)
         if discard is not None:

@@ -13,22 +13,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from ledger.cli import options, output, streams
-from ledger.cli.options import (
-    CnIdOption,
-    ColumnOption,
-    DelimiterOption,
-    DeviceOption,
-    EmailOption,
-    EncodingOption,
-    KeyOption,
-    PaymentOption,
-    PhoneOption,
-    RegionOption,
-    StateOption,
-    SuiteOption,
-)
-from ledger.cli.output import ExitCode, JsonFlag, guarded
+from ledger.cli import output, streams
+from ledger.cli.command import command
+from ledger.cli.options import LedgerOptions, PersonOptions, TableOptions
+from ledger.cli.output import ExitCode
 from ledger.cli.tables import Table
 from ledger.client import Buyer, RefundLedger, buyers
 from ledger.client.tables import tagging as client_tagging
@@ -41,17 +29,11 @@ PROGRESS_SECONDS = 30.0
 """Between two lines of progress where there is no terminal."""
 
 
-@guarded
+@command
 def tag(
-    suite: SuiteOption,
-    key: KeyOption,
-    state_dir: StateOption = None,
-    phone: PhoneOption = None,
-    email: EmailOption = None,
-    cn_id: CnIdOption = None,
-    payment: PaymentOption = None,
-    device: DeviceOption = None,
-    region: RegionOption = None,
+    account: LedgerOptions,
+    person: PersonOptions,
+    table_options: TableOptions,
     csv_file: Annotated[
         Path | None,
         typer.Option("--csv", help="People, one a row: kinds become tags; --id and --keep are copied. - is stdin."),
@@ -72,9 +54,6 @@ def tag(
         list[str] | None,
         typer.Option("--not-identifiers", help="A copied column whose cells look like identifiers but are none."),
     ] = None,
-    column: ColumnOption = None,
-    encoding: EncodingOption = "utf-8",
-    delimiter: DelimiterOption = None,
     errors: Annotated[
         Path | None, typer.Option("--errors", help="With --in: where malformed identifiers are (line, id, kind, code).")
     ] = None,
@@ -82,35 +61,34 @@ def tag(
     epoch: Annotated[
         Literal["current", "next"], typer.Option("--epoch", help="next: tag ahead under an announced key epoch.")
     ] = "current",
-    json_output: JsonFlag = False,
 ) -> None:
     """Blind identifiers and print the tags to look them up by. Prefer files: options show in the process list.
 
     Exit 2 also when more than half of a kind's identifiers are malformed.
     """
-    given = options.identifiers(phone, email, cn_id, payment, device)
+    given = person.identifiers()
     if [bool(given), csv_file is not None, source is not None].count(True) != 1 or (source is None) != (target is None):
         raise InvalidRequest("Give identifiers, or --csv, or --in with --out.")
     if keep and csv_file is None:
         raise InvalidRequest("--keep belongs to --csv; --in copies one column only, --id.")
-    form = options.table_format(encoding, delimiter, column)
+    form = table_options.format()
     trusted = not_identifiers or []
-    with options.open_ledger(suite, key, state_dir) as ledger:
+    with account.open() as ledger:
         if source is not None and target is not None:
             with _progress() as progress:
                 done = tag_file(
-                    ledger, source, target, errors=errors, id_column=id_column, region=region, epoch=epoch, wait=wait,
-                    form=form, not_identifiers=trusted, progress=progress,
+                    ledger, source, target, errors=errors, id_column=id_column, region=person.region, epoch=epoch,
+                    wait=wait, form=form, not_identifiers=trusted, progress=progress,
                 )  # fmt: skip
-            _show_tagging(done, target, region)
+            _show_tagging(done, target, person.region)
         elif csv_file is not None:
             with open_customers(
                 streams.source(csv_file), form, id_column=id_column, keep=keep or [], not_identifiers=trusted,
                 tag_columns=True,
             ) as customers:  # fmt: skip
-                _tag_rows(ledger, customers, region, epoch)
+                _tag_rows(ledger, customers, person.region, epoch)
         else:
-            _show_tags(buyers(ledger.subjects_many([given], region=region, epoch=epoch))[0])
+            _show_tags(buyers(ledger.subjects_many([given], region=person.region, epoch=epoch))[0])
 
 
 @contextmanager

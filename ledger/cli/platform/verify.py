@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ledger.cli import options, output
-from ledger.cli.output import JsonFlag, guarded
+from ledger.cli.command import command
 from ledger.client.identity.keyfiles import load_public_keys
 from ledger.client.identity.suite import Suite
 from ledger.client.state import CHECKPOINT_FILE, SeenCheckpoint, default_state_dir, log_label, state_home
@@ -28,7 +28,7 @@ ATTEMPT_SECONDS = 10.0
 _GONE = (404, 410)
 
 
-@guarded
+@command
 def verify(
     url: Annotated[str | None, typer.Argument(help="The ledger's address. (default: the suite's)")] = None,
     suite: Annotated[
@@ -57,7 +57,6 @@ def verify(
     timeout_seconds: Annotated[
         float, typer.Option("--timeout-seconds", min=0.1, help="For each part of the log.")
     ] = 30.0,
-    json_output: JsonFlag = False,
 ) -> None:
     """Recompute the log from its entries and check everything against its key. Exit 1 when anything is false."""
     pinned = options.pinned_suite(suite)

@@ -8,11 +8,11 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from ledger.cli import options, output
-from ledger.cli.options import KeyOption, StateOption, SuiteOption
-from ledger.cli.output import JsonFlag, guarded
+from ledger.cli import output
+from ledger.cli.command import command
+from ledger.cli.options import PageOptions
 from ledger.cli.tables import Table
-from ledger.client import WebhookDelivery, WebhookEndpoint
+from ledger.client import RefundLedger, WebhookDelivery, WebhookEndpoint
 from ledger.protocol.encoding import format_time
 from ledger.rules.webhooks import SUBSCRIBABLE
 
@@ -23,26 +23,21 @@ MessageId = Annotated[str, typer.Argument(help="The message's id, wm_...")]
 
 
 @webhook.command("add")
-@guarded
+@command
 def add(
+    ledger: RefundLedger,
     url: Annotated[str, typer.Argument(help="https, port 443 or 8443.")],
-    suite: SuiteOption,
-    key: KeyOption,
     event: Annotated[list[str], typer.Option("--event", help=f"One of {', '.join(SUBSCRIBABLE)}; once for each.")],
-    state_dir: StateOption = None,
-    json_output: JsonFlag = False,
 ) -> None:
     """Register an endpoint and print its secret, which is never shown again."""
-    with options.open_ledger(suite, key, state_dir) as ledger:
-        _show_endpoint(ledger.add_webhook(url, event))
+    _show_endpoint(ledger.add_webhook(url, event))
 
 
 @webhook.command("list")
-@guarded
-def list_all(suite: SuiteOption, key: KeyOption, state_dir: StateOption = None, json_output: JsonFlag = False) -> None:
+@command
+def list_all(ledger: RefundLedger) -> None:
     """List your endpoints."""
-    with options.open_ledger(suite, key, state_dir) as ledger:
-        endpoints = ledger.list_webhooks()
+    endpoints = ledger.list_webhooks()
 
     def tell(console: Console) -> None:
         table = Table("id", "url", "events", "status")
@@ -54,76 +49,39 @@ def list_all(suite: SuiteOption, key: KeyOption, state_dir: StateOption = None, 
 
 
 @webhook.command("rotate")
-@guarded
-def rotate(
-    endpoint: EndpointId,
-    suite: SuiteOption,
-    key: KeyOption,
-    state_dir: StateOption = None,
-    json_output: JsonFlag = False,
-) -> None:
+@command
+def rotate(ledger: RefundLedger, endpoint: EndpointId) -> None:
     """Change an endpoint's secret and print the new one. The old one signs as well for 24 hours."""
-    with options.open_ledger(suite, key, state_dir) as ledger:
-        _show_endpoint(ledger.rotate_webhook(endpoint))
+    _show_endpoint(ledger.rotate_webhook(endpoint))
 
 
 @webhook.command("enable")
-@guarded
-def enable(
-    endpoint: EndpointId,
-    suite: SuiteOption,
-    key: KeyOption,
-    state_dir: StateOption = None,
-    json_output: JsonFlag = False,
-) -> None:
+@command
+def enable(ledger: RefundLedger, endpoint: EndpointId) -> None:
     """Make an endpoint active again that was disabled because it answered 410."""
-    with options.open_ledger(suite, key, state_dir) as ledger:
-        _show_endpoint(ledger.enable_webhook(endpoint))
+    _show_endpoint(ledger.enable_webhook(endpoint))
 
 
 @webhook.command("test")
-@guarded
-def send_test(
-    endpoint: EndpointId,
-    suite: SuiteOption,
-    key: KeyOption,
-    state_dir: StateOption = None,
-    json_output: JsonFlag = False,
-) -> None:
+@command
+def send_test(ledger: RefundLedger, endpoint: EndpointId) -> None:
     """Have a test message sent to an endpoint."""
-    with options.open_ledger(suite, key, state_dir) as ledger:
-        _show_delivery(ledger.test_webhook(endpoint))
+    _show_delivery(ledger.test_webhook(endpoint))
 
 
 @webhook.command("delete")
-@guarded
-def delete(
-    endpoint: EndpointId,
-    suite: SuiteOption,
-    key: KeyOption,
-    state_dir: StateOption = None,
-    json_output: JsonFlag = False,
-) -> None:
+@command
+def delete(ledger: RefundLedger, endpoint: EndpointId) -> None:
     """Delete an endpoint with all its deliveries."""
-    with options.open_ledger(suite, key, state_dir) as ledger:
-        ledger.delete_webhook(endpoint)
+    ledger.delete_webhook(endpoint)
     output.emit({"deleted": endpoint}, lambda console: console.print(f"{endpoint} is deleted."))
 
 
 @webhook.command("deliveries")
-@guarded
-def deliveries(
-    endpoint: EndpointId,
-    suite: SuiteOption,
-    key: KeyOption,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=100)] = 50,
-    starting_after: Annotated[str | None, typer.Option("--starting-after", help="Last id of the page before.")] = None,
-    state_dir: StateOption = None,
-    json_output: JsonFlag = False,
-) -> None:
+@command
+def deliveries(ledger: RefundLedger, endpoint: EndpointId, paging: PageOptions) -> None:
     """List what was sent to an endpoint in the last 30 days, newest first."""
-    with options.open_ledger(suite, key, state_dir) as ledger:
-        page = ledger.list_deliveries(endpoint, limit=limit, starting_after=starting_after)
+    page = ledger.list_deliveries(endpoint, limit=paging.limit, starting_after=paging.starting_after)
 
     def tell(console: Console) -> None:
         table = Table("message", "type", "state", "attempts", "last answer", "next attempt")
@@ -139,18 +97,10 @@ def deliveries(
 
 
 @webhook.command("replay")
-@guarded
-def replay(
-    endpoint: EndpointId,
-    message: MessageId,
-    suite: SuiteOption,
-    key: KeyOption,
-    state_dir: StateOption = None,
-    json_output: JsonFlag = False,
-) -> None:
+@command
+def replay(ledger: RefundLedger, endpoint: EndpointId, message: MessageId) -> None:
     """Have a message sent again, under the same id."""
-    with options.open_ledger(suite, key, state_dir) as ledger:
-        _show_delivery(ledger.replay_delivery(endpoint, message))
+    _show_delivery(ledger.replay_delivery(endpoint, message))
 
 
 def _plain(value: WebhookEndpoint | WebhookDelivery) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from rich import box
 from rich.console import Console
 
 from ledger.cli import output
-from ledger.cli.output import ExitCode, JsonFlag, guarded
+from ledger.cli.command import command
+from ledger.cli.output import ExitCode
 from ledger.cli.platform.lookup import TIER_STYLES
 from ledger.cli.tables import Table
 from ledger.client import (
@@ -101,11 +102,10 @@ class _Story:
         return len(agreeing) == 1 and all(found.tier == expected for _, expected, found in self.rows)
 
 
-@guarded
+@command
 def demo(
     folder: Annotated[Path, typer.Option("--dir", help="Where the demo's ledger lives.")] = Path("var/demo"),
     lang: Annotated[str | None, typer.Option("--lang", help=f"{' or '.join(LOCALES)}. (default: from LANG)")] = None,
-    json_output: JsonFlag = False,
 ) -> None:
     """Run the main job once: enrol, tag, look up, report, withdraw, prove. Takes some seconds."""
     from ledger.i18n import texts

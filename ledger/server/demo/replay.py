@@ -16,9 +16,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ledger.cli import options, output
-from ledger.cli.options import DelimiterOption, EncodingOption
-from ledger.cli.output import ExitCode, JsonFlag, guarded
+from ledger.cli import output
+from ledger.cli.command import command
+from ledger.cli.options import DelimiterOption, EncodingOption, TableOptions
+from ledger.cli.output import ExitCode
 from ledger.cli.platform.lookup import TIER_STYLES
 from ledger.client import Buyer, Evidence, Lookup, Query, Refund, RefundLedger, claim_upload, evidence
 from ledger.client.results import TIERS
@@ -82,7 +83,7 @@ class Tally:
     lookup_seconds: float = 0.0
 
 
-@guarded
+@command
 def replay(
     data: Annotated[Path, typer.Argument(help="CSV or Parquet file.")],
     mapping: Annotated[Path, typer.Option("--mapping", help="TOML; examples in docs/replay/.")],
@@ -96,12 +97,11 @@ def replay(
     batch: Annotated[int, typer.Option("--batch", min=1, max=1000, help="Reports or lookups in one request.")] = BATCH,
     encoding: EncodingOption = "utf-8",
     delimiter: DelimiterOption = None,
-    json_output: JsonFlag = False,
 ) -> None:
     """Replay a table through the API. Refusals are counted, not fatal; exit 4 when something was not delivered."""
     if (self_contained is None) == (platforms is None):
         raise ConfigurationError("Give either --self-contained or --platforms.")
-    form = options.table_format(encoding, delimiter)
+    form = TableOptions(encoding=encoding, delimiter=delimiter).format()
     mapped, rows = read_mapping(mapping), _rows(data, limit, form)
     tally = Tally()
     with ExitStack() as stack:
