@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ledger.cli import output
-from ledger.cli.command import command
+from ledger.cli.decorator import command
 from ledger.cli.operator.server import opened_database
 from ledger.cli.tables import Table
 from ledger.client.identity.keyfiles import (

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from ledger.cli import output
-from ledger.cli.command import command
+from ledger.cli.decorator import command
 from ledger.cli.operator.server import opened_database
 from ledger.cli.tables import Table
 from ledger.errors import ConfigurationError, InvalidRequest, NotFound, PolicyInvalid

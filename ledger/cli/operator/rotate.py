@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from ledger.cli import options, output
-from ledger.cli.command import command
+from ledger.cli.decorator import command
 from ledger.cli.operator.server import opened_database
 from ledger.cli.platform.verify import log_fetch, seen_file
 from ledger.cli.progress import stage_bars

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ledger.cli import output
-from ledger.cli.command import command
+from ledger.cli.decorator import command
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ledger.cli import output
-from ledger.cli.command import command
+from ledger.cli.decorator import command
 from ledger.cli.options import LedgerOptions, PageOptions, PersonOptions, TextOptions
 from ledger.cli.tables import Table
 from ledger.client import Appeal, RefundLedger

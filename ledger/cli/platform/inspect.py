@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from ledger.cli import output
-from ledger.cli.command import command
+from ledger.cli.decorator import command
 from ledger.cli.output import ExitCode
 from ledger.cli.tables import Table
 from ledger.client import claim_upload, inspect, match_picture, verify_inspection

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ledger.cli import output
-from ledger.cli.command import command
+from ledger.cli.decorator import command
 from ledger.cli.options import LedgerOptions, PersonOptions
 from ledger.cli.output import ExitCode
 from ledger.cli.tables import Facts

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ledger.cli import output
-from ledger.cli.command import command
+from ledger.cli.decorator import command
 from ledger.client.identity.keyfiles import (
     ORDER_KEY_SUFFIX,
     create_secret,

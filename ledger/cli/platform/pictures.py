@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from ledger.cli import output
-from ledger.cli.command import command
+from ledger.cli.decorator import command
 from ledger.cli.operator.benign_pictures import benign
 from ledger.cli.options import LedgerOptions
 from ledger.cli.tables import Table

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ledger.cli import output
-from ledger.cli.command import command
+from ledger.cli.decorator import command
 from ledger.cli.options import LedgerOptions
 from ledger.errors import InvalidRequest
 from ledger.referral.audience import Audience

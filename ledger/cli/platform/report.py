@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ledger.cli import output, streams
-from ledger.cli.command import command
+from ledger.cli.decorator import command
 from ledger.cli.options import LedgerOptions, PageOptions, PersonOptions, TableOptions
 from ledger.cli.output import ExitCode
 from ledger.cli.progress import stage_bars

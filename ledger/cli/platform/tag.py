@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from ledger.cli import output, streams
-from ledger.cli.command import command
+from ledger.cli.decorator import command
 from ledger.cli.options import LedgerOptions, PersonOptions, TableOptions
 from ledger.cli.output import ExitCode
 from ledger.cli.tables import Table

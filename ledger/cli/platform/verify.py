@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ledger.cli import options, output
-from ledger.cli.command import command
+from ledger.cli.decorator import command
 from ledger.client.identity.keyfiles import load_public_keys
 from ledger.client.identity.suite import Suite
 from ledger.client.state import CHECKPOINT_FILE, SeenCheckpoint, default_state_dir, log_label, state_home

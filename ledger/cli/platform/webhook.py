@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ledger.cli import output
-from ledger.cli.command import command
+from ledger.cli.decorator import command
 from ledger.cli.options import PageOptions
 from ledger.cli.tables import Table
 from ledger.client import RefundLedger, WebhookDelivery, WebhookEndpoint

@@ -18,7 +18,7 @@ from rich import box
 from rich.console import Console
 
 from ledger.cli import output
-from ledger.cli.command import command
+from ledger.cli.decorator import command
 from ledger.cli.output import ExitCode
 from ledger.cli.platform.lookup import TIER_STYLES
 from ledger.cli.tables import Table

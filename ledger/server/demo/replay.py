@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ledger.cli import output
-from ledger.cli.command import command
+from ledger.cli.decorator import command
 from ledger.cli.options import DelimiterOption, EncodingOption, TableOptions
 from ledger.cli.output import ExitCode
 from ledger.cli.platform.lookup import TIER_STYLES

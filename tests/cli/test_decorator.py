@@ -13,8 +13,8 @@ import typer
 from typer.testing import CliRunner
 
 from ledger.cli import output
-from ledger.cli.command import command
 from ledger.cli.commands import app
+from ledger.cli.decorator import command
 from ledger.cli.options import LedgerOptions, OptionGroup, PersonOptions
 from ledger.client import RefundLedger
 from ledger.errors import InvalidRequest
