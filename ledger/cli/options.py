@@ -44,28 +44,35 @@ KeyOption = Annotated[
     ),
 ]
 StateOption = Annotated[
-    Path | None, typer.Option("--state-dir", help="Outbox and last checkpoint. (or $REFUND_LEDGER_STATE; XDG state)")
+    Path | None,
+    typer.Option(
+        "--state-dir",
+        help="Folder of the outbox and the last checkpoint. (or $REFUND_LEDGER_STATE; default: XDG state)",
+    ),
 ]
-PhoneOption = Annotated[str | None, typer.Option("--phone", help="With + and country code, or with --region.")]
-EmailOption = Annotated[str | None, typer.Option("--email")]
+PhoneOption = Annotated[
+    str | None, typer.Option("--phone", help="Phone number with + and country code, or a national one with --region.")
+]
+EmailOption = Annotated[str | None, typer.Option("--email", help="E-mail address.")]
 CnIdOption = Annotated[str | None, typer.Option("--cn-id", help="18-character citizen identity number.")]
 PaymentOption = Annotated[str | None, typer.Option("--payment", help="Card number, or provider/account.")]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="Device id, 16 to 128 characters.")]
 RegionOption = Annotated[str | None, typer.Option("--region", help="Country of a national phone number, e.g. CN.")]
 EncodingOption = Annotated[
-    str, typer.Option("--encoding", help="Of the table: utf-8, gb18030 (GBK), utf-16, big5, windows-1252, ...")
+    str, typer.Option("--encoding", help="Encoding of the table: utf-8, gb18030 (GBK), utf-16, big5, windows-1252, ...")
 ]
 DelimiterOption = Annotated[
-    str | None, typer.Option("--delimiter", help="comma, semicolon or tab. (default: the one in the header)")
+    str | None, typer.Option("--delimiter", help="comma, semicolon or tab. (default: the one that the header uses)")
 ]
 ColumnOption = Annotated[
-    list[str] | None, typer.Option("--column", help="KIND=HEADER, such as phone=手机号. Repeat for more.")
+    list[str] | None,
+    typer.Option("--column", help="KIND=HEADER: the column of a kind, such as phone=手机号. Repeat for more."),
 ]
 
 
-LimitOption = Annotated[int, typer.Option("--limit", min=1, max=100)]
-AfterOption = Annotated[str | None, typer.Option("--starting-after", help="Last id of the page before.")]
-TextOption = Annotated[str | None, typer.Option("--text", help="What to say. Or use --text-file.")]
+LimitOption = Annotated[int, typer.Option("--limit", min=1, max=100, help="Largest number of items to show.")]
+AfterOption = Annotated[str | None, typer.Option("--starting-after", help="Last id of the previous page.")]
+TextOption = Annotated[str | None, typer.Option("--text", help="The text. Or use --text-file.")]
 TextFileOption = Annotated[
     Path | None, typer.Option("--text-file", help="A file with the text, UTF-8. - is standard input.")
 ]

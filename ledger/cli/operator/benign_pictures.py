@@ -1,4 +1,4 @@
-"""`pictures benign`: the operator's list of pictures by which nobody is to be found."""
+"""`pictures benign`: manage the allowlist of common pictures, which searches ignore."""
 
 from __future__ import annotations
 
@@ -18,17 +18,21 @@ from ledger.client import picture_hash
 from ledger.errors import InvalidRequest
 from ledger.protocol.encoding import format_time
 
-benign = typer.Typer(no_args_is_help=True, help="Pictures that honest people send too; for the operator.")
+benign = typer.Typer(no_args_is_help=True, help="Manage the allowlist of common pictures (operator).")
 
-PdqOption = Annotated[str | None, typer.Option("--pdq", help="Its PDQ hash, 64 hexadecimal digits.")]
-FileOption = Annotated[Path | None, typer.Option("--file", help="Or the picture; needs the extra `evidence`.")]
-ReasonOption = Annotated[str, typer.Option("--reason", help="Why: kept with the picture and in the audit log.")]
+PdqOption = Annotated[str | None, typer.Option("--pdq", help="PDQ hash of the picture, 64 hexadecimal digits.")]
+FileOption = Annotated[
+    Path | None, typer.Option("--file", help="The picture, instead of --pdq; needs the extra `evidence`.")
+]
+ReasonOption = Annotated[
+    str, typer.Option("--reason", help="The reason, which is stored with the picture and in the audit log.")
+]
 
 
 @benign.command("add")
 @command
 def add(reason: ReasonOption, pdq: PdqOption = None, file: FileOption = None) -> None:
-    """Keep a picture, and what looks the same, out of all searches from now on."""
+    """Exclude a picture, and pictures that look the same, from all searches."""
     from ledger.server.pictures.benign import add_benign
 
     bits = _bits(pdq, file)
@@ -40,7 +44,7 @@ def add(reason: ReasonOption, pdq: PdqOption = None, file: FileOption = None) ->
 @benign.command("remove")
 @command
 def remove(reason: ReasonOption, pdq: PdqOption = None, file: FileOption = None) -> None:
-    """Take this very picture off the list; reports with it, or one that looks the same, are found again."""
+    """Remove a picture from the allowlist. Searches find reports with it, or with similar pictures, again."""
     from ledger.server.pictures.benign import remove_benign
 
     bits = _bits(pdq, file)
@@ -52,7 +56,7 @@ def remove(reason: ReasonOption, pdq: PdqOption = None, file: FileOption = None)
 @benign.command("list")
 @command
 def list_all() -> None:
-    """The list, oldest first."""
+    """List the common pictures, oldest first."""
     from ledger.server.pictures.benign import list_benign
 
     with opened_database() as (_, engine):

@@ -1,4 +1,5 @@
-"""`platform`: enrol members, look after their keys, status and quotas. Every change but a quota is logged publicly."""
+"""`platform`: enrol members, and manage their keys, status and quotas. Every change except of quotas is an entry of the
+public log."""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from ledger.server.settings import Settings
 
-platform = typer.Typer(no_args_is_help=True, help="Enrol member platforms and look after them.")
+platform = typer.Typer(no_args_is_help=True, help="Enrol member platforms; manage their keys, status and quotas.")
 
 EFFECTIVE_SECONDS = 5
 """After so long all running servers know a new platform or key: `auth_refresh_seconds` is at most this."""
@@ -48,22 +49,30 @@ KidOption = Annotated[str, typer.Option("--kid", help="Key id.")]
 @command
 def add(
     name: Name,
-    control_group: Annotated[str, typer.Option("--control-group", help="Who controls it: platforms of one owner.")],
-    key: Annotated[Path, typer.Option("--key", help="Its Ed25519 public key (PEM); a pair is made if there is none.")],
-    profile: Annotated[str, typer.Option("--profile", help=f"{', '.join(Profile)}: the law it reports under.")] = "CN",
+    control_group: Annotated[
+        str, typer.Option("--control-group", help="The control group: one name for all platforms of one owner.")
+    ],
+    key: Annotated[
+        Path,
+        typer.Option("--key", help="Its Ed25519 public key (PEM). If the file does not exist, a key pair is created."),
+    ],
+    profile: Annotated[
+        str, typer.Option("--profile", help=f"{', '.join(Profile)}: the law under which it reports.")
+    ] = "CN",
     scopes: Annotated[str, typer.Option("--scopes", help="Comma-separated: lookup, report, appeal, log.")] = (
         "lookup,report,appeal,log"
     ),
     kid: Annotated[str | None, typer.Option("--kid", help="Key id. (default: NAME-1)")] = None,
-    quota: Annotated[int | None, typer.Option("--quota", help="Blinded elements a day.")] = None,
+    quota: Annotated[int | None, typer.Option("--quota", help="Blinded elements per UTC day.")] = None,
     suite: Annotated[
-        Path | None, typer.Option("--suite", help="Suite file. (default: NAME.suite.json by the key)")
+        Path | None,
+        typer.Option("--suite", help="Suite file to write. (default: NAME.suite.json in the folder of the key)"),
     ] = None,
-    url: Annotated[str | None, typer.Option("--url", help="Where the platform reaches the ledger.")] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Return when all running servers know the key (5 s).")] = False,
+    url: Annotated[str | None, typer.Option("--url", help="Address of the ledger for the platform.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Return when all running servers accept the key (5 s).")] = False,
 ) -> None:
-    """Enrol a platform and write the suite file it pins. Only its public key is stored. All running servers take the
-    key within 5 seconds."""
+    """Enrol a platform and write its suite file, which names the keys that the platform pins. Only the platform's
+    public key is stored. All running servers accept the key within 5 seconds."""
     suite_path = suite or key.parent / f"{name}.suite.json"
     with opened_database() as (settings, engine):
         enrol(
@@ -186,11 +195,11 @@ def write_suite(path: Path, text: str) -> None:
 @command
 def suite_again(
     name: Name,
-    file: Annotated[Path, typer.Option("--suite", help="Where to write it.")],
+    file: Annotated[Path, typer.Option("--suite", help="Suite file to write.")],
     kid: KidOption,
-    url: Annotated[str | None, typer.Option("--url", help="Where the platform reaches the ledger.")] = None,
+    url: Annotated[str | None, typer.Option("--url", help="Address of the ledger for the platform.")] = None,
 ) -> None:
-    """Write a platform's suite file again."""
+    """Write a platform's suite file again, with its current keys."""
     from ledger.errors import NotFound
     from ledger.server.platforms.members import list_platforms
 
@@ -208,7 +217,7 @@ def suite_again(
 @platform.command("former-labels")
 @command
 def list_former_labels() -> None:
-    """Reports that stand with a label which identified its file by former rules, and would not today, by platform."""
+    """List, by platform, reports in force whose AI label identified the file under former rules and would not today."""
     from ledger.server.reports.former_labels import all_former_labels
 
     with opened_database() as (settings, engine):
@@ -218,7 +227,7 @@ def list_former_labels() -> None:
         table = Table("platform", "reports")
         for name, reports in found.items():
             table.add_row(name, ", ".join(reports))
-        console.print(table if found else "No report stands with such a label.")
+        console.print(table if found else "There is no such report.")
 
     output.emit({"former_labels": found}, show)
 
@@ -226,7 +235,7 @@ def list_former_labels() -> None:
 @platform.command("list")
 @command
 def list_all() -> None:
-    """All platforms with their keys."""
+    """List all platforms with their keys."""
     from ledger.server.platforms.members import list_platforms
 
     with opened_database() as (_, engine):
@@ -273,11 +282,14 @@ def _key_state(key: Mapping[str, Any]) -> str:
 def add_key(
     name: Name,
     key: Annotated[
-        Path, typer.Option("--key", help="Its new Ed25519 public key (PEM); a pair is made if there is none.")
+        Path,
+        typer.Option(
+            "--key", help="Its new Ed25519 public key (PEM). If the file does not exist, a key pair is created."
+        ),
     ],
     kid: KidOption,
 ) -> None:
-    """Give a platform one more key, before the old one is revoked."""
+    """Add a key to a platform, for example before its old key is revoked."""
     from ledger.server.platforms import members
 
     public_key = load_or_create_public_key(key).public_bytes_raw()
@@ -289,7 +301,7 @@ def add_key(
 @platform.command("revoke-key")
 @command
 def revoke_key(kid: Annotated[str, typer.Argument(help="Key id.")]) -> None:
-    """Revoke a key for good; effective everywhere within 5 seconds."""
+    """Revoke a key permanently. All servers refuse it within 5 seconds."""
     from ledger.server.platforms import members
 
     with opened_database() as (_, engine):
@@ -301,10 +313,12 @@ def revoke_key(kid: Annotated[str, typer.Argument(help="Key id.")]) -> None:
 @command
 def suspend(
     name: Name,
-    urgent: Annotated[bool, typer.Option("--urgent", help="Take its weight away at once, not at midnight.")] = False,
+    urgent: Annotated[
+        bool, typer.Option("--urgent", help="Remove the weight of its reports at once, not at the next UTC midnight.")
+    ] = False,
 ) -> None:
-    """Refuse a platform's tokens; its reports weigh nothing from the next UTC midnight on, once its whole control group
-    is suspended."""
+    """Suspend a platform: its tokens are refused. If its whole control group is suspended, its reports have no weight
+    from the next UTC midnight on."""
     _set_status(name, "suspended", urgent=urgent)
 
 
@@ -327,9 +341,11 @@ def _set_status(name: str, status: str, *, urgent: bool = False) -> None:
 @command
 def quota(
     name: Name,
-    elements: Annotated[int | None, typer.Argument(help="Blinded elements a day; leave out for the default.")] = None,
+    elements: Annotated[
+        int | None, typer.Argument(help="Blinded elements per UTC day. (default: remove the platform's own quota)")
+    ] = None,
 ) -> None:
-    """Set how many blinded elements a platform may have evaluated in a UTC day."""
+    """Set the number of blinded elements that a platform may have evaluated per UTC day."""
     from ledger.server.platforms import members
 
     with opened_database() as (_, engine):
@@ -342,11 +358,11 @@ def quota(
 @command
 def grant(
     name: Name,
-    elements: Annotated[int, typer.Option("--elements", help="Blinded elements beyond the daily quota.")],
-    reason: Annotated[str, typer.Option("--reason", help="Why: kept with the grant.")],
-    days: Annotated[int, typer.Option("--days", help="How long it lasts.")] = 30,
+    elements: Annotated[int, typer.Option("--elements", help="Blinded elements in addition to the daily quota.")],
+    reason: Annotated[str, typer.Option("--reason", help="The reason, which is stored with the grant.")],
+    days: Annotated[int, typer.Option("--days", help="How many days the grant is valid.")] = 30,
 ) -> None:
-    """Grant a platform blinded elements beyond its quota: for the first tagging of its users."""
+    """Grant a platform blinded elements in addition to its quota, for example for the first tagging of its users."""
     from ledger.server.oprf import evaluation as oprf
 
     with opened_database() as (_, engine):
@@ -358,7 +374,7 @@ def grant(
 @platform.command("budget")
 @command
 def budget(name: Name) -> None:
-    """Show what a platform has used of its quota today, and its grants."""
+    """Show how much of its quota a platform has used today, and its grants."""
     from ledger.server.oprf import evaluation as oprf
 
     with opened_database() as (settings, engine):

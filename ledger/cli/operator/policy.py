@@ -1,4 +1,4 @@
-"""`policy`: publish the next policy, list those that were published, show their texts."""
+"""`policy`: publish the next policy, list the published policies, show their texts."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from ledger.rules.policy.timeline import PolicyTimeline, PublishedPolicy
 
 policy = typer.Typer(
-    no_args_is_help=True, help="Publish and show policies: what turns recorded events into a standing."
+    no_args_is_help=True, help="Publish and show policies, the rules that turn recorded events into a standing."
 )
 
 
 @policy.command("publish")
 @command
 def publish(
-    file: Annotated[Path, typer.Argument(help="The policy, a TOML file with the next version.")],
+    file: Annotated[Path, typer.Argument(help="TOML file of the policy, with the next version number.")],
     in_effect_at: Annotated[
         str | None,
         typer.Option(
-            "--in-effect-at", help="A UTC midnight such as 2026-12-24T00:00:00Z. (default: the first one allowed)"
+            "--in-effect-at", help="A UTC midnight such as 2026-12-24T00:00:00Z. (default: the earliest one allowed)"
         ),
     ] = None,
 ) -> None:
-    """Publish the next policy in the log. It is in effect 7 days later at the earliest; it cannot be taken back."""
+    """Publish the next policy in the log. It takes effect 7 days later at the earliest and cannot be withdrawn."""
     from ledger.server.log.policy_publication import publish_policy
 
     text, moment = _text(file), None if in_effect_at is None else parse_time(in_effect_at)
@@ -55,7 +55,7 @@ def publish(
 @policy.command("list")
 @command
 def list_all() -> None:
-    """All published policies, oldest first."""
+    """List all published policies, oldest first."""
     timeline, now = _timeline(), datetime.now(UTC)
     rows = [_facts(one, _state(timeline, one, now)) for one in timeline.published]
 
@@ -79,7 +79,7 @@ def list_all() -> None:
 @command
 def show_text(
     version: Annotated[int | None, typer.Argument(help="Version of the policy. (default: the one in effect)")] = None,
-    in_effect: Annotated[bool, typer.Option("--in-effect", help="The one in effect now.")] = False,
+    in_effect: Annotated[bool, typer.Option("--in-effect", help="Show the policy that is in effect now.")] = False,
 ) -> None:
     """Show the text of a policy as it was published."""
     if version is not None and in_effect:

@@ -1,4 +1,4 @@
-"""`refund-ledger publish`: build a snapshot now, whatever the schedule says."""
+"""`publish`: build and publish a snapshot now, independent of the schedule."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from ledger.server.snapshots.builder import Published
 
 STAGES = {
-    "counting": "counting what is listed",
+    "counting": "counting listed tags",
     "sealing": "sealing entries",
     "filter": "building the filter",
     "buckets": "filling buckets",
-    "storing": "putting files on disk",
+    "storing": "writing files",
     "publishing": "appending to the log",
     "cleaning": "removing old snapshots",
 }
@@ -28,7 +28,8 @@ STAGES = {
 
 @command
 def publish() -> None:
-    """Build and publish a snapshot: filter, sealed buckets and manifest. Needs the log key; `serve` does it hourly."""
+    """Build and publish a snapshot: filter, sealed buckets and manifest. Needs the log key. `serve` does this every
+    hour."""
     from ledger.server.db.engine import reading
     from ledger.server.db.migrate import check_current
     from ledger.server.keys.files import check_log_key, load_log_key

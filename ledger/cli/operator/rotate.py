@@ -37,11 +37,11 @@ STATEMENT_TIMEOUT_MS = 10 * 60 * 1000
 
 _STAGES = {
     "announce": "announcing the next epoch",
-    "fill": "turning elements",
+    "fill": "converting elements",
     "prove": "writing proofs",
     "switch": "switching",
     "retire": "retiring",
-    "destroy": "destroying what is old",
+    "destroy": "destroying the old epoch",
 }
 _CONFIDENTIAL = (
     "The files hold elements and salts: they are as confidential as the database. Give them to the auditor only, "
@@ -61,22 +61,32 @@ def _now() -> datetime:
 @command
 def rotate(
     audit_dir: Annotated[
-        Path | None, typer.Option("--audit-dir", help="Where the auditor's files go. (default: beside the keys)")
+        Path | None,
+        typer.Option("--audit-dir", help="Folder of the files for the auditor. (default: beside the key folder)"),
     ] = None,
     grace_days: Annotated[
-        int, typer.Option("--grace-days", min=1, max=366, help="How long the old epoch still answers lookups.")
+        int,
+        typer.Option(
+            "--grace-days", min=1, max=366, help="How many days lookups under the old epoch are still answered."
+        ),
     ] = 30,
     announce_only: Annotated[
-        bool, typer.Option("--announce-only", help="Only announce, so that platforms can tag their users anew first.")
+        bool,
+        typer.Option(
+            "--announce-only", help="Only announce the new epoch, so that platforms can tag their users in advance."
+        ),
     ] = False,
-    retire: Annotated[bool, typer.Option("--retire", help="Retire the old epoch; servers do it when grace ends.")] = (
-        False
-    ),
-    now: Annotated[bool, typer.Option("--now", help="With --retire: although its grace is not over.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="With --now: do not ask.")] = False,
-    status: Annotated[bool, typer.Option("--status", help="Show how far the rotation is, and change nothing.")] = False,
+    retire: Annotated[
+        bool, typer.Option("--retire", help="Retire the old epoch. Servers do this when the grace period ends.")
+    ] = (False),
+    now: Annotated[bool, typer.Option("--now", help="With --retire: before the grace period has ended.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --now: do not ask for confirmation.")] = False,
+    status: Annotated[
+        bool, typer.Option("--status", help="Show the progress of the rotation, and change nothing.")
+    ] = False,
 ) -> None:
-    """Rotate the OPRF key: announce, turn every element, prove, switch. Run it again after a crash: it goes on."""
+    """Rotate the OPRF key: announce the new epoch, convert every element, write proofs, switch. After a crash, run it
+    again: it continues."""
     if sum((announce_only, retire, status)) > 1 or (now and not retire):
         raise InvalidRequest("Choose one of --announce-only, --retire and --status; --now goes with --retire.")
     with opened_database(statement_timeout_ms=STATEMENT_TIMEOUT_MS, pool_size=2) as (settings, engine):
@@ -219,7 +229,7 @@ def _epoch(one: EpochStatus) -> dict[str, Any]:
 @command
 def verify(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="The folder of batch files that the operator handed over.")
+        Path, typer.Argument(metavar="DIR", help="Folder of the batch files that the operator gave you.")
     ],
     suite: Annotated[
         Path | None, typer.Option("--suite", help="Suite file with the pinned log key. (or $REFUND_LEDGER_SUITE)")
@@ -228,23 +238,26 @@ def verify(
     log_key: Annotated[
         str | None, typer.Option("--log-key", help="The log's verifier key, instead of --suite.")
     ] = None,
-    old: Annotated[int | None, typer.Option("--from", help="The epoch that must be the old one.")] = None,
-    new: Annotated[int | None, typer.Option("--to", help="The epoch that must be the new one.")] = None,
+    old: Annotated[int | None, typer.Option("--from", help="Check that this is the old epoch.")] = None,
+    new: Annotated[int | None, typer.Option("--to", help="Check that this is the new epoch.")] = None,
     switch_entry: Annotated[
-        int | None, typer.Option("--switch-entry", help="Entry of the switch. (default: as rotation.json says)")
+        int | None, typer.Option("--switch-entry", help="Log entry of the switch. (default: from rotation.json)")
     ] = None,
     root_entry: Annotated[
-        int | None, typer.Option("--root-entry", help="Entry with the root, for late reports. (default: the switch)")
+        int | None,
+        typer.Option("--root-entry", help="Log entry with the root, for late reports. (default: the switch)"),
     ] = None,
     state: Annotated[
-        Path | None, typer.Option("--state", help="File with the last checkpoint seen. (default: XDG state)")
+        Path | None, typer.Option("--state", help="File with the last checkpoint that was seen. (default: XDG state)")
     ] = None,
-    insecure_http: Annotated[bool, typer.Option("--insecure-http", help="Allow http to other machines.")] = False,
-    timeout_seconds: Annotated[float, typer.Option("--timeout-seconds", min=0.1, help="For each part of the log.")] = (
-        30.0
-    ),
+    insecure_http: Annotated[
+        bool, typer.Option("--insecure-http", help="Allow http to addresses on other machines.")
+    ] = False,
+    timeout_seconds: Annotated[
+        float, typer.Option("--timeout-seconds", min=0.1, help="Time limit for each file of the log.")
+    ] = (30.0),
 ) -> None:
-    """Check a rotation's batch files against the log: keys, proofs, root and number. Exit 1 if anything is false."""
+    """Verify a rotation's batch files against the log: keys, proofs, root and number. Exit 1 if a check fails."""
     pinned = options.pinned_suite(suite)
     key = log_key or (pinned.pinned.log_key if pinned else None)
     address = url or (pinned.url if pinned else None)

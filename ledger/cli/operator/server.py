@@ -1,4 +1,5 @@
-"""`serve` and `keys`: what the operator runs. The server's modules are loaded when a command runs, not before."""
+"""`serve` and `keys`: run the ledger, and manage its keys and schema. The server's modules are loaded when a command
+runs, not before."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 PREFIX = "REFUND_LEDGER_"
 
-keys = typer.Typer(no_args_is_help=True, help="Make and show the server's keys.")
+keys = typer.Typer(no_args_is_help=True, help="Create and show the server's keys; migrate its database.")
 
 
 def read_settings(**changes: Any) -> Settings:
@@ -54,12 +55,15 @@ def environment_of(settings: Settings) -> dict[str, str]:
 @command
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on. (default: 127.0.0.1)")] = None,
-    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one. (default: 8000)")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 chooses a free one. (default: 8000)")] = None,
     publisher: Annotated[
-        bool, typer.Option("--publisher/--no-publisher", help="Sign checkpoints; one host has the log's guard.")
+        bool,
+        typer.Option(
+            "--publisher/--no-publisher", help="Sign checkpoints. Only one host has the log's checkpoint file (guard)."
+        ),
     ] = True,
     snapshotter: Annotated[
-        bool, typer.Option("--snapshotter/--no-snapshotter", help="Build snapshots; one host is enough.")
+        bool, typer.Option("--snapshotter/--no-snapshotter", help="Build snapshots. One host is enough.")
     ] = True,
 ) -> None:
     """Run the ledger: API, publisher and snapshotter. Settings come from REFUND_LEDGER_* variables."""
@@ -72,7 +76,8 @@ def serve(
 @keys.command("init")
 @command
 def keys_init() -> None:
-    """Create keys, checkpoint guard, database schema and the log's first entries. Never overwrites anything."""
+    """Create the keys, the checkpoint guard, the database schema and the log's first entries. Never overwrites
+    anything."""
     from ledger.server.log.genesis import init_keys
 
     settings = read_settings()
@@ -90,9 +95,11 @@ def keys_init() -> None:
 @keys.command("show")
 @command
 def keys_show(
-    log_key: Annotated[bool, typer.Option("--log-key", help="Only the log's verifier key, for `verify`.")] = False,
+    log_key: Annotated[
+        bool, typer.Option("--log-key", help="Print only the log's verifier key, for `verify`.")
+    ] = False,
 ) -> None:
-    """Show the public keys that the log names: what platforms pin."""
+    """Show the public keys that the log names and platforms pin."""
     from ledger.server.db.engine import reading
     from ledger.server.keys.files import logged_keys
 
@@ -114,7 +121,7 @@ def keys_show(
 @keys.command("migrate")
 @command
 def keys_migrate() -> None:
-    """Bring the database to the schema of this version. Stop the servers first."""
+    """Migrate the database to the schema of this version. Stop the servers first."""
     from ledger.server.db.migrate import check_known, found_revision, upgrade
     from ledger.server.db.opening import open_database
 

@@ -1,4 +1,5 @@
-"""`staff`: accounts of the people who work at the console. The first admin is made here, the others there or here."""
+"""`staff`: manage the accounts of the console. The first admin is created here, further accounts here or in the
+console."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from ledger.server.settings import Settings
     from ledger.server.staff.accounts import Enrolment
 
-staff = typer.Typer(no_args_is_help=True, help="Accounts of those who work at the console.")
+staff = typer.Typer(no_args_is_help=True, help="Manage accounts of the staff console.")
 
 Name = Annotated[str, typer.Argument(help="Login name: 2 to 64 of a-z, 0-9 and ._-, e.g. ann.")]
 
@@ -34,11 +35,14 @@ def add(
     name: Name,
     role: Annotated[str, typer.Option("--role", help="reviewer, supervisor, auditor or admin.")],
     control_group: Annotated[
-        str | None, typer.Option("--control-group", help="The members' group they work for. (default: none)")
+        str | None,
+        typer.Option(
+            "--control-group", help="Control group of the members for which this person works. (default: none)"
+        ),
     ] = None,
     language: Annotated[str, typer.Option("--language", help=f"{' or '.join(LOCALES)}.")] = DEFAULT_LOCALE,
 ) -> None:
-    """Make an account, and show its first password and its code for an authenticator app. Both are shown once."""
+    """Create an account. Prints its first password and the code for an authenticator app; both are shown only once."""
     from ledger.server.staff.accounts import add_staff
 
     with opened_database() as (settings, engine):
@@ -59,7 +63,8 @@ def add(
 @staff.command("reset")
 @command
 def reset(name: Name) -> None:
-    """Give an account a new first password and a new code for the app; its sessions and any lock end."""
+    """Reset an account: a new first password and a new code for the authenticator app. Ends its sessions and any
+    lock."""
     from ledger.server.staff.accounts import reset_staff
 
     with opened_database() as (settings, engine):
@@ -77,7 +82,7 @@ def reset(name: Name) -> None:
 @staff.command("list")
 @command
 def list_all() -> None:
-    """All accounts."""
+    """List all accounts."""
     from ledger.server.staff.accounts import list_staff
 
     now = datetime.now(UTC)
@@ -114,7 +119,7 @@ def list_all() -> None:
 @staff.command("disable")
 @command
 def disable(name: Name) -> None:
-    """Shut an account; its sessions end at once."""
+    """Disable an account and end its sessions."""
     from ledger.server.staff.accounts import disable_staff
 
     with opened_database() as (_, engine):
@@ -125,7 +130,7 @@ def disable(name: Name) -> None:
 @staff.command("enable")
 @command
 def enable(name: Name) -> None:
-    """Open an account again, or lift the lock after wrong attempts."""
+    """Enable an account, or remove the lock after wrong attempts."""
     from ledger.server.staff.accounts import enable_staff
 
     with opened_database() as (_, engine):
@@ -175,7 +180,7 @@ def _show_secrets(made: Enrolment) -> None:
         console.print(Text(_qr(made.totp_uri)), soft_wrap=True)
         console.print(Text(made.totp_uri), soft_wrap=True)
         console.print(
-            "Shown once. Scan the code with an authenticator app; the password is to be changed at the first login."
+            "Shown once. Scan the code with an authenticator app. The password must be changed at the first login."
         )
 
     output.emit(shown, show)

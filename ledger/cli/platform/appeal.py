@@ -19,13 +19,20 @@ from ledger.errors import ConfigurationError
 from ledger.protocol.encoding import format_time
 from ledger.rules.languages import DEFAULT_LOCALE, LOCALES
 
-appeal = typer.Typer(no_args_is_help=True, help="Contest reports for customers, and answer for your own.")
+appeal = typer.Typer(
+    no_args_is_help=True, help="File appeals for customers, and answer appeals about your own reports."
+)
 
 AppealId = Annotated[str, typer.Argument(help="The case's id, ap_...")]
 LocaleOption = Annotated[str, typer.Option("--locale", help=f"{' or '.join(LOCALES)}: the person's language.")]
-PartyOption = Annotated[str, typer.Option("--party", help="subject: for your customer; reporter: for yourself.")]
+PartyOption = Annotated[
+    str, typer.Option("--party", help="subject: you act for your customer; reporter: you act for yourself.")
+]
 IdempotencyOption = Annotated[
-    str | None, typer.Option("--idempotency-key", help="Your own key: repeated with it, nothing happens twice.")
+    str | None,
+    typer.Option(
+        "--idempotency-key", help="Your own key. A request that is repeated with the same key is recorded once."
+    ),
 ]
 
 
@@ -35,7 +42,7 @@ def file_appeal(
     account: LedgerOptions,
     person: PersonOptions,
     words: TextOptions,
-    report: Annotated[list[str], typer.Option("--report", help="A report's id, rp_...; once for each, up to 20.")],
+    report: Annotated[list[str], typer.Option("--report", help="A report's id, rp_... Repeat for more, up to 20.")],
     grounds: Annotated[
         str,
         typer.Option("--grounds", help="not_me, wrong_facts, evidence_wrong, paid_back, not_told or other."),
@@ -43,8 +50,8 @@ def file_appeal(
     locale: LocaleOption = DEFAULT_LOCALE,
     idempotency_key: IdempotencyOption = None,
 ) -> None:
-    """Contest reports of other members for a customer, in their words. For a report of your own control group make the
-    person a link with `record-link`: there they contest it themselves."""
+    """File an appeal for a customer against reports of other members, in the customer's words. For a report of your own
+    control group, create a link with `record-link`: the person contests the report on that page."""
     said, given = words.read(), person.identifiers()
     with account.open() as ledger:
         buyer = ledger.subject(region=person.region, **given) if given else None
@@ -65,7 +72,7 @@ def list_all(
     ledger: RefundLedger,
     paging: PageOptions,
     role: Annotated[
-        str | None, typer.Option("--role", help="filed: through you; reported: about your reports.")
+        str | None, typer.Option("--role", help="filed: cases that you filed; reported: cases about your reports.")
     ] = None,
     state: Annotated[str | None, typer.Option("--state", help="Only cases in this state.")] = None,
 ) -> None:
@@ -99,7 +106,8 @@ def show(
     ledger: RefundLedger,
     case: AppealId,
     party: Annotated[
-        str | None, typer.Option("--party", help="Where you are both: subject or reporter. (default: subject)")
+        str | None,
+        typer.Option("--party", help="subject or reporter, if you are both in this case. (default: subject)"),
     ] = None,
 ) -> None:
     """Show a case with its question, decision, timeline and files."""
@@ -115,7 +123,7 @@ def answer(
     party: PartyOption,
     idempotency_key: IdempotencyOption = None,
 ) -> None:
-    """Answer the question that waits for this party, or add something. The other party reads it."""
+    """Answer the open question to this party, or add a statement. The other party can read it."""
     said = words.read()
     with account.open() as ledger:
         _show(ledger.answer(case, party, said, idempotency_key=idempotency_key))
@@ -129,12 +137,15 @@ def attach(
     file: Annotated[Path, typer.Argument(help="JPEG, PNG, WebP, PDF, MP4 or plain text.")],
     party: PartyOption,
     evidence_index: Annotated[
-        int | None, typer.Option("--evidence-index", min=0, help="The reported item that it is; 0 is the first.")
+        int | None,
+        typer.Option("--evidence-index", min=0, help="Which reported item of evidence this file is; 0 is the first."),
     ] = None,
-    name: Annotated[str | None, typer.Option("--name", help="What it is called. (default: the file's name)")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="The name that the other party sees. (default: the file's name)")
+    ] = None,
     idempotency_key: IdempotencyOption = None,
 ) -> None:
-    """Hand in a file. The other party can read it, and its name."""
+    """Add a file to a case. The other party can read the file and its name."""
     made = ledger.attach(case, party, file, evidence_index, name=name, idempotency_key=idempotency_key)
     facts = output.plain(made)
     output.emit(facts, lambda console: console.print(output.fields(facts)))
@@ -143,7 +154,7 @@ def attach(
 @appeal.command("withdraw")
 @command
 def withdraw(ledger: RefundLedger, case: AppealId, idempotency_key: IdempotencyOption = None) -> None:
-    """Take an appeal back, as your customer wishes."""
+    """Withdraw an appeal at your customer's request."""
     _show(ledger.withdraw_appeal(case, idempotency_key=idempotency_key))
 
 
@@ -155,7 +166,7 @@ def reopen(
     case: AppealId,
     idempotency_key: IdempotencyOption = None,
 ) -> None:
-    """Contest a decision once more for your customer, in their words."""
+    """Contest a decision a second time for your customer, in the customer's words."""
     said = words.read()
     with account.open() as ledger:
         _show(ledger.reopen_appeal(case, said, idempotency_key=idempotency_key))
@@ -166,17 +177,20 @@ def reopen(
 def concede(
     ledger: RefundLedger,
     case: AppealId,
-    conduct: Annotated[str, typer.Option("--conduct", help="Another conduct, of no higher severity.")],
+    conduct: Annotated[
+        str, typer.Option("--conduct", help="The conduct that the report should name; its severity must not be higher.")
+    ],
     idempotency_key: IdempotencyOption = None,
 ) -> None:
-    """Concede, as the reporter, that the report should name another conduct. It costs your weight nothing."""
+    """Concede, as the reporter, that the report should name another conduct. The weight of your reports does not
+    change."""
     _show(ledger.concede(case, conduct, idempotency_key=idempotency_key))
 
 
 @appeal.command("agree")
 @command
 def agree(ledger: RefundLedger, case: AppealId, idempotency_key: IdempotencyOption = None) -> None:
-    """Agree, as your customer wishes, to what the reporter conceded."""
+    """Accept the reporter's concession at your customer's request."""
     _show(ledger.agree(case, idempotency_key=idempotency_key))
 
 
@@ -186,10 +200,10 @@ def request_reopening(
     account: LedgerOptions,
     words: TextOptions,
     case: AppealId,
-    evidence: Annotated[Path, typer.Argument(help="The file that is new evidence; only its SHA-256 is sent.")],
+    evidence: Annotated[Path, typer.Argument(help="The file with the new evidence; only its SHA-256 is sent.")],
     idempotency_key: IdempotencyOption = None,
 ) -> None:
-    """Ask, as the reporter, that a case that was decided `unconfirmed` be opened again for new evidence."""
+    """Request, as the reporter, that a case decided as `unconfirmed` is reopened because of new evidence."""
     said = words.read()
     try:
         digest = hashlib.sha256(evidence.read_bytes()).digest()
@@ -205,14 +219,18 @@ def letter(
     ledger: RefundLedger,
     case: AppealId,
     kind: Annotated[
-        str | None, typer.Argument(help="received, question, overdue or decided; without it, which there are.")
+        str | None,
+        typer.Argument(help="received, question, overdue or decided. (default: list the letters of the case)"),
     ] = None,
-    locale: Annotated[str | None, typer.Option("--locale", help=f"{' or '.join(LOCALES)}. (default: as filed)")] = None,
+    locale: Annotated[
+        str | None, typer.Option("--locale", help=f"{' or '.join(LOCALES)}. (default: the language of the appeal)")
+    ] = None,
     of_round: Annotated[
-        int | None, typer.Option("--round", min=1, max=2, help="Of this round. (default: the newest that has one)")
+        int | None,
+        typer.Option("--round", min=1, max=2, help="Round of the case. (default: the newest round with such a letter)"),
     ] = None,
 ) -> None:
-    """Print a letter to your customer, for you to send."""
+    """Print a letter that you send to your customer."""
     if kind is None:
         kinds, earlier = list(ledger.letters(case)), ledger.earlier_letters(case)
         lines = [*(f"{one.kind} --round {one.round}" for one in earlier), *kinds]
@@ -225,7 +243,8 @@ def letter(
 
 @command
 def record_link(account: LedgerOptions, person: PersonOptions, locale: LocaleOption = DEFAULT_LOCALE) -> None:
-    """Print a link for a person to their own record. It works once and shows everything: give it to nobody else."""
+    """Print a link with which a person opens their own record. It works once and shows the whole record: give it only
+    to that person."""
     given = person.identifiers()
     with account.open() as ledger:
         link = ledger.open_record(ledger.subject(region=person.region, **given), locale)

@@ -32,23 +32,28 @@ STRENGTH_STYLES = {"identifies": "bold red", "indicates": "yellow", "hint": "dim
 
 @command
 def inspect_files(
-    files: Annotated[list[Path], typer.Argument(help="JPEG, PNG, WebP, HEIC, AVIF, MP4 or MOV. They stay here.")],
+    files: Annotated[
+        list[Path], typer.Argument(help="JPEG, PNG, WebP, HEIC, AVIF, MP4 or MOV. They are not sent anywhere.")
+    ],
     listing: Annotated[
         list[Path] | None,
-        typer.Option("--listing", help="The merchant's own photo: was the picture made from it? May be repeated."),
+        typer.Option(
+            "--listing", help="The merchant's own photo, to detect a picture that was made from it. Repeat for more."
+        ),
     ] = None,
     picture: Annotated[
         Path | None,
-        typer.Option("--picture", help="Write a PNG that shows the match; with several listings, one each."),
+        typer.Option("--picture", help="Write a PNG that shows the match; one for each listing if there are several."),
     ] = None,
     receipt: Annotated[
-        Path | None, typer.Option("--receipt", help="Check that the one file bears out this receipt; exit 1 if not.")
+        Path | None,
+        typer.Option("--receipt", help="Check that the file agrees with this receipt; exit 1 if it does not."),
     ] = None,
     received_at: Annotated[
         str | None,
         typer.Option(
             "--received-at",
-            help="When the files were uploaded with the claim, as 2026-01-31T23:59:59Z: the `origin` of the evidence.",
+            help="When the files were uploaded with the claim, such as 2026-01-31T23:59:59Z: `origin` of the evidence.",
         ),
     ] = None,
     lang: Annotated[str | None, typer.Option("--lang", help=f"{' or '.join(LOCALES)}. (default: from LANG)")] = None,
@@ -58,7 +63,7 @@ def inspect_files(
     locale, listings = _locale(lang), listing or []
     received = None if received_at is None else parse_time(received_at)
     if picture is not None and (len(files) != 1 or not listings or receipt is not None):
-        raise InvalidRequest("--picture needs one file and --listing, and goes without --receipt.")
+        raise InvalidRequest("--picture needs one file and --listing, and cannot be combined with --receipt.")
     if receipt is not None:
         _verify(files, receipt, listings, received)
         return
@@ -171,7 +176,7 @@ def _show_receipt(console: Console, receipt: Receipt, locale: str, names: dict[s
 
 def _verify(files: list[Path], receipt: Path, listings: list[Path], received: datetime | None) -> None:
     if len(files) != 1:
-        raise InvalidRequest("--receipt is about one file.")
+        raise InvalidRequest("--receipt needs exactly one file.")
     try:
         claimed = json.loads(receipt.read_bytes())
     except (OSError, ValueError, RecursionError) as error:

@@ -24,7 +24,7 @@ TIER_STYLES = {"clear": "green", "watch": "yellow", "review": "dark_orange", "hi
 
 
 TagOption = Annotated[
-    list[str] | None, typer.Option("--tag", help="kind=tag from `refund-ledger tag`, instead of identifiers.")
+    list[str] | None, typer.Option("--tag", help="kind=tag as `refund-ledger tag` prints it, instead of identifiers.")
 ]
 EpochOption = Annotated[
     int | None, typer.Option("--epoch", help="Key epoch of the --tag values. (default: the current one)")
@@ -35,7 +35,9 @@ ClaimOption = Annotated[
 
 ConsentOption = Annotated[
     str | None,
-    typer.Option("--consent-ref", help="Where the person's separate consent is kept; needed under the CN profile."),
+    typer.Option(
+        "--consent-ref", help="Your reference to the person's separate consent; required under the CN profile."
+    ),
 ]
 
 
@@ -48,17 +50,22 @@ def lookup(
     epoch: EpochOption = None,
     purpose: Annotated[str, typer.Option("--purpose", help="refund_review or appeal.")] = "refund_review",
     claim: ClaimOption = None,
-    amount_minor: Annotated[int, typer.Option("--amount-minor", help="With --claim: in minor units.")] = 0,
-    currency: Annotated[str, typer.Option("--currency", help="With --claim: ISO 4217.")] = "CNY",
+    amount_minor: Annotated[int, typer.Option("--amount-minor", help="With --claim: the amount in minor units.")] = 0,
+    currency: Annotated[str, typer.Option("--currency", help="With --claim: the currency, ISO 4217.")] = "CNY",
     consent_ref: ConsentOption = None,
-    min_index: Annotated[int | None, typer.Option("--min-index", help="See at least this many log entries.")] = None,
+    min_index: Annotated[
+        int | None, typer.Option("--min-index", help="Wait up to 500 ms for an answer that covers this many log entries.")
+    ] = None,
     pictures: Annotated[
         list[Path] | None,
-        typer.Option("--picture", help="A picture of the claim: was it used before? Only its perceptual hash is sent."),
+        typer.Option(
+            "--picture", help="A picture of the claim, to search for earlier uses. Only its perceptual hash is sent."
+        ),
     ] = None,
-    timeout_ms: Annotated[int, typer.Option("--timeout-ms", min=1, help="Time in total.")] = 300,
+    timeout_ms: Annotated[int, typer.Option("--timeout-ms", min=1, help="Time limit for the whole lookup.")] = 300,
 ) -> None:
-    """Show a buyer's standing. Exit 4 when the ledger gave no answer in time; no tier changes the exit code."""
+    """Look up a buyer's standing in the ledger. Exit 4 if the ledger did not answer in time; the exit code does not
+    depend on the tier."""
     given = _one_of(person.identifiers(), tags)
     refund = None if claim is None else Refund(amount_minor, currency, claim)
     hashes = [picture_hash(path) for path in pictures or ()]
@@ -84,14 +91,16 @@ def check(
     person: PersonOptions,
     policy: Annotated[
         Literal["download", "private"],
-        typer.Option("--policy", help="download: everything, and no question about anybody. private: one bucket each."),
+        typer.Option(
+            "--policy", help="download: fetch the whole snapshot. private: fetch one bucket for each identifier."
+        ),
     ] = "download",
     tags: TagOption = None,
     epoch: EpochOption = None,
     claim: ClaimOption = None,
     consent_ref: ConsentOption = None,
 ) -> None:
-    """Show a buyer's standing from the newest snapshot, without telling the ledger who is asked about."""
+    """Compute a buyer's standing from the newest snapshot. The ledger does not learn which person you check."""
     given = _one_of(person.identifiers(), tags)
     refund = None if claim is None else Refund(0, "CNY", claim)
     with account.open() as ledger:
@@ -130,7 +139,7 @@ def lookup_table(found: Lookup, pictures: Sequence[Path] = ()) -> Facts:
     else:
         facts = _facts(found)
     if found.source == "local_filter" and found.as_of is not None:
-        facts["source"] = f"not in the local filter of {format_time(found.as_of)}; the ledger gave no answer"
+        facts["source"] = f"not in the local filter of {format_time(found.as_of)}; the ledger did not answer"
     for number, path in enumerate(pictures):
         facts[path.name] = _reuse_words(None if found.pictures is None else found.pictures[number])
     return output.fields(facts)
@@ -138,9 +147,9 @@ def lookup_table(found: Lookup, pictures: Sequence[Path] = ()) -> Facts:
 
 def _reuse_words(reuse: PictureReuse | None) -> str:
     if reuse is None:
-        return "not known: the ledger gave no answer about pictures"
+        return "not known: the ledger did not answer about pictures"
     if reuse.common:
-        return "a picture that anybody may have"
+        return "a common picture: a match is not evidence"
     more = "or more " if reuse.more else ""
     words = f"used in {reuse.reports} {more}confirmed reports by {reuse.platforms} other members"
     return f"{words}, and in {reuse.own_reports} of your own" if reuse.own_reports else words

@@ -26,17 +26,17 @@ from ledger.errors import AlreadyExists
 
 @command
 def make_key(
-    key: Annotated[Path, typer.Argument(help="Where the private key goes (PEM, mode 0600); `acme.pem` for acme.")],
+    key: Annotated[Path, typer.Argument(help="File of the new private key (PEM, mode 0600), such as `acme.pem`.")],
     platform: Annotated[
-        str | None, typer.Option("--platform", help="The platform's name. (default: the file's, without `.pem`)")
+        str | None, typer.Option("--platform", help="The platform's name. (default: the file's name without `.pem`)")
     ] = None,
     order_key_only: Annotated[
-        bool, typer.Option("--order-key-only", help="Make only the order key that belongs beside this key.")
+        bool, typer.Option("--order-key-only", help="Create only the order key that belongs to this key.")
     ] = False,
 ) -> None:
-    """Make a platform's signing key and order key. Both stay with the platform; the operator enrols the public key,
-    which lies beside the signing key as `acme.public.pem`. An order key that lies there already is kept: all services
-    and all signing keys of a platform share it."""
+    """Create a platform's signing key and order key. Both stay with the platform. Send the public key, which is written
+    to `acme.public.pem` in the same folder, to the operator. An existing order key in the folder is kept, because all
+    services and signing keys of a platform share it."""
     public, order_key = public_key_path(key), order_key_path(key, platform or key.stem)
     for path in (order_key,) if order_key_only else (key, public):
         if os.path.lexists(path):

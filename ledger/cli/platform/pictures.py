@@ -18,7 +18,7 @@ from ledger.client import PictureHash, PictureReuse, picture_hash
 from ledger.errors import InvalidRequest
 from ledger.rules.pictures import MAX_DISTANCE, distance
 
-pictures = typer.Typer(no_args_is_help=True, help="Pictures that were used in confirmed reports.")
+pictures = typer.Typer(no_args_is_help=True, help="Search for pictures that were used in confirmed reports.")
 pictures.add_typer(benign, name="benign")
 
 
@@ -31,15 +31,17 @@ def search(
     ] = None,
     order: Annotated[str | None, typer.Option("--order", help="Your order number; only its HMAC is sent.")] = None,
     report: Annotated[
-        str | None, typer.Option("--report", help="Instead of files: a report of yours, for its own pictures.")
+        str | None, typer.Option("--report", help="Search for the pictures of this report of yours, instead of files.")
     ] = None,
     listing: Annotated[
         list[Path] | None,
-        typer.Option("--listing", help="The merchant's own photo: a picture that looks the same is marked."),
+        typer.Option(
+            "--listing", help="The merchant's own photo. A picture that looks the same is marked in the result."
+        ),
     ] = None,
 ) -> None:
-    """Ask in how many confirmed reports of others these pictures, or ones that look the same, were used. A hit is a
-    reason to look closer, never one to refuse."""
+    """Count the confirmed reports of other members in which these pictures, or similar ones, were used. A match is a
+    reason for a closer look, never a reason to refuse."""
     if bool(files) == (report is not None) or (files and order is None) or (report is not None and listing):
         raise InvalidRequest("Give either files and --order, or --report.")
     hashes = [picture_hash(path) for path in files or ()]
@@ -73,5 +75,5 @@ def _table(names: list[str], rows: list[dict[str, Any]]) -> Table:
 
 def _note(row: dict[str, Any]) -> str:
     if row["common"]:
-        return "a picture that anybody may have"
-    return "looks like the listing photo: a hit says nothing" if row.get("like_listing") else ""
+        return "a common picture: a match is not evidence"
+    return "looks like the listing photo: a match is not evidence" if row.get("like_listing") else ""

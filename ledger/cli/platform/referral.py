@@ -20,19 +20,26 @@ from ledger.rules.languages import DEFAULT_LOCALE, LOCALES
 def referral(
     account: LedgerOptions,
     reports: Annotated[list[str], typer.Argument(help="Reports of yours, rp_...")],
-    audience: Annotated[str, typer.Option("--for", help=f"{', '.join(Audience)}: decides what is in it.")],
-    out: Annotated[Path, typer.Option("--out", help="A new folder.")],
+    audience: Annotated[
+        str, typer.Option("--for", help=f"{', '.join(Audience)}: the receiver, which decides the content.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The folder to create.")],
     inspections: Annotated[
         list[Path] | None,
-        typer.Option("--inspection", help="What `inspect --json` wrote about files of evidence: adds the facts."),
+        typer.Option(
+            "--inspection", help="Output of `inspect --json` about files of evidence; its findings are added."
+        ),
     ] = None,
     orders: Annotated[
-        list[str] | None, typer.Option("--order", help="REPORT=ORDER: names the order, if it is that report's.")
+        list[str] | None,
+        typer.Option("--order", help="REPORT=ORDER: print the order number, if it is the order of that report."),
     ] = None,
     lang: Annotated[str, typer.Option("--lang", help=f"{' or '.join(LOCALES)}.")] = DEFAULT_LOCALE,
-    wait_seconds: Annotated[float, typer.Option("--wait-seconds", min=0, help="For a checkpoint.")] = 5.0,
+    wait_seconds: Annotated[
+        float, typer.Option("--wait-seconds", min=0, help="How long to wait for a checkpoint that covers the reports.")
+    ] = 5.0,
 ) -> None:
-    """Write a referral: what was reported, evidence digests, findings, and receipts that anybody can verify offline."""
+    """Write a referral: the reports, digests of evidence, findings, and receipts that can be verified offline."""
     require_extra()
     with account.open() as ledger:
         made = refer(

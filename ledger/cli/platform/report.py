@@ -34,7 +34,7 @@ from ledger.client.tables.report_files import (
 from ledger.errors import ConfigurationError, InvalidRequest, LedgerError
 from ledger.protocol.encoding import format_time, parse_time
 
-report = typer.Typer(no_args_is_help=True, help="Report confirmed refund fraud, correct it, prove it was recorded.")
+report = typer.Typer(no_args_is_help=True, help="Send, correct and prove reports of confirmed refund fraud.")
 
 ERROR_COLUMNS = ("index", "order", "state", "code", "message")
 FIT, UNFIT = "fit", "unfit"
@@ -54,36 +54,49 @@ def send(
     table_options: TableOptions,
     file: Annotated[
         Path | None,
-        typer.Option("--file", help="Reports as JSON (each with `buyer`) or as a table, one a row. - is stdin."),
+        typer.Option(
+            "--file", help="Reports as JSON (each with `buyer`) or as a table with one report a row. - is stdin."
+        ),
     ] = None,
     errors: Annotated[
         Path | None,
-        typer.Option("--errors", help="With --file: what was not recorded (index, order, state, code, message)."),
+        typer.Option(
+            "--errors",
+            help="With --file: write the reports that were not recorded (index, order, state, code, message).",
+        ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything that can be checked without sending, and send nothing.")
+        bool, typer.Option("--dry-run", help="Make all checks that need no ledger, and send nothing.")
     ] = False,
-    conduct: Annotated[str | None, typer.Option("--conduct")] = None,
+    conduct: Annotated[
+        str | None, typer.Option("--conduct", help="The confirmed conduct, such as fake_return_tracking.")
+    ] = None,
     evidence: Annotated[
         list[str] | None, typer.Option("--evidence", help="type=file; only its SHA-256 is sent.")
     ] = None,
-    order: Annotated[str | None, typer.Option("--order")] = None,
-    amount_minor: Annotated[int | None, typer.Option("--amount-minor")] = None,
-    currency: Annotated[str | None, typer.Option("--currency")] = None,
+    order: Annotated[str | None, typer.Option("--order", help="Your order number; only its HMAC is sent.")] = None,
+    amount_minor: Annotated[int | None, typer.Option("--amount-minor", help="Refund amount in minor units.")] = None,
+    currency: Annotated[str | None, typer.Option("--currency", help="ISO 4217, such as CNY.")] = None,
     outcome: Annotated[
         str | None, typer.Option("--outcome", help="refund_refused, refund_recovered or refund_suffered.")
     ] = None,
-    act_ended_at: Annotated[str | None, typer.Option("--act-ended-at", help="2026-01-31T23:59:59Z")] = None,
-    notice_sent_at: Annotated[str | None, typer.Option("--notice-sent-at")] = None,
-    notice_ref: Annotated[str | None, typer.Option("--notice-ref")] = None,
-    decided_by: Annotated[str | None, typer.Option("--decided-by", help="Who confirmed it, opaque.")] = None,
-    consent_ref: Annotated[str | None, typer.Option("--consent-ref")] = None,
-    replaces: Annotated[str | None, typer.Option("--replaces", help="The report that this one corrects.")] = None,
+    act_ended_at: Annotated[
+        str | None, typer.Option("--act-ended-at", help="When the act ended, such as 2026-01-31T23:59:59Z.")
+    ] = None,
+    notice_sent_at: Annotated[str | None, typer.Option("--notice-sent-at", help="When the buyer was notified.")] = None,
+    notice_ref: Annotated[str | None, typer.Option("--notice-ref", help="Your reference to the notice.")] = None,
+    decided_by: Annotated[
+        str | None, typer.Option("--decided-by", help="Your opaque id of the person who confirmed the report.")
+    ] = None,
+    consent_ref: Annotated[
+        str | None, typer.Option("--consent-ref", help="Your reference to the person's separate consent.")
+    ] = None,
+    replaces: Annotated[str | None, typer.Option("--replaces", help="Id of the report that this one corrects.")] = None,
 ) -> None:
-    """Send one report from options, or many from --file. What cannot be delivered waits in the outbox (exit 4).
+    """Send one report from options, or many from --file. Reports that cannot be delivered wait in the outbox (exit 4).
 
-    A malformed report of a file is refused alone, and the others are sent (exit 1). The same file or options, sent
-    again, are recorded once.
+    Only the malformed reports of a file are refused; the others are sent (exit 1). A file or options that are sent
+    again are recorded once.
     """
     if file is not None:
         form = table_options.format()
@@ -178,7 +191,7 @@ def withdraw(
     report_id: ReportId,
     reason: Annotated[str, typer.Option("--reason", help="wrong_person, wrong_facts, duplicate or other.")],
 ) -> None:
-    """Take a report back."""
+    """Withdraw a report."""
     _show_deliveries([ledger.withdraw(report_id, reason)])
 
 
@@ -187,11 +200,13 @@ def withdraw(
 def restitution(
     ledger: RefundLedger,
     report_id: ReportId,
-    received_at: Annotated[str, typer.Option("--received-at", help="2026-01-31T23:59:59Z")],
+    received_at: Annotated[
+        str, typer.Option("--received-at", help="When the money arrived, such as 2026-01-31T23:59:59Z.")
+    ],
     amount_minor: Annotated[int, typer.Option("--amount-minor", help="The report's full amount, in minor units.")],
-    currency: Annotated[str, typer.Option("--currency")],
+    currency: Annotated[str, typer.Option("--currency", help="The report's currency.")],
 ) -> None:
-    """Record that the buyer paid the full amount back; halves the report's points."""
+    """Record that the buyer paid back the full amount. This halves the report's points."""
     _show_deliveries([ledger.restitution(report_id, parse_time(received_at), amount_minor, currency)])
 
 
@@ -200,9 +215,9 @@ def restitution(
 def explain(
     ledger: RefundLedger,
     report_id: ReportId,
-    text: Annotated[str, typer.Option("--text", help="Why it is about another order, 1 to 2000 characters.")],
+    text: Annotated[str, typer.Option("--text", help="Why the report is about another order; 1 to 2000 characters.")],
 ) -> None:
-    """Say why a report that is held is about another order than the contested one."""
+    """Explain why a held report is about another order than the contested report."""
     view = output.plain(ledger.explain_report(report_id, text))
     output.emit(view, lambda console: console.print(output.fields(_told(view))))
 
@@ -210,7 +225,7 @@ def explain(
 @report.command("show")
 @command
 def show(ledger: RefundLedger, report_id: ReportId) -> None:
-    """Show a report of yours as it stands."""
+    """Show one of your reports with its current status."""
     view = output.plain(ledger.get_report(report_id))
     output.emit(view, lambda console: console.print(output.fields(_told(view))))
 
@@ -220,7 +235,7 @@ def show(ledger: RefundLedger, report_id: ReportId) -> None:
 def list_all(
     ledger: RefundLedger,
     paging: PageOptions,
-    order: Annotated[str | None, typer.Option("--order", help="Only of this order.")] = None,
+    order: Annotated[str | None, typer.Option("--order", help="Only reports about this order.")] = None,
 ) -> None:
     """List your reports, newest first."""
     page = ledger.list_reports(limit=paging.limit, starting_after=paging.starting_after, order=order)
@@ -243,10 +258,12 @@ def list_all(
 def receipt(
     ledger: RefundLedger,
     report_id: ReportId,
-    out: Annotated[Path | None, typer.Option("--out", help="Write the receipt (C2SP tlog-proof) here.")] = None,
-    wait_seconds: Annotated[float, typer.Option("--wait-seconds", min=0)] = 5.0,
+    out: Annotated[Path | None, typer.Option("--out", help="Write the receipt (C2SP tlog-proof) to this file.")] = None,
+    wait_seconds: Annotated[
+        float, typer.Option("--wait-seconds", min=0, help="How long to wait for a checkpoint that covers the report.")
+    ] = 5.0,
 ) -> None:
-    """Fetch and verify a report's receipt: proof that the log holds what your key signed."""
+    """Fetch and verify a report's receipt, which proves that the log contains the report that your key signed."""
     verified = ledger.receipt(report_id, wait_seconds)
     if out is not None:
         try:
@@ -269,22 +286,26 @@ def receipt(
 @command
 def outbox(
     account: LedgerOptions,
-    flush: Annotated[bool, typer.Option("--flush", help="Send what is pending, and what is parked and due.")] = False,
-    parked: Annotated[bool, typer.Option("--parked", help="With --flush: what is parked too, due or not.")] = False,
+    flush: Annotated[
+        bool, typer.Option("--flush", help="Send the pending items, and the parked items that are due.")
+    ] = False,
+    parked: Annotated[bool, typer.Option("--parked", help="With --flush: send all parked items, due or not.")] = False,
     retry: Annotated[
         str | None, typer.Option("--retry", help="Make this refused or parked item pending again.")
     ] = None,
-    discard: Annotated[str | None, typer.Option("--discard", help="Drop this item.")] = None,
+    discard: Annotated[str | None, typer.Option("--discard", help="Delete this item.")] = None,
     discard_all_refused: Annotated[
-        bool, typer.Option("--discard-all-refused", help="Drop everything that was refused.")
+        bool, typer.Option("--discard-all-refused", help="Delete all refused items.")
     ] = False,
-    status: Annotated[bool, typer.Option("--status", help="Only how much waits, and for how long.")] = False,
+    status: Annotated[
+        bool, typer.Option("--status", help="Show only the number and the age of waiting items.")
+    ] = False,
 ) -> None:
-    """Show what has not been delivered, or deliver it. Exit 4 while something is pending or parked."""
+    """Show or send the reports that are not delivered yet. Exit 4 while an item is pending or parked."""
     if parked and not flush:
-        raise InvalidRequest("--parked belongs to --flush.")
+        raise InvalidRequest("--parked needs --flush.")
     if status and flush:
-        raise InvalidRequest("Give --status or --flush.")
+        raise InvalidRequest("Give either --status or --flush.")
     with account.open() as ledger:
         if retry is not None:
             ledger.retry_refused(retry)

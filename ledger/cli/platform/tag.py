@@ -36,41 +36,52 @@ def tag(
     table_options: TableOptions,
     csv_file: Annotated[
         Path | None,
-        typer.Option("--csv", help="People, one a row: kinds become tags; --id and --keep are copied. - is stdin."),
+        typer.Option(
+            "--csv",
+            help="A table with one person a row: identifiers become tags, --id and --keep are copied. - is stdin.",
+        ),
     ] = None,
     source: Annotated[
-        Path | None, typer.Option("--in", help="A whole user base: a table with columns named after kinds. Resumable.")
+        Path | None,
+        typer.Option("--in", help="A table of a whole user base, with columns named after kinds. Can be resumed."),
     ] = None,
     target: Annotated[
-        Path | None, typer.Option("--out", help="With --in: one row for each identifier (id, kind, epoch, tag, error).")
+        Path | None,
+        typer.Option("--out", help="With --in: the output, one row for each identifier (id, kind, epoch, tag, error)."),
     ] = None,
     id_column: Annotated[
-        str | None, typer.Option("--id", help="The column to copy as the id. (default: the first that is no kind)")
+        str | None,
+        typer.Option("--id", help="The column to copy as the id. (default: the first column that is not a kind)"),
     ] = None,
     keep: Annotated[
         list[str] | None, typer.Option("--keep", help="With --csv: another column to copy. Repeat for more.")
     ] = None,
     not_identifiers: Annotated[
         list[str] | None,
-        typer.Option("--not-identifiers", help="A copied column whose cells look like identifiers but are none."),
+        typer.Option("--not-identifiers", help="A copied column whose cells look like identifiers but are not."),
     ] = None,
     errors: Annotated[
-        Path | None, typer.Option("--errors", help="With --in: where malformed identifiers are (line, id, kind, code).")
+        Path | None,
+        typer.Option("--errors", help="With --in: write the places of malformed identifiers (line, id, kind, code)."),
     ] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="With --in: wait when the daily quota is used up.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="With --in: wait for the next day when the daily quota is used up.")
+    ] = False,
     epoch: Annotated[
-        Literal["current", "next"], typer.Option("--epoch", help="next: tag ahead under an announced key epoch.")
+        Literal["current", "next"],
+        typer.Option("--epoch", help="next: tag under an announced key epoch before it is in use."),
     ] = "current",
 ) -> None:
-    """Blind identifiers and print the tags to look them up by. Prefer files: options show in the process list.
+    """Blind identifiers and print the tags by which they are looked up. Prefer files: options can be seen in the
+    process list.
 
-    Exit 2 also when more than half of a kind's identifiers are malformed.
+    Exit 2 also if more than half of the identifiers of a kind are malformed.
     """
     given = person.identifiers()
     if [bool(given), csv_file is not None, source is not None].count(True) != 1 or (source is None) != (target is None):
         raise InvalidRequest("Give identifiers, or --csv, or --in with --out.")
     if keep and csv_file is None:
-        raise InvalidRequest("--keep belongs to --csv; --in copies one column only, --id.")
+        raise InvalidRequest("--keep needs --csv; --in copies only the column --id.")
     form = table_options.format()
     trusted = not_identifiers or []
     with account.open() as ledger:
@@ -136,12 +147,12 @@ def _show_tagging(done: Tagging, target: Path, region: str | None) -> None:
             hours = -(-(done.retry_after_seconds or 0) // 3600)
             console.print(
                 f"The daily quota is used up after {done.identifiers:,} identifiers. Run the same command again after "
-                f"midnight UTC (in about {hours} h), or when the operator has granted more: it goes on from there."
+                f"midnight UTC (in about {hours} h), or when the operator has granted more: it continues from there."
             )
         facts = {
             "identifiers": f"{done.identifiers:,}",
             "malformed": f"{done.invalid:,}",
-            "there before": f"{done.resumed:,}",
+            "tagged before": f"{done.resumed:,}",
             "key epoch": done.epoch,
             "file": target,
         }
@@ -171,7 +182,7 @@ def _likely_cause(kind: str, region: str | None) -> str:
         return "Numbers without + and country code need --region, such as --region CN."
     if kind == "phone":
         return f"Is {region} the country of these numbers (--region)?"
-    return f"Does the column hold another thing than {kind} (--column)?"
+    return f"Does the column contain something other than {kind} (--column)?"
 
 
 def _show_tags(buyer: Buyer) -> None:

@@ -1,4 +1,4 @@
-"""`verify`: anybody's check of the whole log, its receipts, and that it tells everyone the same history."""
+"""`verify`: check the whole log, receipts of entries, and that other views of the log show the same history."""
 
 from __future__ import annotations
 
@@ -38,27 +38,33 @@ def verify(
         str | None, typer.Option("--log-key", help="The log's verifier key, instead of --suite.")
     ] = None,
     receipts: Annotated[
-        list[Path] | None, typer.Option("--receipt", help="A receipt whose entry must be there, or a folder of them.")
+        list[Path] | None,
+        typer.Option(
+            "--receipt", help="A receipt whose entry must be in the log, or a folder of receipts. Repeat for more."
+        ),
     ] = None,
     offline: Annotated[
         bool,
-        typer.Option("--offline", help="Check the receipts alone, without a network: keys and signed checkpoints."),
+        typer.Option("--offline", help="Check only the receipts, without network access: keys and signed checkpoints."),
     ] = False,
     platform_key: Annotated[
         Path | None, typer.Option("--platform-key", help="With --offline: the reporting platform's public keys (PEM).")
     ] = None,
     state: Annotated[
-        Path | None, typer.Option("--state", help="File with the last checkpoint seen. (default: XDG state)")
+        Path | None, typer.Option("--state", help="File with the last checkpoint that was seen. (default: XDG state)")
     ] = None,
     compare: Annotated[
-        str | None, typer.Option("--compare", help="Another view: a checkpoint file, or the address of a mirror.")
+        str | None,
+        typer.Option("--compare", help="Compare with another view: a checkpoint file, or the address of a mirror."),
     ] = None,
-    insecure_http: Annotated[bool, typer.Option("--insecure-http", help="Allow http to other machines.")] = False,
+    insecure_http: Annotated[
+        bool, typer.Option("--insecure-http", help="Allow http to addresses on other machines.")
+    ] = False,
     timeout_seconds: Annotated[
-        float, typer.Option("--timeout-seconds", min=0.1, help="For each part of the log.")
+        float, typer.Option("--timeout-seconds", min=0.1, help="Time limit for each file of the log.")
     ] = 30.0,
 ) -> None:
-    """Recompute the log from its entries and check everything against its key. Exit 1 when anything is false."""
+    """Recompute the log from its entries and verify it against its key. Exit 1 if a check fails."""
     pinned = options.pinned_suite(suite)
     key = log_key or (pinned.pinned.log_key if pinned else None)
     if offline:

@@ -1,4 +1,4 @@
-"""`webhook`: where a platform wants to be told, and what became of telling it."""
+"""`webhook`: manage a platform's webhook endpoints and their deliveries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ledger.client import RefundLedger, WebhookDelivery, WebhookEndpoint
 from ledger.protocol.encoding import format_time
 from ledger.rules.webhooks import SUBSCRIBABLE
 
-webhook = typer.Typer(no_args_is_help=True, help="Be told what happens: endpoints, secrets, deliveries.")
+webhook = typer.Typer(no_args_is_help=True, help="Manage webhook endpoints and deliveries.")
 
 EndpointId = Annotated[str, typer.Argument(help="The endpoint's id, we_...")]
 MessageId = Annotated[str, typer.Argument(help="The message's id, wm_...")]
@@ -26,8 +26,8 @@ MessageId = Annotated[str, typer.Argument(help="The message's id, wm_...")]
 @command
 def add(
     ledger: RefundLedger,
-    url: Annotated[str, typer.Argument(help="https, port 443 or 8443.")],
-    event: Annotated[list[str], typer.Option("--event", help=f"One of {', '.join(SUBSCRIBABLE)}; once for each.")],
+    url: Annotated[str, typer.Argument(help="Address of the endpoint: https, port 443 or 8443.")],
+    event: Annotated[list[str], typer.Option("--event", help=f"One of {', '.join(SUBSCRIBABLE)}. Repeat for more.")],
 ) -> None:
     """Register an endpoint and print its secret, which is never shown again."""
     _show_endpoint(ledger.add_webhook(url, event))
@@ -51,21 +51,21 @@ def list_all(ledger: RefundLedger) -> None:
 @webhook.command("rotate")
 @command
 def rotate(ledger: RefundLedger, endpoint: EndpointId) -> None:
-    """Change an endpoint's secret and print the new one. The old one signs as well for 24 hours."""
+    """Change an endpoint's secret and print the new one. Messages are signed with the old one as well for 24 hours."""
     _show_endpoint(ledger.rotate_webhook(endpoint))
 
 
 @webhook.command("enable")
 @command
 def enable(ledger: RefundLedger, endpoint: EndpointId) -> None:
-    """Make an endpoint active again that was disabled because it answered 410."""
+    """Enable an endpoint that was disabled because it answered 410."""
     _show_endpoint(ledger.enable_webhook(endpoint))
 
 
 @webhook.command("test")
 @command
 def send_test(ledger: RefundLedger, endpoint: EndpointId) -> None:
-    """Have a test message sent to an endpoint."""
+    """Send a test message to an endpoint."""
     _show_delivery(ledger.test_webhook(endpoint))
 
 
@@ -80,7 +80,7 @@ def delete(ledger: RefundLedger, endpoint: EndpointId) -> None:
 @webhook.command("deliveries")
 @command
 def deliveries(ledger: RefundLedger, endpoint: EndpointId, paging: PageOptions) -> None:
-    """List what was sent to an endpoint in the last 30 days, newest first."""
+    """List the messages of the last 30 days to an endpoint, newest first."""
     page = ledger.list_deliveries(endpoint, limit=paging.limit, starting_after=paging.starting_after)
 
     def tell(console: Console) -> None:
@@ -99,7 +99,7 @@ def deliveries(ledger: RefundLedger, endpoint: EndpointId, paging: PageOptions) 
 @webhook.command("replay")
 @command
 def replay(ledger: RefundLedger, endpoint: EndpointId, message: MessageId) -> None:
-    """Have a message sent again, under the same id."""
+    """Send a message again, with the same id."""
     _show_delivery(ledger.replay_delivery(endpoint, message))
 
 

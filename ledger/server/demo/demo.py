@@ -104,10 +104,11 @@ class _Story:
 
 @command
 def demo(
-    folder: Annotated[Path, typer.Option("--dir", help="Where the demo's ledger lives.")] = Path("var/demo"),
+    folder: Annotated[Path, typer.Option("--dir", help="Folder of the demo's ledger.")] = Path("var/demo"),
     lang: Annotated[str | None, typer.Option("--lang", help=f"{' or '.join(LOCALES)}. (default: from LANG)")] = None,
 ) -> None:
-    """Run the main job once: enrol, tag, look up, report, withdraw, prove. Takes some seconds."""
+    """Run the main workflow once on a ledger of its own: enrol, tag, look up, report, withdraw, prove. Takes some
+    seconds."""
     from ledger.i18n import texts
     from ledger.server.demo.local_ledger import local_ledger
 
@@ -119,7 +120,7 @@ def demo(
         receipt, log = _play(platforms, story, folder, language)
     _show(story, receipt, log, folder, time.monotonic() - started)
     if not story.as_expected:
-        output.fail(ExitCode.REFUSED, "The ledger answered otherwise than this demo expects.")
+        output.fail(ExitCode.REFUSED, "The ledger did not answer as this demo expects.")
 
 
 def _language(lang: str | None) -> str:

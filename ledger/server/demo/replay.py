@@ -86,19 +86,27 @@ class Tally:
 @command
 def replay(
     data: Annotated[Path, typer.Argument(help="CSV or Parquet file.")],
-    mapping: Annotated[Path, typer.Option("--mapping", help="TOML; examples in docs/replay/.")],
+    mapping: Annotated[
+        Path, typer.Option("--mapping", help="TOML file that maps the columns; examples are in docs/replay/.")
+    ],
     self_contained: Annotated[
-        Path | None, typer.Option("--self-contained", help="Use (and make) a ledger of its own in this folder.")
+        Path | None,
+        typer.Option(
+            "--self-contained", help="Use a ledger of its own in this folder; it is created if it does not exist."
+        ),
     ] = None,
     platforms: Annotated[
         Path | None, typer.Option("--platforms", help="Folder of NAME.suite.json and NAME.pem of a running ledger.")
     ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Read this many rows only.")] = None,
-    batch: Annotated[int, typer.Option("--batch", min=1, max=1000, help="Reports or lookups in one request.")] = BATCH,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Read only this many rows.")] = None,
+    batch: Annotated[
+        int, typer.Option("--batch", min=1, max=1000, help="Number of reports or lookups in one request.")
+    ] = BATCH,
     encoding: EncodingOption = "utf-8",
     delimiter: DelimiterOption = None,
 ) -> None:
-    """Replay a table through the API. Refusals are counted, not fatal; exit 4 when something was not delivered."""
+    """Replay a table through the API. Refusals are counted and do not stop the replay. Exit 4 if something was not
+    delivered."""
     if (self_contained is None) == (platforms is None):
         raise ConfigurationError("Give either --self-contained or --platforms.")
     form = TableOptions(encoding=encoding, delimiter=delimiter).format()
