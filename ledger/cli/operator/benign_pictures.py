@@ -38,7 +38,7 @@ def add(reason: ReasonOption, pdq: PdqOption = None, file: FileOption = None) ->
     bits = _bits(pdq, file)
     with opened_database() as (_, engine):
         add_benign(engine, bits, reason, datetime.now(UTC))
-    _done(bits, f"Nothing like {bits.hex()} is found any more.")
+    _done(bits, f"Searches ignore {bits.hex()} and similar pictures from now on.")
 
 
 @benign.command("remove")
@@ -50,7 +50,7 @@ def remove(reason: ReasonOption, pdq: PdqOption = None, file: FileOption = None)
     bits = _bits(pdq, file)
     with opened_database() as (_, engine):
         remove_benign(engine, bits, reason, datetime.now(UTC))
-    _done(bits, f"Pictures like {bits.hex()} are found again.")
+    _done(bits, f"Searches find {bits.hex()} and similar pictures again.")
 
 
 @benign.command("list")
@@ -61,8 +61,8 @@ def list_all() -> None:
 
     with opened_database() as (_, engine):
         rows = [
-            {"pdq": one.pdq.hex(), "reason": one.reason, "added_at": format_time(one.added_at)}
-            for one in list_benign(engine)
+            {"pdq": picture.pdq.hex(), "reason": picture.reason, "added_at": format_time(picture.added_at)}
+            for picture in list_benign(engine)
         ]
 
     def show(console: Console) -> None:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 platform = typer.Typer(no_args_is_help=True, help="Enrol member platforms; manage their keys, status and quotas.")
 
 EFFECTIVE_SECONDS = 5
-"""After so long all running servers know a new platform or key: `auth_refresh_seconds` is at most this."""
+"""All running servers accept a new platform or key after this time; `auth_refresh_seconds` is at most this."""
 
 Name = Annotated[str, typer.Argument(help="The platform's name: 2 to 32 of a-z, 0-9 and -.")]
 KidOption = Annotated[str, typer.Option("--kid", help="Key id.")]
@@ -100,19 +100,20 @@ def add(
             "effective_in_seconds": 0 if wait else EFFECTIVE_SECONDS,
         },
         lambda console: console.print(
-            f"Enrolled {name} in control group {control_group}. Hand over {suite_path} (public){_and_secret(key)}. "
-            f"{effective}"
+            f"Enrolled {name} in control group {control_group}. Send the platform {suite_path} (public)"
+            f"{_and_secret(key)}. {effective}"
         ),
     )
 
 
 def _and_secret(key: Path) -> str:
-    """A private key that lies here must be handed over too, and then deleted."""
+    """Return the part of the message about a private key in `key`, which the operator must pass on and delete; else an
+    empty text."""
     try:
         load_signing_key(key)
     except ConfigurationError:
         return ""
-    return f" and {key} (secret: delete it here then)"
+    return f" and {key} (secret: delete it here afterwards)"
 
 
 def enrol(
@@ -129,7 +130,11 @@ def enrol(
     suite_path: Path,
     url: str | None,
 ) -> None:
-    """Enrol and write the suite file. Raises AlreadyExists, also for a suite file that is there already."""
+    """Enrol a platform and write its suite file.
+
+    Raises AlreadyExists if the platform, the key or the suite file exists already, ConfigurationError if a file cannot
+    be used, InvalidRequest for a name, scope or profile that is not allowed.
+    """
     from ledger.server.platforms.members import add_platform
 
     if suite_path.exists():
@@ -163,9 +168,9 @@ def suite_text(
     public_keys: Sequence[tuple[str, bytes]],
     url: str | None,
 ) -> str:
-    """The suite file of a platform; `public_keys` (kid, 32 bytes) are all it ever had.
+    """Return the text of a platform's suite file. `public_keys` (kid, 32 bytes) are all keys that it ever had.
 
-    Raises ConfigurationError when keys and log disagree.
+    Raises ConfigurationError if the key files and the log disagree.
     """
     from ledger.server.db.engine import reading
     from ledger.server.keys.files import load_server_keys
@@ -177,12 +182,12 @@ def suite_text(
     where = url or settings.public_url or f"http://{settings.host}:{settings.port}"
     described = describe(settings, keys, timeline, datetime.now(UTC))
     whole = {"url": where, "platform": name, "control_group": control_group, "profile": profile, "kid": kid}
-    keys_of = [{"kid": one, "public_key": b64url(public_key)} for one, public_key in public_keys]
+    keys_of = [{"kid": key_id, "public_key": b64url(public_key)} for key_id, public_key in public_keys]
     return json.dumps({**whole, **described, "keys": keys_of}, indent=2) + "\n"
 
 
 def write_suite(path: Path, text: str) -> None:
-    """Write a suite file. Raises ConfigurationError."""
+    """Write a suite file of mode 0644. Raises ConfigurationError if it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, text.encode())
@@ -204,11 +209,11 @@ def suite_again(
     from ledger.server.platforms.members import list_platforms
 
     with opened_database() as (settings, engine):
-        found = [one for one in list_platforms(engine) if one[0].platform == name]
-        if not found:
+        platforms = {member.platform: (member, keys) for member, keys in list_platforms(engine)}
+        if name not in platforms:
             raise NotFound("There is no platform of this name.")
-        member, keys = found[0]
-        # A key that is not sound proves nothing of what stands under it, and the SDK refuses a suite that names one.
+        member, keys = platforms[name]
+        # An unsound key proves nothing about what it signed, and the SDK refuses a suite that names one.
         named = [(key.kid, key.public_key) for key in keys if key.sound]
         write_suite(file, suite_text(settings, engine, name, member.control_group, member.profile, kid, named, url))
     output.emit({"platform": name, "suite": str(file)}, lambda console: console.print(f"Wrote {file}."))
@@ -221,15 +226,15 @@ def list_former_labels() -> None:
     from ledger.server.reports.former_labels import all_former_labels
 
     with opened_database() as (settings, engine):
-        found = all_former_labels(engine, settings.service)
+        labels = all_former_labels(engine, settings.service)
 
     def show(console: Console) -> None:
         table = Table("platform", "reports")
-        for name, reports in found.items():
+        for name, reports in labels.items():
             table.add_row(name, ", ".join(reports))
-        console.print(table if found else "There is no such report.")
+        console.print(table if labels else "There is no such report.")
 
-    output.emit({"former_labels": found}, show)
+    output.emit({"former_labels": labels}, show)
 
 
 @platform.command("list")
@@ -378,18 +383,18 @@ def budget(name: Name) -> None:
     from ledger.server.oprf import evaluation as oprf
 
     with opened_database() as (settings, engine):
-        found = oprf.budget(settings, engine, name, datetime.now(UTC))
+        budgets = oprf.budget(settings, engine, name, datetime.now(UTC))
 
     def show(console: Console) -> None:
-        console.print(f"{name}: {found['used_today']:,} of {found['daily_quota']:,} elements used today (UTC).")
-        if not found["grants"]:
+        console.print(f"{name}: {budgets['used_today']:,} of {budgets['daily_quota']:,} elements used today (UTC).")
+        if not budgets["grants"]:
             return
         table = Table("granted", "used", "until", "reason")
-        for one in found["grants"]:
-            table.add_row(f"{one['elements']:,}", f"{one['used']:,}", one["expires_at"], Text(one["reason"]))
+        for grant in budgets["grants"]:
+            table.add_row(f"{grant['elements']:,}", f"{grant['used']:,}", grant["expires_at"], Text(grant["reason"]))
         console.print(table)
 
-    output.emit(found, show)
+    output.emit(budgets, show)
 
 
 def _done(name: str, sentence: str, **facts: object) -> None:

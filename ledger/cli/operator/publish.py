@@ -44,30 +44,30 @@ def publish() -> None:
         with reading(engine) as connection:
             check_log_key(key, settings, connection)
         with stage_bars(STAGES) as progress:
-            done = build_and_publish(
+            published = build_and_publish(
                 settings, engine, key, datetime.now(UTC), random_bytes=secrets.token_bytes, progress=progress
             )
     finally:
         engine.dispose()
-    _report(done, time.monotonic() - started)
+    _report(published, time.monotonic() - started)
 
 
-def _report(done: Published, seconds: float) -> None:
+def _report(published: Published, seconds: float) -> None:
     from ledger.protocol.encoding import b64url, format_time
 
-    manifest = done.manifest
+    manifest = published.manifest
     value = {
-        "version": b64url(done.version),
+        "version": b64url(published.version),
         "cut": manifest.cut,
-        "entry_index": done.entry_index,
+        "entry_index": published.entry_index,
         "as_of": format_time(manifest.as_of),
         "not_after": format_time(manifest.not_after),
         "epoch": manifest.epoch,
         "tags": manifest.tags,
-        "entries": done.entries,
+        "entries": published.entries,
         "bits": manifest.bits,
         "capacity": manifest.capacity,
-        "bytes": done.bytes_total,
+        "bytes": published.bytes_total,
         "seconds": round(seconds, 2),
     }
     output.emit(value, lambda console: console.print(output.fields(value)))

@@ -25,8 +25,10 @@ keys = typer.Typer(no_args_is_help=True, help="Create and show the server's keys
 
 
 def read_settings(**changes: Any) -> Settings:
-    """Settings from the environment, with `changes` that are not None. Raises ConfigurationError that names everything
-    which is wrong with them."""
+    """Return the settings of the environment, with those of `changes` that are not None.
+
+    Raises ConfigurationError, which names all that is wrong with them.
+    """
     from ledger.server.settings import load_settings
 
     return load_settings(**changes)
@@ -34,8 +36,11 @@ def read_settings(**changes: Any) -> Settings:
 
 @contextmanager
 def opened_database(**options: Any) -> Iterator[tuple[Settings, Engine]]:
-    """Settings and the ledger's database, of one connection unless `options` (of `open_engine`) say otherwise. Raises
-    ConfigurationError, also when its schema is not this version's, and DatabaseUnavailable."""
+    """Open the ledger's database and yield the settings and the engine, which is disposed of afterwards. `options` are
+    those of `open_database`; by default the pool has one connection.
+
+    Raises ConfigurationError (also for a schema of another version) and DatabaseUnavailable.
+    """
     from ledger.server.db.opening import open_database
 
     settings = read_settings()
@@ -47,7 +52,7 @@ def opened_database(**options: Any) -> Iterator[tuple[Settings, Engine]]:
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
-    """The environment in which a child process reads the same settings."""
+    """Return the environment variables with which a child process reads the same settings."""
     values = settings.model_dump(mode="json", exclude_none=True)
     return {**os.environ, **{PREFIX + name.upper(): str(value) for name, value in values.items()}}
 
@@ -81,13 +86,13 @@ def keys_init() -> None:
     from ledger.server.log.genesis import init_keys
 
     settings = read_settings()
-    done = init_keys(settings, datetime.now(UTC))
+    created = init_keys(settings, datetime.now(UTC))
     output.emit(
-        {"created_keys": done.created_keys, "log_size": done.log_size, "keys_dir": str(settings.keys_dir)},
+        {"created_keys": created.created_keys, "log_size": created.log_size, "keys_dir": str(settings.keys_dir)},
         lambda console: console.print(
-            f"{'Created' if done.created_keys else 'Found'} the keys in {settings.keys_dir}; "
-            f"the log has {done.log_size} entries. Back up the key folder and {settings.guard_dir} apart from "
-            "each other and from the database."
+            f"{'Created' if created.created_keys else 'Found'} the keys in {settings.keys_dir}; "
+            f"the log has {created.log_size} entries. Back up the key folder, {settings.guard_dir} and the "
+            "database separately."
         ),
     )
 
@@ -109,7 +114,7 @@ def keys_show(
         key = logged["log"]["key"]
         output.emit({"log_key": key}, lambda console: console.print(key, soft_wrap=True))
         return
-    holders = {f"holder {one['id']}": one["public_key"] for one in logged["holders"]}
+    holders = {f"holder {holder['id']}": holder["public_key"] for holder in logged["holders"]}
     output.emit(
         logged,
         lambda console: console.print(

@@ -46,7 +46,7 @@ def add(
     from ledger.server.staff.accounts import add_staff
 
     with opened_database() as (settings, engine):
-        made = add_staff(
+        enrolment = add_staff(
             engine,
             _sealing_key(settings, engine),
             name=name,
@@ -57,7 +57,7 @@ def add(
             now=datetime.now(UTC),
             random_bytes=secrets.token_bytes,
         )
-    _show_secrets(made)
+    _show_secrets(enrolment)
 
 
 @staff.command("reset")
@@ -68,7 +68,7 @@ def reset(name: Name) -> None:
     from ledger.server.staff.accounts import reset_staff
 
     with opened_database() as (settings, engine):
-        made = reset_staff(
+        enrolment = reset_staff(
             engine,
             _sealing_key(settings, engine),
             name,
@@ -76,7 +76,7 @@ def reset(name: Name) -> None:
             now=datetime.now(UTC),
             random_bytes=secrets.token_bytes,
         )
-    _show_secrets(made)
+    _show_secrets(enrolment)
 
 
 @staff.command("list")
@@ -89,20 +89,20 @@ def list_all() -> None:
     with opened_database() as (_, engine):
         rows: list[dict[str, Any]] = [
             {
-                "name": one.name,
-                "role": one.role,
-                "control_group": one.control_group,
-                "language": one.language,
-                "disabled": one.disabled,
-                "locked": one.locked_until is not None and one.locked_until > now,
-                "must_change_password": one.must_change_password,
-                "link_not_used": one.invited,
-                "awaits_confirmation": one.awaits_confirmation,
-                "enrolled_by": one.enrolled_by,
-                "confirmed_by": one.confirmed_by,
-                "rests_on_one_admin": one.alone,
+                "name": account.name,
+                "role": account.role,
+                "control_group": account.control_group,
+                "language": account.language,
+                "disabled": account.disabled,
+                "locked": account.locked_until is not None and account.locked_until > now,
+                "must_change_password": account.must_change_password,
+                "link_not_used": account.invited,
+                "awaits_confirmation": account.awaits_confirmation,
+                "enrolled_by": account.enrolled_by,
+                "confirmed_by": account.confirmed_by,
+                "rests_on_one_admin": account.alone,
             }
-            for one in list_staff(engine)
+            for account in list_staff(engine)
         ]
 
     def show(console: Console) -> None:
@@ -164,21 +164,23 @@ def _vouched(row: dict[str, Any]) -> str:
     return f"{row['enrolled_by']} and {row['confirmed_by']}" if row["confirmed_by"] else f"{row['enrolled_by']} alone"
 
 
-def _show_secrets(made: Enrolment) -> None:
-    member = made.staff
+def _show_secrets(enrolment: Enrolment) -> None:
+    member = enrolment.staff
     shown = {
         "name": member.name,
         "role": member.role,
         "control_group": member.control_group,
         "language": member.language,
-        "password": made.password,
-        "totp_uri": made.totp_uri,
+        "password": enrolment.password,
+        "totp_uri": enrolment.totp_uri,
     }
 
     def show(console: Console) -> None:
-        console.print(output.fields({"name": member.name, "role": member.role, "one-time password": made.password}))
-        console.print(Text(_qr(made.totp_uri)), soft_wrap=True)
-        console.print(Text(made.totp_uri), soft_wrap=True)
+        console.print(
+            output.fields({"name": member.name, "role": member.role, "one-time password": enrolment.password})
+        )
+        console.print(Text(_qr(enrolment.totp_uri)), soft_wrap=True)
+        console.print(Text(enrolment.totp_uri), soft_wrap=True)
         console.print(
             "Shown once. Scan the code with an authenticator app. The password must be changed at the first login."
         )

@@ -1,4 +1,4 @@
-"""`appeal` and `record-link`: contest a report for a customer, answer as reporter, show a person their record."""
+"""`appeal` and `record-link`: contest reports for customers, answer as reporter, and link a person to their record."""
 
 from __future__ import annotations
 
@@ -52,18 +52,18 @@ def file_appeal(
 ) -> None:
     """File an appeal for a customer against reports of other members, in the customer's words. For a report of your own
     control group, create a link with `record-link`: the person contests the report on that page."""
-    said, given = words.read(), person.identifiers()
+    statement, identifiers = words.read(), person.identifiers()
     with account.open() as ledger:
-        buyer = ledger.subject(region=person.region, **given) if given else None
-        cases = ledger.appeal(report, grounds, said, locale, buyer, idempotency_key=idempotency_key)
+        buyer = ledger.subject(region=person.region, **identifiers) if identifiers else None
+        cases = ledger.appeal(report, grounds, statement, locale, buyer, idempotency_key=idempotency_key)
 
-    def tell(console: Console) -> None:
+    def show_table(console: Console) -> None:
         table = Table("case", "report", "state", "decision due")
-        for one in cases:
-            table.add_row(one.id, one.report, one.state, format_time(one.due_at))
+        for case in cases:
+            table.add_row(case.id, case.report, case.state, format_time(case.due_at))
         console.print(table)
 
-    output.emit({"appeals": output.plain(cases)}, tell)
+    output.emit({"appeals": output.plain(cases)}, show_table)
 
 
 @appeal.command("list")
@@ -79,25 +79,25 @@ def list_all(
     """List your cases, newest first."""
     page = ledger.list_appeals(role=role, state=state, limit=paging.limit, starting_after=paging.starting_after)
 
-    def tell(console: Console) -> None:
+    def show_table(console: Console) -> None:
         table = Table("case", "as", "state", "outcome", "report", "answer due", "decision due")
-        for one in page.appeals:
-            answer = "" if one.answer_due_at is None else format_time(one.answer_due_at)
-            late = " (late)" if one.overdue else ""
+        for case in page.appeals:
+            answer = "" if case.answer_due_at is None else format_time(case.answer_due_at)
+            late = " (late)" if case.overdue else ""
             table.add_row(
-                one.id,
-                one.party or "opener",
-                one.state,
-                one.outcome,
-                one.report,
+                case.id,
+                case.party or "opener",
+                case.state,
+                case.outcome,
+                case.report,
                 answer,
-                format_time(one.due_at) + late,
+                format_time(case.due_at) + late,
             )
         console.print(table)
         if page.has_more:
             console.print(f"More: --starting-after {page.appeals[-1].id}")
 
-    output.emit(output.plain(page), tell)
+    output.emit(output.plain(page), show_table)
 
 
 @appeal.command("show")
@@ -124,9 +124,9 @@ def answer(
     idempotency_key: IdempotencyOption = None,
 ) -> None:
     """Answer the open question to this party, or add a statement. The other party can read it."""
-    said = words.read()
+    statement = words.read()
     with account.open() as ledger:
-        _show(ledger.answer(case, party, said, idempotency_key=idempotency_key))
+        _show(ledger.answer(case, party, statement, idempotency_key=idempotency_key))
 
 
 @appeal.command("attach")
@@ -146,8 +146,8 @@ def attach(
     idempotency_key: IdempotencyOption = None,
 ) -> None:
     """Add a file to a case. The other party can read the file and its name."""
-    made = ledger.attach(case, party, file, evidence_index, name=name, idempotency_key=idempotency_key)
-    facts = output.plain(made)
+    attachment = ledger.attach(case, party, file, evidence_index, name=name, idempotency_key=idempotency_key)
+    facts = output.plain(attachment)
     output.emit(facts, lambda console: console.print(output.fields(facts)))
 
 
@@ -167,9 +167,9 @@ def reopen(
     idempotency_key: IdempotencyOption = None,
 ) -> None:
     """Contest a decision a second time for your customer, in the customer's words."""
-    said = words.read()
+    statement = words.read()
     with account.open() as ledger:
-        _show(ledger.reopen_appeal(case, said, idempotency_key=idempotency_key))
+        _show(ledger.reopen_appeal(case, statement, idempotency_key=idempotency_key))
 
 
 @appeal.command("concede")
@@ -204,13 +204,13 @@ def request_reopening(
     idempotency_key: IdempotencyOption = None,
 ) -> None:
     """Request, as the reporter, that a case decided as `unconfirmed` is reopened because of new evidence."""
-    said = words.read()
+    statement = words.read()
     try:
         digest = hashlib.sha256(evidence.read_bytes()).digest()
     except OSError as error:
         raise ConfigurationError(f"{evidence.name} cannot be read.") from error
     with account.open() as ledger:
-        _show(ledger.request_reopening(case, digest, said, idempotency_key=idempotency_key))
+        _show(ledger.request_reopening(case, digest, statement, idempotency_key=idempotency_key))
 
 
 @appeal.command("letter")
@@ -233,31 +233,31 @@ def letter(
     """Print a letter that you send to your customer."""
     if kind is None:
         kinds, earlier = list(ledger.letters(case)), ledger.earlier_letters(case)
-        lines = [*(f"{one.kind} --round {one.round}" for one in earlier), *kinds]
-        made = {"letters": kinds, "earlier": [output.plain(one) for one in earlier]}
-        output.emit(made, lambda console: console.print("\n".join(lines)))
+        lines = [*(f"{letter_kind.kind} --round {letter_kind.round}" for letter_kind in earlier), *kinds]
+        listed = {"letters": kinds, "earlier": [output.plain(letter_kind) for letter_kind in earlier]}
+        output.emit(listed, lambda console: console.print("\n".join(lines)))
         return
-    found = ledger.letter(case, kind, locale, round=of_round)
-    output.emit(output.plain(found), lambda console: console.print(Text(found.text)))
+    printed = ledger.letter(case, kind, locale, round=of_round)
+    output.emit(output.plain(printed), lambda console: console.print(Text(printed.text)))
 
 
 @command
 def record_link(account: LedgerOptions, person: PersonOptions, locale: LocaleOption = DEFAULT_LOCALE) -> None:
     """Print a link with which a person opens their own record. It works once and shows the whole record: give it only
     to that person."""
-    given = person.identifiers()
+    identifiers = person.identifiers()
     with account.open() as ledger:
-        link = ledger.open_record(ledger.subject(region=person.region, **given), locale)
+        link = ledger.open_record(ledger.subject(region=person.region, **identifiers), locale)
 
-    def tell(console: Console) -> None:
+    def show_table(console: Console) -> None:
         console.print(Text(link.url), soft_wrap=True)
-        output.messages().print(f"Good once, until {format_time(link.expires_at)}.")
+        output.messages().print(f"Works once, until {format_time(link.expires_at)}.")
 
-    output.emit(output.plain(link), tell)
+    output.emit(output.plain(link), show_table)
 
 
 def _show(case: Appeal) -> None:
-    def tell(console: Console) -> None:
+    def show_table(console: Console) -> None:
         facts: dict[str, Any] = {
             "case": case.id,
             "as": case.party or "opener of the person's session",
@@ -273,7 +273,7 @@ def _show(case: Appeal) -> None:
             facts |= {"conceded": case.concession.conduct, "agreed": None if agreed is None else format_time(agreed)}
         if case.reopening_request is not None:
             granted = case.reopening_request.granted
-            facts |= {"asked to reopen": "waits" if granted is None else "granted" if granted else "refused"}
+            facts |= {"reopening requested": "waits" if granted is None else "granted" if granted else "refused"}
         if case.decision is not None:
             facts |= {"outcome": case.decision.outcome, "reasons": case.decision.reasons}
         console.print(output.fields(facts))
@@ -284,9 +284,9 @@ def _show(case: Appeal) -> None:
             console.print(table)
         if case.attachments:
             files = Table("file", "of", "name", "type", "bytes", "evidence")
-            for one in case.attachments:
-                place = "" if one.evidence_index is None else str(one.evidence_index)
-                files.add_row(one.id, one.party, Text(one.name), one.media_type, str(one.size_bytes), place)
+            for file in case.attachments:
+                place = "" if file.evidence_index is None else str(file.evidence_index)
+                files.add_row(file.id, file.party, Text(file.name), file.media_type, str(file.size_bytes), place)
             console.print(files)
 
-    output.emit(output.plain(case), tell)
+    output.emit(output.plain(case), show_table)

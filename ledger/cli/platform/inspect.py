@@ -1,4 +1,4 @@
-"""`inspect`: what the files of a claim say about their origin, on this machine alone."""
+"""`inspect`: find signs of the origin of a claim's files, on this machine only."""
 
 from __future__ import annotations
 
@@ -76,23 +76,26 @@ def inspect_files(
         except InspectionInvalid as error:
             results.append((file, error))
     compared = _by_digest(listings)
-    found: dict[str, Any] = {"files": [_as_json(*one, received) for one in results]}
+    answer: dict[str, Any] = {"files": [_as_json(*result, received) for result in results]}
     if picture is not None and not isinstance(results[0][1], InspectionInvalid):
-        found["pictures"] = _draw(files[0], results[0][1], compared, picture)
+        answer["pictures"] = _draw(files[0], results[0][1], compared, picture)
     names = {digest: path.name for digest, path in compared.items()}
-    output.emit(found, lambda console: _show(console, results, locale, names, found.get("pictures")))
+    output.emit(answer, lambda console: _show(console, results, locale, names, answer.get("pictures")))
     if any(isinstance(result, InspectionInvalid) for _, result in results):
         raise typer.Exit(int(ExitCode.USAGE))
 
 
 def _by_digest(listings: list[Path]) -> dict[str, Path]:
-    """Listing photos by their SHA-256 as receipts write it."""
+    """Return the listing photos by their SHA-256 (base64url, as in receipts)."""
     return {b64url(hashlib.sha256(path.read_bytes()).digest()): path for path in listings}
 
 
 def _draw(file: Path, receipt: Receipt, listings: dict[str, Path], picture: Path) -> dict[str, str]:
-    """Write a picture of each match; {listing's name: picture's name}."""
-    matched = {one.facts.get("listing_sha256") for one in receipt.findings}
+    """Write a picture of each match and return {listing's name: picture's name}.
+
+    Raises InvalidRequest if a picture cannot be written.
+    """
+    matched = {finding.facts.get("listing_sha256") for finding in receipt.findings}
     drawn = {}
     for number, (digest, listing) in enumerate(listings.items(), 1):
         shown = match_picture(file, listing) if digest in matched else None
@@ -160,14 +163,14 @@ def _show_receipt(console: Console, receipt: Receipt, locale: str, names: dict[s
         table = Table(box=None, pad_edge=False, show_header=False)
         for _ in range(2):
             table.add_column(overflow="fold")
-        for one in receipt.findings:
-            listing = names.get(str(one.facts.get("listing_sha256")))
-            trust = [one.trust.value] if one.trust is not None else []
-            parts = (one.code.value, *trust, one.where, *([listing] if listing else []))
+        for finding in receipt.findings:
+            listing = names.get(str(finding.facts.get("listing_sha256")))
+            trust = [finding.trust.value] if finding.trust is not None else []
+            parts = (finding.code.value, *trust, finding.where, *([listing] if listing else []))
             place = Text("\n" + " · ".join(parts), style="dim")
-            strength = Text(words.strength(one, locale), style=STRENGTH_STYLES[one.strength.value])
-            limit = Text("\n" + words.limit(one.code, locale, one.trust), style="italic")
-            table.add_row(strength, Text(words.sentence(one, locale)) + limit + place)
+            strength = Text(words.strength(finding, locale), style=STRENGTH_STYLES[finding.strength.value])
+            limit = Text("\n" + words.limit(finding.code, locale, finding.trust), style="italic")
+            table.add_row(strength, Text(words.sentence(finding, locale)) + limit + place)
         console.print(table)
     for note in receipt.notes:
         detail = " · ".join(part for part in (note.code.value, note.where, note.detail) if part)
@@ -195,7 +198,7 @@ def _verify(files: list[Path], receipt: Path, listings: list[Path], received: da
 
 
 def _one_receipt(value: Any) -> Any:
-    """A receipt, or the one receipt in what `inspect --json` printed."""
+    """Return `value`, or its only receipt if it is an output of `inspect --json`."""
     if isinstance(value, dict) and isinstance(value.get("files"), list) and len(value["files"]) == 1:
         return value["files"][0].get("receipt") if isinstance(value["files"][0], dict) else None
     return value

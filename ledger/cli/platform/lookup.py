@@ -1,4 +1,4 @@
-"""`lookup` and `check`: what a platform asks before a refund."""
+"""`lookup` and `check`: the standing of a buyer before a refund is decided."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ def lookup(
     currency: Annotated[str, typer.Option("--currency", help="With --claim: the currency, ISO 4217.")] = "CNY",
     consent_ref: ConsentOption = None,
     min_index: Annotated[
-        int | None, typer.Option("--min-index", help="Wait up to 500 ms for an answer that covers this many log entries.")
+        int | None,
+        typer.Option("--min-index", help="Use at least this many log entries; waits up to 500 ms."),
     ] = None,
     pictures: Annotated[
         list[Path] | None,
@@ -66,12 +67,12 @@ def lookup(
 ) -> None:
     """Look up a buyer's standing in the ledger. Exit 4 if the ledger did not answer in time; the exit code does not
     depend on the tier."""
-    given = _one_of(person.identifiers(), tags)
+    identifiers = _one_of(person.identifiers(), tags)
     refund = None if claim is None else Refund(amount_minor, currency, claim)
     hashes = [picture_hash(path) for path in pictures or ()]
     with account.open(lookup_budget_seconds=timeout_ms / 1000) as ledger:
-        found = ledger.lookup(
-            _buyer(ledger, given, tags, epoch),
+        result = ledger.lookup(
+            _buyer(ledger, identifiers, tags, epoch),
             order=order,
             purpose=purpose,
             refund=refund,
@@ -80,8 +81,8 @@ def lookup(
             region=person.region,
             pictures=hashes,
         )
-    output.emit(lookup_json(found), lambda console: console.print(lookup_table(found, pictures or ())))
-    if not found.available:
+    output.emit(lookup_json(result), lambda console: console.print(lookup_table(result, pictures or ())))
+    if not result.available:
         raise typer.Exit(int(ExitCode.UNAVAILABLE))
 
 
@@ -101,47 +102,51 @@ def check(
     consent_ref: ConsentOption = None,
 ) -> None:
     """Compute a buyer's standing from the newest snapshot. The ledger does not learn which person you check."""
-    given = _one_of(person.identifiers(), tags)
+    identifiers = _one_of(person.identifiers(), tags)
     refund = None if claim is None else Refund(0, "CNY", claim)
     with account.open() as ledger:
-        buyer = _buyer(ledger, given, tags, epoch)
-        found = ledger.check(buyer, policy=policy, refund=refund, consent_ref=consent_ref, region=person.region)
-    output.emit(lookup_json(found), lambda console: console.print(check_table(found)))
+        buyer = _buyer(ledger, identifiers, tags, epoch)
+        result = ledger.check(buyer, policy=policy, refund=refund, consent_ref=consent_ref, region=person.region)
+    output.emit(lookup_json(result), lambda console: console.print(check_table(result)))
 
 
-def _one_of(given: Identifiers, tags: list[str] | None) -> Identifiers:
-    if bool(given) == bool(tags):
+def _one_of(identifiers: Identifiers, tags: list[str] | None) -> Identifiers:
+    if bool(identifiers) == bool(tags):
         raise InvalidRequest("Give either identifiers or --tag.")
-    return given
+    return identifiers
 
 
-def _buyer(ledger: RefundLedger, given: Identifiers, tags: list[str] | None, epoch: int | None) -> Buyer | Identifiers:
+def _buyer(
+    ledger: RefundLedger, identifiers: Identifiers, tags: list[str] | None, epoch: int | None
+) -> Buyer | Identifiers:
     if not tags:
-        return given
-    pairs = [(kind, text) for kind, _, text in (one.partition("=") for one in tags)]
+        return identifiers
+    pairs = [(kind, text) for kind, _, text in (tag.partition("=") for tag in tags)]
     return Buyer.from_tags(ledger.current_epoch() if epoch is None else epoch, pairs)
 
 
-def lookup_json(found: Lookup | Check) -> dict[str, Any]:
-    """A Lookup or Check as JSON values."""
-    return {name: format_time(value) if isinstance(value, datetime) else value for name, value in asdict(found).items()}
+def lookup_json(result: Lookup | Check) -> dict[str, Any]:
+    """Return a Lookup or Check as JSON values."""
+    return {
+        name: format_time(value) if isinstance(value, datetime) else value for name, value in asdict(result).items()
+    }
 
 
-def lookup_table(found: Lookup, pictures: Sequence[Path] = ()) -> Facts:
-    """A Lookup for people; `pictures` are the files that were asked about with it."""
-    if not found.available:
-        because = found.unavailable_because
+def lookup_table(result: Lookup, pictures: Sequence[Path] = ()) -> Facts:
+    """Return a Lookup as names and values. `pictures` are the files that were searched for with it."""
+    if not result.available:
+        because = result.unavailable_because
         facts: dict[str, object] = {
             "tier": "unavailable",
             "because": because,
             "advice": "follow your normal process",
         }
     else:
-        facts = _facts(found)
-    if found.source == "local_filter" and found.as_of is not None:
-        facts["source"] = f"not in the local filter of {format_time(found.as_of)}; the ledger did not answer"
+        facts = _facts(result)
+    if result.source == "local_filter" and result.as_of is not None:
+        facts["source"] = f"not in the local filter of {format_time(result.as_of)}; the ledger did not answer"
     for number, path in enumerate(pictures):
-        facts[path.name] = _reuse_words(None if found.pictures is None else found.pictures[number])
+        facts[path.name] = _reuse_words(None if result.pictures is None else result.pictures[number])
     return output.fields(facts)
 
 
@@ -155,32 +160,32 @@ def _reuse_words(reuse: PictureReuse | None) -> str:
     return f"{words}, and in {reuse.own_reports} of your own" if reuse.own_reports else words
 
 
-def check_table(found: Check) -> Facts:
-    """A Check for people."""
-    facts = _facts(found)
-    facts["as of"] = format_time(found.as_of)
-    if found.bounded:
+def check_table(result: Check) -> Facts:
+    """Return a Check as names and values."""
+    facts = _facts(result)
+    facts["as of"] = format_time(result.as_of)
+    if result.bounded:
         facts["note"] = "several identifiers are listed: a lookup may be stricter than this, never milder"
     facts["use"] = "may start a human step; before an adverse decision, look the buyer up"
     return output.fields(facts)
 
 
-def _facts(found: Lookup | Check) -> dict[str, object]:
+def _facts(result: Lookup | Check) -> dict[str, object]:
     facts: dict[str, object] = {
-        "tier": found.tier,
-        "credit": f"{found.credit} of 100",
-        "points": found.points,
-        "events": found.events,
-        "independent reporters": found.reporters,
-        "matched": ", ".join(found.matched_kinds) or "nothing",
-        "advice": ", ".join(found.guidance) or "none",
+        "tier": result.tier,
+        "credit": f"{result.credit} of 100",
+        "points": result.points,
+        "events": result.events,
+        "independent reporters": result.reporters,
+        "matched": ", ".join(result.matched_kinds) or "nothing",
+        "advice": ", ".join(result.guidance) or "none",
     }
-    for number, reason in enumerate(found.reasons, 1):
+    for number, reason in enumerate(result.reasons, 1):
         facts[f"reason {number}"] = f"{' / '.join(reason.texts())} ({reason.code})"
-    flags = {"disputed": found.disputed, "protected": found.protected, "statement": found.has_statement}
+    flags = {"disputed": result.disputed, "protected": result.protected, "statement": result.has_statement}
     for name, flag in flags.items():
         if flag:
             facts[name] = "yes"
-    if found.expires_at is not None:
-        facts["good until"] = format_time(found.expires_at)
+    if result.expires_at is not None:
+        facts["good until"] = format_time(result.expires_at)
     return facts

@@ -1,4 +1,4 @@
-"""`make-key`: the platform's own signing key and order key, made where they stay."""
+"""`make-key`: create a platform's signing key and order key on the machine where they stay."""
 
 from __future__ import annotations
 
@@ -42,24 +42,26 @@ def make_key(
         if os.path.lexists(path):
             raise AlreadyExists(f"{path.name} exists already.")
     others = sorted(key.parent.glob(f"*{ORDER_KEY_SUFFIX}")) if platform is None and not order_key_only else []
-    said = []
+    lines = []
     if not order_key_only:
-        made = load_or_create_signing_key(key).public_key()
-        create_secret(public, made.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+        public_key = load_or_create_signing_key(key).public_key()
+        create_secret(public, public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
         public.chmod(0o644)
-        said.append(f"Made {key} (secret, stays with you) and {public} (for the ledger's operator).")
+        lines.append(f"Created {key} (secret, stays with you) and {public} (for the ledger's operator).")
     if os.path.lexists(order_key):
-        said.append(f"Kept {order_key} (secret, one for all services and signing keys of the platform).")
+        lines.append(f"Kept {order_key} (secret, one for all services and signing keys of the platform).")
     elif others:
-        said.append(f"Made no order key, because {others[0].name} lies here. For another platform give --platform.")
+        lines.append(
+            f"Created no order key, because {others[0].name} exists here. For another platform give --platform."
+        )
     else:
         load_or_create_order_key(order_key)
-        said.append(f"Made {order_key} (secret, one for all services and signing keys of the platform).")
+        lines.append(f"Created {order_key} (secret, one for all services and signing keys of the platform).")
     files: dict[str, str | None] = {} if order_key_only else {"key": str(key), "public_key": str(public)}
     files["order_key"] = str(order_key) if os.path.lexists(order_key) else None
 
     def show(console: Console) -> None:
-        for line in said:
+        for line in lines:
             console.print(Text(line), soft_wrap=True)
 
     output.emit(files, show)

@@ -1,4 +1,4 @@
-"""`pictures search`: was a picture of a claim used in confirmed reports before?"""
+"""`pictures search`: search confirmed reports for the pictures of a claim."""
 
 from __future__ import annotations
 
@@ -48,19 +48,19 @@ def search(
     known = [picture_hash(path) for path in listing or ()]
     with account.open() as ledger:
         if report is not None:
-            found = ledger.report_pictures(report)
+            reuses = ledger.report_pictures(report)
         else:
-            found = ledger.search_pictures(hashes, order=order or "")
-    rows = [_row(hashes[place] if hashes else None, one, known) for place, one in enumerate(found)]
+            reuses = ledger.search_pictures(hashes, order=order or "")
+    rows = [_row(hashes[place] if hashes else None, reuse, known) for place, reuse in enumerate(reuses)]
     output.emit({"results": rows}, lambda console: console.print(_table([str(path) for path in files or ()], rows)))
 
 
-def _row(asked: PictureHash | None, found: PictureReuse, known: list[PictureHash]) -> dict[str, Any]:
-    if asked is None:
-        return asdict(found)
-    bits = bytes.fromhex(asked.pdq)
-    like = any(distance(bits, bytes.fromhex(one.pdq)) <= MAX_DISTANCE for one in known)
-    return {**asdict(asked), **asdict(found), **({"like_listing": like} if known else {})}
+def _row(picture: PictureHash | None, reuse: PictureReuse, known: list[PictureHash]) -> dict[str, Any]:
+    if picture is None:
+        return asdict(reuse)
+    bits = bytes.fromhex(picture.pdq)
+    like = any(distance(bits, bytes.fromhex(listing.pdq)) <= MAX_DISTANCE for listing in known)
+    return {**asdict(picture), **asdict(reuse), **({"like_listing": like} if known else {})}
 
 
 def _table(names: list[str], rows: list[dict[str, Any]]) -> Table:

@@ -1,4 +1,4 @@
-"""`referral`: a file about the platform's own reports for a merchant, an AI provider or an authority."""
+"""`referral`: write a document about the platform's own reports for a merchant, an AI provider or an authority."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def referral(
     """Write a referral: the reports, digests of evidence, findings, and receipts that can be verified offline."""
     require_extra()
     with account.open() as ledger:
-        made = refer(
+        written = refer(
             ledger,
             reports,
             out,
@@ -54,9 +54,9 @@ def referral(
         )
     facts = {
         "folder": str(out),
-        "for": made.audience.value,
-        "reports": len(made.reports),
-        "not_simply_standing": [report.id for report in made.reports if report.status != "counting"],
+        "for": written.audience.value,
+        "reports": len(written.reports),
+        "not_simply_standing": [report.id for report in written.reports if report.status != "counting"],
     }
     shown = {name: ", ".join(value) if isinstance(value, list) else value for name, value in facts.items()}
     output.emit(facts, lambda console: console.print(output.fields(shown)))

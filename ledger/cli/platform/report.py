@@ -1,4 +1,4 @@
-"""`report`: confirmed fraud into the ledger, and what becomes of it."""
+"""`report`: send reports of confirmed fraud, correct and prove them, and manage the outbox."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ report = typer.Typer(no_args_is_help=True, help="Send, correct and prove reports
 
 ERROR_COLUMNS = ("index", "order", "state", "code", "message")
 FIT, UNFIT = "fit", "unfit"
-"""What a dry run says of a report."""
+"""The states of a report in a dry run."""
 WAITING_STATES = frozenset({"pending", "parked", "unsent"})
 SHOWN_RESULTS = 100
-"""Rows of a table of results for people; of more than that, only what was not accepted is shown."""
+"""Largest number of rows in a table of results. Of more results, only those that were not accepted are shown."""
 
 ReportId = Annotated[str, typer.Argument(help="The report's id, rp_...")]
 
@@ -107,10 +107,10 @@ def send(
             "outcome": outcome, "act_ended_at": act_ended_at, "notice_sent_at": notice_sent_at,
             "notice_ref": notice_ref, "decided_by": decided_by, "consent_ref": consent_ref, "replaces": replaces,
         }  # fmt: skip
-        one: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
-        one["evidence"] = [_evidence_option(text) for text in evidence or ()]
-        one["buyer"] = person.identifiers()
-        items = [item_of(one, person.region)]
+        fields: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
+        fields["evidence"] = [_evidence_option(text) for text in evidence or ()]
+        fields["buyer"] = person.identifiers()
+        items = [item_of(fields, person.region)]
     with ExitStack() as stack:
         table = None if errors is None else stack.enter_context(OutputTable(errors, ERROR_COLUMNS))
         ledger = stack.enter_context(account.open())
@@ -118,7 +118,7 @@ def send(
         results: Sequence[Delivery[Any]] = []
         if dry_run:
             items = check_reports(ledger, items, person.region, partial(bars, "check"))
-        elif file is None:  # of a file the answer has one form, however many reports it holds
+        elif file is None:  # the answer for a file has one form for any number of reports
             (only,) = with_keys(ledger, items, person.region)
             if only.error is not None:
                 raise only.error
@@ -128,7 +128,9 @@ def send(
         if table is not None:
             states = [(FIT if item.error is None else UNFIT, item.error) for item in items]
             table.clear()
-            table.append(_error_rows(items, states if dry_run else [(one.state, one.error) for one in results]))
+            table.append(
+                _error_rows(items, states if dry_run else [(result.state, result.error) for result in results])
+            )
     if dry_run:
         _show_checked(items)
     else:
@@ -146,10 +148,10 @@ def _error_rows(
 
 
 def _show_checked(items: Sequence[ReportItem]) -> None:
-    """Print what a dry run found and exit: 1 if a report would be refused, else 0."""
+    """Print the result of a dry run. Exits with 1 if a report would be refused."""
     unfit = [item for item in items if item.error is not None]
 
-    def tell(console: Console) -> None:
+    def show_table(console: Console) -> None:
         console.print(f"{len(items):,} reports checked, nothing sent; fit: {len(items) - len(unfit):,}.")
         if not unfit:
             return
@@ -159,10 +161,10 @@ def _show_checked(items: Sequence[ReportItem]) -> None:
             table.add_row(str(item.index), Text(item.shown_order or ""), Text(note))
         console.print(table)
         if len(unfit) > SHOWN_RESULTS:
-            console.print(f"The first {SHOWN_RESULTS} of {len(unfit):,}; --json and --errors have all.")
+            console.print(f"The first {SHOWN_RESULTS} of {len(unfit):,}; --json and --errors show all.")
 
     with streams.writing():
-        output.emit({"dry_run": True, "results": [_checked_json(item) for item in items]}, tell)
+        output.emit({"dry_run": True, "results": [_checked_json(item) for item in items]}, show_table)
     if unfit:
         raise typer.Exit(int(ExitCode.REFUSED))
 
@@ -219,7 +221,7 @@ def explain(
 ) -> None:
     """Explain why a held report is about another order than the contested report."""
     view = output.plain(ledger.explain_report(report_id, text))
-    output.emit(view, lambda console: console.print(output.fields(_told(view))))
+    output.emit(view, lambda console: console.print(output.fields(_shown(view))))
 
 
 @report.command("show")
@@ -227,7 +229,7 @@ def explain(
 def show(ledger: RefundLedger, report_id: ReportId) -> None:
     """Show one of your reports with its current status."""
     view = output.plain(ledger.get_report(report_id))
-    output.emit(view, lambda console: console.print(output.fields(_told(view))))
+    output.emit(view, lambda console: console.print(output.fields(_shown(view))))
 
 
 @report.command("list")
@@ -240,7 +242,7 @@ def list_all(
     """List your reports, newest first."""
     page = ledger.list_reports(limit=paging.limit, starting_after=paging.starting_after, order=order)
 
-    def tell(console: Console) -> None:
+    def show_table(console: Console) -> None:
         table = Table("id", "status", "conduct", "amount", "act ended", "expires")
         for view in page.reports:
             amount = f"{view.amount_minor} {view.currency}"
@@ -250,7 +252,7 @@ def list_all(
         if page.has_more:
             console.print(f"More: --starting-after {page.reports[-1].id}")
 
-    output.emit({"reports": [output.plain(view) for view in page.reports], "has_more": page.has_more}, tell)
+    output.emit({"reports": [output.plain(view) for view in page.reports], "has_more": page.has_more}, show_table)
 
 
 @report.command("receipt")
@@ -270,13 +272,13 @@ def receipt(
             out.write_text(verified.text, encoding="utf-8")
         except OSError as error:
             raise ConfigurationError(f"{out.name} cannot be written.") from error
-    found = verified.receipt
+    proof = verified.receipt
     facts = {
         "report": report_id,
-        "entry_index": found.index,
-        "hour": found.hour,
-        "log": found.checkpoint.origin,
-        "log_size": found.checkpoint.size,
+        "entry_index": proof.index,
+        "hour": proof.hour,
+        "log": proof.checkpoint.origin,
+        "log_size": proof.checkpoint.size,
         "verified": True,
     }
     output.emit(facts, lambda console: console.print(output.fields(facts)))
@@ -322,27 +324,27 @@ def outbox(
 
 
 def _show_waiting(waiting: Mapping[ItemState, Waiting]) -> None:
-    """Print how much is in each state and for how long, and exit 4 if something waits."""
+    """Print the number and the age of the items in each state. Exits with 4 if an item is pending or parked."""
     now = datetime.now(UTC)
-    ages = {state: one.oldest_age(now) for state, one in waiting.items()}
+    ages = {state: items.oldest_age(now) for state, items in waiting.items()}
     value: dict[str, Any] = {
         state: {
-            "count": one.count,
+            "count": items.count,
             "oldest_seconds": None if (age := ages[state]) is None else int(age.total_seconds()),
         }
-        for state, one in waiting.items()
+        for state, items in waiting.items()
     }
 
-    def tell(console: Console) -> None:
+    def show_table(console: Console) -> None:
         table = Table("state", "items", "oldest")
-        for state, one in waiting.items():
+        for state, items in waiting.items():
             age = ages[state]
             table.add_row(
-                state, f"{one.count:,}", "" if age is None else str(timedelta(seconds=int(age.total_seconds())))
+                state, f"{items.count:,}", "" if age is None else str(timedelta(seconds=int(age.total_seconds())))
             )
         console.print(table)
 
-    output.emit(value, tell)
+    output.emit(value, show_table)
     if waiting["pending"].count or waiting["parked"].count:
         raise typer.Exit(int(ExitCode.UNAVAILABLE))
 
@@ -361,7 +363,7 @@ def _show_outbox(ledger: RefundLedger) -> None:
         for item in ledger.outbox()
     ]
 
-    def tell(console: Console) -> None:
+    def show_table(console: Console) -> None:
         table = Table("idempotency key", "what", "state", "since", "attempts", "last error")
         for item in items:
             error = item["error"]
@@ -370,64 +372,64 @@ def _show_outbox(ledger: RefundLedger) -> None:
             table.add_row(*[Text(cell) for cell in (*cells, why)])
         console.print(table if items else "The outbox is empty.")
 
-    output.emit({"items": items}, tell)
+    output.emit({"items": items}, show_table)
     if any(item["state"] in WAITING_STATES for item in items):
         raise typer.Exit(int(ExitCode.UNAVAILABLE))
 
 
-def _told(view: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a report for people: of its appeal what matters."""
+def _shown(view: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a report for people, with its appeal and its hold in short."""
     case, hold = view["appeal"], view["hold"]
-    told = {**view, "appeal": case and f"{case['id']} {case['outcome'] or case['state']}, due {case['due_at']}"}
+    shown = {**view, "appeal": case and f"{case['id']} {case['outcome'] or case['state']}, due {case['due_at']}"}
     if hold and not (hold["released_at"] or hold["refused_at"]):
-        told["hold"] = f"may be the matter of {hold['case']}; void at {hold['void_at']}"
-    return told
+        shown["hold"] = f"may be about the same order as {hold['case']}; void at {hold['void_at']}"
+    return shown
 
 
-def _delivery_json(one: Delivery[Any], item: ReportItem | None) -> dict[str, Any]:
+def _delivery_json(delivery: Delivery[Any], item: ReportItem | None) -> dict[str, Any]:
     value: dict[str, Any] = {} if item is None else {"index": item.index, "order": item.shown_order}
-    value |= {"idempotency_key": one.idempotency_key, "state": one.state, "replayed": one.replayed}
-    if one.report is not None:
-        value["report"] = {name: field for name, field in output.plain(one.report).items() if name != "signature"}
-    if one.error is not None:
-        value["error"] = _error_json(one.error)
-    if one.retry_at is not None:
-        value["retry_at"] = format_time(one.retry_at)
+    value |= {"idempotency_key": delivery.idempotency_key, "state": delivery.state, "replayed": delivery.replayed}
+    if delivery.report is not None:
+        value["report"] = {name: field for name, field in output.plain(delivery.report).items() if name != "signature"}
+    if delivery.error is not None:
+        value["error"] = _error_json(delivery.error)
+    if delivery.retry_at is not None:
+        value["retry_at"] = format_time(delivery.retry_at)
     return value
 
 
 def _show_deliveries(results: Sequence[Delivery[Any]], items: Sequence[ReportItem] = ()) -> None:
-    """Print what became of each and exit: 4 if something waits or was not sent, 1 if something was refused, else 0.
-    `items` are the reports of a file, one for each result."""
+    """Print the results. Exits with 4 if a report waits or was not sent, with 1 if one was refused. `items` are the
+    reports of a file, one for each result."""
     sources: list[ReportItem | None] = [*items] or [None] * len(results)
 
-    def tell(console: Console) -> None:
+    def show_table(console: Console) -> None:
         if not results:
             console.print("Nothing to deliver.")
             return
         shown = list(zip(results, sources, strict=True))
         if len(shown) > SHOWN_RESULTS:
-            counts = Counter(one.state for one in results)
+            counts = Counter(delivery.state for delivery in results)
             console.print(", ".join([f"{state}: {count:,}" for state, count in counts.most_common()]))
-            shown = [(one, item) for one, item in shown if one.state != "accepted"]
+            shown = [(delivery, item) for delivery, item in shown if delivery.state != "accepted"]
             if len(shown) > SHOWN_RESULTS:
-                console.print(f"The first {SHOWN_RESULTS} that were not accepted; --json and --errors have all.")
+                console.print(f"The first {SHOWN_RESULTS} that were not accepted; --json and --errors show all.")
             shown = shown[:SHOWN_RESULTS]
         if not shown:
             return
         table = Table(*(("#", "order") if items else ()), "state", "report", "status", "counts from", "note")
-        for one, item in shown:
-            view: Any = one.report
+        for delivery, item in shown:
+            view: Any = delivery.report
             cells = ("", "", "") if view is None else (view.id, view.status, format_time(view.effective_from))
-            note = f"{one.error.code}: {one.error}" if one.error is not None else _note(view)
+            note = f"{delivery.error.code}: {delivery.error}" if delivery.error is not None else _note(view)
             source = () if item is None else (str(item.index), Text(item.shown_order or ""))
-            table.add_row(*source, one.state, *cells, Text(note))
+            table.add_row(*source, delivery.state, *cells, Text(note))
         console.print(table)
 
     with streams.writing():
         pairs = zip(results, sources, strict=True)
-        output.emit({"results": [_delivery_json(one, item) for one, item in pairs]}, tell)
-    states = {one.state for one in results}
+        output.emit({"results": [_delivery_json(delivery, item) for delivery, item in pairs]}, show_table)
+    states = {delivery.state for delivery in results}
     if states & WAITING_STATES:
         raise typer.Exit(int(ExitCode.UNAVAILABLE))
     if "refused" in states:

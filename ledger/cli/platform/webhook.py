@@ -39,13 +39,15 @@ def list_all(ledger: RefundLedger) -> None:
     """List your endpoints."""
     endpoints = ledger.list_webhooks()
 
-    def tell(console: Console) -> None:
+    def show(console: Console) -> None:
         table = Table("id", "url", "events", "status")
-        for one in endpoints:
-            table.add_row(one.id, Text(one.url), " ".join(one.events), one.disabled_reason or one.status)
+        for endpoint in endpoints:
+            table.add_row(
+                endpoint.id, Text(endpoint.url), " ".join(endpoint.events), endpoint.disabled_reason or endpoint.status
+            )
         console.print(table if endpoints else "There is no endpoint.")
 
-    output.emit({"endpoints": [_plain(one) for one in endpoints]}, tell)
+    output.emit({"endpoints": [_plain(endpoint) for endpoint in endpoints]}, show)
 
 
 @webhook.command("rotate")
@@ -83,17 +85,17 @@ def deliveries(ledger: RefundLedger, endpoint: EndpointId, paging: PageOptions) 
     """List the messages of the last 30 days to an endpoint, newest first."""
     page = ledger.list_deliveries(endpoint, limit=paging.limit, starting_after=paging.starting_after)
 
-    def tell(console: Console) -> None:
+    def show(console: Console) -> None:
         table = Table("message", "type", "state", "attempts", "last answer", "next attempt")
-        for one in page.deliveries:
-            answer = " ".join(str(part) for part in (one.last_status, one.last_error) if part is not None)
-            again = "" if one.next_attempt_at is None else format_time(one.next_attempt_at)
-            table.add_row(one.message, one.type, one.state, str(one.attempts), Text(answer), again)
+        for delivery in page.deliveries:
+            answer = " ".join(str(part) for part in (delivery.last_status, delivery.last_error) if part is not None)
+            again = "" if delivery.next_attempt_at is None else format_time(delivery.next_attempt_at)
+            table.add_row(delivery.message, delivery.type, delivery.state, str(delivery.attempts), Text(answer), again)
         console.print(table)
         if page.has_more:
             console.print(f"More: --starting-after {page.deliveries[-1].message}")
 
-    output.emit({"deliveries": [_plain(one) for one in page.deliveries], "has_more": page.has_more}, tell)
+    output.emit({"deliveries": [_plain(delivery) for delivery in page.deliveries], "has_more": page.has_more}, show)
 
 
 @webhook.command("replay")
@@ -104,18 +106,18 @@ def replay(ledger: RefundLedger, endpoint: EndpointId, message: MessageId) -> No
 
 
 def _plain(value: WebhookEndpoint | WebhookDelivery) -> dict[str, Any]:
-    return {name: one for name, one in output.plain(value).items() if name != "secret" or one is not None}
+    return {name: field for name, field in output.plain(value).items() if name != "secret" or field is not None}
 
 
-def _show_endpoint(one: WebhookEndpoint) -> None:
-    facts = _plain(one)
+def _show_endpoint(endpoint: WebhookEndpoint) -> None:
+    facts = _plain(endpoint)
 
-    def tell(console: Console) -> None:
-        console.print(output.fields({**facts, "events": " ".join(one.events)}))
+    def show(console: Console) -> None:
+        console.print(output.fields({**facts, "events": " ".join(endpoint.events)}))
 
-    output.emit(facts, tell)
+    output.emit(facts, show)
 
 
-def _show_delivery(one: WebhookDelivery) -> None:
-    facts = _plain(one)
+def _show_delivery(delivery: WebhookDelivery) -> None:
+    facts = _plain(delivery)
     output.emit(facts, lambda console: console.print(output.fields(facts)))
