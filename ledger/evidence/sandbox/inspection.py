@@ -1,7 +1,7 @@
 """Inspect a file in a separate process, for a server that must survive what a hostile file does to its readers.
 
-The process (`inspection_worker`) gets the files and nothing else: it does not get the server's environment and the secrets
-in it, and its memory, time and output are limited. Its answer is as untrusted as the file.
+The process (`inspection_worker`) gets the files and nothing else: it does not get the environment of the server and the
+secrets in it, and its memory, time and output are limited. Its answer is as untrusted as the file.
 """
 
 from __future__ import annotations
