@@ -54,8 +54,8 @@ def _with_ca_file(command: Callable[..., Any]) -> Callable[..., Any]:
 def trusting(ca_file: Path | None) -> Iterator[None]:
     """While inside, connections trust the authorities in `ca_file`, if it is given, instead of those that the
     environment names. A file that cannot be used is an error of the first connection, which names it."""
-    # Read by `ledger.client.connections`, in processes that a command starts too.
-    from ledger.client.connections import CA_VARIABLE
+    # Read by `ledger.client.transport.connections`, in processes that a command starts too.
+    from ledger.client.transport.connections import CA_VARIABLE
 
     if ca_file is None:
         yield

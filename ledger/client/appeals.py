@@ -16,7 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ledger.client.appeal_results import (
+from ledger.client.inputs import check_digest, check_text
+from ledger.client.models.appeals import (
     Appeal,
     AppealLetter,
     AppealPage,
@@ -35,9 +36,8 @@ from ledger.client.appeal_results import (
     parse_link,
     parse_statements,
 )
-from ledger.client.inputs import check_digest, check_text
-from ledger.client.reports import check_idempotency_key
-from ledger.client.results import Lookup, ReportView, about, parse_view
+from ledger.client.models.results import Lookup, ReportView, about, parse_view
+from ledger.client.reports.building import check_idempotency_key
 from ledger.client.session import Session
 from ledger.client.subjects import Buyer
 from ledger.errors import ConfigurationError, InvalidRequest

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
 
-from ledger.client.lookups import Refund
+from ledger.client.lookups.request import Refund
 from ledger.client.pictures import PictureHash
 from ledger.client.subjects import Buyer, Identifiers
 from ledger.errors import (

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ledger.client.picture_results import PictureReuse, parse_reuses
+from ledger.client.models.pictures import PictureReuse, parse_reuses
 from ledger.client.session import Session
-from ledger.client.transport import Deadline
+from ledger.client.transport.http import Deadline
 from ledger.errors import InvalidRequest, PictureUnfit
 from ledger.protocol.encoding import b64url
 from ledger.rules.pictures import MAX_SEARCHED, MIN_QUALITY, is_degenerate

@@ -15,26 +15,17 @@ from urllib.parse import quote
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from ledger.client.budgets import (
-    CHECK_BUDGET_SECONDS,
-    CONNECT_BUDGET_SECONDS,
-    LOOKUP_BUDGET_SECONDS,
-    SUBJECT_BUDGET_SECONDS,
-    checked_budget,
-)
-from ledger.client.connections import ClientFactory, HttpOptions
-from ledger.client.events import note, tell
-from ledger.client.forks import ForkLock
 from ledger.client.identity.environment import read_credentials
 from ledger.client.identity.epochs import Epochs
 from ledger.client.identity.keyfiles import load_signing_key, order_key_source
 from ledger.client.identity.own_key import suite_of_key
 from ledger.client.identity.suite import Suite, is_loopback, load_suite, parse_service
 from ledger.client.identity.tokens import NEW_KEY_SECONDS, TokenSource
+from ledger.client.lookups.questions import Questioner
+from ledger.client.lookups.reason_texts import Texts
+from ledger.client.models.results import Fields
 from ledger.client.outbox.store import Outbox
 from ledger.client.policies import Policies
-from ledger.client.questions import Questioner
-from ledger.client.results import Fields
 from ledger.client.snapshots.cache import SnapshotCache
 from ledger.client.snapshots.reader import Snapshot, Snapshots
 from ledger.client.state import (
@@ -46,8 +37,17 @@ from ledger.client.state import (
     default_state_dir,
 )
 from ledger.client.subjects import Blinder, Buyer, Canonical
-from ledger.client.texts import Texts
-from ledger.client.transport import Answer, Deadline, Transport
+from ledger.client.transport.budgets import (
+    CHECK_BUDGET_SECONDS,
+    CONNECT_BUDGET_SECONDS,
+    LOOKUP_BUDGET_SECONDS,
+    SUBJECT_BUDGET_SECONDS,
+    checked_budget,
+)
+from ledger.client.transport.connections import ClientFactory, HttpOptions
+from ledger.client.transport.event_log import note, tell
+from ledger.client.transport.forks import ForkLock
+from ledger.client.transport.http import Answer, Deadline, Transport
 from ledger.client.verify.receipts import log_fetcher
 from ledger.errors import (
     ConfigurationError,
@@ -121,7 +121,7 @@ class Session:
         Time budgets in seconds, each for the whole call with name resolution, connecting, TLS, blinding and retries:
         `lookup_budget_seconds` (0.3), `subject_budget_seconds` (2), `check_budget_seconds` (5),
         `connect_budget_seconds` (8). `budget_seconds` (10) bounds all attempts of each other request.
-        `ca_file`, `proxy` and `http_client` are explained at `ledger.client.connections.HttpOptions`.
+        `ca_file`, `proxy` and `http_client` are explained at `ledger.client.transport.connections.HttpOptions`.
         `insecure_http` allows plain http to another machine. `now`, `random_bytes` and `transport` are for tests.
 
         Raises ConfigurationError.

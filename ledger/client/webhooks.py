@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from ledger.client.inputs import check_text, check_time
-from ledger.client.results import Fields, about
+from ledger.client.models.results import Fields, about
+from ledger.client.models.webhook_events import WebhookEvent, read_event
 from ledger.client.session import ATTEMPT_SECONDS, Session
-from ledger.client.webhook_events import WebhookEvent, read_event
 from ledger.errors import ConfigurationError, InvalidInput, InvalidRequest, InvalidSignature
 from ledger.protocol.encoding import parse_time
 from ledger.rules.webhooks import (

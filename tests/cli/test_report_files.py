@@ -17,7 +17,7 @@ from typer.testing import Result
 
 from ledger.cli.output import ExitCode
 from ledger.client import Buyer, RefundLedger, buyers
-from ledger.client.reports import arguments_from_json
+from ledger.client.reports.building import arguments_from_json
 from ledger.client.tables import report_files
 from ledger.client.tables.reader import TableFormat
 from ledger.client.tables.report_files import read_report_file

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from ledger.client.models.results import Delivery
 from ledger.client.outbox.delivery import Courier, encode
 from ledger.client.outbox.store import New, Operation, Outbox
-from ledger.client.results import Delivery
-from ledger.client.transport import Answer, Deadline, Transport
+from ledger.client.transport.http import Answer, Deadline, Transport
 from ledger.protocol.encoding import b64url, canonical_json, format_time
 from tests.faulty import answering
 

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import Engine
 
 from ledger.client import Buyer, Check, Lookup, Refund, RefundLedger, evidence
-from ledger.client.checks import POLICIES
+from ledger.client.lookups.local_standing import POLICIES
 from ledger.errors import LedgerError, StaleEpoch
 from ledger.rules.standing import Tier
 from ledger.server.keys.files import load_log_key

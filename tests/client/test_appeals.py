@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ledger.client import Evidence, Lookup, Query, RefundLedger, evidence
-from ledger.client.appeal_results import parse_appeal
+from ledger.client.models.appeals import parse_appeal
 from ledger.errors import (
     ActionRefused,
     AttachmentRefused,

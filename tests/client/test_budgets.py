@@ -18,14 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.client import transport as transport_module
-from ledger.client.budgets import (
+from ledger.client.transport.budgets import (
     CHECK_BUDGET_SECONDS,
     CONNECT_BUDGET_SECONDS,
     LOOKUP_BUDGET_SECONDS,
     SUBJECT_BUDGET_SECONDS,
 )
-from ledger.client.connections import MAX_CONNECTIONS
-from ledger.client.transport import Deadline, Transport
+from ledger.client.transport.connections import MAX_CONNECTIONS
+from ledger.client.transport.http import Deadline, Transport
 from ledger.errors import Unavailable
 from tests.client.small_ledger import SmallLedger
 from tests.faulty import PROMPT_SECONDS, SLOW_SECONDS, free_port

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ledger.client import Buyer, Check, Refund
-from ledger.client.checks import POLICIES
+from ledger.client.lookups.local_standing import POLICIES
 from ledger.errors import InvalidRequest, SnapshotUnknown, StaleEpoch
 from ledger.protocol.tags import prefix
 from ledger.snapshots import sealed

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ledger.client.connections import MAX_CONNECTIONS
+from ledger.client.transport.connections import MAX_CONNECTIONS
 from ledger.errors import ProofError, Unavailable, UnexpectedAnswer
 from tests.client.small_ledger import SmallLedger
 from tests.faulty import PROMPT_SECONDS

@@ -49,7 +49,7 @@ def test_an_order_is_found_however_its_number_is_written(connect: Connect, monke
     old = f"{secrets.token_hex(8)} "
     key = acme._order_key()
     assert former_order_ref(key, old) not in (None, order_ref(key, old))
-    monkeypatch.setattr("ledger.client.reports.core_reports.order_ref", former_order_ref)
+    monkeypatch.setattr("ledger.client.reports.building.core_reports.order_ref", former_order_ref)
     former = acme.report(acme.subject(**person()), **report_arguments(order=old)).report
     monkeypatch.undo()
     assert former is not None

@@ -22,7 +22,7 @@ from ledger.client.outbox.delivery import PARKED_EVERY, Courier, encode
 from ledger.client.outbox.store import New, Outbox
 from ledger.client.session import REFUSED_RETENTION_DAYS
 from ledger.client.state import OUTBOX_FILE
-from ledger.client.transport import Answer, Deadline, Transport
+from ledger.client.transport.http import Answer, Deadline, Transport
 from ledger.errors import (
     AlreadyReversed,
     ConfigurationError,
@@ -411,7 +411,7 @@ def test_a_proxy_that_refuses_long_requests_gets_shorter_ones(running: Running, 
     suite = running.suite("acme").read_bytes()
 
     def respond(method: str, path: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
-        from ledger.client.transport import Deadline
+        from ledger.client.transport.http import Deadline
 
         if path == "/v1/suite":
             return 200, {}, suite

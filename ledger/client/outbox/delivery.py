@@ -19,10 +19,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
-from ledger.client.outbox.delivered import delivered_before, note_of
-from ledger.client.outbox.items import BATCH_BYTES, BATCH_ITEMS, check_item, in_order, report_id_of, take_chunk
-from ledger.client.outbox.store import Item, ItemState, New, Operation, Outbox, Verdict
-from ledger.client.results import (
+from ledger.client.models.results import (
     AcceptedReport,
     Delivery,
     Fields,
@@ -34,7 +31,10 @@ from ledger.client.results import (
     parse_page,
     parse_view,
 )
-from ledger.client.transport import Answer, Transport, error_from_problem
+from ledger.client.outbox.delivered import delivered_before, note_of
+from ledger.client.outbox.items import BATCH_BYTES, BATCH_ITEMS, check_item, in_order, report_id_of, take_chunk
+from ledger.client.outbox.store import Item, ItemState, New, Operation, Outbox, Verdict
+from ledger.client.transport.http import Answer, Transport, error_from_problem
 from ledger.errors import (
     AnswerMismatch,
     ConfigurationError,

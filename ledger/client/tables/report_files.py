@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ledger.client.client import RefundLedger
 from ledger.client.inputs import nearest
+from ledger.client.models.results import Delivery, ReportResult
 from ledger.client.outbox.items import BATCH_ITEMS
-from ledger.client.reports import FIELDS, arguments_from_json
-from ledger.client.results import Delivery, ReportResult
-from ledger.client.sdk import RefundLedger
+from ledger.client.reports.building import FIELDS, arguments_from_json
 from ledger.client.subjects import Identifiers, normalise
 from ledger.client.tables.column_guard import repeats
 from ledger.client.tables.customers import KINDS, kinds_of

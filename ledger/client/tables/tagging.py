@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from ledger.client.sdk import RefundLedger
+from ledger.client.client import RefundLedger
 from ledger.client.subjects import Canonical, normalise
 from ledger.client.tables.customers import Customers, open_customers
 from ledger.client.tables.output import OutputTable

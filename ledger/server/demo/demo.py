@@ -37,7 +37,7 @@ from ledger.client import (
     issuer_answer,
     picture_hash,
 )
-from ledger.client.transport import Transport
+from ledger.client.transport.http import Transport
 from ledger.client.verify.log import LogReport, verify_log
 from ledger.client.verify.receipts import log_fetcher
 from ledger.errors import SnapshotUnknown, UnexpectedAnswer

@@ -19,10 +19,7 @@ from ledger.client.inputs import (
     check_text,
     check_time,
 )
-from ledger.client.outbox.delivery import CONTENT_KEY_PREFIX, Courier, encode
-from ledger.client.outbox.store import Item, ItemState, Waiting
-from ledger.client.reports import build_report, check_fields, check_idempotency_key, evidence_json
-from ledger.client.results import (
+from ledger.client.models.results import (
     AcceptedReport,
     ChangeResult,
     Delivery,
@@ -33,9 +30,12 @@ from ledger.client.results import (
     parse_page,
     parse_view,
 )
+from ledger.client.outbox.delivery import CONTENT_KEY_PREFIX, Courier, encode
+from ledger.client.outbox.store import Item, ItemState, Waiting
+from ledger.client.reports.building import build_report, check_fields, check_idempotency_key, evidence_json
 from ledger.client.session import ATTEMPT_SECONDS, Session
 from ledger.client.subjects import Buyer, Identifiers, SubjectIds, normalise
-from ledger.client.transport import Deadline
+from ledger.client.transport.http import Deadline
 from ledger.client.verify.receipts import VerifiedReceipt, accept_receipt, check_receipt, fetch_receipt
 from ledger.errors import (
     AnswerMismatch,

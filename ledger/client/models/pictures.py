@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ledger.client.results import Fields
+from ledger.client.models.results import Fields
 from ledger.errors import UnexpectedAnswer
 
 

@@ -12,7 +12,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from ledger.client.appeals import Appeals
-from ledger.client.checks import (
+from ledger.client.inputs import check_consent_ref, check_identifiers, check_lookup, check_refund
+from ledger.client.lookups.local_standing import (
     POLICIES,
     CheckPolicy,
     check_answer,
@@ -22,18 +23,17 @@ from ledger.client.checks import (
     clear_by_filter,
     require_elements,
 )
-from ledger.client.events import note, proofs_noted
-from ledger.client.inputs import check_consent_ref, check_identifiers, check_lookup, check_refund
-from ledger.client.lookups import Query, Refund, query_json
+from ledger.client.lookups.questions import Question
+from ledger.client.lookups.request import Query, Refund, query_json
+from ledger.client.models.pictures import PictureReuse
+from ledger.client.models.results import Check, Lookup, unavailable
 from ledger.client.outbox.delivery import BATCH_ITEMS
-from ledger.client.picture_results import PictureReuse
 from ledger.client.pictures import PictureHash, Pictures, search_json
-from ledger.client.questions import Question
-from ledger.client.reporting import Reporting
-from ledger.client.results import Check, Lookup, unavailable
+from ledger.client.reports.reports import Reporting
 from ledger.client.snapshots.reader import Snapshot
 from ledger.client.subjects import Buyer, Canonical, Identifiers, normalise, normalise_each
-from ledger.client.transport import Deadline
+from ledger.client.transport.event_log import note, proofs_noted
+from ledger.client.transport.http import Deadline
 from ledger.client.webhooks import Webhooks
 from ledger.errors import (
     InvalidInput,
