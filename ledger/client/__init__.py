@@ -19,7 +19,7 @@ from ledger.client.models.appeals import (
     RecordLink,
     ReopeningRequest,
 )
-from ledger.client.models.pictures import PictureReuse
+from ledger.client.models.pictures import PictureHash, PictureReuse
 from ledger.client.models.results import (
     AcceptedReport,
     ChangeResult,
@@ -46,7 +46,6 @@ from ledger.client.models.webhook_events import (
     WebhookTest,
 )
 from ledger.client.outbox.store import Waiting
-from ledger.client.pictures import PictureHash
 from ledger.client.reports.building import claim_upload, evidence, handed_in_by_merchant, issuer_answer
 from ledger.client.reports.inspection import inspect, inspected_evidence, match_picture, picture_hash, verify_inspection
 from ledger.client.subjects import Buyer, Identifiers, SubjectIds, buyers

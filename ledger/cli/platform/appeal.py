@@ -70,8 +70,8 @@ def file_appeal(
     person a link with `record-link`: there they contest it themselves."""
     said, given = text_of(text, text_file), options.identifiers(phone, email, cn_id, payment, device)
     with options.open_ledger(suite, key, state_dir) as ledger:
-        buyer = ledger.subject(region=region, **given) if given else None
-        cases = ledger.appeal(report, grounds, said, locale, buyer, idempotency_key=idempotency_key)
+        buyer = ledger.tag(region=region, **given) if given else None
+        cases = ledger.appeals.open(report, grounds, said, locale, buyer, idempotency_key=idempotency_key)
 
     def tell(console: Console) -> None:
         table = Table("case", "report", "state", "decision due")
@@ -98,7 +98,7 @@ def list_all(
 ) -> None:
     """List your cases, newest first."""
     with options.open_ledger(suite, key, state_dir) as ledger:
-        page = ledger.list_appeals(role=role, state=state, limit=limit, starting_after=starting_after)
+        page = ledger.appeals.list(role=role, state=state, limit=limit, starting_after=starting_after)
 
     def tell(console: Console) -> None:
         table = Table("case", "as", "state", "outcome", "report", "answer due", "decision due")
@@ -135,7 +135,7 @@ def show(
 ) -> None:
     """Show a case with its question, decision, timeline and files."""
     with options.open_ledger(suite, key, state_dir) as ledger:
-        _show(ledger.get_appeal(case, party))
+        _show(ledger.appeals.get(case, party))
 
 
 @appeal.command("answer")
@@ -154,7 +154,7 @@ def answer(
     """Answer the question that waits for this party, or add something. The other party reads it."""
     said = text_of(text, text_file)
     with options.open_ledger(suite, key, state_dir) as ledger:
-        _show(ledger.answer(case, party, said, idempotency_key=idempotency_key))
+        _show(ledger.appeals.answer(case, party, said, idempotency_key=idempotency_key))
 
 
 @appeal.command("attach")
@@ -175,7 +175,7 @@ def attach(
 ) -> None:
     """Hand in a file. The other party can read it, and its name."""
     with options.open_ledger(suite, key, state_dir) as ledger:
-        made = ledger.attach(case, party, file, evidence_index, name=name, idempotency_key=idempotency_key)
+        made = ledger.appeals.attach(case, party, file, evidence_index, name=name, idempotency_key=idempotency_key)
     facts = output.plain(made)
     output.emit(facts, lambda console: console.print(output.fields(facts)))
 
@@ -192,7 +192,7 @@ def withdraw(
 ) -> None:
     """Take an appeal back, as your customer wishes."""
     with options.open_ledger(suite, key, state_dir) as ledger:
-        _show(ledger.withdraw_appeal(case, idempotency_key=idempotency_key))
+        _show(ledger.appeals.withdraw(case, idempotency_key=idempotency_key))
 
 
 @appeal.command("reopen")
@@ -210,7 +210,7 @@ def reopen(
     """Contest a decision once more for your customer, in their words."""
     said = text_of(text, text_file)
     with options.open_ledger(suite, key, state_dir) as ledger:
-        _show(ledger.reopen_appeal(case, said, idempotency_key=idempotency_key))
+        _show(ledger.appeals.reopen(case, said, idempotency_key=idempotency_key))
 
 
 @appeal.command("concede")
@@ -226,7 +226,7 @@ def concede(
 ) -> None:
     """Concede, as the reporter, that the report should name another conduct. It costs your weight nothing."""
     with options.open_ledger(suite, key, state_dir) as ledger:
-        _show(ledger.concede(case, conduct, idempotency_key=idempotency_key))
+        _show(ledger.appeals.concede(case, conduct, idempotency_key=idempotency_key))
 
 
 @appeal.command("agree")
@@ -241,7 +241,7 @@ def agree(
 ) -> None:
     """Agree, as your customer wishes, to what the reporter conceded."""
     with options.open_ledger(suite, key, state_dir) as ledger:
-        _show(ledger.agree(case, idempotency_key=idempotency_key))
+        _show(ledger.appeals.agree(case, idempotency_key=idempotency_key))
 
 
 @appeal.command("request-reopening")
@@ -264,7 +264,7 @@ def request_reopening(
     except OSError as error:
         raise ConfigurationError(f"{evidence.name} cannot be read.") from error
     with options.open_ledger(suite, key, state_dir) as ledger:
-        _show(ledger.request_reopening(case, digest, said, idempotency_key=idempotency_key))
+        _show(ledger.appeals.request_reopening(case, digest, said, idempotency_key=idempotency_key))
 
 
 @appeal.command("letter")
@@ -286,12 +286,12 @@ def letter(
     """Print a letter to your customer, for you to send."""
     with options.open_ledger(suite, key, state_dir) as ledger:
         if kind is None:
-            kinds, earlier = list(ledger.letters(case)), ledger.earlier_letters(case)
+            kinds, earlier = list(ledger.appeals.list_letters(case)), ledger.appeals.list_earlier_letters(case)
             lines = [*(f"{one.kind} --round {one.round}" for one in earlier), *kinds]
             made = {"letters": kinds, "earlier": [output.plain(one) for one in earlier]}
             output.emit(made, lambda console: console.print("\n".join(lines)))
             return
-        found = ledger.letter(case, kind, locale, round=of_round)
+        found = ledger.appeals.get_letter(case, kind, locale, round=of_round)
     output.emit(output.plain(found), lambda console: console.print(Text(found.text)))
 
 
@@ -312,7 +312,7 @@ def record_link(
     """Print a link for a person to their own record. It works once and shows everything: give it to nobody else."""
     given = options.identifiers(phone, email, cn_id, payment, device)
     with options.open_ledger(suite, key, state_dir) as ledger:
-        link = ledger.open_record(ledger.subject(region=region, **given), locale)
+        link = ledger.appeals.open_record(ledger.tag(region=region, **given), locale)
 
     def tell(console: Console) -> None:
         console.print(Text(link.url), soft_wrap=True)

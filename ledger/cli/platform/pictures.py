@@ -49,9 +49,9 @@ def search(
     known = [picture_hash(path) for path in listing or ()]
     with options.open_ledger(suite, key, state_dir) as ledger:
         if report is not None:
-            found = ledger.report_pictures(report)
+            found = ledger.pictures.for_report(report)
         else:
-            found = ledger.search_pictures(hashes, order=order or "")
+            found = ledger.pictures.search(hashes, order=order or "")
     rows = [_row(hashes[place] if hashes else None, one, known) for place, one in enumerate(found)]
     output.emit({"results": rows}, lambda console: console.print(_table([str(path) for path in files or ()], rows)))
 

@@ -131,7 +131,7 @@ def send(
             (only,) = with_keys(ledger, items, region)
             if only.error is not None:
                 raise only.error
-            results = [ledger.report(ledger.subject(region=region, **only.buyer), **only.arguments)]
+            results = [ledger.reports.create(ledger.tag(region=region, **only.buyer), **only.arguments)]
         else:
             results = send_reports(ledger, items, region, partial(bars, "send"))
         if table is not None:
@@ -205,7 +205,7 @@ def withdraw(
 ) -> None:
     """Take a report back."""
     with options.open_ledger(suite, key, state_dir) as ledger:
-        _show_deliveries([ledger.withdraw(report_id, reason)])
+        _show_deliveries([ledger.reports.withdraw(report_id, reason)])
 
 
 @report.command("restitution")
@@ -222,7 +222,7 @@ def restitution(
 ) -> None:
     """Record that the buyer paid the full amount back; halves the report's points."""
     with options.open_ledger(suite, key, state_dir) as ledger:
-        _show_deliveries([ledger.restitution(report_id, parse_time(received_at), amount_minor, currency)])
+        _show_deliveries([ledger.reports.restitute(report_id, parse_time(received_at), amount_minor, currency)])
 
 
 @report.command("explain")
@@ -237,7 +237,7 @@ def explain(
 ) -> None:
     """Say why a report that is held is about another order than the contested one."""
     with options.open_ledger(suite, key, state_dir) as ledger:
-        view = output.plain(ledger.explain_report(report_id, text))
+        view = output.plain(ledger.reports.explain(report_id, text))
     output.emit(view, lambda console: console.print(output.fields(_told(view))))
 
 
@@ -252,7 +252,7 @@ def show(
 ) -> None:
     """Show a report of yours as it stands."""
     with options.open_ledger(suite, key, state_dir) as ledger:
-        view = output.plain(ledger.get_report(report_id))
+        view = output.plain(ledger.reports.get(report_id))
     output.emit(view, lambda console: console.print(output.fields(_told(view))))
 
 
@@ -269,7 +269,7 @@ def list_all(
 ) -> None:
     """List your reports, newest first."""
     with options.open_ledger(suite, key, state_dir) as ledger:
-        page = ledger.list_reports(limit=limit, starting_after=starting_after, order=order)
+        page = ledger.reports.list(limit=limit, starting_after=starting_after, order=order)
 
     def tell(console: Console) -> None:
         table = Table("id", "status", "conduct", "amount", "act ended", "expires")
@@ -297,7 +297,7 @@ def receipt(
 ) -> None:
     """Fetch and verify a report's receipt: proof that the log holds what your key signed."""
     with options.open_ledger(suite, key, state_dir) as ledger:
-        verified = ledger.receipt(report_id, wait_seconds)
+        verified = ledger.reports.receipt(report_id, wait_seconds)
     if out is not None:
         try:
             out.write_text(verified.text, encoding="utf-8")
@@ -340,15 +340,15 @@ def outbox(
         raise InvalidRequest("Give --status or --flush.")
     with options.open_ledger(suite, key, state_dir) as ledger:
         if retry is not None:
-            ledger.retry_refused(retry)
+            ledger.outbox.retry(retry)
         if discard is not None:
-            ledger.discard(discard)
+            ledger.outbox.discard(discard)
         if discard_all_refused:
-            ledger.discard_refused()
+            ledger.outbox.discard_refused()
         if flush:
-            _show_deliveries(ledger.flush_outbox(parked=parked))
+            _show_deliveries(ledger.outbox.flush(parked=parked))
         elif status:
-            _show_waiting(ledger.outbox_waiting())
+            _show_waiting(ledger.outbox.waiting())
         else:
             _show_outbox(ledger)
 
@@ -390,7 +390,7 @@ def _show_outbox(ledger: RefundLedger) -> None:
             "retry_at": None if item.retry_at is None else format_time(item.retry_at),
             "error": item.error,
         }
-        for item in ledger.outbox()
+        for item in ledger.outbox.list()
     ]
 
     def tell(console: Console) -> None:

@@ -110,7 +110,7 @@ def tag(
             ) as customers:  # fmt: skip
                 _tag_rows(ledger, customers, region, epoch)
         else:
-            _show_tags(buyers(ledger.subjects_many([given], region=region, epoch=epoch))[0])
+            _show_tags(buyers(ledger.tag_many([given], region=region, epoch=epoch))[0])
 
 
 @contextmanager

@@ -34,7 +34,7 @@ def add(
 ) -> None:
     """Register an endpoint and print its secret, which is never shown again."""
     with options.open_ledger(suite, key, state_dir) as ledger:
-        _show_endpoint(ledger.add_webhook(url, event))
+        _show_endpoint(ledger.webhooks.create(url, event))
 
 
 @webhook.command("list")
@@ -42,7 +42,7 @@ def add(
 def list_all(suite: SuiteOption, key: KeyOption, state_dir: StateOption = None, json_output: JsonFlag = False) -> None:
     """List your endpoints."""
     with options.open_ledger(suite, key, state_dir) as ledger:
-        endpoints = ledger.list_webhooks()
+        endpoints = ledger.webhooks.list()
 
     def tell(console: Console) -> None:
         table = Table("id", "url", "events", "status")
@@ -64,7 +64,7 @@ def rotate(
 ) -> None:
     """Change an endpoint's secret and print the new one. The old one signs as well for 24 hours."""
     with options.open_ledger(suite, key, state_dir) as ledger:
-        _show_endpoint(ledger.rotate_webhook(endpoint))
+        _show_endpoint(ledger.webhooks.rotate_secret(endpoint))
 
 
 @webhook.command("enable")
@@ -78,7 +78,7 @@ def enable(
 ) -> None:
     """Make an endpoint active again that was disabled because it answered 410."""
     with options.open_ledger(suite, key, state_dir) as ledger:
-        _show_endpoint(ledger.enable_webhook(endpoint))
+        _show_endpoint(ledger.webhooks.enable(endpoint))
 
 
 @webhook.command("test")
@@ -92,7 +92,7 @@ def send_test(
 ) -> None:
     """Have a test message sent to an endpoint."""
     with options.open_ledger(suite, key, state_dir) as ledger:
-        _show_delivery(ledger.test_webhook(endpoint))
+        _show_delivery(ledger.webhooks.send_test(endpoint))
 
 
 @webhook.command("delete")
@@ -106,7 +106,7 @@ def delete(
 ) -> None:
     """Delete an endpoint with all its deliveries."""
     with options.open_ledger(suite, key, state_dir) as ledger:
-        ledger.delete_webhook(endpoint)
+        ledger.webhooks.delete(endpoint)
     output.emit({"deleted": endpoint}, lambda console: console.print(f"{endpoint} is deleted."))
 
 
@@ -123,7 +123,7 @@ def deliveries(
 ) -> None:
     """List what was sent to an endpoint in the last 30 days, newest first."""
     with options.open_ledger(suite, key, state_dir) as ledger:
-        page = ledger.list_deliveries(endpoint, limit=limit, starting_after=starting_after)
+        page = ledger.webhooks.list_deliveries(endpoint, limit=limit, starting_after=starting_after)
 
     def tell(console: Console) -> None:
         table = Table("message", "type", "state", "attempts", "last answer", "next attempt")
@@ -150,7 +150,7 @@ def replay(
 ) -> None:
     """Have a message sent again, under the same id."""
     with options.open_ledger(suite, key, state_dir) as ledger:
-        _show_delivery(ledger.replay_delivery(endpoint, message))
+        _show_delivery(ledger.webhooks.redeliver(endpoint, message))
 
 
 def _plain(value: WebhookEndpoint | WebhookDelivery) -> dict[str, Any]:

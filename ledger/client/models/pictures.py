@@ -9,6 +9,15 @@ from ledger.errors import UnexpectedAnswer
 
 
 @dataclass(frozen=True, slots=True)
+class PictureHash:
+    """A PDQ hash (64 hexadecimal digits) and its quality, as `ledger.evidence.perceptual_hash.pdq` makes them from a
+    file."""
+
+    pdq: str
+    quality: int
+
+
+@dataclass(frozen=True, slots=True)
 class PictureReuse:
     """How often a picture, or one that looks the same, was used in confirmed reports. A reason to look closer, never
     one to refuse: it says nothing about the person who sends the picture now."""

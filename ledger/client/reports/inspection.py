@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ledger.client.pictures import PictureHash
+from ledger.client.models.pictures import PictureHash
 from ledger.client.reports.building import evidence, inspection_json
 from ledger.protocol.encoding import b64url
 from ledger.rules.conduct import Evidence, EvidenceType

@@ -34,7 +34,7 @@ class Decided:
 
 def contest(platform: RefundLedger, buyer: Buyer, report: str, statement: str, locale: str) -> str:
     """The buyer opens their record through `platform` and contests `report`; the case's number."""
-    link = platform.open_record(buyer, locale)
+    link = platform.appeals.open_record(buyer, locale)
     page, _, code = link.url.partition("#")
     with _browser(page.removesuffix("/me")) as browser:
         _sent(browser, "/me/open", {"code": code})
