@@ -19,7 +19,7 @@ from ledger.cli.decorator import command
 from ledger.cli.output import ExitCode
 from ledger.cli.tables import Table
 from ledger.client import claim_upload, inspect, match_picture, verify_inspection
-from ledger.client.inspection import evidence_members
+from ledger.client.reports.inspection import evidence_members
 from ledger.errors import InspectionInvalid, InspectionReceiptInvalid, InvalidRequest, ListingUnreadable
 from ledger.protocol.encoding import b64url, parse_time
 from ledger.rules.languages import DEFAULT_LOCALE, LOCALES, language_for
