@@ -17,10 +17,10 @@ from ledger.protocol.tags import tag
 from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff
 from ledger.rules.conduct import Conduct
-from ledger.server.appeals import staff_actions, subject
+from ledger.server.appeals import consumer, staff_actions
 from ledger.server.appeals.clock import run_clocks
-from ledger.server.appeals.own_record import own_record
-from ledger.server.appeals.session_queries import SessionRow
+from ledger.server.appeals.consumer_record import own_record
+from ledger.server.appeals.sessions import SessionRow
 from ledger.server.keys.files import load_log_key
 from ledger.server.platforms.members import set_status
 from ledger.server.reports.erasure import erase_due
@@ -68,7 +68,7 @@ def make(town: Town) -> None:
 
     def contest(number: int, *reports: dict[str, Any], epoch: int = 1) -> str:
         who = session(town, number, epoch)
-        rows = subject.appeal(
+        rows = consumer.open_cases(
             town.rt.context, who, [str(one["id"]) for one in reports], "wrong_facts", "I sent it back.", "en"
         )
         return encode_id("ap", rows[0].id, town.rt.settings.service)
@@ -105,13 +105,13 @@ def make(town: Town) -> None:
     decide(contest(12, report(town.bolt, 12, **GRAVE)), Outcome.UPHELD)
     case = contest(13, report(town.acme, 13))
     decide(case, Outcome.UPHELD)
-    subject.contest_again(town.rt.context, session(town, 13, 1), case, "I found the receipt.")
+    consumer.reopen(town.rt.context, session(town, 13, 1), case, "I found the receipt.")
     decide(case, Outcome.OVERTURNED)
     # 14: withdrawn. 15: restitution. 16: a person's own words. 17: protected.
     town.withdraw(town.acme, report(town.acme, 14)["id"])
     town.restitute(town.bolt, report(town.bolt, 15, **GRAVE), format_time(town.clock()))
     stated = report(town.acme, 16)
-    subject.state(town.rt.context, session(town, 16, 1), str(stated["id"]), "My flatmate ordered it.", "en")
+    consumer.add_statement(town.rt.context, session(town, 16, 1), str(stated["id"]), "My flatmate ordered it.", "en")
     report(town.acme, 17, conduct="impersonated", evidence=evidence("admission"))
     report(town.bolt, 17)
     snapshot(town)

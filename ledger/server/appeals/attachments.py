@@ -1,8 +1,8 @@
-"""Files that parties of an appeal hand in: what is taken, how it is kept on disk, and how it is served again.
+"""Files that parties of an appeal hand in: which are accepted, how they are stored on disk, and how they are served.
 
-A file is written first and its row committed after, so a crash between the two leaves at most a file that no row names;
-`sweep` removes it. Erasing goes the other way: rows first, then files. Names on disk are random, and nothing that a
-sender says becomes part of a path.
+The bytes are on disk under random names; a row of `CaseAttachment` says to which case they belong. A file is written
+before its row is committed, so a crash in between leaves at most a file without a row, which `sweep` removes. Erasure
+works in the opposite order: rows first, then files. No part of a path comes from the sender.
 """
 
 from __future__ import annotations
@@ -10,20 +10,22 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import json
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from PIL import Image
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, Row, Select, delete, func, insert, select
 
-from ledger.errors import NotFound
-from ledger.server.appeals import attachment_queries as store
+from ledger.errors import DatabaseUnavailable, NotFound
 from ledger.server.appeals.file_types import (
     EXTENSIONS,
     Shape,
@@ -36,22 +38,67 @@ from ledger.server.appeals.file_types import (
     webp_shape,
 )
 from ledger.server.db.engine import reading
-from ledger.server.log import queries as log_store
+from ledger.server.db.tables.appeals import AppealCase, CaseAttachment
+from ledger.server.log import queries as log_queries
 from ledger.server.settings import Settings
 
+
+@dataclass(slots=True)
+class WrittenFile:
+    """A file on disk under the name `file`, and whether a row names it."""
+
+    file: str
+    named: bool = False
+
+
+@contextmanager
+def written_file(settings: Settings, data: bytes, random_bytes: Callable[[int], bytes]) -> Iterator[WrittenFile]:
+    """Write the file before the transaction that names it; delete it if nothing came of that.
+
+    Whether a commit that met an outage took place nobody knows: then the file stays, and `sweep` finds it if no row
+    has its name.
+    """
+    draft = WrittenFile(save(settings, data, random_bytes))
+    try:
+        yield draft
+    except DatabaseUnavailable:
+        raise
+    except BaseException:
+        delete_many(settings, [draft.file])
+        raise
+    if not draft.named:
+        delete_many(settings, [draft.file])
+
+
+def reported_evidence(connection: Connection, report_id: int) -> list[dict[str, Any]]:
+    """The items of evidence as the report's signed body names them."""
+    opened = log_queries.read_body(connection, report_id)
+    if opened is None:
+        return []
+    return list(json.loads(opened[2])["body"]["evidence"])
+
+
 MAX_NAME_CHARS = 120
+
+
 MAX_FRAMES = 16
 """Frames of one picture: depth maps and previews that phones add, not films."""
+
 
 STRAY_AFTER = timedelta(days=1)
 """How old a file without a row must be before it is swept: far longer than any upload takes."""
 
+
 _FILE = re.compile(r"[0-9a-f]{32}\Z")
+
+
 _SHAPES: dict[str, tuple[Callable[[bytes], Shape], str, frozenset[str]]] = {
     "image/jpeg": (jpeg_shape, "JPEG", frozenset({"JPEG", "MPO"})),  # MPO: a JPEG with a second one behind it
     "image/png": (png_shape, "PNG", frozenset({"PNG"})),
     "image/webp": (webp_shape, "WEBP", frozenset({"WEBP"})),
 }
+
+
 _INLINE = frozenset(_SHAPES)
 
 
@@ -92,7 +139,7 @@ def check_file(data: bytes, declared_name: str, settings: Settings) -> CheckedFi
 def check_room(connection: Connection, case_id: int, settings: Settings, party: str | None = None) -> None:
     """That the case takes one more file; under the lock that the caller holds. With `party` only its own files count,
     so that neither party can leave the other without room. Raises AttachmentRefused `too_many_files`."""
-    if store.count(connection, case_id, party) >= settings.attachments_per_case:
+    if count_files(connection, case_id, party) >= settings.attachments_per_case:
         raise refused("too_many_files", f"A case takes at most {settings.attachments_per_case} files.")
 
 
@@ -219,10 +266,10 @@ def sweep(engine: Engine, settings: Settings, now: datetime) -> int:
     if not old:
         return 0
     with reading(engine) as connection:
-        head = log_store.read_head(connection)
+        head = log_queries.read_head(connection)
         if head is None or head.frozen is not None:
             return 0
-        known = store.known_files(connection, old)
+        known = known_files(connection, old)
     return delete_many(settings, [name for name in old if name not in known])
 
 
@@ -279,3 +326,100 @@ def serving_headers(media_type: str, name: str) -> dict[str, str]:
         "Cache-Control": "no-store",
         "Cross-Origin-Resource-Policy": "same-origin",
     }
+
+
+_CHUNK = 500
+"""Values in one IN list: well under SQLite's limit on variables."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewAttachment:
+    """A file to be recorded; the columns are those of `CaseAttachment`."""
+
+    case_id: int
+    party: str
+    platform: str | None
+    name: str
+    media_type: str
+    size_bytes: int
+    width_px: int | None
+    height_px: int | None
+    sha256: bytes
+    file: str
+    evidence_index: int | None
+    added_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AttachmentRow(NewAttachment):
+    """A recorded file."""
+
+    id: int
+
+
+def insert_file_row(connection: Connection, new: NewAttachment) -> int:
+    """Record a file that is on disk already; returns its id."""
+    values = {name: getattr(new, name) for name in NewAttachment.__dataclass_fields__}
+    made: int = connection.execute(insert(CaseAttachment).values(**values).returning(CaseAttachment.id)).scalar_one()
+    return made
+
+
+def file_row(connection: Connection, attachment_id: int) -> AttachmentRow | None:
+    """The file of this id."""
+    row = connection.execute(_select_rows().where(CaseAttachment.id == attachment_id)).one_or_none()
+    return None if row is None else _row(row)
+
+
+def files_of_case(connection: Connection, case_id: int) -> list[AttachmentRow]:
+    """Files of a case, oldest first."""
+    rows = connection.execute(_select_rows().where(CaseAttachment.case_id == case_id).order_by(CaseAttachment.id))
+    return [_row(row) for row in rows]
+
+
+def count_files(connection: Connection, case_id: int, party: str | None = None) -> int:
+    """How many files a case has, or one party of it."""
+    statement = select(func.count()).select_from(CaseAttachment).where(CaseAttachment.case_id == case_id)
+    if party is not None:
+        statement = statement.where(CaseAttachment.party == party)
+    return connection.execute(statement).scalar_one()
+
+
+def files_of_reports(connection: Connection, report_ids: Iterable[int]) -> list[AttachmentRow]:
+    """Files of the cases about these reports: what has to go when the reports are erased."""
+    found: list[AttachmentRow] = []
+    for some in _chunks(report_ids):
+        joined = _select_rows().join(AppealCase, AppealCase.id == CaseAttachment.case_id)
+        rows = connection.execute(joined.where(AppealCase.report_id.in_(some)).order_by(CaseAttachment.id))
+        found.extend(_row(row) for row in rows)
+    return found
+
+
+def delete_file_rows(connection: Connection, attachment_ids: Iterable[int]) -> None:
+    """Delete rows; the caller deletes the files once that is committed."""
+    for some in _chunks(attachment_ids):
+        connection.execute(delete(CaseAttachment).where(CaseAttachment.id.in_(some)))
+
+
+def known_files(connection: Connection, files: Iterable[str]) -> set[str]:
+    """Which of these names on disk a row has."""
+    found: set[str] = set()
+    for some in _chunks(files):
+        found.update(connection.scalars(select(CaseAttachment.file).where(CaseAttachment.file.in_(some))))
+    return found
+
+
+_ROW_COLUMNS = tuple(AttachmentRow.__dataclass_fields__)
+
+
+def _select_rows() -> Select[Any]:
+    return select(*[getattr(CaseAttachment, name) for name in _ROW_COLUMNS])
+
+
+def _row(row: Row[Any]) -> AttachmentRow:
+    return AttachmentRow(**dict(zip(_ROW_COLUMNS, row, strict=True)))
+
+
+def _chunks(values: Iterable[Any]) -> Iterator[Sequence[Any]]:
+    unique = list(dict.fromkeys(values))
+    for start in range(0, len(unique), _CHUNK):
+        yield unique[start : start + _CHUNK]

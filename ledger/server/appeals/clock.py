@@ -9,13 +9,11 @@ from ledger.protocol.encoding import day_floor
 from ledger.protocol.public_ids import encode_id
 from ledger.rules.appeals import OPEN_STATES, Action, Actor
 from ledger.rules.case_machine import due_actions
-from ledger.server.appeals.perform import Move, perform
-from ledger.server.appeals.rows import to_core
+from ledger.server.appeals.case_service import Move, apply_action, to_core
 from ledger.server.appeals.transaction import changing, load_case
 from ledger.server.db.due_rows import work_off
 from ledger.server.db.engine import reading
-from ledger.server.records import appeal_effects as effects
-from ledger.server.records import case_queries as store
+from ledger.server.records import appeal_effects, case_queries
 from ledger.server.records.case_queries import CaseRow
 from ledger.server.records.transaction import Context, EntryBatch
 
@@ -35,7 +33,7 @@ def run_clocks(context: Context, stopped: Callable[[], bool] = lambda: False) ->
     def due(last: CaseRow | None) -> list[CaseRow]:
         after = None if last is None else (last.due_at, last.id)
         with reading(context.engine) as connection:
-            return store.due_cases(connection, now, day_floor(now), MAX_CASES, after)
+            return case_queries.due_cases(connection, now, day_floor(now), MAX_CASES, after)
 
     def work(rows: Sequence[CaseRow]) -> int:
         (row,) = rows
@@ -54,13 +52,13 @@ def run_clocks(context: Context, stopped: Callable[[], bool] = lambda: False) ->
 def _run(batch: EntryBatch, row: CaseRow) -> bool:
     before = row
     for action in due_actions(to_core(row, frozenset()), batch.now):
-        row = perform(batch, row, Move(action, Actor.CLOCK))
+        row = apply_action(batch, row, Move(action, Actor.CLOCK))
     report = batch.reports.get(row.report_id)
     expired = report is None or batch.policy.expiry_day(
         row.current_conduct, day_floor(report.act_ended_at), report.expires_day
     ) <= day_floor(batch.now)
     if expired and row.state in OPEN_STATES:
-        row = perform(batch, row, Move(Action.REPORT_GONE, Actor.LEDGER))
+        row = apply_action(batch, row, Move(Action.REPORT_GONE, Actor.LEDGER))
         # What rests on a report does not fall with its expiry, and is not contested by a case that ended with it.
-        effects.pass_marks_on(batch.connection, row.report_id, disputed=False, unconfirmed=False)
+        appeal_effects.pass_marks_on(batch.connection, row.report_id, disputed=False, unconfirmed=False)
     return row is not before

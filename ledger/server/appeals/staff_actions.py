@@ -1,32 +1,135 @@
-"""What reviewers and supervisors do in a case. Each is one transaction, and each is in the case's timeline.
+"""Actions of reviewers and supervisors: work on a case, preview a decision, and answer a reporter's request to reopen.
 
-The rules about who may (role, conflict of interest, four eyes, one reviewer a case) are
-`rules.case_machine.check_staff`; two reviewers who take the same case at once meet at the log's head, and the second
-gets CaseTaken or ActionRefused.
+Each action is one transaction, one line of the case's timeline and one line of the audit log, which outlives the case.
+Roles, conflicts of interest, the second signature and one reviewer per case are checked by
+`rules.case_machine.check_staff`. Of two reviewers who take one case at the same time, the second gets CaseTaken or
+ActionRefused.
 
-`seen` is the id of the newest event of the case that the person had before them: when the case has moved on since,
-nothing is done (ActionRefused). Each action is in the audit log too, which outlives the case.
+`seen` is the id of the newest event that the reviewer had read. If the case has a newer one, the action is refused
+(ActionRefused). All actions on a case raise NotFound, ActionRefused, CaseTaken, ConflictOfInterest, LogFrozen and
+DatabaseUnavailable; those that take a text also raise AppealInvalid.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
-from ledger.errors import ActionRefused
+from sqlalchemy import Connection, delete
+
+from ledger.errors import ActionRefused, NotFound, RoleMissing
+from ledger.protocol.encoding import day_floor
 from ledger.protocol.public_ids import encode_id
-from ledger.rules.appeals import Action, Actor, CaseState, Outcome, needs_signature
-from ledger.rules.case_machine import Staff
+from ledger.rules.appeals import Action, Actor, CaseState, Outcome, is_worse, needs_signature
+from ledger.rules.case_machine import DECIDING_ROLES, Case, Staff, advance, check_group
 from ledger.rules.clean_text import cleaned
 from ledger.rules.conduct import Conduct
+from ledger.rules.policy.values import Policy
+from ledger.server.appeals.case_service import (
+    Move,
+    apply_action,
+    check_named,
+    expires_at,
+    in_force,
+    to_core,
+    with_core,
+    zone_of,
+)
 from ledger.server.appeals.filing import clean_text
-from ledger.server.appeals.perform import Move, perform
-from ledger.server.appeals.queue_queries import pass_over
+from ledger.server.appeals.letters import facts_of
 from ledger.server.appeals.transaction import case_number, changing, load_case
-from ledger.server.records import case_queries as store
+from ledger.server.db.bulk import upsert
+from ledger.server.db.engine import writing
+from ledger.server.db.tables.appeals import CaseSkip
+from ledger.server.records import case_queries, order_line_queries
+from ledger.server.records import queries as report_queries
 from ledger.server.records.case_queries import CaseRow
+from ledger.server.records.order_line_queries import RequestRow
 from ledger.server.records.transaction import Context, EntryBatch
+from ledger.server.staff import audit
 from ledger.server.staff.audit import record
 from ledger.server.staff.enrolment import check_hands
+from ledger.server.texts.letters import Letter, LetterKind, render
+
+MAX_REQUESTS = 200
+"""Requests that a page shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingRequest:
+    """A request that waits for a reviewer, with its case."""
+
+    request: RequestRow
+    row: CaseRow
+    case: str
+    report: str
+
+
+def open_requests(context: Context, staff: Staff) -> list[WaitingRequest]:
+    """Requests that wait, the oldest first, none about the reader's own control group; the read is audited.
+
+    Raises RoleMissing, DatabaseUnavailable.
+    """
+    if staff.role not in DECIDING_ROLES | {"auditor"}:
+        raise RoleMissing("This role does not see cases.")
+    found = []
+    with writing(context.engine) as connection:
+        for request in order_line_queries.open_requests(connection, MAX_REQUESTS, staff.control_group):
+            row = case_queries.case(connection, request.case_id)
+            if row is None:
+                continue
+            check_group(row.control_group, staff)
+            case, report = (
+                encode_id("ap", row.id, context.service),
+                encode_id("rp", row.report_id, context.service),
+            )
+            found.append(WaitingRequest(request, row, case, report))
+        audit.record(connection, context.now(), staff.id, "reopening_list")
+    return found
+
+
+def grant_reopening(context: Context, case: str, staff: Staff, reasons: str) -> CaseRow:
+    """Grant the request: the case has a further round, in the queue like any other. Raises NotFound, AppealInvalid
+    (reasons), ActionRefused, ConflictOfInterest (their own group, or they handled the case)."""
+    return _answer_request(context, case, staff, reasons, Action.GRANT_REOPENING)
+
+
+def refuse_reopening(context: Context, case: str, staff: Staff, reasons: str) -> CaseRow:
+    """Refuse the request, for good. Raises as `grant` does."""
+    return _answer_request(context, case, staff, reasons, Action.REFUSE_REOPENING)
+
+
+def _answer_request(context: Context, case: str, staff: Staff, reasons: str, action: Action) -> CaseRow:
+    text = clean_text(reasons)
+    with changing(context) as batch:
+        row = load_case(batch, case_number(context, case))
+        request = order_line_queries.request(batch.connection, row.id)
+        report = batch.reports.get(row.report_id)
+        if request is None or request.granted is not None:
+            raise ActionRefused("There is no request (any more) to open this case again.", action=action.value)
+        gone = report is None or not report.live or report.expires_day <= day_floor(batch.now)
+        if action is Action.GRANT_REOPENING and gone:
+            raise ActionRefused("The report of this case is not in effect any more.", action=action.value)
+        done = apply_action(batch, row, Move(action, Actor.STAFF, staff, text=text))
+        granted = action is Action.GRANT_REOPENING
+        order_line_queries.save_request(
+            batch.connection,
+            replace(
+                request,
+                granted=granted,
+                round=done.round if granted else None,
+                staff_id=staff.id,
+                reasons=text,
+                decided_at=batch.now,
+            ),
+        )
+        detail = "granted" if granted else "refused"
+        audit.record(
+            batch.connection, batch.now, staff.id, "reopening_decided", "appeal", case, detail,
+            about_group=row.control_group,
+        )  # fmt: skip
+        return done
 
 
 def take(context: Context, case: str, staff: Staff, *, seen: int | None = None) -> CaseRow:
@@ -124,12 +227,122 @@ def _move(context: Context, case: str, staff: Staff, move: Move, seen: int | Non
 
 
 def _act(batch: EntryBatch, row: CaseRow, staff: Staff, move: Move, seen: int | None) -> CaseRow:
-    if seen is not None and store.newest_event(batch.connection, row.id) != seen:
+    if seen is not None and case_queries.newest_event(batch.connection, row.id) != seen:
         raise ActionRefused("The case has moved on since you opened it. Read what is new, then decide.")
-    done = perform(batch, row, move)
+    done = apply_action(batch, row, move)
     # What is proposed stays in the case until it is decided: the audit log has more readers than the case.
     outcome = done.outcome if done.state == CaseState.DECIDED else None
     public = encode_id("ap", row.id, batch.service)
     action = f"case_{move.action.value}"
     record(batch.connection, batch.now, staff.id, action, "appeal", public, outcome, about_group=row.control_group)
     return done
+
+
+_ANY_SIGNER = Staff(0, "supervisor")
+"""Stands for whoever signs."""
+
+
+@dataclass(frozen=True, slots=True)
+class DraftDecision:
+    """What a reviewer is about to decide."""
+
+    outcome: Outcome
+    reasons: str
+    conduct: Conduct | None = None
+    slots: tuple[int, ...] = ()
+
+
+def proposed_decision(row: CaseRow) -> DraftDecision | None:
+    """What waits for a second signature."""
+    if row.proposed is None or row.state != CaseState.AWAITING_SIGNOFF:
+        return None
+    conduct = None if row.proposed_conduct is None else Conduct(row.proposed_conduct)
+    return DraftDecision(Outcome(row.proposed), row.reasons or "", conduct)
+
+
+def preview(
+    connection: Connection, context: Context, row: CaseRow, staff: Staff, draft: DraftDecision, locale: str
+) -> tuple[Letter, bool]:
+    """The letter that this decision would send, and whether a second person must sign before.
+
+    Raises what deciding would raise: AppealInvalid (the reasons), DecisionInvalid, ActionRefused, CaseTaken,
+    ConflictOfInterest.
+    """
+    reasons, policy, now = clean_text(draft.reasons), context.policy, context.now()
+    case = to_core(row, case_queries.handlers(connection, row.id))
+    severity = row.severity if draft.conduct is None else policy.severity[draft.conduct]
+    two = needs_signature(draft.outcome, severity)
+    zone = zone_of(policy, row.profile)
+    after = advance(
+        case, Action.PROPOSE if two else Action.DECIDE, Actor.STAFF, now, policy, zone,
+        staff=staff, outcome=draft.outcome, severity=severity, in_force=in_force(connection, row),
+        expires_at=_expires_at(connection, context, row, draft.conduct),
+    )  # fmt: skip
+    check_named(connection, row, draft.outcome, draft.conduct, draft.slots)
+    if two:
+        after = _signed(connection, after, now, context, row, draft.conduct)
+    return _letter(connection, context, row, after, replace(draft, reasons=reasons), locale), two
+
+
+def proposal_letter(connection: Connection, context: Context, row: CaseRow, locale: str) -> Letter:
+    """The letter that what is proposed would send. Raises NotFound when nothing is."""
+    draft = proposed_decision(row)
+    if draft is None:
+        raise NotFound("Nothing waits for a second signature in this case.")
+    case = _signed(connection, to_core(row, frozenset()), context.now(), context, row, draft.conduct)
+    return _letter(connection, context, row, case, draft, locale)
+
+
+def open_outcomes(row: CaseRow) -> list[Outcome]:
+    """Decisions that are possible in this round: none that leaves the person worse off than the first one did."""
+    before = None if row.previous_outcome is None else Outcome(row.previous_outcome)
+    return [outcome for outcome in Outcome if before is None or not is_worse(outcome, before)]
+
+
+def lighter_conducts(row: CaseRow, policy: Policy) -> list[Conduct]:
+    """What an `amended` report may name: another conduct that the policy names, of no higher severity, and of some."""
+    return [
+        conduct
+        for conduct in Conduct
+        if conduct in policy.reportable
+        and conduct.value != row.current_conduct
+        and 0 < policy.severity[conduct] <= row.severity
+    ]
+
+
+def _signed(
+    connection: Connection, case: Case, now: datetime, context: Context, row: CaseRow, conduct: Conduct | None
+) -> Case:
+    return advance(
+        replace(case, handlers=frozenset()), Action.SIGN, Actor.STAFF, now, context.policy,
+        zone_of(context.policy, row.profile), staff=_ANY_SIGNER, in_force=in_force(connection, row),
+        expires_at=_expires_at(connection, context, row, conduct),
+    )  # fmt: skip
+
+
+def _expires_at(connection: Connection, context: Context, row: CaseRow, conduct: Conduct | None) -> datetime | None:
+    report = report_queries.reports_by_id(connection, [row.report_id]).get(row.report_id)
+    return expires_at(context.policy, report, row, conduct)
+
+
+def _letter(
+    connection: Connection, context: Context, row: CaseRow, after: Case, draft: DraftDecision, locale: str
+) -> Letter:
+    decided = replace(
+        with_core(row, after),
+        reasons=draft.reasons,
+        amended_conduct=row.amended_conduct if draft.conduct is None else draft.conduct.value,
+        unlinked_slots=" ".join(str(slot) for slot in draft.slots) or None,
+    )
+    return render(LetterKind.DECIDED, facts_of(connection, decided, context, row.filed_via), locale)
+
+
+_SKIP_KEPT = timedelta(days=2)
+"""A skip counts until midnight; after this no queue looks at it in any time zone."""
+
+
+def pass_over(connection: Connection, case_id: int, staff_id: int, now: datetime) -> None:
+    """Remember that this member of staff passed the case over today, and forget what was passed over long ago."""
+    statement = upsert(connection, CaseSkip).values(case_id=case_id, staff_id=staff_id, at=now)
+    connection.execute(statement.on_conflict_do_update(index_elements=["case_id", "staff_id"], set_={"at": now}))
+    connection.execute(delete(CaseSkip).where(CaseSkip.at < now - _SKIP_KEPT))

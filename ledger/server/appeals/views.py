@@ -14,12 +14,11 @@ from sqlalchemy import Connection
 from ledger.protocol.encoding import b64url, format_time
 from ledger.protocol.public_ids import encode_id
 from ledger.rules.appeals import CaseState
-from ledger.server.appeals import attachment_queries as attachment_store
-from ledger.server.appeals.attachment_queries import AttachmentRow
-from ledger.server.appeals.parties import Party
-from ledger.server.appeals.perform import STAFF_ONLY
-from ledger.server.records import case_queries as store
-from ledger.server.records import order_line_queries as line_store
+from ledger.server.appeals import attachments
+from ledger.server.appeals.attachments import AttachmentRow
+from ledger.server.appeals.case_service import STAFF_ONLY
+from ledger.server.appeals.participants import Party
+from ledger.server.records import case_queries, order_line_queries
 from ledger.server.records.case_queries import CaseRow, EventRow
 
 _SPEAKER = {"subject": "person", "reporter": "reporter", "staff": "reviewer", "clock": "clock", "ledger": "ledger"}
@@ -45,8 +44,8 @@ def case_state(row: CaseRow, service: str) -> dict[str, Any]:
 
 def case_view(connection: Connection, row: CaseRow, party: Party, service: str) -> dict[str, Any]:
     """The whole case for `party`."""
-    events = [event for event in store.events(connection, row.id) if event.action not in STAFF_ONLY]
-    group = [one for one in store.group_cases(connection, row.group_id) if _same_view(row, one, party)]
+    events = [event for event in case_queries.events(connection, row.id) if event.action not in STAFF_ONLY]
+    group = [one for one in case_queries.group_cases(connection, row.group_id) if _same_view(row, one, party)]
     decided = row.outcome is not None and row.state in (CaseState.DECIDED, CaseState.CLOSED)
     return {
         **case_state(row, service),
@@ -72,13 +71,13 @@ def case_view(connection: Connection, row: CaseRow, party: Party, service: str) 
         "concession": _concession(connection, row),
         "reopening_request": _reopening_request(connection, row),
         "timeline": [_event(event, row, party, service) for event in events],
-        "attachments": [attachment_view(one, service) for one in attachment_store.of_case(connection, row.id)],
+        "attachments": [attachment_view(one, service) for one in attachments.files_of_case(connection, row.id)],
     }
 
 
 def _concession(connection: Connection, row: CaseRow) -> dict[str, Any] | None:
     """What the reporter conceded in the round that runs, or was decided last."""
-    found = line_store.concession(connection, row.id, row.round)
+    found = order_line_queries.concession(connection, row.id, row.round)
     if found is None:
         return None
     return {
@@ -90,7 +89,7 @@ def _concession(connection: Connection, row: CaseRow) -> dict[str, Any] | None:
 
 def _reopening_request(connection: Connection, row: CaseRow) -> dict[str, Any] | None:
     """The reporter's request to open the case again, and what came of it."""
-    found = line_store.request(connection, row.id)
+    found = order_line_queries.request(connection, row.id)
     if found is None:
         return None
     return {

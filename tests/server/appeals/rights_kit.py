@@ -25,11 +25,11 @@ from ledger.rules.appeals import MAX_WITHDRAWALS, REOPENED, Outcome
 from ledger.rules.case_machine import Staff
 from ledger.rules.conduct import Conduct
 from ledger.rules.rounds import MAX_GROUPS
+from ledger.server.appeals import consumer, staff_actions
 from ledger.server.appeals import platform as desk_of_platforms
-from ledger.server.appeals import staff_actions, subject
 from ledger.server.appeals.clock import run_clocks
-from ledger.server.appeals.own_record import own_record
-from ledger.server.appeals.parties import Party
+from ledger.server.appeals.consumer_record import own_record
+from ledger.server.appeals.participants import Party
 from ledger.server.appeals.platform import Caller
 from ledger.server.db.engine import reading
 from ledger.server.records import case_queries as store
@@ -50,7 +50,7 @@ NO_NEW_ID = 10**6
 def file_for(town: Town, platform: Platform, person: Subjects, *reports: str, key: str | None = None) -> str:
     """Have a platform contest the reports for the person; the case against the first. Raises what filing raises."""
     tags = [(kind, tag(kind, element)) for kind, element in person]
-    done = desk_of_platforms.file_appeal(
+    done = desk_of_platforms.open_cases(
         town.rt, platform.member(), reports=list(reports), grounds="other", statement=".", locale="en",
         epoch=town.rt.keys.epoch, subjects=tags, idempotency_key=key or secrets.token_hex(8),
     )  # fmt: skip
@@ -61,11 +61,11 @@ def by_platform(town: Town, platform: Platform, action: str, case: str) -> None:
     """Let a platform speak for the person: withdraw, reopen, say. Raises what the ledger refuses it with."""
     caller, key = Caller(platform.member(), for_person=True), secrets.token_hex(8)
     if action == "withdraw":
-        desk_of_platforms.take_back(town.rt, caller, case, key)
+        desk_of_platforms.withdraw(town.rt, caller, case, key)
     elif action == "reopen":
-        desk_of_platforms.contest_again(town.rt, caller, case, "Again.", key)
+        desk_of_platforms.reopen(town.rt, caller, case, "Again.", key)
     else:
-        desk_of_platforms.say_in_case(town.rt, caller, case, Party.SUBJECT, "Yes, I did it.", key)
+        desk_of_platforms.add_message(town.rt, caller, case, Party.SUBJECT, "Yes, I did it.", key)
 
 
 def cases_of(town: Town, report: dict[str, Any]) -> list[CaseRow]:
@@ -154,7 +154,7 @@ class Rights:
         """The person contests the report at /me; the model says whether they can."""
         may = self.may_file
         wanted = [self.report["id"]], "not_me", "It was not me.", "en"
-        refused = refusal(lambda: subject.appeal(self.town.rt.context, self.session, *wanted))
+        refused = refusal(lambda: consumer.open_cases(self.town.rt.context, self.session, *wanted))
         assert (refused is None) == may, f"the person's own round: {refused}"
         if may:
             self.own = "open"
@@ -163,7 +163,7 @@ class Rights:
         if self.own not in ("open", "reopened"):
             return
         case = self.own_case
-        refused = refusal(lambda: subject.take_back(self.town.rt.context, self.session, case))
+        refused = refusal(lambda: consumer.withdraw(self.town.rt.context, self.session, case))
         assert (refused is None) == (self.withdrawals < MAX_WITHDRAWALS and self.alive), refused
         if refused is not None:
             return
@@ -176,7 +176,7 @@ class Rights:
             return
         may = self.until is not None and self.town.clock() < self.until and self.alive
         case = self.own_case
-        refused = refusal(lambda: subject.contest_again(self.town.rt.context, self.session, case, "Look again."))
+        refused = refusal(lambda: consumer.reopen(self.town.rt.context, self.session, case, "Look again."))
         assert (refused is None) == may, f"the person's own reopening: {refused}"
         if may:
             self.own = "reopened"
@@ -184,7 +184,7 @@ class Rights:
     def person_adds(self, pick: int) -> None:
         for case in self.some_case(pick):
             with suppress(LedgerError):
-                subject.add(self.town.rt.context, self.session, public(self.town, case), "More.")
+                consumer.add_message(self.town.rt.context, self.session, public(self.town, case), "More.")
 
     def is_decided(self, pick: int) -> None:
         """Somebody new decides one of the open cases."""

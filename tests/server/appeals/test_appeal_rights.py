@@ -26,11 +26,11 @@ from ledger.protocol.encoding import format_time
 from ledger.rules.appeals import MAX_WITHDRAWALS, Outcome
 from ledger.rules.case_machine import Staff
 from ledger.rules.conduct import Conduct
+from ledger.server.appeals import consumer
 from ledger.server.appeals import staff_actions as desk
-from ledger.server.appeals import subject, subject_cases
-from ledger.server.appeals.attempts import FILING_PURPOSE
 from ledger.server.appeals.clock import run_clocks
-from ledger.server.appeals.own_record import own_record
+from ledger.server.appeals.consumer_record import own_record
+from ledger.server.appeals.filing import FILING_PURPOSE
 from ledger.server.db.engine import writing
 from ledger.server.records import case_queries as store
 from ledger.server.reports.reports import get_report
@@ -80,7 +80,7 @@ def test_a_stranger_cannot_burn_the_right_by_filing_and_withdrawing(town: Town) 
     (own,) = contest(town, person, report)
     decided(town, own, Outcome.UPHELD)
     assert shown(town, person)["case"]["can_reopen"]  # type: ignore[index]
-    subject.contest_again(town.rt.context, session_of(town, person), own, "Look again.")
+    consumer.reopen(town.rt.context, session_of(town, person), own, "Look again.")
 
 
 def test_the_accused_group_does_nothing_for_the_person(town: Town) -> None:
@@ -145,7 +145,7 @@ def test_a_platforms_decided_round_closes_its_own_way_only(town: Town, outcome: 
         desk.decide(town.rt.context, own, CLEO, Outcome.UNCONFIRMED, "As it was.")
     else:
         decided(town, own, Outcome.UPHELD, CLEO)
-    subject.contest_again(town.rt.context, session_of(town, person), own, "My own reopening.")
+    consumer.reopen(town.rt.context, session_of(town, person), own, "My own reopening.")
     assert case_row(town, own).round == 2
 
 
@@ -188,7 +188,7 @@ def test_a_case_that_a_platform_reopened_is_not_taken_over(town: Town) -> None:
     assert own != case
     assert case_row(town, case).filing_group == DELTA.control_group
     decided(town, own, Outcome.UPHELD, BEN)
-    subject.contest_again(context, session_of(town, person), own, "My own reopening.")
+    consumer.reopen(context, session_of(town, person), own, "My own reopening.")
 
 
 @on_one_engine
@@ -197,11 +197,11 @@ def test_a_kept_letter_says_what_its_own_round_decided(town: Town) -> None:
     report = town.report(town.acme, person)
     first, second = (file_for(town, platform, person, report["id"]) for platform in (DELTA, EVE))
     decided(town, first, Outcome.AMENDED, conduct=Conduct.FRIENDLY_CHARGEBACK)
-    letter = subject_cases.own_letter(context, session_of(town, person), first, "decided", "en").to_text()
+    letter = consumer.own_letter(context, session_of(town, person), first, "decided", "en").to_text()
     decided(town, second, Outcome.AMENDED, BEN, conduct=Conduct.WARDROBING)
     by_platform(town, DELTA, "reopen", first)
     assert (case_row(town, first).current_conduct, case_row(town, first).severity) == ("wardrobing", 1)
-    kept = subject_cases.own_letter(context, session_of(town, person), first, "decided", "en", 1).to_text()
+    kept = consumer.own_letter(context, session_of(town, person), first, "decided", "en", 1).to_text()
     assert case_text("friendly_chargeback") in kept
     assert case_text("friendly_chargeback") in letter
     assert case_text("wardrobing") not in kept
@@ -241,7 +241,7 @@ def test_only_the_first_round_of_platforms_suspends_and_the_next_takes_its_place
     run_clocks(context)
     assert case_row(town, third).overdue
     assert town.lookup(person)["tier"] == "watch"
-    letter = subject_cases.own_letter(context, session_of(town, person), third, "overdue", "en").to_text()
+    letter = consumer.own_letter(context, session_of(town, person), third, "overdue", "en").to_text()
     assert "neither shown" not in letter
     assert "contest the report yourself" in letter
 
@@ -285,13 +285,13 @@ def test_withdrawals_use_up_nothing_and_have_an_end(town: Town) -> None:
     report, session = town.report(town.acme, person), session_of(town, person)
     for _ in range(MAX_WITHDRAWALS):
         (case,) = contest(town, person, report)
-        subject.take_back(context, session, case)
+        consumer.withdraw(context, session, case)
         town.clock.moment += timedelta(days=1)
     (case,) = contest(town, person, report)
     with pytest.raises(ActionRefused):
-        subject.take_back(context, session, case)
+        consumer.withdraw(context, session, case)
     assert case_row(town, case).state == "submitted", "it will be decided"
-    assert not subject_cases.own_case(context, session_of(town, person), case)["can_withdraw"]
+    assert not consumer.own_case(context, session_of(town, person), case)["can_withdraw"]
     assert [row.state for row in cases_of(town, report)] == ["closed"] * MAX_WITHDRAWALS + ["submitted"]
 
 
@@ -301,10 +301,10 @@ def test_a_withdrawn_reopening_may_be_made_again(town: Town) -> None:
     (case,) = contest(town, person, town.report(town.acme, person))
     session = session_of(town, person)
     decided(town, case, Outcome.UNCONFIRMED)
-    subject.contest_again(context, session, case, "Again.")
-    subject.take_back(context, session, case)
+    consumer.reopen(context, session, case, "Again.")
+    consumer.withdraw(context, session, case)
     assert (town.lookup(person)["tier"], town.lookup(person)["disputed"]) == ("clear", False), "unconfirmed, as decided"
-    subject.contest_again(context, session, case, "After all.")
+    consumer.reopen(context, session, case, "After all.")
     row = case_row(town, case)
     assert (row.round, row.previous_outcome) == (2, "unconfirmed")
     with pytest.raises(ConflictOfInterest):
@@ -370,21 +370,21 @@ def test_nothing_is_promised_past_the_life_of_the_record(town: Town) -> None:
     session = session_of(town, person)
     report = town.report(town.acme, person, act_ended_at=format_time(town.clock() - timedelta(days=60)), **MINOR)
     (case,) = contest(town, person, report)
-    expires = subject_cases.own_case(context, session, case)["expires_at"]
+    expires = consumer.own_case(context, session, case)["expires_at"]
     decided(town, case, Outcome.UNCONFIRMED)
     row = case_row(town, case)
     assert row.reopen_until is not None
     assert format_time(row.reopen_until) == expires < format_time(town.clock() + timedelta(days=60))
-    letter = subject_cases.own_letter(context, session, case, "decided", "en").to_text()
+    letter = consumer.own_letter(context, session, case, "decided", "en").to_text()
     assert letter.count("reopened once, until") == 1
     town.clock.moment = row.reopen_until
     with pytest.raises(ActionRefused) as refused:
-        subject.contest_again(context, session, case, "Too late.")
+        consumer.reopen(context, session, case, "Too late.")
     assert refused.value.details["expired"]
     assert case_row(town, case).state == "decided", "the decision stays what it was"
-    assert not subject_cases.own_case(context, session, case)["can_reopen"]
+    assert not consumer.own_case(context, session, case)["can_reopen"]
     run_clocks(context)
-    assert "Reasons of 1." in subject_cases.own_letter(context, session, case, "decided", "en").to_text()
+    assert "Reasons of 1." in consumer.own_letter(context, session, case, "decided", "en").to_text()
 
 
 @on_one_engine
@@ -393,12 +393,12 @@ def test_a_case_on_a_record_that_expires_first_says_so(town: Town) -> None:
     report = town.report(town.acme, person, act_ended_at=format_time(town.clock() - timedelta(days=86)), **MINOR)
     (case,) = contest(town, person, report)
     session = session_of(town, person)
-    letter = subject_cases.own_letter(context, session, case, "received", "en").to_text()
+    letter = consumer.own_letter(context, session, case, "received", "en").to_text()
     assert "The record itself is gone on" in letter
     desk.take(context, case, ANNA)
     asked = desk.ask_subject(context, case, ANNA, "Which parcel?")
     assert asked.question_due_at is not None
-    assert format_time(asked.question_due_at) == subject_cases.own_case(context, session, case)["expires_at"]
+    assert format_time(asked.question_due_at) == consumer.own_case(context, session, case)["expires_at"]
 
 
 @on_one_engine
@@ -408,19 +408,19 @@ def test_letters_of_all_rounds_stay_readable(town: Town) -> None:
     (case,) = contest(town, person, report)
     session = session_of(town, person)
     decided(town, case, Outcome.UNCONFIRMED)
-    first = subject_cases.own_letter(context, session, case, "decided", "en").to_text()
-    received = subject_cases.own_letter(context, session, case, "received", "en").to_text()
-    subject.contest_again(context, session, case, "Again.")
-    view = subject_cases.own_case(context, session, case)
+    first = consumer.own_letter(context, session, case, "decided", "en").to_text()
+    received = consumer.own_letter(context, session, case, "received", "en").to_text()
+    consumer.reopen(context, session, case, "Again.")
+    view = consumer.own_case(context, session, case)
     assert view["letters"] == ["received"]
     assert view["earlier_letters"] == [{"round": 1, "kind": "received"}, {"round": 1, "kind": "decided"}]
     town.clock.moment += timedelta(days=31)  # the record expires while the second round is open
     run_clocks(context)
     assert case_row(town, case).state == "closed"
-    assert subject_cases.own_letter(context, session, case, "decided", "en").to_text() == first
-    assert subject_cases.own_letter(context, session, case, "received", "en", 1).to_text() == received
+    assert consumer.own_letter(context, session, case, "decided", "en").to_text() == first
+    assert consumer.own_letter(context, session, case, "received", "en", 1).to_text() == received
     with pytest.raises(NotFound):
-        subject_cases.own_letter(context, session, case, "decided", "en", 2)
+        consumer.own_letter(context, session, case, "decided", "en", 2)
 
 
 @on_one_engine
@@ -429,7 +429,7 @@ def test_a_platforms_decision_letter_names_the_persons_own_right(town: Town) -> 
     case = file_for(town, DELTA, person, town.report(town.acme, person)["id"])
     decided(town, case, Outcome.UPHELD)
     for locale, words in (("en", "contest the report yourself as well"), ("zh-CN", "您本人也可以")):
-        letter = subject_cases.own_letter(context, session_of(town, person), case, "decided", locale)
+        letter = consumer.own_letter(context, session_of(town, person), case, "decided", locale)
         assert words in letter.to_text()
 
 

@@ -26,12 +26,12 @@ from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff
 from ledger.rules.conduct import Conduct
 from ledger.rules.webhooks import WebhookType
+from ledger.server.appeals import consumer
 from ledger.server.appeals import staff_actions as desk
-from ledger.server.appeals import subject
 from ledger.server.appeals.clock import run_clocks
-from ledger.server.appeals.own_record import own_record
-from ledger.server.appeals.parties import Party, Speaker, say
-from ledger.server.appeals.session_queries import SessionRow
+from ledger.server.appeals.consumer_record import own_record
+from ledger.server.appeals.participants import Participant, Party, add_message
+from ledger.server.appeals.sessions import SessionRow
 from ledger.server.appeals.transaction import case_number, changing, load_case
 from ledger.server.db.engine import reading
 from ledger.server.db.tables.ledger import EntryBody
@@ -60,7 +60,7 @@ def contest(town: Town, person: Subjects, *reports: dict[str, Any], grounds: str
     """File an appeal; the public ids of the cases."""
     session = session_of(town, person)
     ids = [report["id"] for report in reports]
-    rows = subject.appeal(town.rt.context, session, ids, grounds, "The parcel came broken.", "en")
+    rows = consumer.open_cases(town.rt.context, session, ids, grounds, "The parcel came broken.", "en")
     return [public(town, row) for row in rows]
 
 
@@ -227,7 +227,7 @@ def test_it_is_reopened_once_for_somebody_new_and_never_gets_worse(town: Town) -
     session = session_of(town, person)
     desk.take(context, case, ANNA)
     desk.decide(context, case, ANNA, Outcome.UNCONFIRMED, "It cannot be shown.")
-    subject.contest_again(context, session, case, "I want it gone.")
+    consumer.reopen(context, session, case, "I want it gone.")
     assert town.lookup(person)["disputed"]
     with pytest.raises(ConflictOfInterest):
         desk.take(context, case, ANNA)
@@ -237,14 +237,14 @@ def test_it_is_reopened_once_for_somebody_new_and_never_gets_worse(town: Town) -
     desk.decide(context, case, BEN, Outcome.UNCONFIRMED, "It stays like this.")
     assert town.lookup(person)["tier"] == "clear"
     with pytest.raises(ActionRefused):
-        subject.contest_again(context, session, case, "Again!")
+        consumer.reopen(context, session, case, "Again!")
 
 
 def test_an_appeal_that_is_taken_back_leaves_things_as_they_were(town: Town) -> None:
     context, person = town.rt.context, town.person()
     report = town.report(town.acme, person)
     (case,) = contest(town, person, report)
-    subject.take_back(context, session_of(town, person), case)
+    consumer.withdraw(context, session_of(town, person), case)
     assert town.lookup(person)["tier"] == "watch"
     assert case_row(town, case).state == "withdrawn"
 
@@ -255,7 +255,7 @@ def test_the_own_record_names_the_opener_only(town: Town) -> None:
     other = town.report(town.acme, person, order="o2", amount_minor=777)
     town.lookup(person)
     (case,) = contest(town, person, other)
-    subject.state(town.rt.context, session_of(town, person), mine["id"], "I sent it back.", "en")
+    consumer.add_statement(town.rt.context, session_of(town, person), mine["id"], "I sent it back.", "en")
     record = own_record(town.rt.context, town.rt.members.weights(), session_of(town, person))
     assert {one["id"]: one["reported_by"] for one in record["reports"]} == {mine["id"]: "bolt", other["id"]: None}
     assert "acme" not in json.dumps(record)
@@ -299,8 +299,8 @@ def test_both_platforms_are_told_and_nothing_more_than_they_may_know(settings: S
     desk.take(rt.context, case, ANNA)
     desk.ask_reporter(rt.context, case, ANNA, "A secret question?")
     with changing(rt.context) as batch:
-        speaker = Speaker(Party.REPORTER, "acme", "acme-group")
-        say(batch, load_case(batch, case_number(rt.context, case)), speaker, "A secret answer.")
+        speaker = Participant(Party.REPORTER, "acme", "acme-group")
+        add_message(batch, load_case(batch, case_number(rt.context, case)), speaker, "A secret answer.")
     desk.decide(rt.context, case, ANNA, Outcome.OVERTURNED, "A secret reason.")
     with reading(rt.engine) as connection:
         told = connection.execute(

@@ -21,15 +21,16 @@ from ledger.protocol.identifiers import Kind
 from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff, due_actions
 from ledger.rules.conduct import Conduct
-from ledger.server.appeals import parties, subject
+from ledger.server.appeals import consumer, participants
 from ledger.server.appeals import staff_actions as desk
+from ledger.server.appeals.case_service import to_core
 from ledger.server.appeals.clock import run_clocks
-from ledger.server.appeals.rows import to_core
 from ledger.server.appeals.transaction import case_number
 from ledger.server.db.engine import reading
 from ledger.server.records import case_queries as store
 from tests.counts import trials
 from tests.server import log_oracle as oracle
+from tests.server.appeals.desk import add_message as add_message_to
 from tests.server.appeals.test_appeals import GRAVE, case_row, public, session_of
 from tests.server.conftest import Subjects, Town
 from tests.support import evidence
@@ -59,7 +60,7 @@ class Story:
 
     def appeal(self, pick: int) -> None:
         report = self.reports[pick % len(self.reports)]
-        rows = subject.appeal(self.town.rt.context, self.session, [report["id"]], "other", "No.", "en")
+        rows = consumer.open_cases(self.town.rt.context, self.session, [report["id"]], "other", "No.", "en")
         self.cases += [public(self.town, row) for row in rows]
 
     @property
@@ -81,7 +82,7 @@ class Story:
 
     def state(self, pick: int) -> None:
         report = self.reports[pick % len(self.reports)]
-        subject.state(self.town.rt.context, self.session, report["id"], f"Statement {pick}.", "en")
+        consumer.add_statement(self.town.rt.context, self.session, report["id"], f"Statement {pick}.", "en")
 
     def case(self, pick: int) -> str:
         return self.cases[pick % len(self.cases)]
@@ -118,9 +119,9 @@ class Story:
 
     def answer(self, pick: int) -> None:
         platform = (self.town.acme, self.town.bolt)[pick // 2 % 2]
-        speaker = parties.Speaker(parties.Party.REPORTER, platform.name, platform.control_group)
+        speaker = participants.Participant(participants.Party.REPORTER, platform.name, platform.control_group)
         number = case_number(self.town.rt.context, self.case(pick))
-        parties.in_case(self.town.rt.context, number, speaker, "Here is the record.")
+        add_message_to(self.town.rt.context, number, speaker, "Here is the record.")
 
     def wait(self, pick: int) -> None:
         self.town.clock.moment += timedelta(days=(1, 8, 21)[pick % 3])
@@ -144,9 +145,9 @@ class Story:
             self.staffed(desk.ask_reporter, "What happened?"),
             self.staffed(desk.ask_subject, "What happened?"),
             self.answer,
-            lambda pick: _discard(subject.add(context, self.session, self.case(pick), "More.")),
-            lambda pick: _discard(subject.take_back(context, self.session, self.case(pick))),
-            lambda pick: _discard(subject.contest_again(context, self.session, self.case(pick), "Again.")),
+            lambda pick: _discard(consumer.add_message(context, self.session, self.case(pick), "More.")),
+            lambda pick: _discard(consumer.withdraw(context, self.session, self.case(pick))),
+            lambda pick: _discard(consumer.reopen(context, self.session, self.case(pick), "Again.")),
             self.state,
             self.take_report_back,
             self.restitute,

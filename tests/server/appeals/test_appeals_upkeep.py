@@ -14,12 +14,11 @@ from ledger.errors import NotFound, QuotaExceeded, SessionExpired, StaleEpoch
 from ledger.protocol.identifiers import Kind
 from ledger.protocol.tags import tag
 from ledger.rules.appeals import Outcome
-from ledger.server.appeals import attachment_queries as attachment_store
-from ledger.server.appeals import sessions, subject
+from ledger.server.appeals import attachments, consumer, sessions
 from ledger.server.appeals import staff_actions as desk
 from ledger.server.appeals.attachments import save
 from ledger.server.appeals.clock import run_clocks
-from ledger.server.appeals.own_record import own_record
+from ledger.server.appeals.consumer_record import own_record
 from ledger.server.appeals.weights import refresh_weights
 from ledger.server.db.engine import reading, writing
 from ledger.server.db.tables.appeals import (
@@ -62,11 +61,11 @@ def attach(town: Town, case: str) -> str:
     """A file in the case; its name on disk."""
     file = save(town.rt.settings, b"content", secrets.token_bytes)
     with writing(town.rt.engine) as connection:
-        new = attachment_store.NewAttachment(
+        new = attachments.NewAttachment(
             case_row(town, case).id, "subject", None, "a.txt", "text/plain", 7, None, None, bytes(32), file, None,
             town.clock(),
         )  # fmt: skip
-        attachment_store.add(connection, new)
+        attachments.insert_file_row(connection, new)
     return file
 
 
@@ -78,7 +77,7 @@ def test_a_case_is_erased_with_its_report(town: Town) -> None:
     report = town.report(town.acme, person)
     (case,) = contest(town, person, report)
     file = attach(town, case)
-    subject.state(town.rt.context, session_of(town, person), report["id"], "A statement.", "en")
+    consumer.add_statement(town.rt.context, session_of(town, person), report["id"], "A statement.", "en")
     decided(town, case)
     paths = list(town.rt.settings.attachments_dir.rglob(file))
     assert len(paths) == 1
@@ -272,8 +271,8 @@ def test_a_statement_needs_a_live_report_of_ones_own(town: Town) -> None:
     person = town.person()
     report = town.report(town.acme, person)
     with pytest.raises(NotFound):
-        subject.state(town.rt.context, session_of(town, town.person(1)), report["id"], "Mine.", "en")
+        consumer.add_statement(town.rt.context, session_of(town, town.person(1)), report["id"], "Mine.", "en")
     town.withdraw(town.acme, report["id"])
     with pytest.raises(NotFound):
-        subject.state(town.rt.context, session_of(town, person), report["id"], "Mine.", "en")
+        consumer.add_statement(town.rt.context, session_of(town, person), report["id"], "Mine.", "en")
     assert town.lookup([(Kind.PHONE, person[0][1])])["has_statement"] is False

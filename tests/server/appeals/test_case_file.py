@@ -14,18 +14,17 @@ from ledger.protocol.encoding import b64url
 from ledger.protocol.public_ids import encode_id
 from ledger.rules.appeals import Action, Outcome
 from ledger.rules.checklist import FileState, NeedState
-from ledger.server.appeals import attachment_queries as attachment_store
+from ledger.server.appeals import attachments, consumer
 from ledger.server.appeals import staff_actions as desk
-from ledger.server.appeals import subject
-from ledger.server.appeals.attachment_queries import NewAttachment
-from ledger.server.appeals.case_file import attachment, case_file
-from ledger.server.appeals.parties import Party, Speaker, in_case
-from ledger.server.appeals.reporter_record import response_time
+from ledger.server.appeals.attachments import NewAttachment
+from ledger.server.appeals.case_page import attachment, case_file, response_time
+from ledger.server.appeals.participants import Participant, Party
 from ledger.server.db.engine import reading, writing
 from ledger.server.db.tables.appeals import CaseAttachment
 from ledger.server.db.tables.staff import StaffEvent
 from ledger.tlog.merkle import leaf_hash
 from tests.server.appeals.desk import STATEMENT, contest, staff_of
+from tests.server.appeals.desk import add_message as add_message_to
 from tests.server.appeals.test_appeals import GRAVE, case_row, session_of
 from tests.server.conftest import Town
 from tests.support import publish
@@ -52,7 +51,7 @@ def hand_in(town: Town, case: str, data: bytes, place: int | None, party: str = 
         file=hashlib.sha256(data + case.encode()).hexdigest()[:32], evidence_index=place, added_at=town.clock(),
     )  # fmt: skip
     with writing(town.rt.engine) as connection:
-        return attachment_store.add(connection, new)
+        return attachments.insert_file_row(connection, new)
 
 
 def test_claim_and_report_side_by_side(town: Town) -> None:
@@ -141,7 +140,7 @@ def test_extending_is_offered_where_the_law_has_it(town: Town) -> None:
     anna, context, person = staff_of(town, "anna"), town.rt.context, town.person()
     (case,) = contest(town, person, town.report(town.acme, person))
     desk.take(context, case, anna)
-    subject.add(context, session_of(town, person), case, "Here is more.")
+    consumer.add_message(context, session_of(town, person), case, "Here is more.")
     file = case_file(context, case, anna)
     assert (file.row.profile, file.policy.clock.extension_days) == ("CN", 0)
     assert Action.EXTEND not in file.may
@@ -152,7 +151,7 @@ def test_nothing_is_done_on_a_stale_view(town: Town) -> None:
     (case,) = contest(town, person, town.report(town.acme, person))
     desk.take(context, case, anna, seen=case_file(context, case, anna).seen)
     seen = case_file(context, case, anna).seen
-    subject.add(context, session_of(town, person), case, "Wait, look at this.")
+    consumer.add_message(context, session_of(town, person), case, "Wait, look at this.")
     with pytest.raises(ActionRefused, match="moved on"):
         desk.decide(context, case, anna, Outcome.UPHELD, "As reported.", seen=seen)
     assert case_row(town, case).state == "under_review"
@@ -167,7 +166,7 @@ def test_staff_read_everything_with_names(town: Town) -> None:
     desk.note(context, case, anna, "Looks like the carrier lost it.")
     desk.ask_reporter(context, case, anna, "Please send the record.")
     town.clock.moment += timedelta(hours=5)
-    in_case(context, case_row(town, case).id, Speaker(Party.REPORTER, "acme", "acme-group"), "We have none.")
+    add_message_to(context, case_row(town, case).id, Participant(Party.REPORTER, "acme", "acme-group"), "We have none.")
     file = case_file(context, case, anna)
     told = [(one.event.action, one.staff) for one in file.timeline]
     assert told == [

@@ -17,11 +17,10 @@ from ledger.protocol.encoding import b64url, parse_time
 from ledger.protocol.public_ids import encode_id
 from ledger.rules.checklist import FileState
 from ledger.rules.corroboration import Support
-from ledger.server.appeals import attachment_queries as attachment_store
 from ledger.server.appeals import attachments, inspection
-from ledger.server.appeals.attachment_queries import NewAttachment
-from ledger.server.appeals.case_file import case_file
-from ledger.server.appeals.inspection import Failure, Look, inspect_again
+from ledger.server.appeals.attachments import NewAttachment
+from ledger.server.appeals.case_page import case_file
+from ledger.server.appeals.inspection import Failure, InspectionAttempt, inspect_again
 from ledger.server.db.engine import writing
 from tests.evidence import files
 from tests.server.appeals.desk import contest, staff_of
@@ -61,11 +60,11 @@ def hand_in(town: Town, case: str, data: bytes, place: int | None = 0, party: st
         file=kept, evidence_index=place, added_at=town.clock(),
     )  # fmt: skip
     with writing(town.rt.engine) as connection:
-        number = attachment_store.add(connection, new)
+        number = attachments.insert_file_row(connection, new)
     return encode_id("at", number, town.rt.settings.service)
 
 
-def look_into(town: Town, case: str, file: str, name: str = "anna") -> Look:
+def look_into(town: Town, case: str, file: str, name: str = "anna") -> InspectionAttempt:
     return inspect_again(town.rt.context, town.rt.settings, case, file, staff_of(town, name))
 
 
@@ -193,6 +192,6 @@ def answer(data: bytes = LABELLED, **changes: Any) -> bytes:
     ],
 )
 def test_an_answer_that_is_no_inspection_of_this_file_is_not_believed(said: bytes | None, failure: Failure) -> None:
-    look = inspection._look(hashlib.sha256(LABELLED).digest(), said)
+    look = inspection._read_answer(hashlib.sha256(LABELLED).digest(), said)
     assert (look.inspected, look.failure) == (None, failure)
-    assert inspection._look(hashlib.sha256(LABELLED).digest(), answer()).inspected is not None
+    assert inspection._read_answer(hashlib.sha256(LABELLED).digest(), answer()).inspected is not None

@@ -24,11 +24,10 @@ from ledger.protocol.encoding import unb64url
 from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff
 from ledger.rules.conduct import Conduct
-from ledger.server.appeals import reopenings, subject
+from ledger.server.appeals import consumer, participants, staff_actions
 from ledger.server.appeals import staff_actions as desk
 from ledger.server.appeals.clock import run_clocks
-from ledger.server.appeals.concessions import agree, concede
-from ledger.server.appeals.parties import Party, Speaker
+from ledger.server.appeals.participants import Participant, Party, agree, concede
 from ledger.server.appeals.transaction import case_number, changing, load_case
 from ledger.server.db.engine import reading
 from ledger.server.records.case_queries import CaseRow, outcome_counts
@@ -56,8 +55,8 @@ def town(city: Town) -> Street:
 PRODUCT = Conduct.WARDROBING
 
 
-def reporter(platform: Platform) -> Speaker:
-    return Speaker(Party.REPORTER, platform.name, platform.control_group)
+def reporter(platform: Platform) -> Participant:
+    return Participant(Party.REPORTER, platform.name, platform.control_group)
 
 
 def conceded(town: Street, case: str, conduct: Conduct, by: Platform | None = None) -> CaseRow:
@@ -69,7 +68,7 @@ def conceded(town: Street, case: str, conduct: Conduct, by: Platform | None = No
 def asked(town: Street, case: str, digest: bytes, by: Platform | None = None) -> CaseRow:
     with changing(town.rt.context) as batch:
         row = load_case(batch, case_number(town.rt.context, case))
-        return reopenings.ask_reopening(batch, row, reporter(by or town.acme), digest, "The scan came.")
+        return participants.ask_reopening(batch, row, reporter(by or town.acme), digest, "The scan came.")
 
 
 def resolved(town: Street) -> dict[str, int]:
@@ -105,9 +104,9 @@ def test_a_concession_binds_the_decision_and_both_sides_see_it(town: Street) -> 
         with pytest.raises(DecisionInvalid):
             desk.decide(town.rt.context, case, ANNA, outcome, "It was looked into.", **more)  # type: ignore[arg-type]
     session = session_of(town, person)
-    subject.agree_to_concession(town.rt.context, session, case)
+    consumer.agree(town.rt.context, session, case)
     with pytest.raises(ActionRefused):
-        subject.agree_to_concession(town.rt.context, session, case)
+        consumer.agree(town.rt.context, session, case)
     assert not record(town, person)[report["id"]]["case"]["can_agree"]
     desk.decide(town.rt.context, case, ANNA, Outcome.AMENDED, "As both say.", conduct=Conduct.EMPTY_PARCEL)
     assert record(town, person)[report["id"]]["conduct"] == "empty_parcel"
@@ -124,7 +123,7 @@ def test_a_concession_answers_a_question_and_costs_nothing_that_was_agreed_to(to
         assert conceded(town, case, PRODUCT).state == "under_review"
         town.clock.moment += timedelta(days=8)
         run_clocks(town.rt.context)
-        subject.agree_to_concession(town.rt.context, session_of(town, person), case)
+        consumer.agree(town.rt.context, session_of(town, person), case)
         desk.decide(town.rt.context, case, ANNA, Outcome.AMENDED, "As both say.", conduct=PRODUCT)
     assert resolved(town) == before
 
@@ -133,7 +132,7 @@ def test_the_reporters_own_group_does_not_agree_for_the_person(town: Street) -> 
     _, _, case = contested(town)
     conceded(town, case, PRODUCT)
     for platform, error in ((town.acme2, NotFound), (town.acme, NotFound)):
-        speaker = Speaker(Party.SUBJECT, platform.name, platform.control_group)
+        speaker = Participant(Party.SUBJECT, platform.name, platform.control_group)
         with pytest.raises((error, ConflictOfInterest)), changing(town.rt.context) as batch:
             agree(batch, load_case(batch, case_number(town.rt.context, case)), speaker)
     decide(town, case, Outcome.OVERTURNED)
@@ -155,10 +154,10 @@ def test_a_reporter_with_new_evidence_gets_another_round_once(town: Street) -> N
     asked(town, case, secrets.token_bytes(32))
     with pytest.raises(ActionRefused):
         asked(town, case, secrets.token_bytes(32))
-    waiting = next(one for one in reopenings.open_requests(context, CLEO) if one.case == case)
+    waiting = next(one for one in staff_actions.open_requests(context, CLEO) if one.case == case)
     assert (waiting.case, waiting.request.text) == (case, "The scan came.")
     own = Staff(9, "supervisor", "acme-group")
-    assert reopenings.open_requests(context, own) == []
+    assert staff_actions.open_requests(context, own) == []
     refused: tuple[tuple[Staff, type[LedgerError]], ...] = (
         (own, ConflictOfInterest),
         (ANNA, ConflictOfInterest),
@@ -166,10 +165,10 @@ def test_a_reporter_with_new_evidence_gets_another_round_once(town: Street) -> N
     )
     for staff, error in refused:
         with pytest.raises(error):
-            reopenings.grant(context, case, staff, "It is new.")
+            staff_actions.grant_reopening(context, case, staff, "It is new.")
     with pytest.raises(RoleMissing):
-        reopenings.open_requests(context, Staff(6, "admin"))
-    row = reopenings.grant(context, case, HEAD, "It is new.")
+        staff_actions.open_requests(context, Staff(6, "admin"))
+    row = staff_actions.grant_reopening(context, case, HEAD, "It is new.")
     assert (row.state, row.round, row.reporter_round) == ("submitted", 2, 2)
     found = town.lookup(person)
     assert (found["points"], found["disputed"]) == (0.0, False), "not confirmed, and not shown, until it is decided"
@@ -177,7 +176,7 @@ def test_a_reporter_with_new_evidence_gets_another_round_once(town: Street) -> N
     assert (mine["status"], mine["case"]["can_withdraw"]) == ("unconfirmed", False)
     assert mine["case"]["reopening_request"]["granted"] is True
     with pytest.raises(ActionRefused):
-        subject.take_back(context, session_of(town, person), case)
+        consumer.withdraw(context, session_of(town, person), case)
     with pytest.raises(ReportDisputed):
         town.report(town.acme, person, order="A-1", replaces=report["id"], **town.told_now())
     desk.take(context, case, BEN)
@@ -187,7 +186,7 @@ def test_a_reporter_with_new_evidence_gets_another_round_once(town: Street) -> N
     assert points(town, person) > 0
     assert bodies(town, "reopening")[-1]["round"] == 2
     # The line is open again, and the person has their own reopening still.
-    row = subject.contest_again(context, session_of(town, person), case, "It does not.")
+    row = consumer.reopen(context, session_of(town, person), case, "It does not.")
     assert (row.round, town.lookup(person)["disputed"]) == (3, True)
     desk.take(context, case, CLEO)
     desk.decide(context, case, CLEO, Outcome.OVERTURNED, "It does not.")
@@ -199,8 +198,8 @@ def test_a_refused_or_late_request_leaves_the_order_closed(town: Street) -> None
     person, _, case = contested(town, order="A-1")
     decide(town, case, Outcome.UNCONFIRMED)
     asked(town, case, secrets.token_bytes(32))
-    reopenings.refuse_reopening(context, case, HEAD, "It shows nothing new.")
-    for answer in (reopenings.grant, reopenings.refuse_reopening):
+    staff_actions.refuse_reopening(context, case, HEAD, "It shows nothing new.")
+    for answer in (staff_actions.grant_reopening, staff_actions.refuse_reopening):
         with pytest.raises(ActionRefused):
             answer(context, case, HEAD, "Again.")
     assert case_row(town, case).round == 1

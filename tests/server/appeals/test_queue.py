@@ -12,7 +12,7 @@ from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff
 from ledger.server.appeals import queue as service
 from ledger.server.appeals import staff_actions as desk
-from ledger.server.appeals.queue import Asked, next_case, queue, skip
+from ledger.server.appeals.queue import RequestedFilter, next_case, queue_page, skip
 from tests.server.appeals.desk import contest, staff_of
 from tests.server.appeals.test_appeals import GRAVE, case_row
 from tests.server.conftest import Town
@@ -31,7 +31,7 @@ def open_cases(town: Town, number: int, hours: int = 30) -> list[str]:
 
 
 def shown(town: Town, member: Staff, **asked: object) -> list[str]:
-    return [line.case for line in queue(town.rt.context, member, Asked(**asked)).lines]  # type: ignore[arg-type]
+    return [line.case for line in queue_page(town.rt.context, member, RequestedFilter(**asked)).lines]  # type: ignore[arg-type]
 
 
 def test_it_is_in_order_of_the_due_date_and_has_pages(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,14 +39,14 @@ def test_it_is_in_order_of_the_due_date_and_has_pages(town: Town, monkeypatch: p
     cases = open_cases(town, 5)
     desk.take(town.rt.context, cases[3], anna)
     monkeypatch.setattr(service, "PAGE_ROWS", 2)
-    first = queue(town.rt.context, anna, Asked())
-    second = queue(town.rt.context, anna, Asked(), first.after)
-    third = queue(town.rt.context, anna, Asked(), second.after)
+    first = queue_page(town.rt.context, anna, RequestedFilter())
+    second = queue_page(town.rt.context, anna, RequestedFilter(), first.after)
+    third = queue_page(town.rt.context, anna, RequestedFilter(), second.after)
     assert [[line.case for line in page.lines] for page in (first, second, third)] == [cases[:2], cases[2:4], cases[4:]]
     assert third.after is None
     assert [line.reviewer for line in second.lines] == [None, "anna"]
     with pytest.raises(InvalidRequest):
-        queue(town.rt.context, anna, Asked(), "nonsense")
+        queue_page(town.rt.context, anna, RequestedFilter(), "nonsense")
 
 
 def test_cases_of_one_moment_are_not_lost_between_pages(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,7 +55,7 @@ def test_cases_of_one_moment_are_not_lost_between_pages(town: Town, monkeypatch:
     monkeypatch.setattr(service, "PAGE_ROWS", 1)
     found, after = [], None
     for _ in cases:
-        page = queue(town.rt.context, anna, Asked(), after)
+        page = queue_page(town.rt.context, anna, RequestedFilter(), after)
         found += [line.case for line in page.lines]
         after = page.after
     assert found == cases
@@ -81,24 +81,24 @@ def test_filters_and_numbers(town: Town) -> None:
     assert shown(town, anna, platform="bolt") == [three]
     assert shown(town, anna, case=three) == [three]
     assert shown(town, anna, profile="US") == []
-    page = queue(context, ben, Asked())
+    page = queue_page(context, ben, RequestedFilter())
     assert (page.totals.open, page.totals.mine, page.totals.to_sign, page.totals.overdue) == (3, 1, 1, 0)
     assert page.totals.states == {"submitted": 1, "awaiting_signoff": 1, "under_review": 1}
     assert page.facets["platform"] == {"acme": 2, "bolt": 1}
     assert page.facets["severity"] == {str(case_row(town, two).severity): 1, str(case_row(town, one).severity): 2}
     with pytest.raises(InvalidRequest):
-        queue(context, anna, Asked(state="decided"))
+        queue_page(context, anna, RequestedFilter(state="decided"))
 
 
 def test_overdue_and_due_soon(town: Town) -> None:
     anna = staff_of(town, "anna")
     first, second = open_cases(town, 2, hours=24 * 5)
     town.clock.moment = case_row(town, first).due_at
-    page = queue(town.rt.context, anna, Asked(due_days=0))
+    page = queue_page(town.rt.context, anna, RequestedFilter(due_days=0))
     assert [line.case for line in page.lines] == [first]
     assert (page.totals.overdue, page.totals.due_soon) == (1, 0)
     assert shown(town, anna, due_days=6) == [first, second]
-    assert queue(town.rt.context, anna, Asked()).lines[0].case == first, "overdue on top"
+    assert queue_page(town.rt.context, anna, RequestedFilter()).lines[0].case == first, "overdue on top"
 
 
 def test_a_decided_case_leaves_the_queue_and_is_still_found(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,12 +107,12 @@ def test_a_decided_case_leaves_the_queue_and_is_still_found(town: Town, monkeypa
     for case in cases:
         desk.take(town.rt.context, case, anna)
         desk.decide(town.rt.context, case, anna, Outcome.OVERTURNED, "No delivery scan.")
-    page = queue(town.rt.context, anna, Asked())
+    page = queue_page(town.rt.context, anna, RequestedFilter())
     assert (page.lines, page.totals.open, page.facets["platform"]) == ([], 0, {})
     assert shown(town, anna, case=cases[0]) == cases[:1]
     monkeypatch.setattr(service, "PAGE_ROWS", 2)
-    first = queue(town.rt.context, anna, Asked(state="settled"))
-    second = queue(town.rt.context, anna, Asked(state="settled"), first.after)
+    first = queue_page(town.rt.context, anna, RequestedFilter(state="settled"))
+    second = queue_page(town.rt.context, anna, RequestedFilter(state="settled"), first.after)
     assert [line.case for line in (*first.lines, *second.lines)] == cases[::-1], "the newest first"
     assert second.after is None
     assert shown(town, bound, state="settled") == shown(town, bound, case=cases[0]) == []
@@ -121,7 +121,7 @@ def test_a_decided_case_leaves_the_queue_and_is_still_found(town: Town, monkeypa
 def test_nobody_meets_a_report_of_their_own_group(town: Town) -> None:
     bound = staff_of(town, "bound", group="acme-group")
     cases = open_cases(town, 2)
-    page = queue(town.rt.context, bound, Asked())
+    page = queue_page(town.rt.context, bound, RequestedFilter())
     assert (page.lines, page.totals.open, page.facets["platform"]) == ([], 0, {})
     assert next_case(town.rt.context, bound) is None
     with pytest.raises(ConflictOfInterest):
@@ -133,7 +133,7 @@ def test_roles(town: Town) -> None:
     auditor, admin = staff_of(town, "auditor", "auditor"), staff_of(town, "admin", "admin")
     assert shown(town, auditor) == [case]
     with pytest.raises(RoleMissing):
-        queue(town.rt.context, admin, Asked())
+        queue_page(town.rt.context, admin, RequestedFilter())
     for member in (auditor, admin):
         with pytest.raises(RoleMissing):
             next_case(town.rt.context, member)

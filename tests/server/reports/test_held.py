@@ -25,7 +25,7 @@ from ledger.protocol.encoding import format_time
 from ledger.protocol.identifiers import Kind
 from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff
-from ledger.server.appeals import subject
+from ledger.server.appeals import consumer
 from ledger.server.db.engine import reading
 from ledger.server.db.tables.ledger import Listing, Report
 from ledger.server.lookups import queries as lookup_store
@@ -159,7 +159,7 @@ def test_while_a_case_is_open_and_after_a_contested_report_went_the_matter_is_he
     third = somebody()
     report = town.report(town.acme, third, order="B-1")
     (case,) = contest(town, third, report)
-    subject.take_back(town.rt.context, session_of(town, third), case)
+    consumer.withdraw(town.rt.context, session_of(town, third), case)
     assert town.report(town.acme, third, order="B-2")["status"] == "counting"
 
 
@@ -237,7 +237,7 @@ def test_a_grave_report_takes_a_second_signature(town: Street) -> None:
     context, person = town.rt.context, somebody()
     overturned(town, person)
     report = town.report(town.acme, person, **GRAVE, evidence=evidence("serial_mismatch", "intake_photo"))
-    subject.state(context, session_of(town, person), report["id"], "That is the same parcel.", "en")
+    consumer.add_statement(context, session_of(town, person), report["id"], "That is the same parcel.", "en")
     town.restitute(town.acme, report, format_time(town.clock()))
     explain(town, report)
     with pytest.raises(ActionRefused):

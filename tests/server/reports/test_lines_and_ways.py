@@ -15,11 +15,10 @@ from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff
 from ledger.rules.conduct import Conduct
 from ledger.rules.order_lines import Line, replay
-from ledger.server.appeals import reopenings, subject
+from ledger.server.appeals import consumer, participants, staff_actions
 from ledger.server.appeals import staff_actions as desk
-from ledger.server.appeals.concessions import agree, concede
-from ledger.server.appeals.parties import Party, Speaker
-from ledger.server.appeals.subject_cases import own_case, own_letter
+from ledger.server.appeals.consumer import own_case, own_letter
+from ledger.server.appeals.participants import Participant, Party, agree, concede
 from ledger.server.appeals.transaction import case_number, changing, load_case
 from ledger.server.db.engine import reading
 from ledger.server.records import case_queries as store
@@ -54,20 +53,20 @@ def decided(town: Town, case: str, outcome: Outcome, conduct: Conduct | None = N
     desk.decide(town.rt.context, case, reviewer, outcome, "It was looked into.", conduct=conduct)
 
 
-def as_reporter(town: Town) -> Speaker:
-    return Speaker(Party.REPORTER, town.acme.name, town.acme.control_group)
+def as_reporter(town: Town) -> Participant:
+    return Participant(Party.REPORTER, town.acme.name, town.acme.control_group)
 
 
 def ask(town: Town, case: str) -> None:
     """acme asks that the case is opened again."""
     with changing(town.rt.context) as batch:
         row = load_case(batch, case_number(town.rt.context, case))
-        reopenings.ask_reopening(batch, row, as_reporter(town), secrets.token_bytes(32), "There is a video.")
+        participants.ask_reopening(batch, row, as_reporter(town), secrets.token_bytes(32), "There is a video.")
 
 
 def reporters_round(town: Town, case: str) -> None:
     ask(town, case)
-    reopenings.grant(town.rt.context, case, Staff(next(_staff), "reviewer"), "The video is new.")
+    staff_actions.grant_reopening(town.rt.context, case, Staff(next(_staff), "reviewer"), "The video is new.")
 
 
 def line_of(town: Town, number: int) -> Line:
@@ -106,7 +105,7 @@ def test_a_report_upheld_for_new_evidence_stands_though_another_case_said_unconf
     assert line.live is not None
     assert not line.live.unconfirmed
     # The person still has the reopening of their own case, which suspends the report.
-    subject.contest_again(town.rt.context, session_of(town, person), own, "No.")
+    consumer.reopen(town.rt.context, session_of(town, person), own, "No.")
     assert town.lookup(person)["disputed"]
     decided(town, own, Outcome.AMENDED, Conduct.WARDROBING)
     assert line_of(town, report["entry_index"]).closed_by == case_row(town, own).id
@@ -119,7 +118,7 @@ def test_no_linked_accounts_rest_on_a_report_whose_newest_decision_is_unconfirme
     (own,) = contest(town, person, report)
     decided(town, own, Outcome.UPHELD)
     decided(town, file_for(town, FOREIGN[0], person, report["id"]), Outcome.UPHELD)
-    subject.contest_again(town.rt.context, session_of(town, person), own, "Look again.")
+    consumer.reopen(town.rt.context, session_of(town, person), own, "Look again.")
     decided(town, own, Outcome.UNCONFIRMED)
     with pytest.raises(LinkedReportInvalid):
         farm(town, [report["id"], second["id"]], person, order="3")
@@ -134,7 +133,7 @@ def test_what_a_platform_agreed_to_is_open_again_when_the_person_takes_the_case_
         row = concede(
             batch, load_case(batch, case_number(town.rt.context, case)), as_reporter(town), Conduct.WARDROBING
         )
-        agree(batch, row, Speaker(Party.SUBJECT, FOREIGN[0].name, FOREIGN[0].control_group))
+        agree(batch, row, Participant(Party.SUBJECT, FOREIGN[0].name, FOREIGN[0].control_group))
     assert contest(town, person, report) == [case]
     view = own_case(town.rt.context, session_of(town, person), case)
     assert (view["concession"]["agreed_at"], view["can_agree"]) == (None, True)

@@ -28,8 +28,8 @@ from ledger.protocol.identifiers import Kind
 from ledger.protocol.public_ids import decode_id
 from ledger.rules.appeals import Outcome
 from ledger.rules.conduct import Conduct
+from ledger.server.appeals import consumer
 from ledger.server.appeals import staff_actions as desk
-from ledger.server.appeals import subject
 from ledger.server.appeals.clock import run_clocks
 from ledger.server.db.engine import reading
 from ledger.server.db.tables.ledger import Report
@@ -158,7 +158,7 @@ def test_a_further_report_has_its_own_notice_cools_again_and_keeps_what_was(town
     act = town.clock() - timedelta(days=80)
     report = town.report(town.acme, person, order="A-1", act_ended_at=format_time(act))
     town.restitute(town.acme, report, format_time(town.clock()))
-    subject.state(town.rt.context, session_of(town, person), report["id"], "It was returned.", "en")
+    consumer.add_statement(town.rt.context, session_of(town, person), report["id"], "It was returned.", "en")
     halved = points(town, person)
     if not replace:
         town.withdraw(town.acme, report["id"])
@@ -372,7 +372,7 @@ def test_the_log_decides_between_an_appeal_and_the_reporter(town: Street) -> Non
             ) -> None:
                 barrier.wait()
                 with contextlib.suppress(NotFound):
-                    filed += subject.appeal(town.rt.context, session, [report["id"]], "other", "No.", "en")
+                    filed += consumer.open_cases(town.rt.context, session, [report["id"]], "other", "No.", "en")
 
             thread = threading.Thread(target=appeal)
             thread.start()

@@ -12,7 +12,7 @@ from ledger.errors import ConflictOfInterest, InvalidRequest, NotFound, RoleMiss
 from ledger.protocol.encoding import day_floor
 from ledger.rules.appeals import Action, Outcome
 from ledger.rules.case_machine import Staff
-from ledger.server.appeals import parties, transaction
+from ledger.server.appeals import participants, transaction
 from ledger.server.appeals import staff_actions as desk
 from ledger.server.appeals.clock import run_clocks
 from ledger.server.db.engine import reading, writing
@@ -27,6 +27,7 @@ from ledger.server.stats import platform_health as service
 from ledger.server.stats.platform_health import PlatformHealth, question_answers, rank
 from ledger.server.stats.platform_health_queries import QuestionEvent
 from ledger.tlog.entries import GovernanceType, parse_leaf
+from tests.server.appeals.desk import add_message as add_message_to
 from tests.server.appeals.test_appeals import contest
 from tests.server.conftest import Town
 
@@ -108,11 +109,11 @@ def test_how_questions_are_answered(town: Town) -> None:
         desk.take(town.rt.context, case, ANNA)
         desk.ask_reporter(town.rt.context, case, ANNA, "Which scan?")
         cases.append(case_number(town, case))
-    speaker = parties.Speaker(parties.Party.REPORTER, "acme", "acme-group")
+    speaker = participants.Participant(participants.Party.REPORTER, "acme", "acme-group")
     town.clock.moment += timedelta(hours=10)
-    parties.in_case(town.rt.context, cases[0], speaker, "The scan of Tuesday.")
+    add_message_to(town.rt.context, cases[0], speaker, "The scan of Tuesday.")
     town.clock.moment += timedelta(hours=20)
-    parties.in_case(town.rt.context, cases[1], speaker, "None.")
+    add_message_to(town.rt.context, cases[1], speaker, "None.")
     town.clock.moment += timedelta(days=8)
     while run_clocks(town.rt.context):
         pass

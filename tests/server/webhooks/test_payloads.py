@@ -12,9 +12,9 @@ from sqlalchemy import func, select
 
 from ledger.rules.appeals import Outcome
 from ledger.rules.webhooks import SUBSCRIBABLE, Recipient, Source, WebhookType, message_body
+from ledger.server.appeals import consumer
 from ledger.server.appeals import staff_actions as desk
-from ledger.server.appeals import subject
-from ledger.server.appeals.parties import Party, Speaker, say
+from ledger.server.appeals.participants import Participant, Party, add_message
 from ledger.server.appeals.transaction import case_number, changing, load_case
 from ledger.server.db.engine import reading
 from ledger.server.db.tables.webhooks import WebhookMessage
@@ -53,7 +53,7 @@ def endpoint(town: Town, platform: Platform, *types: str) -> str:
 def contest(town: Town, person: Subjects, report: dict[str, Any], through: str = "bolt") -> str:
     """File an appeal through a platform; the case's id."""
     session = session_of(town, person, through)
-    (row,) = subject.appeal(town.rt.context, session, [report["id"]], "wrong_facts", "It came broken.", "en")
+    (row,) = consumer.open_cases(town.rt.context, session, [report["id"]], "wrong_facts", "It came broken.", "en")
     return public(town, row)
 
 
@@ -89,9 +89,9 @@ def test_an_appeal_from_its_opening_to_its_decision(town: Street) -> None:
     desk.ask_reporter(rt.context, case, ANNA, "A secret question?")
     with changing(rt.context) as batch:
         row = load_case(batch, case_number(rt.context, case))
-        say(batch, row, Speaker(Party.REPORTER, "acme", "acme-group"), "A secret answer.")
+        add_message(batch, row, Participant(Party.REPORTER, "acme", "acme-group"), "A secret answer.")
     desk.ask_subject(rt.context, case, ANNA, "A secret question?")
-    subject.add(rt.context, session_of(town, person), case, "A secret answer.")
+    consumer.add_message(rt.context, session_of(town, person), case, "A secret answer.")
     desk.decide(rt.context, case, ANNA, Outcome.OVERTURNED, "A secret reason.")
     mine = {"appeal": case, "report": report["id"]}
     assert read.told() == [
@@ -109,12 +109,12 @@ def test_an_appeal_that_is_taken_back_is_not_said_to_be_decided(town: Street) ->
     person = somebody()
     report, read = town.report(town.acme, person), Reading(town)
     case = contest(town, person, report)
-    subject.take_back(town.rt.context, session_of(town, person), case)
+    consumer.withdraw(town.rt.context, session_of(town, person), case)
     assert read.told()[2:] == [
         ("acme", "appeal.ended reporter", {"appeal": case, "report": report["id"], "state": "withdrawn"}),
         ("bolt", "appeal.ended filer", {"appeal": case, "state": "withdrawn"}),
     ]
-    subject.contest_again(town.rt.context, session_of(town, person), case, "Once more.")
+    consumer.reopen(town.rt.context, session_of(town, person), case, "Once more.")
     assert read.told()[4:] == [
         ("acme", "appeal.opened reporter", {"appeal": case, "report": report["id"], "state": "submitted"}),
         ("bolt", "appeal.opened filer", {"appeal": case, "state": "submitted"}),
@@ -164,7 +164,7 @@ def test_a_subscription_to_decisions_gets_what_earlier_versions_sent_as_such(tow
     both = endpoint(town, town.bolt, "appeal.decided", "appeal.ended")
     only, other = endpoint(town, town.bolt, "appeal.decided"), endpoint(town, town.bolt, "appeal.opened")
     read = Reading(town)
-    subject.take_back(town.rt.context, session_of(town, person), case)
+    consumer.withdraw(town.rt.context, session_of(town, person), case)
     assert [name for _, name, _ in read.told()] == ["appeal.ended reporter", "appeal.ended filer"]
     listed = {
         one: endpoints.deliveries(town.rt, town.bolt.member(), one, 100, None)["data"] for one in (both, only, other)

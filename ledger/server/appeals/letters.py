@@ -1,4 +1,4 @@
-"""Which letters there are for the person of a case, and what they tell: between the case as stored and the texts."""
+"""Letters to the person of a case: which exist, and the facts of the stored case that each one states."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from ledger.protocol.public_ids import encode_id
 from ledger.rules.appeals import OPEN_STATES, Action, CaseState, Outcome
 from ledger.rules.conduct import Conduct
 from ledger.rules.policy.values import Policy, Profile
-from ledger.server.appeals.perform import protected_until
-from ledger.server.appeals.rows import zone_of
-from ledger.server.log import queries as log_store
-from ledger.server.records import case_queries as store
-from ledger.server.records import queries as report_store
+from ledger.server.appeals.case_service import protected_until, zone_of
+from ledger.server.log import queries as log_queries
+from ledger.server.records import case_queries
+from ledger.server.records import queries as report_queries
 from ledger.server.records.case_queries import CaseRow, EventRow, RoundRow
 from ledger.server.records.queries import ReportRow
 from ledger.server.records.transaction import Context
@@ -47,7 +46,7 @@ def earlier_letters(kept: RoundRow) -> list[LetterKind]:
 
 def all_letters(connection: Connection, row: CaseRow) -> list[tuple[int, LetterKind]]:
     """(round, kind) of every letter that can be read, oldest round first."""
-    found = [(kept.round, kind) for kept in store.rounds(connection, row.id) for kind in earlier_letters(kept)]
+    found = [(kept.round, kind) for kept in case_queries.rounds(connection, row.id) for kind in earlier_letters(kept)]
     return found + [(row.round, kind) for kind in letters_of(row)]
 
 
@@ -74,13 +73,13 @@ def facts_of(
 ) -> CaseFacts:
     """What letters tell about the case, in its present round or in round `number`. Raises NotFound when its report is
     gone."""
-    kept = {one.round: one for one in store.rounds(connection, row.id)}.get(number or row.round)
+    kept = {one.round: one for one in case_queries.rounds(connection, row.id)}.get(number or row.round)
     if kept is not None:
         row = _as_it_was(row, kept)
-    report = report_store.reports_by_id(connection, [row.report_id]).get(row.report_id)
+    report = report_queries.reports_by_id(connection, [row.report_id]).get(row.report_id)
     if report is None:
         raise NotFound("The report of this case is not in the ledger any more.")
-    events = [event for event in store.events(connection, row.id) if event.round == row.round]
+    events = [event for event in case_queries.events(connection, row.id) if event.round == row.round]
     outcome = None if row.outcome is None else Outcome(row.outcome)
     return CaseFacts(
         case_id=encode_id("ap", row.id, context.service),
@@ -146,7 +145,7 @@ def _expires_at(row: CaseRow, report: ReportRow, outcome: Outcome | None, policy
 
 def _unlinked(connection: Connection, row: CaseRow) -> tuple[Kind, ...]:
     """Kinds of the identifiers that were detached, as the signed report names them."""
-    opened = log_store.read_body(connection, row.report_id)
+    opened = log_queries.read_body(connection, row.report_id)
     if opened is None or row.unlinked_slots is None:
         return ()
     subjects = json.loads(opened[2])["body"]["subjects"]

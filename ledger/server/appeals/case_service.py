@@ -1,13 +1,15 @@
-"""Doing something in a case: the rules decide, then the entry, the report's marks, the timeline and the notices follow.
+"""Change a case: `apply_action` asks the rules, then writes the log entry, the report's marks, the timeline and the
+notices that follow.
 
-Everything is written in the caller's transaction, which holds the log's head (`server.records.transaction`).
+All functions work in the caller's transaction, which holds the log's head (`server.records.transaction`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, tzinfo
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
@@ -18,15 +20,12 @@ from ledger.rules.appeals import EFFECTS, OPEN_STATES, Action, Actor, CaseState,
 from ledger.rules.case_machine import Case, Staff, advance
 from ledger.rules.conduct import Conduct
 from ledger.rules.order_lines import check_conceded
-from ledger.rules.policy.values import Policy
-from ledger.rules.rounds import next_to_suspend, report_marks
+from ledger.rules.policy.values import Policy, Profile
+from ledger.rules.rounds import Round, next_to_suspend, report_marks
 from ledger.rules.rounds import suspends as may_suspend
 from ledger.rules.webhooks import Recipient, WebhookType
-from ledger.server.appeals.rows import to_core, to_round, with_core, zone_of
 from ledger.server.appeals.weights import count_outcome
-from ledger.server.records import appeal_effects as effects
-from ledger.server.records import case_queries as store
-from ledger.server.records import order_line_queries as line_store
+from ledger.server.records import appeal_effects, case_queries, order_line_queries
 from ledger.server.records.case_queries import CaseRow, RoundRow
 from ledger.server.records.queries import ReportRow, ReversalRow
 from ledger.server.records.rows import listing_values
@@ -36,10 +35,11 @@ from ledger.tlog.entries import EventType, WithdrawalReason, dispute_entry, reop
 STAFF_ONLY = frozenset({Action.TAKE, Action.ASSIGN, Action.HAND_BACK, Action.NOTE, Action.PROPOSE, Action.DECLINE})
 """What the parties are not shown: who works on a case, and what is not decided yet."""
 
+
 _DECISIONS = frozenset({Action.DECIDE, Action.SIGN, Action.REPORTER_SILENT})
 
 
-_TAKEN_BACK = frozenset({"withdrawal", "replacement"})
+_BY_REPORTER = frozenset({"withdrawal", "replacement"})
 """Reversals by the reporter itself."""
 
 
@@ -60,19 +60,19 @@ class Move:
     assignee: Staff | None = None
 
 
-def perform(batch: EntryBatch, row: CaseRow, move: Move) -> CaseRow:
+def apply_action(batch: EntryBatch, row: CaseRow, move: Move) -> CaseRow:
     """Do it. The report and what falls with it must be loaded (`EntryBatch.load_reports`) where it may be taken back.
 
     Raises ActionRefused, CaseTaken, ConflictOfInterest, DecisionInvalid.
     """
-    known = store.handlers(batch.connection, row.id)
+    known = case_queries.handlers(batch.connection, row.id)
     if move.action is Action.REOPEN:
         row = _with_report(batch, row)
     before = to_core(row, known)
     if move.conduct is not None and move.conduct not in batch.policy.reportable:
         raise DecisionInvalid("The policy in effect does not name this conduct.")
     severity = None if move.conduct is None else batch.policy.severity[move.conduct]
-    conceded = line_store.concession(batch.connection, row.id, row.round) if move.outcome is not None else None
+    conceded = order_line_queries.concession(batch.connection, row.id, row.round) if move.outcome is not None else None
     check_conceded(move.outcome, severity, None if conceded is None else conceded.severity)
     named = move.conduct
     if move.action is Action.SIGN and row.proposed_conduct is not None:
@@ -98,10 +98,10 @@ def perform(batch: EntryBatch, row: CaseRow, move: Move) -> CaseRow:
     if case.proposer_id is None and move.action is not Action.SIGN:
         new = replace(new, proposed_conduct=None)
     entry_index, new, text = _consequences(batch, before, row, case, new, move)
-    store.save_case(batch.connection, new)
-    store.add_handlers(batch.connection, row.id, case.handlers - known)
+    case_queries.save_case(batch.connection, new)
+    case_queries.add_handlers(batch.connection, row.id, case.handlers - known)
     add_event(batch, new, move, text=text, entry_index=entry_index)
-    _tell(batch, new, move)
+    _notify(batch, new, move)
     return new
 
 
@@ -112,20 +112,20 @@ def _consequences(
     if move.action in _DECISIONS:
         return _decide(batch, row, case, new, move)
     if move.action in (Action.OVERDUE, Action.WITHDRAW):
-        index = resolve(batch, new, "overdue" if move.action is Action.OVERDUE else "withdrawn")
-        mark(batch, new)
+        index = add_resolution_entry(batch, new, "overdue" if move.action is Action.OVERDUE else "withdrawn")
+        update_marks(batch, new)
         return index, new, move.text
     if move.action is Action.ADOPT:
-        index = dispute(batch, new)
-        mark(batch, new)
+        index = add_dispute_entry(batch, new)
+        update_marks(batch, new)
         return index, new, move.text
     if move.action is Action.REOPEN:
-        new = _begun_again(batch, row, new)
-        index = dispute(batch, new)
-        mark(batch, new)
+        new = _next_round(batch, row, new)
+        index = add_dispute_entry(batch, new)
+        update_marks(batch, new)
         return index, new, move.text
     if move.action is Action.GRANT_REOPENING:
-        stored = store.case(batch.connection, row.id)
+        stored = case_queries.case(batch.connection, row.id)
         keep_round(batch, row if stored is None else stored)
         return _reopen_for_reporter(batch, new, move), replace(new, reasons=None), move.text
     return None, new, move.text
@@ -148,24 +148,24 @@ def _decide(
     if report is None or row.report_id in batch.reversals:
         raise AlreadyReversed("This report was taken back before. Nothing is reversed twice.")
     check_named(batch.connection, row, outcome, conduct, move.slots)
-    index = resolve(batch, new, outcome.value, conduct=conduct, slots=move.slots, staff=staff)
+    index = add_resolution_entry(batch, new, outcome.value, conduct=conduct, slots=move.slots, staff=staff)
     if effect.reverses:
         kind = "victim" if effect.protects else "overturned"
         batch.reverse(report, index, kind, outcome.value, keep_listed=effect.protects, decided_case=row.id)
         if effect.protects:
             _protect(batch, report, index)
     else:
-        new = _keep(batch, report, new, outcome, conduct, move.slots)
-    count_outcome(batch, report, "nothing" if _agreed(batch, row, conduct) else effect.counts_as)
+        new = _apply_to_report(batch, report, new, outcome, conduct, move.slots)
+    count_outcome(batch, report, "nothing" if _is_agreed(batch, row, conduct) else effect.counts_as)
     return index, new, reasons
 
 
-def _agreed(batch: EntryBatch, row: CaseRow, conduct: Conduct | None) -> bool:
+def _is_agreed(batch: EntryBatch, row: CaseRow, conduct: Conduct | None) -> bool:
     """Whether a report is amended to what its reporter conceded and the person agreed to: that says nothing about how
     carefully the reporter works, either way."""
     if conduct is None:
         return False
-    conceded = line_store.concession(batch.connection, row.id, row.round)
+    conceded = order_line_queries.concession(batch.connection, row.id, row.round)
     return conceded is not None and conceded.agreed_at is not None and conceded.conduct == conduct.value
 
 
@@ -179,11 +179,11 @@ def check_named(
         raise DecisionInvalid("`amended` names a conduct, `unlinked` names identifiers, nothing else does.")
     if conduct is Conduct.IMPERSONATED or (conduct is not None and conduct.value == row.current_conduct):
         raise DecisionInvalid("An amended report names another conduct, and one that somebody did.")
-    if slots and not set(slots) < store.listed_slots(connection, row.report_id).keys():
+    if slots and not set(slots) < case_queries.listed_slots(connection, row.report_id).keys():
         raise DecisionInvalid("Unlink identifiers that the report has, and leave at least one.")
 
 
-def _keep(
+def _apply_to_report(
     batch: EntryBatch,
     report: ReportRow,
     new: CaseRow,
@@ -194,29 +194,29 @@ def _keep(
     """The report stays: amended, unlinked from some identifiers, without points, or as it was."""
     if conduct is not None:
         expires_day = batch.policy.expiry_day(conduct, day_floor(report.act_ended_at), report.expires_day)
-        effects.amend(batch.connection, report.id, conduct.value, expires_day)
+        appeal_effects.amend(batch.connection, report.id, conduct.value, expires_day)
         new = replace(new, amended_conduct=conduct.value, severity=batch.policy.severity[conduct])
     if slots:
         _unlink(batch, report, sorted(set(slots)))
         new = replace(new, unlinked_slots=" ".join(str(slot) for slot in sorted(set(slots))))
-    _tell_others(batch, new, outcome)
-    mark(batch, new)
+    _note_in_other_cases(batch, new, outcome)
+    update_marks(batch, new)
     return new
 
 
 def _unlink(batch: EntryBatch, report: ReportRow, slots: Sequence[int]) -> None:
     """Detach identifiers. An `account_farm` report that shared one of them with this report, and shares none any more,
     has lost its link and falls."""
-    before = line_store.subject_tags(batch.connection, report.id)
-    effects.unlink(batch.connection, report.id, slots)
-    after = line_store.subject_tags(batch.connection, report.id)
+    before = order_line_queries.subject_tags(batch.connection, report.id)
+    appeal_effects.unlink(batch.connection, report.id, slots)
+    after = order_line_queries.subject_tags(batch.connection, report.id)
     for farm in batch.dependants.get(report.id, ()):
-        theirs = line_store.subject_tags(batch.connection, farm.id)
+        theirs = order_line_queries.subject_tags(batch.connection, farm.id)
         if farm.id not in batch.reversals and not theirs.isdisjoint(before) and theirs.isdisjoint(after):
             batch.withdraw(farm, WithdrawalReason.LINKED_REPORT_VOID)
 
 
-def _tell_others(batch: EntryBatch, decided: CaseRow, outcome: Outcome) -> None:
+def _note_in_other_cases(batch: EntryBatch, decided: CaseRow, outcome: Outcome) -> None:
     """Note a decision that leaves the report in the other cases about it that are not decided: what they are about now,
     and what none of them may make worse."""
     for other in _others(batch, decided):
@@ -227,18 +227,18 @@ def _tell_others(batch: EntryBatch, decided: CaseRow, outcome: Outcome) -> None:
                 severity=decided.severity,
                 previous_outcome=outcome.value,
             )
-            store.save_case(batch.connection, changed)
+            case_queries.save_case(batch.connection, changed)
 
 
 def _others(batch: EntryBatch, row: CaseRow) -> list[CaseRow]:
     """The other cases about the same report, as they are stored now."""
-    found = store.all_cases_of_reports(batch.connection, [row.report_id]).get(row.report_id, [])
+    found = case_queries.all_cases_of_reports(batch.connection, [row.report_id]).get(row.report_id, [])
     return [one for one in found if one.id != row.id]
 
 
 def in_force(connection: Connection, row: CaseRow) -> Outcome | None:
     """The newest decision on the merits about the report of this case, in whichever case."""
-    outcome = store.decision_in_force(connection, row.report_id)
+    outcome = case_queries.decision_in_force(connection, row.report_id)
     return None if outcome is None else Outcome(outcome)
 
 
@@ -253,17 +253,17 @@ def expires_at(policy: Policy, report: ReportRow | None, row: CaseRow, conduct: 
 
 def _with_report(batch: EntryBatch, row: CaseRow) -> CaseRow:
     """The case with the conduct that other cases left the report with meanwhile."""
-    conduct = store.listed_conduct(batch.connection, row.report_id)
+    conduct = case_queries.listed_conduct(batch.connection, row.report_id)
     if conduct is None or conduct == row.current_conduct:
         return row
     return replace(row, amended_conduct=conduct, severity=batch.policy.severity[Conduct(conduct)])
 
 
-def _begun_again(batch: EntryBatch, old: CaseRow, new: CaseRow) -> CaseRow:
+def _next_round(batch: EntryBatch, old: CaseRow, new: CaseRow) -> CaseRow:
     """The reopened case. A decided round is kept for its letters; after a withdrawal the same round begins anew, and
     where a platform filed it, it suspends the report only if no other one of its group ever did."""
     if old.state == CaseState.DECIDED:
-        stored = store.case(batch.connection, old.id)  # without what other cases made of the report since
+        stored = case_queries.case(batch.connection, old.id)  # without what other cases made of the report since
         keep_round(batch, old if stored is None else stored)
     else:
         cases = [to_round(one) for one in (old, *_others(batch, old))]
@@ -289,17 +289,17 @@ def keep_round(batch: EntryBatch, row: CaseRow) -> None:
         reopen_until=row.reopen_until,
         expires_at=expires_at(batch.policy, batch.reports.get(row.report_id), row, None),
     )
-    store.add_round(batch.connection, kept)
+    case_queries.add_round(batch.connection, kept)
 
 
 def _protect(batch: EntryBatch, report: ReportRow, index: int) -> None:
     """A protective note in the place of the report: a year from today, and never past the longest time that anything
     about the act may be kept. A held report has no listings yet that could become the note."""
-    held = line_store.held_reports(batch.connection, [report.id]).get(report.id)
+    held = order_line_queries.held_reports(batch.connection, [report.id]).get(report.id)
     if held is not None and held.waits:
-        line_store.list_released(batch.connection, report.id, listing_values(report))
-        line_store.save_held(batch.connection, replace(held, released_index=index))
-    effects.protect(
+        order_line_queries.list_released(batch.connection, report.id, listing_values(report))
+        order_line_queries.save_held(batch.connection, replace(held, released_index=index))
+    appeal_effects.protect(
         batch.connection,
         report.id,
         conduct=Conduct.IMPERSONATED.value,
@@ -315,7 +315,7 @@ def protected_until(policy: Policy, report: ReportRow, decided_at: datetime) -> 
     return min(policy.expiry_day(Conduct.IMPERSONATED, day_floor(decided_at)), latest)
 
 
-def mark(batch: EntryBatch, changed: CaseRow) -> None:
+def update_marks(batch: EntryBatch, changed: CaseRow) -> None:
     """Mark the report as all its cases say, with `changed` as it is from now on. Where a platform's first round was
     taken back and another platform's is open, that one suspends the report now, which is an entry of its own."""
     others = _others(batch, changed)
@@ -324,18 +324,18 @@ def mark(batch: EntryBatch, changed: CaseRow) -> None:
     for place, other in enumerate(others):
         if following is not None and other.id == following.case_id:
             others[place] = replace(other, suspends=True)
-            store.save_case(batch.connection, others[place])
-            dispute(batch, others[place])
+            case_queries.save_case(batch.connection, others[place])
+            add_dispute_entry(batch, others[place])
     disputed, unconfirmed = report_marks(
         [to_round(one) for one in (changed, *others)], in_force(batch.connection, changed)
     )
-    effects.set_marks(batch.connection, changed.report_id, disputed=disputed, unconfirmed=unconfirmed)
+    appeal_effects.set_marks(batch.connection, changed.report_id, disputed=disputed, unconfirmed=unconfirmed)
 
 
 # --- entries, timeline, notices ---------------------------------------------------------------------------------
 
 
-def dispute(batch: EntryBatch, row: CaseRow) -> int:
+def add_dispute_entry(batch: EntryBatch, row: CaseRow) -> int:
     """Append that the report is disputed; the entry's index."""
     body = dispute_entry(
         report_id=batch.public(row.report_id),
@@ -350,7 +350,7 @@ def dispute(batch: EntryBatch, row: CaseRow) -> int:
 
 def _reopen_for_reporter(batch: EntryBatch, row: CaseRow, move: Move) -> int:
     """Append that the case is open again for the reporter's new evidence; the report keeps its marks."""
-    asked = line_store.request(batch.connection, row.id)
+    asked = order_line_queries.request(batch.connection, row.id)
     if asked is None or move.staff is None:
         raise ActionRefused("The reporter has not asked for this.", action=move.action.value)
     body = reopening_entry(
@@ -364,7 +364,7 @@ def _reopen_for_reporter(batch: EntryBatch, row: CaseRow, move: Move) -> int:
     return _entry(batch, row.report_id, EventType.REOPENING, body, None)
 
 
-def resolve(
+def add_resolution_entry(
     batch: EntryBatch,
     row: CaseRow,
     outcome: str,
@@ -390,13 +390,13 @@ def resolve(
 def _entry(batch: EntryBatch, report_id: int, type_: EventType, body: bytes, outcome: str | None) -> int:
     index = batch.draft(type_, body)
     entry = {"entry_index": index, "report_id": report_id, "type": type_.value, "outcome": outcome}
-    store.add_entries(batch.connection, [{**entry, "recorded_at": batch.now}])
+    case_queries.add_entries(batch.connection, [{**entry, "recorded_at": batch.now}])
     return index
 
 
 def add_event(batch: EntryBatch, row: CaseRow, move: Move, *, text: str | None, entry_index: int | None) -> None:
     """One more line of the timeline."""
-    store.add_event(
+    case_queries.add_event(
         batch.connection,
         case_id=row.id,
         round=row.round,
@@ -413,7 +413,7 @@ def add_event(batch: EntryBatch, row: CaseRow, move: Move, *, text: str | None, 
     )
 
 
-def _tell(batch: EntryBatch, row: CaseRow, move: Move) -> None:
+def _notify(batch: EntryBatch, row: CaseRow, move: Move) -> None:
     """Webhooks: to the reporter and to the platform through which the person appealed, each what concerns it."""
     appeal, asked = encode_id("ap", row.id, batch.service), WebhookType.APPEAL_QUESTION_ASKED
     if move.action is Action.ASK_REPORTER:
@@ -453,10 +453,89 @@ def report_gone(batch: EntryBatch, row: CaseRow, reversal: ReversalRow) -> CaseR
     if row.state == CaseState.CLOSED:
         return row
     contested = row.state in OPEN_STATES
-    new = perform(batch, row, Move(Action.REPORT_GONE, Actor.LEDGER))
-    if contested and reversal.kind in _TAKEN_BACK:
+    new = apply_action(batch, row, Move(Action.REPORT_GONE, Actor.LEDGER))
+    if contested and reversal.kind in _BY_REPORTER:
         counts_as = batch.charge(row.report_id)
         if counts_as is not None:
             count_outcome(batch, batch.reports[row.report_id], counts_as)
     notify_parties(batch, new, WebhookType.APPEAL_ENDED)
     return new
+
+
+def zone_of(policy: Policy, profile: str) -> tzinfo:
+    """The time zone in which this profile's days are counted and told."""
+    return ZoneInfo(policy.appeals.clocks[Profile(profile)].time_zone)
+
+
+def zones(policy: Policy) -> Mapping[Profile, tzinfo]:
+    """All of them."""
+    return {profile: zone_of(policy, profile) for profile in Profile}
+
+
+def to_core(row: CaseRow, handlers: frozenset[tuple[int, int]]) -> Case:
+    """The case as the rules see it."""
+    return Case(
+        state=CaseState(row.state),
+        round=row.round,
+        profile=Profile(row.profile),
+        severity=row.severity,
+        control_group=row.control_group,
+        due_at=row.due_at,
+        extended=row.extended,
+        overdue=row.overdue,
+        information_at=row.information_at,
+        question_due_at=row.question_due_at,
+        reviewer_id=row.reviewer_id,
+        proposer_id=row.proposer_id,
+        proposed=None if row.proposed is None else Outcome(row.proposed),
+        outcome=None if row.outcome is None else Outcome(row.outcome),
+        previous=None if row.previous_outcome is None else Outcome(row.previous_outcome),
+        decided_at=row.decided_at,
+        reopen_until=row.reopen_until,
+        closed_at=row.closed_at,
+        handlers=handlers,
+        reporter_round=row.reporter_round,
+        own=row.filed_by_subject,
+        suspends=row.suspends,
+        withdrawals=row.withdrawals,
+    )
+
+
+def to_round(row: CaseRow) -> Round:
+    """The case as the rules about the rights of a report see it (`rules.rounds`)."""
+    return Round(
+        case_id=row.id,
+        group=row.filing_group,
+        state=CaseState(row.state),
+        was_decided=row.round > 1 or row.outcome is not None,
+        # A round that the reporter was granted changes nothing before it is decided.
+        suspends=row.suspends and row.round != row.reporter_round,
+        overdue=row.overdue,
+    )
+
+
+def with_core(row: CaseRow, case: Case) -> CaseRow:
+    """`row` with what the rules made of it."""
+    return replace(
+        row,
+        state=case.state.value,
+        round=case.round,
+        due_at=case.due_at,
+        extended=case.extended,
+        overdue=case.overdue,
+        information_at=case.information_at,
+        question_due_at=case.question_due_at,
+        reviewer_id=case.reviewer_id,
+        proposer_id=case.proposer_id,
+        proposed=None if case.proposed is None else case.proposed.value,
+        outcome=None if case.outcome is None else case.outcome.value,
+        previous_outcome=None if case.previous is None else case.previous.value,
+        decided_at=case.decided_at,
+        reopen_until=case.reopen_until,
+        closed_at=case.closed_at,
+        reporter_round=case.reporter_round,
+        filed_by_subject=case.own,
+        filing_group=None if case.own else row.filing_group,
+        suspends=case.suspends,
+        withdrawals=case.withdrawals,
+    )
