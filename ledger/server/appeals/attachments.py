@@ -16,14 +16,14 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from PIL import Image
-from sqlalchemy import Connection, Engine, Row, Select, delete, func, insert, select
+from sqlalchemy import Connection, Engine, delete, func, insert, select
 
 from ledger.errors import DatabaseUnavailable, NotFound
 from ledger.server.appeals.file_types import (
@@ -38,6 +38,7 @@ from ledger.server.appeals.file_types import (
     webp_shape,
 )
 from ledger.server.db.engine import reading
+from ledger.server.db.row_mapping import RowMapping
 from ledger.server.db.tables.appeals import AppealCase, CaseAttachment
 from ledger.server.log import queries as log_queries
 from ledger.server.settings import Settings
@@ -357,23 +358,27 @@ class AttachmentRow(NewAttachment):
     id: int
 
 
+_FILES = RowMapping(AttachmentRow, CaseAttachment)
+
+
 def insert_file_row(connection: Connection, new: NewAttachment) -> int:
-    """Record a file that is on disk already; returns its id."""
-    values = {name: getattr(new, name) for name in NewAttachment.__dataclass_fields__}
-    made: int = connection.execute(insert(CaseAttachment).values(**values).returning(CaseAttachment.id)).scalar_one()
-    return made
+    """Record a file that is on disk already; return its id."""
+    statement = insert(CaseAttachment).values(**asdict(new)).returning(CaseAttachment.id)
+    return int(connection.execute(statement).scalar_one())
 
 
 def file_row(connection: Connection, attachment_id: int) -> AttachmentRow | None:
     """The file of this id."""
-    row = connection.execute(_select_rows().where(CaseAttachment.id == attachment_id)).one_or_none()
-    return None if row is None else _row(row)
+    row = connection.execute(select(*_FILES.columns).where(CaseAttachment.id == attachment_id)).one_or_none()
+    return None if row is None else _FILES.load(row)
 
 
 def files_of_case(connection: Connection, case_id: int) -> list[AttachmentRow]:
     """Files of a case, oldest first."""
-    rows = connection.execute(_select_rows().where(CaseAttachment.case_id == case_id).order_by(CaseAttachment.id))
-    return [_row(row) for row in rows]
+    rows = connection.execute(
+        select(*_FILES.columns).where(CaseAttachment.case_id == case_id).order_by(CaseAttachment.id)
+    )
+    return [_FILES.load(row) for row in rows]
 
 
 def count_files(connection: Connection, case_id: int, party: str | None = None) -> int:
@@ -388,9 +393,9 @@ def files_of_reports(connection: Connection, report_ids: Iterable[int]) -> list[
     """Files of the cases about these reports: what has to go when the reports are erased."""
     found: list[AttachmentRow] = []
     for some in _chunks(report_ids):
-        joined = _select_rows().join(AppealCase, AppealCase.id == CaseAttachment.case_id)
+        joined = select(*_FILES.columns).join(AppealCase, AppealCase.id == CaseAttachment.case_id)
         rows = connection.execute(joined.where(AppealCase.report_id.in_(some)).order_by(CaseAttachment.id))
-        found.extend(_row(row) for row in rows)
+        found.extend(_FILES.load(row) for row in rows)
     return found
 
 
@@ -406,17 +411,6 @@ def known_files(connection: Connection, files: Iterable[str]) -> set[str]:
     for some in _chunks(files):
         found.update(connection.scalars(select(CaseAttachment.file).where(CaseAttachment.file.in_(some))))
     return found
-
-
-_ROW_COLUMNS = tuple(AttachmentRow.__dataclass_fields__)
-
-
-def _select_rows() -> Select[Any]:
-    return select(*[getattr(CaseAttachment, name) for name in _ROW_COLUMNS])
-
-
-def _row(row: Row[Any]) -> AttachmentRow:
-    return AttachmentRow(**dict(zip(_ROW_COLUMNS, row, strict=True)))
 
 
 def _chunks(values: Iterable[Any]) -> Iterator[Sequence[Any]]:

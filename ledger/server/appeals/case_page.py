@@ -20,17 +20,17 @@ from ledger.protocol.encoding import day_floor, from_day
 from ledger.protocol.identifiers import Kind
 from ledger.protocol.public_ids import encode_id
 from ledger.rules.appeals import Action, Actor, Outcome
-from ledger.rules.case_machine import Case, Staff, check_staff, offered
+from ledger.rules.case_machine import Staff, check_staff, offered
 from ledger.rules.checklist import Alternative, FileState, NeedState, best_state, checklist
 from ledger.rules.conduct import Conduct, Evidence, Reading, parse_evidence
 from ledger.rules.corroboration import Again, Support, supports
 from ledger.rules.deadlines import window_start
-from ledger.rules.policy.values import AppealClock, Policy, Profile
+from ledger.rules.policy.values import AppealClock, Policy
 from ledger.rules.reports import Status
 from ledger.rules.standing import FULL_WEIGHT
 from ledger.server.appeals import attachments
 from ledger.server.appeals.attachments import AttachmentRow
-from ledger.server.appeals.case_service import to_core
+from ledger.server.appeals.case_service import with_handlers
 from ledger.server.appeals.letters import all_letters
 from ledger.server.appeals.queue import check_sight
 from ledger.server.appeals.transaction import case_number
@@ -237,15 +237,14 @@ def _read_case(
     reversal = report_queries.reversals(connection, [report.id]).get(report.id)
     hold = order_line_queries.held_reports(connection, [report.id]).get(report.id)
     waits = hold is not None and hold.waits
-    case = to_core(row, case_queries.handlers(connection, row.id))
+    row = with_handlers(connection, row)
     people = [one.staff_id for one in events if one.staff_id is not None]
     names = staff_queries.names_of(connection, [*people, *(one for one in (row.reviewer_id, row.proposer_id) if one)])
     opened = log_queries.read_body(connection, row.report_id)
     body = None if opened is None else json.loads(opened[2])["body"]
     items = () if body is None else _items(body["evidence"], files, again)
     conduct = Conduct(row.current_conduct)
-    profile = Profile(row.profile)
-    may = offered(case, staff, policy)
+    may = offered(row, staff, policy)
     former = bool(former_label_queries.among(connection, [report.id]))
     reading = Reading.FORMER if former else Reading.RECORDED
     checks = checklist(conduct, [one.evidence for one in items], [one.state for one in items], again, reading)
@@ -277,13 +276,13 @@ def _read_case(
             severity=row.severity,
             retention_days=policy.retention_days[policy.severity[conduct]],
             question_days=policy.appeals.question_days,
-            clock=policy.appeals.clocks[profile],
+            clock=policy.appeals.clocks[row.profile],
         ),
         reviewer=None if row.reviewer_id is None else names.get(row.reviewer_id),
         proposer=None if row.proposer_id is None else names.get(row.proposer_id),
         may=may,
         seen=events[-1].id if events else 0,
-        colleagues=_colleagues(connection, case) if Action.ASSIGN in may else (),
+        colleagues=_colleagues(connection, row) if Action.ASSIGN in may else (),
         slots={slot: Kind(kind) for slot, kind in sorted(case_queries.listed_slots(connection, report.id).items())},
         now=now,
     )
@@ -348,7 +347,7 @@ def _related_reports(
                 how="same_report",
                 report=encode_id("rp", report.id, service),
                 case=encode_id("ap", beside.id, service),
-                state=beside.state,
+                state=beside.state.value,
                 conduct=beside.current_conduct,
                 platform=report.platform if staff.control_group is None else None,
                 live=report.live,
@@ -363,14 +362,14 @@ def _related_reports(
             how=how[report_id],
             report=encode_id("rp", report_id, service),
             case=None if case is None else encode_id("ap", case.id, service),
-            state=None if case is None else case.state,
+            state=None if case is None else case.state.value,
             conduct=other.conduct if case is None else case.current_conduct,
             platform=other.platform if staff.control_group is None else None,
             live=other.live,
         )
 
 
-def _colleagues(connection: Connection, case: Case) -> tuple[tuple[int, str], ...]:
+def _colleagues(connection: Connection, case: CaseRow) -> tuple[tuple[int, str], ...]:
     """Who may be given the case."""
     found = []
     for one in staff_queries.read_all(connection):

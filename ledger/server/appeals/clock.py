@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 
 from ledger.protocol.encoding import day_floor
 from ledger.protocol.public_ids import encode_id
-from ledger.rules.appeals import OPEN_STATES, Action, Actor
+from ledger.rules.appeals import Action, Actor
 from ledger.rules.case_machine import due_actions
-from ledger.server.appeals.case_service import Move, apply_action, to_core
+from ledger.server.appeals.case_service import Move, apply_action
 from ledger.server.appeals.transaction import changing, load_case
 from ledger.server.db.due_rows import work_off
 from ledger.server.db.engine import reading
@@ -51,13 +51,13 @@ def run_clocks(context: Context, stopped: Callable[[], bool] = lambda: False) ->
 
 def _run(batch: EntryBatch, row: CaseRow) -> bool:
     before = row
-    for action in due_actions(to_core(row, frozenset()), batch.now):
+    for action in due_actions(row, batch.now):
         row = apply_action(batch, row, Move(action, Actor.CLOCK))
     report = batch.reports.get(row.report_id)
     expired = report is None or batch.policy.expiry_day(
         row.current_conduct, day_floor(report.act_ended_at), report.expires_day
     ) <= day_floor(batch.now)
-    if expired and row.state in OPEN_STATES:
+    if expired and row.is_open:
         row = apply_action(batch, row, Move(Action.REPORT_GONE, Actor.LEDGER))
         # What rests on a report does not fall with its expiry, and is not contested by a case that ended with it.
         appeal_effects.pass_marks_on(batch.connection, row.report_id, disputed=False, unconfirmed=False)

@@ -27,7 +27,7 @@ from ledger.rules.policy.values import Policy
 from ledger.rules.rounds import blocking
 from ledger.rules.standing import Event, fold, merge
 from ledger.server.appeals.attachments import reported_evidence
-from ledger.server.appeals.case_service import expires_at, to_round
+from ledger.server.appeals.case_service import expires_at
 from ledger.server.appeals.letters import all_letters, letters_of
 from ledger.server.appeals.participants import Party, can_be_reopened
 from ledger.server.appeals.record_texts import meanings
@@ -222,7 +222,7 @@ def _appealable(report: ReportRow, cases: Sequence[CaseRow], context: Context) -
     """Whether the person's own appeal against the report is open to them."""
     conduct = Conduct(case_queries.conduct_in_force(cases) or report.conduct)
     expires_day = context.policy.expiry_day(conduct, day_floor(report.act_ended_at), report.expires_day)
-    unused = blocking([to_round(case) for case in cases], None) is None
+    unused = blocking([case.as_round for case in cases], None) is None
     return report.live and unused and expires_day > day_floor(context.now())
 
 
@@ -230,7 +230,7 @@ def principal_case(cases: Sequence[CaseRow]) -> CaseRow:
     """Of the cases about one report (at least one) the person's own one that counts, or the one that says how the
     report stands."""
     own = [case for case in cases if case.filed_by_subject]
-    return case_queries.leading(own if any(to_round(case).uses_up for case in own) else cases)
+    return case_queries.leading(own if any(case.as_round.uses_up for case in own) else cases)
 
 
 def subject_case_view(

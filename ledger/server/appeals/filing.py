@@ -19,7 +19,7 @@ from ledger.errors import AppealInvalid, CaseExists, ConflictOfInterest, NotFoun
 from ledger.i18n import LOCALES
 from ledger.protocol.encoding import day_floor
 from ledger.protocol.public_ids import encode_id
-from ledger.rules.appeals import MAX_REPORTS, MAX_TEXT_CHARS, Action, Actor, CaseState, Grounds
+from ledger.rules.appeals import MAX_REPORTS, MAX_TEXT_CHARS, Action, Actor, CaseState, Grounds, Outcome
 from ledger.rules.clean_text import cleaned
 from ledger.rules.conduct import Conduct
 from ledger.rules.deadlines import due_at, earlier_profile
@@ -32,7 +32,6 @@ from ledger.server.appeals.case_service import (
     add_event,
     apply_action,
     notify_parties,
-    to_round,
     update_marks,
     zones,
 )
@@ -155,7 +154,7 @@ def _check_rights(batch: EntryBatch, filing: Filing, contested: ContestedReports
                     "own record: there they contest it themselves."
                 )
     for number in filing.reports:
-        taken = blocking([to_round(one) for one in contested.cases.get(number, ())], filing.group)
+        taken = blocking([one.as_round for one in contested.cases.get(number, ())], filing.group)
         if taken is not None and number in contested.about:
             raise CaseExists(
                 "There is a case about this report already. A decided case can be reopened once.",
@@ -173,7 +172,7 @@ def _contestable(batch: EntryBatch, filing: Filing, contested: ContestedReports,
     conduct = _conduct_of(cases, report)
     if batch.policy.expiry_day(conduct, day_floor(report.act_ended_at), report.expires_day) <= day_floor(batch.now):
         return False
-    rounds = [to_round(one) for one in cases]
+    rounds = [one.as_round for one in cases]
     return filing.group is None or has_room(rounds, filing.group, report.control_group)
 
 
@@ -191,7 +190,7 @@ def _open_all(batch: EntryBatch, filing: Filing, contested: ContestedReports) ->
     rows = []
     for place, number in enumerate(filing.reports):
         report, cases = contested.reports[number], contested.cases.get(number, ())
-        taken_over = adoptable([to_round(one) for one in cases]) if filing.group is None else None
+        taken_over = adoptable([one.as_round for one in cases]) if filing.group is None else None
         if taken_over is not None:
             open_case = next(one for one in cases if one.id == taken_over.case_id)
             rows.append(_adopt(batch, filing, open_case, _withdrawals(cases, None)))
@@ -230,22 +229,22 @@ def _open(
     for old in cases:
         if old.filing_group == filing.group and old.state == CaseState.WITHDRAWN:
             apply_action(batch, old, Move(Action.CLOSE, Actor.LEDGER))  # this one takes its place
+    decided = case_queries.decision_in_force(batch.connection, report.id)
     row = CaseRow(
         id=case_id,
         group_id=group_id,
         report_id=report.id,
         round=1,
-        state=CaseState.SUBMITTED.value,
-        outcome=None,
-        previous_outcome=case_queries.decision_in_force(batch.connection, report.id),
+        state=CaseState.SUBMITTED,
+        previous_outcome=None if decided is None else Outcome(decided),
         amended_conduct=None if conduct.value == report.conduct else conduct.value,
         grounds=filing.grounds.value,
-        profile=profile.value,
+        profile=profile,
         locale=filing.locale,
         filed_via=filing.platform,
         filed_by_subject=filing.group is None,
         filing_group=filing.group,
-        suspends=suspends([to_round(one) for one in cases], filing.group, report.control_group),
+        suspends=suspends([one.as_round for one in cases], filing.group, report.control_group),
         withdrawals=_withdrawals(cases, filing.group),
         platform=report.platform,
         control_group=report.control_group,
@@ -253,19 +252,6 @@ def _open(
         severity=batch.policy.severity[conduct],
         opened_at=batch.now,
         due_at=due_at(batch.now, profile, batch.policy.appeals.clocks[profile], zone[profile]),
-        extended=False,
-        overdue=False,
-        information_at=None,
-        question_due_at=None,
-        reviewer_id=None,
-        proposer_id=None,
-        proposed=None,
-        proposed_conduct=None,
-        unlinked_slots=None,
-        reasons=None,
-        decided_at=None,
-        reopen_until=None,
-        closed_at=None,
     )
     case_queries.insert_case(batch.connection, row)
     case_queries.copy_tags(batch.connection, report.id)

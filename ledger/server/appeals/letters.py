@@ -15,7 +15,7 @@ from ledger.protocol.identifiers import Kind
 from ledger.protocol.public_ids import encode_id
 from ledger.rules.appeals import OPEN_STATES, Action, CaseState, Outcome
 from ledger.rules.conduct import Conduct
-from ledger.rules.policy.values import Policy, Profile
+from ledger.rules.policy.values import Policy
 from ledger.server.appeals.case_service import protected_until, zone_of
 from ledger.server.log import queries as log_queries
 from ledger.server.records import case_queries
@@ -80,11 +80,11 @@ def facts_of(
     if report is None:
         raise NotFound("The report of this case is not in the ledger any more.")
     events = [event for event in case_queries.events(connection, row.id) if event.round == row.round]
-    outcome = None if row.outcome is None else Outcome(row.outcome)
+    outcome = row.outcome
     return CaseFacts(
         case_id=encode_id("ap", row.id, context.service),
         report_id=encode_id("rp", row.report_id, context.service),
-        profile=Profile(row.profile),
+        profile=row.profile,
         zone=zone_of(context.policy, row.profile),
         conduct=Conduct(row.conduct),
         opened_at=row.opened_at,
@@ -115,7 +115,7 @@ def _as_it_was(row: CaseRow, kept: RoundRow) -> CaseRow:
     return replace(
         row,
         round=kept.round,
-        state=CaseState.DECIDED.value,
+        state=CaseState.DECIDED,
         opened_at=kept.opened_at,
         due_at=kept.due_at or row.due_at,
         outcome=kept.outcome,

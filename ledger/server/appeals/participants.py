@@ -16,7 +16,7 @@ Every function works in the caller's transaction.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
 from ledger.errors import ActionRefused, AppealInvalid, ConflictOfInterest, NotFound
@@ -35,7 +35,7 @@ from ledger.server.appeals.attachments import (
     check_room,
     reported_evidence,
 )
-from ledger.server.appeals.case_service import Move, apply_action, to_round
+from ledger.server.appeals.case_service import Move, apply_action
 from ledger.server.appeals.file_types import refused
 from ledger.server.appeals.filing import clean_text
 from ledger.server.records import case_queries, order_line_queries
@@ -151,7 +151,7 @@ def can_be_reopened(cases: Sequence[CaseRow], row: CaseRow, *, own: bool) -> boo
     by `rules.case_machine.advance`."""
     if row.filed_by_subject != own:
         return False
-    others = [to_round(one) for one in cases if one.id != row.id]
+    others = [one.as_round for one in cases if one.id != row.id]
     if blocking(others, row.filing_group) is not None:
         return False
     return row.filing_group is None or has_room(others, row.filing_group, row.control_group)
@@ -231,9 +231,9 @@ def add_file(
         evidence_index=place,
         added_at=batch.now,
     )
-    number = attachments.insert_file_row(batch.connection, new)
+    file_id = attachments.insert_file_row(batch.connection, new)
     draft.named = True
-    return AttachmentRow(**{name: getattr(new, name) for name in new.__dataclass_fields__}, id=number), True
+    return AttachmentRow(**asdict(new), id=file_id), True
 
 
 def _evidence_index(

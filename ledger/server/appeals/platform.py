@@ -115,7 +115,7 @@ def _filed(rows: Sequence[CaseRow], service: str) -> dict[str, Any]:
             {
                 "id": encode_id("ap", row.id, service),
                 "report": encode_id("rp", row.report_id, service),
-                "state": row.state,
+                "state": row.state.value,
                 "due_at": format_time(row.due_at),
             }
             for row in rows
@@ -194,7 +194,7 @@ def _summary(row: CaseRow, caller: Caller, party: Party | None, service: str) ->
         **case_state(row, service),
         "party": reads_as.value if reads_as is not None else None,
         "report": encode_id("rp", row.report_id, service) if known else None,
-        "outcome": row.outcome if known else None,
+        "outcome": row.outcome.value if known and row.outcome is not None else None,
         "answer_due_at": None if row.state != asks or row.question_due_at is None else format_time(row.question_due_at),
     }
 

@@ -27,7 +27,7 @@ from ledger.server.appeals.transaction import case_number
 from ledger.server.db.engine import reading, snapshot_reading, writing
 from ledger.server.db.tables.appeals import AppealCase, CaseHandler, CaseSkip
 from ledger.server.records import case_queries
-from ledger.server.records.case_queries import CaseRow
+from ledger.server.records.case_queries import CASES, CaseRow
 from ledger.server.records.transaction import Context
 from ledger.server.staff import audit
 from ledger.server.staff.queries import names_of
@@ -261,9 +261,6 @@ class Totals:
     states: Mapping[str, int]
 
 
-_CASE_COLUMNS = [getattr(AppealCase, name) for name in CaseRow.__dataclass_fields__]
-
-
 _CONDUCT = func.coalesce(AppealCase.amended_conduct, AppealCase.conduct)
 
 
@@ -291,7 +288,7 @@ def read_page(
 
     parts = [
         select(
-            select(*_CASE_COLUMNS)
+            select(*CASES.columns)
             .where(AppealCase.state == state, *conditions)
             .order_by(*order(AppealCase))
             .limit(limit)
@@ -301,7 +298,7 @@ def read_page(
     ]
     merged = union_all(*parts).subquery()
     rows = connection.execute(select(merged).order_by(*order(merged.c)).limit(limit))
-    return [CaseRow(*row) for row in rows]
+    return [CASES.load(row) for row in rows]
 
 
 def _beyond(due_at: datetime, case_id: int, *, backwards: bool) -> list[ColumnElement[bool]]:
@@ -356,13 +353,13 @@ def most_urgent(connection: Connection, viewer: Viewer, skipped_since: datetime)
         CaseSkip.case_id == AppealCase.id, CaseSkip.staff_id == viewer.staff_id, CaseSkip.at >= skipped_since
     )
     statement = (
-        select(*_CASE_COLUMNS)
+        select(*CASES.columns)
         .where(AppealCase.state == CaseState.SUBMITTED.value, *_seen_by(viewer), ~handled.exists(), ~skipped.exists())
         .order_by(AppealCase.due_at, AppealCase.id)
         .limit(1)
     )
     row = connection.execute(statement).one_or_none()
-    return None if row is None else CaseRow(*row)
+    return None if row is None else CASES.load(row)
 
 
 def _seen_by(viewer: Viewer) -> Sequence[ColumnElement[bool]]:

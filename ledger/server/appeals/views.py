@@ -35,7 +35,7 @@ def case_state(row: CaseRow, service: str) -> dict[str, Any]:
     """What even a platform may know that only opened the session: that there is a case, its state and its date."""
     return {
         "id": encode_id("ap", row.id, service),
-        "state": row.state,
+        "state": row.state.value,
         "opened_at": format_time(row.opened_at),
         "due_at": format_time(row.due_at),
         "overdue": row.overdue,
@@ -46,7 +46,6 @@ def case_view(connection: Connection, row: CaseRow, party: Party, service: str) 
     """The whole case for `party`."""
     events = [event for event in case_queries.events(connection, row.id) if event.action not in STAFF_ONLY]
     group = [one for one in case_queries.group_cases(connection, row.group_id) if _same_view(row, one, party)]
-    decided = row.outcome is not None and row.state in (CaseState.DECIDED, CaseState.CLOSED)
     return {
         **case_state(row, service),
         "group": [encode_id("ap", one.id, service) for one in group],
@@ -55,18 +54,18 @@ def case_view(connection: Connection, row: CaseRow, party: Party, service: str) 
         "round": row.round,
         "grounds": row.grounds,
         "conduct": row.current_conduct,
-        "profile": row.profile,
+        "profile": row.profile.value,
         "extended": row.extended,
         "suspends": row.suspends,
         "question": _question(row, events, party),
         "decision": {
-            "outcome": row.outcome,
+            "outcome": row.outcome.value,
             "reasons": row.reasons,
             "conduct": row.amended_conduct,
             "decided_at": None if row.decided_at is None else format_time(row.decided_at),
             "reopen_until": None if row.reopen_until is None else format_time(row.reopen_until),
         }
-        if decided
+        if row.outcome is not None and row.state in (CaseState.DECIDED, CaseState.CLOSED)
         else None,
         "concession": _concession(connection, row),
         "reopening_request": _reopening_request(connection, row),
@@ -121,7 +120,7 @@ def _same_view(row: CaseRow, other: CaseRow, party: Party) -> bool:
 
 def _question(row: CaseRow, events: Sequence[EventRow], party: Party) -> dict[str, Any] | None:
     """The question that waits for this party's answer."""
-    awaited = {CaseState.AWAITING_REPORTER.value: Party.REPORTER, CaseState.AWAITING_SUBJECT.value: Party.SUBJECT}
+    awaited = {CaseState.AWAITING_REPORTER: Party.REPORTER, CaseState.AWAITING_SUBJECT: Party.SUBJECT}
     if awaited.get(row.state) is not party or row.question_due_at is None:
         return None
     asked = [event for event in events if event.action == f"ask_{party.value}"]

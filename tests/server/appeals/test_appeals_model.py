@@ -23,7 +23,7 @@ from ledger.rules.case_machine import Staff, due_actions
 from ledger.rules.conduct import Conduct
 from ledger.server.appeals import consumer, participants
 from ledger.server.appeals import staff_actions as desk
-from ledger.server.appeals.case_service import to_core
+from ledger.server.appeals.case_service import with_handlers
 from ledger.server.appeals.clock import run_clocks
 from ledger.server.appeals.transaction import case_number
 from ledger.server.db.engine import reading
@@ -172,7 +172,7 @@ class Story:
         for case in self.cases:
             row = case_row(self.town, case)
             with reading(rt.engine) as connection:
-                core = to_core(row, store.handlers(connection, row.id))
+                core = with_handlers(connection, row)
                 assert store.events(connection, row.id)[-1].state == row.state
             open_dispute = case in told[self.report_of(row.report_id)].open_cases
             assert core.is_open == open_dispute or core.state == "closed"
