@@ -34,14 +34,15 @@ from ledger.tlog.entries import EventType, statement_entry
 
 
 def participant_of(session: SessionRow) -> Participant:
-    """The person, as parties are checked."""
+    """Return the person of a session as a participant."""
     return Participant(Party.SUBJECT, tags=frozenset(tag for _, tag in session.subjects))
 
 
 def open_cases(
     context: Context, session: SessionRow, reports: Sequence[str], grounds: str, statement: str, locale: str
 ) -> list[CaseRow]:
-    """Contest reports. "This is not me" is `grounds="not_me"`. Raises AppealInvalid, NotFound, CaseExists."""
+    """Contest reports. "This is not me" is `grounds="not_me"`. Raises AppealInvalid, CaseExists, NotFound, LogFrozen,
+    DatabaseUnavailable."""
     numbers = report_numbers(context, reports)
     appeal = checked_filing(numbers, grounds, statement, locale, session.platform, session.profile, group=None)
     with changing(context) as batch:
@@ -49,7 +50,8 @@ def open_cases(
 
 
 def add_message(context: Context, session: SessionRow, case: str, text: str) -> CaseRow:
-    """Answer a question, or add something. Raises NotFound, AppealInvalid, ActionRefused."""
+    """Answer the open question, or add an unrequested message. Raises NotFound, AppealInvalid, ActionRefused,
+    LogFrozen, DatabaseUnavailable."""
     with changing(context) as batch:
         return participants.add_message(
             batch, load_case(batch, case_number(context, case)), participant_of(session), text
@@ -57,38 +59,40 @@ def add_message(context: Context, session: SessionRow, case: str, text: str) -> 
 
 
 def withdraw(context: Context, session: SessionRow, case: str) -> CaseRow:
-    """Withdraw the appeal; the report counts as before. Raises NotFound, ActionRefused."""
+    """Withdraw the appeal; the report counts as before. Raises NotFound, ActionRefused, LogFrozen,
+    DatabaseUnavailable."""
     with changing(context) as batch:
         return participants.withdraw(batch, load_case(batch, case_number(context, case)), participant_of(session))
 
 
 def reopen(context: Context, session: SessionRow, case: str, text: str) -> CaseRow:
-    """Reopen a decided case, once. Raises NotFound, AppealInvalid, ActionRefused."""
+    """Reopen a decided case, once. Raises NotFound, AppealInvalid, ActionRefused, LogFrozen, DatabaseUnavailable."""
     with changing(context) as batch:
         return participants.reopen(batch, load_case(batch, case_number(context, case)), participant_of(session), text)
 
 
 def agree(context: Context, session: SessionRow, case: str) -> CaseRow:
-    """Agree to the conduct that the reporter conceded. Raises NotFound, ActionRefused."""
+    """Agree to the conduct that the reporter conceded. Raises NotFound, ActionRefused, LogFrozen,
+    DatabaseUnavailable."""
     with changing(context) as batch:
         return participants.agree(batch, load_case(batch, case_number(context, case)), participant_of(session))
 
 
 def add_statement(context: Context, session: SessionRow, report: str, text: str, locale: str) -> StatementRow:
-    """Put a statement of one's own beside a report: members who look the person up can read it (FCRA 15 U.S.C.
-    1681i(b); Credit Reporting Regulation art. 25). A new one takes the old one's place, at most `MAX_STATEMENTS` times.
+    """Store the person's statement on a report, which members who look the person up can read (FCRA 15 U.S.C. 1681i(b);
+    Credit Reporting Regulation art. 25). It replaces an earlier one, up to `MAX_STATEMENTS` versions.
 
-    Raises AppealInvalid, NotFound.
+    Raises AppealInvalid, NotFound, LogFrozen, DatabaseUnavailable.
     """
     if locale not in LOCALES:
         raise AppealInvalid(f"`locale` is {' or '.join(LOCALES)}.")
     cleaned = clean_text(text)
     report_id = report_number(context, report)
     with changing(context) as batch:
-        found = case_queries.reports_of_tags(batch.connection, [tag for _, tag in session.subjects])
+        own_reports = case_queries.reports_of_tags(batch.connection, [tag for _, tag in session.subjects])
         batch.load_reports([report_id], [])
         row = batch.reports.get(report_id)
-        if report_id not in found or row is None or not row.live:
+        if report_id not in own_reports or row is None or not row.live:
             raise NotFound("This report is not in the ledger (any more), or not about you.")
         before = case_queries.statements(batch.connection, [report_id]).get(report_id)
         revision = 1 if before is None else before.revision + 1
@@ -100,14 +104,15 @@ def add_statement(context: Context, session: SessionRow, report: str, text: str,
         index = batch.draft(EventType.STATEMENT, body)
         entry = {"entry_index": index, "report_id": report_id, "type": EventType.STATEMENT.value, "outcome": None}
         case_queries.add_entries(batch.connection, [{**entry, "recorded_at": batch.now}])
-        made = StatementRow(report_id, revision, cleaned, locale, batch.now, index)
-        case_queries.put_statement(batch.connection, made)
+        statement = StatementRow(report_id, revision, cleaned, locale, batch.now, index)
+        case_queries.put_statement(batch.connection, statement)
         appeal_effects.set_statement_mark(batch.connection, [report_id])
-        return made
+        return statement
 
 
 def own_case(context: Context, session: SessionRow, case: str) -> dict[str, Any]:
-    """The whole case as the person sees it, with the letters that there are. Raises NotFound, DatabaseUnavailable."""
+    """Return the whole case as the person sees it, with the kinds of its letters. Raises NotFound,
+    DatabaseUnavailable."""
     with snapshot_reading(context.engine) as connection:
         row = _own(connection, context, session, case)
         cases = case_queries.all_cases_of_reports(connection, [row.report_id])[row.report_id]
@@ -118,8 +123,8 @@ def own_case(context: Context, session: SessionRow, case: str) -> dict[str, Any]
 def own_letter(
     context: Context, session: SessionRow, case: str, kind: str, locale: str, number: int | None = None
 ) -> Letter:
-    """A letter about the case, in `locale`, of round `number` or the newest of its kind. It names the platform that
-    opened the session where the appeal came through it. Raises NotFound, DatabaseUnavailable."""
+    """Return a letter about the case in `locale`, of round `number` or the newest of its kind. It names the platform
+    that opened the session if the appeal came through it. Raises NotFound, DatabaseUnavailable."""
     with snapshot_reading(context.engine) as connection:
         row = _own(connection, context, session, case)
         opener = row.filed_via if row.filed_via == session.platform else None
@@ -129,13 +134,13 @@ def own_letter(
 def own_file(
     context: Context, settings: Settings, session: SessionRow, case: str, attachment: str
 ) -> tuple[AttachmentRow, bytes]:
-    """A file of the case, whichever party handed it in, with its bytes. Raises NotFound, DatabaseUnavailable."""
+    """Return a file of the case, from either party, with its bytes. Raises NotFound, DatabaseUnavailable."""
     with reading(context.engine) as connection:
         row = _own(connection, context, session, case)
-        found = attachments.file_row(connection, _attachment_number(context, attachment))
-    if found is None or found.case_id != row.id:
+        file = attachments.file_row(connection, _attachment_number(context, attachment))
+    if file is None or file.case_id != row.id:
         raise NotFound("The case has no such file.")
-    return found, attachments.read(settings, found.file)
+    return file, attachments.read(settings, file.file)
 
 
 def add_file(
@@ -147,8 +152,8 @@ def add_file(
     name: str,
     random_bytes: Callable[[int], bytes],
 ) -> dict[str, Any]:
-    """Add a file to the case; what is known of it. The case is asked for first, so that nobody fills a disk with files
-    for cases that are not theirs.
+    """Add a file to the case; return its description. The case is checked before anything is written to disk, so a
+    stranger cannot fill the disk.
 
     Raises NotFound, AttachmentRefused, AppealInvalid, ActionRefused, LogFrozen, DatabaseUnavailable.
     """
@@ -180,4 +185,4 @@ def _attachment_number(context: Context, public: str) -> int:
 
 
 MAX_STATEMENTS = 5
-"""How often a person may word their statement on a report anew."""
+"""Versions of a person's statement on one report."""

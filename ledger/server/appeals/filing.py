@@ -52,13 +52,13 @@ from ledger.server.records.transaction import EntryBatch
 from ledger.server.settings import Settings
 
 RAW_TEXT_CHARS = 10 * MAX_TEXT_CHARS
-"""Characters of a text before it is cleaned; longer ones are not looked at."""
+"""Longest text before it is cleaned; longer ones are refused unread."""
 
 
 @dataclass(frozen=True, slots=True)
 class Filing:
-    """What an appeal says, and how it came: filed by a platform of the control group `group`, or (None) by the person
-    in a session that the platform opened."""
+    """A checked appeal, and who filed it: a platform of the control group `group`, or (None) the person in a session
+    that the platform opened."""
 
     reports: tuple[int, ...]
     grounds: Grounds
@@ -72,7 +72,7 @@ class Filing:
 def checked_filing(
     reports: Sequence[int], grounds: str, statement: str, locale: str, platform: str, profile: str, *, group: str | None
 ) -> Filing:
-    """A checked filing. Raises AppealInvalid."""
+    """Return the appeal with its values checked. Raises AppealInvalid."""
     if not 1 <= len(reports) <= MAX_REPORTS or len(set(reports)) != len(reports):
         raise AppealInvalid(f"An appeal names 1 to {MAX_REPORTS} different reports.")
     try:
@@ -86,34 +86,35 @@ def checked_filing(
 
 
 def clean_text(text: str) -> str:
-    """A text that a person wrote, as `ledger.rules.clean_text.cleaned` gives it. Raises AppealInvalid when it has more
-    than `MAX_TEXT_CHARS` characters, or shows nothing."""
-    made = cleaned(text[: RAW_TEXT_CHARS + 1])
-    if len(made) > MAX_TEXT_CHARS or len(text) > RAW_TEXT_CHARS:
+    """Return a text of a person as `ledger.rules.clean_text.cleaned` does.
+
+    Raises AppealInvalid if it has more than `MAX_TEXT_CHARS` characters, or no visible one.
+    """
+    visible = cleaned(text[: RAW_TEXT_CHARS + 1])
+    if len(visible) > MAX_TEXT_CHARS or len(text) > RAW_TEXT_CHARS:
         raise AppealInvalid(f"A text has 1 to {MAX_TEXT_CHARS} characters.", limit_chars=MAX_TEXT_CHARS)
-    if not made:
+    if not visible:
         raise AppealInvalid(
             "This text shows nothing, and a text that shows nothing ends no clock. Write something.",
             limit_chars=MAX_TEXT_CHARS,
         )
-    return made
+    return visible
 
 
 NOT_APPEALABLE = (
     "A report that this appeal names is not in the ledger (any more), is not about this person, or takes no more "
     "appeals from platforms. The person can see and contest what there is in their own session."
 )
-"""The one answer about every report that the caller may not contest: it tells none of these cases from another."""
-
+"""The one answer for every report that a platform may not contest, so that it does not reveal which case applies."""
 
 NOT_ABOUT_YOU = "A report that this appeal names is not in the ledger (any more), or not about you."
-"""The same in a person's own session."""
+"""The same answer in a person's own session."""
 
 
 @dataclass(frozen=True, slots=True)
 class ContestedReports:
-    """What the ledger holds about the reports that an appeal names, read by the same queries whatever there is:
-    reports, their cases, and which of them are about the person."""
+    """The reports that an appeal names, their cases, and the ids of those about the person. They are read by the same
+    queries whatever the ledger holds."""
 
     reports: Mapping[int, ReportRow]
     cases: Mapping[int, Sequence[CaseRow]]
@@ -137,11 +138,11 @@ def open_cases(batch: EntryBatch, filing: Filing, tags: frozenset[bytes]) -> lis
 
 
 def _check_rights(batch: EntryBatch, filing: Filing, contested: ContestedReports) -> None:
-    """Whether every report of the appeal may be contested this way.
+    """Check that every report of the appeal may be contested by this filer.
 
-    First comes what the filer knows anyway (a report of its own control group, a case of its own), whatever else the
-    appeal names: nothing can be learnt by putting such a report beside another one. Everything else has one answer.
-    Raises ConflictOfInterest, CaseExists, NotFound.
+    Facts that the filer knows anyway come first (a report of its own control group, a case of its own), so naming such
+    a report beside another one reveals nothing about the other. All other refusals have one answer. Raises
+    ConflictOfInterest, CaseExists, NotFound.
     """
     if filing.group is not None:
         for number in filing.reports:
@@ -154,7 +155,7 @@ def _check_rights(batch: EntryBatch, filing: Filing, contested: ContestedReports
                     "own record: there they contest it themselves."
                 )
     for number in filing.reports:
-        taken = blocking([one.as_round for one in contested.cases.get(number, ())], filing.group)
+        taken = blocking([case.as_round for case in contested.cases.get(number, ())], filing.group)
         if taken is not None and number in contested.about:
             raise CaseExists(
                 "There is a case about this report already. A decided case can be reopened once.",
@@ -165,6 +166,7 @@ def _check_rights(batch: EntryBatch, filing: Filing, contested: ContestedReports
 
 
 def _contestable(batch: EntryBatch, filing: Filing, contested: ContestedReports, number: int) -> bool:
+    """True if the report is live, about the person, not expired, and the filer has the right to a round."""
     report = contested.reports.get(number)
     if number not in contested.about or report is None or not report.live:
         return False
@@ -172,27 +174,27 @@ def _contestable(batch: EntryBatch, filing: Filing, contested: ContestedReports,
     conduct = _conduct_of(cases, report)
     if batch.policy.expiry_day(conduct, day_floor(report.act_ended_at), report.expires_day) <= day_floor(batch.now):
         return False
-    rounds = [one.as_round for one in cases]
+    rounds = [case.as_round for case in cases]
     return filing.group is None or has_room(rounds, filing.group, report.control_group)
 
 
 def _conduct_of(cases: Sequence[CaseRow], report: ReportRow) -> Conduct:
-    """The conduct in force of a report with these cases."""
+    """Return the current conduct of a report with these cases."""
     return Conduct(case_queries.conduct_in_force(cases) or report.conduct)
 
 
 def _open_all(batch: EntryBatch, filing: Filing, contested: ContestedReports) -> list[CaseRow]:
-    """Open a case against each report, in this transaction. The person's own appeal takes over a case that a platform
-    has open for them. The caller has checked that all of it is allowed (`check_rights`)."""
+    """Open a case against each report, or adopt a platform's open case for the person. The rights were checked
+    before."""
     batch.load_reports(filing.reports, [])
     profiles = {row.name: Profile(row.profile) for row in read_platforms(batch.connection)}
     first = reserve_ids(batch.connection, "ap", len(filing.reports))
     rows = []
     for place, number in enumerate(filing.reports):
         report, cases = contested.reports[number], contested.cases.get(number, ())
-        taken_over = adoptable([one.as_round for one in cases]) if filing.group is None else None
-        if taken_over is not None:
-            open_case = next(one for one in cases if one.id == taken_over.case_id)
+        adopted = adoptable([case.as_round for case in cases]) if filing.group is None else None
+        if adopted is not None:
+            open_case = next(case for case in cases if case.id == adopted.case_id)
             rows.append(_adopt(batch, filing, open_case, _withdrawals(cases, None)))
         else:
             rows.append(_open(batch, filing, report, cases, first + place, first, profiles))
@@ -200,17 +202,17 @@ def _open_all(batch: EntryBatch, filing: Filing, contested: ContestedReports) ->
 
 
 def _withdrawals(cases: Sequence[CaseRow], group: str | None) -> int:
-    """How often this side took appeals against the report back."""
-    return max((one.withdrawals for one in cases if one.filing_group == group), default=0)
+    """Return the number of appeals against the report that this side withdrew."""
+    return max((case.withdrawals for case in cases if case.filing_group == group), default=0)
 
 
 def _adopt(batch: EntryBatch, filing: Filing, row: CaseRow, withdrawals: int) -> CaseRow:
-    """The platform's open case as the person's own: its date stays, and the platform's round has used up nothing. What
-    the platform agreed to for the person, they may agree to themselves, or not."""
+    """Make the platform's open case the person's own. Its deadline stays, and the platform's round is not used up. An
+    agreement by the platform is revoked: the person decides about it."""
     row = replace(row, grounds=filing.grounds.value, locale=filing.locale, withdrawals=withdrawals)
-    done = apply_action(batch, row, Move(Action.ADOPT, Actor.SUBJECT, text=filing.statement))
-    order_line_queries.withdraw_agreement(batch.connection, done.id, done.round)
-    return done
+    adopted = apply_action(batch, row, Move(Action.ADOPT, Actor.SUBJECT, text=filing.statement))
+    order_line_queries.withdraw_agreement(batch.connection, adopted.id, adopted.round)
+    return adopted
 
 
 def _open(
@@ -222,6 +224,7 @@ def _open(
     group_id: int,
     profiles: dict[str, Profile],
 ) -> CaseRow:
+    """Open a new case with its log entry, the report's marks, the first event and the notices."""
     zone = zones(batch.policy)
     could_apply = [filing.profile, profiles.get(report.platform, filing.profile)]
     profile = earlier_profile(could_apply, batch.now, batch.policy, zone)
@@ -244,7 +247,7 @@ def _open(
         filed_via=filing.platform,
         filed_by_subject=filing.group is None,
         filing_group=filing.group,
-        suspends=suspends([one.as_round for one in cases], filing.group, report.control_group),
+        suspends=suspends([case.as_round for case in cases], filing.group, report.control_group),
         withdrawals=_withdrawals(cases, filing.group),
         platform=report.platform,
         control_group=report.control_group,
@@ -264,17 +267,19 @@ def _open(
     return row
 
 
+# --- attempts of platforms --------------------------------------------------------------------------------------------
+
+
 log = logging.getLogger(__name__)
 
-
 FILING_PURPOSE = "appeal_filing"
-"""How an attempt to file is told among the lookups."""
+"""The purpose of an attempt to file, in the list of lookups."""
 
 
 def count_attempt(
     engine: Engine, settings: Settings, member: Member, tags: Iterable[bytes], now: datetime, request: Asked
 ) -> None:
-    """Count an attempt of `member` to file an appeal for the person with these tags, and note it in the person's record
+    """Count an attempt of `member` to file an appeal for the person with these tags, and list it in the person's record
     if they have one. A repeated request that has its answer already is not counted again.
 
     Raises QuotaExceeded after `appeals_daily_quota` attempts in a UTC day, DatabaseUnavailable.
@@ -295,24 +300,24 @@ def count_attempt(
 
 
 def log_attempt_outcome(member: Member, outcome: str) -> None:
-    """Log what came of an attempt: `filed`, or the code of the refusal. Neither reports nor persons are named."""
+    """Log the result of an attempt: `filed`, or the code of the refusal, without reports or persons."""
     log.info("appeal_filing", extra={"platform": member.platform, "outcome": outcome})
 
 
 def forget_counts(engine: Engine, now: datetime) -> None:
-    """Delete the counts of days before `now`'s."""
+    """Delete the counts of days before that of `now`. Raises DatabaseUnavailable."""
     with writing(engine) as connection:
         _delete_counts(connection, day_floor(now))
 
 
 def _attempts_of_day(connection: Connection, platform: str, day: int) -> int:
-    """Attempts of the platform in the UTC day (days since the Unix epoch)."""
-    mine = (FilingUse.platform == platform, FilingUse.day == day)
-    return connection.execute(select(FilingUse.attempts).where(*mine)).scalar_one_or_none() or 0
+    """Return the number of attempts of the platform in the UTC day (days since the Unix epoch)."""
+    of_day = (FilingUse.platform == platform, FilingUse.day == day)
+    return connection.execute(select(FilingUse.attempts).where(*of_day)).scalar_one_or_none() or 0
 
 
 def _add_to_count(connection: Connection, platform: str, day: int) -> None:
-    """One more."""
+    """Increment the count of the day."""
     statement = upsert(connection, FilingUse).values(platform=platform, day=day, attempts=1)
     connection.execute(
         statement.on_conflict_do_update(index_elements=["platform", "day"], set_={"attempts": FilingUse.attempts + 1})
@@ -322,8 +327,8 @@ def _add_to_count(connection: Connection, platform: str, day: int) -> None:
 def _log_attempt(
     connection: Connection, number: int, platform: str, purpose: str, tags: Sequence[bytes], now: datetime
 ) -> None:
-    """Write the attempt among the lookups about the person with these tags, as lookup `number`, if a report is or was
-    listed under one of them. The statements are the same if there is none: they insert nothing then."""
+    """Store the attempt as lookup `number` of the person with these tags, if a report is or was listed under one of
+    them. Without one the same statements insert nothing."""
     this = literal(number, BigInt)
     listed = select(Listing.tag, this).where(Listing.tag.in_(tags))
     appealed = select(CaseTag.tag, this).where(CaseTag.tag.in_(tags))

@@ -39,25 +39,19 @@ from ledger.server.staff import audit
 INSPECTED_TYPES = frozenset({"image/jpeg", "image/png", "image/webp", "video/mp4"})
 """Media types of attachments that can be inspected; PDF and plain text cannot."""
 
-
 COMPARED_TYPES = frozenset({"image/jpeg", "image/png", "image/webp"})
 """Media types of attachments that are compared with the merchant's photos, and of these."""
-
 
 MAX_LISTINGS = 8
 """Photos of the merchant's that a file is compared with, the first that were handed in; each takes about a second."""
 
-
 WAIT_SECONDS = 2.0
 """How long somebody waits for another file to be done with before they are told to come back."""
-
 
 DRAWING_WAIT_SECONDS = 20.0
 """The same for a picture of a match: a page may ask for several, and cannot say to come back."""
 
-
 _PNG = b"\x89PNG\r\n\x1a\n"
-
 
 _one_at_a_time = threading.Lock()
 

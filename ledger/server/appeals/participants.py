@@ -46,11 +46,11 @@ from ledger.server.records.transaction import EntryBatch
 from ledger.server.settings import Settings
 
 MAX_ADDITIONS = 50
-"""Messages and files that a party may add to a case without having been asked."""
+"""Unrequested messages and files that a party may add to a case."""
 
 
 class Party(StrEnum):
-    """For whom something is said."""
+    """The party that a participant acts for."""
 
     SUBJECT = "subject"
     REPORTER = "reporter"
@@ -58,7 +58,8 @@ class Party(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Participant:
-    """Who speaks. `platform` is None in a person's own session, whose `tags` show which cases are theirs."""
+    """A participant of a case. `platform` is None in a person's own session, whose `tags` show which cases are
+    theirs."""
 
     party: Party
     platform: str | None = None
@@ -67,15 +68,20 @@ class Participant:
 
 
 def check_participant(batch: EntryBatch, row: CaseRow, participant: Participant) -> None:
-    """Whether the case is this participant's. Raises NotFound (to everybody else there is no such case), and
-    ConflictOfInterest for a platform of the reporter's control group that speaks for the person."""
+    """Check that the case belongs to this participant.
+
+    Raises NotFound (a case of others does not exist for them), and ConflictOfInterest for a platform of the reporter's
+    control group that acts for the person.
+    """
     if participant.platform is None:
-        mine = participant.tags and row.report_id in case_queries.reports_of_tags(batch.connection, participant.tags)
+        is_theirs = participant.tags and row.report_id in case_queries.reports_of_tags(
+            batch.connection, participant.tags
+        )
     elif participant.party is Party.REPORTER:
-        mine = row.platform == participant.platform
+        is_theirs = row.platform == participant.platform
     else:
-        mine = row.filed_via == participant.platform and not row.filed_by_subject
-    if not mine:
+        is_theirs = row.filed_via == participant.platform and not row.filed_by_subject
+    if not is_theirs:
         raise NotFound("There is no such case.")
     if participant.party is Party.SUBJECT and participant.control_group == row.control_group:
         raise ConflictOfInterest(
@@ -84,9 +90,9 @@ def check_participant(batch: EntryBatch, row: CaseRow, participant: Participant)
 
 
 def add_message(batch: EntryBatch, row: CaseRow, participant: Participant, text: str) -> CaseRow:
-    """Answer the question that was asked, or add something without having been asked.
+    """Answer the open question to this party, or add an unrequested message.
 
-    Raises NotFound, AppealInvalid, ActionRefused.
+    Raises NotFound, ConflictOfInterest, AppealInvalid, ActionRefused.
     """
     check_participant(batch, row, participant)
     move = _message_move(row, participant)
@@ -95,7 +101,7 @@ def add_message(batch: EntryBatch, row: CaseRow, participant: Participant, text:
 
 
 def _message_move(row: CaseRow, participant: Participant) -> Move:
-    """An answer where this party's answer is awaited, else an addition. Either party reads what the other says."""
+    """Return an answer if this party's answer is awaited, else an addition. The other party sees either."""
     if participant.party is Party.REPORTER:
         answers = row.state == CaseState.AWAITING_REPORTER
         action = Action.REPORTER_ANSWERED if answers else Action.ADD
@@ -105,7 +111,8 @@ def _message_move(row: CaseRow, participant: Participant) -> Move:
 
 
 def _add_file_event(batch: EntryBatch, row: CaseRow, participant: Participant, name: str) -> CaseRow:
-    """A file came in: it is new information, but not yet an answer. Raises NotFound, ActionRefused."""
+    """Record in the timeline that a file was added: new information, but not an answer. Raises AppealInvalid,
+    ActionRefused."""
     check_participant(batch, row, participant)
     actor = Actor.REPORTER if participant.party is Party.REPORTER else Actor.SUBJECT
     move = Move(Action.ADD, actor, platform=participant.platform, text=name)
@@ -114,6 +121,7 @@ def _add_file_event(batch: EntryBatch, row: CaseRow, participant: Participant, n
 
 
 def _check_room(batch: EntryBatch, row: CaseRow, move: Move) -> None:
+    """Check that the party may add once more. Raises AppealInvalid."""
     if (
         move.action is Action.ADD
         and case_queries.additions(batch.connection, row.id, move.actor.value) >= MAX_ADDITIONS
@@ -122,8 +130,8 @@ def _check_room(batch: EntryBatch, row: CaseRow, move: Move) -> None:
 
 
 def withdraw(batch: EntryBatch, row: CaseRow, participant: Participant) -> CaseRow:
-    """The person takes the appeal back: the report counts as before. Raises NotFound, ConflictOfInterest,
-    ActionRefused."""
+    """Withdraw the appeal for the person; the report counts as before. Raises NotFound, AppealInvalid,
+    ConflictOfInterest, ActionRefused."""
     check_participant(batch, row, participant)
     if participant.party is not Party.SUBJECT:
         raise AppealInvalid("Only the person takes an appeal back.")
@@ -131,10 +139,10 @@ def withdraw(batch: EntryBatch, row: CaseRow, participant: Participant) -> CaseR
 
 
 def reopen(batch: EntryBatch, row: CaseRow, participant: Participant, text: str) -> CaseRow:
-    """The person contests the decision once more; somebody new decides. In their own session they reopen their own
-    case: where a platform's case was decided, their own appeal is still open to them.
+    """Reopen a decided case for the person; a reviewer who did not work on it decides.
 
-    Raises NotFound, ConflictOfInterest, AppealInvalid, ActionRefused.
+    A session of the person reopens only cases that the person filed: after a decision in a platform's case their own
+    appeal is still available. Raises NotFound, ConflictOfInterest, AppealInvalid, ActionRefused.
     """
     check_participant(batch, row, participant)
     if participant.party is not Party.SUBJECT:
@@ -146,19 +154,21 @@ def reopen(batch: EntryBatch, row: CaseRow, participant: Participant, text: str)
 
 
 def can_be_reopened(cases: Sequence[CaseRow], row: CaseRow, *, own: bool) -> bool:
-    """Whether the rights of the report (`cases` are all of it) let this case be reopened: by the side whose it is
-    (`own`: the person in their own session), while no other case takes its place. Its state and its dates are looked at
-    by `rules.case_machine.advance`."""
+    """True if the rights of the report allow reopening this case. `cases` are all cases about the report.
+
+    The side that filed it may (`own`: the person in their own session), unless another case takes its place. State and
+    dates are checked by `rules.case_machine.advance`.
+    """
     if row.filed_by_subject != own:
         return False
-    others = [one.as_round for one in cases if one.id != row.id]
+    others = [case.as_round for case in cases if case.id != row.id]
     if blocking(others, row.filing_group) is not None:
         return False
     return row.filing_group is None or has_room(others, row.filing_group, row.control_group)
 
 
 def concede(batch: EntryBatch, row: CaseRow, participant: Participant, conduct: Conduct) -> CaseRow:
-    """The reporter proposes `conduct`, once in a round. Raises NotFound, AppealInvalid, ConductNotInPolicy,
+    """As the reporter, propose `conduct`, once in a round. Raises NotFound, AppealInvalid, ConductNotInPolicy,
     ActionRefused."""
     check_participant(batch, row, participant)
     if participant.party is not Party.REPORTER:
@@ -175,15 +185,16 @@ def concede(batch: EntryBatch, row: CaseRow, participant: Participant, conduct: 
         raise AppealInvalid("A concession names another conduct, of no higher severity, and one that somebody did.")
     if order_line_queries.concession(batch.connection, row.id, row.round) is not None:
         raise ActionRefused("You have conceded in this round already.", action=Action.CONCEDE.value)
-    done = apply_action(batch, row, Move(Action.CONCEDE, Actor.REPORTER, platform=participant.platform))
+    new = apply_action(batch, row, Move(Action.CONCEDE, Actor.REPORTER, platform=participant.platform))
     order_line_queries.insert_concession(
         batch.connection, ConcessionRow(row.id, row.round, conduct.value, severity, batch.now, agreed_at=None)
     )
-    return done
+    return new
 
 
 def agree(batch: EntryBatch, row: CaseRow, participant: Participant) -> CaseRow:
-    """The person agrees to what was conceded. Raises NotFound, AppealInvalid, ConflictOfInterest, ActionRefused."""
+    """For the person, agree to what the reporter conceded. Raises NotFound, AppealInvalid, ConflictOfInterest,
+    ActionRefused."""
     check_participant(batch, row, participant)
     if participant.party is not Party.SUBJECT:
         raise AppealInvalid("Only the person agrees.")
@@ -192,9 +203,9 @@ def agree(batch: EntryBatch, row: CaseRow, participant: Participant) -> CaseRow:
     conceded = order_line_queries.concession(batch.connection, row.id, row.round)
     if conceded is None or conceded.agreed_at is not None:
         raise ActionRefused("There is nothing (more) to agree to in this case.", action=Action.AGREE.value)
-    done = apply_action(batch, row, Move(Action.AGREE, Actor.SUBJECT, platform=participant.platform))
+    new = apply_action(batch, row, Move(Action.AGREE, Actor.SUBJECT, platform=participant.platform))
     order_line_queries.agree(batch.connection, row.id, row.round, batch.now)
-    return done
+    return new
 
 
 def add_file(
@@ -203,18 +214,19 @@ def add_file(
     row: CaseRow,
     participant: Participant,
     checked: CheckedFile,
-    draft: WrittenFile,
+    written: WrittenFile,
     evidence_index: int | None = None,
 ) -> tuple[AttachmentRow, bool]:
-    """The file as part of the case, and whether it is new: the same bytes twice are one attachment.
+    """Add a file to the case; return it, and True if it is new. The same bytes twice are one attachment.
 
-    Raises NotFound, AppealInvalid, AttachmentRefused (`digest_mismatch`, `too_many_files`), ActionRefused.
+    Raises NotFound, ConflictOfInterest, AppealInvalid, AttachmentRefused (`digest_mismatch`, `too_many_files`),
+    ActionRefused.
     """
     check_participant(batch, row, participant)
-    place = _evidence_index(batch, row, participant, checked, evidence_index)
-    for one in attachments.files_of_case(batch.connection, row.id):
-        if (one.party, bytes(one.sha256), one.evidence_index) == (participant.party.value, checked.sha256, place):
-            return one, False
+    index = _evidence_index(batch, row, participant, checked, evidence_index)
+    for known in attachments.files_of_case(batch.connection, row.id):
+        if (known.party, bytes(known.sha256), known.evidence_index) == (participant.party.value, checked.sha256, index):
+            return known, False
     check_room(batch.connection, row.id, settings, participant.party.value)
     _add_file_event(batch, row, participant, checked.name)
     new = NewAttachment(
@@ -227,20 +239,20 @@ def add_file(
         width_px=checked.width_px,
         height_px=checked.height_px,
         sha256=checked.sha256,
-        file=draft.file,
-        evidence_index=place,
+        file=written.file,
+        evidence_index=index,
         added_at=batch.now,
     )
     file_id = attachments.insert_file_row(batch.connection, new)
-    draft.named = True
+    written.named = True
     return AttachmentRow(**asdict(new), id=file_id), True
 
 
 def _evidence_index(
     batch: EntryBatch, row: CaseRow, participant: Participant, checked: CheckedFile, evidence_index: int | None
 ) -> int | None:
-    """The reported item (0 is the first) that this file is; None for the person's files, and for the new evidence for
-    which the case was opened again for its reporter."""
+    """Return the index of the reported item (0 is the first) that this file is. None for the person's files, and for
+    the new evidence for which the case was opened again for its reporter. Raises AppealInvalid, AttachmentRefused."""
     if participant.party is Party.SUBJECT:
         if evidence_index is not None:
             raise AppealInvalid("Only the reporter's files are items of evidence.")
@@ -259,7 +271,7 @@ def _evidence_index(
 
 
 def _is_new_evidence(batch: EntryBatch, row: CaseRow, sha256: bytes) -> bool:
-    """Whether the case has the round that its reporter was granted for evidence of this digest."""
+    """True if the current round was granted to the reporter for evidence with this SHA-256."""
     request = order_line_queries.request(batch.connection, row.id)
     granted = request is not None and request.granted is True and row.round == request.round
     return granted and request is not None and bytes(request.evidence_sha256) == sha256
@@ -268,8 +280,8 @@ def _is_new_evidence(batch: EntryBatch, row: CaseRow, sha256: bytes) -> bool:
 def ask_reopening(
     batch: EntryBatch, row: CaseRow, participant: Participant, evidence_sha256: bytes, text: str
 ) -> CaseRow:
-    """The reporter asks, with the SHA-256 (32 bytes) of its new evidence. Raises NotFound, AppealInvalid,
-    ActionRefused."""
+    """As the reporter, request that the case is opened again for new evidence with this SHA-256 (32 bytes). Raises
+    NotFound, AppealInvalid, ActionRefused."""
     check_participant(batch, row, participant)
     if participant.party is not Party.REPORTER:
         raise AppealInvalid("Only the reporter asks for this; the person reopens the case.")
@@ -277,7 +289,7 @@ def ask_reopening(
     order = (report.control_group, report.order_ref)
     line = replay(order_line_queries.histories(batch.connection, [order]).get(order, ()))
     reported = order_line_queries.evidence_of(batch.connection, [report.id]).get(report.id, frozenset())
-    handed_in = {bytes(one.sha256) for one in attachments.files_of_case(batch.connection, row.id)}
+    handed_in = {bytes(file.sha256) for file in attachments.files_of_case(batch.connection, row.id)}
     verdict = judge(
         line,
         Act.ASK_REOPENING,
@@ -288,7 +300,7 @@ def ask_reopening(
     if isinstance(verdict, Refused):
         refuse(verdict, batch.service)
     cleaned = clean_text(text)
-    done = apply_action(
+    new = apply_action(
         batch, row, Move(Action.ASK_REOPENING, Actor.REPORTER, platform=participant.platform, text=cleaned)
     )
     order_line_queries.insert_request(
@@ -305,4 +317,4 @@ def ask_reopening(
             decided_at=None,
         ),
     )
-    return done
+    return new

@@ -34,32 +34,26 @@ from ledger.server.staff.queries import names_of
 
 PAGE_ROWS = 50
 
-
 SOON_DAYS = 3
 
-
 READING_ROLES = DECIDING_ROLES | {"auditor"}
-"""Who sees cases at all. An admin runs accounts and needs to know nothing about the people in them."""
-
+"""Roles that see cases. Admins run accounts and do not need to see data of persons."""
 
 SETTLED = "settled"
-"""The `state` of all cases that are over: decided, closed or withdrawn."""
-
+"""The `state` filter for all cases that are over: decided, closed or withdrawn."""
 
 _TRIES = 10
-"""Cases that `next_case` tries to take before it gives up: each time somebody else was faster."""
-
+"""Cases that `next_case` tries to take before it gives up: another reviewer may be faster each time."""
 
 _CURSOR = re.compile(r"(\d{1,17})\.(\d{1,18})\Z")
-
 
 _EPOCH = from_day(0)
 
 
 @dataclass(frozen=True, slots=True)
 class RequestedFilter:
-    """The filters as they were asked for, all optional; `state` is an open one or `SETTLED`, `due_days` counts from now
-    (0: overdue), and a case that is named is found in whatever state it is."""
+    """The filters of a request, all optional. `state` is an open state or `SETTLED`, `due_days` counts from now (0:
+    overdue). A case named by `case` is returned in any state."""
 
     state: str | None = None
     mine: bool = False
@@ -74,7 +68,7 @@ class RequestedFilter:
 
 @dataclass(frozen=True, slots=True)
 class QueueLine:
-    """A case in the queue; `reviewer` is the name of who has it."""
+    """A case in the queue; `reviewer` is the name of its reviewer."""
 
     row: CaseRow
     case: str
@@ -93,15 +87,15 @@ class QueuePage:
     now: datetime
 
 
-def queue_page(context: Context, staff: Staff, asked: RequestedFilter, after: str | None = None) -> QueuePage:
-    """A page. A case id that does not exist finds nothing; other filters raise InvalidRequest for what does not exist.
+def queue_page(context: Context, staff: Staff, requested: RequestedFilter, after: str | None = None) -> QueuePage:
+    """Return a page of the queue. A case id that does not exist gives an empty page.
 
-    Raises RoleMissing, DatabaseUnavailable.
+    Raises InvalidRequest for other filters with unknown values, RoleMissing, DatabaseUnavailable.
     """
     viewer, now = _viewer_of(staff), context.now()
-    wanted = _checked(context, asked, now)
+    checked = _checked(context, requested, now)
     with snapshot_reading(context.engine) as connection:
-        rows = read_page(connection, viewer, wanted, after=_decoded(after), limit=PAGE_ROWS + 1)
+        rows = read_page(connection, viewer, checked, after=_decoded(after), limit=PAGE_ROWS + 1)
         totals = read_totals(connection, viewer, now, now + timedelta(days=SOON_DAYS))
         facets = read_facets(connection, viewer)
         names = names_of(connection, [row.reviewer_id for row in rows if row.reviewer_id is not None])
@@ -119,9 +113,10 @@ def queue_page(context: Context, staff: Staff, asked: RequestedFilter, after: st
 
 
 def next_case(context: Context, staff: Staff) -> str | None:
-    """Take the most urgent case that this person may take; its public id, None when nothing waits for them.
+    """Take the most urgent case that this reviewer may take; return its public id, None if there is none.
 
-    Two who ask at once get two cases: who comes second to the log's head asks again. Raises RoleMissing.
+    Two requests at once get two cases: the second to reach the log's head tries the next one. Raises RoleMissing,
+    LogFrozen, DatabaseUnavailable.
     """
     _check_works(staff)
     for _ in range(_TRIES):
@@ -140,9 +135,9 @@ def next_case(context: Context, staff: Staff) -> str | None:
 
 
 def skip(context: Context, case: str, staff: Staff) -> None:
-    """Pass a waiting case over: `next_case` does not offer it to this person again today (UTC), others may take it.
+    """Pass over a waiting case: `next_case` does not offer it to this reviewer again today (UTC); others may take it.
 
-    Raises NotFound, ConflictOfInterest, RoleMissing, CaseTaken (somebody has it), ActionRefused (it does not wait).
+    Raises NotFound, ConflictOfInterest, RoleMissing, CaseTaken (it has a reviewer), ActionRefused (it does not wait).
     """
     _check_works(staff)
     with writing(context.engine) as connection:
@@ -159,58 +154,63 @@ def skip(context: Context, case: str, staff: Staff) -> None:
 
 
 def check_sight(row: CaseRow, staff: Staff) -> None:
-    """Whether this member of staff may see the case at all. Raises RoleMissing, ConflictOfInterest."""
+    """Check that this member of staff may see the case. Raises RoleMissing, ConflictOfInterest."""
     _viewer_of(staff)
     check_group(row.control_group, staff)
 
 
 def _viewer_of(staff: Staff) -> Viewer:
+    """Return the viewer of the queue. Raises RoleMissing."""
     if staff.role not in READING_ROLES:
         raise RoleMissing("This role does not see cases.")
     return Viewer(staff.id, staff.control_group)
 
 
 def _check_works(staff: Staff) -> None:
+    """Check that this role works on cases. Raises RoleMissing."""
     if staff.role not in DECIDING_ROLES:
         raise RoleMissing("This role does not work on cases.")
 
 
-def _checked(context: Context, asked: RequestedFilter, now: datetime) -> QueueFilter:
+def _checked(context: Context, requested: RequestedFilter, now: datetime) -> QueueFilter:
+    """Return the filter with its values checked. Raises InvalidRequest, NotFound (the case id)."""
     known = (
-        asked.state is None or asked.state == SETTLED or asked.state in set(OPEN_STATES),
-        asked.profile is None or asked.profile in set(Profile),
-        asked.conduct is None or asked.conduct in set(Conduct),
-        asked.due_days is None or 0 <= asked.due_days <= 366,
+        requested.state is None or requested.state == SETTLED or requested.state in set(OPEN_STATES),
+        requested.profile is None or requested.profile in set(Profile),
+        requested.conduct is None or requested.conduct in set(Conduct),
+        requested.due_days is None or 0 <= requested.due_days <= 366,
     )
     if not all(known):
         raise InvalidRequest("The queue has no such filter.")
     return QueueFilter(
-        states=_states(asked),
-        mine=asked.mine,
-        to_sign=asked.to_sign,
-        due_before=None if asked.due_days is None else now + timedelta(days=asked.due_days),
-        profile=asked.profile,
-        conduct=asked.conduct,
-        severity=asked.severity,
-        platform=asked.platform,
-        case_id=None if asked.case is None else case_number(context, asked.case),
+        states=_states(requested),
+        mine=requested.mine,
+        to_sign=requested.to_sign,
+        due_before=None if requested.due_days is None else now + timedelta(days=requested.due_days),
+        profile=requested.profile,
+        conduct=requested.conduct,
+        severity=requested.severity,
+        platform=requested.platform,
+        case_id=None if requested.case is None else case_number(context, requested.case),
     )
 
 
-def _states(asked: RequestedFilter) -> tuple[str, ...]:
-    if asked.state == SETTLED:
+def _states(requested: RequestedFilter) -> tuple[str, ...]:
+    """Return the states that the filter covers."""
+    if requested.state == SETTLED:
         return _SETTLED
-    if asked.state is not None:
-        return (asked.state,)
-    return _OPEN if asked.case is None else (*_OPEN, *_SETTLED)
+    if requested.state is not None:
+        return (requested.state,)
+    return _OPEN if requested.case is None else (*_OPEN, *_SETTLED)
 
 
 def _encoded(row: CaseRow) -> str:
-    """Where a page ends, in microseconds and an id."""
+    """Return the cursor after this case: due date in microseconds and id."""
     return f"{(row.due_at - _EPOCH) // timedelta(microseconds=1)}.{row.id}"
 
 
 def _decoded(after: str | None) -> tuple[datetime, int] | None:
+    """Return the (due date, id) of a cursor. Raises InvalidRequest."""
     if after is None:
         return None
     match = _CURSOR.match(after)
@@ -219,15 +219,17 @@ def _decoded(after: str | None) -> tuple[datetime, int] | None:
     return _EPOCH + timedelta(microseconds=int(match[1])), int(match[2])
 
 
-_OPEN = tuple(sorted(state.value for state in OPEN_STATES))
+# --- queries ----------------------------------------------------------------------------------------------------------
 
+
+_OPEN = tuple(sorted(state.value for state in OPEN_STATES))
 
 _SETTLED = tuple(sorted(state.value for state in CaseState if state not in OPEN_STATES))
 
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Whose queue it is: `control_group` is theirs, and cases about its reports are not in it."""
+    """The member of staff who sees the queue; cases about reports of their `control_group` are not in it."""
 
     staff_id: int
     control_group: str | None
@@ -235,8 +237,7 @@ class Viewer:
 
 @dataclass(frozen=True, slots=True)
 class QueueFilter:
-    """Which cases are wanted, of those in `states`; None and False do not restrict. `due_before` is a time, `case_id`
-    an id."""
+    """A filter on cases in `states`; None and False do not restrict. `due_before` is a time, `case_id` an id."""
 
     states: tuple[str, ...] = _OPEN
     mine: bool = False
@@ -251,7 +252,7 @@ class QueueFilter:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """How many open cases there are of each sort."""
+    """The numbers of open cases by category."""
 
     open: int
     mine: int
@@ -267,19 +268,19 @@ _CONDUCT = func.coalesce(AppealCase.amended_conduct, AppealCase.conduct)
 def read_page(
     connection: Connection,
     viewer: Viewer,
-    wanted: QueueFilter,
+    filters: QueueFilter,
     *,
     after: tuple[datetime, int] | None,
     limit: int,
 ) -> list[CaseRow]:
-    """Cases by due date, after the (due_at, id) of the page before: the most urgent first, or, where none of them is
-    open, the last first.
+    """Return cases by due date, after the (due_at, id) of the page before: the most urgent first, or, if none of the
+    states is open, the last first.
 
-    One query for each state, each along its index by due date, merged: with all states in one, a database would sort
-    every open case for each page.
+    There is one query per state, each along its index by due date, and the results are merged: with all states in one
+    query, a database would sort every open case for each page.
     """
-    backwards = not set(wanted.states) & set(_OPEN)
-    conditions = [*_seen_by(viewer), *_restricted(viewer, wanted)]
+    backwards = not set(filters.states) & set(_OPEN)
+    conditions = [*_seen_by(viewer), *_restricted(viewer, filters)]
     if after is not None:
         conditions += _beyond(*after, backwards=backwards)
 
@@ -294,7 +295,7 @@ def read_page(
             .limit(limit)
             .subquery()
         )
-        for state in wanted.states
+        for state in filters.states
     ]
     merged = union_all(*parts).subquery()
     rows = connection.execute(select(merged).order_by(*order(merged.c)).limit(limit))
@@ -302,17 +303,17 @@ def read_page(
 
 
 def _beyond(due_at: datetime, case_id: int, *, backwards: bool) -> list[ColumnElement[bool]]:
-    """What comes after this place in the order."""
+    """Return the conditions for cases after this place in the order."""
     same = AppealCase.due_at == due_at
     if backwards:
         later = or_(AppealCase.due_at < due_at, and_(same, AppealCase.id < case_id))
         return [later, AppealCase.due_at <= due_at]
     later = or_(AppealCase.due_at > due_at, and_(same, AppealCase.id > case_id))
-    return [later, AppealCase.due_at >= due_at]  # the second is what the index can use of the first
+    return [later, AppealCase.due_at >= due_at]  # the second condition can use the index
 
 
 def read_totals(connection: Connection, viewer: Viewer, now: datetime, soon: datetime) -> Totals:
-    """Numbers for the filters: cases this viewer sees, by state, and due before `now` or from then until `soon`."""
+    """Return the numbers of open cases that this viewer sees: by state, overdue at `now`, and due until `soon`."""
     late, near = AppealCase.due_at <= now, and_(AppealCase.due_at > now, AppealCase.due_at <= soon)
     sums = [
         func.count(),
@@ -330,20 +331,21 @@ def read_totals(connection: Connection, viewer: Viewer, now: datetime, soon: dat
 
 
 def read_facets(connection: Connection, viewer: Viewer) -> dict[str, dict[str, int]]:
-    """{profile, conduct, severity, platform: {value: how many}} of the open cases this viewer sees."""
+    """Return {profile, conduct, severity, platform: {value: number}} of the open cases that this viewer sees."""
     names = ("profile", "conduct", "severity", "platform")
     columns = (AppealCase.profile, _CONDUCT, AppealCase.severity, AppealCase.platform)
     statement = select(*columns, func.count()).where(AppealCase.state.in_(_OPEN), *_seen_by(viewer)).group_by(*columns)
-    found: dict[str, dict[str, int]] = {name: {} for name in names}
+    counts: dict[str, dict[str, int]] = {name: {} for name in names}
     for *values, number in connection.execute(statement):
         for name, value in zip(names, values, strict=True):
-            found[name][str(value)] = found[name].get(str(value), 0) + int(number)
-    return {name: dict(sorted(values.items())) for name, values in found.items()}
+            counts[name][str(value)] = counts[name].get(str(value), 0) + int(number)
+    return {name: dict(sorted(values.items())) for name, values in counts.items()}
 
 
 def most_urgent(connection: Connection, viewer: Viewer, skipped_since: datetime) -> CaseRow | None:
-    """The waiting case that is due first and that this viewer may take: not about their own group, not one they worked
-    on in an earlier round, and not passed over by them since `skipped_since`."""
+    """Return the waiting case that is due first and that this viewer may take, None if there is none. It is not about
+    their own group, they did not work on an earlier round of it, and they have not passed it over since
+    `skipped_since`."""
     handled = select(CaseHandler.case_id).where(
         CaseHandler.case_id == AppealCase.id,
         CaseHandler.staff_id == viewer.staff_id,
@@ -367,26 +369,27 @@ def _seen_by(viewer: Viewer) -> Sequence[ColumnElement[bool]]:
 
 
 def _to_sign(viewer: Viewer) -> Sequence[ColumnElement[bool]]:
-    """A second signature is wanted, and this viewer did not work on the case."""
+    """Return the conditions for cases that await a second signature from this viewer."""
     worked = select(CaseHandler.case_id).where(
         CaseHandler.case_id == AppealCase.id, CaseHandler.staff_id == viewer.staff_id
     )
     return (AppealCase.state == CaseState.AWAITING_SIGNOFF.value, ~worked.exists())
 
 
-def _restricted(viewer: Viewer, wanted: QueueFilter) -> list[ColumnElement[bool]]:
-    found: list[ColumnElement[bool]] = []
-    if wanted.mine:
-        found.append(AppealCase.reviewer_id == viewer.staff_id)
-    if wanted.to_sign:
-        found += _to_sign(viewer)
-    if wanted.due_before is not None:
-        found.append(AppealCase.due_at <= wanted.due_before)
+def _restricted(viewer: Viewer, filters: QueueFilter) -> list[ColumnElement[bool]]:
+    """Return the conditions of a filter."""
+    conditions: list[ColumnElement[bool]] = []
+    if filters.mine:
+        conditions.append(AppealCase.reviewer_id == viewer.staff_id)
+    if filters.to_sign:
+        conditions += _to_sign(viewer)
+    if filters.due_before is not None:
+        conditions.append(AppealCase.due_at <= filters.due_before)
     exact: dict[Any, Any] = {
-        AppealCase.profile: wanted.profile,
-        _CONDUCT: wanted.conduct,
-        AppealCase.severity: wanted.severity,
-        AppealCase.platform: wanted.platform,
-        AppealCase.id: wanted.case_id,
+        AppealCase.profile: filters.profile,
+        _CONDUCT: filters.conduct,
+        AppealCase.severity: filters.severity,
+        AppealCase.platform: filters.platform,
+        AppealCase.id: filters.case_id,
     }
-    return found + [column == value for column, value in exact.items() if value is not None]
+    return conditions + [column == value for column, value in exact.items() if value is not None]

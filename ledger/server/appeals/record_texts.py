@@ -70,7 +70,6 @@ REFUNDS: dict[str, str] = {
     RefundOutcome.REFUND_SUFFERED.value: _("The refund was paid"),
 }
 
-
 PURPOSES: dict[str, str] = {
     "refund_review": _("To look at a refund request"),
     "appeal": _("To work on an appeal"),
@@ -78,12 +77,10 @@ PURPOSES: dict[str, str] = {
     SESSION_PURPOSE: _("Your own record was opened for you"),
 }
 
-
 ORDERS: dict[str, str] = {
     "one": _("Requests about one order on one day (UTC)"),
     "several": _("Requests about several orders: those that are not listed one by one"),
 }
-
 
 CLAIMS: dict[str, str] = {
     Claim.DAMAGED.value: _("Arrived damaged"),
@@ -93,13 +90,11 @@ CLAIMS: dict[str, str] = {
     Claim.OTHER.value: _("Another reason"),
 }
 
-
 ORIGINS: dict[str | None, str] = {
     OriginSource.CLAIM_UPLOAD.value: _("uploaded with the claim"),
     OriginSource.HANDED_IN_BY_MERCHANT.value: _("handed in by the merchant"),
     None: _("the report does not say where it came from"),
 }
-
 
 VERDICTS: dict[str, str] = {
     Verdict.GENERATED.value: _("its service made the file"),
@@ -107,7 +102,6 @@ VERDICTS: dict[str, str] = {
     Verdict.NOT_ISSUED.value: _("its service did not make the file"),
     Verdict.UNKNOWN.value: _("it cannot tell"),
 }
-
 
 FORMER_LABEL = _(
     "The report counts a label that anybody could have written as proof that the file was made by AI, as was allowed "
@@ -150,7 +144,6 @@ WITHDRAWALS: dict[WithdrawalReason, str] = {
     WithdrawalReason.MALFORMED_SUBJECT: _("It was recorded in a form under which it could not be found"),
 }
 """Why a report was taken back."""
-
 
 _NO_CODES = frozenset({"reported_by"})
 """Members of `meanings` that explain a name and no code."""

@@ -31,18 +31,17 @@ from ledger.server.settings import Settings
 
 CODE_BYTES = 32
 
-
 KEPT_DAYS = 2
-"""Sessions are deleted after this; that a record was opened stays among the lookups that the person can see."""
-
+"""Days after which sessions are deleted. The opening of the record stays in the list of lookups that the person
+sees."""
 
 SESSION_PURPOSE = "subject_session"
-"""How an opened record is told among the lookups."""
+"""The purpose of an opened record, in the list of lookups."""
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What the platform hands to the person: good once, until `expires_at`."""
+    """The link that the platform gives to the person: valid for one use, until `expires_at`."""
 
     id: str
     url: str
@@ -61,10 +60,10 @@ def open_link(
     random_bytes: Callable[[int], bytes],
     base_url: str,
 ) -> Link:
-    """A single-use link to the record of the person with these (kind, tag) pairs.
+    """Create a single-use link to the record of the person with these (kind, tag) pairs.
 
-    It is written among the lookups about them if there is anything to see: they read who opened their record.
-    Raises AppealInvalid, StaleEpoch, QuotaExceeded, DatabaseUnavailable.
+    The opening is listed among the lookups about the person if there is a record: they see who opened it. Raises
+    AppealInvalid, StaleEpoch, QuotaExceeded, DatabaseUnavailable.
     """
     if locale not in LOCALES:
         raise AppealInvalid(f"`locale` is {' or '.join(LOCALES)}.")
@@ -90,7 +89,8 @@ def open_link(
 
 
 def redeem(engine: Engine, settings: Settings, code: str, now: datetime, random_bytes: Callable[[int], bytes]) -> str:
-    """Change the link's code for the token of a session. Raises SessionExpired when it was used or is too old."""
+    """Exchange the link's code for the token of a session. Raises SessionExpired if it was used or has expired,
+    DatabaseUnavailable."""
     token = b64url(random_bytes(CODE_BYTES))
     expires_at = now + timedelta(minutes=settings.subject_session_minutes)
     with writing(engine) as connection:
@@ -100,7 +100,7 @@ def redeem(engine: Engine, settings: Settings, code: str, now: datetime, random_
 
 
 def session_of(engine: Engine, token: str | None, now: datetime) -> SessionRow:
-    """The open session of this token. Raises SessionExpired."""
+    """Return the open session of this token. Raises SessionExpired, DatabaseUnavailable."""
     if token:
         with reading(engine) as connection:
             row = _read_session(connection, _hash(token), now)
@@ -110,14 +110,14 @@ def session_of(engine: Engine, token: str | None, now: datetime) -> SessionRow:
 
 
 def end_session(engine: Engine, token: str | None, now: datetime) -> None:
-    """Close the session, if there is one."""
+    """Close the session, if there is one. Raises DatabaseUnavailable."""
     if token:
         with writing(engine) as connection:
             _end(connection, _hash(token), now)
 
 
 def forget_sessions(engine: Engine, now: datetime, limit: int = 1000) -> int:
-    """Delete old sessions; returns how many."""
+    """Delete at most `limit` old sessions; return the number deleted. Raises DatabaseUnavailable."""
     with writing(engine) as connection:
         return _delete_sessions(connection, now - timedelta(days=KEPT_DAYS), limit)
 
@@ -127,14 +127,15 @@ def _hash(secret: str) -> bytes:
 
 
 def check_epoch(connection: Connection, epoch: int) -> None:
-    """That tags of this key epoch are looked up. Raises StaleEpoch with the current one."""
+    """Check that tags of this key epoch can be looked up. Raises StaleEpoch with the current epoch."""
     rows = read_epochs(connection)
     if epoch not in {row.epoch for row in rows if row.state in LOOKUP_STATES}:
         raise StaleEpoch("The tags were made under another key epoch.", epoch=current_of(rows).epoch)
 
 
 def _check_quota(connection: Connection, settings: Settings, member: Member, now: datetime) -> None:
-    platform_queries.lock_platform(connection, member.platform)  # so that two at once do not both find room
+    """Check the platform's links of this UTC day, under its lock. Raises QuotaExceeded."""
+    platform_queries.lock_platform(connection, member.platform)  # so that two at once do not both pass
     midnight = datetime.combine(now.astimezone(UTC).date(), time(0), tzinfo=UTC)
     if _count_since(connection, member.platform, midnight) >= settings.subject_sessions_daily_quota:
         seconds = int((midnight + timedelta(days=1) - now).total_seconds()) + 1
@@ -142,8 +143,9 @@ def _check_quota(connection: Connection, settings: Settings, member: Member, now
 
 
 def _log_opening(connection: Connection, member: Member, tags: Sequence[bytes], now: datetime) -> None:
+    """List the opening among the lookups about the person, if any report is about them."""
     if not case_queries.reports_of_tags(connection, tags):
-        return  # a list of people without a record, and of when they looked, would itself be a record
+        return  # otherwise the list would itself be a record of people who have none
     number = lookup_queries.reserve_ids(connection, "lk", 1)
     row = {
         "id": number,
@@ -157,6 +159,9 @@ def _log_opening(connection: Connection, member: Member, tags: Sequence[bytes], 
         "asked_at": now,
     }
     lookup_queries.log_disclosures(connection, [row], [{"tag": tag, "lookup_id": number} for tag in set(tags)])
+
+
+# --- queries ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,8 +205,8 @@ def _insert_session(
     code_expires_at: datetime,
     created_at: datetime,
 ) -> int:
-    """A new session that waits to be opened; its id."""
-    done = connection.execute(
+    """Insert a session that is not opened yet; return its id."""
+    inserted = connection.execute(
         insert(SubjectSession)
         .values(
             platform=platform,
@@ -216,14 +221,14 @@ def _insert_session(
         )
         .returning(SubjectSession.id)
     )
-    return int(done.scalar_one())
+    return int(inserted.scalar_one())
 
 
 def _redeem_code(
     connection: Connection, code_hash: bytes, token_hash: bytes, now: datetime, expires_at: datetime
 ) -> bool:
-    """Change the link's code for a token; False when it is unknown, past its time or was used."""
-    done = connection.execute(
+    """Exchange the link's code for a token; return False if it is unknown, expired or used."""
+    updated = connection.execute(
         update(SubjectSession)
         .where(
             SubjectSession.code_hash == code_hash,
@@ -232,11 +237,11 @@ def _redeem_code(
         )
         .values(token_hash=token_hash, expires_at=expires_at)
     )
-    return done.rowcount == 1
+    return updated.rowcount == 1
 
 
 def _read_session(connection: Connection, token_hash: bytes, now: datetime) -> SessionRow | None:
-    """The open session of this token."""
+    """Return the open session of this token, None if there is none."""
     row = connection.execute(
         _SESSION.where(SubjectSession.token_hash == token_hash, SubjectSession.expires_at > now)
     ).one_or_none()
@@ -254,13 +259,13 @@ def _end(connection: Connection, token_hash: bytes, now: datetime) -> None:
 
 
 def _count_since(connection: Connection, platform: str, since: datetime) -> int:
-    """Sessions that a platform had made since then."""
-    mine = (SubjectSession.platform == platform, SubjectSession.created_at >= since)
-    return connection.execute(select(func.count()).select_from(SubjectSession).where(*mine)).scalar_one()
+    """Return the number of sessions that a platform created since then."""
+    of_platform = (SubjectSession.platform == platform, SubjectSession.created_at >= since)
+    return connection.execute(select(func.count()).select_from(SubjectSession).where(*of_platform)).scalar_one()
 
 
 def _delete_sessions(connection: Connection, before: datetime, limit: int) -> int:
-    """Delete sessions made before then, at most `limit`; returns how many."""
+    """Delete at most `limit` sessions created before then; return the number deleted."""
     old = list(connection.scalars(select(SubjectSession.id).where(SubjectSession.created_at < before).limit(limit)))
     if old:
         connection.execute(delete(SubjectSession).where(SubjectSession.id.in_(old)))
