@@ -35,7 +35,7 @@ from ledger.protocol.public_ids import decode_id
 from ledger.rules.policy.timeline import first_allowed
 from ledger.rules.policy.values import parse_policy
 from ledger.rules.standing import group_weight
-from ledger.server.appeals.own_record import own_record
+from ledger.server.appeals.consumer_record import own_record
 from ledger.server.db.engine import reading, writing
 from ledger.server.db.tables.ledger import EntryBody, Listing, LogEntry, Report
 from ledger.server.keys.files import load_log_key, raw_public

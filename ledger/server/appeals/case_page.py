@@ -1,50 +1,52 @@
-"""Everything that a reviewer sees of a case, read at one moment, and that they read it.
+"""Everything that a reviewer sees of a case, read at one moment, with the record of its reporter.
 
-The read is written into the audit log in the same transaction: what was not logged was not shown.
+The read is written to the audit log in the same transaction, so nothing is shown without an audit line.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from statistics import median
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, or_, select
 
 from ledger.errors import LedgerError, NotFound
 from ledger.protocol.encoding import day_floor, from_day
 from ledger.protocol.identifiers import Kind
 from ledger.protocol.public_ids import encode_id
-from ledger.rules.appeals import Action, Actor
-from ledger.rules.case_machine import Case, Staff, check_staff, offered
+from ledger.rules.appeals import Action, Actor, Outcome
+from ledger.rules.case_machine import Staff, check_staff, offered
 from ledger.rules.checklist import Alternative, FileState, NeedState, best_state, checklist
 from ledger.rules.conduct import Conduct, Evidence, Reading, parse_evidence
 from ledger.rules.corroboration import Again, Corroboration, corroborations
-from ledger.rules.policy.values import AppealClock, Profile
+from ledger.rules.deadlines import window_start
+from ledger.rules.policy.values import AppealClock, Policy
 from ledger.rules.reports import Status
-from ledger.server.appeals import attachment_queries as attachment_store
-from ledger.server.appeals import case_file_queries as store
-from ledger.server.appeals.attachment_queries import AttachmentRow
-from ledger.server.appeals.case_letters import all_letters
+from ledger.rules.standing import FULL_WEIGHT
+from ledger.server.appeals import attachments
+from ledger.server.appeals.attachments import AttachmentRow
+from ledger.server.appeals.case_service import with_handlers
+from ledger.server.appeals.letters import all_letters
 from ledger.server.appeals.queue import check_sight
-from ledger.server.appeals.reporter_record import ReporterRecord, reporter_record
-from ledger.server.appeals.rows import to_core
 from ledger.server.appeals.transaction import case_number
 from ledger.server.db.engine import reading, writing
-from ledger.server.log import queries as log_store
-from ledger.server.records import case_queries as appeal_store
-from ledger.server.records import former_label_queries as former_labels
-from ledger.server.records import order_line_queries as line_store
-from ledger.server.records import queries as report_store
+from ledger.server.db.tables.appeals import AppealCase, CaseEntry, CaseEvent, CaseOutcome
+from ledger.server.db.tables.ledger import Report, ReportLink
+from ledger.server.log import queries as log_queries
+from ledger.server.platforms.group_weights import without_suspensions
+from ledger.server.records import case_queries, former_label_queries, order_line_queries
+from ledger.server.records import queries as report_queries
 from ledger.server.records.case_queries import CaseRow, EventRow, StatementRow
 from ledger.server.records.queries import ReportRow
 from ledger.server.records.transaction import Context
 from ledger.server.records.views import report_status
 from ledger.server.staff import audit
-from ledger.server.staff import queries as staff_store
+from ledger.server.staff import queries as staff_queries
 from ledger.server.texts.letters import LetterKind
 from ledger.tlog.merkle import TILE_WIDTH, leaf_hash, tile_path
 
@@ -53,7 +55,7 @@ _STATEMENTS = (Action.OPEN, Action.ADOPT)
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class EvidenceItem:
     """A reported item of evidence, and the files that were handed in for it. `matching` is a file of the reporter's
     that has its SHA-256, also one that was handed in for another item; `support` is what findings say of it."""
 
@@ -65,7 +67,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Happened:
+class TimelineEntry:
     """A line of the timeline; `staff` is the name of who acted."""
 
     event: EventRow
@@ -73,7 +75,7 @@ class Happened:
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
+class LogReceipt:
     """An entry of the log about this case. `covered` says whether the newest checkpoint covers it, `tile` is the path
     of the tile that holds its hash (None while no checkpoint covers it)."""
 
@@ -86,7 +88,7 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
-class Linked:
+class RelatedReport:
     """Another case about this report (`how` is same_report), or another report that has to do with it: same_act,
     rests_on, carries or filed_together. `platform` is None for staff who belong to a control group: they learn nothing
     about other members here."""
@@ -112,7 +114,7 @@ class PolicyText:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class ReportProvenance:
     """What the signed report says of how it came about; `notice_ref` is where its platform finds the notice."""
 
     decided_by: str
@@ -132,9 +134,9 @@ class CaseFile:
     report_id: str
     report: ReportRow
     status: Status
-    said: Said | None
+    said: ReportProvenance | None
     expires_at: datetime
-    items: tuple[Item, ...]
+    items: tuple[EvidenceItem, ...]
     checks: tuple[Alternative, ...]
     minimum: NeedState
     former_label: bool
@@ -143,11 +145,11 @@ class CaseFile:
     own_statement: StatementRow | None
     person_files: tuple[AttachmentRow, ...]
     new_files: tuple[AttachmentRow, ...]
-    timeline: tuple[Happened, ...]
-    receipts: tuple[Receipt, ...]
+    timeline: tuple[TimelineEntry, ...]
+    receipts: tuple[LogReceipt, ...]
     checkpoint_size: int
     reporter: ReporterRecord
-    linked: tuple[Linked, ...]
+    linked: tuple[RelatedReport, ...]
     policy: PolicyText
     reviewer: str | None
     proposer: str | None
@@ -158,7 +160,7 @@ class CaseFile:
     now: datetime
 
     @property
-    def notes(self) -> tuple[Happened, ...]:
+    def notes(self) -> tuple[TimelineEntry, ...]:
         """Internal notes, oldest first."""
         return tuple(one for one in self.timeline if one.event.action == Action.NOTE)
 
@@ -167,7 +169,7 @@ def case_file(context: Context, case: str, staff: Staff, again: Mapping[bytes, A
     """The case for this member of staff, with what inspections that they had made (by the SHA-256 of the file) say of
     the reported items. Raises NotFound, RoleMissing, ConflictOfInterest (which is audited too)."""
     with opened_case(context, case, staff, "case_read") as (connection, row):
-        return _read(connection, context, row, staff, again or {})
+        return _read_case(connection, context, row, staff, again or {})
 
 
 @contextmanager
@@ -207,7 +209,7 @@ def check_open(context: Context, case: str, staff: Staff) -> None:
 
 
 def _existing(connection: Connection, context: Context, case: str) -> CaseRow:
-    row = appeal_store.case(connection, case_number(context, case))
+    row = case_queries.case(connection, case_number(context, case))
     if row is None:
         raise NotFound("There is no such case.")
     return row
@@ -216,45 +218,44 @@ def _existing(connection: Connection, context: Context, case: str) -> CaseRow:
 def attachment(context: Context, case: str, public: str, staff: Staff) -> AttachmentRow:
     """A file of this very case. Raises NotFound, RoleMissing, ConflictOfInterest."""
     with opened_case(context, case, staff, "file_read", public) as (connection, row):
-        for one in attachment_store.of_case(connection, row.id):
+        for one in attachments.files_of_case(connection, row.id):
             if encode_id("at", one.id, context.service) == public:
                 return one
         raise NotFound("This case has no such file.")
 
 
-def _read(
+def _read_case(
     connection: Connection, context: Context, row: CaseRow, staff: Staff, again: Mapping[bytes, Again]
 ) -> CaseFile:
     now, policy, service = context.now(), context.policy, context.service
-    report = report_store.reports_by_id(connection, [row.report_id]).get(row.report_id)
+    report = report_queries.reports_by_id(connection, [row.report_id]).get(row.report_id)
     if report is None:
         raise NotFound("The report of this case is not in the ledger any more.")
-    events = appeal_store.events(connection, row.id)
-    files = attachment_store.of_case(connection, row.id)
-    flags = report_store.listing_flags(connection, [report.id]).get(report.id, (False, False))
-    reversal = report_store.reversals(connection, [report.id]).get(report.id)
-    hold = line_store.held_reports(connection, [report.id]).get(report.id)
+    events = case_queries.events(connection, row.id)
+    files = attachments.files_of_case(connection, row.id)
+    flags = report_queries.listing_flags(connection, [report.id]).get(report.id, (False, False))
+    reversal = report_queries.reversals(connection, [report.id]).get(report.id)
+    hold = order_line_queries.held_reports(connection, [report.id]).get(report.id)
     waits = hold is not None and hold.waits
-    case = to_core(row, appeal_store.handlers(connection, row.id))
+    row = with_handlers(connection, row)
     people = [one.staff_id for one in events if one.staff_id is not None]
-    names = staff_store.names_of(connection, [*people, *(one for one in (row.reviewer_id, row.proposer_id) if one)])
-    opened = log_store.read_body(connection, row.report_id)
+    names = staff_queries.names_of(connection, [*people, *(one for one in (row.reviewer_id, row.proposer_id) if one)])
+    opened = log_queries.read_body(connection, row.report_id)
     body = None if opened is None else json.loads(opened[2])["body"]
     items = () if body is None else _items(body["evidence"], files, again)
     conduct = Conduct(row.current_conduct)
-    profile = Profile(row.profile)
-    may = offered(case, staff, policy)
-    former = bool(former_labels.among(connection, [report.id]))
+    may = offered(row, staff, policy)
+    former = bool(former_label_queries.among(connection, [report.id]))
     reading = Reading.FORMER if former else Reading.RECORDED
     checks = checklist(conduct, [one.evidence for one in items], [one.state for one in items], again, reading)
-    receipts, size = _receipts(connection, row)
+    receipts, size = _log_receipts(connection, row)
     return CaseFile(
         row=row,
         case=encode_id("ap", row.id, service),
         report_id=encode_id("rp", row.report_id, service),
         report=report,
         status=report_status(report, reversal, policy, now, disputed=flags[0], unconfirmed=flags[1], held=waits),
-        said=None if body is None else Said(str(body["decided_by"]), str(body["notice_ref"])),
+        said=None if body is None else ReportProvenance(str(body["decided_by"]), str(body["notice_ref"])),
         expires_at=from_day(policy.expiry_day(conduct, day_floor(report.act_ended_at), report.expires_day)),
         items=items,
         checks=checks,
@@ -262,34 +263,34 @@ def _read(
         former_label=former,
         statement=next((one.text or "" for one in reversed(events) if one.action in _STATEMENTS), ""),
         letters=tuple(all_letters(connection, row)),
-        own_statement=appeal_store.statements(connection, [report.id]).get(report.id),
+        own_statement=case_queries.statements(connection, [report.id]).get(report.id),
         person_files=tuple(one for one in files if one.party == Actor.SUBJECT),
         new_files=tuple(one for one in files if one.party == Actor.REPORTER and one.evidence_index is None),
-        timeline=tuple(Happened(one, None if one.staff_id is None else names.get(one.staff_id)) for one in events),
+        timeline=tuple(TimelineEntry(one, None if one.staff_id is None else names.get(one.staff_id)) for one in events),
         receipts=receipts,
         checkpoint_size=size,
         reporter=reporter_record(connection, policy, row.platform, row.control_group, now),
-        linked=tuple(_linked(connection, service, row, report, staff)),
+        linked=tuple(_related_reports(connection, service, row, report, staff)),
         policy=PolicyText(
             version=policy.version,
             severity=row.severity,
             retention_days=policy.retention_days[policy.severity[conduct]],
             question_days=policy.appeals.question_days,
-            clock=policy.appeals.clocks[profile],
+            clock=policy.appeals.clocks[row.profile],
         ),
         reviewer=None if row.reviewer_id is None else names.get(row.reviewer_id),
         proposer=None if row.proposer_id is None else names.get(row.proposer_id),
         may=may,
         seen=events[-1].id if events else 0,
-        colleagues=_colleagues(connection, case) if Action.ASSIGN in may else (),
-        slots={slot: Kind(kind) for slot, kind in sorted(appeal_store.listed_slots(connection, report.id).items())},
+        colleagues=_colleagues(connection, row) if Action.ASSIGN in may else (),
+        slots={slot: Kind(kind) for slot, kind in sorted(case_queries.listed_slots(connection, report.id).items())},
         now=now,
     )
 
 
 def _items(
     reported: Sequence[dict[str, Any]], files: Sequence[AttachmentRow], again: Mapping[bytes, Again]
-) -> tuple[Item, ...]:
+) -> tuple[EvidenceItem, ...]:
     """The reported evidence, each item with its files. A digest is compared again here: the page must not rest on what
     was true when the file came in. The same bytes serve every item that names them, whichever they came for."""
     evidence = parse_evidence(reported)
@@ -300,22 +301,24 @@ def _items(
         mine = tuple(one for one in handed_in if one.evidence_index == place)
         matching = by_digest.get(item.sha256)
         state = FileState.DIFFERS if mine else FileState.NOT_HANDED_IN
-        found.append(Item(item, FileState.MATCHES if matching else state, mine, matching, support))
+        found.append(EvidenceItem(item, FileState.MATCHES if matching else state, mine, matching, support))
     return tuple(found)
 
 
-def _receipts(connection: Connection, row: CaseRow) -> tuple[tuple[Receipt, ...], int]:
-    checkpoint = log_store.latest_checkpoint(connection)
+def _log_receipts(connection: Connection, row: CaseRow) -> tuple[tuple[LogReceipt, ...], int]:
+    checkpoint = log_queries.latest_checkpoint(connection)
     size = 0 if checkpoint is None else checkpoint.size
     wanted: list[tuple[str, str | None, int]] = [("report", None, row.report_id)]
-    wanted += [(one.type, one.outcome, one.entry_index) for one in store.entries(connection, row.report_id)]
+    wanted += [(one.type, one.outcome, one.entry_index) for one in _entries_about(connection, row.report_id)]
     found = []
     for what, outcome, index in wanted:
-        leaf = log_store.read_leaf(connection, index)
+        leaf = log_queries.read_leaf(connection, index)
         if leaf is None:
             continue
         covered = index < size
-        found.append(Receipt(what, outcome, index, leaf_hash(leaf), covered, _tile(index, size) if covered else None))
+        found.append(
+            LogReceipt(what, outcome, index, leaf_hash(leaf), covered, _tile(index, size) if covered else None)
+        )
     return tuple(found), size
 
 
@@ -326,48 +329,50 @@ def _tile(index: int, size: int) -> str:
     return f"/log/{tile_path(0, number, width)}"
 
 
-def _linked(connection: Connection, service: str, row: CaseRow, report: ReportRow, staff: Staff) -> Iterator[Linked]:
+def _related_reports(
+    connection: Connection, service: str, row: CaseRow, report: ReportRow, staff: Staff
+) -> Iterator[RelatedReport]:
     """Reports of the same act, of an `account_farm` and what it rests on, and those contested in the same appeal; not
     those of the reader's own group."""
-    tags = report_store.tags_of(connection, [report.id]).get(report.id, set())
-    met = appeal_store.reports_of_tags(connection, tags).keys() if tags else set()
-    how = dict.fromkeys(store.acts(connection, report.act_id, met), "same_act")
-    how.update(store.links(connection, report.id))
-    for one in appeal_store.group_cases(connection, row.group_id):
+    tags = report_queries.tags_of(connection, [report.id]).get(report.id, set())
+    met = case_queries.reports_of_tags(connection, tags).keys() if tags else set()
+    how = dict.fromkeys(_reports_of_act(connection, report.act_id, met), "same_act")
+    how.update(_linked_reports(connection, report.id))
+    for one in case_queries.group_cases(connection, row.group_id):
         how.setdefault(one.report_id, "filed_together")
     how.pop(report.id, None)
-    for beside in appeal_store.all_cases_of_reports(connection, [report.id])[report.id]:
+    for beside in case_queries.all_cases_of_reports(connection, [report.id])[report.id]:
         if beside.id != row.id:
-            yield Linked(
+            yield RelatedReport(
                 how="same_report",
                 report=encode_id("rp", report.id, service),
                 case=encode_id("ap", beside.id, service),
-                state=beside.state,
+                state=beside.state.value,
                 conduct=beside.current_conduct,
                 platform=report.platform if staff.control_group is None else None,
                 live=report.live,
             )
-    reports = report_store.reports_by_id(connection, how)
-    cases = appeal_store.cases_of_reports(connection, how)
+    reports = report_queries.reports_by_id(connection, how)
+    cases = case_queries.cases_of_reports(connection, how)
     for report_id, other in sorted(reports.items()):
         if staff.control_group is not None and other.control_group == staff.control_group:
             continue
         case = cases.get(report_id)
-        yield Linked(
+        yield RelatedReport(
             how=how[report_id],
             report=encode_id("rp", report_id, service),
             case=None if case is None else encode_id("ap", case.id, service),
-            state=None if case is None else case.state,
+            state=None if case is None else case.state.value,
             conduct=other.conduct if case is None else case.current_conduct,
             platform=other.platform if staff.control_group is None else None,
             live=other.live,
         )
 
 
-def _colleagues(connection: Connection, case: Case) -> tuple[tuple[int, str], ...]:
+def _colleagues(connection: Connection, case: CaseRow) -> tuple[tuple[int, str], ...]:
     """Who may be given the case."""
     found = []
-    for one in staff_store.read_all(connection):
+    for one in staff_queries.read_all(connection):
         person = Staff(one.id, one.role, one.control_group)
         if one.disabled_at is not None or one.id == case.reviewer_id:
             continue
@@ -377,3 +382,148 @@ def _colleagues(connection: Connection, case: Case) -> tuple[tuple[int, str], ..
             continue
         found.append((one.id, one.name))
     return tuple(found)
+
+
+MAX_ANSWERS = 2000
+"""Events from which a median of response times is taken at most, the newest."""
+
+
+@dataclass(frozen=True, slots=True)
+class EntryRow:
+    """A log entry that an appeal made about its report."""
+
+    entry_index: int
+    type: str
+    outcome: str | None
+    recorded_at: datetime
+
+
+def _entries_about(connection: Connection, report_id: int) -> list[EntryRow]:
+    """The log's entries about the report that its appeal made, in order."""
+    rows = connection.execute(
+        select(CaseEntry.entry_index, CaseEntry.type, CaseEntry.outcome, CaseEntry.recorded_at)
+        .where(CaseEntry.report_id == report_id)
+        .order_by(CaseEntry.entry_index)
+    )
+    return [EntryRow(*row) for row in rows]
+
+
+def _count_live_reports(connection: Connection, platform: str) -> int:
+    """How many live reports the platform has."""
+    statement = select(func.count()).select_from(Report).where(Report.platform == platform, Report.live)
+    return connection.execute(statement).scalar_one()
+
+
+def _count_contested(connection: Connection, platform: str, since: datetime) -> int:
+    """How many of the platform's reports were contested after `since`."""
+    mine = (AppealCase.platform == platform, AppealCase.opened_at > since)
+    statement = select(func.count(AppealCase.report_id.distinct())).where(*mine)
+    return connection.execute(statement).scalar_one()
+
+
+def _count_outcomes(connection: Connection, platform: str, control_group: str, since: datetime) -> dict[str, int]:
+    """{upheld, amended, overturned, nothing: how many} of the platform's reports, decided after `since`."""
+    rows = connection.execute(
+        select(CaseOutcome.counts_as, func.count())
+        .where(
+            CaseOutcome.control_group == control_group,
+            CaseOutcome.platform == platform,
+            CaseOutcome.decided_at > since,
+        )
+        .group_by(CaseOutcome.counts_as)
+    )
+    return {counts_as: number for counts_as, number in rows}  # noqa: C416
+
+
+def _count_unconfirmed(connection: Connection, platform: str, since: datetime) -> int:
+    """How many of the platform's reports were decided `unconfirmed` after `since`."""
+    mine = (
+        AppealCase.platform == platform,
+        AppealCase.outcome == Outcome.UNCONFIRMED.value,
+        AppealCase.decided_at > since,
+    )
+    statement = select(func.count(AppealCase.report_id.distinct())).where(*mine)
+    return connection.execute(statement).scalar_one()
+
+
+def _questions_and_answers(connection: Connection, platform: str, since: datetime) -> list[tuple[int, str, datetime]]:
+    """(case id, action, time) of questions to the platform and its answers after `since`, in order within a case."""
+    told = (Action.ASK_REPORTER.value, Action.REPORTER_ANSWERED.value)
+    rows = connection.execute(
+        select(CaseEvent.case_id, CaseEvent.action, CaseEvent.at, CaseEvent.id)
+        .join(AppealCase, AppealCase.id == CaseEvent.case_id)
+        .where(AppealCase.platform == platform, CaseEvent.action.in_(told), CaseEvent.at > since)
+        .order_by(CaseEvent.id.desc())
+        .limit(MAX_ANSWERS)
+    )
+    found = sorted((case_id, number, action, at) for case_id, action, at, number in rows)
+    return [(case_id, action, at) for case_id, _, action, at in found]
+
+
+def _reports_of_act(connection: Connection, act_id: int, among: Iterable[int]) -> list[int]:
+    """Which of the reports `among` are about this act."""
+    statement = select(Report.id).where(Report.id.in_(sorted(set(among))), Report.act_id == act_id)
+    return list(connection.scalars(statement))
+
+
+def _linked_reports(connection: Connection, report_id: int) -> dict[int, str]:
+    """Reports that this one rests on (`rests_on`) or that rest on it (`carries`), by id."""
+    rows = connection.execute(
+        select(ReportLink.report_id, ReportLink.linked_id).where(
+            or_(ReportLink.report_id == report_id, ReportLink.linked_id == report_id)
+        )
+    )
+    return {
+        (linked if owner == report_id else owner): "rests_on" if owner == report_id else "carries"
+        for owner, linked in rows
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class ReporterRecord:
+    """Numbers of one platform; all but `live` are of the last `months` months. `weight` is its group's, in
+    fortieths; `response` the median time to an answer, None without one."""
+
+    platform: str
+    months: int
+    live: int
+    contested: int
+    upheld: int
+    amended: int
+    overturned: int
+    unconfirmed: int
+    weight: int
+    response: timedelta | None
+
+
+def reporter_record(
+    connection: Connection, policy: Policy, platform: str, control_group: str, now: datetime
+) -> ReporterRecord:
+    """The platform's record as of `now`."""
+    since = window_start(now, policy.weights.window_months)
+    fared = _count_outcomes(connection, platform, control_group, since)
+    return ReporterRecord(
+        platform=platform,
+        months=policy.weights.window_months,
+        live=_count_live_reports(connection, platform),
+        contested=_count_contested(connection, platform, since),
+        upheld=fared.get("upheld", 0),
+        amended=fared.get("amended", 0),
+        overturned=fared.get("overturned", 0),
+        unconfirmed=_count_unconfirmed(connection, platform, since),
+        weight=without_suspensions(connection, policy, now).get(control_group, FULL_WEIGHT),
+        response=response_time(_questions_and_answers(connection, platform, since)),
+    )
+
+
+def response_time(events: Iterable[tuple[int, str, datetime]]) -> timedelta | None:
+    """The median time from a question to its answer, of (case id, action, time) in order within each case. Questions
+    without an answer do not count here: their silence is counted among the overturned."""
+    waits: list[timedelta] = []
+    asked: dict[int, datetime] = {}
+    for case_id, action, at in events:
+        if action == Action.ASK_REPORTER:
+            asked[case_id] = at
+        elif case_id in asked:
+            waits.append(at - asked.pop(case_id))
+    return timedelta(seconds=median(wait.total_seconds() for wait in waits)) if waits else None

@@ -1,13 +1,12 @@
-"""A person's own record: what is in the ledger under the identifiers of their session, who looked, and who found a
-picture of a report again.
+"""A person's own record, as a page and as an export (PIPL art. 45, GDPR arts. 15 and 20, 15 U.S.C. 1681g): the reports
+under the identifiers of their session with all cases, who looked them up, and who found a picture of a report again.
 
-The platform that opened the session is named where it reported or asked; all others read "another member" (None here):
-no platform may learn through a customer who else reported, and the person learns as much as law asks for.
+The platform that opened the session is named where it reported or looked up; all other platforms are None: no platform
+may learn through a customer who else reported, and the law requires no more.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -16,6 +15,7 @@ from sqlalchemy import Connection
 
 from ledger.catalogue import reason_text
 from ledger.code_names import amount_band
+from ledger.i18n import texts
 from ledger.protocol.encoding import day_floor, format_time, from_day, from_hour
 from ledger.protocol.identifiers import Kind
 from ledger.protocol.public_ids import encode_id
@@ -26,29 +26,24 @@ from ledger.rules.languages import LANGUAGES
 from ledger.rules.policy.values import Policy
 from ledger.rules.rounds import blocking
 from ledger.rules.standing import Event, fold, merge
-from ledger.server.appeals.case_letters import all_letters, letters_of
-from ledger.server.appeals.parties import Party, reopenable
-from ledger.server.appeals.perform import expires_at
-from ledger.server.appeals.rows import to_round
-from ledger.server.appeals.session_queries import SessionRow
+from ledger.server.appeals.attachments import reported_evidence
+from ledger.server.appeals.case_service import expires_at
+from ledger.server.appeals.letters import all_letters, letters_of
+from ledger.server.appeals.participants import Party, can_be_reopened
+from ledger.server.appeals.record_texts import meanings
+from ledger.server.appeals.sessions import SessionRow
 from ledger.server.appeals.views import case_view
 from ledger.server.db.engine import snapshot_reading
-from ledger.server.log import queries as log_store
-from ledger.server.lookups import queries as lookup_store
+from ledger.server.lookups import queries as lookup_queries
 from ledger.server.lookups.disclosures import shown_lookups
 from ledger.server.lookups.lookups import listing_event
-from ledger.server.pictures import queries as picture_store
-from ledger.server.records import case_queries as store
-from ledger.server.records import former_label_queries as former_labels
-from ledger.server.records import order_line_queries as line_store
-from ledger.server.records import queries as report_store
+from ledger.server.pictures import queries as picture_queries
+from ledger.server.records import case_queries, former_label_queries, order_line_queries
+from ledger.server.records import queries as report_queries
 from ledger.server.records.case_queries import CaseRow, StatementRow
 from ledger.server.records.queries import ReportRow, ReversalRow
 from ledger.server.records.transaction import Context
 from ledger.server.records.views import report_status
-
-MAX_STATEMENTS = 5
-"""How often a person may word their statement on a report anew."""
 
 
 def own_record(context: Context, weights: Mapping[str, int], session: SessionRow) -> dict[str, Any]:
@@ -59,20 +54,20 @@ def own_record(context: Context, weights: Mapping[str, int], session: SessionRow
     tags = [tag for _, tag in session.subjects]
     now, policy = context.now(), context.policy
     with snapshot_reading(context.engine) as connection:
-        listings = lookup_store.listings(connection, tags)
-        matched = store.reports_of_tags(connection, tags)
-        reports = report_store.reports_by_id(connection, matched)
-        reversals = report_store.reversals(connection, matched)
-        cases = store.all_cases_of_reports(connection, matched)
-        statements = store.statements(connection, matched)
-        flags = report_store.listing_flags(connection, matched)
-        restituted = report_store.restitutions(connection, matched)
-        replaced = report_store.replacements(connection, matched)
-        held = line_store.held_reports(connection, matched)
+        listings = lookup_queries.listings(connection, tags)
+        matched = case_queries.reports_of_tags(connection, tags)
+        reports = report_queries.reports_by_id(connection, matched)
+        reversals = report_queries.reversals(connection, matched)
+        cases = case_queries.all_cases_of_reports(connection, matched)
+        statements = case_queries.statements(connection, matched)
+        flags = report_queries.listing_flags(connection, matched)
+        restituted = report_queries.restitutions(connection, matched)
+        replaced = report_queries.replacements(connection, matched)
+        held = order_line_queries.held_reports(connection, matched)
         seen = shown_lookups(connection, tags, session.platform)
-        searches = picture_store.searches_of(connection, matched)
+        searches = picture_queries.searches_of(connection, matched)
         kinds = {tag: kind for kind, tag in session.subjects}
-        former = former_labels.among(connection, matched)
+        former = former_label_queries.among(connection, matched)
         shown = []
         for row in sorted(reports.values(), key=lambda one: one.id, reverse=True):
             mine = cases.get(row.id, [])
@@ -89,7 +84,7 @@ def own_record(context: Context, weights: Mapping[str, int], session: SessionRow
                 "matched_kinds": sorted({kinds[tag] for tag in matched[row.id] if tag in kinds}),
                 "restituted": row.id in restituted,
                 "statement": _statement(statements.get(row.id)),
-                "case": views[own_case(mine).id] if mine else None,
+                "case": views[principal_case(mine).id] if mine else None,
                 "cases": list(views.values()),
             }
             shown.append(one)
@@ -134,7 +129,7 @@ def _report(
     held: bool,
 ) -> dict[str, Any]:
     policy, now = context.policy, context.now()
-    conduct = store.conduct_in_force(cases) or row.conduct
+    conduct = case_queries.conduct_in_force(cases) or row.conduct
     expires_day = policy.expiry_day(Conduct(conduct), day_floor(row.act_ended_at), row.expires_day)
     low, high = amount_band(row.amount_minor, row.currency)
     status = report_status(row, reversal, policy, now, disputed=flags[0], unconfirmed=flags[1], held=held)
@@ -217,14 +212,6 @@ def _weakest(told: Iterable[str | None]) -> str | None:
     return None if trust is None else trust.value
 
 
-def reported_evidence(connection: Connection, report_id: int) -> list[dict[str, Any]]:
-    """The items of evidence as the report's signed body names them."""
-    opened = log_store.read_body(connection, report_id)
-    if opened is None:
-        return []
-    return list(json.loads(opened[2])["body"]["evidence"])
-
-
 def _statement(row: StatementRow | None) -> dict[str, Any] | None:
     if row is None:
         return None
@@ -233,17 +220,17 @@ def _statement(row: StatementRow | None) -> dict[str, Any] | None:
 
 def _appealable(report: ReportRow, cases: Sequence[CaseRow], context: Context) -> bool:
     """Whether the person's own appeal against the report is open to them."""
-    conduct = Conduct(store.conduct_in_force(cases) or report.conduct)
+    conduct = Conduct(case_queries.conduct_in_force(cases) or report.conduct)
     expires_day = context.policy.expiry_day(conduct, day_floor(report.act_ended_at), report.expires_day)
-    unused = blocking([to_round(case) for case in cases], None) is None
+    unused = blocking([case.as_round for case in cases], None) is None
     return report.live and unused and expires_day > day_floor(context.now())
 
 
-def own_case(cases: Sequence[CaseRow]) -> CaseRow:
+def principal_case(cases: Sequence[CaseRow]) -> CaseRow:
     """Of the cases about one report (at least one) the person's own one that counts, or the one that says how the
     report stands."""
     own = [case for case in cases if case.filed_by_subject]
-    return store.leading(own if any(to_round(case).uses_up for case in own) else cases)
+    return case_queries.leading(own if any(case.as_round.uses_up for case in own) else cases)
 
 
 def subject_case_view(
@@ -263,8 +250,61 @@ def subject_case_view(
     settled = row.state in (CaseState.DECIDED, CaseState.WITHDRAWN)
     until = [one for one in (row.reopen_until, expires_at(context.policy, report, row, None)) if one is not None]
     in_time = row.reopen_until is not None and context.now() < min(until)
-    view["can_reopen"] = settled and in_time and reopenable(cases, row, own=True)
+    view["can_reopen"] = settled and in_time and can_be_reopened(cases, row, own=True)
     view["reopen_until"] = format_time(min(until)) if view["can_reopen"] else None
     view["appealable"] = report is not None and _appealable(report, cases, context)
     view["expires_at"] = format_time(until[-1]) if report is not None else None
     return view
+
+
+EXPORT_FORMAT = "refund-credit-record/1"
+
+
+def export_record(
+    context: Context,
+    weights: Mapping[str, int],
+    session: SessionRow,
+    origin: str,
+    log_key: str,
+    locale: str,
+    prefix: str = "",
+) -> dict[str, Any]:
+    """{format, service, session, record, meanings, verify}: `own_record` and what it takes to understand and check it.
+
+    `meanings` are in `locale`, and the log's paths begin with `prefix`, that of the service.
+    Files are named with their SHA-256 and read one by one. Raises DatabaseUnavailable.
+    """
+    return {
+        "format": EXPORT_FORMAT,
+        "service": context.service,
+        "locale": locale,
+        "session": {
+            "opened_by": session.platform,
+            "created_at": format_time(session.created_at),
+            "expires_at": None if session.expires_at is None else format_time(session.expires_at),
+            "identifier_kinds": sorted({kind for kind, _ in session.subjects}),
+            "key_epoch": session.epoch,
+        },
+        "record": own_record(context, weights, session),
+        "meanings": meanings(locale),
+        "verify": verification(origin, log_key, locale, prefix),
+    }
+
+
+def verification(origin: str, log_key: str, locale: str, prefix: str) -> dict[str, str]:
+    """How to check the entry indexes of the record against the public log, without trusting this service."""
+    told = texts(locale).gettext
+    return {
+        "origin": origin,
+        "log_key": log_key,
+        "checkpoint": prefix + "/log/checkpoint",
+        "tiles": prefix + "/log/tile/{level}/{path}",
+        "entries": prefix + "/log/tile/entries/{path}",
+        "how": told(
+            "Each entry_index is the place of an entry in a public log that can only grow. Fetch the checkpoint, check "
+            "its signature with log_key, and fetch the entries tile that holds the index (256 entries a tile): the "
+            "entry there names its index, the hour in which it was recorded, and a commitment to what it says. Hashed "
+            "into the tree as RFC 6962 describes, it leads to the root that the checkpoint signs. Keep the checkpoint: "
+            "with it anybody can show later if an entry was taken out, moved or changed."
+        ),
+    }

@@ -1,4 +1,4 @@
-"""Which letters there are for the person of a case, and what they tell: between the case as stored and the texts."""
+"""Letters to the person of a case: which exist, and the facts of the stored case that each one states."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from ledger.protocol.identifiers import Kind
 from ledger.protocol.public_ids import encode_id
 from ledger.rules.appeals import OPEN_STATES, Action, CaseState, Outcome
 from ledger.rules.conduct import Conduct
-from ledger.rules.policy.values import Policy, Profile
-from ledger.server.appeals.perform import protected_until
-from ledger.server.appeals.rows import zone_of
-from ledger.server.log import queries as log_store
-from ledger.server.records import case_queries as store
-from ledger.server.records import queries as report_store
+from ledger.rules.policy.values import Policy
+from ledger.server.appeals.case_service import protected_until, zone_of
+from ledger.server.log import queries as log_queries
+from ledger.server.records import case_queries
+from ledger.server.records import queries as report_queries
 from ledger.server.records.case_queries import CaseRow, EventRow, RoundRow
 from ledger.server.records.queries import ReportRow
 from ledger.server.records.transaction import Context
@@ -28,27 +27,27 @@ from ledger.server.texts.letters import CaseFacts, Letter, LetterKind, render
 
 
 def letters_of(row: CaseRow) -> list[LetterKind]:
-    """The letters of the present round that are true now: that the appeal was received always, a question while its
-    answer is awaited, that it is late while it is, and the decision once there is one."""
-    found = [LetterKind.RECEIVED]
+    """Return the letters of the current round that apply now: the receipt always, a question while its answer is
+    awaited, the delay while the case is overdue, and the decision once there is one."""
+    kinds = [LetterKind.RECEIVED]
     if row.state == CaseState.AWAITING_SUBJECT and row.question_due_at is not None:
-        found.append(LetterKind.QUESTION)
+        kinds.append(LetterKind.QUESTION)
     if row.overdue and row.state in OPEN_STATES:
-        found.append(LetterKind.OVERDUE)
+        kinds.append(LetterKind.OVERDUE)
     if row.outcome is not None and row.state in (CaseState.DECIDED, CaseState.CLOSED):
-        found.append(LetterKind.DECIDED)
-    return found
+        kinds.append(LetterKind.DECIDED)
+    return kinds
 
 
 def earlier_letters(kept: RoundRow) -> list[LetterKind]:
-    """The letters of a round that was decided before the case was reopened."""
+    """Return the letters of a round that was decided before the case was reopened."""
     return [LetterKind.DECIDED] if kept.due_at is None else [LetterKind.RECEIVED, LetterKind.DECIDED]
 
 
 def all_letters(connection: Connection, row: CaseRow) -> list[tuple[int, LetterKind]]:
-    """(round, kind) of every letter that can be read, oldest round first."""
-    found = [(kept.round, kind) for kept in store.rounds(connection, row.id) for kind in earlier_letters(kept)]
-    return found + [(row.round, kind) for kind in letters_of(row)]
+    """Return (round, kind) of every letter that can be read, oldest round first."""
+    letters = [(kept.round, kind) for kept in case_queries.rounds(connection, row.id) for kind in earlier_letters(kept)]
+    return letters + [(row.round, kind) for kind in letters_of(row)]
 
 
 def letter_of(
@@ -60,32 +59,31 @@ def letter_of(
     opener: str | None = None,
     number: int | None = None,
 ) -> Letter:
-    """The letter of this kind, in the case's own language unless `locale` names one; `opener` is the platform that may
-    be named. Of round `number`, or of the newest round that has one. Raises NotFound when there is none (yet, or any
-    more)."""
-    there = [one for one, of in all_letters(connection, row) if of == kind and number in (None, one)]
-    if not there:
+    """Return the letter of this kind in `locale` (default: the language of the case), of round `number` or the newest
+    round that has one. `opener` is the platform that may be named. Raises NotFound if there is no such letter now."""
+    rounds = [held for held, name in all_letters(connection, row) if name == kind and number in (None, held)]
+    if not rounds:
         raise NotFound("There is no such letter about this case now.")
-    return render(LetterKind(kind), facts_of(connection, row, context, opener, max(there)), locale or row.locale)
+    return render(LetterKind(kind), facts_of(connection, row, context, opener, max(rounds)), locale or row.locale)
 
 
 def facts_of(
     connection: Connection, row: CaseRow, context: Context, opener: str | None = None, number: int | None = None
 ) -> CaseFacts:
-    """What letters tell about the case, in its present round or in round `number`. Raises NotFound when its report is
-    gone."""
-    kept = {one.round: one for one in store.rounds(connection, row.id)}.get(number or row.round)
+    """Return the facts that letters state about the case, in its current round or in round `number`. Raises NotFound if
+    the report was erased."""
+    kept = {kept.round: kept for kept in case_queries.rounds(connection, row.id)}.get(number or row.round)
     if kept is not None:
         row = _as_it_was(row, kept)
-    report = report_store.reports_by_id(connection, [row.report_id]).get(row.report_id)
+    report = report_queries.reports_by_id(connection, [row.report_id]).get(row.report_id)
     if report is None:
         raise NotFound("The report of this case is not in the ledger any more.")
-    events = [event for event in store.events(connection, row.id) if event.round == row.round]
-    outcome = None if row.outcome is None else Outcome(row.outcome)
+    events = [event for event in case_queries.events(connection, row.id) if event.round == row.round]
+    outcome = row.outcome
     return CaseFacts(
         case_id=encode_id("ap", row.id, context.service),
         report_id=encode_id("rp", row.report_id, context.service),
-        profile=Profile(row.profile),
+        profile=row.profile,
         zone=zone_of(context.policy, row.profile),
         conduct=Conduct(row.conduct),
         opened_at=row.opened_at,
@@ -112,11 +110,11 @@ def facts_of(
 
 
 def _as_it_was(row: CaseRow, kept: RoundRow) -> CaseRow:
-    """The case at the end of an earlier round."""
+    """Return the case as it was at the end of an earlier round."""
     return replace(
         row,
         round=kept.round,
-        state=CaseState.DECIDED.value,
+        state=CaseState.DECIDED,
         opened_at=kept.opened_at,
         due_at=kept.due_at or row.due_at,
         outcome=kept.outcome,
@@ -129,13 +127,13 @@ def _as_it_was(row: CaseRow, kept: RoundRow) -> CaseRow:
 
 
 def _question(events: Sequence[EventRow]) -> str | None:
-    """The last one that the person was asked."""
-    asked = [event.text for event in events if event.action == Action.ASK_SUBJECT]
-    return asked[-1] if asked else None
+    """Return the last question to the person."""
+    questions = [event.text for event in events if event.action == Action.ASK_SUBJECT]
+    return questions[-1] if questions else None
 
 
 def _expires_at(row: CaseRow, report: ReportRow, outcome: Outcome | None, policy: Policy) -> datetime | None:
-    """When goes what stays: nothing, the protective note, or the report as it is now."""
+    """Return when the remaining record expires: the protective note or the report; None if nothing remains."""
     effect = None if outcome is None else outcome.spec.effect
     if effect is not None and effect.protects:
         return None if row.decided_at is None else from_day(protected_until(policy, report, row.decided_at))
@@ -145,8 +143,8 @@ def _expires_at(row: CaseRow, report: ReportRow, outcome: Outcome | None, policy
 
 
 def _unlinked(connection: Connection, row: CaseRow) -> tuple[Kind, ...]:
-    """Kinds of the identifiers that were detached, as the signed report names them."""
-    opened = log_store.read_body(connection, row.report_id)
+    """Return the kinds of the detached identifiers, as the signed report names them."""
+    opened = log_queries.read_body(connection, row.report_id)
     if opened is None or row.unlinked_slots is None:
         return ()
     subjects = json.loads(opened[2])["body"]["subjects"]
