@@ -10,7 +10,6 @@ import typer
 from rich.text import Text
 
 from ledger.cli import options, output
-from ledger.cli.operator.benign_pictures import benign
 from ledger.cli.options import KeyOption, StateOption, SuiteOption
 from ledger.cli.output import JsonFlag, guarded
 from ledger.cli.tables import Table
@@ -19,7 +18,6 @@ from ledger.errors import InvalidRequest
 from ledger.rules.pictures import MAX_DISTANCE, distance
 
 pictures = typer.Typer(no_args_is_help=True, help="Pictures that were used in confirmed reports.")
-pictures.add_typer(benign, name="benign")
 
 
 @pictures.command("search")
