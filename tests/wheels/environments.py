@@ -107,12 +107,14 @@ class Environment:
         (found,) = (self.folder / "lib").glob("python*/site-packages")
         return found
 
-    def run(self, *arguments: str, cwd: Path, code: int = 0, **variables: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, cwd: Path, code: int = 0, variables: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command of the environment's `bin` and check its exit code. No variable of the tests reaches it."""
         done = subprocess.run(
             [str(self.folder / "bin" / arguments[0]), *arguments[1:]],
             cwd=cwd,
-            env=environment_variables(cwd, **variables),
+            env=environment_variables(cwd, variables),
             check=False,
             capture_output=True,
             text=True,
@@ -122,9 +124,9 @@ class Environment:
         return done
 
 
-def environment_variables(home: Path, **variables: str) -> dict[str, str]:
+def environment_variables(home: Path, variables: Mapping[str, str] | None = None) -> dict[str, str]:
     """The variables of a process in an environment of its own: a home, a language and `variables`."""
-    return {"HOME": str(home), "LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", "COLUMNS": "200", **variables}
+    return {"HOME": str(home), "LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", "COLUMNS": "200", **(variables or {})}
 
 
 def make_environment(folder: Path, wheels: Mapping[str, Wheel], *wanted: str) -> Environment:

@@ -22,7 +22,7 @@ from tests.wheels.environments import Environment, environment_variables
 def folder(server: Environment, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a ledger that `keys init` has made."""
     made = tmp_path_factory.mktemp("ledger")
-    done = server.run("refund-ledger", "--json", "keys", "init", cwd=made, **settings(made))
+    done = server.run("refund-ledger", "--json", "keys", "init", cwd=made, variables=settings(made))
     assert json.loads(done.stdout)["created_keys"]
     return made
 
@@ -42,7 +42,7 @@ def started(server: Environment, folder: Path, *command: str) -> Iterator[subpro
     process = subprocess.Popen(
         [str(server.folder / "bin" / command[0]), *command[1:]],
         cwd=folder,
-        env=environment_variables(folder, **settings(folder)),
+        env=environment_variables(folder, settings(folder)),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
