@@ -52,11 +52,14 @@ class ServerFiles(BuildHookInterface[Any]):
     """Puts the server's files into the wheel."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """List every file with its place. Raises ValueError for an editable installation, which has no use here: a
-        checkout runs by itself."""
+        """List every file with its place. Raises ValueError for an editable installation, and outside a
+        checkout."""
         if version == "editable":
             raise ValueError("The server runs from the checkout as it is; build a wheel to install it.")
         checkout = Path(self.root).resolve().parents[1]
+        for folder in FOLDERS:
+            if not (checkout / folder).is_dir():
+                raise ValueError(f"There is no folder {folder}: build this distribution in a checkout.")
         self._rewritten = Path(tempfile.mkdtemp(prefix="refund-ledger-build-"))
         for folder, target in FOLDERS.items():
             for file in project_files(checkout / folder):

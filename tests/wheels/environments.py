@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from email.message import Message
 from email.parser import HeaderParser
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -37,13 +38,17 @@ class Wheel:
 
     def names(self) -> set[str]:
         """The files in it."""
+        return set(self.contents)
+
+    @cached_property
+    def contents(self) -> Mapping[str, bytes]:
+        """The bytes of each file by its name."""
         with zipfile.ZipFile(self.path) as archive:
-            return {name for name in archive.namelist() if not name.endswith("/")}
+            return {name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
 
     def read(self, name: str) -> bytes:
         """The bytes of one file. Raises KeyError for a name that it does not have."""
-        with zipfile.ZipFile(self.path) as archive:
-            return archive.read(name)
+        return self.contents[name]
 
     def metadata(self) -> Message:
         """What its METADATA states."""
@@ -63,10 +68,10 @@ def build(distribution_name: str, folder: Path) -> Wheel:
     return Wheel(path)
 
 
-def required(wheels: Mapping[str, Wheel], wanted: Iterable[str]) -> set[str]:
+def required(wheels: Mapping[str, Wheel], requirements: Iterable[str]) -> set[str]:
     """The installed distributions that requirements such as `refund-credit-ledger[cli]` need, through any number of
     steps; the wheels themselves are left out. Raises PackageNotFoundError for one that is not installed."""
-    waiting = [Requirement(line) for line in wanted]
+    waiting = [Requirement(line) for line in requirements]
     seen: set[tuple[str, str]] = set()
     while waiting:
         requirement = waiting.pop()
@@ -83,11 +88,11 @@ def required(wheels: Mapping[str, Wheel], wanted: Iterable[str]) -> set[str]:
 
 def top_level(name: str) -> Iterator[Path]:
     """What a distribution has at the top of its site-packages folder: packages, modules, libraries and metadata."""
-    found = distribution(name)
-    if found.files is None:
+    installed = distribution(name)
+    if installed.files is None:
         raise PackageNotFoundError(name)
-    for part in {file.parts[0] for file in found.files} - {"..", "__pycache__"}:
-        yield Path(str(found.locate_file(part)))
+    for part in {file.parts[0] for file in installed.files} - {"..", "__pycache__"}:
+        yield Path(str(installed.locate_file(part)))
 
 
 @dataclass(frozen=True)
@@ -104,8 +109,8 @@ class Environment:
     @property
     def site_packages(self) -> Path:
         """Where its packages are."""
-        (found,) = (self.folder / "lib").glob("python*/site-packages")
-        return found
+        (folder,) = (self.folder / "lib").glob("python*/site-packages")
+        return folder
 
     def run(
         self, *arguments: str, cwd: Path, code: int = 0, variables: Mapping[str, str] | None = None
@@ -129,15 +134,15 @@ def environment_variables(home: Path, variables: Mapping[str, str] | None = None
     return {"HOME": str(home), "LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", "COLUMNS": "200", **(variables or {})}
 
 
-def make_environment(folder: Path, wheels: Mapping[str, Wheel], *wanted: str) -> Environment:
-    """An environment in `folder` with the wheels named by `wanted` (requirements with extras) and what they need."""
+def make_environment(folder: Path, wheels: Mapping[str, Wheel], *requirements: str) -> Environment:
+    """An environment in `folder` with the wheels that `requirements` name, their extras, and what they need."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=SECONDS)
     environment = Environment(folder)
-    chosen = _closure_of_wheels(wheels, wanted)
+    chosen = _closure_of_wheels(wheels, requirements)
     command = [sys.executable, "-m", "pip", "--python", str(environment.python), "install", "--quiet", "--no-compile"]
     command += ["--no-deps", "--no-index", "--disable-pip-version-check", *(str(wheels[name].path) for name in chosen)]
     subprocess.run(command, check=True, timeout=SECONDS, capture_output=True)
-    for name in required(wheels, wanted):
+    for name in required(wheels, requirements):
         for source in top_level(name):
             link = environment.site_packages / source.name
             if source.exists() and not link.exists():
@@ -145,9 +150,9 @@ def make_environment(folder: Path, wheels: Mapping[str, Wheel], *wanted: str) ->
     return environment
 
 
-def _closure_of_wheels(wheels: Mapping[str, Wheel], wanted: Iterable[str]) -> list[str]:
+def _closure_of_wheels(wheels: Mapping[str, Wheel], requirements: Iterable[str]) -> list[str]:
     """The wheels that are named, and those that they require."""
-    names = {canonicalize_name(Requirement(line).name) for line in wanted}
+    names = {canonicalize_name(Requirement(line).name) for line in requirements}
     for name in [*names]:
         names |= {canonicalize_name(Requirement(line).name) for line in wheels[name].requirements()} & wheels.keys()
     return sorted(names)

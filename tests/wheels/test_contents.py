@@ -92,7 +92,7 @@ def test_only_imports_of_the_api_differ_from_the_checkout(wheels: Mapping[str, W
 
 def _checkout_files() -> list[str]:
     folders = ("ledger", "api", "migrations")
-    return [str(file.relative_to(ROOT)) for one in folders for file in (ROOT / one).rglob("*") if file.is_file()]
+    return [str(file.relative_to(ROOT)) for folder in folders for file in (ROOT / folder).rglob("*") if file.is_file()]
 
 
 @pytest.mark.parametrize(

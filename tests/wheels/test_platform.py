@@ -22,12 +22,20 @@ needs_pyright = pytest.mark.skipif(shutil.which("pyright") is None, reason="pyri
 
 
 def test_the_command_works_without_the_server(platform: Environment, tmp_path: Path) -> None:
-    assert platform.run("refund-ledger", "--version", cwd=tmp_path).stdout == f"refund-ledger {__version__}\n"
     shown = platform.run("refund-ledger", "--help", cwd=tmp_path).stdout
     listed = {line.split()[1] for line in shown.splitlines() if line.startswith("│ ")}
     assert {"tag", "lookup", "report", "verify", "verify-rotation"} <= listed
     assert listed & set(SERVER_COMMANDS) == set()
     assert "--picture" in platform.run("refund-ledger", "lookup", "--help", cwd=tmp_path).stdout
+
+
+def test_a_module_of_the_same_name_in_the_current_folder_is_passed_over(platform: Environment, tmp_path: Path) -> None:
+    (tmp_path / "ledger.py").write_text("raise SystemExit('the module of the shop')\n", "utf-8")
+    shown = f"refund-ledger {__version__}\n"
+    assert platform.run("refund-ledger", "--version", cwd=tmp_path).stdout == shown
+    assert platform.run("python", "-P", "-m", "ledger", "--version", cwd=tmp_path).stdout == shown
+    hidden = platform.run("python", "-m", "ledger", "--version", cwd=tmp_path, code=1)
+    assert hidden.stderr == "the module of the shop\n"
 
 
 def test_it_makes_keys_and_asks_for_a_suite(platform: Environment, tmp_path: Path) -> None:
@@ -38,7 +46,7 @@ def test_it_makes_keys_and_asks_for_a_suite(platform: Environment, tmp_path: Pat
     assert "suite" in json.loads(refused.stdout)["error"]["message"]
 
 
-@pytest.mark.some_cases(2)
+@pytest.mark.some_cases(1)
 @pytest.mark.parametrize(
     "arguments",
     [["serve"], ["keys", "init"], ["demo", "--dir", "d"], ["pictures", "benign", "list"], ["serve", "--help"]],

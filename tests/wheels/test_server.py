@@ -21,10 +21,10 @@ from tests.wheels.environments import Environment, environment_variables
 @pytest.fixture(scope="module")
 def folder(server: Environment, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a ledger that `keys init` has made."""
-    made = tmp_path_factory.mktemp("ledger")
-    done = server.run("refund-ledger", "--json", "keys", "init", cwd=made, variables=settings(made))
+    new = tmp_path_factory.mktemp("ledger")
+    done = server.run("refund-ledger", "--json", "keys", "init", cwd=new, variables=settings(new))
     assert json.loads(done.stdout)["created_keys"]
-    return made
+    return new
 
 
 def settings(folder: Path) -> dict[str, str]:

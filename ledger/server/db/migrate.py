@@ -53,12 +53,12 @@ def is_current(engine: Engine) -> bool:
 
 def check_current(engine: Engine) -> None:
     """Raises ConfigurationError unless the database has the schema of this version, DatabaseUnavailable."""
-    found = _revision(engine)
-    if found is None:
+    revision = _revision(engine)
+    if revision is None:
         raise ConfigurationError("The database is empty. Run `refund-ledger keys init` first.")
-    if found == newest_revision():
+    if revision == newest_revision():
         return
-    check_known(found)
+    check_known(revision)
     raise ConfigurationError(
         "The database has the schema of an older version. Stop the servers and run `refund-ledger keys migrate`."
     )
@@ -81,7 +81,7 @@ def found_revision(engine: Engine) -> str | None:
 @cache
 def _revisions() -> frozenset[str]:
     script = ScriptDirectory.from_config(alembic_config(""))
-    return frozenset(one.revision for one in script.walk_revisions())
+    return frozenset(migration.revision for migration in script.walk_revisions())
 
 
 def _revision(engine: Engine) -> str | None:
