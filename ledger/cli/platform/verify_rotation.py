@@ -10,11 +10,11 @@ import typer
 from rich.console import Console
 
 from ledger.cli import options, output
-from ledger.cli.output import JsonFlag, guarded
+from ledger.cli.decorator import command
 from ledger.cli.platform.verify import log_fetch, seen_file
 from ledger.cli.progress import stage_bars
 from ledger.client.state import SeenCheckpoint
-from ledger.client.transport import Transport
+from ledger.client.transport.http import Transport
 from ledger.client.verify.log import fetch_checkpoint
 from ledger.client.verify.rotation import Places, RotationReport, read_places, verify_rotation
 from ledger.errors import InvalidRequest, InvalidRotation
@@ -22,10 +22,10 @@ from ledger.protocol.encoding import b64url
 from ledger.tlog.checkpoint import parse_verifier_key
 
 
-@guarded
+@command
 def verify(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="The folder of batch files that the operator handed over.")
+        Path, typer.Argument(metavar="DIR", help="Folder of the batch files that the operator gave you.")
     ],
     suite: Annotated[
         Path | None, typer.Option("--suite", help="Suite file with the pinned log key. (or $REFUND_LEDGER_SUITE)")
@@ -34,24 +34,26 @@ def verify(
     log_key: Annotated[
         str | None, typer.Option("--log-key", help="The log's verifier key, instead of --suite.")
     ] = None,
-    old: Annotated[int | None, typer.Option("--from", help="The epoch that must be the old one.")] = None,
-    new: Annotated[int | None, typer.Option("--to", help="The epoch that must be the new one.")] = None,
+    old: Annotated[int | None, typer.Option("--from", help="Check that this is the old epoch.")] = None,
+    new: Annotated[int | None, typer.Option("--to", help="Check that this is the new epoch.")] = None,
     switch_entry: Annotated[
-        int | None, typer.Option("--switch-entry", help="Entry of the switch. (default: as rotation.json says)")
+        int | None, typer.Option("--switch-entry", help="Log entry of the switch. (default: from rotation.json)")
     ] = None,
     root_entry: Annotated[
-        int | None, typer.Option("--root-entry", help="Entry with the root, for late reports. (default: the switch)")
+        int | None,
+        typer.Option("--root-entry", help="Log entry with the root, for late reports. (default: the switch)"),
     ] = None,
     state: Annotated[
-        Path | None, typer.Option("--state", help="File with the last checkpoint seen. (default: XDG state)")
+        Path | None, typer.Option("--state", help="File with the last checkpoint that was seen. (default: XDG state)")
     ] = None,
-    insecure_http: Annotated[bool, typer.Option("--insecure-http", help="Allow http to other machines.")] = False,
-    timeout_seconds: Annotated[float, typer.Option("--timeout-seconds", min=0.1, help="For each part of the log.")] = (
-        30.0
-    ),
-    json_output: JsonFlag = False,
+    insecure_http: Annotated[
+        bool, typer.Option("--insecure-http", help="Allow http to addresses on other machines.")
+    ] = False,
+    timeout_seconds: Annotated[
+        float, typer.Option("--timeout-seconds", min=0.1, help="Time limit for each file of the log.")
+    ] = (30.0),
 ) -> None:
-    """Check a rotation's batch files against the log: keys, proofs, root and number. Exit 1 if anything is false."""
+    """Verify a rotation's batch files against the log: keys, proofs, root and number. Exit 1 if a check fails."""
     pinned = options.pinned_suite(suite)
     key = log_key or (pinned.pinned.log_key if pinned else None)
     address = url or (pinned.url if pinned else None)
