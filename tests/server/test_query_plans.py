@@ -40,11 +40,11 @@ def work(town: Town) -> None:
     payloads = [report_payload(town.rt, platform, person) for platform in (town.acme, town.bolt)]
     keys = [secrets.token_hex(8) for _ in payloads]
     waiting = [
-        submit_report(town.rt, platform.member(), payload, key)
+        submit_report(town.rt.reports, platform.member(), payload, key)
         for platform, payload, key in zip((town.acme, town.bolt), payloads, keys, strict=True)
     ]
     assert [one.result(10).status for one in waiting] == [201, 201]
-    assert submit_report(town.rt, town.acme.member(), payloads[0], keys[0]).result(10).replayed
+    assert submit_report(town.rt.reports, town.acme.member(), payloads[0], keys[0]).result(10).replayed
     first = town.report(town.acme, other, order="D-1")
     second = town.report(town.acme, town.person(2))
     farm = evidence("linked_instrument", "linked_instrument")
@@ -59,14 +59,14 @@ def work(town: Town) -> None:
     assert town.lookup(person)["events"] >= 1
     assert town.lookup([(Kind.PHONE, element_of(town.rt, Kind.PHONE, "+8613900139000"))])["events"] == 0
     blinded = voprf.blind([b"phone:+8613900139000"], [voprf.derive_secret(secrets.token_bytes(32), b"test")])
-    oprf.evaluate(town.rt, town.bolt.member(), town.rt.keys.epoch, blinded)
-    town.rt.watch.check_misses()
+    oprf.evaluate(town.rt.oprf, town.bolt.member(), town.rt.keys.epoch, blinded)
+    town.rt.alarms.check_misses()
     for order in (None, order_of(payloads[0])):
-        page = list_reports(town.rt, town.acme.member(), limit=10, starting_after=None, order_ref=order)
+        page = list_reports(town.rt.context, town.acme.member(), limit=10, starting_after=None, order_ref=order)
         assert page["data"]
     contest(town, other, first)
     subjects = [(kind, tag(kind, element)) for kind, element in person]
-    open_record(town.rt, town.bolt.member(), town.rt.keys.epoch, subjects, "en", "https://ledger.example")
+    open_record(town.rt.appeals, town.bolt.member(), town.rt.keys.epoch, subjects, "en", "https://ledger.example")
     count_crowded(town.rt.engine, whole=False)
     count_old(town.rt.engine, town.clock() + timedelta(days=2))
     own_record(town.rt.context, town.rt.members.weights(), session_of(town, person))

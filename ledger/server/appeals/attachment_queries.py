@@ -3,17 +3,15 @@ are."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, delete, func, insert, select
 
+from ledger.server.db.bulk import chunks
 from ledger.server.db.tables.appeals import AppealCase, CaseAttachment
-
-_CHUNK = 500
-"""Values in one IN list: well under SQLite's limit on variables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +69,7 @@ def count(connection: Connection, case_id: int, party: str | None = None) -> int
 def of_reports(connection: Connection, report_ids: Iterable[int]) -> list[AttachmentRow]:
     """Files of the cases about these reports: what has to go when the reports are erased."""
     found: list[AttachmentRow] = []
-    for some in _chunks(report_ids):
+    for some in chunks(report_ids):
         joined = _rows().join(AppealCase, AppealCase.id == CaseAttachment.case_id)
         rows = connection.execute(joined.where(AppealCase.report_id.in_(some)).order_by(CaseAttachment.id))
         found.extend(_row(row) for row in rows)
@@ -80,14 +78,14 @@ def of_reports(connection: Connection, report_ids: Iterable[int]) -> list[Attach
 
 def forget(connection: Connection, attachment_ids: Iterable[int]) -> None:
     """Delete rows; the caller deletes the files once that is committed."""
-    for some in _chunks(attachment_ids):
+    for some in chunks(attachment_ids):
         connection.execute(delete(CaseAttachment).where(CaseAttachment.id.in_(some)))
 
 
 def known_files(connection: Connection, files: Iterable[str]) -> set[str]:
     """Which of these names on disk a row has."""
     found: set[str] = set()
-    for some in _chunks(files):
+    for some in chunks(files):
         found.update(connection.scalars(select(CaseAttachment.file).where(CaseAttachment.file.in_(some))))
     return found
 
@@ -101,9 +99,3 @@ def _rows() -> Select[Any]:
 
 def _row(row: Row[Any]) -> AttachmentRow:
     return AttachmentRow(**dict(zip(_COLUMNS, row, strict=True)))
-
-
-def _chunks(values: Iterable[Any]) -> Iterator[Sequence[Any]]:
-    unique = list(dict.fromkeys(values))
-    for start in range(0, len(unique), _CHUNK):
-        yield unique[start : start + _CHUNK]

@@ -16,11 +16,10 @@ from ledger.errors import QuotaExceeded
 from ledger.protocol.encoding import day_floor
 from ledger.server.appeals import attempt_queries as store
 from ledger.server.db.engine import writing
-from ledger.server.lookups.queries import reserve_ids
+from ledger.server.db.id_blocks import reserve_ids
 from ledger.server.platforms.members import Member
 from ledger.server.platforms.queries import lock_platform
-from ledger.server.records import queries as report_store
-from ledger.server.records.commands import Asked
+from ledger.server.records.idempotency import IdempotentRequest, is_stored
 from ledger.server.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -30,7 +29,7 @@ FILING_PURPOSE = "appeal_filing"
 
 
 def count_attempt(
-    engine: Engine, settings: Settings, member: Member, tags: Iterable[bytes], now: datetime, request: Asked
+    engine: Engine, settings: Settings, member: Member, tags: Iterable[bytes], now: datetime, request: IdempotentRequest
 ) -> None:
     """Count an attempt of `member` to file an appeal for the person with these tags, and note it in the person's record
     if they have one. A repeated request that has its answer already is not counted again.
@@ -38,9 +37,8 @@ def count_attempt(
     Raises QuotaExceeded after `appeals_daily_quota` attempts in a UTC day, DatabaseUnavailable.
     """
     midnight = datetime.combine(now.astimezone(UTC).date(), time(0), tzinfo=UTC)
-    key = (request.platform, request.key)
     with writing(engine) as connection:
-        if key in report_store.stored_answers(connection, [key]):
+        if is_stored(connection, request):
             return
         lock_platform(connection, member.platform)  # so that two at once do not both find room
         if store.attempts(connection, member.platform, day_floor(now)) >= settings.appeals_daily_quota:

@@ -18,7 +18,7 @@ from ledger.rules.rounds import adoptable, blocking, has_room, suspends
 from ledger.rules.webhooks import WebhookType
 from ledger.server.appeals.perform import Move, add_event, dispute, mark, notify_parties, perform
 from ledger.server.appeals.rows import to_round, zones
-from ledger.server.lookups.queries import reserve_ids
+from ledger.server.db.id_blocks import reserve_ids
 from ledger.server.platforms.queries import read_platforms
 from ledger.server.records import case_queries as store
 from ledger.server.records import order_line_queries as line_store

@@ -36,7 +36,7 @@ from ledger.server.db.engine import snapshot_reading
 from ledger.server.log import queries as log_store
 from ledger.server.lookups import queries as lookup_store
 from ledger.server.lookups.disclosures import shown_lookups
-from ledger.server.lookups.lookups import listing_event
+from ledger.server.lookups.queries import listing_event
 from ledger.server.pictures import queries as picture_store
 from ledger.server.records import case_queries as store
 from ledger.server.records import former_label_queries as former_labels

@@ -21,6 +21,7 @@ from ledger.protocol.public_ids import encode_id
 from ledger.server.appeals import session_queries as store
 from ledger.server.appeals.session_queries import SessionRow
 from ledger.server.db.engine import reading, writing
+from ledger.server.db.id_blocks import reserve_ids
 from ledger.server.keys.epochs import current_of, read_epochs
 from ledger.server.keys.files import LOOKUP_STATES
 from ledger.server.lookups import queries as lookup_store
@@ -141,7 +142,7 @@ def _check_quota(connection: Connection, settings: Settings, member: Member, now
 def _log_opening(connection: Connection, member: Member, tags: Sequence[bytes], now: datetime) -> None:
     if not appeal_store.reports_of_tags(connection, tags):
         return  # a list of people without a record, and of when they looked, would itself be a record
-    number = lookup_store.reserve_ids(connection, "lk", 1)
+    number = reserve_ids(connection, "lk", 1)
     row = {
         "id": number,
         "platform": member.platform,

@@ -51,7 +51,7 @@ def file_for(town: Town, platform: Platform, person: Subjects, *reports: str, ke
     """Have a platform contest the reports for the person; the case against the first. Raises what filing raises."""
     tags = [(kind, tag(kind, element)) for kind, element in person]
     done = desk_of_platforms.file_appeal(
-        town.rt, platform.member(), reports=list(reports), grounds="other", statement=".", locale="en",
+        town.rt.appeals, platform.member(), reports=list(reports), grounds="other", statement=".", locale="en",
         epoch=town.rt.keys.epoch, subjects=tags, idempotency_key=key or secrets.token_hex(8),
     )  # fmt: skip
     return str(json.loads(done.body)["appeals"][0]["id"])
@@ -61,11 +61,11 @@ def by_platform(town: Town, platform: Platform, action: str, case: str) -> None:
     """Let a platform speak for the person: withdraw, reopen, say. Raises what the ledger refuses it with."""
     caller, key = Caller(platform.member(), for_person=True), secrets.token_hex(8)
     if action == "withdraw":
-        desk_of_platforms.take_back(town.rt, caller, case, key)
+        desk_of_platforms.take_back(town.rt.appeals, caller, case, key)
     elif action == "reopen":
-        desk_of_platforms.contest_again(town.rt, caller, case, "Again.", key)
+        desk_of_platforms.contest_again(town.rt.appeals, caller, case, "Again.", key)
     else:
-        desk_of_platforms.say_in_case(town.rt, caller, case, Party.SUBJECT, "Yes, I did it.", key)
+        desk_of_platforms.say_in_case(town.rt.appeals, caller, case, Party.SUBJECT, "Yes, I did it.", key)
 
 
 def cases_of(town: Town, report: dict[str, Any]) -> list[CaseRow]:

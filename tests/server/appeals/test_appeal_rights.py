@@ -38,7 +38,7 @@ from tests.rotations import on_one_engine
 from tests.server.appeals.rights_kit import FOREIGN, Rights, by_platform, cases_of, file_for, play
 from tests.server.appeals.test_appeals import ANNA, BEN, CLEO, bodies, case_row, contest, session_of
 from tests.server.conftest import Subjects, Town
-from tests.support import evidence
+from tests.support import evidence, with_settings
 
 pytestmark = pytest.mark.one_engine
 
@@ -257,7 +257,7 @@ def test_a_decision_in_one_case_binds_those_beside_it(town: Town) -> None:
         desk.decide(context, second, BEN, Outcome.UPHELD, "Worse than what is in force.")
     desk.decide(context, second, BEN, Outcome.OVERTURNED, "The record is wrong.")
     assert [row.state for row in cases_of(town, report)] == ["closed", "decided"]
-    assert get_report(town.rt, town.acme.member(), report["id"])["status"] == "overturned"
+    assert get_report(town.rt.context, town.acme.member(), report["id"])["status"] == "overturned"
     town.rt.members.refresh()
     town.clock.moment += timedelta(days=1)
     assert town.rt.members.weights()["acme-group"] == 35, "one report is overturned once"
@@ -317,7 +317,7 @@ def test_a_withdrawn_reopening_may_be_made_again(town: Town) -> None:
 def test_every_attempt_is_counted_and_shown_to_the_person(town: Town) -> None:
     person, stranger = town.person(), town.person(1)
     report = town.report(town.acme, person)
-    rt = replace(town.rt, settings=town.rt.settings.model_copy(update={"appeals_daily_quota": 3}))
+    rt = with_settings(town.rt, town.rt.settings.model_copy(update={"appeals_daily_quota": 3}))
     few = replace(town, rt=rt)
     with pytest.raises(NotFound):
         file_for(few, DELTA, stranger, report["id"])
@@ -347,7 +347,7 @@ def test_every_attempt_is_counted_and_shown_to_the_person(town: Town) -> None:
 
 def test_the_quota_holds_for_requests_at_once(town: Town) -> None:
     person = town.person()
-    rt = replace(town.rt, settings=town.rt.settings.model_copy(update={"appeals_daily_quota": 4}))
+    rt = with_settings(town.rt, town.rt.settings.model_copy(update={"appeals_daily_quota": 4}))
     few = replace(town, rt=rt)
 
     def attempt(_: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -42,7 +41,7 @@ from ledger.server.reports.reports import get_report
 from ledger.server.settings import Settings
 from ledger.server.webhooks import endpoints
 from tests.server.conftest import Subjects, Town
-from tests.support import evidence
+from tests.support import evidence, with_settings
 
 pytestmark = pytest.mark.one_engine
 
@@ -89,7 +88,7 @@ def test_an_appeal_stops_the_report_from_counting_at_once(town: Town) -> None:
     (case,) = contest(town, person, report)
     found = town.lookup(person)
     assert (found["tier"], found["disputed"], found["events"]) == ("clear", True, 0)
-    assert get_report(town.rt, town.acme.member(), report["id"])["status"] == "disputed"
+    assert get_report(town.rt.context, town.acme.member(), report["id"])["status"] == "disputed"
     (entry,) = bodies(town, "dispute")
     assert (entry["report"], entry["case"], entry["grounds"]) == (report["id"], case, "wrong_facts")
     assert "broken" not in json.dumps(entry)
@@ -133,7 +132,7 @@ def test_every_outcome_has_its_effect(town: Town, outcome: Outcome) -> None:
     found = town.lookup(seen)
     assert (found["tier"], found["disputed"]) == (tier, False)
     assert found["protected"] == (outcome is Outcome.VICTIM)
-    view = get_report(town.rt, town.acme.member(), report["id"])
+    view = get_report(town.rt.context, town.acme.member(), report["id"])
     assert (view["status"], view["appeal"]["outcome"]) == (status, outcome.value)
     entry = bodies(town, "resolution")[-1]
     assert (entry["outcome"], entry["staff"]) == (outcome.value, [1])
@@ -185,7 +184,7 @@ def test_silence_of_the_reporter_overturns_and_costs_weight(town: Town) -> None:
     assert run_clocks(town.rt.context) == 0
     town.clock.moment = asked.question_due_at
     assert run_clocks(town.rt.context) == 1
-    assert get_report(town.rt, town.acme.member(), report["id"])["status"] == "overturned"
+    assert get_report(town.rt.context, town.acme.member(), report["id"])["status"] == "overturned"
     town.rt.members.refresh()
     assert town.rt.members.weights()["acme-group"] == 40, "weights are taken anew at UTC midnight"
     town.clock.moment += timedelta(days=1)
@@ -289,10 +288,10 @@ def test_errors_leave_nothing_behind(town: Town) -> None:
 
 
 def test_both_platforms_are_told_and_nothing_more_than_they_may_know(settings: Settings, town: Town) -> None:
-    rt = replace(town.rt, settings=settings.model_copy(update={"webhook_allow_private": True}))
+    rt = with_settings(town.rt, settings.model_copy(update={"webhook_allow_private": True}))
     types = [one.value for one in WebhookType if one.value.startswith(("appeal", "report"))]
     for platform in (town.acme, town.bolt):
-        endpoints.create(rt, platform.member(), "http://127.0.0.1:9/", types)
+        endpoints.create(rt.webhooks, platform.member(), "http://127.0.0.1:9/", types)
     person = town.person()
     report = town.report(town.acme, person)
     (case,) = contest(town, person, report)

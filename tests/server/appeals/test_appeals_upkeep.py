@@ -40,6 +40,7 @@ from tests.rotations import report as report_under
 from tests.rotations import retired, subjects_under, turned
 from tests.server.appeals.test_appeals import ANNA, case_row, contest, session_of
 from tests.server.conftest import Subjects, Town
+from tests.support import with_settings
 
 pytestmark = pytest.mark.one_engine
 
@@ -152,9 +153,9 @@ def test_what_rests_on_an_overturned_report_falls_with_it(town: Town) -> None:
     farm = town.report(town.acme, town.person(3), conduct="account_farm", evidence=linked)
     (case,) = contest(town, first, reports[0])
     decided(town, case, Outcome.OVERTURNED)
-    view = get_report(town.rt, town.acme.member(), farm["id"])
+    view = get_report(town.rt.context, town.acme.member(), farm["id"])
     assert (view["status"], view["withdrawal"]["reason"]) == ("withdrawn", "linked_report_void")
-    assert get_report(town.rt, town.acme.member(), reports[1]["id"])["status"] == "counting"
+    assert get_report(town.rt.context, town.acme.member(), reports[1]["id"])["status"] == "counting"
 
 
 # --- key rotation -------------------------------------------------------------------------------------------------
@@ -249,7 +250,7 @@ def test_who_opened_a_record_is_told_only_where_there_is_one(town: Town) -> None
 
 def test_links_have_a_quota_and_an_epoch(town: Town) -> None:
     limited = town.rt.settings.model_copy(update={"subject_sessions_daily_quota": 1})
-    town = replace(town, rt=replace(town.rt, settings=limited))
+    town = replace(town, rt=with_settings(town.rt, limited))
     with pytest.raises(StaleEpoch):
         link(town, town.person(), epoch=99)
     link(town, town.person())

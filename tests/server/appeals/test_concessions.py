@@ -31,7 +31,8 @@ from ledger.server.appeals.concessions import agree, concede
 from ledger.server.appeals.parties import Party, Speaker
 from ledger.server.appeals.transaction import case_number, changing, load_case
 from ledger.server.db.engine import reading
-from ledger.server.records.case_queries import CaseRow, outcome_counts
+from ledger.server.platforms.queries import outcome_counts
+from ledger.server.records.case_queries import CaseRow
 from tests.server.appeals.test_appeals import ANNA, BEN, CLEO, GRAVE, bodies, case_row, contest, session_of
 from tests.server.conftest import Founding, Subjects, Town
 from tests.server.reports.lines import HEAD, PLACES, Street, decide, points, record, shared_town, somebody, street

@@ -44,7 +44,6 @@ from ledger.server.log.policies import REFRESH_SECONDS
 from ledger.server.log.policy_publication import publish_policy
 from ledger.server.log.policy_queries import insert_text
 from ledger.server.log.writer import GovernanceDraft, append, open_head
-from ledger.server.lookups.lookups import answer_from_memory, submit_lookup
 from ledger.server.platforms.suite import suite
 from ledger.server.records.case_queries import put_outcome
 from ledger.server.reports.expiries import shorten_due
@@ -68,6 +67,7 @@ from tests.support import (
     publish,
     report_payload,
     server_environment,
+    submit_lookup,
 )
 
 pytestmark = pytest.mark.one_engine
@@ -93,7 +93,7 @@ def snapshot(town: Town) -> Published | None:
     key = load_log_key(settings)
     done = publish_due(settings, town.rt.engine, key, town.clock(), random_bytes=secrets.token_bytes)
     publish(settings)
-    town.rt.shelf.refresh()
+    town.rt.snapshots.refresh()
     return done
 
 
@@ -191,7 +191,7 @@ def test_direct_private_and_local_answers_agree_on_both_sides_of_the_moment(town
                 assert {**told, "policy": int(told["policy"])} == mine, one.source
             stranger = ledgers["download"].check({"payment": "alipay/2088000000009999"}, policy="download")
             assert (stranger.tier, stranger.policy) == ("clear", str(policy))
-            clean = answer_from_memory(town.rt, town.bolt.member(), lookup_request(town.rt, town.person(9)))
+            clean = town.rt.lookups.from_memory(town.bolt.member(), lookup_request(town.rt, town.person(9)))
             if clean is not None:
                 answered = json.loads(clean)
                 kept = datetime.fromisoformat(answered["expires_at"]) - datetime.fromisoformat(answered["as_of"])
@@ -211,7 +211,7 @@ def test_direct_private_and_local_answers_agree_on_both_sides_of_the_moment(town
 
         town.clock.moment = moment
         with pytest.raises(SnapshotUnknown):
-            town.rt.shelf.latest()
+            town.rt.snapshots.latest()
         for name, ledger in ledgers.items():
             with pytest.raises(SnapshotUnknown):
                 ledger.check(raw, policy=name)
@@ -288,11 +288,12 @@ def test_a_process_finds_what_was_published_within_seconds(town: Town) -> None:
     assert REFRESH_SECONDS <= 5
     town.rt.policies.worker.wake()
     until(lambda: town.rt.policies.timeline.newest == done, "the entry is found")
-    said = suite(town.rt)
+    said = suite(town.rt.settings, town.rt.keys, town.rt.policies.timeline, town.rt.now())
     assert said["policy"] == timeline.newest.version
     assert [one["version"] for one in said["next_policies"]] == [done.version]
     town.clock.moment = done.in_effect_at
-    assert (suite(town.rt)["policy"], suite(town.rt)["next_policies"]) == (done.version, [])
+    served = suite(town.rt.settings, town.rt.keys, town.rt.policies.timeline, town.rt.now())
+    assert (served["policy"], served["next_policies"]) == (done.version, [])
 
 
 def test_weights_follow_the_policy_from_its_moment_on(town: Town) -> None:
@@ -327,11 +328,11 @@ def test_a_report_that_waits_across_the_moment_is_recorded_under_the_policy_of_i
     moment = announce(town, **SHORTER)
     town.clock.moment = moment - timedelta(seconds=1)
     payload = report_payload(town.rt, town.acme, town.person())
-    command = check_report(town.rt, town.acme.member(), payload, "key")
+    command = check_report(town.rt.reports, town.acme.member(), payload, "key")
     act_day = day_floor(town.clock() - timedelta(days=6))
     assert command.intake.expires_day == act_day + 365
     town.clock.moment = moment
-    stored = town.rt.appender.submit(command).result(10)
+    stored = town.rt.sequencer.submit(command).result(10)
     report = json.loads(stored.body)
     assert report["expires_at"] == format_time(from_day(act_day + 100))
     with reading(town.rt.engine) as connection:
@@ -348,7 +349,7 @@ def test_an_expiry_that_a_policy_shortens_is_erased_sixty_days_after_the_earlier
     assert old["expires_at"] == format_time(from_day(day_floor(acted) + 365))
     moment = announce(town, **SHORTER)
     town.clock.moment = moment
-    shown = get_report(town.rt, town.acme.member(), old["id"])
+    shown = get_report(town.rt.context, town.acme.member(), old["id"])
     assert shown["expires_at"] == format_time(from_day(short_day)), "at once"
     assert shorten_due(town.rt.context) == 1
     assert shorten_due(town.rt.context) == 0
@@ -356,7 +357,7 @@ def test_an_expiry_that_a_policy_shortens_is_erased_sixty_days_after_the_earlier
     assert direct(town.rt, town.bolt, town.person())["events"] == 1
     town.clock.moment = from_day(short_day)
     assert direct(town.rt, town.bolt, town.person())["events"] == 0
-    assert get_report(town.rt, town.acme.member(), old["id"])["status"] == "expired"
+    assert get_report(town.rt.context, town.acme.member(), old["id"])["status"] == "expired"
     town.clock.moment = from_day(short_day + 60) - timedelta(seconds=1)
     assert town.rt.maintenance.round() == 0
     with reading(town.rt.engine) as connection:
@@ -369,7 +370,7 @@ def test_an_expiry_that_a_policy_shortens_is_erased_sixty_days_after_the_earlier
     assert town.rt.maintenance.round() == 1
     assert town.rt.maintenance.round() == 0
     with pytest.raises(NotFound):
-        get_report(town.rt, town.acme.member(), old["id"])
+        get_report(town.rt.context, town.acme.member(), old["id"])
     assert publish(town.rt.settings).frozen is None
     with reading(town.rt.engine) as connection:
         leaves = [bytes(one) for one in connection.scalars(select(LogEntry.leaf).order_by(LogEntry.entry_index))]

@@ -26,9 +26,8 @@ from ledger.server.keys.epochs import read_epochs
 from ledger.server.log import queries as log_store
 from ledger.server.lookups import clear_cache as module
 from ledger.server.lookups import listed_tags
-from ledger.server.lookups.clear_cache import MAX_STALENESS_MS, Presence
+from ledger.server.lookups.clear_cache import MAX_STALENESS_MS, ClearLookupCache
 from ledger.server.lookups.listed_tags import ListedTag, packed_tags
-from ledger.server.lookups.lookups import lookup
 from ledger.server.rotation.retire import retire
 from ledger.server.runtime import Runtime
 from tests import pg
@@ -58,14 +57,14 @@ def seconds() -> Seconds:
 
 
 @pytest.fixture
-def watched(town: Town, seconds: Seconds) -> Presence:
+def watched(town: Town, seconds: Seconds) -> ClearLookupCache:
     """A presence without threads: it knows what the test lets it read."""
-    made = Presence(town.rt.engine, seconds, now=town.clock)
+    made = ClearLookupCache(town.rt.engine, seconds, now=town.clock)
     renew(made)
     return made
 
 
-def renew(one: Presence) -> None:
+def renew(one: ClearLookupCache) -> None:
     """Build the filter if it is asked for, and refresh."""
     while not one.refresh():
         one.build()
@@ -83,17 +82,17 @@ def tags(subjects: Iterable[tuple[Kind, bytes]]) -> list[bytes]:
 
 
 def clean(
-    one: Presence, *who: bytes, epoch: int = 1, min_index: int | None = None, now: datetime | None = None
+    one: ClearLookupCache, *who: bytes, epoch: int = 1, min_index: int | None = None, now: datetime | None = None
 ) -> int | None:
     return one.clean(epoch, list(who), min_index, now or datetime.now(UTC))
 
 
-def unlisted(one: Presence, **asked: Any) -> int | None:
+def unlisted(one: ClearLookupCache, **asked: Any) -> int | None:
     """What it says of strangers: of several, because one in 65,536 looks listed."""
     return next((found for _ in range(4) if (found := clean(one, secrets.token_bytes(32), **asked)) is not None), None)
 
 
-def test_whoever_is_listed_is_not_clear_from_the_next_refresh_on(town: Town, watched: Presence) -> None:
+def test_whoever_is_listed_is_not_clear_from_the_next_refresh_on(town: Town, watched: ClearLookupCache) -> None:
     town.report(town.acme, town.person(0))
     assert clean(watched, *tags(town.person(0))) == head(town) - 1, "what it says is true of its own watermark"
     watched.refresh()
@@ -105,7 +104,7 @@ def test_whoever_is_listed_is_not_clear_from_the_next_refresh_on(town: Town, wat
 def test_what_was_listed_when_the_filter_was_built_is_in_it(town: Town, seconds: Seconds) -> None:
     for number in range(5):
         town.report(town.acme, town.person(number))
-    made = Presence(town.rt.engine, seconds)
+    made = ClearLookupCache(town.rt.engine, seconds)
     assert unlisted(made) is None, "it knows nothing yet"
     renew(made)
     assert made.sizes()[1] == 0
@@ -114,7 +113,9 @@ def test_what_was_listed_when_the_filter_was_built_is_in_it(town: Town, seconds:
     assert unlisted(made) == head(town)
 
 
-def test_a_withdrawn_report_costs_a_query_until_the_filter_is_built_again(town: Town, watched: Presence) -> None:
+def test_a_withdrawn_report_costs_a_query_until_the_filter_is_built_again(
+    town: Town, watched: ClearLookupCache
+) -> None:
     made = town.report(town.acme, town.person())
     watched.refresh()
     town.withdraw(town.acme, made["id"])
@@ -125,7 +126,7 @@ def test_a_withdrawn_report_costs_a_query_until_the_filter_is_built_again(town: 
     assert clean(watched, *tags(town.person())) == head(town)
 
 
-def test_a_view_is_used_for_so_long_and_no_longer(town: Town, watched: Presence, seconds: Seconds) -> None:
+def test_a_view_is_used_for_so_long_and_no_longer(town: Town, watched: ClearLookupCache, seconds: Seconds) -> None:
     seconds.value += STALENESS
     assert unlisted(watched) == head(town)
     assert watched.ready()
@@ -137,7 +138,7 @@ def test_a_view_is_used_for_so_long_and_no_longer(town: Town, watched: Presence,
 
 
 def test_the_age_counts_from_before_the_reading(
-    town: Town, watched: Presence, seconds: Seconds, monkeypatch: pytest.MonkeyPatch
+    town: Town, watched: ClearLookupCache, seconds: Seconds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def slow(connection: Any) -> Any:
         seconds.value += STALENESS + 0.001
@@ -148,7 +149,7 @@ def test_the_age_counts_from_before_the_reading(
     assert unlisted(watched) is None
 
 
-def test_min_index_is_answered_only_by_a_view_that_has_reached_it(town: Town, watched: Presence) -> None:
+def test_min_index_is_answered_only_by_a_view_that_has_reached_it(town: Town, watched: ClearLookupCache) -> None:
     made = town.report(town.acme, town.person())
     reached = made["entry_index"] + 1
     assert unlisted(watched, min_index=reached) is None
@@ -162,11 +163,11 @@ def test_what_this_process_has_accepted_is_known_before_it_is_acknowledged(town:
     for number in range(20):
         town.report(town.acme, town.person(number))
         request = lookup_request(town.rt, town.person(number))
-        answer = json.loads(asyncio.run(lookup(town.rt, town.bolt.member(), request)))
+        answer = json.loads(asyncio.run(town.rt.lookups.lookup(town.bolt.member(), request)))
         assert answer["tier"] == "watch"
 
 
-def test_a_noted_tag_survives_a_new_filter(town: Town, watched: Presence) -> None:
+def test_a_noted_tag_survives_a_new_filter(town: Town, watched: ClearLookupCache) -> None:
     watched.build()  # waits to be taken over
     one = [secrets.token_bytes(32)]
     watched.note([ListedTag(one[0], 0)])
@@ -178,7 +179,7 @@ def test_a_noted_tag_survives_a_new_filter(town: Town, watched: Presence) -> Non
 
 @pytest.mark.parametrize("why", ["many", "old"])
 def test_the_filter_is_built_again_in_time(
-    town: Town, watched: Presence, seconds: Seconds, why: str, monkeypatch: pytest.MonkeyPatch
+    town: Town, watched: ClearLookupCache, seconds: Seconds, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "ADDED_LIMIT", 3)
     numbers = range(1) if why == "old" else range(2)
@@ -204,7 +205,7 @@ def wait_for(condition: Callable[[], object], limit_seconds: float = 20) -> None
         time.sleep(0.005)
 
 
-def test_another_history_of_the_log_is_noticed(town: Town, watched: Presence) -> None:
+def test_another_history_of_the_log_is_noticed(town: Town, watched: ClearLookupCache) -> None:
     """As after a failover that lost the newest entries: their indexes were given out again."""
     last = head(town) - 1
     town.report(town.acme, town.person(0))
@@ -222,7 +223,7 @@ def test_another_history_of_the_log_is_noticed(town: Town, watched: Presence) ->
     assert not watched.refresh(), "the log is shorter than it was"
 
 
-def test_a_rotation_never_makes_anybody_clear(town: Town, watched: Presence, seconds: Seconds) -> None:
+def test_a_rotation_never_makes_anybody_clear(town: Town, watched: ClearLookupCache, seconds: Seconds) -> None:
     """Whatever the rotation has done so far: clear is said only of people whom the table does not have."""
     for number in range(6):
         report(town, town.acme, number, 1)
@@ -266,7 +267,7 @@ def test_a_rotation_never_makes_anybody_clear(town: Town, watched: Presence, sec
 
 def test_a_report_at_one_process_is_seen_at_the_other(town: Town) -> None:
     with opened(town.rt.settings, town.clock) as other:
-        wait_for(other.presence.ready)
+        wait_for(other.clear_cache.ready)
         first = town.report(town.acme, town.person(0))
         assert ask(other, town, 0, min_index=first["entry_index"] + 1) == "watch", "at once, if it is asked for"
         town.report(town.acme, town.person(1))
@@ -274,13 +275,13 @@ def test_a_report_at_one_process_is_seen_at_the_other(town: Town) -> None:
         assert ask(other, town, 2) == "clear"
     with opened(town.rt.settings, town.clock) as again:
         assert [ask(again, town, number) for number in range(3)] == ["watch", "watch", "clear"]
-        wait_for(again.presence.ready)
+        wait_for(again.clear_cache.ready)
         assert [ask(again, town, number) for number in range(3)] == ["watch", "watch", "clear"]
 
 
 def ask(rt: Runtime, town: Town, number: int, **changes: Any) -> str:
     request = lookup_request(rt, town.person(number), **changes)
-    return str(json.loads(asyncio.run(lookup(rt, town.bolt.member(), request)))["tier"])
+    return str(json.loads(asyncio.run(rt.lookups.lookup(town.bolt.member(), request)))["tier"])
 
 
 @pytest.mark.postgresql
@@ -290,19 +291,19 @@ def test_a_lost_database_makes_lookups_fail_and_never_wrong(
     made = new_ledger(emptied_postgresql(), tmp_path)
     acme = Platform("acme", "acme-group", "acme-1").enrol(made)
     with opened(made) as rt:
-        wait_for(rt.presence.ready)
+        wait_for(rt.clear_cache.ready)
         request = lookup_request(rt, [(Kind.PHONE, bytes([2] * 32))])
-        assert json.loads(asyncio.run(lookup(rt, acme.member(), request)))["tier"] == "clear"
+        assert json.loads(asyncio.run(rt.lookups.lookup(acme.member(), request)))["tier"] == "clear"
         with pg.refused_connections(made.database_url):
-            wait_for(lambda: not rt.presence.ready())
+            wait_for(lambda: not rt.clear_cache.ready())
             with pytest.raises(DatabaseUnavailable):
-                asyncio.run(lookup(rt, acme.member(), request))
+                asyncio.run(rt.lookups.lookup(acme.member(), request))
             with pytest.raises(DatabaseUnavailable):
-                rt.presence.refresh()
-        wait_for(rt.presence.ready)
-        assert json.loads(asyncio.run(lookup(rt, acme.member(), request)))["tier"] == "clear"
+                rt.clear_cache.refresh()
+        wait_for(rt.clear_cache.ready)
+        assert json.loads(asyncio.run(rt.lookups.lookup(acme.member(), request)))["tier"] == "clear"
         pg.terminate_backends(made.database_url)
-        wait_for(rt.presence.ready)
+        wait_for(rt.clear_cache.ready)
 
 
 steps = st.lists(
@@ -321,7 +322,7 @@ steps = st.lists(
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(steps)
 def test_memory_says_clear_only_where_the_database_said_so(
-    town: Town, watched: Presence, seconds: Seconds, plan: list[tuple[str, int]]
+    town: Town, watched: ClearLookupCache, seconds: Seconds, plan: list[tuple[str, int]]
 ) -> None:
     """Any order of reports, withdrawals, refreshes and questions: an answer is true of its watermark, and the watermark
     is that of a log of at most MAX_STALENESS_MS ago."""
@@ -367,7 +368,7 @@ def test_memory_says_clear_only_where_the_database_said_so(
             assert clean(watched, *asked) is None
 
 
-def test_asking_while_others_write_and_refresh(town: Town, watched: Presence) -> None:
+def test_asking_while_others_write_and_refresh(town: Town, watched: ClearLookupCache) -> None:
     """Threads ask for people who were listed before the last refresh began: never clear."""
     known: list[bytes] = []
     wrong: list[bytes] = []
@@ -416,7 +417,7 @@ def test_a_build_that_waits_for_the_database_ends_at_once(
         slow = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
     monkeypatch.setattr(listed_tags, "_PACKED", text(slow))
     monkeypatch.setattr(listed_tags, "_IN_EFFECT", text(slow))
-    one = Presence(town.rt.engine)
+    one = ClearLookupCache(town.rt.engine)
     one.workers[1].start()
     one._wanted.set()
     until(lambda: one._reading is not None, "it does not read")
@@ -434,7 +435,7 @@ def test_a_build_that_waits_for_the_database_ends_at_once(
 
 def test_a_build_that_computes_looks_often(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is stopped while it peels: at the next few thousand tags it ends, and leaves no filter."""
-    one = Presence(town.rt.engine)
+    one = ClearLookupCache(town.rt.engine)
     looks = 0
 
     def stopped() -> bool:

@@ -21,17 +21,16 @@ from ledger.rules.guidance import Claim
 from ledger.rules.policy.shipped import shipped_policy
 from ledger.rules.policy.timeline import PolicyTimeline
 from ledger.rules.standing import CLEAN
+from ledger.server.db import id_blocks
 from ledger.server.db.engine import reading, writing
+from ledger.server.db.id_blocks import IdBlock
 from ledger.server.db.tables.ledger import LookupCount, LookupLog
 from ledger.server.keys.epochs import change_epoch, insert_epoch, read_epochs
-from ledger.server.lookups import id_block
-from ledger.server.lookups import lookups as module
+from ledger.server.lookups import service as module
 from ledger.server.lookups.answers import ANSWER_BYTES, Answers, Question
-from ledger.server.lookups.id_block import IdBlock
-from ledger.server.lookups.lookups import lookup, submit_lookup
 from ledger.server.settings import Settings
 from tests.server.conftest import Town
-from tests.support import lookup_request, opened
+from tests.support import lookup_request, opened, submit_lookup
 
 pytestmark = pytest.mark.one_engine
 """What the database does here, other tests do on both engines."""
@@ -71,7 +70,7 @@ def from_memory(town: Town, number: int = 1, **changes: Any) -> dict[str, Any]:
     request = lookup_request(town.rt, town.person(number), **changes)
     end = time.monotonic() + 20
     while True:
-        found = module.answer_from_memory(town.rt, town.bolt.member(), request)
+        found = town.rt.lookups.from_memory(town.bolt.member(), request)
         if found is not None:
             return dict(json.loads(found))
         assert time.monotonic() < end
@@ -106,12 +105,12 @@ def test_answers_from_memory_are_counted_and_never_logged(town: Town) -> None:
 
 def test_a_closed_desk_answers_nothing(town: Town) -> None:
     from_memory(town)
-    town.rt.desk.close()
-    assert town.rt.desk.clean(town.bolt.member(), lookup_request(town.rt, town.person(1)), 1, town.clock()) is None
+    town.rt.lookups.close()
+    assert town.rt.lookups.clean(town.bolt.member(), lookup_request(town.rt, town.person(1)), 1, town.clock()) is None
 
 
 def test_ids_differ_in_all_threads_and_blocks(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(id_block, "BLOCK", 50)
+    monkeypatch.setattr(id_blocks, "BLOCK", 50)
     blocks = [IdBlock(town.rt.engine, "lk", "s") for _ in range(2)]
     assert blocks[0].take() is None, "nothing is reserved before somebody asks"
     assert blocks[0].low.is_set()
@@ -130,7 +129,7 @@ def test_ids_differ_in_all_threads_and_blocks(town: Town, monkeypatch: pytest.Mo
 
 
 def test_ids_are_refilled_behind_the_scenes(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(id_block, "BLOCK", 5)
+    monkeypatch.setattr(id_blocks, "BLOCK", 5)
     ids = {from_memory(town)["id"] for _ in range(40)}
     assert len(ids) == 40
 
@@ -147,12 +146,12 @@ def change_epochs(town: Town) -> None:
         insert_epoch(connection, type(first)(**{**values, "epoch": 2, "state": "current"}))
 
 
-def test_the_desk_looks_again_whether_the_epoch_still_answers(town: Town) -> None:
+def test_the_service_looks_again_whether_the_epoch_still_answers(town: Town) -> None:
     """A request that was let in before the epoch was retired: its listings may be gone, so it is not called clear."""
     town.report(town.acme, town.person())
     old, new = (lookup_request(town.rt, town.person(), epoch=epoch) for epoch in (1, 2))
     change_epochs(town)
-    answers = [town.rt.desk.submit(town.bolt.member(), one) for one in (old, new, old)]
+    answers = [town.rt.lookups.batcher.submit(module.QueuedLookup(town.bolt.member(), one)) for one in (old, new, old)]
     assert isinstance(answers[0].exception(10), StaleEpoch)
     assert answers[0].exception(10).details["epoch"] == 2  # type: ignore[union-attr]
     assert answers[1].exception(10) is None
@@ -165,15 +164,15 @@ def slow_settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"auth_refresh_seconds": 5.0})
 
 
-@pytest.mark.parametrize("way", ["desk", "lookup"])
+@pytest.mark.parametrize("way", ["queue", "lookup"])
 def test_an_unknown_epoch_is_looked_up_before_it_is_refused(town: Town, slow_settings: Settings, way: str) -> None:
     with opened(slow_settings, town.clock) as rt:
         request = lookup_request(rt, town.person(), epoch=2)
 
         def ask() -> bytes:
-            if way == "desk":
+            if way == "queue":
                 return submit_lookup(rt, town.bolt.member(), request).result(10)
-            return asyncio.run(lookup(rt, town.bolt.member(), request))
+            return asyncio.run(rt.lookups.lookup(town.bolt.member(), request))
 
         with pytest.raises(StaleEpoch):
             ask()

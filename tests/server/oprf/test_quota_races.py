@@ -86,7 +86,7 @@ def test_endpoints_of_webhooks(town: Town, engines: tuple[Engine, Engine]) -> No
 
     def create(engine: Engine, number: int) -> None:
         endpoints.create(
-            replace(town.rt, engine=engine, settings=settings),
+            replace(town.rt.webhooks, context=replace(town.rt.context, engine=engine), settings=settings),
             town.acme.member(),
             f"http://127.0.0.1:{9000 + number}/",
             ["key.rotated"],
@@ -94,7 +94,7 @@ def test_endpoints_of_webhooks(town: Town, engines: tuple[Engine, Engine]) -> No
 
     errors = refused(engines, create)
     assert {type(error) for error in errors} == {WebhookInvalid}
-    assert len(endpoints.list_all(town.rt, town.acme.member())["data"]) == endpoints.MAX_ENDPOINTS
+    assert len(endpoints.list_all(town.rt.webhooks, town.acme.member())["data"]) == endpoints.MAX_ENDPOINTS
 
 
 def test_benign_pictures(town: Town, engines: tuple[Engine, Engine], monkeypatch: pytest.MonkeyPatch) -> None:

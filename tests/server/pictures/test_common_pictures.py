@@ -169,9 +169,9 @@ def test_one_refund_that_two_members_reported_is_no_reuse(town: Town) -> None:
     third = Platform("corner", "corner-group", "corner-1").enrol(town.rt.settings)
     assert count(town, third) == (1, 2, 0), "one refund, which two members reported"
     assert count(town, town.acme) == (0, 0, 1), "nobody learns who else reported what they reported"
-    own = json.loads(search_own(town.rt, town.acme.member(), first["id"]))["results"]
+    own = json.loads(search_own(town.rt.pictures, town.acme.member(), first["id"]))["results"]
     assert [(one["reports"], one["own_reports"]) for one in own] == [(0, 0)]
     pictured(town, town.bolt, 1)
     assert count(town, town.acme) == (1, 1, 1)
-    own = json.loads(search_own(town.rt, town.acme.member(), first["id"]))["results"]
+    own = json.loads(search_own(town.rt.pictures, town.acme.member(), first["id"]))["results"]
     assert [(one["reports"], one["own_reports"]) for one in own] == [(1, 0)]

@@ -34,7 +34,7 @@ from tests.rotations import report, retired, subjects_under, turned
 from tests.server.appeals.desk import contest, staff_of
 from tests.server.appeals.test_appeals import session_of
 from tests.server.conftest import Town
-from tests.support import Platform, evidence, opened
+from tests.support import Platform, evidence, opened, with_settings
 
 pytestmark = pytest.mark.one_engine
 
@@ -63,7 +63,7 @@ def pictured(town: Town, platform: Platform, number: int = 0, *hashes: bytes, **
 
 
 def ask(town: Town, platform: Platform, *hashes: bytes) -> list[dict[str, Any]]:
-    answer = search(town.rt, platform.member(), list(hashes or (PDQ,)), ORDER)
+    answer = search(town.rt.pictures, platform.member(), list(hashes or (PDQ,)), ORDER)
     assert len(answer) == ANSWER_BYTES
     return list(json.loads(answer)["results"])
 
@@ -86,7 +86,7 @@ def test_it_says_how_often_and_by_how_many_but_not_who(town: Town) -> None:
     pictured(town, town.bolt, 2)
     assert count(town, town.bolt) == (2, 1, 1)
     assert count(town, town.acme) == (1, 1, 2)
-    answer = search(town.rt, town.bolt.member(), [PDQ], ORDER).decode()
+    answer = search(town.rt.pictures, town.bolt.member(), [PDQ], ORDER).decode()
     assert "acme" not in answer
     assert "rp_" not in answer
 
@@ -170,18 +170,18 @@ def test_an_expired_report_is_not_counted_and_an_erased_one_is_gone(town: Town) 
     town.clock.moment += timedelta(days=61)
     assert erase_due(town.rt.context, town.rt.settings) == 1
     assert rows(town, PictureHash) == rows(town, PictureHit) == rows(town, PictureSearch) == []
-    assert len(town.rt.pictures._index) == 1
-    assert town.rt.pictures.refresh()
-    assert len(town.rt.pictures._index) == 0
-    assert not town.rt.pictures.refresh()
+    assert len(town.rt.pictures.index._index) == 1
+    assert town.rt.pictures.index.refresh()
+    assert len(town.rt.pictures.index._index) == 0
+    assert not town.rt.pictures.index.refresh()
 
 
 def test_nothing_is_dropped_while_all_is_there(town: Town) -> None:
-    assert not town.rt.pictures.refresh()
+    assert not town.rt.pictures.index.refresh()
     pictured(town, town.acme)
     count(town, town.bolt)
     pictured(town, town.bolt, 1)
-    assert not town.rt.pictures.refresh()
+    assert not town.rt.pictures.index.refresh()
     assert count(town, town.acme) == (1, 1, 1)
 
 
@@ -214,8 +214,8 @@ def test_hashes_do_not_depend_on_key_epochs(town: Town) -> None:
 def test_a_restarted_process_knows_what_there_was(town: Town) -> None:
     pictured(town, town.acme)
     with opened(town.rt.settings, town.clock) as anew:
-        assert not anew.pictures.refresh()
-        assert len(anew.pictures._index) == 1, "a round of maintenance reads them before anybody searches"
+        assert not anew.pictures.index.refresh()
+        assert len(anew.pictures.index._index) == 1, "a round of maintenance reads them before anybody searches"
         assert count(replace(town, rt=anew), town.bolt) == (1, 1, 0)
 
 
@@ -277,7 +277,7 @@ def test_records_of_searches_are_kept_as_long_as_those_of_lookups(town: Town) ->
 
 def test_the_quota_counts_hashes_and_is_a_days(town: Town) -> None:
     quota = town.rt.settings.model_copy(update={"pictures_daily_quota_hashes": 3})
-    limited = replace(town, rt=replace(town.rt, settings=quota))
+    limited = replace(town, rt=with_settings(town.rt, quota))
     ask(limited, town.bolt, PDQ, PDQ)
     with pytest.raises(QuotaExceeded) as caught:
         ask(limited, town.bolt, PDQ, PDQ)
@@ -295,9 +295,9 @@ def test_what_would_meet_too_many_is_refused(town: Town) -> None:
         with pytest.raises(PictureUnfit):
             ask(town, town.bolt, PDQ, bad)
     with pytest.raises(InvalidRequest):
-        search(town.rt, town.bolt.member(), [], ORDER)
+        search(town.rt.pictures, town.bolt.member(), [], ORDER)
     with pytest.raises(InvalidRequest):
-        search(town.rt, town.bolt.member(), [PDQ] * 9, ORDER)
+        search(town.rt.pictures, town.bolt.member(), [PDQ] * 9, ORDER)
 
 
 def test_a_flat_picture_is_recorded_but_never_found(town: Town) -> None:
@@ -309,13 +309,13 @@ def test_own_report(town: Town) -> None:
     report = pictured(town, town.bolt, 0, near(3), near(60))
     pictured(town, town.acme, 1)
     pictured(town, town.bolt, 2)
-    answer = json.loads(search_own(town.rt, town.bolt.member(), report["id"]))
+    answer = json.loads(search_own(town.rt.pictures, town.bolt.member(), report["id"]))
     assert [(one["reports"], one["own_reports"]) for one in answer["results"]] == [(1, 1), (0, 0)]
-    met = {pdq: one["reports"] for pdq, one in pictures.reuse(town.rt, report["entry_index"]).items()}
+    met = {pdq: one["reports"] for pdq, one in pictures.reuse(town.rt.pictures, report["entry_index"]).items()}
     assert met == {near(3): 2, near(60): 0}
     for unknown in ("rp_nonsense1", pictured(town, town.acme, 3)["id"]):
         with pytest.raises(NotFound):
-            search_own(town.rt, town.bolt.member(), unknown)
+            search_own(town.rt.pictures, town.bolt.member(), unknown)
 
 
 def test_more_matches_than_are_looked_at(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,7 +64,7 @@ def test_the_reporter_cannot_tell_that_another_platform_reported_the_act(town: T
     town.report(town.acme, town.person())
     joined = town.report(town.bolt, town.person())
     assert alone.keys() == joined.keys()
-    views = [get_report(town.rt, town.bolt.member(), one["id"]) for one in (alone, joined)]
+    views = [get_report(town.rt.context, town.bolt.member(), one["id"]) for one in (alone, joined)]
     differing = {name for name in views[0] if views[0][name] != views[1][name]}
     assert differing <= {"id", "entry_index", "order_ref", "receipt_url", "effective_from"}
 
@@ -82,7 +82,7 @@ def test_an_account_farm_falls_with_a_report_it_rests_on(town: Town) -> None:
     assert town.lookup(town.person(3))["events"] == 1
     entries = count(town, LogEntry)
     town.withdraw(town.acme, linked[1])
-    view = get_report(town.rt, town.acme.member(), report["id"])
+    view = get_report(town.rt.context, town.acme.member(), report["id"])
     assert (view["status"], view["withdrawal"]["reason"]) == ("withdrawn", "linked_report_void")
     assert count(town, LogEntry) == entries + 2
     assert town.lookup(town.person(3))["tier"] == "clear"

@@ -34,7 +34,7 @@ from tests.server.appeals.desk import contest
 from tests.server.appeals.test_appeals import session_of
 from tests.server.conftest import Subjects, Town
 from tests.spellings import other_spellings, with_bit_255
-from tests.support import report_payload
+from tests.support import report_payload, with_settings
 
 pytestmark = pytest.mark.one_engine
 
@@ -75,8 +75,8 @@ def messages(town: Town) -> list[tuple[str, str, dict[str, Any]]]:
 
 
 def test_a_hidden_report_is_taken_back_and_told_to_both(settings: Settings, town: Town) -> None:
-    rt = replace(town.rt, settings=settings.model_copy(update={"webhook_allow_private": True}))
-    endpoints.create(rt, town.acme.member(), "http://127.0.0.1:9/", ["report.voided"])
+    rt = with_settings(town.rt, settings.model_copy(update={"webhook_allow_private": True}))
+    endpoints.create(rt.webhooks, town.acme.member(), "http://127.0.0.1:9/", ["report.voided"])
     seen = report(town, town.bolt, 1, 1)
     made = record(rt, town.acme, hidden(town, 1), order="A-1")
     nobody = record(rt, town.acme, [(Kind.PHONE, IDENTITY_AGAIN)])
@@ -94,7 +94,7 @@ def test_a_hidden_report_is_taken_back_and_told_to_both(settings: Settings, town
     assert (mine["appealable"], mine["matched_kinds"], mine["reported_by"]) == (False, ["payment", "phone"], None)
     assert (theirs["id"], theirs["withdrawal_reason"]) == (seen["id"], None)
     for one in (made, nobody):
-        view = get_report(rt, town.acme.member(), one["id"])
+        view = get_report(rt.context, town.acme.member(), one["id"])
         assert (view["status"], view["withdrawal"]["reason"]) == ("withdrawn", "malformed_subject")
         with reading(rt.engine) as connection:
             opened = read_body(connection, view["withdrawal"]["entry_index"])
@@ -144,7 +144,9 @@ def test_what_rests_on_it_falls_and_what_was_reversed_is_only_spelled_anew(town:
     town.withdraw(town.acme, gone["id"])
     size = take_back_malformed(rt.context)[1]
     assert size == [linked[0]["entry_index"], gone["entry_index"]]
-    reasons = {one["id"]: get_report(rt, town.acme.member(), one["id"])["withdrawal"] for one in (*linked, farm, gone)}
+    reasons = {
+        one["id"]: get_report(rt.context, town.acme.member(), one["id"])["withdrawal"] for one in (*linked, farm, gone)
+    }
     assert {name: value and value["reason"] for name, value in reasons.items()} == {
         linked[0]["id"]: "malformed_subject",
         linked[1]["id"]: None,
@@ -216,7 +218,7 @@ def test_in_a_grace_that_an_earlier_version_began(town: Town) -> None:
     assert epochs(rt.engine)[1].state == "retired"
     assert tier(town, 1, 2) == ("clear", 0)
     assert [one["withdrawal_reason"] for one in record_of(town, 1, 2)] == ["malformed_subject"]
-    assert get_report(rt, town.acme.member(), made["id"])["status"] == "withdrawn"
+    assert get_report(rt.context, town.acme.member(), made["id"])["status"] == "withdrawn"
     assert audited(rt, rt.settings.keys_dir / "rotation-1-2-late").elements == 2
 
 
@@ -248,10 +250,10 @@ def test_maintenance_takes_back_what_it_has_not_looked_at_yet(town: Town) -> Non
     rt = town.rt
     first = record(rt, town.acme, hidden(town, 1))
     rt.maintenance.round()
-    assert get_report(rt, town.acme.member(), first["id"])["status"] == "withdrawn"
+    assert get_report(rt.context, town.acme.member(), first["id"])["status"] == "withdrawn"
     second = record(rt, town.acme, hidden(town, 2))  # by a server of the version before, during an upgrade
     rt.maintenance.round()
-    assert get_report(rt, town.acme.member(), second["id"])["status"] == "withdrawn"
+    assert get_report(rt.context, town.acme.member(), second["id"])["status"] == "withdrawn"
     assert take_back_malformed(rt.context, first["entry_index"]) == (second["entry_index"], [])
 
 
@@ -277,7 +279,9 @@ def test_intake_takes_no_other_spelling(town: Town) -> None:
         for subjects in ([(kind, spelled)], [other, (kind, spelled)], [(kind, canonical), (kind, spelled)]):
             payload = report_payload(rt, town.acme, subjects)
             with pytest.raises(InvalidPoint):
-                check_report(rt, town.acme.member(), payload, "k")
+                check_report(rt.reports, town.acme.member(), payload, "k")
     with pytest.raises(SubjectsInvalid, match="twice"):
-        check_report(rt, town.acme.member(), report_payload(rt, town.acme, [(kind, canonical), (kind, canonical)]), "k")
+        check_report(
+            rt.reports, town.acme.member(), report_payload(rt, town.acme, [(kind, canonical), (kind, canonical)]), "k"
+        )
     assert stored(town) == []

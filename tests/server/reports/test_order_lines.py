@@ -87,8 +87,8 @@ def test_a_contested_report_is_not_replaced_and_its_withdrawal_costs_and_closes(
         member, told = town.acme.member(), town.told_now()
         payloads = [report_payload(town.rt, town.acme, person, order=town.order(order), **told) for _ in range(2)]
         futures = [
-            withdraw_report(town.rt, member, report["id"], "wrong_facts", secrets.token_hex(8)),
-            *[submit_report(town.rt, member, payload, secrets.token_hex(8)) for payload in payloads],
+            withdraw_report(town.rt.reports, member, report["id"], "wrong_facts", secrets.token_hex(8)),
+            *[submit_report(town.rt.reports, member, payload, secrets.token_hex(8)) for payload in payloads],
         ]
         assert futures[0].result(10).status == 200
         for future in futures[1:]:
@@ -177,7 +177,7 @@ def test_a_further_report_has_its_own_notice_cools_again_and_keeps_what_was(town
     if replace:
         assert mine[report["id"]]["replaced_by"] == second["id"]
         assert (mine[second["id"]]["replaces"], mine[report["id"]]["status"]) == (report["id"], "withdrawn")
-    assert get_report(town.rt, town.acme.member(), second["id"])["restitution"] is not None
+    assert get_report(town.rt.context, town.acme.member(), second["id"])["restitution"] is not None
     town.clock.moment += timedelta(days=4)
     found = town.lookup(person)
     assert (found["has_statement"], found["events"]) == (True, 1)
@@ -193,7 +193,7 @@ def test_an_expired_report_is_not_made_anew(town: Street) -> None:
     person = somebody()
     report = town.report(town.acme, person, order="A-1")
     town.clock.moment += timedelta(days=360)
-    assert get_report(town.rt, town.acme.member(), report["id"])["status"] == "expired"
+    assert get_report(town.rt.context, town.acme.member(), report["id"])["status"] == "expired"
     with pytest.raises(AlreadyExpired):
         again(town, person, report, "A-1", replace=True)
     town.withdraw(town.acme, report["id"])
@@ -242,7 +242,7 @@ def test_a_closed_order_stays_closed_when_everything_else_is_erased(town: Street
     while erase_due(town.rt.context, town.rt.settings):
         pass
     with pytest.raises(NotFound):
-        get_report(town.rt, town.acme.member(), free["id"])
+        get_report(town.rt.context, town.acme.member(), free["id"])
     with reading(town.rt.engine) as connection:
         assert connection.execute(select(Report.id).where(Report.id.in_(made))).all() == []
         assert {row.control_group for row in connection.execute(select(OrderClosure.control_group))} == {"acme-group"}
@@ -270,7 +270,7 @@ def test_a_farm_is_disputed_while_a_linked_report_is(town: Street) -> None:
     (case,) = contest(town, people[0], reports[0])
     found = town.lookup(boss)
     assert (found["points"], found["disputed"]) == (0.0, True)
-    assert get_report(town.rt, member, report["id"])["status"] == "disputed"
+    assert get_report(town.rt.context, member, report["id"])["status"] == "disputed"
     with pytest.raises(LinkedReportInvalid):
         farm(town, [one["id"] for one in reports], somebody())
     # Its own appeal and its own decision do not make it count while what it rests on is contested.
@@ -293,8 +293,8 @@ def test_a_farm_outlives_the_expiry_of_a_linked_report(town: Street) -> None:
     assert town.lookup(boss)["disputed"]
     town.clock.moment += timedelta(days=10)
     run_clocks(town.rt.context)
-    assert get_report(town.rt, town.acme.member(), reports[0]["id"])["status"] == "expired"
-    assert get_report(town.rt, town.acme.member(), report["id"])["status"] == "counting"
+    assert get_report(town.rt.context, town.acme.member(), reports[0]["id"])["status"] == "expired"
+    assert get_report(town.rt.context, town.acme.member(), report["id"])["status"] == "counting"
     assert not town.lookup(boss)["disputed"]
 
 
@@ -308,7 +308,7 @@ def test_a_farm_falls_when_its_link_is_cut(town: Street) -> None:
 
     desk.take(town.rt.context, case, ANNA)
     desk.decide(town.rt.context, case, ANNA, Outcome.UNLINKED, "The card was passed on.", slots=(1,))
-    states = [get_report(town.rt, town.acme.member(), one["id"])["status"] for one in (stays, falls)]
+    states = [get_report(town.rt.context, town.acme.member(), one["id"])["status"] for one in (stays, falls)]
     assert states == ["counting", "withdrawn"]
     assert lost(town) == before
 
@@ -319,7 +319,7 @@ def test_a_contested_farm_is_not_taken_out_of_its_appeal_for_free(town: Street) 
     report = farm(town, [one["id"] for one in reports], boss, order="F-1")
     (case,) = contest(town, boss, report)
     town.withdraw(town.acme, reports[1]["id"])
-    view = get_report(town.rt, town.acme.member(), report["id"])
+    view = get_report(town.rt.context, town.acme.member(), report["id"])
     assert (view["status"], view["withdrawal"]["reason"]) == ("withdrawn", "linked_report_void")
     assert lost(town) == before + 1
     with pytest.raises(OrderDecided) as closed:
@@ -349,7 +349,7 @@ def test_one_act_costs_once_however_many_contested_reports_fall(town: Street) ->
     report = farm(town, [one["id"] for one in reports], somebody())
     (case,) = contest(town, people[0], reports[0])
     decide(town, case, Outcome.OVERTURNED)
-    assert get_report(town.rt, town.acme.member(), report["id"])["status"] == "withdrawn"
+    assert get_report(town.rt.context, town.acme.member(), report["id"])["status"] == "withdrawn"
     assert lost(town) == before + 2
 
 
@@ -380,9 +380,11 @@ def test_the_log_decides_between_an_appeal_and_the_reporter(town: Street) -> Non
             payload = report_payload(other, town.acme, person, order=town.order(order), **told, **replaces)
             barrier.wait()
             if not replaces:
-                withdraw_report(other, town.acme.member(), report["id"], "other", secrets.token_hex(8)).result(10)
+                withdraw_report(other.reports, town.acme.member(), report["id"], "other", secrets.token_hex(8)).result(
+                    10
+                )
             try:
-                submit_report(other, town.acme.member(), payload, secrets.token_hex(8)).result(10)
+                submit_report(other.reports, town.acme.member(), payload, secrets.token_hex(8)).result(10)
                 seen["replaced" if replaces else "reported"] += 1
                 assert filed == [], "nothing followed a case"
             except ReportDisputed:

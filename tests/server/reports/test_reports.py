@@ -32,7 +32,7 @@ from ledger.protocol.identifiers import Kind
 from ledger.server.db.engine import reading
 from ledger.server.db.tables.ledger import Listing, LogEntry, Report
 from ledger.server.platforms.members import revoke_key
-from ledger.server.records.commands import Stored
+from ledger.server.records.idempotency import StoredResponse
 from ledger.server.reports.reports import get_report, list_reports, submit_report, submit_reports, withdraw_report
 from tests.server.conftest import Town
 from tests.support import evidence, report_payload
@@ -43,7 +43,7 @@ def count(town: Town, table: Any) -> int:
         return connection.scalar(select(func.count()).select_from(table)) or 0
 
 
-def refusal(outcome: Future[Stored] | LedgerError) -> type[BaseException] | None:
+def refusal(outcome: Future[StoredResponse] | LedgerError) -> type[BaseException] | None:
     if isinstance(outcome, LedgerError):
         return type(outcome)
     error = outcome.exception(10)
@@ -66,7 +66,7 @@ def refusal(outcome: Future[Stored] | LedgerError) -> type[BaseException] | None
 def test_a_report_must_be_addressed_right(town: Town, change: dict[str, Any], error: type[LedgerError]) -> None:
     payload = report_payload(town.rt, town.acme, town.person(), **change)
     with pytest.raises(error):
-        submit_report(town.rt, town.acme.member(), payload, "k")
+        submit_report(town.rt.reports, town.acme.member(), payload, "k")
     assert count(town, Report) == 0
 
 
@@ -74,7 +74,7 @@ def test_a_changed_body_breaks_the_signature(town: Town) -> None:
     payload = report_payload(town.rt, town.acme, town.person())
     payload["body"]["amount_minor"] += 1
     with pytest.raises(InvalidSignature):
-        submit_report(town.rt, town.acme.member(), payload, "k")
+        submit_report(town.rt.reports, town.acme.member(), payload, "k")
 
 
 def test_a_revoked_key_signs_nothing(town: Town) -> None:
@@ -82,7 +82,7 @@ def test_a_revoked_key_signs_nothing(town: Town) -> None:
     revoke_key(town.rt.engine, kid=town.acme.kid, now=town.clock())
     town.rt.members.refresh()
     with pytest.raises(InvalidSignature):
-        submit_report(town.rt, town.acme.member(), payload, "k")
+        submit_report(town.rt.reports, town.acme.member(), payload, "k")
 
 
 def other_element(subject: dict[str, Any], town: Town) -> None:
@@ -124,17 +124,17 @@ def test_subjects_must_open_what_was_signed(town: Town, tamper: Any, error: type
     payload = report_payload(town.rt, town.acme, town.person())
     tamper(payload["subjects"][0], town)
     with pytest.raises(error):
-        submit_report(town.rt, town.acme.member(), payload, "k")
+        submit_report(town.rt.reports, town.acme.member(), payload, "k")
 
 
 def test_subjects_must_be_as_many_and_all_different(town: Town) -> None:
     payload = report_payload(town.rt, town.acme, town.person())
     payload["subjects"].pop()
     with pytest.raises(SubjectsInvalid):
-        submit_report(town.rt, town.acme.member(), payload, "k")
+        submit_report(town.rt.reports, town.acme.member(), payload, "k")
     phone = town.person()[0]
     with pytest.raises(SubjectsInvalid):  # under two salts the same phone looks like two commitments
-        submit_report(town.rt, town.acme.member(), report_payload(town.rt, town.acme, [phone, phone]), "k")
+        submit_report(town.rt.reports, town.acme.member(), report_payload(town.rt, town.acme, [phone, phone]), "k")
 
 
 # --- orders ---------------------------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ def test_of_many_reports_of_one_order_at_once_one_wins(town: Town) -> None:
     items = [
         {"idempotency_key": f"k{n}", **report_payload(town.rt, town.acme, town.person(), order="A-1")} for n in range(8)
     ]
-    outcomes = [refusal(one) for one in submit_reports(town.rt, town.acme.member(), items)]
+    outcomes = [refusal(one) for one in submit_reports(town.rt.reports, town.acme.member(), items)]
     assert sorted(str(one) for one in outcomes) == sorted(str(one) for one in [None, *[OrderAlreadyReported] * 7])
     assert count(town, Report) == 1
 
@@ -165,7 +165,7 @@ def test_a_bad_report_of_a_batch_does_not_touch_the_others(town: Town) -> None:
     payloads[1]["signature"] = payloads[2]["signature"]
     payloads[3]["body"]["evidence"] = []
     items = [{"idempotency_key": f"k{n}", **payload} for n, payload in enumerate(payloads)]
-    outcomes = submit_reports(town.rt, town.acme.member(), items)
+    outcomes = submit_reports(town.rt.reports, town.acme.member(), items)
     assert refusal(outcomes[0]) is None
     assert refusal(outcomes[1]) is InvalidSignature
     assert refusal(outcomes[2]) is None
@@ -178,8 +178,8 @@ def test_a_bad_report_of_a_batch_does_not_touch_the_others(town: Town) -> None:
 
 def test_the_same_request_gets_the_same_answer_once(town: Town) -> None:
     payload = report_payload(town.rt, town.acme, town.person())
-    first = submit_report(town.rt, town.acme.member(), payload, "k").result(10)
-    again = submit_report(town.rt, town.acme.member(), payload, "k").result(10)
+    first = submit_report(town.rt.reports, town.acme.member(), payload, "k").result(10)
+    again = submit_report(town.rt.reports, town.acme.member(), payload, "k").result(10)
     assert (again.status, again.body, again.replayed) == (first.status, first.body, True)
     assert not first.replayed
     assert count(town, Report) == 1
@@ -189,7 +189,7 @@ def test_the_same_request_at_once_is_recorded_once(town: Town) -> None:
     payload = report_payload(town.rt, town.acme, town.person())
     with ThreadPoolExecutor(8) as pool:
         answers = list(
-            pool.map(lambda _: submit_report(town.rt, town.acme.member(), payload, "k").result(10), range(16))
+            pool.map(lambda _: submit_report(town.rt.reports, town.acme.member(), payload, "k").result(10), range(16))
         )
     assert len({answer.body for answer in answers}) == 1
     assert sum(not answer.replayed for answer in answers) == 1
@@ -201,7 +201,7 @@ def test_a_key_belongs_to_one_request_of_one_platform(town: Town) -> None:
     with pytest.raises(IdempotencyMismatch):
         town.report(town.acme, town.person(1), key="k")
     with pytest.raises(IdempotencyMismatch):
-        withdraw_report(town.rt, town.acme.member(), report["id"], "other", "k").result(10)
+        withdraw_report(town.rt.reports, town.acme.member(), report["id"], "other", "k").result(10)
     town.report(town.bolt, town.person(1), key="k")
 
 
@@ -217,9 +217,9 @@ def test_a_key_is_free_again_after_a_day(town: Town) -> None:
 def test_a_refusal_is_not_remembered(town: Town) -> None:
     first = town.report(town.acme, town.person(), order="A-1")
     payload = report_payload(town.rt, town.acme, town.person(), order="A-1", **town.told_now())
-    assert refusal(submit_report(town.rt, town.acme.member(), payload, "k")) is OrderAlreadyReported
+    assert refusal(submit_report(town.rt.reports, town.acme.member(), payload, "k")) is OrderAlreadyReported
     town.withdraw(town.acme, first["id"])
-    assert submit_report(town.rt, town.acme.member(), payload, "k").result(10).status == 201
+    assert submit_report(town.rt.reports, town.acme.member(), payload, "k").result(10).status == 201
 
 
 # --- withdrawal -----------------------------------------------------------------------------------------------
@@ -234,7 +234,7 @@ def test_a_withdrawn_report_is_gone_from_lookups_and_stays_in_the_log(town: Town
     assert view["withdrawal"]["entry_index"] == entries
     assert count(town, LogEntry) == entries + 1
     assert town.lookup(town.person())["tier"] == "clear"
-    assert get_report(town.rt, town.acme.member(), report["id"]) == view
+    assert get_report(town.rt.context, town.acme.member(), report["id"]) == view
 
 
 def test_only_the_reporter_withdraws_and_only_once(town: Town) -> None:
@@ -249,7 +249,7 @@ def test_only_the_reporter_withdraws_and_only_once(town: Town) -> None:
 
 def test_of_many_withdrawals_at_once_one_wins(town: Town) -> None:
     report = town.report(town.acme, town.person())
-    futures = [withdraw_report(town.rt, town.acme.member(), report["id"], "other", f"k{n}") for n in range(10)]
+    futures = [withdraw_report(town.rt.reports, town.acme.member(), report["id"], "other", f"k{n}") for n in range(10)]
     assert sorted(str(refusal(one)) for one in futures) == sorted(["None"] + [str(AlreadyReversed)] * 9)
 
 
@@ -265,9 +265,9 @@ def test_report_withdraw_report_of_one_order_in_one_batch(town: Town) -> None:
     told = town.told_now()
     payloads = [report_payload(town.rt, town.acme, town.person(), order="A-1", **told) for _ in range(2)]
     futures = [
-        withdraw_report(town.rt, town.acme.member(), first["id"], "other", "w"),
-        submit_report(town.rt, town.acme.member(), payloads[0], "k0"),
-        submit_report(town.rt, town.acme.member(), payloads[1], "k1"),
+        withdraw_report(town.rt.reports, town.acme.member(), first["id"], "other", "w"),
+        submit_report(town.rt.reports, town.acme.member(), payloads[0], "k0"),
+        submit_report(town.rt.reports, town.acme.member(), payloads[1], "k1"),
     ]
     assert [refusal(one) for one in futures] == [None, None, OrderAlreadyReported]
 
@@ -280,8 +280,8 @@ def test_a_replacement_takes_the_place_of_the_report(town: Town) -> None:
     second = town.report(town.acme, town.person(), order="A-1", conduct="wardrobing",
                          evidence=evidence("intake_photo", "policy_clause"), replaces=first["id"],
                          **town.told_now())  # fmt: skip
-    old = get_report(town.rt, town.acme.member(), first["id"])
-    new = get_report(town.rt, town.acme.member(), second["id"])
+    old = get_report(town.rt.context, town.acme.member(), first["id"])
+    new = get_report(town.rt.context, town.acme.member(), second["id"])
     assert (old["status"], old["replaced_by"], new["replaces"]) == ("withdrawn", second["id"], first["id"])
     assert town.lookup(town.person())["events"] == 0, "it cools from its own notice"
     town.clock.moment += timedelta(days=4)
@@ -301,7 +301,7 @@ def test_a_withdrawn_report_may_be_replaced_later(town: Town) -> None:
     first = town.report(town.acme, town.person(), order="A-1")
     town.withdraw(town.acme, first["id"])
     second = town.report(town.acme, town.person(), order="A-1", replaces=first["id"], **town.told_now())
-    assert get_report(town.rt, town.acme.member(), second["id"])["replaces"] == first["id"]
+    assert get_report(town.rt.context, town.acme.member(), second["id"])["replaces"] == first["id"]
 
 
 # --- restitution ----------------------------------------------------------------------------------------------
@@ -346,10 +346,10 @@ def test_a_cooling_report_is_the_reporters_alone_until_it_is_effective(town: Tow
     assert report["status"] == "cooling"
     assert town.lookup(town.person())["tier"] == "clear"
     town.clock.moment += timedelta(days=4)
-    assert get_report(town.rt, town.acme.member(), report["id"])["status"] == "counting"
+    assert get_report(town.rt.context, town.acme.member(), report["id"])["status"] == "counting"
     assert town.lookup(town.person())["tier"] == "watch"
     town.clock.moment += timedelta(days=400)
-    assert get_report(town.rt, town.acme.member(), report["id"])["status"] == "expired"
+    assert get_report(town.rt.context, town.acme.member(), report["id"])["status"] == "expired"
     assert town.lookup(town.person())["tier"] == "clear"
 
 
@@ -359,21 +359,23 @@ def test_pages_go_back_in_time_and_show_only_ones_own(town: Town) -> None:
     seen: list[str] = []
     after = None
     while True:
-        page = list_reports(town.rt, town.acme.member(), 2, after, None)
+        page = list_reports(town.rt.context, town.acme.member(), 2, after, None)
         seen += [one["id"] for one in page["data"]]
         if not page["has_more"]:
             break
         after = seen[-1]
     assert seen == [one["id"] for one in reversed(made)]
-    order = get_report(town.rt, town.acme.member(), made[2]["id"])["order_ref"]
-    assert [one["id"] for one in list_reports(town.rt, town.acme.member(), 9, None, order)["data"]] == [made[2]["id"]]
+    order = get_report(town.rt.context, town.acme.member(), made[2]["id"])["order_ref"]
+    assert [one["id"] for one in list_reports(town.rt.context, town.acme.member(), 9, None, order)["data"]] == [
+        made[2]["id"]
+    ]
 
 
 def test_others_reports_and_nonsense_are_not_found(town: Town) -> None:
     report = town.report(town.acme, town.person())
     for report_id in (report["id"], "rp_nonsense", "lk_" + report["id"][3:], ""):
         with pytest.raises(NotFound):
-            get_report(town.rt, town.bolt.member(), report_id)
+            get_report(town.rt.context, town.bolt.member(), report_id)
 
 
 def test_tags_in_the_listing_are_what_lookups_send(town: Town) -> None:

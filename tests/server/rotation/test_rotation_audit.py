@@ -38,7 +38,7 @@ def folder(town: Town, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(fill, "PROOF_BATCH", 4)
     for number in range(REPORTS):
         payload = report_payload(town.rt, town.acme, subjects_under(town.rt.settings, 1, number))
-        submit_report(town.rt, town.acme.member(), payload, f"k{number}").result(10)
+        submit_report(town.rt.reports, town.acme.member(), payload, f"k{number}").result(10)
     done = rotate(town.rt.settings, town.rt.engine, town.clock)
     town.rt.members.refresh()
     assert audited(town.rt, done.audit_dir).batches == 3
@@ -175,7 +175,7 @@ def test_another_log_key_or_suite(town: Town, folder: Path) -> None:
     with pytest.raises(InvalidCheckpoint):
         audited(rt, folder, verifier_key(origin, raw_public(Ed25519PrivateKey.generate())))
     publish(rt.settings)
-    served = suite(rt)
+    served = suite(rt.settings, rt.keys, rt.policies.timeline, rt.now())
     fetch = log_of(rt)
 
     def verify(changed: dict[str, Any]) -> None:

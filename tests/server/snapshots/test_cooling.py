@@ -22,9 +22,8 @@ from ledger.rules.appeals import Outcome
 from ledger.server.db.engine import reading
 from ledger.server.db.tables.ledger import LookupLog, Report
 from ledger.server.keys.files import load_log_key
-from ledger.server.lookups.clear_cache import Presence
+from ledger.server.lookups.clear_cache import ClearLookupCache
 from ledger.server.lookups.listed_tags import cooling_tags, tags_since
-from ledger.server.lookups.lookups import answer_from_memory, submit_lookup
 from ledger.server.snapshots.builder import Published, publish_due
 from ledger.server.snapshots.files import folder_of
 from ledger.snapshots.fuse_filter import FuseFilter
@@ -33,7 +32,7 @@ from tests.server.appeals.test_appeals import contest
 from tests.server.appeals.test_appeals_upkeep import decided
 from tests.server.conftest import Subjects, Town
 from tests.server.lookups.test_clear_cache import Seconds, clean, renew, tags, unlisted
-from tests.support import lookup_request
+from tests.support import lookup_request, submit_lookup
 
 pytestmark = pytest.mark.one_engine
 
@@ -69,14 +68,14 @@ def from_memory(town: Town, who: Subjects) -> dict[str, Any] | None:
     member = town.bolt.member()
     end = time.monotonic() + 20
     while True:
-        found = answer_from_memory(town.rt, member, lookup_request(town.rt, who))
+        found = town.rt.lookups.from_memory(member, lookup_request(town.rt, who))
         if found is not None:
             return dict(json.loads(found))
         stranger = lookup_request(town.rt, town.person(90 + secrets.randbelow(10)))
-        if answer_from_memory(town.rt, member, stranger) is not None and town.rt.presence.ready():
+        if town.rt.lookups.from_memory(member, stranger) is not None and town.rt.clear_cache.ready():
             return None
         assert time.monotonic() < end
-        if not town.rt.presence.built():
+        if not town.rt.clear_cache.built():
             submit_lookup(town.rt, member, stranger).result(10)  # reserves ids
         time.sleep(0.01)
 
@@ -127,14 +126,14 @@ def test_a_cooling_report_is_not_told_beside_others(town: Town) -> None:
 
 
 @pytest.fixture
-def watched(town: Town) -> Presence:
-    made = Presence(town.rt.engine, Seconds(), now=town.clock)
+def watched(town: Town) -> ClearLookupCache:
+    made = ClearLookupCache(town.rt.engine, Seconds(), now=town.clock)
     renew(made)
     return made
 
 
 @pytest.mark.parametrize("how", ["refreshed", "built", "noted"])
-def test_memory_knows_beforehand_what_comes_into_effect(town: Town, watched: Presence, how: str) -> None:
+def test_memory_knows_beforehand_what_comes_into_effect(town: Town, watched: ClearLookupCache, how: str) -> None:
     """The view that was made before midnight is right at midnight, without reading anything in between."""
     person, begins = cooling(town)
     now = town.clock()
@@ -162,7 +161,7 @@ def test_memory_knows_beforehand_what_comes_into_effect(town: Town, watched: Pre
     assert all(clean(watched, one, now=begins) is None for one in tags(person)), "now it is in the filter"
 
 
-def test_a_note_survives_a_filter_that_was_built_before_it(town: Town, watched: Presence) -> None:
+def test_a_note_survives_a_filter_that_was_built_before_it(town: Town, watched: ClearLookupCache) -> None:
     """The old view goes on with what it knew while a new filter waits to be taken over."""
     first, begins = cooling(town, 0)
     watched.refresh()
@@ -178,7 +177,7 @@ def test_a_note_survives_a_filter_that_was_built_before_it(town: Town, watched: 
         assert all(clean(watched, one, now=begins - LAST_MOMENT) is not None for one in tags(person))
 
 
-def test_a_decision_that_protects_ends_the_cooling(town: Town, watched: Presence) -> None:
+def test_a_decision_that_protects_ends_the_cooling(town: Town, watched: ClearLookupCache) -> None:
     """The note that protects the person is told at once, though the report it takes the place of still cooled."""
     person, begins = cooling(town)
     (case,) = contest(town, person, {"id": reported(town)})

@@ -24,7 +24,7 @@ from ledger.server.settings import Settings
 from ledger.server.snapshots import served as module
 from ledger.server.snapshots.builder import Published, build_and_publish
 from ledger.server.snapshots.files import BUCKETS, FILTER, POLICY, TREE, folder_of
-from ledger.server.snapshots.served import Shelf, fetch_bucket
+from ledger.server.snapshots.served import SnapshotServer
 from ledger.snapshots.buckets import check_bucket, split_answer
 from ledger.snapshots.fuse_filter import FuseFilter
 from ledger.snapshots.manifest import open_manifest, snapshot_leaf_matches
@@ -56,12 +56,12 @@ def snapshot(town: Town, *, covered: bool = True) -> Published:
 
 
 @pytest.fixture
-def shelf(town: Town) -> Shelf:
+def shelf(town: Town) -> SnapshotServer:
     """A shelf that looks when the test says so."""
-    return Shelf(town.rt.settings, town.rt.engine, town.clock)
+    return SnapshotServer(town.rt.settings, town.rt.engine, town.clock)
 
 
-def names(shelf: Shelf, made: list[Published]) -> list[bool]:
+def names(shelf: SnapshotServer, made: list[Published]) -> list[bool]:
     """Which of the snapshots are served."""
     found = []
     for one in made:
@@ -72,7 +72,7 @@ def names(shelf: Shelf, made: list[Published]) -> list[bool]:
     return found
 
 
-def test_the_introduction_proves_the_snapshot(town: Town, shelf: Shelf) -> None:
+def test_the_introduction_proves_the_snapshot(town: Town, shelf: SnapshotServer) -> None:
     town.report(town.acme, town.person())
     made = snapshot(town)
     shelf.refresh()
@@ -93,7 +93,7 @@ def test_the_introduction_proves_the_snapshot(town: Town, shelf: Shelf) -> None:
 
 @pytest.mark.parametrize("laid_out", [True, False])
 def test_every_bucket_comes_with_its_path_in_one_length(
-    town: Town, shelf: Shelf, laid_out: bool, monkeypatch: pytest.MonkeyPatch
+    town: Town, shelf: SnapshotServer, laid_out: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PATHS_BITS", 20 if laid_out else 0)
     for number in range(8):
@@ -120,12 +120,12 @@ def test_every_bucket_comes_with_its_path_in_one_length(
 def test_a_fetch_is_counted_for_the_alarm(town: Town, settings: Settings) -> None:
     town.report(town.acme, town.person())
     made = snapshot(town)
-    town.rt.shelf.refresh()
+    town.rt.snapshots.refresh()
     kind, element = town.person()[0]
     number = prefix(tag(kind, element), made.manifest.bits)
-    one, body = fetch_bucket(town.rt, town.bolt.member(), b64url(made.version), f"{number:08x}")
+    one, body = town.rt.snapshots.fetch_bucket(town.bolt.member(), b64url(made.version), f"{number:08x}")
     assert body == one.bucket(number)
-    assert 'refund_ledger_bucket_fetches_total{platform="bolt"} 1.0' in town.rt.watch.text().decode()
+    assert 'refund_ledger_bucket_fetches_total{platform="bolt"} 1.0' in town.rt.metrics.text().decode()
     for name, text in (
         (b64url(made.version), f"{2**made.manifest.bits:08x}"),
         (b64url(made.version), "0000000A"),
@@ -136,10 +136,10 @@ def test_a_fetch_is_counted_for_the_alarm(town: Town, settings: Settings) -> Non
         ("latest", "00000000"),
     ):
         with pytest.raises(SnapshotUnknown):
-            fetch_bucket(town.rt, town.bolt.member(), name, text)
+            town.rt.snapshots.fetch_bucket(town.bolt.member(), name, text)
 
 
-def test_nothing_is_served_before_a_checkpoint_covers_it(town: Town, shelf: Shelf) -> None:
+def test_nothing_is_served_before_a_checkpoint_covers_it(town: Town, shelf: SnapshotServer) -> None:
     shelf.refresh()
     with pytest.raises(SnapshotUnknown):
         shelf.latest()
@@ -154,7 +154,7 @@ def test_nothing_is_served_before_a_checkpoint_covers_it(town: Town, shelf: Shel
     assert shelf.latest().manifest == second.manifest
 
 
-def test_the_introduction_does_not_change_while_a_snapshot_is_served(town: Town, shelf: Shelf) -> None:
+def test_the_introduction_does_not_change_while_a_snapshot_is_served(town: Town, shelf: SnapshotServer) -> None:
     snapshot(town)
     shelf.refresh()
     before = shelf.latest()
@@ -165,7 +165,7 @@ def test_the_introduction_does_not_change_while_a_snapshot_is_served(town: Town,
     assert before.latest_etag == shelf.latest().latest_etag
 
 
-def test_a_snapshot_ends_by_the_clock_and_older_ones_make_room(town: Town, shelf: Shelf) -> None:
+def test_a_snapshot_ends_by_the_clock_and_older_ones_make_room(town: Town, shelf: SnapshotServer) -> None:
     town.clock.moment = from_day(day_floor(town.clock()) + 2) - timedelta(hours=1)
     made = []
     for _ in range(3):
@@ -190,7 +190,7 @@ def test_a_snapshot_ends_by_the_clock_and_older_ones_make_room(town: Town, shelf
 
 @pytest.mark.parametrize("harm", ["folder", FILTER, BUCKETS, TREE, POLICY, "cut"])
 def test_where_the_files_are_missing_an_older_one_stays_the_latest(
-    town: Town, shelf: Shelf, harm: str, caplog: pytest.LogCaptureFixture
+    town: Town, shelf: SnapshotServer, harm: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     older = snapshot(town)
     shelf.refresh()
@@ -217,7 +217,7 @@ def test_where_the_files_are_missing_an_older_one_stays_the_latest(
     assert shelf.latest().manifest == newer.manifest, "they have been copied here meanwhile"
 
 
-def test_files_that_are_deleted_stay_readable(town: Town, shelf: Shelf) -> None:
+def test_files_that_are_deleted_stay_readable(town: Town, shelf: SnapshotServer) -> None:
     made = snapshot(town)
     shelf.refresh()
     one = shelf.latest()
@@ -228,14 +228,14 @@ def test_files_that_are_deleted_stay_readable(town: Town, shelf: Shelf) -> None:
 
 def test_a_process_looks_by_itself_and_after_a_restart(town: Town) -> None:
     made = snapshot(town)
-    wait_for(town.rt.shelf, made)
+    wait_for(town.rt.snapshots, made)
     with opened(town.rt.settings, town.clock) as again:
-        wait_for(again.shelf, made)
-        assert again.shelf.alive()
-    assert not again.shelf.alive()
+        wait_for(again.snapshots, made)
+        assert again.snapshots.alive()
+    assert not again.snapshots.alive()
 
 
-def wait_for(shelf: Shelf, made: Published) -> None:
+def wait_for(shelf: SnapshotServer, made: Published) -> None:
     end = time.monotonic() + 20
     while names(shelf, [made]) != [True]:
         assert time.monotonic() < end
@@ -247,7 +247,7 @@ def test_without_a_database_what_is_served_stays(town: Town, tmp_path: Path) -> 
     gone = tmp_path / "gone"
     gone.mkdir()
     engine = open_engine(f"sqlite:///{gone / 'ledger.db'}")
-    shelf = Shelf(town.rt.settings, town.rt.engine, town.clock)
+    shelf = SnapshotServer(town.rt.settings, town.rt.engine, town.clock)
     shelf.refresh()
     before = shelf.latest()
     shutil.rmtree(gone)
@@ -260,7 +260,7 @@ def test_without_a_database_what_is_served_stays(town: Town, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("broken", ["{}", "{", '{"a":1}'])
 def test_a_snapshot_that_cannot_be_read_keeps_no_other_from_being_served(
-    town: Town, shelf: Shelf, broken: str, caplog: pytest.LogCaptureFixture
+    town: Town, shelf: SnapshotServer, broken: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = [snapshot(town), snapshot(town)]
     with writing(town.rt.engine) as connection:
@@ -271,7 +271,7 @@ def test_a_snapshot_that_cannot_be_read_keeps_no_other_from_being_served(
     assert [one.message for one in caplog.records if one.name == module.__name__] == ["snapshot_unreadable"]
 
 
-def test_an_empty_file_is_as_good_as_none(town: Town, shelf: Shelf) -> None:
+def test_an_empty_file_is_as_good_as_none(town: Town, shelf: SnapshotServer) -> None:
     made = [snapshot(town), snapshot(town)]
     (folder_of(town.rt.settings, made[1].version) / BUCKETS).write_bytes(b"")
     shelf.refresh()

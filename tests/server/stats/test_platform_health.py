@@ -150,7 +150,7 @@ def test_nearest_rank(values: list[float], median: float | None, ninth: float | 
 
 def test_use_of_today(town: Town) -> None:
     today = day_floor(town.clock())
-    deduct(town.rt, town.bolt.member(), 40, town.clock())
+    deduct(town.rt.oprf, town.bolt.member(), 40, town.clock())
     with writing(town.rt.engine) as connection:
         count_lookups(connection, {("bolt", today): (7, 2), ("bolt", today - 29): (1, 0), ("bolt", today - 30): (9, 9)})
     found = health(town, "bolt")

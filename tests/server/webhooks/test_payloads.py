@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,7 +21,7 @@ from ledger.server.webhooks import endpoints
 from tests.server.appeals.test_appeals import ANNA, public, session_of
 from tests.server.conftest import Founding, Subjects, Town
 from tests.server.reports.lines import PLACES, Street, decide, farm, shared_town, somebody, street
-from tests.support import Platform
+from tests.support import Platform, with_settings
 
 Told = list[tuple[str, str, dict[str, Any]]]
 
@@ -46,8 +45,8 @@ def town(city: Town) -> Street:
 
 def endpoint(town: Town, platform: Platform, *types: str) -> str:
     """Register an endpoint that nothing is sent to; its id."""
-    rt = replace(town.rt, settings=town.rt.settings.model_copy(update={"webhook_allow_private": True}))
-    return str(endpoints.create(rt, platform.member(), "http://127.0.0.1:9/", types)["id"])
+    rt = with_settings(town.rt, town.rt.settings.model_copy(update={"webhook_allow_private": True}))
+    return str(endpoints.create(rt.webhooks, platform.member(), "http://127.0.0.1:9/", types)["id"])
 
 
 def contest(town: Town, person: Subjects, report: dict[str, Any], through: str = "bolt") -> str:
@@ -167,7 +166,8 @@ def test_a_subscription_to_decisions_gets_what_earlier_versions_sent_as_such(tow
     subject.take_back(town.rt.context, session_of(town, person), case)
     assert [name for _, name, _ in read.told()] == ["appeal.ended reporter", "appeal.ended filer"]
     listed = {
-        one: endpoints.deliveries(town.rt, town.bolt.member(), one, 100, None)["data"] for one in (both, only, other)
+        one: endpoints.deliveries(town.rt.webhooks, town.bolt.member(), one, 100, None)["data"]
+        for one in (both, only, other)
     }
     assert {one: [row["type"] for row in rows] for one, rows in listed.items()} == {
         both: ["appeal.ended"],
@@ -175,7 +175,7 @@ def test_a_subscription_to_decisions_gets_what_earlier_versions_sent_as_such(tow
         other: [],
     }
     for one in listed:
-        endpoints.delete(town.rt, town.bolt.member(), one)
+        endpoints.delete(town.rt.webhooks, town.bolt.member(), one)
 
 
 def test_a_payload_that_is_not_its_rows_stops_the_transaction(town: Street) -> None:
