@@ -157,7 +157,7 @@ def test_both_tables_or_none(engine: Engine) -> None:
 
 def test_a_text_that_is_too_long_is_refused_and_not_cut(engine: Engine) -> None:
     if engine.dialect.name != "postgresql":
-        pytest.skip("SQLite does not read_view at the length of texts")
+        pytest.skip("SQLite does not look at the length of texts")
     with pytest.raises(DBAPIError):
         log(engine, [disclosure(6, platform="x" * 33)], [])
 

@@ -28,7 +28,7 @@ from ledger.server.webhooks import endpoints
 from ledger.server.webhooks.attempt import Resolve
 from ledger.server.webhooks.emit import KEPT_DAYS, emit_all, forget
 from tests.receiver import Arrival, Receiver, Reply, receiving
-from tests.support import Platform, new_ledger, opened
+from tests.support import Platform, new_ledger, opened, with_settings
 from tests.webhook_kit import DATA, EVENTS, Post
 
 pytestmark = pytest.mark.one_engine
@@ -195,7 +195,7 @@ def resolving(addresses: list[str]) -> Resolve:
 def test_only_public_addresses_are_registered_and_connected_to(post: Post, receiver: Receiver) -> None:
     """The name is public when it is registered and leads inside when it is used: it is not connected to."""
     closed = post.rt.settings.model_copy(update={"webhook_allow_private": False})
-    object.__setattr__(post.rt, "settings", closed)
+    post.rt = with_settings(post.rt, closed)
     member = post.acme.member()
     url = f"https://hooks.acme.example:8443/{receiver.port}"
     for answers in ([], ["127.0.0.1"], ["93.184.216.34", "10.0.0.1"], ["::ffff:169.254.169.254"]):
