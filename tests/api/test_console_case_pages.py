@@ -11,8 +11,7 @@ import pytest
 
 from ledger.protocol.public_ids import decode_id, encode_id
 from ledger.rules.appeals import Outcome
-from ledger.server.appeals import staff_actions as desk
-from ledger.server.appeals import subject
+from ledger.server.appeals import staff_actions, subject
 from ledger.server.appeals.parties import Party, Speaker, in_case
 from tests.api.appealed import (
     GRAVE,
@@ -30,7 +29,7 @@ from tests.api.appealed import (
 )  # fmt: skip
 from tests.api.cases import ANNA, filed
 from tests.api.conftest import BETA, Api
-from tests.api.console_desk import said
+from tests.api.console_fixture import said
 
 MARKUP = XSS + "\"'{{ 7*7 }}"
 
@@ -137,8 +136,8 @@ def test_pages_are_in_the_readers_language(api: Api, at: Browsers) -> None:
 def test_letters_of_a_round_before_and_cases_beside_are_shown(api: Api, at: Browsers) -> None:
     who = somebody()
     case = contested(api, who)
-    desk.take(api.rt.context, case, ANNA)
-    desk.decide(api.rt.context, case, ANNA, Outcome.UNCONFIRMED, "It cannot be shown.")
+    staff_actions.take(api.rt.context, case, ANNA)
+    staff_actions.decide(api.rt.context, case, ANNA, Outcome.UNCONFIRMED, "It cannot be shown.")
     subject.contest_again(api.rt.context, session_of(api, who), case, "I want it gone.")
     page = at.client("reviewer").get(f"/console/cases/{case}")
     assert "round 1" in said(page)

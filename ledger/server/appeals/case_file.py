@@ -22,7 +22,7 @@ from ledger.rules.appeals import Action, Actor
 from ledger.rules.case_machine import Case, Staff, check_staff, offered
 from ledger.rules.checklist import Alternative, FileState, NeedState, best_state, checklist
 from ledger.rules.conduct import Conduct, Evidence, Reading, parse_evidence
-from ledger.rules.corroboration import Again, Support, supports
+from ledger.rules.corroboration import Again, Corroboration, corroborations
 from ledger.rules.policy.values import AppealClock, Profile
 from ledger.rules.reports import Status
 from ledger.server.appeals import attachment_queries as attachment_store
@@ -61,7 +61,7 @@ class Item:
     state: FileState
     files: tuple[AttachmentRow, ...]
     matching: AttachmentRow | None
-    support: Support
+    support: Corroboration
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +296,7 @@ def _items(
     handed_in = [one for one in files if one.party == Actor.REPORTER]
     by_digest = {bytes(one.sha256): one for one in reversed(handed_in)}
     found = []
-    for place, (item, support) in enumerate(zip(evidence, supports(evidence, again), strict=True)):
+    for place, (item, support) in enumerate(zip(evidence, corroborations(evidence, again), strict=True)):
         mine = tuple(one for one in handed_in if one.evidence_index == place)
         matching = by_digest.get(item.sha256)
         state = FileState.DIFFERS if mine else FileState.NOT_HANDED_IN

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ledger import code_names as case_texts
-from ledger.evidence import words
+from ledger.evidence import finding_texts
 from ledger.i18n import texts
 from ledger.protocol.encoding import format_time
 from ledger.protocol.identifiers import Kind
@@ -63,9 +63,11 @@ def meanings(locale: str) -> dict[str, dict[str, str]]:
         "conduct": {one.value: case_texts.conduct_text(one, locale) for one in Conduct},
         "status": {one.value: case_texts.status_text(one, locale) for one in Status},
         "evidence": {one.value: case_texts.evidence_text(one, locale) for one in EvidenceType},
-        "findings": {one.value: f"{words.title(one, locale)}. {words.limit(one, locale)}" for one in FindingCode},
-        "trust": {one.value: told.gettext(words.TRUSTS[one]) for one in Trust}
-        | {"null": told.gettext(words.NOT_SIGNED)},
+        "findings": {
+            one.value: f"{finding_texts.title(one, locale)}. {finding_texts.limit(one, locale)}" for one in FindingCode
+        },
+        "trust": {one.value: told.gettext(finding_texts.TRUSTS[one]) for one in Trust}
+        | {"null": told.gettext(finding_texts.NOT_SIGNED)},
         "source": {str(one or "null"): told.gettext(text) for one, text in record_texts.ORIGINS.items()},
         "verdict": {code: told.gettext(text) for code, text in record_texts.VERDICTS.items()},
         "former_label": {"true": told.gettext(record_texts.FORMER_LABEL)},

@@ -10,7 +10,7 @@ from ledger.errors import InvalidRequest, NotFound
 from ledger.protocol.encoding import format_time
 from ledger.protocol.identifiers import Kind
 from ledger.protocol.public_ids import decode_id
-from ledger.rules.standing import tell
+from ledger.rules.standing import visible_events
 from ledger.server.appeals.sessions import SESSION_PURPOSE
 from ledger.server.context import Context
 from ledger.server.db.engine import snapshot_reading
@@ -42,13 +42,13 @@ def statements_of_lookup(
         ):
             raise _not_found()
 
-        def told(row: ListingRow) -> bool:
-            one = tell([listing_event(row, Kind(row.kind))], weights, context.policy, now)
-            return bool(one.counting or one.disputed or one.protected)
+        def is_disclosed(row: ListingRow) -> bool:
+            visible = visible_events([listing_event(row, Kind(row.kind))], weights, context.policy, now)
+            return bool(visible.counting or visible.disputed or visible.protected)
 
         listed = [row for rows in lookup_store.listings(connection, tags).values() for row in rows]
         # A report's id is its entry's index: the lookup disclosed none that came after it.
-        reports = {row.report_id for row in listed if row.report_id < asked.as_of_index and told(row)}
+        reports = {row.report_id for row in listed if row.report_id < asked.as_of_index and is_disclosed(row)}
         rows = sorted(store.statements(connection, reports).values(), key=lambda row: (row.made_at, row.entry_index))
     return {
         "statements": [{"text": row.text, "locale": row.locale, "made_at": format_time(row.made_at)} for row in rows]

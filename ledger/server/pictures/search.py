@@ -26,7 +26,7 @@ from ledger.rules.conduct import Conduct
 from ledger.rules.disclosures import DISCLOSURE_DAYS
 from ledger.rules.hash_index import HashIndex, distances
 from ledger.rules.pictures import HASH_BYTES, MAX_DISTANCE, MAX_SEARCHED, Use, is_common, is_degenerate, may_be_common
-from ledger.rules.standing import Event, tell
+from ledger.rules.standing import Event, visible_events
 from ledger.server.context import Context
 from ledger.server.db.engine import reading, writing
 from ledger.server.pictures import queries as store
@@ -235,8 +235,9 @@ def _counting(pictures: PictureSearch, rows: Iterable[HitRow]) -> set[int]:
         )
         for row in rows
     ]
-    told = tell(events, pictures.members.weights(), pictures.context.policy, pictures.context.now())
-    return {one.event.report_id for one in told.counting}
+    context = pictures.context
+    visible = visible_events(events, pictures.members.weights(), context.policy, context.now())
+    return {event.event.report_id for event in visible.counting}
 
 
 def _is_common(connection: Connection, counted: Sequence[HitRow]) -> bool:
