@@ -32,7 +32,7 @@ from ledger.client.models.appeals import (
     parse_letter_kinds,
     parse_link,
 )
-from ledger.client.models.results import about
+from ledger.client.models.decoding import about
 from ledger.client.session import Session
 from ledger.client.subjects import Buyer
 from ledger.errors import ConfigurationError, InvalidRequest

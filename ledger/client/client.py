@@ -22,8 +22,8 @@ from ledger.client.lookups.local_standing import CheckPolicy
 from ledger.client.lookups.lookups import Lookups
 from ledger.client.lookups.request import Query, Refund
 from ledger.client.models.appeals import PersonStatement
+from ledger.client.models.lookups import Check, Lookup
 from ledger.client.models.pictures import PictureHash
-from ledger.client.models.results import Check, Lookup
 from ledger.client.outbox.queue import OutboxQueue
 from ledger.client.pictures import Pictures
 from ledger.client.renamed import Renamed

@@ -22,7 +22,7 @@ from ledger.client.identity.tokens import NEW_KEY_SECONDS, TokenSource
 from ledger.client.inputs import check_idempotency_key
 from ledger.client.lookups.questions import Questioner
 from ledger.client.lookups.reason_texts import Texts
-from ledger.client.models.results import Fields
+from ledger.client.models.decoding import Model, decode
 from ledger.client.outbox.sender import OutboxSender
 from ledger.client.outbox.store import Outbox
 from ledger.client.policies import Policies
@@ -83,6 +83,10 @@ T = TypeVar("T")
 def utc_now() -> datetime:
     """The clock of the real world."""
     return datetime.now(UTC)
+
+
+class _PolicyAnswer(Model, frozen=True):
+    toml: str
 
 
 class Session:
@@ -282,7 +286,7 @@ class Session:
     def _policy_text(self, version: str) -> str:
         """The text of a policy that did not come with this package. Raises UnexpectedAnswer and what a request does."""
         path = f"/v1/policies/{quote(version, safe='')}"
-        return Fields(self.transport.send("GET", path, Deadline(POLICY_SECONDS)).json()).text("toml")
+        return decode(self.transport.send("GET", path, Deadline(POLICY_SECONDS)).json(), _PolicyAnswer).toml
 
     def policy(self) -> Policy | None:
         """The policy in effect, as far as it is known; the service is asked where that was long ago."""

@@ -11,8 +11,9 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from ledger.client.models.results import Fields
+from ledger.client.models.decoding import Count, Model, decode
 from ledger.client.transport.forks import ForkLock
 from ledger.errors import (
     BatchSizeInvalid,
@@ -120,6 +121,19 @@ def buyers(outcomes: Iterable[Buyer | LedgerError]) -> list[Buyer]:
     return found
 
 
+class _Share(Model, frozen=True):
+    holder: str
+    evaluated: tuple[Any, ...]
+    proof: str
+
+
+class _Evaluation(Model, frozen=True):
+    """The answer of `POST /v1/oprf/evaluate`."""
+
+    epoch: Count
+    shares: tuple[_Share, ...]
+
+
 class Blinder:
     """Turns canonical identifiers into elements of one key epoch. Thread-safe."""
 
@@ -165,18 +179,17 @@ class Blinder:
         return voprf.unblind(blinds, blinded, self._shares(evaluate(blinded)), self._holders)
 
     def _shares(self, answer: object) -> list[voprf.Share]:
-        fields = Fields(answer)
-        if fields.integer("epoch") != self.epoch:
+        evaluation = decode(answer, _Evaluation)
+        if evaluation.epoch != self.epoch:
             raise UnexpectedAnswer("The ledger evaluated under another key epoch than the one asked for.")
         shares = []
-        for item in fields.items("shares"):
-            share = Fields(item)
+        for share in evaluation.shares:
             try:
-                evaluated = tuple([unb64url(text, voprf.ELEMENT_BYTES) for text in share.items("evaluated")])
-                proof = unb64url(share.text("proof"), voprf.PROOF_BYTES)
+                evaluated = tuple([unb64url(text, voprf.ELEMENT_BYTES) for text in share.evaluated])
+                proof = unb64url(share.proof, voprf.PROOF_BYTES)
             except InvalidEncoding as error:
                 raise InvalidProof("A holder's answer is not of the right form.") from error
-            shares.append(voprf.Share(share.text("holder"), evaluated, proof))
+            shares.append(voprf.Share(share.holder, evaluated, proof))
         return shares
 
     def _name(self, value: bytes) -> bytes:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from ledger.client.models.results import Delivery
+from ledger.client.models.reports import Delivery
 from ledger.client.outbox.sender import OutboxSender, encode
 from ledger.client.outbox.store import New, Operation, Outbox
 from ledger.client.transport.http import Answer, Deadline, Transport

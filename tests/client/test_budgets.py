@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger.client import transport as transport_module
+from ledger.client.transport import http as transport_module
 from ledger.client.transport.budgets import (
     CHECK_BUDGET_SECONDS,
     CONNECT_BUDGET_SECONDS,

@@ -197,13 +197,13 @@ from ledger.client import RefundLedger
 suite, key, state, order, phone = sys.argv[1:]
 ledger = RefundLedger(suite, key, state_dir=state)
 buyer = ledger.tag(phone=phone)
-real = ledger._transport.send
+real = ledger._session.transport.send
 def send(method, path, *rest, **more):
     answer = real(method, path, *rest, **more)
     if path == "/v1/reports":
         os.kill(os.getpid(), 9)  # the ledger has answered, the SDK has not noticed
     return answer
-ledger._transport.send = send
+ledger._session.transport.send = send
 ledger.reports.create(buyer, **report_arguments(order=order))
 """
 

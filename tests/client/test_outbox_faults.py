@@ -484,7 +484,7 @@ def test_a_file_that_another_process_holds_keeps_no_lookup_waiting(connect: Conn
     other = connect("acme")
     with sqlite3.connect(path, isolation_level=None) as held:
         held.execute("BEGIN IMMEDIATE")
-        opening = threading.Thread(target=other.outbox)
+        opening = threading.Thread(target=other.outbox.list)
         opening.start()
         started = time.monotonic()
         other.tag(**person())

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ledger.client.identity.keyfiles import replace_file
-from ledger.client.identity.suite import Epoch, Service, Suite, check_served, parse_holders
-from ledger.client.models.results import Fields
+from ledger.client.identity.suite import Epoch, EpochMember, LogMember, Service, Suite, check_served, parse_holders
+from ledger.client.models.decoding import decode
 from ledger.client.state import SeenCheckpoint, is_unwritable, turn, warn_of_memory
 from ledger.client.transport.forks import ForkLock
 from ledger.client.verify.log import Fetch, fetch_checkpoint, prove_leaf
@@ -189,6 +189,14 @@ class Epochs:
                 warn_of_memory(self._path.parent, error)
 
 
+class _Announcement(EpochMember, frozen=True, kw_only=True):
+    """The body of an entry `key_rotation`, as far as it is read here."""
+
+    log: LogMember
+    next: EpochMember | None = None
+    previous: EpochMember | None = None
+
+
 def announced_holders(leaf: Leaf, epoch: int, pinned: Service, known: Mapping[int, Holders]) -> Holders:
     """The holders of `epoch` in the proven entry `leaf` that announced it, which must be of the `pinned` log and agree
     with all that is `known`.
@@ -199,14 +207,12 @@ def announced_holders(leaf: Leaf, epoch: int, pinned: Service, known: Mapping[in
     if leaf.sort != GovernanceType.KEY_ROTATION or leaf.body is None:
         raise InvalidLeaf("The entry that the service names announces no key epoch.")
     try:
-        body = Fields(leaf.body)
-        log = body.member("log")
-        if (log.text("origin"), log.text("key")) != (pinned.log_origin, pinned.log_key):
+        body = decode(leaf.body, _Announcement)
+        if (body.log.origin, body.log.key) != (pinned.log_origin, pinned.log_key):
             raise HolderMismatch("The announcement of the key epoch names another log key.")
-        parts = {name: body.optional(name) for name in ("next", "previous")}
-        named = {name: Fields(value) for name, value in parts.items() if value is not None}
-        holders = {part.integer("epoch"): parse_holders(part) for part in (body, *named.values())}
-        announced = {body.integer("epoch")} | ({named["next"].integer("epoch")} if "next" in named else set())
+        named = [epoch for epoch in (body, body.next, body.previous) if epoch is not None]
+        holders = {epoch.epoch: parse_holders(epoch.holders) for epoch in named}
+        announced = {body.epoch} if body.next is None else {body.epoch, body.next.epoch}
     except (UnexpectedAnswer, InvalidInput) as error:
         raise InvalidLeaf("The announcement of the key epoch is malformed.") from error
     if any(set(known[number]) != set(found) for number, found in holders.items() if number in known):

@@ -17,7 +17,7 @@ from ledger.client.lookups.local_standing import (
     require_elements,
 )
 from ledger.client.lookups.request import Refund
-from ledger.client.models.results import Check
+from ledger.client.models.lookups import Check
 from ledger.client.session import Session
 from ledger.client.snapshots.reader import Snapshot
 from ledger.client.subjects import Buyer, Canonical, Identifiers, normalise

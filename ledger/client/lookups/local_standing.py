@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from ledger.client.lookups.reasons import explained
 from ledger.client.lookups.request import Refund
-from ledger.client.models.results import Check, Lookup
+from ledger.client.models.lookups import Check, Lookup
 from ledger.client.snapshots.reader import Snapshot, Snapshots
 from ledger.client.subjects import Buyer, SubjectIds
 from ledger.errors import InvalidRequest

@@ -15,8 +15,8 @@ from ledger.client.lookups.local_standing import claim_of, clear_by_filter
 from ledger.client.lookups.questions import Question
 from ledger.client.lookups.request import Query, Refund, query_json
 from ledger.client.models.appeals import PersonStatement, parse_statements
+from ledger.client.models.lookups import Lookup, unavailable
 from ledger.client.models.pictures import PictureHash, PictureReuse
-from ledger.client.models.results import Lookup, unavailable
 from ledger.client.outbox.sender import BATCH_ITEMS
 from ledger.client.pictures import search, search_json
 from ledger.client.session import Session

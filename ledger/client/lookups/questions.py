@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ledger.client.identity.suite import Suite
-from ledger.client.models.results import Fields, Lookup, as_mapping, compare, parse_lookup
+from ledger.client.models.decoding import Count, Model, as_mapping, compare, decode
+from ledger.client.models.lookups import Lookup, parse_lookup
 from ledger.client.transport.forks import ForkLock
 from ledger.client.transport.http import error_from_problem
 from ledger.errors import AnswerMismatch, InvalidCanonicalForm, InvalidRequest, LedgerError, UnexpectedAnswer
@@ -71,6 +72,32 @@ class Question:
     floor: int
 
 
+class _Nonce(Model, frozen=True):
+    nonce: Any
+
+
+class _Echo(Model, frozen=True):
+    """Members of an answer that repeat the question."""
+
+    question: str
+    service: str
+    environment: str
+    platform: str
+    epoch: Count
+
+
+class _Result(Model, frozen=True):
+    """One outcome of a batch."""
+
+    status: Count
+    lookup: Any = None
+    problem: Any = None
+
+
+class _BatchAnswer(Model, frozen=True):
+    results: tuple[_Result, ...]
+
+
 class Questioner:
     """Makes questions of one platform, and checks what is answered."""
 
@@ -120,27 +147,25 @@ class Questioner:
 
         Raises what `answer` does; one that belongs to another question discredits the whole batch.
         """
-        results = Fields(value).items("results")
+        results = decode(value, _BatchAnswer).results
         if len(results) != len(questions):
             raise UnexpectedAnswer("The ledger answered another number of lookups than were asked.")
         return [self._outcome(question, result) for question, result in zip(questions, results, strict=True)]
 
-    def _outcome(self, question: Question, value: object) -> Lookup | LedgerError:
-        fields = Fields(value)
-        status = fields.integer("status")
-        if status == 200:
-            return self.answer(question, fields.optional("lookup"))
-        return error_from_problem(status, as_mapping(fields.optional("problem")))
+    def _outcome(self, question: Question, result: _Result) -> Lookup | LedgerError:
+        if result.status == 200:
+            return self.answer(question, result.lookup)
+        return error_from_problem(result.status, as_mapping(result.problem))
 
 
 def check_echo(question: Question, value: object) -> None:
     """Raises AnswerMismatch unless the answer `value` repeats `question`, and UnexpectedAnswer when it has no place for
     a question at all."""
-    fields = Fields(value)
-    # First what is fresh: where that differs, the answer is another one, and the rest tells nothing more.
-    compare("nonce", fields.required("nonce"), question.nonce)
-    compare("question", fields.text("question"), question.digest)
-    compare("service", fields.text("service"), question.service)
-    compare("environment", fields.text("environment"), question.environment)
-    compare("platform", fields.text("platform"), question.platform)
-    compare("epoch", fields.integer("epoch"), question.epoch)
+    # The nonce comes first and may be of any type: where it differs, this is the answer to another question.
+    compare("nonce", decode(value, _Nonce).nonce, question.nonce)
+    echo = decode(value, _Echo)
+    compare("question", echo.question, question.digest)
+    compare("service", echo.service, question.service)
+    compare("environment", echo.environment, question.environment)
+    compare("platform", echo.platform, question.platform)
+    compare("epoch", echo.epoch, question.epoch)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from ledger.client.models.results import AcceptedReport, Delivery, parse_accepted
+import msgspec
+
+from ledger.client.models.reports import AcceptedReport, Delivery, parse_accepted
 from ledger.client.outbox.store import DeliveredReport, Item, New
 from ledger.errors import IdempotencyMismatch
 from ledger.protocol.encoding import canonical_json, format_time
@@ -29,7 +30,7 @@ Mac = Callable[[bytes], bytes]
 def note_of(item: Item, accepted: AcceptedReport, mac: Mac) -> DeliveredReport:
     """The note of a delivered report."""
     said, epoch, subjects = _digests(item.content, mac)
-    answer = {one.name: _plain(getattr(accepted, one.name)) for one in fields(accepted)}
+    answer = {name: _plain(value) for name, value in msgspec.structs.asdict(accepted).items()}
     forget_at = accepted.expires_at + ERASED_AFTER
     return DeliveredReport(item.idempotency_key, said, epoch, subjects, answer, forget_at)
 
@@ -43,7 +44,7 @@ def delivered_before(new: New, note: DeliveredReport, mac: Mac) -> Delivery[Acce
     if said != note.fields or (epoch == note.epoch and subjects != note.subjects):
         error = IdempotencyMismatch("This idempotency key was used for a different report.", report=note.answer["id"])
         return Delivery(new.idempotency_key, "refused", error=error)
-    accepted = replace(parse_accepted(note.answer), signature=str(note.answer["signature"]))
+    accepted = msgspec.structs.replace(parse_accepted(note.answer), signature=str(note.answer["signature"]))
     return Delivery(new.idempotency_key, "accepted", accepted, replayed=True)
 
 

@@ -14,23 +14,14 @@ import json
 import re
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
-from ledger.client.models.results import (
-    AcceptedReport,
-    Delivery,
-    Fields,
-    ReportView,
-    about,
-    as_mapping,
-    compare,
-    parse_accepted,
-    parse_page,
-    parse_view,
-)
+import msgspec
+
+from ledger.client.models.decoding import Count, Model, about, as_mapping, compare, decode
+from ledger.client.models.reports import AcceptedReport, Delivery, ReportView, parse_accepted, parse_page, parse_view
 from ledger.client.outbox.delivered import delivered_before, note_of
 from ledger.client.outbox.items import BATCH_BYTES, BATCH_ITEMS, check_item, in_order, report_id_of, take_chunk
 from ledger.client.outbox.store import Item, ItemState, New, Operation, Outbox, Verdict
@@ -93,6 +84,26 @@ _NOT_LET_IN = (ConfigurationError, Unauthenticated, PlatformSuspended, ScopeMiss
 def for_good(error: LedgerError) -> bool:
     """Whether the ledger refused the thing itself, so that sending it again is useless."""
     return not isinstance(error, _UNDECIDED)
+
+
+class _BatchAnswer(Model, frozen=True):
+    results: tuple[Any, ...]
+
+
+class _BatchOutcome(Model, frozen=True):
+    """The outcome of one report of a batch."""
+
+    status: Count
+    idempotency_key: Any
+    report: Any = None
+    problem: Any = None
+
+
+class _Named(Model, frozen=True):
+    """Members of an answer that name the report that was sent."""
+
+    order_ref: str | None = None
+    body_sha256: str | None = None
 
 
 def or_raise(delivery: Delivery[T]) -> Delivery[T]:
@@ -262,7 +273,7 @@ class OutboxSender:
             for item in items
         ]
         answer = self._post("/v1/reports/batch", b'{"reports":[' + b",".join(parts) + b"]}", {})
-        outcomes = Fields(answer.json()).items("results")
+        outcomes = decode(answer.json(), _BatchAnswer).results
         if len(outcomes) != len(items):
             raise UnexpectedAnswer("The ledger answered another number of reports than were sent.")
         found = [_outcome(item, value) for item, value in zip(items, outcomes, strict=True)]
@@ -450,12 +461,15 @@ def _accepted(item: Item, own_key: bool, value: object) -> AcceptedReport:
     An answer that a ledger of an earlier version had stored does not name them; then it must carry the item's own
     idempotency key (`own_key`).
     """
-    accepted, fields, sent = parse_accepted(value), Fields(value), json.loads(item.content)
-    own = {"order_ref": sent["body"]["order_ref"], "body_sha256": _digest(sent["body"])}
-    for name, one in own.items():
-        if fields.optional(name) is not None or not own_key:
-            compare(name, fields.text(name), one)
-    return replace(accepted, signature=str(sent["signature"]))
+    accepted, named, sent = parse_accepted(value), decode(value, _Named), json.loads(item.content)
+    expected = {"order_ref": sent["body"]["order_ref"], "body_sha256": _digest(sent["body"])}
+    for name, text in expected.items():
+        answered = getattr(named, name)
+        if answered is None and not own_key:
+            raise UnexpectedAnswer(f"`{name}` of the ledger's answer is missing.")
+        if answered is not None:
+            compare(name, answered, text)
+    return msgspec.structs.replace(accepted, signature=str(sent["signature"]))
 
 
 def _changed(item: Item, own_key: bool, value: object) -> ReportView:
@@ -476,12 +490,11 @@ def _digest(body: Mapping[str, Any]) -> str:
 def _outcome(item: Item, value: object) -> AcceptedReport | LedgerError:
     """What the ledger says of one report of a batch."""
     try:
-        fields = Fields(value)
-        status = fields.integer("status")
-        compare("idempotency_key", fields.required("idempotency_key"), item.idempotency_key)
-        if status == 201:
-            return _accepted(item, True, fields.optional("report"))
-        return _not_yet(item, error_from_problem(status, as_mapping(fields.optional("problem"))))
+        outcome = decode(value, _BatchOutcome)
+        compare("idempotency_key", outcome.idempotency_key, item.idempotency_key)
+        if outcome.status == 201:
+            return _accepted(item, True, outcome.report)
+        return _not_yet(item, error_from_problem(outcome.status, as_mapping(outcome.problem)))
     except (UnexpectedAnswer, AnswerMismatch) as unexpected:
         return unexpected
 

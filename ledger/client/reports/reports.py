@@ -19,19 +19,20 @@ from ledger.client.inputs import (
     check_text,
     check_time,
 )
-from ledger.client.models.results import (
+from ledger.client.models.decoding import about
+from ledger.client.models.reports import (
     AcceptedReport,
     ChangeResult,
     Delivery,
     ReportPage,
     ReportResult,
     ReportView,
-    about,
     parse_page,
     parse_view,
 )
 from ledger.client.outbox.sender import CONTENT_KEY_PREFIX, encode, or_raise
-from ledger.client.reports.building import build_report, check_fields, evidence_json
+from ledger.client.reports.building import build_report, check_fields
+from ledger.client.reports.evidence import evidence_json
 from ledger.client.session import ATTEMPT_SECONDS, Session
 from ledger.client.subjects import Buyer, Identifiers, SubjectIds, normalise
 from ledger.client.transport.http import Deadline

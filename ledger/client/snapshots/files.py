@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ledger.client.identity.suite import Suite
-from ledger.client.models.results import Fields
+from ledger.client.models.decoding import Model, decode_json
 from ledger.errors import (
     InvalidBucket,
     InvalidEncoding,
@@ -16,7 +15,6 @@ from ledger.errors import (
     InvalidManifest,
     NewerFormat,
     PolicyInvalid,
-    UnexpectedAnswer,
 )
 from ledger.protocol.encoding import b64url, unb64url
 from ledger.rules.policy.values import Policy, read_policy
@@ -39,6 +37,17 @@ class Latest:
     answer: bytes
 
 
+class _LatestAnswer(Model, frozen=True):
+    """The answer of `GET /v1/snapshots/latest`."""
+
+    manifest: dict[str, Any]
+    signature: str
+    version: str
+    leaf: str
+    proof: str
+    policy_toml: str
+
+
 def open_latest(answer: bytes, suite: Suite) -> Latest:
     """The snapshot that `answer` names, verified against the pinned service and log key. Whether it is current, and
     whether its checkpoint continues the history seen before, is for the caller to ask.
@@ -49,20 +58,15 @@ def open_latest(answer: bytes, suite: Suite) -> Latest:
     reads).
     """
     pinned, public_key = suite.pinned, suite.log_public
+    latest = decode_json(answer, _LatestAnswer)
+    value, proof, policy_toml = latest.manifest, latest.proof, latest.policy_toml
     try:
-        fields = Fields(json.loads(answer))
-    except (ValueError, RecursionError) as error:
-        raise UnexpectedAnswer("The ledger's answer is not JSON.") from error
-    value, proof, policy_toml = fields.optional("manifest"), fields.text("proof"), fields.text("policy_toml")
-    if not isinstance(value, Mapping):
-        raise UnexpectedAnswer("The ledger's answer holds no manifest.")
-    try:
-        signature = unb64url(fields.text("signature"), 64)
+        signature = unb64url(latest.signature, 64)
     except InvalidEncoding as error:
         raise InvalidManifest("The signature of the snapshot's manifest is malformed.") from error
     manifest = open_manifest(value, signature, public_key, pinned.service)
-    leaf, _ = open_leaf_proof(proof, fields.text("leaf").encode(), pinned.log_origin, public_key)
-    if not snapshot_leaf_matches(leaf, value) or fields.text("version") != b64url(manifest.version):
+    leaf, _ = open_leaf_proof(proof, latest.leaf.encode(), pinned.log_origin, public_key)
+    if not snapshot_leaf_matches(leaf, value) or latest.version != b64url(manifest.version):
         raise InvalidManifest("The log's entry is not that of this snapshot's manifest.")
     if hashlib.sha256(policy_toml.encode()).digest() != manifest.policy_sha256:
         raise PolicyInvalid("This is not the policy that the snapshot's manifest pins.")

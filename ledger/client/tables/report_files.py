@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from ledger.client.client import RefundLedger
 from ledger.client.inputs import nearest
-from ledger.client.models.results import Delivery, ReportResult
+from ledger.client.models.reports import Delivery, ReportResult
 from ledger.client.outbox.items import BATCH_ITEMS
 from ledger.client.reports.building import FIELDS, arguments_from_json
 from ledger.client.subjects import Identifiers, normalise

@@ -11,7 +11,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from ledger.client.identity.suite import Suite
-from ledger.client.models.results import AcceptedReport
+from ledger.client.models.reports import AcceptedReport
 from ledger.client.state import SeenCheckpoint
 from ledger.client.transport.http import Deadline, Transport
 from ledger.errors import InvalidReceipt, LedgerError, ReceiptPending
