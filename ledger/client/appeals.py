@@ -117,7 +117,7 @@ class Appeals:
         return self._session.get(
             "/v1/appeals",
             parse_appeals,
-            {name: check_text(name, one) for name, one in query.items() if one is not None},
+            {name: check_text(name, value) for name, value in query.items() if value is not None},
         )
 
     def answer(self, appeal: str, party: str, text: str, *, idempotency_key: str | None = None) -> Appeal:
@@ -232,9 +232,9 @@ class Appeals:
         if kind not in _KINDS:
             raise InvalidRequest("A letter is received, question, overdue or decided.")
         query = {"locale": locale, "round": None if round is None else str(round)}
-        wanted = {name: value for name, value in query.items() if value is not None}
+        parameters = {name: value for name, value in query.items() if value is not None}
         own = {"kind": kind} if locale is None else {"kind": kind, "locale": locale}
-        return self._session.get(f"{_path(appeal)}/letters/{kind}", about(parse_letter, **own), wanted)
+        return self._session.get(f"{_path(appeal)}/letters/{kind}", about(parse_letter, **own), parameters)
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
@@ -247,7 +247,7 @@ class Appeals:
 def _about(buyer: Buyer | None) -> dict[str, Any]:
     if buyer is None:
         return {}
-    subjects = [{"kind": one.kind.value, "tag": b64url(one.tag)} for one in buyer.subjects]
+    subjects = [{"kind": subject.kind.value, "tag": b64url(subject.tag)} for subject in buyer.subjects]
     return {"epoch": buyer.epoch, "subjects": subjects}
 
 

@@ -135,7 +135,7 @@ def check_lookup(
     if min_index is not None and (type(min_index) is not int or not 0 <= min_index <= MAX_INTEGER):
         raise InvalidRequest("min_index must be a number of log entries: an integer from 0.", field="min_index")
     fit = isinstance(pictures, Sequence) and not isinstance(pictures, str | bytes)
-    if not fit or not all(isinstance(one, PictureHash) for one in pictures):  # type: ignore[attr-defined]
+    if not fit or not all(isinstance(picture, PictureHash) for picture in pictures):  # type: ignore[attr-defined]
         raise InvalidRequest("pictures must be a list of what picture_hash() gives.", field="pictures")
 
 
@@ -195,8 +195,8 @@ def check_reason(value: object) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that `name` is most like, if it is like one."""
-    found = get_close_matches(name.lower(), known, n=1, cutoff=LIKENESS)
-    return found[0] if found else None
+    matches = get_close_matches(name.lower(), known, n=1, cutoff=LIKENESS)
+    return matches[0] if matches else None
 
 
 def check_reported_buyer(value: object) -> None:

@@ -54,12 +54,12 @@ def search_json(pictures: Sequence[PictureHash], reference: bytes) -> dict[str, 
     """The request for `pictures`; `reference` is its 32-byte order_ref. Raises InvalidRequest, PictureUnfit."""
     if not 1 <= len(pictures) <= MAX_SEARCHED:
         raise InvalidRequest(f"A search carries 1 to {MAX_SEARCHED} pictures.")
-    for one in pictures:
-        if not _PDQ.match(one.pdq):
+    for picture in pictures:
+        if not _PDQ.match(picture.pdq):
             raise InvalidRequest("A PDQ hash has 64 lower-case hexadecimal digits.")
-        if one.quality < MIN_QUALITY or is_degenerate(bytes.fromhex(one.pdq)):
+        if picture.quality < MIN_QUALITY or is_degenerate(bytes.fromhex(picture.pdq)):
             raise PictureUnfit(f"A hash of a quality below {MIN_QUALITY} would meet too many others.")
     return {
-        "pictures": [{"pdq": one.pdq, "quality": one.quality} for one in pictures],
+        "pictures": [{"pdq": picture.pdq, "quality": picture.quality} for picture in pictures],
         "order_ref": b64url(reference),
     }

@@ -55,7 +55,7 @@ class Policies:
         package, once an hour at most until it succeeds; with None, such a policy is known once it was fetched."""
         if self._read_at is not None and not _within(now, self._read_at, KNOWN_AHEAD):
             return None
-        in_effect = [one for one in self._named if one.in_effect_at is None or one.in_effect_at <= now]
+        in_effect = [policy for policy in self._named if policy.in_effect_at is None or policy.in_effect_at <= now]
         return self._policy(in_effect[-1], now, fetch)
 
     def _policy(self, named: NamedPolicy, now: datetime, fetch: FetchText | None) -> Policy | None:

@@ -301,7 +301,9 @@ class Session:
         service and from `snapshot`, by default the opened one. Raises ConsentMissing, InvalidRequest (a blank)."""
         opened = snapshot or self.snapshots.ready(whole_filter=False, whole_buckets=False) or self.snapshots.local()
         known = [self.policies.at(self.now(), None), None if opened is None else opened.latest.policy]
-        newest = max((one for one in known if one is not None), key=lambda one: one.version, default=None)
+        newest = max(
+            (policy for policy in known if policy is not None), key=lambda policy: policy.version, default=None
+        )
         profile = self.suite.profile
         required = newest is not None and profile in newest.consent_for_lookups
         consent.check_consent(ref, profile=profile, required=required, of=of, unfit=InvalidRequest)
@@ -319,10 +321,10 @@ class Session:
 
     def blinder(self, epoch: int) -> Blinder:
         with self._lock:
-            found = self._blinders.get(epoch)
-            if found is None:
-                found = self._blinders[epoch] = Blinder(epoch, self.epochs.holders(epoch), self.random_bytes)
-            return found
+            blinder = self._blinders.get(epoch)
+            if blinder is None:
+                blinder = self._blinders[epoch] = Blinder(epoch, self.epochs.holders(epoch), self.random_bytes)
+            return blinder
 
     def remembered(self, person: Canonical, epoch: int) -> Buyer | None:
         """Return the person as a buyer under `epoch`, or None if that takes a request."""
@@ -370,9 +372,9 @@ class Session:
         return self.transport.retrying(limit.left(), attempt)
 
     def _tag_once(self, people: Sequence[Canonical], epoch: int | None) -> list[Buyer]:
-        wanted = self.epochs.current if epoch is None else epoch
-        self.retrying(lambda limit: self.hold_epoch(wanted, limit))
-        return self.blind(people, wanted)
+        number = self.epochs.current if epoch is None else epoch
+        self.retrying(lambda limit: self.hold_epoch(number, limit))
+        return self.blind(people, number)
 
     # --- requests ---------------------------------------------------------------------------------------------------
 

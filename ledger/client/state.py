@@ -166,7 +166,7 @@ class SeenCheckpoint:
         if self._path is None or self._in_memory:
             return self._memory
         try:
-            found = kept_text(self._path.read_bytes())
+            text = kept_text(self._path.read_bytes())
         except FileNotFoundError:
             return None
         except PermissionError as error:
@@ -175,10 +175,10 @@ class SeenCheckpoint:
         except (OSError, UnicodeError) as error:
             raise ConfigurationError(_damaged(self._path)) from error
         try:
-            open_checkpoint(found, self._origin, self._public_key)
+            open_checkpoint(text, self._origin, self._public_key)
         except InvalidCheckpoint as error:  # what this machine has kept, which says nothing about the ledger
             raise ConfigurationError(_damaged(self._path)) from error
-        return found
+        return text
 
     def accept(self, note: str, fetch: Fetch) -> Checkpoint:
         """Check that `note` continues, or is a part of, what was seen before; keep the newer of the two.

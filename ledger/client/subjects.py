@@ -99,26 +99,26 @@ def normalise(identifiers: Identifiers, region: str | None) -> Canonical:
 
 def normalise_each(people: Sequence[Identifiers], region: str | None) -> list[Canonical | InvalidInput]:
     """`normalise` of each person, or the error, which says whose it is: `details["index"]`, counted from 0."""
-    found: list[Canonical | InvalidInput] = []
+    outcomes: list[Canonical | InvalidInput] = []
     for index, identifiers in enumerate(people):
         try:
             if not isinstance(identifiers, Mapping):
                 raise InvalidInput("A person is a mapping of identifiers by kind.")
-            found.append(normalise(identifiers, region))
+            outcomes.append(normalise(identifiers, region))
         except InvalidInput as error:
             text = str(error) if len(people) == 1 else f"Person {index + 1} of {len(people)}: {error}"
-            found.append(type(error)(text, **{**error.details, "index": index}))
-    return found
+            outcomes.append(type(error)(text, **{**error.details, "index": index}))
+    return outcomes
 
 
 def buyers(outcomes: Iterable[Buyer | LedgerError]) -> list[Buyer]:
     """All of them, where each is a buyer. Raises the first error among them."""
-    found: list[Buyer] = []
-    for one in outcomes:
-        if isinstance(one, LedgerError):
-            raise one
-        found.append(one)
-    return found
+    tagged: list[Buyer] = []
+    for outcome in outcomes:
+        if isinstance(outcome, LedgerError):
+            raise outcome
+        tagged.append(outcome)
+    return tagged
 
 
 class _Share(Model, frozen=True):
@@ -153,9 +153,9 @@ class Blinder:
 
         Raises HolderMismatch, InvalidProof, IdentityPoint, UnexpectedAnswer and what `evaluate` raises.
         """
-        wanted = list(dict.fromkeys([value for person in people for _, value in person]))
-        elements = self._recall(wanted)
-        missing = [value for value in wanted if value not in elements]
+        values = list(dict.fromkeys([value for person in people for _, value in person]))
+        elements = self._recall(values)
+        missing = [value for value in values if value not in elements]
         for start in range(0, len(missing), voprf.MAX_BATCH):
             chunk = missing[start : start + voprf.MAX_BATCH]
             fresh = dict(zip(chunk, self._evaluated(chunk, evaluate), strict=True))
@@ -196,15 +196,15 @@ class Blinder:
         return hashlib.blake2b(value, key=self._cache_key, digest_size=16).digest()
 
     def _recall(self, values: Iterable[bytes]) -> dict[bytes, bytes]:
-        found: dict[bytes, bytes] = {}
+        elements: dict[bytes, bytes] = {}
         with self._lock:
             for value in values:
                 name = self._name(value)
                 element = self._cache.get(name)
                 if element is not None:
                     self._cache.move_to_end(name)
-                    found[value] = element
-        return found
+                    elements[value] = element
+        return elements
 
     def _remember(self, elements: Mapping[bytes, bytes]) -> None:
         with self._lock:

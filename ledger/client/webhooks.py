@@ -50,7 +50,7 @@ def verify_webhook(
     Raises InvalidSignature: answer with 400 and do nothing; ConfigurationError for a malformed secret, InvalidRequest
     or InvalidTime for another argument of the wrong type.
     """
-    keys = [parse_secret(one) for one in _secrets(secrets)]
+    keys = [parse_secret(secret) for secret in _secrets(secrets)]
     _check_message(headers, body)
     check_time("now", now)
     if isinstance(tolerance_seconds, bool) or not isinstance(tolerance_seconds, int | float) or tolerance_seconds < 0:
@@ -68,11 +68,11 @@ def verify_webhook(
 
 
 def _secrets(given: object) -> list[str]:
-    """One secret or several. Raises ConfigurationError."""
-    found = [given] if isinstance(given, str) else given
-    if isinstance(found, Sequence) and not isinstance(found, bytes) and found:
-        texts = [one for one in found if isinstance(one, str)]
-        if len(texts) == len(found):
+    """Return one secret or several as a list. Raises ConfigurationError."""
+    secrets = [given] if isinstance(given, str) else given
+    if isinstance(secrets, Sequence) and not isinstance(secrets, bytes) and secrets:
+        texts = [secret for secret in secrets if isinstance(secret, str)]
+        if len(texts) == len(secrets):
             return texts
     raise ConfigurationError("secrets must be the text whsec_... that webhooks.create gave, or a list of such texts.")
 

@@ -76,10 +76,10 @@ def read_suite(environment: Mapping[str, str]) -> Path | Suite | None:
 
 
 def _one_of(environment: Mapping[str, str], file: str, text: str) -> tuple[str, str]:
-    found = environment.get(file, ""), environment.get(text, "")
-    if all(found):
+    values = environment.get(file, ""), environment.get(text, "")
+    if all(values):
         raise ConfigurationError(f"Set {file} or {text}, not both.")
-    return found
+    return values
 
 
 def _lines(pem: str) -> bytes:

@@ -58,12 +58,12 @@ class Epochs:
     @property
     def current(self) -> int:
         """The epoch that new tags and reports are made under, as far as is known."""
-        return next((one.epoch for one in self._listed.values() if one.state == "current"), self._newest)
+        return next((epoch.epoch for epoch in self._listed.values() if epoch.state == "current"), self._newest)
 
     @property
     def next(self) -> int | None:
         """The epoch that has been announced to follow, as the service listed it last."""
-        return next((one.epoch for one in self._listed.values() if one.state == "next"), None)
+        return next((epoch.epoch for epoch in self._listed.values() if epoch.state == "next"), None)
 
     def answers(self, epoch: int) -> bool:
         """Whether lookups and reports under `epoch` are answered, as far as is known."""
@@ -89,13 +89,13 @@ class Epochs:
         has not noticed the switch yet.
         """
         check_served(self._suite.pinned, served)
-        listed = {one.epoch: one for one in served.epochs}
-        if [one.state for one in served.epochs].count("current") != 1 or len(listed) != len(served.epochs):
+        listed = {epoch.epoch: epoch for epoch in served.epochs}
+        if [epoch.state for epoch in served.epochs].count("current") != 1 or len(listed) != len(served.epochs):
             raise UnexpectedAnswer("The service must list exactly one current key epoch, and each epoch once.")
         held = self._held
-        if any(set(held[one.epoch]) != set(one.holders) for one in served.epochs if one.epoch in held):
+        if any(set(held[epoch.epoch]) != set(epoch.holders) for epoch in served.epochs if epoch.epoch in held):
             raise HolderMismatch("The server names other key holders than the log announced.")
-        current = next(one.epoch for one in served.epochs if one.state == "current")
+        current = next(epoch.epoch for epoch in served.epochs if epoch.state == "current")
         if current < self._newest:
             ahead = listed.get(self._newest)
             if ahead is not None and ahead.state == "next":
@@ -177,7 +177,7 @@ class Epochs:
                 warn_of_memory(self._path.parent, problem)
                 return
             before = _read(self._path)
-            others = {one["epoch"]: one for one in _entries(before) if one["epoch"] not in self._kept}
+            others = {entry["epoch"]: entry for entry in _entries(before) if entry["epoch"] not in self._kept}
             current = before.get("current")
             newest = max(self._newest, current) if type(current) is int else self._newest
             value = {"current": newest, "epochs": [*others.values(), *self._kept.values()]}
@@ -215,7 +215,7 @@ def announced_holders(leaf: Leaf, epoch: int, pinned: Service, known: Mapping[in
         announced = {body.epoch} if body.next is None else {body.epoch, body.next.epoch}
     except (UnexpectedAnswer, InvalidInput) as error:
         raise InvalidLeaf("The announcement of the key epoch is malformed.") from error
-    if any(set(known[number]) != set(found) for number, found in holders.items() if number in known):
+    if any(set(known[number]) != set(named_holders) for number, named_holders in holders.items() if number in known):
         raise HolderMismatch("The announcement contradicts the holders that are known.")
     if epoch not in announced:
         raise InvalidLeaf("The entry that the service names announces another key epoch.")
@@ -233,4 +233,4 @@ def _read(path: Path | None) -> dict[str, Any]:
 
 
 def _entries(value: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
-    return [one for one in value.get("epochs", ()) if isinstance(one, dict) and type(one.get("epoch")) is int]
+    return [entry for entry in value.get("epochs", ()) if isinstance(entry, dict) and type(entry.get("epoch")) is int]

@@ -69,15 +69,15 @@ def load_public_keys(path: str | Path) -> tuple[Ed25519PublicKey, ...]:
         raise ConfigurationError(f"The key file {path.name} cannot be read as public keys in PEM.") from error
     if not 1 <= len(keys) <= MAX_PUBLIC_KEYS:
         raise ConfigurationError(f"The key file {path.name} must hold 1 to {MAX_PUBLIC_KEYS} public keys in PEM.")
-    found = tuple([key for key in keys if isinstance(key, Ed25519PublicKey)])
-    if len(found) != len(keys):
+    own_keys = tuple([key for key in keys if isinstance(key, Ed25519PublicKey)])
+    if len(own_keys) != len(keys):
         raise ConfigurationError(f"The key file {path.name} holds a key that is not Ed25519.")
-    for key in found:
+    for key in own_keys:
         try:
             check_public_key(key.public_bytes_raw())
         except InvalidPublicKey as error:
             raise ConfigurationError(f"The key file {path.name} holds an unfit public key. {error}") from error
-    return found
+    return own_keys
 
 
 def load_or_create_signing_key(path: str | Path) -> Ed25519PrivateKey:
@@ -172,7 +172,7 @@ def _order_key(path: Path, platform: str, key: Path | None) -> bytes:
     if key is None or is_mounted(key):
         raise ConfigurationError(f"The order key file {path.name} is missing. {_ORDER_KEY_REMEDY}")
     try:
-        found = load_or_create_order_key(path)
+        order_key = load_or_create_order_key(path)
     except ConfigurationError as error:
         raise ConfigurationError(f"{error} {_ORDER_KEY_REMEDY}") from error
     tell(
@@ -181,7 +181,7 @@ def _order_key(path: Path, platform: str, key: Path | None) -> bytes:
         file=path.name,
         platform=platform,
     )
-    return found
+    return order_key
 
 
 _ORDER_KEY_REMEDY = (
@@ -298,9 +298,9 @@ def check_mode(name: str, owner: int, mode: int, *, user: int, read_only: bool) 
 def _read_secret(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            found = os.fstat(file.fileno())  # of the file that is read, whatever lies at the path by now
+            status = os.fstat(file.fileno())  # of the file that is read, whatever lies at the path by now
             read_only = _is_read_only(file.fileno())
-            check_mode(path.name, found.st_uid, stat.S_IMODE(found.st_mode), user=os.geteuid(), read_only=read_only)
+            check_mode(path.name, status.st_uid, stat.S_IMODE(status.st_mode), user=os.geteuid(), read_only=read_only)
             return file.read(MAX_SECRET_BYTES)
     except FileNotFoundError as error:
         raise ConfigurationError(f"The key file {path.name} is missing.") from error

@@ -17,13 +17,13 @@ def suite_of_key(suite: Suite, key: Ed25519PrivateKey) -> Suite:
     none of the platform's.
     """
     own = key.public_key().public_bytes_raw()
-    kids = [one.kid for one in suite.keys if one.public_key == own]
+    kids = [key.kid for key in suite.keys if key.public_key == own]
     if not suite.keys or suite.kid in kids:
         return suite
     if not kids:
         raise ConfigurationError(
             f"The signing key is none of the keys that the suite file names for {suite.platform}: "
-            f"{', '.join(one.kid for one in suite.keys)}. Give the key file of this platform, or the suite file that "
+            f"{', '.join(key.kid for key in suite.keys)}. Give the key file of this platform, or the suite file that "
             "the operator wrote for this key."
         )
     return replace(suite, kid=kids[-1])

@@ -97,29 +97,31 @@ class Checks:
         whole = policy == "download"
 
         def current(*, fresh: bool = False) -> Snapshot:
-            found = self._session.snapshots.current(whole_filter=whole, whole_buckets=whole, fresh=fresh, limit=limit)
-            self._session.check_consent(consent_ref, "check", found)  # it may bring a policy that was not known
-            return found
+            snapshot = self._session.snapshots.current(
+                whole_filter=whole, whole_buckets=whole, fresh=fresh, limit=limit
+            )
+            self._session.check_consent(consent_ref, "check", snapshot)  # it may bring a policy that was not known
+            return snapshot
 
         snapshot = current()
         if isinstance(person, Buyer):
-            found = person
+            known = person
         else:
-            found = self._session.remembered(person, snapshot.manifest.epoch) or self._session.tag_in_time(
+            known = self._session.remembered(person, snapshot.manifest.epoch) or self._session.tag_in_time(
                 person, limit
             )
-        if found.epoch != snapshot.manifest.epoch:
+        if known.epoch != snapshot.manifest.epoch:
             snapshot = current(fresh=True)
-            _check_same_epoch(found.epoch, snapshot)
+            _check_same_epoch(known.epoch, snapshot)
         if whole:
-            standing = check_downloaded(snapshot, found, self._session.now())
+            standing = check_downloaded(snapshot, known, self._session.now())
         else:
             try:
-                standing = check_privately(self._session.snapshots, snapshot, found, self._session.now())
+                standing = check_privately(self._session.snapshots, snapshot, known, self._session.now())
             except SnapshotUnknown:  # the server has dropped this version: once more with its newest
                 snapshot = current(fresh=True)
-                _check_same_epoch(found.epoch, snapshot)
-                standing = check_privately(self._session.snapshots, snapshot, found, self._session.now())
+                _check_same_epoch(known.epoch, snapshot)
+                standing = check_privately(self._session.snapshots, snapshot, known, self._session.now())
         return check_answer(standing, snapshot, policy, claim, self._session.now())
 
     def _known_under(self, person: Buyer | Canonical, epoch: int) -> Buyer | None:

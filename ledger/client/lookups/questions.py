@@ -135,12 +135,12 @@ class Questioner:
         """The Lookup in the answer `value` (JSON). Raises AnswerMismatch when it answers another question or an older
         state of the log than it may, UnexpectedAnswer when it is no answer to a lookup."""
         check_echo(question, value)
-        found = parse_lookup(value)
-        assert found.as_of_index is not None
-        if found.as_of_index < question.floor:
+        lookup = parse_lookup(value)
+        assert lookup.as_of_index is not None
+        if lookup.as_of_index < question.floor:
             raise AnswerMismatch("The ledger answered from an older log than it has shown.", compared="as_of_index")
-        self._seen.saw(found.as_of_index)
-        return found
+        self._seen.saw(lookup.as_of_index)
+        return lookup
 
     def answers(self, questions: Sequence[Question], value: object) -> list[Lookup | LedgerError]:
         """The outcomes in the answer `value` to a batch, one each, in order: the Lookup, or the error that refused it.

@@ -44,16 +44,16 @@ class Texts:
                 self._not_before = self._monotonic() + RETRY_SECONDS
                 return
             own = isinstance(answer, dict) and answer.get("locale") == locale
-            found = answer.get("reasons") if own else None
-            texts[locale] = {str(code): text for code, text in found.items()} if isinstance(found, dict) else {}
+            members = answer.get("reasons") if own else None
+            texts[locale] = {str(code): text for code, text in members.items()} if isinstance(members, dict) else {}
         self._texts = texts
         self._asked_for |= frozenset(codes)
 
     def reasons(self, reasons: Sequence[Reason]) -> tuple[Reason, ...]:
         """The same reasons, with texts for those codes that the service has explained."""
-        return tuple([one if one.code in _KNOWN else self._explained(one) for one in reasons])
+        return tuple([reason if reason.code in _KNOWN else self._explained(reason) for reason in reasons])
 
     def _explained(self, reason: Reason) -> Reason:
-        told = [self._texts.get(locale, {}).get(reason.code) for locale in LOCALES]
-        own = zip(told, reason.texts(), strict=True)
+        texts = [self._texts.get(locale, {}).get(reason.code) for locale in LOCALES]
+        own = zip(texts, reason.texts(), strict=True)
         return Reason(reason.code, *[plain(text) if isinstance(text, str) and text else known for text, known in own])

@@ -34,7 +34,7 @@ def query_json(query: Query, reference: bytes) -> dict[str, Any]:
     """The request for `query`, under its buyer's epoch; `reference` is its 32-byte order_ref."""
     body: dict[str, Any] = {
         "epoch": query.buyer.epoch,
-        "subjects": [{"kind": one.kind.value, "tag": b64url(one.tag)} for one in query.buyer.subjects],
+        "subjects": [{"kind": subject.kind.value, "tag": b64url(subject.tag)} for subject in query.buyer.subjects],
         "purpose": query.purpose,
         "order_ref": b64url(reference),
     }

@@ -53,7 +53,7 @@ def _digests(content: bytes, mac: Mac) -> tuple[bytes, int, bytes]:
     sent: Mapping[str, Any] = json.loads(content)
     body = sent["body"]
     said = {name: value for name, value in body.items() if name not in _NOT_SAID}
-    people = sorted([one["kind"], one["element"]] for one in sent["subjects"])
+    people = sorted([subject["kind"], subject["element"]] for subject in sent["subjects"])
     return mac(b"said\n" + canonical_json(said)), body["epoch"], mac(b"subjects\n" + canonical_json({"of": people}))
 
 

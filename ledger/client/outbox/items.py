@@ -20,8 +20,8 @@ _CHANGE_PATH = re.compile(r"/v1/reports/(rp_[A-Za-z0-9]{1,29})/(withdraw|restitu
 
 def report_id_of(item: Item) -> str:
     """The report that a withdrawal or a restitution is about; empty for another path."""
-    found = _CHANGE_PATH.fullmatch(item.path)
-    return "" if found is None else found[1]
+    match = _CHANGE_PATH.fullmatch(item.path)
+    return "" if match is None else match[1]
 
 
 def check_item(item: Item) -> None:
@@ -40,9 +40,9 @@ def check_item(item: Item) -> None:
                 and isinstance(sent["signature"], str)
             )
         else:
-            found = _CHANGE_PATH.fullmatch(item.path)
-            told = sent["reason" if item.operation == "withdraw" else "received_at"]
-            fit = found is not None and found[2] == item.operation and isinstance(told, str)
+            match = _CHANGE_PATH.fullmatch(item.path)
+            text = sent["reason" if item.operation == "withdraw" else "received_at"]
+            fit = match is not None and match[2] == item.operation and isinstance(text, str)
     except (ValueError, KeyError, TypeError, RecursionError):
         fit = False
     if not fit:
@@ -58,7 +58,7 @@ def in_order(items: Sequence[Item]) -> list[Item]:
         matter = _matter(item)
         most[matter] = max(most.get(matter, 0), item.attempts)
         ranked.append((most[matter], item.number, item))
-    return [item for _, _, item in sorted(ranked, key=lambda one: one[:2])]
+    return [item for _, _, item in sorted(ranked, key=lambda rank: rank[:2])]
 
 
 def _matter(item: Item) -> str:

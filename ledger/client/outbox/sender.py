@@ -235,8 +235,8 @@ class OutboxSender:
                     queue.extendleft(reversed(left))
                     size = len(left) // 2
                 else:
-                    for one in self._all_failed([(item, error) for item in left]):
-                        results[one.idempotency_key] = one
+                    for delivery in self._all_failed([(item, error) for item in left]):
+                        results[delivery.idempotency_key] = delivery
             failures = failures + 1 if error is not None and _is_failure(error) else 0
             if error is not None and (_is_outage(error) or failures >= FAILURES_IN_A_ROW):
                 return results | {item.idempotency_key: _unsent(item, error) for item in queue}
@@ -250,21 +250,21 @@ class OutboxSender:
         for item in chunk:
             try:
                 check_item(item)
-                found = self._done_before(item)
+                delivery = self._done_before(item)
             except LedgerError as error:
                 if _is_outage(error):
                     raise
                 results[item.idempotency_key] = self._failed(item, error)
                 continue
-            if found is None:
+            if delivery is None:
                 fresh.append(item)
             else:
-                results[item.idempotency_key] = self._delivered([(item, found)])[0]
+                results[item.idempotency_key] = self._delivered([(item, delivery)])[0]
         if len(fresh) == 1:
             sent = results[fresh[0].idempotency_key] = self._send(fresh[0])
             return sent.error
         if fresh:
-            results |= {one.idempotency_key: one for one in self._send_batch(fresh)}
+            results |= {delivery.idempotency_key: delivery for delivery in self._send_batch(fresh)}
         return None
 
     def _send_batch(self, items: Sequence[Item]) -> list[Delivery[AcceptedReport]]:
@@ -276,17 +276,17 @@ class OutboxSender:
         outcomes = decode(answer.json(), _BatchAnswer).results
         if len(outcomes) != len(items):
             raise UnexpectedAnswer("The ledger answered another number of reports than were sent.")
-        found = [_outcome(item, value) for item, value in zip(items, outcomes, strict=True)]
-        if any(isinstance(one, AnswerMismatch) for one in found):
+        answered = [_outcome(item, value) for item, value in zip(items, outcomes, strict=True)]
+        if any(isinstance(outcome, AnswerMismatch) for outcome in answered):
             answer.drop()
         taken = [
-            (item, Delivery(item.idempotency_key, "accepted", one))
-            for item, one in zip(items, found, strict=True)
-            if isinstance(one, AcceptedReport)
+            (item, Delivery(item.idempotency_key, "accepted", report))
+            for item, report in zip(items, answered, strict=True)
+            if isinstance(report, AcceptedReport)
         ]
-        results: dict[str, Delivery[Any]] = {one.idempotency_key: one for one in self._delivered(taken)}
-        bad = [(item, one) for item, one in zip(items, found, strict=True) if isinstance(one, LedgerError)]
-        results |= {one.idempotency_key: one for one in self._all_failed(bad)}
+        results: dict[str, Delivery[Any]] = {delivery.idempotency_key: delivery for delivery in self._delivered(taken)}
+        bad = [(item, error) for item, error in zip(items, answered, strict=True) if isinstance(error, LedgerError)]
+        results |= {delivery.idempotency_key: delivery for delivery in self._all_failed(bad)}
         return [results[item.idempotency_key] for item in items]
 
     # --- what an answer means ---------------------------------------------------------------------------------------
@@ -300,13 +300,13 @@ class OutboxSender:
             if item.repeatable and isinstance(done.report, AcceptedReport)
         ]
         keys = [item.idempotency_key for item, _ in taken]
-        withdrawn = [one.report for item, one in taken if item.operation == "withdraw"]
+        withdrawn = [delivery.report for item, delivery in taken if item.operation == "withdraw"]
         if withdrawn:
             gone = {view.id for view in withdrawn if isinstance(view, ReportView)}
             orders = {view.order_ref for view in withdrawn if isinstance(view, ReportView)}
-            keys += [one.idempotency_key for one in self._outbox.items("refused") if _is_about(one, gone, orders)]
+            keys += [item.idempotency_key for item in self._outbox.items("refused") if _is_about(item, gone, orders)]
         self._outbox.delivered(keys, notes)
-        return [one for _, one in taken]
+        return [delivery for _, delivery in taken]
 
     def _failed(self, item: Item, error: LedgerError) -> Delivery[Any]:
         return self._all_failed([(item, error)])[0]
@@ -323,8 +323,8 @@ class OutboxSender:
                     results += self._delivered([(item, taken)])
                     continue
             if isinstance(error, OrderAlreadyReported) and withdrawing is None:
-                waiting = [one for one in self._outbox.items("pending") if one.operation == "withdraw"]
-                withdrawing = {report_id_of(one) for one in waiting}
+                waiting = [item for item in self._outbox.items("pending") if item.operation == "withdraw"]
+                withdrawing = {report_id_of(item) for item in waiting}
             state, retry_at = self._state(item, error, withdrawing or set())
             verdicts.append(Verdict(key, state, error, retry_at))
             results.append(Delivery(key, state, error=error, retry_at=retry_at))

@@ -238,7 +238,7 @@ class Outbox(ForkAware):
         """
         text, notes = format_time(now), {}
         with self._writing() as database:
-            for item in [New(*one) for one in items]:
+            for item in [New(*arguments) for arguments in items]:
                 note = _note(database, item.idempotency_key, text) if item.repeatable else None
                 if note is not None:
                     notes[item.idempotency_key] = note
@@ -266,10 +266,10 @@ class Outbox(ForkAware):
         """Forget what the ledger has taken, and keep the notes of it."""
         rows = [
             (
-                *(one.idempotency_key, one.fields, one.epoch, one.subjects),
-                *(json.dumps(one.answer), format_time(one.forget_at)),
+                *(note.idempotency_key, note.fields, note.epoch, note.subjects),
+                *(json.dumps(note.answer), format_time(note.forget_at)),
             )
-            for one in notes
+            for note in notes
         ]
         with self._writing() as database:
             database.executemany("DELETE FROM item WHERE idempotency_key = ?", [(key,) for key in keys])
@@ -280,10 +280,10 @@ class Outbox(ForkAware):
         since = format_time(now)
         rows = [
             (
-                *(one.state, since, json.dumps(_error_json(one.error))),
-                *(None if one.retry_at is None else format_time(one.retry_at), one.idempotency_key),
+                *(verdict.state, since, json.dumps(_error_json(verdict.error))),
+                *(None if verdict.retry_at is None else format_time(verdict.retry_at), verdict.idempotency_key),
             )
-            for one in verdicts
+            for verdict in verdicts
         ]
         with self._writing() as database:
             database.executemany(
@@ -341,8 +341,8 @@ class Outbox(ForkAware):
         """How much is here in each state."""
         with self._reading() as database:
             rows = database.execute("SELECT state, count(*), min(added_at) FROM item GROUP BY state").fetchall()
-        found = {state: Waiting(count, parse_time(oldest)) for state, count, oldest in rows}
-        return {state: found.get(state, Waiting(0, None)) for state in STATES}
+        counted = {state: Waiting(count, parse_time(oldest)) for state, count, oldest in rows}
+        return {state: counted.get(state, Waiting(0, None)) for state in STATES}
 
     def _items(self, where: str, values: tuple[str | None, ...]) -> list[Item]:
         with self._reading() as database:
@@ -419,14 +419,14 @@ def _note(database: sqlite3.Connection, key: str, now: str) -> DeliveredReport |
     ).fetchone()
     if row is None:
         return None
-    found, fields, epoch, subjects, answer, forget_at = row
-    return DeliveredReport(found, fields, epoch, subjects, json.loads(answer), parse_time(forget_at))
+    stored_key, fields, epoch, subjects, answer, forget_at = row
+    return DeliveredReport(stored_key, fields, epoch, subjects, json.loads(answer), parse_time(forget_at))
 
 
 def _error_json(error: LedgerError) -> dict[str, Any]:
     """{code, message}, and those details that are plain values."""
     value: dict[str, Any] = {"code": error.code, "message": str(error)}
-    details = {name: one for name, one in error.details.items() if isinstance(one, str | int | float | None)}
+    details = {name: detail for name, detail in error.details.items() if isinstance(detail, str | int | float | None)}
     return {**value, "details": details} if details else value
 
 

@@ -138,8 +138,8 @@ def check_fields(arguments: Mapping[str, Any]) -> None:
     if not (missing or unknown):
         return
     shown = [name if _FIELD.fullmatch(name) else "(a name of another form)" for name in unknown]
-    told = [f"{name}{_suggestion(name)}" for name in shown]
-    problems = [f"{what}: {', '.join(names)}" for what, names in (("unknown", told), ("missing", missing)) if names]
+    named = [f"{name}{_suggestion(name)}" for name in shown]
+    problems = [f"{what}: {', '.join(names)}" for what, names in (("unknown", named), ("missing", missing)) if names]
     raise InvalidReport(f"Fields of the report are wrong; {'; '.join(problems)}.", unknown=shown, missing=missing)
 
 

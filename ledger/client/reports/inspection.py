@@ -73,8 +73,8 @@ def picture_hash(file: str | Path) -> PictureHash:
     """
     from ledger.evidence.perceptual_hash import pdq
 
-    found = pdq.hash_file(file).need_usable()
-    return PictureHash(found.hex, found.quality)
+    picture = pdq.hash_file(file).need_usable()
+    return PictureHash(picture.hex, picture.quality)
 
 
 def match_picture(file: str | Path, listing: str | Path) -> bytes | None:

@@ -306,7 +306,7 @@ class Reports:
 
     def _note_stale(self, deliveries: Sequence[ReportResult]) -> None:
         """After a report was refused for its key epoch, ask for the epochs before anything is blinded again."""
-        if any(isinstance(one.error, StaleEpoch) for one in deliveries):
+        if any(isinstance(delivery.error, StaleEpoch) for delivery in deliveries):
             self._session.check_service_again()
 
 

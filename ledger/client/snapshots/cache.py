@@ -52,11 +52,11 @@ class SnapshotCache:
 
     def answers(self) -> list[tuple[bytes, bytes]]:
         """(version, answer of `GET /v1/snapshots/latest`) of each snapshot that lies here."""
-        found = {version: data for (version, name), data in list(self._memory.items()) if name == LATEST_FILE}
+        latest = {version: data for (version, name), data in list(self._memory.items()) if name == LATEST_FILE}
         for version in self._versions():
             with suppress(OSError):
-                found.setdefault(version, (self._path(version) / LATEST_FILE).read_bytes())
-        return list(found.items())
+                latest.setdefault(version, (self._path(version) / LATEST_FILE).read_bytes())
+        return list(latest.items())
 
     def keep(self, latest: Latest) -> None:
         """Keep a verified answer. Raises ConfigurationError when the folder is damaged."""
@@ -231,11 +231,11 @@ class SnapshotCache:
         return self._given is not None and os.path.exists(self._path(version) / name)
 
     def _remove_abandoned(self) -> None:
-        found: list[Path] = []
+        files: list[Path] = []
         with suppress(OSError):
             if self._given is not None:
-                found = [*self._folder.glob(".*"), *self._folder.glob("*/.*")]
-        for path in found:
+                files = [*self._folder.glob(".*"), *self._folder.glob("*/.*")]
+        for path in files:
             with suppress(OSError):
                 if time.time() - path.stat().st_mtime < ABANDONED_SECONDS:
                     continue
@@ -253,14 +253,14 @@ class SnapshotCache:
             return None
 
     def _versions(self) -> list[bytes]:
-        found: list[bytes] = []
+        parts: list[bytes] = []
         if self._given is None:
-            return found
+            return parts
         with suppress(OSError):
             for path in self._folder.iterdir():
                 with suppress(LedgerError):
-                    found.append(unb64url(path.name, VERSION_BYTES))
-        return found
+                    parts.append(unb64url(path.name, VERSION_BYTES))
+        return parts
 
     def _path(self, version: bytes) -> Path:
         return self._folder / b64url(version)

@@ -192,15 +192,15 @@ class Snapshots:
         seconds = self._budget_seconds if limit is None else min(self._budget_seconds, limit.left() / 2)
         newest = self._asked(known, seconds) if known is None or fresh or self._is_due(known.latest) else known
         try:
-            found = self._completed(newest, whole_filter, whole_buckets, "skip" if ready else "wait")
+            completed = self._completed(newest, whole_filter, whole_buckets, "skip" if ready else "wait")
         except _OUTAGES:
             whole = ready or self._complete_on_disk(whole_filter, whole_buckets)
             if whole is None:
                 raise
-            found = whole
-        self._opened = found
+            completed = whole
+        self._opened = completed
         self._cache.prune(self._now())
-        return found
+        return completed
 
     def bucket(self, snapshot: Snapshot, prefix: int) -> bytes:
         """One bucket of `snapshot`, from the cache or by a request of its own, checked against the manifest's root.
@@ -236,15 +236,15 @@ class Snapshots:
 
     def _cached(self) -> list[Latest]:
         """Verified answers in the cache that may be used now, newest first. What does not verify is deleted."""
-        found = []
+        snapshots = []
         for version, answer in self._cache.answers():
             try:
-                found.append(open_latest(answer, self._suite))
+                snapshots.append(open_latest(answer, self._suite))
             except NewerFormat:  # of a later version of the SDK that shares this cache
                 continue
             except LedgerError:
                 self._cache.delete(version)
-        return sorted(filter(self._is_current, found), key=lambda latest: latest.manifest.cut, reverse=True)
+        return sorted(filter(self._is_current, snapshots), key=lambda latest: latest.manifest.cut, reverse=True)
 
     def _asked(self, known: Snapshot | None, seconds: float) -> Snapshot:
         """The newest snapshot as the server says within `seconds`, or in an outage the known one."""
@@ -302,18 +302,18 @@ class Snapshots:
     def _complete_on_disk(self, whole_filter: bool, whole_buckets: bool) -> Snapshot | None:
         """The newest snapshot whose parts lie in the cache."""
         for latest in self._cached():
-            found = self._completed(Snapshot(latest), whole_filter, whole_buckets, "never")
-            if _has(found, whole_filter, whole_buckets):
-                return found
+            completed = self._completed(Snapshot(latest), whole_filter, whole_buckets, "never")
+            if _has(completed, whole_filter, whole_buckets):
+                return completed
         return None
 
     def _with_filter(self, snapshot: Snapshot, fetch: Fetch) -> Snapshot:
         manifest = snapshot.manifest
         part = _Part(FILTER_FILE, "filter", manifest.filter_bytes, partial(FilterSink, manifest))
-        found = self._part(manifest, part, lambda data: FuseFilter.open(data, manifest.filter_sha256), fetch)
-        if found is None:
+        opened = self._part(manifest, part, lambda data: FuseFilter.open(data, manifest.filter_sha256), fetch)
+        if opened is None:
             return snapshot
-        self._local = replace(snapshot, filter=found)
+        self._local = replace(snapshot, filter=opened)
         return self._local
 
     def _with_buckets(self, snapshot: Snapshot, fetch: Fetch) -> Snapshot:

@@ -85,13 +85,13 @@ def reads_like(cell: str) -> str | None:
         return "wallet account"
     if sum(char.isdecimal() for char in text) < 11:
         return None
-    for found in _CN_ID.findall(text):
-        if _valid("cn_id", found):
-            return "citizen number" if found == text else "citizen number in a text"
+    for digits in _CN_ID.findall(text):
+        if _valid("cn_id", digits):
+            return "citizen number" if digits == text else "citizen number in a text"
     mobile = _CN_MOBILE.search(text)
     if mobile is not None:
         return "mobile number" if text.isdecimal() else "mobile number in a text"
-    if any(_valid("payment", found) for found in _CARD.findall(text)):
+    if any(_valid("payment", digits) for digits in _CARD.findall(text)):
         return "card number"
     return None
 

@@ -87,10 +87,10 @@ def delimiter_of(text: str | None) -> str | None:
     """The delimiter that a name or the character itself stands for. Raises InvalidTable."""
     if text is None or text in DELIMITERS.values():
         return text
-    found = DELIMITERS.get(text.strip().lower()) or (DELIMITERS["tab"] if text == "\\t" else None)
-    if found is None:
+    delimiter = DELIMITERS.get(text.strip().lower()) or (DELIMITERS["tab"] if text == "\\t" else None)
+    if delimiter is None:
         raise InvalidTable("A delimiter is comma, semicolon or tab.")
-    return found
+    return delimiter
 
 
 def normal_name(header: str) -> str:
@@ -218,19 +218,19 @@ class _Lines:
     def __next__(self) -> str:
         searched = self._place
         while True:
-            found = self._text.find(self.end, searched)
-            if found >= 0:
+            end = self._text.find(self.end, searched)
+            if end >= 0:
                 break
             if len(self._text) - self._place > MAX_ROW_CHARS:
                 _refuse(f"is longer than {MAX_ROW_CHARS:,} characters", self.number + 1)
             searched = len(self._text) - self._place
             if self._over or not self._more():
-                found = len(self._text) - 1
+                end = len(self._text) - 1
                 break
-        line = self._text[self._place : found + 1]
+        line = self._text[self._place : end + 1]
         if not line:
             raise StopIteration
-        self._place = found + 1
+        self._place = end + 1
         self.number += 1
         return line
 
@@ -238,18 +238,18 @@ class _Lines:
         """The first row as it is written, and what ends it: a carriage return alone, or else a line feed."""
         quoted, place = False, 0
         while place <= MAX_ROW_CHARS:
-            found = _ENDS.search(self._text, place)
-            if found is None:
+            match = _ENDS.search(self._text, place)
+            if match is None:
                 place = len(self._text)
                 if not self._more():
                     return self._text, "\n"
                 continue
-            place = found.start()
-            if found[0] == '"':
+            place = match.start()
+            if match[0] == '"':
                 quoted = not quoted
-            elif found[0] == "\n" and not quoted:
+            elif match[0] == "\n" and not quoted:
                 return self._text[:place], "\n"
-            elif found[0] == "\r" and not quoted:
+            elif match[0] == "\r" and not quoted:
                 if place + 1 == len(self._text):
                     self._more()
                 alone = self._text[place + 1 : place + 2] not in ("\n", "")
@@ -466,8 +466,8 @@ class Table:
 
     def place(self, name: str) -> int | None:
         """The index of the column of that name, compared by `normal_name`."""
-        wanted = normal_name(name)
-        return next((at for at, one in enumerate(self.names) if normal_name(one) == wanted), None)
+        normal = normal_name(name)
+        return next((at for at, header in enumerate(self.names) if normal_name(header) == normal), None)
 
     def size_bytes(self) -> int:
         """The size of the file."""
@@ -546,8 +546,8 @@ def _encoding_hint(codec: str) -> str:
 def _found_delimiter(header: str) -> str:
     """The one delimiter that stands in the header outside quotes; a comma when the header is one name."""
     outside = re.sub(r'"[^"]*"?', "", header)
-    found = {char for char in DELIMITERS.values() if char in outside}
-    if len(found) > 1:
-        names = " and ".join(name for name, char in DELIMITERS.items() if char in found)
+    delimiters = {char for char in DELIMITERS.values() if char in outside}
+    if len(delimiters) > 1:
+        names = " and ".join(name for name, char in DELIMITERS.items() if char in delimiters)
         raise InvalidTable(f"The header has {names}: say with --delimiter which of them separates columns.", line=1)
-    return found.pop() if found else ","
+    return delimiters.pop() if delimiters else ","

@@ -106,7 +106,7 @@ def send_reports(
             try:
                 buyers = ledger.tag_many([item.buyer for item in good], region=region)
             except (Unavailable, LimitExceeded) as error:
-                if not any(one.state != "refused" for one in results):
+                if not any(result.state != "refused" for result in results):
                     raise
                 stopped = error
             else:
@@ -163,21 +163,21 @@ def _content_key(ledger: RefundLedger, item: ReportItem, region: str | None) -> 
 def with_keys(ledger: RefundLedger, items: Sequence[ReportItem], region: str | None = None) -> list[ReportItem]:
     """Items with an idempotency key each: their own, or one derived from what they say. A key that an earlier item has
     already refuses the later one."""
-    found: list[ReportItem] = []
+    keyed: list[ReportItem] = []
     first: dict[object, int] = {}
     for item in items:
         if item.error is not None:
-            found.append(item)
+            keyed.append(item)
             continue
         try:
             key = item.arguments.get("idempotency_key") or _content_key(ledger, item, region)
             if key in first:
                 raise InvalidRequest(f"Report {first[key]} of this file has the same key, or says the same.")
             first[key] = item.index
-            found.append(replace(item, arguments={**item.arguments, "idempotency_key": key}))
+            keyed.append(replace(item, arguments={**item.arguments, "idempotency_key": key}))
         except LedgerError as error:
-            found.append(replace(item, error=error))
-    return found
+            keyed.append(replace(item, error=error))
+    return keyed
 
 
 def _item(index: int, value: Mapping[str, Any], region: str | None) -> ReportItem:
@@ -212,8 +212,8 @@ def _objects(text: str) -> list[dict[str, Any]]:
         where = f"Line {place['line']}, character {place['character']}: " if place else ""
         raise InvalidTable(f"{where}The file cannot be read as JSON: {problem}.", **place)
     reports = value if isinstance(value, list) else [value]
-    for index, one in enumerate(reports, 1):
-        if not isinstance(one, dict):
+    for index, report in enumerate(reports, 1):
+        if not isinstance(report, dict):
             raise InvalidTable("A report file holds one report, or a list of them, as JSON objects.", index=index)
     return reports
 
@@ -223,10 +223,10 @@ class _Doubled(ValueError):
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    members = dict(pairs)
+    if len(members) != len(pairs):
         raise _Doubled
-    return found
+    return members
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
@@ -263,7 +263,9 @@ def _row(columns: Sequence[tuple[int, str]], record: Record) -> dict[str, Any]:
         if name in KINDS:
             buyer[name] = cell
         elif name == "evidence":
-            value[name] = [_evidence(one.strip()) for one in cell.replace("\n", "|").split("|") if one.strip()]
+            value[name] = [
+                _evidence(reference.strip()) for reference in cell.replace("\n", "|").split("|") if reference.strip()
+            ]
         elif name == "amount_minor" and cell.isascii() and cell.isdecimal() and len(cell) <= 16:
             value[name] = int(cell)
         else:

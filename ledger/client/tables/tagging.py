@@ -245,15 +245,15 @@ class _Run:
     def tag(self, cells: list[Cell]) -> bool:
         """Tag a batch and write it down; False when the daily quota does not cover it."""
         canonical: list[Canonical | str] = [self._canonical(cell) for cell in cells]
-        tags = self._tags([[one[0]] for one in canonical if not isinstance(one, str)])
+        tags = self._tags([[person[0]] for person in canonical if not isinstance(person, str)])
         if tags is None:
             return False
         given = iter(tags)
         epoch = str(self.done.epoch)
         rows: list[tuple[str, ...]] = []
         wrong: list[tuple[str, ...]] = []
-        for cell, one in zip(cells, canonical, strict=True):
-            code, tag = (one, "") if isinstance(one, str) else ("", next(given))
+        for cell, person in zip(cells, canonical, strict=True):
+            code, tag = (person, "") if isinstance(person, str) else ("", next(given))
             rows.append((cell.id, cell.kind, epoch, tag, code))
             self._identifiers[cell.kind] += 1
             if code:

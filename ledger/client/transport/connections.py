@@ -70,10 +70,10 @@ def new_client(url: str, local: bool, options: HttpOptions) -> httpx2.Client:
     Raises ConfigurationError, which names the argument or the environment variable to put right.
     """
     if options.http_client is not None:
-        made = options.http_client()
-        if not isinstance(made, httpx2.Client):
+        client = options.http_client()
+        if not isinstance(client, httpx2.Client):
             raise ConfigurationError("http_client must make an httpx2.Client.")
-        return made
+        return client
     in_clear = local and url.startswith("http://")
     by_environment = options.proxy is None and not local
     if by_environment:
@@ -112,12 +112,12 @@ def _trusting(path: str, named: str) -> ssl.SSLContext:
     # Only the last part of the path: where a program keeps its files is not for everybody who reads an error.
     called = f"{named[0].upper()}{named[1:]} names {Path(path).name}"
     try:
-        made = ssl.create_default_context(cafile=path)
+        context = ssl.create_default_context(cafile=path)
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{called}, which cannot be read as certificates in PEM.") from error
-    if not made.get_ca_certs():
+    if not context.get_ca_certs():
         raise ConfigurationError(f"{called}, which holds no CA certificate.")
-    return made
+    return context
 
 
 def _refuse_socks() -> None:
@@ -183,12 +183,12 @@ def unreached(error: Exception, host: str, proxied: bool) -> Unavailable:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    found: BaseException | None = error
+    cause: BaseException | None = error
     for _ in range(_MAX_CAUSES):
-        if found is None:
+        if cause is None:
             return
-        yield found
-        found = found.__cause__ or found.__context__
+        yield cause
+        cause = cause.__cause__ or cause.__context__
 
 
 def _tls_words(text: str) -> str:

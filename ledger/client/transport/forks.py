@@ -51,21 +51,21 @@ class _Registry:
     def before(self) -> None:
         self.lock.acquire()
         self.frozen = list(self.members)
-        for one in self.frozen:
-            one.before_fork()
+        for member in self.frozen:
+            member.before_fork()
 
     def after_in_parent(self) -> None:
         frozen, self.frozen = self.frozen, []
-        for one in frozen:
-            one.after_fork_in_parent()
+        for member in frozen:
+            member.after_fork_in_parent()
         self.lock.release()
 
     def after_in_child(self) -> None:
         self.pid = os.getpid()
         self.lock = threading.RLock()
         self.frozen = []
-        for one in list(self.members):
-            one.after_fork_in_child()
+        for member in list(self.members):
+            member.after_fork_in_child()
 
 
 _registry = _Registry()
@@ -143,15 +143,15 @@ class Sockets(ForkAware):
         self._open: WeakSet[socket.socket] = WeakSet()
         super().__init__()
 
-    def add(self, one: object) -> None:
+    def add(self, candidate: object) -> None:
         """Have it closed in each child from now on, if it is a socket."""
-        if isinstance(one, socket.socket):
-            self._open.add(one)
+        if isinstance(candidate, socket.socket):
+            self._open.add(candidate)
 
     def after_fork_in_child(self) -> None:
         """Close them, which leaves the parent's as they are."""
         inherited, self._open = list(self._open), WeakSet()
-        for one in inherited:
+        for inherited_socket in inherited:
             with suppress(OSError):
                 # Past the object's own close(), which for a TLS socket may one day say farewell.
-                os.close(one.detach())
+                os.close(inherited_socket.detach())

@@ -299,14 +299,14 @@ class Transport(ForkAware):
         try:
             return attempt()
         except _TokenRefused as refusal:
-            told = self._told(refusal, again=False)
-        if told is not None:
-            raise told
+            error = self._told(refusal, again=False)
+        if error is not None:
+            raise error
         try:
             return attempt()
         except _TokenRefused as refusal:
-            told = self._told(refusal, again=True) or refusal.error
-        raise told
+            error = self._told(refusal, again=True) or refusal.error
+        raise error
 
     def _told(self, refusal: _TokenRefused, again: bool) -> LedgerError | None:
         if self._refused is None:
@@ -462,8 +462,8 @@ def _differs(asked: Mapping[str, str], answered: Mapping[str, str]) -> str | Non
 
     A gateway may leave them out, replace a request's id by its own, or add that.
     """
-    ids = [one.strip() for one in answered.get("x-request-id", "").split(",")]
-    if asked["x-request-id"] not in ids and any(_REQUEST_ID.match(one) for one in ids):
+    ids = [request_id.strip() for request_id in answered.get("x-request-id", "").split(",")]
+    if asked["x-request-id"] not in ids and any(_REQUEST_ID.match(request_id) for request_id in ids):
         return "request_id"
     key = answered.get("idempotency-key")
     return "idempotency_key" if key is not None and key != asked.get("idempotency-key") else None
@@ -534,27 +534,27 @@ def _own_problem(headers: Mapping[str, str], body: bytes, request_id: str | None
         return None
     if not isinstance(problem, dict):
         return None
-    code, told = problem.get("code"), problem.get("request_id")
+    code, answered_id = problem.get("code"), problem.get("request_id")
     if not isinstance(code, str) or not _CODE.match(code) or problem.get("type") != _PROBLEM_TYPE_PREFIX + code:
         return None
-    if not isinstance(told, str) or not told:
+    if not isinstance(answered_id, str) or not answered_id:
         return None
-    # A gateway may have put an id of its own in the place of ours; another request's of an SDK it never is.
-    return problem if request_id is None or told == request_id or not _REQUEST_ID.match(told) else None
+    # A gateway may have put an id of its own in the place of ours. The id of another request of an SDK is refused.
+    return problem if request_id is None or answered_id == request_id or not _REQUEST_ID.match(answered_id) else None
 
 
 def _request_id(response: httpx2.Response) -> str:
     """The id that the ledger has logged: ours, or what a gateway made of it."""
     sent = str(response.request.headers["x-request-id"])
-    told = response.headers.get("x-request-id", "")
-    return sent if not told or sent in told else plain(told)
+    request_id = response.headers.get("x-request-id", "")
+    return sent if not request_id or sent in request_id else plain(request_id)
 
 
 def _date(headers: Mapping[str, str]) -> datetime | None:
     """The time in the `Date` header (aware); None if there is none that can be read."""
     try:
-        found = parsedate_to_datetime(headers.get("date", ""))
-        return found.astimezone(UTC) if found.tzinfo is not None else None
+        answered_at = parsedate_to_datetime(headers.get("date", ""))
+        return answered_at.astimezone(UTC) if answered_at.tzinfo is not None else None
     except (ValueError, TypeError, OverflowError):
         return None
 
@@ -583,10 +583,10 @@ def plain(text: str) -> str:
 
 def _classes() -> dict[str, type[LedgerError]]:
     """Every error class by its code. The first class with a code wins: a subclass without its own adds nothing."""
-    found: dict[str, type[LedgerError]] = {}
+    classes: dict[str, type[LedgerError]] = {}
     level: list[type[LedgerError]] = [LedgerError]
     while level:
-        for one in level:
-            found.setdefault(one.code, one)
-        level = [sub for one in level for sub in one.__subclasses__()]
-    return found
+        for error_class in level:
+            classes.setdefault(error_class.code, error_class)
+        level = [sub for error_class in level for sub in error_class.__subclasses__()]
+    return classes

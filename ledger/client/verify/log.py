@@ -116,7 +116,7 @@ def verify_log(
         raise Inconsistent("The log is shorter than a checkpoint it signed before.")
 
     roots = {0: EMPTY_ROOT}
-    wanted = sorted({item.size for item in known})
+    sizes = sorted({item.size for item in known})
     edge: dict[tuple[int, int], bytes] = {}
     size = bundles = tiles = 0
     sorts: Counter[str] = Counter()
@@ -125,7 +125,7 @@ def verify_log(
         width = min(TILE_WIDTH, checkpoint.size - size)
         entries = _fetch_bundle(fetch, bundles, width)
         hashes = [leaf_hash(entry) for entry in entries]
-        for at in wanted:
+        for at in sizes:
             if size < at < size + width:
                 roots[at] = grow(size, edge, hashes[: at - size]).root
         growth = grow(size, edge, hashes)
@@ -138,7 +138,7 @@ def verify_log(
                 tiles += 1
         sorts += _check_leaves(entries, size, audit)
         edge = {place: growth.tiles.get(place) or edge[place] for place in edge_tiles(growth.size)}
-        roots = {at: root for at, root in roots.items() if at in wanted or at == growth.size}
+        roots = {at: root for at, root in roots.items() if at in sizes or at == growth.size}
         size, bundles = growth.size, bundles + 1
         if progress is not None:
             progress(size, checkpoint.size)

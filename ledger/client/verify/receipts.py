@@ -80,8 +80,8 @@ def check_receipt(
     raw, signed_by = _signature(entry, public_keys)
     if accepted is not None:
         # The answer to a report that was first sent from another state folder names no signature.
-        told = accepted.signature or b64url(raw), accepted.entry_index
-        if told != (b64url(raw), receipt.index):
+        expected = accepted.signature or b64url(raw), accepted.entry_index
+        if expected != (b64url(raw), receipt.index):
             raise InvalidReceipt("The receipt proves another report or place than the ledger's answer said.")
     return VerifiedReceipt(report_id, text, receipt, signed_by)
 
