@@ -58,8 +58,8 @@ class Appeals:
         self._session = session
 
     def open_record(self, buyer: Buyer, locale: str = DEFAULT_LOCALE) -> RecordLink:
-        """A single-use link to the record of a customer who is logged in with you; send their browser to its `url`
-        within ten minutes. The person sees that you opened it. `locale` is one of
+        """Return a single-use link to the record of a customer who is logged in with you; send their browser to its
+        `url` within ten minutes. The person sees that you opened it. `locale` is one of
         `ledger.rules.languages.LOCALES`.
 
         Raises StaleEpoch, QuotaExceeded and the other named refusals, Unavailable.
@@ -98,7 +98,7 @@ class Appeals:
         )
 
     def get(self, appeal: str, party: str | None = None) -> Appeal:
-        """A case of yours; where you both filed it and made the report, for `party` (subject or reporter).
+        """Return a case of yours; where you both filed it and made the report, for `party` (subject or reporter).
         Raises NotFound."""
         return self._session.get(
             _path(appeal), about(parse_appeal, id=appeal), {} if party is None else {"party": party}
@@ -112,7 +112,7 @@ class Appeals:
         limit: int = 50,
         starting_after: str | None = None,
     ) -> AppealPage:
-        """Your cases, newest first: those `filed` through you, those about what you `reported`, or both."""
+        """Return your cases, newest first: those `filed` through you, those about what you `reported`, or both."""
         query = {"role": role, "state": state, "limit": str(limit), "starting_after": starting_after}
         return self._session.get(
             "/v1/appeals",
@@ -171,7 +171,8 @@ class Appeals:
         return answer.read(about(parse_attachment, sha256=b64url(hashlib.sha256(data).digest()), size_bytes=len(data)))
 
     def read_attachment(self, appeal: str, attachment: str) -> bytes:
-        """The bytes of a file of the case. They may come from a stranger: open them as carefully. Raises NotFound."""
+        """Return the bytes of a file of the case. They may come from a stranger: open them as carefully. Raises
+        NotFound."""
         target = f"{_path(appeal)}/attachments/{check_id('at', attachment)}"
         self._session.ready()
         answer = self._session.transport.retrying(
@@ -216,11 +217,12 @@ class Appeals:
         return self._act(appeal, "reopen-request", body, idempotency_key)
 
     def list_letters(self, appeal: str) -> tuple[str, ...]:
-        """The letters that there are for your customer now, of received, question, overdue and decided."""
+        """Return the letters that there are for your customer now, of received, question, overdue and decided."""
         return self._session.get(f"{_path(appeal)}/letters", parse_letter_kinds)
 
     def list_earlier_letters(self, appeal: str) -> tuple[EarlierLetter, ...]:
-        """The letters of a round that was decided before the case was reopened; `letter` gives them by `round`."""
+        """Return the letters of a round that was decided before the case was reopened; `letter` gives them by
+        `round`."""
         return self._session.get(f"{_path(appeal)}/letters", parse_earlier_letters)
 
     def get_letter(

@@ -81,7 +81,7 @@ T = TypeVar("T")
 
 
 def utc_now() -> datetime:
-    """The clock of the real world."""
+    """Return the clock of the real world."""
     return datetime.now(UTC)
 
 
@@ -253,7 +253,7 @@ class Session:
         self._let_in = True
 
     def current_epoch(self) -> int:
-        """The key epoch that new tags are made under. Connects first. Raises what `connect` does."""
+        """Return the key epoch that new tags are made under. Connects first. Raises what `connect` does."""
         self.ready()
         return self.epochs.current
 
@@ -284,12 +284,13 @@ class Session:
         self._checked = True
 
     def _policy_text(self, version: str) -> str:
-        """The text of a policy that did not come with this package. Raises UnexpectedAnswer and what a request does."""
+        """Return the text of a policy that did not come with this package. Raises UnexpectedAnswer and what a request
+        does."""
         path = f"/v1/policies/{quote(version, safe='')}"
         return decode(self.transport.send("GET", path, Deadline(POLICY_SECONDS)).json(), _PolicyAnswer).toml
 
     def policy(self) -> Policy | None:
-        """The policy in effect, as far as it is known; the service is asked where that was long ago."""
+        """Return the policy in effect, as far as it is known; the service is asked where that was long ago."""
         if self.policies.is_due(self.now()):
             with suppress(LedgerError):
                 self.read_service(Deadline(POLICY_SECONDS))
@@ -331,7 +332,8 @@ class Session:
         return self.blinder(epoch).remembered(person) if self.epochs.holds(epoch) else None
 
     def blind(self, people: Sequence[Canonical], epoch: int, limit: Deadline | None = None) -> list[Buyer]:
-        """A buyer for each person under `epoch`, whose holders must be held. With `limit` in one attempt by then."""
+        """Return a buyer for each person under `epoch`, whose holders must be held. With `limit` in one attempt by
+        then."""
 
         def evaluate(blinded: Sequence[bytes]) -> Any:
             body = {"epoch": epoch, "blinded": [b64url(element) for element in blinded]}
@@ -342,7 +344,8 @@ class Session:
         return self.blinder(epoch).buyers(people, evaluate)
 
     def tag(self, people: Sequence[Canonical], epoch: int | None = None) -> list[Buyer]:
-        """A buyer for each person, with retries, under `epoch` or else the current one, which may change meanwhile.
+        """Return a buyer for each person, with retries, under `epoch` or else the current one, which may change
+        meanwhile.
 
         Raises StaleEpoch when `epoch` is not evaluated (any more).
         """
@@ -354,7 +357,7 @@ class Session:
             return self._tag_once(people, epoch)
 
     def tag_in_time(self, person: Canonical, limit: Deadline) -> Buyer:
-        """The person as a buyer under the current epoch by `limit`, connecting first and with retries."""
+        """Return the person as a buyer under the current epoch by `limit`, connecting first and with retries."""
 
         def attempt(part: Deadline) -> Buyer:
             self.compare_service(part)
@@ -391,7 +394,7 @@ class Session:
         return self.transport.retrying(self.budget_seconds, work, ATTEMPT_SECONDS)
 
     def new_key(self) -> str:
-        """An idempotency key that was never used."""
+        """Return an idempotency key that was never used."""
         return f"{self.suite.platform}-{b64url(self.random_bytes(18))}"
 
     def key_or_new(self, idempotency_key: str | None) -> str:

@@ -38,8 +38,8 @@ _reported: set[Path | None] = set()
 
 
 def default_state_dir(suite: Suite) -> Path | None:
-    """`~/.local/state/refund-ledger/<service>-<log>/<platform>`, below `XDG_STATE_HOME` if that is set; None where no
-    home folder is known.
+    """Return `~/.local/state/refund-ledger/<service>-<log>/<platform>`, below `XDG_STATE_HOME` if that is set; None
+    where no home folder is known.
 
     <log> is made from the log's key: another log must not be compared with what was seen of this one.
     """
@@ -58,7 +58,7 @@ def state_home() -> Path | None:
 
 
 def is_unwritable(error: OSError) -> bool:
-    """Whether `error` says that files cannot be written here: no permission, a read-only file system, no room."""
+    """True if `error` says that files cannot be written here: no permission, a read-only file system, no room."""
     return error.errno in _UNWRITABLE
 
 
@@ -162,7 +162,7 @@ class SeenCheckpoint:
         self._lock = ForkLock()
 
     def note(self) -> str | None:
-        """The signed note, or None when nothing was seen yet. Raises ConfigurationError when it is damaged."""
+        """Return the signed note, or None when nothing was seen yet. Raises ConfigurationError when it is damaged."""
         if self._path is None or self._in_memory:
             return self._memory
         try:

@@ -71,7 +71,7 @@ class Buyer:
 
     @classmethod
     def from_tags(cls, epoch: int, tags: Iterable[tuple[str, str]]) -> Buyer:
-        """A buyer from stored (kind, tag) pairs, tags as base64url. Good for lookups, not for reports.
+        """Return a buyer from stored (kind, tag) pairs, tags as base64url. Good for lookups, not for reports.
 
         Raises UnsupportedKind, InvalidEncoding, BatchSizeInvalid.
         """
@@ -80,8 +80,8 @@ class Buyer:
         return cls(epoch, subjects)
 
     def tags(self) -> list[tuple[str, str]]:
-        """(kind, tag as base64url) pairs: what a platform stores beside its customer. Tags do not lead back to the
-        identifiers without the ledger's key, but treat them as personal data all the same."""
+        """Return (kind, tag as base64url) pairs: what a platform stores beside its customer. Tags do not lead back to
+        the identifiers without the ledger's key, but treat them as personal data all the same."""
         return [(subject.kind.value, b64url(subject.tag)) for subject in self.subjects]
 
 
@@ -92,13 +92,13 @@ def check_count(count: int) -> None:
 
 
 def normalise(identifiers: Identifiers, region: str | None) -> Canonical:
-    """(kind, canonical bytes) of each identifier. Raises the InvalidIdentifier of the kind, BatchSizeInvalid."""
+    """Return (kind, canonical bytes) of each identifier. Raises the InvalidIdentifier of the kind, BatchSizeInvalid."""
     check_count(len(identifiers))
     return [(parse_kind(kind), canonical(kind, raw, region=region)) for kind, raw in identifiers.items()]
 
 
 def normalise_each(people: Sequence[Identifiers], region: str | None) -> list[Canonical | InvalidInput]:
-    """`normalise` of each person, or the error, which says whose it is: `details["index"]`, counted from 0."""
+    """Return `normalise` of each person, or the error, which says whose it is: `details["index"]`, counted from 0."""
     outcomes: list[Canonical | InvalidInput] = []
     for index, identifiers in enumerate(people):
         try:
@@ -112,7 +112,7 @@ def normalise_each(people: Sequence[Identifiers], region: str | None) -> list[Ca
 
 
 def buyers(outcomes: Iterable[Buyer | LedgerError]) -> list[Buyer]:
-    """All of them, where each is a buyer. Raises the first error among them."""
+    """Return all of them, where each is a buyer. Raises the first error among them."""
     tagged: list[Buyer] = []
     for outcome in outcomes:
         if isinstance(outcome, LedgerError):
@@ -148,8 +148,8 @@ class Blinder:
         self._lock = ForkLock()
 
     def buyers(self, people: Sequence[Canonical], evaluate: Evaluate) -> list[Buyer]:
-        """A Buyer for each person's (kind, canonical bytes) pairs. `evaluate` is called once for each 1000 identifiers
-        that are not remembered.
+        """Return a Buyer for each person's (kind, canonical bytes) pairs. `evaluate` is called once for each 1000
+        identifiers that are not remembered.
 
         Raises HolderMismatch, InvalidProof, IdentityPoint, UnexpectedAnswer and what `evaluate` raises.
         """
@@ -164,7 +164,7 @@ class Blinder:
         return [self._buyer(person, elements) for person in people]
 
     def remembered(self, person: Canonical) -> Buyer | None:
-        """The buyer, if all of the person's identifiers were evaluated before and are still remembered."""
+        """Return the buyer, if all of the person's identifiers were evaluated before and are still remembered."""
         elements = self._recall([value for _, value in person])
         return self._buyer(person, elements) if all(value in elements for _, value in person) else None
 

@@ -41,7 +41,7 @@ def verify_webhook(
     now: datetime,
     tolerance_seconds: int = TOLERANCE_SECONDS,
 ) -> WebhookEvent:
-    """The event, if one of the signatures over `body`, exactly the bytes that arrived, is by one of `secrets`
+    """Return the event, if one of the signatures over `body`, exactly the bytes that arrived, is by one of `secrets`
     (`whsec_...`: one, or during a rotation both), and it was sent at most `tolerance_seconds` away from `now`.
 
     It is of the class of its type (`AppealOpened` and so on); one of a type that this version does not know is a plain
@@ -113,7 +113,7 @@ class Webhooks:
         return self._once("POST", "/v1/webhooks", about(parse_endpoint, url=url), {"url": url, "events": list(events)})
 
     def list(self) -> WebhookEndpoints:
-        """Your endpoints, oldest first."""
+        """Return your endpoints, oldest first."""
         return self._session.get("/v1/webhooks", lambda value: [*parse_endpoints(value)])
 
     def get(self, endpoint: str) -> WebhookEndpoint:
@@ -125,7 +125,7 @@ class Webhooks:
         self._once("DELETE", _path(endpoint), lambda _: None)
 
     def rotate_secret(self, endpoint: str) -> WebhookEndpoint:
-        """A new `secret`; the one before signs as well for 24 hours. Raises NotFound."""
+        """Return a new `secret`; the one before signs as well for 24 hours. Raises NotFound."""
         return self._once("POST", f"{_path(endpoint)}/rotate", about(parse_endpoint, id=endpoint))
 
     def enable(self, endpoint: str) -> WebhookEndpoint:
@@ -149,7 +149,7 @@ class Webhooks:
         return self._once("POST", path, about(parse_delivery, message=message))
 
     def _once(self, method: str, path: str, parse: Callable[[Any], T], body: Mapping[str, Any] | None = None) -> T:
-        """One attempt: made twice, an endpoint or a secret would be there twice, or gone."""
+        """Return one attempt: made twice, an endpoint or a secret would be there twice, or gone."""
         self._session.ready()
         content = None if body is None else json.dumps(body).encode()
         answer = self._session.transport.within(

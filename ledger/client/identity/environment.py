@@ -68,7 +68,7 @@ def read_credentials(
 
 
 def read_suite(environment: Mapping[str, str]) -> Path | Suite | None:
-    """The suite file that the environment names, or the suite that it holds. Raises ConfigurationError."""
+    """Return the suite file that the environment names, or the suite that it holds. Raises ConfigurationError."""
     file, text = _one_of(environment, SUITE, SUITE_JSON)
     if file:
         return Path(file)
@@ -83,5 +83,5 @@ def _one_of(environment: Mapping[str, str], file: str, text: str) -> tuple[str, 
 
 
 def _lines(pem: str) -> bytes:
-    """A PEM text, also where its line ends had to be written as backslash and n to fit into one line."""
+    """Return a PEM text, also where its line ends had to be written as backslash and n to fit into one line."""
     return os.fsencode(pem if "\n" in pem else pem.replace("\\n", "\n"))

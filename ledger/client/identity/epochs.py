@@ -66,17 +66,17 @@ class Epochs:
         return next((epoch.epoch for epoch in self._listed.values() if epoch.state == "next"), None)
 
     def answers(self, epoch: int) -> bool:
-        """Whether lookups and reports under `epoch` are answered, as far as is known."""
+        """True if lookups and reports under `epoch` are answered, as far as is known."""
         if self._listed:
             return epoch in self._listed and self._listed[epoch].state in ANSWERING
         return epoch in self._held and epoch <= self._newest
 
     def holds(self, epoch: int) -> bool:
-        """Whether the holders of `epoch` are pinned or proven."""
+        """True if the holders of `epoch` are pinned or proven."""
         return epoch in self._held
 
     def holders(self, epoch: int) -> Holders:
-        """The holders of an epoch that is held. Raises StaleEpoch."""
+        """Return the holders of an epoch that is held. Raises StaleEpoch."""
         if epoch not in self._held:
             raise StaleEpoch("The holders of this key epoch are not known.", epoch=self.current)
         return self._held[epoch]
@@ -147,7 +147,7 @@ class Epochs:
             self._store()
 
     def _announced(self, kept: Mapping[str, Any]) -> Holders:
-        """The holders in a kept announcement, verified. Raises the errors of a false proof."""
+        """Return the holders in a kept announcement, verified. Raises the errors of a false proof."""
         pinned = self._suite.pinned
         leaf, _ = open_leaf_proof(kept["proof"], kept["leaf"].encode(), pinned.log_origin, self._suite.log_public)
         return announced_holders(leaf, kept["epoch"], pinned, self._held)
@@ -198,8 +198,8 @@ class _Announcement(EpochMember, frozen=True, kw_only=True):
 
 
 def announced_holders(leaf: Leaf, epoch: int, pinned: Service, known: Mapping[int, Holders]) -> Holders:
-    """The holders of `epoch` in the proven entry `leaf` that announced it, which must be of the `pinned` log and agree
-    with all that is `known`.
+    """Return the holders of `epoch` in the proven entry `leaf` that announced it, which must be of the `pinned` log and
+    agree with all that is `known`.
 
     An announcement names the epoch under `next`; that of the first epoch is itself the entry's. Raises InvalidLeaf,
     HolderMismatch.

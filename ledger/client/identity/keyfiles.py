@@ -38,12 +38,13 @@ _PUBLIC_BLOCK = re.compile(rb"-----BEGIN PUBLIC KEY-----.*?-----END PUBLIC KEY--
 
 
 def load_signing_key(path: str | Path) -> Ed25519PrivateKey:
-    """The platform's Ed25519 key from a PKCS#8 PEM file. Raises ConfigurationError, also if others may read it."""
+    """Return the platform's Ed25519 key from a PKCS#8 PEM file. Raises ConfigurationError, also if others may read
+    it."""
     return parse_signing_key(_read_secret(Path(path)), f"The key file {Path(path).name}")
 
 
 def parse_signing_key(pem: bytes, name: str) -> Ed25519PrivateKey:
-    """The Ed25519 key in an unencrypted PKCS#8 PEM text. `name` says in errors where the text comes from.
+    """Return the Ed25519 key in an unencrypted PKCS#8 PEM text. `name` says in errors where the text comes from.
 
     Raises ConfigurationError, which never holds any of the text.
     """
@@ -57,7 +58,7 @@ def parse_signing_key(pem: bytes, name: str) -> Ed25519PrivateKey:
 
 
 def load_public_keys(path: str | Path) -> tuple[Ed25519PublicKey, ...]:
-    """A platform's Ed25519 public keys from a PEM file, at least one and at most `MAX_PUBLIC_KEYS`.
+    """Return a platform's Ed25519 public keys from a PEM file, at least one and at most `MAX_PUBLIC_KEYS`.
 
     Raises ConfigurationError.
     """
@@ -95,7 +96,7 @@ def public_key_path(path: str | Path) -> Path:
 
 
 def load_or_create_public_key(path: str | Path) -> Ed25519PublicKey:
-    """The public key that stands in a PEM file, or that belongs to the signing key in it.
+    """Return the public key that stands in a PEM file, or that belongs to the signing key in it.
 
     A signing key is made first if there is no such file. Raises ConfigurationError.
     """
@@ -116,13 +117,14 @@ def order_key_path(key_path: str | Path, platform: str) -> Path:
 
 
 def load_order_key(path: str | Path) -> bytes:
-    """The 32 bytes that make `order_ref` (HMAC) of an order number, from their file. Raises ConfigurationError."""
+    """Return the 32 bytes that make `order_ref` (HMAC) of an order number, from their file. Raises
+    ConfigurationError."""
     path = Path(path)
     return parse_order_key(_read_secret(path), f"The order key file {path.name}")
 
 
 def parse_order_key(text: bytes, name: str) -> bytes:
-    """The order key in its text form, 43 characters base64url. `name` says in errors where the text comes from.
+    """Return the order key in its text form, 43 characters base64url. `name` says in errors where the text comes from.
 
     Raises ConfigurationError, which never holds any of the text.
     """
@@ -161,8 +163,8 @@ def order_key_source(order_key: bytes | str | Path | None, key: object, platform
 
 
 def _order_key(path: Path, platform: str, key: Path | None) -> bytes:
-    """The order key in `path`. If there is none it is made, with a warning, unless the signing key was mounted or came
-    without a file (`key` is None).
+    """Return the order key in `path`. If there is none it is made, with a warning, unless the signing key was mounted
+    or came without a file (`key` is None).
 
     A container that got its signing key as a secret would make another order key at every start, and the ledger would
     take one order for several.
@@ -192,7 +194,7 @@ _ORDER_KEY_REMEDY = (
 
 
 def is_mounted(path: Path) -> bool:
-    """Whether the file was put there from outside, as containers get their secrets: it is not this user's, is a mount
+    """True if the file was put there from outside, as containers get their secrets: it is not this user's, is a mount
     of its own, or lies on a read-only mount. Files that cannot be looked at count as mounted.
 
     A file in a container's own layer is not mounted. overlayfs may give it another device than its folder has (Linux,

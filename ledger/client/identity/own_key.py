@@ -11,7 +11,7 @@ from ledger.errors import ConfigurationError
 
 
 def suite_of_key(suite: Suite, key: Ed25519PrivateKey) -> Suite:
-    """The suite with the `kid` of this very key, which may be one that the platform had before.
+    """Return the suite with the `kid` of this very key, which may be one that the platform had before.
 
     A suite file without `keys`, of an earlier version, is taken as it is. Raises ConfigurationError when the key is
     none of the platform's.

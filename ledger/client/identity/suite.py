@@ -172,7 +172,8 @@ def load_suite(path: str | Path) -> Suite:
 
 
 def parse_suite_text(text: bytes, name: str) -> Suite:
-    """A Suite from the text of a suite file. `name` says in errors where it comes from. Raises ConfigurationError."""
+    """Return a Suite from the text of a suite file. `name` says in errors where it comes from. Raises
+    ConfigurationError."""
     if len(text) > MAX_SUITE_BYTES:
         raise ConfigurationError(f"{name} is too large.")
     try:
@@ -183,7 +184,7 @@ def parse_suite_text(text: bytes, name: str) -> Suite:
 
 
 def parse_suite(value: object) -> Suite:
-    """A Suite from the JSON of a suite file. Raises ConfigurationError."""
+    """Return a Suite from the JSON of a suite file. Raises ConfigurationError."""
     try:
         file = decode(value, _SuiteFile)
         suite = Suite(
@@ -216,7 +217,7 @@ def _platform_key(key: _KeyMember) -> PlatformKey:
 
 
 def parse_service(value: object) -> Service:
-    """A Service from the answer of `GET /v1/suite`. Raises UnexpectedAnswer, HolderMismatch, InvalidPoint."""
+    """Return a Service from the answer of `GET /v1/suite`. Raises UnexpectedAnswer, HolderMismatch, InvalidPoint."""
     answer = decode(value, _ServiceAnswer)
     digest = answer.policy_sha256
     service = Service(
@@ -268,8 +269,8 @@ def parse_holders(members: Sequence[HolderMember]) -> tuple[HolderKey, ...]:
 
 
 def check_served(pinned: Service, served: Service) -> None:
-    """That what the service says of itself does not contradict what was pinned. New epochs are no contradiction, and
-    neither is a pinned one that is gone: `ledger.client.identity.epochs` follows the log.
+    """Check that what the service says of itself does not contradict what was pinned. New epochs are no contradiction,
+    and neither is a pinned one that is gone: `ledger.client.identity.epochs` follows the log.
 
     Raises HolderMismatch (another holder or key for a known epoch), ConfigurationError (another service, environment
     or log).
@@ -285,7 +286,7 @@ def check_served(pinned: Service, served: Service) -> None:
 
 
 def is_loopback(url: str) -> bool:
-    """Whether `url` leads to this machine."""
+    """True if `url` leads to this machine."""
     host = urlsplit(url).hostname or ""
     if host == "localhost":
         return True

@@ -71,7 +71,7 @@ class TokenSource:
         self._signed = _Signed("", 0, 0)
 
     def token(self) -> str:
-        """A token with at least `RENEW_SECONDS` left, if the clock runs forward."""
+        """Return a token with at least `RENEW_SECONDS` left, if the clock runs forward."""
         with self._lock:
             now = int(self._now().timestamp()) + self._correction
             # A clock set back would make the kept token one from the future, so it counts as worn out too.
@@ -120,7 +120,7 @@ class TokenSource:
 
 
 def skew_in_words(seconds: int) -> str:
-    """A sentence about a clock that is `seconds` behind the ledger's, or ahead of it if negative."""
+    """Return a sentence about a clock that is `seconds` behind the ledger's, or ahead of it if negative."""
     minutes = max(1, round(abs(seconds) / 60))
     unit = "minute" if minutes == 1 else "minutes"
     return f"This machine's clock is {minutes} {unit} {'behind' if seconds > 0 else 'ahead of'} the ledger's."

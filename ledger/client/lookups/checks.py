@@ -93,7 +93,7 @@ class Checks:
     def _checked_by(
         self, person: Buyer | Canonical, policy: CheckPolicy, claim: Claim, consent_ref: str | None, limit: Deadline
     ) -> Check:
-        """The check of somebody who may have to be blinded, from a snapshot that may have to be fetched."""
+        """Return the check of somebody who may have to be blinded, from a snapshot that may have to be fetched."""
         whole = policy == "download"
 
         def current(*, fresh: bool = False) -> Snapshot:
@@ -125,7 +125,7 @@ class Checks:
         return check_answer(standing, snapshot, policy, claim, self._session.now())
 
     def _known_under(self, person: Buyer | Canonical, epoch: int) -> Buyer | None:
-        """The buyer under `epoch`, if that takes no request."""
+        """Return the buyer under `epoch`, if that takes no request."""
         if isinstance(person, Buyer):
             return person if person.epoch == epoch else None
         return self._session.remembered(person, epoch)

@@ -41,8 +41,8 @@ def require_elements(subjects: Sequence[SubjectIds]) -> None:
 
 
 def check_downloaded(snapshot: Snapshot, buyer: Buyer, now: datetime) -> PrivateStanding:
-    """The standing from the filter and all buckets, with no request. Raises InvalidRequest (a listed identifier without
-    its element), InvalidBucket, SnapshotExpired."""
+    """Return the standing from the filter and all buckets, with no request. Raises InvalidRequest (a listed identifier
+    without its element), InvalidBucket, SnapshotExpired."""
     manifest = snapshot.manifest
     if snapshot.filter is None or snapshot.buckets is None:
         raise ValueError("the snapshot was not downloaded")
@@ -56,8 +56,8 @@ def check_downloaded(snapshot: Snapshot, buyer: Buyer, now: datetime) -> Private
 
 
 def check_privately(snapshots: Snapshots, snapshot: Snapshot, buyer: Buyer, now: datetime) -> PrivateStanding:
-    """The standing from one bucket for each identifier. All are fetched before any is opened, whatever they hold: what
-    is asked for must not depend on who is listed.
+    """Return the standing from one bucket for each identifier. All are fetched before any is opened, whatever they
+    hold: what is asked for must not depend on who is listed.
 
     Raises InvalidRequest (a subject without its element), InvalidBucket, SnapshotUnknown, Unavailable.
     """
@@ -88,13 +88,14 @@ def _folded(
 def check_answer(
     private: PrivateStanding, snapshot: Snapshot, source: CheckPolicy, claim: Claim, now: datetime
 ) -> Check:
-    """The Check for a standing at `now`."""
+    """Return the Check for a standing at `now`."""
     facts = _told(private.standing, snapshot, claim, now)
     return Check(**facts, bounded=private.bounded, source=source, version=b64url(snapshot.manifest.version))
 
 
 def clear_by_filter(snapshot: Snapshot, buyer: Buyer, claim: Claim, now: datetime) -> Lookup | None:
-    """The Lookup of somebody who is not in the filter; None when they may be, or when it is of another key epoch."""
+    """Return the Lookup of somebody who is not in the filter; None when they may be, or when it is of another key
+    epoch."""
     if snapshot.filter is None or buyer.epoch != snapshot.manifest.epoch:
         return None
     if any(snapshot.filter.contains(subject.tag) for subject in buyer.subjects):

@@ -157,7 +157,7 @@ class Lookups:
         return None
 
     def _requested(self, query: Query) -> Mapping[str, Any] | LedgerError:
-        """The request for one lookup of many, or what is wrong with it."""
+        """Return the request for one lookup of many, or what is wrong with it."""
         try:
             self._check_query(query)
             self._check_epoch(query.buyer)
@@ -166,7 +166,8 @@ class Lookups:
             return error
 
     def _ask_batch(self, requests: Sequence[Mapping[str, Any]], limit: Deadline) -> list[Lookup | LedgerError]:
-        """One outcome for each request; one that cannot be sent is refused here and does not touch the others."""
+        """Return one outcome for each request; one that cannot be sent is refused here and does not touch the
+        others."""
         outcomes: list[Question | LedgerError] = []
         for request in requests:
             try:
@@ -228,7 +229,7 @@ class Lookups:
 
 
 def _with_pictures(lookup: Lookup, searching: Future[tuple[PictureReuse, ...]] | None, deadline: Deadline) -> Lookup:
-    """The lookup with what the search says by the deadline."""
+    """Return the lookup with what the search says by the deadline."""
     if searching is None:
         return replace(lookup, pictures_unavailable_because="closed")
     try:

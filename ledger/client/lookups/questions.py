@@ -112,8 +112,8 @@ class Questioner:
         self._seen = Watermark(monotonic)
 
     def question(self, request: Mapping[str, Any]) -> Question:
-        """The question for a lookup's `request`, with a fresh nonce. Raises InvalidRequest for a value that a request
-        cannot hold, such as a fraction."""
+        """Return the question for a lookup's `request`, with a fresh nonce. Raises InvalidRequest for a value that a
+        request cannot hold, such as a fraction."""
         nonce = self._random_bytes(NONCE_BYTES)
         try:
             digest = question_digest(request, nonce)
@@ -132,8 +132,8 @@ class Questioner:
         )
 
     def answer(self, question: Question, value: object) -> Lookup:
-        """The Lookup in the answer `value` (JSON). Raises AnswerMismatch when it answers another question or an older
-        state of the log than it may, UnexpectedAnswer when it is no answer to a lookup."""
+        """Return the Lookup in the answer `value` (JSON). Raises AnswerMismatch when it answers another question or an
+        older state of the log than it may, UnexpectedAnswer when it is no answer to a lookup."""
         check_echo(question, value)
         lookup = parse_lookup(value)
         assert lookup.as_of_index is not None
@@ -143,7 +143,8 @@ class Questioner:
         return lookup
 
     def answers(self, questions: Sequence[Question], value: object) -> list[Lookup | LedgerError]:
-        """The outcomes in the answer `value` to a batch, one each, in order: the Lookup, or the error that refused it.
+        """Return the outcomes in the answer `value` to a batch, one each, in order: the Lookup, or the error that
+        refused it.
 
         Raises what `answer` does; one that belongs to another question discredits the whole batch.
         """

@@ -27,7 +27,7 @@ class Texts:
         self._asked_for: frozenset[str] = frozenset()
 
     def lacks(self, codes: Iterable[str]) -> bool:
-        """Whether the service should be asked about a code among them."""
+        """True if the service should be asked about a code among them."""
         unknown = any(code not in _KNOWN and code not in self._asked_for for code in codes)
         return unknown and self._monotonic() >= self._not_before
 
@@ -50,7 +50,7 @@ class Texts:
         self._asked_for |= frozenset(codes)
 
     def reasons(self, reasons: Sequence[Reason]) -> tuple[Reason, ...]:
-        """The same reasons, with texts for those codes that the service has explained."""
+        """Return the same reasons, with texts for those codes that the service has explained."""
         return tuple([reason if reason.code in _KNOWN else self._explained(reason) for reason in reasons])
 
     def _explained(self, reason: Reason) -> Reason:

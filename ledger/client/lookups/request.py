@@ -31,7 +31,7 @@ class Query:
 
 
 def query_json(query: Query, reference: bytes) -> dict[str, Any]:
-    """The request for `query`, under its buyer's epoch; `reference` is its 32-byte order_ref."""
+    """Return the request for `query`, under its buyer's epoch; `reference` is its 32-byte order_ref."""
     body: dict[str, Any] = {
         "epoch": query.buyer.epoch,
         "subjects": [{"kind": subject.kind.value, "tag": b64url(subject.tag)} for subject in query.buyer.subjects],

@@ -77,7 +77,7 @@ class Lookup:
 
 
 def unavailable(because: str, status: int | None = None, request_id: str | None = None) -> Lookup:
-    """The Lookup for an outage: its reason, and the HTTP status and the id of the request if there are any."""
+    """Return the Lookup for an outage: its reason, and the HTTP status and the id of the request if there are any."""
     return Lookup(
         "unavailable", None, None, 0, 0, False, False, False, (), (), (),
         unavailable_because=because, unavailable_status=status, request_id=request_id,

@@ -116,7 +116,7 @@ EVENT_CLASSES: dict[str, type[WebhookEvent]] = {
 
 
 def read_event(message_id: str, sent_at: datetime, occurred_at: datetime, document: Mapping[str, Any]) -> WebhookEvent:
-    """The event of a verified message, `document` being its JSON with a text `type` and an object `data`.
+    """Return the event of a verified message, `document` being its JSON with a text `type` and an object `data`.
 
     It is of the class of its type, or a plain `WebhookEvent` where the type is unknown or a member that the class needs
     is missing or of another JSON type.

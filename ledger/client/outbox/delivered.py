@@ -28,7 +28,7 @@ Mac = Callable[[bytes], bytes]
 
 
 def note_of(item: Item, accepted: AcceptedReport, mac: Mac) -> DeliveredReport:
-    """The note of a delivered report."""
+    """Return the note of a delivered report."""
     said, epoch, subjects = _digests(item.content, mac)
     answer = {name: _plain(value) for name, value in msgspec.structs.asdict(accepted).items()}
     forget_at = accepted.expires_at + ERASED_AFTER
@@ -36,7 +36,8 @@ def note_of(item: Item, accepted: AcceptedReport, mac: Mac) -> DeliveredReport:
 
 
 def delivered_before(new: New, note: DeliveredReport, mac: Mac) -> Delivery[AcceptedReport]:
-    """The answer to a report that was delivered before under the same key; IdempotencyMismatch for another report.
+    """Return the answer to a report that was delivered before under the same key; IdempotencyMismatch for another
+    report.
 
     Persons are compared under one key epoch only: under another one the same person has other elements.
     """
@@ -49,7 +50,7 @@ def delivered_before(new: New, note: DeliveredReport, mac: Mac) -> Delivery[Acce
 
 
 def _digests(content: bytes, mac: Mac) -> tuple[bytes, int, bytes]:
-    """Keyed digests of what is said and of whom, and the key epoch, of the request body of a report."""
+    """Return keyed digests of what is said and of whom, and the key epoch, of the request body of a report."""
     sent: Mapping[str, Any] = json.loads(content)
     body = sent["body"]
     said = {name: value for name, value in body.items() if name not in _NOT_SAID}

@@ -19,7 +19,7 @@ _CHANGE_PATH = re.compile(r"/v1/reports/(rp_[A-Za-z0-9]{1,29})/(withdraw|restitu
 
 
 def report_id_of(item: Item) -> str:
-    """The report that a withdrawal or a restitution is about; empty for another path."""
+    """Return the report that a withdrawal or a restitution is about; empty for another path."""
     match = _CHANGE_PATH.fullmatch(item.path)
     return "" if match is None else match[1]
 
@@ -50,8 +50,8 @@ def check_item(item: Item) -> None:
 
 
 def in_order(items: Sequence[Item]) -> list[Item]:
-    """Items in the order in which a flush sends them: those with the fewest attempts first, then the oldest. No item
-    goes before an older one about the same report or order."""
+    """Return items in the order in which a flush sends them: those with the fewest attempts first, then the oldest. No
+    item goes before an older one about the same report or order."""
     most: dict[str, int] = {}
     ranked: list[tuple[int, int, Item]] = []
     for item in items:
@@ -71,8 +71,8 @@ def _matter(item: Item) -> str:
 
 
 def take_chunk(queue: deque[Item], size: int) -> list[Item]:
-    """The next items of `queue` that go into one request, taken out of it: one change, or up to `size` reports that
-    stay within `BATCH_BYTES`."""
+    """Return the next items of `queue` that go into one request, taken out of it: one change, or up to `size` reports
+    that stay within `BATCH_BYTES`."""
     chunk = [queue.popleft()]
     length = _length(chunk[0])
     while queue and len(chunk) < size and chunk[0].operation == queue[0].operation == "report":

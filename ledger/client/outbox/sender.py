@@ -82,7 +82,7 @@ _NOT_LET_IN = (ConfigurationError, Unauthenticated, PlatformSuspended, ScopeMiss
 
 
 def for_good(error: LedgerError) -> bool:
-    """Whether the ledger refused the thing itself, so that sending it again is useless."""
+    """True if the ledger refused the thing itself, so that sending it again is useless."""
     return not isinstance(error, _UNDECIDED)
 
 
@@ -333,7 +333,7 @@ class OutboxSender:
         return results
 
     def _state(self, item: Item, error: LedgerError, withdrawing: set[str]) -> tuple[ItemState, datetime | None]:
-        """The state of an item after `error`, and when it is tried again if it is parked."""
+        """Return the state of an item after `error`, and when it is tried again if it is parked."""
         if isinstance(error, ReportDisputed) or self._rests_on_contested(error):
             return "parked", self._now() + PARKED_EVERY
         if not for_good(error):
@@ -343,7 +343,7 @@ class OutboxSender:
         return "refused", None
 
     def _rests_on_contested(self, error: LedgerError) -> bool:
-        """Whether a linked report is contested now: once that is decided it may count again."""
+        """True if a linked report is contested now: once that is decided it may count again."""
         linked = error.details.get("report")
         if not isinstance(error, LinkedReportInvalid) or not isinstance(linked, str):
             return False
@@ -355,7 +355,7 @@ class OutboxSender:
     # --- after the service has forgotten the idempotency key ------------------------------------------------------
 
     def _done_before(self, item: Item) -> Delivery[Any] | None:
-        """The answer of an earlier attempt, if the service shows that one succeeded; None: send (again)."""
+        """Return the answer of an earlier attempt, if the service shows that one succeeded; None: send (again)."""
         if item.first_attempt_at is None or self._now() - item.first_attempt_at < REMEMBERED:
             return None
         if item.operation == "report":
@@ -366,7 +366,8 @@ class OutboxSender:
         return None if done is None else Delivery(item.idempotency_key, "accepted", view, replayed=True)
 
     def _taken_before(self, item: Item) -> Delivery[Any] | None:
-        """The answer to the same report that was sent from another state folder, as far as the ledger shows it."""
+        """Return the answer to the same report that was sent from another state folder, as far as the ledger shows
+        it."""
         try:
             view = self._find_report(item, self._now() - timedelta(days=1) - CLOCK_SLACK)
         except LedgerError:
@@ -400,7 +401,7 @@ class OutboxSender:
 
 
 def encode(payload: Mapping[str, Any]) -> bytes:
-    """The request body. Raises InvalidRequest for text that is no Unicode (a lone surrogate)."""
+    """Return the request body. Raises InvalidRequest for text that is no Unicode (a lone surrogate)."""
     try:
         return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
     except UnicodeEncodeError:
@@ -408,12 +409,13 @@ def encode(payload: Mapping[str, Any]) -> bytes:
 
 
 def _sent_before(new: New, now: datetime) -> Item:
-    """The item of a key that another process has delivered meanwhile: asked again, the ledger repeats its answer."""
+    """Return the item of a key that another process has delivered meanwhile: asked again, the ledger repeats its
+    answer."""
     return Item(new.idempotency_key, new.operation, new.path, new.content, "pending", now, 1, now, None, new.repeatable)
 
 
 def _is_outage(error: LedgerError) -> bool:
-    """Whether an error of a request says that the others need not be tried now."""
+    """True if an error of a request says that the others need not be tried now."""
     if isinstance(error, LimitExceeded):
         return error.details.get("status") == 429
     if error.details.get("status") == 413:  # a proxy's own words for a request that is too long
@@ -422,7 +424,7 @@ def _is_outage(error: LedgerError) -> bool:
 
 
 def _is_failure(error: LedgerError) -> bool:
-    """Whether the ledger failed on this request (500), which says little about others."""
+    """True if the ledger failed on this request (500), which says little about others."""
     return isinstance(error, Unavailable) and error.details.get("status") == 500
 
 
@@ -432,7 +434,7 @@ def _unsent(item: Item, outage: LedgerError) -> Delivery[Any]:
 
 
 def _is_about(item: Item, reports: set[str], orders: set[str]) -> bool:
-    """Whether an item is about one of these reports or orders."""
+    """True if an item is about one of these reports or orders."""
     if item.operation != "report":
         return report_id_of(item) in reports
     try:
@@ -442,7 +444,7 @@ def _is_about(item: Item, reports: set[str], orders: set[str]) -> bool:
 
 
 def _accepted_earlier(item: Item, view: ReportView, signature: str | None = None) -> Delivery[Any]:
-    """The answer that `view` stands for; `signature` where it is not the item's own ("": not known)."""
+    """Return the answer that `view` stands for; `signature` where it is not the item's own ("": not known)."""
     accepted = AcceptedReport(
         id=view.id,
         entry_index=view.entry_index,
@@ -456,7 +458,7 @@ def _accepted_earlier(item: Item, view: ReportView, signature: str | None = None
 
 
 def _accepted(item: Item, own_key: bool, value: object) -> AcceptedReport:
-    """The answer about a report. Raises AnswerMismatch when it is about another order or body.
+    """Return the answer about a report. Raises AnswerMismatch when it is about another order or body.
 
     An answer that a ledger of an earlier version had stored does not name them; then it must carry the item's own
     idempotency key (`own_key`).
@@ -473,7 +475,7 @@ def _accepted(item: Item, own_key: bool, value: object) -> AcceptedReport:
 
 
 def _changed(item: Item, own_key: bool, value: object) -> ReportView:
-    """The answer about a withdrawal or a restitution. Raises AnswerMismatch when it is about another one."""
+    """Return the answer about a withdrawal or a restitution. Raises AnswerMismatch when it is about another one."""
     view, sent = about(parse_view, id=report_id_of(item))(value), json.loads(item.content)
     if item.operation == "withdraw":
         compare("withdrawal", view.withdrawal_reason, sent["reason"])
@@ -500,7 +502,8 @@ def _outcome(item: Item, value: object) -> AcceptedReport | LedgerError:
 
 
 def _not_yet(item: Item, error: LedgerError) -> LedgerError:
-    """A server that has not noticed a key rotation yet refuses what is signed under the new epoch: an outage only."""
+    """Return a server that has not noticed a key rotation yet refuses what is signed under the new epoch: an outage
+    only."""
     if isinstance(error, StaleEpoch) and item.operation == "report":
         theirs, ours = error.details.get("epoch"), json.loads(item.content)["body"]["epoch"]
         if isinstance(theirs, int) and theirs < ours:

@@ -203,7 +203,7 @@ class Outbox(ForkAware):
             self._database = None
 
     def _opened(self) -> sqlite3.Connection:
-        """The open database of this process. The lock must be held."""
+        """Return the open database of this process. The lock must be held."""
         if self._closed:
             raise ConfigurationError("The outbox is closed.")
         if self._is_unsafe:
@@ -324,7 +324,7 @@ class Outbox(ForkAware):
             ).rowcount
 
     def get(self, key: str) -> Item | None:
-        """The item with this idempotency key."""
+        """Return the item with this idempotency key."""
         rows = self._items("WHERE idempotency_key = ?", (key,))
         return rows[0] if rows else None
 
@@ -333,12 +333,12 @@ class Outbox(ForkAware):
         return self._items("WHERE ? IS NULL OR state = ? ORDER BY number", (state, state))
 
     def note(self, key: str, now: datetime) -> DeliveredReport | None:
-        """The note of a report that was delivered under this key."""
+        """Return the note of a report that was delivered under this key."""
         with self._reading() as database:
             return _note(database, key, format_time(now))
 
     def waiting(self) -> dict[ItemState, Waiting]:
-        """How much is here in each state."""
+        """Return how much is here in each state."""
         with self._reading() as database:
             rows = database.execute("SELECT state, count(*), min(added_at) FROM item GROUP BY state").fetchall()
         counted = {state: Waiting(count, parse_time(oldest)) for state, count, oldest in rows}
@@ -381,7 +381,7 @@ class Outbox(ForkAware):
 
 
 def _is_text(key: object) -> bool:
-    """Whether `key` is text that a database takes: no lone surrogates."""
+    """True if `key` is text that a database takes: no lone surrogates."""
     return isinstance(key, str) and not any("\ud800" <= char <= "\udfff" for char in key)
 
 

@@ -104,7 +104,7 @@ def build_report(
 
 
 def arguments_from_json(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Keyword arguments of `RefundLedger.report` (all but `buyer`) from JSON: for report files and batches.
+    """Return keyword arguments of `RefundLedger.report` (all but `buyer`) from JSON: for report files and batches.
 
     `evidence` is a list of {type, file | sha256, pdq?, pdq_quality?, inspection?, finding?, report_id?, origin?,
     confirmation?}, sha256 as base64url; `inspect --json` prints these members of a file as `evidence`.

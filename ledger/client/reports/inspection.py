@@ -40,7 +40,7 @@ def inspect(file: str | Path, *, listing: Sequence[str | Path] = (), received_at
 def inspected_evidence(
     type: str, file: str | Path, *, listing: Sequence[str | Path] = (), origin: Origin | None = None
 ) -> Evidence:
-    """An item of evidence with what an inspection of `file` found: for an `original_file`, an `ai_label`, a
+    """Return an item of evidence with what an inspection of `file` found: for an `original_file`, an `ai_label`, a
     `listing_match` and the like. An `original_file` or `source_image` that is a picture also carries its PDQ hash.
 
     `origin` (`claim_upload(received_at)` or `handed_in_by_merchant()`) says where the file came from; an
@@ -58,7 +58,7 @@ def inspected_evidence(
 
 
 def evidence_members(receipt: Receipt, origin: Origin | None = None) -> dict[str, Any]:
-    """All members that an inspected file has as an item of evidence in JSON, but for `type`; `origin` is for an
+    """Return all members that an inspected file has as an item of evidence in JSON, but for `type`; `origin` is for an
     `original_file` alone."""
     members: dict[str, Any] = {"sha256": b64url(receipt.sha256), "inspection": inspection_json(receipt.in_report())}
     members |= {"pdq": receipt.pdq, "pdq_quality": receipt.pdq_quality} if receipt.pdq else {}
@@ -66,7 +66,7 @@ def evidence_members(receipt: Receipt, origin: Origin | None = None) -> dict[str
 
 
 def picture_hash(file: str | Path) -> PictureHash:
-    """The perceptual hash of a picture, to search with.
+    """Return the perceptual hash of a picture, to search with.
 
     Raises PictureUnreadable, PictureUnfit (too flat to be told from others), and ConfigurationError where the extra
     `evidence` is not installed.
@@ -78,8 +78,8 @@ def picture_hash(file: str | Path) -> PictureHash:
 
 
 def match_picture(file: str | Path, listing: str | Path) -> bytes | None:
-    """A PNG that shows `file` beside the merchant's photo it was made from, with what was changed outlined; None if it
-    was not made from it.
+    """Return a PNG that shows `file` beside the merchant's photo it was made from, with what was changed outlined; None
+    if it was not made from it.
 
     Raises EvidenceUnreadable, EvidenceTooLarge, PictureUnreadable, ListingUnreadable, ConfigurationError.
     """
@@ -95,7 +95,7 @@ def verify_inspection(
     listing: Sequence[str | Path] = (),
     received_at: datetime | None = None,
 ) -> Agreement:
-    """Whether `file` bears out a receipt of an inspection, given as JSON values; if listing photos were compared, or
+    """True if `file` bears out a receipt of an inspection, given as JSON values; if listing photos were compared, or
     the time of receipt was given, the same are needed as `listing` and `received_at`.
 
     Raises InspectionReceiptInvalid, and what `inspect` raises.

@@ -289,8 +289,8 @@ class Reports:
         )
 
     def _built(self, buyer: object, arguments: Mapping[str, Any], *, check_epoch: bool = True) -> Mapping[str, Any]:
-        """The payload of one report among many. Raises a LedgerError for whatever is wrong with its arguments, so that
-        the others can be sent."""
+        """Return the payload of one report among many. Raises a LedgerError for whatever is wrong with its arguments,
+        so that the others can be sent."""
         if isinstance(buyer, LedgerError):
             raise buyer
         if not isinstance(buyer, Buyer):
@@ -311,14 +311,14 @@ class Reports:
 
 
 def _pair(pair: object) -> tuple[object, dict[str, Any]]:
-    """A buyer and a copy of the arguments. Raises InvalidReport for anything else."""
+    """Return a buyer and a copy of the arguments. Raises InvalidReport for anything else."""
     if isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[1], Mapping):
         return pair[0], dict(pair[1])
     raise InvalidReport("Each report of a batch is a pair: a buyer, and a mapping of the other arguments.")
 
 
 def _order_of(pair: object) -> str | None:
-    """The order number of a report of a batch, if that is text."""
+    """Return the order number of a report of a batch, if that is text."""
     arguments = pair[1] if isinstance(pair, tuple | list) and len(pair) == 2 else None
     order = arguments.get("order") if isinstance(arguments, Mapping) else None
     return order if isinstance(order, str) else None

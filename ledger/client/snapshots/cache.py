@@ -51,7 +51,7 @@ class SnapshotCache:
     # --- answers ----------------------------------------------------------------------------------------------------
 
     def answers(self) -> list[tuple[bytes, bytes]]:
-        """(version, answer of `GET /v1/snapshots/latest`) of each snapshot that lies here."""
+        """Return (version, answer of `GET /v1/snapshots/latest`) of each snapshot that lies here."""
         latest = {version: data for (version, name), data in list(self._memory.items()) if name == LATEST_FILE}
         for version in self._versions():
             with suppress(OSError):
@@ -84,7 +84,7 @@ class SnapshotCache:
             shutil.rmtree(temporary, ignore_errors=True)
 
     def newest_cut(self) -> int:
-        """The largest cut of any snapshot that was accepted; 0 before the first."""
+        """Return the largest cut of any snapshot that was accepted; 0 before the first."""
         if self._given is None:
             return self._cut
         try:
@@ -115,7 +115,8 @@ class SnapshotCache:
     # --- files of one snapshot --------------------------------------------------------------------------------------
 
     def map(self, version: bytes, name: str, size: int) -> memoryview | None:
-        """The file mapped into memory, if it is there with `size` bytes. It stays readable after it was deleted."""
+        """Return the file mapped into memory, if it is there with `size` bytes. It stays readable after it was
+        deleted."""
         kept = self._memory.get((version, name))
         if kept is not None and len(kept) == size:
             return memoryview(kept)
@@ -131,8 +132,8 @@ class SnapshotCache:
 
     @contextmanager
     def new_file(self, version: bytes, name: str) -> Iterator[NewFile]:
-        """A file to write that gets its name, on disk, when the block ends without an error, and goes away otherwise.
-        Where it cannot be written, or the disk takes no more of it, it is kept in memory.
+        """Return a file to write that gets its name, on disk, when the block ends without an error, and goes away
+        otherwise. Where it cannot be written, or the disk takes no more of it, it is kept in memory.
 
         Raises ConfigurationError for any other fault of the disk.
         """
@@ -158,7 +159,7 @@ class SnapshotCache:
             yield
 
     def read_bucket(self, version: bytes, prefix: int) -> bytes | None:
-        """The answer to an earlier query for one bucket."""
+        """Return the answer to an earlier query for one bucket."""
         kept = self._buckets.get((version, prefix))
         if kept is not None or self._given is None:
             return kept

@@ -49,8 +49,8 @@ class _LatestAnswer(Model, frozen=True):
 
 
 def open_latest(answer: bytes, suite: Suite) -> Latest:
-    """The snapshot that `answer` names, verified against the pinned service and log key. Whether it is current, and
-    whether its checkpoint continues the history seen before, is for the caller to ask.
+    """Return the snapshot that `answer` names, verified against the pinned service and log key. Whether it is current,
+    and whether its checkpoint continues the history seen before, is for the caller to ask.
 
     Raises UnexpectedAnswer (not of this form), InvalidManifest (false signature, another service, or not what the
     entry says), InvalidReceipt, InvalidCheckpoint, InvalidLeaf, InvalidInclusion (the log does not hold the entry),
@@ -97,7 +97,7 @@ class FilterSink:
             raise self.wrong("This is not the filter that the manifest names.")
 
     def wrong(self, message: str) -> InvalidFilter:
-        """The error of a wrong filter."""
+        """Return the error of a wrong filter."""
         return InvalidFilter(message)
 
 
@@ -130,12 +130,12 @@ class BucketsSink:
             raise self.wrong("These are not the buckets that the snapshot's root commits to.")
 
     def wrong(self, message: str) -> InvalidBucket:
-        """The error of wrong buckets."""
+        """Return the error of wrong buckets."""
         return InvalidBucket(message)
 
 
 def checked_buckets(manifest: Manifest, data: memoryview) -> memoryview:
-    """`data`, if it is the whole `buckets.bin` of the manifest. Raises InvalidBucket."""
+    """Return `data`, if it is the whole `buckets.bin` of the manifest. Raises InvalidBucket."""
     sink = BucketsSink(manifest)
     step = max(1, (1 << 20) // manifest.bucket_bytes) * manifest.bucket_bytes
     for start in range(0, len(data), step):

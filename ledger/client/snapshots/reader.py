@@ -119,12 +119,12 @@ class Snapshots:
         self._opened = self._local = None
 
     def local(self) -> Snapshot | None:
-        """The newest opened snapshot with a filter, if it is not past its end. Reads nothing."""
+        """Return the newest opened snapshot with a filter, if it is not past its end. Reads nothing."""
         local = self._local
         return local if local is not None and self._is_current(local.latest) else None
 
     def may_look(self) -> bool:
-        """Whether a minute has passed since the last `look`."""
+        """True if a minute has passed since the last `look`."""
         return self._looked_at is None or not self._within_minute(self._looked_at)
 
     def look(self) -> None:
@@ -145,20 +145,20 @@ class Snapshots:
             self._lock.release()
 
     def ready(self, *, whole_filter: bool, whole_buckets: bool) -> Snapshot | None:
-        """The opened snapshot if it is not past its end and has the parts asked for. Reads nothing."""
+        """Return the opened snapshot if it is not past its end and has the parts asked for. Reads nothing."""
         return self._ready(whole_filter, whole_buckets)
 
     def is_due(self, snapshot: Snapshot) -> bool:
-        """Whether the server should be asked for a newer one."""
+        """True if the server should be asked for a newer one."""
         return self._is_due(snapshot.latest)
 
     def current(
         self, *, whole_filter: bool, whole_buckets: bool, fresh: bool = False, limit: Deadline | None = None
     ) -> Snapshot:
-        """A snapshot that may be answered from, with the parts asked for; refreshed when it is older than an hour or of
-        an earlier UTC day, or if `fresh`. While another thread refreshes it, the one before goes on being used. With
-        `limit`, another thread's refresh is waited for until then, and the question for the newest takes half of the
-        time, so that in an outage the one before can still be used; a download that has begun goes on.
+        """Return a snapshot that may be answered from, with the parts asked for; refreshed when it is older than an
+        hour or of an earlier UTC day, or if `fresh`. While another thread refreshes it, the one before goes on being
+        used. With `limit`, another thread's refresh is waited for until then, and the question for the newest takes
+        half of the time, so that in an outage the one before can still be used; a download that has begun goes on.
 
         Raises SnapshotUnknown or Unavailable when there is none, and the error of what is false: InvalidManifest,
         InvalidInclusion and the other errors of a false proof, Equivocation, PolicyInvalid, SnapshotExpired,
@@ -203,7 +203,8 @@ class Snapshots:
         return completed
 
     def bucket(self, snapshot: Snapshot, prefix: int) -> bytes:
-        """One bucket of `snapshot`, from the cache or by a request of its own, checked against the manifest's root.
+        """Return one bucket of `snapshot`, from the cache or by a request of its own, checked against the manifest's
+        root.
 
         Raises InvalidBucket, SnapshotUnknown (the server has dropped this version), Unavailable.
         """
@@ -221,8 +222,8 @@ class Snapshots:
     # --- the manifest ---------------------------------------------------------------------------------------------
 
     def _known(self) -> Snapshot | None:
-        """The opened snapshot, or the newest of the cache if another process has fetched a newer one; None if all are
-        past their end."""
+        """Return the opened snapshot, or the newest of the cache if another process has fetched a newer one; None if
+        all are past their end."""
         opened = self._opened
         if opened is not None and not self._is_current(opened.latest):
             opened = None
@@ -247,7 +248,7 @@ class Snapshots:
         return sorted(filter(self._is_current, snapshots), key=lambda latest: latest.manifest.cut, reverse=True)
 
     def _asked(self, known: Snapshot | None, seconds: float) -> Snapshot:
-        """The newest snapshot as the server says within `seconds`, or in an outage the known one."""
+        """Return the newest snapshot as the server says within `seconds`, or in an outage the known one."""
         try:
             latest = self._verified(known is not None, seconds)
         except _OUTAGES:
@@ -286,7 +287,7 @@ class Snapshots:
         return self._asked_at is None or not self._within_minute(self._asked_at)
 
     def _within_minute(self, then: datetime) -> bool:
-        """Whether `then` is less than POLL_SECONDS ago. A clock that was set back must not stop the questions."""
+        """True if `then` is less than POLL_SECONDS ago. A clock that was set back must not stop the questions."""
         return timedelta(0) <= self._now() - then < timedelta(seconds=POLL_SECONDS)
 
     # --- its files ------------------------------------------------------------------------------------------------
@@ -300,7 +301,7 @@ class Snapshots:
         return snapshot
 
     def _complete_on_disk(self, whole_filter: bool, whole_buckets: bool) -> Snapshot | None:
-        """The newest snapshot whose parts lie in the cache."""
+        """Return the newest snapshot whose parts lie in the cache."""
         for latest in self._cached():
             completed = self._completed(Snapshot(latest), whole_filter, whole_buckets, "never")
             if _has(completed, whole_filter, whole_buckets):
@@ -368,7 +369,7 @@ class Snapshots:
 
 
 def _has(snapshot: Snapshot, whole_filter: bool, whole_buckets: bool) -> bool:
-    """Whether the parts asked for are there."""
+    """True if the parts asked for are there."""
     return not (whole_filter and snapshot.filter is None) and not (whole_buckets and snapshot.buckets is None)
 
 

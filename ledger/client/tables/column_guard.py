@@ -58,7 +58,7 @@ _SHARES = {"citizen number": 0.001, "mobile number": 0.2, "card number": 0.2}
 
 
 def repeats(cell: str, kind: str, raw: str) -> bool:
-    """Whether `cell` holds the identifier `raw` of this kind, in whatever spelling, or a long part of its number."""
+    """True if `cell` holds the identifier `raw` of this kind, in whatever spelling, or a long part of its number."""
     text, value = _folded(cell), _folded(raw)
     if kind == "email":
         return len(value) > 4 and value in text
@@ -104,7 +104,8 @@ def _valid(kind: str, raw: str) -> bool:
 
 
 def _folded(text: str) -> str:
-    """NFKC, small letters, without blanks around it and without characters that cannot be seen, but for line ends."""
+    """Return NFKC, small letters, without blanks around it and without characters that cannot be seen, but for line
+    ends."""
     if text.isascii():
         return text.lower().strip()
     folded = unicodedata.normalize("NFKC", text).casefold()

@@ -45,7 +45,7 @@ class Customers:
         return tuple([place for place in range(len(self.table.names)) if place not in used])
 
     def identifiers(self, record: Record) -> list[tuple[str, str]]:
-        """(kind, raw) of the row's cells that are not empty."""
+        """Return (kind, raw) of the row's cells that are not empty."""
         return _identifiers(self.kinds, record)
 
 
@@ -63,7 +63,7 @@ def open_customers(
     not_identifiers: Collection[str] = (),
     tag_columns: bool = False,
 ) -> Iterator[Customers]:
-    """A table of customers, open and checked in full.
+    """Return a table of customers, open and checked in full.
 
     With `tag_columns` a column PHONE_tag beside PHONE is refused, because the output has one of that name. Raises
     InvalidTable and ConfigurationError.
@@ -114,8 +114,8 @@ def _check(customers: Customers, trusted: tuple[int, ...]) -> int:
 
 
 def kinds_of(table: Table, form: TableFormat, names: Collection[str] = KINDS) -> tuple[tuple[int, str], ...]:
-    """(place, name) of the columns that are one of `names`, by default the kinds of identifier, in the table's order.
-    Raises InvalidTable when there is none, or when one is there twice."""
+    """Return (place, name) of the columns that are one of `names`, by default the kinds of identifier, in the table's
+    order. Raises InvalidTable when there is none, or when one is there twice."""
     kinds: dict[int, str] = {}
     for name, header in form.columns.items():
         if name not in names:

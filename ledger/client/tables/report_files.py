@@ -59,7 +59,8 @@ class ReportItem:
 
 
 def read_report_file(source: Path | BinaryIO, form: TableFormat, region: str | None = None) -> list[ReportItem]:
-    """The reports of a file, each checked as far as that needs no ledger. A file that begins with { or [ is JSON.
+    """Return the reports of a file, each checked as far as that needs no ledger. A file that begins with { or [ is
+    JSON.
 
     Raises InvalidTable (with line and character or column) and ConfigurationError for what is wrong with the file.
     """
@@ -72,7 +73,7 @@ def read_report_file(source: Path | BinaryIO, form: TableFormat, region: str | N
 
 
 def item_of(value: Mapping[str, Any], region: str | None = None) -> ReportItem:
-    """A single report: `buyer` and the fields. Raises the error of what is malformed."""
+    """Return a single report: `buyer` and the fields. Raises the error of what is malformed."""
     item = _item(1, value, region)
     if item.error is not None:
         raise item.error
@@ -130,7 +131,7 @@ def check_reports(
     region: str | None = None,
     progress: Progress = lambda done, total: None,
 ) -> list[ReportItem]:
-    """Items with the error that each would have before it is sent. Nothing is asked, stored or sent.
+    """Return items with the error that each would have before it is sent. Nothing is asked, stored or sent.
 
     What the ledger alone knows is not checked: orders that were reported before, cases, quotas, the log.
     """
@@ -161,8 +162,8 @@ def _content_key(ledger: RefundLedger, item: ReportItem, region: str | None) -> 
 
 
 def with_keys(ledger: RefundLedger, items: Sequence[ReportItem], region: str | None = None) -> list[ReportItem]:
-    """Items with an idempotency key each: their own, or one derived from what they say. A key that an earlier item has
-    already refuses the later one."""
+    """Return items with an idempotency key each: their own, or one derived from what they say. A key that an earlier
+    item has already refuses the later one."""
     keyed: list[ReportItem] = []
     first: dict[object, int] = {}
     for item in items:
@@ -233,7 +234,7 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _rows(table: Table, form: TableFormat) -> list[dict[str, Any]]:
-    """The rows as JSON would give them. Empty cells are left out."""
+    """Return the rows as JSON would give them. Empty cells are left out."""
     table.check_encoding()
     columns = kinds_of(table, form, _NAMES)
     known = {place for place, _ in columns}
@@ -248,7 +249,8 @@ def _rows(table: Table, form: TableFormat) -> list[dict[str, Any]]:
 
 
 def _meant(header: str) -> str:
-    """The known name that a header is most like. The header itself may be somebody's data, and is not repeated."""
+    """Return the known name that a header is most like. The header itself may be somebody's data, and is not
+    repeated."""
     known = nearest(header, _NAMES)
     return "" if known is None else f" (did you mean {known}?)"
 
@@ -274,7 +276,7 @@ def _row(columns: Sequence[tuple[int, str]], record: Record) -> dict[str, Any]:
 
 
 def _evidence(text: str) -> dict[str, str]:
-    """`type=file`, or `type=sha256:DIGEST` (base64url)."""
+    """Return `type=file`, or `type=sha256:DIGEST` (base64url)."""
     kind, _, what = text.partition("=")
     digest = what.removeprefix("sha256:")
     return {"type": kind, "sha256": digest} if digest != what else {"type": kind, "file": what}

@@ -136,7 +136,8 @@ MAX_ROWS = 1_000_000
 def tag_customers(
     ledger: RefundLedger, customers: Customers, *, region: str | None = None, epoch: int
 ) -> list[tuple[list[str], dict[str, str]]]:
-    """(cells, tag by kind) of every row, in order, in memory; nothing is asked before all identifiers are known good.
+    """Return (cells, tag by kind) of every row, in order, in memory; nothing is asked before all identifiers are known
+    good.
 
     Raises InvalidTable (more than MAX_ROWS), the InvalidIdentifier of the first malformed identifier with its line and
     column, and what `RefundLedger.tag_many` raises.
@@ -163,7 +164,7 @@ def tag_customers(
 
 
 def _first_of(wrong: list[tuple[int, int, InvalidIdentifier]], good: int, region: str | None) -> InvalidIdentifier:
-    """The first error, with its place and how many there are."""
+    """Return the first error, with its place and how many there are."""
     line, column, error = wrong[0]
     text = f"Line {line}, column {column}: {error}"
     if len(wrong) > 1:
@@ -174,7 +175,7 @@ def _first_of(wrong: list[tuple[int, int, InvalidIdentifier]], good: int, region
 
 
 def _cells(customers: Customers) -> Iterator[Cell]:
-    """The identifiers of the table, row by row."""
+    """Return the identifiers of the table, row by row."""
     for record in customers.table.records():
         who = str(record.number) if customers.id is None else record.cells[customers.id]
         for kind, raw in customers.identifiers(record):
@@ -233,7 +234,7 @@ class _Run:
         self.done = replace(self._counted(), resumed=count)
 
     def _counted(self) -> Tagging:
-        """`done` with the present counts."""
+        """Return `done` with the present counts."""
         return replace(
             self.done,
             identifiers=self._identifiers.total(),
@@ -265,20 +266,20 @@ class _Run:
         return True
 
     def _write_errors(self, rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-        """An empty list, once `rows` are in the file of errors, if there is one."""
+        """Return an empty list, once `rows` are in the file of errors, if there is one."""
         if self._bad is not None and rows:
             self._bad.append(rows)
         return []
 
     def _canonical(self, cell: Cell) -> Canonical | str:
-        """The identifier, or the code of what is wrong with it."""
+        """Return the identifier, or the code of what is wrong with it."""
         try:
             return normalise({cell.kind: cell.raw}, self._region)
         except InvalidIdentifier as error:
             return error.code
 
     def _tags(self, people: list[Canonical]) -> list[str] | None:
-        """The tag of each, base64url; None when the daily quota does not cover them and is not waited for."""
+        """Return the tag of each, base64url; None when the daily quota does not cover them and is not waited for."""
         waited, pause = 0.0, 1.0
         while people:
             try:

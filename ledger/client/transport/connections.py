@@ -65,7 +65,8 @@ class HttpOptions:
 
 
 def new_client(url: str, local: bool, options: HttpOptions) -> httpx2.Client:
-    """An HTTP client for the service at `url`; `local` says that it is on this machine, which no proxy can reach.
+    """Return an HTTP client for the service at `url`; `local` says that it is on this machine, which no proxy can
+    reach.
 
     Raises ConfigurationError, which names the argument or the environment variable to put right.
     """
@@ -140,7 +141,7 @@ def _proxies_named() -> str:
 
 
 def uses_proxy(url: str, local: bool, options: HttpOptions) -> bool:
-    """Whether requests to `url` go through a proxy that is known of here."""
+    """True if requests to `url` go through a proxy that is known of here."""
     if options.http_client is not None or local:
         return bool(options.proxy)
     if options.proxy is not None:
@@ -156,8 +157,8 @@ def uses_proxy(url: str, local: bool, options: HttpOptions) -> bool:
 
 
 def unreached(error: Exception, host: str, proxied: bool) -> Unavailable:
-    """The Unavailable for a request that got no answer. `details["reason"]` is `timeout`, `dns_failed`, `tls_failed`,
-    `proxy_failed`, `connect` (no connection was made) or `connection` (it broke)."""
+    """Return the Unavailable for a request that got no answer. `details["reason"]` is `timeout`, `dns_failed`,
+    `tls_failed`, `proxy_failed`, `connect` (no connection was made) or `connection` (it broke)."""
     if isinstance(error, httpx2.TimeoutException):
         return Unavailable("The ledger did not answer in time.", reason="timeout")
     causes = list(_causes(error))
@@ -196,10 +197,10 @@ def _tls_words(text: str) -> str:
 
 
 def host_of(url: str) -> str:
-    """The host that `url` leads to, for messages."""
+    """Return the host that `url` leads to, for messages."""
     return urlsplit(url).hostname or "the server"
 
 
 def client_headers() -> Mapping[str, str]:
-    """Headers of every request, whoever made the client."""
+    """Return headers of every request, whoever made the client."""
     return {"User-Agent": f"refund-ledger/{__version__}", "Accept": "application/json"}

@@ -6,7 +6,7 @@ _MARK = "\ufeff"
 
 
 def kept_text(data: bytes) -> str:
-    """The text (UTF-8) as it was written: without a byte order mark, with Unix line ends, and ended by one.
+    """Return the text (UTF-8) as it was written: without a byte order mark, with Unix line ends, and ended by one.
 
     What is signed is compared after this, so nothing else may differ. Raises UnicodeDecodeError.
     """

@@ -80,7 +80,7 @@ class LogReport:
 
 
 def fetch_checkpoint(fetch: Fetch) -> str:
-    """The served note, unverified. Raises InvalidCheckpoint when it is not text."""
+    """Return the served note, unverified. Raises InvalidCheckpoint when it is not text."""
     try:
         return fetch("checkpoint").decode("utf-8")
     except UnicodeDecodeError as error:
@@ -171,7 +171,7 @@ class Comparison:
 
 
 def compare_views(note_a: str, note_b: str, fetch: Fetch, origin: str, public_key: bytes) -> Comparison:
-    """Whether two signed notes, seen by two parties or at two places, tell one history. Order does not matter.
+    """True if two signed notes, seen by two parties or at two places, tell one history. Order does not matter.
 
     `fetch` reads a log that holds the larger of both trees; a few tiles of it are fetched, and what they say is
     proven against that tree's signed root. Raises Equivocation when the log told two histories (both notes are
@@ -197,7 +197,7 @@ def compare_views(note_a: str, note_b: str, fetch: Fetch, origin: str, public_ke
 
 
 def prove_leaf(fetch: Fetch, index: int, note: str, origin: str, public_key: bytes) -> tuple[bytes, str]:
-    """(leaf, tlog-proof text) of entry `index` in the tree of the signed `note`, made from tiles and verified.
+    """Return (leaf, tlog-proof text) of entry `index` in the tree of the signed `note`, made from tiles and verified.
 
     Keep both: `tlog.proof.open_leaf_proof` verifies them again without a network. Raises ReceiptPending when the
     note does not cover the entry yet, InvalidCheckpoint, InvalidLeaf, InvalidInclusion, InvalidTile, and what `fetch`
@@ -237,7 +237,7 @@ def _fetch_bundle(fetch: Fetch, index: int, width: int) -> list[bytes]:
 
 
 def _fetch_partial(fetch: Fetch, level: TileLevel, index: int, width: int) -> tuple[bytes, bool]:
-    """The resource of `width`, and whether it is the full one: a log that has grown since may have dropped the
+    """Return the resource of `width`, and whether it is the full one: a log that has grown since may have dropped the
     partial one (C2SP tlog-tiles, Partial Tiles)."""
     if width == TILE_WIDTH:
         return fetch(tile_path(level, index)), True
@@ -251,7 +251,8 @@ _KNOWN_SORTS = frozenset({EVENT_SORT, *GovernanceType})
 
 
 def _check_leaves(entries: Sequence[bytes], first: int, audit: PolicyAudit) -> Counter[str]:
-    """How many of the leaves `first`, `first` + 1, ... are of each sort, after checking them. Raises InvalidLeaf."""
+    """Return how many of the leaves `first`, `first` + 1, ... are of each sort, after checking them. Raises
+    InvalidLeaf."""
     sorts: Counter[str] = Counter()
     for index, entry in enumerate(entries, first):
         try:

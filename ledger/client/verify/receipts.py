@@ -42,7 +42,7 @@ def fetch_receipt(
     attempt_seconds: float,
     sleep: Callable[[float], None] = time.sleep,
 ) -> str:
-    """The text of a receipt, waiting up to `seconds` for a checkpoint to cover it. Raises ReceiptPending."""
+    """Return the text of a receipt, waiting up to `seconds` for a checkpoint to cover it. Raises ReceiptPending."""
     deadline = Deadline(seconds)
     while True:
         answer = transport.retrying(
@@ -115,7 +115,7 @@ def check_offline(
 
 
 def _signature(entry: dict[str, Any], public_keys: Sequence[Ed25519PublicKey]) -> tuple[bytes, Ed25519PublicKey]:
-    """The signature (64 bytes) over the entry's body, and the key it verifies under. Raises InvalidReceipt."""
+    """Return the signature (64 bytes) over the entry's body, and the key it verifies under. Raises InvalidReceipt."""
     body, signed = entry.get("body"), entry.get("signature")
     try:
         if not isinstance(body, dict) or not isinstance(signed, str):

@@ -168,7 +168,7 @@ def _logged(places: Places, fetch: Fetch, note: str, pinned: Service | None, ori
 
 
 def _body(index: int, fetch: Fetch, note: str, pinned: Service | None, origin: str, public_key: bytes) -> _Body:
-    """The body of a `key_rotation` entry, proven."""
+    """Return the body of a `key_rotation` entry, proven."""
     data, proof = prove_leaf(fetch, index, note, origin, public_key)
     leaf, _ = open_leaf_proof(proof, data, origin, public_key)
     if leaf.sort != GovernanceType.KEY_ROTATION or leaf.body is None:
@@ -187,7 +187,7 @@ def _present(member: T | None) -> T:
 
 
 def _holder(named: EpochMember, pinned: Service | None) -> HolderKey:
-    """The one holder of an epoch. (With several, each turns its own share, and this format would not do.)"""
+    """Return the one holder of an epoch. (With several, each turns its own share, and this format would not do.)"""
     holders = parse_holders(named.holders)
     if len(holders) != 1:
         raise InvalidRotation("This version can check the rotation of one key holder only.")
