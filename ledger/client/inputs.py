@@ -1,4 +1,4 @@
-"""Checks of what a program hands to the SDK, before anything is built, stored or sent.
+"""Checks of the arguments of the SDK's calls, before a request is built, stored or sent.
 
 Each raises a LedgerError whose message names the argument and the remedy, and whose `details["field"]` is the
 argument's name. No message repeats a value that may be personal.
@@ -112,7 +112,7 @@ def check_identifiers(value: object, region: object) -> Identifiers:
 
 
 def check_refund(value: object) -> None:
-    """What is asked for, or None. Raises InvalidRequest."""
+    """Check a refund, or None. Raises InvalidRequest."""
     if value is None:
         return
     if not isinstance(value, Refund):
@@ -127,7 +127,7 @@ def check_refund(value: object) -> None:
 def check_lookup(
     *, order: object, purpose: object, refund: object, consent_ref: object, min_index: object, pictures: object = ()
 ) -> None:
-    """The arguments of a lookup besides the buyer. Raises InvalidRequest."""
+    """Check the arguments of a lookup besides the buyer. Raises InvalidRequest."""
     check_text("order", order)
     check_choice("purpose", purpose, PURPOSES)
     check_refund(refund)
@@ -140,7 +140,7 @@ def check_lookup(
 
 
 def check_consent_ref(value: object) -> None:
-    """The form of a reference to a consent, or None. Raises InvalidRequest."""
+    """Check the form of a reference to a consent, or None. Raises InvalidRequest."""
     if value is None:
         return
     fault = fault_of_reference(check_text("consent_ref", value))
@@ -200,15 +200,15 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def check_reported_buyer(value: object) -> None:
-    """Who a report is about. Raises InvalidReport."""
+    """Check the buyer of a report. Raises InvalidReport."""
     if not isinstance(value, Buyer):
         remedy = " Blind the identifiers first: ledger.tag(phone=...)." if isinstance(value, Mapping) else ""
         raise InvalidReport(f"A report's buyer must be a Buyer, not {_called(value)}.{remedy}", field="buyer")
 
 
 def check_report(arguments: Mapping[str, object]) -> None:
-    """The arguments of a report besides the buyer, as far as their types and lists of choices go. Raises InvalidReport
-    or one of its leaves, InvalidTime."""
+    """Check the types and choices of a report's arguments besides the buyer. Raises InvalidReport or one of its leaves,
+    InvalidTime."""
     check_choice("conduct", arguments["conduct"], list(Conduct), UnknownConduct)
     check_choice("outcome", arguments["outcome"], list(Outcome), InvalidReport)
     items = arguments["evidence"]

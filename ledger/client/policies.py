@@ -4,7 +4,7 @@
 it is in effect, so an answer read at some moment names the policy of every moment in the following 7 days. Later, or
 where this version cannot read the text, the policy is unknown and only the ledger itself checks by it.
 
-Snapshots bring the policy that they are folded with themselves (`ledger.client.snapshots.files`).
+A snapshot carries the policy that its standings are computed with (`ledger.client.snapshots.files`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FetchText = Callable[[str], str]
 
 
 class Policies:
-    """The policies that the service named last. Until it was asked, those of the suite file."""
+    """The policies that the service named last; those of the suite file before the first answer."""
 
     def __init__(self, pinned: Service) -> None:
         self._named = _named(pinned)
@@ -40,11 +40,11 @@ class Policies:
         self._fetched_at: dict[bytes, datetime] = {}
 
     def take(self, served: Service, now: datetime) -> None:
-        """Take over what the service names at `now`."""
+        """Store the policies that the service names at `now`."""
         self._named, self._read_at, self._asked_at = _named(served), now, now
 
     def is_due(self, now: datetime) -> bool:
-        """True if the service should be asked again. Saying so counts as asking: the next time is an hour later."""
+        """True if the service should be asked again. A True counts as a request: the next one is an hour later."""
         if self._read_at is None or _within(now, self._read_at, REFRESH) or _within(now, self._asked_at, RETRY):
             return False
         self._asked_at = now

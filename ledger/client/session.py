@@ -1,4 +1,4 @@
-"""What every call of the SDK rests on: keys, tokens, HTTP, the state folder, and the key epochs of the service."""
+"""The base of every call of the SDK: keys, tokens, HTTP, the state folder, and the key epochs of the service."""
 
 from __future__ import annotations
 
@@ -180,8 +180,8 @@ class Session:
         return tuple([Ed25519PublicKey.from_public_bytes(raw) for raw in (own, *earlier)])
 
     def close(self) -> None:
-        """Close connections and files. What waits in the outbox stays there, and is told in a logged warning if this
-        client has used the outbox."""
+        """Close connections and files. Items of the outbox stay there; a warning about them is logged if this client
+        has used the outbox."""
         self.transport.close()
         self.snapshots.close()
         with self._outbox_lock:
@@ -197,8 +197,8 @@ class Session:
         process made by `fork()`, it prepares connections of its own.
 
         An outage raises Unavailable, or with `required=False` is logged only, so that a service starts while the ledger
-        is down: lookups are `unavailable` then, and what is left undone here is done by the first call that reaches the
-        ledger. A key that the ledger does not know yet is waited for, a few seconds.
+        is down: lookups are `unavailable` then, and the first call that reaches the ledger completes the connection. A
+        key that the ledger does not know yet is waited for, a few seconds.
 
         Raises ConfigurationError, HolderMismatch, UnknownKey, InvalidToken, TokenExpired, Unavailable, and the errors
         of a log that proves something else.
@@ -298,8 +298,8 @@ class Session:
 
     def check_consent(self, ref: str | None, of: str, snapshot: Snapshot | None = None) -> None:
         """Check that a lookup or check has the reference to the person's consent that the policy in effect asks for
-        under this platform's profile. Makes no request: goes by the newest of the policies that are known from the
-        service and from `snapshot`, by default the opened one. Raises ConsentMissing, InvalidRequest (a blank)."""
+        under this platform's profile. Makes no request: uses the newest policy known from the service and from
+        `snapshot`, by default the opened one. Raises ConsentMissing, InvalidRequest (a blank)."""
         opened = snapshot or self.snapshots.ready(whole_filter=False, whole_buckets=False) or self.snapshots.local()
         known = [self.policies.at(self.now(), None), None if opened is None else opened.latest.policy]
         newest = max(
@@ -310,12 +310,12 @@ class Session:
         consent.check_consent(ref, profile=profile, required=required, of=of, unfit=InvalidRequest)
 
     def hold_epoch(self, epoch: int, limit: Deadline) -> None:
-        """Have the holders of a listed epoch proven. What is fetched may take longer than `limit`: whoever waits for a
-        lookup is answered in time, and what was proven meanwhile serves the next one."""
+        """Have the holders of a listed epoch proven. Fetching may take longer than `limit`: the waiting lookup is
+        answered in time, and the next one uses the proof."""
         self.epochs.hold(epoch, log_fetcher(self.transport, ATTEMPT_SECONDS), limit.left())
 
     def hold_listed_epoch(self, epoch: int) -> None:
-        """As `_hold`, for an epoch that may be newer than what the service listed last."""
+        """As `hold_epoch`, for an epoch that may be newer than what the service listed last."""
         if not self.epochs.holds(epoch):
             self.retrying(self.read_service)
             self.retrying(lambda limit: self.hold_epoch(epoch, limit))
@@ -347,7 +347,7 @@ class Session:
         """Return a buyer for each person, with retries, under `epoch` or else the current one, which may change
         meanwhile.
 
-        Raises StaleEpoch when `epoch` is not evaluated (any more).
+        Raises StaleEpoch when `epoch` is not evaluated (any longer).
         """
         self.ready()
         try:
@@ -386,7 +386,8 @@ class Session:
         return self.transport.send("POST", path, limit, content=content)
 
     def get(self, path: str, parse: Callable[[Any], T], query: Mapping[str, str] | None = None) -> T:
-        """What `parse` makes of the answer. Raises AnswerMismatch if it finds that of another question."""
+        """GET with retries, and return what `parse` makes of the answer. Raises the named error of a refusal,
+        Unavailable, and what `parse` raises."""
         self.ready()
         return self.retrying(lambda limit: self.transport.send("GET", path, limit, query=query).read(parse))
 
@@ -435,7 +436,7 @@ class Session:
                         "REFUND_LEDGER_STATE)."
                     )
                 opened = Outbox(path)
-                with suppress(ConfigurationError):  # a folder that can only be read: it is told when it is written to
+                with suppress(ConfigurationError):  # a read-only folder: writing to it raises the error
                     opened.expire(self.now(), self.refused_retention)
                 self._opened_outbox = opened
             return self._opened_outbox
@@ -446,7 +447,7 @@ class Session:
 
 def _warn_of_waiting(outbox: Outbox, now: datetime) -> None:
     """Log that something still waits. Says how much and how long, not what."""
-    with suppress(ConfigurationError):  # a damaged file has been told by whoever used it
+    with suppress(ConfigurationError):  # the call that used a damaged file has raised
         waiting = outbox.waiting()
         pending, parked = waiting["pending"], waiting["parked"]
         age = pending.oldest_age(now)

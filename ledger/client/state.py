@@ -1,4 +1,4 @@
-"""The state folder: where things lie, how processes take turns, and the newest checkpoint of the log that was seen.
+"""The state folder: where files are, how processes take turns, and the newest checkpoint of the log that was seen.
 
 A folder that cannot be written (a read-only container, another owner, a full disk) stops no lookup: what would be
 stored is kept in memory until the process ends, and one warning is logged. The outbox alone needs a folder.
@@ -79,7 +79,7 @@ def warn_of_memory(folder: Path | None, error: OSError | None = None) -> None:
 
 
 def log_label(log_key: str) -> str:
-    """Eight hexadecimal digits that tell logs apart by their key."""
+    """Eight hexadecimal digits that distinguish logs by their key."""
     return hashlib.sha256(log_key.encode()).hexdigest()[:8]
 
 
@@ -183,8 +183,8 @@ class SeenCheckpoint:
     def accept(self, note: str, fetch: Fetch) -> Checkpoint:
         """Check that `note` continues, or is a part of, what was seen before; keep the newer of the two.
 
-        `fetch` reads the log. The first checkpoint is taken as it is: there is nothing to compare it with.
-        Raises Equivocation when the log has told two histories, InvalidCheckpoint, InvalidTile, NotFound.
+        `fetch` reads the log. The first checkpoint is taken as it is: there is nothing to compare it with. Raises
+        Equivocation when the log has shown two histories, InvalidCheckpoint, InvalidTile, NotFound.
         """
         with self._turn():
             seen = self.note()

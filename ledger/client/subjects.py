@@ -39,7 +39,7 @@ Canonical = Sequence[tuple[Kind, bytes]]
 """One person's identifiers as (kind, canonical bytes)."""
 
 Evaluate = Callable[[Sequence[bytes]], object]
-"""Sends at most 1000 blinded elements and gives back the JSON answer of `POST /v1/oprf/evaluate`."""
+"""Sends at most 1000 blinded elements and returns the JSON answer of `POST /v1/oprf/evaluate`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def normalise(identifiers: Identifiers, region: str | None) -> Canonical:
 
 
 def normalise_each(people: Sequence[Identifiers], region: str | None) -> list[Canonical | InvalidInput]:
-    """Return `normalise` of each person, or the error, which says whose it is: `details["index"]`, counted from 0."""
+    """Return `normalise` of each person, or the error, with the person's place (from 0) in `details["index"]`."""
     outcomes: list[Canonical | InvalidInput] = []
     for index, identifiers in enumerate(people):
         try:
@@ -112,7 +112,7 @@ def normalise_each(people: Sequence[Identifiers], region: str | None) -> list[Ca
 
 
 def buyers(outcomes: Iterable[Buyer | LedgerError]) -> list[Buyer]:
-    """Return all of them, where each is a buyer. Raises the first error among them."""
+    """Return the buyers, if every outcome is one. Raises the first error among them."""
     tagged: list[Buyer] = []
     for outcome in outcomes:
         if isinstance(outcome, LedgerError):

@@ -26,7 +26,8 @@ VARIABLES = (SUITE, SUITE_JSON, KEY, KEY_PEM, ORDER_KEY, ORDER_KEY_TEXT, STATE)
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The first arguments of `RefundLedger`. `order_key` is None where it lies beside the file of the signing key."""
+    """The first arguments of `RefundLedger`. `order_key` is None where it is stored beside the file of the signing
+    key."""
 
     suite: str | Path | Suite
     key: str | Path | Ed25519PrivateKey = field(repr=False)
@@ -42,8 +43,9 @@ def read_credentials(
     order_key: bytes | str | Path | None = None,
     state_dir: str | Path | None = None,
 ) -> Credentials:
-    """What is given, and the rest from `environment`. An argument goes before both variables of its kind; an empty
-    variable counts as not set. Raises ConfigurationError when something is missing, named twice or malformed."""
+    """Return the given arguments, and the rest from `environment`. An argument goes before both variables of its kind;
+    an empty variable counts as not set. Raises ConfigurationError when something is missing, named twice or
+    malformed."""
     found_suite = suite or read_suite(environment)
     if not found_suite:
         raise ConfigurationError(

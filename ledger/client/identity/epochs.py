@@ -155,7 +155,7 @@ class Epochs:
     # --- state folder -----------------------------------------------------------------------------------------------
 
     def _load(self) -> None:
-        """What is kept is proof by itself; what does not prove anything (any more) is fetched anew."""
+        """Load the stored announcements. Each is a proof; one that no longer verifies is fetched again."""
         for kept in _read(self._path).get("epochs", ()):
             try:
                 holders = self._announced(kept)

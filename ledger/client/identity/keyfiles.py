@@ -1,7 +1,7 @@
 """The platform's own secrets, its signing key (PEM) and its order key, and the public keys of any platform.
 
-Secrets live in files of mode 0600, in mounted secrets of a container, or in environment variables. `check_mode` says
-which modes of a file are accepted.
+Secrets are stored in files of mode 0600, in mounted secrets of a container, or in environment variables. `check_mode`
+says which modes of a file are accepted.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def load_public_keys(path: str | Path) -> tuple[Ed25519PublicKey, ...]:
 
 
 def load_or_create_signing_key(path: str | Path) -> Ed25519PrivateKey:
-    """As `load_signing_key`; a fresh key is made and stored first if there is no such file."""
+    """Return the key as `load_signing_key` does; if there is no such file, make and store a new key first."""
     path = Path(path)
     if not os.path.lexists(path):
         fresh = Ed25519PrivateKey.generate()
@@ -91,12 +91,12 @@ def load_or_create_signing_key(path: str | Path) -> Ed25519PrivateKey:
 
 
 def public_key_path(path: str | Path) -> Path:
-    """Where the public key of the signing key `acme.pem` lies: `acme.public.pem` beside it."""
+    """Return the path of the public key of the signing key `acme.pem`: `acme.public.pem` in the same folder."""
     return Path(path).with_suffix(".public.pem")
 
 
 def load_or_create_public_key(path: str | Path) -> Ed25519PublicKey:
-    """Return the public key that stands in a PEM file, or that belongs to the signing key in it.
+    """Return the public key of a PEM file, or that of the signing key in it.
 
     A signing key is made first if there is no such file. Raises ConfigurationError.
     """
@@ -111,8 +111,8 @@ def load_or_create_public_key(path: str | Path) -> Ed25519PublicKey:
 
 
 def order_key_path(key_path: str | Path, platform: str) -> Path:
-    """Where the order key lies: `acme.order.key` beside the signing key of the platform acme. It is not called like the
-    signing key, so that a new signing key in the same folder finds it."""
+    """Return the path of the order key: `acme.order.key` beside the signing key of the platform acme. Its name does not
+    depend on the signing key's, so that a new signing key in the same folder uses the same order key."""
     return Path(key_path).parent / f"{platform}{ORDER_KEY_SUFFIX}"
 
 
@@ -135,7 +135,7 @@ def parse_order_key(text: bytes, name: str) -> bytes:
 
 
 def load_or_create_order_key(path: str | Path) -> bytes:
-    """As `load_order_key`; a fresh order key is made and stored first if there is no such file.
+    """Return the key as `load_order_key` does; if there is no such file, make and store a new order key first.
 
     All services of a platform must use the same one, or one order could be reported twice: copy the file.
     Raises ConfigurationError.
@@ -147,7 +147,8 @@ def load_or_create_order_key(path: str | Path) -> bytes:
 
 
 def order_key_source(order_key: bytes | str | Path | None, key: object, platform: str) -> Callable[[], bytes]:
-    """Gives the order key when it is first needed: as given, from its file, or from beside the signing key's file.
+    """Return a function that returns the order key when it is first needed: the given one, or from its file, or from
+    the file beside the signing key.
 
     Raises ConfigurationError when neither it nor a key file is named.
     """
@@ -195,7 +196,7 @@ _ORDER_KEY_REMEDY = (
 
 def is_mounted(path: Path) -> bool:
     """True if the file was put there from outside, as containers get their secrets: it is not this user's, is a mount
-    of its own, or lies on a read-only mount. Files that cannot be looked at count as mounted.
+    of its own, or is on a read-only mount. Files that cannot be looked at count as mounted.
 
     A file in a container's own layer is not mounted. overlayfs may give it another device than its folder has (Linux,
     Documentation/filesystems/overlayfs.rst, "Inode properties"), so mounts are compared, not devices.
@@ -210,8 +211,8 @@ def is_mounted(path: Path) -> bool:
 
 
 def _mount_of(path: Path) -> int:
-    """Which mount the file or folder lies on: the kernel's number of it (proc(5), `mnt_id` of /proc/PID/fdinfo), or the
-    number of the device where there is none. Raises OSError."""
+    """Return the mount that the file or folder is on: the kernel's number of it (proc(5), `mnt_id` of
+    /proc/PID/fdinfo), or the number of the device where there is none. Raises OSError."""
     if hasattr(os, "O_PATH"):
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
         try:
@@ -279,13 +280,13 @@ def sync_folder(folder: Path) -> None:
 
 def check_mode(name: str, owner: int, mode: int, *, user: int, read_only: bool) -> None:
     """Refuse a secret's file that others could read or change. `user` is the process's effective user id, `read_only`
-    whether the file lies on a read-only mount.
+    whether the file is on a read-only mount.
 
     - Only the owner may write it.
     - A file that only its owner may read is accepted.
     - A file that its group or others may read is accepted where this process could not change that: it belongs to root
-      and this user is not root, or it lies on a read-only mount. So come the secrets of Kubernetes (0440 root:fsGroup)
-      and of Docker (0444 root). libpq, too, takes files of root's with more rights than files of one's own.
+    and this user is not root, or it is on a read-only mount. So come the secrets of Kubernetes (0440 root:fsGroup) and
+    of Docker (0444 root). libpq, too, takes files of root's with more rights than files of one's own.
 
     Raises ConfigurationError.
     """
@@ -300,7 +301,7 @@ def check_mode(name: str, owner: int, mode: int, *, user: int, read_only: bool) 
 def _read_secret(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            status = os.fstat(file.fileno())  # of the file that is read, whatever lies at the path by now
+            status = os.fstat(file.fileno())  # of the open file: the path may name another file by now
             read_only = _is_read_only(file.fileno())
             check_mode(path.name, status.st_uid, stat.S_IMODE(status.st_mode), user=os.geteuid(), read_only=read_only)
             return file.read(MAX_SECRET_BYTES)

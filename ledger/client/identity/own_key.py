@@ -1,4 +1,4 @@
-"""Whether a signing key and a suite file belong together."""
+"""The check that a signing key is one of the platform that the suite file names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ledger.errors import ConfigurationError
 
 
 def suite_of_key(suite: Suite, key: Ed25519PrivateKey) -> Suite:
-    """Return the suite with the `kid` of this very key, which may be one that the platform had before.
+    """Return the suite with the `kid` of this key, which may be a former key of the platform.
 
     A suite file without `keys`, of an earlier version, is taken as it is. Raises ConfigurationError when the key is
     none of the platform's.

@@ -1,8 +1,8 @@
-"""The pinned suite: what `platform add` wrote down about the service, and the check that the service still is that.
+"""The pinned suite: the public facts of the service, as `platform add` wrote them, and the check that the service still
+has them.
 
-Whoever could swap the holders' keys could find out whom a platform asks about, and whoever could swap the log key
-could show each platform another history. So both come from a file that the operator hands over, never from the
-network.
+With other holders' keys an attacker could learn which buyers a platform looks up; with another log key, show each
+platform another history. So both come from a file that the operator delivers, never from the network.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Service:
     policy_sha256: bytes | None = None
     """SHA-256 of its text; None of an earlier version of the service."""
     next_policies: tuple[NamedPolicy, ...] = ()
-    """What is announced, in the order in which it comes into effect."""
+    """Announced policies, in the order in which they come into effect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class PlatformKey:
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """A platform's suite file: who it is at which service, and the keys it pins."""
+    """A platform's suite file: the platform's names at a service, and the pinned keys."""
 
     url: str
     platform: str
@@ -269,8 +269,8 @@ def parse_holders(members: Sequence[HolderMember]) -> tuple[HolderKey, ...]:
 
 
 def check_served(pinned: Service, served: Service) -> None:
-    """Check that what the service says of itself does not contradict what was pinned. New epochs are no contradiction,
-    and neither is a pinned one that is gone: `ledger.client.identity.epochs` follows the log.
+    """Check that the served suite does not contradict the pinned one. New epochs are no contradiction, and neither is a
+    pinned one that is missing: `ledger.client.identity.epochs` follows the log.
 
     Raises HolderMismatch (another holder or key for a known epoch), ConfigurationError (another service, environment
     or log).

@@ -1,9 +1,10 @@
 """Self-signed tokens: EdDSA JWTs that say which platform asks (RFC 7519, RFC 8037), good for ten minutes.
 
-A machine's clock may be wrong. A token is dated one minute back, so that one up to two minutes ahead is let in. If the
-ledger refuses a token's times, the difference to its `Date` is taken over, once for each request, and the request is
-made again. That time is used for tokens alone: a ledger cannot change what this machine believes about reports. It is
-believed up to 24 hours, and over TLS or from this machine only, since a token dated ahead is good at that later time.
+A machine's clock may be wrong. A token is dated one minute back, so that a clock up to two minutes ahead is accepted.
+If the ledger refuses a token's times, the difference to its `Date` is taken over, once for each request, and the
+request is made again. That time is used for tokens alone: a ledger cannot change what this machine believes about
+reports. It is believed up to 24 hours, and over TLS or from this machine only, since a token dated ahead is good at
+that later time.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ RENEW_SECONDS = 60
 SKEW_FLOOR_SECONDS = 30
 """A smaller difference of clocks is not the reason why a token was refused."""
 MAX_CORRECTION_SECONDS = 24 * 3600
-"""A difference larger than this is told and not corrected."""
+"""A larger difference is reported and not corrected."""
 NEW_KEY_SECONDS = 5
 """A key that the operator adds is known to every server process after this time."""
 
@@ -85,7 +86,7 @@ class TokenSource:
             return signed.token
 
     def refused(self, error: LedgerError, token: str, answered_at: datetime | None, again: bool) -> LedgerError | None:
-        """What to do about an answer that refused `token`: None, ask once more with a new one; else what to raise.
+        """Return the error to raise after an answer that refused `token`, or None: ask again with a new one.
 
         `answered_at` is the time that the answer was dated; `again` says that this was the second attempt.
         """

@@ -93,7 +93,8 @@ class Checks:
     def _checked_by(
         self, person: Buyer | Canonical, policy: CheckPolicy, claim: Claim, consent_ref: str | None, limit: Deadline
     ) -> Check:
-        """Return the check of somebody who may have to be blinded, from a snapshot that may have to be fetched."""
+        """Return the check of a person, who is blinded first where needed, from a snapshot, which is fetched first
+        where needed."""
         whole = policy == "download"
 
         def current(*, fresh: bool = False) -> Snapshot:

@@ -1,4 +1,4 @@
-"""Standings folded here, from a snapshot: what `RefundLedger.check` answers, and what an outage leaves of a lookup."""
+"""Standings computed on this machine from a snapshot: for `RefundLedger.check`, and for a lookup during an outage."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NEEDS_ELEMENTS = "This check needs the buyer's identifiers: a buyer made from t
 
 
 def claim_of(refund: Refund | None) -> Claim:
-    """What the buyer says happened. Raises InvalidRequest."""
+    """Return the claim of a refund (OTHER without one). Raises InvalidRequest."""
     try:
         return Claim.OTHER if refund is None else Claim(refund.claim)
     except ValueError as error:
@@ -35,7 +35,8 @@ def claim_of(refund: Refund | None) -> Claim:
 
 
 def require_elements(subjects: Sequence[SubjectIds]) -> None:
-    """Raises InvalidRequest when a sealed entry of one of them could not be opened."""
+    """Check that each subject has its element, without which its sealed entries cannot be opened. Raises
+    InvalidRequest."""
     if any(subject.element is None for subject in subjects):
         raise InvalidRequest(_NEEDS_ELEMENTS)
 
@@ -56,8 +57,8 @@ def check_downloaded(snapshot: Snapshot, buyer: Buyer, now: datetime) -> Private
 
 
 def check_privately(snapshots: Snapshots, snapshot: Snapshot, buyer: Buyer, now: datetime) -> PrivateStanding:
-    """Return the standing from one bucket for each identifier. All are fetched before any is opened, whatever they
-    hold: what is asked for must not depend on who is listed.
+    """Return the standing from one bucket for each identifier. All buckets are fetched before the first is opened: the
+    requests must not depend on who is listed.
 
     Raises InvalidRequest (a subject without its element), InvalidBucket, SnapshotUnknown, Unavailable.
     """
@@ -94,7 +95,7 @@ def check_answer(
 
 
 def clear_by_filter(snapshot: Snapshot, buyer: Buyer, claim: Claim, now: datetime) -> Lookup | None:
-    """Return the Lookup of somebody who is not in the filter; None when they may be, or when it is of another key
+    """Return the Lookup of a buyer who is not in the filter; None if they may be in it, or if it is of another key
     epoch."""
     if snapshot.filter is None or buyer.epoch != snapshot.manifest.epoch:
         return None

@@ -136,7 +136,7 @@ class Lookups:
         return self._session.blind([person], epoch, limit)[0]
 
     def _check_query(self, query: Query) -> None:
-        """Check what needs no request. Raises InvalidRequest, ConsentMissing."""
+        """Check a query as far as possible without a request. Raises InvalidRequest, ConsentMissing."""
         if not isinstance(query, Query) or not isinstance(query.buyer, Buyer):
             raise InvalidRequest("Each item must be a Query with a Buyer, as tag_many() makes them.")
         check_lookup(
@@ -149,7 +149,7 @@ class Lookups:
         self._session.check_consent(query.consent_ref, "lookup")
 
     def _unfit(self, query: Query) -> LedgerError | None:
-        """What is wrong with one lookup of many as far as it shows without a request."""
+        """Return the error of one lookup of many as far as it can be known without a request."""
         try:
             self._check_query(query)
         except InvalidInput as error:
@@ -157,7 +157,7 @@ class Lookups:
         return None
 
     def _requested(self, query: Query) -> Mapping[str, Any] | LedgerError:
-        """Return the request for one lookup of many, or what is wrong with it."""
+        """Return the request for one lookup of many, or its error."""
         try:
             self._check_query(query)
             self._check_epoch(query.buyer)
@@ -182,7 +182,8 @@ class Lookups:
         return [next(lookups) if isinstance(outcome, Question) else outcome for outcome in outcomes]
 
     def _explained(self, lookup: Lookup, limit: Deadline) -> Lookup:
-        """With the texts of reasons that this version does not know, if the service tells them by then."""
+        """Return `lookup` with the texts of reasons that this version does not know, if the service answers by
+        `limit`."""
         codes = [reason.code for reason in lookup.reasons]
         if self._session.reason_texts.lacks(codes):
             asking = self._session.transport.background(lambda: self._session.reason_texts.fetch(codes, limit))
@@ -216,7 +217,7 @@ class Lookups:
         looking: Future[None] | None,
         deadline: Deadline,
     ) -> Lookup | None:
-        """What the local filter can still say in an outage, within the time that is left. Raises ConsentMissing."""
+        """Return the answer of the local filter in an outage, within the time that is left. Raises ConsentMissing."""
         if looking is not None:
             with suppress(TimeoutError, LedgerError):
                 looking.result(timeout=deadline.left())

@@ -1,8 +1,8 @@
 """Lookups as they are sent, and the comparison of each answer with its question.
 
 A lookup carries 16 random bytes, its nonce. The answer repeats the nonce, the digest of the request
-(`ledger.protocol.request_digest`), the service, the environment, the platform and the key epoch. What does not repeat
-them belongs to another question, whatever mixed the two up, and is never taken for a standing.
+(`ledger.protocol.request_digest`), the service, the environment, the platform and the key epoch. An answer that does
+not repeat them belongs to another question and is never used as a standing.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from ledger.protocol.encoding import b64url
 from ledger.protocol.request_digest import NONCE_BYTES, question_digest
 
 SETTLE_SECONDS = 2.0
-"""A server process answers from what it knew at most 200 ms ago. So what one process has told, every other one knows
-after that time; ten times as long leaves room for a process that was held up between looking and answering."""
+"""A server process answers from what it knew at most 200 ms ago. So every process knows after that time what one
+process has answered; ten times as long leaves room for a process that was held up between looking and answering."""
 
 
 class Watermark:
-    """How much of its log the ledger must have seen in every answer from now on: what it told `SETTLE_SECONDS` ago or
-    earlier. Thread-safe.
+    """How much of its log the ledger must have seen in every answer from now on: the number that it answered
+    `SETTLE_SECONDS` ago or earlier. Thread-safe.
 
     Two answers within that time may come from two server processes, of which the second one is behind; that is no
     error. `monotonic` gives seconds.

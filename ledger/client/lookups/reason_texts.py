@@ -12,12 +12,12 @@ from ledger.rules.languages import LOCALES
 from ledger.rules.reasons import Reason as KnownReason
 
 RETRY_SECONDS = 60.0
-"""After a failure, no answer waits for texts for so long."""
+"""After a failure, no answer waits for texts during this time."""
 _KNOWN = frozenset(KnownReason)
 
 
 class Texts:
-    """Remembers what the service says of codes that this version does not know. Thread-safe."""
+    """Fetches and stores the service's texts of codes that this version does not know. Thread-safe."""
 
     def __init__(self, transport: Transport, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._transport = transport
@@ -32,8 +32,8 @@ class Texts:
         return unknown and self._monotonic() >= self._not_before
 
     def fetch(self, codes: Iterable[str], limit: Deadline) -> None:
-        """Ask the service for its texts, because of `codes`. After a failure a code without a text stands for itself,
-        and an answer with it asks again a minute later."""
+        """Ask the service for its texts, because of `codes`. After a failure, a code without a text is shown itself,
+        and an answer with it makes another request a minute later."""
         texts: dict[str, dict[str, str]] = {}
         for locale in LOCALES:
             try:

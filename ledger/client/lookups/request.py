@@ -1,4 +1,4 @@
-"""What a lookup sends."""
+"""The request of a lookup."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ledger.protocol.encoding import b64url
 
 @dataclass(frozen=True, slots=True)
 class Refund:
-    """What is asked for. `claim`: damaged, not_received, not_as_described, returned or other."""
+    """The refund that the buyer asks for. `claim`: damaged, not_received, not_as_described, returned or other."""
 
     amount_minor: int
     currency: str

@@ -31,7 +31,8 @@ class PictureReuse:
     more: bool
     """There are more than the ledger counts at once."""
     common: bool
-    """A picture that anybody may have, such as a courier's page: nothing is counted, and a hit would say nothing."""
+    """A picture that many unrelated people have, such as a courier's page: nothing is counted, and a hit would say
+    nothing."""
 
 
 class _Search(Model, frozen=True):

@@ -19,10 +19,10 @@ from ledger.errors import IdempotencyMismatch
 from ledger.protocol.encoding import canonical_json, format_time
 
 ERASED_AFTER = timedelta(days=60)
-"""The ledger erases a report so long after its expiry."""
+"""The ledger erases a report this long after its expiry."""
 
 _NOT_SAID = frozenset({"v", "service", "platform", "kid", "epoch", "subjects"})
-"""Members of a body that are not the caller's words, or are compared by themselves."""
+"""Members of a body that the caller does not choose, or that are compared separately."""
 
 Mac = Callable[[bytes], bytes]
 
@@ -50,7 +50,8 @@ def delivered_before(new: New, note: DeliveredReport, mac: Mac) -> Delivery[Acce
 
 
 def _digests(content: bytes, mac: Mac) -> tuple[bytes, int, bytes]:
-    """Return keyed digests of what is said and of whom, and the key epoch, of the request body of a report."""
+    """Return a keyed digest of a report's statements, its key epoch, and a keyed digest of its subjects, from its
+    request body."""
     sent: Mapping[str, Any] = json.loads(content)
     body = sent["body"]
     said = {name: value for name, value in body.items() if name not in _NOT_SAID}

@@ -25,8 +25,8 @@ def report_id_of(item: Item) -> str:
 
 
 def check_item(item: Item) -> None:
-    """Raises InvalidRequest for an item that cannot be sent: an idempotency key that earlier versions took unchecked,
-    or a row of the file that is damaged."""
+    """Check that an item can be sent. Raises InvalidRequest for an idempotency key that earlier versions did not check,
+    and for a damaged row of the file."""
     check_idempotency_key(item.idempotency_key)
     try:
         sent = json.loads(item.content)

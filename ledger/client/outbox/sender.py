@@ -1,10 +1,10 @@
-"""Delivering what changes the ledger: on disk first, the same bytes at every attempt, forgotten after the answer.
+"""Send reports and corrections: on disk first, the same bytes at each attempt, deleted after the answer.
 
 An attempt without an answer may have succeeded. Within 24 hours the service remembers the idempotency key, so sending
 again is safe. Later it has forgotten; then the service is asked first whether the thing was done.
 
 What an answer means for an item is decided for that item alone (`OutboxSender._state`). Only an outage ends a flush: no
-answer, an answer that the whole ledger is away or busy, or that the platform itself is not let in.
+answer, an answer that the whole ledger is unavailable or busy, or that the platform has no access.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ PARKED_EVERY = timedelta(hours=12)
 """A parked item is tried again after this. Cases take days; receivers of `appeal.decided` and `appeal.ended` can try it
 at once (`outbox.flush(parked=True)`)."""
 PATIENCE = 3
-"""After so many attempts in vain, items are sent one by one at first: one of a batch may be what spoils it."""
+"""After this number of failed attempts, items are sent one by one at first: one of them may be the cause."""
 FAILURES_IN_A_ROW = 3
-"""After so many requests in a row on which the ledger failed (status 500), the rest is taken for an outage too."""
+"""After this number of consecutive requests on which the ledger failed (status 500), it counts as an outage."""
 
 _UNDECIDED = (
     ConfigurationError,  # of this process, such as a file of certificates that it cannot read
@@ -78,11 +78,11 @@ _UNDECIDED = (
 """Errors after which an item is not refused: they say nothing about it, or (ReportDisputed) it waits for the end of an
 appeal. All others refuse it for good."""
 _NOT_LET_IN = (ConfigurationError, Unauthenticated, PlatformSuspended, ScopeMissing)
-"""What keeps every request of this process from being done: the rest of a flush is not tried."""
+"""Errors that every request of this process would get: the rest of a flush is not tried."""
 
 
 def for_good(error: LedgerError) -> bool:
-    """True if the ledger refused the thing itself, so that sending it again is useless."""
+    """True if the ledger refused the item itself, so that sending it again is useless."""
     return not isinstance(error, _UNDECIDED)
 
 
@@ -146,8 +146,8 @@ class OutboxSender:
         return self._deliver(New(key, operation, path, encode(payload)))
 
     def reports(self, payloads: Sequence[tuple[str, Mapping[str, Any], bool]]) -> list[Delivery[AcceptedReport]]:
-        """Send many (idempotency key, report, repeatable) in batches; one result each, in order. Of a key that waits
-        already, what is stored is sent."""
+        """Send many (idempotency key, report, repeatable) in batches; one result each, in order. For a key that waits
+        already, the stored item is sent."""
         now = self._now()
         news = [New(key, "report", REPORTS_PATH, encode(payload), repeats) for key, payload, repeats in payloads]
         notes = self._outbox.add(news, now)
@@ -165,7 +165,8 @@ class OutboxSender:
         ]
 
     def flush(self, *, parked: bool = False) -> list[Delivery[Any]]:
-        """Send what is pending, and what is parked and due (with `parked`, all of it); one result each, oldest first.
+        """Send pending items, and parked ones that are due (with `parked`, all parked ones); return one result each,
+        oldest first.
 
         Those with the fewest attempts are sent first, so that no item that fails again and again keeps others from
         their turn. Stops at an outage: then the rest is `pending`, or still `parked`, with the error of the outage.
@@ -243,7 +244,7 @@ class OutboxSender:
         return results
 
     def _send_chunk(self, chunk: Sequence[Item], results: dict[str, Delivery[Any]]) -> LedgerError | None:
-        """Send one change or some reports, and put what became of each into `results`. The error, if it was one item
+        """Send one change or some reports, and put the outcome of each into `results`. The error, if it was one item
         that was sent alone. Raises what the ledger said of a batch as a whole, and the outage that kept it from being
         asked about old items; then some have no result."""
         fresh: list[Item] = []
@@ -490,7 +491,7 @@ def _digest(body: Mapping[str, Any]) -> str:
 
 
 def _outcome(item: Item, value: object) -> AcceptedReport | LedgerError:
-    """What the ledger says of one report of a batch."""
+    """Return the outcome of one report of a batch: the accepted report, or its error."""
     try:
         outcome = decode(value, _BatchOutcome)
         compare("idempotency_key", outcome.idempotency_key, item.idempotency_key)
@@ -502,8 +503,7 @@ def _outcome(item: Item, value: object) -> AcceptedReport | LedgerError:
 
 
 def _not_yet(item: Item, error: LedgerError) -> LedgerError:
-    """Return a server that has not noticed a key rotation yet refuses what is signed under the new epoch: an outage
-    only."""
+    """Return `error`, or Unavailable where the server has not noticed a key rotation yet and refuses the new epoch."""
     if isinstance(error, StaleEpoch) and item.operation == "report":
         theirs, ours = error.details.get("epoch"), json.loads(item.content)["body"]["epoch"]
         if isinstance(theirs, int) and theirs < ours:

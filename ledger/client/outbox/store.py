@@ -85,7 +85,7 @@ _inherited: list[sqlite3.Connection] = []
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """Something to deliver. `content` is the exact request body; `error` is {code, message} of the last attempt, and
+    """An item to deliver. `content` is the exact request body; `error` is {code, message} of the last attempt, and
     `details` where there are any. A parked item is tried again from `retry_at` on."""
 
     idempotency_key: str
@@ -106,7 +106,7 @@ class Item:
 
 
 class New(NamedTuple):
-    """What `Outbox.add` stores. With `repeatable`, a caller may send the same again under the same key."""
+    """An item for `Outbox.add`. With `repeatable`, a caller may send the same again under the same key."""
 
     idempotency_key: str
     operation: Operation
@@ -117,7 +117,7 @@ class New(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What an attempt meant for an item: its new state, with the error, and when a parked one is tried again."""
+    """The result of an attempt for an item: its new state, the error, and when a parked one is tried again."""
 
     idempotency_key: str
     state: ItemState
@@ -146,12 +146,12 @@ class Waiting:
     oldest_added_at: datetime | None
 
     def oldest_age(self, now: datetime) -> timedelta | None:
-        """How long the oldest one has been there; None if there is none."""
+        """Return the age of the oldest item; None if there is none."""
         return None if self.oldest_added_at is None else max(timedelta(0), now - self.oldest_added_at)
 
 
 class Outbox(ForkAware):
-    """See the module. Several threads and processes may share one file. All methods raise ConfigurationError when the
+    """The file of the outbox. Several threads and processes may share it. All methods raise ConfigurationError when the
     file cannot be read or written: then nothing is sent.
 
     SQLite forbids a child process to use or even close a database that its parent opened, and would believe in the
@@ -183,13 +183,14 @@ class Outbox(ForkAware):
                 self._close_database()
 
     def after_fork_in_parent(self) -> None:
-        """Let the threads on."""
+        """Let the threads of the parent continue."""
         if self._is_frozen:
             self._is_frozen = False
             self._lock.release()
 
     def after_fork_in_child(self) -> None:
-        """Begin anew, unless a thread of the parent was at the file all the same: then it cannot be used here."""
+        """Forget the parent's database, unless a thread of the parent used the file during the fork: then it cannot be
+        used here."""
         self._is_unsafe = self._is_unsafe or (self._lock.locked() and not self._is_frozen)
         if self._database is not None:
             _inherited.append(self._database)
@@ -254,7 +255,7 @@ class Outbox(ForkAware):
         return notes
 
     def attempting(self, keys: Sequence[str], now: datetime) -> None:
-        """Note that these are being sent again now."""
+        """Record that these items are being sent again now."""
         with self._writing() as database:
             database.executemany(
                 "UPDATE item SET attempts = attempts + 1, first_attempt_at = coalesce(first_attempt_at, ?) "
@@ -263,7 +264,7 @@ class Outbox(ForkAware):
             )
 
     def delivered(self, keys: Sequence[str], notes: Sequence[DeliveredReport] = ()) -> None:
-        """Forget what the ledger has taken, and keep the notes of it."""
+        """Delete delivered items, and store the notes about them."""
         rows = [
             (
                 *(note.idempotency_key, note.fields, note.epoch, note.subjects),
@@ -276,7 +277,8 @@ class Outbox(ForkAware):
             database.executemany("INSERT OR REPLACE INTO delivered VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def failed(self, verdicts: Sequence[Verdict], now: datetime) -> None:
-        """Note what attempts meant for items that were not delivered. `state_since` changes with the state only."""
+        """Record the results of attempts for items that were not delivered. `state_since` changes with the state
+        only."""
         since = format_time(now)
         rows = [
             (
@@ -308,7 +310,7 @@ class Outbox(ForkAware):
             database.executemany("DELETE FROM item WHERE idempotency_key = ?", [(key,) for key in keys])
 
     def discard_refused(self) -> int:
-        """Drop all refused items, and give their number."""
+        """Drop all refused items, and return their number."""
         with self._writing() as database:
             return database.execute("DELETE FROM item WHERE state = 'refused'").rowcount
 
@@ -329,7 +331,7 @@ class Outbox(ForkAware):
         return rows[0] if rows else None
 
     def items(self, state: ItemState | None = None) -> list[Item]:
-        """What is here, oldest first."""
+        """Return the items, oldest first; with `state`, those in that state."""
         return self._items("WHERE ? IS NULL OR state = ? ORDER BY number", (state, state))
 
     def note(self, key: str, now: datetime) -> DeliveredReport | None:
@@ -338,7 +340,7 @@ class Outbox(ForkAware):
             return _note(database, key, format_time(now))
 
     def waiting(self) -> dict[ItemState, Waiting]:
-        """Return how much is here in each state."""
+        """Return the number of items in each state, and since when the oldest is stored."""
         with self._reading() as database:
             rows = database.execute("SELECT state, count(*), min(added_at) FROM item GROUP BY state").fetchall()
         counted = {state: Waiting(count, parse_time(oldest)) for state, count, oldest in rows}

@@ -49,10 +49,10 @@ def build_report(
     consent_ref: str | None = None,
     replaces: str | None = None,
 ) -> dict[str, Any]:
-    """{body, signature, subjects}, ready to send. What can be checked without the ledger is checked first, by `policy`,
-    the one in effect, where it is known (None: it is not).
+    """Return {body, signature, subjects}, ready to send. The report is checked first as far as possible without the
+    ledger, by `policy`, the one in effect (None: not known).
 
-    Whether reports under the buyer's epoch are taken is for the caller to know. Raises SubjectsInvalid (tags without
+    The caller checks that the ledger takes reports under the buyer's epoch. Raises SubjectsInvalid (tags without
     elements), and what `rules.reports.parse_body` and `check_intake` raise.
     """
     check_reported_buyer(buyer)
@@ -104,7 +104,7 @@ def build_report(
 
 
 def arguments_from_json(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return keyword arguments of `RefundLedger.report` (all but `buyer`) from JSON: for report files and batches.
+    """Return keyword arguments of `reports.create` (all but `buyer`) from JSON: for report files and batches.
 
     `evidence` is a list of {type, file | sha256, pdq?, pdq_quality?, inspection?, finding?, report_id?, origin?,
     confirmation?}, sha256 as base64url; `inspect --json` prints these members of a file as `evidence`.
@@ -149,7 +149,7 @@ def _suggestion(name: str) -> str:
 
 
 _FIELD = re.compile(r"[A-Za-z][A-Za-z_]{0,39}")
-"""Names that a message may repeat. A name with digits or an @ may be somebody's number or address."""
+"""Names that a message may repeat. A name with digits or an @ may be a person's number or address."""
 _REQUIRED = frozenset(
     {
         "conduct", "evidence", "order", "amount_minor", "currency", "outcome", "act_ended_at", "notice_sent_at",

@@ -23,8 +23,8 @@ _HASHED = frozenset({EvidenceType.ORIGINAL_FILE, EvidenceType.SOURCE_IMAGE})
 
 
 def inspect(file: str | Path, *, listing: Sequence[str | Path] = (), received_at: datetime | None = None) -> Receipt:
-    """What `file` says about its origin: findings and notes, with where in the file each was made. With the merchant's
-    photos as `listing` (at most 16), also whether the picture was made from one of them.
+    """Return the receipt of an inspection of `file`: findings and notes about its origin, with their places in the
+    file. With the merchant's photos as `listing` (at most 16), also whether the picture was made from one of them.
 
     `received_at` (aware) is when you received the file: a signature under the former interim trust list may count for
     one that was there before that list's end. Nothing is sent anywhere.
@@ -68,8 +68,8 @@ def evidence_members(receipt: Receipt, origin: Origin | None = None) -> dict[str
 def picture_hash(file: str | Path) -> PictureHash:
     """Return the perceptual hash of a picture, to search with.
 
-    Raises PictureUnreadable, PictureUnfit (too flat to be told from others), and ConfigurationError where the extra
-    `evidence` is not installed.
+    Raises PictureUnreadable, PictureUnfit (too flat to be distinguished from others), and ConfigurationError where the
+    extra `evidence` is not installed.
     """
     from ledger.evidence.perceptual_hash import pdq
 
@@ -95,8 +95,8 @@ def verify_inspection(
     listing: Sequence[str | Path] = (),
     received_at: datetime | None = None,
 ) -> Agreement:
-    """True if `file` bears out a receipt of an inspection, given as JSON values; if listing photos were compared, or
-    the time of receipt was given, the same are needed as `listing` and `received_at`.
+    """Return whether `file` agrees with a receipt of an inspection, given as JSON values; if listing photos were
+    compared, or the time of receipt was given, the same are needed as `listing` and `received_at`.
 
     Raises InspectionReceiptInvalid, and what `inspect` raises.
     """

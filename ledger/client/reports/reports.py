@@ -174,7 +174,7 @@ class Reports:
 
     def order_reference(self, order: str) -> bytes:
         """Return the 32 bytes that stand for an order number in the ledger: an HMAC under the order key. Raises
-        InvalidRequest for what is no text, InvalidReport for an order number without a normal form."""
+        InvalidRequest for an order that is no text, InvalidReport for one without a normal form."""
         return order_ref(self._session.order_key(), check_text("order", order))
 
     def withdraw(self, report_id: str, reason: str) -> ChangeResult:
@@ -289,8 +289,8 @@ class Reports:
         )
 
     def _built(self, buyer: object, arguments: Mapping[str, Any], *, check_epoch: bool = True) -> Mapping[str, Any]:
-        """Return the payload of one report among many. Raises a LedgerError for whatever is wrong with its arguments,
-        so that the others can be sent."""
+        """Return the payload of one report among many. Raises a LedgerError for each fault of its arguments, so that
+        the other reports can be sent."""
         if isinstance(buyer, LedgerError):
             raise buyer
         if not isinstance(buyer, Buyer):

@@ -1,7 +1,7 @@
-"""The folder of snapshots in the state folder: what was fetched, shared by the processes of a host.
+"""The folder of snapshots in the state folder: fetched files, shared by the processes of a host.
 
-Nothing here is believed when it is read back; see `ledger.client.snapshots`. Where the folder cannot be written, what
-is fetched is kept in memory; what lies in the folder already is still read.
+Each file is verified again when it is read (`ledger.client.snapshots.reader`). Where the folder cannot be written, new
+files are kept in memory; those in the folder are still read.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class SnapshotCache:
     # --- answers ----------------------------------------------------------------------------------------------------
 
     def answers(self) -> list[tuple[bytes, bytes]]:
-        """Return (version, answer of `GET /v1/snapshots/latest`) of each snapshot that lies here."""
+        """Return (version, answer of `GET /v1/snapshots/latest`) of each stored snapshot."""
         latest = {version: data for (version, name), data in list(self._memory.items()) if name == LATEST_FILE}
         for version in self._versions():
             with suppress(OSError):
@@ -132,8 +132,8 @@ class SnapshotCache:
 
     @contextmanager
     def new_file(self, version: bytes, name: str) -> Iterator[NewFile]:
-        """Return a file to write that gets its name, on disk, when the block ends without an error, and goes away
-        otherwise. Where it cannot be written, or the disk takes no more of it, it is kept in memory.
+        """Return a file to write. It gets its name, on disk, when the block ends without an error, and is deleted
+        otherwise. Where it cannot be written, or the disk is full, it is kept in memory.
 
         Raises ConfigurationError for any other fault of the disk.
         """
@@ -190,7 +190,8 @@ class SnapshotCache:
     # --- deleting -----------------------------------------------------------------------------------------------------
 
     def prune(self, now: datetime) -> None:
-        """Delete what is past its end, what cannot be read, and what a newer snapshot with the same files replaces."""
+        """Delete snapshots that are past their end, that cannot be read, or that a newer one with the same files
+        replaces."""
         kept: list[tuple[int, bytes]] = []
         for version in dict.fromkeys([*self._versions(), *[version for version, _ in list(self._memory)]]):
             manifest = self._manifest(version)

@@ -1,4 +1,4 @@
-"""What a snapshot is made of, checked: the answer that names the newest one, and the files that its manifest pins."""
+"""Checks of a snapshot's parts: the answer that names the newest one, and the files that its manifest pins."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from ledger.tlog.proof import open_leaf_proof, parse_proof
 
 @dataclass(frozen=True, slots=True)
 class Latest:
-    """A verified answer of `GET /v1/snapshots/latest`: what the log's key signed and the log holds.
+    """A verified answer of `GET /v1/snapshots/latest`: signed by the log's key and included in the log.
 
-    `policy` is what standings are folded with, `note` the signed checkpoint under which the log holds the manifest,
-    `answer` all of it as it was received.
+    `policy` is the one that standings are computed with, `note` the signed checkpoint under which the log holds the
+    manifest, `answer` the whole answer as received.
     """
 
     manifest: Manifest
@@ -88,7 +88,7 @@ class FilterSink:
         self._digest = hashlib.sha256()
 
     def write(self, part: bytes) -> None:
-        """The next part."""
+        """Add the next part."""
         self._digest.update(part)
 
     def finish(self) -> None:
@@ -111,7 +111,7 @@ class BucketsSink:
         self._leaves: list[bytes] = []
 
     def write(self, part: bytes) -> None:
-        """The next part. Holds back less than one bucket and this part."""
+        """Add the next part. Holds less than one bucket and this part in memory."""
         self._waiting += part
         length = self._manifest.bucket_bytes
         done = len(self._waiting) // length * length

@@ -115,7 +115,7 @@ class Snapshots:
         self._looked_at: datetime | None = None
 
     def close(self) -> None:
-        """Forget what is open; the files stay."""
+        """Forget the opened snapshot; the files stay."""
         self._opened = self._local = None
 
     def local(self) -> Snapshot | None:
@@ -128,8 +128,8 @@ class Snapshots:
         return self._looked_at is None or not self._within_minute(self._looked_at)
 
     def look(self) -> None:
-        """Open the newest snapshot with a filter that lies in the cache, if it is newer than the opened one, and delete
-        what is past its end. No network. Does nothing while a snapshot is fetched."""
+        """Open the newest cached snapshot with a filter, if it is newer than the opened one, and delete expired ones.
+        No network. Does nothing while a snapshot is fetched."""
         if not self._lock.acquire(blocking=False):
             return
         try:
@@ -145,7 +145,7 @@ class Snapshots:
             self._lock.release()
 
     def ready(self, *, whole_filter: bool, whole_buckets: bool) -> Snapshot | None:
-        """Return the opened snapshot if it is not past its end and has the parts asked for. Reads nothing."""
+        """Return the opened snapshot if it is not past its end and has the requested parts. Reads nothing."""
         return self._ready(whole_filter, whole_buckets)
 
     def is_due(self, snapshot: Snapshot) -> bool:
@@ -155,10 +155,10 @@ class Snapshots:
     def current(
         self, *, whole_filter: bool, whole_buckets: bool, fresh: bool = False, limit: Deadline | None = None
     ) -> Snapshot:
-        """Return a snapshot that may be answered from, with the parts asked for; refreshed when it is older than an
-        hour or of an earlier UTC day, or if `fresh`. While another thread refreshes it, the one before goes on being
-        used. With `limit`, another thread's refresh is waited for until then, and the question for the newest takes
-        half of the time, so that in an outage the one before can still be used; a download that has begun goes on.
+        """Return a usable snapshot with the requested parts; refreshed when it is older than an hour or of an earlier
+        UTC day, or if `fresh`. While another thread refreshes it, the one before goes on being used. With `limit`,
+        another thread's refresh is waited for until then, and the question for the newest takes half of the time, so
+        that in an outage the one before can still be used; a download that has begun goes on.
 
         Raises SnapshotUnknown or Unavailable when there is none, and the error of what is false: InvalidManifest,
         InvalidInclusion and the other errors of a false proof, Equivocation, PolicyInvalid, SnapshotExpired,
@@ -236,7 +236,7 @@ class Snapshots:
         return opened
 
     def _cached(self) -> list[Latest]:
-        """Verified answers in the cache that may be used now, newest first. What does not verify is deleted."""
+        """Return verified answers in the cache that may be used now, newest first. Others are deleted."""
         snapshots = []
         for version, answer in self._cache.answers():
             try:
@@ -293,7 +293,7 @@ class Snapshots:
     # --- its files ------------------------------------------------------------------------------------------------
 
     def _completed(self, snapshot: Snapshot, whole_filter: bool, whole_buckets: bool, fetch: Fetch) -> Snapshot:
-        """With the parts asked for, as far as `fetch` allows."""
+        """Return `snapshot` with the requested parts, as far as `fetch` allows."""
         if whole_filter and snapshot.filter is None:
             snapshot = self._with_filter(snapshot, fetch)
         if whole_buckets and snapshot.buckets is None:
@@ -301,7 +301,7 @@ class Snapshots:
         return snapshot
 
     def _complete_on_disk(self, whole_filter: bool, whole_buckets: bool) -> Snapshot | None:
-        """Return the newest snapshot whose parts lie in the cache."""
+        """Return the newest snapshot whose parts are in the cache."""
         for latest in self._cached():
             completed = self._completed(Snapshot(latest), whole_filter, whole_buckets, "never")
             if _has(completed, whole_filter, whole_buckets):
@@ -323,7 +323,8 @@ class Snapshots:
         return replace(snapshot, buckets=self._part(manifest, part, partial(checked_buckets, manifest), fetch))
 
     def _part(self, manifest: Manifest, part: _Part, verify: Callable[[memoryview], T], fetch: Fetch) -> T | None:
-        """What `verify` makes of a file of the snapshot; fetched first where it is missing or damaged."""
+        """Return what `verify` makes of a file of the snapshot, which is fetched first where it is missing or
+        damaged."""
         for attempt in range(2):
             data = self._cache.map(manifest.version, part.name, part.size)
             if data is not None:
@@ -369,7 +370,7 @@ class Snapshots:
 
 
 def _has(snapshot: Snapshot, whole_filter: bool, whole_buckets: bool) -> bool:
-    """True if the parts asked for are there."""
+    """True if the requested parts are there."""
     return not (whole_filter and snapshot.filter is None) and not (whole_buckets and snapshot.buckets is None)
 
 

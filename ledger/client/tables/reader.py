@@ -34,7 +34,8 @@ _CHUNK_BYTES = 1 << 16
 _LISTED_LINES = 10
 """Lines of the wrong width that a message names."""
 _FOREIGN_UTF8 = 8
-"""So many different characters that are valid UTF-8 are no chance in a file said to be in another encoding."""
+"""This number of different characters that are valid UTF-8 shows that the file is UTF-8, whatever encoding was
+given."""
 
 _ENCODINGS = {
     "ascii": "ascii", "us-ascii": "ascii",
@@ -545,7 +546,7 @@ def _encoding_hint(codec: str) -> str:
 
 
 def _found_delimiter(header: str) -> str:
-    """Return the one delimiter that stands in the header outside quotes; a comma when the header is one name."""
+    """Return the one delimiter in the header outside quotes; a comma when the header is one name."""
     outside = re.sub(r'"[^"]*"?', "", header)
     delimiters = {char for char in DELIMITERS.values() if char in outside}
     if len(delimiters) > 1:

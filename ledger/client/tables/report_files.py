@@ -73,7 +73,7 @@ def read_report_file(source: Path | BinaryIO, form: TableFormat, region: str | N
 
 
 def item_of(value: Mapping[str, Any], region: str | None = None) -> ReportItem:
-    """Return a single report: `buyer` and the fields. Raises the error of what is malformed."""
+    """Return a single report: `buyer` and the fields. Raises the error of the first malformed field."""
     item = _item(1, value, region)
     if item.error is not None:
         raise item.error
@@ -90,9 +90,9 @@ def send_reports(
     region: str | None = None,
     progress: Progress = lambda done, total: None,
 ) -> list[ReportResult]:
-    """Send what is not malformed, 1000 at a time, and give one result for each item, in order.
+    """Send the well-formed items, 1000 at a time, and return one result for each item, in order.
 
-    When identifiers cannot be evaluated any more (an outage, the daily quota), the rest is `unsent` with that error;
+    When identifiers cannot be evaluated any longer (an outage, the daily quota), the rest is `unsent` with that error;
     raises it when nothing was sent by then. Sent again, the same file gives the same results: what was recorded is not
     recorded again, and what waits is sent as it is stored.
     """
@@ -249,8 +249,7 @@ def _rows(table: Table, form: TableFormat) -> list[dict[str, Any]]:
 
 
 def _meant(header: str) -> str:
-    """Return the known name that a header is most like. The header itself may be somebody's data, and is not
-    repeated."""
+    """Return the known name that a header is most like. The header itself may be personal data, and is not repeated."""
     known = nearest(header, _NAMES)
     return "" if known is None else f" (did you mean {known}?)"
 

@@ -3,7 +3,7 @@
 Each identifier of the input gives one row of the output, in order: `id` (copied from a column of the input), `kind`,
 `epoch`, `tag`, and in place of the tag the code in `error` when it is malformed. Identifiers themselves are never
 written. The output is on disk after every batch (of 1000), so a run that was stopped, by whatever, goes on where it
-ended: what is there must be what the input gives, a last row that is not whole is cut, and nothing is asked twice.
+ended: existing rows must be those of the input, an incomplete last row is cut, and no identifier is evaluated twice.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _TICK = 1 << 14
 
 @dataclass(frozen=True, slots=True)
 class Tagging:
-    """What a run has done. `identifiers` rows are in the output, `invalid` of them without a tag; `resumed` of them
+    """The result of a run. `identifiers` rows are in the output, `invalid` of them without a tag; `resumed` of them
     were there before. `finished` is false when the daily quota ended the run, with the seconds until it renews.
     `identifiers_by_kind` and `invalid_by_kind` are the same counts for each kind."""
 
@@ -68,7 +68,7 @@ class Tagging:
 
 
 class Cell(NamedTuple):
-    """One identifier of the input: where it stands, whose it is, and the raw value."""
+    """One identifier of the input: its line, the customer's id, and the raw value."""
 
     line: int
     id: str
@@ -272,7 +272,7 @@ class _Run:
         return []
 
     def _canonical(self, cell: Cell) -> Canonical | str:
-        """Return the identifier, or the code of what is wrong with it."""
+        """Return the identifier, or the code of its error."""
         try:
             return normalise({cell.kind: cell.raw}, self._region)
         except InvalidIdentifier as error:

@@ -68,7 +68,7 @@ def new_client(url: str, local: bool, options: HttpOptions) -> httpx2.Client:
     """Return an HTTP client for the service at `url`; `local` says that it is on this machine, which no proxy can
     reach.
 
-    Raises ConfigurationError, which names the argument or the environment variable to put right.
+    Raises ConfigurationError, which names the argument or the environment variable to correct.
     """
     if options.http_client is not None:
         client = options.http_client()
@@ -141,7 +141,7 @@ def _proxies_named() -> str:
 
 
 def uses_proxy(url: str, local: bool, options: HttpOptions) -> bool:
-    """True if requests to `url` go through a proxy that is known of here."""
+    """True if requests to `url` go through a proxy that is configured here."""
     if options.http_client is not None or local:
         return bool(options.proxy)
     if options.proxy is not None:
@@ -202,5 +202,5 @@ def host_of(url: str) -> str:
 
 
 def client_headers() -> Mapping[str, str]:
-    """Return headers of every request, whoever made the client."""
+    """Return the headers of every request, also of a client made by `http_client`."""
     return {"User-Agent": f"refund-ledger/{__version__}", "Accept": "application/json"}

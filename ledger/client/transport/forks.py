@@ -2,12 +2,12 @@
 
 A child inherits every socket, file lock, database handle and mutex of its parent, but only the thread that forked: the
 two would read each other's HTTP answers, and a mutex that another thread held stays locked for ever. So everything of
-the SDK that holds one of these is a `ForkAware`: it is told before the fork and after it, in parent and child. Python
-calls the hooks for every fork that it knows of (`os.fork`, `multiprocessing`, gunicorn, Celery, uWSGI); for a fork made
-behind its back, each entrance compares the process id (`renew_if_forked`).
+the SDK that holds one of these is a `ForkAware`: its methods are called before the fork and after it, in parent and
+child. Python calls the hooks for every fork that it makes (`os.fork`, `multiprocessing`, gunicorn, Celery, uWSGI); for
+a fork made behind its back, each entrance compares the process id (`renew_if_forked`).
 
 Forking while threads run is never wholly safe: a lock inside another library that a thread held at that moment stays
-locked in the child. What lies in this package is covered.
+locked in the child. All code of this package is covered.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from weakref import WeakSet
 
 
 class ForkAware:
-    """Base of what is not to be shared with a child process. The methods do nothing unless they are overridden; they
-    run in the thread that forks, must be short and must not raise."""
+    """Base of objects that must not be shared with a child process. The methods do nothing unless they are overridden;
+    they run in the thread that forks, must be short and must not raise."""
 
     def __init__(self) -> None:
         with _registry.lock:
@@ -83,7 +83,8 @@ def renew_if_forked() -> None:
 
 
 class ForkLock(ForkAware):
-    """A mutual exclusion lock, as `threading.Lock`, that is free in a child process whoever held it in the parent."""
+    """A mutual exclusion lock, as `threading.Lock`, that is free in a child process, also if a thread of the parent
+    held it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""HTTP to the service: one pooled client, hard time limits, and problem documents turned into named errors.
+"""HTTP to the service: one pooled client, hard time limits, and problem documents converted to named errors.
 
 A failure counts as the ledger's own word only if it is the ledger's own problem document (RFC 9457): its media type,
 its `type` and `code`, and the id of the request. Whatever else comes with a status other than 2xx was said by a proxy,
@@ -65,7 +65,7 @@ RETRY_LONGEST_SECONDS = 2.0
 _REQUEST_ID = re.compile(r"rcl-[A-Za-z0-9_-]{22}\Z")
 """Ids of the SDK's requests; what has another form was put there by a gateway."""
 _SHARED_PATHS = ("/log/", "/v1/snapshots/", "/v1/suite", "/v1/texts/")
-"""What all members read alike, so that a cache may answer with what another request was told, its id included. It is
+"""Paths with the same answer for all members: a cache may return the answer to another request, with its id. It is
 verified against signatures and pinned keys instead."""
 _MESSAGE_CHARS = 500
 _PROBLEM_FIELDS = frozenset({"type", "title", "status", "detail", "code"})
@@ -88,7 +88,7 @@ Refused = Callable[[LedgerError, str, datetime | None, bool], LedgerError | None
 
 
 class WrongLength(Exception):
-    """A download has another length than it must have; whoever asked knows what that means."""
+    """A download has another length than it must have; the caller decides what that means."""
 
 
 class _TokenRefused(Exception):
@@ -470,7 +470,7 @@ def _differs(asked: Mapping[str, str], answered: Mapping[str, str]) -> str | Non
 
 
 def _close(response: httpx2.Response) -> None:
-    """Close the connection of `response`; the pool finds it closed and uses it no more."""
+    """Close the connection of `response`; the pool sees that it is closed and does not use it again."""
     stream = response.extensions.get("network_stream")
     if stream is not None:
         stream.close()

@@ -67,11 +67,10 @@ def check_receipt(
     public_keys: Sequence[Ed25519PublicKey],
     accepted: AcceptedReport | None = None,
 ) -> VerifiedReceipt:
-    """That `text` proves that the pinned log holds report `report_id` as this platform signed it.
+    """Check that `text` proves that the pinned log holds report `report_id` as this platform signed it.
 
     `public_keys` are the platform's Ed25519 keys, of which one must have signed; `accepted` is the answer to the
-    report, when it is still at hand.
-    Raises InvalidReceipt, InvalidCheckpoint, InvalidInclusion.
+    report, where the caller has it. Raises InvalidReceipt, InvalidCheckpoint, InvalidInclusion.
     """
     receipt = open_receipt(text, suite.pinned.log_origin, suite.log_public)
     entry = receipt.entry
@@ -100,8 +99,9 @@ class OfflineReceipt:
 def check_offline(
     text: str, origin: str, log_public_key: bytes, platform_keys: Sequence[Ed25519PublicKey] = ()
 ) -> OfflineReceipt:
-    """Verify the receipt of anybody's report, whole or sealed, with nothing but keys: the log's and, if they are given,
-    those of the platform, of which one must have signed the report. A sealed receipt shows no signature to check.
+    """Verify the receipt of a report of any platform, whole or sealed, with keys alone: the log's and, if they are
+    given, those of the platform, of which one must have signed the report. A sealed receipt shows no signature to
+    check.
 
     Raises InvalidReceipt, InvalidCheckpoint, InvalidLeaf, InvalidInclusion.
     """

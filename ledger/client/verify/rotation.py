@@ -2,11 +2,11 @@
 
 Nothing in the files is believed. Both public keys, the number of elements and the Merkle root over them come from
 `key_rotation` entries of the log, each proven under a checkpoint of the pinned log key. `rotation.json` in the folder
-only tells where to look.
+only names the entries.
 
-What holds afterwards: every element in the files was turned from the old key to the new one, each once, and these
+What holds afterwards: every element in the files was converted from the old key to the new one, each once, and these
 files are what the operator committed to. What does not follow from it: that the files hold every subject there is. The
-commitments c stand in private bodies, so only a platform can compare those of its own reports.
+commitments c are in private bodies, so only a platform can compare those of its own reports.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ Progress = Callable[[int, int], None]
 
 
 class Places(Model, frozen=True):
-    """Where the log speaks of the rotation: the entry of the switch names the keys, the other one the root. They are
-    one and the same, except for reports that came in late: their root stands in the entry of the retirement."""
+    """The entries of the log about the rotation: that of the switch names the keys, the other one the root. They are
+    the same entry, except for reports that arrived late: their root is in the entry of the retirement."""
 
     switch_entry: Count
     root_entry: Count
@@ -48,8 +48,8 @@ class Places(Model, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class RotationReport:
-    """What was found true. `root` is the logged Merkle root over the elements, 32 bytes; `late` tells that these are
-    the reports that came in under the old epoch after the switch."""
+    """The verified facts. `root` is the logged Merkle root over the elements, 32 bytes; `late`: these are the reports
+    that arrived under the old epoch after the switch."""
 
     old_epoch: int
     new_epoch: int
@@ -84,7 +84,7 @@ class _Body(EpochMember, frozen=True, kw_only=True):
 
 
 def read_places(folder: Path) -> Places:
-    """What `rotation.json` says. Raises ConfigurationError."""
+    """Return the entries that `rotation.json` names. Raises ConfigurationError."""
     try:
         return decode_json((folder / FACTS_FILE).read_bytes(), Places)
     except (OSError, ValueError, UnexpectedAnswer) as error:
@@ -187,7 +187,7 @@ def _present(member: T | None) -> T:
 
 
 def _holder(named: EpochMember, pinned: Service | None) -> HolderKey:
-    """Return the one holder of an epoch. (With several, each turns its own share, and this format would not do.)"""
+    """Return the one holder of an epoch. (Several holders convert a share each, which this format cannot show.)"""
     holders = parse_holders(named.holders)
     if len(holders) != 1:
         raise InvalidRotation("This version can check the rotation of one key holder only.")
