@@ -1,5 +1,6 @@
-"""A desk that takes reports over HTTP as the ledger does, fails when it is told to, and counts what it recorded; an
-outbox and a transport whose process can be killed at every step; and stories of outboxes played with them."""
+"""A server that takes reports over HTTP as the ledger does, fails on request, and counts what it recorded; an outbox
+and a transport whose process can be killed at every step; and generated sequences of outbox operations run with
+them."""
 
 from __future__ import annotations
 
@@ -64,9 +65,9 @@ class Desk:
 
     def _answer(self, method: str, path: str, query: dict[str, list[str]], body: bytes) -> tuple[int, dict[str, Any]]:
         if method == "GET" and path == "/v1/reports":
-            wanted = query["order_ref"][0]
-            found = [view for view in reversed(self.reports.values()) if view["order_ref"] == wanted]
-            return 200, {"data": found, "has_more": False}
+            reference = query["order_ref"][0]
+            views = [view for view in reversed(self.reports.values()) if view["order_ref"] == reference]
+            return 200, {"data": views, "has_more": False}
         if path == "/v1/reports/batch":
             items = json.loads(body)["reports"]
             if any(item["body"]["order_ref"] in self.spoiling for item in items):
@@ -113,11 +114,11 @@ class Desk:
     def _change(self, number: str, action: str, sent: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         view = self.reports[number]
         member = "withdrawal" if action == "withdraw" else "restitution"
-        told = {"reason": sent["reason"]} if action == "withdraw" else {"received_at": sent["received_at"]}
+        correction = {"reason": sent["reason"]} if action == "withdraw" else {"received_at": sent["received_at"]}
         if view[member] is not None:  # as under a key that is remembered; a later one is asked about first
-            return (200, view) if view[member] == told else (409, problem(409, "already_reversed"))
+            return (200, view) if view[member] == correction else (409, problem(409, "already_reversed"))
         self.changes[number, action] += 1
-        view[member] = told
+        view[member] = correction
         return 200, view
 
 
@@ -319,12 +320,12 @@ class Stage:
 
     def _states(self, path: Path) -> dict[str, tuple[str, str | None]]:
         outbox = Outbox(path)
-        found: dict[str, tuple[str, str | None]] = {
+        texts: dict[str, tuple[str, str | None]] = {
             item.idempotency_key: (item.state, None if item.error is None else item.error["code"])
             for item in outbox.items()
         }
         outbox.close()
-        return found
+        return texts
 
     def _waiting(self, path: Path, expected: dict[str, str]) -> Iterator[str]:
         for key, (state, _) in self._states(path).items():
@@ -348,12 +349,12 @@ class Stage:
 @contextmanager
 def stage(folder: Path) -> Iterator[Stage]:
     """A stage that is being served."""
-    made: list[Stage] = []
-    respond: Callable[[str, str, bytes], Response] = lambda *asked: made[0].respond(*asked)  # noqa: E731
+    stages: list[Stage] = []
+    respond: Callable[[str, str, bytes], Response] = lambda *asked: stages[0].respond(*asked)  # noqa: E731
     with answering(respond) as url:
-        made.append(Stage(folder, url))
-        yield made[0]
-        made[0].transport.close()
+        stages.append(Stage(folder, url))
+        yield stages[0]
+        stages[0].transport.close()
 
 
 def random_story(chance: random.Random, items: int) -> Story:
