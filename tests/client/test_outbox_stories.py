@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.client.report_desk import KINDS, Stage, Story, stage
+from tests.client.report_server import KINDS, Stage, Story, stage
 
 
 @pytest.fixture(scope="module")
