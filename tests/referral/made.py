@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ledger.client.identity.suite import Service, Suite
 from ledger.client.models.appeals import Appeal, AppealEvent
-from ledger.client.models.results import ReportAppeal, ReportView
-from ledger.client.reports.building import inspection_json
+from ledger.client.models.reports import ReportAppeal, ReportView
+from ledger.client.reports.evidence import inspection_json
 from ledger.client.verify.receipts import VerifiedReceipt
 from ledger.evidence.findings import finding
 from ledger.evidence.receipt import Receipt
