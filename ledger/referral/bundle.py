@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ledger.client import RefundLedger
 from ledger.errors import AlreadyExists, ConfigurationError, InvalidRequest
-from ledger.evidence.extra import need
+from ledger.extras import need
 from ledger.referral.audience import Audience, Part, gets
 from ledger.referral.checks import LOG_KEY_FILE, PLATFORM_KEY_FILE, SUMS_FILE
 from ledger.referral.facts import Referral, Source, check_referable, make_referral, receipt_name, to_json
@@ -47,8 +47,8 @@ def refer(
     `inspections` are files with full receipts; `orders` are order numbers in clear by report.
 
     Raises InvalidRequest, AlreadyExists (`out` exists), ReportNotReferable, InspectionMismatch,
-    InspectionReceiptInvalid, NotFound, the errors of receipts and appeals of `RefundLedger`, and ConfigurationError if
-    the extra `referral` is not installed. After an error nothing is written.
+    InspectionReceiptInvalid, NotFound, the errors of `ledger.reports.receipt` and `ledger.appeals.get`, and
+    ConfigurationError if the extra `referral` is not installed. After an error nothing is written.
     """
     require_extra()
     recipient, orders, folder = _audience(audience), orders or {}, Path(out)
@@ -56,7 +56,7 @@ def refer(
     if os.path.lexists(folder):
         raise AlreadyExists(f"{folder.name} is there already. A referral goes into a new folder.")
     receipts = read_receipts([Path(path) for path in inspections])
-    views = [ledger.get_report(report) for report in reports]
+    views = [ledger.reports.get(report) for report in reports]
     for view in views:
         check_referable(view)
     for report, order in orders.items():
@@ -64,8 +64,8 @@ def refer(
     sources = [
         Source(
             view,
-            ledger.receipt(view.id, wait_seconds),
-            None if view.appeal is None else ledger.get_appeal(view.appeal.id, party="reporter"),
+            ledger.reports.receipt(view.id, wait_seconds),
+            None if view.appeal is None else ledger.appeals.get(view.appeal.id, party="reporter"),
             orders.get(view.id),
         )
         for view in views
@@ -155,6 +155,6 @@ def _check_arguments(reports: Sequence[str], locale: str, orders: Mapping[str, s
 def _check_order(ledger: RefundLedger, report: str, order: str) -> None:
     """Check that the report is about this order: the ledger lists it under the order's reference. Raises
     InvalidRequest."""
-    page = ledger.list_reports(order=order, limit=100)
+    page = ledger.reports.list(order=order, limit=100)
     if report not in [view.id for view in page.reports]:
         raise InvalidRequest(f"The report {report} is not of the order that was given for it.", report=report)

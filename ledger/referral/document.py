@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ledger.code_names import actor_text, conduct_text, evidence_text, outcome_text, state_text
 from ledger.errors import ConfigurationError
-from ledger.evidence import words as finding_words
+from ledger.evidence import finding_texts
 from ledger.evidence.findings import Finding
 from ledger.i18n import LOCALES, Texts
 from ledger.i18n import texts as texts_of
@@ -132,7 +132,7 @@ class _Writing:
             self.document.table([say(texts.WHAT_IT_IS), say(texts.DIGEST)], rows, (35, 65))
         if report.inspections:
             self.document.heading(say(texts.FINDINGS), 1)
-            named = {strength.value: say(text) for strength, text in finding_words.STRENGTHS.items()}
+            named = {strength.value: say(text) for strength, text in finding_texts.STRENGTHS.items()}
             self.document.paragraph(say(texts.FINDINGS_NOTE, **named), small=True)
             for inspection in report.inspections:
                 self.inspection(inspection)
@@ -185,7 +185,7 @@ class _Writing:
         text = evidence_text(item.type, self.language.locale)
         if item.finding is not None:
             finding = item.finding
-            strength = self.say(finding_words.STRENGTHS[finding.strength])
+            strength = self.say(finding_texts.STRENGTHS[finding.strength])
             text += "\n" + self.say(texts.OTHER_TOOL, tool=finding.tool_version, code=finding.code, strength=strength)
             if finding.trust is not None or finding.strength is Strength.IDENTIFIES:
                 text += "\n" + self.trust(finding.trust)
@@ -204,7 +204,7 @@ class _Writing:
 
     def trust(self, trust: Trust | None) -> str:
         """Return the text about the trust in a signature."""
-        return self.say(finding_words.NOT_SIGNED if trust is None else finding_words.TRUSTS[trust])
+        return self.say(finding_texts.NOT_SIGNED if trust is None else finding_texts.TRUSTS[trust])
 
     def origin(self, origin: Origin | None) -> str:
         """Return the text about the origin of an original file."""
@@ -221,9 +221,9 @@ class _Writing:
         named = texts.IN_REPORT if inspection.in_report else texts.NOT_IN_REPORT
         self.document.paragraph(say(named, digest=digest), small=True)
         if inspection.conclusion is not None:
-            self.document.paragraph(say(finding_words.CONCLUSIONS[inspection.conclusion]))
+            self.document.paragraph(say(finding_texts.CONCLUSIONS[inspection.conclusion]))
         if inspection.complete is False:
-            self.document.paragraph(say(finding_words.INCOMPLETE))
+            self.document.paragraph(say(finding_texts.INCOMPLETE))
         if inspection.findings:
             rows = [(self.finding(finding), self.strength(finding)) for finding in inspection.findings]
             self.document.table([say(texts.FINDING), say(texts.STRENGTH)], rows, (80, 20))
@@ -236,15 +236,15 @@ class _Writing:
         locale = self.language.locale
         if finding.known is None or finding.facts is None:
             lines = [f"{finding.code}\n{self.say(texts.NO_FACTS)}" if finding.facts is None else finding.code]
-            lines += [finding_words.trust_sentence(finding.code, finding.trust, locale)]
+            lines += [finding_texts.trust_sentence(finding.code, finding.trust, locale)]
         else:
             whole = Finding(finding.known, finding.where or "", finding.facts)
-            lines = [finding_words.sentence(whole, locale), f"{finding.code} · {finding.where}"]
-        lines.append(finding_words.limit(finding.code, locale, finding.trust))
+            lines = [finding_texts.sentence(whole, locale), f"{finding.code} · {finding.where}"]
+        lines.append(finding_texts.limit(finding.code, locale, finding.trust))
         return "\n".join(line for line in lines if line)
 
     def strength(self, finding: ReferredFinding) -> str:
-        text = "" if finding.strength is None else self.say(finding_words.STRENGTHS[finding.strength])
+        text = "" if finding.strength is None else self.say(finding_texts.STRENGTHS[finding.strength])
         for_person = finding.about is About.CAPTURED and finding.trust in TRUSTED
         return f"{text}\n{self.say(texts.FOR_PERSON)}" if for_person else text
 

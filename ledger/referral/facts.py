@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ledger.client.appeal_results import Appeal
 from ledger.client.identity.suite import Suite
-from ledger.client.results import ReportView
+from ledger.client.models.appeals import Appeal
+from ledger.client.models.results import ReportView
 from ledger.client.verify.receipts import VerifiedReceipt
 from ledger.errors import LedgerError, NewerFormat, ReportNotReferable, UnexpectedAnswer, UnknownConduct
 from ledger.protocol.encoding import b64url, canonical_json, format_time
@@ -352,23 +352,23 @@ def _inspection_json(inspection: ReferredInspection) -> dict[str, Any]:
     return {**value, **_present({"conclusion": conclusion, "complete": inspection.complete})}
 
 
-def _finding_json(found: ReferredFinding) -> dict[str, Any]:
-    strength = None if found.strength is None else found.strength.value
-    about = None if found.about is None else found.about.value
-    facts = None if found.facts is None else dict(found.facts)
-    from ledger.evidence import words  # needs an extra, which is installed where a referral is made
+def _finding_json(finding: ReferredFinding) -> dict[str, Any]:
+    strength = None if finding.strength is None else finding.strength.value
+    about = None if finding.about is None else finding.about.value
+    facts = None if finding.facts is None else dict(finding.facts)
+    from ledger.evidence import finding_texts  # needs an extra, which is installed where a referral is made
 
-    trust = None if found.trust is None else found.trust.value
-    limit = words.limit(found.code, DEFAULT_LOCALE, found.trust) or None
+    trust = None if finding.trust is None else finding.trust.value
+    limit = finding_texts.limit(finding.code, DEFAULT_LOCALE, finding.trust) or None
     optional = {
         "strength": strength,
         "about": about,
         "trust": trust,
         "does_not_show": limit,
-        "where": found.where,
+        "where": finding.where,
         "facts": facts,
     }
-    return {"code": found.code, **_present(optional)}
+    return {"code": finding.code, **_present(optional)}
 
 
 def _appeal_json(appeal: ReferredAppeal) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from rich.text import Text
 
 from ledger.cli import output
 from ledger.cli.decorator import command
-from ledger.cli.operator.benign_pictures import benign
 from ledger.cli.options import LedgerOptions
 from ledger.cli.tables import Table
 from ledger.client import PictureHash, PictureReuse, picture_hash
@@ -19,7 +18,6 @@ from ledger.errors import InvalidRequest
 from ledger.rules.pictures import MAX_DISTANCE, distance
 
 pictures = typer.Typer(no_args_is_help=True, help="Search for pictures that were used in confirmed reports.")
-pictures.add_typer(benign, name="benign")
 
 
 @pictures.command("search")
@@ -48,9 +46,9 @@ def search(
     known = [picture_hash(path) for path in listing or ()]
     with account.open() as ledger:
         if report is not None:
-            reuses = ledger.report_pictures(report)
+            reuses = ledger.pictures.for_report(report)
         else:
-            reuses = ledger.search_pictures(hashes, order=order or "")
+            reuses = ledger.pictures.search(hashes, order=order or "")
     rows = [_row(hashes[place] if hashes else None, reuse, known) for place, reuse in enumerate(reuses)]
     output.emit({"results": rows}, lambda console: console.print(_table([str(path) for path in files or ()], rows)))
 

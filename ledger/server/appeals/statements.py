@@ -9,15 +9,15 @@ from ledger.errors import InvalidRequest, NotFound
 from ledger.protocol.encoding import format_time
 from ledger.protocol.identifiers import Kind
 from ledger.protocol.public_ids import decode_id
-from ledger.rules.standing import tell
+from ledger.rules.standing import visible_events
 from ledger.server.appeals.sessions import SESSION_PURPOSE
 from ledger.server.db.engine import snapshot_reading
-from ledger.server.lookups import queries as lookup_store
+from ledger.server.lookups import queries as lookup_queries
 from ledger.server.lookups.disclosures import READABLE_HOURS
 from ledger.server.lookups.lookups import listing_event
 from ledger.server.lookups.queries import ListingRow
 from ledger.server.platforms.members import Member
-from ledger.server.records import case_queries as store
+from ledger.server.records import case_queries
 
 if TYPE_CHECKING:
     from ledger.server.runtime import Runtime
@@ -32,7 +32,7 @@ def statements_of_lookup(rt: Runtime, member: Member, lookup_id: str) -> dict[st
     number, now = _number(rt, lookup_id), rt.now()
     weights = rt.members.weights()
     with snapshot_reading(rt.engine) as connection:
-        found = lookup_store.disclosure(connection, number)
+        found = lookup_queries.disclosure(connection, number)
         if found is None:
             raise _not_found()
         asked, tags = found
@@ -44,13 +44,15 @@ def statements_of_lookup(rt: Runtime, member: Member, lookup_id: str) -> dict[st
             raise _not_found()
 
         def told(row: ListingRow) -> bool:
-            one = tell([listing_event(row, Kind(row.kind))], weights, rt.policy, now)
+            one = visible_events([listing_event(row, Kind(row.kind))], weights, rt.policy, now)
             return bool(one.counting or one.disputed or one.protected)
 
-        listed = [row for rows in lookup_store.listings(connection, tags).values() for row in rows]
+        listed = [row for rows in lookup_queries.listings(connection, tags).values() for row in rows]
         # A report's id is its entry's index: the lookup disclosed none that came after it.
         reports = {row.report_id for row in listed if row.report_id < asked.as_of_index and told(row)}
-        rows = sorted(store.statements(connection, reports).values(), key=lambda row: (row.made_at, row.entry_index))
+        rows = sorted(
+            case_queries.statements(connection, reports).values(), key=lambda row: (row.made_at, row.entry_index)
+        )
     return {
         "statements": [{"text": row.text, "locale": row.locale, "made_at": format_time(row.made_at)} for row in rows]
     }

@@ -9,12 +9,12 @@ from datetime import timedelta
 
 from ledger.errors import IdempotencyMismatch, InvalidRequest, NotFound
 from ledger.protocol.public_ids import decode_id
-from ledger.server.appeals.perform import report_gone
+from ledger.server.appeals.case_service import report_gone
 from ledger.server.db.engine import writing
 from ledger.server.db.tables.ledger import Idempotency
 from ledger.server.log.writer import open_head
-from ledger.server.records import case_queries as store
-from ledger.server.records import queries as report_store
+from ledger.server.records import case_queries
+from ledger.server.records import queries as report_queries
 from ledger.server.records.case_queries import CaseRow
 from ledger.server.records.commands import Asked, Stored
 from ledger.server.records.transaction import Context, EntryBatch
@@ -44,7 +44,7 @@ def changing(context: Context) -> Iterator[EntryBatch]:
 
 def load_case(batch: EntryBatch, case_id: int) -> CaseRow:
     """The case, with its report and whatever falls with it. Raises NotFound."""
-    row = store.case(batch.connection, case_id)
+    row = case_queries.case(batch.connection, case_id)
     if row is None:
         raise NotFound("There is no such case.")
     batch.load_reports([row.report_id], [row.report_id])
@@ -90,11 +90,11 @@ class Remembered:
 def recall(batch: EntryBatch, asked: Asked) -> Remembered:
     """The stored answer of an earlier request with this key. Raises IdempotencyMismatch for a different request."""
     key = (asked.platform, asked.key)
-    answer = report_store.stored_answers(batch.connection, [key]).get(key)
+    answer = report_queries.stored_answers(batch.connection, [key]).get(key)
     if answer is None:
         return Remembered(None)
     if answer.created_at <= batch.now - timedelta(hours=IDEMPOTENCY_HOURS):
-        report_store.drop_answers(batch.connection, [key])
+        report_queries.drop_answers(batch.connection, [key])
         return Remembered(None)
     if bytes(answer.request_mac) != asked.request_mac:
         raise IdempotencyMismatch("This idempotency key was used for a different request.")

@@ -48,8 +48,6 @@ TEXTS: Mapping[str, str] = {
     "reasons": _("The reporter could not show the serial number of the item that it sent."),
     "appeal": _("Case %(case)s: %(outcome)s. Letter to the buyer: %(letter)s"),
     "control_group": _("The reports of one owner alone never raise a buyer above watch, and no tier is a refusal."),
-    "again": _(
-        "All data is in %(folder)s. Run it again to add buyers to the same ledger. Took %(seconds)s s."
-    ),
+    "again": _("All data is in %(folder)s. Run it again to add buyers to the same ledger. Took %(seconds)s s."),
 }
 """Texts by name; `|` separates the cells of a row."""

@@ -127,9 +127,9 @@ def _appeal(case: CaseRow, service: str) -> dict[str, Any]:
     """The appeal against the report; `conduct` is what a decision made of it, if it was amended."""
     return {
         "id": encode_id("ap", case.id, service),
-        "state": case.state,
+        "state": case.state.value,
         "due_at": format_time(case.due_at),
-        "outcome": case.outcome,
+        "outcome": None if case.outcome is None else case.outcome.value,
         "conduct": case.amended_conduct,
     }
 
