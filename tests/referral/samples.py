@@ -19,7 +19,7 @@ from ledger.evidence.findings import finding
 from ledger.evidence.receipt import Receipt
 from ledger.protocol.encoding import b64url, canonical_json
 from ledger.referral.audience import Audience
-from ledger.referral.facts import Referral, Source, referral
+from ledger.referral.facts import Referral, Source, make_referral
 from ledger.referral.inspections import Receipts
 from ledger.rules.findings import FindingCode
 from ledger.rules.reports import sign as sign_body
@@ -184,4 +184,4 @@ def receipts(*made: Receipt) -> Receipts:
 def referred(audience: Audience, *sources: Source, profile: str = "CN", **changes: Any) -> Referral:
     """A referral of these sources, with the facts of the labelled photo."""
     known = changes.pop("known", receipts(inspection()))
-    return referral(suite(profile, **changes), audience, sources, known, NOW)
+    return make_referral(suite(profile, **changes), audience, sources, known, NOW)
