@@ -26,7 +26,7 @@ from ledger.snapshots.buckets import (
     check_bucket,
     split_answer,
 )
-from ledger.tlog.merkle import root_of
+from tests.oracles import root_of
 from tests.snapshots.test_manifest import MANIFEST
 from tests.support import ROOT
 

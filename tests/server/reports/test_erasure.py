@@ -31,7 +31,8 @@ from ledger.server.reports.erasure import DISCLOSURE_DAYS, MAX_REPORTS, erase_du
 from ledger.server.reports.receipts import receipt
 from ledger.server.reports.reports import get_report
 from ledger.tlog.entries import commitment, parse_leaf
-from ledger.tlog.merkle import leaf_hash, root_of
+from ledger.tlog.merkle import leaf_hash
+from tests.oracles import root_of
 from tests.server.conftest import Town
 from tests.support import opened, publish
 
