@@ -32,6 +32,7 @@ from ledger.tlog.checkpoint import Checkpoint, sign, verifier_key
 from ledger.tlog.entries import GovernanceType, governance_leaf, key_rotation_body
 from ledger.tlog.proof import TlogProof, format_proof
 from tests.faulty import answering
+from tests.oracles import root_of
 
 SERVICE = "small.test"
 ORIGIN = f"{SERVICE}/log"
@@ -85,7 +86,7 @@ class SmallLedger:
     def note(self, size: int | None = None, root: bytes | None = None) -> str:
         """A signed checkpoint: of the log's true root unless another is given."""
         size = len(self.leaves) if size is None else size
-        true = merkle.root_of([merkle.leaf_hash(leaf) for leaf in self.leaves[:size]])
+        true = root_of([merkle.leaf_hash(leaf) for leaf in self.leaves[:size]])
         return sign(Checkpoint(ORIGIN, size, root or true), self.log_key)
 
     def proof(self, index: int) -> str:

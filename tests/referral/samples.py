@@ -27,6 +27,7 @@ from ledger.tlog import merkle
 from ledger.tlog.checkpoint import Checkpoint, sign, verifier_key
 from ledger.tlog.entries import commitment, event_leaf, report_entry
 from ledger.tlog.proof import format_receipt, open_receipt
+from tests.oracles import root_of
 
 NOW = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
 ORIGIN = "ledger.example/log"
@@ -134,7 +135,7 @@ def source(
     hashes = [merkle.leaf_hash(leaf) for leaf in leaves]
     tiles = merkle.grow(0, {}, hashes).tiles
     path = merkle.inclusion_proof(1, 3, lambda level, place: tiles[level, place])
-    note = sign(Checkpoint(ORIGIN, 3, merkle.root_of(hashes)), LOG)
+    note = sign(Checkpoint(ORIGIN, 3, root_of(hashes)), LOG)
     text = format_receipt(index=1, hashes=path, checkpoint_note=note, body=entry, hour=recorded, salt=salt)
     shown = ReportView(
         id=report_id,
