@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
-from typing import Any, TypeGuard, TypeVar, cast, get_args, get_origin
+from typing import Any, TypeVar, cast, get_args, get_origin
 
 import orjson
 from annotated_types import MaxLen
@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from api.errors import InvalidJson, UnsupportedMediaType, problem
 from ledger.errors import BatchSizeInvalid, InvalidRequest, LedgerError
-from ledger.server.records.commands import Stored
+from ledger.server.records.idempotency import StoredResponse, check_key
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -47,7 +47,6 @@ COUNTED_BYTES = 256 * 1024
 """Values are not counted in bodies up to this length in bytes."""
 _STRUCTURE = (b",", b"[", b"{")
 _NOT_THE_FORM = "The request does not have the documented form."
-_KEY = re.compile(r"[!-~]{1,255}\Z")
 _KNOWN_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}\Z")
 _BATCH_FIELDS = frozenset({"blinded", "reports", "lookups"})
 
@@ -208,29 +207,17 @@ def idempotency_key(request: Request) -> str:
     return check_key(keys[0])
 
 
-def check_key(key: object) -> str:
-    """Return `key` if it is a valid idempotency key. Raises InvalidRequest."""
-    if not is_key(key):
-        raise InvalidRequest("An idempotency key has 1 to 255 visible ASCII characters, no spaces.")
-    return key
-
-
-def is_key(key: object) -> TypeGuard[str]:
-    """True if `key` is a valid idempotency key."""
-    return isinstance(key, str) and _KEY.match(key) is not None
-
-
 def json_response(body: bytes | str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Return an answer with JSON that is text already."""
+    """Return an answer with Return an answer with JSON that is text already."""
     return Response(body, status, headers=headers, media_type="application/json")
 
 
 def answer(value: object, status: int = 200) -> Response:
-    """Return an answer with `value` as JSON."""
+    """Return an answer with Return an answer with `value` as JSON."""
     return json_response(orjson.dumps(value), status)
 
 
-def stored_response(stored: Stored) -> Response:
+def stored_response(stored: StoredResponse) -> Response:
     """Return the stored answer of a command; a header marks a replay."""
     headers = {"Idempotency-Replayed": "true"} if stored.replayed else None
     return json_response(stored.body, stored.status, headers)

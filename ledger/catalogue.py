@@ -59,9 +59,7 @@ def parse_po(text: str) -> dict[str, str]:
             fuzzy = fuzzy or "fuzzy" in line
         if match is not None:
             part = match[1] or part
-            entry[part] = entry.get(part, "") + re.sub(
-                r"\\(.)", lambda m: _ESCAPES.get(m[1], m[1]), match[2]
-            )
+            entry[part] = entry.get(part, "") + re.sub(r"\\(.)", lambda m: _ESCAPES.get(m[1], m[1]), match[2])
     close()
     return translations
 

@@ -89,7 +89,7 @@ def schemas(app: FastAPI) -> None:
 
 def sdk() -> None:
     """Reasons of every kind of answer, and of a ledger that has not this language."""
-    from ledger.client.reasons import Reason, explained
+    from ledger.client.lookups.reasons import Reason, explained
     from ledger.rules.reasons import REASON_TEXTS
     from tests.client.small_ledger import small_ledger
 
@@ -125,12 +125,12 @@ def letter() -> None:
 def referral() -> None:
     """A referral may be written in this language."""
     from ledger.i18n import texts
-    from ledger.referral import words
     from ledger.referral.audience import Audience
-    from ledger.referral.bundle import _check_wanted
+    from ledger.referral.bundle import _check_arguments
+    from ledger.referral.texts import TITLE
 
-    _check_wanted(["rp_Xk3mPq9002"], CODE, {}, Audience.AUTHORITY)
-    assert texts(CODE).gettext(words.TITLE) == in_guillemets(words.TITLE)
+    _check_arguments(["rp_Xk3mPq9002"], CODE, {}, Audience.AUTHORITY)
+    assert texts(CODE).gettext(TITLE) == in_guillemets(TITLE)
 
 
 def commands() -> None:

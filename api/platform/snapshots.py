@@ -22,7 +22,7 @@ from api.openapi import Answer, operation
 from api.platform.snapshot_schemas import LatestSnapshot
 from ledger import errors as e
 from ledger.server.runtime import Runtime
-from ledger.server.snapshots.served import Shelved, fetch_bucket
+from ledger.server.snapshots.served import ServedSnapshot
 
 router = APIRouter()
 
@@ -48,7 +48,7 @@ Prefix = Annotated[str, Path(description="The bucket's number, 8 hexadecimal dig
 )
 async def get_latest(request: Request, member: Inquirer) -> Response:
     """404 before the first snapshot, and after the end of the newest."""
-    served = runtime(request).shelf.latest()
+    served = runtime(request).snapshots.latest()
     headers = {"Cache-Control": "no-cache", "ETag": served.latest_etag}
     if is_known(request, served.latest_etag):
         return Response(status_code=304, headers=headers)
@@ -70,7 +70,7 @@ async def get_latest(request: Request, member: Inquirer) -> Response:
 def get_filter(request: Request, member: Inquirer, version: Version) -> Response:
     """All listed tags as a filter. Check it against the manifest before you open it. `Range` is supported."""
     rt = runtime(request)
-    served = rt.shelf.find(version)
+    served = rt.snapshots.find(version)
     return _file(request, rt, served, served.filter_path, f'"{served.name}-filter"')
 
 
@@ -89,7 +89,7 @@ def get_filter(request: Request, member: Inquirer, version: Version) -> Response
 def get_buckets(request: Request, member: Inquirer, version: Version) -> Response:
     """All buckets in one file. A download reveals no tag to the service. `Range` is supported."""
     rt = runtime(request)
-    served = rt.shelf.find(version)
+    served = rt.snapshots.find(version)
     return _file(request, rt, served, served.buckets_path, f'"{served.name}-buckets"')
 
 
@@ -109,24 +109,24 @@ def get_buckets(request: Request, member: Inquirer, version: Version) -> Respons
 async def get_bucket(request: Request, member: Inquirer, version: Version, prefix: Prefix) -> Response:
     """The request reveals the prefix: some bits of a tag."""
     rt = runtime(request)
-    served, body = fetch_bucket(rt, member, version, prefix)
+    served, body = rt.snapshots.fetch_bucket(member, version, prefix)
     headers = bucket_headers(rt, served, prefix)
     if is_known(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     return Response(body, media_type=BINARY, headers=headers)
 
 
-def bucket_headers(rt: Runtime, served: Shelved, prefix: str) -> dict[str, str]:
+def bucket_headers(rt: Runtime, served: ServedSnapshot, prefix: str) -> dict[str, str]:
     """Return the headers of the answer with bucket `prefix`."""
     return _immutable(rt, served, f'"{served.name}-{prefix}"')
 
 
-def _immutable(rt: Runtime, served: Shelved, etag: str) -> dict[str, str]:
+def _immutable(rt: Runtime, served: ServedSnapshot, etag: str) -> dict[str, str]:
     """Return the headers of a file that never changes and is valid until the snapshot's end."""
-    return {"Cache-Control": f"private, max-age={rt.shelf.seconds_left(served)}, immutable", "ETag": etag}
+    return {"Cache-Control": f"private, max-age={rt.snapshots.seconds_left(served)}, immutable", "ETag": etag}
 
 
-def _file(request: Request, rt: Runtime, served: Shelved, path: FilePath, etag: str) -> Response:
+def _file(request: Request, rt: Runtime, served: ServedSnapshot, path: FilePath, etag: str) -> Response:
     headers = _immutable(rt, served, etag)
     if is_known(request, etag):
         return Response(status_code=304, headers=headers)

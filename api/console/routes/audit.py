@@ -88,7 +88,7 @@ def _given(request: Request) -> dict[str, str]:
 
 
 def _filter(given: Mapping[str, str]) -> EventFilter:
-    """Return the filter of the query. Raises InvalidRequest."""
+    """Return the filter of the query. Return the filter of the query. Raises InvalidRequest."""
     until = _day(given["to"])
     kind, _, number = given["object"].partition(" ")
     is_pair = bool(number)

@@ -14,11 +14,10 @@ from ledger.errors import NotFound, QuotaExceeded, SessionExpired, StaleEpoch
 from ledger.protocol.identifiers import Kind
 from ledger.protocol.tags import tag
 from ledger.rules.appeals import Outcome
-from ledger.server.appeals import attachment_queries as attachment_store
-from ledger.server.appeals import sessions, staff_actions, subject
+from ledger.server.appeals import attachments, consumer, sessions, staff_actions
 from ledger.server.appeals.attachments import save
 from ledger.server.appeals.clock import run_clocks
-from ledger.server.appeals.own_record import own_record
+from ledger.server.appeals.consumer_record import own_record
 from ledger.server.appeals.weights import refresh_weights
 from ledger.server.db.engine import reading, writing
 from ledger.server.db.tables.appeals import (
@@ -39,6 +38,7 @@ from tests.rotations import report as report_under
 from tests.rotations import retired, subjects_under, turned
 from tests.server.appeals.test_appeals import ANNA, case_row, contest, session_of
 from tests.server.conftest import LedgerFixture, Subjects
+from tests.support import with_settings
 
 pytestmark = pytest.mark.one_engine
 
@@ -61,11 +61,11 @@ def attach(ledger: LedgerFixture, case: str) -> str:
     """A file in the case; its name on disk."""
     file = save(ledger.rt.settings, b"content", secrets.token_bytes)
     with writing(ledger.rt.engine) as connection:
-        new = attachment_store.NewAttachment(
+        new = attachments.NewAttachment(
             case_row(ledger, case).id, "subject", None, "a.txt", "text/plain", 7, None, None, bytes(32), file, None,
             ledger.clock(),
         )  # fmt: skip
-        attachment_store.add(connection, new)
+        attachments.insert_file_row(connection, new)
     return file
 
 
@@ -77,7 +77,7 @@ def test_a_case_is_erased_with_its_report(ledger: LedgerFixture) -> None:
     report = ledger.report(ledger.acme, person)
     (case,) = contest(ledger, person, report)
     file = attach(ledger, case)
-    subject.state(ledger.rt.context, session_of(ledger, person), report["id"], "A statement.", "en")
+    consumer.add_statement(ledger.rt.context, session_of(ledger, person), report["id"], "A statement.", "en")
     decided(ledger, case)
     paths = list(ledger.rt.settings.attachments_dir.rglob(file))
     assert len(paths) == 1
@@ -151,9 +151,9 @@ def test_what_rests_on_an_overturned_report_falls_with_it(ledger: LedgerFixture)
     farm = ledger.report(ledger.acme, ledger.person(3), conduct="account_farm", evidence=linked)
     (case,) = contest(ledger, first, reports[0])
     decided(ledger, case, Outcome.OVERTURNED)
-    view = get_report(ledger.rt, ledger.acme.member(), farm["id"])
+    view = get_report(ledger.rt.context, ledger.acme.member(), farm["id"])
     assert (view["status"], view["withdrawal"]["reason"]) == ("withdrawn", "linked_report_void")
-    assert get_report(ledger.rt, ledger.acme.member(), reports[1]["id"])["status"] == "counting"
+    assert get_report(ledger.rt.context, ledger.acme.member(), reports[1]["id"])["status"] == "counting"
 
 
 # --- key rotation -------------------------------------------------------------------------------------------------
@@ -248,7 +248,7 @@ def test_who_opened_a_record_is_told_only_where_there_is_one(ledger: LedgerFixtu
 
 def test_links_have_a_quota_and_an_epoch(ledger: LedgerFixture) -> None:
     limited = ledger.rt.settings.model_copy(update={"subject_sessions_daily_quota": 1})
-    ledger = replace(ledger, rt=replace(ledger.rt, settings=limited))
+    ledger = replace(ledger, rt=with_settings(ledger.rt, limited))
     with pytest.raises(StaleEpoch):
         link(ledger, ledger.person(), epoch=99)
     link(ledger, ledger.person())
@@ -271,8 +271,8 @@ def test_a_statement_needs_a_live_report_of_ones_own(ledger: LedgerFixture) -> N
     person = ledger.person()
     report = ledger.report(ledger.acme, person)
     with pytest.raises(NotFound):
-        subject.state(ledger.rt.context, session_of(ledger, ledger.person(1)), report["id"], "Mine.", "en")
+        consumer.add_statement(ledger.rt.context, session_of(ledger, ledger.person(1)), report["id"], "Mine.", "en")
     ledger.withdraw(ledger.acme, report["id"])
     with pytest.raises(NotFound):
-        subject.state(ledger.rt.context, session_of(ledger, person), report["id"], "Mine.", "en")
+        consumer.add_statement(ledger.rt.context, session_of(ledger, person), report["id"], "Mine.", "en")
     assert ledger.lookup([(Kind.PHONE, person[0][1])])["has_statement"] is False

@@ -9,19 +9,18 @@ from typing import Any
 
 import pytest
 
-from ledger.client.reports import inspection_json
+from ledger.client.reports.evidence import inspection_json
 from ledger.errors import ConflictOfInterest, NotFound, Overloaded, RoleMissing
 from ledger.evidence.inspection import inspect_bytes
 from ledger.evidence.receipt import Conclusion
 from ledger.protocol.encoding import b64url, parse_time
 from ledger.protocol.public_ids import encode_id
 from ledger.rules.checklist import FileState
-from ledger.rules.corroboration import Support
-from ledger.server.appeals import attachment_queries as attachment_store
+from ledger.rules.corroboration import Corroboration
 from ledger.server.appeals import attachments, inspection
-from ledger.server.appeals.attachment_queries import NewAttachment
-from ledger.server.appeals.case_file import case_file
-from ledger.server.appeals.inspection import Failure, Look, inspect_again
+from ledger.server.appeals.attachments import NewAttachment
+from ledger.server.appeals.case_page import case_file
+from ledger.server.appeals.inspection import Failure, InspectionAttempt, inspect_again
 from ledger.server.db.engine import writing
 from tests.evidence import files
 from tests.server.appeals.contested import contest, staff_of
@@ -63,11 +62,11 @@ def hand_in(ledger: LedgerFixture, case: str, data: bytes, place: int | None = 0
         file=kept, evidence_index=place, added_at=ledger.clock(),
     )  # fmt: skip
     with writing(ledger.rt.engine) as connection:
-        number = attachment_store.add(connection, new)
+        number = attachments.insert_file_row(connection, new)
     return encode_id("at", number, ledger.rt.settings.service)
 
 
-def look_into(ledger: LedgerFixture, case: str, file: str, name: str = "anna") -> Look:
+def look_into(ledger: LedgerFixture, case: str, file: str, name: str = "anna") -> InspectionAttempt:
     return inspect_again(ledger.rt.context, ledger.rt.settings, case, file, staff_of(ledger, name))
 
 
@@ -84,9 +83,9 @@ def test_an_inspection_made_again_is_written_down_and_counts(ledger: LedgerFixtu
     digest = b64url(receipt.in_report().receipt_sha256)
     assert audited(ledger) == [("file_read", case, file), ("file_inspected", case, f"{file} {digest}")]
     anna = staff_of(ledger, "ben")
-    assert case_file(ledger.rt.context, case, anna).items[0].support is Support.INDICATED
+    assert case_file(ledger.rt.context, case, anna).items[0].support is Corroboration.INDICATED
     again = {look.sha256: look.inspected.again}
-    assert case_file(ledger.rt.context, case, anna, again).items[0].support is Support.INDICATED
+    assert case_file(ledger.rt.context, case, anna, again).items[0].support is Corroboration.INDICATED
 
 
 def test_the_time_of_receipt_that_the_report_states_goes_into_the_inspection(ledger: LedgerFixture) -> None:
@@ -111,8 +110,8 @@ def test_what_is_not_in_the_file_contradicts_the_report(ledger: LedgerFixture) -
     look = look_into(ledger, case, hand_in(ledger, case, plain))
     assert look.inspected is not None
     file = case_file(ledger.rt.context, case, staff_of(ledger, "ben"), {look.sha256: look.inspected.again})
-    assert file.items[0].support is Support.CONTRADICTED
-    assert file.checks[0].checks[1].support is Support.CONTRADICTED
+    assert file.items[0].support is Corroboration.CONTRADICTED
+    assert file.checks[0].checks[1].support is Corroboration.CONTRADICTED
 
 
 def test_the_same_bytes_serve_every_item_that_names_them(ledger: LedgerFixture) -> None:
@@ -199,6 +198,6 @@ def answer(data: bytes = LABELLED, **changes: Any) -> bytes:
     ],
 )
 def test_an_answer_that_is_no_inspection_of_this_file_is_not_believed(said: bytes | None, failure: Failure) -> None:
-    look = inspection._look(hashlib.sha256(LABELLED).digest(), said)
+    look = inspection._read_answer(hashlib.sha256(LABELLED).digest(), said)
     assert (look.inspected, look.failure) == (None, failure)
-    assert inspection._look(hashlib.sha256(LABELLED).digest(), answer()).inspected is not None
+    assert inspection._read_answer(hashlib.sha256(LABELLED).digest(), answer()).inspected is not None

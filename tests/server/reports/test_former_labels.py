@@ -11,8 +11,8 @@ from ledger.protocol.encoding import b64url
 from ledger.protocol.public_ids import decode_id
 from ledger.rules.checklist import NeedState, best_state, checklist
 from ledger.rules.conduct import Conduct, Reading
-from ledger.rules.corroboration import Support
-from ledger.server.appeals.case_file import CaseFile, case_file
+from ledger.rules.corroboration import Corroboration
+from ledger.server.appeals.case_page import CaseFile, case_file
 from ledger.server.db.engine import writing
 from ledger.server.db.tables.evidence import FormerLabel
 from ledger.server.reports.former_labels import FormerLabels, all_former_labels, former_labels
@@ -46,10 +46,10 @@ def test_they_are_told_to_those_whom_they_concern_and_count_as_before(ledger: Le
     with writing(ledger.rt.engine) as connection:  # as the migration left it
         connection.execute(insert(FormerLabel), {"report_id": decode_id("rp", old, service), "platform": "acme"})
 
-    assert [get_report(ledger.rt, member, one)["former_label"] for one in (old, new)] == [True, False]
-    listed = list_reports(ledger.rt, member, 10, None, None, former_label=True)
+    assert [get_report(ledger.rt.context, member, one)["former_label"] for one in (old, new)] == [True, False]
+    listed = list_reports(ledger.rt.context, member, 10, None, None, former_label=True)
     assert ([one["id"] for one in listed["data"]], listed["has_more"]) == ([old], False)
-    assert list_reports(ledger.rt, ledger.bolt.member(), 10, None, None, former_label=True)["data"] == []
+    assert list_reports(ledger.rt.context, ledger.bolt.member(), 10, None, None, former_label=True)["data"] == []
 
     def labels(file: CaseFile) -> tuple[bool, NeedState]:
         reduced = [one for one in file.items if one.evidence.type != "live_reshoot_failed"]
@@ -61,7 +61,9 @@ def test_they_are_told_to_those_whom_they_concern_and_count_as_before(ledger: Le
     reviewer = staff_of(ledger, "anna")
     assert labels(case_file(ledger.rt.context, case, reviewer)) == (True, NeedState.ON_PAPER)
     assert labels(case_file(ledger.rt.context, other, reviewer)) == (False, NeedState.MISSING)
-    assert case_file(ledger.rt.context, case, reviewer).items[1].support is Support.INDICATED, "no better mark than any"
+    assert case_file(ledger.rt.context, case, reviewer).items[1].support is Corroboration.INDICATED, (
+        "no better mark than any"
+    )
 
     for who, seen in (
         (staff("supervisor"), (old,)),
