@@ -188,7 +188,7 @@ def error_faults(path: str, source: str) -> list[Fault]:
 
 
 def classes(path: str, source: str) -> Iterator[tuple[str, str]]:
-    """Yield (name, kind) of each public class at the top of a module: `schema` (a class of the API's documents), `table` (a
+    """Yield (name, kind) of each public class at the top of a module: `schema` (of the API), `table` (a
     table of the database) or `type`."""
     for node in ast.parse(source).body:
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
