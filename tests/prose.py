@@ -99,7 +99,7 @@ def prose_faults(path: str, source: str) -> list[Fault]:
     texts = {*_docstrings(tree), *_messages(tree), *_comments(source)}
     faults = []
     for line, text in sorted(texts):
-        words = " ".join(text.split())
+        words = re.sub(r"`[^`]*`", "``", " ".join(text.split()))  # words in backticks are code
         if words in WHOLE:
             faults.append(Fault(path, line, words))
         faults += [

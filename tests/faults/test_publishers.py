@@ -43,7 +43,7 @@ def row(age: float, holder: str | None = "other", place: str = "there:/guard", l
 
 
 @pytest.mark.parametrize(
-    ("found", "fault", "stands_by"),
+    ("result", "fault", "stands_by"),
     [
         (None, None, False),  # no publisher ever: a log of an earlier version
         (None, FAULT, False),
