@@ -60,8 +60,8 @@ store_engine.create_engine = sharing(store_engine.create_engine)  # type: ignore
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the markers of this file, put temporary files in memory, and watch for tests that hang."""
-    use_memory(config)
-    config.pluginmanager.register(HangWatch(config))
+    use_memory()
+    config.pluginmanager.register(HangWatch())
     config.addinivalue_line(
         "markers",
         'one_engine(scope="test"): runs on one engine, chosen by its id, or by its file for the scope "module"; '

@@ -25,8 +25,8 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "ledger" / "locale"
 KEYWORDS = {"gettext": None, "_": None, "ngettext": (1, 2)}
 AREAS = (
-    (r"core/(reasons|guidance)", "answers"),
-    (r"cli/demo", "demo"),
+    (r"rules/(reasons|guidance)", "answers"),
+    (r"server/demo", "demo"),
     (r"appeals/(record_texts|consumer_record)", "me"),
     (r"/console", "console"),
     (r"api/consumer/", "me"),

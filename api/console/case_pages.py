@@ -14,10 +14,12 @@ from api.console.evidence_panel import COMPARISONS, FAILURES, GROUPS, SUPPORTS, 
 from api.console.forms import TEXTS
 from api.deps import runtime
 from api.errors import TABLE
+from api.web.messages import sentence
 from api.web.pages import render
 from ledger import errors as e
 from ledger.errors import LedgerError
 from ledger.evidence import words as finding_words
+from ledger.i18n import texts
 from ledger.protocol.public_ids import encode_id
 from ledger.rules.appeals import MAX_TEXT_CHARS, OPEN_STATES, SIGNED_SEVERITY, Outcome
 from ledger.rules.conduct import EvidenceType
@@ -127,6 +129,7 @@ def case_page(
         written=written,
         lost=[text for name, text in written.items() if ("decide" if name == "reasons" else name) not in file.may],
         error=error,
+        said=None if error is None else sentence(error, texts(member.language)),
         done=DONE.get(request.query_params.get("done", "")) if error is None else None,
     )
 

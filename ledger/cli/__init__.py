@@ -1,4 +1,4 @@
-"""The command `refund-ledger`. This module loads quickly; the commands are loaded when one is run."""
+"""The command `refund-ledger`. This module loads quickly; the commands are imported when one is run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ledger.cli.commands import app as app
 
 INTERRUPTED = 130
-"""Exit code after Ctrl-C: 128 and the number of SIGINT, as shells have it."""
+"""Exit code after Ctrl-C: 128 plus the number of SIGINT, as in shells."""
 
 
 def __getattr__(name: str) -> Any:
@@ -22,11 +22,11 @@ def __getattr__(name: str) -> Any:
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the command line. This is the entry point of the console script."""
     try:
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
-                # What the encoding of the locale lacks is shown as an escape; the command has done its work by then.
+                # Characters that the encoding of the locale lacks are printed as escapes; failing would come too late.
                 stream.reconfigure(errors="backslashreplace")
         from ledger.cli.commands import app
 
@@ -35,4 +35,4 @@ def main() -> None:
         if sys.stderr is not None:
             print("Interrupted.", file=sys.stderr)
             sys.stderr.flush()
-        os._exit(INTERRUPTED)  # without running what a half-loaded module has registered for the end
+        os._exit(INTERRUPTED)  # without the exit handlers of modules that are only half loaded

@@ -50,9 +50,11 @@ def _show_version(value: bool) -> None:
 @app.callback()
 def _root(
     json_output: output.JsonFlag = False,
-    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
-    """Options that stand before the command."""
+    """Options before the command."""
 
 
 app.command("tag")(tag)

@@ -35,7 +35,7 @@ from ledger.server.staff import passwords
 from ledger.server.staff.accounts import as_staff
 from ledger.server.staff.audit_queries import EventFilter
 from tests.api.conftest import ACME, BETA, Api, person
-from tests.api.console_desk import Desk, post
+from tests.api.console_fixture import ConsoleFixture, post
 from tests.staffing import cheap
 from tests.support import UPLOADED, Platform, evidence
 
@@ -175,12 +175,12 @@ class Browsers:
     group). `client(name)` is a browser in which this person is signed in, the same one each time."""
 
     api: Api
-    desk: Desk
+    console: ConsoleFixture
     clients: dict[str, httpx2.Client] = field(default_factory=dict)
 
     def client(self, name: str) -> httpx2.Client:
         if name not in self.clients:
-            self.clients[name] = self.desk.signed_in(name)
+            self.clients[name] = self.console.signed_in(name)
         return self.clients[name]
 
     def act(self, name: str, case: str, action: str, **fields: str) -> httpx2.Response:
@@ -189,7 +189,7 @@ class Browsers:
 
     def taken(self, case: str, name: str = "reviewer") -> str:
         """The case, in the hands of this person."""
-        staff_actions.take(self.api.rt.context, case, as_staff(self.desk.people[name].staff))
+        staff_actions.take(self.api.rt.context, case, as_staff(self.console.staff[name].staff))
         return case
 
     def audited(self, case: str) -> list[str]:
@@ -204,11 +204,11 @@ def staffed(api: Api) -> Iterator[Browsers]:
     """The console of `api` with its people."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(passwords, "hasher", cheap)  # logins have tests of their own
-        desk = Desk(api)
-        desk.add("signer", "reviewer")
-        desk.add("bound", "reviewer", control_group="acme-group")
-        desk.add("chinese", "reviewer", language="zh-CN")
-        browsers = Browsers(api, desk)
+        console = ConsoleFixture(api)
+        console.add("signer", "reviewer")
+        console.add("bound", "reviewer", control_group="acme-group")
+        console.add("chinese", "reviewer", language="zh-CN")
+        browsers = Browsers(api, console)
         yield browsers
         for client in browsers.clients.values():
             client.close()

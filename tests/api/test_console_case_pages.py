@@ -11,8 +11,7 @@ import pytest
 
 from ledger.protocol.public_ids import decode_id, encode_id
 from ledger.rules.appeals import Outcome
-from ledger.server.appeals import consumer
-from ledger.server.appeals import staff_actions as desk
+from ledger.server.appeals import consumer, staff_actions
 from ledger.server.appeals.participants import Participant, Party
 from tests.api.appealed import (
     GRAVE,
@@ -30,8 +29,8 @@ from tests.api.appealed import (
 )  # fmt: skip
 from tests.api.cases import ANNA, filed
 from tests.api.conftest import BETA, Api
-from tests.api.console_desk import said
-from tests.server.appeals.desk import add_message as add_message_to
+from tests.api.console_fixture import said
+from tests.server.appeals.contested import add_message as add_message_to
 
 MARKUP = XSS + "\"'{{ 7*7 }}"
 
@@ -138,8 +137,8 @@ def test_pages_are_in_the_readers_language(api: Api, at: Browsers) -> None:
 def test_letters_of_a_round_before_and_cases_beside_are_shown(api: Api, at: Browsers) -> None:
     who = somebody()
     case = contested(api, who)
-    desk.take(api.rt.context, case, ANNA)
-    desk.decide(api.rt.context, case, ANNA, Outcome.UNCONFIRMED, "It cannot be shown.")
+    staff_actions.take(api.rt.context, case, ANNA)
+    staff_actions.decide(api.rt.context, case, ANNA, Outcome.UNCONFIRMED, "It cannot be shown.")
     consumer.reopen(api.rt.context, session_of(api, who), case, "I want it gone.")
     page = at.client("reviewer").get(f"/console/cases/{case}")
     assert "round 1" in said(page)

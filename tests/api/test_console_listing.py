@@ -18,7 +18,7 @@ from ledger.protocol.encoding import b64url
 from ledger.server.appeals.participants import Party
 from tests.api.appealed import Browsers, attach, contested, inspected, reported, staffed
 from tests.api.conftest import Api
-from tests.api.console_desk import said
+from tests.api.console_fixture import said
 from tests.api.test_console_evidence import inspect, item
 from tests.evidence.files import saved
 from tests.support import evidence

@@ -88,7 +88,7 @@ def go(page: Page, at: Browsers, path: str) -> None:
 
 
 def taken(at: Browsers, case: str, name: str = "reviewer") -> str:
-    staff_actions.take(at.api.rt.context, case, as_staff(at.desk.people[name].staff))
+    staff_actions.take(at.api.rt.context, case, as_staff(at.console.staff[name].staff))
     return case
 
 
@@ -98,7 +98,7 @@ def test_from_signing_in_to_the_letter(at: Browsers, browser: Browser) -> None:
     context = browser.new_context()
     page = context.new_page()
     go(page, at, "/console/queue")
-    for field, value in at.desk.credentials("reviewer").items():
+    for field, value in at.console.credentials("reviewer").items():
         page.locator(f"#{field}").fill(value)
     page.get_by_role("button", name="Sign in").click()
     page.get_by_role("link", name=re.compile("^Overdue 1$")).wait_for()

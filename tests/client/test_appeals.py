@@ -27,7 +27,7 @@ from ledger.errors import (
 )
 from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff
-from ledger.server.appeals import staff_actions as desk
+from ledger.server.appeals import staff_actions
 from ledger.server.records.transaction import Context
 from tests.faulty import free_port
 from tests.kit import Connect, person, report_arguments
@@ -59,8 +59,8 @@ def test_a_case_from_filing_to_its_letter(connect: Connect, reviewers: Context, 
     assert (contested.id, contested.state, contested.outcome) == (filed.id, "submitted", None)
     assert contested.due_at == filed.due_at
 
-    desk.take(reviewers, filed.id, ANNA)
-    desk.ask_reporter(reviewers, filed.id, ANNA, "Please send the carrier's record.")
+    staff_actions.take(reviewers, filed.id, ANNA)
+    staff_actions.ask_reporter(reviewers, filed.id, ANNA, "Please send the carrier's record.")
     waiting = acme.list_appeals(role="reported", state="awaiting_reporter", limit=1)
     assert waiting.appeals[0].id == filed.id
     seen = acme.get_appeal(filed.id)
@@ -73,7 +73,7 @@ def test_a_case_from_filing_to_its_letter(connect: Connect, reviewers: Context, 
     assert (answered.state, answered.question, answered.attachments) == ("under_review", None, (kept,))
     assert bazaar.read_attachment(filed.id, kept.id) == record.read_bytes()
 
-    desk.decide(reviewers, filed.id, ANNA, Outcome.UNCONFIRMED, "It cannot be shown.")
+    staff_actions.decide(reviewers, filed.id, ANNA, Outcome.UNCONFIRMED, "It cannot be shown.")
     decided = bazaar.get_appeal(filed.id)
     assert decided.decision is not None
     assert (decided.decision.outcome, decided.decision.reasons) == ("unconfirmed", "It cannot be shown.")

@@ -11,7 +11,7 @@ from ledger.protocol.encoding import b64url
 from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff
 from ledger.rules.reports import former_order_ref, order_ref
-from ledger.server.appeals import staff_actions as desk
+from ledger.server.appeals import staff_actions
 from ledger.server.records.transaction import Context
 from tests.kit import Connect, person, report_arguments, reports_of
 
@@ -30,8 +30,8 @@ def test_a_correction_of_a_contested_report_waits_in_the_outbox(connect: Connect
     assert waits.retry_at is not None
     assert acme.flush_outbox() == [], "it is not due"
     assert [one.state for one in acme.flush_outbox(parked=True)] == ["parked"]
-    desk.take(reviewers, case.id, ANNA)
-    desk.decide(reviewers, case.id, ANNA, Outcome.OVERTURNED, "It was looked into.")
+    staff_actions.take(reviewers, case.id, ANNA)
+    staff_actions.decide(reviewers, case.id, ANNA, Outcome.OVERTURNED, "It was looked into.")
     (over,) = acme.flush_outbox(parked=True)
     assert (over.state, over.error and over.error.code) == ("refused", "order_decided")
     assert over.error is not None

@@ -40,7 +40,7 @@ from ledger.errors import (
 )
 from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff
-from ledger.server.appeals import staff_actions as desk
+from ledger.server.appeals import staff_actions
 from ledger.server.records.transaction import Context
 from tests.client.report_desk import START, report_of
 from tests.client.test_outbox import first_file
@@ -135,8 +135,8 @@ def test_a_parked_correction_is_tried_again_on_its_schedule(connect: Connect, re
     assert (waiting["pending"].count, waiting["parked"].count) == (0, 1)
     attempts = acme.outbox("parked")[0].attempts
     assert acme.flush_outbox() == []
-    desk.take(reviewers, case.id, ANNA)
-    desk.decide(reviewers, case.id, ANNA, Outcome.UPHELD, "It was looked into.")
+    staff_actions.take(reviewers, case.id, ANNA)
+    staff_actions.decide(reviewers, case.id, ANNA, Outcome.UPHELD, "It was looked into.")
     assert acme.outbox("parked")[0].attempts == attempts, "not due, not asked"
     with sqlite3.connect(Path(str(acme._state_dir)) / OUTBOX_FILE) as database:
         database.execute("UPDATE item SET retry_at = '2026-01-01T00:00:00Z'")

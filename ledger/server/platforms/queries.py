@@ -52,16 +52,18 @@ _PLATFORM = select(
     Platform.weighed_before,
 )
 _KEY = select(PlatformKey.kid, PlatformKey.platform, PlatformKey.public_key, PlatformKey.revoked_at)
+_ALL_PLATFORMS = _PLATFORM.order_by(Platform.name)
+_ALL_KEYS = _KEY.order_by(PlatformKey.kid)
 
 
 def read_platforms(connection: Connection) -> list[PlatformRow]:
     """All platforms, by name."""
-    return [PlatformRow(*row) for row in connection.execute(_PLATFORM.order_by(Platform.name))]
+    return [PlatformRow(*row) for row in connection.execute(_ALL_PLATFORMS)]
 
 
 def read_keys(connection: Connection) -> list[KeyRow]:
     """All keys, revoked ones too, by kid."""
-    return [KeyRow(*row) for row in connection.execute(_KEY.order_by(PlatformKey.kid))]
+    return [KeyRow(*row) for row in connection.execute(_ALL_KEYS)]
 
 
 def read_weights(connection: Connection) -> dict[str, int]:

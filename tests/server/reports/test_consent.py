@@ -12,7 +12,7 @@ from ledger.server.db.tables.ledger import LookupCount, LookupLog
 from ledger.server.log.policy_publication import publish_policy
 from ledger.server.lookups.lookups import answer_from_memory, submit_lookup
 from tests.processes import until
-from tests.server.conftest import Town
+from tests.server.conftest import LedgerFixture
 from tests.server.log.test_first_policy_ledger import older
 from tests.server.lookups.test_lookups import rows
 from tests.support import lookup_request
@@ -21,7 +21,7 @@ __all__ = ["older"]
 
 
 @pytest.mark.one_engine
-def test_consent_is_needed_from_the_moment_on(older: Town) -> None:
+def test_consent_is_needed_from_the_moment_on(older: LedgerFixture) -> None:
     person, acme = older.person(), older.acme.member()
     older.report(older.bolt, person)
     asked = lookup_request(older.rt, person, consent_ref=None)

@@ -15,11 +15,11 @@ from tests.staffing import ROLES, Person, enrol, forget_codes
 
 
 @dataclass
-class Desk:
+class ConsoleFixture:
     """A server with one member of staff of each role, named after it."""
 
     api: Api
-    people: dict[str, Person] = field(default_factory=dict)
+    staff: dict[str, Person] = field(default_factory=dict)
     clients: list[httpx2.Client] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -30,8 +30,8 @@ class Desk:
         """One more account."""
         rt = self.api.rt
         changes = {"service_id": self.api.settings.service, **changes}
-        self.people[name] = enrol(rt.engine, name, role, sealing_key=rt.keys.sealing_key, **changes)
-        return self.people[name]
+        self.staff[name] = enrol(rt.engine, name, role, sealing_key=rt.keys.sealing_key, **changes)
+        return self.staff[name]
 
     def origin(self) -> dict[str, str]:
         """Headers of a form that a page of the server sends."""
@@ -49,7 +49,7 @@ class Desk:
 
     def credentials(self, name: str) -> dict[str, str]:
         """What this person types now. The code works, even if it was used before."""
-        person = self.people[name]
+        person = self.staff[name]
         forget_codes(self.api.rt.engine, person)
         return {"name": person.name, "password": person.password, "code": person.code_at(datetime.now(UTC))}
 

@@ -12,25 +12,27 @@ from ledger.server.records.case_queries import CaseRow
 from ledger.server.records.transaction import Context
 from ledger.server.staff import queries as store
 from tests.server.appeals.test_appeals import session_of
-from tests.server.conftest import Subjects, Town
+from tests.server.conftest import LedgerFixture, Subjects
 
 STATEMENT = "The parcel came broken."
 
 
-def staff_of(town: Town, name: str, role: str = "reviewer", group: str | None = None) -> Staff:
+def staff_of(ledger: LedgerFixture, name: str, role: str = "reviewer", group: str | None = None) -> Staff:
     """A member of staff with an account, in which nobody signs in: its password costs no time."""
-    values = {"name": name, "role": role, "control_group": group, "language": "en", "created_at": town.clock()}
+    values = {"name": name, "role": role, "control_group": group, "language": "en", "created_at": ledger.clock()}
     secrets = {"password_hash": "", "totp_secret": b"", "must_change_password": False, "failed_count": 0}
-    with writing(town.rt.engine) as connection:
+    with writing(ledger.rt.engine) as connection:
         number = store.insert_staff(connection, **values, **secrets)
     return Staff(number, role, group)
 
 
-def contest(town: Town, person: Subjects, *reports: dict[str, object], statement: str = STATEMENT) -> list[str]:
+def contest(
+    ledger: LedgerFixture, person: Subjects, *reports: dict[str, object], statement: str = STATEMENT
+) -> list[str]:
     """File an appeal; the public ids of the cases."""
     ids = [str(report["id"]) for report in reports]
-    rows = consumer.open_cases(town.rt.context, session_of(town, person), ids, "wrong_facts", statement, "en")
-    return [encode_id("ap", row.id, town.rt.settings.service) for row in rows]
+    rows = consumer.open_cases(ledger.rt.context, session_of(ledger, person), ids, "wrong_facts", statement, "en")
+    return [encode_id("ap", row.id, ledger.rt.settings.service) for row in rows]
 
 
 def add_message(context: Context, case_id: int, participant: Participant, text: str) -> CaseRow:

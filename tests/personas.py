@@ -11,7 +11,7 @@ import httpx2
 from ledger.protocol.identifiers import Kind
 from ledger.protocol.tags import tag
 from ledger.rules.case_machine import Staff
-from ledger.server.appeals import staff_actions as desk
+from ledger.server.appeals import staff_actions
 from ledger.server.appeals.sessions import open_link
 from ledger.server.runtime import Runtime
 from tests.api.conftest import ACME, BETA, Api, person
@@ -26,7 +26,7 @@ PNG = bytes.fromhex(
 
 
 @dataclass
-class Person:
+class Persona:
     """Somebody with a phone number and a means of payment, and the server that knows them."""
 
     api: Api
@@ -59,7 +59,7 @@ class Person:
         link = open_link(self.rt.engine, many, through.member(), **values)
         return link.url.partition("#")[2]
 
-    def open(self, **changes: Any) -> Person:
+    def open(self, **changes: Any) -> Persona:
         """Open a session over the API."""
         answer = self.api.request("POST", "/v1/me/session", json={"code": self.code(**changes)})
         assert answer.status_code == 201, answer.text
@@ -80,5 +80,5 @@ class Person:
 
     def asked(self, case: str, question: str = "Which carrier was it?") -> None:
         """A reviewer takes the case and asks the person."""
-        desk.take(self.rt.context, case, ANNA)
-        desk.ask_subject(self.rt.context, case, ANNA, question)
+        staff_actions.take(self.rt.context, case, ANNA)
+        staff_actions.ask_subject(self.rt.context, case, ANNA, question)

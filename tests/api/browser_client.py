@@ -13,7 +13,7 @@ from tests.api.conftest import Api
 SAME = {"Sec-Fetch-Site": "same-origin"}
 
 
-class Visitor:
+class BrowserClient:
     """A browser without a screen: it keeps its cookies, and its forms come from our own page."""
 
     def __init__(self, api: Api, language: str = "en") -> None:
@@ -28,7 +28,7 @@ class Visitor:
         sent = {"Content-Type": "application/x-www-form-urlencoded", **(SAME if headers is None else headers)}
         return self.client.post(path, content=urlencode(fields), headers=sent)
 
-    def open(self, code: str) -> Visitor:
+    def open(self, code: str) -> BrowserClient:
         """Open the record behind a code."""
         answer = self.post("/me/open", code=code)
         assert (answer.status_code, answer.headers["location"]) == (303, "/me"), answer.text
@@ -46,20 +46,20 @@ class Visitor:
         return self.client.post(f"/me/cases/{case}/files", files=files, headers=SAME)
 
 
-Visit = Callable[..., Visitor]
+NewBrowser = Callable[..., BrowserClient]
 
 
 @contextmanager
-def visitors(api: Api) -> Iterator[Visit]:
-    """`visit()` is one more browser; `visit("zh-CN")` one of somebody who reads Chinese."""
-    made: list[Visitor] = []
+def browser_clients(api: Api) -> Iterator[NewBrowser]:
+    """`new_browser()` is one more browser; `new_browser("zh-CN")` one of somebody who reads Chinese."""
+    made: list[BrowserClient] = []
 
-    def visit(language: str = "en") -> Visitor:
-        made.append(Visitor(api, language))
+    def new_browser(language: str = "en") -> BrowserClient:
+        made.append(BrowserClient(api, language))
         return made[-1]
 
     try:
-        yield visit
+        yield new_browser
     finally:
-        for visitor in made:
-            visitor.client.close()
+        for browser in made:
+            browser.client.close()
