@@ -1,8 +1,8 @@
-"""What platforms do in appeals over the API: file for a customer, answer as reporter, hand in files, read the case.
+"""What platforms do in appeals over the API: file for a customer, answer as reporter, add files, read the case.
 
-A platform may be both the filer and the reporter of a case, so it says for which party it speaks. Where it is neither,
-there is no such case, whatever the id; where it only opened the session in which the person appealed by themselves, it
-reads the state and no more.
+A platform may be both the filer and the reporter of a case, so each request names its party. For a platform that is
+neither, the case does not exist. A platform that only opened the session in which the person filed by themselves reads
+only the state.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ Subjects = Sequence[tuple[Kind, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A platform in an appeal. `for_person`: its token has the scope `appeal`, so that it may speak for its customers;
-    with `report` alone it answers for its own reports."""
+    """A platform that calls. `for_person`: its token has the scope `appeal`, so it may act for its customers; with
+    `report` alone it answers for its own reports."""
 
     member: Member
     for_person: bool
@@ -67,10 +67,10 @@ def open_cases(
     subjects: Subjects,
     idempotency_key: str,
 ) -> Stored:
-    """Contest `reports` for the customer whose (kind, tag) pairs under key `epoch` these are. All or none.
+    """Contest `reports` for the customer with these (kind, tag) pairs under key `epoch`. All cases are opened or none.
 
-    Every attempt is counted, and shown to the person if there is anything about them. Raises InvalidRequest,
-    AppealInvalid, QuotaExceeded, StaleEpoch, NotFound, CaseExists, ConflictOfInterest, IdempotencyMismatch, LogFrozen,
+    Every attempt is counted, and listed in the person's record if there is one. Raises InvalidRequest, AppealInvalid,
+    QuotaExceeded, StaleEpoch, NotFound, CaseExists, ConflictOfInterest, IdempotencyMismatch, LogFrozen,
     DatabaseUnavailable.
     """
     if (epoch is None) != (not subjects):
@@ -124,7 +124,7 @@ def _filed(rows: Sequence[CaseRow], service: str) -> dict[str, Any]:
 
 
 def open_record(rt: Runtime, member: Member, epoch: int, subjects: Subjects, locale: str, base_url: str) -> Link:
-    """A single-use link to the record of the customer with these (kind, tag) pairs.
+    """Create a single-use link to the record of the customer with these (kind, tag) pairs.
 
     Raises AppealInvalid, StaleEpoch, QuotaExceeded, DatabaseUnavailable.
     """
@@ -145,7 +145,7 @@ def open_record(rt: Runtime, member: Member, epoch: int, subjects: Subjects, loc
 
 
 def get_appeal(rt: Runtime, caller: Caller, appeal_id: str, party: Party | None) -> dict[str, Any]:
-    """The case for `party`, by default the one that the caller is. Raises NotFound, ScopeMissing."""
+    """Return the case for `party`, by default the party that the caller is. Raises NotFound, ScopeMissing."""
     with snapshot_reading(rt.engine) as connection:
         row = _case(case_queries.case(connection, case_number(rt.context, appeal_id)))
         reads_as = _reads_as(row, caller, party)
@@ -159,7 +159,7 @@ def get_appeal(rt: Runtime, caller: Caller, appeal_id: str, party: Party | None)
 def list_appeals(
     rt: Runtime, caller: Caller, role: str | None, state: str | None, limit: int, starting_after: str | None
 ) -> dict[str, Any]:
-    """{data, has_more}: cases that came through this platform (`role` filed), that are about its reports (reported), or
+    """Return {data, has_more}: cases filed through this platform (`role` filed), cases about its reports (reported), or
     both, newest first. Raises InvalidRequest for a malformed cursor, ScopeMissing."""
     filed = role == "filed" or (role is None and caller.for_person)
     if filed:
@@ -200,22 +200,22 @@ def _summary(row: CaseRow, caller: Caller, party: Party | None, service: str) ->
 
 
 def list_letters(rt: Runtime, caller: Caller, appeal_id: str) -> dict[str, Any]:
-    """{data, earlier}: the letters that there are for the person now, and those of a round before it was reopened.
-    Raises NotFound, ScopeMissing."""
+    """Return {data, earlier}: the letters of the current round, and those of earlier rounds. Raises NotFound,
+    ScopeMissing."""
     with reading(rt.engine) as connection:
         row = _persons_case(case_queries.case(connection, case_number(rt.context, appeal_id)), caller)
-        found = all_letters(connection, row)
-    items = [{"kind": kind.value, "locale": row.locale, "round": number} for number, kind in found]
+        letters = all_letters(connection, row)
+    items = [{"kind": kind.value, "locale": row.locale, "round": number} for number, kind in letters]
     return {
-        "data": [one for one in items if one["round"] == row.round],
-        "earlier": [one for one in items if one["round"] != row.round],
+        "data": [item for item in items if item["round"] == row.round],
+        "earlier": [item for item in items if item["round"] != row.round],
     }
 
 
 def get_letter(
     rt: Runtime, caller: Caller, appeal_id: str, kind: str, locale: str | None, number: int | None = None
 ) -> dict[str, Any]:
-    """One of them, in the case's own language unless `locale` names one, of round `number` or the newest of its kind.
+    """Return a letter in `locale` (default: the language of the case), of round `number` or the newest of its kind.
     Raises NotFound, ScopeMissing."""
     with snapshot_reading(rt.engine) as connection:
         row = _persons_case(case_queries.case(connection, case_number(rt.context, appeal_id)), caller)
@@ -226,7 +226,7 @@ def get_letter(
 def get_attachment(
     rt: Runtime, caller: Caller, appeal_id: str, attachment_id: str
 ) -> tuple[attachments.AttachmentRow, bytes]:
-    """A file of the case and its bytes, for either party. Raises NotFound."""
+    """Return a file of the case and its bytes, for either party. Raises NotFound."""
     number = case_number(rt.context, appeal_id)
     try:
         place = decode_id("at", attachment_id, rt.settings.service)
@@ -234,19 +234,19 @@ def get_attachment(
         raise NotFound("There is no such file.") from error
     with reading(rt.engine) as connection:
         row = _case(case_queries.case(connection, number))
-        found = attachments.file_row(connection, place)
+        file = attachments.file_row(connection, place)
     if _reads_as(row, caller, None) is None:
         raise _not_yours()
-    if found is None or found.case_id != row.id:
+    if file is None or file.case_id != row.id:
         raise NotFound("There is no such file.")
-    return found, attachments.read(rt.settings, found.file)
+    return file, attachments.read(rt.settings, file.file)
 
 
 # --- acting -------------------------------------------------------------------------------------------------------
 
 
 def add_message(rt: Runtime, caller: Caller, appeal_id: str, party: Party, text: str, idempotency_key: str) -> Stored:
-    """Answer the question that waits for `party`, or add something. Raises NotFound, ScopeMissing, AppealInvalid,
+    """Answer the open question to `party`, or add an unrequested message. Raises NotFound, ScopeMissing, AppealInvalid,
     ActionRefused."""
     participant, cleaned = _participant(caller, party), clean_text(text)
     request = {"appeal": appeal_id, "party": party.value, "text": cleaned}
@@ -261,7 +261,7 @@ def add_message(rt: Runtime, caller: Caller, appeal_id: str, party: Party, text:
 
 
 def withdraw(rt: Runtime, caller: Caller, appeal_id: str, idempotency_key: str) -> Stored:
-    """Withdraw the appeal, as the person wishes. Raises NotFound, ConflictOfInterest, ActionRefused."""
+    """Withdraw the appeal at the person's wish. Raises NotFound, ScopeMissing, ConflictOfInterest, ActionRefused."""
     participant = _participant(caller, Party.SUBJECT)
     wanted = asked(rt, caller.member, idempotency_key, {"appeal": appeal_id}, "appeal_withdraw")
     return _in_case(
@@ -270,7 +270,7 @@ def withdraw(rt: Runtime, caller: Caller, appeal_id: str, idempotency_key: str) 
 
 
 def reopen(rt: Runtime, caller: Caller, appeal_id: str, text: str, idempotency_key: str) -> Stored:
-    """Reopen a decided case, once. Raises NotFound, AppealInvalid, ActionRefused."""
+    """Reopen a decided case, once. Raises NotFound, ScopeMissing, ConflictOfInterest, AppealInvalid, ActionRefused."""
     participant, cleaned = _participant(caller, Party.SUBJECT), clean_text(text)
     wanted = asked(rt, caller.member, idempotency_key, {"appeal": appeal_id, "text": cleaned}, "appeal_reopen")
     return _in_case(
@@ -301,7 +301,7 @@ def agree(rt: Runtime, caller: Caller, appeal_id: str, idempotency_key: str) -> 
 def ask_reopening(
     rt: Runtime, caller: Caller, appeal_id: str, evidence_sha256: bytes, text: str, idempotency_key: str
 ) -> Stored:
-    """As the reporter, ask that a case decided `unconfirmed` is opened again for new evidence. Raises NotFound,
+    """As the reporter, request that a case decided `unconfirmed` is opened again for new evidence. Raises NotFound,
     AppealInvalid, ActionRefused."""
     participant, cleaned = _participant(caller, Party.REPORTER), clean_text(text)
     request = {"appeal": appeal_id, "evidence_sha256": b64url(evidence_sha256), "text": cleaned}
@@ -325,12 +325,12 @@ def add_file(
     evidence_index: int | None,
     idempotency_key: str,
 ) -> Stored:
-    """Hand in a file for `party`. 201, or 200 with the attachment that these bytes are already.
+    """Add a file for `party`. The status is 201, or 200 with the attachment if these bytes were added before.
 
     Raises NotFound, ScopeMissing, AppealInvalid, AttachmentRefused, ActionRefused.
     """
     participant, number = _participant(caller, party), case_number(rt.context, appeal_id)
-    with reading(rt.engine) as connection:  # before anything is written to disk for a stranger
+    with reading(rt.engine) as connection:  # a stranger must not write to the disk
         row = _case(case_queries.case(connection, number))
     if _reads_as(row, caller, party) is None:
         raise _not_yours()
@@ -357,7 +357,7 @@ def add_file(
 
 
 def _once(rt: Runtime, wanted: Asked, work: Callable[[EntryBatch], tuple[int, int, dict[str, Any]]]) -> Stored:
-    """What `work` answers (report to be erased with, status, body), once for each idempotency key."""
+    """Do `work` once per idempotency key; it returns (report to be erased with, status, body)."""
     with changing(rt.context) as batch:
         known = recall(batch, wanted).answer
         if known is not None:
@@ -390,7 +390,8 @@ def _check_scope(caller: Caller) -> None:
 
 
 def _reads_as(row: CaseRow, caller: Caller, party: Party | None) -> Party | None:
-    """For whom the caller reads this case, if `party` is what it asks to be; None if it may not."""
+    """Return the party as which the caller reads this case if it asks for `party`; None if it may not. Raises
+    ScopeMissing."""
     if party is Party.SUBJECT:
         _check_scope(caller)
     own = party_of(row, caller.member.platform)
@@ -405,11 +406,12 @@ def _opened_session(row: CaseRow, caller: Caller) -> bool:
 
 
 def _persons_case(row: CaseRow | None, caller: Caller) -> CaseRow:
-    """The case, if the caller filed it for the person: nobody else reads the person's letters."""
-    found = _case(row)
-    if _reads_as(found, caller, Party.SUBJECT) is None:
+    """Return the case if the caller filed it for the person; other platforms do not read the person's letters. Raises
+    NotFound."""
+    case = _case(row)
+    if _reads_as(case, caller, Party.SUBJECT) is None:
         raise _not_yours()
-    return found
+    return case
 
 
 def _case(row: CaseRow | None) -> CaseRow:

@@ -1,4 +1,4 @@
-"""Statements of persons, for the platform that looked them up: what they say of what that lookup disclosed."""
+"""Statements of persons, for the platform that looked them up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The transaction that changes cases: it holds the log's head, and what it appends and writes it does at the end."""
+"""The transaction that changes cases: it holds the log's head, and writes at its end what was appended and changed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ IDEMPOTENCY_HOURS = 24
 
 @contextmanager
 def changing(context: Context) -> Iterator[EntryBatch]:
-    """One transaction; commits on success, nothing is left of it otherwise. Raises LogFrozen, DatabaseUnavailable."""
+    """Open one transaction; it commits on success and leaves nothing otherwise. Raises LogFrozen,
+    DatabaseUnavailable."""
     with writing(context.engine) as connection:
         head, now = open_head(connection, context.now())
         batch = EntryBatch(
@@ -43,7 +44,7 @@ def changing(context: Context) -> Iterator[EntryBatch]:
 
 
 def load_case(batch: EntryBatch, case_id: int) -> CaseRow:
-    """The case, with its report and whatever falls with it. Raises NotFound."""
+    """Return the case, with its report and the reports that rest on it loaded. Raises NotFound."""
     row = case_queries.case(batch.connection, case_id)
     if row is None:
         raise NotFound("There is no such case.")
@@ -52,7 +53,7 @@ def load_case(batch: EntryBatch, case_id: int) -> CaseRow:
 
 
 def case_number(context: Context, public: str) -> int:
-    """The number of a public case id. Raises NotFound for anything malformed."""
+    """Return the number of a public case id. Raises NotFound for a malformed one."""
     try:
         return decode_id("ap", public, context.service)
     except InvalidRequest as error:
@@ -60,7 +61,7 @@ def case_number(context: Context, public: str) -> int:
 
 
 def report_number(context: Context, public: str) -> int:
-    """The number of a public report id. Raises NotFound for anything malformed."""
+    """Return the number of a public report id. Raises NotFound for a malformed one."""
     try:
         return decode_id("rp", public, context.service)
     except InvalidRequest as error:
@@ -68,16 +69,16 @@ def report_number(context: Context, public: str) -> int:
 
 
 def report_numbers(context: Context, public: Sequence[str]) -> list[int]:
-    """The numbers of public report ids. A malformed one gets a negative number of its own, under which nothing is ever
-    stored: it is looked up, and answered, like every other id that the ledger does not know."""
+    """Return the numbers of public report ids. A malformed id gets a negative number of its own, under which nothing is
+    stored: it is looked up and answered like every other unknown id."""
     unknown: dict[str, int] = {}
-    found = []
-    for one in public:
+    numbers = []
+    for report in public:
         try:
-            found.append(decode_id("rp", one, context.service))
+            numbers.append(decode_id("rp", report, context.service))
         except InvalidRequest:
-            found.append(unknown.setdefault(one, -1 - len(unknown)))
-    return found
+            numbers.append(unknown.setdefault(report, -1 - len(unknown)))
+    return numbers
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,8 +64,8 @@ def test_claim_and_report_side_by_side(ledger: LedgerFixture) -> None:
     assert [item.evidence.type for item in file.items] == ["carrier_record"]
     assert [item.state for item in file.items] == [FileState.NOT_HANDED_IN]
     assert file.checks[0].state is file.minimum is NeedState.ON_PAPER
-    assert file.said is not None
-    assert (file.said.decided_by, file.said.notice_ref) == ("agent-7", "notice-1")
+    assert file.provenance is not None
+    assert (file.provenance.decided_by, file.provenance.notice_ref) == ("agent-7", "notice-1")
     assert file.expires_at > ledger.clock()
     assert {kind.value for kind in file.slots.values()} == {"phone", "payment"}
     assert file.policy.severity == case_row(ledger, case).severity
@@ -233,12 +233,12 @@ def test_linked_reports_name_platforms_only_to_staff_of_no_group(ledger: LedgerF
     same = ledger.report(ledger.bolt, person, order="o2", amount_minor=500)
     other = ledger.report(ledger.acme, person, order="o3", amount_minor=900)
     case, _ = contest(ledger, person, mine, other)
-    free = case_file(context, case, staff_of(ledger, "anna")).linked
+    free = case_file(context, case, staff_of(ledger, "anna")).related
     assert {(one.report, one.how, one.platform) for one in free} == {
         (same["id"], "same_act", "bolt"),
         (other["id"], "filed_together", "acme"),
     }
     assert {one.report for one in free if one.case} == {other["id"]}
     bound = case_file(context, case, staff_of(ledger, "bound", group="bolt-group"))
-    assert [(one.report, one.platform) for one in bound.linked] == [(other["id"], None)]
-    assert json.dumps([one.platform for one in bound.linked]) == "[null]"
+    assert [(one.report, one.platform) for one in bound.related] == [(other["id"], None)]
+    assert json.dumps([one.platform for one in bound.related]) == "[null]"
