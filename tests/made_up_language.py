@@ -89,7 +89,7 @@ def schemas(app: FastAPI) -> None:
 
 def sdk() -> None:
     """Reasons of every kind of answer, and of a ledger that has not this language."""
-    from ledger.client.reasons import Reason, explained
+    from ledger.client.lookups.reasons import Reason, explained
     from ledger.rules.reasons import REASON_TEXTS
     from tests.client.small_ledger import small_ledger
 

@@ -18,12 +18,12 @@ from api.web.messages import sentence
 from api.web.pages import render
 from ledger import errors as e
 from ledger.errors import LedgerError
-from ledger.evidence import words as finding_words
+from ledger.evidence import finding_texts
 from ledger.i18n import texts
 from ledger.protocol.public_ids import encode_id
 from ledger.rules.appeals import MAX_TEXT_CHARS, OPEN_STATES, SIGNED_SEVERITY, Outcome
 from ledger.rules.conduct import EvidenceType
-from ledger.rules.corroboration import Support
+from ledger.rules.corroboration import Corroboration
 from ledger.rules.policy.values import Profile
 from ledger.server.appeals import record_texts
 from ledger.server.appeals.case_page import CaseFile, case_file
@@ -161,15 +161,15 @@ def _shown(file: CaseFile, rt: Runtime, locale: str, look: InspectionAttempt | N
         "letter_names": LETTERS,
         "how": HOW,
         "entry_names": ENTRIES,
-        "strengths": finding_words.STRENGTHS,
-        "trusts": finding_words.TRUSTS,
-        "not_signed": finding_words.NOT_SIGNED,
+        "strengths": finding_texts.STRENGTHS,
+        "trusts": finding_texts.TRUSTS,
+        "not_signed": finding_texts.NOT_SIGNED,
         "verdicts": record_texts.VERDICTS,
         "every_type": len(EvidenceType),
         "numbers": lambda places: ", ".join(str(place + 1) for place in places),
         "file_ids": file_ids,
         "items": shown_items(rt, file, file_ids, locale, look),
-        "contradicted": [place for place, one in enumerate(file.items) if one.support is Support.CONTRADICTED],
+        "contradicted": [place for place, one in enumerate(file.items) if one.support is Corroboration.CONTRADICTED],
         "finding_groups": GROUPS,
         "supports": SUPPORTS,
         "comparisons": COMPARISONS,

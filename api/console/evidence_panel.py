@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ledger.evidence import words
+from ledger.evidence import finding_texts
 from ledger.evidence.findings import Fact
 from ledger.i18n import texts
 from ledger.rules.conduct import Conduct, Evidence, EvidenceType, Inspection, known_codes
-from ledger.rules.corroboration import LISTING_CODES, Comparison, Support, compare
+from ledger.rules.corroboration import LISTING_CODES, Comparison, Corroboration, compare
 from ledger.rules.findings import CODES, TRUSTED, About, Trust, strength_of
 from ledger.rules.pictures import Unsearched, why_unsearched
 from ledger.server.appeals.case_page import CaseFile, EvidenceItem
@@ -38,13 +38,13 @@ GROUPS: Mapping[str, str] = {
     "nobody": _("A camera’s statement without a trusted signer: speaks for nobody"),
     "unknown": _("Not known to this version"),
 }
-SUPPORTS: Mapping[Support, tuple[str, str]] = {
-    Support.FOUND_AGAIN: ("green", _("Found again here")),
-    Support.FOUND: ("amber", _("Found, by the reporter’s word")),
-    Support.TO_BE_READ: ("grey", _("For a person to judge")),
-    Support.INDICATED: ("amber", _("Signs that anybody can write")),
-    Support.ASSERTED: ("amber", _("Claimed, and no finding supports it")),
-    Support.CONTRADICTED: ("red", _("Findings speak against it")),
+SUPPORTS: Mapping[Corroboration, tuple[str, str]] = {
+    Corroboration.FOUND_AGAIN: ("green", _("Found again here")),
+    Corroboration.FOUND: ("amber", _("Found, by the reporter’s word")),
+    Corroboration.TO_BE_READ: ("grey", _("For a person to judge")),
+    Corroboration.INDICATED: ("amber", _("Signs that anybody can write")),
+    Corroboration.ASSERTED: ("amber", _("Claimed, and no finding supports it")),
+    Corroboration.CONTRADICTED: ("red", _("Findings speak against it")),
 }
 """Colour of the badge and its words."""
 
@@ -201,15 +201,18 @@ def _look(made: InspectionResult, reported: Inspection | None, locale: str) -> S
     for one in made.findings:
         code, trust = one.code.value, one.trust
         shown = ShownFinding(
-            code, one.strength.value, words.title(code, locale, trust), "", words.limit(code, locale, trust),
-            words.sentence(one, locale), one.where, one.facts,
+            code, one.strength.value, finding_texts.title(code, locale, trust), "",
+            finding_texts.limit(code, locale, trust),
+            finding_texts.sentence(one, locale), one.where, one.facts,
         )  # fmt: skip
         groups.setdefault(_group(code, trust), []).append(shown)
-    conclusion = texts(locale).gettext(words.CONCLUSIONS[made.conclusion])
+    conclusion = texts(locale).gettext(finding_texts.CONCLUSIONS[made.conclusion])
     return ShownLook(
         groups=groups,
-        conclusion=conclusion if made.again.complete else f"{conclusion} {texts(locale).gettext(words.INCOMPLETE)}",
-        notes=tuple(words.note_sentence(note, locale) for note in made.notes),
+        conclusion=conclusion
+        if made.again.complete
+        else f"{conclusion} {texts(locale).gettext(finding_texts.INCOMPLETE)}",
+        notes=tuple(finding_texts.note_sentence(note, locale) for note in made.notes),
         comparison=None if reported is None else compare(reported, made.again),
         matched=tuple(str(one.facts["listing_sha256"]) for one in made.findings if "listing_sha256" in one.facts),
         made=made,
@@ -223,8 +226,8 @@ def _reported(inspection: Inspection, locale: str) -> Groups:
         known = known_codes([code])
         strength = strength_of(known[0], trust).value if known else None
         shown = ShownFinding(
-            code, strength, words.title(code, locale, trust), words.trust_sentence(code, trust, locale),
-            words.limit(code, locale, trust),
+            code, strength, finding_texts.title(code, locale, trust), finding_texts.trust_sentence(code, trust, locale),
+            finding_texts.limit(code, locale, trust),
         )  # fmt: skip
         groups.setdefault(_group(code, trust), []).append(shown)
     return groups

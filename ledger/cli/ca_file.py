@@ -54,8 +54,8 @@ def _with_ca_file(command: Callable[..., Any]) -> Callable[..., Any]:
 def trusting(ca_file: Path | None) -> Iterator[None]:
     """Make connections trust the authorities in `ca_file` inside the block, instead of those of the environment. None
     changes nothing. An unusable file is an error of the first connection, which names the file."""
-    # `ledger.client.connections` reads the variable, also in child processes of a command.
-    from ledger.client.connections import CA_VARIABLE
+    # `ledger.client.transport.connections` reads the variable, also in child processes of a command.
+    from ledger.client.transport.connections import CA_VARIABLE
 
     if ca_file is None:
         yield

@@ -13,11 +13,11 @@ import typer
 
 from ledger.cli import streams
 from ledger.client import RefundLedger
-from ledger.client.budgets import LOOKUP_BUDGET_SECONDS
 from ledger.client.identity.environment import read_credentials, read_suite
 from ledger.client.identity.suite import Suite, load_suite
 from ledger.client.subjects import Identifiers
 from ledger.client.tables.reader import TableFormat, codec_of, delimiter_of
+from ledger.client.transport.budgets import LOOKUP_BUDGET_SECONDS
 from ledger.errors import ConfigurationError, InvalidRequest
 
 

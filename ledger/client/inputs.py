@@ -6,12 +6,13 @@ argument's name. No message repeats a value that may be personal.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
 
-from ledger.client.lookups import Refund
-from ledger.client.pictures import PictureHash
+from ledger.client.lookups.request import Refund
+from ledger.client.models.pictures import PictureHash
 from ledger.client.subjects import Buyer, Identifiers
 from ledger.errors import (
     EvidenceInvalid,
@@ -37,6 +38,31 @@ REASONS = tuple(sorted(set(WithdrawalReason) - LEDGER_REASONS))
 LIKENESS = 0.5
 """How alike a known name must be to be suggested (`difflib` ratio): `amont` finds `amount_minor`."""
 DIGEST_BYTES = 32
+_IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
+_PUBLIC_ID = re.compile(r"[a-z]{2}_[A-Za-z0-9]{1,29}")
+_CALLED = {
+    "rp": "A report",
+    "ap": "An appeal",
+    "at": "An attachment",
+    "lk": "A lookup",
+    "we": "A webhook endpoint",
+    "wm": "A webhook message",
+}
+
+
+def check_idempotency_key(key: object) -> str:
+    """Return `key`, which must be fit to be an idempotency key. Raises InvalidRequest."""
+    if not isinstance(key, str) or not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise InvalidRequest("An idempotency key has 1 to 255 visible ASCII characters, no spaces.")
+    return key
+
+
+def check_id(prefix: str, value: object) -> str:
+    """Return `value`, which must be a public id with this prefix (rp, ap, at, lk, we, wm): text that is safe in a path.
+    Raises InvalidRequest."""
+    if not isinstance(value, str) or not _PUBLIC_ID.fullmatch(value) or not value.startswith(f"{prefix}_"):
+        raise InvalidRequest(f"{_CALLED[prefix]}'s id looks like {prefix}_ and letters and digits.")
+    return value
 
 
 def check_text(name: str, value: object, kind: type[LedgerError] = InvalidRequest) -> str:
@@ -176,7 +202,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 def check_reported_buyer(value: object) -> None:
     """Who a report is about. Raises InvalidReport."""
     if not isinstance(value, Buyer):
-        remedy = " Blind the identifiers first: ledger.subject(phone=...)." if isinstance(value, Mapping) else ""
+        remedy = " Blind the identifiers first: ledger.tag(phone=...)." if isinstance(value, Mapping) else ""
         raise InvalidReport(f"A report's buyer must be a Buyer, not {_called(value)}.{remedy}", field="buyer")
 
 

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from ledger.client.events import tell
-from ledger.client.forks import Descriptors, ForkLock
 from ledger.client.identity.keyfiles import replace_file
 from ledger.client.identity.suite import Suite
+from ledger.client.transport.event_log import tell
+from ledger.client.transport.forks import Descriptors, ForkLock
 from ledger.client.verify.local_text import kept_text
 from ledger.client.verify.log import Fetch, compare_views
 from ledger.errors import ConfigurationError, InvalidCheckpoint, Unavailable

@@ -12,8 +12,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ledger.client.forks import ForkLock
-from ledger.client.results import Fields
+from ledger.client.models.results import Fields
+from ledger.client.transport.forks import ForkLock
 from ledger.errors import (
     BatchSizeInvalid,
     InvalidEncoding,

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from ledger.client.inputs import check_text, check_time
-from ledger.client.results import Fields, about
+from ledger.client.inputs import check_id, check_text, check_time
+from ledger.client.models.results import Fields, about
+from ledger.client.models.webhook_events import WebhookEvent, read_event
 from ledger.client.session import ATTEMPT_SECONDS, Session
-from ledger.client.webhook_events import WebhookEvent, read_event
 from ledger.errors import ConfigurationError, InvalidInput, InvalidRequest, InvalidSignature
 from ledger.protocol.encoding import parse_time
 from ledger.rules.webhooks import (
@@ -25,9 +24,6 @@ from ledger.rules.webhooks import (
 )
 
 T = TypeVar("T")
-
-_ENDPOINT_ID = re.compile(r"we_[A-Za-z0-9]{1,29}\Z")
-_MESSAGE_ID = re.compile(r"wm_[A-Za-z0-9]{1,29}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +103,7 @@ def _secrets(given: object) -> list[str]:
         texts = [one for one in found if isinstance(one, str)]
         if len(texts) == len(found):
             return texts
-    raise ConfigurationError("secrets must be the text whsec_... that add_webhook gave, or a list of such texts.")
+    raise ConfigurationError("secrets must be the text whsec_... that webhooks.create gave, or a list of such texts.")
 
 
 def _check_message(headers: object, body: object) -> None:
@@ -131,34 +127,41 @@ def _check_message(headers: object, body: object) -> None:
                 raise InvalidSignature(f"The webhook header {name.lower()} is missing or is not one text.") from None
 
 
-class Webhooks(Session):
-    """Endpoints and deliveries. What changes something is asked once and not retried: look at the list, then repeat."""
+WebhookEndpoints = list[WebhookEndpoint]
 
-    def add_webhook(self, url: str, events: Sequence[str]) -> WebhookEndpoint:
+
+class Webhooks:
+    """`ledger.webhooks`: endpoints and deliveries. A request that changes something is sent once and not retried: list
+    the endpoints, then repeat."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def create(self, url: str, events: Sequence[str]) -> WebhookEndpoint:
         """Register an endpoint for these types of events; its `secret` comes this once. Raises WebhookInvalid."""
         return self._once("POST", "/v1/webhooks", about(_endpoint, url=url), {"url": url, "events": list(events)})
 
-    def list_webhooks(self) -> list[WebhookEndpoint]:
+    def list(self) -> WebhookEndpoints:
         """Your endpoints, oldest first."""
-        return self._get("/v1/webhooks", lambda value: [_endpoint(one) for one in Fields(value).items("data")])
+        return self._session.get("/v1/webhooks", lambda value: [_endpoint(one) for one in Fields(value).items("data")])
 
-    def get_webhook(self, endpoint: str) -> WebhookEndpoint:
+    def get(self, endpoint: str) -> WebhookEndpoint:
         """One of them. Raises NotFound."""
-        return self._get(_path(endpoint), about(_endpoint, id=endpoint))
+        return self._session.get(_path(endpoint), about(_endpoint, id=endpoint))
 
-    def delete_webhook(self, endpoint: str) -> None:
+    def delete(self, endpoint: str) -> None:
         """Delete an endpoint with its deliveries. Raises NotFound."""
         self._once("DELETE", _path(endpoint), lambda _: None)
 
-    def rotate_webhook(self, endpoint: str) -> WebhookEndpoint:
+    def rotate_secret(self, endpoint: str) -> WebhookEndpoint:
         """A new `secret`; the one before signs as well for 24 hours. Raises NotFound."""
         return self._once("POST", f"{_path(endpoint)}/rotate", about(_endpoint, id=endpoint))
 
-    def enable_webhook(self, endpoint: str) -> WebhookEndpoint:
+    def enable(self, endpoint: str) -> WebhookEndpoint:
         """Make an endpoint active again that was disabled because it answered 410. Raises NotFound."""
         return self._once("POST", f"{_path(endpoint)}/enable", about(_endpoint, id=endpoint))
 
-    def test_webhook(self, endpoint: str) -> WebhookDelivery:
+    def send_test(self, endpoint: str) -> WebhookDelivery:
         """Have a `webhook.test` sent. Raises NotFound, WebhookInvalid for a disabled endpoint."""
         return self._once("POST", f"{_path(endpoint)}/test", about(_delivery, type="webhook.test"))
 
@@ -167,19 +170,19 @@ class Webhooks(Session):
         query = {"limit": str(limit)}
         if starting_after is not None:
             query["starting_after"] = starting_after
-        return self._get(f"{_path(endpoint)}/deliveries", _deliveries, query)
+        return self._session.get(f"{_path(endpoint)}/deliveries", _deliveries, query)
 
-    def replay_delivery(self, endpoint: str, message: str) -> WebhookDelivery:
+    def redeliver(self, endpoint: str, message: str) -> WebhookDelivery:
         """Have a message sent again now, under the same id. Raises NotFound, WebhookInvalid."""
-        path = f"{_path(endpoint)}/deliveries/{_fit(_MESSAGE_ID, message)}/replay"
+        path = f"{_path(endpoint)}/deliveries/{check_id('wm', message)}/replay"
         return self._once("POST", path, about(_delivery, message=message))
 
     def _once(self, method: str, path: str, parse: Callable[[Any], T], body: Mapping[str, Any] | None = None) -> T:
         """One attempt: made twice, an endpoint or a secret would be there twice, or gone."""
-        self._ready()
+        self._session.ready()
         content = None if body is None else json.dumps(body).encode()
-        answer = self._transport.within(
-            ATTEMPT_SECONDS, lambda limit: self._transport.send(method, path, limit, content=content)
+        answer = self._session.transport.within(
+            ATTEMPT_SECONDS, lambda limit: self._session.transport.send(method, path, limit, content=content)
         )
         return parse(None) if answer.status == 204 else answer.read(parse)
 
@@ -188,14 +191,7 @@ class Webhooks(Session):
 
 
 def _path(endpoint: str) -> str:
-    return f"/v1/webhooks/{_fit(_ENDPOINT_ID, endpoint)}"
-
-
-def _fit(pattern: re.Pattern[str], text: str) -> str:
-    """An id, fit to stand in a path."""
-    if not isinstance(text, str) or not pattern.match(text):
-        raise InvalidRequest("An endpoint's id looks like we_ and a message's like wm_, with letters and digits.")
-    return text
+    return f"/v1/webhooks/{check_id('we', endpoint)}"
 
 
 def _endpoint(value: object) -> WebhookEndpoint:

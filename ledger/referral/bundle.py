@@ -46,8 +46,8 @@ def refer(
 
     `inspections` are files with full receipts; `orders` gives order numbers in clear by report. Raises InvalidRequest,
     AlreadyExists (`out` is there), ReportNotReferable, InspectionMismatch, InspectionReceiptInvalid, NotFound, what
-    `RefundLedger.receipt` and `get_appeal` raise, and ConfigurationError where the extra `referral` is not installed.
-    Whatever is raised, nothing is written.
+    `ledger.reports.receipt` and `ledger.appeals.get` raise, and ConfigurationError where the extra `referral` is not
+    installed. Whatever is raised, nothing is written.
     """
     require_extra()
     recipient, orders, folder = _audience(audience), orders or {}, Path(out)
@@ -55,7 +55,7 @@ def refer(
     if os.path.lexists(folder):
         raise AlreadyExists(f"{folder.name} is there already. A referral goes into a new folder.")
     receipts = read_receipts([Path(path) for path in inspections])
-    views = [ledger.get_report(report) for report in reports]
+    views = [ledger.reports.get(report) for report in reports]
     for view in views:
         check_referable(view)
     for report, order in orders.items():
@@ -63,8 +63,8 @@ def refer(
     sources = [
         Source(
             view,
-            ledger.receipt(view.id, wait_seconds),
-            None if view.appeal is None else ledger.get_appeal(view.appeal.id, party="reporter"),
+            ledger.reports.receipt(view.id, wait_seconds),
+            None if view.appeal is None else ledger.appeals.get(view.appeal.id, party="reporter"),
             orders.get(view.id),
         )
         for view in views
@@ -152,6 +152,6 @@ def _check_wanted(reports: Sequence[str], locale: str, orders: Mapping[str, str]
 
 def _check_order(ledger: RefundLedger, report: str, order: str) -> None:
     """That the report is of this order: the ledger finds it under the order's reference."""
-    page = ledger.list_reports(order=order, limit=100)
+    page = ledger.reports.list(order=order, limit=100)
     if report not in [view.id for view in page.reports]:
         raise InvalidRequest(f"The report {report} is not of the order that was given for it.", report=report)

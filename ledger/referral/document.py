@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ledger.code_names import actor_text, conduct_text, evidence_text, outcome_text, state_text
 from ledger.errors import ConfigurationError
-from ledger.evidence import words as finding_words
+from ledger.evidence import finding_texts
 from ledger.evidence.findings import Finding
 from ledger.i18n import LOCALES, Texts, texts
 from ledger.protocol.encoding import b64url
@@ -130,7 +130,7 @@ class _Writing:
             self.document.table([say(words.WHAT_IT_IS), say(words.DIGEST)], rows, (35, 65))
         if report.inspections:
             self.document.heading(say(words.FINDINGS), 1)
-            named = {one.value: say(text) for one, text in finding_words.STRENGTHS.items()}
+            named = {one.value: say(text) for one, text in finding_texts.STRENGTHS.items()}
             self.document.paragraph(say(words.FINDINGS_NOTE, **named), small=True)
             for one in report.inspections:
                 self.inspection(one)
@@ -180,7 +180,7 @@ class _Writing:
         text = evidence_text(item.type, self.said.locale)
         if item.finding is not None:
             found = item.finding
-            strength = self.say(finding_words.STRENGTHS[found.strength])
+            strength = self.say(finding_texts.STRENGTHS[found.strength])
             text += "\n" + self.say(words.OTHER_TOOL, tool=found.tool_version, code=found.code, strength=strength)
             if found.trust is not None or found.strength is Strength.IDENTIFIES:
                 text += "\n" + self.trust(found.trust)
@@ -199,7 +199,7 @@ class _Writing:
 
     def trust(self, trust: Trust | None) -> str:
         """What stands behind a signature."""
-        return self.say(finding_words.NOT_SIGNED if trust is None else finding_words.TRUSTS[trust])
+        return self.say(finding_texts.NOT_SIGNED if trust is None else finding_texts.TRUSTS[trust])
 
     def origin(self, origin: Origin | None) -> str:
         """Where an original file came from."""
@@ -216,9 +216,9 @@ class _Writing:
         named = words.IN_REPORT if one.in_report else words.NOT_IN_REPORT
         self.document.paragraph(say(named, digest=digest), small=True)
         if one.conclusion is not None:
-            self.document.paragraph(say(finding_words.CONCLUSIONS[one.conclusion]))
+            self.document.paragraph(say(finding_texts.CONCLUSIONS[one.conclusion]))
         if one.complete is False:
-            self.document.paragraph(say(finding_words.INCOMPLETE))
+            self.document.paragraph(say(finding_texts.INCOMPLETE))
         if one.findings:
             rows = [(self.finding(found), self.strength(found)) for found in one.findings]
             self.document.table([say(words.FINDING), say(words.STRENGTH)], rows, (80, 20))
@@ -231,15 +231,15 @@ class _Writing:
         locale = self.said.locale
         if found.known is None or found.facts is None:
             lines = [f"{found.code}\n{self.say(words.NO_FACTS)}" if found.facts is None else found.code]
-            lines += [finding_words.trust_sentence(found.code, found.trust, locale)]
+            lines += [finding_texts.trust_sentence(found.code, found.trust, locale)]
         else:
             whole = Finding(found.known, found.where or "", found.facts)
-            lines = [finding_words.sentence(whole, locale), f"{found.code} · {found.where}"]
-        lines.append(finding_words.limit(found.code, locale, found.trust))
+            lines = [finding_texts.sentence(whole, locale), f"{found.code} · {found.where}"]
+        lines.append(finding_texts.limit(found.code, locale, found.trust))
         return "\n".join(line for line in lines if line)
 
     def strength(self, found: Found) -> str:
-        text = "" if found.strength is None else self.say(finding_words.STRENGTHS[found.strength])
+        text = "" if found.strength is None else self.say(finding_texts.STRENGTHS[found.strength])
         for_person = found.about is About.CAPTURED and found.trust in TRUSTED
         return f"{text}\n{self.say(words.FOR_PERSON)}" if for_person else text
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ledger.client.appeal_results import Appeal
 from ledger.client.identity.suite import Suite
-from ledger.client.results import ReportView
+from ledger.client.models.appeals import Appeal
+from ledger.client.models.results import ReportView
 from ledger.client.verify.receipts import VerifiedReceipt
 from ledger.errors import LedgerError, NewerFormat, ReportNotReferable, UnexpectedAnswer, UnknownConduct
 from ledger.protocol.encoding import b64url, canonical_json, format_time
@@ -350,10 +350,10 @@ def _found_json(found: Found) -> dict[str, Any]:
     strength = None if found.strength is None else found.strength.value
     about = None if found.about is None else found.about.value
     facts = None if found.facts is None else dict(found.facts)
-    from ledger.evidence import words  # texts need an extra, which is there when a referral is made
+    from ledger.evidence import finding_texts  # texts need an extra, which is there when a referral is made
 
     trust = None if found.trust is None else found.trust.value
-    limit = words.limit(found.code, DEFAULT_LOCALE, found.trust) or None
+    limit = finding_texts.limit(found.code, DEFAULT_LOCALE, found.trust) or None
     optional = {
         "strength": strength,
         "about": about,

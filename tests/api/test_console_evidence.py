@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ledger.evidence.inspection import inspect_bytes
-from ledger.evidence.sandbox import inspection as apart
+from ledger.evidence.sandbox import inspection as sandbox
 from ledger.protocol.encoding import b64url
 from ledger.server.appeals import inspection
 from ledger.server.appeals.participants import Party
@@ -246,10 +246,10 @@ def test_where_no_inspection_can_be_made_the_page_says_why(
     api: Api, at: Browsers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str, told: str
 ) -> None:
     script = tmp_path / "child.py"
-    script.write_text(f"import os, runpy, sys\nREAL = {os.fspath(apart.CHILD)!r}\n{code}\n", "utf-8")
+    script.write_text(f"import os, runpy, sys\nREAL = {os.fspath(sandbox.CHILD)!r}\n{code}\n", "utf-8")
     case = case_of(api, inspected(LABELLED, "ai_label"))
     file = attach(api, case, LABELLED, "claim.png", Party.REPORTER)
-    monkeypatch.setattr(apart, "CHILD", script)
+    monkeypatch.setattr(sandbox, "CHILD", script)
     page = inspect(at, case, file)
     assert page.status_code == 200
     assert told in item(page, 1)

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from ledger.evidence.inspection import inspect_bytes
-from ledger.evidence.sandbox import inspection as apart
+from ledger.evidence.sandbox import inspection as sandbox
 from ledger.protocol.encoding import b64url
 from ledger.server.appeals.participants import Party
 from tests.api.appealed import Browsers, attach, contested, inspected, reported, staffed
@@ -76,7 +76,7 @@ def compared(api: Api, listing: bytes, **changes: Any) -> tuple[str, str]:
 @cache
 def with_listing(listing: bytes) -> Mapping[str, Any]:
     """What the report says of an inspection that was compared with this listing photo."""
-    found = json.loads(apart.ask("inspect", [CLAIM, listing]) or b"")
+    found = json.loads(sandbox.ask("inspect", [CLAIM, listing]) or b"")
     assert found["compared"] == 1
     return dict(found["report"])
 

@@ -29,7 +29,7 @@ def test_a_case_by_commands(running: Running, connect: Connect, reviewers: Conte
     proof = tmp_path / "record.txt"
     proof.write_text(f"Never seen: {who['phone'][-4:]}.\n")
     reported = [evidence("carrier_record", sha256=hashlib.sha256(proof.read_bytes()).digest())]
-    report = acme.report(acme.subject(**who), **report_arguments(evidence=reported)).report
+    report = acme.reports.create(acme.tag(**who), **report_arguments(evidence=reported)).report
     assert report is not None
     reporter, filer = access(running, "acme", tmp_path), access(running, "bazaar", tmp_path)
 

@@ -55,7 +55,7 @@ def reported(acme: RefundLedger, order: str, photo: Path | None = None, **change
             evidence("physical_contradiction", sha256=secrets.token_bytes(32)),
             evidence("live_reshoot_failed", sha256=secrets.token_bytes(32)),
         ]
-    sent = acme.report(acme.subject(**person()), **report_arguments(order=order, **changes)).report
+    sent = acme.reports.create(acme.tag(**person()), **report_arguments(order=order, **changes)).report
     assert sent is not None
     return sent.id
 
@@ -178,9 +178,9 @@ def test_a_contested_report_goes_with_what_the_person_said(
     running: Running, connect: Connect, reviewers: Context, tmp_path: Path
 ) -> None:
     acme, bazaar, who = connect("acme"), connect("bazaar"), person()
-    sent = acme.report(acme.subject(**who), **report_arguments()).report
+    sent = acme.reports.create(acme.tag(**who), **report_arguments()).report
     assert sent is not None
-    [case] = bazaar.appeal([sent.id], "wrong_facts", "I sent it back on Monday.", buyer=bazaar.subject(**who))
+    [case] = bazaar.appeals.open([sent.id], "wrong_facts", "I sent it back on Monday.", buyer=bazaar.tag(**who))
     made = refer(acme, [sent.id], tmp_path / "contested", audience="authority")
     assert made.reports[0].status == "disputed"
     value = json.loads((tmp_path / "contested" / "referral.json").read_bytes())
@@ -204,7 +204,7 @@ def test_what_no_longer_stands_is_refused_and_nothing_is_written(
     acme, out = connect("acme"), tmp_path / "referral"
     order = secrets.token_hex(6)
     gone, stands = reported(acme, secrets.token_hex(6)), reported(acme, order)
-    acme.withdraw(gone, "wrong_facts")
+    acme.reports.withdraw(gone, "wrong_facts")
     common = [*access(running, "acme", tmp_path), "--for", "merchant", "--out", out]
     before = sorted(path.name for path in tmp_path.iterdir())
     refused = machine("referral", stands, gone, *common, code=ExitCode.REFUSED)["error"]

@@ -23,11 +23,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from ledger.client.forks import ForkLock, Sockets
 from ledger.client.outbox import store as outbox_module
 from ledger.client.outbox.store import Outbox
 from ledger.client.state import locked
-from ledger.client.transport import Deadline, Transport
+from ledger.client.transport.forks import ForkLock, Sockets
+from ledger.client.transport.http import Deadline, Transport
 from ledger.errors import ConfigurationError, LedgerError, Unavailable
 from tests.faulty import answering, proxy
 

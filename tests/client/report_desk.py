@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from ledger.client.outbox.delivery import Courier, encode
+from ledger.client.models.results import Delivery
+from ledger.client.outbox.sender import OutboxSender, encode
 from ledger.client.outbox.store import New, Operation, Outbox
-from ledger.client.results import Delivery
-from ledger.client.transport import Answer, Deadline, Transport
+from ledger.client.transport.http import Answer, Deadline, Transport
 from ledger.protocol.encoding import b64url, canonical_json, format_time
 from tests.faulty import answering
 
@@ -312,7 +312,7 @@ class Stage:
         self.transport.life = life
         outbox = MortalOutbox(path, life)
         try:
-            courier = Courier(self.transport, outbox, lambda: self.desk.now, 5.0, 5.0, bytes)
+            courier = OutboxSender(self.transport, outbox, lambda: self.desk.now, 5.0, 5.0, bytes)
             return courier.flush()
         finally:
             outbox.close()

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import Engine
 
 from ledger.client import Buyer, Check, Lookup, Refund, RefundLedger, evidence
-from ledger.client.checks import POLICIES
+from ledger.client.lookups.local_standing import POLICIES
 from ledger.errors import LedgerError, StaleEpoch
 from ledger.rules.standing import Tier
 from ledger.server.keys.files import load_log_key
@@ -73,7 +73,7 @@ def looked_up(ledger: RefundLedger, buyer: Buyer, seen: int = 0) -> Lookup:
 
 
 def report(ledger: RefundLedger, who: dict[str, str], **changes: Any) -> int:
-    sent = ledger.report(ledger.subject(**who), **report_arguments(**changes)).report
+    sent = ledger.reports.create(ledger.tag(**who), **report_arguments(**changes)).report
     assert sent is not None
     return sent.entry_index
 
@@ -85,18 +85,18 @@ def test_checks_say_what_lookups_say(running: Running, connect: Connect) -> None
     report(acme, once)
     for ledger in (acme, corner, bazaar):
         seen = report(ledger, often)
-    acme.restitution(str(acme.list_reports(limit=1).reports[0].id), datetime.now(UTC), 12_900, "CNY")
+    acme.reports.restitute(str(acme.reports.list(limit=1).reports[0].id), datetime.now(UTC), 12_900, "CNY")
     seen = report(bazaar, paid, conduct="impersonated", evidence=[evidence("admission", sha256=bytes(32))])
-    publish(running.settings, asker, asker.subject(**nobody))
+    publish(running.settings, asker, asker.tag(**nobody))
     for who in (once, often, nobody, paid):
         for kind, value in who.items():
-            one = asker.subject(**{kind: value})
+            one = asker.tag(**{kind: value})
             direct = looked_up(asker, one, seen + 1)
             for policy in POLICIES:
                 check = asker.check(one, policy=policy, refund=REFUND, consent_ref=CONSENT)
                 assert facts(check) == facts(direct)
                 assert not check.bounded
-        whole = asker.subject(**who)
+        whole = asker.tag(**who)
         direct = looked_up(asker, whole, seen + 1)
         check = asker.check(whole, refund=REFUND, consent_ref=CONSENT)
         assert facts(check) == facts(asker.check(whole, policy="private", refund=REFUND, consent_ref=CONSENT))
@@ -118,26 +118,26 @@ def test_the_sdk_lives_through_a_rotation(tmp_path: Path) -> None:
 
 def _rotate_under(acme: RefundLedger, settings: Settings) -> None:
     who = person()
-    old = acme.subject(**who)
+    old = acme.tag(**who)
     seen = report(acme, who) + 1
     before = looked_up(acme, old, seen)
     assert before.events == 1
     publish(settings, acme, old)
     with operating(settings) as engine:
         announce(settings, engine, datetime.now(UTC))
-        ahead = _soon(lambda: acme.subjects_many([who], epoch="next")[0])
+        ahead = _soon(lambda: acme.tag_many([who], epoch="next")[0])
         rotate(settings, engine, lambda: datetime.now(UTC))
     assert (ahead.epoch, acme.check(old, consent_ref=CONSENT).events) == (2, 1)
     _soon(lambda: _moved(acme))
     for buyer in (old, ahead):
         assert facts(_soon(lambda buyer=buyer: looked_up(acme, buyer, seen))) == facts(before)
-    waited = acme.report(acme.subject(**person()), **report_arguments()).report
+    waited = acme.reports.create(acme.tag(**person()), **report_arguments()).report
     assert waited is not None
-    late = acme.report(old, **report_arguments()).report
+    late = acme.reports.create(old, **report_arguments()).report
     assert late is not None
     for buyer in (old, ahead):
         assert looked_up(acme, buyer, late.entry_index + 1).events == 2
-    assert acme.receipt(late).receipt.entry["body"]["epoch"] == 1
+    assert acme.reports.receipt(late).receipt.entry["body"]["epoch"] == 1
     publish(settings, acme, ahead)
     assert acme.check(ahead, consent_ref=CONSENT).events == 2
     with pytest.raises(StaleEpoch):
@@ -146,7 +146,7 @@ def _rotate_under(acme: RefundLedger, settings: Settings) -> None:
 
 def _moved(acme: RefundLedger) -> None:
     """Somebody new is blinded under the new epoch, once the server evaluates under no other."""
-    assert (acme.subject(**person()).epoch, acme.current_epoch()) == (2, 2)
+    assert (acme.tag(**person()).epoch, acme.current_epoch()) == (2, 2)
 
 
 def _soon(work: Any) -> Any:

@@ -18,14 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.client import transport as transport_module
-from ledger.client.budgets import (
+from ledger.client.transport.budgets import (
     CHECK_BUDGET_SECONDS,
     CONNECT_BUDGET_SECONDS,
     LOOKUP_BUDGET_SECONDS,
     SUBJECT_BUDGET_SECONDS,
 )
-from ledger.client.connections import MAX_CONNECTIONS
-from ledger.client.transport import Deadline, Transport
+from ledger.client.transport.connections import MAX_CONNECTIONS
+from ledger.client.transport.http import Deadline, Transport
 from ledger.errors import Unavailable
 from tests.client.small_ledger import SmallLedger
 from tests.faulty import PROMPT_SECONDS, SLOW_SECONDS, free_port
@@ -138,7 +138,7 @@ def test_every_call_keeps_its_budget(ledger: SmallLedger, monkeypatch: pytest.Mo
     with faulty as url, ledger.connect(suite=ledger.suite_file(url=url), budget_seconds=30, **BUDGETS) as acme:
         calls: dict[str, Callable[[], object]] = {
             "lookup": lambda: acme.lookup(buyer, order="A-1"),
-            "subject": lambda: acme.subject(**WHO),
+            "subject": lambda: acme.tag(**WHO),
             "check": lambda: acme.check(buyer),
             "connect": acme.connect,
         }
@@ -181,7 +181,7 @@ def test_a_check_goes_on_with_the_last_snapshot_when_a_newer_one_does_not_come(l
     buyer = ledger.buyer(WHO)
     with ledger.connect(check_budget_seconds=PROMPT_SECONDS) as acme:
         assert acme.check(buyer).tier == "clear"
-        acme._check_budget_seconds = 0.3
+        acme._session.check_budget_seconds = 0.3
         ledger.now += timedelta(hours=2)
         waiting = threading.Event()
 
@@ -218,7 +218,7 @@ def test_a_download_that_takes_long_neither_holds_a_check_nor_lookups(ledger: Sm
         for one in callers:
             one.join(SLOW_SECONDS)
         waiting.set()
-        acme._check_budget_seconds = SLOW_SECONDS
+        acme._session.check_budget_seconds = SLOW_SECONDS
         assert acme.check(buyer).tier == "clear", "the download went on"
 
 

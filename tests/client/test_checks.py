@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ledger.client import Buyer, Check, Refund
-from ledger.client.checks import POLICIES
+from ledger.client.lookups.local_standing import POLICIES
 from ledger.errors import InvalidRequest, SnapshotUnknown, StaleEpoch
 from ledger.protocol.tags import prefix
 from ledger.snapshots import sealed
@@ -35,7 +35,7 @@ def test_both_policies_say_the_same(ledger: SmallLedger) -> None:
     refund = Refund(100, "CNY", "damaged")
     with ledger.connect() as acme:
         for who in (LISTED, STRANGER, {"payment": LISTED["payment"]}):
-            buyer = acme.subject(**who)
+            buyer = acme.tag(**who)
             private = acme.check(buyer, policy="private", refund=refund)
             download = acme.check(buyer, policy="download", refund=refund)
             assert facts(private) == facts(download)

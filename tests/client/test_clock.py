@@ -35,7 +35,7 @@ LEEWAY = 60
 def test_a_wrong_clock_is_corrected_within_the_same_call(connect: Connect, minutes: int) -> None:
     made = connect(now=lambda: datetime.now(UTC) + timedelta(minutes=minutes), lookup_budget_seconds=PROMPT_SECONDS)
     assert made.lookup(person(), order="A-1", consent_ref=CONSENT).tier == "clear"
-    assert made.subject(**person()).epoch == 1
+    assert made.tag(**person()).epoch == 1
 
 
 @pytest.mark.parametrize(("days", "words"), [(-3, "4320 minutes behind"), (3, "4320 minutes ahead of")])
@@ -59,15 +59,15 @@ def test_a_clock_that_was_set_right_meanwhile_is_followed(connect: Connect) -> N
 def test_connect_proves_the_key(running: Running, connect: Connect) -> None:
     """A key that the ledger does not know yet is waited for; it is named when the time is over."""
     unknown = connect("acme", subject_budget_seconds=PROMPT_SECONDS)
-    unknown._tokens._kid = "acme-of-tomorrow"
-    unknown._transport._sleep = lambda _: None
+    unknown._session.tokens._kid = "acme-of-tomorrow"
+    unknown._session.transport._sleep = lambda _: None
     with pytest.raises(UnknownKey) as caught:
         unknown.connect()
     assert "acme-of-tomorrow" in str(caught.value)
     assert "within 5 seconds" in str(caught.value)
     assert caught.value.details["kid"] == "acme-of-tomorrow"
     with pytest.raises(UnknownKey, match="acme-of-tomorrow"):
-        unknown.subject(**person())
+        unknown.tag(**person())
 
 
 # --- with every answer in reach --------------------------------------------------------------------------------------
@@ -104,7 +104,7 @@ def test_a_new_key_is_waited_for(served: SmallLedger) -> None:
     served.replace = {"/v1/reports?limit=1": answer}
     with served.connect() as acme:
         slept: list[float] = []
-        acme._transport._sleep = slept.append
+        acme._session.transport._sleep = slept.append
         acme.connect()
     assert slept == [0.5, 1.0]
 
@@ -136,9 +136,9 @@ def test_an_answer_that_is_not_the_ledgers_changes_no_clock(served: SmallLedger)
     date = format_datetime(served.now + timedelta(hours=2), usegmt=True)
     served.replace = {"/v1/lookups": lambda _: (401, {"Date": date, "Content-Type": "text/html"}, b"<html>")}
     with connected(served) as acme:
-        before = acme._tokens.token()
+        before = acme._session.tokens.token()
         assert acme.lookup(served.buyer(WHO), order="A-1").unavailable_because == "proxy_answer"
-        assert acme._tokens.token() == before
+        assert acme._session.tokens.token() == before
 
 
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)

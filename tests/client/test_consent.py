@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ledger.client import Query, RefundLedger
-from ledger.client.checks import POLICIES
+from ledger.client.lookups.local_standing import POLICIES
 from ledger.errors import ConsentMissing
 from ledger.protocol.encoding import b64url, format_time
 from ledger.rules.policy.shipped import policy_text

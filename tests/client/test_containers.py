@@ -265,8 +265,8 @@ def test_keys_and_suite_from_the_environment(ledger: SmallLedger, tmp_path: Path
             environment = {**keyed, **named, "REFUND_LEDGER_STATE": str(tmp_path / "state")}
             with RefundLedger.from_environment(environment) as acme:
                 assert acme.public_keys[0].public_bytes_raw() == key.public_key().public_bytes_raw()
-                assert acme._order_key() == order_key
-                assert acme.outbox() == []
+                assert acme._session.order_key() == order_key
+                assert acme.outbox.list() == []
     assert (tmp_path / "state" / "outbox.db").exists()
     with pytest.raises(TypeError):
         RefundLedger.from_environment({**suites[0], **keys[0]}, nonsense=1)

@@ -23,8 +23,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from ledger.cli.platform.verify import log_fetch
 from ledger.client import Query, RefundLedger
-from ledger.client.connections import CA_VARIABLE
-from ledger.client.transport import Transport
+from ledger.client.transport.connections import CA_VARIABLE
+from ledger.client.transport.http import Transport
 from ledger.errors import ConfigurationError, InvalidProof, NotFound, ScopeMissing, Unavailable
 from ledger.protocol.encoding import b64url
 from tests.client.small_ledger import Answer, SmallLedger, small_ledger
@@ -257,17 +257,17 @@ def test_what_is_not_the_ledgers_word_is_an_outage(
         assert (found.unavailable_because, found.unavailable_status) == (because, status)
     else:
         assert found.unavailable_because == "unexpected_answer"
-    sent = acme.report(buyer, **report_arguments(order=secrets.token_hex(8)))
-    change = acme.withdraw("rp_1", "duplicate")
+    sent = acme.reports.create(buyer, **report_arguments(order=secrets.token_hex(8)))
+    change = acme.reports.withdraw("rp_1", "duplicate")
     assert [sent.state, change.state] == ["pending", "pending"], "nothing is refused for good"
-    assert {item.state for item in acme.outbox()} == {"pending"}
+    assert {item.state for item in acme.outbox.list()} == {"pending"}
     if status >= 300 and ODD.index(answer) % 8 == 0:  # each takes its whole budget
-        for call in (lambda: acme.subject(phone="+86 138 0013 8001"), lambda: acme.lookup_many([Query(buyer, "1")])):
-            acme._subject_budget_seconds = 0.05
+        for call in (lambda: acme.tag(phone="+86 138 0013 8001"), lambda: acme.lookup_many([Query(buyer, "1")])):
+            acme._session.subject_budget_seconds = 0.05
             with pytest.raises(Unavailable):
                 call()
-    for item in acme.outbox():
-        acme.discard(item.idempotency_key)
+    for item in acme.outbox.list():
+        acme.outbox.discard(item.idempotency_key)
 
 
 def test_the_ledgers_own_word_counts_as_before(odd: tuple[SmallLedger, RefundLedger]) -> None:
@@ -294,7 +294,7 @@ def test_events_are_logged_and_hold_nothing_personal(ledger: SmallLedger, caplog
         with pytest.raises(InvalidProof):
             acme.lookup({"phone": "+86 138 0013 8002"}, order="secret-order-17")
         with pytest.raises(InvalidProof):
-            acme.subject(phone="+86 138 0013 8002")
+            acme.tag(phone="+86 138 0013 8002")
         ledger.replace = {}
         ledger.announce(2)
         ledger.switch(2, retire=True)

@@ -37,7 +37,7 @@ def plan_for(running: Running, folder: Path, reporter: RefundLedger, **changes: 
     people: list[tuple[dict[str, str], str]] = []
     for _ in range(2):
         listed = person()
-        made = reporter.report(reporter.subject(**listed), **report_arguments()).report
+        made = reporter.reports.create(reporter.tag(**listed), **report_arguments()).report
         assert made is not None
         reporter.lookup(listed, order="seen", consent_ref=CONSENT, min_index=made.entry_index + 1)
         people += [(listed, "watch"), (person(), "clear")]

@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger.client import RefundLedger, new_file
+from ledger.client import RefundLedger
 from ledger.client.identity.keyfiles import is_mounted, load_or_create_signing_key
-from ledger.client.new_file import NewFile
+from ledger.client.snapshots import new_file
+from ledger.client.snapshots.new_file import NewFile
 from ledger.client.state import _UNWRITABLE
 from ledger.errors import ConfigurationError
 from tests.client.contained import report

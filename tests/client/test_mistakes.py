@@ -80,7 +80,12 @@ def lookup(name: str, kind: type[LedgerError], words: str, who: Any = None, **ch
 
 def report(name: str, kind: type[LedgerError], words: str, who: Any = None, **changes: Any) -> Mistake:
     call = report_arguments(**changes)
-    return f"report: {name}", lambda acme, buyer: acme.report(buyer if who is None else who, **call), kind, words
+    return (
+        f"report: {name}",
+        lambda acme, buyer: acme.reports.create(buyer if who is None else who, **call),
+        kind,
+        words,
+    )
 
 
 def refund(*values: Any) -> Any:
@@ -123,10 +128,10 @@ MISTAKES: list[Mistake] = [
     lookup("region a name", InvalidRequest, "region must be an ISO 3166", who=WHO, region="China"),
     lookup("email", InvalidEmail, "mail", who={"email": "not an address"}),
     lookup("retired epoch", StaleEpoch, "Blind again", who=Buyer.from_tags(9, [("phone", b64url(DIGEST))])),
-    ("subject: no identifier", lambda acme, _: acme.subject(), InvalidIdentifier, "at least one"),
-    ("subject: unknown kind", lambda acme, _: acme.subject(name="Li"), InvalidIdentifier, "Kinds are"),
-    ("subject: phone without region", lambda acme, _: acme.subject(phone="138 0013 8000"), InvalidPhone, "region"),
-    ("subject: None", lambda acme, _: acme.subject(phone=None), InvalidIdentifier, "phone must be text"),  # type: ignore[arg-type]
+    ("subject: no identifier", lambda acme, _: acme.tag(), InvalidIdentifier, "at least one"),
+    ("subject: unknown kind", lambda acme, _: acme.tag(name="Li"), InvalidIdentifier, "Kinds are"),
+    ("subject: phone without region", lambda acme, _: acme.tag(phone="138 0013 8000"), InvalidPhone, "region"),
+    ("subject: None", lambda acme, _: acme.tag(phone=None), InvalidIdentifier, "phone must be text"),  # type: ignore[arg-type]
     ("check: policy typo", lambda acme, buyer: acme.check(buyer, policy="local"),  # type: ignore[arg-type]
      InvalidRequest, "policy is one of"),
     ("check: buyer None", lambda acme, _: acme.check(None, consent_ref=CONSENT),  # type: ignore[arg-type]
@@ -181,29 +186,29 @@ MISTAKES: list[Mistake] = [
     ("issuer_answer: verdict", lambda *_: issuer_answer("P", NOW, "yes", DIGEST), EvidenceInvalid, "verdict must be"),
     ("issuer_answer: hex", lambda *_: issuer_answer("P", NOW, "generated", DIGEST.hex()),  # type: ignore[arg-type]
      EvidenceInvalid, "file_sha256 must be"),
-    ("withdraw: id None", lambda acme, _: acme.withdraw(None, "duplicate"), InvalidRequest, "rp_"),  # type: ignore[arg-type]
-    ("withdraw: reason typo", lambda acme, _: acme.withdraw("rp_aaaaaaaa", "wrong-person"), InvalidRequest,
+    ("withdraw: id None", lambda acme, _: acme.reports.withdraw(None, "duplicate"), InvalidRequest, "rp_"),  # type: ignore[arg-type]
+    ("withdraw: reason typo", lambda acme, _: acme.reports.withdraw("rp_aaaaaaaa", "wrong-person"), InvalidRequest,
      "reason must be one of: duplicate"),
-    ("withdraw: reason None", lambda acme, _: acme.withdraw("rp_aaaaaaaa", None),  # type: ignore[arg-type]
+    ("withdraw: reason None", lambda acme, _: acme.reports.withdraw("rp_aaaaaaaa", None),  # type: ignore[arg-type]
      InvalidRequest, "reason must be one of: duplicate"),
-    ("restitution: ISO text", lambda acme, _: acme.restitution("rp_aaaaaaaa", "2026-01-01T00:00:00Z", 1, "CNY"),  # type: ignore[arg-type]
+    ("restitution: ISO text", lambda acme, _: acme.reports.restitute("rp_aaaaaaaa", "2026-01-01T00:00:00Z", 1, "CNY"),  # type: ignore[arg-type]
      InvalidTime, "received_at must be a datetime"),
-    ("restitution: naive", lambda acme, _: acme.restitution("rp_aaaaaaaa", NAIVE, 1, "CNY"), InvalidTime,
+    ("restitution: naive", lambda acme, _: acme.reports.restitute("rp_aaaaaaaa", NAIVE, 1, "CNY"), InvalidTime,
      "received_at must carry its zone"),
-    ("restitution: amount float", lambda acme, _: acme.restitution("rp_aaaaaaaa", NOW, 1.0, "CNY"),  # type: ignore[arg-type]
+    ("restitution: amount float", lambda acme, _: acme.reports.restitute("rp_aaaaaaaa", NOW, 1.0, "CNY"),  # type: ignore[arg-type]
      InvalidRequest, "129.00 CNY is 12900"),
-    ("restitution: currency small", lambda acme, _: acme.restitution("rp_aaaaaaaa", NOW, 1, "cny"), InvalidRequest,
-     "currency must be an ISO 4217"),
-    ("appeal: id of a report", lambda acme, _: acme.get_appeal("rp_aaaaaaaa"), InvalidRequest, "ap_"),
-    ("answer: None", lambda acme, _: acme.answer("ap_aaaaaaaa", "reporter", None),  # type: ignore[arg-type]
+    ("restitution: currency small", lambda acme, _: acme.reports.restitute("rp_aaaaaaaa", NOW, 1, "cny"),
+     InvalidRequest, "currency must be an ISO 4217"),
+    ("appeal: id of a report", lambda acme, _: acme.appeals.get("rp_aaaaaaaa"), InvalidRequest, "ap_"),
+    ("answer: None", lambda acme, _: acme.appeals.answer("ap_aaaaaaaa", "reporter", None),  # type: ignore[arg-type]
      InvalidRequest, "text must be text"),
-    ("answer: half a character", lambda acme, _: acme.answer("ap_aaaaaaaa", "reporter", "\ud800"), InvalidRequest,
-     "text is not valid Unicode"),
-    ("reopening: hex digest", lambda acme, _: acme.request_reopening("ap_aaaaaaaa", DIGEST.hex(), "new"),  # type: ignore[arg-type]
+    ("answer: half a character", lambda acme, _: acme.appeals.answer("ap_aaaaaaaa", "reporter", "\ud800"),
+     InvalidRequest, "text is not valid Unicode"),
+    ("reopening: hex digest", lambda acme, _: acme.appeals.request_reopening("ap_aaaaaaaa", DIGEST.hex(), "new"),  # type: ignore[arg-type]
      InvalidRequest, "bytes.fromhex(evidence_sha256)"),
-    ("explain: a number", lambda acme, _: acme.explain_report("rp_aaaaaaaa", 7),  # type: ignore[arg-type]
+    ("explain: a number", lambda acme, _: acme.reports.explain("rp_aaaaaaaa", 7),  # type: ignore[arg-type]
      InvalidRequest, "Write it as text: str(text)"),
-    ("webhook: endpoint None", lambda acme, _: acme.get_webhook(None), InvalidRequest, "we_"),  # type: ignore[arg-type]
+    ("webhook: endpoint None", lambda acme, _: acme.webhooks.get(None), InvalidRequest, "we_"),  # type: ignore[arg-type]
 ]  # fmt: skip
 
 
@@ -218,7 +223,7 @@ def test_each_mistake_is_named_before_anything_is_sent(
     assert type(caught.value) is kind or isinstance(caught.value, kind)
     assert words in str(caught.value)
     assert set(ledger.asked()) <= {"/v1/suite"}
-    assert acme.outbox() == []
+    assert acme.outbox.list() == []
 
 
 def test_many_of_them_do_not_stop_the_others(ledger: SmallLedger, acme: RefundLedger) -> None:
@@ -355,7 +360,7 @@ def test_a_webhook_never_raises_anything_else(secrets: Any, header: Any, body: A
 @given(name=st.sampled_from(sorted(report_arguments())), value=_ANYTHING)
 def test_a_report_never_raises_anything_else(ledger: SmallLedger, acme: RefundLedger, name: str, value: Any) -> None:
     with suppress(LedgerError):
-        acme._payload(buyer=ledger.buyer(WHO), **report_arguments(**{name: value}))
+        acme.reports._payload(buyer=ledger.buyer(WHO), **report_arguments(**{name: value}))
 
 
 @settings(max_examples=40)

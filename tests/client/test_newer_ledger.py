@@ -191,30 +191,30 @@ def test_sealed_entries_of_a_later_format_are_named(newer: NewerLedger) -> None:
 def test_a_platform_under_a_law_of_a_later_version_reports(newer: NewerLedger) -> None:
     with newer.connect() as ledger:
         assert ledger.suite.profile == "BR"
-        assert ledger.report(ledger.subject(phone=PHONE), **report_arguments()).state == "accepted"
+        assert ledger.reports.create(ledger.tag(phone=PHONE), **report_arguments()).state == "accepted"
 
 
 def test_reports_receipts_and_appeals_of_a_later_version_are_read(newer: NewerLedger) -> None:
     with newer.connect(suite=newer.suite_file(profile="CN")) as ledger:
-        sent = ledger.report(ledger.subject(phone=PHONE), **report_arguments())
+        sent = ledger.reports.create(ledger.tag(phone=PHONE), **report_arguments())
         accepted = sent.report
         assert accepted is not None, sent.error
         assert (accepted.id, accepted.status) == (REPORT, "embargoed")
-        receipt = ledger.receipt(accepted)
+        receipt = ledger.reports.receipt(accepted)
         offline = check_offline(receipt.text, ORIGIN, ledger.suite.log_public, ledger.public_keys)
         assert offline.entry is not None
         assert offline.entry["x_added"] == FURTHER["x_added"]
-        view = ledger.get_report(REPORT)
-        assert ledger.list_reports().reports == (view,)
+        view = ledger.reports.get(REPORT)
+        assert ledger.reports.list().reports == (view,)
         assert (view.status, view.conduct, view.outcome) == ("embargoed", NEW_CONDUCT, "refund_split")
         assert view.withdrawal_reason == "court_order"
         assert view.appeal is not None
         assert (view.appeal.state, view.appeal.outcome, view.appeal.conduct) == ("mediation", "settled", NEW_CONDUCT)
-        case = ledger.get_appeal(CASE)
+        case = ledger.appeals.get(CASE)
         assert (case.state, case.party, case.grounds, case.profile) == ("mediation", "mediator", "identity_theft", "BR")
         assert case.decision is not None
         assert (case.decision.outcome, case.timeline[0].action) == ("settled", "mediate")
-        assert ledger.list_appeals().appeals[0].state == "mediation"
+        assert ledger.appeals.list().appeals[0].state == "mediation"
 
 
 # --- webhooks ---------------------------------------------------------------------------------------------------------

@@ -92,10 +92,10 @@ def test_an_announced_key_in_another_spelling_is_not_followed(ledger: SmallLedge
             body = ledger.rotation_body(1) | {"next": {"epoch": 2, "holders": holders}}
             ledger.announced[2] = ledger.append(GovernanceType.KEY_ROTATION, body)
             with pytest.raises(InvalidLeaf):
-                acme.subjects_many([WHO], epoch="next")
-        assert not acme._epochs.holds(2)
+                acme.tag_many([WHO], epoch="next")
+        assert not acme._session.epochs.holds(2)
         ledger.announced[2] = 1
-        assert buyers(acme.subjects_many([WHO], epoch="next"))[0].epoch == 2
+        assert buyers(acme.tag_many([WHO], epoch="next"))[0].epoch == 2
 
 
 @pytest.mark.parametrize("spelled", SOME, ids=bytes.hex)

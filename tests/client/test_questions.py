@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from ledger.client import Buyer, Lookup, Query, Refund, RefundLedger, buyers
 from ledger.client.identity.suite import parse_suite
-from ledger.client.lookups import query_json
-from ledger.client.questions import SETTLE_SECONDS, Questioner, Watermark
-from ledger.client.transport import Deadline
+from ledger.client.lookups.questions import SETTLE_SECONDS, Questioner, Watermark
+from ledger.client.lookups.request import query_json
+from ledger.client.transport.http import Deadline
 from ledger.errors import AnswerMismatch, InvalidRequest, UnexpectedAnswer
 from ledger.protocol.encoding import b64url, unb64url
 from ledger.protocol.request_digest import question_digest
@@ -122,17 +122,17 @@ def test_answers_that_come_one_late_are_never_taken(running: Running, connect: C
     """As over a connection that two processes share: each is told what the one before asked."""
     real, reporter = connect("acme"), connect("bazaar")
     listed, clear = person(), person()
-    made = reporter.report(reporter.subject(**listed), **report_arguments()).report
+    made = reporter.reports.create(reporter.tag(**listed), **report_arguments()).report
     assert made is not None
     suite, late = running.suite("acme").read_text(), list[bytes]()
 
     def respond(method: str, path: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
         if path == "/v1/suite":
             return 200, {}, suite.encode()
-        late.append(real._transport.send(method, path, Deadline(10), content=body).body)
+        late.append(real._session.transport.send(method, path, Deadline(10), content=body).body)
         return 200, {}, late[-2] if path == "/v1/lookups" and len(late) > 1 else late[-1]
 
-    known, unknown = buyers(real.subjects_many([listed, clear]))
+    known, unknown = buyers(real.tag_many([listed, clear]))
     real.lookup(known, order="1", consent_ref=CONSENT, min_index=made.entry_index + 1)
     with answering(respond) as url:
         mixed = connect("acme", url=url, lookup_budget_seconds=BUDGET_SECONDS)
@@ -144,7 +144,7 @@ def test_answers_that_come_one_late_are_never_taken(running: Running, connect: C
 
 def test_the_service_repeats_every_question(connect: Connect) -> None:
     acme = connect("acme", lookup_budget_seconds=BUDGET_SECONDS)
-    buyer = acme.subject(**person())
+    buyer = acme.tag(**person())
     refund = Refund(12_900, "CNY", "damaged")
     for query in (Query(buyer, "1", consent_ref=CONSENT), Query(buyer, "2", refund, "appeal", "同意 1", 1)):
         found = acme.lookup(
@@ -216,7 +216,7 @@ def test_an_older_log_than_was_shown_is_an_error(ledger: SmallLedger) -> None:
     buyer = ledger.buyer(WHO)
     with ledger.connect(lookup_budget_seconds=BUDGET_SECONDS) as acme:
         seconds = [0.0]
-        acme._questions._seen._monotonic = lambda: seconds[0]
+        acme._session.questions._seen._monotonic = lambda: seconds[0]
 
         def ask(index: int) -> Lookup:
             ledger.forge("/v1/lookups", changed(as_of_index=index))

@@ -289,7 +289,7 @@ def test_raw_identifiers_help_in_an_outage_if_they_are_remembered(ledger: SmallL
     ledger.publish()
     with ledger.connect(lookup_budget_seconds=5) as acme:
         acme.refresh_snapshot(buckets=False)
-        buyer = acme.subject(**STRANGER)
+        buyer = acme.tag(**STRANGER)
         ledger.broken = True
         found = [acme.lookup(who, order="A-1").source for who in (buyer, STRANGER, {"device": "device-0123456789"})]
     assert found == ["local_filter", "local_filter", "direct"]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ledger import errors
-from ledger.client.transport import (
+from ledger.client.transport.http import (
     MAX_ANSWER_BYTES,
     Deadline,
     Transport,

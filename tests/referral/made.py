@@ -10,10 +10,10 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from ledger.client.appeal_results import Appeal, AppealEvent
 from ledger.client.identity.suite import Service, Suite
-from ledger.client.reports import inspection_json
-from ledger.client.results import ReportAppeal, ReportView
+from ledger.client.models.appeals import Appeal, AppealEvent
+from ledger.client.models.results import ReportAppeal, ReportView
+from ledger.client.reports.building import inspection_json
 from ledger.client.verify.receipts import VerifiedReceipt
 from ledger.evidence.findings import finding
 from ledger.evidence.receipt import Receipt

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ledger.client.results import ReportAppeal
+from ledger.client.models.results import ReportAppeal
 from ledger.errors import (
     ConfigurationError,
     InspectionMismatch,

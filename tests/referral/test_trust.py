@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ledger.errors import InspectionMismatch
-from ledger.evidence import words
+from ledger.evidence import finding_texts
 from ledger.evidence.receipt import check_form
 from ledger.protocol.encoding import b64url
 from ledger.referral import words as referral_words
@@ -44,7 +44,7 @@ def test_trust_and_limits_stand_beside_each_finding(trust: Trust) -> None:
     assert found["trust"] == trust.value
     assert "a screen can be photographed" in found["does_not_show"]
     told = packed(text_of(bundle(made, "en", PLATFORM_PEM)["referral.pdf"]))
-    for text in (words.TRUSTS[trust], words.LIMITS[FindingCode.C2PA_CAPTURED]):
+    for text in (finding_texts.TRUSTS[trust], finding_texts.LIMITS[FindingCode.C2PA_CAPTURED]):
         assert packed(text) in told
     assert (packed(referral_words.FOR_PERSON) in told) == (trust in TRUSTED)
 

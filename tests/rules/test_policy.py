@@ -157,7 +157,7 @@ def test_the_limits_themselves_are_allowed(old: str, new: str) -> None:
 
 
 def test_tables_must_be_tables() -> None:
-    with pytest.raises(PolicyInvalid, match="lookup must be a table"):
+    with pytest.raises(PolicyInvalid, match=r"Expected a table, got `int` - at `\$\.lookup`"):
         parse_policy("lookup = 15\n" + TEXT.replace("[lookup]\nexpiry_minutes = 15\n", ""))
 
 

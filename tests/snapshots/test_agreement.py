@@ -27,7 +27,7 @@ from ledger.rules.guidance import Advice, Claim, advise
 from ledger.rules.policy.shipped import shipped_version
 from ledger.rules.policy.values import Policy, parse_policy
 from ledger.rules.reasons import CONDUCT_REASON, MAX_REASONS, Reason
-from ledger.rules.standing import CLEAN, Event, Standing, Tier, fold, merge, support_of, tell
+from ledger.rules.standing import CLEAN, Event, Standing, Tier, corroboration_of, fold, merge, visible_events
 from ledger.snapshots.fuse_filter import FuseFilter, build
 from ledger.snapshots.private_standing import (
     PrivateStanding,
@@ -135,7 +135,7 @@ class World:
     def true_reasons(self, asked: Sequence[Identifier], now: datetime) -> set[Reason]:
         """Whatever holds of how sure the direct answer is; it names four reasons at most, so perhaps not all."""
         events = merge(self.counting_at_the_cut(asked))
-        support = support_of(tell(events, self.weights, self.policy, now).counting, self.policy)
+        support = corroboration_of(visible_events(events, self.weights, self.policy, now).counting, self.policy)
         held = {
             Reason.WEAK_MATCH: support.weak,
             Reason.REPEATED: support.repeated,

@@ -17,7 +17,7 @@ from ledger.cli.platform.verify import log_fetch, seen_file
 from ledger.cli.progress import stage_bars
 from ledger.cli.tables import Table
 from ledger.client.state import SeenCheckpoint
-from ledger.client.transport import Transport
+from ledger.client.transport.http import Transport
 from ledger.client.verify.log import fetch_checkpoint
 from ledger.client.verify.rotation import Places, RotationReport, read_places, verify_rotation
 from ledger.errors import InvalidRequest, InvalidRotation, RotationRefused

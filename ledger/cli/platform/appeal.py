@@ -54,8 +54,8 @@ def file_appeal(
     control group, create a link with `record-link`: the person contests the report on that page."""
     statement, identifiers = words.read(), person.identifiers()
     with account.open() as ledger:
-        buyer = ledger.subject(region=person.region, **identifiers) if identifiers else None
-        cases = ledger.appeal(report, grounds, statement, locale, buyer, idempotency_key=idempotency_key)
+        buyer = ledger.tag(region=person.region, **identifiers) if identifiers else None
+        cases = ledger.appeals.open(report, grounds, statement, locale, buyer, idempotency_key=idempotency_key)
 
     def show_table(console: Console) -> None:
         table = Table("case", "report", "state", "decision due")
@@ -77,7 +77,7 @@ def list_all(
     state: Annotated[str | None, typer.Option("--state", help="Only cases in this state.")] = None,
 ) -> None:
     """List your cases, newest first."""
-    page = ledger.list_appeals(role=role, state=state, limit=paging.limit, starting_after=paging.starting_after)
+    page = ledger.appeals.list(role=role, state=state, limit=paging.limit, starting_after=paging.starting_after)
 
     def show_table(console: Console) -> None:
         table = Table("case", "as", "state", "outcome", "report", "answer due", "decision due")
@@ -111,7 +111,7 @@ def show(
     ] = None,
 ) -> None:
     """Show a case with its question, decision, timeline and files."""
-    _show(ledger.get_appeal(case, party))
+    _show(ledger.appeals.get(case, party))
 
 
 @appeal.command("answer")
@@ -126,7 +126,7 @@ def answer(
     """Answer the open question to this party, or add a statement. The other party can read it."""
     statement = words.read()
     with account.open() as ledger:
-        _show(ledger.answer(case, party, statement, idempotency_key=idempotency_key))
+        _show(ledger.appeals.answer(case, party, statement, idempotency_key=idempotency_key))
 
 
 @appeal.command("attach")
@@ -146,7 +146,7 @@ def attach(
     idempotency_key: IdempotencyOption = None,
 ) -> None:
     """Add a file to a case. The other party can read the file and its name."""
-    attachment = ledger.attach(case, party, file, evidence_index, name=name, idempotency_key=idempotency_key)
+    attachment = ledger.appeals.attach(case, party, file, evidence_index, name=name, idempotency_key=idempotency_key)
     facts = output.plain(attachment)
     output.emit(facts, lambda console: console.print(output.fields(facts)))
 
@@ -155,7 +155,7 @@ def attach(
 @command
 def withdraw(ledger: RefundLedger, case: AppealId, idempotency_key: IdempotencyOption = None) -> None:
     """Withdraw an appeal at your customer's request."""
-    _show(ledger.withdraw_appeal(case, idempotency_key=idempotency_key))
+    _show(ledger.appeals.withdraw(case, idempotency_key=idempotency_key))
 
 
 @appeal.command("reopen")
@@ -169,7 +169,7 @@ def reopen(
     """Contest a decision a second time for your customer, in the customer's words."""
     statement = words.read()
     with account.open() as ledger:
-        _show(ledger.reopen_appeal(case, statement, idempotency_key=idempotency_key))
+        _show(ledger.appeals.reopen(case, statement, idempotency_key=idempotency_key))
 
 
 @appeal.command("concede")
@@ -184,14 +184,14 @@ def concede(
 ) -> None:
     """Concede, as the reporter, that the report should name another conduct. The weight of your reports does not
     change."""
-    _show(ledger.concede(case, conduct, idempotency_key=idempotency_key))
+    _show(ledger.appeals.concede(case, conduct, idempotency_key=idempotency_key))
 
 
 @appeal.command("agree")
 @command
 def agree(ledger: RefundLedger, case: AppealId, idempotency_key: IdempotencyOption = None) -> None:
     """Accept the reporter's concession at your customer's request."""
-    _show(ledger.agree(case, idempotency_key=idempotency_key))
+    _show(ledger.appeals.agree(case, idempotency_key=idempotency_key))
 
 
 @appeal.command("request-reopening")
@@ -210,7 +210,7 @@ def request_reopening(
     except OSError as error:
         raise ConfigurationError(f"{evidence.name} cannot be read.") from error
     with account.open() as ledger:
-        _show(ledger.request_reopening(case, digest, statement, idempotency_key=idempotency_key))
+        _show(ledger.appeals.request_reopening(case, digest, statement, idempotency_key=idempotency_key))
 
 
 @appeal.command("letter")
@@ -232,12 +232,12 @@ def letter(
 ) -> None:
     """Print a letter that you send to your customer."""
     if kind is None:
-        kinds, earlier = list(ledger.letters(case)), ledger.earlier_letters(case)
+        kinds, earlier = list(ledger.appeals.list_letters(case)), ledger.appeals.list_earlier_letters(case)
         lines = [*(f"{letter_kind.kind} --round {letter_kind.round}" for letter_kind in earlier), *kinds]
         listed = {"letters": kinds, "earlier": [output.plain(letter_kind) for letter_kind in earlier]}
         output.emit(listed, lambda console: console.print("\n".join(lines)))
         return
-    printed = ledger.letter(case, kind, locale, round=of_round)
+    printed = ledger.appeals.get_letter(case, kind, locale, round=of_round)
     output.emit(output.plain(printed), lambda console: console.print(Text(printed.text)))
 
 
@@ -247,7 +247,7 @@ def record_link(account: LedgerOptions, person: PersonOptions, locale: LocaleOpt
     to that person."""
     identifiers = person.identifiers()
     with account.open() as ledger:
-        link = ledger.open_record(ledger.subject(region=person.region, **identifiers), locale)
+        link = ledger.appeals.open_record(ledger.tag(region=person.region, **identifiers), locale)
 
     def show_table(console: Console) -> None:
         console.print(Text(link.url), soft_wrap=True)

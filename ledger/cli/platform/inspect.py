@@ -19,7 +19,7 @@ from ledger.cli.decorator import command
 from ledger.cli.output import ExitCode
 from ledger.cli.tables import Table
 from ledger.client import claim_upload, inspect, match_picture, verify_inspection
-from ledger.client.inspection import evidence_members
+from ledger.client.reports.inspection import evidence_members
 from ledger.errors import InspectionInvalid, InspectionReceiptInvalid, InvalidRequest, ListingUnreadable
 from ledger.protocol.encoding import b64url, parse_time
 from ledger.rules.languages import DEFAULT_LOCALE, LOCALES, language_for
@@ -120,7 +120,7 @@ def _as_json(file: Path, result: Receipt | InspectionInvalid, received: datetime
     if isinstance(result, InspectionInvalid):
         error = {"message": str(result), "code": result.code, "details": result.details}
         return {"file": file.name, "error": error}
-    from ledger.evidence.words import in_words
+    from ledger.evidence.finding_texts import in_words
 
     return {
         "file": file.name,
@@ -152,13 +152,13 @@ def _show(
 
 
 def _show_receipt(console: Console, receipt: Receipt, locale: str, names: dict[str, str]) -> None:
-    from ledger.evidence import words
+    from ledger.evidence import finding_texts
 
     size = f"{receipt.width_px} x {receipt.height_px}, {receipt.size_bytes:,} bytes"
     console.print(Text(f"{receipt.media_type}, {size}, SHA-256 {receipt.sha256.hex()}", style="dim"))
     if receipt.pdq:
         console.print(Text(f"PDQ {receipt.pdq}, quality {receipt.pdq_quality}", style="dim"))
-    console.print(Text(words.conclusion(receipt, locale)))
+    console.print(Text(finding_texts.conclusion(receipt, locale)))
     if receipt.findings:
         table = Table(box=None, pad_edge=False, show_header=False)
         for _ in range(2):
@@ -168,13 +168,13 @@ def _show_receipt(console: Console, receipt: Receipt, locale: str, names: dict[s
             trust = [finding.trust.value] if finding.trust is not None else []
             parts = (finding.code.value, *trust, finding.where, *([listing] if listing else []))
             place = Text("\n" + " · ".join(parts), style="dim")
-            strength = Text(words.strength(finding, locale), style=STRENGTH_STYLES[finding.strength.value])
-            limit = Text("\n" + words.limit(finding.code, locale, finding.trust), style="italic")
-            table.add_row(strength, Text(words.sentence(finding, locale)) + limit + place)
+            strength = Text(finding_texts.strength(finding, locale), style=STRENGTH_STYLES[finding.strength.value])
+            limit = Text("\n" + finding_texts.limit(finding.code, locale, finding.trust), style="italic")
+            table.add_row(strength, Text(finding_texts.sentence(finding, locale)) + limit + place)
         console.print(table)
     for note in receipt.notes:
         detail = " · ".join(part for part in (note.code.value, note.where, note.detail) if part)
-        console.print(Text.assemble("- ", words.note_sentence(note, locale), (f" {detail}", "dim")))
+        console.print(Text.assemble("- ", finding_texts.note_sentence(note, locale), (f" {detail}", "dim")))
 
 
 def _verify(files: list[Path], receipt: Path, listings: list[Path], received: datetime | None) -> None:

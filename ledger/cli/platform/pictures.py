@@ -48,9 +48,9 @@ def search(
     known = [picture_hash(path) for path in listing or ()]
     with account.open() as ledger:
         if report is not None:
-            reuses = ledger.report_pictures(report)
+            reuses = ledger.pictures.for_report(report)
         else:
-            reuses = ledger.search_pictures(hashes, order=order or "")
+            reuses = ledger.pictures.search(hashes, order=order or "")
     rows = [_row(hashes[place] if hashes else None, reuse, known) for place, reuse in enumerate(reuses)]
     output.emit({"results": rows}, lambda console: console.print(_table([str(path) for path in files or ()], rows)))
 

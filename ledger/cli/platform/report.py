@@ -122,7 +122,7 @@ def send(
             (only,) = with_keys(ledger, items, person.region)
             if only.error is not None:
                 raise only.error
-            results = [ledger.report(ledger.subject(region=person.region, **only.buyer), **only.arguments)]
+            results = [ledger.reports.create(ledger.tag(region=person.region, **only.buyer), **only.arguments)]
         else:
             results = send_reports(ledger, items, person.region, partial(bars, "send"))
         if table is not None:
@@ -194,7 +194,7 @@ def withdraw(
     reason: Annotated[str, typer.Option("--reason", help="wrong_person, wrong_facts, duplicate or other.")],
 ) -> None:
     """Withdraw a report."""
-    _show_deliveries([ledger.withdraw(report_id, reason)])
+    _show_deliveries([ledger.reports.withdraw(report_id, reason)])
 
 
 @report.command("restitution")
@@ -209,7 +209,7 @@ def restitution(
     currency: Annotated[str, typer.Option("--currency", help="The report's currency.")],
 ) -> None:
     """Record that the buyer paid back the full amount. This halves the report's points."""
-    _show_deliveries([ledger.restitution(report_id, parse_time(received_at), amount_minor, currency)])
+    _show_deliveries([ledger.reports.restitute(report_id, parse_time(received_at), amount_minor, currency)])
 
 
 @report.command("explain")
@@ -220,7 +220,7 @@ def explain(
     text: Annotated[str, typer.Option("--text", help="Why the report is about another order; 1 to 2000 characters.")],
 ) -> None:
     """Explain why a held report is about another order than the contested report."""
-    view = output.plain(ledger.explain_report(report_id, text))
+    view = output.plain(ledger.reports.explain(report_id, text))
     output.emit(view, lambda console: console.print(output.fields(_shown(view))))
 
 
@@ -228,7 +228,7 @@ def explain(
 @command
 def show(ledger: RefundLedger, report_id: ReportId) -> None:
     """Show one of your reports with its current status."""
-    view = output.plain(ledger.get_report(report_id))
+    view = output.plain(ledger.reports.get(report_id))
     output.emit(view, lambda console: console.print(output.fields(_shown(view))))
 
 
@@ -240,7 +240,7 @@ def list_all(
     order: Annotated[str | None, typer.Option("--order", help="Only reports about this order.")] = None,
 ) -> None:
     """List your reports, newest first."""
-    page = ledger.list_reports(limit=paging.limit, starting_after=paging.starting_after, order=order)
+    page = ledger.reports.list(limit=paging.limit, starting_after=paging.starting_after, order=order)
 
     def show_table(console: Console) -> None:
         table = Table("id", "status", "conduct", "amount", "act ended", "expires")
@@ -266,7 +266,7 @@ def receipt(
     ] = 5.0,
 ) -> None:
     """Fetch and verify a report's receipt, which proves that the log contains the report that your key signed."""
-    verified = ledger.receipt(report_id, wait_seconds)
+    verified = ledger.reports.receipt(report_id, wait_seconds)
     if out is not None:
         try:
             out.write_text(verified.text, encoding="utf-8")
@@ -310,15 +310,15 @@ def outbox(
         raise InvalidRequest("Give either --status or --flush.")
     with account.open() as ledger:
         if retry is not None:
-            ledger.retry_refused(retry)
+            ledger.outbox.retry(retry)
         if discard is not None:
-            ledger.discard(discard)
+            ledger.outbox.discard(discard)
         if discard_all_refused:
-            ledger.discard_refused()
+            ledger.outbox.discard_refused()
         if flush:
-            _show_deliveries(ledger.flush_outbox(parked=parked))
+            _show_deliveries(ledger.outbox.flush(parked=parked))
         elif status:
-            _show_waiting(ledger.outbox_waiting())
+            _show_waiting(ledger.outbox.waiting())
         else:
             _show_outbox(ledger)
 
@@ -360,7 +360,7 @@ def _show_outbox(ledger: RefundLedger) -> None:
             "retry_at": None if item.retry_at is None else format_time(item.retry_at),
             "error": item.error,
         }
-        for item in ledger.outbox()
+        for item in ledger.outbox.list()
     ]
 
     def show_table(console: Console) -> None:

@@ -101,7 +101,7 @@ def tag(
             ) as customers:  # fmt: skip
                 _tag_rows(ledger, customers, person.region, epoch)
         else:
-            _show_tags(buyers(ledger.subjects_many([identifiers], region=person.region, epoch=epoch))[0])
+            _show_tags(buyers(ledger.tag_many([identifiers], region=person.region, epoch=epoch))[0])
 
 
 @contextmanager

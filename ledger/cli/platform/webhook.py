@@ -30,14 +30,14 @@ def add(
     event: Annotated[list[str], typer.Option("--event", help=f"One of {', '.join(SUBSCRIBABLE)}. Repeat for more.")],
 ) -> None:
     """Register an endpoint and print its secret, which is never shown again."""
-    _show_endpoint(ledger.add_webhook(url, event))
+    _show_endpoint(ledger.webhooks.create(url, event))
 
 
 @webhook.command("list")
 @command
 def list_all(ledger: RefundLedger) -> None:
     """List your endpoints."""
-    endpoints = ledger.list_webhooks()
+    endpoints = ledger.webhooks.list()
 
     def show(console: Console) -> None:
         table = Table("id", "url", "events", "status")
@@ -54,28 +54,28 @@ def list_all(ledger: RefundLedger) -> None:
 @command
 def rotate(ledger: RefundLedger, endpoint: EndpointId) -> None:
     """Change an endpoint's secret and print the new one. Messages are signed with the old one as well for 24 hours."""
-    _show_endpoint(ledger.rotate_webhook(endpoint))
+    _show_endpoint(ledger.webhooks.rotate_secret(endpoint))
 
 
 @webhook.command("enable")
 @command
 def enable(ledger: RefundLedger, endpoint: EndpointId) -> None:
     """Enable an endpoint that was disabled because it answered 410."""
-    _show_endpoint(ledger.enable_webhook(endpoint))
+    _show_endpoint(ledger.webhooks.enable(endpoint))
 
 
 @webhook.command("test")
 @command
 def send_test(ledger: RefundLedger, endpoint: EndpointId) -> None:
     """Send a test message to an endpoint."""
-    _show_delivery(ledger.test_webhook(endpoint))
+    _show_delivery(ledger.webhooks.send_test(endpoint))
 
 
 @webhook.command("delete")
 @command
 def delete(ledger: RefundLedger, endpoint: EndpointId) -> None:
     """Delete an endpoint with all its deliveries."""
-    ledger.delete_webhook(endpoint)
+    ledger.webhooks.delete(endpoint)
     output.emit({"deleted": endpoint}, lambda console: console.print(f"{endpoint} is deleted."))
 
 
@@ -83,7 +83,7 @@ def delete(ledger: RefundLedger, endpoint: EndpointId) -> None:
 @command
 def deliveries(ledger: RefundLedger, endpoint: EndpointId, paging: PageOptions) -> None:
     """List the messages of the last 30 days to an endpoint, newest first."""
-    page = ledger.list_deliveries(endpoint, limit=paging.limit, starting_after=paging.starting_after)
+    page = ledger.webhooks.list_deliveries(endpoint, limit=paging.limit, starting_after=paging.starting_after)
 
     def show(console: Console) -> None:
         table = Table("message", "type", "state", "attempts", "last answer", "next attempt")
@@ -102,7 +102,7 @@ def deliveries(ledger: RefundLedger, endpoint: EndpointId, paging: PageOptions) 
 @command
 def replay(ledger: RefundLedger, endpoint: EndpointId, message: MessageId) -> None:
     """Send a message again, with the same id."""
-    _show_delivery(ledger.replay_delivery(endpoint, message))
+    _show_delivery(ledger.webhooks.redeliver(endpoint, message))
 
 
 def _plain(value: WebhookEndpoint | WebhookDelivery) -> dict[str, Any]:

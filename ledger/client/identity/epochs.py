@@ -13,11 +13,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ledger.client.forks import ForkLock
 from ledger.client.identity.keyfiles import replace_file
 from ledger.client.identity.suite import Epoch, Service, Suite, check_served, parse_holders
-from ledger.client.results import Fields
+from ledger.client.models.results import Fields
 from ledger.client.state import SeenCheckpoint, is_unwritable, turn, warn_of_memory
+from ledger.client.transport.forks import ForkLock
 from ledger.client.verify.log import Fetch, fetch_checkpoint, prove_leaf
 from ledger.errors import (
     ConfigurationError,

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from ledger.client.events import tell
+from ledger.client.transport.event_log import tell
 from ledger.errors import ConfigurationError, InvalidEncoding, InvalidPublicKey
 from ledger.protocol.encoding import b64url, unb64url
 from ledger.protocol.signing_keys import check_public_key

@@ -15,7 +15,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ledger.client.results import Fields
+from ledger.client.models.results import Fields
 from ledger.errors import ConfigurationError, HolderMismatch, InvalidEncoding, LedgerError, UnexpectedAnswer
 from ledger.protocol.encoding import unb64url
 from ledger.protocol.signing_keys import check_public_key

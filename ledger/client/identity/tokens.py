@@ -15,8 +15,8 @@ from datetime import datetime
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ledger.client.events import note
-from ledger.client.forks import ForkLock
+from ledger.client.transport.event_log import note
+from ledger.client.transport.forks import ForkLock
 from ledger.errors import InvalidToken, LedgerError, TokenExpired, UnknownKey
 
 TOKEN_SECONDS = 600

@@ -12,8 +12,8 @@ from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from ledger.client.models.results import AcceptedReport, Delivery, parse_accepted
 from ledger.client.outbox.store import DeliveredReport, Item, New
-from ledger.client.results import AcceptedReport, Delivery, parse_accepted
 from ledger.errors import IdempotencyMismatch
 from ledger.protocol.encoding import canonical_json, format_time
 

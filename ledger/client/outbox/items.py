@@ -7,8 +7,8 @@ import re
 from collections import deque
 from collections.abc import Sequence
 
+from ledger.client.inputs import check_idempotency_key
 from ledger.client.outbox.store import Item
-from ledger.client.reports import check_idempotency_key
 from ledger.errors import InvalidRequest
 
 BATCH_ITEMS = 1000

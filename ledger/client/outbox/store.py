@@ -28,7 +28,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
-from ledger.client.forks import ForkAware, renew_if_forked
+from ledger.client.transport.forks import ForkAware, renew_if_forked
 from ledger.errors import ConfigurationError, LedgerError, NotFound
 from ledger.protocol.encoding import format_time, parse_time
 

@@ -17,11 +17,11 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
-from ledger.client.forks import ForkLock
 from ledger.client.identity.keyfiles import replace_file, sync_folder
-from ledger.client.new_file import NewFile
 from ledger.client.snapshots.files import Latest
+from ledger.client.snapshots.new_file import NewFile
 from ledger.client.state import is_unwritable, turn, warn_of_memory
+from ledger.client.transport.forks import ForkLock
 from ledger.errors import ConfigurationError, LedgerError
 from ledger.protocol.encoding import b64url, unb64url
 from ledger.snapshots.layout import VERSION_BYTES

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ledger.client.identity.suite import Suite
-from ledger.client.results import Fields
+from ledger.client.models.results import Fields
 from ledger.errors import (
     InvalidBucket,
     InvalidEncoding,

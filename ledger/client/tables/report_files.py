@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ledger.client.client import RefundLedger
 from ledger.client.inputs import nearest
+from ledger.client.models.results import Delivery, ReportResult
 from ledger.client.outbox.items import BATCH_ITEMS
-from ledger.client.reports import FIELDS, arguments_from_json
-from ledger.client.results import Delivery, ReportResult
-from ledger.client.sdk import RefundLedger
+from ledger.client.reports.building import FIELDS, arguments_from_json
 from ledger.client.subjects import Identifiers, normalise
 from ledger.client.tables.column_guard import repeats
 from ledger.client.tables.customers import KINDS, kinds_of
@@ -40,7 +40,7 @@ _NAMES = (*KINDS, *FIELDS)
 
 @dataclass(frozen=True, slots=True)
 class ReportItem:
-    """One report of a file: its number (from 1), its order, and what `RefundLedger.report_many` takes, or the error
+    """One report of a file: its number (from 1), its order, and what `ledger.reports.create_many` takes, or the error
     that keeps it from being sent."""
 
     index: int
@@ -104,14 +104,14 @@ def send_reports(
         sent: Iterator[ReportResult] = iter(())
         if good and stopped is None:
             try:
-                buyers = ledger.subjects_many([item.buyer for item in good], region=region)
+                buyers = ledger.tag_many([item.buyer for item in good], region=region)
             except (Unavailable, LimitExceeded) as error:
                 if not any(one.state != "refused" for one in results):
                     raise
                 stopped = error
             else:
                 pairs = [(buyer, item.arguments) for buyer, item in zip(buyers, good, strict=True)]
-                sent = iter(ledger.report_many(pairs))
+                sent = iter(ledger.reports.create_many(pairs))
         for item in chunk:
             if item.error is not None:
                 done: ReportResult = Delivery("", "refused", error=item.error)
@@ -139,8 +139,8 @@ def check_reports(
     for item in with_keys(ledger, items, region):
         try:
             if item.error is None:
-                ledger.check_report(item.buyer, region=region, **item.arguments)
-                order = ledger.order_reference(item.arguments["order"])
+                ledger.reports.validate(item.buyer, region=region, **item.arguments)
+                order = ledger.reports.order_reference(item.arguments["order"])
                 if order in orders and "replaces" not in item.arguments:
                     other = orders[order]
                     raise OrderAlreadyReported(f"Report {other} of this file is about the same order.", index=other)
@@ -154,9 +154,9 @@ def check_reports(
 
 def _content_key(ledger: RefundLedger, item: ReportItem, region: str | None) -> str:
     try:
-        return ledger.content_key(item.buyer, item.arguments, region=region)
+        return ledger.reports.content_key(item.buyer, item.arguments, region=region)
     except InvalidCanonicalForm:  # a float, a text that is not in NFC: what the report's own rules say is clearer
-        ledger.check_report(item.buyer, region=region, **item.arguments)
+        ledger.reports.validate(item.buyer, region=region, **item.arguments)
         raise
 
 

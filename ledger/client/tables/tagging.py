@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from ledger.client.sdk import RefundLedger
+from ledger.client.client import RefundLedger
 from ledger.client.subjects import Canonical, normalise
 from ledger.client.tables.customers import Customers, open_customers
 from ledger.client.tables.output import OutputTable
@@ -105,7 +105,7 @@ def tag_file(
     with `wait` is waited for.
     Raises InvalidTable (the table), InvalidRequest (an output of another input), ConfigurationError (a file cannot be
     read or written, or another run writes it), StaleEpoch (the output is of a key epoch that is over), Unavailable, and
-    what `RefundLedger.subjects_many` raises.
+    what `RefundLedger.tag_many` raises.
     """
     with ExitStack() as stack:
         customers = stack.enter_context(
@@ -139,7 +139,7 @@ def tag_customers(
     """(cells, tag by kind) of every row, in order, in memory; nothing is asked before all identifiers are known good.
 
     Raises InvalidTable (more than MAX_ROWS), the InvalidIdentifier of the first malformed identifier with its line and
-    column, and what `RefundLedger.subjects_many` raises.
+    column, and what `RefundLedger.tag_many` raises.
     """
     if customers.rows > MAX_ROWS:
         raise InvalidTable(f"The table has more than {MAX_ROWS:,} rows: use --in and --out.")
@@ -158,7 +158,7 @@ def tag_customers(
         people.append(person)
     if wrong:
         raise _first_of(wrong, sum(len(person) for person in people), region)
-    buyers = iter(ledger._tag([person for person in people if person], epoch))
+    buyers = iter(ledger.tag_canonical([person for person in people if person], epoch))
     return [(cells, dict(next(buyers).tags()) if person else {}) for cells, person in zip(rows, people, strict=True)]
 
 
@@ -282,7 +282,7 @@ class _Run:
         waited, pause = 0.0, 1.0
         while people:
             try:
-                buyers = self._ledger._tag(people, self.done.epoch)
+                buyers = self._ledger.tag_canonical(people, self.done.epoch)
                 return [b64url(buyer.subjects[0].tag) for buyer in buyers]
             except (Unavailable, LimitExceeded) as error:
                 after = error.details.get("retry_after_seconds")

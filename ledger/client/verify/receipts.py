@@ -11,9 +11,9 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from ledger.client.identity.suite import Suite
-from ledger.client.results import AcceptedReport
+from ledger.client.models.results import AcceptedReport
 from ledger.client.state import SeenCheckpoint
-from ledger.client.transport import Deadline, Transport
+from ledger.client.transport.http import Deadline, Transport
 from ledger.errors import InvalidReceipt, LedgerError, ReceiptPending
 from ledger.protocol.encoding import b64url, format_time, unb64url
 from ledger.rules.reports import verify_signature

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ledger.client.identity.suite import Service, parse_holders
-from ledger.client.results import Fields
+from ledger.client.models.results import Fields
 from ledger.client.verify.log import Fetch, prove_leaf
 from ledger.errors import ConfigurationError, HolderMismatch, InvalidInput, InvalidRotation, UnexpectedAnswer
 from ledger.protocol.encoding import unb64url

@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass
 
 from ledger.evidence.formats.isobmff import Box, Boxes, meta_children, uuid_box
-from ledger.evidence.formats.metadata import Contents, NoteCode, Sort
+from ledger.evidence.formats.metadata import BlockType, NoteCode, ParsedFile
 from ledger.evidence.limits import MAX_EXIF_BYTES, MAX_ITEMS, MAX_XMP_BYTES
 
 _XMP_TYPE = b"application/rdf+xml"
@@ -23,7 +23,7 @@ class _Location:
     extents: tuple[tuple[int, int], ...]
 
 
-def read(data: bytes, found: Contents) -> None:
+def read(data: bytes, found: ParsedFile) -> None:
     """Add what stands in the items of a still picture."""
     boxes = Boxes(data, found)
     seen = False
@@ -38,7 +38,7 @@ def read(data: bytes, found: Contents) -> None:
 
 
 def _items(boxes: Boxes, children: list[Box]) -> None:
-    kinds: dict[int, Sort] = {}
+    kinds: dict[int, BlockType] = {}
     places: dict[int, _Location] = {}
     idat: Box | None = None
     for child in children:
@@ -55,20 +55,22 @@ def _items(boxes: Boxes, children: list[Box]) -> None:
         if item not in places:
             boxes.found.note(NoteCode.MALFORMED, where, "no location")
             continue
-        content = _content(boxes, places[item], idat, where, MAX_EXIF_BYTES if sort is Sort.EXIF else MAX_XMP_BYTES)
-        if content is not None and sort is Sort.EXIF:
+        content = _content(
+            boxes, places[item], idat, where, MAX_EXIF_BYTES if sort is BlockType.EXIF else MAX_XMP_BYTES
+        )
+        if content is not None and sort is BlockType.EXIF:
             skip = int.from_bytes(content[:4]) + 4
             content = content[skip:] if skip <= len(content) else b""
-            boxes.found.add(Sort.EXIF, where, content.removeprefix(b"Exif\0\0"))
+            boxes.found.add(BlockType.EXIF, where, content.removeprefix(b"Exif\0\0"))
         elif content is not None:
-            boxes.found.add(Sort.XMP, where, content)
+            boxes.found.add(BlockType.XMP, where, content)
 
 
-def _kinds(boxes: Boxes, box: Box) -> dict[int, Sort]:
+def _kinds(boxes: Boxes, box: Box) -> dict[int, BlockType]:
     """Items that are EXIF or XMP."""
     data = boxes.data
     wide = box.size > 0 and data[box.start] > 0
-    found: dict[int, Sort] = {}
+    found: dict[int, BlockType] = {}
     for entry in boxes.within(box.start + (8 if wide else 6), box.end, "heif:iinf"):
         if entry.kind != b"infe" or entry.size < 12 or data[entry.start] not in (2, 3):
             continue
@@ -78,9 +80,9 @@ def _kinds(boxes: Boxes, box: Box) -> dict[int, Sort]:
         at += 6 if four else 4
         kind, rest = data[at : at + 4], data[at + 4 : min(entry.end, at + 300)]
         if kind == b"Exif":
-            found[number] = Sort.EXIF
+            found[number] = BlockType.EXIF
         elif kind == b"mime" and _XMP_TYPE in rest.split(b"\0")[1:2]:
-            found[number] = Sort.XMP
+            found[number] = BlockType.XMP
         if len(found) >= MAX_ITEMS:
             break
     return found

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ledger.evidence.formats.metadata import Contents, NoteCode, Sort
+from ledger.evidence.formats.metadata import BlockType, NoteCode, ParsedFile
 from ledger.evidence.limits import MAX_BOX_DEPTH, MAX_BOXES, MAX_ITEMS, MAX_TEXT_BYTES, MAX_XMP_BYTES
 
 XMP_UUID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
@@ -35,7 +35,7 @@ class Box:
 class Boxes:
     """The boxes of one file. Counts them, so that a file of nothing but headers ends as soon as any other."""
 
-    def __init__(self, data: bytes, found: Contents) -> None:
+    def __init__(self, data: bytes, found: ParsedFile) -> None:
         self.data = data
         self.found = found
         self._left = MAX_BOXES
@@ -78,7 +78,7 @@ def name(kind: bytes) -> str:
     return kind.decode("latin-1")
 
 
-def read(data: bytes, found: Contents) -> None:
+def read(data: bytes, found: ParsedFile) -> None:
     """Add what stands in the boxes of a film."""
     boxes = Boxes(data, found)
     film = False
@@ -99,12 +99,12 @@ def uuid_box(boxes: Boxes, box: Box, where: str) -> None:
     uuid = boxes.data[box.start : min(box.start + 16, box.end)]
     if uuid == C2PA_UUID:
         boxes.found.manifest_bytes += box.size
-        if not boxes.found.of(Sort.C2PA):
-            boxes.found.add(Sort.C2PA, f"{where}:uuid")
+        if not boxes.found.of(BlockType.C2PA):
+            boxes.found.add(BlockType.C2PA, f"{where}:uuid")
     elif uuid == XMP_UUID:
         content = boxes.content(box, MAX_XMP_BYTES, f"{where}:uuid")
         if content is not None:
-            boxes.found.add(Sort.XMP, f"{where}:uuid", content[16:])
+            boxes.found.add(BlockType.XMP, f"{where}:uuid", content[16:])
 
 
 def _walk(boxes: Boxes, parent: Box, where: str, depth: int) -> None:
@@ -124,7 +124,7 @@ def _walk(boxes: Boxes, parent: Box, where: str, depth: int) -> None:
         elif box.kind == b"XMP_":
             content = boxes.content(box, MAX_XMP_BYTES, path)
             if content is not None:
-                boxes.found.add(Sort.XMP, path, content)
+                boxes.found.add(BlockType.XMP, path, content)
         elif parent.kind == b"udta" and (box.kind[:1] == b"\xa9" or box.kind == b"AIGC"):
             _user_text(boxes, box, path)
 
@@ -145,7 +145,7 @@ def _user_text(boxes: Boxes, box: Box, path: str) -> None:
         return
     length = int.from_bytes(content[:2])
     text = content[4 : 4 + length] if len(content) >= 4 and 0 < length <= len(content) - 4 else content
-    boxes.found.add(Sort.TEXT, path, text, name(box.kind))
+    boxes.found.add(BlockType.TEXT, path, text, name(box.kind))
 
 
 def meta_children(boxes: Boxes, box: Box, where: str) -> list[Box]:
@@ -193,4 +193,4 @@ def _list(boxes: Boxes, parent: Box, keys: list[str], where: str) -> None:
             elif part.kind == b"data":
                 content = boxes.content(part, MAX_TEXT_BYTES, where)
                 if content is not None and len(content) > 8 and int.from_bytes(content[:4]) in (0, 1):
-                    boxes.found.add(Sort.TEXT, where, content[8:], key)
+                    boxes.found.add(BlockType.TEXT, where, content[8:], key)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import struct
 
-from ledger.evidence.formats.metadata import Contents, NoteCode, Sort
+from ledger.evidence.formats.metadata import BlockType, NoteCode, ParsedFile
 from ledger.evidence.limits import MAX_JPEG_SEGMENTS, MAX_XMP_BYTES
 
 _EXIF = b"Exif\0"
@@ -28,7 +28,7 @@ _MARKS = (b"AIGC", b"ContentProducer", b"Ducky", b"Photoshop 3.0")
 """Application segments of no known sort are kept if one of these stands in them."""
 
 
-def read(data: bytes, found: Contents) -> None:
+def read(data: bytes, found: ParsedFile) -> None:
     """Add what stands in the segments of `data`, up to the end of the picture."""
     at = 2
     extended: dict[str, _Extended] = {}
@@ -87,7 +87,7 @@ def _name(marker: int) -> str:
     return {0xFE: "COM", 0xDB: "DQT", 0xDA: "SOS"}.get(marker, f"{marker:02X}")
 
 
-def _segment(marker: int, body: bytes, found: Contents, extended: dict[str, _Extended]) -> None:
+def _segment(marker: int, body: bytes, found: ParsedFile, extended: dict[str, _Extended]) -> None:
     where = f"jpeg:{_name(marker)}"
     if marker in _FRAMES:
         if len(body) >= 6 and not found.width_px:
@@ -96,20 +96,20 @@ def _segment(marker: int, body: bytes, found: Contents, extended: dict[str, _Ext
     elif marker == 0xDB:
         _tables(body, found)
     elif marker == 0xE1 and body.startswith(_EXIF):
-        found.add(Sort.EXIF, where, body[6:])
+        found.add(BlockType.EXIF, where, body[6:])
     elif marker == 0xE1 and body.startswith(_XMP):
-        found.add(Sort.XMP, where, body[len(_XMP) :])
+        found.add(BlockType.XMP, where, body[len(_XMP) :])
     elif marker == 0xE1 and body.startswith(_XMP_MORE):
         _extension(body[len(_XMP_MORE) :], found, extended)
     elif marker == 0xEB and body.startswith(_JUMBF):
         found.manifest_bytes += len(body)
-        if not found.of(Sort.C2PA):
-            found.add(Sort.C2PA, where)
+        if not found.of(BlockType.C2PA):
+            found.add(BlockType.C2PA, where)
     elif marker == 0xFE or (0xE0 <= marker <= 0xEF and any(mark in body for mark in _MARKS)):
-        found.add(Sort.SEGMENT, where, body)
+        found.add(BlockType.SEGMENT, where, body)
 
 
-def _tables(body: bytes, found: Contents) -> None:
+def _tables(body: bytes, found: ParsedFile) -> None:
     at = 0
     while at < len(body) and len(found.tables) < _MAX_TABLES:
         wide = body[at] >> 4
@@ -128,16 +128,16 @@ class _Extended:
         self.length = length
         self.parts: dict[int, bytes] = {}
 
-    def hand_over(self, digest: str, found: Contents) -> None:
+    def hand_over(self, digest: str, found: ParsedFile) -> None:
         whole = b"".join(self.parts[offset] for offset in sorted(self.parts))
         if len(whole) == self.length:
             found.extended_xmp.add(digest)
-            found.add(Sort.XMP, "jpeg:APP1 extended", whole)
+            found.add(BlockType.XMP, "jpeg:APP1 extended", whole)
         else:
             found.note(NoteCode.TRUNCATED, "jpeg:APP1 extended", f"{len(whole)} of {self.length} bytes")
 
 
-def _extension(body: bytes, found: Contents, extended: dict[str, _Extended]) -> None:
+def _extension(body: bytes, found: ParsedFile, extended: dict[str, _Extended]) -> None:
     if len(body) < 40:
         found.note(NoteCode.MALFORMED, "jpeg:APP1 extended")
         return

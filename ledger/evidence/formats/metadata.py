@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ledger.evidence.limits import (
-    MAX_BLOCKS,
     MAX_FACT_CHARS,
     MAX_INFLATED_BYTES,
+    MAX_METADATA_BLOCKS,
     MAX_NOTES,
-    MAX_PIECES,
+    MAX_PARSED_BLOCKS,
     MAX_TEXT_BYTES,
 )
 
 
-class Sort(StrEnum):
+class BlockType(StrEnum):
     """What a piece of metadata is."""
 
     XMP = "xmp"
@@ -78,10 +78,10 @@ DECODER_DEPENDENT = frozenset({NoteCode.PICTURE_NOT_HASHED, NoteCode.PICTURE_UNF
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class MetadataBlock:
     """Some metadata: `where` names the container and the segment, chunk or box."""
 
-    sort: Sort
+    type: BlockType
     where: str
     data: bytes = b""
     key: str = ""
@@ -97,32 +97,32 @@ class Note:
 
 
 @dataclass(slots=True)
-class Contents:
+class ParsedFile:
     """All that a reader found in one file. Readers add to it; nothing here is trusted to be true."""
 
     media_type: str
     width_px: int = 0
     height_px: int = 0
-    pieces: list[Piece] = field(default_factory=list)
+    blocks: list[MetadataBlock] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     tables: list[tuple[int, ...]] = field(default_factory=list)
     """Quantisation tables of a JPEG, 64 numbers each in the file's zigzag order, the first four at most."""
     progressive: bool = False
     scans: int = 0
-    promised: set[Sort] = field(default_factory=set)
+    promised: set[BlockType] = field(default_factory=set)
     """What the header says is there (WebP)."""
     manifest_bytes: int = 0
     extended_xmp: set[str] = field(default_factory=set)
     """Digests of the extended XMP packets that are there in full (JPEG)."""
     inflated_bytes: int = 0
 
-    def add(self, sort: Sort, where: str, data: bytes = b"", key: str = "") -> None:
+    def add(self, type: BlockType, where: str, data: bytes = b"", key: str = "") -> None:
         """Keep a piece, or note that there are too many."""
-        most = MAX_BLOCKS if sort in (Sort.XMP, Sort.EXIF) else MAX_PIECES
-        if len(self.pieces) >= MAX_PIECES or len(self.of(sort)) >= most:
+        most = MAX_PARSED_BLOCKS if type in (BlockType.XMP, BlockType.EXIF) else MAX_METADATA_BLOCKS
+        if len(self.blocks) >= MAX_METADATA_BLOCKS or len(self.of(type)) >= most:
             self.note(NoteCode.LIMIT_REACHED, where, "pieces")
             return
-        self.pieces.append(Piece(sort, where, data, clean(key, 80)))
+        self.blocks.append(MetadataBlock(type, where, data, clean(key, 80)))
 
     def note(self, code: NoteCode, where: str = "", detail: str = "") -> None:
         """Keep a note, once."""
@@ -130,9 +130,9 @@ class Contents:
         if note not in self.notes and len(self.notes) < MAX_NOTES:
             self.notes.append(note)
 
-    def of(self, sort: Sort) -> list[Piece]:
+    def of(self, type: BlockType) -> list[MetadataBlock]:
         """The pieces of one sort, in the file's order."""
-        return [piece for piece in self.pieces if piece.sort is sort]
+        return [block for block in self.blocks if block.type is type]
 
     def inflate(self, data: bytes, where: str) -> bytes | None:
         """zlib data, inflated within the limits; None with a note if it is broken or would be too large."""

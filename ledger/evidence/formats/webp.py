@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import struct
 
-from ledger.evidence.formats.metadata import Contents, NoteCode, Sort
+from ledger.evidence.formats.metadata import BlockType, NoteCode, ParsedFile
 from ledger.evidence.limits import MAX_CHUNKS, MAX_EXIF_BYTES, MAX_XMP_BYTES
 
 _HAS_EXIF, _HAS_XMP = 0x08, 0x04
 
 
-def read(data: bytes, found: Contents) -> None:
+def read(data: bytes, found: ParsedFile) -> None:
     """Add what stands in the chunks of `data`."""
     promised_end = int.from_bytes(data[4:8], "little") + 8
     end = min(promised_end, len(data))
@@ -31,7 +31,7 @@ def read(data: bytes, found: Contents) -> None:
     found.note(NoteCode.LIMIT_REACHED, "webp", "chunks")
 
 
-def _chunk(kind: bytes, data: bytes, body: int, length: int, found: Contents) -> None:
+def _chunk(kind: bytes, data: bytes, body: int, length: int, found: ParsedFile) -> None:
     if kind in (b"EXIF", b"XMP "):
         name = kind.decode().strip()
         if length > (MAX_EXIF_BYTES if kind == b"EXIF" else MAX_XMP_BYTES):
@@ -39,24 +39,24 @@ def _chunk(kind: bytes, data: bytes, body: int, length: int, found: Contents) ->
             return
         content = data[body : body + length]
         if kind == b"EXIF":
-            found.add(Sort.EXIF, "webp:EXIF", content.removeprefix(b"Exif\0\0"))
+            found.add(BlockType.EXIF, "webp:EXIF", content.removeprefix(b"Exif\0\0"))
         else:
-            found.add(Sort.XMP, "webp:XMP", content)
+            found.add(BlockType.XMP, "webp:XMP", content)
     elif kind == b"C2PA":
         found.manifest_bytes += length
-        found.add(Sort.C2PA, "webp:C2PA")
+        found.add(BlockType.C2PA, "webp:C2PA")
     elif not found.width_px:
         _head(kind, data[body : body + min(length, 10)], found)
 
 
-def _head(kind: bytes, head: bytes, found: Contents) -> None:
+def _head(kind: bytes, head: bytes, found: ParsedFile) -> None:
     if kind == b"VP8X" and len(head) == 10:
         found.width_px = int.from_bytes(head[4:7], "little") + 1
         found.height_px = int.from_bytes(head[7:10], "little") + 1
         if head[0] & _HAS_EXIF:
-            found.promised.add(Sort.EXIF)
+            found.promised.add(BlockType.EXIF)
         if head[0] & _HAS_XMP:
-            found.promised.add(Sort.XMP)
+            found.promised.add(BlockType.XMP)
     elif kind == b"VP8 " and len(head) == 10:
         width, height = struct.unpack_from("<HH", head, 6)
         found.width_px, found.height_px = width & 0x3FFF, height & 0x3FFF

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from xml.parsers import expat
 
-from ledger.evidence.formats.metadata import Contents, NoteCode
+from ledger.evidence.formats.metadata import NoteCode, ParsedFile
 from ledger.evidence.limits import (
     MAX_TEXT_BYTES,
     MAX_XMP_BYTES,
@@ -62,7 +62,7 @@ class _Refused(Exception):
     """The packet is not what an XMP packet may be."""
 
 
-def parse(data: bytes, where: str, found: Contents) -> Xmp:
+def parse(data: bytes, where: str, found: ParsedFile) -> Xmp:
     """The properties of a packet; up to the first fault if there is one, with a note."""
     if len(data) > MAX_XMP_BYTES:
         found.note(NoteCode.PIECE_TOO_LARGE, where, f"{len(data)} bytes of XMP")

@@ -23,7 +23,7 @@ from ledger.rules.appeals import Action, Actor, Outcome
 from ledger.rules.case_machine import Staff, check_staff, offered
 from ledger.rules.checklist import Alternative, FileState, NeedState, best_state, checklist
 from ledger.rules.conduct import Conduct, Evidence, Reading, parse_evidence
-from ledger.rules.corroboration import Again, Support, supports
+from ledger.rules.corroboration import Again, Corroboration, corroborations
 from ledger.rules.deadlines import window_start
 from ledger.rules.policy.values import AppealClock, Policy
 from ledger.rules.reports import Status
@@ -63,7 +63,7 @@ class EvidenceItem:
     state: FileState
     files: tuple[AttachmentRow, ...]
     matching: AttachmentRow | None
-    support: Support
+    support: Corroboration
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,7 +309,7 @@ def _items(
     handed_in = [file for file in files if file.party == Actor.REPORTER]
     by_digest = {bytes(file.sha256): file for file in reversed(handed_in)}
     items = []
-    for place, (item, support) in enumerate(zip(evidence, supports(evidence, again), strict=True)):
+    for place, (item, support) in enumerate(zip(evidence, corroborations(evidence, again), strict=True)):
         own_files = tuple(file for file in handed_in if file.evidence_index == place)
         matching = by_digest.get(item.sha256)
         state = FileState.DIFFERS if own_files else FileState.NOT_HANDED_IN

@@ -19,7 +19,7 @@ from ledger.errors import InvalidInput, NotFound, Overloaded
 from ledger.evidence.findings import Finding
 from ledger.evidence.formats.metadata import Note, NoteCode
 from ledger.evidence.receipt import Conclusion, check_form
-from ledger.evidence.sandbox import inspection as apart
+from ledger.evidence.sandbox import inspection as sandbox
 from ledger.protocol.encoding import b64url, parse_time
 from ledger.protocol.public_ids import encode_id
 from ledger.rules.appeals import Actor
@@ -111,7 +111,7 @@ def inspect_again(context: Context, settings: Settings, case: str, public: str, 
     files = _reported_files(context, case, public, staff)
     with alone(WAIT_SECONDS):
         data = [attachments.read(settings, stored.file) for stored in (files.file, *files.listings)]
-        answer = apart.ask("inspect", data, received_at=files.received_at)
+        answer = sandbox.ask("inspect", data, received_at=files.received_at)
     attempt = _read_answer(bytes(files.file.sha256), answer, len(files.listings))
     outcome = b64url(attempt.inspected.again.inspection.receipt_sha256) if attempt.inspected else str(attempt.failure)
     with writing(context.engine) as connection:
@@ -143,7 +143,7 @@ def match_picture(
         )  # fmt: skip
     with alone(DRAWING_WAIT_SECONDS):
         data = [attachments.read(settings, stored.file) for stored in (files.file, listing)]
-        drawn = apart.ask("match", data)
+        drawn = sandbox.ask("match", data)
     if drawn is None or not drawn.startswith(_PNG):
         raise NotFound("The file was not made from this photo, or they cannot be compared here.")
     return drawn

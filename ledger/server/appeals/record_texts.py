@@ -5,7 +5,7 @@ from __future__ import annotations
 from ledger import code_names as case_texts
 from ledger.catalogue import advice_text, reason_text
 from ledger.errors import NotFound
-from ledger.evidence import words
+from ledger.evidence import finding_texts
 from ledger.i18n import LOCALES, texts
 from ledger.protocol.identifiers import Kind
 from ledger.rules.appeals import Action, Actor, CaseState, Grounds, Outcome
@@ -94,9 +94,12 @@ def meanings(locale: str) -> dict[str, dict[str, str]]:
         "conduct": {conduct.value: case_texts.conduct_text(conduct, locale) for conduct in Conduct},
         "status": {status.value: case_texts.status_text(status, locale) for status in Status},
         "evidence": {type_.value: case_texts.evidence_text(type_, locale) for type_ in EvidenceType},
-        "findings": {code.value: f"{words.title(code, locale)}. {words.limit(code, locale)}" for code in FindingCode},
-        "trust": {trust.value: catalogue.gettext(words.TRUSTS[trust]) for trust in Trust}
-        | {"null": catalogue.gettext(words.NOT_SIGNED)},
+        "findings": {
+            code.value: f"{finding_texts.title(code, locale)}. {finding_texts.limit(code, locale)}"
+            for code in FindingCode
+        },
+        "trust": {trust.value: catalogue.gettext(finding_texts.TRUSTS[trust]) for trust in Trust}
+        | {"null": catalogue.gettext(finding_texts.NOT_SIGNED)},
         "source": {str(source or "null"): catalogue.gettext(text) for source, text in ORIGINS.items()},
         "verdict": {code: catalogue.gettext(text) for code, text in VERDICTS.items()},
         "former_label": {"true": catalogue.gettext(FORMER_LABEL)},

@@ -9,7 +9,7 @@ from ledger.errors import InvalidRequest, NotFound
 from ledger.protocol.encoding import format_time
 from ledger.protocol.identifiers import Kind
 from ledger.protocol.public_ids import decode_id
-from ledger.rules.standing import tell
+from ledger.rules.standing import visible_events
 from ledger.server.appeals.sessions import SESSION_PURPOSE
 from ledger.server.db.engine import snapshot_reading
 from ledger.server.lookups import queries as lookup_queries
@@ -44,7 +44,7 @@ def statements_of_lookup(rt: Runtime, member: Member, lookup_id: str) -> dict[st
             raise _not_found()
 
         def told(row: ListingRow) -> bool:
-            one = tell([listing_event(row, Kind(row.kind))], weights, rt.policy, now)
+            one = visible_events([listing_event(row, Kind(row.kind))], weights, rt.policy, now)
             return bool(one.counting or one.disputed or one.protected)
 
         listed = [row for rows in lookup_queries.listings(connection, tags).values() for row in rows]

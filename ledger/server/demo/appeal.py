@@ -37,7 +37,7 @@ def contest(platform: RefundLedger, buyer: Buyer, report: str, statement: str, l
 
     Raises UnexpectedAnswer if a page refuses a form, and the errors of `RefundLedger.open_record`.
     """
-    link = platform.open_record(buyer, locale)
+    link = platform.appeals.open_record(buyer, locale)
     page, _, code = link.url.partition("#")
     with _browser(page.removesuffix("/me")) as browser:
         _sent(browser, "/me/open", {"code": code})

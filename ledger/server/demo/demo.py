@@ -39,7 +39,7 @@ from ledger.client import (
     issuer_answer,
     picture_hash,
 )
-from ledger.client.transport import Transport
+from ledger.client.transport.http import Transport
 from ledger.client.verify.log import LogReport, verify_log
 from ledger.client.verify.receipts import log_fetcher
 from ledger.errors import SnapshotUnknown, UnexpectedAnswer
@@ -138,7 +138,7 @@ def _play(
 
     acme, corner, bazaar = platforms["acme"], platforms["corner"], platforms["bazaar"]
     ids = _identifiers()
-    look = _Looker(acme, acme.subject(**ids))
+    look = _Looker(acme, acme.tag(**ids))
     story.record("before", "clear", look())
 
     photo = folder / "claims" / f"{secrets.token_hex(6)}.png"
@@ -150,15 +150,15 @@ def _play(
         _answer_of_issuer(photo),
         _evidence("live_reshoot_failed"),
     ]
-    first = _report(acme, acme.subject(**ids), "ai_fabricated_image", fabricated, 12_900, act_days=6)
+    first = _report(acme, acme.tag(**ids), "ai_fabricated_image", fabricated, 12_900, act_days=6)
     story.record("first", "watch", look())
     story.photos = _passed_on(bazaar, photo)
 
     scans = [_evidence("delivery_scan"), _evidence("delivery_photo")]
-    _report(corner, corner.subject(**ids), "false_non_receipt", scans, 4_500, act_days=7)
+    _report(corner, corner.tag(**ids), "false_non_receipt", scans, 4_500, act_days=7)
     story.record("same", "watch", look())
 
-    buyer = bazaar.subject(**ids)
+    buyer = bazaar.tag(**ids)
     _report(bazaar, buyer, "false_non_receipt", scans, 8_800, act_days=60)
     story.record("second", "review", look())
 
@@ -166,21 +166,21 @@ def _play(
     grave = _report(bazaar, buyer, "switched_return", switched, 99_900, act_days=9)
     story.record("high", "high", look())
 
-    acme.restitution(first.id, datetime.now(UTC), 12_900, "CNY")
+    acme.reports.restitute(first.id, datetime.now(UTC), 12_900, "CNY")
     story.record("restitution", "high", look())
-    bazaar.withdraw(grave.id, "wrong_facts")
+    bazaar.reports.withdraw(grave.id, "wrong_facts")
     story.record("withdraw", "review", look())
 
-    story.record("honest", "clear", _Looker(acme, acme.subject(**_identifiers()))())
+    story.record("honest", "clear", _Looker(acme, acme.tag(**_identifiers()))())
     victim = _identifiers()
-    _report(bazaar, bazaar.subject(**victim), "impersonated", [_evidence("admission")], 5_000, act_days=6)
-    story.record("victim", "clear", _Looker(acme, acme.subject(**victim))())
+    _report(bazaar, bazaar.tag(**victim), "impersonated", [_evidence("admission")], 5_000, act_days=6)
+    story.record("victim", "clear", _Looker(acme, acme.tag(**victim))())
 
     last = _appeal(acme, bazaar, story, folder, locale)
     look.in_three_ways(story, publish_snapshot(folder, SERVICE))
 
-    acme.receipt(last)  # waits for a checkpoint that covers all reports of the demo
-    receipt = acme.receipt(first)
+    acme.reports.receipt(last)  # waits for a checkpoint that covers all reports of the demo
+    receipt = acme.reports.receipt(first)
     transport = Transport(acme.suite.url)
     try:
         log = verify_log(
@@ -198,7 +198,7 @@ def _passed_on(bazaar: RefundLedger, photo: Path) -> _Photos:
 
     copy = photo.with_suffix(".jpg")
     passed_on(photo, copy)
-    (reuse,) = bazaar.search_pictures([picture_hash(copy)], order=f"B-{secrets.token_hex(4)}")
+    (reuse,) = bazaar.pictures.search([picture_hash(copy)], order=f"B-{secrets.token_hex(4)}")
     return _Photos(inspect(photo).conclusion.value, inspect(copy).conclusion.value, reuse)
 
 
@@ -207,11 +207,11 @@ def _appeal(acme: RefundLedger, bazaar: RefundLedger, story: _Story, folder: Pat
     from ledger.server.demo.appeal import contest, decide
 
     ids = _identifiers()
-    look = _Looker(bazaar, bazaar.subject(**ids))
+    look = _Looker(bazaar, bazaar.tag(**ids))
     switched = [_evidence("serial_mismatch"), _evidence("intake_photo")]
-    report = _report(acme, acme.subject(**ids), "switched_return", switched, 45_000, act_days=8)
+    report = _report(acme, acme.tag(**ids), "switched_return", switched, 45_000, act_days=8)
     story.record("accused", "watch", look())
-    case = contest(bazaar, bazaar.subject(**ids), report.id, story.text("statement"), locale)
+    case = contest(bazaar, bazaar.tag(**ids), report.id, story.text("statement"), locale)
     story.record("contested", "clear", look())
     story.decided = decide(folder, SERVICE, bazaar.suite.url, case, story.text("reasons"), locale)
     story.record("healed", "clear", look())
@@ -284,7 +284,7 @@ def _report(
 ) -> Any:
     """Send a report whose notice is four days old, so that it counts at once."""
     now = datetime.now(UTC)
-    result = ledger.report(
+    result = ledger.reports.create(
         buyer,
         conduct=conduct,
         evidence=items,

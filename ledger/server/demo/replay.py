@@ -23,7 +23,7 @@ from ledger.cli.options import DelimiterOption, EncodingOption, TableOptions
 from ledger.cli.output import ExitCode
 from ledger.cli.platform.lookup import TIER_STYLES
 from ledger.client import Buyer, Evidence, Lookup, Query, Refund, RefundLedger, claim_upload, evidence
-from ledger.client.results import TIERS
+from ledger.client.models.results import TIERS
 from ledger.client.tables.reader import TableFormat
 from ledger.errors import ConfigurationError, LedgerError
 from ledger.rules.conduct import MINIMUMS, Conduct, EvidenceType, Need
@@ -255,7 +255,7 @@ def _tag(
         for start in range(0, len(own_identities), 1000):
             chunk = own_identities[start : start + 1000]
             people = [{mapped.kind.value: identity} for identity in chunk]
-            for identity, buyer in zip(chunk, ledger.subjects_many(people), strict=True):
+            for identity, buyer in zip(chunk, ledger.tag_many(people), strict=True):
                 if isinstance(buyer, LedgerError):
                     raise ConfigurationError(f"The mapping's identity makes no valid identifier: {buyer}") from buyer
                 buyers[identity] = buyer
@@ -281,12 +281,12 @@ def _send_reports(
         for start in range(0, len(own_plans), batch):
             chunk = own_plans[start : start + batch]
             sent = [(buyers[plan.identity], _arguments(plan, mapped)) for plan in chunk]
-            for result in ledger.report_many(sent):
+            for result in ledger.reports.create_many(sent):
                 tally.reports[
                     result.state if result.state != "refused" or result.error is None else result.error.code
                 ] += 1
                 if result.state == "refused" and result.idempotency_key:
-                    ledger.discard(result.idempotency_key)
+                    ledger.outbox.discard(result.idempotency_key)
             done += len(chunk)
             advance("reporting", done, len(plans))
     tally.report_seconds = time.monotonic() - started

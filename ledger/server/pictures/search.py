@@ -26,7 +26,7 @@ from ledger.protocol.public_ids import decode_id
 from ledger.rules.conduct import Conduct
 from ledger.rules.hash_index import HashIndex, distances
 from ledger.rules.pictures import HASH_BYTES, MAX_DISTANCE, MAX_SEARCHED, Use, is_common, is_degenerate, may_be_common
-from ledger.rules.standing import Event, tell
+from ledger.rules.standing import Event, visible_events
 from ledger.server.db.engine import reading, writing
 from ledger.server.pictures import queries as store
 from ledger.server.pictures.queries import HitRow
@@ -222,7 +222,7 @@ def _counting(rt: Runtime, rows: Iterable[HitRow]) -> set[int]:
         )
         for row in rows
     ]
-    told = tell(events, rt.members.weights(), rt.policy, rt.now())
+    told = visible_events(events, rt.members.weights(), rt.policy, rt.now())
     return {one.event.report_id for one in told.counting}
 
 

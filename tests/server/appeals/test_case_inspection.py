@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from ledger.client.reports import inspection_json
+from ledger.client.reports.building import inspection_json
 from ledger.errors import ConflictOfInterest, NotFound, Overloaded, RoleMissing
 from ledger.evidence.inspection import inspect_bytes
 from ledger.evidence.receipt import Conclusion
 from ledger.protocol.encoding import b64url, parse_time
 from ledger.protocol.public_ids import encode_id
 from ledger.rules.checklist import FileState
-from ledger.rules.corroboration import Support
+from ledger.rules.corroboration import Corroboration
 from ledger.server.appeals import attachments, inspection
 from ledger.server.appeals.attachments import NewAttachment
 from ledger.server.appeals.case_page import case_file
@@ -83,9 +83,9 @@ def test_an_inspection_made_again_is_written_down_and_counts(ledger: LedgerFixtu
     digest = b64url(receipt.in_report().receipt_sha256)
     assert audited(ledger) == [("file_read", case, file), ("file_inspected", case, f"{file} {digest}")]
     anna = staff_of(ledger, "ben")
-    assert case_file(ledger.rt.context, case, anna).items[0].support is Support.INDICATED
+    assert case_file(ledger.rt.context, case, anna).items[0].support is Corroboration.INDICATED
     again = {look.sha256: look.inspected.again}
-    assert case_file(ledger.rt.context, case, anna, again).items[0].support is Support.INDICATED
+    assert case_file(ledger.rt.context, case, anna, again).items[0].support is Corroboration.INDICATED
 
 
 def test_the_time_of_receipt_that_the_report_states_goes_into_the_inspection(ledger: LedgerFixture) -> None:
@@ -110,8 +110,8 @@ def test_what_is_not_in_the_file_contradicts_the_report(ledger: LedgerFixture) -
     look = look_into(ledger, case, hand_in(ledger, case, plain))
     assert look.inspected is not None
     file = case_file(ledger.rt.context, case, staff_of(ledger, "ben"), {look.sha256: look.inspected.again})
-    assert file.items[0].support is Support.CONTRADICTED
-    assert file.checks[0].checks[1].support is Support.CONTRADICTED
+    assert file.items[0].support is Corroboration.CONTRADICTED
+    assert file.checks[0].checks[1].support is Corroboration.CONTRADICTED
 
 
 def test_the_same_bytes_serve_every_item_that_names_them(ledger: LedgerFixture) -> None:

@@ -26,8 +26,8 @@ from api.app import create_app, server_options
 from api.consumer.schemas import OwnStanding
 from ledger.cli.operator.platforms import suite_text
 from ledger.client import Check, Lookup, RefundLedger
-from ledger.client.checks import POLICIES
 from ledger.client.identity.suite import parse_suite_text
+from ledger.client.lookups.local_standing import POLICIES
 from ledger.errors import NotFound, PolicyUnreadable, SnapshotUnknown
 from ledger.protocol.encoding import b64url, day_floor, format_time, from_day
 from ledger.protocol.identifiers import Kind

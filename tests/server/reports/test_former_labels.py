@@ -11,7 +11,7 @@ from ledger.protocol.encoding import b64url
 from ledger.protocol.public_ids import decode_id
 from ledger.rules.checklist import NeedState, best_state, checklist
 from ledger.rules.conduct import Conduct, Reading
-from ledger.rules.corroboration import Support
+from ledger.rules.corroboration import Corroboration
 from ledger.server.appeals.case_page import CaseFile, case_file
 from ledger.server.db.engine import writing
 from ledger.server.db.tables.evidence import FormerLabel
@@ -61,7 +61,9 @@ def test_they_are_told_to_those_whom_they_concern_and_count_as_before(ledger: Le
     reviewer = staff_of(ledger, "anna")
     assert labels(case_file(ledger.rt.context, case, reviewer)) == (True, NeedState.ON_PAPER)
     assert labels(case_file(ledger.rt.context, other, reviewer)) == (False, NeedState.MISSING)
-    assert case_file(ledger.rt.context, case, reviewer).items[1].support is Support.INDICATED, "no better mark than any"
+    assert case_file(ledger.rt.context, case, reviewer).items[1].support is Corroboration.INDICATED, (
+        "no better mark than any"
+    )
 
     for who, seen in (
         (staff("supervisor"), (old,)),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from ledger.client.reasons import Reason
-from ledger.client.transport import Deadline, Transport, plain
+from ledger.client.lookups.reasons import Reason
+from ledger.client.transport.http import Deadline, Transport, plain
 from ledger.errors import LedgerError, NotFound
 from ledger.rules.languages import LOCALES
 from ledger.rules.reasons import Reason as KnownReason

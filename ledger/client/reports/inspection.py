@@ -8,8 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ledger.client.pictures import PictureHash
-from ledger.client.reports import evidence, inspection_json
+from ledger.client.models.pictures import PictureHash
+from ledger.client.reports.building import evidence, inspection_json
 from ledger.protocol.encoding import b64url
 from ledger.rules.conduct import Evidence, EvidenceType
 from ledger.rules.provenance import Origin, OriginSource, origin_json

@@ -12,9 +12,17 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ledger.client.identity.suite import Suite
-from ledger.client.inputs import check_digest, check_report, check_reported_buyer, check_text, check_time, nearest
+from ledger.client.inputs import (
+    check_digest,
+    check_idempotency_key,
+    check_report,
+    check_reported_buyer,
+    check_text,
+    check_time,
+    nearest,
+)
 from ledger.client.subjects import Buyer
-from ledger.errors import EvidenceInvalid, InvalidReport, InvalidRequest, InvalidTime, SubjectsInvalid
+from ledger.errors import EvidenceInvalid, InvalidReport, InvalidTime, SubjectsInvalid
 from ledger.protocol.encoding import b64url, format_time, parse_time, unb64url
 from ledger.protocol.tags import SALT_BYTES, subject_commitment
 from ledger.rules import reports as core_reports
@@ -271,14 +279,6 @@ def _suggestion(name: str) -> str:
     return "" if known is None else f" (did you mean {known}?)"
 
 
-def check_idempotency_key(key: object) -> str:
-    """`key` if it is fit to be an idempotency key. Raises InvalidRequest."""
-    if not isinstance(key, str) or not _IDEMPOTENCY_KEY.fullmatch(key):
-        raise InvalidRequest("An idempotency key has 1 to 255 visible ASCII characters, no spaces.")
-    return key
-
-
-_IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
 _FIELD = re.compile(r"[A-Za-z][A-Za-z_]{0,39}")
 """Names that a message may repeat. A name with digits or an @ may be somebody's number or address."""
 _REQUIRED = frozenset(

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from ledger.client.lookups import Refund
-from ledger.client.reasons import explained
-from ledger.client.results import Check, Lookup
+from ledger.client.lookups.reasons import explained
+from ledger.client.lookups.request import Refund
+from ledger.client.models.results import Check, Lookup
 from ledger.client.snapshots.reader import Snapshot, Snapshots
 from ledger.client.subjects import Buyer, SubjectIds
 from ledger.errors import InvalidRequest

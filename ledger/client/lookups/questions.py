@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ledger.client.forks import ForkLock
 from ledger.client.identity.suite import Suite
-from ledger.client.results import Fields, Lookup, as_mapping, compare, parse_lookup
-from ledger.client.transport import error_from_problem
+from ledger.client.models.results import Fields, Lookup, as_mapping, compare, parse_lookup
+from ledger.client.transport.forks import ForkLock
+from ledger.client.transport.http import error_from_problem
 from ledger.errors import AnswerMismatch, InvalidCanonicalForm, InvalidRequest, LedgerError, UnexpectedAnswer
 from ledger.protocol.encoding import b64url
 from ledger.protocol.request_digest import NONCE_BYTES, question_digest

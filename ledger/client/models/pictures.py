@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ledger.client.results import Fields
+from ledger.client.models.results import Fields
 from ledger.errors import UnexpectedAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class PictureHash:
+    """A PDQ hash (64 hexadecimal digits) and its quality, as `ledger.evidence.perceptual_hash.pdq` makes them from a
+    file."""
+
+    pdq: str
+    quality: int
 
 
 @dataclass(frozen=True, slots=True)

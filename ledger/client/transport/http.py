@@ -31,7 +31,8 @@ from typing import Any, TypeVar
 
 import httpx2
 
-from ledger.client.connections import (
+from ledger.client.identity.suite import is_loopback
+from ledger.client.transport.connections import (
     MAX_CONNECTIONS,
     HttpOptions,
     client_headers,
@@ -40,8 +41,7 @@ from ledger.client.connections import (
     unreached,
     uses_proxy,
 )
-from ledger.client.forks import ForkAware, ForkLock, Sockets, renew_if_forked
-from ledger.client.identity.suite import is_loopback
+from ledger.client.transport.forks import ForkAware, ForkLock, Sockets, renew_if_forked
 from ledger.errors import (
     AnswerMismatch,
     ConfigurationError,

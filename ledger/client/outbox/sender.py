@@ -3,7 +3,7 @@
 An attempt without an answer may have succeeded. Within 24 hours the service remembers the idempotency key, so sending
 again is safe. Later it has forgotten; then the service is asked first whether the thing was done.
 
-What an answer means for an item is decided for that item alone (`Courier._state`). Only an outage ends a flush: no
+What an answer means for an item is decided for that item alone (`OutboxSender._state`). Only an outage ends a flush: no
 answer, an answer that the whole ledger is away or busy, or that the platform itself is not let in.
 """
 
@@ -19,10 +19,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
-from ledger.client.outbox.delivered import delivered_before, note_of
-from ledger.client.outbox.items import BATCH_BYTES, BATCH_ITEMS, check_item, in_order, report_id_of, take_chunk
-from ledger.client.outbox.store import Item, ItemState, New, Operation, Outbox, Verdict
-from ledger.client.results import (
+from ledger.client.models.results import (
     AcceptedReport,
     Delivery,
     Fields,
@@ -34,7 +31,10 @@ from ledger.client.results import (
     parse_page,
     parse_view,
 )
-from ledger.client.transport import Answer, Transport, error_from_problem
+from ledger.client.outbox.delivered import delivered_before, note_of
+from ledger.client.outbox.items import BATCH_BYTES, BATCH_ITEMS, check_item, in_order, report_id_of, take_chunk
+from ledger.client.outbox.store import Item, ItemState, New, Operation, Outbox, Verdict
+from ledger.client.transport.http import Answer, Transport, error_from_problem
 from ledger.errors import (
     AnswerMismatch,
     ConfigurationError,
@@ -55,7 +55,7 @@ from ledger.errors import (
 )
 from ledger.protocol.encoding import b64url, canonical_json, format_time
 
-__all__ = ["BATCH_BYTES", "BATCH_ITEMS", "Courier", "for_good"]
+__all__ = ["BATCH_BYTES", "BATCH_ITEMS", "OutboxSender", "for_good"]
 
 T = TypeVar("T")
 
@@ -68,7 +68,7 @@ REMEMBERED = timedelta(hours=23)
 CLOCK_SLACK = timedelta(minutes=5)
 PARKED_EVERY = timedelta(hours=12)
 """A parked item is tried again after this. Cases take days; receivers of `appeal.decided` and `appeal.ended` can try it
-at once (`flush_outbox(parked=True)`)."""
+at once (`outbox.flush(parked=True)`)."""
 PATIENCE = 3
 """After so many attempts in vain, items are sent one by one at first: one of a batch may be what spoils it."""
 FAILURES_IN_A_ROW = 3
@@ -95,7 +95,17 @@ def for_good(error: LedgerError) -> bool:
     return not isinstance(error, _UNDECIDED)
 
 
-class Courier:
+def or_raise(delivery: Delivery[T]) -> Delivery[T]:
+    """Return `delivery`, or raise its error where the caller must see it at once: a refusal, an answer that does not
+    let the platform in, an answer to another question."""
+    error = delivery.error
+    at_once = isinstance(error, Unauthenticated | Forbidden | AnswerMismatch)
+    if error is not None and (delivery.state == "refused" or at_once):
+        raise error
+    return delivery
+
+
+class OutboxSender:
     """Sends through the outbox. `budget_seconds` bounds all attempts of one request, `attempt_seconds` each of them;
     `mac` gives keyed digests for the notes of what was delivered."""
 

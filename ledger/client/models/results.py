@@ -13,15 +13,15 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
-from ledger.client.reasons import Reason as Reason
-from ledger.client.reasons import explained, unexplained
+from ledger.client.lookups.reasons import Reason as Reason
+from ledger.client.lookups.reasons import explained, unexplained
 from ledger.errors import AnswerMismatch, LedgerError, UnexpectedAnswer
 from ledger.protocol.encoding import parse_time
 from ledger.protocol.identifiers import Kind
 from ledger.rules.reasons import Reason as KnownReason
 
 if TYPE_CHECKING:
-    from ledger.client.picture_results import PictureReuse
+    from ledger.client.models.pictures import PictureReuse
 
 T = TypeVar("T")
 

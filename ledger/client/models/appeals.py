@@ -1,4 +1,4 @@
-"""What the ledger answers about appeals, as typed values; checked field by field as in `ledger.client.results`."""
+"""What the ledger answers about appeals, as typed values; checked as in `ledger.client.models.results`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 
-from ledger.client.results import Fields, compare
+from ledger.client.models.results import Fields, compare
 
 T = TypeVar("T")
 
