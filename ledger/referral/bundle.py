@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ledger.client import RefundLedger
 from ledger.errors import AlreadyExists, ConfigurationError, InvalidRequest
-from ledger.evidence.extra import need
+from ledger.extras import need
 from ledger.referral.audience import Audience, Part, gets
 from ledger.referral.checks import LOG_KEY_FILE, PLATFORM_KEY_FILE, SUMS_FILE
 from ledger.referral.facts import Referral, Source, check_referable, receipt_name, referral, to_json

@@ -26,7 +26,7 @@ from tests.api.appealed import (
     somebody,
     staffed,
     with_file,
-)  # fmt: skip
+)
 from tests.api.cases import ANNA, filed
 from tests.api.conftest import BETA, Api
 from tests.api.console_fixture import said

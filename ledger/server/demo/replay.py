@@ -134,7 +134,7 @@ def _rows(data: Path, limit: int | None, form: TableFormat) -> list[Row]:
     except ModuleNotFoundError:
         output.fail(
             ExitCode.EXTRA_MISSING,
-            "Parquet files need the replay extra: pip install 'refund-credit-ledger[replay]'.",
+            "Parquet files need the replay extra: pip install 'refund-credit-ledger-server[replay]'.",
             code="extra_missing",
             extra="replay",
         )
