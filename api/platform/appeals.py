@@ -45,7 +45,7 @@ from ledger.rules.languages import DEFAULT_LOCALE
 from ledger.server.appeals import platform
 from ledger.server.appeals.file_types import EXTENSIONS
 from ledger.server.appeals.participants import Party
-from ledger.server.appeals.statements import statements_of_lookup
+from ledger.server.appeals.platform import statements_of_lookup
 
 router = APIRouter()
 

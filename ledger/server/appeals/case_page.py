@@ -30,10 +30,9 @@ from ledger.rules.reports import Status
 from ledger.rules.standing import FULL_WEIGHT
 from ledger.server.appeals import attachments
 from ledger.server.appeals.attachments import AttachmentRow
-from ledger.server.appeals.case_service import with_handlers
+from ledger.server.appeals.case_service import case_number, with_handlers
 from ledger.server.appeals.letters import all_letters
 from ledger.server.appeals.queue import check_sight
-from ledger.server.appeals.transaction import case_number
 from ledger.server.db.engine import reading, writing
 from ledger.server.db.tables.appeals import AppealCase, CaseEntry, CaseEvent, CaseOutcome
 from ledger.server.db.tables.ledger import Report, ReportLink

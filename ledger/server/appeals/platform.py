@@ -1,4 +1,5 @@
-"""What platforms do in appeals over the API: file for a customer, answer as reporter, add files, read the case.
+"""What platforms do in appeals over the API: file for a customer, answer as reporter, add files, read cases and
+letters, and read the statements of persons whom they looked up.
 
 A platform may be both the filer and the reporter of a case, so each request names its party. For a platform that is
 neither, the case does not exist. A platform that only opened the session in which the person filed by themselves reads
@@ -10,6 +11,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import orjson
@@ -20,20 +22,25 @@ from ledger.protocol.identifiers import Kind
 from ledger.protocol.public_ids import decode_id, encode_id
 from ledger.rules.appeals import MAX_REPORTS
 from ledger.rules.conduct import Conduct
+from ledger.rules.standing import visible_events
 from ledger.server.appeals import attachments, filing, participants
 from ledger.server.appeals.attachments import written_file
+from ledger.server.appeals.case_service import case_number, changing, load_case, report_numbers
 from ledger.server.appeals.filing import checked_filing, clean_text, count_attempt, log_attempt_outcome
 from ledger.server.appeals.letters import all_letters, letter_of
 from ledger.server.appeals.participants import Participant, Party
-from ledger.server.appeals.sessions import Link, check_epoch, open_link
-from ledger.server.appeals.transaction import case_number, changing, load_case, report_numbers
+from ledger.server.appeals.sessions import SESSION_PURPOSE, Link, check_epoch, open_link
 from ledger.server.appeals.views import attachment_view, case_state, case_view, party_of
+from ledger.server.context import Context
 from ledger.server.db.engine import reading, snapshot_reading
+from ledger.server.lookups import queries as lookup_queries
+from ledger.server.lookups.disclosures import READABLE_HOURS
+from ledger.server.lookups.queries import ListingRow, listing_event
 from ledger.server.platforms.members import Member
 from ledger.server.records import case_queries
 from ledger.server.records.case_queries import CaseRow
 from ledger.server.records.idempotency import IdempotentRequest, ResponseStore, StoredResponse, idempotent_request
-from ledger.server.records.transaction import Context, EntryBatch
+from ledger.server.records.transaction import EntryBatch
 from ledger.server.settings import Settings
 
 Subjects = Sequence[tuple[Kind, bytes]]
@@ -458,3 +465,53 @@ def _case(row: CaseRow | None) -> CaseRow:
 
 def _not_yours() -> NotFound:
     return NotFound("There is no such case.")
+
+
+# --- statements of persons -------------------------------------------------------------------------------------------
+
+
+def statements_of_lookup(
+    context: Context, member: Member, lookup_id: str, weights: Mapping[str, int]
+) -> dict[str, Any]:
+    """Return {statements}: what the person says of the reports that this lookup disclosed and that a lookup would
+    disclose now, oldest first, without the reports that they are about. `weights` are those of control groups.
+
+    Raises NotFound for the lookups of others, for those that disclosed nothing, and for old ones.
+    """
+    number, now = _lookup_number(context, lookup_id), context.now()
+    with snapshot_reading(context.engine) as connection:
+        disclosed = lookup_queries.disclosure(connection, number)
+        if disclosed is None:
+            raise _no_disclosure()
+        lookup, tags = disclosed
+        if (
+            lookup.platform != member.platform
+            or lookup.purpose == SESSION_PURPOSE
+            or now - lookup.asked_at > timedelta(hours=READABLE_HOURS)
+        ):
+            raise _no_disclosure()
+
+        def is_disclosed(row: ListingRow) -> bool:
+            visible = visible_events([listing_event(row, Kind(row.kind))], weights, context.policy, now)
+            return bool(visible.counting or visible.disputed or visible.protected)
+
+        listed = [row for rows in lookup_queries.listings(connection, tags).values() for row in rows]
+        # A report's id is its entry's index: the lookup disclosed none that came after it.
+        reports = {row.report_id for row in listed if row.report_id < lookup.as_of_index and is_disclosed(row)}
+        rows = sorted(
+            case_queries.statements(connection, reports).values(), key=lambda row: (row.made_at, row.entry_index)
+        )
+    return {
+        "statements": [{"text": row.text, "locale": row.locale, "made_at": format_time(row.made_at)} for row in rows]
+    }
+
+
+def _lookup_number(context: Context, lookup_id: str) -> int:
+    try:
+        return decode_id("lk", lookup_id, context.service)
+    except InvalidRequest as error:
+        raise _no_disclosure() from error
+
+
+def _no_disclosure() -> NotFound:
+    return NotFound("You made no lookup of this id in the last 24 hours that disclosed anything.")

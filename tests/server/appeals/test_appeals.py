@@ -26,11 +26,10 @@ from ledger.rules.case_machine import Staff
 from ledger.rules.conduct import Conduct
 from ledger.rules.webhooks import WebhookType
 from ledger.server.appeals import consumer, staff_actions
-from ledger.server.appeals.clock import run_clocks
+from ledger.server.appeals.case_service import case_number, changing, load_case, run_clocks
 from ledger.server.appeals.consumer_record import own_record
 from ledger.server.appeals.participants import Participant, Party, add_message
 from ledger.server.appeals.sessions import SessionRow
-from ledger.server.appeals.transaction import case_number, changing, load_case
 from ledger.server.db.engine import reading
 from ledger.server.db.tables.ledger import EntryBody
 from ledger.server.db.tables.webhooks import WebhookMessage
