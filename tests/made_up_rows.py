@@ -214,7 +214,7 @@ def jurisdiction() -> list[str]:
     from ledger.server.stats.dashboard import TimeToDecision, limit_days
     from ledger.server.texts.letters import LetterKind, render
     from tests.client.test_suite import suite_json
-    from tests.referral.made import referred, source
+    from tests.referral.samples import referred, source
     from tests.rules.test_reports import body
     from tests.server.texts.test_letters import facts
 

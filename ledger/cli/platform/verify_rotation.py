@@ -1,4 +1,4 @@
-"""`verify-rotation`: an auditor's check of the files of a key rotation against the log."""
+"""`verify-rotation`: verify the files of a key rotation against the log (auditor)."""
 
 from __future__ import annotations
 
@@ -51,16 +51,16 @@ def verify(
     ] = False,
     timeout_seconds: Annotated[
         float, typer.Option("--timeout-seconds", min=0.1, help="Time limit for each file of the log.")
-    ] = (30.0),
+    ] = 30.0,
 ) -> None:
     """Verify a rotation's batch files against the log: keys, proofs, root and number. Exit 1 if a check fails."""
     pinned = options.pinned_suite(suite)
     key = log_key or (pinned.pinned.log_key if pinned else None)
     address = url or (pinned.url if pinned else None)
     if key is None or address is None:
-        raise InvalidRequest("Give --suite, or --url and --log-key: a log cannot vouch for its own key.")
+        raise InvalidRequest("Give --suite, or --url and --log-key: a log cannot prove its own key.")
     if switch_entry is None and root_entry is not None:
-        raise InvalidRequest("--root-entry goes with --switch-entry.")
+        raise InvalidRequest("--root-entry needs --switch-entry.")
     places = (
         read_places(folder)
         if switch_entry is None
@@ -105,11 +105,11 @@ def _show_report(report: RotationReport) -> None:
     }
 
     def show(console: Console) -> None:
-        console.print("[bold green]Every element in these files was turned from the old key to the new one.[/]")
+        console.print("[bold green]Every element in these files was converted from the old key to the new one.[/]")
         console.print(output.fields(value))
         console.print(
-            "Keys, number and root are those of the log. Whether the files hold every subject there was, only the "
-            "platforms together can tell."
+            "Keys, number and root are those of the log. Only the platforms together can verify that the files contain "
+            "every subject."
         )
 
     output.emit(value, show)

@@ -52,8 +52,9 @@ from ledger.server.runtime import Runtime
 from ledger.server.snapshots import queries as snapshot_store
 from ledger.server.snapshots.builder import Published, publish_due
 from ledger.tlog.entries import GovernanceType, commitment, parse_leaf, policy_body
-from ledger.tlog.merkle import leaf_hash, root_of
+from ledger.tlog.merkle import leaf_hash
 from tests.forked import ForkedProcess
+from tests.oracles import root_of
 from tests.policies import changed_policy
 from tests.processes import until
 from tests.server.appeals.test_appeals import session_of

@@ -12,14 +12,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ledger.client.identity.suite import Service, Suite
 from ledger.client.models.appeals import Appeal, AppealEvent
-from ledger.client.models.results import ReportAppeal, ReportView
-from ledger.client.reports.building import inspection_json
+from ledger.client.models.reports import ReportAppeal, ReportView
+from ledger.client.reports.evidence import inspection_json
 from ledger.client.verify.receipts import VerifiedReceipt
 from ledger.evidence.findings import finding
 from ledger.evidence.receipt import Receipt
 from ledger.protocol.encoding import b64url, canonical_json
 from ledger.referral.audience import Audience
-from ledger.referral.facts import Referral, Source, referral
+from ledger.referral.facts import Referral, Source, make_referral
 from ledger.referral.inspections import Receipts
 from ledger.rules.findings import FindingCode
 from ledger.rules.reports import sign as sign_body
@@ -27,6 +27,7 @@ from ledger.tlog import merkle
 from ledger.tlog.checkpoint import Checkpoint, sign, verifier_key
 from ledger.tlog.entries import commitment, event_leaf, report_entry
 from ledger.tlog.proof import format_receipt, open_receipt
+from tests.oracles import root_of
 
 NOW = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
 ORIGIN = "ledger.example/log"
@@ -134,7 +135,7 @@ def source(
     hashes = [merkle.leaf_hash(leaf) for leaf in leaves]
     tiles = merkle.grow(0, {}, hashes).tiles
     path = merkle.inclusion_proof(1, 3, lambda level, place: tiles[level, place])
-    note = sign(Checkpoint(ORIGIN, 3, merkle.root_of(hashes)), LOG)
+    note = sign(Checkpoint(ORIGIN, 3, root_of(hashes)), LOG)
     text = format_receipt(index=1, hashes=path, checkpoint_note=note, body=entry, hour=recorded, salt=salt)
     shown = ReportView(
         id=report_id,
@@ -184,4 +185,4 @@ def receipts(*made: Receipt) -> Receipts:
 def referred(audience: Audience, *sources: Source, profile: str = "CN", **changes: Any) -> Referral:
     """A referral of these sources, with the facts of the labelled photo."""
     known = changes.pop("known", receipts(inspection()))
-    return referral(suite(profile, **changes), audience, sources, known, NOW)
+    return make_referral(suite(profile, **changes), audience, sources, known, NOW)

@@ -1,7 +1,7 @@
-"""What a referral says in words, in every language: neutral, and fair to the person.
+"""Texts of a referral: neutral, and fair to the person.
 
-A referral tells what a platform asserts and what its evidence shows. It never says that somebody committed an
-offence, and a test looks for words that would.
+A referral states what a platform asserts and what its evidence shows. It never says that a person committed an offence;
+a test searches the texts for words that would.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ledger.rules.reports import Outcome, Status
 
 
 def _(message: str) -> str:
-    """Marks a text for the catalogue; it is translated when it is asked for."""
+    """Mark a text for the catalogue; it is translated when it is shown."""
     return message
 
 
@@ -70,7 +70,7 @@ MONEY: dict[Outcome, str] = {
 }
 
 SPEAKERS: dict[str, Actor] = {"person": Actor.SUBJECT, "reporter": Actor.REPORTER, "reviewer": Actor.STAFF}
-"""Who speaks in a case, as the ledger's texts call them."""
+"""Actors of a case by the name that the ledger gives to the author of a statement."""
 
 PLATFORM = _("Platform")
 FOR = _("For")
