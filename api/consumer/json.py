@@ -59,7 +59,7 @@ LetterName = Annotated[str, Path(description="received, question, overdue or dec
 
 
 def private(value: object, status: int = 200) -> Response:
-    """`value` as JSON that nobody on the way keeps."""
+    """Return `value` as JSON that no cache may store."""
     return json_response(orjson.dumps(value), status, {"Cache-Control": "no-store"})
 
 
@@ -99,7 +99,7 @@ def _opened(rt: Runtime, code: str) -> dict[str, Any]:
     ),
 )
 def delete_session(request: Request, session: Subject) -> Response:
-    """Its token opens nothing any more."""
+    """End the session; its token is no longer valid."""
     rt = runtime(request)
     sessions.end_session(rt.engine, bearer(request), rt.now())
     return Response(status_code=204)
@@ -116,7 +116,8 @@ def delete_session(request: Request, session: Subject) -> Response:
     ),
 )
 def get_record(request: Request, session: Subject) -> Response:
-    """The standing, every report with its case, and who looked. Only the platform that opened the session is named."""
+    """The standing, every report with its cases, and the lookups. Only the platform that opened the session is
+    named."""
     rt = runtime(request)
     return private(own_record(rt.context, rt.members.weights(), session))
 
@@ -139,8 +140,8 @@ def get_export(request: Request, session: Subject) -> Response:
 def export_response(rt: Runtime, session: SessionRow, locale: str) -> Response:
     """The document as a file; the page offers the same."""
     log, prefix = (rt.settings.origin, rt.keys.log_verifier_key), base_path(rt.settings)
-    made = export_record(rt.context, rt.members.weights(), session, *log, locale, prefix)
-    answer = private(made)
+    document = export_record(rt.context, rt.members.weights(), session, *log, locale, prefix)
+    answer = private(document)
     answer.headers["Content-Disposition"] = f'attachment; filename="{EXPORT_NAME}"'
     return answer
 
@@ -287,8 +288,9 @@ def agree(request: Request, session: Subject, case_id: CaseId) -> Response:
     ),
 )
 async def reopen_appeal(request: Request, session: Subject, case_id: CaseId) -> Response:
-    """One's own case, once, within 60 days and while the record is kept; somebody new decides, and never worse for the
-    person than before. After the decision of a case that a platform filed, one's own appeal is open instead."""
+    """One's own case, once, within 60 days and while the record is kept. A reviewer who did not work on it decides, and
+    never worse for the person than before. After the decision of a case that a platform filed, one's own appeal is
+    available instead."""
     text = parse(OwnText, await read_json(request)).text
     rt = runtime(request)
 
@@ -316,14 +318,14 @@ async def create_attachment(
     case_id: CaseId,
     name: Annotated[str, Query(max_length=MAX_NAME_CHARS, description="What people see it called.")] = "",
 ) -> Response:
-    """The body is the file itself, whatever its declared type: what it is, is read from its bytes. The same file twice
-    is one."""
+    """The body is the file itself, whatever its declared type: its type is read from its bytes. The same file twice is
+    one attachment."""
     rt = runtime(request)
     data = await request.body()
-    made = await to_thread.run_sync(
+    attachment = await to_thread.run_sync(
         consumer.add_file, rt.context, rt.settings, session, case_id, data, name, secrets.token_bytes
     )
-    return private(made, 201)
+    return private(attachment, 201)
 
 
 @router.get(
@@ -338,10 +340,10 @@ async def create_attachment(
     ),
 )
 def get_attachment(request: Request, session: Subject, case_id: CaseId, file_id: FileId) -> Response:
-    """One's own, and those of the platform that made the report."""
+    """Files of the person, and of the platform that made the report."""
     rt = runtime(request)
-    found, data = consumer.own_file(rt.context, rt.settings, session, case_id, file_id)
-    return file_response(data, found.media_type, found.name)
+    file, data = consumer.own_file(rt.context, rt.settings, session, case_id, file_id)
+    return file_response(data, file.media_type, file.name)
 
 
 @router.get(
