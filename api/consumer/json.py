@@ -133,12 +133,12 @@ def get_record(request: Request, session: Subject) -> Response:
     ),
 )
 def get_export(request: Request, session: Subject) -> Response:
-    """The record, with what its codes mean in the session's language and how to check it against the public log."""
+    """The record, with the texts of its codes in the session's language and how to check it against the public log."""
     return export_response(runtime(request), session, session.locale)
 
 
 def export_response(rt: Runtime, session: SessionRow, locale: str) -> Response:
-    """The document as a file; the page offers the same."""
+    """Return the document as a file; the page offers the same."""
     log, prefix = (rt.settings.origin, rt.keys.log_verifier_key), base_path(rt.settings)
     document = export_record(rt.context, rt.members.weights(), session, *log, locale, prefix)
     answer = private(document)
@@ -160,13 +160,13 @@ def export_response(rt: Runtime, session: SessionRow, locale: str) -> Response:
     ),
 )
 async def create_statement(request: Request, session: Subject) -> Response:
-    """A new one takes the place of the last, at most five times."""
-    wanted = parse(StatementRequest, await read_json(request))
+    """A new statement replaces the last one, at most five times."""
+    body = parse(StatementRequest, await read_json(request))
     row = await to_thread.run_sync(
-        consumer.add_statement, runtime(request).context, session, wanted.report, wanted.text, wanted.locale
+        consumer.add_statement, runtime(request).context, session, body.report, body.text, body.locale
     )
-    made = {"text": row.text, "locale": row.locale, "made_at": format_time(row.made_at)}
-    return private({**made, "entry_index": row.entry_index}, 201)
+    statement = {"text": row.text, "locale": row.locale, "made_at": format_time(row.made_at)}
+    return private({**statement, "entry_index": row.entry_index}, 201)
 
 
 @router.post(
@@ -188,13 +188,13 @@ async def create_statement(request: Request, session: Subject) -> Response:
     ),
 )
 async def create_appeal(request: Request, session: Subject) -> Response:
-    """All reports or none. A case that a platform has open for the person becomes their own. Where they have one of
-    their own already, the answer is 409 with it in `case`."""
-    wanted = parse(OwnAppealRequest, await read_json(request))
+    """All reports or none. A case that a platform has open for the person becomes their own. If they have one of their own
+    already, the answer is 409 with it in `case`."""
+    body = parse(OwnAppealRequest, await read_json(request))
     rt = runtime(request)
 
     def work() -> list[dict[str, Any]]:
-        rows = consumer.open_cases(rt.context, session, wanted.reports, wanted.grounds, wanted.statement, wanted.locale)
+        rows = consumer.open_cases(rt.context, session, body.reports, body.grounds, body.statement, body.locale)
         return [_view(rt, session, row) for row in rows]
 
     return private({"appeals": await to_thread.run_sync(work)}, 201)
@@ -230,7 +230,7 @@ def get_appeal(request: Request, session: Subject, case_id: CaseId) -> Response:
     ),
 )
 async def create_message(request: Request, session: Subject, case_id: CaseId) -> Response:
-    """An answer where one is awaited, else an addition. The platform that made the report reads it too."""
+    """An answer if one is awaited, else an addition. The platform that made the report reads it too."""
     text = parse(OwnText, await read_json(request)).text
     rt = runtime(request)
 
@@ -269,7 +269,7 @@ def withdraw_appeal(request: Request, session: Subject, case_id: CaseId) -> Resp
     ),
 )
 def agree(request: Request, session: Subject, case_id: CaseId) -> Response:
-    """A reviewer still decides, and no worse than what was proposed."""
+    """A reviewer still decides, and no worse than the proposal."""
     rt = runtime(request)
     return private(_view(rt, session, consumer.agree(rt.context, session, case_id)))
 
