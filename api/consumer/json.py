@@ -188,8 +188,8 @@ async def create_statement(request: Request, session: Subject) -> Response:
     ),
 )
 async def create_appeal(request: Request, session: Subject) -> Response:
-    """All reports or none. A case that a platform has open for the person becomes their own. If they have one of their own
-    already, the answer is 409 with it in `case`."""
+    """All reports or none. A case that a platform has open for the person becomes their own. If they have one already,
+    the answer is 409 with it in `case`."""
     body = parse(OwnAppealRequest, await read_json(request))
     rt = runtime(request)
 

@@ -193,8 +193,8 @@ class OwnLookup(Wire):
 
 
 class OwnPictureSearch(Wire):
-    """A platform's searches for pictures on one UTC day that matched a picture of a report about this person. The platform
-    did not see which report, or about whom. `asked_by` is null for other platforms."""
+    """A platform's searches for pictures on one UTC day that matched a picture of a report about this person. The
+    platform did not see which report, or about whom. `asked_by` is null for other platforms."""
 
     asked_at: Annotated[Time, Field(description="When the last of them was made.")]
     first_asked_at: Annotated[Time, Field(description="When the first of them was made.")]

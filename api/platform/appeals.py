@@ -288,8 +288,8 @@ async def withdraw_appeal(request: Request, member: Appellant, appeal_id: Appeal
     ),
 )
 async def reopen_appeal(request: Request, member: Appellant, appeal_id: AppealId) -> Response:
-    """Once, within 60 days and while the record is kept. A reviewer who did not work on the case decides, and never worse
-    for the person than before."""
+    """Once, within 60 days and while the record is kept. A reviewer who did not work on the case decides, and never
+    worse for the person than before."""
     key = idempotency_key(request)
     body = parse(Reopening, await read_json(request))
     caller = platform.Caller(member, for_person=True)

@@ -18,7 +18,7 @@ STATEMENT = "The parcel came broken."
 
 
 def staff_of(ledger: LedgerFixture, name: str, role: str = "reviewer", group: str | None = None) -> Staff:
-    """A member of staff with an account, in which nobody signs in: its password costs no time."""
+    """Return a member of staff with an account that is never used to sign in, so its password costs no time."""
     values = {"name": name, "role": role, "control_group": group, "language": "en", "created_at": ledger.clock()}
     secrets = {"password_hash": "", "totp_secret": b"", "must_change_password": False, "failed_count": 0}
     with writing(ledger.rt.engine) as connection:

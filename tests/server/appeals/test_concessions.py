@@ -83,8 +83,8 @@ def asked(ledger: LedgerPart, case: str, digest: bytes, by: Platform | None = No
 def resolved(ledger: LedgerPart) -> dict[str, int]:
     """What the weight of acme's group is made of."""
     with reading(ledger.rt.engine) as connection:
-        found = outcome_counts(connection, ledger.clock() - timedelta(days=700)).get("acme-group", {})
-    return {name: count for name, count in found.items() if name != "nothing"}
+        counts = outcome_counts(connection, ledger.clock() - timedelta(days=700)).get("acme-group", {})
+    return {name: count for name, count in counts.items() if name != "nothing"}
 
 
 def contested(ledger: LedgerPart, **changes: Any) -> tuple[Subjects, dict[str, Any], str]:
@@ -163,7 +163,7 @@ def test_a_reporter_with_new_evidence_gets_another_round_once(ledger: LedgerPart
     asked(ledger, case, secrets.token_bytes(32))
     with pytest.raises(ActionRefused):
         asked(ledger, case, secrets.token_bytes(32))
-    waiting = next(one for one in staff_actions.open_requests(context, CLEO) if one.case == case)
+    waiting = next(request for request in staff_actions.open_requests(context, CLEO) if request.case == case)
     assert (waiting.case, waiting.request.text) == (case, "The scan came.")
     own = Staff(9, "supervisor", "acme-group")
     assert staff_actions.open_requests(context, own) == []
@@ -179,8 +179,8 @@ def test_a_reporter_with_new_evidence_gets_another_round_once(ledger: LedgerPart
         staff_actions.open_requests(context, Staff(6, "admin"))
     row = staff_actions.grant_reopening(context, case, HEAD, "It is new.")
     assert (row.state, row.round, row.reporter_round) == ("submitted", 2, 2)
-    found = ledger.lookup(person)
-    assert (found["points"], found["disputed"]) == (0.0, False), "not confirmed, and not shown, until it is decided"
+    answer = ledger.lookup(person)
+    assert (answer["points"], answer["disputed"]) == (0.0, False), "not confirmed, and not shown, until it is decided"
     mine = record(ledger, person)[report["id"]]
     assert (mine["status"], mine["case"]["can_withdraw"]) == ("unconfirmed", False)
     assert mine["case"]["reopening_request"]["granted"] is True
