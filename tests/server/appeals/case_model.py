@@ -262,17 +262,17 @@ class Everyone(Story):
 
     def ask_reopening(self, pick: int) -> None:
         lie, case = self.case(pick, want=lambda row: row.outcome == "unconfirmed")
-        speaker = Participant(Party.REPORTER, lie.by.name, lie.group)
+        participant = Participant(Party.REPORTER, lie.by.name, lie.group)
         with changing(self.ledger.rt.context) as batch:
             row = load_case(batch, case_number(self.ledger.rt.context, case))
-            participants.ask_reopening(batch, row, speaker, secrets.token_bytes(32), "New evidence.")
+            participants.ask_reopening(batch, row, participant, secrets.token_bytes(32), "New evidence.")
 
     def concede(self, pick: int) -> None:
         lie, case = self.case(pick, want=lambda row: row.is_open)
-        speaker = Participant(Party.REPORTER, lie.by.name, lie.group)
+        participant = Participant(Party.REPORTER, lie.by.name, lie.group)
         with changing(self.ledger.rt.context) as batch:
             row = load_case(batch, case_number(self.ledger.rt.context, case))
-            concede(batch, row, speaker, (Conduct.WARDROBING, Conduct.EMPTY_PARCEL)[pick % 2])
+            concede(batch, row, participant, (Conduct.WARDROBING, Conduct.EMPTY_PARCEL)[pick % 2])
 
     def agree(self, pick: int) -> None:
         case = self.case(pick, want=lambda row: row.is_open)[1]

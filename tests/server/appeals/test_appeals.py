@@ -303,8 +303,8 @@ def test_both_platforms_are_told_and_nothing_more_than_they_may_know(settings: S
     staff_actions.take(rt.context, case, ANNA)
     staff_actions.ask_reporter(rt.context, case, ANNA, "A secret question?")
     with changing(rt.context) as batch:
-        speaker = Participant(Party.REPORTER, "acme", "acme-group")
-        add_message(batch, load_case(batch, case_number(rt.context, case)), speaker, "A secret answer.")
+        participant = Participant(Party.REPORTER, "acme", "acme-group")
+        add_message(batch, load_case(batch, case_number(rt.context, case)), participant, "A secret answer.")
     staff_actions.decide(rt.context, case, ANNA, Outcome.OVERTURNED, "A secret reason.")
     with reading(rt.engine) as connection:
         messages = connection.execute(

@@ -118,9 +118,9 @@ class Story:
 
     def answer(self, pick: int) -> None:
         platform = (self.ledger.acme, self.ledger.bolt)[pick // 2 % 2]
-        speaker = participants.Participant(participants.Party.REPORTER, platform.name, platform.control_group)
+        participant = participants.Participant(participants.Party.REPORTER, platform.name, platform.control_group)
         number = case_number(self.ledger.rt.context, self.case(pick))
-        add_message_to(self.ledger.rt.context, number, speaker, "Here is the record.")
+        add_message_to(self.ledger.rt.context, number, participant, "Here is the record.")
 
     def wait(self, pick: int) -> None:
         self.ledger.clock.moment += timedelta(days=(1, 8, 21)[pick % 3])

@@ -141,9 +141,9 @@ def test_the_reporters_own_group_does_not_agree_for_the_person(ledger: LedgerPar
     _, _, case = contested(ledger)
     conceded(ledger, case, PRODUCT)
     for platform, error in ((ledger.acme2, NotFound), (ledger.acme, NotFound)):
-        speaker = Participant(Party.SUBJECT, platform.name, platform.control_group)
+        participant = Participant(Party.SUBJECT, platform.name, platform.control_group)
         with pytest.raises((error, ConflictOfInterest)), changing(ledger.rt.context) as batch:
-            agree(batch, load_case(batch, case_number(ledger.rt.context, case)), speaker)
+            agree(batch, load_case(batch, case_number(ledger.rt.context, case)), participant)
     decide(ledger, case, Outcome.OVERTURNED)
     with pytest.raises(ActionRefused):
         conceded(ledger, case, PRODUCT)

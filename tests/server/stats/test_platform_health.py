@@ -108,11 +108,11 @@ def test_how_questions_are_answered(ledger: LedgerFixture) -> None:
         staff_actions.take(ledger.rt.context, case, ANNA)
         staff_actions.ask_reporter(ledger.rt.context, case, ANNA, "Which scan?")
         cases.append(case_number(ledger, case))
-    speaker = participants.Participant(participants.Party.REPORTER, "acme", "acme-group")
+    participant = participants.Participant(participants.Party.REPORTER, "acme", "acme-group")
     ledger.clock.moment += timedelta(hours=10)
-    add_message_to(ledger.rt.context, cases[0], speaker, "The scan of Tuesday.")
+    add_message_to(ledger.rt.context, cases[0], participant, "The scan of Tuesday.")
     ledger.clock.moment += timedelta(hours=20)
-    add_message_to(ledger.rt.context, cases[1], speaker, "None.")
+    add_message_to(ledger.rt.context, cases[1], participant, "None.")
     ledger.clock.moment += timedelta(days=8)
     while run_clocks(ledger.rt.context):
         pass
