@@ -273,9 +273,9 @@ def report_entry(
 ) -> bytes:
     """Return the canonical bytes of a report's entry: the canonical bytes of the signed `body`, its 64-byte Ed25519
     `signature`, and the members that the ledger adds. The act it joined is left out: the reporter may read its own
-    entry, and an act shared with other reports would show that another platform reported. `held_for` is the id of the case that holds
-    the report until a `release`; the entry of an ordinary report has no such member. Raises InvalidEncoding,
-    InvalidCanonicalForm."""
+    entry, and an act shared with other reports would show that another platform reported. `held_for` is the id of the
+    case that holds the report until a `release`; the entry of an ordinary report has no such member. Raises
+    InvalidEncoding, InvalidCanonicalForm."""
     if len(signature) != 64:
         raise InvalidEncoding("An Ed25519 signature must have 64 bytes.")
     members = {
