@@ -17,7 +17,7 @@ from ledger.client.reports.building import inspection_json
 from ledger.client.verify.receipts import VerifiedReceipt
 from ledger.evidence.findings import finding
 from ledger.evidence.receipt import Receipt
-from ledger.protocol.encoding import b64url
+from ledger.protocol.encoding import b64url, canonical_json
 from ledger.referral.audience import Audience
 from ledger.referral.facts import Referral, Source, referral
 from ledger.referral.inspections import Receipts
@@ -125,7 +125,7 @@ def source(
         effective_from=recorded + timedelta(days=3),
         expires_at=recorded + timedelta(days=1000),
         policy_version=1,
-        body=signed,
+        body=canonical_json(signed),
         signature=sign_body(signed, PLATFORM),
     )
     salt = digest(b"salt%d" % number)
