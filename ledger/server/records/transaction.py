@@ -249,10 +249,15 @@ class EntryBatch:
             row["live"] = row["id"] not in self._unlisted
         self.rows[Listing] = [row for row in self.rows.get(Listing, ()) if row["report_id"] not in self._unlisted]
         fresh = {row["id"] for row in new_reports}
-        store.unlist(connection, sorted([one for one, gone in self._unlisted.items() if gone and one not in fresh]))
-        store.unlist(connection, sorted([one for one, gone in self._unlisted.items() if not gone]), keep_listings=True)
+        if self._unlisted:
+            gone = [number for number, unlisted in self._unlisted.items() if unlisted and number not in fresh]
+            kept = [number for number, unlisted in self._unlisted.items() if not unlisted]
+            store.unlist(connection, sorted(gone))
+            store.unlist(connection, sorted(kept), keep_listings=True)
         for table in WRITE_ORDER:
-            insert_rows(connection, table, self.rows.get(table, ()))
+            rows = self.rows.get(table)
+            if rows:
+                insert_rows(connection, table, rows)
         store.mark_restituted(connection, self.restituted)
         if self.stated:
             effects.set_statement_mark(connection, self.stated)
