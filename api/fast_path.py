@@ -104,10 +104,10 @@ class HotPath:
         if member is None:
             return False
         try:
-            one, body = self._rt.snapshots.fetch_bucket(member, version, prefix)
+            snapshot, body = self._rt.snapshots.fetch_bucket(member, version, prefix)
         except Exception:
             return False
-        cache_control, etag = bucket_headers(self._rt, one, prefix).values()
+        cache_control, etag = bucket_headers(self._rt, snapshot, prefix).values()
         own = [
             (b"cache-control", cache_control.encode()),
             (b"etag", etag.encode()),

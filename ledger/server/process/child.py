@@ -22,7 +22,7 @@ WITH_PARENT = "--with-parent"
 
 
 def orphaned(parent: int | None) -> bool:
-    """Whether the process that started this one is gone, however it ended; `parent` is its id, None: nobody's child."""
+    """True if the parent process has exited. `parent` is its pid, None if this process has no supervisor."""
     return parent is not None and os.getppid() != parent
 
 

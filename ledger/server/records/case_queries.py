@@ -146,18 +146,18 @@ def case(connection: Connection, case_id: int) -> CaseRow | None:
 
 def all_cases_of_reports(connection: Connection, report_ids: Iterable[int]) -> dict[int, list[CaseRow]]:
     """All cases by report id, oldest first; a report without one has no member."""
-    found: dict[int, list[CaseRow]] = {}
+    cases: dict[int, list[CaseRow]] = {}
     for some in chunks(report_ids):
         for row in connection.execute(_CASE.where(AppealCase.report_id.in_(some)).order_by(AppealCase.id)):
-            one = CaseRow(*row)
-            found.setdefault(one.report_id, []).append(one)
-    return found
+            case = CaseRow(*row)
+            cases.setdefault(case.report_id, []).append(case)
+    return cases
 
 
 def cases_of_reports(connection: Connection, report_ids: Iterable[int]) -> dict[int, CaseRow]:
     """The case that matters most now (`leading`) by report id."""
-    found = all_cases_of_reports(connection, report_ids)
-    return {report_id: leading(rows) for report_id, rows in found.items()}
+    cases = all_cases_of_reports(connection, report_ids)
+    return {report_id: leading(rows) for report_id, rows in cases.items()}
 
 
 def leading(rows: Sequence[CaseRow]) -> CaseRow:
@@ -181,7 +181,7 @@ def conduct_in_force(rows: Sequence[CaseRow]) -> str | None:
 
 def decision_in_force(connection: Connection, report_id: int) -> str | None:
     """The newest decision on the merits about the report, in whichever of its cases; None while there is none."""
-    decided = (CaseEntry.report_id == report_id, CaseEntry.outcome.in_([one.value for one in Outcome]))
+    decided = (CaseEntry.report_id == report_id, CaseEntry.outcome.in_([outcome.value for outcome in Outcome]))
     statement = select(CaseEntry.outcome).where(*decided).order_by(CaseEntry.entry_index.desc()).limit(1)
     return connection.execute(statement).scalar_one_or_none()
 
@@ -210,9 +210,9 @@ def cases_page(
 ) -> list[CaseRow]:
     """At most `limit` cases before `before_id`, newest first: those filed through `platform` (`filed`, by itself or by
     persons in its sessions), those against its reports (`reported`), or both."""
-    found: dict[int, CaseRow] = {}
-    for wanted, column in ((filed, AppealCase.filed_via), (reported, AppealCase.platform)):
-        if not wanted:
+    by_id: dict[int, CaseRow] = {}
+    for included, column in ((filed, AppealCase.filed_via), (reported, AppealCase.platform)):
+        if not included:
             continue
         statement = _CASE.where(column == platform)  # one index each: an OR of the two would read and sort all
         if state is not None:
@@ -220,8 +220,8 @@ def cases_page(
         if before_id is not None:
             statement = statement.where(AppealCase.id < before_id)
         rows = connection.execute(statement.order_by(AppealCase.id.desc()).limit(limit))
-        found |= {row.id: CaseRow(*row) for row in rows}
-    return sorted(found.values(), key=lambda row: row.id, reverse=True)[:limit]
+        by_id |= {row.id: CaseRow(*row) for row in rows}
+    return sorted(by_id.values(), key=lambda row: row.id, reverse=True)[:limit]
 
 
 def due_cases(
@@ -264,8 +264,8 @@ def open_counts(connection: Connection) -> tuple[int, int]:
     rows = connection.execute(
         select(AppealCase.overdue, func.count()).where(AppealCase.state.in_(_OPEN)).group_by(AppealCase.overdue)
     )
-    found = {bool(overdue): number for overdue, number in rows}
-    return found.get(False, 0), found.get(True, 0)
+    numbers = {bool(overdue): number for overdue, number in rows}
+    return numbers.get(False, 0), numbers.get(True, 0)
 
 
 def insert_case(connection: Connection, row: CaseRow) -> None:
@@ -351,12 +351,12 @@ def copy_tags(connection: Connection, report_id: int) -> None:
 
 def reports_of_tags(connection: Connection, tags: Iterable[bytes]) -> dict[int, set[bytes]]:
     """Reports that are listed under any of `tags`, or were when they were appealed, with those tags."""
-    found: dict[int, set[bytes]] = {}
+    tags_by_report: dict[int, set[bytes]] = {}
     for some in chunks(tags):
         for model in (Listing, CaseTag):
             for report_id, tag in connection.execute(select(model.report_id, model.tag).where(model.tag.in_(some))):
-                found.setdefault(report_id, set()).add(bytes(tag))
-    return found
+                tags_by_report.setdefault(report_id, set()).add(bytes(tag))
+    return tags_by_report
 
 
 def listed_slots(connection: Connection, report_id: int) -> dict[int, str]:
@@ -370,11 +370,11 @@ def listed_slots(connection: Connection, report_id: int) -> dict[int, str]:
 
 def statements(connection: Connection, report_ids: Iterable[int]) -> dict[int, StatementRow]:
     """Statements by report id."""
-    found: dict[int, StatementRow] = {}
+    by_report: dict[int, StatementRow] = {}
     for some in chunks(report_ids):
         for row in connection.execute(_STATEMENT.where(Statement.report_id.in_(some))):
-            found[row[0]] = StatementRow(*row)
-    return found
+            by_report[row[0]] = StatementRow(*row)
+    return by_report
 
 
 def put_statement(connection: Connection, row: StatementRow) -> None:
