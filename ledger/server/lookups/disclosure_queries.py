@@ -26,7 +26,8 @@ MAX_ROWS = 12
 """Counts that a platform gets for one tag and UTC day; further lookups share one row a purpose."""
 
 SEVERAL, NO_SET = bytes(32), bytes(16)
-"""`order_ref` and `lookup_set` of such a shared row. (That both are zeros tells it: an opened record has no order.)"""
+"""`order_ref` and `lookup_set` of such a shared row. (Both are zeros: the record of an opened session has no order, but
+a set.)"""
 
 _TABLE = table_of(DisclosureCount)
 _NAMES = tuple(_TABLE.c.keys())
@@ -60,7 +61,7 @@ def lock_counts(connection: Connection) -> None:
 
 def lookups_about(connection: Connection, tags: Iterable[bytes]) -> list[Lookups]:
     """Lookups about any of `tags` (those of one session: few), each counted once. A platform's orders of one UTC day
-    are told apart up to `MAX_ORDERS`, the newest ones.
+    are listed one by one up to `MAX_ORDERS`, the newest ones.
 
     Of lookups in shared rows (`SEVERAL`) that were about several of the tags, the number is the least that it can be.
     """

@@ -13,7 +13,7 @@ from ledger.server.db.tables.orders import ReportMark
 
 def set_marks(connection: Connection, report_id: int, *, disputed: bool, unconfirmed: bool) -> None:
     """Mark the report's listings, under all key epochs, and those of the live `account_farm` reports that rest on it: a
-    report is worth no more than what it rests on."""
+    report has at most the weight of those that it rests on."""
     _mark(connection, report_id, report_id, disputed, unconfirmed)
 
 

@@ -313,7 +313,7 @@ def evidence_of(connection: Connection, report_ids: Iterable[int]) -> dict[int, 
 
 
 def subject_tags(connection: Connection, report_id: int) -> set[bytes]:
-    """The tags of a report's subjects under every key epoch that there is, also when it is listed no more."""
+    """Return the tags of a report's subjects under every stored key epoch, also when it is not listed any longer."""
     rows = connection.execute(select(Subject.kind, Subject.element).where(Subject.report_id == report_id))
     return {tag(kind, bytes(element)) for kind, element in rows}
 
@@ -508,7 +508,7 @@ def save_request(connection: Connection, row: RequestRow) -> None:
 
 
 def open_requests(connection: Connection, limit: int, but_group: str | None = None) -> list[RequestRow]:
-    """Requests that nobody decided, the oldest first, those of the control group `but_group` left out."""
+    """Return requests without a decision, the oldest first, those of the control group `but_group` left out."""
     live = exists().where(Report.id == AppealCase.report_id, Report.live)
     statement = (
         _REQUEST.join(AppealCase, AppealCase.id == ReopeningRequest.case_id)
