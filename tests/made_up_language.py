@@ -125,12 +125,12 @@ def letter() -> None:
 def referral() -> None:
     """A referral may be written in this language."""
     from ledger.i18n import texts
-    from ledger.referral import words
     from ledger.referral.audience import Audience
-    from ledger.referral.bundle import _check_wanted
+    from ledger.referral.bundle import _check_arguments
+    from ledger.referral.texts import TITLE
 
-    _check_wanted(["rp_Xk3mPq9002"], CODE, {}, Audience.AUTHORITY)
-    assert texts(CODE).gettext(words.TITLE) == in_guillemets(words.TITLE)
+    _check_arguments(["rp_Xk3mPq9002"], CODE, {}, Audience.AUTHORITY)
+    assert texts(CODE).gettext(TITLE) == in_guillemets(TITLE)
 
 
 def commands() -> None:

@@ -27,13 +27,12 @@ KEYWORDS = {"gettext": None, "_": None, "ngettext": (1, 2)}
 AREAS = (
     (r"rules/(reasons|guidance)", "answers"),
     (r"server/demo", "demo"),
-    (r"appeals/(record_texts|export)", "me"),
+    (r"appeals/(record_texts|consumer_record)", "me"),
     (r"/console", "console"),
     (r"api/consumer/", "me"),
     (r"/webhook", "webhooks"),
     (r"/evidence/", "evidence"),
     (r"/referral/", "referral"),
-    (r"appeals/code_texts", "texts"),
 )
 """(pattern in a source's path, area): where a new text belongs. Everything else is of the letters."""
 

@@ -140,9 +140,9 @@ def element_of(rt: Runtime, kind: Kind, raw: str) -> bytes:
     """The element of an identifier, made with the server's own key (tests of blinding go the long way)."""
     blind = voprf.derive_secret(secrets.token_bytes(32), b"test blind")
     blinded = voprf.blind([canonical(kind, raw)], [blind])
-    evaluation = voprf.evaluate(rt.keys.oprf_secret, blinded, secrets.token_bytes(64))
+    evaluation = voprf.evaluate(rt.keys.in_state("current")[0].need_secret(), blinded, secrets.token_bytes(64))
     share = voprf.Share(rt.keys.holder, evaluation.evaluated, evaluation.proof)
-    holder = voprf.HolderKey(rt.keys.holder, rt.keys.oprf_public)
+    holder = voprf.HolderKey(rt.keys.holder, rt.keys.in_state("current")[0].row.public_key)
     return voprf.unblind([blind], blinded, [share], [holder])[0]
 
 

@@ -26,10 +26,10 @@ from ledger.rules.conduct import EvidenceType
 from ledger.rules.corroboration import Corroboration
 from ledger.rules.policy.values import Profile
 from ledger.server.appeals import record_texts
-from ledger.server.appeals.case_file import CaseFile, case_file
-from ledger.server.appeals.drafts import lighter_conducts, open_outcomes, proposed
-from ledger.server.appeals.inspection import Look
-from ledger.server.appeals.rows import zone_of
+from ledger.server.appeals.case_page import CaseFile, case_file
+from ledger.server.appeals.case_service import zone_of
+from ledger.server.appeals.inspection import InspectionAttempt
+from ledger.server.appeals.staff_actions import lighter_conducts, open_outcomes, proposed_decision
 from ledger.server.records.case_queries import CaseRow
 from ledger.server.records.transaction import Context
 from ledger.server.runtime import Runtime
@@ -107,7 +107,7 @@ def case_page(
     *,
     typed: Mapping[str, str] | None = None,
     error: LedgerError | None = None,
-    look: Look | None = None,
+    look: InspectionAttempt | None = None,
 ) -> Response:
     """The page of a case; after a refused action with why it was refused and what was typed: in its form, or (`lost`)
     beside the reason where the case has moved on so far that there is no such form any more. `look` is what came of
@@ -137,7 +137,7 @@ def case_page(
 _NOTHING_TYPED = {"form": "", "outcome": "", "conduct": "", "assignee": ""}
 
 
-def _shown(file: CaseFile, rt: Runtime, locale: str, look: Look | None) -> dict[str, object]:
+def _shown(file: CaseFile, rt: Runtime, locale: str, look: InspectionAttempt | None) -> dict[str, object]:
     row, context = file.row, rt.context
     files = [
         *file.person_files,
@@ -153,7 +153,7 @@ def _shown(file: CaseFile, rt: Runtime, locale: str, look: Look | None) -> dict[
         "may": {action.value for action in file.may},
         "outcomes": open_outcomes(row),
         "conducts": [(conduct, context.policy.severity[conduct]) for conduct in lighter_conducts(row, context.policy)],
-        "proposed": proposed(row),
+        "proposed": proposed_decision(row),
         "letters": file.letters,
         "statute": Profile(row.profile).spec.clock_text,
         "choices": CHOICES,

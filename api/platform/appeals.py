@@ -44,7 +44,7 @@ from ledger.rules.conduct import MAX_EVIDENCE_ITEMS, Conduct
 from ledger.rules.languages import DEFAULT_LOCALE
 from ledger.server.appeals import platform
 from ledger.server.appeals.file_types import EXTENSIONS
-from ledger.server.appeals.parties import Party
+from ledger.server.appeals.participants import Party
 from ledger.server.appeals.statements import statements_of_lookup
 
 router = APIRouter()
@@ -97,7 +97,7 @@ async def create_appeal(request: Request, member: Appellant) -> Response:
     wanted = parse(AppealRequest, await read_json(request))
 
     def work() -> Response:
-        done = platform.file_appeal(
+        done = platform.open_cases(
             runtime(request).appeals,
             member,
             reports=wanted.reports,
@@ -184,7 +184,7 @@ async def create_message(request: Request, caller: CaseParty, appeal_id: AppealI
     key = idempotency_key(request)
     wanted = parse(AppealMessage, await read_json(request))
     done = await to_thread.run_sync(
-        platform.say_in_case, runtime(request).appeals, caller, appeal_id, Party(wanted.party), wanted.text, key
+        platform.add_message, runtime(request).appeals, caller, appeal_id, Party(wanted.party), wanted.text, key
     )
     return stored_response(done)
 
@@ -226,7 +226,7 @@ async def create_attachment(
     key = idempotency_key(request)
     data = await request.body()
     done = await to_thread.run_sync(
-        platform.attach, runtime(request).appeals, caller, appeal_id, Party(party), data, name, evidence_index, key
+        platform.add_file, runtime(request).appeals, caller, appeal_id, Party(party), data, name, evidence_index, key
     )
     return stored_response(done)
 
@@ -269,7 +269,7 @@ async def withdraw_appeal(request: Request, member: Appellant, appeal_id: Appeal
     key = idempotency_key(request)
     caller = platform.Caller(member, for_person=True)
     return stored_response(
-        await to_thread.run_sync(platform.take_back, runtime(request).appeals, caller, appeal_id, key)
+        await to_thread.run_sync(platform.withdraw, runtime(request).appeals, caller, appeal_id, key)
     )
 
 
@@ -293,9 +293,7 @@ async def reopen_appeal(request: Request, member: Appellant, appeal_id: AppealId
     key = idempotency_key(request)
     wanted = parse(Reopening, await read_json(request))
     caller = platform.Caller(member, for_person=True)
-    done = await to_thread.run_sync(
-        platform.contest_again, runtime(request).appeals, caller, appeal_id, wanted.text, key
-    )
+    done = await to_thread.run_sync(platform.reopen, runtime(request).appeals, caller, appeal_id, wanted.text, key)
     return stored_response(done)
 
 
@@ -321,7 +319,7 @@ async def concede_appeal(request: Request, member: Reporter, appeal_id: AppealId
         raise e.UnknownConduct("Unknown conduct.", known=sorted(Conduct))
     caller = platform.Caller(member, for_person=False)
     done = await to_thread.run_sync(
-        platform.concede_in_case, runtime(request).appeals, caller, appeal_id, Conduct(wanted.conduct), key
+        platform.concede, runtime(request).appeals, caller, appeal_id, Conduct(wanted.conduct), key
     )
     return stored_response(done)
 
@@ -342,9 +340,7 @@ async def agree_to_concession(request: Request, member: Appellant, appeal_id: Ap
     """The reviewer still decides. Refused where your own control group made the report."""
     key = idempotency_key(request)
     caller = platform.Caller(member, for_person=True)
-    return stored_response(
-        await to_thread.run_sync(platform.agree_in_case, runtime(request).appeals, caller, appeal_id, key)
-    )
+    return stored_response(await to_thread.run_sync(platform.agree, runtime(request).appeals, caller, appeal_id, key))
 
 
 @router.post(
@@ -371,7 +367,7 @@ async def request_reopening(request: Request, member: Reporter, appeal_id: Appea
     caller = platform.Caller(member, for_person=False)
     digest = unb64url(wanted.evidence_sha256, 32)
     done = await to_thread.run_sync(
-        platform.request_reopening, runtime(request).appeals, caller, appeal_id, digest, wanted.text, key
+        platform.ask_reopening, runtime(request).appeals, caller, appeal_id, digest, wanted.text, key
     )
     return stored_response(done)
 

@@ -13,6 +13,7 @@ from datetime import datetime
 from enum import IntEnum
 from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.text import Text
@@ -20,12 +21,11 @@ from rich.text import Text
 from ledger.cli import streams
 from ledger.cli.tables import PIPE_COLUMNS, Facts, facts, harmless
 from ledger.errors import ConfigurationError, InvalidInput, LedgerError, Unavailable
+from ledger.extras import SERVER
 from ledger.protocol.encoding import format_time
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-SERVER_EXTRA = "refund-credit-ledger[server]"
 
 
 class ExitCode(IntEnum):
@@ -37,7 +37,7 @@ class ExitCode(IntEnum):
     USAGE = 2
     """Wrong options, input or configuration."""
     EXTRA_MISSING = 3
-    """The command needs an extra that is not installed."""
+    """The command needs an extra, or the server, which is not installed."""
     UNAVAILABLE = 4
     """The ledger could not be reached, or a report still waits in the outbox."""
 
@@ -141,7 +141,9 @@ def say(text: str | Text) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Return a result of the SDK as JSON values: dictionaries for dataclasses, text for times."""
+    """Return a result of the SDK as JSON values: dictionaries for dataclasses and structs, text for times."""
+    if isinstance(value, msgspec.Struct):
+        return {name: plain(member) for name, member in msgspec.structs.asdict(value).items()}
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclass_fields(value)}
     if isinstance(value, datetime):
@@ -170,7 +172,7 @@ def exit_code(error: LedgerError) -> ExitCode:
 
 
 def guarded(command: Callable[P, R]) -> Callable[P, R]:
-    """Return `command` such that errors of the ledger and a missing extra become one line and an exit code.
+    """Return `command` such that errors of the ledger and a missing extra or server become one line and an exit code.
 
     The function raises typer.Exit.
     """
@@ -184,25 +186,33 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
                 fail(ExitCode.EXTRA_MISSING, str(error), code="extra_missing", **error.details)
             fail(exit_code(error), str(error), code=error.code, details=error.details)
         except ModuleNotFoundError as error:
-            if not _from_server_extra(error.name):
+            if not _is_of_server(error.name):
                 raise
-            fail(
-                ExitCode.EXTRA_MISSING,
-                f"This command needs the server extra: pip install '{SERVER_EXTRA}' (missing: {error.name}).",
-                code="extra_missing",
-                extra="server",
-            )
+            fail_without_server("This command", str(error.name))
 
     return run
 
 
+def fail_without_server(command: str, missing: str | None = None) -> NoReturn:
+    """Report that `command` needs the server's distribution, and exit; `missing` is a module that it would install."""
+    note = "" if missing is None else f" (missing: {missing})"
+    fail(
+        ExitCode.EXTRA_MISSING,
+        f"{command} needs the server: pip install {SERVER}{note}.",
+        code="extra_missing",
+        distribution=SERVER,
+    )
+
+
 _SERVER_MODULES = frozenset(
     {
-        "alembic", "api", "argon2", "babel", "fastapi", "httptools", "jinja2", "migrations", "orjson", "psycopg",
-        "pydantic_settings", "pyotp", "segno", "sqlalchemy", "starlette", "structlog", "uvicorn", "uvloop",
+        "alembic", "argon2", "babel", "fastapi", "httptools", "jinja2", "multipart", "numpy", "orjson", "PIL",
+        "prometheus_client", "psycopg", "pydantic_settings", "pyotp", "segno", "sqlalchemy", "starlette",
+        "structlog", "uvicorn", "uvloop",
     }
 )  # fmt: skip
 
 
-def _from_server_extra(module: str | None) -> bool:
+def _is_of_server(module: str | None) -> bool:
+    """True for a module that `refund-credit-ledger-server` installs."""
     return module is not None and module.partition(".")[0] in _SERVER_MODULES

@@ -14,17 +14,16 @@ import httpx2
 import pytest
 from sqlalchemy import insert, select, update
 
-from ledger.client.reports.building import inspection_json
+from ledger.client.reports.evidence import inspection_json
 from ledger.evidence.inspection import inspect_bytes
 from ledger.protocol.encoding import b64url
 from ledger.protocol.identifiers import Kind
 from ledger.protocol.public_ids import decode_id, encode_id
 from ledger.protocol.tags import tag
-from ledger.server.appeals import attachments, staff_actions, subject
-from ledger.server.appeals.attachments import check_file
-from ledger.server.appeals.files import drafted, keep_file
-from ledger.server.appeals.parties import Party, Speaker
-from ledger.server.appeals.session_queries import SessionRow
+from ledger.server.appeals import attachments, consumer, staff_actions
+from ledger.server.appeals.attachments import check_file, written_file
+from ledger.server.appeals.participants import Participant, Party, add_file
+from ledger.server.appeals.sessions import SessionRow
 from ledger.server.appeals.transaction import changing, load_case
 from ledger.server.db.engine import reading, writing
 from ledger.server.db.tables.appeals import AppealCase, CaseAttachment
@@ -82,7 +81,7 @@ def contested(
     """Report somebody and let them appeal; the case's public id."""
     who = who or somebody()
     session, ids = session_of(api, who, locale, profile), [report_about(api, who, by, **report)]
-    (row,) = subject.appeal(api.rt.context, session, ids, "wrong_facts", statement, locale)
+    (row,) = consumer.open_cases(api.rt.context, session, ids, "wrong_facts", statement, locale)
     return encode_id("ap", row.id, api.settings.service)
 
 
@@ -147,14 +146,14 @@ def attach(api: Api, case: str, data: bytes = b"hello", name: str = "a.txt", par
     """A file that a party handed in through the service, which judges it; its public id."""
     row = case_row(api, case)
     if party is Party.REPORTER:
-        speaker = Speaker(party, row.platform, row.control_group)
+        speaker = Participant(party, row.platform, row.control_group)
     else:
         with reading(api.rt.engine) as connection:
             tags = connection.scalars(select(Listing.tag).where(Listing.report_id == row.report_id))
-            speaker = Speaker(party, tags=frozenset(tags))
+            speaker = Participant(party, tags=frozenset(tags))
     checked = check_file(data, name, api.settings)
-    with drafted(api.settings, data, secrets.token_bytes) as draft, changing(api.rt.context) as batch:
-        kept, _ = keep_file(batch, api.settings, load_case(batch, row.id), speaker, checked, draft)
+    with written_file(api.settings, data, secrets.token_bytes) as draft, changing(api.rt.context) as batch:
+        kept, _ = add_file(batch, api.settings, load_case(batch, row.id), speaker, checked, draft)
     return encode_id("at", kept.id, api.settings.service)
 
 

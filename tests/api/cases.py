@@ -14,7 +14,7 @@ from ledger.protocol.tags import tag
 from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff
 from ledger.server.appeals import staff_actions
-from ledger.server.appeals.session_queries import SessionRow
+from ledger.server.appeals.sessions import SessionRow
 from ledger.server.platforms.members import list_platforms
 from tests.api.conftest import ACME, BETA, Api, person
 from tests.support import Platform

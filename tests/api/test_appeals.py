@@ -10,7 +10,7 @@ import pytest
 from ledger.protocol.encoding import format_time
 from ledger.protocol.public_ids import encode_id
 from ledger.rules.appeals import Outcome
-from ledger.server.appeals import staff_actions, subject
+from ledger.server.appeals import consumer, staff_actions
 from tests.api.cases import (
     ANNA,
     STATEMENT,
@@ -273,7 +273,7 @@ def test_report_alone_answers_for_ones_own_reports_and_speaks_for_nobody(api: Ap
 def test_who_only_opened_the_session_reads_the_state_and_no_more(api: Api) -> None:
     subjects = somebody()
     report = reported(api, subjects)
-    (row,) = subject.appeal(api.rt.context, in_session(api, subjects), [report], "not_me", "It was not me.", "en")
+    (row,) = consumer.open_cases(api.rt.context, in_session(api, subjects), [report], "not_me", "It was not me.", "en")
     appeal = encode_id("ap", row.id, api.settings.service)
     found = view(api, appeal, BETA)
     assert found.keys() == {"id", "state", "opened_at", "due_at", "overdue"}

@@ -11,8 +11,8 @@ import httpx2
 import pytest
 
 from ledger.rules.appeals import Outcome
-from ledger.server.appeals import subject
-from ledger.server.appeals.parties import Party, Speaker, in_case
+from ledger.server.appeals import consumer
+from ledger.server.appeals.participants import Participant, Party
 from tests.api.appealed import (
     GRAVE,
     PNG,
@@ -28,6 +28,7 @@ from tests.api.appealed import (
 )  # fmt: skip
 from tests.api.conftest import ACME, BETA, Api
 from tests.api.console_fixture import post, said
+from tests.server.appeals.contested import add_message as add_message_to
 
 
 @pytest.fixture(scope="module")
@@ -247,7 +248,7 @@ def test_questions_and_handing_back(api: Api, at: Browsers) -> None:
     assert case_row(api, case).state == "awaiting_reporter"
     refused = at.act("reviewer", case, "ask-subject", ask_subject="And you?")
     assert refused.status_code == 409
-    in_case(api.rt.context, case_row(api, case).id, Speaker(Party.REPORTER, "acme", "acme-group"), "Here.")
+    add_message_to(api.rt.context, case_row(api, case).id, Participant(Party.REPORTER, "acme", "acme-group"), "Here.")
     assert at.act("reviewer", case, "ask-subject", ask_subject="And you?").status_code == 303
     other = at.taken(contested(api))
     assert at.act("reviewer", other, "hand-back", hand_back="I know them.").status_code == 303
@@ -299,7 +300,7 @@ def test_a_form_of_an_old_view_does_nothing(api: Api, at: Browsers) -> None:
     page = at.client("reviewer").get(f"/console/cases/{case}").text
     seen = re.findall(r'name="seen" value="(\d+)"', page)
     assert len(set(seen)) == 1
-    subject.add(api.rt.context, session_of(api, who), case, "Wait, look at this.")
+    consumer.add_message(api.rt.context, session_of(api, who), case, "Wait, look at this.")
     fields = {"seen": seen[0], "outcome": "upheld", "reasons": "my long text", "confirmed": "yes"}
     answer = post(at.client("reviewer"), f"/console/cases/{case}/decide", fields)
     assert answer.status_code == 409

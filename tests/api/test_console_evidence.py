@@ -14,7 +14,7 @@ from ledger.evidence.inspection import inspect_bytes
 from ledger.evidence.sandbox import inspection as sandbox
 from ledger.protocol.encoding import b64url
 from ledger.server.appeals import inspection
-from ledger.server.appeals.parties import Party
+from ledger.server.appeals.participants import Party
 from ledger.server.db.engine import reading
 from ledger.server.staff import audit_queries as staff_events
 from ledger.server.staff.audit_queries import EventFilter

@@ -9,7 +9,7 @@ from typing import Any
 from ledger.protocol.encoding import b64url, format_time
 from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff
-from ledger.server.appeals import reopenings, staff_actions
+from ledger.server.appeals import staff_actions
 from ledger.server.reports import held
 from tests.api.cases import ANNA, decide, filed, get, key, reported, somebody, view
 from tests.api.conftest import ACME, BETA, Api
@@ -112,7 +112,7 @@ def test_a_further_round_is_asked_for_and_granted(api: Api) -> None:
     assert post(api, path, ACME, {**body, "evidence_sha256": "x"}).json()["code"] == "invalid_request"
     done = post(api, path, ACME, body).json()
     assert (done["reopening_request"]["granted"], done["state"]) == (None, "decided")
-    reopenings.grant(api.rt.context, case, HEAD, "It is new.")
+    staff_actions.grant_reopening(api.rt.context, case, HEAD, "It is new.")
     found = view(api, case, ACME)
     assert (found["round"], found["state"], found["reopening_request"]["granted"]) == (2, "submitted", True)
     assert view(api, case, BETA)["reopening_request"] == found["reopening_request"]

@@ -27,8 +27,9 @@ from ledger.server.runtime import Runtime, utc_now
 from ledger.server.settings import Settings
 from ledger.tlog.checkpoint import open_checkpoint
 from ledger.tlog.entries import commitment, parse_leaf
-from ledger.tlog.merkle import leaf_hash, root_of, tree_root
+from ledger.tlog.merkle import leaf_hash, tree_root
 from tests.faults.oracle import standings_from_entries
+from tests.oracles import root_of
 from tests.support import Platform, lookup_request, mint, opened, report_payload, submit_lookup
 
 PEOPLE = 40

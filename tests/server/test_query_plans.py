@@ -14,7 +14,7 @@ from ledger.protocol import voprf
 from ledger.protocol.encoding import format_time
 from ledger.protocol.identifiers import Kind
 from ledger.protocol.tags import tag
-from ledger.server.appeals.own_record import own_record
+from ledger.server.appeals.consumer_record import own_record
 from ledger.server.appeals.platform import open_record
 from ledger.server.lookups.disclosures import count_crowded, count_old
 from ledger.server.oprf import evaluation as oprf

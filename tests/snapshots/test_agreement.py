@@ -34,7 +34,6 @@ from ledger.snapshots.private_standing import (
     sealed_format,
     standing_of,
     to_packed,
-    to_sealed,
     told_events,
 )
 from ledger.snapshots.sealed import (
@@ -48,6 +47,7 @@ from ledger.snapshots.sealed import (
     snapshot_keys,
 )
 from tests.counts import trials
+from tests.snapshots.entries import to_sealed
 
 RANK = {tier: rank for rank, tier in enumerate(Tier)}
 TODAY = 20_780

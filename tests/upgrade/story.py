@@ -17,10 +17,10 @@ from ledger.protocol.tags import tag
 from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff
 from ledger.rules.conduct import Conduct
-from ledger.server.appeals import staff_actions, subject
+from ledger.server.appeals import consumer, staff_actions
 from ledger.server.appeals.clock import run_clocks
-from ledger.server.appeals.own_record import own_record
-from ledger.server.appeals.session_queries import SessionRow
+from ledger.server.appeals.consumer_record import own_record
+from ledger.server.appeals.sessions import SessionRow
 from ledger.server.keys.files import load_log_key
 from ledger.server.platforms.members import set_status
 from ledger.server.reports.erasure import erase_due
@@ -68,7 +68,7 @@ def make(ledger: LedgerFixture) -> None:
 
     def contest(number: int, *reports: dict[str, Any], epoch: int = 1) -> str:
         who = session(ledger, number, epoch)
-        rows = subject.appeal(
+        rows = consumer.open_cases(
             ledger.rt.context, who, [str(one["id"]) for one in reports], "wrong_facts", "I sent it back.", "en"
         )
         return encode_id("ap", rows[0].id, ledger.rt.settings.service)
@@ -105,13 +105,15 @@ def make(ledger: LedgerFixture) -> None:
     decide(contest(12, report(ledger.bolt, 12, **GRAVE)), Outcome.UPHELD)
     case = contest(13, report(ledger.acme, 13))
     decide(case, Outcome.UPHELD)
-    subject.contest_again(ledger.rt.context, session(ledger, 13, 1), case, "I found the receipt.")
+    consumer.reopen(ledger.rt.context, session(ledger, 13, 1), case, "I found the receipt.")
     decide(case, Outcome.OVERTURNED)
     # 14: withdrawn. 15: restitution. 16: a person's own words. 17: protected.
     ledger.withdraw(ledger.acme, report(ledger.acme, 14)["id"])
     ledger.restitute(ledger.bolt, report(ledger.bolt, 15, **GRAVE), format_time(ledger.clock()))
     stated = report(ledger.acme, 16)
-    subject.state(ledger.rt.context, session(ledger, 16, 1), str(stated["id"]), "My flatmate ordered it.", "en")
+    consumer.add_statement(
+        ledger.rt.context, session(ledger, 16, 1), str(stated["id"]), "My flatmate ordered it.", "en"
+    )
     report(ledger.acme, 17, conduct="impersonated", evidence=evidence("admission"))
     report(ledger.bolt, 17)
     snapshot(ledger)

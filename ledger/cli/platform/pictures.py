@@ -11,7 +11,6 @@ from rich.text import Text
 
 from ledger.cli import output
 from ledger.cli.decorator import command
-from ledger.cli.operator.benign_pictures import benign
 from ledger.cli.options import LedgerOptions
 from ledger.cli.tables import Table
 from ledger.client import PictureHash, PictureReuse, picture_hash
@@ -19,7 +18,6 @@ from ledger.errors import InvalidRequest
 from ledger.rules.pictures import MAX_DISTANCE, distance
 
 pictures = typer.Typer(no_args_is_help=True, help="Search for pictures that were used in confirmed reports.")
-pictures.add_typer(benign, name="benign")
 
 
 @pictures.command("search")

@@ -20,21 +20,17 @@ from ledger.protocol.identifiers import Kind
 from ledger.protocol.public_ids import decode_id, encode_id
 from ledger.rules.appeals import MAX_REPORTS
 from ledger.rules.conduct import Conduct
-from ledger.server.appeals import attachment_queries as attachment_store
-from ledger.server.appeals import attachments
-from ledger.server.appeals.attempts import count_attempt, log_outcome
-from ledger.server.appeals.case_letters import all_letters, letter_of
-from ledger.server.appeals.concessions import agree, concede
-from ledger.server.appeals.files import drafted, keep_file
-from ledger.server.appeals.filing import clean_text, filing
-from ledger.server.appeals.parties import Party, Speaker, file, reopen, say, withdraw_appeal
-from ledger.server.appeals.reopenings import ask_reopening
+from ledger.server.appeals import attachments, filing, participants
+from ledger.server.appeals.attachments import written_file
+from ledger.server.appeals.filing import checked_filing, clean_text, count_attempt, log_attempt_outcome
+from ledger.server.appeals.letters import all_letters, letter_of
+from ledger.server.appeals.participants import Participant, Party
 from ledger.server.appeals.sessions import Link, check_epoch, open_link
 from ledger.server.appeals.transaction import case_number, changing, load_case, report_numbers
 from ledger.server.appeals.views import attachment_view, case_state, case_view, party_of
 from ledger.server.db.engine import reading, snapshot_reading
 from ledger.server.platforms.members import Member
-from ledger.server.records import case_queries as store
+from ledger.server.records import case_queries
 from ledger.server.records.case_queries import CaseRow
 from ledger.server.records.idempotency import IdempotentRequest, ResponseStore, StoredResponse, idempotent_request
 from ledger.server.records.transaction import Context, EntryBatch
@@ -65,7 +61,7 @@ class AppealService:
 # --- filing -------------------------------------------------------------------------------------------------------
 
 
-def file_appeal(
+def open_cases(
     service: AppealService,
     member: Member,
     *,
@@ -86,31 +82,35 @@ def file_appeal(
     if (epoch is None) != (not subjects):
         raise InvalidRequest("`epoch` and `subjects` come together.")
     numbers = report_numbers(service.context, reports[: MAX_REPORTS + 1])  # one too many is enough
-    wanted = filing(numbers, grounds, statement, locale, member.platform, member.profile, group=member.control_group)
+    appeal = checked_filing(
+        numbers, grounds, statement, locale, member.platform, member.profile, group=member.control_group
+    )
     content = {
         "reports": list(reports),
         "grounds": grounds,
-        "statement": wanted.statement,
+        "statement": appeal.statement,
         "locale": locale,
         "epoch": epoch,
         "subjects": [[kind.value, b64url(tag)] for kind, tag in subjects],
     }
-    speaker = Speaker(Party.SUBJECT, member.platform, member.control_group, frozenset(tag for _, tag in subjects))
+    participant = Participant(
+        Party.SUBJECT, member.platform, member.control_group, frozenset(tag for _, tag in subjects)
+    )
 
     def work(batch: EntryBatch) -> tuple[int, int, dict[str, Any]]:
         if epoch is not None:
             check_epoch(batch.connection, epoch)
-        rows = file(batch, wanted, speaker)
+        rows = filing.open_cases(batch, appeal, participant.tags)
         return rows[0].report_id, 201, _filed(rows, batch.service)
 
     request = idempotent_request(service.idempotency_key, member, idempotency_key, content, "appeal")
-    count_attempt(service.context.engine, service.settings, member, speaker.tags, service.context.now(), request)
+    count_attempt(service.context.engine, service.settings, member, participant.tags, service.context.now(), request)
     try:
         done = _once(service, request, work)
     except LedgerError as error:
-        log_outcome(member, error.code)
+        log_attempt_outcome(member, error.code)
         raise
-    log_outcome(member, "filed")
+    log_attempt_outcome(member, "filed")
     return done
 
 
@@ -121,7 +121,7 @@ def _filed(rows: Sequence[CaseRow], service: str) -> dict[str, Any]:
             {
                 "id": encode_id("ap", row.id, service),
                 "report": encode_id("rp", row.report_id, service),
-                "state": row.state,
+                "state": row.state.value,
                 "due_at": format_time(row.due_at),
             }
             for row in rows
@@ -155,7 +155,7 @@ def open_record(
 def get_appeal(service: AppealService, caller: Caller, appeal_id: str, party: Party | None) -> dict[str, Any]:
     """The case for `party`, by default the one that the caller is. Raises NotFound, ScopeMissing."""
     with snapshot_reading(service.context.engine) as connection:
-        row = _case(store.case(connection, case_number(service.context, appeal_id)))
+        row = _case(case_queries.case(connection, case_number(service.context, appeal_id)))
         reads_as = _reads_as(row, caller, party)
         if reads_as is not None:
             return case_view(connection, row, reads_as, service.context.service)
@@ -174,7 +174,7 @@ def list_appeals(
         _check_scope(caller)
     before_id = None if starting_after is None else decode_id("ap", starting_after, service.context.service)
     with reading(service.context.engine) as connection:
-        rows = store.cases_page(
+        rows = case_queries.cases_page(
             connection,
             platform=caller.member.platform,
             filed=filed,
@@ -202,7 +202,7 @@ def _summary(row: CaseRow, caller: Caller, party: Party | None, service: str) ->
         **case_state(row, service),
         "party": reads_as.value if reads_as is not None else None,
         "report": encode_id("rp", row.report_id, service) if known else None,
-        "outcome": row.outcome if known else None,
+        "outcome": row.outcome.value if known and row.outcome is not None else None,
         "answer_due_at": None if row.state != asks or row.question_due_at is None else format_time(row.question_due_at),
     }
 
@@ -211,7 +211,7 @@ def list_letters(service: AppealService, caller: Caller, appeal_id: str) -> dict
     """{data, earlier}: the letters that there are for the person now, and those of a round before it was reopened.
     Raises NotFound, ScopeMissing."""
     with reading(service.context.engine) as connection:
-        row = _persons_case(store.case(connection, case_number(service.context, appeal_id)), caller)
+        row = _persons_case(case_queries.case(connection, case_number(service.context, appeal_id)), caller)
         found = all_letters(connection, row)
     items = [{"kind": kind.value, "locale": row.locale, "round": number} for number, kind in found]
     return {
@@ -226,14 +226,14 @@ def get_letter(
     """One of them, in the case's own language unless `locale` names one, of round `number` or the newest of its kind.
     Raises NotFound, ScopeMissing."""
     with snapshot_reading(service.context.engine) as connection:
-        row = _persons_case(store.case(connection, case_number(service.context, appeal_id)), caller)
+        row = _persons_case(case_queries.case(connection, case_number(service.context, appeal_id)), caller)
         letter = letter_of(connection, row, service.context, kind, locale, row.filed_via, number)
     return {**letter.to_dict(), "text": letter.to_text()}
 
 
 def get_attachment(
     service: AppealService, caller: Caller, appeal_id: str, attachment_id: str
-) -> tuple[attachment_store.AttachmentRow, bytes]:
+) -> tuple[attachments.AttachmentRow, bytes]:
     """A file of the case and its bytes, for either party. Raises NotFound."""
     number = case_number(service.context, appeal_id)
     try:
@@ -241,8 +241,8 @@ def get_attachment(
     except InvalidRequest as error:
         raise NotFound("There is no such file.") from error
     with reading(service.context.engine) as connection:
-        row = _case(store.case(connection, number))
-        found = attachment_store.get(connection, place)
+        row = _case(case_queries.case(connection, number))
+        found = attachments.file_row(connection, place)
     if _reads_as(row, caller, None) is None:
         raise _not_yours()
     if found is None or found.case_id != row.id:
@@ -253,39 +253,51 @@ def get_attachment(
 # --- acting -------------------------------------------------------------------------------------------------------
 
 
-def say_in_case(
+def add_message(
     service: AppealService, caller: Caller, appeal_id: str, party: Party, text: str, idempotency_key: str
 ) -> StoredResponse:
     """Answer the question that waits for `party`, or add something. Raises NotFound, ScopeMissing, AppealInvalid,
     ActionRefused."""
-    speaker, cleaned = _speaker(caller, party), clean_text(text)
+    participant, cleaned = _participant(caller, party), clean_text(text)
     content = {"appeal": appeal_id, "party": party.value, "text": cleaned}
     request = _identify(service, caller, idempotency_key, content, "appeal_message")
-    return _in_case(service, request, appeal_id, speaker, lambda batch, row: say(batch, row, speaker, cleaned))
+    return _in_case(
+        service,
+        request,
+        appeal_id,
+        participant,
+        lambda batch, row: participants.add_message(batch, row, participant, cleaned),
+    )
 
 
-def take_back(service: AppealService, caller: Caller, appeal_id: str, idempotency_key: str) -> StoredResponse:
+def withdraw(service: AppealService, caller: Caller, appeal_id: str, idempotency_key: str) -> StoredResponse:
     """Withdraw the appeal, as the person wishes. Raises NotFound, ConflictOfInterest, ActionRefused."""
-    speaker = _speaker(caller, Party.SUBJECT)
+    participant = _participant(caller, Party.SUBJECT)
     request = _identify(service, caller, idempotency_key, {"appeal": appeal_id}, "appeal_withdraw")
-    return _in_case(service, request, appeal_id, speaker, lambda batch, row: withdraw_appeal(batch, row, speaker))
+    return _in_case(
+        service, request, appeal_id, participant, lambda batch, row: participants.withdraw(batch, row, participant)
+    )
 
 
-def contest_again(
-    service: AppealService, caller: Caller, appeal_id: str, text: str, idempotency_key: str
-) -> StoredResponse:
+def reopen(service: AppealService, caller: Caller, appeal_id: str, text: str, idempotency_key: str) -> StoredResponse:
     """Reopen a decided case, once. Raises NotFound, AppealInvalid, ActionRefused."""
-    speaker, cleaned = _speaker(caller, Party.SUBJECT), clean_text(text)
+    participant, cleaned = _participant(caller, Party.SUBJECT), clean_text(text)
     request = _identify(service, caller, idempotency_key, {"appeal": appeal_id, "text": cleaned}, "appeal_reopen")
-    return _in_case(service, request, appeal_id, speaker, lambda batch, row: reopen(batch, row, speaker, cleaned))
+    return _in_case(
+        service,
+        request,
+        appeal_id,
+        participant,
+        lambda batch, row: participants.reopen(batch, row, participant, cleaned),
+    )
 
 
-def concede_in_case(
+def concede(
     service: AppealService, caller: Caller, appeal_id: str, conduct: Conduct, idempotency_key: str
 ) -> StoredResponse:
     """As the reporter, propose a conduct of no higher severity. Raises NotFound, AppealInvalid, ConductNotInPolicy,
     ActionRefused."""
-    speaker = _speaker(caller, Party.REPORTER)
+    participant = _participant(caller, Party.REPORTER)
     request = idempotent_request(
         service.idempotency_key,
         caller.member,
@@ -293,35 +305,43 @@ def concede_in_case(
         {"appeal": appeal_id, "conduct": conduct.value},
         "appeal_concede",
     )
-    return _in_case(service, request, appeal_id, speaker, lambda batch, row: concede(batch, row, speaker, conduct))
+    return _in_case(
+        service,
+        request,
+        appeal_id,
+        participant,
+        lambda batch, row: participants.concede(batch, row, participant, conduct),
+    )
 
 
-def agree_in_case(service: AppealService, caller: Caller, appeal_id: str, idempotency_key: str) -> StoredResponse:
+def agree(service: AppealService, caller: Caller, appeal_id: str, idempotency_key: str) -> StoredResponse:
     """For the person, agree to what the reporter conceded. Raises NotFound, ScopeMissing, ConflictOfInterest,
     ActionRefused."""
-    speaker = _speaker(caller, Party.SUBJECT)
+    participant = _participant(caller, Party.SUBJECT)
     request = _identify(service, caller, idempotency_key, {"appeal": appeal_id}, "appeal_agree")
-    return _in_case(service, request, appeal_id, speaker, lambda batch, row: agree(batch, row, speaker))
+    return _in_case(
+        service, request, appeal_id, participant, lambda batch, row: participants.agree(batch, row, participant)
+    )
 
 
-def request_reopening(
+def ask_reopening(
     service: AppealService, caller: Caller, appeal_id: str, evidence_sha256: bytes, text: str, idempotency_key: str
 ) -> StoredResponse:
     """As the reporter, ask that a case decided `unconfirmed` is opened again for new evidence. Raises NotFound,
     AppealInvalid, ActionRefused."""
-    speaker, cleaned = _speaker(caller, Party.REPORTER), clean_text(text)
+    participant, cleaned = _participant(caller, Party.REPORTER), clean_text(text)
     content = {"appeal": appeal_id, "evidence_sha256": b64url(evidence_sha256), "text": cleaned}
     request = _identify(service, caller, idempotency_key, content, "appeal_reopen_request")
     return _in_case(
         service,
         request,
         appeal_id,
-        speaker,
-        lambda batch, row: ask_reopening(batch, row, speaker, evidence_sha256, cleaned),
+        participant,
+        lambda batch, row: participants.ask_reopening(batch, row, participant, evidence_sha256, cleaned),
     )
 
 
-def attach(
+def add_file(
     service: AppealService,
     caller: Caller,
     appeal_id: str,
@@ -335,9 +355,9 @@ def attach(
 
     Raises NotFound, ScopeMissing, AppealInvalid, AttachmentRefused, ActionRefused.
     """
-    speaker, number = _speaker(caller, party), case_number(service.context, appeal_id)
+    participant, number = _participant(caller, party), case_number(service.context, appeal_id)
     with reading(service.context.engine) as connection:  # before anything is written to disk for a stranger
-        row = _case(store.case(connection, number))
+        row = _case(case_queries.case(connection, number))
     if _reads_as(row, caller, party) is None:
         raise _not_yours()
     checked = attachments.check_file(data, name, service.settings)
@@ -349,13 +369,13 @@ def attach(
         "evidence_index": evidence_index,
     }
     request = _identify(service, caller, idempotency_key, content, "appeal_attachment")
-    with drafted(service.settings, data, secrets.token_bytes) as draft, changing(service.context) as batch:
+    with written_file(service.settings, data, secrets.token_bytes) as draft, changing(service.context) as batch:
         responses = ResponseStore(batch, [request])
         stored = responses.recall(request)
         if stored is not None:
             return stored
         row = load_case(batch, number)
-        kept, fresh = keep_file(batch, service.settings, row, speaker, checked, draft, evidence_index)
+        kept, fresh = participants.add_file(batch, service.settings, row, participant, checked, draft, evidence_index)
         body = orjson.dumps(attachment_view(kept, batch.service)).decode()
         return responses.remember(request, row.report_id, 201 if fresh else 200, body)
 
@@ -386,22 +406,22 @@ def _in_case(
     service: AppealService,
     request: IdempotentRequest,
     appeal_id: str,
-    speaker: Speaker,
+    participant: Participant,
     act: Callable[[EntryBatch, CaseRow], CaseRow],
 ) -> StoredResponse:
     number = case_number(service.context, appeal_id)
 
     def work(batch: EntryBatch) -> tuple[int, int, dict[str, Any]]:
         row = act(batch, load_case(batch, number))
-        return row.report_id, 200, case_view(batch.connection, row, speaker.party, batch.service)
+        return row.report_id, 200, case_view(batch.connection, row, participant.party, batch.service)
 
     return _once(service, request, work)
 
 
-def _speaker(caller: Caller, party: Party) -> Speaker:
+def _participant(caller: Caller, party: Party) -> Participant:
     if party is Party.SUBJECT:
         _check_scope(caller)
-    return Speaker(party, caller.member.platform, caller.member.control_group)
+    return Participant(party, caller.member.platform, caller.member.control_group)
 
 
 def _check_scope(caller: Caller) -> None:

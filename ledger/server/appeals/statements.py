@@ -14,11 +14,11 @@ from ledger.rules.standing import visible_events
 from ledger.server.appeals.sessions import SESSION_PURPOSE
 from ledger.server.context import Context
 from ledger.server.db.engine import snapshot_reading
-from ledger.server.lookups import queries as lookup_store
+from ledger.server.lookups import queries as lookup_queries
 from ledger.server.lookups.disclosures import READABLE_HOURS
 from ledger.server.lookups.queries import ListingRow, listing_event
 from ledger.server.platforms.members import Member
-from ledger.server.records import case_queries as store
+from ledger.server.records import case_queries
 
 
 def statements_of_lookup(
@@ -31,7 +31,7 @@ def statements_of_lookup(
     """
     number, now = _number(context, lookup_id), context.now()
     with snapshot_reading(context.engine) as connection:
-        found = lookup_store.disclosure(connection, number)
+        found = lookup_queries.disclosure(connection, number)
         if found is None:
             raise _not_found()
         asked, tags = found
@@ -46,10 +46,12 @@ def statements_of_lookup(
             visible = visible_events([listing_event(row, Kind(row.kind))], weights, context.policy, now)
             return bool(visible.counting or visible.disputed or visible.protected)
 
-        listed = [row for rows in lookup_store.listings(connection, tags).values() for row in rows]
+        listed = [row for rows in lookup_queries.listings(connection, tags).values() for row in rows]
         # A report's id is its entry's index: the lookup disclosed none that came after it.
         reports = {row.report_id for row in listed if row.report_id < asked.as_of_index and is_disclosed(row)}
-        rows = sorted(store.statements(connection, reports).values(), key=lambda row: (row.made_at, row.entry_index))
+        rows = sorted(
+            case_queries.statements(connection, reports).values(), key=lambda row: (row.made_at, row.entry_index)
+        )
     return {
         "statements": [{"text": row.text, "locale": row.locale, "made_at": format_time(row.made_at)} for row in rows]
     }

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 from ledger.errors import InvalidRequest, NotFound
 from ledger.protocol.public_ids import decode_id
-from ledger.server.appeals.perform import report_gone
+from ledger.server.appeals.case_service import report_gone
 from ledger.server.db.engine import writing
 from ledger.server.log.writer import open_head
-from ledger.server.records import case_queries as store
+from ledger.server.records import case_queries
 from ledger.server.records.case_queries import CaseRow
 from ledger.server.records.transaction import Context, EntryBatch
 
@@ -27,7 +27,7 @@ def changing(context: Context) -> Iterator[EntryBatch]:
 
 def load_case(batch: EntryBatch, case_id: int) -> CaseRow:
     """The case, with its report and whatever falls with it. Raises NotFound."""
-    row = store.case(batch.connection, case_id)
+    row = case_queries.case(batch.connection, case_id)
     if row is None:
         raise NotFound("There is no such case.")
     batch.load_reports([row.report_id], [row.report_id])

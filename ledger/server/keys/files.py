@@ -105,16 +105,6 @@ class ServerKeys:
         """The id of this deployment's key holder."""
         return self._current.row.holder
 
-    @property
-    def oprf_secret(self) -> bytes:
-        """The current epoch's secret scalar. Raises Unavailable."""
-        return self._current.need_secret()
-
-    @property
-    def oprf_public(self) -> bytes:
-        """The current epoch's public key."""
-        return self._current.row.public_key
-
     def in_state(self, *states: str) -> list[EpochKey]:
         """The epochs in one of `states`, oldest first."""
         return [key for key in self._epochs.values() if key.row.state in states]

@@ -46,7 +46,7 @@ class Notice:
 
 
 CaseCloser = Callable[["EntryBatch", CaseRow, ReversalRow], CaseRow]
-"""Closes the case of a report that was taken back (`server.appeals.perform.report_gone`)."""
+"""Closes the case of a report that was taken back (`server.appeals.case_service.report_gone`)."""
 
 
 class EntryBatch:

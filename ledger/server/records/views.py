@@ -126,9 +126,9 @@ def _appeal(case: CaseRow, service: str) -> dict[str, Any]:
     """Return the appeal against the report; `conduct` is the one that a decision amended it to, else null."""
     return {
         "id": encode_id("ap", case.id, service),
-        "state": case.state,
+        "state": case.state.value,
         "due_at": format_time(case.due_at),
-        "outcome": case.outcome,
+        "outcome": None if case.outcome is None else case.outcome.value,
         "conduct": case.amended_conduct,
     }
 

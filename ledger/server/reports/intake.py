@@ -39,7 +39,7 @@ from ledger.rules.order_lines import (
 )
 from ledger.rules.pictures import searchable
 from ledger.rules.reports import check_intake
-from ledger.server.appeals.perform import report_gone
+from ledger.server.appeals.case_service import report_gone
 from ledger.server.db.engine import writing
 from ledger.server.db.tables.appeals import CaseTag
 from ledger.server.db.tables.ledger import Listing, Report, ReportLink, Restitution, Subject

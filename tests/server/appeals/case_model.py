@@ -22,12 +22,11 @@ from ledger.protocol.public_ids import encode_id
 from ledger.rules.appeals import OPEN_STATES, REOPENED, Outcome
 from ledger.rules.case_machine import Staff
 from ledger.rules.conduct import Conduct
-from ledger.server.appeals import reopenings, staff_actions, subject
+from ledger.server.appeals import consumer, participants, staff_actions
 from ledger.server.appeals.clock import run_clocks
-from ledger.server.appeals.concessions import concede
-from ledger.server.appeals.own_record import own_record
-from ledger.server.appeals.parties import Party, Speaker
-from ledger.server.appeals.subject_cases import own_letter
+from ledger.server.appeals.consumer import own_letter
+from ledger.server.appeals.consumer_record import own_record
+from ledger.server.appeals.participants import Participant, Party, concede
 from ledger.server.appeals.transaction import case_number, changing, load_case
 from ledger.server.db.engine import reading
 from ledger.server.records import case_queries as store
@@ -191,7 +190,9 @@ class Everyone(Story):
     def contest(self, pick: int) -> None:
         lie = self.lie(pick)
         may = self.may_contest(lie)
-        code = refusal(lambda: subject.appeal(self.ledger.rt.context, self.session, [lie.id], "other", "No.", "en"))
+        code = refusal(
+            lambda: consumer.open_cases(self.ledger.rt.context, self.session, [lie.id], "other", "No.", "en")
+        )
         assert (code is None) == may, f"the person's own round ({self.own_of(lie)}): {code}"
         if may:
             self.own_of(lie).state = "open"
@@ -199,7 +200,7 @@ class Everyone(Story):
     def take_back(self, pick: int) -> None:
         lie, case = self.case(pick, want=lambda row: row.is_open)
         row = self.row_of(case)
-        subject.take_back(self.ledger.rt.context, self.session, case)
+        consumer.withdraw(self.ledger.rt.context, self.session, case)
         if row.filed_by_subject:
             reopened = row.round - (row.reporter_round is not None) > 1
             self.own_of(lie).state = "reopened and taken back" if reopened else "taken back"
@@ -208,7 +209,7 @@ class Everyone(Story):
         lie, case = self.case(pick, want=lambda row: row.filed_by_subject and not row.is_open)
         row = self.row_of(case)
         fresh = row.state == "withdrawn" and self.own_of(lie).state == "taken back"
-        subject.contest_again(self.ledger.rt.context, self.session, case, "Again.")
+        consumer.reopen(self.ledger.rt.context, self.session, case, "Again.")
         self.own_of(lie).state = "open" if fresh else "reopened"
 
     def row_of(self, case: str) -> CaseRow:
@@ -260,21 +261,21 @@ class Everyone(Story):
 
     def ask_reopening(self, pick: int) -> None:
         lie, case = self.case(pick, want=lambda row: row.outcome == "unconfirmed")
-        speaker = Speaker(Party.REPORTER, lie.by.name, lie.group)
+        speaker = Participant(Party.REPORTER, lie.by.name, lie.group)
         with changing(self.ledger.rt.context) as batch:
             row = load_case(batch, case_number(self.ledger.rt.context, case))
-            reopenings.ask_reopening(batch, row, speaker, secrets.token_bytes(32), "New evidence.")
+            participants.ask_reopening(batch, row, speaker, secrets.token_bytes(32), "New evidence.")
 
     def concede(self, pick: int) -> None:
         lie, case = self.case(pick, want=lambda row: row.is_open)
-        speaker = Speaker(Party.REPORTER, lie.by.name, lie.group)
+        speaker = Participant(Party.REPORTER, lie.by.name, lie.group)
         with changing(self.ledger.rt.context) as batch:
             row = load_case(batch, case_number(self.ledger.rt.context, case))
             concede(batch, row, speaker, (Conduct.WARDROBING, Conduct.EMPTY_PARCEL)[pick % 2])
 
     def agree(self, pick: int) -> None:
         case = self.case(pick, want=lambda row: row.is_open)[1]
-        subject.agree_to_concession(self.ledger.rt.context, self.session, case)
+        consumer.agree(self.ledger.rt.context, self.session, case)
 
     def explain(self, pick: int) -> None:
         super().explain(self._held(pick))
@@ -290,14 +291,16 @@ class Everyone(Story):
 
     def answer_request(self, pick: int) -> None:
         self.staff += 1
-        answer = (reopenings.grant, reopenings.grant, reopenings.refuse_reopening)[pick % 3]
+        answer = (staff_actions.grant_reopening, staff_actions.grant_reopening, staff_actions.refuse_reopening)[
+            pick % 3
+        ]
         with reading(self.ledger.rt.engine) as connection:
             waiting = {one.case_id for one in line_store.open_requests(connection, 100, None)}
         case = self.case(pick, want=lambda row: row.id in waiting)[1]
         answer(self.ledger.rt.context, case, Staff(self.staff, "reviewer"), "As it is.")
 
     def add(self, pick: int) -> None:
-        subject.add(self.ledger.rt.context, self.session, self.case(pick)[1], "More.")
+        consumer.add_message(self.ledger.rt.context, self.session, self.case(pick)[1], "More.")
 
     def wait(self, pick: int) -> None:
         before = {self.public(row): row for lie in self.lies for row in self.all_cases(lie)}

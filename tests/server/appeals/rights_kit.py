@@ -25,11 +25,11 @@ from ledger.rules.appeals import MAX_WITHDRAWALS, REOPENED, Outcome
 from ledger.rules.case_machine import Staff
 from ledger.rules.conduct import Conduct
 from ledger.rules.rounds import MAX_GROUPS
+from ledger.server.appeals import consumer, staff_actions
 from ledger.server.appeals import platform as platform_actions
-from ledger.server.appeals import staff_actions, subject
 from ledger.server.appeals.clock import run_clocks
-from ledger.server.appeals.own_record import own_record
-from ledger.server.appeals.parties import Party
+from ledger.server.appeals.consumer_record import own_record
+from ledger.server.appeals.participants import Party
 from ledger.server.appeals.platform import Caller
 from ledger.server.db.engine import reading
 from ledger.server.records import case_queries as store
@@ -50,7 +50,7 @@ NO_NEW_ID = 10**6
 def file_for(ledger: LedgerFixture, platform: Platform, person: Subjects, *reports: str, key: str | None = None) -> str:
     """Have a platform contest the reports for the person; the case against the first. Raises what filing raises."""
     tags = [(kind, tag(kind, element)) for kind, element in person]
-    done = platform_actions.file_appeal(
+    done = platform_actions.open_cases(
         ledger.rt.appeals, platform.member(), reports=list(reports), grounds="other", statement=".", locale="en",
         epoch=ledger.rt.keys.epoch, subjects=tags, idempotency_key=key or secrets.token_hex(8),
     )  # fmt: skip
@@ -61,11 +61,11 @@ def by_platform(ledger: LedgerFixture, platform: Platform, action: str, case: st
     """Let a platform speak for the person: withdraw, reopen, say. Raises what the ledger refuses it with."""
     caller, key = Caller(platform.member(), for_person=True), secrets.token_hex(8)
     if action == "withdraw":
-        platform_actions.take_back(ledger.rt.appeals, caller, case, key)
+        platform_actions.withdraw(ledger.rt.appeals, caller, case, key)
     elif action == "reopen":
-        platform_actions.contest_again(ledger.rt.appeals, caller, case, "Again.", key)
+        platform_actions.reopen(ledger.rt.appeals, caller, case, "Again.", key)
     else:
-        platform_actions.say_in_case(ledger.rt.appeals, caller, case, Party.SUBJECT, "Yes, I did it.", key)
+        platform_actions.add_message(ledger.rt.appeals, caller, case, Party.SUBJECT, "Yes, I did it.", key)
 
 
 def cases_of(ledger: LedgerFixture, report: dict[str, Any]) -> list[CaseRow]:
@@ -156,7 +156,7 @@ class Rights:
         """The person contests the report at /me; the model says whether they can."""
         may = self.may_file
         wanted = [self.report["id"]], "not_me", "It was not me.", "en"
-        refused = refusal(lambda: subject.appeal(self.ledger.rt.context, self.session, *wanted))
+        refused = refusal(lambda: consumer.open_cases(self.ledger.rt.context, self.session, *wanted))
         assert (refused is None) == may, f"the person's own round: {refused}"
         if may:
             self.own = "open"
@@ -165,7 +165,7 @@ class Rights:
         if self.own not in ("open", "reopened"):
             return
         case = self.own_case
-        refused = refusal(lambda: subject.take_back(self.ledger.rt.context, self.session, case))
+        refused = refusal(lambda: consumer.withdraw(self.ledger.rt.context, self.session, case))
         assert (refused is None) == (self.withdrawals < MAX_WITHDRAWALS and self.alive), refused
         if refused is not None:
             return
@@ -178,7 +178,7 @@ class Rights:
             return
         may = self.until is not None and self.ledger.clock() < self.until and self.alive
         case = self.own_case
-        refused = refusal(lambda: subject.contest_again(self.ledger.rt.context, self.session, case, "Look again."))
+        refused = refusal(lambda: consumer.reopen(self.ledger.rt.context, self.session, case, "Look again."))
         assert (refused is None) == may, f"the person's own reopening: {refused}"
         if may:
             self.own = "reopened"
@@ -186,7 +186,7 @@ class Rights:
     def person_adds(self, pick: int) -> None:
         for case in self.some_case(pick):
             with suppress(LedgerError):
-                subject.add(self.ledger.rt.context, self.session, public(self.ledger, case), "More.")
+                consumer.add_message(self.ledger.rt.context, self.session, public(self.ledger, case), "More.")
 
     def is_decided(self, pick: int) -> None:
         """Somebody new decides one of the open cases."""

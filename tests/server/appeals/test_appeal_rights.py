@@ -26,10 +26,10 @@ from ledger.protocol.encoding import format_time
 from ledger.rules.appeals import MAX_WITHDRAWALS, Outcome
 from ledger.rules.case_machine import Staff
 from ledger.rules.conduct import Conduct
-from ledger.server.appeals import staff_actions, subject, subject_cases
-from ledger.server.appeals.attempts import FILING_PURPOSE
+from ledger.server.appeals import consumer, staff_actions
 from ledger.server.appeals.clock import run_clocks
-from ledger.server.appeals.own_record import own_record
+from ledger.server.appeals.consumer_record import own_record
+from ledger.server.appeals.filing import FILING_PURPOSE
 from ledger.server.db.engine import writing
 from ledger.server.records import case_queries as store
 from ledger.server.reports.reports import get_report
@@ -79,7 +79,7 @@ def test_a_stranger_cannot_burn_the_right_by_filing_and_withdrawing(ledger: Ledg
     (own,) = contest(ledger, person, report)
     decided(ledger, own, Outcome.UPHELD)
     assert shown(ledger, person)["case"]["can_reopen"]  # type: ignore[index]
-    subject.contest_again(ledger.rt.context, session_of(ledger, person), own, "Look again.")
+    consumer.reopen(ledger.rt.context, session_of(ledger, person), own, "Look again.")
 
 
 def test_the_accused_group_does_nothing_for_the_person(ledger: LedgerFixture) -> None:
@@ -144,7 +144,7 @@ def test_a_platforms_decided_round_closes_its_own_way_only(ledger: LedgerFixture
         staff_actions.decide(ledger.rt.context, own, CLEO, Outcome.UNCONFIRMED, "As it was.")
     else:
         decided(ledger, own, Outcome.UPHELD, CLEO)
-    subject.contest_again(ledger.rt.context, session_of(ledger, person), own, "My own reopening.")
+    consumer.reopen(ledger.rt.context, session_of(ledger, person), own, "My own reopening.")
     assert case_row(ledger, own).round == 2
 
 
@@ -187,7 +187,7 @@ def test_a_case_that_a_platform_reopened_is_not_taken_over(ledger: LedgerFixture
     assert own != case
     assert case_row(ledger, case).filing_group == DELTA.control_group
     decided(ledger, own, Outcome.UPHELD, BEN)
-    subject.contest_again(context, session_of(ledger, person), own, "My own reopening.")
+    consumer.reopen(context, session_of(ledger, person), own, "My own reopening.")
 
 
 @on_one_engine
@@ -196,11 +196,11 @@ def test_a_kept_letter_says_what_its_own_round_decided(ledger: LedgerFixture) ->
     report = ledger.report(ledger.acme, person)
     first, second = (file_for(ledger, platform, person, report["id"]) for platform in (DELTA, EVE))
     decided(ledger, first, Outcome.AMENDED, conduct=Conduct.FRIENDLY_CHARGEBACK)
-    letter = subject_cases.own_letter(context, session_of(ledger, person), first, "decided", "en").to_text()
+    letter = consumer.own_letter(context, session_of(ledger, person), first, "decided", "en").to_text()
     decided(ledger, second, Outcome.AMENDED, BEN, conduct=Conduct.WARDROBING)
     by_platform(ledger, DELTA, "reopen", first)
     assert (case_row(ledger, first).current_conduct, case_row(ledger, first).severity) == ("wardrobing", 1)
-    kept = subject_cases.own_letter(context, session_of(ledger, person), first, "decided", "en", 1).to_text()
+    kept = consumer.own_letter(context, session_of(ledger, person), first, "decided", "en", 1).to_text()
     assert case_text("friendly_chargeback") in kept
     assert case_text("friendly_chargeback") in letter
     assert case_text("wardrobing") not in kept
@@ -240,7 +240,7 @@ def test_only_the_first_round_of_platforms_suspends_and_the_next_takes_its_place
     run_clocks(context)
     assert case_row(ledger, third).overdue
     assert ledger.lookup(person)["tier"] == "watch"
-    letter = subject_cases.own_letter(context, session_of(ledger, person), third, "overdue", "en").to_text()
+    letter = consumer.own_letter(context, session_of(ledger, person), third, "overdue", "en").to_text()
     assert "neither shown" not in letter
     assert "contest the report yourself" in letter
 
@@ -284,13 +284,13 @@ def test_withdrawals_use_up_nothing_and_have_an_end(ledger: LedgerFixture) -> No
     report, session = ledger.report(ledger.acme, person), session_of(ledger, person)
     for _ in range(MAX_WITHDRAWALS):
         (case,) = contest(ledger, person, report)
-        subject.take_back(context, session, case)
+        consumer.withdraw(context, session, case)
         ledger.clock.moment += timedelta(days=1)
     (case,) = contest(ledger, person, report)
     with pytest.raises(ActionRefused):
-        subject.take_back(context, session, case)
+        consumer.withdraw(context, session, case)
     assert case_row(ledger, case).state == "submitted", "it will be decided"
-    assert not subject_cases.own_case(context, session_of(ledger, person), case)["can_withdraw"]
+    assert not consumer.own_case(context, session_of(ledger, person), case)["can_withdraw"]
     assert [row.state for row in cases_of(ledger, report)] == ["closed"] * MAX_WITHDRAWALS + ["submitted"]
 
 
@@ -300,12 +300,12 @@ def test_a_withdrawn_reopening_may_be_made_again(ledger: LedgerFixture) -> None:
     (case,) = contest(ledger, person, ledger.report(ledger.acme, person))
     session = session_of(ledger, person)
     decided(ledger, case, Outcome.UNCONFIRMED)
-    subject.contest_again(context, session, case, "Again.")
-    subject.take_back(context, session, case)
+    consumer.reopen(context, session, case, "Again.")
+    consumer.withdraw(context, session, case)
     assert (ledger.lookup(person)["tier"], ledger.lookup(person)["disputed"]) == ("clear", False), (
         "unconfirmed, as decided"
     )
-    subject.contest_again(context, session, case, "After all.")
+    consumer.reopen(context, session, case, "After all.")
     row = case_row(ledger, case)
     assert (row.round, row.previous_outcome) == (2, "unconfirmed")
     with pytest.raises(ConflictOfInterest):
@@ -371,21 +371,21 @@ def test_nothing_is_promised_past_the_life_of_the_record(ledger: LedgerFixture) 
     session = session_of(ledger, person)
     report = ledger.report(ledger.acme, person, act_ended_at=format_time(ledger.clock() - timedelta(days=60)), **MINOR)
     (case,) = contest(ledger, person, report)
-    expires = subject_cases.own_case(context, session, case)["expires_at"]
+    expires = consumer.own_case(context, session, case)["expires_at"]
     decided(ledger, case, Outcome.UNCONFIRMED)
     row = case_row(ledger, case)
     assert row.reopen_until is not None
     assert format_time(row.reopen_until) == expires < format_time(ledger.clock() + timedelta(days=60))
-    letter = subject_cases.own_letter(context, session, case, "decided", "en").to_text()
+    letter = consumer.own_letter(context, session, case, "decided", "en").to_text()
     assert letter.count("reopened once, until") == 1
     ledger.clock.moment = row.reopen_until
     with pytest.raises(ActionRefused) as refused:
-        subject.contest_again(context, session, case, "Too late.")
+        consumer.reopen(context, session, case, "Too late.")
     assert refused.value.details["expired"]
     assert case_row(ledger, case).state == "decided", "the decision stays what it was"
-    assert not subject_cases.own_case(context, session, case)["can_reopen"]
+    assert not consumer.own_case(context, session, case)["can_reopen"]
     run_clocks(context)
-    assert "Reasons of 1." in subject_cases.own_letter(context, session, case, "decided", "en").to_text()
+    assert "Reasons of 1." in consumer.own_letter(context, session, case, "decided", "en").to_text()
 
 
 @on_one_engine
@@ -394,12 +394,12 @@ def test_a_case_on_a_record_that_expires_first_says_so(ledger: LedgerFixture) ->
     report = ledger.report(ledger.acme, person, act_ended_at=format_time(ledger.clock() - timedelta(days=86)), **MINOR)
     (case,) = contest(ledger, person, report)
     session = session_of(ledger, person)
-    letter = subject_cases.own_letter(context, session, case, "received", "en").to_text()
+    letter = consumer.own_letter(context, session, case, "received", "en").to_text()
     assert "The record itself is gone on" in letter
     staff_actions.take(context, case, ANNA)
     asked = staff_actions.ask_subject(context, case, ANNA, "Which parcel?")
     assert asked.question_due_at is not None
-    assert format_time(asked.question_due_at) == subject_cases.own_case(context, session, case)["expires_at"]
+    assert format_time(asked.question_due_at) == consumer.own_case(context, session, case)["expires_at"]
 
 
 @on_one_engine
@@ -409,19 +409,19 @@ def test_letters_of_all_rounds_stay_readable(ledger: LedgerFixture) -> None:
     (case,) = contest(ledger, person, report)
     session = session_of(ledger, person)
     decided(ledger, case, Outcome.UNCONFIRMED)
-    first = subject_cases.own_letter(context, session, case, "decided", "en").to_text()
-    received = subject_cases.own_letter(context, session, case, "received", "en").to_text()
-    subject.contest_again(context, session, case, "Again.")
-    view = subject_cases.own_case(context, session, case)
+    first = consumer.own_letter(context, session, case, "decided", "en").to_text()
+    received = consumer.own_letter(context, session, case, "received", "en").to_text()
+    consumer.reopen(context, session, case, "Again.")
+    view = consumer.own_case(context, session, case)
     assert view["letters"] == ["received"]
     assert view["earlier_letters"] == [{"round": 1, "kind": "received"}, {"round": 1, "kind": "decided"}]
     ledger.clock.moment += timedelta(days=31)  # the record expires while the second round is open
     run_clocks(context)
     assert case_row(ledger, case).state == "closed"
-    assert subject_cases.own_letter(context, session, case, "decided", "en").to_text() == first
-    assert subject_cases.own_letter(context, session, case, "received", "en", 1).to_text() == received
+    assert consumer.own_letter(context, session, case, "decided", "en").to_text() == first
+    assert consumer.own_letter(context, session, case, "received", "en", 1).to_text() == received
     with pytest.raises(NotFound):
-        subject_cases.own_letter(context, session, case, "decided", "en", 2)
+        consumer.own_letter(context, session, case, "decided", "en", 2)
 
 
 @on_one_engine
@@ -430,7 +430,7 @@ def test_a_platforms_decision_letter_names_the_persons_own_right(ledger: LedgerF
     case = file_for(ledger, DELTA, person, ledger.report(ledger.acme, person)["id"])
     decided(ledger, case, Outcome.UPHELD)
     for locale, words in (("en", "contest the report yourself as well"), ("zh-CN", "您本人也可以")):
-        letter = subject_cases.own_letter(context, session_of(ledger, person), case, "decided", locale)
+        letter = consumer.own_letter(context, session_of(ledger, person), case, "decided", locale)
         assert words in letter.to_text()
 
 

@@ -12,7 +12,7 @@ from ledger.errors import ActionRefused
 from ledger.protocol.encoding import day_floor
 from ledger.protocol.public_ids import decode_id
 from ledger.rules.appeals import Outcome
-from ledger.server.appeals import staff_actions, subject, subject_cases
+from ledger.server.appeals import consumer, staff_actions
 from ledger.server.db import migrate
 from ledger.server.db.engine import writing
 from tests.server import log_oracle as oracle
@@ -32,14 +32,14 @@ def test_an_earlier_ledger_keeps_its_standings_and_gives_withdrawn_rounds_back(l
     for name in ("own", "taken back", "late", "reopened"):
         (cases[name],) = contest(ledger, people[name], reports[name])
     for name in ("taken back", "late"):
-        subject.take_back(context, sessions[name], cases[name])
-        subject.contest_again(context, sessions[name], cases[name], "After all.")
-    subject.take_back(context, sessions["taken back"], cases["taken back"])
+        consumer.withdraw(context, sessions[name], cases[name])
+        consumer.reopen(context, sessions[name], cases[name], "After all.")
+    consumer.withdraw(context, sessions["taken back"], cases["taken back"])
     for name in ("late", "reopened"):
         staff_actions.take(context, cases[name], ANNA)
         staff_actions.decide(context, cases[name], ANNA, Outcome.UNCONFIRMED, f"About {name}.")
-    letter = subject_cases.own_letter(context, sessions["reopened"], cases["reopened"], "decided", "en").to_text()
-    subject.contest_again(context, sessions["reopened"], cases["reopened"], "No.")
+    letter = consumer.own_letter(context, sessions["reopened"], cases["reopened"], "decided", "en").to_text()
+    consumer.reopen(context, sessions["reopened"], cases["reopened"], "No.")
     standings = {name: ledger.lookup(person) for name, person in people.items()}
 
     config = migrate.alembic_config(ledger.rt.settings.database_url)
@@ -64,19 +64,19 @@ def test_an_earlier_ledger_keeps_its_standings_and_gives_withdrawn_rounds_back(l
     late = rows["late"]
     assert late.decided_at is not None
     assert (late.state, late.reopen_until) == ("decided", late.decided_at + timedelta(days=60))
-    subject.contest_again(context, sessions["late"], cases["late"], "The round was never used.")
+    consumer.reopen(context, sessions["late"], cases["late"], "The round was never used.")
     assert contest(ledger, people["filed"], reports["filed"]) == [cases["filed"]], "the platform's case is taken over"
     (again,) = contest(ledger, people["taken back"], reports["taken back"])
     assert again != cases["taken back"]
     case, session = cases["reopened"], sessions["reopened"]
-    assert subject_cases.own_letter(context, session, case, "decided", "en").to_text() != ""
-    old = subject_cases.own_letter(context, session, case, "decided", "en", 1).to_text()
+    assert consumer.own_letter(context, session, case, "decided", "en").to_text() != ""
+    old = consumer.own_letter(context, session, case, "decided", "en", 1).to_text()
     assert "About reopened." in old
     assert old.split("\n\n")[1] == letter.split("\n\n")[1], "the same verdict, of the same day"
     staff_actions.take(context, case, BEN)
     staff_actions.decide(context, case, BEN, Outcome.UNCONFIRMED, "It stays.")
     with pytest.raises(ActionRefused):
-        subject.contest_again(context, session, case, "A third time.")
+        consumer.reopen(context, session, case, "A third time.")
 
 
 def _as_it_was_stored(ledger: LedgerFixture, counted: list[str]) -> None:

@@ -25,11 +25,11 @@ from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff
 from ledger.rules.conduct import Conduct
 from ledger.rules.webhooks import WebhookType
-from ledger.server.appeals import staff_actions, subject
+from ledger.server.appeals import consumer, staff_actions
 from ledger.server.appeals.clock import run_clocks
-from ledger.server.appeals.own_record import own_record
-from ledger.server.appeals.parties import Party, Speaker, say
-from ledger.server.appeals.session_queries import SessionRow
+from ledger.server.appeals.consumer_record import own_record
+from ledger.server.appeals.participants import Participant, Party, add_message
+from ledger.server.appeals.sessions import SessionRow
 from ledger.server.appeals.transaction import case_number, changing, load_case
 from ledger.server.db.engine import reading
 from ledger.server.db.tables.ledger import EntryBody
@@ -62,7 +62,7 @@ def contest(
     """File an appeal; the public ids of the cases."""
     session = session_of(ledger, person)
     ids = [report["id"] for report in reports]
-    rows = subject.appeal(ledger.rt.context, session, ids, grounds, "The parcel came broken.", "en")
+    rows = consumer.open_cases(ledger.rt.context, session, ids, grounds, "The parcel came broken.", "en")
     return [public(ledger, row) for row in rows]
 
 
@@ -229,7 +229,7 @@ def test_it_is_reopened_once_for_somebody_new_and_never_gets_worse(ledger: Ledge
     session = session_of(ledger, person)
     staff_actions.take(context, case, ANNA)
     staff_actions.decide(context, case, ANNA, Outcome.UNCONFIRMED, "It cannot be shown.")
-    subject.contest_again(context, session, case, "I want it gone.")
+    consumer.reopen(context, session, case, "I want it gone.")
     assert ledger.lookup(person)["disputed"]
     with pytest.raises(ConflictOfInterest):
         staff_actions.take(context, case, ANNA)
@@ -239,14 +239,14 @@ def test_it_is_reopened_once_for_somebody_new_and_never_gets_worse(ledger: Ledge
     staff_actions.decide(context, case, BEN, Outcome.UNCONFIRMED, "It stays like this.")
     assert ledger.lookup(person)["tier"] == "clear"
     with pytest.raises(ActionRefused):
-        subject.contest_again(context, session, case, "Again!")
+        consumer.reopen(context, session, case, "Again!")
 
 
 def test_an_appeal_that_is_taken_back_leaves_things_as_they_were(ledger: LedgerFixture) -> None:
     context, person = ledger.rt.context, ledger.person()
     report = ledger.report(ledger.acme, person)
     (case,) = contest(ledger, person, report)
-    subject.take_back(context, session_of(ledger, person), case)
+    consumer.withdraw(context, session_of(ledger, person), case)
     assert ledger.lookup(person)["tier"] == "watch"
     assert case_row(ledger, case).state == "withdrawn"
 
@@ -257,7 +257,7 @@ def test_the_own_record_names_the_opener_only(ledger: LedgerFixture) -> None:
     other = ledger.report(ledger.acme, person, order="o2", amount_minor=777)
     ledger.lookup(person)
     (case,) = contest(ledger, person, other)
-    subject.state(ledger.rt.context, session_of(ledger, person), mine["id"], "I sent it back.", "en")
+    consumer.add_statement(ledger.rt.context, session_of(ledger, person), mine["id"], "I sent it back.", "en")
     record = own_record(ledger.rt.context, ledger.rt.members.weights(), session_of(ledger, person))
     assert {one["id"]: one["reported_by"] for one in record["reports"]} == {mine["id"]: "bolt", other["id"]: None}
     assert "acme" not in json.dumps(record)
@@ -301,8 +301,8 @@ def test_both_platforms_are_told_and_nothing_more_than_they_may_know(settings: S
     staff_actions.take(rt.context, case, ANNA)
     staff_actions.ask_reporter(rt.context, case, ANNA, "A secret question?")
     with changing(rt.context) as batch:
-        speaker = Speaker(Party.REPORTER, "acme", "acme-group")
-        say(batch, load_case(batch, case_number(rt.context, case)), speaker, "A secret answer.")
+        speaker = Participant(Party.REPORTER, "acme", "acme-group")
+        add_message(batch, load_case(batch, case_number(rt.context, case)), speaker, "A secret answer.")
     staff_actions.decide(rt.context, case, ANNA, Outcome.OVERTURNED, "A secret reason.")
     with reading(rt.engine) as connection:
         told = connection.execute(

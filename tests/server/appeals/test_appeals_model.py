@@ -21,14 +21,15 @@ from ledger.protocol.identifiers import Kind
 from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff, due_actions
 from ledger.rules.conduct import Conduct
-from ledger.server.appeals import parties, staff_actions, subject
+from ledger.server.appeals import consumer, participants, staff_actions
+from ledger.server.appeals.case_service import with_handlers
 from ledger.server.appeals.clock import run_clocks
-from ledger.server.appeals.rows import to_core
 from ledger.server.appeals.transaction import case_number
 from ledger.server.db.engine import reading
 from ledger.server.records import case_queries as store
 from tests.counts import trials
 from tests.server import log_oracle as oracle
+from tests.server.appeals.contested import add_message as add_message_to
 from tests.server.appeals.test_appeals import GRAVE, case_row, public, session_of
 from tests.server.conftest import LedgerFixture, Subjects
 from tests.support import evidence
@@ -58,7 +59,7 @@ class Story:
 
     def appeal(self, pick: int) -> None:
         report = self.reports[pick % len(self.reports)]
-        rows = subject.appeal(self.ledger.rt.context, self.session, [report["id"]], "other", "No.", "en")
+        rows = consumer.open_cases(self.ledger.rt.context, self.session, [report["id"]], "other", "No.", "en")
         self.cases += [public(self.ledger, row) for row in rows]
 
     @property
@@ -80,7 +81,7 @@ class Story:
 
     def state(self, pick: int) -> None:
         report = self.reports[pick % len(self.reports)]
-        subject.state(self.ledger.rt.context, self.session, report["id"], f"Statement {pick}.", "en")
+        consumer.add_statement(self.ledger.rt.context, self.session, report["id"], f"Statement {pick}.", "en")
 
     def case(self, pick: int) -> str:
         return self.cases[pick % len(self.cases)]
@@ -119,9 +120,9 @@ class Story:
 
     def answer(self, pick: int) -> None:
         platform = (self.ledger.acme, self.ledger.bolt)[pick // 2 % 2]
-        speaker = parties.Speaker(parties.Party.REPORTER, platform.name, platform.control_group)
+        speaker = participants.Participant(participants.Party.REPORTER, platform.name, platform.control_group)
         number = case_number(self.ledger.rt.context, self.case(pick))
-        parties.in_case(self.ledger.rt.context, number, speaker, "Here is the record.")
+        add_message_to(self.ledger.rt.context, number, speaker, "Here is the record.")
 
     def wait(self, pick: int) -> None:
         self.ledger.clock.moment += timedelta(days=(1, 8, 21)[pick % 3])
@@ -145,9 +146,9 @@ class Story:
             self.staffed(staff_actions.ask_reporter, "What happened?"),
             self.staffed(staff_actions.ask_subject, "What happened?"),
             self.answer,
-            lambda pick: _discard(subject.add(context, self.session, self.case(pick), "More.")),
-            lambda pick: _discard(subject.take_back(context, self.session, self.case(pick))),
-            lambda pick: _discard(subject.contest_again(context, self.session, self.case(pick), "Again.")),
+            lambda pick: _discard(consumer.add_message(context, self.session, self.case(pick), "More.")),
+            lambda pick: _discard(consumer.withdraw(context, self.session, self.case(pick))),
+            lambda pick: _discard(consumer.reopen(context, self.session, self.case(pick), "Again.")),
             self.state,
             self.take_report_back,
             self.restitute,
@@ -172,7 +173,7 @@ class Story:
         for case in self.cases:
             row = case_row(self.ledger, case)
             with reading(rt.engine) as connection:
-                core = to_core(row, store.handlers(connection, row.id))
+                core = with_handlers(connection, row)
                 assert store.events(connection, row.id)[-1].state == row.state
             open_dispute = case in told[self.report_of(row.report_id)].open_cases
             assert core.is_open == open_dispute or core.state == "closed"

@@ -14,11 +14,10 @@ from ledger.errors import NotFound, QuotaExceeded, SessionExpired, StaleEpoch
 from ledger.protocol.identifiers import Kind
 from ledger.protocol.tags import tag
 from ledger.rules.appeals import Outcome
-from ledger.server.appeals import attachment_queries as attachment_store
-from ledger.server.appeals import sessions, staff_actions, subject
+from ledger.server.appeals import attachments, consumer, sessions, staff_actions
 from ledger.server.appeals.attachments import save
 from ledger.server.appeals.clock import run_clocks
-from ledger.server.appeals.own_record import own_record
+from ledger.server.appeals.consumer_record import own_record
 from ledger.server.appeals.weights import refresh_weights
 from ledger.server.db.engine import reading, writing
 from ledger.server.db.tables.appeals import (
@@ -62,11 +61,11 @@ def attach(ledger: LedgerFixture, case: str) -> str:
     """A file in the case; its name on disk."""
     file = save(ledger.rt.settings, b"content", secrets.token_bytes)
     with writing(ledger.rt.engine) as connection:
-        new = attachment_store.NewAttachment(
+        new = attachments.NewAttachment(
             case_row(ledger, case).id, "subject", None, "a.txt", "text/plain", 7, None, None, bytes(32), file, None,
             ledger.clock(),
         )  # fmt: skip
-        attachment_store.add(connection, new)
+        attachments.insert_file_row(connection, new)
     return file
 
 
@@ -78,7 +77,7 @@ def test_a_case_is_erased_with_its_report(ledger: LedgerFixture) -> None:
     report = ledger.report(ledger.acme, person)
     (case,) = contest(ledger, person, report)
     file = attach(ledger, case)
-    subject.state(ledger.rt.context, session_of(ledger, person), report["id"], "A statement.", "en")
+    consumer.add_statement(ledger.rt.context, session_of(ledger, person), report["id"], "A statement.", "en")
     decided(ledger, case)
     paths = list(ledger.rt.settings.attachments_dir.rglob(file))
     assert len(paths) == 1
@@ -272,8 +271,8 @@ def test_a_statement_needs_a_live_report_of_ones_own(ledger: LedgerFixture) -> N
     person = ledger.person()
     report = ledger.report(ledger.acme, person)
     with pytest.raises(NotFound):
-        subject.state(ledger.rt.context, session_of(ledger, ledger.person(1)), report["id"], "Mine.", "en")
+        consumer.add_statement(ledger.rt.context, session_of(ledger, ledger.person(1)), report["id"], "Mine.", "en")
     ledger.withdraw(ledger.acme, report["id"])
     with pytest.raises(NotFound):
-        subject.state(ledger.rt.context, session_of(ledger, person), report["id"], "Mine.", "en")
+        consumer.add_statement(ledger.rt.context, session_of(ledger, person), report["id"], "Mine.", "en")
     assert ledger.lookup([(Kind.PHONE, person[0][1])])["has_statement"] is False

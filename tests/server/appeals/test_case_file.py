@@ -14,17 +14,16 @@ from ledger.protocol.encoding import b64url
 from ledger.protocol.public_ids import encode_id
 from ledger.rules.appeals import Action, Outcome
 from ledger.rules.checklist import FileState, NeedState
-from ledger.server.appeals import attachment_queries as attachment_store
-from ledger.server.appeals import staff_actions, subject
-from ledger.server.appeals.attachment_queries import NewAttachment
-from ledger.server.appeals.case_file import attachment, case_file
-from ledger.server.appeals.parties import Party, Speaker, in_case
-from ledger.server.appeals.reporter_record import response_time
+from ledger.server.appeals import attachments, consumer, staff_actions
+from ledger.server.appeals.attachments import NewAttachment
+from ledger.server.appeals.case_page import attachment, case_file, response_time
+from ledger.server.appeals.participants import Participant, Party
 from ledger.server.db.engine import reading, writing
 from ledger.server.db.tables.appeals import CaseAttachment
 from ledger.server.db.tables.staff import StaffEvent
 from ledger.tlog.merkle import leaf_hash
 from tests.server.appeals.contested import STATEMENT, contest, staff_of
+from tests.server.appeals.contested import add_message as add_message_to
 from tests.server.appeals.test_appeals import GRAVE, case_row, session_of
 from tests.server.conftest import LedgerFixture
 from tests.support import publish
@@ -51,7 +50,7 @@ def hand_in(ledger: LedgerFixture, case: str, data: bytes, place: int | None, pa
         file=hashlib.sha256(data + case.encode()).hexdigest()[:32], evidence_index=place, added_at=ledger.clock(),
     )  # fmt: skip
     with writing(ledger.rt.engine) as connection:
-        return attachment_store.add(connection, new)
+        return attachments.insert_file_row(connection, new)
 
 
 def test_claim_and_report_side_by_side(ledger: LedgerFixture) -> None:
@@ -140,7 +139,7 @@ def test_extending_is_offered_where_the_law_has_it(ledger: LedgerFixture) -> Non
     anna, context, person = staff_of(ledger, "anna"), ledger.rt.context, ledger.person()
     (case,) = contest(ledger, person, ledger.report(ledger.acme, person))
     staff_actions.take(context, case, anna)
-    subject.add(context, session_of(ledger, person), case, "Here is more.")
+    consumer.add_message(context, session_of(ledger, person), case, "Here is more.")
     file = case_file(context, case, anna)
     assert (file.row.profile, file.policy.clock.extension_days) == ("CN", 0)
     assert Action.EXTEND not in file.may
@@ -151,7 +150,7 @@ def test_nothing_is_done_on_a_stale_view(ledger: LedgerFixture) -> None:
     (case,) = contest(ledger, person, ledger.report(ledger.acme, person))
     staff_actions.take(context, case, anna, seen=case_file(context, case, anna).seen)
     seen = case_file(context, case, anna).seen
-    subject.add(context, session_of(ledger, person), case, "Wait, look at this.")
+    consumer.add_message(context, session_of(ledger, person), case, "Wait, look at this.")
     with pytest.raises(ActionRefused, match="moved on"):
         staff_actions.decide(context, case, anna, Outcome.UPHELD, "As reported.", seen=seen)
     assert case_row(ledger, case).state == "under_review"
@@ -166,7 +165,9 @@ def test_staff_read_everything_with_names(ledger: LedgerFixture) -> None:
     staff_actions.note(context, case, anna, "Looks like the carrier lost it.")
     staff_actions.ask_reporter(context, case, anna, "Please send the record.")
     ledger.clock.moment += timedelta(hours=5)
-    in_case(context, case_row(ledger, case).id, Speaker(Party.REPORTER, "acme", "acme-group"), "We have none.")
+    add_message_to(
+        context, case_row(ledger, case).id, Participant(Party.REPORTER, "acme", "acme-group"), "We have none."
+    )
     file = case_file(context, case, anna)
     told = [(one.event.action, one.staff) for one in file.timeline]
     assert told == [

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ledger.client.reports.building import inspection_json
+from ledger.client.reports.evidence import inspection_json
 from ledger.errors import ConflictOfInterest, NotFound, Overloaded, RoleMissing
 from ledger.evidence.inspection import inspect_bytes
 from ledger.evidence.receipt import Conclusion
@@ -17,11 +17,10 @@ from ledger.protocol.encoding import b64url, parse_time
 from ledger.protocol.public_ids import encode_id
 from ledger.rules.checklist import FileState
 from ledger.rules.corroboration import Corroboration
-from ledger.server.appeals import attachment_queries as attachment_store
 from ledger.server.appeals import attachments, inspection
-from ledger.server.appeals.attachment_queries import NewAttachment
-from ledger.server.appeals.case_file import case_file
-from ledger.server.appeals.inspection import Failure, Look, inspect_again
+from ledger.server.appeals.attachments import NewAttachment
+from ledger.server.appeals.case_page import case_file
+from ledger.server.appeals.inspection import Failure, InspectionAttempt, inspect_again
 from ledger.server.db.engine import writing
 from tests.evidence import files
 from tests.server.appeals.contested import contest, staff_of
@@ -63,11 +62,11 @@ def hand_in(ledger: LedgerFixture, case: str, data: bytes, place: int | None = 0
         file=kept, evidence_index=place, added_at=ledger.clock(),
     )  # fmt: skip
     with writing(ledger.rt.engine) as connection:
-        number = attachment_store.add(connection, new)
+        number = attachments.insert_file_row(connection, new)
     return encode_id("at", number, ledger.rt.settings.service)
 
 
-def look_into(ledger: LedgerFixture, case: str, file: str, name: str = "anna") -> Look:
+def look_into(ledger: LedgerFixture, case: str, file: str, name: str = "anna") -> InspectionAttempt:
     return inspect_again(ledger.rt.context, ledger.rt.settings, case, file, staff_of(ledger, name))
 
 
@@ -199,6 +198,6 @@ def answer(data: bytes = LABELLED, **changes: Any) -> bytes:
     ],
 )
 def test_an_answer_that_is_no_inspection_of_this_file_is_not_believed(said: bytes | None, failure: Failure) -> None:
-    look = inspection._look(hashlib.sha256(LABELLED).digest(), said)
+    look = inspection._read_answer(hashlib.sha256(LABELLED).digest(), said)
     assert (look.inspected, look.failure) == (None, failure)
-    assert inspection._look(hashlib.sha256(LABELLED).digest(), answer()).inspected is not None
+    assert inspection._read_answer(hashlib.sha256(LABELLED).digest(), answer()).inspected is not None

@@ -24,10 +24,9 @@ from ledger.protocol.encoding import unb64url
 from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff
 from ledger.rules.conduct import Conduct
-from ledger.server.appeals import reopenings, staff_actions, subject
+from ledger.server.appeals import consumer, participants, staff_actions
 from ledger.server.appeals.clock import run_clocks
-from ledger.server.appeals.concessions import agree, concede
-from ledger.server.appeals.parties import Party, Speaker
+from ledger.server.appeals.participants import Participant, Party, agree, concede
 from ledger.server.appeals.transaction import case_number, changing, load_case
 from ledger.server.db.engine import reading
 from ledger.server.platforms.queries import outcome_counts
@@ -66,8 +65,8 @@ def ledger(base_ledger: LedgerFixture) -> LedgerPart:
 PRODUCT = Conduct.WARDROBING
 
 
-def reporter(platform: Platform) -> Speaker:
-    return Speaker(Party.REPORTER, platform.name, platform.control_group)
+def reporter(platform: Platform) -> Participant:
+    return Participant(Party.REPORTER, platform.name, platform.control_group)
 
 
 def conceded(ledger: LedgerPart, case: str, conduct: Conduct, by: Platform | None = None) -> CaseRow:
@@ -79,7 +78,7 @@ def conceded(ledger: LedgerPart, case: str, conduct: Conduct, by: Platform | Non
 def asked(ledger: LedgerPart, case: str, digest: bytes, by: Platform | None = None) -> CaseRow:
     with changing(ledger.rt.context) as batch:
         row = load_case(batch, case_number(ledger.rt.context, case))
-        return reopenings.ask_reopening(batch, row, reporter(by or ledger.acme), digest, "The scan came.")
+        return participants.ask_reopening(batch, row, reporter(by or ledger.acme), digest, "The scan came.")
 
 
 def resolved(ledger: LedgerPart) -> dict[str, int]:
@@ -115,9 +114,9 @@ def test_a_concession_binds_the_decision_and_both_sides_see_it(ledger: LedgerPar
         with pytest.raises(DecisionInvalid):
             staff_actions.decide(ledger.rt.context, case, ANNA, outcome, "It was looked into.", **more)  # type: ignore[arg-type]
     session = session_of(ledger, person)
-    subject.agree_to_concession(ledger.rt.context, session, case)
+    consumer.agree(ledger.rt.context, session, case)
     with pytest.raises(ActionRefused):
-        subject.agree_to_concession(ledger.rt.context, session, case)
+        consumer.agree(ledger.rt.context, session, case)
     assert not record(ledger, person)[report["id"]]["case"]["can_agree"]
     staff_actions.decide(ledger.rt.context, case, ANNA, Outcome.AMENDED, "As both say.", conduct=Conduct.EMPTY_PARCEL)
     assert record(ledger, person)[report["id"]]["conduct"] == "empty_parcel"
@@ -134,7 +133,7 @@ def test_a_concession_answers_a_question_and_costs_nothing_that_was_agreed_to(le
         assert conceded(ledger, case, PRODUCT).state == "under_review"
         ledger.clock.moment += timedelta(days=8)
         run_clocks(ledger.rt.context)
-        subject.agree_to_concession(ledger.rt.context, session_of(ledger, person), case)
+        consumer.agree(ledger.rt.context, session_of(ledger, person), case)
         staff_actions.decide(ledger.rt.context, case, ANNA, Outcome.AMENDED, "As both say.", conduct=PRODUCT)
     assert resolved(ledger) == before
 
@@ -143,7 +142,7 @@ def test_the_reporters_own_group_does_not_agree_for_the_person(ledger: LedgerPar
     _, _, case = contested(ledger)
     conceded(ledger, case, PRODUCT)
     for platform, error in ((ledger.acme2, NotFound), (ledger.acme, NotFound)):
-        speaker = Speaker(Party.SUBJECT, platform.name, platform.control_group)
+        speaker = Participant(Party.SUBJECT, platform.name, platform.control_group)
         with pytest.raises((error, ConflictOfInterest)), changing(ledger.rt.context) as batch:
             agree(batch, load_case(batch, case_number(ledger.rt.context, case)), speaker)
     decide(ledger, case, Outcome.OVERTURNED)
@@ -165,10 +164,10 @@ def test_a_reporter_with_new_evidence_gets_another_round_once(ledger: LedgerPart
     asked(ledger, case, secrets.token_bytes(32))
     with pytest.raises(ActionRefused):
         asked(ledger, case, secrets.token_bytes(32))
-    waiting = next(one for one in reopenings.open_requests(context, CLEO) if one.case == case)
+    waiting = next(one for one in staff_actions.open_requests(context, CLEO) if one.case == case)
     assert (waiting.case, waiting.request.text) == (case, "The scan came.")
     own = Staff(9, "supervisor", "acme-group")
-    assert reopenings.open_requests(context, own) == []
+    assert staff_actions.open_requests(context, own) == []
     refused: tuple[tuple[Staff, type[LedgerError]], ...] = (
         (own, ConflictOfInterest),
         (ANNA, ConflictOfInterest),
@@ -176,10 +175,10 @@ def test_a_reporter_with_new_evidence_gets_another_round_once(ledger: LedgerPart
     )
     for staff, error in refused:
         with pytest.raises(error):
-            reopenings.grant(context, case, staff, "It is new.")
+            staff_actions.grant_reopening(context, case, staff, "It is new.")
     with pytest.raises(RoleMissing):
-        reopenings.open_requests(context, Staff(6, "admin"))
-    row = reopenings.grant(context, case, HEAD, "It is new.")
+        staff_actions.open_requests(context, Staff(6, "admin"))
+    row = staff_actions.grant_reopening(context, case, HEAD, "It is new.")
     assert (row.state, row.round, row.reporter_round) == ("submitted", 2, 2)
     found = ledger.lookup(person)
     assert (found["points"], found["disputed"]) == (0.0, False), "not confirmed, and not shown, until it is decided"
@@ -187,7 +186,7 @@ def test_a_reporter_with_new_evidence_gets_another_round_once(ledger: LedgerPart
     assert (mine["status"], mine["case"]["can_withdraw"]) == ("unconfirmed", False)
     assert mine["case"]["reopening_request"]["granted"] is True
     with pytest.raises(ActionRefused):
-        subject.take_back(context, session_of(ledger, person), case)
+        consumer.withdraw(context, session_of(ledger, person), case)
     with pytest.raises(ReportDisputed):
         ledger.report(ledger.acme, person, order="A-1", replaces=report["id"], **ledger.told_now())
     staff_actions.take(context, case, BEN)
@@ -197,7 +196,7 @@ def test_a_reporter_with_new_evidence_gets_another_round_once(ledger: LedgerPart
     assert points(ledger, person) > 0
     assert bodies(ledger, "reopening")[-1]["round"] == 2
     # The line is open again, and the person has their own reopening still.
-    row = subject.contest_again(context, session_of(ledger, person), case, "It does not.")
+    row = consumer.reopen(context, session_of(ledger, person), case, "It does not.")
     assert (row.round, ledger.lookup(person)["disputed"]) == (3, True)
     staff_actions.take(context, case, CLEO)
     staff_actions.decide(context, case, CLEO, Outcome.OVERTURNED, "It does not.")
@@ -209,8 +208,8 @@ def test_a_refused_or_late_request_leaves_the_order_closed(ledger: LedgerPart) -
     person, _, case = contested(ledger, order="A-1")
     decide(ledger, case, Outcome.UNCONFIRMED)
     asked(ledger, case, secrets.token_bytes(32))
-    reopenings.refuse_reopening(context, case, HEAD, "It shows nothing new.")
-    for answer in (reopenings.grant, reopenings.refuse_reopening):
+    staff_actions.refuse_reopening(context, case, HEAD, "It shows nothing new.")
+    for answer in (staff_actions.grant_reopening, staff_actions.refuse_reopening):
         with pytest.raises(ActionRefused):
             answer(context, case, HEAD, "Again.")
     assert case_row(ledger, case).round == 1

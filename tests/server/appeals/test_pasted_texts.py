@@ -9,8 +9,8 @@ import pytest
 
 from ledger.errors import AppealInvalid, InvalidRequest
 from ledger.rules.appeals import Outcome
-from ledger.server.appeals import drafts, staff_actions, subject
-from ledger.server.appeals.parties import Party, Speaker, say
+from ledger.server.appeals import consumer, staff_actions
+from ledger.server.appeals.participants import Participant, Party, add_message
 from ledger.server.appeals.transaction import case_number, changing, load_case
 from ledger.server.db.engine import reading
 from ledger.server.records import case_queries as store
@@ -32,7 +32,9 @@ def preview(ledger: LedgerFixture, case: str, reasons: str) -> Letter:
     with reading(ledger.rt.engine) as connection:
         row = store.case(connection, case_number(ledger.rt.context, case))
         assert row is not None
-        return drafts.preview(connection, ledger.rt.context, row, ANNA, drafts.Draft(Outcome.UPHELD, reasons), "en")[0]
+        return staff_actions.preview(
+            connection, ledger.rt.context, row, ANNA, staff_actions.DraftDecision(Outcome.UPHELD, reasons), "en"
+        )[0]
 
 
 def test_every_entrance_cleans(ledger: LedgerFixture) -> None:
@@ -43,8 +45,11 @@ def test_every_entrance_cleans(ledger: LedgerFixture) -> None:
 
     def reporter(text: str) -> None:
         with changing(context) as batch:
-            say(
-                batch, load_case(batch, case_number(context, case)), Speaker(Party.REPORTER, "acme", "acme-group"), text
+            add_message(
+                batch,
+                load_case(batch, case_number(context, case)),
+                Participant(Party.REPORTER, "acme", "acme-group"),
+                text,
             )
 
     def texts() -> list[str]:
@@ -54,14 +59,14 @@ def test_every_entrance_cleans(ledger: LedgerFixture) -> None:
 
     staff_actions.take(context, case, ANNA)
     entrances: list[Callable[[str], object]] = [
-        lambda text: subject.add(context, session, case, text),
+        lambda text: consumer.add_message(context, session, case, text),
         lambda text: staff_actions.note(context, case, ANNA, text),
         lambda text: staff_actions.ask_reporter(context, case, ANNA, text),
         reporter,
         lambda text: staff_actions.ask_subject(context, case, ANNA, text),
-        lambda text: subject.add(context, session, case, text),
+        lambda text: consumer.add_message(context, session, case, text),
         lambda text: staff_actions.decide(context, case, ANNA, Outcome.UNCONFIRMED, text),
-        lambda text: subject.contest_again(context, session, case, text),
+        lambda text: consumer.reopen(context, session, case, text),
     ]
     for number, entrance in enumerate(entrances):
         before = texts()
@@ -75,7 +80,7 @@ def test_every_entrance_cleans(ledger: LedgerFixture) -> None:
 
     others: list[Callable[[str], object]] = [
         lambda text: contest(ledger, person, second, statement=text),
-        lambda text: subject.state(context, session, str(second["id"]), text, "en"),
+        lambda text: consumer.add_statement(context, session, str(second["id"]), text, "en"),
         lambda text: preview(ledger, case, text),
         lambda text: staff_actions.extend(context, case, ANNA, text),
         lambda text: staff_actions.decline(context, case, BEN, text),
@@ -84,7 +89,7 @@ def test_every_entrance_cleans(ledger: LedgerFixture) -> None:
         for nothing in NOTHING:
             with pytest.raises(AppealInvalid, match="shows nothing"):
                 entrance(nothing)
-    assert subject.state(context, session, str(second["id"]), PASTED, "en").text == SHOWN
+    assert consumer.add_statement(context, session, str(second["id"]), PASTED, "en").text == SHOWN
     assert clean_reason(PASTED) == SHOWN.replace("\n", " ")
     with pytest.raises(InvalidRequest):
         clean_reason("a\u200b\u200bb")
@@ -97,7 +102,7 @@ def test_an_answer_that_shows_nothing_ends_no_clock(ledger: LedgerFixture) -> No
     asked = staff_actions.ask_reporter(context, case, ANNA, "Please send the carrier's record.")
     with pytest.raises(AppealInvalid, match="shows nothing ends no clock"), changing(context) as batch:
         row = load_case(batch, case_number(context, case))
-        say(batch, row, Speaker(Party.REPORTER, "acme", "acme-group"), "\u200b\u200b")
+        add_message(batch, row, Participant(Party.REPORTER, "acme", "acme-group"), "\u200b\u200b")
     with reading(ledger.rt.engine) as connection:
         after = store.case(connection, asked.id)
     assert after is not None

@@ -12,7 +12,7 @@ from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff
 from ledger.server.appeals import queue as service
 from ledger.server.appeals import staff_actions
-from ledger.server.appeals.queue import Asked, next_case, queue, skip
+from ledger.server.appeals.queue import RequestedFilter, next_case, queue_page, skip
 from tests.server.appeals.contested import contest, staff_of
 from tests.server.appeals.test_appeals import GRAVE, case_row
 from tests.server.conftest import LedgerFixture
@@ -31,7 +31,7 @@ def open_cases(ledger: LedgerFixture, number: int, hours: int = 30) -> list[str]
 
 
 def shown(ledger: LedgerFixture, member: Staff, **asked: object) -> list[str]:
-    return [line.case for line in queue(ledger.rt.context, member, Asked(**asked)).lines]  # type: ignore[arg-type]
+    return [line.case for line in queue_page(ledger.rt.context, member, RequestedFilter(**asked)).lines]  # type: ignore[arg-type]
 
 
 def test_it_is_in_order_of_the_due_date_and_has_pages(ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,14 +39,14 @@ def test_it_is_in_order_of_the_due_date_and_has_pages(ledger: LedgerFixture, mon
     cases = open_cases(ledger, 5)
     staff_actions.take(ledger.rt.context, cases[3], anna)
     monkeypatch.setattr(service, "PAGE_ROWS", 2)
-    first = queue(ledger.rt.context, anna, Asked())
-    second = queue(ledger.rt.context, anna, Asked(), first.after)
-    third = queue(ledger.rt.context, anna, Asked(), second.after)
+    first = queue_page(ledger.rt.context, anna, RequestedFilter())
+    second = queue_page(ledger.rt.context, anna, RequestedFilter(), first.after)
+    third = queue_page(ledger.rt.context, anna, RequestedFilter(), second.after)
     assert [[line.case for line in page.lines] for page in (first, second, third)] == [cases[:2], cases[2:4], cases[4:]]
     assert third.after is None
     assert [line.reviewer for line in second.lines] == [None, "anna"]
     with pytest.raises(InvalidRequest):
-        queue(ledger.rt.context, anna, Asked(), "nonsense")
+        queue_page(ledger.rt.context, anna, RequestedFilter(), "nonsense")
 
 
 def test_cases_of_one_moment_are_not_lost_between_pages(ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,7 +55,7 @@ def test_cases_of_one_moment_are_not_lost_between_pages(ledger: LedgerFixture, m
     monkeypatch.setattr(service, "PAGE_ROWS", 1)
     found, after = [], None
     for _ in cases:
-        page = queue(ledger.rt.context, anna, Asked(), after)
+        page = queue_page(ledger.rt.context, anna, RequestedFilter(), after)
         found += [line.case for line in page.lines]
         after = page.after
     assert found == cases
@@ -81,24 +81,24 @@ def test_filters_and_numbers(ledger: LedgerFixture) -> None:
     assert shown(ledger, anna, platform="bolt") == [three]
     assert shown(ledger, anna, case=three) == [three]
     assert shown(ledger, anna, profile="US") == []
-    page = queue(context, ben, Asked())
+    page = queue_page(context, ben, RequestedFilter())
     assert (page.totals.open, page.totals.mine, page.totals.to_sign, page.totals.overdue) == (3, 1, 1, 0)
     assert page.totals.states == {"submitted": 1, "awaiting_signoff": 1, "under_review": 1}
     assert page.facets["platform"] == {"acme": 2, "bolt": 1}
     assert page.facets["severity"] == {str(case_row(ledger, two).severity): 1, str(case_row(ledger, one).severity): 2}
     with pytest.raises(InvalidRequest):
-        queue(context, anna, Asked(state="decided"))
+        queue_page(context, anna, RequestedFilter(state="decided"))
 
 
 def test_overdue_and_due_soon(ledger: LedgerFixture) -> None:
     anna = staff_of(ledger, "anna")
     first, second = open_cases(ledger, 2, hours=24 * 5)
     ledger.clock.moment = case_row(ledger, first).due_at
-    page = queue(ledger.rt.context, anna, Asked(due_days=0))
+    page = queue_page(ledger.rt.context, anna, RequestedFilter(due_days=0))
     assert [line.case for line in page.lines] == [first]
     assert (page.totals.overdue, page.totals.due_soon) == (1, 0)
     assert shown(ledger, anna, due_days=6) == [first, second]
-    assert queue(ledger.rt.context, anna, Asked()).lines[0].case == first, "overdue on top"
+    assert queue_page(ledger.rt.context, anna, RequestedFilter()).lines[0].case == first, "overdue on top"
 
 
 def test_a_decided_case_leaves_the_queue_and_is_still_found(
@@ -109,12 +109,12 @@ def test_a_decided_case_leaves_the_queue_and_is_still_found(
     for case in cases:
         staff_actions.take(ledger.rt.context, case, anna)
         staff_actions.decide(ledger.rt.context, case, anna, Outcome.OVERTURNED, "No delivery scan.")
-    page = queue(ledger.rt.context, anna, Asked())
+    page = queue_page(ledger.rt.context, anna, RequestedFilter())
     assert (page.lines, page.totals.open, page.facets["platform"]) == ([], 0, {})
     assert shown(ledger, anna, case=cases[0]) == cases[:1]
     monkeypatch.setattr(service, "PAGE_ROWS", 2)
-    first = queue(ledger.rt.context, anna, Asked(state="settled"))
-    second = queue(ledger.rt.context, anna, Asked(state="settled"), first.after)
+    first = queue_page(ledger.rt.context, anna, RequestedFilter(state="settled"))
+    second = queue_page(ledger.rt.context, anna, RequestedFilter(state="settled"), first.after)
     assert [line.case for line in (*first.lines, *second.lines)] == cases[::-1], "the newest first"
     assert second.after is None
     assert shown(ledger, bound, state="settled") == shown(ledger, bound, case=cases[0]) == []
@@ -123,7 +123,7 @@ def test_a_decided_case_leaves_the_queue_and_is_still_found(
 def test_nobody_meets_a_report_of_their_own_group(ledger: LedgerFixture) -> None:
     bound = staff_of(ledger, "bound", group="acme-group")
     cases = open_cases(ledger, 2)
-    page = queue(ledger.rt.context, bound, Asked())
+    page = queue_page(ledger.rt.context, bound, RequestedFilter())
     assert (page.lines, page.totals.open, page.facets["platform"]) == ([], 0, {})
     assert next_case(ledger.rt.context, bound) is None
     with pytest.raises(ConflictOfInterest):
@@ -135,7 +135,7 @@ def test_roles(ledger: LedgerFixture) -> None:
     auditor, admin = staff_of(ledger, "auditor", "auditor"), staff_of(ledger, "admin", "admin")
     assert shown(ledger, auditor) == [case]
     with pytest.raises(RoleMissing):
-        queue(ledger.rt.context, admin, Asked())
+        queue_page(ledger.rt.context, admin, RequestedFilter())
     for member in (auditor, admin):
         with pytest.raises(RoleMissing):
             next_case(ledger.rt.context, member)

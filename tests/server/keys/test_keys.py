@@ -47,12 +47,14 @@ def test_the_genesis_names_the_keys_and_the_policy(settings: Settings) -> None:
             logged = logged_keys(connection)
             head = log_store.read_head(connection)
             published = log_store.latest_checkpoint(connection)
-        assert logged["holders"] == [{"id": "ledger", "public_key": b64url(rt.keys.oprf_public)}]
+        assert logged["holders"] == [
+            {"id": "ledger", "public_key": b64url(rt.keys.in_state("current")[0].row.public_key)}
+        ]
         assert logged["log"] == {"origin": settings.origin, "key": rt.keys.log_verifier_key}
         assert head is not None
         assert published is not None
         assert (head.size, published.size) == (2, 2), "signed before anybody is served"
-        assert b64url(rt.keys.oprf_secret) not in repr(rt.keys)
+        assert b64url(rt.keys.in_state("current")[0].need_secret()) not in repr(rt.keys)
 
 
 def test_key_files_are_for_their_owner_alone(settings: Settings) -> None:

@@ -35,7 +35,7 @@ from ledger.protocol.public_ids import decode_id
 from ledger.rules.policy.timeline import first_allowed
 from ledger.rules.policy.values import parse_policy
 from ledger.rules.standing import group_weight
-from ledger.server.appeals.own_record import own_record
+from ledger.server.appeals.consumer_record import own_record
 from ledger.server.db.engine import reading, writing
 from ledger.server.db.tables.ledger import EntryBody, Listing, LogEntry, Report
 from ledger.server.keys.files import load_log_key, raw_public
@@ -52,8 +52,9 @@ from ledger.server.runtime import Runtime
 from ledger.server.snapshots import queries as snapshot_store
 from ledger.server.snapshots.builder import Published, publish_due
 from ledger.tlog.entries import GovernanceType, commitment, parse_leaf, policy_body
-from ledger.tlog.merkle import leaf_hash, root_of
+from ledger.tlog.merkle import leaf_hash
 from tests.forked import ForkedProcess
+from tests.oracles import root_of
 from tests.policies import changed_policy
 from tests.processes import until
 from tests.server.appeals.test_appeals import session_of

@@ -12,8 +12,7 @@ from sqlalchemy import func, select
 
 from ledger.protocol.tags import tag
 from ledger.rules.disclosures import DISCLOSURE_DAYS
-from ledger.server.appeals.export import export
-from ledger.server.appeals.own_record import own_record
+from ledger.server.appeals.consumer_record import export_record, own_record
 from ledger.server.db.engine import reading, writing
 from ledger.server.db.id_blocks import reserve_ids
 from ledger.server.db.tables.disclosures import DisclosureCount
@@ -68,7 +67,7 @@ def looked(
 
 def seen(ledger: LedgerFixture, person: Subjects) -> list[dict[str, Any]]:
     record = own_record(ledger.rt.context, ledger.rt.members.weights(), session_of(ledger, person))
-    document = export(ledger.rt.context, {}, session_of(ledger, person), "ledger/log", "key", "en")
+    document = export_record(ledger.rt.context, {}, session_of(ledger, person), "ledger/log", "key", "en")
     assert document["record"]["lookups"] == record["lookups"]
     return list(record["lookups"])
 

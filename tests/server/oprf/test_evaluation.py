@@ -50,7 +50,7 @@ def used(rt: Runtime, moment: datetime = NOW) -> int:
 def test_an_evaluation_verifies_and_is_counted(rt: Runtime) -> None:
     blinded = points(7)
     evaluation = oprf.evaluate(rt.oprf, MEMBER, rt.keys.epoch, blinded)
-    voprf.verify(rt.keys.oprf_public, blinded, evaluation.evaluated, evaluation.proof)
+    voprf.verify(rt.keys.in_state("current")[0].row.public_key, blinded, evaluation.evaluated, evaluation.proof)
     assert used(rt) == 7
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import Engine, func, select
 from ledger.errors import AppealInvalid, AttachmentRefused, InvalidRequest, LedgerError, QuotaExceeded, WebhookInvalid
 from ledger.protocol.tags import tag
 from ledger.rules.pictures import is_degenerate
-from ledger.server.appeals import parties, subject, subject_cases
+from ledger.server.appeals import consumer, participants
 from ledger.server.appeals.sessions import open_link
 from ledger.server.db.engine import open_engine, reading
 from ledger.server.db.tables.appeals import SubjectSession
@@ -114,8 +114,8 @@ def test_benign_pictures(
 def test_what_a_party_adds_to_a_case(
     ledger: LedgerFixture, engines: tuple[Engine, Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parties, "MAX_ADDITIONS", 3)
-    monkeypatch.setattr(subject, "MAX_STATEMENTS", 2)
+    monkeypatch.setattr(participants, "MAX_ADDITIONS", 3)
+    monkeypatch.setattr(consumer, "MAX_STATEMENTS", 2)
     report = ledger.report(ledger.acme, ledger.person())
     (case,) = contest(ledger, ledger.person(), report)
     session = session_of(ledger, ledger.person())
@@ -123,11 +123,14 @@ def test_what_a_party_adds_to_a_case(
     def context(engine: Engine) -> Context:
         return replace(ledger.rt.context, engine=engine)
 
-    errors = refused(engines, lambda engine, number: subject.add(context(engine), session, case, f"More: {number}"))
+    errors = refused(
+        engines, lambda engine, number: consumer.add_message(context(engine), session, case, f"More: {number}")
+    )
     assert {type(error) for error in errors} == {AppealInvalid}
     assert len(errors) == AT_ONCE - 3
     errors = refused(
-        engines, lambda engine, number: subject.state(context(engine), session, str(report["id"]), f"I {number}", "en")
+        engines,
+        lambda engine, number: consumer.add_statement(context(engine), session, str(report["id"]), f"I {number}", "en"),
     )
     assert {type(error) for error in errors} == {AppealInvalid}
     assert len(errors) == AT_ONCE - 2
@@ -141,7 +144,7 @@ def test_files_of_a_case(ledger: LedgerFixture, engines: tuple[Engine, Engine]) 
     def attach(engine: Engine, number: int) -> None:
         context = replace(ledger.rt.context, engine=engine)
         text = f"Note {number}".encode()
-        subject_cases.add_file(context, settings, session, case, text, f"{number}.txt", secrets.token_bytes)
+        consumer.add_file(context, settings, session, case, text, f"{number}.txt", secrets.token_bytes)
 
     errors = refused(engines, attach)
     assert {type(error) for error in errors} == {AttachmentRefused}

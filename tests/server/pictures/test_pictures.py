@@ -18,7 +18,7 @@ from ledger.errors import InvalidRequest, NotFound, PictureUnfit, QuotaExceeded
 from ledger.rules.appeals import Outcome
 from ledger.rules.pictures import MAX_DISTANCE, distance
 from ledger.server.appeals import staff_actions
-from ledger.server.appeals.own_record import own_record
+from ledger.server.appeals.consumer_record import own_record
 from ledger.server.db.engine import reading, writing
 from ledger.server.db.tables.ledger import Listing, Report
 from ledger.server.db.tables.pictures import PictureHash, PictureHit, PictureSearch

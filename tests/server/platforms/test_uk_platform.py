@@ -13,8 +13,8 @@ from ledger.i18n import texts
 from ledger.rules.deadlines import due_at
 from ledger.rules.jurisdictions import Profile
 from ledger.rules.policy.shipped import policy_text
-from ledger.server.appeals import subject
-from ledger.server.appeals.subject_cases import own_letter
+from ledger.server.appeals import consumer
+from ledger.server.appeals.consumer import own_letter
 from ledger.server.platforms.members import list_platforms
 from ledger.server.stats.dashboard import dashboard
 from tests.server.appeals.test_appeals import public, session_of
@@ -37,7 +37,7 @@ def test_its_reports_need_no_consent_and_its_cases_run_on_the_uk_clock(ledger: L
         ledger.report(ledger.acme, person, consent_ref=None)
     report = ledger.report(crown, person, consent_ref=None)
     session = replace(session_of(ledger, person, "crown"), profile="UK")
-    (row,) = subject.appeal(ledger.rt.context, session, [report["id"]], "wrong_facts", "It came broken.", "en")
+    (row,) = consumer.open_cases(ledger.rt.context, session, [report["id"]], "wrong_facts", "It came broken.", "en")
     clock, london = Profile.UK.spec.clock, ZoneInfo("Europe/London")
     assert (row.profile, row.due_at) == ("UK", due_at(row.opened_at, Profile.UK, clock, london))
     assert timedelta(27) <= row.due_at - row.opened_at <= timedelta(31)

@@ -22,10 +22,9 @@ from ledger.rules.appeals import OPEN_STATES, Outcome
 from ledger.rules.case_machine import Staff
 from ledger.rules.conduct import Conduct
 from ledger.rules.reports import order_ref
-from ledger.server.appeals import reopenings, staff_actions, subject
+from ledger.server.appeals import consumer, participants, staff_actions
 from ledger.server.appeals.clock import run_clocks
-from ledger.server.appeals.concessions import concede
-from ledger.server.appeals.parties import Party, Speaker
+from ledger.server.appeals.participants import Participant, Party, concede
 from ledger.server.appeals.transaction import case_number, changing, load_case
 from ledger.server.db.engine import reading
 from ledger.server.records import case_queries as store
@@ -150,17 +149,17 @@ class Story:
 
     def concede(self, pick: int) -> None:
         lie, case = self.case(pick)
-        speaker = Speaker(Party.REPORTER, lie.by.name, lie.group)
+        speaker = Participant(Party.REPORTER, lie.by.name, lie.group)
         with changing(self.ledger.rt.context) as batch:
             row = load_case(batch, case_number(self.ledger.rt.context, case))
             concede(batch, row, speaker, (Conduct.WARDROBING, Conduct.EMPTY_PARCEL)[pick % 2])
 
     def ask_reopening(self, pick: int) -> None:
         lie, case = self.case(pick)
-        speaker = Speaker(Party.REPORTER, lie.by.name, lie.group)
+        speaker = Participant(Party.REPORTER, lie.by.name, lie.group)
         with changing(self.ledger.rt.context) as batch:
             row = load_case(batch, case_number(self.ledger.rt.context, case))
-            reopenings.ask_reopening(batch, row, speaker, secrets.token_bytes(32), "New evidence.")
+            participants.ask_reopening(batch, row, speaker, secrets.token_bytes(32), "New evidence.")
 
     def explain(self, pick: int) -> None:
         lie = self.lie(pick)
@@ -174,20 +173,20 @@ class Story:
 
     def contest(self, pick: int) -> None:
         lie = self.lie(pick)
-        rows = subject.appeal(self.ledger.rt.context, self.session, [lie.id], "other", "No.", "en")
+        rows = consumer.open_cases(self.ledger.rt.context, self.session, [lie.id], "other", "No.", "en")
         lie.cases += [public(self.ledger, row) for row in rows]
 
     def take_back(self, pick: int) -> None:
-        subject.take_back(self.ledger.rt.context, self.session, self.case(pick)[1])
+        consumer.withdraw(self.ledger.rt.context, self.session, self.case(pick)[1])
 
     def contest_again(self, pick: int) -> None:
-        subject.contest_again(self.ledger.rt.context, self.session, self.case(pick)[1], "Again.")
+        consumer.reopen(self.ledger.rt.context, self.session, self.case(pick)[1], "Again.")
 
     def agree(self, pick: int) -> None:
-        subject.agree_to_concession(self.ledger.rt.context, self.session, self.case(pick)[1])
+        consumer.agree(self.ledger.rt.context, self.session, self.case(pick)[1])
 
     def state(self, pick: int) -> None:
-        subject.state(self.ledger.rt.context, self.session, self.lie(pick).id, f"Statement {pick}.", "en")
+        consumer.add_statement(self.ledger.rt.context, self.session, self.lie(pick).id, f"Statement {pick}.", "en")
 
     # --- staff and time -------------------------------------------------------------------------------------------
 
@@ -220,7 +219,9 @@ class Story:
         lie.released = row.released_at is not None
 
     def answer_request(self, pick: int) -> None:
-        answer = (reopenings.grant, reopenings.grant, reopenings.refuse_reopening)[pick % 3]
+        answer = (staff_actions.grant_reopening, staff_actions.grant_reopening, staff_actions.refuse_reopening)[
+            pick % 3
+        ]
         answer(self.ledger.rt.context, self.case(pick)[1], STAFF[pick % 4], "As it is.")
 
     def wait(self, pick: int) -> None:

@@ -20,7 +20,7 @@ from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff
 from ledger.rules.conduct import Conduct
 from ledger.server.appeals import staff_actions
-from ledger.server.appeals.own_record import own_record
+from ledger.server.appeals.consumer_record import own_record
 from ledger.server.db.engine import reading
 from ledger.server.platforms.queries import outcome_counts
 from tests import pg

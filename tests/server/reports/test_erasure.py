@@ -31,7 +31,8 @@ from ledger.server.log import queries as log_store
 from ledger.server.reports.erasure import MAX_REPORTS, erase_due, forget_disclosures
 from ledger.server.reports.reports import get_receipt, get_report
 from ledger.tlog.entries import commitment, parse_leaf
-from ledger.tlog.merkle import leaf_hash, root_of
+from ledger.tlog.merkle import leaf_hash
+from tests.oracles import root_of
 from tests.server.conftest import LedgerFixture
 from tests.support import opened, publish
 

@@ -12,7 +12,7 @@ from ledger.protocol.public_ids import decode_id
 from ledger.rules.checklist import NeedState, best_state, checklist
 from ledger.rules.conduct import Conduct, Reading
 from ledger.rules.corroboration import Corroboration
-from ledger.server.appeals.case_file import CaseFile, case_file
+from ledger.server.appeals.case_page import CaseFile, case_file
 from ledger.server.db.engine import writing
 from ledger.server.db.tables.evidence import FormerLabel
 from ledger.server.reports.former_labels import FormerLabels, all_former_labels, former_labels

@@ -25,7 +25,7 @@ from ledger.protocol.encoding import format_time
 from ledger.protocol.identifiers import Kind
 from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff
-from ledger.server.appeals import subject
+from ledger.server.appeals import consumer
 from ledger.server.db.engine import reading
 from ledger.server.db.tables.ledger import Listing, Report
 from ledger.server.lookups import queries as lookup_store
@@ -161,7 +161,7 @@ def test_while_a_case_is_open_and_after_a_contested_report_went_the_matter_is_he
     third = somebody()
     report = ledger.report(ledger.acme, third, order="B-1")
     (case,) = contest(ledger, third, report)
-    subject.take_back(ledger.rt.context, session_of(ledger, third), case)
+    consumer.withdraw(ledger.rt.context, session_of(ledger, third), case)
     assert ledger.report(ledger.acme, third, order="B-2")["status"] == "counting"
 
 
@@ -244,7 +244,7 @@ def test_a_grave_report_takes_a_second_signature(ledger: LedgerPart) -> None:
     context, person = ledger.rt.context, somebody()
     overturned(ledger, person)
     report = ledger.report(ledger.acme, person, **GRAVE, evidence=evidence("serial_mismatch", "intake_photo"))
-    subject.state(context, session_of(ledger, person), report["id"], "That is the same parcel.", "en")
+    consumer.add_statement(context, session_of(ledger, person), report["id"], "That is the same parcel.", "en")
     ledger.restitute(ledger.acme, report, format_time(ledger.clock()))
     explain(ledger, report)
     with pytest.raises(ActionRefused):

@@ -15,10 +15,9 @@ from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff
 from ledger.rules.conduct import Conduct
 from ledger.rules.order_lines import Line, replay
-from ledger.server.appeals import reopenings, staff_actions, subject
-from ledger.server.appeals.concessions import agree, concede
-from ledger.server.appeals.parties import Party, Speaker
-from ledger.server.appeals.subject_cases import own_case, own_letter
+from ledger.server.appeals import consumer, participants, staff_actions
+from ledger.server.appeals.consumer import own_case, own_letter
+from ledger.server.appeals.participants import Participant, Party, agree, concede
 from ledger.server.appeals.transaction import case_number, changing, load_case
 from ledger.server.db.engine import reading
 from ledger.server.platforms.queries import outcome_counts
@@ -54,20 +53,20 @@ def decided(ledger: LedgerFixture, case: str, outcome: Outcome, conduct: Conduct
     staff_actions.decide(ledger.rt.context, case, reviewer, outcome, "It was looked into.", conduct=conduct)
 
 
-def as_reporter(ledger: LedgerFixture) -> Speaker:
-    return Speaker(Party.REPORTER, ledger.acme.name, ledger.acme.control_group)
+def as_reporter(ledger: LedgerFixture) -> Participant:
+    return Participant(Party.REPORTER, ledger.acme.name, ledger.acme.control_group)
 
 
 def ask(ledger: LedgerFixture, case: str) -> None:
     """acme asks that the case is opened again."""
     with changing(ledger.rt.context) as batch:
         row = load_case(batch, case_number(ledger.rt.context, case))
-        reopenings.ask_reopening(batch, row, as_reporter(ledger), secrets.token_bytes(32), "There is a video.")
+        participants.ask_reopening(batch, row, as_reporter(ledger), secrets.token_bytes(32), "There is a video.")
 
 
 def reporters_round(ledger: LedgerFixture, case: str) -> None:
     ask(ledger, case)
-    reopenings.grant(ledger.rt.context, case, Staff(next(_staff), "reviewer"), "The video is new.")
+    staff_actions.grant_reopening(ledger.rt.context, case, Staff(next(_staff), "reviewer"), "The video is new.")
 
 
 def line_of(ledger: LedgerFixture, number: int) -> Line:
@@ -106,7 +105,7 @@ def test_a_report_upheld_for_new_evidence_stands_though_another_case_said_unconf
     assert line.live is not None
     assert not line.live.unconfirmed
     # The person still has the reopening of their own case, which suspends the report.
-    subject.contest_again(ledger.rt.context, session_of(ledger, person), own, "No.")
+    consumer.reopen(ledger.rt.context, session_of(ledger, person), own, "No.")
     assert ledger.lookup(person)["disputed"]
     decided(ledger, own, Outcome.AMENDED, Conduct.WARDROBING)
     assert line_of(ledger, report["entry_index"]).closed_by == case_row(ledger, own).id
@@ -119,7 +118,7 @@ def test_no_linked_accounts_rest_on_a_report_whose_newest_decision_is_unconfirme
     (own,) = contest(ledger, person, report)
     decided(ledger, own, Outcome.UPHELD)
     decided(ledger, file_for(ledger, FOREIGN[0], person, report["id"]), Outcome.UPHELD)
-    subject.contest_again(ledger.rt.context, session_of(ledger, person), own, "Look again.")
+    consumer.reopen(ledger.rt.context, session_of(ledger, person), own, "Look again.")
     decided(ledger, own, Outcome.UNCONFIRMED)
     with pytest.raises(LinkedReportInvalid):
         farm(ledger, [report["id"], second["id"]], person, order="3")
@@ -134,7 +133,7 @@ def test_what_a_platform_agreed_to_is_open_again_when_the_person_takes_the_case_
         row = concede(
             batch, load_case(batch, case_number(ledger.rt.context, case)), as_reporter(ledger), Conduct.WARDROBING
         )
-        agree(batch, row, Speaker(Party.SUBJECT, FOREIGN[0].name, FOREIGN[0].control_group))
+        agree(batch, row, Participant(Party.SUBJECT, FOREIGN[0].name, FOREIGN[0].control_group))
     assert contest(ledger, person, report) == [case]
     view = own_case(ledger.rt.context, session_of(ledger, person), case)
     assert (view["concession"]["agreed_at"], view["can_agree"]) == (None, True)

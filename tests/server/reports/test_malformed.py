@@ -14,8 +14,8 @@ from ledger.errors import InvalidPoint, SubjectsInvalid
 from ledger.protocol.encoding import b64url, format_time
 from ledger.protocol.identifiers import Kind
 from ledger.protocol.tags import tag
-from ledger.server.appeals.own_record import own_record
-from ledger.server.appeals.session_queries import SessionRow
+from ledger.server.appeals.consumer_record import own_record
+from ledger.server.appeals.sessions import SessionRow
 from ledger.server.db.engine import reading, writing
 from ledger.server.db.tables.ledger import Listing, Subject
 from ledger.server.db.tables.webhooks import WebhookMessage

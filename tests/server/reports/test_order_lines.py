@@ -28,7 +28,7 @@ from ledger.protocol.identifiers import Kind
 from ledger.protocol.public_ids import decode_id
 from ledger.rules.appeals import Outcome
 from ledger.rules.conduct import Conduct
-from ledger.server.appeals import staff_actions, subject
+from ledger.server.appeals import consumer, staff_actions
 from ledger.server.appeals.clock import run_clocks
 from ledger.server.db.engine import reading
 from ledger.server.db.tables.ledger import Report
@@ -159,7 +159,7 @@ def test_a_further_report_has_its_own_notice_cools_again_and_keeps_what_was(ledg
     act = ledger.clock() - timedelta(days=80)
     report = ledger.report(ledger.acme, person, order="A-1", act_ended_at=format_time(act))
     ledger.restitute(ledger.acme, report, format_time(ledger.clock()))
-    subject.state(ledger.rt.context, session_of(ledger, person), report["id"], "It was returned.", "en")
+    consumer.add_statement(ledger.rt.context, session_of(ledger, person), report["id"], "It was returned.", "en")
     halved = points(ledger, person)
     if not replace:
         ledger.withdraw(ledger.acme, report["id"])
@@ -373,7 +373,7 @@ def test_the_log_decides_between_an_appeal_and_the_reporter(ledger: LedgerPart) 
             ) -> None:
                 barrier.wait()
                 with contextlib.suppress(NotFound):
-                    filed += subject.appeal(ledger.rt.context, session, [report["id"]], "other", "No.", "en")
+                    filed += consumer.open_cases(ledger.rt.context, session, [report["id"]], "other", "No.", "en")
 
             thread = threading.Thread(target=appeal)
             thread.start()

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from ledger.rules.appeals import Outcome
-from ledger.server.appeals.own_record import own_record
+from ledger.server.appeals.consumer_record import own_record
 from ledger.server.db.engine import reading
 from ledger.server.db.tables.ledger import Listing
 from ledger.server.reports import held

@@ -12,7 +12,7 @@ from ledger.errors import ConflictOfInterest, InvalidRequest, NotFound, RoleMiss
 from ledger.protocol.encoding import day_floor
 from ledger.rules.appeals import Action, Outcome
 from ledger.rules.case_machine import Staff
-from ledger.server.appeals import parties, staff_actions, transaction
+from ledger.server.appeals import participants, staff_actions, transaction
 from ledger.server.appeals.clock import run_clocks
 from ledger.server.db.engine import reading, writing
 from ledger.server.db.tables.ledger import GovernanceEntry
@@ -26,6 +26,7 @@ from ledger.server.stats import platform_health as service
 from ledger.server.stats.platform_health import PlatformHealth, question_answers, rank
 from ledger.server.stats.platform_health_queries import QuestionEvent
 from ledger.tlog.entries import GovernanceType, parse_leaf
+from tests.server.appeals.contested import add_message as add_message_to
 from tests.server.appeals.test_appeals import contest
 from tests.server.conftest import LedgerFixture
 
@@ -107,11 +108,11 @@ def test_how_questions_are_answered(ledger: LedgerFixture) -> None:
         staff_actions.take(ledger.rt.context, case, ANNA)
         staff_actions.ask_reporter(ledger.rt.context, case, ANNA, "Which scan?")
         cases.append(case_number(ledger, case))
-    speaker = parties.Speaker(parties.Party.REPORTER, "acme", "acme-group")
+    speaker = participants.Participant(participants.Party.REPORTER, "acme", "acme-group")
     ledger.clock.moment += timedelta(hours=10)
-    parties.in_case(ledger.rt.context, cases[0], speaker, "The scan of Tuesday.")
+    add_message_to(ledger.rt.context, cases[0], speaker, "The scan of Tuesday.")
     ledger.clock.moment += timedelta(hours=20)
-    parties.in_case(ledger.rt.context, cases[1], speaker, "None.")
+    add_message_to(ledger.rt.context, cases[1], speaker, "None.")
     ledger.clock.moment += timedelta(days=8)
     while run_clocks(ledger.rt.context):
         pass

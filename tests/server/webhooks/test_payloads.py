@@ -11,8 +11,8 @@ from sqlalchemy import func, select
 
 from ledger.rules.appeals import Outcome
 from ledger.rules.webhooks import SUBSCRIBABLE, Recipient, Source, WebhookType, message_body
-from ledger.server.appeals import staff_actions, subject
-from ledger.server.appeals.parties import Party, Speaker, say
+from ledger.server.appeals import consumer, staff_actions
+from ledger.server.appeals.participants import Participant, Party, add_message
 from ledger.server.appeals.transaction import case_number, changing, load_case
 from ledger.server.db.engine import reading
 from ledger.server.db.tables.webhooks import WebhookMessage
@@ -51,7 +51,7 @@ def endpoint(ledger: LedgerFixture, platform: Platform, *types: str) -> str:
 def contest(ledger: LedgerFixture, person: Subjects, report: dict[str, Any], through: str = "bolt") -> str:
     """File an appeal through a platform; the case's id."""
     session = session_of(ledger, person, through)
-    (row,) = subject.appeal(ledger.rt.context, session, [report["id"]], "wrong_facts", "It came broken.", "en")
+    (row,) = consumer.open_cases(ledger.rt.context, session, [report["id"]], "wrong_facts", "It came broken.", "en")
     return public(ledger, row)
 
 
@@ -87,9 +87,9 @@ def test_an_appeal_from_its_opening_to_its_decision(ledger: LedgerPart) -> None:
     staff_actions.ask_reporter(rt.context, case, ANNA, "A secret question?")
     with changing(rt.context) as batch:
         row = load_case(batch, case_number(rt.context, case))
-        say(batch, row, Speaker(Party.REPORTER, "acme", "acme-group"), "A secret answer.")
+        add_message(batch, row, Participant(Party.REPORTER, "acme", "acme-group"), "A secret answer.")
     staff_actions.ask_subject(rt.context, case, ANNA, "A secret question?")
-    subject.add(rt.context, session_of(ledger, person), case, "A secret answer.")
+    consumer.add_message(rt.context, session_of(ledger, person), case, "A secret answer.")
     staff_actions.decide(rt.context, case, ANNA, Outcome.OVERTURNED, "A secret reason.")
     mine = {"appeal": case, "report": report["id"]}
     assert read.told() == [
@@ -107,12 +107,12 @@ def test_an_appeal_that_is_taken_back_is_not_said_to_be_decided(ledger: LedgerPa
     person = somebody()
     report, read = ledger.report(ledger.acme, person), Reading(ledger)
     case = contest(ledger, person, report)
-    subject.take_back(ledger.rt.context, session_of(ledger, person), case)
+    consumer.withdraw(ledger.rt.context, session_of(ledger, person), case)
     assert read.told()[2:] == [
         ("acme", "appeal.ended reporter", {"appeal": case, "report": report["id"], "state": "withdrawn"}),
         ("bolt", "appeal.ended filer", {"appeal": case, "state": "withdrawn"}),
     ]
-    subject.contest_again(ledger.rt.context, session_of(ledger, person), case, "Once more.")
+    consumer.reopen(ledger.rt.context, session_of(ledger, person), case, "Once more.")
     assert read.told()[4:] == [
         ("acme", "appeal.opened reporter", {"appeal": case, "report": report["id"], "state": "submitted"}),
         ("bolt", "appeal.opened filer", {"appeal": case, "state": "submitted"}),
@@ -162,7 +162,7 @@ def test_a_subscription_to_decisions_gets_what_earlier_versions_sent_as_such(led
     both = endpoint(ledger, ledger.bolt, "appeal.decided", "appeal.ended")
     only, other = endpoint(ledger, ledger.bolt, "appeal.decided"), endpoint(ledger, ledger.bolt, "appeal.opened")
     read = Reading(ledger)
-    subject.take_back(ledger.rt.context, session_of(ledger, person), case)
+    consumer.withdraw(ledger.rt.context, session_of(ledger, person), case)
     assert [name for _, name, _ in read.told()] == ["appeal.ended reporter", "appeal.ended filer"]
     listed = {
         one: endpoints.deliveries(ledger.rt.webhooks, ledger.bolt.member(), one, 100, None)["data"]
