@@ -219,8 +219,8 @@ class Session:
             self._prove_key(limit)
 
     def ready(self) -> None:
-        """What `connect` does, but for the proof of the key: for a call that needs it, if it was not done before.
-        Within the shorter of `connect_budget_seconds` and `budget_seconds`. Raises what `connect` does."""
+        """Connect without proving the key, unless that was done before: for a call that needs it. Takes at most the
+        shorter of `connect_budget_seconds` and `budget_seconds`. Raises what `connect` does."""
         self.transport.open()
         if not self._checked or not self.epochs.holds(self.epochs.current):
             self.transport.apart(min(self.connect_budget_seconds, self.budget_seconds), self._compared)
@@ -235,7 +235,7 @@ class Session:
             )
 
     def _prove_key(self, limit: Deadline) -> None:
-        """Make a request that needs a token, as far as the token goes: what this platform may do is not asked here."""
+        """Make a request that needs a token, and ignore refusals for other reasons than the token."""
 
         def ask(part: Deadline) -> None:
             with suppress(Forbidden, NotFound, InvalidInput, Conflict):
@@ -271,12 +271,13 @@ class Session:
     # --- key epochs -------------------------------------------------------------------------------------------------
 
     def compare_service(self, limit: Deadline) -> None:
-        """Once: compare the server with what is pinned."""
+        """Compare the server with the pinned suite, unless that was done before. Raises what `read_service` does."""
         if not self._checked:
             self.read_service(limit)
 
     def read_service(self, limit: Deadline) -> None:
-        """Ask the service for its epochs, again after it refused one as stale."""
+        """Read the service's key epochs and policies; again after it refused an epoch as stale. Raises HolderMismatch,
+        ConfigurationError, UnexpectedAnswer, Unavailable."""
         answer = self.transport.send("GET", "/v1/suite", limit)
         service = parse_service(answer.json())
         self.epochs.take(service)
@@ -446,7 +447,7 @@ class Session:
 
 
 def _warn_of_waiting(outbox: Outbox, now: datetime) -> None:
-    """Log that something still waits. Says how much and how long, not what."""
+    """Log a warning with the number and the age of the items that wait, not with their content."""
     with suppress(ConfigurationError):  # the call that used a damaged file has raised
         waiting = outbox.waiting()
         pending, parked = waiting["pending"], waiting["parked"]

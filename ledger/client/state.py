@@ -48,8 +48,8 @@ def default_state_dir(suite: Suite) -> Path | None:
 
 
 def state_home() -> Path | None:
-    """Where all state goes by default (XDG Base Directory Specification); None where no home folder is known: neither
-    `XDG_STATE_HOME` nor `HOME` is set, and the user id has no entry among the system's users."""
+    """Return the default folder of all state (XDG Base Directory Specification); None where no home folder is known:
+    neither `XDG_STATE_HOME` nor `HOME` is set, and the user id has no entry among the system's users."""
     base = os.environ.get("XDG_STATE_HOME")
     try:
         return (Path(base) if base else Path.home() / ".local" / "state") / "refund-ledger"
@@ -79,7 +79,7 @@ def warn_of_memory(folder: Path | None, error: OSError | None = None) -> None:
 
 
 def log_label(log_key: str) -> str:
-    """Eight hexadecimal digits that distinguish logs by their key."""
+    """Return eight hexadecimal digits that distinguish logs by their key."""
     return hashlib.sha256(log_key.encode()).hexdigest()[:8]
 
 
@@ -100,8 +100,8 @@ def locked(path: Path, wait: bool = True) -> Iterator[None]:
 
 @contextmanager
 def turn(path: Path, memory: ForkLock, wait: bool = True) -> Iterator[OSError | None]:
-    """Hold the lock of `path` as `locked` does, and give None; where the folder cannot be written, hold `memory`, a
-    lock of this process, and give the reason. Raises what `locked` does for any other fault."""
+    """Hold the lock of `path` as `locked` does, and yield None; where the folder cannot be written, hold `memory`, a
+    lock of this process, and yield the reason. Raises what `locked` does for any other fault."""
     with ExitStack() as stack:
         try:
             descriptor = _open_lock(path)
@@ -223,7 +223,7 @@ class SeenCheckpoint:
         self._memory = note
 
     def _give_up_file(self, error: OSError, seen: str | None) -> None:
-        """Go on in memory, with what was `seen` so far."""
+        """Continue in memory, with the checkpoint `seen` so far."""
         if self._in_memory or self._path is None:
             return
         self._memory, self._in_memory = seen, True

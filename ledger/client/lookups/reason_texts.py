@@ -32,8 +32,8 @@ class Texts:
         return unknown and self._monotonic() >= self._not_before
 
     def fetch(self, codes: Iterable[str], limit: Deadline) -> None:
-        """Ask the service for its texts, because of `codes`. After a failure, a code without a text is shown itself,
-        and an answer with it makes another request a minute later."""
+        """Fetch the service's texts, because of `codes`. After a failure, a code without a text is shown itself, and an
+        answer with it makes another request a minute later."""
         texts: dict[str, dict[str, str]] = {}
         for locale in LOCALES:
             try:

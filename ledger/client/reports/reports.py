@@ -305,7 +305,7 @@ class Reports:
         return payload
 
     def _note_stale(self, deliveries: Sequence[ReportResult]) -> None:
-        """After a report was refused for its key epoch, ask for the epochs before anything is blinded again."""
+        """Have the key epochs read again after a report was refused for its epoch."""
         if any(isinstance(delivery.error, StaleEpoch) for delivery in deliveries):
             self._session.check_service_again()
 

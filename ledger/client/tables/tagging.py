@@ -244,7 +244,7 @@ class _Run:
         )
 
     def tag(self, cells: list[Cell]) -> bool:
-        """Tag a batch and write it down; False when the daily quota does not cover it."""
+        """Tag a batch and write its rows; return False when the daily quota does not cover it."""
         canonical: list[Canonical | str] = [self._canonical(cell) for cell in cells]
         tags = self._tags([[person[0]] for person in canonical if not isinstance(person, str)])
         if tags is None:
