@@ -209,12 +209,12 @@ def jurisdiction() -> list[str]:
     from ledger.rules.jurisdictions import Profile
     from ledger.rules.policy.shipped import shipped_policy
     from ledger.rules.reports import check_intake, parse_body
-    from ledger.server.appeals.rows import zone_of
+    from ledger.server.appeals.case_service import zone_of
     from ledger.server.platforms.members import PROFILES
     from ledger.server.stats.dashboard import TimeToDecision, limit_days
     from ledger.server.texts.letters import LetterKind, render
     from tests.client.test_suite import suite_json
-    from tests.referral.made import referred, source
+    from tests.referral.samples import referred, source
     from tests.rules.test_reports import body
     from tests.server.texts.test_letters import facts
 
@@ -280,7 +280,7 @@ def outcome() -> list[str]:
 
 def signal() -> list[str]:
     """Strength, words, reports that carry it and what a reviewer is shown."""
-    from ledger.evidence import words
+    from ledger.evidence import finding_texts
     from ledger.evidence.findings import finding
     from ledger.rules.conduct import known_codes, parse_inspection
     from ledger.rules.findings import CODES, FindingCode, strength_of
@@ -290,10 +290,10 @@ def signal() -> list[str]:
     assert CODES[new] == ("indicates", "made_by_ai")
     sent = parse_inspection({"receipt_sha256": "A" * 43, "tool": "t/1", "findings": ["content_marked"]})
     assert known_codes(sent.findings) == [new]
-    assert words.sentence(finding(new, "here", issuer="Acme"), "en") == "A made-up mark of Acme was found."
-    assert words.sentence(finding(new, "here"), "en") == "A made-up mark of not stated was found."
-    assert words.title("content_marked", "en") == new.spec.title
-    assert words.limit("content_marked", "en") == new.spec.limit
+    assert finding_texts.sentence(finding(new, "here", issuer="Acme"), "en") == "A made-up mark of Acme was found."
+    assert finding_texts.sentence(finding(new, "here"), "en") == "A made-up mark of not stated was found."
+    assert finding_texts.title("content_marked", "en") == new.spec.title
+    assert finding_texts.limit("content_marked", "en") == new.spec.limit
     return [new.spec.title, new.spec.shows, new.spec.limit]
 
 

@@ -6,15 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ledger.evidence import words
+from ledger.evidence import finding_texts
 from ledger.evidence.findings import Fact
 from ledger.i18n import texts
 from ledger.rules.conduct import Conduct, Evidence, EvidenceType, Inspection, known_codes
-from ledger.rules.corroboration import LISTING_CODES, Comparison, Support, compare
+from ledger.rules.corroboration import LISTING_CODES, Comparison, Corroboration, compare
 from ledger.rules.findings import CODES, TRUSTED, About, Trust, strength_of
 from ledger.rules.pictures import Unsearched, why_unsearched
-from ledger.server.appeals.case_file import CaseFile, Item
-from ledger.server.appeals.inspection import COMPARED_TYPES, INSPECTED_TYPES, Failure, Inspected, Look
+from ledger.server.appeals.case_page import CaseFile, EvidenceItem
+from ledger.server.appeals.inspection import (
+    COMPARED_TYPES,
+    INSPECTED_TYPES,
+    Failure,
+    InspectionAttempt,
+    InspectionResult,
+)
 from ledger.server.pictures.search import reuse
 from ledger.server.runtime import Runtime
 
@@ -32,13 +38,13 @@ GROUPS: Mapping[str, str] = {
     "nobody": _("A camera’s statement without a trusted signer: speaks for nobody"),
     "unknown": _("Not known to this version"),
 }
-SUPPORTS: Mapping[Support, tuple[str, str]] = {
-    Support.FOUND_AGAIN: ("green", _("Found again here")),
-    Support.FOUND: ("amber", _("Found, by the reporter’s word")),
-    Support.TO_BE_READ: ("grey", _("For a person to judge")),
-    Support.INDICATED: ("amber", _("Signs that anybody can write")),
-    Support.ASSERTED: ("amber", _("Claimed, and no finding supports it")),
-    Support.CONTRADICTED: ("red", _("Findings speak against it")),
+SUPPORTS: Mapping[Corroboration, tuple[str, str]] = {
+    Corroboration.FOUND_AGAIN: ("green", _("Found again here")),
+    Corroboration.FOUND: ("amber", _("Found, by the reporter’s word")),
+    Corroboration.TO_BE_READ: ("grey", _("For a person to judge")),
+    Corroboration.INDICATED: ("amber", _("Signs that anybody can write")),
+    Corroboration.ASSERTED: ("amber", _("Claimed, and no finding supports it")),
+    Corroboration.CONTRADICTED: ("red", _("Findings speak against it")),
 }
 """Colour of the badge and its words."""
 
@@ -108,7 +114,7 @@ class ShownLook:
     notes: tuple[str, ...]
     comparison: Comparison | None
     matched: tuple[str, ...]
-    made: Inspected
+    made: InspectionResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +124,7 @@ class ShownItem:
     inspected again, and with that compared with the merchant's photo if it `compares`. `reuse` is an answer of
     `ledger.server.pictures.search.reuse`, or `unsearched` says why there is none."""
 
-    item: Item
+    item: EvidenceItem
     groups: Groups | None
     file_id: str | None
     compares: bool
@@ -130,14 +136,14 @@ class ShownItem:
 
 
 def shown_items(
-    rt: Runtime, file: CaseFile, file_ids: Mapping[int, str], locale: str, look: Look | None
+    rt: Runtime, file: CaseFile, file_ids: Mapping[int, str], locale: str, look: InspectionAttempt | None
 ) -> list[ShownItem]:
     """The items of a case in their order, and what came of looking into a file just now. Raises DatabaseUnavailable."""
     evidence = [one.evidence for one in file.items]
     leading = _leading(evidence)
     unsearched = why_unsearched(Conduct(file.row.conduct), evidence)
     searched = [one.pdq is not None and why is None for one, why in zip(evidence, unsearched, strict=True)]
-    met = reuse(rt, file.row.report_id) if any(searched) else {}
+    met = reuse(rt.pictures, file.row.report_id) if any(searched) else {}
     photos = {
         one.evidence.sha256 for one in file.items if one.evidence.type is EvidenceType.SOURCE_IMAGE and _is_still(one)
     }
@@ -167,7 +173,7 @@ def shown_items(
     return shown
 
 
-def _is_still(item: Item) -> bool:
+def _is_still(item: EvidenceItem) -> bool:
     """Whether the file was handed in and is a picture that can be compared."""
     return item.matching is not None and item.matching.media_type in COMPARED_TYPES
 
@@ -190,20 +196,23 @@ def _why_unsearched(item: Evidence, why: Unsearched | None) -> str | None:
     return NO_HASH if item.type is EvidenceType.ORIGINAL_FILE else None
 
 
-def _look(made: Inspected, reported: Inspection | None, locale: str) -> ShownLook:
+def _look(made: InspectionResult, reported: Inspection | None, locale: str) -> ShownLook:
     groups: dict[str, list[ShownFinding]] = {}
     for one in made.findings:
         code, trust = one.code.value, one.trust
         shown = ShownFinding(
-            code, one.strength.value, words.title(code, locale, trust), "", words.limit(code, locale, trust),
-            words.sentence(one, locale), one.where, one.facts,
+            code, one.strength.value, finding_texts.title(code, locale, trust), "",
+            finding_texts.limit(code, locale, trust),
+            finding_texts.sentence(one, locale), one.where, one.facts,
         )  # fmt: skip
         groups.setdefault(_group(code, trust), []).append(shown)
-    conclusion = texts(locale).gettext(words.CONCLUSIONS[made.conclusion])
+    conclusion = texts(locale).gettext(finding_texts.CONCLUSIONS[made.conclusion])
     return ShownLook(
         groups=groups,
-        conclusion=conclusion if made.again.complete else f"{conclusion} {texts(locale).gettext(words.INCOMPLETE)}",
-        notes=tuple(words.note_sentence(note, locale) for note in made.notes),
+        conclusion=conclusion
+        if made.again.complete
+        else f"{conclusion} {texts(locale).gettext(finding_texts.INCOMPLETE)}",
+        notes=tuple(finding_texts.note_sentence(note, locale) for note in made.notes),
         comparison=None if reported is None else compare(reported, made.again),
         matched=tuple(str(one.facts["listing_sha256"]) for one in made.findings if "listing_sha256" in one.facts),
         made=made,
@@ -217,8 +226,8 @@ def _reported(inspection: Inspection, locale: str) -> Groups:
         known = known_codes([code])
         strength = strength_of(known[0], trust).value if known else None
         shown = ShownFinding(
-            code, strength, words.title(code, locale, trust), words.trust_sentence(code, trust, locale),
-            words.limit(code, locale, trust),
+            code, strength, finding_texts.title(code, locale, trust), finding_texts.trust_sentence(code, trust, locale),
+            finding_texts.limit(code, locale, trust),
         )  # fmt: skip
         groups.setdefault(_group(code, trust), []).append(shown)
     return groups

@@ -1,38 +1,33 @@
-"""Plots as SVG, drawn by pygal on the server.
+"""Plots as SVG documents: the layout of each form, in pixels. The template `plot.svg.html` writes it down.
 
-What pygal makes is stripped to shapes and texts with presentation attributes: no script, no style sheet, no style
-attribute, nothing from elsewhere. So a plot obeys the pages' content policy also when it is opened by itself. Colours
-differ in lightness too (and lines in their dashes), so that they can be told apart without seeing hues.
+A document has shapes and texts with presentation attributes only: no script, no style sheet, no style attribute, no
+link. So it obeys the content policy of the pages also when it is opened by itself. Colours differ in lightness too, and
+lines in their dashes, so that they can be distinguished without seeing hues.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
-from xml.etree import ElementTree
 
-import pygal  # type: ignore[import-untyped]
-from pygal.style import Style  # type: ignore[import-untyped]
+from api.web.pages import environment
+from ledger.rules.languages import DEFAULT_LOCALE
 
-# pygal adds a finder of the kind that Python 3.12 has dropped; older ones warn at every import that comes after it.
-sys.meta_path[:] = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]
-
-FONT = (
-    "-apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'PingFang SC', 'Hiragino Sans GB', 'Microsoft YaHei', "
-    "'Noto Sans CJK SC', 'Noto Sans SC', 'WenQuanYi Micro Hei', sans-serif"
-)
-INK, QUIET, GUIDE, PAPER = "#1c2530", "#55606e", "#d5dbe3", "#ffffff"
-LABEL_PX, LEGEND_PX = 13, 14
 SIZES = {"wide": 900, "half": 560, "narrow": 400}
 """Widths in pixels: for a card across the page, for half of one, and for a narrow screen, where the labels of a wider
 plot would be too small."""
 
-HEIGHT, LEGEND_LINE = 330, 22
+HEIGHT = 330
+_ROW = 22
+_MARGIN = 12
+_DIGIT = 8
+_LABEL_WIDTH = 95
+_MANY = 60
+"""Columns from which on bars have no gaps and points no dots."""
 
 _DASHES = ("", "7 4", "2 3")
+_BAND_COLOUR = "#c25700"
 
 
 class Form(StrEnum):
@@ -54,7 +49,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """A stretch of a histogram's x axis that is marked."""
+    """A marked range of a histogram's x axis, in the unit of its labels."""
 
     name: str
     start: float
@@ -63,7 +58,7 @@ class Band:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """What is drawn. `labels` name the numbers along x; a histogram's steps are `step` wide instead, from 0."""
+    """The content of a plot. `labels` name the columns along x; those of a histogram are `step` wide, from 0."""
 
     form: Form
     title: str
@@ -74,69 +69,155 @@ class Plot:
     bands: Sequence[Band] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A rectangle; `x` and `y` are its upper left corner."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    colour: str
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A line through the points of a series: SVG path data, and the points that have a dot."""
+
+    path: str
+    dots: Sequence[tuple[float, float]]
+    colour: str
+    dashes: str
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An entry of the legend; `curve` has its dashes, None for bars and bands."""
+
+    x: float
+    y: float
+    name: str
+    colour: str
+    is_band: bool
+    dashes: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A plot in pixels. Guides and labels are (position, text); the first guide is the x axis."""
+
+    title: str
+    x_title: str
+    width: int
+    height: int
+    left: int
+    right: int
+    bottom: int
+    has_gaps: bool
+    guides: Sequence[tuple[float, str]]
+    labels: Sequence[tuple[float, str]]
+    bars: Sequence[Bar]
+    bands: Sequence[Bar]
+    curves: Sequence[Curve]
+    legend: Sequence[Key]
+
+
 def draw(plot: Plot, size: str = "wide") -> bytes:
-    """The plot as an SVG document, in one of `SIZES`."""
-    narrow = size == "narrow"
-    names = [one.name for one in plot.series] + [band.name for band in plot.bands]
-    chart = _CHARTS[plot.form](
-        js=[],
-        style=Style(
-            font_family=FONT,
-            label_font_size=LABEL_PX,
-            major_label_font_size=LABEL_PX,
-            legend_font_size=LEGEND_PX,
-            title_font_size=LABEL_PX,
-        ),
-        width=SIZES[size],
-        height=HEIGHT + LEGEND_LINE * (len(names) if narrow else 0),
-        margin=12,
-        no_prefix=True,
-        show_legend=len(names) > 1,
-        legend_at_bottom=True,
-        legend_at_bottom_columns=1 if narrow else len(names),
-        truncate_legend=-1,
-        truncate_label=-1,
-        show_minor_x_labels=False,
-        include_x_axis=True,
-        show_dots=len(plot.labels) <= 60,
-        dots_size=3,
-        allow_interruptions=True,
-        spacing=8,
-        x_title=plot.x_title,
-    )
-    top = _top(plot)
-    chart.y_labels = _ticks(top)
-    chart.range = (0, chart.y_labels[-1])
-    if plot.form is Form.HISTOGRAM:
-        _fill_histogram(chart, plot)
+    """Return the plot as an SVG document, in one of `SIZES`."""
+    template = environment("/console", DEFAULT_LOCALE).get_template("plot.svg.html")
+    return template.render(plot=_layout(plot, size)).encode()
+
+
+def _layout(plot: Plot, size: str) -> Layout:
+    ticks = _ticks(_top(plot))
+    count = len(plot.series) + len(plot.bands)
+    rows = 0 if count < 2 else count if size == "narrow" else 1
+    width, height = SIZES[size], HEIGHT + (_ROW * rows if size == "narrow" else 0)
+    left, right = 2 * _MARGIN + _DIGIT * len(str(ticks[-1])), width - _MARGIN
+    bottom = height - _ROW * (2 + rows) - _MARGIN
+    column = (right - left) / len(plot.labels)
+
+    def y_of(value: float) -> float:
+        return round(bottom - (bottom - _MARGIN) * value / ticks[-1], 1)
+
+    def x_of(columns: float) -> float:
+        return round(left + column * columns, 1)
+
+    bars, bands, curves = [], [], []
+    if plot.form is Form.LINES:
+        curves = [
+            _curve([None if value is None else (x_of(i + 0.5), y_of(value)) for i, value in enumerate(series.values)],
+                   series.colour, _DASHES[number % len(_DASHES)])
+            for number, series in enumerate(plot.series)
+        ]  # fmt: skip
     else:
-        chart.x_labels = list(plot.labels)
-        every = max(1, -(-len(plot.labels) // (SIZES[size] // 95)))
-        chart.x_labels_major = [label for place, label in enumerate(plot.labels) if place % every == 0]
-        for one in plot.series:
-            chart.add(one.name, list(one.values))
-    root = chart.render_tree()
-    _clean(root, plot, [one.colour for one in plot.series] + ["#c25700"] * len(plot.bands))
-    return b'<?xml version="1.0" encoding="utf-8"?>\n' + bytes(ElementTree.tostring(root, encoding="utf-8"))
+        gap = 0.0 if plot.form is Form.HISTOGRAM or len(plot.labels) > _MANY else 0.06
+        below = [0] * len(plot.labels)
+        for series in plot.series:
+            for i, value in enumerate(series.values):
+                if value:
+                    start, end = x_of(i + gap), x_of(i + 1 - gap)
+                    low, high = y_of(below[i]), y_of(below[i] + value)
+                    bars.append(Bar(start, high, round(end - start, 1), round(low - high, 1), series.colour))
+                    below[i] += value
+        for band in plot.bands:
+            start, end = x_of(band.start / plot.step), x_of(band.end / plot.step)
+            bands.append(Bar(start, _MARGIN, round(end - start, 1), bottom - _MARGIN, _BAND_COLOUR))
+    return Layout(
+        title=plot.title,
+        x_title=plot.x_title,
+        width=width,
+        height=height,
+        left=left,
+        right=right,
+        bottom=bottom,
+        has_gaps=len(plot.labels) <= _MANY,
+        guides=[(y_of(tick), str(tick)) for tick in ticks],
+        labels=[(x_of(place), text) for place, text in _labels(plot, width)],
+        bars=bars,
+        bands=bands,
+        curves=curves,
+        legend=_legend(plot, left, right, height, rows),
+    )
 
 
-_CHARTS: dict[Form, Any] = {Form.STACKED: pygal.StackedBar, Form.LINES: pygal.Line, Form.HISTOGRAM: pygal.Histogram}
+def _labels(plot: Plot, width: int) -> list[tuple[float, str]]:
+    """The labels along x with their places in columns: those at a histogram's steps, else as many as there is room for,
+    each below the middle of its column."""
+    if plot.form is Form.HISTOGRAM:
+        return [(place, str(place * plot.step)) for place in range(len(plot.labels) + 1)]
+    every = max(1, -(-len(plot.labels) // (width // _LABEL_WIDTH)))
+    return [(place + 0.5, label) for place, label in enumerate(plot.labels) if place % every == 0]
 
 
-def _fill_histogram(chart: Any, plot: Plot) -> None:
-    step, steps = plot.step, len(plot.labels)
-    chart.x_labels = [{"value": place * step, "label": str(place * step)} for place in range(steps + 1)]
-    chart.x_labels_major = [place * step for place in range(0, steps + 1, 2)]
-    chart.show_minor_x_labels = True
-    chart.xrange = (0, steps * step)
-    for one in plot.series:
-        chart.add(one.name, [(value, i * step, (i + 1) * step) for i, value in enumerate(one.values) if value])
-    for band in plot.bands:
-        chart.add(band.name, [(chart.y_labels[-1], band.start, band.end)])
+def _curve(points: Sequence[tuple[float, float] | None], colour: str, dashes: str) -> Curve:
+    """The line through `points`, interrupted where there is none."""
+    path, command = "", "M"
+    for point in points:
+        path += "" if point is None else f"{command}{point[0]} {point[1]}"
+        command = "M" if point is None else "L"
+    dots = [point for point in points if point is not None] if len(points) <= _MANY else []
+    return Curve(path, dots, colour, dashes)
+
+
+def _legend(plot: Plot, left: int, right: int, height: int, rows: int) -> list[Key]:
+    """The legend's entries, in one row or one below the other; none for a single series."""
+    lines = plot.form is Form.LINES
+    entries = [
+        *((series.name, series.colour, _DASHES[i % 3] if lines else None) for i, series in enumerate(plot.series)),
+        *((band.name, _BAND_COLOUR, None) for band in plot.bands),
+    ]
+    column = (right - left) / max(1, len(entries))
+    legend = []
+    for number, (name, colour, dashes) in enumerate(entries if rows else []):
+        x = left if rows > 1 else left + column * number
+        y = height - _MARGIN - _ROW * (rows - 1 - number if rows > 1 else 0)
+        legend.append(Key(round(x, 1), y, name, colour, number >= len(plot.series), dashes))
+    return legend
 
 
 def _top(plot: Plot) -> int:
-    numbers = [[value or 0 for value in one.values] for one in plot.series]
+    numbers = [[value or 0 for value in series.values] for series in plot.series]
     if plot.form is Form.STACKED:
         return max((sum(column) for column in zip(*numbers, strict=True)), default=0)
     return max((value for column in numbers for value in column), default=0)
@@ -150,95 +231,3 @@ def _ticks(top: int) -> list[int]:
             if step * 5 >= top:
                 return list(range(0, max(top, 1) + step, step))[: max(2, -(-max(top, 1) // step) + 1)]
         size *= 10
-
-
-# --- from pygal's document to plain shapes ---------------------------------------------------------------------
-
-
-def _clean(root: Any, plot: Plot, colours: Sequence[str]) -> None:
-    _prune(root)
-    for group in root.iter("g"):
-        classes = _classes(group)
-        if "series" in classes:
-            number = int(next(name for name in classes if name.startswith("serie-")).removeprefix("serie-"))
-            _paint_series(group, colours[number], number, plot, is_band=number >= len(plot.series))
-        elif "axis" in classes:
-            _paint_axis(group, along_x="x" in classes)
-        elif "legend" in classes:
-            _paint_legend(group, colours, plot)
-        elif "titles" in classes:
-            for text in group.iter("text"):
-                _set(text, fill=QUIET, font_size=LABEL_PX, text_anchor="middle")
-    for rect in root.iter("rect"):
-        if "background" in _classes(rect):
-            rect.set("fill", PAPER)
-    for text in root.iter("text"):
-        text.attrib.setdefault("fill", INK)
-    for element in root.iter():
-        for name in ("class", "style", "id", "rx", "ry"):
-            element.attrib.pop(name, None)
-    _set(root, font_family=FONT, role="img", width="100%")
-    title = ElementTree.Element("title")
-    title.text = plot.title
-    root.insert(0, title)
-
-
-def _prune(parent: Any) -> None:
-    """Take out what is not drawn: comments, scripts, styles, tooltips and their texts."""
-    for child in list(parent):
-        tag = child.tag if isinstance(child.tag, str) else ""
-        unwanted = tag not in {"g", "path", "rect", "circle", "line", "text"}
-        if unwanted or "tooltip" in _classes(child) or "text-overlay" in _classes(child):
-            parent.remove(child)
-        else:
-            _prune(child)
-
-
-def _paint_series(group: Any, colour: str, number: int, plot: Plot, *, is_band: bool) -> None:
-    for shape in group.iter():
-        tag = shape.tag
-        if tag == "rect" and is_band:
-            _set(shape, fill=colour, fill_opacity="0.3", stroke=colour, stroke_width="1")
-        elif tag == "rect":
-            thin = len(plot.labels) > 60
-            _set(shape, fill=colour, stroke=colour if thin else QUIET, stroke_width="0.6")
-        elif tag == "circle":
-            _set(shape, fill=colour)
-        elif tag == "path":
-            _set(shape, fill="none", stroke=colour, stroke_width="2.5", stroke_linejoin="round")
-            if _DASHES[number % len(_DASHES)]:
-                shape.set("stroke-dasharray", _DASHES[number % len(_DASHES)])
-
-
-def _paint_axis(group: Any, *, along_x: bool) -> None:
-    for guides in list(group):
-        for shape in list(guides) if _classes(guides) == {"guides"} else []:
-            if shape.tag == "text":
-                _set(shape, fill=QUIET, font_size=LABEL_PX, text_anchor="middle" if along_x else "end")
-            elif along_x:
-                guides.remove(shape)
-            else:
-                _set(shape, fill="none", stroke=QUIET if "axis" in _classes(shape) else GUIDE, stroke_width="1")
-        if guides.tag == "path":
-            group.remove(guides)
-
-
-def _paint_legend(group: Any, colours: Sequence[str], plot: Plot) -> None:
-    for shape in group:
-        if shape.tag == "text":
-            _set(shape, fill=INK, font_size=LEGEND_PX)
-            continue
-        number = int(next(name for name in _classes(shape) if name.startswith("color-")).removeprefix("color-"))
-        if number >= len(plot.series):
-            _set(shape, fill=colours[number], fill_opacity="0.3", stroke=colours[number])
-        else:
-            _set(shape, fill=colours[number], stroke=QUIET, stroke_width="0.6")
-
-
-def _classes(element: Any) -> set[str]:
-    return set(str(element.attrib.get("class", "")).split())
-
-
-def _set(element: Any, **attributes: object) -> None:
-    for name, value in attributes.items():
-        element.set(name.replace("_", "-"), str(value))

@@ -19,15 +19,15 @@ from api.web.cookies import drop_cookie, set_cookie
 from api.web.pages import locale_of, render
 from ledger import code_names as case_texts
 from ledger.errors import ActionRefused, AttachmentRefused, LedgerError, SessionExpired
-from ledger.evidence import words
+from ledger.evidence import finding_texts
 from ledger.i18n import LOCALES, texts
 from ledger.protocol.encoding import parse_time
 from ledger.rules.appeals import MAX_TEXT_CHARS, OPEN_STATES, Action, CaseState
 from ledger.rules.findings import Trust
 from ledger.rules.jurisdictions import PAGES_WITHOUT_SESSION
 from ledger.server.appeals import record_texts
-from ledger.server.appeals.rows import zone_of
-from ledger.server.appeals.session_queries import SessionRow
+from ledger.server.appeals.case_service import zone_of
+from ledger.server.appeals.sessions import SessionRow
 from ledger.server.texts.letters import Paragraph
 
 
@@ -114,9 +114,9 @@ def _names(locale: str) -> dict[str, Callable[..., str] | str]:
         "case_state": partial(_to_the_person, _STATES, case_texts.state_text, locale),
         "case_outcome": named(case_texts.outcome_text),
         "evidence": named(case_texts.evidence_text),
-        "finding": lambda code, trust: words.title(code, locale, _trust(trust)),
-        "finding_trust": lambda code, trust: words.trust_sentence(code, _trust(trust), locale),
-        "finding_limit": lambda code, trust: words.limit(code, locale, _trust(trust)),
+        "finding": lambda code, trust: finding_texts.title(code, locale, _trust(trust)),
+        "finding_trust": lambda code, trust: finding_texts.trust_sentence(code, _trust(trust), locale),
+        "finding_limit": lambda code, trust: finding_texts.limit(code, locale, _trust(trust)),
         "origin": named(record_texts.origin_text),
         "verdict": named(record_texts.verdict_text),
         "former_label": texts(locale).gettext(record_texts.FORMER_LABEL),

@@ -18,10 +18,9 @@ from ledger.errors import (
     ListingUnreadable,
     PictureUnreadable,
 )
-from ledger.evidence.extra import need
 from ledger.evidence.findings import Finding, folded
 from ledger.evidence.formats import containers, exif, xmp
-from ledger.evidence.formats.metadata import Contents, NoteCode, Sort, decode
+from ledger.evidence.formats.metadata import BlockType, NoteCode, ParsedFile, decode
 from ledger.evidence.limits import MAX_FILE_BYTES, MAX_FINDINGS, MAX_LISTINGS
 from ledger.evidence.perceptual_hash import pdq
 from ledger.evidence.perceptual_hash.pixels import STILLS, WHERE
@@ -30,6 +29,7 @@ from ledger.evidence.sandbox import c2pa as c2pa_reader
 from ledger.evidence.sandbox.c2pa import Answer
 from ledger.evidence.signals import aigc, c2pa_claims, editing, signers, thumbnails, traces
 from ledger.evidence.signals.signers import Times, TrustLists
+from ledger.extras import need
 from ledger.protocol.encoding import b64url
 from ledger.rules.findings import Strength
 
@@ -81,7 +81,7 @@ def inspect_bytes(
     with c2pa_reader.asked(data, found, trust_folder=lists.folder) as manifests:
         hashed = _hash(data, found)
         findings, sdk = _findings(data, found, manifests, lists, times)
-    if not found.pieces:
+    if not found.blocks:
         found.note(NoteCode.NO_METADATA)
     findings = _strongest_first(findings + _compared(data, found, listings))
     if len(findings) > MAX_FINDINGS:
@@ -158,7 +158,7 @@ def _listing(path: Path) -> Photo:
         raise ListingUnreadable(f"{path.name}: {error}", file=path.name, reason=error.code) from error
 
 
-def _hash(data: bytes, found: Contents) -> pdq.Pdq | None:
+def _hash(data: bytes, found: ParsedFile) -> pdq.Pdq | None:
     """The PDQ hash of a still picture; a note says if there is none, or if it says too little."""
     if found.media_type not in STILLS:
         return None
@@ -172,7 +172,7 @@ def _hash(data: bytes, found: Contents) -> pdq.Pdq | None:
     return made
 
 
-def _compared(data: bytes, found: Contents, listings: Sequence[Photo]) -> list[Finding]:
+def _compared(data: bytes, found: ParsedFile, listings: Sequence[Photo]) -> list[Finding]:
     """What the comparison with listing photos finds."""
     if not listings:
         return []
@@ -216,18 +216,18 @@ def _too_large(size_bytes: int) -> EvidenceTooLarge:
 
 
 def _findings(
-    data: bytes, found: Contents, manifests: Callable[[], Answer | None], lists: TrustLists, times: Times
+    data: bytes, found: ParsedFile, manifests: Callable[[], Answer | None], lists: TrustLists, times: Times
 ) -> tuple[list[Finding], str]:
     """All findings in what the file says, and the version of the C2PA library if it was asked."""
-    packets = [xmp.parse(piece.data, piece.where, found) for piece in found.of(Sort.XMP)]
-    exifs = [(piece.where, exif.parse(piece.data, piece.where, found)) for piece in found.of(Sort.EXIF)]
+    packets = [xmp.parse(block.data, block.where, found) for block in found.of(BlockType.XMP)]
+    exifs = [(block.where, exif.parse(block.data, block.where, found)) for block in found.of(BlockType.EXIF)]
     packets += [xmp.parse(one.xmp, f"{where} tag 700", found) for where, one in exifs if one.xmp]
     findings = _labels(found, packets, exifs)
     for packet in packets:
         findings += traces.in_xmp(packet)
     for where, one in exifs:
         findings += traces.in_exif(one, where)
-    findings += traces.in_texts(found.of(Sort.TEXT))
+    findings += traces.in_texts(found.of(BlockType.TEXT))
     findings += editing.judge(found, exifs, packets)
     for where, one in exifs[:1]:
         findings += thumbnails.judge(data, found, one, where)
@@ -243,13 +243,15 @@ def _strongest_first(findings: list[Finding]) -> list[Finding]:
     return sorted(findings, key=lambda one: order.index(one.strength))
 
 
-def _labels(found: Contents, packets: list[xmp.Xmp], exifs: list[tuple[str, exif.Exif]]) -> list[Finding]:
+def _labels(found: ParsedFile, packets: list[xmp.Xmp], exifs: list[tuple[str, exif.Exif]]) -> list[Finding]:
     """The AIGC record, from each of its places."""
-    texts = [(f"{piece.where} {piece.key}", decode(piece.data), _is_label(piece.key)) for piece in found.of(Sort.TEXT)]
+    texts = [
+        (f"{block.where} {block.key}", decode(block.data), _is_label(block.key)) for block in found.of(BlockType.TEXT)
+    ]
     texts += [(f"{where} UserComment", one.comment, False) for where, one in exifs]
     for tag in ("ImageDescription", "XPComment"):
         texts += [(f"{where} {tag}", one.texts.get(tag, ""), False) for where, one in exifs]
-    texts += [(piece.where, decode(piece.data), False) for piece in found.of(Sort.SEGMENT)]
+    texts += [(block.where, decode(block.data), False) for block in found.of(BlockType.SEGMENT)]
     records: list[aigc.Record] = []
     for packet in packets:
         records += aigc.from_xmp(packet)

@@ -21,10 +21,10 @@ MAX_BOX_DEPTH = 8
 MAX_ITEMS = 2_000
 """Keys, items and locations that the tables of an MP4 or HEIC file may list."""
 
-MAX_PIECES = 256
+MAX_METADATA_BLOCKS = 256
 """Pieces of metadata kept of one file."""
 
-MAX_BLOCKS = 8
+MAX_PARSED_BLOCKS = 8
 """XMP packets of one file, and EXIF blocks: parsing one at its limits takes a quarter of a second."""
 
 MAX_TEXT_BYTES = 2**20

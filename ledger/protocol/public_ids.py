@@ -1,7 +1,7 @@
-"""Public ids: internal integers in a form that shows neither how many there are nor which came first.
+"""Public ids: internal integers in a form that shows neither their number nor their order.
 
-hashids hides the counter from the casual eye and catches most typing errors. It is not encryption and no
-secret: whoever knows the service id can decode an id. Nothing is ever authorised by knowing one.
+hashids hides the counter from a casual reader and detects most typing errors. It is not encryption: with the service
+id, any id can be decoded. Knowing an id never authorises anything.
 """
 
 from __future__ import annotations
@@ -28,9 +28,12 @@ def _hashids(prefix: str, service: str) -> Hashids:
     return Hashids(salt=f"refund-ledger:{service}:{prefix}", min_length=_MIN_LENGTH)
 
 
-class _Wheel(NamedTuple):
-    """What hashids makes of one salt and one remainder of the number modulo 100: nearly all of its work. `first` is the
-    letter that tells the remainder, `alphabet` has the digits; the rest fills up short ids."""
+class _EncodingTable(NamedTuple):
+    """The shuffled alphabets of hashids for one salt and one remainder of the number modulo 100.
+
+    Nearly all time of `Hashids.encode` goes into computing these. `first` is the letter that encodes the remainder,
+    `alphabet` has the digits; `guards`, `before` and `after` pad short ids.
+    """
 
     remainder: int
     first: str
@@ -41,19 +44,23 @@ class _Wheel(NamedTuple):
 
 
 @lru_cache(maxsize=64 * 100)
-def _wheel(prefix: str, service: str, remainder: int) -> _Wheel:
+def _encoding_table(prefix: str, service: str, remainder: int) -> _EncodingTable:
     hashids = _hashids(prefix, service)
     letters = hashids._alphabet
     first = letters[remainder % len(letters)]
     alphabet = _reorder(letters, (first + hashids._salt + letters)[: len(letters)])
     filling = _reorder(alphabet, alphabet)
     half = len(filling) // 2
-    return _Wheel(remainder, first, alphabet, hashids._guards, filling[half:], filling[:half])
+    return _EncodingTable(remainder, first, alphabet, hashids._guards, filling[half:], filling[:half])
 
 
-def _encode(wheel: _Wheel, number: int) -> str:
-    """`Hashids.encode` for one number, the same text in a tenth of the time."""
-    alphabet, guards = wheel.alphabet, wheel.guards
+def _encode(table: _EncodingTable, number: int) -> str:
+    """Return what `Hashids.encode` returns for one number, in about a tenth of the time.
+
+    A clean lookup takes 95 us and needs one id, for which the library takes 14 us more than this. `make bench ARGS=ids`
+    measures both, and a test compares the texts.
+    """
+    alphabet, guards = table.alphabet, table.guards
     base = len(alphabet)
     digits = ""
     while True:
@@ -61,34 +68,34 @@ def _encode(wheel: _Wheel, number: int) -> str:
         digits = alphabet[digit] + digits
         if not number:
             break
-    text = wheel.first + digits
+    text = table.first + digits
     missing = _MIN_LENGTH - len(text)
     if missing > 0:
-        text = guards[(wheel.remainder + ord(text[0])) % len(guards)] + text
+        text = guards[(table.remainder + ord(text[0])) % len(guards)] + text
     if missing > 1:
-        text += guards[(wheel.remainder + ord(text[2])) % len(guards)]
+        text += guards[(table.remainder + ord(text[2])) % len(guards)]
     if missing > 2:
-        text = wheel.before + text + wheel.after
+        text = table.before + text + table.after
         start = (len(text) - _MIN_LENGTH) // 2
         text = text[start : start + _MIN_LENGTH]
     return text
 
 
 def encode_id(prefix: Prefix, number: int, service: str) -> str:
-    """The public id of internal integer `number` (0 to 2^63 - 1) at service id `service`, e.g. `rp_Xk3mPq9a`.
+    """Return the public id of internal integer `number` (0 to 2^63 - 1) at service id `service`, e.g. `rp_Xk3mPq9a`.
 
     Raises InvalidRequest for a number out of range.
     """
     if not 0 <= number <= MAX_ID_NUMBER:
         raise InvalidRequest("An internal id must lie between 0 and 2^63 - 1.")
-    return f"{prefix}_{_encode(_wheel(prefix, service, number % 100), number)}"
+    return f"{prefix}_{_encode(_encoding_table(prefix, service, number % 100), number)}"
 
 
 def decode_id(prefix: Prefix, text: str, service: str) -> int:
-    """Inverse of `encode_id`: exactly one text is accepted for each number.
+    """Return the internal integer of a public id. Exactly one text is accepted for each number.
 
-    Raises InvalidRequest for another prefix, another service's id or anything malformed. That the number names
-    something that exists is for the store to find out.
+    Raises InvalidRequest for another prefix, another service's id or a malformed text. The caller has to check that a
+    record with this number exists.
     """
     if not isinstance(text, str) or len(text) > MAX_ID_CHARS or not text.startswith(f"{prefix}_"):
         raise InvalidRequest(f"An id of this sort starts with {prefix}_ and has at most {MAX_ID_CHARS} characters.")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ledger.rules.conduct import MINIMUMS, Conduct, Evidence, Need, Reading, is_met
-from ledger.rules.corroboration import Again, Support, supports
+from ledger.rules.corroboration import Again, Corroboration, corroborations
 
 
 class FileState(StrEnum):
@@ -47,7 +47,7 @@ class Check:
     need: Need
     state: NeedState
     items: tuple[int, ...]
-    support: Support | None
+    support: Corroboration | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def checklist(
     and some is `met` exactly where the items whose files match reach it. Raises ValueError when the two lists differ in
     length.
     """
-    stated = list(zip(evidence, files, supports(evidence, again), strict=True))
+    stated = list(zip(evidence, files, corroborations(evidence, again), strict=True))
     return tuple(
         Alternative(tuple(_check(need, stated, reading) for need in alternative)) for alternative in MINIMUMS[conduct]
     )
@@ -96,17 +96,22 @@ def best_state(alternatives: Sequence[Alternative]) -> NeedState:
     return min((one.state for one in alternatives), key=_ORDER.index)
 
 
-def _check(need: Need, stated: Sequence[tuple[Evidence, FileState, Support]], reading: Reading) -> Check:
+def _check(need: Need, stated: Sequence[tuple[Evidence, FileState, Corroboration]], reading: Reading) -> Check:
     items = tuple(place for place, (item, _, _) in enumerate(stated) if item.type in need.of)
     for state, believed in _BELIEVED:
         if is_met(need, [item for item, file, _ in stated if file in believed], reading):
-            return Check(need, state, items, _support(need, stated, reading))
+            return Check(need, state, items, _weakest_needed(need, stated, reading))
     return Check(need, NeedState.MISSING, items, None)
 
 
-def _support(need: Need, stated: Sequence[tuple[Evidence, FileState, Support]], reading: Reading) -> Support:
-    """The worst support that has to be taken along until the need is met; whoever asks knows that all items meet it."""
-    order = list(Support)
+def _weakest_needed(
+    need: Need, stated: Sequence[tuple[Evidence, FileState, Corroboration]], reading: Reading
+) -> Corroboration:
+    """Return the weakest corroboration among the items needed to satisfy `need`.
+
+    Precondition: all items together satisfy it.
+    """
+    order = list(Corroboration)
     return next(
         worst
         for number, worst in enumerate(order)

@@ -24,7 +24,7 @@ from ledger.rules.findings import (
 )
 
 
-class Support(StrEnum):
+class Corroboration(StrEnum):
     """How far an item is borne out, from best to worst."""
 
     FOUND_AGAIN = "found_again"
@@ -98,7 +98,9 @@ def _indicates(kind: EvidenceType, found: Inspection) -> bool:
     )
 
 
-def supports(evidence: Sequence[Evidence], again: Mapping[bytes, Again] | None = None) -> tuple[Support, ...]:
+def corroborations(
+    evidence: Sequence[Evidence], again: Mapping[bytes, Again] | None = None
+) -> tuple[Corroboration, ...]:
     """For each item how far it is borne out; `again` has the reviewer's inspections by the SHA-256 of the file.
 
     That an inspection finds nothing contradicts only what the same version of the tool is said to have found in the
@@ -112,23 +114,25 @@ def supports(evidence: Sequence[Evidence], again: Mapping[bytes, Again] | None =
     return tuple(_support(item, reported.get(item.sha256, []), made.get(item.sha256)) for item in evidence)
 
 
-def _support(item: Evidence, reported: Sequence[Inspection], again: Again | None) -> Support:
+def _support(item: Evidence, reported: Sequence[Inspection], again: Again | None) -> Corroboration:
     if item.type not in _TOLD_BY_INSPECTIONS:
-        return Support.TO_BE_READ
+        return Corroboration.TO_BE_READ
     claims = [one for one in reported if bears_out(item.type, one)]
     newest = reported
     if again is not None and (again.with_listing or item.type is not EvidenceType.LISTING_MATCH):
         if bears_out(item.type, again.inspection):
-            return Support.FOUND_AGAIN
+            return Corroboration.FOUND_AGAIN
         if _refutes(again, claims):
-            return Support.CONTRADICTED
+            return Corroboration.CONTRADICTED
         claims, newest = [], [again.inspection]
     if not claims and any(speaks_for_person(one.findings, one.trust) for one in newest):
-        return Support.CONTRADICTED
+        return Corroboration.CONTRADICTED
     told = _by_another_tool(item.type, item.finding)
-    if claims or told is Support.FOUND:
-        return Support.FOUND
-    return Support.INDICATED if told or any(_indicates(item.type, one) for one in newest) else Support.ASSERTED
+    if claims or told is Corroboration.FOUND:
+        return Corroboration.FOUND
+    return (
+        Corroboration.INDICATED if told or any(_indicates(item.type, one) for one in newest) else Corroboration.ASSERTED
+    )
 
 
 _TOLD_BY_INSPECTIONS = frozenset({EvidenceType.AI_LABEL, EvidenceType.LISTING_MATCH})
@@ -141,14 +145,14 @@ def _refutes(again: Again, claims: Sequence[Inspection]) -> bool:
     return again.complete and not lapsed and any(one.tool == again.inspection.tool for one in claims)
 
 
-def _by_another_tool(kind: EvidenceType, finding: Finding | None) -> Support | None:
+def _by_another_tool(kind: EvidenceType, finding: Finding | None) -> Corroboration | None:
     """How far another tool's finding goes, None if not far enough to be shown."""
     if finding is None or finding.strength is Strength.HINT:
         return None
     if kind is EvidenceType.LISTING_MATCH:
-        return Support.FOUND
+        return Corroboration.FOUND
     trusted = finding.strength is Strength.IDENTIFIES and finding.trust in TRUSTED
-    return Support.FOUND if trusted else Support.INDICATED
+    return Corroboration.FOUND if trusted else Corroboration.INDICATED
 
 
 def compare(reported: Inspection, again: Again) -> Comparison:

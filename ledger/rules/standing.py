@@ -99,22 +99,22 @@ def fold(events: Iterable[Event], weights: Mapping[str, int], policy: Policy, no
     `weights` are fortieths by control group; a group that is not named has full weight, a suspended one 0. Nothing is
     told of events that are cooling, expired or unconfirmed, nor of reports that weigh nothing.
     """
-    told = tell(events, weights, policy, now)
-    return conclude(told, support_of(told.counting, policy), policy)
+    told = visible_events(events, weights, policy, now)
+    return conclude(told, corroboration_of(told.counting, policy), policy)
 
 
-def tell(events: Iterable[Event], weights: Mapping[str, int], policy: Policy, now: datetime) -> Told:
+def visible_events(events: Iterable[Event], weights: Mapping[str, int], policy: Policy, now: datetime) -> VisibleEvents:
     """What may be told of `events` at `now`; the first half of `fold`."""
     seconds = unix_seconds(now)
     this_hour, today = seconds // HOUR_SECONDS, seconds // DAY_SECONDS
-    told = Told([], set())
+    told = VisibleEvents([], set())
     for event in events:
         severity = policy.severity[event.conduct] if event.severity is None else event.severity
         retention_days = policy.retention_days[severity]
         if event.effective_hour > this_hour or today >= min(event.expires_day, event.act_day + retention_days):
             continue
         weight = weights.get(event.control_group, FULL_WEIGHT)
-        if not may_be_told(event, severity, weight):
+        if not is_visible(event, severity, weight):
             continue
         if event.disputed:
             told.disputed = True
@@ -130,21 +130,21 @@ def tell(events: Iterable[Event], weights: Mapping[str, int], policy: Policy, no
     return told
 
 
-def may_be_told(event: Flagged, severity: int, weight: int) -> bool:
+def is_visible(event: Flagged, severity: int, weight: int) -> bool:
     """Whether lookups show an event while it is neither cooling nor expired. A dispute is shown even while the report
     is unconfirmed; a report of a group that weighs nothing is not, but its word that protects a person is."""
     return (weight > 0 or not severity) and (event.disputed or not event.unconfirmed)
 
 
-def support_of(counting: Sequence[Counted], policy: Policy) -> Support:
+def corroboration_of(counting: Sequence[Counted], policy: Policy) -> EventCorroboration:
     """How the counting events of one person support one another, when it is known which group reported what."""
     if not counting:
-        return _NO_SUPPORT
+        return _NO_CORROBORATION
     strong = [item for item in counting if is_strong(item.event)]
     reporters = len({item.event.control_group for item in counting})
-    return Support(
+    return EventCorroboration(
         strong_total=act_total(strong),
-        second=second_group(strong, policy.tiers.high_second_group_millipoints),
+        second=second_group_points(strong, policy.tiers.high_second_group_millipoints),
         reporters=reporters,
         weak=not strong,
         repeated=len(counting) >= REPEATED_EVENTS and _most_acts_of_a_group(counting) >= REPEATED_EVENTS,
@@ -152,7 +152,7 @@ def support_of(counting: Sequence[Counted], policy: Policy) -> Support:
     )
 
 
-def conclude(told: Told, support: Support, policy: Policy) -> Standing:
+def conclude(told: VisibleEvents, support: EventCorroboration, policy: Policy) -> Standing:
     """The standing that follows; the second half of `fold`."""
     counting = told.counting
     if not (counting or told.disputed or told.protected):
@@ -194,7 +194,7 @@ class Counted(NamedTuple):
 
 
 @dataclass(slots=True)
-class Told:
+class VisibleEvents:
     """What may be told of a person at one moment, before it is judged: the counting events, the kinds of identifier
     that met any told event, and whether a told event is disputed, protects the person, or has a statement."""
 
@@ -205,7 +205,7 @@ class Told:
     has_statement: bool = False
 
 
-class Support(NamedTuple):
+class EventCorroboration(NamedTuple):
     """How counting events support one another: the points of strongly matched acts and G2, both in thousandths, the
     number of control groups, and which reasons this gives (`weak_match_only`, `repeated_at_one_platform`,
     `one_reporter_only`)."""
@@ -218,7 +218,7 @@ class Support(NamedTuple):
     one_reporter: bool
 
 
-_NO_SUPPORT = Support(0, 0, 0, weak=False, repeated=False, one_reporter=False)
+_NO_CORROBORATION = EventCorroboration(0, 0, 0, weak=False, repeated=False, one_reporter=False)
 
 CLEAN = Standing(Tier.CLEAR, 100, 0, 0, 0, False, False, False, (Reason.NO_RECORD,), ())
 """The standing of almost everybody."""
@@ -268,7 +268,7 @@ def credit_of(points_milli: int, policy: Policy) -> int:
     return round(100 * kept)
 
 
-def second_group(counted: Iterable[Counted], cap: int) -> int:
+def second_group_points(counted: Iterable[Counted], cap: int) -> int:
     """G2 in thousandths, at most `cap`: the most that the second-largest group can have when each act is counted for
     one of the groups that reported it.
 
@@ -295,13 +295,13 @@ def second_group(counted: Iterable[Counted], cap: int) -> int:
         if totals[right] <= best:
             break
         for left in ordered[:place]:
-            best = max(best, _dealt_out(acts.values(), left, right, best, cap))
+            best = max(best, best_split(acts.values(), left, right, best, cap))
             if best >= cap:
                 return cap
     return best
 
 
-def _dealt_out(acts: Iterable[Mapping[str, int]], left: str, right: str, best: int, cap: int) -> int:
+def best_split(acts: Iterable[Mapping[str, int]], left: str, right: str, best: int, cap: int) -> int:
     """The largest possible min(left's sum, right's sum), each sum capped; or `best` if there is no more than that."""
     own_left = own_right = 0
     shared: list[tuple[int, int]] = []
@@ -336,7 +336,7 @@ def act_total(counted: Iterable[Counted]) -> int:
     return sum(best.values())
 
 
-def _tier(total: int, support: Support, policy: Policy) -> Tier:
+def _tier(total: int, support: EventCorroboration, policy: Policy) -> Tier:
     tiers = policy.tiers
     if support.second >= tiers.high_second_group_millipoints:
         return Tier.HIGH
@@ -352,7 +352,7 @@ def _shown(total: int, tier: Tier, policy: Policy) -> int:
     return min(total, policy.tiers.review_cap_hundredths * 10) if tier is Tier.REVIEW else total
 
 
-def _reasons(told: Told, support: Support, tier: Tier) -> tuple[Reason, ...]:
+def _reasons(told: VisibleEvents, support: EventCorroboration, tier: Tier) -> tuple[Reason, ...]:
     """At most four: what speaks for the person first, then how sure the record is, then what weighs most in it."""
     found: list[Reason] = []
     if told.protected:

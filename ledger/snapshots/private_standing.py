@@ -23,16 +23,16 @@ from ledger.rules.standing import (
     FULL_WEIGHT,
     Counted,
     Event,
+    EventCorroboration,
     Flagged,
     Standing,
-    Support,
-    Told,
+    VisibleEvents,
     act_total,
     conclude,
+    corroboration_of,
     is_strong,
-    may_be_told,
-    support_of,
-    tell,
+    is_visible,
+    visible_events,
 )
 from ledger.snapshots.sealed import (
     CONDUCT_BYTES,
@@ -108,7 +108,7 @@ def _is_told(event: Recorded, weights: Mapping[str, int], policy: Policy, today:
     return (
         event.effective_hour <= this_hour
         and today < min(event.expires_day, event.act_day + policy.retention_days[severity])
-        and may_be_told(event, severity, weights.get(event.control_group, FULL_WEIGHT))
+        and is_visible(event, severity, weights.get(event.control_group, FULL_WEIGHT))
     )
 
 
@@ -116,41 +116,6 @@ def _is_told(event: Recorded, weights: Mapping[str, int], policy: Policy, today:
 def _moment(as_of: datetime) -> tuple[int, int]:
     """The UTC day and hour of `as_of`, since the Unix epoch."""
     return day_floor(as_of), hour_floor(as_of)
-
-
-def to_sealed(
-    events: Sequence[Recorded],
-    weights: Mapping[str, int],
-    policy: Policy,
-    keys: SnapshotKeys,
-    tag: bytes,
-    as_of: datetime,
-) -> list[SealedEvent]:
-    """What the entries of `tag` (32 bytes) say: `events` as `told_events` chose them, in the same order.
-
-    Of the expiry one bit is told. A client computes the policy's expiry itself, and the recorded one counts only where
-    it is earlier. A snapshot lives for 24 hours at most, so it meets one midnight at most, that of the day after
-    `as_of`. An expiry before that has come already, a later one comes after `not_after`; what is left to tell is
-    whether the recorded one is that very midnight while the policy alone would go on.
-    """
-    tomorrow, with_severity = day_floor(as_of) + 1, sealed_format(policy) == FORMAT_2
-    groups = group_pseudonyms(keys, tag, [event.control_group for event in events])
-    return [
-        SealedEvent(
-            act_pseudonym(keys, event.act_id),
-            groups[event.control_group],
-            event.conduct,
-            event.act_day,
-            event.effective_hour,
-            weights.get(event.control_group, FULL_WEIGHT),
-            event.disputed,
-            event.restituted,
-            event.has_statement,
-            event.expires_day == tomorrow < policy.expiry_day(event.conduct, event.act_day),
-            policy.severity[event.conduct] if with_severity else None,
-        )
-        for event in events
-    ]
 
 
 def to_packed(
@@ -161,7 +126,15 @@ def to_packed(
     tag: bytes,
     as_of: datetime,
 ) -> list[bytes]:
-    """`to_sealed` with each event packed as `sealed.pack_event` does it, in one step: a build seals millions."""
+    """Return the packed entries of `tag` (32 bytes): `events` as `told_events` chose them, in the same order.
+
+    Each is packed as `sealed.pack_event` does it, in one step, because a build seals millions.
+
+    Only one bit of the recorded expiry is sealed. A client computes the policy's expiry itself, and the recorded one
+    counts only if it is earlier. A snapshot is valid for 24 hours at most, so it meets at most one midnight, that of
+    the day after `as_of`. An earlier expiry has passed already, and a later one is after `not_after`; so the bit says
+    whether the recorded expiry is that midnight while the policy alone would give a later one.
+    """
     tomorrow, with_severity = _moment(as_of)[0] + 1, sealed_format(policy) == FORMAT_2
     groups = group_pseudonyms(keys, tag, [event.control_group for event in events])
     return [
@@ -209,10 +182,10 @@ def standing_of(
     if day_floor(now) > day_floor(as_of) + 1:
         raise SnapshotExpired("The snapshot is too old to be answered from.")
     parts = [
-        _tell(kind, sealed, policy, as_of, max(now, as_of))
+        _visible(kind, sealed, policy, as_of, max(now, as_of))
         for (kind, _), sealed in {(kind, tag): sealed for kind, tag, sealed in found}.items()
     ]
-    union = Told(
+    union = VisibleEvents(
         [item for part in parts for item in part.counting],
         {kind for part in parts for kind in part.kinds},
         disputed=any(part.disputed for part in parts),
@@ -221,11 +194,13 @@ def standing_of(
     )
     counted = [part.counting for part in parts if part.counting]
     bounded = len(counted) > 1
-    support = _certain(counted, union.counting, policy) if bounded else support_of(union.counting, policy)
+    support = _certain(counted, union.counting, policy) if bounded else corroboration_of(union.counting, policy)
     return PrivateStanding(conclude(union, support, policy), bounded)
 
 
-def _tell(kind: Kind, sealed: Iterable[SealedEvent], policy: Policy, as_of: datetime, now: datetime) -> Told:
+def _visible(
+    kind: Kind, sealed: Iterable[SealedEvent], policy: Policy, as_of: datetime, now: datetime
+) -> VisibleEvents:
     """What may be told of the events of one tag at `now`. Report ids are made up: no answer depends on them."""
     tomorrow, with_severity = day_floor(as_of) + 1, sealed_format(policy) == FORMAT_2
     weights: dict[str, int] = {}
@@ -254,18 +229,18 @@ def _tell(kind: Kind, sealed: Iterable[SealedEvent], policy: Policy, as_of: date
                 severity=severity,
             )
         )
-    return tell(events, weights, policy, now)
+    return visible_events(events, weights, policy, now)
 
 
-def _certain(by_tag: Sequence[Sequence[Counted]], union: Sequence[Counted], policy: Policy) -> Support:
+def _certain(by_tag: Sequence[Sequence[Counted]], union: Sequence[Counted], policy: Policy) -> EventCorroboration:
     """How the counting events of several tags support one another, as far as it is certain.
 
     More events never lower G2, the number of groups, or a group's number of acts, and nor does a stronger match: what
     one tag alone shows holds for the person. Points of acts that a strong identifier met are exact but for reports
     that two weak ones met together. That all reports are of one group is never certain.
     """
-    each = [support_of(counting, policy) for counting in by_tag]
-    return Support(
+    each = [corroboration_of(counting, policy) for counting in by_tag]
+    return EventCorroboration(
         strong_total=act_total([item for item in union if is_strong(item.event)]),
         second=max(support.second for support in each),
         reporters=max(support.reporters for support in each),

@@ -13,12 +13,12 @@ import pytest
 from PIL import Image, ImageDraw
 
 from ledger.evidence.inspection import inspect_bytes
-from ledger.evidence.sandbox import inspection as apart
+from ledger.evidence.sandbox import inspection as sandbox
 from ledger.protocol.encoding import b64url
-from ledger.server.appeals.parties import Party
+from ledger.server.appeals.participants import Party
 from tests.api.appealed import Browsers, attach, contested, inspected, reported, staffed
 from tests.api.conftest import Api
-from tests.api.console_desk import said
+from tests.api.console_fixture import said
 from tests.api.test_console_evidence import inspect, item
 from tests.evidence.files import saved
 from tests.support import evidence
@@ -76,7 +76,7 @@ def compared(api: Api, listing: bytes, **changes: Any) -> tuple[str, str]:
 @cache
 def with_listing(listing: bytes) -> Mapping[str, Any]:
     """What the report says of an inspection that was compared with this listing photo."""
-    found = json.loads(apart.ask("inspect", [CLAIM, listing]) or b"")
+    found = json.loads(sandbox.ask("inspect", [CLAIM, listing]) or b"")
     assert found["compared"] == 1
     return dict(found["report"])
 

@@ -22,6 +22,7 @@ from tests.bench import (
     bench_filter,
     bench_growth,
     bench_hostile,
+    bench_ids,
     bench_inspection,
     bench_lookups,
     bench_oprf,
@@ -41,8 +42,8 @@ def main() -> None:
     parser.add_argument(
         "names",
         nargs="*",
-        help="oprf, reports, growth, lookups, hostile, filter, pictures, buckets, snapshots, rotation, inspection; "
-        "default: all",
+        help="oprf, reports, growth, lookups, hostile, filter, ids, pictures, buckets, snapshots, rotation, "
+        "inspection; default: all",
     )
     names = parser.parse_args().names
     console = Console()
@@ -60,6 +61,7 @@ def main() -> None:
             "lookups": lambda: bench_lookups.run(new_database, folder / "lookups"),
             "hostile": lambda: bench_hostile.run(new_database, folder / "hostile"),
             "filter": bench_filter.run,
+            "ids": bench_ids.run,
             "pictures": bench_pictures.run,
             "buckets": lambda: bench_buckets.run(new_database, folder / "buckets"),
             "snapshots": lambda: bench_snapshots.run(new_database, folder / "snapshots"),

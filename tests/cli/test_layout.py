@@ -21,13 +21,13 @@ from typer.testing import CliRunner
 from ledger.cli import app, output, tables
 from ledger.client import RefundLedger
 from ledger.rules.case_machine import Staff
-from ledger.server.appeals import staff_actions as desk
+from ledger.server.appeals import staff_actions
 from ledger.server.records.transaction import Context
 from tests.cli.test_appeal_commands import access
 from tests.cli.test_commands import options
 from tests.faulty import free_port
 from tests.kit import Connect, Running, person, report_arguments
-from tests.people import PNG
+from tests.personas import PNG
 from tests.receiver import receiving
 from tests.support import CONSENT, ROOT, server_environment
 
@@ -89,8 +89,8 @@ def test_what_platforms_are_shown(running: Running, connect: Connect, reviewers:
     case = re.search(r"ap_[A-Za-z0-9]+", text)
     assert case is not None
     anna = Staff(1, "reviewer")
-    desk.take(reviewers, case[0], anna)
-    desk.ask_reporter(reviewers, case[0], anna, "Please send the record of the carrier.")
+    staff_actions.take(reviewers, case[0], anna)
+    staff_actions.ask_reporter(reviewers, case[0], anna, "Please send the record of the carrier.")
     check(["appeal", "list", *reporter, "--limit", 1], 3)
     check(["appeal", "show", case[0], *reporter, "--party", "reporter"], 3)
     check(["report", "list", *reporter, "--limit", 2], 3)

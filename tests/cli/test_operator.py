@@ -1,4 +1,4 @@
-"""The operator's commands: keys, platforms, serve, and what is missing without the server extra."""
+"""The operator's commands: keys, platforms, serve, and what is missing without the server's packages."""
 
 from __future__ import annotations
 
@@ -244,7 +244,7 @@ def without(missing: list[str], *arguments: str, cwd: Path) -> subprocess.Comple
     return run_command([json.dumps(missing), *arguments], folder=cwd, module=lacking.__name__)
 
 
-def test_server_commands_without_the_extra_exit_3_and_name_it(tmp_path: Path) -> None:
+def test_server_commands_without_its_packages_exit_3_and_name_its_distribution(tmp_path: Path) -> None:
     commands = ["keys init", "platform list", "demo --dir d", "keys show", "keys migrate", "serve"]
     done = without(SERVER_MODULES, lacking.EACH, json.dumps([one.split() for one in commands]), cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
@@ -252,12 +252,12 @@ def test_server_commands_without_the_extra_exit_3_and_name_it(tmp_path: Path) ->
     assert [" ".join(words) for words, *_ in told] == commands
     for words, code_plain, errors, code_json, answer in told:
         assert (code_plain, code_json) == (ExitCode.EXTRA_MISSING, ExitCode.EXTRA_MISSING), words
-        assert "refund-credit-ledger[server]" in errors
+        assert "pip install refund-credit-ledger-server" in errors
         assert "Traceback" not in errors
         assert json.loads(answer)["error"]["code"] == "extra_missing"
 
 
-def test_client_commands_need_no_server_extra(tmp_path: Path) -> None:
+def test_client_commands_need_none_of_the_servers_packages(tmp_path: Path) -> None:
     done = without(SERVER_MODULES, "--help", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     done = without(SERVER_MODULES, "verify", "http://127.0.0.1:1", cwd=tmp_path)

@@ -25,12 +25,14 @@ from ledger.protocol.tags import prefix, tag
 from ledger.rules.policy.shipped import SHIPPED_VERSION, shipped_version
 from ledger.snapshots import fuse_filter as fuse
 from ledger.snapshots import sealed
+from ledger.snapshots.buckets import bucket_leaf, bucket_path, bucket_root, build_tree
 from ledger.snapshots.manifest import Manifest, manifest_body
 from ledger.tlog import merkle
 from ledger.tlog.checkpoint import Checkpoint, sign, verifier_key
 from ledger.tlog.entries import GovernanceType, governance_leaf, key_rotation_body
 from ledger.tlog.proof import TlogProof, format_proof
 from tests.faulty import answering
+from tests.oracles import root_of
 
 SERVICE = "small.test"
 ORIGIN = f"{SERVICE}/log"
@@ -84,7 +86,7 @@ class SmallLedger:
     def note(self, size: int | None = None, root: bytes | None = None) -> str:
         """A signed checkpoint: of the log's true root unless another is given."""
         size = len(self.leaves) if size is None else size
-        true = merkle.root_of([merkle.leaf_hash(leaf) for leaf in self.leaves[:size]])
+        true = root_of([merkle.leaf_hash(leaf) for leaf in self.leaves[:size]])
         return sign(Checkpoint(ORIGIN, size, root or true), self.log_key)
 
     def proof(self, index: int) -> str:
@@ -168,7 +170,7 @@ class SmallLedger:
             number = prefix(tags[-1], bits)
             entries[number] += self.sealed(element, kind, version, number, events)
         buckets = [sealed.pad_bucket(part, 64, number, keys) for number, part in enumerate(entries)]
-        tree = sealed.build_tree([sealed.bucket_leaf(version, n, bucket) for n, bucket in enumerate(buckets)])
+        tree = build_tree([bucket_leaf(version, n, bucket) for n, bucket in enumerate(buckets)])
         filter_file = fuse.build(b"".join(tags), secrets.token_bytes(32))
         text, policy_version = self.policy()
         values: dict[str, Any] = {
@@ -185,10 +187,10 @@ class SmallLedger:
             "filter_bytes": len(filter_file),
             "filter_sha256": hashlib.sha256(filter_file).digest(),
             "tags": len(tags),
-            "buckets_root": sealed.bucket_root(tree, bits),
+            "buckets_root": bucket_root(tree, bits),
         }
         manifest = Manifest(**{**values, **changes})
-        paths = [sealed.bucket_path(tree, bits, number) for number in range(2**bits)]
+        paths = [bucket_path(tree, bits, number) for number in range(2**bits)]
         snapshot = PublishedSnapshot(manifest, filter_file, buckets, paths, {})
         snapshot.latest = self.latest_of(manifest, self.append(GovernanceType.SNAPSHOT, self.manifest_json(manifest)))
         self.published.append(snapshot)

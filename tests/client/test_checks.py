@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import timedelta
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from ledger.client import Buyer, Check, Refund
 from ledger.client.lookups.local_standing import POLICIES
-from ledger.errors import InvalidRequest, SnapshotUnknown, StaleEpoch
+from ledger.errors import ConfigurationError, InvalidRequest, SnapshotUnknown, StaleEpoch
 from ledger.protocol.tags import prefix
 from ledger.snapshots import sealed
 from tests.client.small_ledger import SmallLedger
@@ -74,6 +75,30 @@ def test_a_conduct_of_a_later_ledger_gives_a_standing(ledger: SmallLedger, monke
             check = acme.check({"payment": LISTED["payment"]}, policy=policy)
             assert (check.tier, check.points, check.events, check.bounded) == ("watch", 2.49, 1, False)
             assert [reason.code for reason in check.reasons] == ["one_reporter_only", "other_confirmed_conduct"]
+
+
+def test_without_the_extra_only_what_needs_the_filter_is_refused(
+    ledger: SmallLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list_somebody(ledger)
+    buyer = ledger.buyer(LISTED)
+    with ledger.connect() as acme:
+        assert acme.check(buyer).tier != "clear"
+    monkeypatch.setitem(sys.modules, "numpy", None)
+    monkeypatch.delitem(sys.modules, "ledger.snapshots.fuse_filter")
+    with ledger.connect() as acme:
+        assert acme.check(buyer, policy="private").tier != "clear"
+        ledger.asked()
+        for refused in (lambda: acme.check(buyer), acme.refresh_snapshot, lambda: acme.check_tags(bytes(32), 1)):
+            with pytest.raises(ConfigurationError, match=r"refund-credit-ledger\[filter\]") as raised:
+                refused()
+            assert raised.value.details["extra"] == "filter"
+        assert [path for path in ledger.asked() if path.endswith("filter")] == [], "refused before the download"
+        ledger.broken = True
+        in_an_outage = acme.lookup(ledger.buyer(STRANGER), order="A-1")
+        assert (in_an_outage.tier, in_an_outage.source) == ("unavailable", "direct"), (
+            "the filter on the disk is not used"
+        )
 
 
 def test_private_asks_the_same_whoever_is_listed(ledger: SmallLedger) -> None:

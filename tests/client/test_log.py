@@ -37,6 +37,7 @@ from ledger.tlog import merkle
 from ledger.tlog.checkpoint import Checkpoint, sign, verifier_key
 from ledger.tlog.entries import GovernanceType, commitment, event_leaf, governance_leaf
 from ledger.tlog.proof import format_receipt
+from tests.oracles import root_of
 
 ORIGIN = "refund-ledger.test/log"
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -82,7 +83,7 @@ class Log:
         self.files["checkpoint"] = self.note.encode()
 
     def root(self, size: int) -> bytes:
-        return merkle.root_of([merkle.leaf_hash(item) for item in self.leaves[:size]])
+        return root_of([merkle.leaf_hash(item) for item in self.leaves[:size]])
 
     def note_at(self, size: int) -> str:
         return sign(Checkpoint(ORIGIN, size, self.root(size)), self.key)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ledger.evidence.findings import Finding
-from ledger.evidence.formats.metadata import Contents, NoteCode, Sort
+from ledger.evidence.formats.metadata import BlockType, NoteCode, ParsedFile
 from ledger.evidence.inspection import inspect_bytes
 from ledger.evidence.receipt import Conclusion, Receipt
 from ledger.evidence.sandbox import c2pa as c2pa_reader
@@ -129,15 +129,15 @@ def test_garbage_in_a_manifest_is_a_note() -> None:
 
 
 def test_a_manifest_store_that_is_too_large_is_not_read() -> None:
-    found = Contents("image/png", manifest_bytes=2**30)
-    found.add(Sort.C2PA, "png:caBX")
+    found = ParsedFile("image/png", manifest_bytes=2**30)
+    found.add(BlockType.C2PA, "png:caBX")
     assert c2pa_reader.ask(b"", found) is None
     assert [note.code for note in found.notes] == [NoteCode.C2PA_NOT_READ]
 
 
 def test_a_reader_that_takes_too_long_is_stopped(keys: Keys) -> None:
-    found = Contents("image/png")
-    found.add(Sort.C2PA, "png:caBX")
+    found = ParsedFile("image/png")
+    found.add(BlockType.C2PA, "png:caBX")
     assert c2pa_reader.ask(files.png(), found, seconds=0.001) is None
     assert [note.detail for note in found.notes] == ["out of time"]
 
@@ -161,8 +161,8 @@ def test_nothing_is_fetched_from_the_network(keys: Keys) -> None:
         url = f"http://127.0.0.1:{server.getsockname()[1]}/manifest.c2pa"
         data = sign(files.jpeg(), "image/jpeg", [created(MADE)], remote_url=url, **keys)
         receipt = inspect_bytes(data)
-        found = Contents("image/jpeg")
-        found.add(Sort.C2PA, "as if there were one")
+        found = ParsedFile("image/jpeg")
+        found.add(BlockType.C2PA, "as if there were one")
         assert c2pa_reader.ask(data, found) is None
         server.shutdown(socket.SHUT_RDWR)  # a call that came before is accepted first, and the wait for one ends
         thread.join()
@@ -185,7 +185,7 @@ NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
 
 def judged(store: dict[str, Any], signatures: dict[str, Any] | None = None) -> tuple[list[Finding], list[str]]:
-    found = Contents("image/png")
+    found = ParsedFile("image/png")
     results = c2pa_claims.judge(Answer(store, "here", "1", signatures or {}), found, shipped(), Times(NOW, NOW))
     return results, [f"{note.code.value} {note.detail}".strip() for note in found.notes]
 

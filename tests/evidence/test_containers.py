@@ -20,7 +20,7 @@ from ledger.errors import (
 )
 from ledger.evidence import inspection, limits
 from ledger.evidence.formats.containers import EXTENSIONS, media_type, read
-from ledger.evidence.formats.metadata import NoteCode, Sort
+from ledger.evidence.formats.metadata import BlockType, NoteCode
 from ledger.evidence.inspection import inspect_bytes, inspect_file
 from ledger.rules.findings import FindingCode
 from tests.evidence import files
@@ -325,9 +325,9 @@ def test_without_metadata_it_says_so() -> None:
     assert notes(files.png()) == [N.NO_METADATA]
 
 
-def test_pieces_keep_their_place() -> None:
+def test_blocks_keep_their_place() -> None:
     found = read(SMALL["image/jpeg"])
-    assert [(piece.sort, piece.where) for piece in found.pieces] == [
-        (Sort.EXIF, "jpeg:APP1"),
-        (Sort.XMP, "jpeg:APP1"),
+    assert [(block.type, block.where) for block in found.blocks] == [
+        (BlockType.EXIF, "jpeg:APP1"),
+        (BlockType.XMP, "jpeg:APP1"),
     ]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ledger.errors import EvidenceFormatUnknown, EvidenceMalformed
 from ledger.evidence.formats import exif, xmp
 from ledger.evidence.formats.containers import read
-from ledger.evidence.formats.metadata import Contents
+from ledger.evidence.formats.metadata import ParsedFile
 from ledger.evidence.inspection import inspect_bytes
 from ledger.evidence.receipt import check_form
 from ledger.evidence.sandbox.c2pa import Answer
@@ -87,7 +87,7 @@ def test_mutated_files(kind: str, seed: int, changes: int) -> None:
 @given(st.binary(max_size=300))
 def test_exif_of_any_bytes(body: bytes) -> None:
     for head in (b"", b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08"):
-        exif.parse(head + body, "here", Contents("image/jpeg"))
+        exif.parse(head + body, "here", ParsedFile("image/jpeg"))
 
 
 @FUZZ
@@ -97,7 +97,7 @@ def test_exif_with_changed_bytes(seed: int) -> None:
     data = bytearray(RICH_EXIF)
     for _ in range(chance.randrange(1, 12)):
         data[chance.randrange(len(data))] = chance.randrange(256)
-    exif.parse(bytes(data), "here", Contents("image/jpeg"))
+    exif.parse(bytes(data), "here", ParsedFile("image/jpeg"))
 
 
 TAGS = st.sampled_from(
@@ -125,8 +125,8 @@ TAGS = st.sampled_from(
 @given(st.lists(st.one_of(TAGS, st.text(max_size=20)), max_size=30).map("".join))
 def test_xmp_of_any_text(inner: str) -> None:
     packet = files.packet().replace(b"</rdf:Description>", inner.encode("utf-8", "replace") + b"</rdf:Description>")
-    xmp.parse(packet, "here", Contents("image/png"))
-    xmp.parse(inner.encode("utf-8", "replace"), "here", Contents("image/png"))
+    xmp.parse(packet, "here", ParsedFile("image/png"))
+    xmp.parse(inner.encode("utf-8", "replace"), "here", ParsedFile("image/png"))
 
 
 @FUZZ
@@ -162,7 +162,7 @@ def test_manifest_stores_of_any_json(store: dict[str, object]) -> None:
     now = datetime(2026, 11, 1, tzinfo=UTC)
     signatures = store.get("manifests")
     told = signatures if isinstance(signatures, dict) else {}
-    c2pa_claims.judge(Answer(store, "here", "1", told), Contents("image/png"), shipped(), Times(now, now))
+    c2pa_claims.judge(Answer(store, "here", "1", told), ParsedFile("image/png"), shipped(), Times(now, now))
 
 
 @pytest.mark.parametrize("seed", range(trials(2, 200)))

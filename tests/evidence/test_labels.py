@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.evidence.inspection import inspect_bytes
 from ledger.evidence.receipt import Conclusion
 from ledger.evidence.signals import aigc, credit_code
 from ledger.rules.findings import FindingCode, Strength
+from tests.counts import trials
 from tests.evidence import files
 from tests.evidence.files import LABEL
 
@@ -207,6 +208,22 @@ def test_real_credit_codes_are_valid_and_each_changed_character_is_noticed(code:
         for other in credit_code.ALPHABET:
             changed = code[:place] + other + code[place + 1 :]
             assert credit_code.is_valid(changed) == (changed == code)
+
+
+def check_character_by_the_standard(first: str) -> str:
+    """GB 32100-2015: weights are powers of 3 modulo 31; the check character makes the weighted sum a multiple of 31."""
+    total = sum(3**place * credit_code.ALPHABET.index(character) for place, character in enumerate(first))
+    return credit_code.ALPHABET[(31 - total % 31) % 31]
+
+
+@settings(max_examples=trials(200, 10_000))
+@given(st.from_regex(rf"[{credit_code.ALPHABET}]{{2}}[0-9]{{6}}[{credit_code.ALPHABET}]{{10}}", fullmatch=True))
+def test_a_credit_code_is_valid_exactly_if_the_standard_says_so(code: str) -> None:
+    check = check_character_by_the_standard(code[:17])
+    assert credit_code.is_valid(code) == (check == code[17])
+    assert credit_code.is_valid(code[:17] + check)
+    assert not credit_code.is_valid(f" {code[:17]}{check}")
+    assert credit_code.is_valid((code[:17] + check).lower()) == (code[:17] + check).isdigit()
 
 
 @given(st.text(max_size=30))

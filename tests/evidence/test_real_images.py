@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ledger.evidence import words
+from ledger.evidence import finding_texts
 from ledger.evidence.inspection import inspect_bytes, inspect_file
 from ledger.evidence.listing.match import judge, matches, photo
 from ledger.evidence.receipt import Conclusion
@@ -88,4 +88,4 @@ def test_after_resizing_and_saving_anew_the_label_is_gone_and_it_says_so(name: s
     receipt = inspect_bytes(out.getvalue(), "claim.jpg")
     assert receipt.findings == ()
     assert receipt.conclusion is Conclusion.NOTHING_FOUND
-    assert "labels are lost whenever a picture is resized" in words.conclusion(receipt, "en")
+    assert "labels are lost whenever a picture is resized" in finding_texts.conclusion(receipt, "en")

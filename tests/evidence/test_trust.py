@@ -16,13 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.errors import ConfigurationError, EvidenceInsufficient
-from ledger.evidence import words
+from ledger.evidence import finding_texts
 from ledger.evidence.inspection import inspect_bytes
 from ledger.evidence.receipt import Conclusion, Receipt
 from ledger.evidence.signals import signers
 from ledger.evidence.signals.signers import Times, TrustLists, read_trust_lists, recorded_trust, shipped, trust_of
 from ledger.rules.conduct import Conduct, Evidence, EvidenceType, check_evidence
-from ledger.rules.corroboration import Again, Support, supports
+from ledger.rules.corroboration import Again, Corroboration, corroborations
 from ledger.rules.findings import TRUSTED, FindingCode, Strength, Trust, speaks_for_person
 from ledger.rules.provenance import Origin, OriginSource
 from tests.evidence import files
@@ -74,10 +74,10 @@ def report(receipt: Receipt) -> list[Evidence]:
     return [original, ai_label(receipt), Evidence(EvidenceType.PHYSICAL_CONTRADICTION, b"p" * 32)]
 
 
-def mark(receipt: Receipt) -> Support:
+def mark(receipt: Receipt) -> Corroboration:
     """The console's mark for the label when a reviewer inspects the file again and finds the same."""
     again = Again(receipt.in_report(), receipt.complete)
-    return supports([ai_label(receipt)], {receipt.sha256: again})[0]
+    return corroborations([ai_label(receipt)], {receipt.sha256: again})[0]
 
 
 # --- lists of our own -------------------------------------------------------------------------------------------
@@ -91,7 +91,7 @@ def test_a_listed_signer_identifies(listed: Keys, lists: TrustLists) -> None:
     assert receipt.trust_lists == lists.state
     check_evidence(Conduct.AI_FABRICATED_IMAGE, report(receipt))
     check_evidence(Conduct.TAMPERED_VIDEO, report(receipt)[:2])
-    assert mark(receipt) is Support.FOUND_AGAIN
+    assert mark(receipt) is Corroboration.FOUND_AGAIN
     assert receipt.notes == ()
 
 
@@ -100,8 +100,8 @@ def test_a_listed_camera_speaks_for_the_person(listed: Keys, lists: TrustLists) 
     carried = receipt.in_report()
     assert [one.code for one in receipt.findings] == [C.C2PA_CAPTURED]
     assert speaks_for_person(carried.findings, carried.trust)
-    assert mark(receipt) is Support.CONTRADICTED
-    assert "It speaks for the person." in words.sentence(receipt.findings[0], "en")
+    assert mark(receipt) is Corroboration.CONTRADICTED
+    assert "It speaks for the person." in finding_texts.sentence(receipt.findings[0], "en")
 
 
 def test_the_same_files_under_the_shipped_lists_are_nobodys_word(listed: Keys, lists: TrustLists) -> None:
@@ -175,7 +175,7 @@ def test_an_expired_certificate_identifies_nothing(official: Authority, lists: T
         time.sleep(0.05)
     receipt = inspect_bytes(data, trust_lists=lists)
     assert (receipt.trust, receipt.conclusion) == (Trust.EXPIRED, Conclusion.AI_INDICATED)
-    assert mark(receipt) is Support.INDICATED
+    assert mark(receipt) is Corroboration.INDICATED
     with pytest.raises(EvidenceInsufficient):
         check_evidence(Conduct.AI_FABRICATED_IMAGE, report(receipt))
 
@@ -256,13 +256,13 @@ def test_a_self_made_chain_in_a_famous_name_is_nobodys_word(
     assert (found.code, found.trust, found.strength) == (claim[1], Trust.UNLISTED, Strength.INDICATES)
     assert found.facts["signer"] == organisation
     assert receipt.conclusion is not Conclusion.AI_IDENTIFIED
-    assert mark(receipt) not in (Support.FOUND_AGAIN, Support.FOUND, Support.CONTRADICTED)
+    assert mark(receipt) not in (Corroboration.FOUND_AGAIN, Corroboration.FOUND, Corroboration.CONTRADICTED)
     with pytest.raises(EvidenceInsufficient):
         check_evidence(Conduct.AI_FABRICATED_IMAGE, report(receipt))
     for locale, told in (("en", "Anybody can make one in any name"), ("zh-CN", "任何人都可以用任何名义制作")):
-        assert told in words.sentence(found, locale)
-    assert "speaks for the person" not in words.sentence(found, "en").lower()
-    assert words.limit(claim[1], "en", found.trust)
+        assert told in finding_texts.sentence(found, locale)
+    assert "speaks for the person" not in finding_texts.sentence(found, "en").lower()
+    assert finding_texts.limit(claim[1], "en", found.trust)
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ def test_a_written_label_never_identifies(data: bytes) -> None:
     receipt = inspect_bytes(data)
     assert receipt.conclusion is Conclusion.AI_INDICATED
     assert Strength.IDENTIFIES not in {one.strength for one in receipt.findings}
-    assert (receipt.trust, mark(receipt)) == (None, Support.INDICATED)
+    assert (receipt.trust, mark(receipt)) == (None, Corroboration.INDICATED)
     with pytest.raises(EvidenceInsufficient):
         check_evidence(Conduct.AI_FABRICATED_IMAGE, report(receipt))
 
@@ -354,7 +354,7 @@ def test_a_revoked_certificate_of_a_listed_maker_is_told_and_identifies_nothing(
     )
     (found,) = results
     assert (found.trust, found.strength) == (Trust.REVOKED, Strength.INDICATES)
-    assert "was revoked by its issuer" in words.sentence(found, "en")
+    assert "was revoked by its issuer" in finding_texts.sentence(found, "en")
     assert told == ["c2pa_credential_refused signingCredential.ocsp.revoked"]
 
 

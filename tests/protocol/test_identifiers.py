@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import traceback
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,49 @@ def test_one_wrong_digit_in_a_card_number_is_always_found(body: int, position: i
     wrong = number[:position] + str((int(number[position]) + shift) % 10) + number[position + 1 :]
     with pytest.raises(InvalidPayment):
         canonical("payment", wrong)
+
+
+def mod_11_2_by_the_standard(number: str) -> bool:
+    """GB 11643-1999 annex: the weighted sum of 17 digits, and the table of check characters by its remainder."""
+    total = sum(2 ** (17 - place) % 11 * int(digit) for place, digit in enumerate(number[:17]))
+    return "10X98765432"[total % 11] == number[17]
+
+
+def luhn_by_the_standard(number: str) -> bool:
+    """ISO/IEC 7812-1 annex B: from the right, every second digit doubled, and the digits of the products added."""
+    total = 0
+    for place, digit in enumerate(reversed(number)):
+        value = int(digit) * (1 + place % 2)
+        total += value // 10 + value % 10
+    return total % 10 == 0
+
+
+@settings(max_examples=trials(300, 10_000))
+@given(
+    st.sampled_from(["110101", "310115", "440305", "810000", "910000"]),
+    st.dates(date(1900, 1, 1), date(2099, 12, 31)),
+    st.integers(0, 999),
+    st.sampled_from("0123456789Xx"),
+)
+def test_an_identity_number_is_accepted_exactly_if_the_standard_says_so(
+    division: str, birth: date, order: int, check: str
+) -> None:
+    number = f"{division}{birth:%Y%m%d}{order:03}{check}"
+    if mod_11_2_by_the_standard(number.upper()):
+        assert canonical(Kind.CN_ID, number) == f"cn_id:{number.upper()}".encode()
+    else:
+        with pytest.raises(InvalidCnId, match="check character"):
+            canonical(Kind.CN_ID, number)
+
+
+@settings(max_examples=trials(300, 10_000))
+@given(st.from_regex(r"[1-9][0-9]{11,18}", fullmatch=True))
+def test_a_card_number_is_accepted_exactly_if_the_standard_says_so(number: str) -> None:
+    if luhn_by_the_standard(number):
+        assert canonical(Kind.PAYMENT, number) == f"payment:pan:{number}".encode()
+    else:
+        with pytest.raises(InvalidPayment, match="check digit"):
+            canonical(Kind.PAYMENT, number)
 
 
 def test_the_region_only_reads_national_numbers() -> None:

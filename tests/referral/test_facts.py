@@ -27,7 +27,7 @@ from ledger.referral.facts import Referral, to_json
 from ledger.referral.inspections import MAX_FILE_BYTES, read_receipts
 from ledger.rules.reports import Status
 from ledger.tlog.proof import is_sealed, open_receipt, open_sealed_receipt
-from tests.referral.made import (
+from tests.referral.samples import (
     CLAIM,
     LOG_PUBLIC,
     NOW,

@@ -23,12 +23,12 @@ from ledger.rules.conduct import (
     check_evidence,
     is_met,
 )
-from ledger.rules.corroboration import Again, Comparison, Support, compare, supports
+from ledger.rules.corroboration import Again, Comparison, Corroboration, compare, corroborations
 from ledger.rules.findings import SIGNED, Strength, Trust
 from ledger.rules.provenance import Origin, OriginSource
 
 MATCHES, ABSENT, DIFFERS = FileState.MATCHES, FileState.NOT_HANDED_IN, FileState.DIFFERS
-CONTRADICTED = Support.CONTRADICTED
+CONTRADICTED = Corroboration.CONTRADICTED
 
 _types = st.sampled_from(EvidenceType)
 _findings = st.none() | st.sampled_from(
@@ -181,76 +181,76 @@ def again(
     return Again(made, complete, inspection(*alone, trust=trust) if with_listing else None)
 
 
-def support(item: Evidence, made: Again | None = None) -> Support:
-    return supports([item], {} if made is None else {item.sha256: made})[0]
+def support(item: Evidence, made: Again | None = None) -> Corroboration:
+    return corroborations([item], {} if made is None else {item.sha256: made})[0]
 
 
 @pytest.mark.parametrize(
     ("item", "made", "found"),
     [
-        (label(*LABELLED), None, Support.FOUND),
-        (label(*LABELLED), again(*LABELLED), Support.FOUND_AGAIN),
-        (label(*LABELLED), again(), Support.CONTRADICTED),
-        (label(*LABELLED), again("editing_software"), Support.CONTRADICTED),
-        (label(*LABELLED), again(complete=False), Support.ASSERTED),
-        (label(*LABELLED), again(tool="refund-ledger/2 inspect/2"), Support.ASSERTED),
-        (label(*LABELLED), again(*CAPTURED, tool="refund-ledger/2 inspect/2"), Support.CONTRADICTED),
-        (label("a_later_code"), None, Support.ASSERTED),
-        (label("iptc_ai_generated"), None, Support.INDICATED),
-        (label("iptc_ai_generated"), again("iptc_ai_generated"), Support.INDICATED),
-        (label("aigc_suspected"), again("aigc_suspected"), Support.ASSERTED),
-        (label(*WRITTEN), None, Support.INDICATED),
-        (label(*WRITTEN), again(*WRITTEN), Support.INDICATED),
-        (label(*LABELLED), again(*LABELLED, trust=Trust.INTERIM), Support.FOUND_AGAIN),
-        (label(*LABELLED), again(*LABELLED, trust=Trust.UNLISTED), Support.CONTRADICTED),
-        (label(*LABELLED), again(*LABELLED, trust=Trust.INVALID), Support.CONTRADICTED),
-        (label(*LABELLED), again(*LABELLED, trust=Trust.EXPIRED), Support.INDICATED),
-        (label(*LABELLED), again(*LABELLED, trust=Trust.REVOKED), Support.INDICATED),
-        (label(*LABELLED), again(*LABELLED, trust=None, tool="refund-ledger/0 inspect/0"), Support.INDICATED),
+        (label(*LABELLED), None, Corroboration.FOUND),
+        (label(*LABELLED), again(*LABELLED), Corroboration.FOUND_AGAIN),
+        (label(*LABELLED), again(), Corroboration.CONTRADICTED),
+        (label(*LABELLED), again("editing_software"), Corroboration.CONTRADICTED),
+        (label(*LABELLED), again(complete=False), Corroboration.ASSERTED),
+        (label(*LABELLED), again(tool="refund-ledger/2 inspect/2"), Corroboration.ASSERTED),
+        (label(*LABELLED), again(*CAPTURED, tool="refund-ledger/2 inspect/2"), Corroboration.CONTRADICTED),
+        (label("a_later_code"), None, Corroboration.ASSERTED),
+        (label("iptc_ai_generated"), None, Corroboration.INDICATED),
+        (label("iptc_ai_generated"), again("iptc_ai_generated"), Corroboration.INDICATED),
+        (label("aigc_suspected"), again("aigc_suspected"), Corroboration.ASSERTED),
+        (label(*WRITTEN), None, Corroboration.INDICATED),
+        (label(*WRITTEN), again(*WRITTEN), Corroboration.INDICATED),
+        (label(*LABELLED), again(*LABELLED, trust=Trust.INTERIM), Corroboration.FOUND_AGAIN),
+        (label(*LABELLED), again(*LABELLED, trust=Trust.UNLISTED), Corroboration.CONTRADICTED),
+        (label(*LABELLED), again(*LABELLED, trust=Trust.INVALID), Corroboration.CONTRADICTED),
+        (label(*LABELLED), again(*LABELLED, trust=Trust.EXPIRED), Corroboration.INDICATED),
+        (label(*LABELLED), again(*LABELLED, trust=Trust.REVOKED), Corroboration.INDICATED),
+        (label(*LABELLED), again(*LABELLED, trust=None, tool="refund-ledger/0 inspect/0"), Corroboration.INDICATED),
         *[
-            (label(*LABELLED, trust=trust), made, Support.INDICATED)
+            (label(*LABELLED, trust=trust), made, Corroboration.INDICATED)
             for trust in (None, Trust.UNLISTED, Trust.EXPIRED, Trust.INVALID, Trust.REVOKED)
             for made in (None, again(*LABELLED, trust=trust))
         ],
-        (label(*CAPTURED, *WRITTEN), None, Support.CONTRADICTED),
+        (label(*CAPTURED, *WRITTEN), None, Corroboration.CONTRADICTED),
         *[
-            (label(*CAPTURED, trust=trust), made, Support.ASSERTED)
+            (label(*CAPTURED, trust=trust), made, Corroboration.ASSERTED)
             for trust in (None, Trust.UNLISTED, Trust.EXPIRED, Trust.INVALID, Trust.REVOKED)
             for made in (None, again(*CAPTURED, trust=trust))
         ],
-        (label(inspected=False, finding=Strength.IDENTIFIES, trust=None), None, Support.INDICATED),
-        (label(inspected=False, finding=Strength.IDENTIFIES, trust=Trust.UNLISTED), again(), Support.INDICATED),
-        (label(*CAPTURED), None, Support.CONTRADICTED),
-        (label(*CAPTURED, finding=Strength.IDENTIFIES), None, Support.CONTRADICTED),
-        (label(*CAPTURED, *LABELLED), None, Support.FOUND),
-        (label(inspected=False), None, Support.ASSERTED),
-        (label(inspected=False), again(), Support.ASSERTED),
-        (label(inspected=False), again(*LABELLED), Support.FOUND_AGAIN),
-        (label(inspected=False, finding=Strength.IDENTIFIES), None, Support.FOUND),
-        (label(inspected=False, finding=Strength.IDENTIFIES), again(), Support.FOUND),
-        (label(inspected=False, finding=Strength.INDICATES, trust=None), None, Support.INDICATED),
-        (label(inspected=False, finding=Strength.HINT, trust=None), None, Support.ASSERTED),
+        (label(inspected=False, finding=Strength.IDENTIFIES, trust=None), None, Corroboration.INDICATED),
+        (label(inspected=False, finding=Strength.IDENTIFIES, trust=Trust.UNLISTED), again(), Corroboration.INDICATED),
+        (label(*CAPTURED), None, Corroboration.CONTRADICTED),
+        (label(*CAPTURED, finding=Strength.IDENTIFIES), None, Corroboration.CONTRADICTED),
+        (label(*CAPTURED, *LABELLED), None, Corroboration.FOUND),
+        (label(inspected=False), None, Corroboration.ASSERTED),
+        (label(inspected=False), again(), Corroboration.ASSERTED),
+        (label(inspected=False), again(*LABELLED), Corroboration.FOUND_AGAIN),
+        (label(inspected=False, finding=Strength.IDENTIFIES), None, Corroboration.FOUND),
+        (label(inspected=False, finding=Strength.IDENTIFIES), again(), Corroboration.FOUND),
+        (label(inspected=False, finding=Strength.INDICATES, trust=None), None, Corroboration.INDICATED),
+        (label(inspected=False, finding=Strength.HINT, trust=None), None, Corroboration.ASSERTED),
     ],
 )
-def test_what_bears_an_ai_label_out(item: Evidence, made: Again | None, found: Support) -> None:
+def test_what_bears_an_ai_label_out(item: Evidence, made: Again | None, found: Corroboration) -> None:
     assert support(item, made) is found
 
 
 @pytest.mark.parametrize(
     ("codes", "made", "found"),
     [
-        (("listing_altered",), None, Support.FOUND),
-        (("listing_altered",), again("listing_altered", with_listing=True), Support.FOUND_AGAIN),
-        (("listing_altered",), again(with_listing=True), Support.CONTRADICTED),
-        (("listing_altered",), again(), Support.FOUND),
-        (("listing_same",), None, Support.ASSERTED),
-        (("listing_same",), again("listing_same", with_listing=True), Support.ASSERTED),
-        (CAPTURED, None, Support.CONTRADICTED),
-        (CAPTURED, again(*CAPTURED, with_listing=True, trust=Trust.UNLISTED), Support.ASSERTED),
-        ((), None, Support.ASSERTED),
+        (("listing_altered",), None, Corroboration.FOUND),
+        (("listing_altered",), again("listing_altered", with_listing=True), Corroboration.FOUND_AGAIN),
+        (("listing_altered",), again(with_listing=True), Corroboration.CONTRADICTED),
+        (("listing_altered",), again(), Corroboration.FOUND),
+        (("listing_same",), None, Corroboration.ASSERTED),
+        (("listing_same",), again("listing_same", with_listing=True), Corroboration.ASSERTED),
+        (CAPTURED, None, Corroboration.CONTRADICTED),
+        (CAPTURED, again(*CAPTURED, with_listing=True, trust=Trust.UNLISTED), Corroboration.ASSERTED),
+        ((), None, Corroboration.ASSERTED),
     ],
 )
-def test_what_bears_a_listing_match_out(codes: tuple[str, ...], made: Again | None, found: Support) -> None:
+def test_what_bears_a_listing_match_out(codes: tuple[str, ...], made: Again | None, found: Corroboration) -> None:
     assert support(Evidence(EvidenceType.LISTING_MATCH, b"f" * 32, inspection=inspection(*codes)), made) is found
 
 
@@ -259,28 +259,28 @@ def test_what_no_inspection_tells_of_is_to_be_read() -> None:
         one = Evidence(
             kind, b"f" * 32, finding=Finding("x", Strength.IDENTIFIES, "1"), inspection=inspection(*CAPTURED)
         )
-        assert support(one, again(*LABELLED)) is Support.TO_BE_READ
+        assert support(one, again(*LABELLED)) is Corroboration.TO_BE_READ
 
 
 def test_findings_of_a_file_count_for_every_item_that_names_it() -> None:
     claim = label(inspected=False, finding=Strength.IDENTIFIES)
     original = Evidence(EvidenceType.ORIGINAL_FILE, claim.sha256, inspection=inspection(*CAPTURED))
-    assert supports([original, claim]) == (Support.TO_BE_READ, Support.CONTRADICTED)
+    assert corroborations([original, claim]) == (Corroboration.TO_BE_READ, Corroboration.CONTRADICTED)
     elsewhere = replace(original, sha256=b"o" * 32)
-    assert supports([elsewhere, claim]) == (Support.TO_BE_READ, Support.FOUND)
+    assert corroborations([elsewhere, claim]) == (Corroboration.TO_BE_READ, Corroboration.FOUND)
 
 
 def test_a_need_says_the_worst_that_it_rests_on() -> None:
     evidence = [item(EvidenceType.ORIGINAL_FILE, 1), label(*LABELLED), item(EvidenceType.ADMISSION, 2)]
     files = [MATCHES, MATCHES, ABSENT]
     for made, two_proofs, one_proof in (
-        (None, Support.TO_BE_READ, Support.FOUND),
-        (again(*LABELLED), Support.TO_BE_READ, Support.FOUND_AGAIN),
-        (again(), Support.CONTRADICTED, Support.TO_BE_READ),
+        (None, Corroboration.TO_BE_READ, Corroboration.FOUND),
+        (again(*LABELLED), Corroboration.TO_BE_READ, Corroboration.FOUND_AGAIN),
+        (again(), Corroboration.CONTRADICTED, Corroboration.TO_BE_READ),
     ):
         (first, second) = checklist(Conduct.EDITED_IMAGE, evidence, files, {b"f" * 32: made} if made else None)
-        assert [check.support for check in first.checks] == [Support.TO_BE_READ, two_proofs]
-        assert [check.support for check in second.checks] == [Support.TO_BE_READ, None, one_proof]
+        assert [check.support for check in first.checks] == [Corroboration.TO_BE_READ, two_proofs]
+        assert [check.support for check in second.checks] == [Corroboration.TO_BE_READ, None, one_proof]
         assert [check.state for check in first.checks] == [NeedState.MET, NeedState.ON_PAPER], "files are judged apart"
 
 
@@ -312,7 +312,9 @@ def test_a_need_is_contradicted_exactly_if_it_is_not_met_without_what_is(
 ) -> None:
     conduct, stated = case
     evidence, files = split(stated)
-    kept = [one for one, found in zip(evidence, supports(evidence, made), strict=True) if found is not CONTRADICTED]
+    kept = [
+        one for one, found in zip(evidence, corroborations(evidence, made), strict=True) if found is not CONTRADICTED
+    ]
     for alternative in checklist(conduct, evidence, files, made):
         for check in alternative.checks:
             if check.support is not None:
@@ -328,11 +330,11 @@ def test_finding_it_in_the_file_never_makes_an_item_worse(
         return
     place = data.draw(st.integers(0, len(evidence) - 1))
     proof = again("c2pa_ai_generated", "listing_altered", with_listing=True)
-    better = supports(evidence, {**made, evidence[place].sha256: proof})
-    order = list(Support)
-    for new, old in zip(better, supports(evidence, made), strict=True):
+    better = corroborations(evidence, {**made, evidence[place].sha256: proof})
+    order = list(Corroboration)
+    for new, old in zip(better, corroborations(evidence, made), strict=True):
         assert order.index(new) <= order.index(old)
-    assert better[place] in (Support.FOUND_AGAIN, Support.TO_BE_READ)
+    assert better[place] in (Corroboration.FOUND_AGAIN, Corroboration.TO_BE_READ)
 
 
 @given(_case(), _again)
@@ -349,9 +351,9 @@ def test_nothing_but_a_trusted_signer_is_ever_found_again_or_speaks_for_the_pers
         replace(one, inspection=None if one.inspection is None else replace(one.inspection, trust=Trust.UNLISTED))
         for one in evidence
     ]
-    for one, found in zip(weak, supports(weak, untrusted), strict=True):
+    for one, found in zip(weak, corroborations(weak, untrusted), strict=True):
         if one.type is EvidenceType.AI_LABEL:
-            assert found not in (Support.FOUND_AGAIN, CONTRADICTED)
+            assert found not in (Corroboration.FOUND_AGAIN, CONTRADICTED)
 
 
 OTHER = b"o"

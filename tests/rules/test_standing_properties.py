@@ -29,7 +29,7 @@ from ledger.rules.standing import (
     group_weight,
     is_strong,
     merge,
-    second_group,
+    second_group_points,
 )
 from tests.rules.worked_examples import NOW
 
@@ -307,7 +307,7 @@ def counted_events(draw: st.DrawFn) -> list[Counted]:
 
 @given(counted_events(), st.sampled_from([100, 2500, 10_000]))
 def test_the_second_group_is_the_best_over_all_assignments(counted: list[Counted], cap: int) -> None:
-    assert second_group(counted, cap) == brute_force(counted, cap)
+    assert second_group_points(counted, cap) == brute_force(counted, cap)
 
 
 @given(events_of_a_person(most=12))

@@ -27,14 +27,13 @@ from ledger.rules.guidance import Advice, Claim, advise
 from ledger.rules.policy.shipped import shipped_version
 from ledger.rules.policy.values import Policy, parse_policy
 from ledger.rules.reasons import CONDUCT_REASON, MAX_REASONS, Reason
-from ledger.rules.standing import CLEAN, Event, Standing, Tier, fold, merge, support_of, tell
+from ledger.rules.standing import CLEAN, Event, Standing, Tier, corroboration_of, fold, merge, visible_events
 from ledger.snapshots.fuse_filter import FuseFilter, build
 from ledger.snapshots.private_standing import (
     PrivateStanding,
     sealed_format,
     standing_of,
     to_packed,
-    to_sealed,
     told_events,
 )
 from ledger.snapshots.sealed import (
@@ -48,6 +47,7 @@ from ledger.snapshots.sealed import (
     snapshot_keys,
 )
 from tests.counts import trials
+from tests.snapshots.entries import to_sealed
 
 RANK = {tier: rank for rank, tier in enumerate(Tier)}
 TODAY = 20_780
@@ -115,11 +115,11 @@ class World:
         return [event for one in asked for event in self.listing[one] if event.effective_hour <= last]
 
     def direct(self, asked: Sequence[Identifier], now: datetime) -> Standing:
-        """As `LookupDesk` folds what counts at the cut."""
+        """As `LookupService` folds what counts at the cut."""
         return fold(merge(self.counting_at_the_cut(asked)), self.weights, self.policy, now)
 
     def direct_now(self, asked: Sequence[Identifier], now: datetime) -> Standing:
-        """As `LookupDesk` folds what counts at `now`, as far as it was recorded at the cut."""
+        """As `LookupService` folds what counts at `now`, as far as it was recorded at the cut."""
         return fold(merge(event for one in asked for event in self.listing[one]), self.weights, self.policy, now)
 
     def sealed(self, one: Identifier, keys: SnapshotKeys = KEYS) -> list[SealedEvent]:
@@ -135,7 +135,7 @@ class World:
     def true_reasons(self, asked: Sequence[Identifier], now: datetime) -> set[Reason]:
         """Whatever holds of how sure the direct answer is; it names four reasons at most, so perhaps not all."""
         events = merge(self.counting_at_the_cut(asked))
-        support = support_of(tell(events, self.weights, self.policy, now).counting, self.policy)
+        support = corroboration_of(visible_events(events, self.weights, self.policy, now).counting, self.policy)
         held = {
             Reason.WEAK_MATCH: support.weak,
             Reason.REPEATED: support.repeated,

@@ -24,7 +24,7 @@ from ledger.client.state import is_unwritable, turn, warn_of_memory
 from ledger.client.transport.forks import ForkLock
 from ledger.errors import ConfigurationError, LedgerError
 from ledger.protocol.encoding import b64url, unb64url
-from ledger.snapshots.buckets import VERSION_BYTES
+from ledger.snapshots.layout import VERSION_BYTES
 from ledger.snapshots.manifest import Manifest, parse_manifest
 
 LATEST_FILE, FILTER_FILE, BUCKETS_FILE = "latest.json", "filter.bin", "buckets.bin"

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 from ledger.client.identity.suite import Suite
 from ledger.client.snapshots.cache import BUCKETS_FILE, FILTER_FILE, SnapshotCache
@@ -39,10 +39,13 @@ from ledger.errors import (
     Unavailable,
     UnexpectedAnswer,
 )
+from ledger.extras import is_installed, need
 from ledger.protocol.encoding import b64url, day_floor
 from ledger.snapshots.buckets import check_bucket, split_answer
-from ledger.snapshots.fuse_filter import FuseFilter
 from ledger.snapshots.manifest import Manifest, check_current
+
+if TYPE_CHECKING:
+    from ledger.snapshots.fuse_filter import FuseFilter
 
 REFRESH_SECONDS = 3600
 """A snapshot older than this, or of an earlier UTC day, is replaced if the server has a newer one. (Reports begin to
@@ -52,6 +55,8 @@ POLL_SECONDS = 60
 DOWNLOAD_SECONDS = 900.0
 """For the filter, and for the whole of the buckets."""
 _ATTEMPT_SECONDS = 5.0
+NUMPY = "numpy"
+"""What the extra `filter` installs."""
 
 _OUTAGES = (Unavailable, LimitExceeded, SnapshotUnknown, UnexpectedAnswer, NewerFormat)
 """With these, a snapshot that is not past its end goes on being used."""
@@ -129,12 +134,14 @@ class Snapshots:
 
     def look(self) -> None:
         """Open the newest cached snapshot with a filter, if it is newer than the opened one, and delete expired ones.
-        No network. Does nothing while a snapshot is fetched."""
+        No network. Does nothing while a snapshot is fetched, or without the extra `filter`."""
         if not self._lock.acquire(blocking=False):
             return
         try:
             now = self._looked_at = self._now()
             self._cache.prune(now)
+            if not is_installed(NUMPY):
+                return
             for latest in self._cached():
                 local = self.local()
                 if local is not None and local.manifest.cut >= latest.manifest.cut:
@@ -309,6 +316,10 @@ class Snapshots:
         return None
 
     def _with_filter(self, snapshot: Snapshot, fetch: Fetch) -> Snapshot:
+        """`snapshot` with its filter, as far as `fetch` allows. Raises ConfigurationError if the extra is missing."""
+        need("filter", (NUMPY,), "A lookup in a snapshot's filter")
+        from ledger.snapshots.fuse_filter import FuseFilter  # here: numpy is an extra, and a fifth of the import time
+
         manifest = snapshot.manifest
         part = _Part(FILTER_FILE, "filter", manifest.filter_bytes, partial(FilterSink, manifest))
         opened = self._part(manifest, part, lambda data: FuseFilter.open(data, manifest.filter_sha256), fetch)

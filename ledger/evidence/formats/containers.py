@@ -7,7 +7,7 @@ from pathlib import PurePath
 
 from ledger.errors import EvidenceFormatUnknown, EvidenceMalformed
 from ledger.evidence.formats import heif, isobmff, jpeg, png, webp
-from ledger.evidence.formats.metadata import INCOMPLETE, Contents, NoteCode
+from ledger.evidence.formats.metadata import INCOMPLETE, NoteCode, ParsedFile
 
 EXTENSIONS: dict[str, tuple[str, ...]] = {
     "image/jpeg": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -20,7 +20,7 @@ EXTENSIONS: dict[str, tuple[str, ...]] = {
 }
 """Media types that are inspected, with the endings their names may have."""
 
-_READERS: dict[str, Callable[[bytes, Contents], None]] = {
+_READERS: dict[str, Callable[[bytes, ParsedFile], None]] = {
     "image/jpeg": jpeg.read,
     "image/png": png.read,
     "image/webp": webp.read,
@@ -62,19 +62,19 @@ def _by_brand(data: bytes) -> str:
     return "video/mp4"
 
 
-def read(data: bytes, file_name: str | None = None) -> Contents:
+def read(data: bytes, file_name: str | None = None) -> ParsedFile:
     """The metadata of `data` as it was found. `file_name` is compared with the type, no more.
 
     Raises EvidenceFormatUnknown, and EvidenceMalformed if not even the header can be read.
     """
-    found = Contents(media_type(data))
-    _READERS[found.media_type](data, found)
-    broken = any(note.code in INCOMPLETE for note in found.notes)
-    if not found.pieces and broken and not (found.width_px and found.height_px):
+    parsed = ParsedFile(media_type(data))
+    _READERS[parsed.media_type](data, parsed)
+    broken = any(note.code in INCOMPLETE for note in parsed.notes)
+    if not parsed.blocks and broken and not (parsed.width_px and parsed.height_px):
         raise EvidenceMalformed(
-            "The file is damaged or cut off before anything in it can be read.", media_type=found.media_type
+            "The file is damaged or cut off before anything in it can be read.", media_type=parsed.media_type
         )
     extension = PurePath(file_name or "").suffix.lower()
-    if extension and extension not in EXTENSIONS[found.media_type]:
-        found.note(NoteCode.EXTENSION_DIFFERS, "name", f"{extension} for {found.media_type}")
-    return found
+    if extension and extension not in EXTENSIONS[parsed.media_type]:
+        parsed.note(NoteCode.EXTENSION_DIFFERS, "name", f"{extension} for {parsed.media_type}")
+    return parsed

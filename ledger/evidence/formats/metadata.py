@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ledger.evidence.limits import (
-    MAX_BLOCKS,
     MAX_FACT_CHARS,
     MAX_INFLATED_BYTES,
+    MAX_METADATA_BLOCKS,
     MAX_NOTES,
-    MAX_PIECES,
+    MAX_PARSED_BLOCKS,
     MAX_TEXT_BYTES,
 )
 
 
-class Sort(StrEnum):
+class BlockType(StrEnum):
     """What a piece of metadata is."""
 
     XMP = "xmp"
@@ -78,10 +78,10 @@ DECODER_DEPENDENT = frozenset({NoteCode.PICTURE_NOT_HASHED, NoteCode.PICTURE_UNF
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class MetadataBlock:
     """Some metadata: `where` names the container and the segment, chunk or box."""
 
-    sort: Sort
+    type: BlockType
     where: str
     data: bytes = b""
     key: str = ""
@@ -96,33 +96,49 @@ class Note:
     detail: str = ""
 
 
+class Damaged(Exception):
+    """The structure of a file cannot be followed any further: it is cut off, malformed, or has more parts than allowed.
+
+    Raised by the functions that walk through a file. A reader of metadata keeps `note` and what it read before; a
+    caller that accepts whole files only refuses the file.
+    """
+
+    def __init__(self, code: NoteCode, where: str, detail: str) -> None:
+        super().__init__(f"{code.value} {where}: {detail}")
+        self.note = Note(code, where, detail)
+
+
 @dataclass(slots=True)
-class Contents:
-    """All that a reader found in one file. Readers add to it; nothing here is trusted to be true."""
+class ParsedFile:
+    """The contents of one file as a reader found them. Readers add to it; nothing in it is trusted."""
 
     media_type: str
     width_px: int = 0
     height_px: int = 0
-    pieces: list[Piece] = field(default_factory=list)
+    blocks: list[MetadataBlock] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     tables: list[tuple[int, ...]] = field(default_factory=list)
     """Quantisation tables of a JPEG, 64 numbers each in the file's zigzag order, the first four at most."""
     progressive: bool = False
     scans: int = 0
-    promised: set[Sort] = field(default_factory=set)
+    promised: set[BlockType] = field(default_factory=set)
     """What the header says is there (WebP)."""
     manifest_bytes: int = 0
     extended_xmp: set[str] = field(default_factory=set)
     """Digests of the extended XMP packets that are there in full (JPEG)."""
     inflated_bytes: int = 0
 
-    def add(self, sort: Sort, where: str, data: bytes = b"", key: str = "") -> None:
+    def add(self, type: BlockType, where: str, data: bytes = b"", key: str = "") -> None:
         """Keep a piece, or note that there are too many."""
-        most = MAX_BLOCKS if sort in (Sort.XMP, Sort.EXIF) else MAX_PIECES
-        if len(self.pieces) >= MAX_PIECES or len(self.of(sort)) >= most:
+        most = MAX_PARSED_BLOCKS if type in (BlockType.XMP, BlockType.EXIF) else MAX_METADATA_BLOCKS
+        if len(self.blocks) >= MAX_METADATA_BLOCKS or len(self.of(type)) >= most:
             self.note(NoteCode.LIMIT_REACHED, where, "pieces")
             return
-        self.pieces.append(Piece(sort, where, data, clean(key, 80)))
+        self.blocks.append(MetadataBlock(type, where, data, clean(key, 80)))
+
+    def damaged(self, damage: Damaged) -> None:
+        """Keep the note of an interrupted walk."""
+        self.note(damage.note.code, damage.note.where, damage.note.detail)
 
     def note(self, code: NoteCode, where: str = "", detail: str = "") -> None:
         """Keep a note, once."""
@@ -130,9 +146,9 @@ class Contents:
         if note not in self.notes and len(self.notes) < MAX_NOTES:
             self.notes.append(note)
 
-    def of(self, sort: Sort) -> list[Piece]:
+    def of(self, type: BlockType) -> list[MetadataBlock]:
         """The pieces of one sort, in the file's order."""
-        return [piece for piece in self.pieces if piece.sort is sort]
+        return [block for block in self.blocks if block.type is type]
 
     def inflate(self, data: bytes, where: str) -> bytes | None:
         """zlib data, inflated within the limits; None with a note if it is broken or would be too large."""
@@ -158,7 +174,7 @@ class Contents:
 def clean(text: str, limit: int = MAX_FACT_CHARS) -> str:
     """`text` as a receipt may hold it: valid Unicode in NFC, printable, on one line, at most `limit` characters."""
     cut = text[: 4 * limit].encode("utf-8", "replace").decode("utf-8")
-    shown = "".join(one if one.isprintable() else " " for one in unicodedata.normalize("NFC", cut))
+    shown = "".join(char if char.isprintable() else " " for char in unicodedata.normalize("NFC", cut))
     return unicodedata.normalize("NFC", " ".join(shown.split())[:limit])
 
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ledger.errors import PictureUnreadable
-from ledger.evidence.extra import need
 from ledger.evidence.formats import jpeg
-from ledger.evidence.formats.metadata import Contents
+from ledger.evidence.formats.metadata import ParsedFile
 from ledger.evidence.limits import MAX_FILE_BYTES, MAX_PIXELS, MAX_PROGRESSIVE_PIXELS, MAX_SCANS
+from ledger.extras import need
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -78,7 +78,7 @@ def _check(data: bytes, image: Image) -> None:
     if pixels > MAX_PIXELS:
         raise PictureUnreadable("The picture has too many pixels.")
     if data.startswith(b"\xff\xd8"):
-        shape = Contents("image/jpeg")
+        shape = ParsedFile("image/jpeg")
         jpeg.read(data, shape)
         if shape.scans > MAX_SCANS or (shape.progressive and pixels > MAX_PROGRESSIVE_PIXELS):
             raise PictureUnreadable("The picture has too many scans or pixels to be decoded.")

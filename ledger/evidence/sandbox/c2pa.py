@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ledger.evidence.formats.metadata import Contents, NoteCode, Sort
+from ledger.evidence.formats.metadata import BlockType, NoteCode, ParsedFile
 from ledger.evidence.limits import C2PA_MEMORY_BYTES, C2PA_SECONDS, MAX_MANIFEST_BYTES, MAX_MANIFEST_JSON_BYTES
 from ledger.evidence.signals.signers import SHIPPED_FOLDER
 
@@ -31,7 +31,7 @@ class Answer:
 
 
 def ask(
-    data: bytes, found: Contents, seconds: float = C2PA_SECONDS, trust_folder: Path = SHIPPED_FOLDER
+    data: bytes, found: ParsedFile, seconds: float = C2PA_SECONDS, trust_folder: Path = SHIPPED_FOLDER
 ) -> Answer | None:
     """The manifest store of a file in which a reader saw one, checked against the trust lists of a folder; None with a
     note if it cannot be read."""
@@ -41,10 +41,10 @@ def ask(
 
 @contextmanager
 def asked(
-    data: bytes, found: Contents, seconds: float = C2PA_SECONDS, trust_folder: Path = SHIPPED_FOLDER
+    data: bytes, found: ParsedFile, seconds: float = C2PA_SECONDS, trust_folder: Path = SHIPPED_FOLDER
 ) -> Iterator[Callable[[], Answer | None]]:
     """`ask`, begun: the process reads while the caller does something else, and the function waits for what it says."""
-    places = found.of(Sort.C2PA)
+    places = found.of(BlockType.C2PA)
     if not places:
         yield lambda: None
         return
@@ -64,7 +64,7 @@ def _run(given: bytes, seconds: float, trust_folder: Path) -> bytes:
     return subprocess.run(command, input=given, capture_output=True, timeout=seconds, check=False).stdout
 
 
-def _answer(said: Future[bytes], found: Contents, where: str) -> Answer | None:
+def _answer(said: Future[bytes], found: ParsedFile, where: str) -> Answer | None:
     try:
         return _read(said.result(), found, where)
     except subprocess.TimeoutExpired:
@@ -74,7 +74,7 @@ def _answer(said: Future[bytes], found: Contents, where: str) -> Answer | None:
     return None
 
 
-def _read(out: bytes, found: Contents, where: str) -> Answer | None:
+def _read(out: bytes, found: ParsedFile, where: str) -> Answer | None:
     answer: Any = None
     if len(out) <= MAX_MANIFEST_JSON_BYTES:
         try:

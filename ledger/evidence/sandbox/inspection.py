@@ -1,7 +1,7 @@
-"""Has a file inspected in a process of its own, for a server that must outlive whatever a file does to its readers.
+"""Inspect a file in a separate process, for a server that must survive what a hostile file does to its readers.
 
-The process (`apart_child`) gets the files and nothing else: none of the server's environment, so no secret that stands
-there, and limits on memory, time and what it may write. What it answers is as little to be trusted as the file.
+The process (`inspection_worker`) gets the files and nothing else: it does not get the environment of the server and the
+secrets in it, and its memory, time and output are limited. Its answer is as untrusted as the file.
 """
 
 from __future__ import annotations

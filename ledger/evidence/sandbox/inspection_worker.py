@@ -1,4 +1,4 @@
-"""Inspects a file in a process of its own (see `apart`). Run as a script.
+"""Inspects a file in a process of its own (see `inspection`). Run as a script.
 
 Arguments: bytes of memory, seconds and bytes of answer that it may use, the task, when the first file was received by
 its platform (empty if that is not known), and the size of each file. Standard input: the files, one behind another.

@@ -16,7 +16,7 @@ from typing import Any
 
 from ledger.evidence.findings import Finding, finding
 from ledger.evidence.formats import xmp
-from ledger.evidence.formats.metadata import Contents, NoteCode
+from ledger.evidence.formats.metadata import NoteCode, ParsedFile
 from ledger.evidence.limits import MAX_RECORD_CHARS, MAX_RECORDS
 from ledger.evidence.signals import credit_code
 from ledger.rules.findings import FindingCode
@@ -169,7 +169,7 @@ def producer_credit_code(producer: str) -> str | None:
     return code if credit_code.is_valid(code) else ""
 
 
-def judge(records: list[Record], found: Contents) -> list[Finding]:
+def judge(records: list[Record], found: ParsedFile) -> list[Finding]:
     """Findings out of all records of one file."""
     if len(records) > MAX_RECORDS:
         found.note(NoteCode.LIMIT_REACHED, "aigc", "records")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ledger.evidence.findings import Finding, finding
-from ledger.evidence.formats.metadata import Contents, NoteCode
+from ledger.evidence.formats.metadata import NoteCode, ParsedFile
 from ledger.evidence.sandbox.c2pa import Answer
 from ledger.evidence.signals.signers import Times, TrustLists, recorded_trust, trust_of
 from ledger.evidence.signals.source_types import AI_COMPOSITES, AI_MADE, CAPTURES, source_type
@@ -34,7 +34,7 @@ _SOURCE_KEYS = ("Iptc4xmpExt:DigitalSourceType", "iptcExt:DigitalSourceType", "d
 _ORIGINS = frozenset({"c2pa.created"})
 
 
-def judge(answer: Answer, found: Contents, lists: TrustLists, times: Times) -> list[Finding]:
+def judge(answer: Answer, found: ParsedFile, lists: TrustLists, times: Times) -> list[Finding]:
     """Findings out of a manifest store, judged by these trust lists."""
     store = answer.store
     manifests = _object(store.get("manifests"))
@@ -51,7 +51,7 @@ def judge(answer: Answer, found: Contents, lists: TrustLists, times: Times) -> l
     return results
 
 
-def _note_credentials(codes: _Codes, found: Contents, where: str) -> None:
+def _note_credentials(codes: _Codes, found: ParsedFile, where: str) -> None:
     identity = [code for code in codes.credential if code.startswith(_IDENTITY)]
     refused = [code for code in codes.credential if code in _REFUSED_CREDENTIAL]
     others = [code for code in codes.credential if code not in {*identity, *refused}]

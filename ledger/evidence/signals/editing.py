@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from ledger.evidence.findings import Finding, finding, folded
 from ledger.evidence.formats import xmp
 from ledger.evidence.formats.exif import Exif
-from ledger.evidence.formats.metadata import Contents, NoteCode, Sort, decode
+from ledger.evidence.formats.metadata import BlockType, NoteCode, ParsedFile, decode
 from ledger.evidence.formats.quantisation import standard_quality
 from ledger.evidence.signals.traces import SOFTWARE_KEYS
 from ledger.rules.findings import FindingCode
@@ -30,7 +30,7 @@ _NAMES = re.compile(r"(?<![a-z])(?:" + "|".join(re.escape(name) for name in EDIT
 _SOFTWARE_TAGS = ("Software", "ProcessingSoftware", "ImageEditingSoftware", "RAWDevelopingSoftware")
 
 
-def judge(found: Contents, exifs: list[tuple[str, Exif]], packets: list[xmp.Xmp]) -> Iterator[Finding]:
+def judge(found: ParsedFile, exifs: list[tuple[str, Exif]], packets: list[xmp.Xmp]) -> Iterator[Finding]:
     """Hints out of everything that was read, but for the pixels."""
     yield from _software(found, exifs, packets)
     for packet in packets:
@@ -44,19 +44,19 @@ def judge(found: Contents, exifs: list[tuple[str, Exif]], packets: list[xmp.Xmp]
         yield from _tables(found, exif)
 
 
-def _software(found: Contents, exifs: list[tuple[str, Exif]], packets: list[xmp.Xmp]) -> Iterator[Finding]:
+def _software(found: ParsedFile, exifs: list[tuple[str, Exif]], packets: list[xmp.Xmp]) -> Iterator[Finding]:
     named: list[tuple[str, str]] = []
     for where, exif in exifs:
         named += [(f"{where} {tag}", exif.texts.get(tag, "")) for tag in _SOFTWARE_TAGS]
     for packet in packets:
         named += [(f"{packet.where} xmp CreatorTool", value) for value in packet.values(xmp.BASIC, "CreatorTool")]
         named += [(f"{packet.where} xmp softwareAgent", value) for value in packet.values(xmp.EVENT, "softwareAgent")]
-    for piece in found.of(Sort.TEXT):
-        if folded(piece.key) in SOFTWARE_KEYS:
-            named.append((f"{piece.where} {piece.key}", decode(piece.data[:1_000])))
-    for piece in found.of(Sort.SEGMENT):
-        if piece.data.startswith((b"Photoshop 3.0\0", b"Ducky")):
-            named.append((piece.where, "Photoshop"))
+    for block in found.of(BlockType.TEXT):
+        if folded(block.key) in SOFTWARE_KEYS:
+            named.append((f"{block.where} {block.key}", decode(block.data[:1_000])))
+    for block in found.of(BlockType.SEGMENT):
+        if block.data.startswith((b"Photoshop 3.0\0", b"Ducky")):
+            named.append((block.where, "Photoshop"))
     seen: set[str] = set()
     for where, value in named:
         match = _NAMES.search(folded(value[:1_000]))
@@ -72,11 +72,11 @@ def _history(packet: xmp.Xmp) -> Iterator[Finding]:
         yield finding(FindingCode.EDIT_HISTORY, f"{packet.where} xmp History", steps=len(saved))
 
 
-def _missing(packet: xmp.Xmp, found: Contents) -> Iterator[Finding]:
+def _missing(packet: xmp.Xmp, found: ParsedFile) -> Iterator[Finding]:
     """What a packet refers to, and what is no longer there."""
     where = f"{packet.where} xmp"
     for value in packet.values(xmp.DC_TERMS, "provenance"):
-        if found.of(Sort.C2PA):
+        if found.of(BlockType.C2PA):
             continue
         if value.startswith(("http://", "https://")):
             found.note(NoteCode.C2PA_REMOTE, where, value)
@@ -87,7 +87,7 @@ def _missing(packet: xmp.Xmp, found: Contents) -> Iterator[Finding]:
             yield finding(FindingCode.METADATA_REMOVED, where, missing="extended xmp")
 
 
-def _size(found: Contents, exif: Exif, where: str) -> Iterator[Finding]:
+def _size(found: ParsedFile, exif: Exif, where: str) -> Iterator[Finding]:
     """The size that the camera wrote down, and the size of the picture."""
     said = sorted((exif.numbers.get("PixelXDimension", 0), exif.numbers.get("PixelYDimension", 0)))
     real = sorted((found.width_px, found.height_px))
@@ -100,7 +100,7 @@ def _size(found: Contents, exif: Exif, where: str) -> Iterator[Finding]:
         )
 
 
-def _tables(found: Contents, exif: Exif) -> Iterator[Finding]:
+def _tables(found: ParsedFile, exif: Exif) -> Iterator[Finding]:
     maker = folded(exif.texts.get("Make", ""))
     quality = standard_quality(found.tables)
     if quality is not None and maker.startswith(CAMERA_MAKERS):

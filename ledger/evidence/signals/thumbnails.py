@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ledger.evidence.findings import Finding, finding
 from ledger.evidence.formats import jpeg
 from ledger.evidence.formats.exif import Exif
-from ledger.evidence.formats.metadata import Contents, NoteCode
+from ledger.evidence.formats.metadata import NoteCode, ParsedFile
 from ledger.evidence.limits import MAX_PIXELS, MAX_PROGRESSIVE_PIXELS, MAX_SCANS, MAX_THUMBNAIL_PIXELS
 from ledger.rules.findings import FindingCode
 
@@ -35,7 +35,7 @@ MAX_BLOCK_DIFFERENCE = 50.0
 _ASPECT_TOLERANCE = 0.02
 
 
-def judge(data: bytes, found: Contents, exif: Exif, where: str) -> list[Finding]:
+def judge(data: bytes, found: ParsedFile, exif: Exif, where: str) -> list[Finding]:
     """A finding if thumbnail and picture disagree."""
     if not exif.thumbnail or found.media_type != "image/jpeg":
         return []
@@ -63,7 +63,7 @@ def judge(data: bytes, found: Contents, exif: Exif, where: str) -> list[Finding]
     ]
 
 
-def _within_limits(found: Contents) -> bool:
+def _within_limits(found: ParsedFile) -> bool:
     pixels = found.width_px * found.height_px
     limit = MAX_PROGRESSIVE_PIXELS if found.progressive else MAX_PIXELS
     return 0 < pixels <= limit and 0 < found.scans <= MAX_SCANS

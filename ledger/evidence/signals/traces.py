@@ -14,7 +14,7 @@ from typing import Any
 from ledger.evidence.findings import Finding, finding, folded
 from ledger.evidence.formats import xmp
 from ledger.evidence.formats.exif import Exif
-from ledger.evidence.formats.metadata import Piece, decode
+from ledger.evidence.formats.metadata import MetadataBlock, decode
 from ledger.evidence.limits import MAX_TEXT_BYTES
 from ledger.evidence.signals.source_types import AI_COMPOSITES, AI_MADE, ALGORITHMIC, source_type
 from ledger.rules.findings import FindingCode
@@ -46,11 +46,11 @@ SOFTWARE_KEYS = frozenset({"software", "source", "©swr", "©too", "com.apple.qu
 _MIDJOURNEY = re.compile(r"Job ID: [0-9a-f]{8}-[0-9a-f]{4}-")
 
 
-def in_texts(pieces: Iterable[Piece]) -> Iterator[Finding]:
+def in_texts(blocks: Iterable[MetadataBlock]) -> Iterator[Finding]:
     """Findings in texts with keys: PNG chunks, MP4 lists."""
-    for piece in pieces:
-        key, where = folded(piece.key), f"{piece.where} {piece.key}"
-        text = decode(piece.data[:MAX_TEXT_BYTES])
+    for block in blocks:
+        key, where = folded(block.key), f"{block.where} {block.key}"
+        text = decode(block.data[:MAX_TEXT_BYTES])
         if key in _OWN_KEYS:
             yield finding(FindingCode.GENERATOR_PARAMETERS, where, generator=_OWN_KEYS[key])
         elif key in ("prompt", "workflow"):

@@ -1,25 +1,28 @@
 """The policy: every number that turns recorded events into a standing, as one checked, frozen value.
 
-It is TOML (`policies/` holds those shipped), versioned and logged. Some promises are kept here and not left to
-the file: one control group alone never lifts anyone above `watch`, cooling never falls below 72 hours, no clock
-is longer than its statute, and nothing is kept beyond 5 years. A file that breaks one of them is refused.
+A policy is a TOML text (`texts/` has those shipped), versioned and logged. Its form is checked by msgspec. Some
+promises are kept by this module and do not depend on the text: one control group alone never raises a person above
+`watch`, cooling is at least 72 hours, no clock is longer than its statute, and nothing is kept beyond 5 years. A text
+that breaks one of them is refused.
 
-What is published goes through `parse_policy`, which knows every name or refuses. Clients, snapshots and auditors meet
-policies of later ledgers: they use `read_policy`, which keeps what it can use and skips the rest.
+A text that is published is parsed by `parse_policy`, which refuses unknown names. Clients, snapshots and auditors read
+policies of later versions: they use `read_policy`, which keeps what this version can use and ignores the rest.
 """
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Annotated, TypeVar
+
+import msgspec
+from msgspec import Meta
 
 from ledger.errors import PolicyInvalid, PolicyTimeInvalid
-from ledger.protocol.encoding import DAY_SECONDS, from_day, unix_seconds
+from ledger.protocol.encoding import DAY_SECONDS, unix_seconds
 from ledger.rules.conduct import Conduct
 from ledger.rules.jurisdictions import AppealClock as AppealClock
 from ledger.rules.jurisdictions import Profile as Profile
@@ -33,33 +36,40 @@ MAX_RETENTION_DAYS = 1826
 
 MAX_SEVERITY = 10
 
-
 MAX_READ_SEVERITY = 255
-"""The largest severity that `read_policy` takes: a later version may allow more than `MAX_SEVERITY`."""
+"""The largest severity that `read_policy` accepts: a later version may allow more than `MAX_SEVERITY`."""
 
 _READ_CLOCK_DAYS = 3660
+_READ_CLOCK_MONTHS = 12
+
+TWENTIETHS, EIGHTHS = 20, 8
+"""The two units of weights that a policy may have: `floor_twentieths` or `floor_eighths` names it."""
+
+_Points = Annotated[int, Meta(ge=1, le=1_000_000)]
+_Time = Annotated[int, Meta(ge=0, le=10_000)]
+_KeptDays = Annotated[int, Meta(ge=0, le=MAX_RETENTION_DAYS)]
+_Thousand = Annotated[int, Meta(ge=1, le=1000)]
+_Code = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,63}\Z")]
+_Severity = Annotated[int, Meta(ge=0, le=MAX_READ_SEVERITY)]
+_SeverityName = Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]?)\Z")]
 
 
 @dataclass(frozen=True, slots=True)
 class Tiers:
     """Thresholds in milli-points, caps of the shown points in hundredths of a point."""
 
-    watch_total_millipoints: int
-    review_total_millipoints: int
-    review_second_group_millipoints: int
-    high_second_group_millipoints: int
-    watch_cap_hundredths: int
-    review_cap_hundredths: int
-    credit_half_points: int
-
-
-TWENTIETHS, EIGHTHS = 20, 8
-"""The two units of weights that a policy may have: `floor_twentieths` or `floor_eighths` names it."""
+    watch_total_millipoints: _Points
+    review_total_millipoints: _Points
+    review_second_group_millipoints: _Points
+    high_second_group_millipoints: _Points
+    watch_cap_hundredths: _Points
+    review_cap_hundredths: _Points
+    credit_half_points: _Points
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """How a control group's weight follows from its resolved cases.
+    """The parameters by which a control group's weight follows from its resolved cases.
 
     A weight is rounded down to a multiple of 1/`steps` (TWENTIETHS or EIGHTHS) and is `floor_steps`/`steps` at least.
     """
@@ -71,8 +81,8 @@ class Weights:
 
     @property
     def daily(self) -> bool:
-        """Whether weights are taken anew once a UTC day, from what was decided before its midnight. Weights in
-        twentieths (policy version 1) follow each decision at once."""
+        """True if weights are computed once a UTC day, from the cases decided before its midnight. Weights in
+        twentieths (policy version 1) change with each decision."""
         return self.steps == EIGHTHS
 
 
@@ -80,23 +90,26 @@ class Weights:
 class IntakeRules:
     """Waiting times and windows at intake."""
 
-    cooling_hours: int
-    clock_skew_minutes: int
-    act_window_days: int
+    cooling_hours: _Time
+    clock_skew_minutes: _Time
+    act_window_days: _Time
 
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """When bodies and elements go: after expiry, and at the very latest after the act."""
+    """Days until bodies and elements are erased: after the expiry, and at the latest after the act."""
 
-    after_expiry_days: int
-    at_latest_days: int
+    after_expiry_days: _KeptDays
+    at_latest_days: _KeptDays
 
 
 @dataclass(frozen=True, slots=True)
 class Appeals:
-    """Clocks of the appeal procedure. `clocks` has every `Profile`, with the default of its jurisdiction where the
-    policy names none, and what a reader kept of profiles that it does not know."""
+    """Clocks of the appeal procedure.
+
+    `clocks` has every `Profile`, with the default of its jurisdiction where the policy names none, and the readable
+    clocks of profiles that this version does not know.
+    """
 
     question_days: int
     reopen_days: int
@@ -109,8 +122,8 @@ class Policy:
     severity.
 
     `reportable` are the conducts that the text names: no other may be reported while the policy is in effect.
-    `severity` also has the conducts of this version that the text does not name, because reports of them may stand in
-    the log under another policy: with their default, or the next smaller severity that the text has.
+    `severity` also has the conducts of this version that the text does not name, because the log may have reports of
+    them under another policy: with their default, or the next smaller severity that the text has.
 
     `consent_for_lookups` are the profiles under which a lookup needs a reference to the person's consent.
     """
@@ -128,27 +141,86 @@ class Policy:
     consent_for_lookups: frozenset[str]
 
     def expiry_day(self, conduct: str, act_day: int, recorded_day: int | None = None) -> int:
-        """The day (since the Unix epoch) at whose UTC midnight a report of an act on `act_day` is gone:
-        the recorded one if any, or earlier if this policy keeps such reports for less time; never later."""
+        """Return the day (since the Unix epoch) at whose UTC midnight a report of an act on `act_day` expires.
+
+        This is `recorded_day` if given, or an earlier day if this policy keeps such reports for less time.
+        """
         day = act_day + self.retention_days[self.severity[conduct]]
         return day if recorded_day is None else min(day, recorded_day)
 
 
 _T = TypeVar("_T")
-_ZONE = re.compile(r"[A-Za-z]+(?:/[A-Za-z_]+){1,2}\Z")
+
+
+class _Lookup(msgspec.Struct):
+    expiry_minutes: Annotated[int, Meta(ge=1, le=1440)]
+
+
+class _Weights(msgspec.Struct):
+    prior_reports: _Thousand
+    window_months: _Thousand
+
+
+class _WeightsInEighths(_Weights):
+    floor_eighths: Annotated[int, Meta(ge=1, le=EIGHTHS)]
+
+
+class _WeightsInTwentieths(_Weights):
+    floor_twentieths: Annotated[int, Meta(ge=1, le=TWENTIETHS)]
+
+
+class _Clock(msgspec.Struct):
+    extension_days: Annotated[int, Meta(ge=0, le=_READ_CLOCK_DAYS)]
+    time_zone: Annotated[str, Meta(pattern=r"^[A-Za-z]+(?:/[A-Za-z_]+){1,2}\Z")]
+
+
+class _ClockInDays(_Clock):
+    days: Annotated[int, Meta(ge=1, le=_READ_CLOCK_DAYS)]
+
+
+class _ClockInMonths(_Clock):
+    months: Annotated[int, Meta(ge=1, le=_READ_CLOCK_MONTHS)]
+
+
+class _Appeals(msgspec.Struct):
+    question_days: Annotated[int, Meta(ge=1, le=20)]
+    reopen_days: Annotated[int, Meta(ge=1, le=365)]
+    clocks: dict[str, object]
+
+
+class _Consent(msgspec.Struct):
+    lookups: list[str]
+
+
+class _Document(msgspec.Struct):
+    """The text of a policy. Weights and clocks have two forms each and are converted one by one."""
+
+    version: Annotated[int, Meta(ge=1, le=2**31)]
+    severity: Annotated[dict[_Code, _Severity], Meta(min_length=1)]
+    retention_days: dict[_SeverityName, Annotated[int, Meta(ge=2, le=MAX_RETENTION_DAYS)]]
+    tiers: Tiers
+    weights: dict[str, object]
+    intake: IntakeRules
+    lookup: _Lookup
+    erasure: Erasure
+    appeals: _Appeals
+    consent: _Consent = msgspec.field(default_factory=lambda: _Consent([]))
 
 
 def parse_policy(text: str) -> Policy:
-    """The policy in TOML `text`, to be published or simulated. Raises PolicyInvalid for anything missing, unknown, out
-    of range or unfair. A profile of this version may be missing, and so may a conduct that protects no person."""
+    """Return the policy in TOML `text`, which is to be published or simulated.
+
+    A profile of this version may be missing, and so may a conduct that protects no person. Raises PolicyInvalid for a
+    missing or unknown name, a value out of range, or a broken promise.
+    """
     return _policy(text, strict=True)
 
 
 def read_policy(text: str) -> Policy:
-    """The policy in TOML `text`, which a later version may have written.
+    """Return the policy in TOML `text`, which a later version may have written.
 
     Keeps the severities of unknown conducts and the clocks of unknown profiles, and ignores unknown tables and members.
-    Raises PolicyInvalid where something that this version needs is missing, out of range or unfair.
+    Raises PolicyInvalid if a name that this version needs is missing, a value is out of range, or a promise is broken.
     """
     return _policy(text, strict=False)
 
@@ -158,49 +230,114 @@ def _policy(text: str, *, strict: bool) -> Policy:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise PolicyInvalid("The policy is not valid TOML.") from error
-    names = {"version", "severity", "retention_days", "tiers", "weights", "intake", "lookup", "erasure", "appeals"}
-    _keys(data, names | ({"consent"} & data.keys()), "policy", strict)
-    appeals = _table(data, "appeals")
-    _keys(appeals, {"question_days", "reopen_days", "clocks"}, "appeals", strict)
-    lookup = _table(data, "lookup")
-    _keys(lookup, {"expiry_minutes"}, "lookup", strict)
-    named = _severities(_table(data, "severity"), strict)
+    document = _converted(data, _Document, "policy", strict)
+    if strict:
+        _check_names(document)
     policy = Policy(
-        version=_integer(data, "version", 1, 2**31),
-        severity=MappingProxyType({**_defaults(named), **named}),
-        retention_days=_retention(_table(data, "retention_days")),
-        tiers=_numbers(Tiers, _table(data, "tiers"), 1, 1_000_000, strict),
-        weights=_weights(_table(data, "weights"), strict),
-        intake=_numbers(IntakeRules, _table(data, "intake"), 0, 10_000, strict),
-        lookup_expiry_minutes=_integer(lookup, "expiry_minutes", 1, 1440),
-        erasure=_numbers(Erasure, _table(data, "erasure"), 0, MAX_RETENTION_DAYS, strict),
+        version=document.version,
+        severity=MappingProxyType({**_defaults(document.severity), **document.severity}),
+        retention_days=MappingProxyType({int(severity): days for severity, days in document.retention_days.items()}),
+        tiers=document.tiers,
+        weights=_weights(document.weights, strict),
+        intake=document.intake,
+        lookup_expiry_minutes=document.lookup.expiry_minutes,
+        erasure=document.erasure,
         appeals=Appeals(
-            question_days=_integer(appeals, "question_days", 1, 20),
-            reopen_days=_integer(appeals, "reopen_days", 1, 365),
-            clocks=_clocks(_table(appeals, "clocks"), strict),
+            question_days=document.appeals.question_days,
+            reopen_days=document.appeals.reopen_days,
+            clocks=_clocks(document.appeals.clocks, strict),
         ),
-        reportable=frozenset(named),
-        consent_for_lookups=_consent(_table(data, "consent"), strict) if "consent" in data else frozenset(),
+        reportable=frozenset(document.severity),
+        consent_for_lookups=frozenset(document.consent.lookups),
     )
     _check_promises(policy)
     return policy
 
 
+def _converted(data: object, form: type[_T], name: str, strict: bool) -> _T:
+    """Return `data` as `form`. Raises PolicyInvalid if it does not fit; if `strict`, for an unknown name too."""
+    try:
+        value = msgspec.convert(data, form)
+    except msgspec.ValidationError as error:
+        reason = str(error).replace("`object`", "a table").replace("Object ", "A table is ")
+        raise PolicyInvalid(f"The table {name} does not have its form. {reason}.") from error
+    if strict and (unknown := sorted(_unknown(data, msgspec.to_builtins(value)))):
+        raise PolicyInvalid(f"The table {name} has unknown names: {', '.join(unknown)}.")
+    return value
+
+
+def _unknown(data: object, known: object) -> set[str]:
+    """Return the names in the tables of `data` that `known`, the same tables as they were converted, does not have."""
+    if not (isinstance(data, dict) and isinstance(known, dict)):
+        return set()
+    nested = (_unknown(value, known[name]) for name, value in data.items() if name in known)
+    return (data.keys() - known.keys()).union(*nested)
+
+
+def _check_names(document: _Document) -> None:
+    """Raises PolicyInvalid for a conduct, a profile or a severity that this version does not have, and for a profile
+    whose law does not ask for consent."""
+    unknown = sorted((document.severity.keys() - set(Conduct)) | (document.appeals.clocks.keys() - set(Profile)))
+    if unknown:
+        raise PolicyInvalid(f"The policy has unknown conducts or profiles: {', '.join(unknown)}.")
+    if max(document.severity.values()) > MAX_SEVERITY:
+        raise PolicyInvalid(f"A severity is an integer from 0 to {MAX_SEVERITY}.")
+    with_consent = {str(profile) for profile in Profile if profile.spec.consent_for_lookups}
+    if not with_consent.issuperset(document.consent.lookups):
+        names = ", ".join(sorted(with_consent))
+        raise PolicyInvalid(f"consent.lookups names only profiles whose law asks for it: {names}.")
+
+
+def _weights(table: dict[str, object], strict: bool) -> Weights:
+    """Return the weights of either form: `floor_twentieths` (version 1) or `floor_eighths`."""
+    if "floor_twentieths" in table:
+        first = _converted(table, _WeightsInTwentieths, "weights", strict)
+        return Weights(TWENTIETHS, first.floor_twentieths, first.prior_reports, first.window_months)
+    weights = _converted(table, _WeightsInEighths, "weights", strict)
+    return Weights(EIGHTHS, weights.floor_eighths, weights.prior_reports, weights.window_months)
+
+
+def _clocks(table: dict[str, object], strict: bool) -> Mapping[str, AppealClock]:
+    clocks = {str(profile): profile.spec.clock for profile in Profile}
+    for name, value in table.items():
+        try:
+            clocks[name] = _clock(name, value, strict)
+        except PolicyInvalid:
+            if strict or name in set(Profile):
+                raise
+            # A later ledger's profile, with a clock of a kind that this version does not count.
+    return MappingProxyType(clocks)
+
+
+def _clock(name: str, value: object, strict: bool) -> AppealClock:
+    if isinstance(value, dict) and "months" in value:
+        counted = _converted(value, _ClockInMonths, name, strict)
+        clock = AppealClock(0, counted.months, counted.extension_days, counted.time_zone)
+    else:
+        in_days = _converted(value, _ClockInDays, name, strict)
+        clock = AppealClock(in_days.days, 0, in_days.extension_days, in_days.time_zone)
+    if strict:
+        limits = Profile(name).spec.limits
+        if clock.months and not limits.months:
+            raise PolicyInvalid(f"The statute of {name} counts days, not months.")
+        for unit in ("days", "months", "extension_days"):
+            if getattr(clock, unit) > getattr(limits, unit):
+                raise PolicyInvalid(f"The statute of {name} allows at most {getattr(limits, unit)} {unit}.")
+    return clock
+
+
 def check_in_effect(published_at: datetime, in_effect_at: datetime) -> None:
     """Raises PolicyTimeInvalid if a change published at `published_at` would be in effect less than 7 days later.
-    The first policy of a ledger replaces none and is exempt: do not call this for it."""
+
+    The first policy of a ledger replaces no other and is exempt: do not call this for it.
+    """
     if in_effect_at - published_at < timedelta(days=MIN_PUBLICATION_DAYS):
         raise PolicyTimeInvalid(f"A policy is in effect {MIN_PUBLICATION_DAYS} days after publication at the earliest.")
 
 
 def is_expired(expires_day: int, now: datetime) -> bool:
-    """Whether UTC midnight of `expires_day` has come."""
+    """True if UTC midnight of `expires_day` has passed at `now`."""
     return unix_seconds(now) >= expires_day * DAY_SECONDS
-
-
-def expiry_time(expires_day: int) -> datetime:
-    """The instant from which a report that expires on `expires_day` is gone: midnight UTC."""
-    return from_day(expires_day)
 
 
 def _check_promises(policy: Policy) -> None:
@@ -234,120 +371,13 @@ def _check_promises(policy: Policy) -> None:
             raise PolicyInvalid(sentence)
 
 
-_CONDUCT_CODE = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
-
-
-def _severities(table: dict[str, Any], strict: bool) -> dict[str, int]:
-    """Severity by the conducts that the text names."""
-    if not table:
-        raise PolicyInvalid("The table severity names no conduct.")
-    if strict:
-        _keys(table, set(table) & set(Conduct), "severity", strict)
-    elif not all(_CONDUCT_CODE.match(name) for name in table):
-        raise PolicyInvalid("A conduct's code has lower-case letters, digits and underscores.")
-    return {name: _integer(table, name, 0, MAX_SEVERITY if strict else MAX_READ_SEVERITY) for name in table}
-
-
 def _defaults(named: Mapping[str, int]) -> dict[str, int]:
-    """Severity of the conducts that the text does not name: the default of each, or the next smaller one that the text
-    has a retention for."""
+    """Return the severities of the conducts that the text does not name: the default of each, or the next smaller one
+    that the text has a retention for."""
     known = sorted(points for points in set(named.values()) if points)
-    found = {}
+    defaults = {}
     for conduct in Conduct:
         if conduct not in named and conduct.spec.severity:
-            found[str(conduct)] = max((points for points in known if points <= conduct.spec.severity), default=0)
-            found[str(conduct)] = found[str(conduct)] or min(known, default=0)
-    return found
-
-
-def _retention(table: dict[str, Any]) -> Mapping[int, int]:
-    if not all(re.fullmatch(r"0|[1-9]\d?", key) for key in table):
-        raise PolicyInvalid("retention_days maps a severity to a number of days.")
-    return MappingProxyType({int(key): _integer(table, key, 2, MAX_RETENTION_DAYS) for key in table})
-
-
-def _consent(table: dict[str, Any], strict: bool) -> frozenset[str]:
-    """The profiles under which a lookup needs the person's consent. To be published, only those whose law asks for it;
-    a reader keeps the profiles of later ledgers."""
-    _keys(table, {"lookups"}, "consent", strict)
-    named = table["lookups"]
-    if not isinstance(named, list) or not all(isinstance(one, str) for one in named):
-        raise PolicyInvalid("consent.lookups is a list of profiles such as CN.")
-    asked = {str(profile) for profile in Profile if profile.spec.consent_for_lookups}
-    if strict and not asked.issuperset(named):
-        raise PolicyInvalid(f"consent.lookups names only profiles whose law asks for it: {', '.join(sorted(asked))}.")
-    return frozenset(named)
-
-
-def _weights(table: dict[str, Any], strict: bool) -> Weights:
-    """The weights of either form: `floor_twentieths` (version 1) or `floor_eighths`."""
-    steps, name = (TWENTIETHS, "floor_twentieths") if "floor_twentieths" in table else (EIGHTHS, "floor_eighths")
-    _keys(table, {name, "prior_reports", "window_months"}, "weights", strict)
-    return Weights(
-        steps=steps,
-        floor_steps=_integer(table, name, 1, steps),
-        prior_reports=_integer(table, "prior_reports", 1, 1000),
-        window_months=_integer(table, "window_months", 1, 1000),
-    )
-
-
-def _clocks(table: dict[str, Any], strict: bool) -> Mapping[str, AppealClock]:
-    if strict:
-        _keys(table, set(table) & set(Profile), "appeals.clocks", strict)
-    clocks = {str(profile): profile.spec.clock for profile in Profile}
-    for name in table:
-        try:
-            clocks[name] = _clock(table, name, strict)
-        except PolicyInvalid:
-            if strict or name in set(Profile):
-                raise
-            # A later ledger's profile, with a clock of a kind that this version does not count.
-    return MappingProxyType(clocks)
-
-
-def _clock(table: dict[str, Any], name: str, strict: bool) -> AppealClock:
-    clock = _table(table, name)
-    in_months = "months" in clock
-    _keys(clock, {"months" if in_months else "days", "extension_days", "time_zone"}, name, strict)
-    most_days, most_months, most_extension = _READ_CLOCK_DAYS, 12, _READ_CLOCK_DAYS
-    if strict:
-        limits = Profile(name).spec.limits
-        most_days, most_months, most_extension = limits.days, limits.months, limits.extension_days
-    if in_months and not most_months:
-        raise PolicyInvalid(f"The statute of {name} counts days, not months.")
-    zone = clock["time_zone"]
-    if not isinstance(zone, str) or not _ZONE.match(zone):
-        raise PolicyInvalid("A clock needs an IANA time zone such as Asia/Shanghai.")
-    return AppealClock(
-        days=0 if in_months else _integer(clock, "days", 1, most_days),
-        months=_integer(clock, "months", 1, most_months) if in_months else 0,
-        extension_days=_integer(clock, "extension_days", 0, most_extension),
-        time_zone=zone,
-    )
-
-
-def _keys(table: dict[str, Any], wanted: set[str], name: str, strict: bool = True) -> None:
-    """Raises PolicyInvalid for a missing name, and where it is `strict` for an unknown one too."""
-    wrong = sorted({str(key) for key in (table.keys() ^ wanted if strict else wanted - table.keys())})
-    if wrong:
-        raise PolicyInvalid(f"The table {name} lacks or does not know: {', '.join(wrong)}.")
-
-
-def _table(data: dict[str, Any], key: str) -> dict[str, Any]:
-    value = data[key]
-    if not isinstance(value, dict):
-        raise PolicyInvalid(f"{key} must be a table.")
-    return value
-
-
-def _integer(table: dict[str, Any], key: str, least: int, most: int) -> int:
-    value = table[key]
-    if type(value) is not int or not least <= value <= most:
-        raise PolicyInvalid(f"{key} must be an integer from {least} to {most}.")
-    return value
-
-
-def _numbers(cls: type[_T], table: dict[str, Any], least: int, most: int, strict: bool) -> _T:
-    names = [field.name for field in fields(cls)]  # type: ignore[arg-type]
-    _keys(table, set(names), cls.__name__.lower(), strict)
-    return cls(**{name: _integer(table, name, least, most) for name in names})
+            smaller = [points for points in known if points <= conduct.spec.severity]
+            defaults[str(conduct)] = max(smaller, default=min(known, default=0))
+    return defaults
