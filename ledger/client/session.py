@@ -45,7 +45,7 @@ from ledger.client.transport.budgets import (
     checked_budget,
 )
 from ledger.client.transport.connections import ClientFactory, HttpOptions
-from ledger.client.transport.event_log import note, tell
+from ledger.client.transport.event_log import log_advice, log_event
 from ledger.client.transport.forks import ForkLock
 from ledger.client.transport.http import Answer, Deadline, Transport
 from ledger.client.verify.receipts import log_fetcher
@@ -207,9 +207,9 @@ class Session:
         if self._checked and self._let_in and self.epochs.holds(self.epochs.current):
             return
         try:
-            self.transport.apart(self.connect_budget_seconds, self._connected)
+            self.transport.in_own_thread(self.connect_budget_seconds, self._connected)
         except (Unavailable, UnexpectedAnswer, LimitExceeded) as error:
-            note("connect_failed", reason=str(error.details.get("reason", error.code)))
+            log_event("connect_failed", reason=str(error.details.get("reason", error.code)))
             if required:
                 raise
 
@@ -223,7 +223,7 @@ class Session:
         shorter of `connect_budget_seconds` and `budget_seconds`. Raises what `connect` does."""
         self.transport.open()
         if not self._checked or not self.epochs.holds(self.epochs.current):
-            self.transport.apart(min(self.connect_budget_seconds, self.budget_seconds), self._compared)
+            self.transport.in_own_thread(min(self.connect_budget_seconds, self.budget_seconds), self._compared)
 
     def _compared(self, limit: Deadline) -> None:
         if not self._checked:
@@ -453,7 +453,7 @@ def _warn_of_waiting(outbox: Outbox, now: datetime) -> None:
         pending, parked = waiting["pending"], waiting["parked"]
         age = pending.oldest_age(now)
         if age is not None:
-            tell(
+            log_advice(
                 "outbox_pending",
                 "{pending} items wait in the outbox, the oldest for {oldest_seconds} s; {parked} are parked. "
                 "Call outbox.flush.",

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ledger.client.identity.keyfiles import replace_file
 from ledger.client.identity.suite import Suite
-from ledger.client.transport.event_log import tell
+from ledger.client.transport.event_log import log_advice
 from ledger.client.transport.forks import Descriptors, ForkLock
 from ledger.client.verify.local_text import kept_text
 from ledger.client.verify.log import Fetch, compare_views
@@ -68,7 +68,7 @@ def warn_of_memory(folder: Path | None, error: OSError | None = None) -> None:
         return
     _reported.add(folder)
     reason = "no home folder is known" if error is None else (os.strerror(error.errno or 0)).lower()
-    tell(
+    log_advice(
         "state_in_memory",
         "The state folder cannot be used ({reason}): {folder}. Checkpoint, key epochs and snapshots are kept in memory "
         "until this process ends, and reports are not accepted. Mount a folder that can be written, and give it as "

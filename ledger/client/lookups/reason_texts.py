@@ -51,9 +51,9 @@ class Texts:
 
     def reasons(self, reasons: Sequence[Reason]) -> tuple[Reason, ...]:
         """Return the same reasons, with texts for those codes that the service has explained."""
-        return tuple([reason if reason.code in _KNOWN else self._explained(reason) for reason in reasons])
+        return tuple([reason if reason.code in _KNOWN else self._with_texts(reason) for reason in reasons])
 
-    def _explained(self, reason: Reason) -> Reason:
+    def _with_texts(self, reason: Reason) -> Reason:
         texts = [self._texts.get(locale, {}).get(reason.code) for locale in LOCALES]
         own = zip(texts, reason.texts(), strict=True)
         return Reason(reason.code, *[plain(text) if isinstance(text, str) and text else known for text, known in own])

@@ -154,8 +154,8 @@ class _Pools:
     http: httpx2.Client
     threads: ThreadPoolExecutor
     proxied: bool
-    apart: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(MAX_CONNECTIONS))
-    """Room for threads of `Transport.apart`."""
+    own_threads: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(MAX_CONNECTIONS))
+    """Room for threads of `Transport.in_own_thread`."""
 
     def close(self) -> None:
         self.threads.shutdown(wait=False, cancel_futures=True)
@@ -299,16 +299,16 @@ class Transport(ForkAware):
         try:
             return attempt()
         except _TokenRefused as refusal:
-            error = self._told(refusal, again=False)
+            error = self._token_error(refusal, again=False)
         if error is not None:
             raise error
         try:
             return attempt()
         except _TokenRefused as refusal:
-            error = self._told(refusal, again=True) or refusal.error
+            error = self._token_error(refusal, again=True) or refusal.error
         raise error
 
-    def _told(self, refusal: _TokenRefused, again: bool) -> LedgerError | None:
+    def _token_error(self, refusal: _TokenRefused, again: bool) -> LedgerError | None:
         if self._refused is None:
             return refusal.error
         return self._refused(refusal.error, refusal.token, refusal.answered_at, again)
@@ -377,11 +377,11 @@ class Transport(ForkAware):
             future.cancel()
             raise Unavailable("The ledger did not answer in time.", reason="timeout") from error
 
-    def apart(self, seconds: float, work: Callable[[Deadline], T]) -> T:
+    def in_own_thread(self, seconds: float, work: Callable[[Deadline], T]) -> T:
         """As `within`, in a thread of its own that ends with the work: for work that may continue long after its time
         is over, and for work before a fork. At most `MAX_CONNECTIONS` at once; others wait."""
         deadline = Deadline(seconds)
-        room = self._opened().apart
+        room = self._opened().own_threads
         if not room.acquire(timeout=deadline.left()):
             raise Unavailable("Too many calls wait for the ledger.", reason="timeout")
         outcome: Future[T] = Future()
