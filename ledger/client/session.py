@@ -322,6 +322,7 @@ class Session:
             self.retrying(lambda limit: self.hold_epoch(epoch, limit))
 
     def blinder(self, epoch: int) -> Blinder:
+        """Return the blinder of an epoch whose holders are held. Raises StaleEpoch."""
         with self._lock:
             blinder = self._blinders.get(epoch)
             if blinder is None:
@@ -383,6 +384,7 @@ class Session:
     # --- requests ---------------------------------------------------------------------------------------------------
 
     def post(self, path: str, body: Mapping[str, Any], limit: Deadline) -> Answer:
+        """POST `body` as JSON in one attempt. Raises the named error of a refusal, Unavailable, UnexpectedAnswer."""
         content = json.dumps(body, separators=(",", ":")).encode()
         return self.transport.send("POST", path, limit, content=content)
 
@@ -393,6 +395,7 @@ class Session:
         return self.retrying(lambda limit: self.transport.send("GET", path, limit, query=query).read(parse))
 
     def retrying(self, work: Callable[[Deadline], T]) -> T:
+        """Return what `work` returns, with retries within `budget_seconds`. Raises the last error of `work`."""
         return self.transport.retrying(self.budget_seconds, work, ATTEMPT_SECONDS)
 
     def new_key(self) -> str:
@@ -428,6 +431,7 @@ class Session:
         self._checked = False
 
     def outbox(self) -> Outbox:
+        """Return the outbox, opened. Raises ConfigurationError where there is no state folder or it cannot be used."""
         with self._outbox_lock:
             if self._opened_outbox is None:
                 path = self._in_state(OUTBOX_FILE)

@@ -74,7 +74,9 @@ def _secrets(given: object) -> list[str]:
         texts = [secret for secret in secrets if isinstance(secret, str)]
         if len(texts) == len(secrets):
             return texts
-    raise ConfigurationError("secrets must be the text whsec_... that webhooks.create gave, or a list of such texts.")
+    raise ConfigurationError(
+        "secrets must be the text whsec_... that webhooks.create returned, or a list of such texts."
+    )
 
 
 def _check_message(headers: object, body: object) -> None:
@@ -103,7 +105,12 @@ WebhookEndpoints = list[WebhookEndpoint]
 
 class Webhooks:
     """`ledger.webhooks`: endpoints and deliveries. A request that changes something is sent once and not retried: list
-    the endpoints, then repeat."""
+    the endpoints, then repeat.
+
+    Each method raises InvalidRequest for an unfit argument, Unauthenticated or Forbidden (and their leaves) where the
+    platform has no access, UnexpectedAnswer or AnswerMismatch for a wrong answer, Unavailable in an outage, and what
+    `RefundLedger.connect` raises; its docstring names the other errors.
+    """
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -126,7 +133,8 @@ class Webhooks:
         self._once("DELETE", _path(endpoint), lambda _: None)
 
     def rotate_secret(self, endpoint: str) -> WebhookEndpoint:
-        """Return a new `secret`; the one before signs as well for 24 hours. Raises NotFound."""
+        """Make a new `secret` for an endpoint, and return the endpoint with it; the previous secret stays valid for 24
+        hours. Raises NotFound."""
         return self._once("POST", f"{_path(endpoint)}/rotate", about(parse_endpoint, id=endpoint))
 
     def enable(self, endpoint: str) -> WebhookEndpoint:

@@ -146,7 +146,8 @@ class Questioner:
         """Return the outcomes in the answer `value` to a batch, one each, in order: the Lookup, or the error that
         refused it.
 
-        Raises what `answer` does; one that belongs to another question discredits the whole batch.
+        Raises what `answer` does, AnswerMismatch for the whole batch if one outcome belongs to another question, and
+        UnexpectedAnswer for another number of outcomes.
         """
         results = decode(value, _BatchAnswer).results
         if len(results) != len(questions):

@@ -57,6 +57,10 @@ class Reports:
     """`ledger.reports`: make, send, read and correct reports of confirmed fraud, and prove that the log holds them.
 
     Reports, withdrawals and restitutions are sent through the outbox (`ledger.outbox`).
+
+    Each method raises InvalidRequest for an unfit argument, Unauthenticated or Forbidden (and their leaves) where the
+    platform has no access, UnexpectedAnswer or AnswerMismatch for a wrong answer, Unavailable in an outage, and what
+    `RefundLedger.connect` raises; its docstring names the other errors.
     """
 
     def __init__(self, session: Session) -> None:

@@ -206,8 +206,11 @@ class _Run:
         self.done = Tagging(epoch)
 
     def resume(self, cells: Iterator[Cell], tell: Callable[[Tagging], None]) -> None:
-        """Skip what the output holds already, if it is what these cells give. The errors follow from the output and are
-        written anew. An identifier that was malformed must still be: with another region the output is another."""
+        """Skip the rows that the output has, if they are those of these cells. The file of errors is written again. An
+        identifier that was malformed must still be: another region gives another output.
+
+        Raises InvalidRequest (the output is of another table, or of other options), StaleEpoch (of another key epoch).
+        """
         count = 0
         wrong: list[tuple[str, ...]] = []
         if self._bad is not None:

@@ -42,7 +42,9 @@ def fetch_receipt(
     attempt_seconds: float,
     sleep: Callable[[float], None] = time.sleep,
 ) -> str:
-    """Return the text of a receipt, waiting up to `seconds` for a checkpoint to cover it. Raises ReceiptPending."""
+    """Return the text of a receipt, waiting up to `seconds` for a checkpoint to cover it.
+
+    Raises ReceiptPending, NotFound, InvalidReceipt (no text), Unavailable."""
     deadline = Deadline(seconds)
     while True:
         answer = transport.retrying(
