@@ -11,7 +11,7 @@ from ledger.evidence.limits import MAX_FACTS_LISTED
 from ledger.rules.findings import CODES, About, FindingCode, Strength, Trust, strength_of
 
 Fact = str | int | list[str] | list[int]
-_TRUSTS = frozenset(one.value for one in Trust)
+_TRUSTS = frozenset(trust.value for trust in Trust)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,8 @@ class Finding:
     @property
     def trust(self) -> Trust | None:
         """What stands behind the signature that it rests on, None where nothing is signed."""
-        told = self.facts.get("trust")
-        return Trust(told) if told in _TRUSTS else None
+        trust = self.facts.get("trust")
+        return Trust(trust) if trust in _TRUSTS else None
 
     @property
     def strength(self) -> Strength:
@@ -48,8 +48,8 @@ def finding(code: FindingCode, where: str, **facts: Fact | None) -> Finding:
 def fit(value: Fact) -> Fact:
     """A fact as a receipt may hold it: texts cleaned and cut, lists of one kind and not too long."""
     if isinstance(value, list):
-        numbers = [one for one in value if isinstance(one, int)]
-        return numbers or [clean(one) for one in value[:MAX_FACTS_LISTED] if isinstance(one, str)]
+        numbers = [item for item in value if isinstance(item, int)]
+        return numbers or [clean(item) for item in value[:MAX_FACTS_LISTED] if isinstance(item, str)]
     return clean(value) if isinstance(value, str) else value
 
 

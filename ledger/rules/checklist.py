@@ -93,7 +93,7 @@ def checklist(
 
 def best_state(alternatives: Sequence[Alternative]) -> NeedState:
     """The state of the alternative that is best off."""
-    return min((one.state for one in alternatives), key=_ORDER.index)
+    return min((alternative.state for alternative in alternatives), key=_ORDER.index)
 
 
 def _check(need: Need, stated: Sequence[tuple[Evidence, FileState, Corroboration]], reading: Reading) -> Check:

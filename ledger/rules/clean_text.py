@@ -1,12 +1,11 @@
-"""Texts that people type or paste, cleaned: what nobody sees is dropped, what shows is kept.
+"""Clean the texts that people type or paste: invisible characters are removed, visible ones are kept.
 
-Pasting brings characters that have no shape: isolates around a number copied from a contact (WhatsApp, iOS), a byte
-order mark from a file, zero-width spaces from a web page, soft line breaks from a word processor. None is a mistake of
-the person, so none is refused. Bidirectional controls go for another reason as well: they can make a text look like
-another one (UAX 9; Unicode Technical Report 36, section 3).
+Pasted texts have characters without a shape: isolates around a number copied from a contact (WhatsApp, iOS), a byte
+order mark from a file, zero-width spaces from a web page, soft line breaks from a word processor. They are not mistakes
+of the person, so the text is not refused. Bidirectional controls are removed for another reason too: they can make a
+text look like another one (UAX 9; Unicode Technical Report 36, section 3).
 
-Kept of the characters without a shape of their own are those that writing needs, where they stand between characters
-that show: ZERO WIDTH JOINER and NON-JOINER (Persian, Indic scripts, emoji), variation selectors after the character
+Kept of the characters without a shape are those that writing needs, between characters that have one: ZERO WIDTH JOINER and NON-JOINER (Persian, Indic scripts, emoji), variation selectors after the character
 that they vary, and the tags of a flag (UTS 51, emoji tag sequences).
 """
 
@@ -30,13 +29,14 @@ _BLANK_LETTERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 
 
 def cleaned(text: str) -> str:
-    """`text` in NFC without what nobody sees, blanks at its ends included; its only control character is the line feed.
+    """Return `text` in NFC without invisible characters and without blanks at its ends. Its only control character is
+    the line feed.
 
-    "" when nothing shows: when it has no letter, digit, punctuation or symbol with a shape. Cleaning twice is cleaning
-    once.
+    Returns "" for a text without a letter, digit, punctuation or symbol that has a shape. Cleaning a clean text does not
+    change it.
     """
     before, text = None, _LINE_ENDS.sub("\n", text).replace("\t", " ")
-    while text != before:  # what goes may bring together what then goes too, or composes
+    while text != before:  # a removal may join characters that are then removed too, or compose
         before = text
         text = unicodedata.normalize("NFC", _without_unseen(text))
         text = _stripped(text)
@@ -55,16 +55,16 @@ def _without_unseen(text: str) -> str:
     they stand, and variation selectors that vary nothing."""
     flags = {place for flag in _FLAG.finditer(text) for place in range(flag.start() + 1, flag.end())}
     kept = [character for place, character in enumerate(text) if place in flags or not _unseen(character)]
-    made: list[str] = []
+    kept_characters: list[str] = []
     for place, character in enumerate(kept):
         if character in _JOINERS:
             follows = place + 1 < len(kept) and _stands(kept[place + 1])
-            if not (made and _stands(made[-1]) and follows):
+            if not (kept_characters and _stands(kept_characters[-1]) and follows):
                 continue
-        elif _varies(character) and not (made and shows(made[-1])):
+        elif _varies(character) and not (kept_characters and shows(kept_characters[-1])):
             continue
-        made.append(character)
-    return "".join(made)
+        kept_characters.append(character)
+    return "".join(kept_characters)
 
 
 def _unseen(character: str) -> bool:

@@ -231,7 +231,7 @@ CONDUCT_BYTES: Mapping[str, int] = {conduct: conduct.spec.byte for conduct in Co
 
 REFUSED_EVIDENCE = frozenset({"police_penalty_record"})
 """Never accepted for anything: art. 136 of the PRC Public Security Administration Punishments Law (in force
-since 2026) seals these records, and giving them to a consortium would be unlawful for whoever holds them."""
+since 2026) seals these records, and giving them to a consortium would be unlawful."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +254,7 @@ class Inspection:
     `receipt_sha256` (32 bytes) is the digest of the whole receipt, which stays with the file, so that a reviewer who
     has both can make it again; `tool` is the tool's name and version; `findings` are the codes of what it found, each
     once. Their facts are not here: they are copied from the file, and may name people. `trust` is the weakest that a
-    signed finding among them rests on, None where nothing is signed (or the tool is from before trust was told).
+    signed finding among them rests on, None where nothing is signed (or the version of the tool did not report trust).
     """
 
     receipt_sha256: bytes
@@ -369,7 +369,7 @@ def _refuse(name: object) -> NoReturn:
 
 
 def parse_inspection(value: Any) -> Inspection:
-    """An inspection as it stands in a body. Raises EvidenceInvalid."""
+    """Return the inspection of an item in a report's body. Raises EvidenceInvalid."""
     if type(value) is not dict or value.keys() - {"trust"} != {"receipt_sha256", "tool", "findings"}:
         raise EvidenceInvalid("An inspection has receipt_sha256, tool, findings and optionally trust.")
     tool, findings = value["tool"], value["findings"]
@@ -391,10 +391,10 @@ def _trust(value: Mapping[str, Any]) -> Trust | None:
     if "trust" not in value:
         return None
     name = value["trust"]
-    found = _TRUSTS.get(name) if isinstance(name, str) else None
-    if found is None:
+    trust = _TRUSTS.get(name) if isinstance(name, str) else None
+    if trust is None:
         raise EvidenceInvalid("Unknown trust in a signer.", known=list(Trust))
-    return found
+    return trust
 
 
 def _finding(value: Any) -> Finding:
@@ -404,13 +404,13 @@ def _finding(value: Any) -> Finding:
     for text in (code, tool_version):
         if not isinstance(text, str) or not _CODE.match(text):
             raise EvidenceInvalid(f"A finding's code and tool_version have 1 to {MAX_CODE_CHARS} characters.")
-    found = _STRENGTHS.get(strength) if isinstance(strength, str) else None
-    if found is None:
+    level = _STRENGTHS.get(strength) if isinstance(strength, str) else None
+    if level is None:
         raise EvidenceInvalid("A finding's strength is identifies, indicates or hint.")
     known, trust = _FINDING_CODES.get(code), _trust(value)
-    if known is not None and found is not strength_of(known, trust) and not _was_so(known, found, trust):
+    if known is not None and level is not strength_of(known, trust) and not _was_so(known, level, trust):
         raise EvidenceInvalid(f"The strength of {code} is {strength_of(known, trust).value} with this trust.")
-    return Finding(code, found, tool_version, trust)
+    return Finding(code, level, tool_version, trust)
 
 
 def _was_so(known: FindingCode, strength: Strength, trust: Trust | None) -> bool:
@@ -467,14 +467,14 @@ def _originals(evidence: Sequence[Evidence]) -> set[bytes]:
 
 def _missing(conduct: Conduct, evidence: Sequence[Evidence], reading: Reading) -> list[Need] | None:
     """The unmet needs of the alternative that comes closest; None where one is met."""
-    found: list[Need] | None = None
+    fewest: list[Need] | None = None
     for alternative in MINIMUMS[conduct]:
         unmet = [need for need in alternative if not is_met(need, evidence, reading)]
         if not unmet:
             return None
-        if found is None or len(unmet) < len(found):
-            found = unmet
-    return found
+        if fewest is None or len(unmet) < len(fewest):
+            fewest = unmet
+    return fewest
 
 
 def is_met(need: Need, evidence: Sequence[Evidence], reading: Reading = Reading.INTAKE) -> bool:
@@ -515,18 +515,19 @@ def formerly_identified(item: Evidence) -> bool:
         return False
     if finding is not None and finding.strength is Strength.IDENTIFIES and finding.trust is None:
         return True
-    told = inspection is not None and inspection.trust is None
-    return inspection is not None and told and not FORMERLY_IDENTIFYING.isdisjoint(known_codes(inspection.findings))
+    if inspection is None or inspection.trust is not None:
+        return False
+    return not FORMERLY_IDENTIFYING.isdisjoint(known_codes(inspection.findings))
 
 
-def known_codes(found: Sequence[str]) -> list[FindingCode]:
+def known_codes(codes: Sequence[str]) -> list[FindingCode]:
     """Those of an inspection's codes that this version knows."""
-    return [_FINDING_CODES[code] for code in found if code in _FINDING_CODES]
+    return [_FINDING_CODES[code] for code in codes if code in _FINDING_CODES]
 
 
 def _all_different(chosen: Sequence[Evidence]) -> bool:
     """Whether these items may count as that many: different files, different linked reports, and no second
-    `ai_label` or `issuer_confirmation`, because both are the word of whoever made the picture."""
+    `ai_label` or `issuer_confirmation`, because both are statements of the picture's producer."""
     linked = [item.report_id for item in chosen if item.report_id is not None]
     labels = [item for item in chosen if item.type in _WORD_OF_ISSUER]
     return len({item.sha256 for item in chosen}) == len(chosen) and len(set(linked)) == len(linked) and len(labels) <= 1

@@ -54,7 +54,7 @@ class Trust(StrEnum):
 
 
 TRUSTED = frozenset({Trust.LISTED, Trust.INTERIM})
-"""Behind these stands an issuer whom nobody else can impersonate."""
+"""Levels of trust with an issuer that no other party can impersonate."""
 
 
 def _(message: str) -> str:
@@ -384,7 +384,7 @@ _CAPTURED = frozenset(code for code in FindingCode if code.spec.about is About.C
 
 
 def strength_of(code: FindingCode, trust: Trust | None) -> Strength:
-    """How far a finding goes, given the trust in the signer that it rests on (None for what nobody signed)."""
+    """Return how far a finding goes, given the trust in its signer (None for an unsigned statement)."""
     most = code.spec.strength
     return Strength.INDICATES if most is Strength.IDENTIFIES and trust not in TRUSTED else most
 

@@ -84,9 +84,9 @@ class HashIndex:
         tail_length = self._count - self._listed
         if tail_length > TAIL_MIN and tail_length * TAIL_SHARE > self._count:
             self._list()
-        wanted = np.frombuffer(pdq, np.uint64)
+        searched = np.frombuffer(pdq, np.uint64)
         fresh = self._hashes[self._listed : self._count]
-        tail = self._listed + np.flatnonzero(_differences(fresh, wanted) <= MAX_DISTANCE)
+        tail = self._listed + np.flatnonzero(_differences(fresh, searched) <= MAX_DISTANCE)
         if self._listed == 0:
             return self._ids[tail]
         places = (_OFFSETS + (np.frombuffer(pdq, np.uint16).astype(np.int64)[:, None] ^ _PROBES)).ravel()
@@ -95,9 +95,9 @@ class HashIndex:
         candidates = np.concatenate([positions[start:end] for start, end in zip(starts, ends, strict=True)])
         # `take` with a mode skips the check of bounds; indexing costs four times as much.
         compared = self._hashes.take(candidates, axis=0, mode="clip")
-        hits = candidates[_differences(compared, wanted) <= MAX_DISTANCE]
-        found: NDArray[np.int64] = self._ids[np.concatenate([np.unique(hits), tail])]
-        return found
+        hits = candidates[_differences(compared, searched) <= MAX_DISTANCE]
+        ids: NDArray[np.int64] = self._ids[np.concatenate([np.unique(hits), tail])]
+        return ids
 
     def _list(self) -> None:
         count = self._count
@@ -122,15 +122,15 @@ def distances(hashes: bytes, pdq: bytes) -> NDArray[np.uint32]:
 
 def _grown(array: NDArray[Scalar], count: int, room: int) -> NDArray[Scalar]:
     """A longer array that begins with the first `count` of `array`."""
-    made = np.empty((room, *array.shape[1:]), array.dtype)
-    made[:count] = array[:count]
-    return made
+    larger = np.empty((room, *array.shape[1:]), array.dtype)
+    larger[:count] = array[:count]
+    return larger
 
 
-def _differences(hashes: NDArray[np.uint64], wanted: NDArray[np.uint64]) -> NDArray[np.uint32]:
+def _differences(hashes: NDArray[np.uint64], searched: NDArray[np.uint64]) -> NDArray[np.uint32]:
     """In how many bits each of `hashes` differs from `wanted`."""
     # Four counts of one byte each are summed as halves of one number: many times faster than `sum(axis=1)` over four.
-    counts = np.bitwise_count(hashes ^ wanted).view(np.uint32).ravel()
+    counts = np.bitwise_count(hashes ^ searched).view(np.uint32).ravel()
     halves = (counts & _LOW) + (counts >> _BYTE & _LOW)
-    found: NDArray[np.uint32] = (halves & _HALF) + (halves >> _TWO_BYTES)
-    return found
+    differences: NDArray[np.uint32] = (halves & _HALF) + (halves >> _TWO_BYTES)
+    return differences

@@ -31,8 +31,8 @@ FORGED = frozenset(conduct for conduct in Conduct if conduct.spec.forges_picture
 """Conduct that says of the picture itself that it is false."""
 
 COMMON_PEOPLE, COMMON_GROUPS = 5, 3
-"""From how many unconnected people, and independent members, on a picture that nobody calls forged is taken for one
-that anybody may have: a screenshot of a courier's page, a picture from the shop."""
+"""A picture that no report calls forged is common from this many unconnected people and independent members on: it is
+probably a screenshot of a courier's page, or a picture of the shop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,9 @@ class Use:
     tags: Collection[bytes]
 
 
-def distance(one: bytes, other: bytes) -> int:
+def distance(first: bytes, second: bytes) -> int:
     """In how many bits two hashes of 32 bytes differ."""
-    return (int.from_bytes(one) ^ int.from_bytes(other)).bit_count()
+    return (int.from_bytes(first) ^ int.from_bytes(second)).bit_count()
 
 
 def is_degenerate(pdq: bytes) -> bool:
@@ -59,7 +59,7 @@ class Unsearched(StrEnum):
     """Why the hash of an item is not one that others may find."""
 
     PROTECTIVE = "protective"
-    """The report accuses nobody."""
+    """The report accuses no person."""
     NOT_THE_CLAIMANTS = "not_the_claimants"
     """The item is no `original_file`: the picture is not what the claimant sent."""
     NO_QUALITY = "no_quality"
@@ -71,11 +71,11 @@ class Unsearched(StrEnum):
 
 
 def why_unsearched(conduct: Conduct, evidence: Sequence[Evidence]) -> list[Unsearched | None]:
-    """For each item the first reason why its hash is not searched; None if it is, or if there is none.
+    """Return for each item the first reason why its hash is not searched; None if it is, or if it has no hash.
 
     Searched are hashes of the claimant's own files of sufficient quality, unless the report itself shows that the
     merchant's photo has as good as the same hash: a picture that was only retouched, or the listing photo itself, would
-    meet everybody who sends the listing photo for an honest reason. A protective report accuses nobody.
+    match every person who sends the listing photo for an honest reason. A protective report accuses no person.
     """
     sources = [
         bytes.fromhex(item.pdq) for item in evidence if item.type is EvidenceType.SOURCE_IMAGE and item.pdq is not None
@@ -102,24 +102,24 @@ def _why(conduct: Conduct, item: Evidence, pdq: bytes, sources: Sequence[bytes])
 def searchable(conduct: Conduct, evidence: Sequence[Evidence]) -> list[bytes]:
     """The hashes of a report that others may find, each once, in the order of its evidence (`why_unsearched`)."""
     reasons = zip(evidence, why_unsearched(conduct, evidence), strict=True)
-    found = [bytes.fromhex(item.pdq) for item, reason in reasons if item.pdq is not None and reason is None]
-    return list(dict.fromkeys(found))
+    hashes = [bytes.fromhex(item.pdq) for item, reason in reasons if item.pdq is not None and reason is None]
+    return list(dict.fromkeys(hashes))
 
 
 def may_be_common(uses: Collection[Use]) -> bool:
-    """Whether `is_common` could say yes, whoever the people are; looks at no tag."""
-    if any(one.conduct in FORGED for one in uses):
+    """True if `is_common` can be true for some people; tags are not compared."""
+    if any(use.conduct in FORGED for use in uses):
         return False
-    return len(uses) >= COMMON_PEOPLE and len({one.control_group for one in uses}) >= COMMON_GROUPS
+    return len(uses) >= COMMON_PEOPLE and len({use.control_group for use in uses}) >= COMMON_GROUPS
 
 
 def is_common(uses: Collection[Use]) -> bool:
-    """Whether a picture with these uses is in so many hands that meeting it again says nothing about anybody.
+    """True if the picture is common: many unrelated people used it, so a match is not evidence.
 
-    Time does not enter: what many unconnected people have, they have this year and next. A picture that one of the
-    reports calls forged is never common, however many used it: that is what a ring with one template looks like.
+    The times of the uses do not matter. A picture that one of the reports calls forged is never common, however many
+    people used it: it may be the template of a ring.
     """
-    return may_be_common(uses) and people(one.tags for one in uses) >= COMMON_PEOPLE
+    return may_be_common(uses) and people(use.tags for use in uses) >= COMMON_PEOPLE
 
 
 def people(tags: Iterable[Iterable[bytes]]) -> int:
@@ -127,15 +127,15 @@ def people(tags: Iterable[Iterable[bytes]]) -> int:
     are connected by others that do, are of one."""
     parent: dict[bytes, bytes] = {}
 
-    def root(one: bytes) -> bytes:
-        while parent[one] != one:
-            parent[one] = one = parent[parent[one]]
-        return one
+    def root(tag: bytes) -> bytes:
+        while parent[tag] != tag:
+            parent[tag] = tag = parent[parent[tag]]
+        return tag
 
     for known in tags:
         first: bytes | None = None
-        for one in known:
-            parent.setdefault(one, one)
-            first = root(one) if first is None else first
-            parent[root(one)] = first
-    return sum(parent[one] == one for one in parent)
+        for key in known:
+            parent.setdefault(key, key)
+            first = root(key) if first is None else first
+            parent[root(key)] = first
+    return sum(parent[tag] == tag for tag in parent)

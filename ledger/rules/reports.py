@@ -1,7 +1,7 @@
 """A report: its signed body, what is checked at intake, and the state it is in.
 
-The platform signs the canonical body, so a report proves "this platform asserts it" and nobody else can invent
-one. Subjects stand in it only as commitments; the elements travel beside it and can be erased.
+The platform signs the canonical body, so a report proves "this platform asserts it", and no other party can
+forge one. The body has subjects only as commitments; the elements are sent beside it and can be erased.
 """
 
 from __future__ import annotations
@@ -287,7 +287,7 @@ def normal_order_id(order_id: str) -> str:
     inside, or is not valid Unicode.
     """
     text = unicodedata.normalize("NFKC", order_id)
-    text = "".join([one for one in text if not _is_invisible(one)])
+    text = "".join([character for character in text if not _is_invisible(character)])
     # A mark that was kept apart by an invisible character may compose now.
     text = unicodedata.normalize("NFKC", text).strip(_BLANKS)
     if not text:

@@ -1,4 +1,4 @@
-"""The credit standing: a pure fold over events. Nothing stores a standing; everybody who folds gets the same one.
+"""The credit standing: a pure fold over events. A standing is never stored; every fold of the same events is equal.
 
 All points are integers in thousandths, each event's rounded down before anything is added, so neither the order of
 events nor the machine matters. The rules are docs/standing.md; how acts that several groups reported are counted is
@@ -24,7 +24,8 @@ FULL_WEIGHT = 40
 whole numbers of them, so that weights of two policies are never mistaken for one another."""
 
 REPEATED_EVENTS = 3
-"""So many counting acts of one group are told as `repeated_at_one_platform`; they add nothing to the points."""
+"""From this many counting acts of one group on, the reason `repeated_at_one_platform` is given; the points stay the
+same."""
 
 
 class Tier(StrEnum):
@@ -85,29 +86,29 @@ class Standing:
 
 
 def merge(events: Iterable[Event]) -> list[Event]:
-    """One event a report: several identifiers that met the same report are one person's."""
-    found: dict[int, Event] = {}
+    """Return one event for each report. The identifiers that met the same report are of one person."""
+    merged: dict[int, Event] = {}
     for event in events:
-        known = found.get(event.report_id)
-        found[event.report_id] = event if known is None else replace(known, matched=known.matched | event.matched)
-    return list(found.values())
+        known = merged.get(event.report_id)
+        merged[event.report_id] = event if known is None else replace(known, matched=known.matched | event.matched)
+    return list(merged.values())
 
 
 def fold(events: Iterable[Event], weights: Mapping[str, int], policy: Policy, now: datetime) -> Standing:
     """The standing at `now` of the person whom `events` (one a report, see `merge`) are about.
 
-    `weights` are fortieths by control group; a group that is not named has full weight, a suspended one 0. Nothing is
-    told of events that are cooling, expired or unconfirmed, nor of reports that weigh nothing.
+    `weights` are fortieths by control group; a group that is not named has full weight, a suspended one 0. Events
+    that are cooling, expired or unconfirmed are not visible, and nor are reports that weigh nothing.
     """
-    told = visible_events(events, weights, policy, now)
-    return conclude(told, corroboration_of(told.counting, policy), policy)
+    visible = visible_events(events, weights, policy, now)
+    return conclude(visible, corroboration_of(visible.counting, policy), policy)
 
 
 def visible_events(events: Iterable[Event], weights: Mapping[str, int], policy: Policy, now: datetime) -> VisibleEvents:
-    """What may be told of `events` at `now`; the first half of `fold`."""
+    """Return the events that are visible at `now`; the first half of `fold`."""
     seconds = unix_seconds(now)
     this_hour, today = seconds // HOUR_SECONDS, seconds // DAY_SECONDS
-    told = VisibleEvents([], set())
+    visible = VisibleEvents([], set())
     for event in events:
         severity = policy.severity[event.conduct] if event.severity is None else event.severity
         retention_days = policy.retention_days[severity]
@@ -117,17 +118,17 @@ def visible_events(events: Iterable[Event], weights: Mapping[str, int], policy: 
         if not is_visible(event, severity, weight):
             continue
         if event.disputed:
-            told.disputed = True
+            visible.disputed = True
         elif severity:
             fresh = severity * weight * _MILLIPOINTS
             if event.restituted:
                 fresh //= 2
-            told.counting.append(Counted(event, decayed(fresh, max(0, today - event.act_day), retention_days)))
+            visible.counting.append(Counted(event, decayed(fresh, max(0, today - event.act_day), retention_days)))
         else:
-            told.protected = True
-        told.has_statement = told.has_statement or event.has_statement
-        told.kinds |= event.matched
-    return told
+            visible.protected = True
+        visible.has_statement = visible.has_statement or event.has_statement
+        visible.kinds |= event.matched
+    return visible
 
 
 def is_visible(event: Flagged, severity: int, weight: int) -> bool:
@@ -152,10 +153,10 @@ def corroboration_of(counting: Sequence[Counted], policy: Policy) -> EventCorrob
     )
 
 
-def conclude(told: VisibleEvents, support: EventCorroboration, policy: Policy) -> Standing:
+def conclude(visible: VisibleEvents, support: EventCorroboration, policy: Policy) -> Standing:
     """The standing that follows; the second half of `fold`."""
-    counting = told.counting
-    if not (counting or told.disputed or told.protected):
+    counting = visible.counting
+    if not (counting or visible.disputed or visible.protected):
         return CLEAN
     total = act_total(counting)
     tier = _tier(total, support, policy)
@@ -166,11 +167,11 @@ def conclude(told: VisibleEvents, support: EventCorroboration, policy: Policy) -
         points_milli=points,
         events=len({item.event.act_id for item in counting}),
         reporters=support.reporters,
-        disputed=told.disputed,
-        protected=told.protected,
-        has_statement=told.has_statement,
-        reasons=_reasons(told, support, tier),
-        matched_kinds=tuple(sorted(told.kinds)),
+        disputed=visible.disputed,
+        protected=visible.protected,
+        has_statement=visible.has_statement,
+        reasons=_reasons(visible, support, tier),
+        matched_kinds=tuple(sorted(visible.kinds)),
     )
 
 
@@ -195,8 +196,8 @@ class Counted(NamedTuple):
 
 @dataclass(slots=True)
 class VisibleEvents:
-    """What may be told of a person at one moment, before it is judged: the counting events, the kinds of identifier
-    that met any told event, and whether a told event is disputed, protects the person, or has a statement."""
+    """The visible events of a person at one moment: the counting events, the kinds of identifier that met any visible
+    event, and whether a visible event is disputed, protects the person, or has a statement."""
 
     counting: list[Counted]
     kinds: set[Kind]
@@ -221,7 +222,7 @@ class EventCorroboration(NamedTuple):
 _NO_CORROBORATION = EventCorroboration(0, 0, 0, weak=False, repeated=False, one_reporter=False)
 
 CLEAN = Standing(Tier.CLEAR, 100, 0, 0, 0, False, False, False, (Reason.NO_RECORD,), ())
-"""The standing of almost everybody."""
+"""The standing of most people: nothing is recorded."""
 
 _MILLIPOINTS = 25
 """Thousandths of a point that one fortieth of weight gives a severity of 1. Restitution halves the points of a fresh
@@ -302,7 +303,7 @@ def second_group_points(counted: Iterable[Counted], cap: int) -> int:
 
 
 def best_split(acts: Iterable[Mapping[str, int]], left: str, right: str, best: int, cap: int) -> int:
-    """The largest possible min(left's sum, right's sum), each sum capped; or `best` if there is no more than that."""
+    """Return the largest possible min(left's sum, right's sum), each sum capped; `best` if that is not exceeded."""
     own_left = own_right = 0
     shared: list[tuple[int, int]] = []
     for groups in acts:
@@ -352,26 +353,26 @@ def _shown(total: int, tier: Tier, policy: Policy) -> int:
     return min(total, policy.tiers.review_cap_hundredths * 10) if tier is Tier.REVIEW else total
 
 
-def _reasons(told: VisibleEvents, support: EventCorroboration, tier: Tier) -> tuple[Reason, ...]:
+def _reasons(visible: VisibleEvents, support: EventCorroboration, tier: Tier) -> tuple[Reason, ...]:
     """At most four: what speaks for the person first, then how sure the record is, then what weighs most in it."""
-    found: list[Reason] = []
-    if told.protected:
-        found.append(Reason.PROTECTED)
-    if told.disputed:
-        found.append(Reason.DISPUTED)
-    if told.counting:
+    reasons: list[Reason] = []
+    if visible.protected:
+        reasons.append(Reason.PROTECTED)
+    if visible.disputed:
+        reasons.append(Reason.DISPUTED)
+    if visible.counting:
         if support.weak:
-            found.append(Reason.WEAK_MATCH)
+            reasons.append(Reason.WEAK_MATCH)
         if support.repeated:
-            found.append(Reason.REPEATED)
+            reasons.append(Reason.REPEATED)
         if support.second > 0:
-            found.append(Reason.INDEPENDENT)
+            reasons.append(Reason.INDEPENDENT)
         elif support.one_reporter and not support.repeated:
-            found.append(Reason.ONE_REPORTER)
-        found.append(Reason.FADED if tier is Tier.CLEAR else _heaviest(told.counting))
-        if any(event.restituted for event, _ in told.counting):
-            found.append(Reason.RESTITUTED)
-    return tuple(found[:MAX_REASONS])
+            reasons.append(Reason.ONE_REPORTER)
+        reasons.append(Reason.FADED if tier is Tier.CLEAR else _heaviest(visible.counting))
+        if any(event.restituted for event, _ in visible.counting):
+            reasons.append(Reason.RESTITUTED)
+    return tuple(reasons[:MAX_REASONS])
 
 
 def _most_acts_of_a_group(counting: Iterable[Counted]) -> int:

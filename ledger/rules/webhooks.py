@@ -1,7 +1,7 @@
 """Webhooks by the Standard Webhooks specification (version 1.0.0): events, messages, signatures, when to try again.
 
-A message is thin: its type, its time, ids and states. What they mean is read through the API by whoever is told, so a
-copy of a message tells nothing about a person.
+A message is thin: its type, its time, ids and states. The recipient reads their content through the API, so a copy
+of a message contains nothing about a person.
 
 `EVENTS` has one row for each event. Messages, the OpenAPI description, the tables of docs/webhooks.md and the SDK's
 types are made from it or tested against it.
@@ -32,7 +32,7 @@ ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER = "webhook-id", "webhook-timestamp
 TOLERANCE_SECONDS = 300
 """How far a receiver lets the time of sending differ from its own clock."""
 
-LADDER = tuple(
+RETRY_SCHEDULE = tuple(
     timedelta(seconds=seconds)
     for seconds in (0, 5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600, 14 * 3600, 20 * 3600, 24 * 3600)
 )
@@ -126,7 +126,7 @@ def _integer(name: str, example: int, meaning: str) -> PayloadMember:
 
 @dataclass(frozen=True, slots=True)
 class EventSpec:
-    """What is known of an event: when it happens, and the members of `data` for each recipient that is told.
+    """The definition of an event: when it happens, and the members of `data` for each recipient.
 
     `subscribable` is false for what is sent on request only. Endpoints that subscribe to one of `also_to` get the event
     without subscribing to it: it was part of those events in an earlier version.
@@ -149,7 +149,7 @@ _REPORT = _id("report", "rp", "rp_QqNvkEq6", "your report; read it by `GET /v1/r
 
 
 def _to_parties(*members: PayloadMember) -> dict[Recipient, tuple[PayloadMember, ...]]:
-    """Both parties' platforms are told of the appeal; only the reporter's message names the report."""
+    """The platforms of both parties get the event; only the reporter's message names the report."""
     return {Recipient.REPORTER: (_APPEAL, _REPORT, *members), Recipient.FILER: (_APPEAL, *members)}
 
 
@@ -296,10 +296,10 @@ def parse_types(names: Iterable[str]) -> tuple[WebhookType, ...]:
 
     `webhook.test` is not subscribed to: it is sent on request.
     """
-    wanted = list(names)
-    if not wanted or len(set(wanted)) != len(wanted) or not set(wanted) <= set(SUBSCRIBABLE):
+    requested = list(names)
+    if not requested or len(set(requested)) != len(requested) or not set(requested) <= set(SUBSCRIBABLE):
         raise WebhookInvalid(f"Events are one or more, each once, of: {', '.join(SUBSCRIBABLE)}.")
-    return tuple(one for one in SUBSCRIBABLE if one in wanted)
+    return tuple(event_type for event_type in SUBSCRIBABLE if event_type in requested)
 
 
 def subscriptions_to(type_: WebhookType) -> frozenset[WebhookType]:
@@ -358,7 +358,7 @@ def check_signature(
         raise InvalidSignature("The webhook was sent at another time than now: an old message, or a wrong clock.")
     expected = [_mac(secret, message_id, timestamp, body) for secret in secrets]
     given = [_signature(part) for part in lower.get(SIGNATURE_HEADER, "").split(" ")]
-    matches = [hmac.compare_digest(mac, one) for mac in expected for one in given]
+    matches = [hmac.compare_digest(mac, item) for mac in expected for item in given]
     if not any(matches):
         raise InvalidSignature("No signature of the webhook is by this secret.")
     return message_id, timestamp
@@ -383,11 +383,11 @@ def next_wait(
     attempts: int,
     jitter: float,
     retry_after: timedelta | None = None,
-    ladder: Sequence[timedelta] = LADDER,
+    ladder: Sequence[timedelta] = RETRY_SCHEDULE,
 ) -> timedelta | None:
-    """How long to wait after `attempts` failed ones; None: there is no further one. `jitter` lies in [0, 1).
+    """Return how long to wait after `attempts` failed attempts, None if there is no further one. `jitter` is in [0, 1).
 
-    What the receiver asked for (`retry_after`) makes the wait longer, up to the next rung of the ladder.
+    The receiver's `retry_after` makes the wait longer, up to the next step of the retry schedule.
     """
     if attempts >= len(ladder):
         return None

@@ -100,9 +100,9 @@ def test_a_body_is_read() -> None:
 
 def test_the_example_in_the_docs_is_a_report() -> None:
     text = (DOCS / "reports.md").read_text(encoding="utf-8")
-    found = re.search(r"## The signed body\n.*?```json\n(.*?)```", text, re.DOTALL)
-    assert found
-    read = parse_body(json.loads(found[1]))
+    example = re.search(r"## The signed body\n.*?```json\n(.*?)```", text, re.DOTALL)
+    assert example
+    read = parse_body(json.loads(example[1]))
     check_intake(read, Profile.CN, POLICY, datetime(2026, 11, 9, tzinfo=UTC))
 
 

@@ -1,6 +1,6 @@
-"""EXIF (CIPA DC-008): the few tags that an inspection asks for, out of a TIFF structure that nobody vouches for.
+"""EXIF (CIPA DC-008): the few tags that an inspection reads, from an untrusted TIFF structure.
 
-Maker notes are left alone: their form is each maker's secret, and nothing in them is a label.
+Maker notes are not read: their form is not published, and they contain no label.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """HEIC and AVIF (ISO/IEC 23008-12): the picture's size, and its EXIF and XMP items.
 
-Items whose bytes lie in the file or in `idat`, in pieces or in one; constructions by other items, and encrypted ones,
+Items whose bytes are in the file or in `idat`, in one or several parts; constructions by other items, and encrypted ones,
 are noted and left.
 """
 
@@ -24,7 +24,7 @@ class _Location:
 
 
 def read(data: bytes, parsed: ParsedFile) -> None:
-    """Add what stands in the items of a still picture."""
+    """Add the metadata in the items of a still picture."""
     boxes = Boxes(data, parsed)
     seen = False
     for box in boxes.within(0, len(data), "heif"):

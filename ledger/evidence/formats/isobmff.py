@@ -1,7 +1,7 @@
 """Boxes of ISO base media files (ISO/IEC 14496-12): MP4 and MOV metadata; items of HEIC and AVIF are in `heif.py`.
 
 Read are `moov/udta` and `moov/meta` with QuickTime's keys and iTunes' list, XMP and C2PA in `uuid` boxes, and the size
-of the picture. A box never reaches beyond the one it lies in, whatever its length says.
+of the picture. A box never extends beyond the box that contains it, whatever its length says.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def name(kind: bytes) -> str:
 
 
 def read(data: bytes, parsed: ParsedFile) -> None:
-    """Add what stands in the boxes of a film."""
+    """Add the metadata in the boxes of a film."""
     boxes = Boxes(data, parsed)
     film = False
     for box in boxes.within(0, len(data), "mp4"):

@@ -30,7 +30,7 @@ _ALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 _TABLE_ENTRIES = 64
 _MAX_TABLES = 4
 _MARKS = (b"AIGC", b"ContentProducer", b"Ducky", b"Photoshop 3.0")
-"""Application segments of no known sort are kept if one of these stands in them."""
+"""Application segments of an unknown type are kept if they contain one of these."""
 
 
 class Segment(NamedTuple):

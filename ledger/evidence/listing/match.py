@@ -2,7 +2,7 @@
 
 A picture that is the listing proves no fraud: honest people send the listing photo to show what they ordered, draw an
 arrow into it, or photograph their screen. What counts is the changed region, and a person has to look at it. What the
-check cannot tell apart stands in docs/evidence.md.
+check cannot distinguish is listed in docs/evidence.md.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ def photo(data: bytes) -> Photo:
 
 def judge(claim: Photo, listings: Sequence[Photo]) -> list[Finding]:
     """A finding for each listing that the claim was made from."""
-    found = [(listing, match) for listing, match in zip(listings, matches(claim, listings), strict=True) if match]
-    return [_finding(claim, listing, match) for listing, match in found]
+    compared = [(listing, match) for listing, match in zip(listings, matches(claim, listings), strict=True) if match]
+    return [_finding(claim, listing, match) for listing, match in compared]
 
 
 def matches(claim: Photo, listings: Sequence[Photo]) -> list[Match | None]:
@@ -118,8 +118,8 @@ def _match(claim: Photo, listing: Photo, features: Callable[[bool], Features]) -
 
 
 def _same_shape(claim: Photo, listing: Photo) -> bool:
-    one, other = (picture.width_px / picture.height_px for picture in (claim, listing))
-    return abs(one / other - 1) <= _SAME_SHAPE
+    first, second = (picture.width_px / picture.height_px for picture in (claim, listing))
+    return abs(first / second - 1) <= _SAME_SHAPE
 
 
 def _finding(claim: Photo, listing: Photo, match: Match) -> Finding:
@@ -144,9 +144,9 @@ def _finding(claim: Photo, listing: Photo, match: Match) -> Finding:
     return finding(code, WHERE, **facts)
 
 
-def _degrees(found: Map) -> int:
+def _degrees(mapping: Map) -> int:
     """By how much the listing was turned, clockwise, from -179 to 180."""
-    turned = round(math.degrees(math.atan2(found[1, 0] - found[0, 1], found[0, 0] + found[1, 1])))
+    turned = round(math.degrees(math.atan2(mapping[1, 0] - mapping[0, 1], mapping[0, 0] + mapping[1, 1])))
     return 180 if turned == -180 else turned
 
 
@@ -156,7 +156,7 @@ def changed_box(claim: Photo, match: Match) -> list[int]:
         return []
     rows, columns = match.agreement.changed.shape
     places = np.flatnonzero(match.agreement.changed.any(axis=0)), np.flatnonzero(match.agreement.changed.any(axis=1))
-    left, right, top, bottom = (int(one) for place in places for one in (place[0], place[-1] + 1))
+    left, right, top, bottom = (int(item) for place in places for item in (place[0], place[-1] + 1))
     if match.mirrored:
         left, right = columns - right, columns - left
     across, down = claim.width_px / columns, claim.height_px / rows

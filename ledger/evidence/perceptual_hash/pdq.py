@@ -123,8 +123,8 @@ def _window(length: int) -> int:
 
 
 def _centres(length: int) -> NDArray[np.intp]:
-    found: NDArray[np.intp] = ((np.arange(_CELLS) + 0.5) * length / _CELLS).astype(np.intp)
-    return found
+    centres: NDArray[np.intp] = ((np.arange(_CELLS) + 0.5) * length / _CELLS).astype(np.intp)
+    return centres
 
 
 def _box(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
@@ -135,8 +135,8 @@ def _box(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
     starts = np.maximum(np.arange(length) + reach - window, 0)
     sums = np.zeros((length + 1, values.shape[1]))
     np.cumsum(values, axis=0, out=sums[1:])
-    found: NDArray[np.float64] = (sums[ends] - sums[starts]) / (ends - starts)[:, None]
-    return found
+    means: NDArray[np.float64] = (sums[ends] - sums[starts]) / (ends - starts)[:, None]
+    return means
 
 
 def _quality(cells: NDArray[np.float64]) -> int:
@@ -148,16 +148,16 @@ def _quality(cells: NDArray[np.float64]) -> int:
 def _transform() -> NDArray[np.float64]:
     """Rows 1 to 16 of the 64-point cosine transform."""
     frequency, place = np.arange(1, _FREQUENCIES + 1)[:, None], np.arange(_CELLS)[None, :]
-    found: NDArray[np.float64] = np.sqrt(2 / _CELLS) * np.cos(np.pi / (2 * _CELLS) * frequency * (2 * place + 1))
-    return found
+    matrix: NDArray[np.float64] = np.sqrt(2 / _CELLS) * np.cos(np.pi / (2 * _CELLS) * frequency * (2 * place + 1))
+    return matrix
 
 
 _TRANSFORM = _transform()
 
 
 def _frequencies(cells: NDArray[np.float64]) -> NDArray[np.float64]:
-    found: NDArray[np.float64] = _TRANSFORM @ cells @ _TRANSFORM.T
-    return found
+    frequencies: NDArray[np.float64] = _TRANSFORM @ cells @ _TRANSFORM.T
+    return frequencies
 
 
 def _bits(frequencies: NDArray[np.float64]) -> bytes:

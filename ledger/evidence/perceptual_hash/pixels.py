@@ -1,7 +1,7 @@
-"""Decoding a picture within limits: what it takes to look at pixels of a file that nobody vouches for.
+"""Decode untrusted pictures within limits.
 
-The file's header is asked first, and nothing beyond the limits is decoded. A picture comes the way it is shown: turned
-as its EXIF orientation says, transparent parts on white. Needs Pillow.
+The header is read first, and nothing beyond the limits is decoded. A picture is returned as it is shown: turned by its
+EXIF orientation, with transparent parts on white. Needs Pillow.
 """
 
 from __future__ import annotations

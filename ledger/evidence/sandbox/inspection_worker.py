@@ -41,13 +41,13 @@ def inspected(files: Sequence[bytes], received: str) -> bytes:
             receipt = inspect_bytes(claim, None, photos, received_at=received_at)
     except (ConfigurationError, InspectionInvalid) as error:
         return json.dumps({"error": error.code}).encode()
-    told = {
+    answer = {
         "receipt": receipt.to_json(),
         "report": _carried(receipt),
         "alone": _carried(alone),
         "compared": len(photos),
     }
-    return json.dumps(told).encode()
+    return json.dumps(answer).encode()
 
 
 def matched(files: Sequence[bytes], received: str) -> bytes:
@@ -70,11 +70,11 @@ def _photos(files: Sequence[bytes]) -> list[Photo]:
         from ledger.evidence.listing.match import photo
     except ImportError:
         return []
-    found = []
+    photos = []
     for file in files:
         with contextlib.suppress(PictureUnreadable):
-            found.append(photo(file))
-    return found
+            photos.append(photo(file))
+    return photos
 
 
 def _carried(receipt: Receipt) -> dict[str, Any]:

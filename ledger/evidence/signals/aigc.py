@@ -1,8 +1,8 @@
-"""China's label for content made by AI: the AIGC record of GB 45438-2025, annex E, wherever it stands in a file.
+"""China's label for content made by AI: the AIGC record of GB 45438-2025, annex E, in any place of a file.
 
-Reading is tolerant and judging is apart from it: writers differ (JSON or nearly JSON, wrapped or not, XMP text,
-attribute or structure, numbers for texts), and a defective label is still something somebody wrote. `problems` says
-what is wrong with a record; only one without problems is counted as the statement that the standard means.
+Reading is tolerant, and judging is a separate step: writers differ (JSON or nearly JSON, wrapped or not, XMP text,
+attribute or structure, numbers for texts), and a defective label is still a label. `problems` lists what is wrong with
+a record; only a record without problems counts as the statement of the standard.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ FIELDS = (
 )
 MAX_FIELD_CHARS = 1_024
 _CREDIT_CODE = slice(4, 22)
-"""Where the credit code stands in a producer's code whose fourth character is 1. The five characters after it tell
-services of one company apart; they differ among real labels of one company, so nothing is read out of them."""
+"""The position of the credit code in a producer's code whose fourth character is 1. The five characters after it
+distinguish services of one company; they differ among real labels of one company, so they are not used."""
 
 KNOWN_PRODUCERS = {
     "91110102MACQD9K640": "Doubao / 豆包",
@@ -92,7 +92,7 @@ def _from_json(text: str) -> dict[str, str] | None:
         # From the first brace: application segments have a name before the record.
         value: Any = _DECODER.raw_decode(text, start)[0] if start >= 0 else None
         if isinstance(value, dict):
-            wrapped = next((one for key, one in value.items() if key.upper() == "AIGC"), value)
+            wrapped = next((item for key, item in value.items() if key.upper() == "AIGC"), value)
             value = json.loads(wrapped) if isinstance(wrapped, str) else wrapped
     except (ValueError, RecursionError):
         return None
@@ -113,7 +113,7 @@ def from_text(text: str, where: str, is_label: bool) -> Iterator[Record]:
     if is_label or _MARKS.search(text, 0, MAX_RECORD_CHARS):
         record = parse_record(text, where)
         if record is None and is_label and text.strip(_NOTHING):
-            record = Record(where, {"Label": text.strip(_NOTHING)[:100]}, False)  # a label that nobody can read
+            record = Record(where, {"Label": text.strip(_NOTHING)[:100]}, False)  # a label that cannot be read
         if record is not None:
             yield record
 
@@ -121,16 +121,16 @@ def from_text(text: str, where: str, is_label: bool) -> Iterator[Record]:
 def from_xmp(packet: xmp.Xmp) -> Iterator[Record]:
     """Records in a packet: as the text of a property, as a structure, or in a packet that is not well-formed."""
     where = f"{packet.where} xmp"
-    loose = _wanted((one.name, one.value) for one in packet.properties if one.namespace == xmp.AIGC)
+    loose = _wanted((prop.name, prop.value) for prop in packet.properties if prop.namespace == xmp.AIGC)
     if loose:
         yield Record(where, loose, True)
-    texts = [one.value for one in packet.properties if one.name.upper() == "AIGC"]
+    texts = [prop.value for prop in packet.properties if prop.name.upper() == "AIGC"]
     for text in texts:
         yield from from_text(text, where, is_label=True)
     if not loose and not texts and xmp.AIGC.encode() in packet.raw:
-        found = parse_record(html.unescape(packet.raw.decode("utf-8", "replace")), where)
-        if found is not None:
-            yield Record(where, found.fields, False)
+        record = parse_record(html.unescape(packet.raw.decode("utf-8", "replace")), where)
+        if record is not None:
+            yield Record(where, record.fields, False)
 
 
 def problems(record: Record) -> list[str]:
@@ -139,21 +139,21 @@ def problems(record: Record) -> list[str]:
     A label that says "made by AI" needs the fields of its producer; in the weaker two, which a platform writes on
     content without a label, those of the platform do.
     """
-    found = [] if record.is_json else ["not_json"]
+    problems = [] if record.is_json else ["not_json"]
     label = record.get("Label")
     if label not in ("1", "2", "3"):
-        found.append("label_unknown" if label else "label_missing")
+        problems.append("label_unknown" if label else "label_missing")
     needed = [("ContentProducer", "producer_missing"), ("ProduceID", "produce_id_missing")]
     if label in ("2", "3") and record.get("ContentPropagator") and record.get("PropagateID"):
         needed = []
-    found += [problem for name, problem in needed if not record.get(name).strip()]
+    problems += [problem for name, problem in needed if not record.get(name).strip()]
     if any(len(value) > MAX_FIELD_CHARS for value in record.fields.values()):
-        found.append("too_long")
+        problems.append("too_long")
     if not all(value.isprintable() for value in record.fields.values()):
-        found.append("unprintable")
+        problems.append("unprintable")
     if any(_code_is_wrong(record.get(name)) for name in ("ContentProducer", "ContentPropagator")):
-        found.append("producer_code_wrong")
-    return found
+        problems.append("producer_code_wrong")
+    return problems
 
 
 def _code_is_wrong(producer: str) -> bool:
@@ -169,10 +169,10 @@ def producer_credit_code(producer: str) -> str | None:
     return code if credit_code.is_valid(code) else ""
 
 
-def judge(records: list[Record], found: ParsedFile) -> list[Finding]:
+def judge(records: list[Record], parsed: ParsedFile) -> list[Finding]:
     """Findings out of all records of one file."""
     if len(records) > MAX_RECORDS:
-        found.note(NoteCode.LIMIT_REACHED, "aigc", "records")
+        parsed.note(NoteCode.LIMIT_REACHED, "aigc", "records")
     records = records[:MAX_RECORDS]
     if not records:
         return []

@@ -34,34 +34,34 @@ _SOURCE_KEYS = ("Iptc4xmpExt:DigitalSourceType", "iptcExt:DigitalSourceType", "d
 _ORIGINS = frozenset({"c2pa.created"})
 
 
-def judge(answer: Answer, found: ParsedFile, lists: TrustLists, times: Times) -> list[Finding]:
+def judge(answer: Answer, parsed: ParsedFile, lists: TrustLists, times: Times) -> list[Finding]:
     """Findings out of a manifest store, judged by these trust lists."""
     store = answer.store
     manifests = _object(store.get("manifests"))
     label = str(store.get("active_manifest"))
     active = _object(manifests.get(label))
     codes = _codes(store)
-    _note_credentials(codes, found, answer.where)
+    _note_credentials(codes, parsed, answer.where)
     results = _integrity(codes, active, answer.where)
     said = _said(_Story(manifests, answer.signatures, lists, times), label)
     for statement in said:
         results += _about_origin(statement, codes, answer.where)
     if not said:
-        found.note(NoteCode.C2PA_NO_SOURCE, answer.where, " ".join(_generators(active)))
+        parsed.note(NoteCode.C2PA_NO_SOURCE, answer.where, " ".join(_generators(active)))
     return results
 
 
-def _note_credentials(codes: _Codes, found: ParsedFile, where: str) -> None:
+def _note_credentials(codes: _Codes, parsed: ParsedFile, where: str) -> None:
     identity = [code for code in codes.credential if code.startswith(_IDENTITY)]
     refused = [code for code in codes.credential if code in _REFUSED_CREDENTIAL]
     others = [code for code in codes.credential if code not in {*identity, *refused}]
-    for note, told in (
+    for note, item in (
         (NoteCode.C2PA_CREDENTIAL, others),
         (NoteCode.C2PA_CREDENTIAL_REFUSED, refused),
         (NoteCode.C2PA_IDENTITY, identity),
     ):
-        if told:
-            found.note(note, where, " ".join(told))
+        if item:
+            parsed.note(note, where, " ".join(item))
 
 
 @dataclass(slots=True)
@@ -95,7 +95,7 @@ def _codes(store: dict[str, Any]) -> _Codes:
 
 
 def _code_list(value: Any) -> list[str]:
-    return [one["code"][:100] for one in _list(value) if isinstance(one, dict) and isinstance(one.get("code"), str)]
+    return [item["code"][:100] for item in _list(value) if isinstance(item, dict) and isinstance(item.get("code"), str)]
 
 
 def _integrity(codes: _Codes, active: dict[str, Any], where: str) -> list[Finding]:
@@ -257,8 +257,8 @@ def _signer(manifest: dict[str, Any]) -> dict[str, str]:
 
 
 def _generators(manifest: dict[str, Any]) -> list[str]:
-    named = [str(_object(one).get("name") or "") for one in _list(manifest.get("claim_generator_info"))]
-    return [one for one in named if one] or [str(manifest.get("claim_generator") or "")]
+    named = [str(_object(item).get("name") or "") for item in _list(manifest.get("claim_generator_info"))]
+    return [item for item in named if item] or [str(manifest.get("claim_generator") or "")]
 
 
 def _object(value: Any) -> dict[str, Any]:

@@ -75,10 +75,10 @@ class Times:
 
 
 def trust_of(signature: Mapping[str, Any], lists: TrustLists, times: Times) -> Trust:
-    """The trust in one manifest's signer. `signature` is what `c2pa_child` tells of it: {claim, valid_from, valid_to,
-    stamped_at, success, failure}, unchecked JSON.
+    """Return the trust in the signer of one manifest. `signature` is the unchecked JSON of `sandbox.c2pa_worker` about
+    it: {claim, valid_from, valid_to, stamped_at, success, failure}.
 
-    Without a time stamp under the lists the certificate must be valid now: the signer could write any time.
+    Without a time stamp under the lists the certificate must be valid now, because the signer can write any time.
     """
     success, failure = _codes(signature.get("success")), _codes(signature.get("failure"))
     if any(code.startswith(_PREFIX) and code.endswith("revoked") for code in failure):
@@ -88,12 +88,12 @@ def trust_of(signature: Mapping[str, Any], lists: TrustLists, times: Times) -> T
     stamped_at = _stamped_at(signature, success)
     if not _valid(signature, stamped_at or times.now) or f"{_PREFIX}expired" in failure:
         return Trust.EXPIRED
-    found = _FOUND_IN.match(success.get(f"{_PREFIX}trusted", ""))
-    if found is None or f"{_PREFIX}untrusted" in failure:
+    validated = _FOUND_IN.match(success.get(f"{_PREFIX}trusted", ""))
+    if validated is None or f"{_PREFIX}untrusted" in failure:
         return Trust.UNLISTED
-    if found[1] == OFFICIAL:
+    if validated[1] == OFFICIAL:
         return Trust.LISTED
-    if found[1] in (INTERIM, "") and (stamped_at or times.met_at) < lists.interim_ends_at:
+    if validated[1] in (INTERIM, "") and (stamped_at or times.met_at) < lists.interim_ends_at:
         return Trust.INTERIM if stamped_at or _valid(signature, times.met_at) else Trust.EXPIRED
     return Trust.UNLISTED
 
@@ -108,20 +108,20 @@ def recorded_trust(
     """
     objections = _codes(signature.get("failure"))
     was = {kind: _codes(recorded.get(kind)) for kind in ("success", "failure")}
-    told = _codes(signature.get("success"))
+    successes = _codes(signature.get("success"))
     trusted = f"{_PREFIX}trusted"
-    if trusted not in told and trusted in was["success"] and not objections and above in TRUSTED:
+    if trusted not in successes and trusted in was["success"] and not objections and above in TRUSTED:
         return above
-    if trusted in told:
+    if trusted in successes:
         was["failure"].pop(f"{_PREFIX}untrusted", None)
     merged = {
         **signature,
-        "success": _listed({**was["success"], **told, trusted: told.get(trusted, "")}),
+        "success": _listed({**was["success"], **successes, trusted: successes.get(trusted, "")}),
         "failure": _listed({**was["failure"], **objections}),
     }
-    found = trust_of(merged, lists, times)
-    unsaid = _SIGNED not in {**was["success"], **told} and not objections
-    return Trust.UNLISTED if found is Trust.INVALID and unsaid else found
+    trust = trust_of(merged, lists, times)
+    unsaid = _SIGNED not in {**was["success"], **successes} and not objections
+    return Trust.UNLISTED if trust is Trust.INVALID and unsaid else trust
 
 
 def _listed(codes: Mapping[str, str]) -> list[dict[str, str]]:
@@ -144,9 +144,11 @@ def _valid(signature: Mapping[str, Any], at: datetime) -> bool:
 
 def _codes(value: Any) -> dict[str, str]:
     """{code: explanation} of the library's results."""
-    found = value if isinstance(value, list) else []
+    entries = value if isinstance(value, list) else []
     return {
-        str(one["code"]): str(one.get("explanation") or "") for one in found if isinstance(one, dict) and "code" in one
+        str(item["code"]): str(item.get("explanation") or "")
+        for item in entries
+        if isinstance(item, dict) and "code" in item
     }
 
 

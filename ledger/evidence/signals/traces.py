@@ -1,6 +1,6 @@
 """Traces of image generators in texts: IPTC's source type, generation parameters, workflows, names of software.
 
-None of these is signed and none names somebody who could be asked, so they indicate and never identify. Free texts that
+None of these is signed and none names a person or company that could be asked, so they indicate and never identify. Free texts that
 people write (titles, descriptions) are not searched for names of generators: mentioning one proves nothing.
 """
 
@@ -38,7 +38,7 @@ _OWN_KEYS = {
     "fooocus_scheme": "Fooocus",
     "generation_data": "TensorArt",
 }
-"""Keys of PNG texts that one generator uses and nobody else."""
+"""Keys of PNG texts that only one generator uses."""
 
 SOFTWARE_KEYS = frozenset({"software", "source", "©swr", "©too", "com.apple.quicktime.software", "encoder"})
 """Keys of texts that name the program which wrote the file, folded."""

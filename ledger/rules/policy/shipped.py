@@ -33,5 +33,5 @@ def shipped_version(version: int) -> tuple[str, Policy]:
 @lru_cache(maxsize=1)
 def shipped_texts() -> dict[bytes, str]:
     """The texts of all policies of the package, by the SHA-256 (32 bytes) of their UTF-8 bytes."""
-    found = [policy_text(version) for version in range(1, SHIPPED_VERSION + 1)]
-    return {hashlib.sha256(text.encode()).digest(): text for text in found}
+    texts = [policy_text(version) for version in range(1, SHIPPED_VERSION + 1)]
+    return {hashlib.sha256(text.encode()).digest(): text for text in texts}

@@ -87,9 +87,9 @@ class PolicyTimeline:
 
     def entry_at(self, now: datetime) -> PublishedPolicy:
         """The entry of the policy in effect at `now` (aware); before the first one, the first."""
-        for one in reversed(self.published):
-            if one.in_effect_at <= now:
-                return one
+        for entry in reversed(self.published):
+            if entry.in_effect_at <= now:
+                return entry
         return self.published[0]
 
     def next_after(self, now: datetime) -> PublishedPolicy | None:
@@ -99,11 +99,11 @@ class PolicyTimeline:
     def announced(self, now: datetime) -> list[PublishedPolicy]:
         """The entries that are not in effect yet at `now` (aware), in the order in which they will be."""
         current = self.entry_at(now)
-        return [one for one in self.published if one.in_effect_at > max(now, current.in_effect_at)]
+        return [entry for entry in self.published if entry.in_effect_at > max(now, current.in_effect_at)]
 
     def find(self, version: int) -> PublishedPolicy | None:
         """The entry of this version."""
-        return next((one for one in self.published if one.version == version), None)
+        return next((entry for entry in self.published if entry.version == version), None)
 
     @property
     def timeline(self) -> PolicyTimeline:
@@ -173,7 +173,7 @@ def check_publication(timeline: PolicyTimeline, text: str, published_at: datetim
     if len(encoded) > MAX_POLICY_BYTES:
         raise PolicyInvalid(f"The text of a policy has at most {MAX_POLICY_BYTES} bytes.")
     digest, newest = hashlib.sha256(encoded).digest(), timeline.newest
-    known = next((one for one in timeline.published if one.sha256 == digest), None)
+    known = next((entry for entry in timeline.published if entry.sha256 == digest), None)
     if known is not None:
         raise PolicyAlreadyPublished(f"This text is published already, as version {known.version}.")
     policy = parse_policy(text)
