@@ -137,7 +137,7 @@ _NOT_SAID = _("not stated")
 
 
 def conclusion(receipt: Receipt, locale: str) -> str:
-    """The whole in one or two sentences, with the warning that something was not read where that is so."""
+    """Return the conclusion in one or two sentences, with a warning if a part of the file was not read."""
     said = texts(locale)
     sentence = said.gettext(CONCLUSIONS[receipt.conclusion])
     return sentence if receipt.complete else f"{sentence} {said.gettext(INCOMPLETE)}"
@@ -149,14 +149,14 @@ def strength(finding: Finding, locale: str) -> str:
 
 
 def sentence(finding: Finding, locale: str) -> str:
-    """A finding in a sentence, filled with its facts."""
+    """Return a finding in a sentence, filled with its facts."""
     said = texts(locale)
     return said.gettext(FINDINGS[finding.code], **_Values(finding, said)).strip()
 
 
 def title(code: str, locale: str, trust: Trust | None = None) -> str:
-    """A code in a few words, with the trust in the signer where it rests on one; of a later version's code, the code
-    itself."""
+    """Return a code in a few words, with the trust in the signer where it rests on one; of a later version's code, the
+    code itself."""
     said = texts(locale)
     name = said.gettext(TITLES.get(code, code))
     if trust is None or code not in SIGNED:
@@ -180,7 +180,7 @@ def limit(code: str, locale: str, trust: Trust | None = None) -> str:
 
 
 def note_sentence(note: Note, locale: str) -> str:
-    """A note in a sentence."""
+    """Return a note in a sentence."""
     return texts(locale).gettext(NOTES[note.code])
 
 

@@ -40,13 +40,13 @@ class Finding:
 
 
 def finding(code: FindingCode, where: str, **facts: Fact | None) -> Finding:
-    """A finding with its facts made fit for a receipt; those without a value are left out."""
+    """Return a finding with its facts made fit for a receipt; those without a value are left out."""
     kept = {name: fit(value) for name, value in facts.items() if value is not None and value != "" and value != []}
     return Finding(code, clean(where, 80), kept)
 
 
 def fit(value: Fact) -> Fact:
-    """A fact as a receipt may hold it: texts cleaned and cut, lists of one kind and not too long."""
+    """Return a fact as a receipt may hold it: texts cleaned and cut, lists of one kind and not too long."""
     if isinstance(value, list):
         numbers = [item for item in value if isinstance(item, int)]
         return numbers or [clean(item) for item in value[:MAX_FACTS_LISTED] if isinstance(item, str)]

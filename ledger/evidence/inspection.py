@@ -72,7 +72,7 @@ def inspect_bytes(
     received_at: datetime | None = None,
     trust_lists: TrustLists | None = None,
 ) -> Receipt:
-    """The same for bytes; `file_name` is only compared with the type. Raises what `inspect_file` raises."""
+    """Return the same for bytes; `file_name` is only compared with the type. Raises what `inspect_file` raises."""
     need("evidence", _NEEDED, "Inspecting")
     lists, times = trust_lists or signers.shipped(), Times.of(datetime.now(UTC), received_at)
     if len(data) > MAX_FILE_BYTES:
@@ -112,8 +112,9 @@ def verify_file(
     received_at: datetime | None = None,
     trust_lists: TrustLists | None = None,
 ) -> Agreement:
-    """Whether the file at `path` bears a receipt (its JSON values) out, compared with the same listing photos and
-    judged by the same trust lists and time of receipt.
+    """Inspect the file at `path` again and compare the result with a receipt (its JSON values).
+
+    Give the same listing photos, trust lists and time of receipt as before.
 
     Raises InspectionReceiptInvalid, and what `inspect_file` raises.
     """
@@ -122,7 +123,7 @@ def verify_file(
 
 
 def draw_match(path: str | Path, listing: str | Path) -> bytes | None:
-    """A picture (PNG) of how the file at `path` was made from a listing photo; None if it was not.
+    """Return a picture (PNG) of how the file at `path` was made from a listing photo; None if it was not.
 
     Raises EvidenceUnreadable, EvidenceTooLarge, PictureUnreadable, ListingUnreadable, ConfigurationError.
     """
@@ -159,7 +160,7 @@ def _listing(path: Path) -> Photo:
 
 
 def _hash(data: bytes, parsed: ParsedFile) -> pdq.Pdq | None:
-    """The PDQ hash of a still picture; a note says if there is none, or if it says too little."""
+    """Return the PDQ hash of a still picture; a note says if there is none, or if it says too little."""
     if parsed.media_type not in STILLS:
         return None
     try:
@@ -218,7 +219,7 @@ def _too_large(size_bytes: int) -> EvidenceTooLarge:
 def _findings(
     data: bytes, parsed: ParsedFile, manifests: Callable[[], Answer | None], lists: TrustLists, times: Times
 ) -> tuple[list[Finding], str]:
-    """All findings in what the file says, and the version of the C2PA library if it was asked."""
+    """Return all findings in what the file says, and the version of the C2PA library if it was asked."""
     packets = [xmp.parse(block.data, block.where, parsed) for block in parsed.of(BlockType.XMP)]
     exifs = [(block.where, exif.parse(block.data, block.where, parsed)) for block in parsed.of(BlockType.EXIF)]
     packets += [xmp.parse(tags.xmp, f"{where} tag 700", parsed) for where, tags in exifs if tags.xmp]
@@ -244,7 +245,7 @@ def _strongest_first(findings: list[Finding]) -> list[Finding]:
 
 
 def _labels(parsed: ParsedFile, packets: list[xmp.Xmp], exifs: list[tuple[str, exif.Exif]]) -> list[Finding]:
-    """The AIGC record, from each of its places."""
+    """Return the AIGC record, from each of its places."""
     texts = [
         (f"{block.where} {block.key}", decode(block.data), _is_label(block.key)) for block in parsed.of(BlockType.TEXT)
     ]

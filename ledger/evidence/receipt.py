@@ -95,7 +95,7 @@ class Receipt:
 
     @property
     def complete(self) -> bool:
-        """Whether everything that may hold a label was read."""
+        """True if everything that may hold a label was read."""
         return not any(note.code in INCOMPLETE for note in self.notes)
 
     @property
@@ -104,7 +104,7 @@ class Receipt:
         return conclusion_of((finding.code.value, finding.strength.value) for finding in self.findings)
 
     def in_report(self) -> conduct.Inspection:
-        """The receipt as a report's evidence carries it: the digest of the whole, and the codes of its findings.
+        """Return the receipt as a report's evidence carries it: the digest of the whole, and the codes of its findings.
 
         The digest leaves out what was measured on pixels (`receipt_digest`); the report carries the PDQ hash beside it.
         """
@@ -144,7 +144,7 @@ class Receipt:
         }
 
     def canonical(self) -> bytes:
-        """The receipt's canonical bytes."""
+        """Return the receipt's canonical bytes."""
         return canonical_json(self.to_json())
 
 
@@ -244,7 +244,7 @@ def _is_item(item: object, keys: set[str]) -> bool:
 
 
 def compare(claimed: Mapping[str, Any], recomputed: Receipt) -> Agreement:
-    """A receipt (checked by `check_form`) against the one that the file gives now.
+    """Compare a receipt (checked by `check_form`) with the one that the file gives now.
 
     Left out are notes that depend on the day (certificates), on the file's name or on the decoder; what was measured on
     pixels may differ a little. A signer may have lapsed since, and nothing else of the trust may differ. The same
@@ -275,7 +275,7 @@ def compare(claimed: Mapping[str, Any], recomputed: Receipt) -> Agreement:
 
 
 def conclusion_of(findings: Iterable[tuple[str, str]]) -> Conclusion:
-    """The whole of findings, each (code, strength); codes that this version does not know speak of no AI."""
+    """Return the whole of findings, each (code, strength); codes that this version does not know speak of no AI."""
     pairs = list(findings)
     about_ai = {About.MADE_BY_AI, About.EDITED_WITH_AI}
     strengths = {strength for code, strength in pairs if code in _ABOUT and _ABOUT[code] in about_ai}
@@ -290,7 +290,7 @@ _ABOUT = {code.value: about for code, (_, about) in CODES.items()}
 
 
 def _as_version_1(own: dict[str, Any]) -> dict[str, Any]:
-    """A receipt as version 1 would have told it."""
+    """Return a receipt in the form of version 1."""
     findings = [_without_trust(finding) | {"strength": finding["strength"]} for finding in own["findings"]]
     for finding in findings:
         if finding["code"] in conduct.FORMERLY_IDENTIFYING:
@@ -342,7 +342,7 @@ def _only(these: list[dict[str, Any]], those: list[dict[str, Any]]) -> list[str]
 
 
 def _alike(first: dict[str, Any], second: dict[str, Any]) -> bool:
-    """The same, but for the room that measurements have."""
+    """True if both are the same within the tolerance of measurements."""
     if canonical_json(_without_trust(_without_measured(first))) != canonical_json(
         _without_trust(_without_measured(second))
     ):
@@ -362,7 +362,7 @@ def _near(first: object, second: object, room: int) -> bool:
 
 
 def _without_trust(item: dict[str, Any]) -> dict[str, Any]:
-    """A finding without what follows from its signer; a note as it is."""
+    """Return a finding without what follows from its signer; a note as it is."""
     if "facts" not in item:
         return item
     facts = {name: value for name, value in item["facts"].items() if name != "trust"}

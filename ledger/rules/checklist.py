@@ -77,9 +77,9 @@ def checklist(
     again: Mapping[bytes, Again] | None = None,
     reading: Reading = Reading.RECORDED,
 ) -> tuple[Alternative, ...]:
-    """The alternatives of the minimum of `conduct`, in their order; `files` has a state for each item of `evidence`,
-    `again` what a reviewer's own inspections found, by the SHA-256 of the file, and `reading` says by which rules items
-    count.
+    """Return the alternatives of the minimum of `conduct`, in their order; `files` has a state for each item of
+    `evidence`, `again` what a reviewer's own inspections found, by the SHA-256 of the file, and `reading` says by which
+    rules items count.
 
     Under `Reading.INTAKE` some alternative is not `missing` exactly where `check_evidence` finds the minimum reached,
     and some is `met` exactly where the items whose files match reach it. Raises ValueError when the two lists differ in
@@ -92,7 +92,7 @@ def checklist(
 
 
 def best_state(alternatives: Sequence[Alternative]) -> NeedState:
-    """The state of the alternative that is best off."""
+    """Return the state of the alternative that is best off."""
     return min((alternative.state for alternative in alternatives), key=_ORDER.index)
 
 

@@ -5,8 +5,9 @@ order mark from a file, zero-width spaces from a web page, soft line breaks from
 of the person, so the text is not refused. Bidirectional controls are removed for another reason too: they can make a
 text look like another one (UAX 9; Unicode Technical Report 36, section 3).
 
-Kept of the characters without a shape are those that writing needs, between characters that have one: ZERO WIDTH JOINER and NON-JOINER (Persian, Indic scripts, emoji), variation selectors after the character
-that they vary, and the tags of a flag (UTS 51, emoji tag sequences).
+Kept of the characters without a shape are those that writing needs, between characters that have one: ZERO WIDTH JOINER
+and NON-JOINER (Persian, Indic scripts, emoji), variation selectors after the character that they vary, and the tags of
+a flag (UTS 51, emoji tag sequences).
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ def cleaned(text: str) -> str:
     """Return `text` in NFC without invisible characters and without blanks at its ends. Its only control character is
     the line feed.
 
-    Returns "" for a text without a letter, digit, punctuation or symbol that has a shape. Cleaning a clean text does not
-    change it.
+    Returns "" for a text without a letter, digit, punctuation or symbol that has a shape. Cleaning a clean text does
+    not change it.
     """
     before, text = None, _LINE_ENDS.sub("\n", text).replace("\t", " ")
     while text != before:  # a removal may join characters that are then removed too, or compose
@@ -44,7 +45,7 @@ def cleaned(text: str) -> str:
 
 
 def shows(character: str) -> bool:
-    """Whether a character has a shape by itself: a letter, digit, punctuation or symbol, or one that this version of
+    """True if a character has a shape by itself: a letter, digit, punctuation or symbol, or one that this version of
     Unicode does not know yet."""
     category = unicodedata.category(character)
     return (category[0] in "LNPS" and character not in _BLANK_LETTERS) or category in ("Co", "Cn")
@@ -82,7 +83,7 @@ def _noncharacter(point: int) -> bool:
 
 
 def _varies(character: str) -> bool:
-    """Whether it is a variation selector: Mongolian, standardised or ideographic."""
+    """True if it is a variation selector: Mongolian, standardised or ideographic."""
     return (
         "\u180b" <= character <= "\u180f"
         or "\ufe00" <= character <= "\ufe0f"
@@ -91,7 +92,7 @@ def _varies(character: str) -> bool:
 
 
 def _stands(character: str) -> bool:
-    """Whether a joiner may stand beside it: it shows, or belongs to one that does (a mark, a variation selector)."""
+    """True if a joiner may stand beside it: it shows, or belongs to one that does (a mark, a variation selector)."""
     return shows(character) or unicodedata.category(character)[0] == "M"
 
 

@@ -314,7 +314,7 @@ FORMERLY_IDENTIFYING = frozenset({FindingCode.AIGC_GENERATED, FindingCode.C2PA_A
 
 
 def parse_evidence(items: object) -> tuple[Evidence, ...]:
-    """The evidence list of a report body, strictly: unknown keys are refused, nothing is guessed.
+    """Return the evidence list of a report body, strictly: unknown keys are refused, nothing is guessed.
 
     Raises EvidenceInvalid, EvidenceRefused (types that are never accepted) or InvalidEncoding.
     """
@@ -414,7 +414,7 @@ def _finding(value: Any) -> Finding:
 
 
 def _was_so(known: FindingCode, strength: Strength, trust: Trust | None) -> bool:
-    """Whether recorded reports may say this of a code; `check_evidence` refuses it in new ones."""
+    """True if recorded reports may say this of a code; `check_evidence` refuses it in new ones."""
     return known in FORMERLY_IDENTIFYING and strength is Strength.IDENTIFIES and trust is None
 
 
@@ -466,7 +466,7 @@ def _originals(evidence: Sequence[Evidence]) -> set[bytes]:
 
 
 def _missing(conduct: Conduct, evidence: Sequence[Evidence], reading: Reading) -> list[Need] | None:
-    """The unmet needs of the alternative that comes closest; None where one is met."""
+    """Return the unmet needs of the alternative that comes closest; None where one is met."""
     fewest: list[Need] | None = None
     for alternative in MINIMUMS[conduct]:
         unmet = [need for need in alternative if not is_met(need, evidence, reading)]
@@ -478,7 +478,7 @@ def _missing(conduct: Conduct, evidence: Sequence[Evidence], reading: Reading) -
 
 
 def is_met(need: Need, evidence: Sequence[Evidence], reading: Reading = Reading.INTAKE) -> bool:
-    """Whether `evidence` has enough different items for `need`."""
+    """True if `evidence` has enough different items for `need`."""
     fit = [item for item in evidence if item.type in need.of and _counts(item, reading)]
     if reading is Reading.INTAKE:  # a label of some other picture says nothing of the claim
         originals = _originals(evidence)
@@ -487,7 +487,7 @@ def is_met(need: Need, evidence: Sequence[Evidence], reading: Reading = Reading.
 
 
 def _counts(item: Evidence, reading: Reading) -> bool:
-    """Whether an item is what its type says. A code that this version does not know identifies nothing."""
+    """True if an item is what its type says. A code that this version does not know identifies nothing."""
     if item.type is EvidenceType.ORIGINAL_FILE:
         if item.origin is None:
             return reading is not Reading.INTAKE
@@ -500,7 +500,7 @@ def _counts(item: Evidence, reading: Reading) -> bool:
 
 
 def identifies(item: Evidence) -> bool:
-    """Whether the item's inspection, or another tool's finding, identifies its file as made by AI."""
+    """True if the item's inspection, or another tool's finding, identifies its file as made by AI."""
     finding, inspection = item.finding, item.inspection
     if finding is not None and finding.strength is Strength.IDENTIFIES and finding.trust in TRUSTED:
         return True
@@ -508,7 +508,7 @@ def identifies(item: Evidence) -> bool:
 
 
 def formerly_identified(item: Evidence) -> bool:
-    """Whether the item says that its file was identified as made by AI, and says nothing of its signer: enough until
+    """True if the item says that its file was identified as made by AI, and says nothing of its signer: enough until
     labels had to be signed under a trust list, and no longer."""
     finding, inspection = item.finding, item.inspection
     if item.type is not EvidenceType.AI_LABEL or identifies(item):
@@ -526,7 +526,7 @@ def known_codes(codes: Sequence[str]) -> list[FindingCode]:
 
 
 def _all_different(chosen: Sequence[Evidence]) -> bool:
-    """Whether these items may count as that many: different files, different linked reports, and no second
+    """True if these items may count as that many: different files, different linked reports, and no second
     `ai_label` or `issuer_confirmation`, because both are statements of the picture's producer."""
     linked = [item.report_id for item in chosen if item.report_id is not None]
     labels = [item for item in chosen if item.type in _WORD_OF_ISSUER]

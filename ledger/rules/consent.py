@@ -28,7 +28,7 @@ def fault_of_reference(value: object) -> str | None:
 
 
 def shows_nothing(text: str) -> bool:
-    """Whether no character of `text` has a shape by itself: a blank names nothing."""
+    """True if no character of `text` has a shape by itself: a blank names nothing."""
     return not any(map(shows, text))
 
 

@@ -68,7 +68,7 @@ class Again:
 
     @property
     def with_listing(self) -> bool:
-        """Whether the file was compared with photos of the merchant's."""
+        """True if the file was compared with photos of the merchant's."""
         return self.alone is not None
 
 
@@ -80,7 +80,7 @@ _LAPSED = frozenset({Trust.EXPIRED, Trust.REVOKED})
 
 
 def bears_out(kind: EvidenceType, inspection: Inspection) -> bool:
-    """Whether an inspection shows that an item of this kind is what it says.
+    """True if an inspection shows that an item of this kind is what it says.
 
     A label must identify, which takes a signer on a trust list. That a picture is the merchant's own (`listing_same`)
     is not enough for a listing match: honest people send it to show what they ordered.
@@ -91,7 +91,7 @@ def bears_out(kind: EvidenceType, inspection: Inspection) -> bool:
 
 
 def _indicates(kind: EvidenceType, inspection: Inspection) -> bool:
-    """Whether there are signs that a label is right, of the kind that anybody can write."""
+    """True if there are signs that a label is right, of the kind that anybody can write."""
     return kind is EvidenceType.AI_LABEL and any(
         CODES[code][1] is About.MADE_BY_AI and strength_of(code, inspection.trust) is Strength.INDICATES
         for code in known_codes(inspection.findings)
@@ -101,7 +101,8 @@ def _indicates(kind: EvidenceType, inspection: Inspection) -> bool:
 def corroborations(
     evidence: Sequence[Evidence], again: Mapping[bytes, Again] | None = None
 ) -> tuple[Corroboration, ...]:
-    """Return for each item how far it is corroborated; `again` has the reviewer's inspections by the SHA-256 of the file.
+    """Return for each item how far it is corroborated; `again` has the reviewer's inspections by the SHA-256 of the
+    file.
 
     That an inspection finds nothing contradicts only what the same version of the tool is said to have found in the
     file: what another version or tool saw, this one may not see.
@@ -158,7 +159,7 @@ def _by_another_tool(kind: EvidenceType, finding: Finding | None) -> Corroborati
 
 
 def compare(reported: Inspection, again: Again) -> Comparison:
-    """The report's inspection of a file beside the one that was made of it again, with the merchant's photos or
+    """Compare the report's inspection of a file with the reviewer's own one, with the merchant's photos or
     without, whichever comes closer: the report does not say whether it was compared with any."""
     inspections = [again.inspection] if again.alone is None else [again.inspection, again.alone]
     closest = min((_beside(reported, item) for item in inspections), key=list(Comparison).index)

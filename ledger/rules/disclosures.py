@@ -61,7 +61,7 @@ def _newest_first(line: Lookups) -> tuple[float, float, str, str, bytes]:
 
 
 def _day(orders: dict[bytes | None, Lookups]) -> list[Lookups]:
-    """The lines of a platform's day and purpose."""
+    """Return the lines of a platform's day and purpose."""
     single = sorted((lookups for order, lookups in orders.items() if order is not None), key=_newest_first)
     rest = single[MAX_ORDERS:] + ([orders[None]] if None in orders else [])
     return single[:MAX_ORDERS] + ([_joined(rest, None)] if rest else [])

@@ -390,15 +390,15 @@ def strength_of(code: FindingCode, trust: Trust | None) -> Strength:
 
 
 def weakest(trusts: Iterable[Trust]) -> Trust | None:
-    """The worst of these, None if there are none: a chain of manifests is as good as its worst signature."""
+    """Return the worst of these, None if there are none: a chain of manifests is as good as its worst signature."""
     return max(trusts, key=list(Trust).index, default=None)
 
 
 def identifies_ai(codes: Iterable[str], trust: Trust | None) -> bool:
-    """Whether an inspection with these codes identifies its file as made by AI."""
+    """True if an inspection with these codes identifies its file as made by AI."""
     return not _IDENTIFYING.isdisjoint(codes) and trust in TRUSTED
 
 
 def speaks_for_person(codes: Iterable[str], trust: Trust | None) -> bool:
-    """Whether an inspection with these codes has a camera's word that counts: one of a signer who is on a list."""
+    """True if an inspection with these codes has a camera's word that counts: one of a signer who is on a list."""
     return not _CAPTURED.isdisjoint(codes) and trust in TRUSTED

@@ -80,7 +80,7 @@ class HashIndex:
         self._count = count
 
     def near(self, pdq: bytes) -> NDArray[np.int64]:
-        """The numbers of all hashes within `MAX_DISTANCE` of `pdq`, ascending."""
+        """Return the numbers of all hashes within `MAX_DISTANCE` of `pdq`, ascending."""
         tail_length = self._count - self._listed
         if tail_length > TAIL_MIN and tail_length * TAIL_SHARE > self._count:
             self._list()
@@ -116,12 +116,12 @@ class HashIndex:
 
 
 def distances(hashes: bytes, pdq: bytes) -> NDArray[np.uint32]:
-    """The distance of `pdq` from each of some packed hashes."""
+    """Return the distance of `pdq` from each of some packed hashes."""
     return _differences(np.frombuffer(hashes, np.uint64).reshape(-1, _WORDS), np.frombuffer(pdq, np.uint64))
 
 
 def _grown(array: NDArray[Scalar], count: int, room: int) -> NDArray[Scalar]:
-    """A longer array that begins with the first `count` of `array`."""
+    """Return a longer array that begins with the first `count` of `array`."""
     larger = np.empty((room, *array.shape[1:]), array.dtype)
     larger[:count] = array[:count]
     return larger

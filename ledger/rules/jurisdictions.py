@@ -361,5 +361,5 @@ PAGES_WITHOUT_SESSION = Profile.EU
 
 
 def find_jurisdiction(code: str) -> Jurisdiction | None:
-    """The row of a profile's code; None for one that this version does not know, as a later ledger may have it."""
+    """Return the row of a profile's code, None for a code of a later version."""
     return Profile(code).spec if code in set(Profile) else None

@@ -51,7 +51,7 @@ def distance(first: bytes, second: bytes) -> int:
 
 
 def is_degenerate(pdq: bytes) -> bool:
-    """Whether these 32 bytes cannot be the hash of a picture with anything in it."""
+    """True if these 32 bytes cannot be the hash of a picture with anything in it."""
     return not MIN_SET_BITS <= int.from_bytes(pdq).bit_count() <= MAX_SET_BITS
 
 
@@ -100,7 +100,7 @@ def _why(conduct: Conduct, item: Evidence, pdq: bytes, sources: Sequence[bytes])
 
 
 def searchable(conduct: Conduct, evidence: Sequence[Evidence]) -> list[bytes]:
-    """The hashes of a report that others may find, each once, in the order of its evidence (`why_unsearched`)."""
+    """Return the searchable hashes of a report (see `why_unsearched`), each once, in the order of its evidence."""
     reasons = zip(evidence, why_unsearched(conduct, evidence), strict=True)
     hashes = [bytes.fromhex(item.pdq) for item, reason in reasons if item.pdq is not None and reason is None]
     return list(dict.fromkeys(hashes))

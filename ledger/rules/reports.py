@@ -140,7 +140,7 @@ _OUTCOMES: dict[object, Outcome] = {outcome.value: outcome for outcome in Outcom
 
 
 def parse_body(data: Mapping[str, Any]) -> ReportBody:
-    """The checked form of a signed body. Strict: unknown keys are refused, nothing is coerced or trimmed.
+    """Return the checked form of a signed body. Strict: unknown keys are refused, nothing is coerced or trimmed.
 
     Raises InvalidReport or one of its leaves (UnknownConduct, SubjectsInvalid, EvidenceInvalid, EvidenceRefused),
     InvalidTime. Whether the evidence suffices and the times fit is for `check_intake`.
@@ -251,7 +251,7 @@ def signed_bytes(body: Mapping[str, Any]) -> bytes:
 
 
 def sign(body: Mapping[str, Any], private_key: Ed25519PrivateKey) -> bytes:
-    """The 64-byte Ed25519 signature (RFC 8032) of `body`. Raises InvalidCanonicalForm."""
+    """Return the 64-byte Ed25519 signature (RFC 8032) of `body`. Raises InvalidCanonicalForm."""
     return private_key.sign(signed_bytes(body))
 
 
@@ -264,22 +264,22 @@ def verify_signature(body: Mapping[str, Any], signature: bytes, public_key: Ed25
 
 
 def order_ref(order_key: bytes, order_id: str) -> bytes:
-    """The 32-byte blind reference of an order: HMAC-SHA256 under a key that only the platform's services share,
+    """Return the 32-byte blind reference of an order: HMAC-SHA256 under a key that only the platform's services share,
     so that order numbers, which are easy to guess, stay at the platform. The id is hashed in its normal form (see
     `normal_order_id`). Raises InvalidEncoding for a short key, InvalidReport for an id that has no normal form."""
     return _hashed_order(order_key, normal_order_id(order_id))
 
 
 def former_order_ref(order_key: bytes, order_id: str) -> bytes | None:
-    """The reference that earlier versions made of this order id (NFC and nothing else), where it differs from
+    """Return the reference that earlier versions made of this order id (NFC and nothing else), where it differs from
     `order_ref`; else None. Raises InvalidEncoding, InvalidReport."""
     former = unicodedata.normalize("NFC", order_id)
     return None if former == normal_order_id(order_id) else _hashed_order(order_key, former)
 
 
 def normal_order_id(order_id: str) -> str:
-    """The one form in which an order id is hashed: Unicode NFKC, without invisible characters anywhere, and without
-    blanks at its ends.
+    """Return the one form in which an order id is hashed: Unicode NFKC, without invisible characters anywhere, and
+    without blanks at its ends.
 
     Invisible are format characters (category Cf, the byte order mark among them) and the default-ignorable characters
     of UAX 44 that have another category, such as variation selectors and Hangul fillers. Blanks inside stay, and so do
@@ -370,7 +370,7 @@ def check_conduct_in_policy(conduct: Conduct, policy: Policy) -> None:
 
 
 def _day_text(day: int) -> str:
-    """A day (since the Unix epoch) as `YYYY-MM-DD`."""
+    """Return a day (since the Unix epoch) as `YYYY-MM-DD`."""
     return (date(1970, 1, 1) + timedelta(days=day)).isoformat()
 
 
@@ -384,7 +384,7 @@ def _check_evidence_times(body: ReportBody, latest: datetime) -> None:
 
 
 def effective_from_hour(notice_sent_at: datetime, recorded_at: datetime, cooling_hours: int) -> int:
-    """The hour (since the Unix epoch) from which a report counts: the UTC midnight at or after notice plus
+    """Return the hour (since the Unix epoch) from which a report counts: the UTC midnight at or after notice plus
     cooling, or the hour in which it was recorded if that is later."""
     cooled = day_ceil(notice_sent_at + timedelta(hours=cooling_hours)) * _HOURS_A_DAY
     return max(cooled, hour_floor(recorded_at))
@@ -401,7 +401,7 @@ def status(
     reversal: Status | None = None,
     erased: bool = False,
 ) -> Status:
-    """The state of a report at `now`. `reversal` is how it was reversed, at most once: withdrawn, overturned or
+    """Return the state of a report at `now`. `reversal` is how it was reversed, at most once: withdrawn, overturned or
     victim. `expires_day` is the one the policy in force leaves (`Policy.expiry_day`).
 
     What ended a report for good wins over what is under way: a withdrawn report stays withdrawn once expired.

@@ -23,8 +23,8 @@ class Vouched:
 
 
 def hand_of(accounts: Mapping[int, Vouched], staff_id: int) -> int:
-    """The id of the account on whose word alone this account rests, followed to its end; its own id where it rests on
-    the word of two admins or of the command line. An id that is not in `accounts` is its own."""
+    """Return the id of the account on whose word alone this account rests, followed to its end; its own id where it
+    rests on the word of two admins or of the command line. An id that is not in `accounts` is its own."""
     met: set[int] = set()
     current = staff_id
     while current not in met:
@@ -38,7 +38,7 @@ def hand_of(accounts: Mapping[int, Vouched], staff_id: int) -> int:
 
 
 def may_confirm(accounts: Mapping[int, Vouched], enrolled_by: int, staff_id: int, by: int) -> bool:
-    """Whether admin `by` may confirm the account `staff_id` that admin `enrolled_by` enrolled.
+    """True if admin `by` may confirm the account `staff_id` that admin `enrolled_by` enrolled.
 
     It must not be the account itself, and must rest on another word than the admin who enrolled it.
     """

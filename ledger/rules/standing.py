@@ -95,7 +95,7 @@ def merge(events: Iterable[Event]) -> list[Event]:
 
 
 def fold(events: Iterable[Event], weights: Mapping[str, int], policy: Policy, now: datetime) -> Standing:
-    """The standing at `now` of the person whom `events` (one a report, see `merge`) are about.
+    """Return the standing at `now` of the person whom `events` (one a report, see `merge`) are about.
 
     `weights` are fortieths by control group; a group that is not named has full weight, a suspended one 0. Events
     that are cooling, expired or unconfirmed are not visible, and nor are reports that weigh nothing.
@@ -132,7 +132,7 @@ def visible_events(events: Iterable[Event], weights: Mapping[str, int], policy: 
 
 
 def is_visible(event: Flagged, severity: int, weight: int) -> bool:
-    """Whether lookups show an event while it is neither cooling nor expired. A dispute is shown even while the report
+    """True if lookups show an event while it is neither cooling nor expired. A dispute is shown even while the report
     is unconfirmed; a report of a group that weighs nothing is not, but its word that protects a person is."""
     return (weight > 0 or not severity) and (event.disputed or not event.unconfirmed)
 
@@ -154,7 +154,7 @@ def corroboration_of(counting: Sequence[Counted], policy: Policy) -> EventCorrob
 
 
 def conclude(visible: VisibleEvents, support: EventCorroboration, policy: Policy) -> Standing:
-    """The standing that follows; the second half of `fold`."""
+    """Return the standing that follows; the second half of `fold`."""
     counting = visible.counting
     if not (counting or visible.disputed or visible.protected):
         return CLEAN
@@ -246,8 +246,11 @@ def decayed(fresh_millipoints: int, age_days: int, retention_days: int) -> int:
 
 
 def is_strong(event: Event) -> bool:
-    """A payment or government id matched, or two weak identifiers of different kinds. Phone numbers are recycled, and
-    households share accounts and devices: one of those alone says little about who the person is."""
+    """True if a payment or government id matched, or two weak identifiers of different kinds.
+
+    Phone numbers are recycled, and households share accounts and devices: one of those alone says little about who the
+    person is.
+    """
     return len(event.matched) >= 2 or not STRONG_KINDS.isdisjoint(event.matched)
 
 
@@ -329,7 +332,7 @@ def best_split(acts: Iterable[Mapping[str, int]], left: str, right: str, best: i
 
 
 def act_total(counted: Iterable[Counted]) -> int:
-    """All points, each act once with its largest."""
+    """Return all points, each act once with its largest."""
     best: dict[int, int] = {}
     for event, points in counted:
         if points > best.get(event.act_id, -1):
@@ -383,6 +386,6 @@ def _most_acts_of_a_group(counting: Iterable[Counted]) -> int:
 
 
 def _heaviest(counting: Sequence[Counted]) -> Reason:
-    """The reason for the event with most points; of equals, the same one whatever their order."""
+    """Return the reason for the event with most points; of equals, the same one whatever their order."""
     _, conduct = max([(item.points, item.event.conduct) for item in counting])
     return CONDUCT_REASON.get(conduct, Reason.OTHER)

@@ -67,7 +67,7 @@ class Target:
 
 
 def parse_url(url: str, *, allow_private: bool = False) -> Target:
-    """The parts of an endpoint's URL. Raises WebhookInvalid; the message does not repeat the URL.
+    """Return the parts of an endpoint's URL. Raises WebhookInvalid; the message does not repeat the URL.
 
     `allow_private`, for tests and closed networks, lets http and every port pass.
     """
@@ -99,7 +99,7 @@ def _host(match: re.Match[str]) -> str:
 
 
 def public_address(text: str) -> bool:
-    """Whether `text`, an IPv4 or IPv6 address as the resolver gives it, is everybody's: global unicast, and not a
+    """True if `text`, an IPv4 or IPv6 address as the resolver gives it, is everybody's: global unicast, and not a
     way to one that is not (mapped, translated or tunnelled)."""
     try:
         address = ipaddress.ip_address(text)

@@ -101,7 +101,7 @@ class PayloadMember:
     values: tuple[str, ...] = ()
 
     def accepts(self, value: object) -> bool:
-        """Whether this version may send `value`."""
+        """True if this version may send `value`."""
         if self.pattern is None:
             return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_INTEGER
         if not isinstance(value, str) or re.fullmatch(self.pattern, value, re.ASCII) is None:
@@ -114,7 +114,7 @@ def _id(name: str, prefix: str, example: str, meaning: str) -> PayloadMember:
 
 
 def _code(name: str, values: Iterable[str], meaning: str) -> PayloadMember:
-    """A member with known values, the first of which is the example."""
+    """Return a member with known values, the first of which is the example."""
     known = tuple(values)
     form = ", ".join(f"`{value}`" for value in known)
     return PayloadMember(name, meaning, form, known[0], pattern="[a-z_]{1,64}", values=known)
@@ -149,7 +149,7 @@ _REPORT = _id("report", "rp", "rp_QqNvkEq6", "your report; read it by `GET /v1/r
 
 
 def _to_parties(*members: PayloadMember) -> dict[Recipient, tuple[PayloadMember, ...]]:
-    """The platforms of both parties get the event; only the reporter's message names the report."""
+    """Return the members of `data` for the platforms of both parties; only the reporter's message names the report."""
     return {Recipient.REPORTER: (_APPEAL, _REPORT, *members), Recipient.FILER: (_APPEAL, *members)}
 
 
@@ -275,7 +275,7 @@ def check_payload(type_: WebhookType, recipient: Recipient, data: Mapping[str, o
 def message_body(
     type_: WebhookType, recipient: Recipient, source: Source, now: datetime, data: Mapping[str, str | int]
 ) -> str:
-    """The JSON text of a message, as it is signed and sent at every attempt. `now` is when the event happened.
+    """Return the JSON text of a message, as it is signed and sent at every attempt. `now` is when the event happened.
 
     Raises ValueError unless `data` is what the event's row says (`check_payload`).
     """
@@ -292,7 +292,8 @@ def message_body(
 
 
 def parse_types(names: Iterable[str]) -> tuple[WebhookType, ...]:
-    """The subscribed types in their order of declaration. Raises WebhookInvalid for none, a doubled or an unknown one.
+    """Return the subscribed types in their order of declaration. Raises WebhookInvalid for none, a doubled or an
+    unknown one.
 
     `webhook.test` is not subscribed to: it is sent on request.
     """
@@ -303,7 +304,7 @@ def parse_types(names: Iterable[str]) -> tuple[WebhookType, ...]:
 
 
 def subscriptions_to(type_: WebhookType) -> frozenset[WebhookType]:
-    """The subscriptions under which an endpoint gets `type_`."""
+    """Return the subscriptions under which an endpoint gets `type_`."""
     return frozenset((type_, *EVENTS[type_].also_to))
 
 
@@ -311,7 +312,7 @@ def subscriptions_to(type_: WebhookType) -> frozenset[WebhookType]:
 
 
 def format_secret(secret: bytes) -> str:
-    """A secret as people see it: `whsec_` and base64."""
+    """Return a secret as people see it: `whsec_` and base64."""
     return SECRET_PREFIX + base64.b64encode(secret).decode("ascii")
 
 
@@ -331,7 +332,7 @@ def _mac(secret: bytes, message_id: str, timestamp: int, body: bytes) -> bytes:
 
 
 def signature_header(secrets: Sequence[bytes], message_id: str, timestamp: int, body: bytes) -> str:
-    """The value of `webhook-signature`: one signature for each secret. `timestamp` is the time of the
+    """Return the value of `webhook-signature`: one signature for each secret. `timestamp` is the time of the
     attempt, in Unix seconds."""
     macs = (_mac(secret, message_id, timestamp, body) for secret in secrets)
     return " ".join(f"v1,{base64.b64encode(mac).decode('ascii')}" for mac in macs)
@@ -344,7 +345,7 @@ def check_signature(
     now: datetime,
     tolerance_seconds: int = TOLERANCE_SECONDS,
 ) -> tuple[str, int]:
-    """The message's id and the time of sending (Unix seconds), if one of the signatures is by one of `secrets`.
+    """Return the message's id and the time of sending (Unix seconds), if one of the signatures is by one of `secrets`.
 
     Every signature is compared with every secret in constant time. Signatures of versions other than v1 are passed
     over. Raises InvalidSignature: a header is missing or malformed, the time is too far off, or nothing matches.
@@ -365,7 +366,7 @@ def check_signature(
 
 
 def _signature(part: str) -> bytes:
-    """The bytes of one signature; none that could match for another version or a malformed one."""
+    """Return the bytes of one signature; none that could match for another version or a malformed one."""
     version, _, encoded = part.partition(",")
     if version != "v1":
         return b""

@@ -21,8 +21,8 @@ from ledger.rules.appeals import ACTORS, TRANSITIONS, Action, Actor, CaseState
 from ledger.rules.webhooks import (
     EVENTS,
     ID_HEADER,
-    RETRY_SCHEDULE,
     MAX_INTEGER,
+    RETRY_SCHEDULE,
     SUBSCRIBABLE,
     TOLERANCE_SECONDS,
     PayloadMember,

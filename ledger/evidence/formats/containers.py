@@ -36,7 +36,7 @@ _MAX_BRANDS = 64
 
 
 def media_type(data: bytes) -> str:
-    """The media type of `data`. Raises EvidenceFormatUnknown."""
+    """Return the media type of `data`. Raises EvidenceFormatUnknown."""
     if data.startswith(b"\xff\xd8\xff"):
         return "image/jpeg"
     if data.startswith(png.SIGNATURE):

@@ -52,7 +52,7 @@ class _Broken(Exception):
 
 
 def parse(data: bytes, where: str, parsed: ParsedFile) -> Exif:
-    """The wanted tags of a TIFF structure; notes say what could not be read."""
+    """Return the wanted tags of a TIFF structure; notes say what could not be read."""
     if len(data) > MAX_EXIF_BYTES:
         parsed.note(NoteCode.PIECE_TOO_LARGE, where, f"{len(data)} bytes of EXIF")
         data = data[:MAX_EXIF_BYTES]
@@ -136,7 +136,7 @@ class _Reader:
 
 
 def _comment(value: bytes, order: str) -> str:
-    """A UserComment: eight bytes say how the rest is written, if the writer kept to that."""
+    """Return a UserComment: eight bytes say how the rest is written, if the writer kept to that."""
     mark, rest = value[:8], value[8:]
     if mark == b"UNICODE\0":
         return rest.decode(_wide_encoding(rest, order), "replace").strip("\0")

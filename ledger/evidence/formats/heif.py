@@ -1,7 +1,7 @@
 """HEIC and AVIF (ISO/IEC 23008-12): the picture's size, and its EXIF and XMP items.
 
-Items whose bytes are in the file or in `idat`, in one or several parts; constructions by other items, and encrypted ones,
-are noted and left.
+Items whose bytes are in the file or in `idat`, in one or several parts; constructions by other items, and encrypted
+ones, are noted and left.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class _Numbers:
         self._data, self._at, self._end = data, start, end
 
     def take(self, size: int) -> int:
-        """The next big-endian number of `size` bytes. Raises ValueError at the end, and for odd sizes."""
+        """Return the next big-endian number of `size` bytes. Raises ValueError at the end, and for odd sizes."""
         if size not in (0, 1, 2, 3, 4, 8) or self._at + size > self._end:
             raise ValueError
         self._at += size

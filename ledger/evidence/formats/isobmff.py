@@ -66,7 +66,7 @@ class Boxes:
             at += length
 
     def content(self, box: Box, limit: int, where: str) -> bytes | None:
-        """The bytes of a box, or None with a note if they are too many."""
+        """Return the bytes of a box, or None with a note if they are too many."""
         if box.size > limit:
             self.parsed.note(NoteCode.PIECE_TOO_LARGE, where, f"{box.size} bytes")
             return None
@@ -74,7 +74,7 @@ class Boxes:
 
 
 def name(kind: bytes) -> str:
-    """A box's type as text."""
+    """Return a box's type as text."""
     return kind.decode("latin-1")
 
 
@@ -149,7 +149,7 @@ def _user_text(boxes: Boxes, box: Box, path: str) -> None:
 
 
 def meta_children(boxes: Boxes, box: Box, where: str) -> list[Box]:
-    """The boxes in a `meta` box, which has a version in ISO's form and none in QuickTime's."""
+    """Return the boxes in a `meta` box, which has a version in ISO's form and none in QuickTime's."""
     plain = boxes.data[box.start + 4 : box.start + 8] == b"hdlr"
     start = box.start if plain else box.start + 4
     return list(boxes.within(min(start, box.end), box.end, where))

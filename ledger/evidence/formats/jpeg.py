@@ -103,8 +103,8 @@ def read(data: bytes, parsed: ParsedFile) -> None:
 
 
 def bare(data: bytes) -> bytes:
-    """The picture without application segments and comments, for a decoder that would parse them: kept is the one that
-    says how colours are coded (APP14). Empty if there is no scan within the limits."""
+    """Return the picture without application segments and comments, for a decoder that would parse them: kept is the
+    one that says how colours are coded (APP14). Empty if there is no scan within the limits."""
     kept, at = [data[:2]], 2
     for _step in range(MAX_JPEG_SEGMENTS):
         marked = _MARKER.match(data, at)

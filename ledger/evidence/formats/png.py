@@ -1,4 +1,5 @@
-"""PNG chunks (W3C PNG third edition): texts, eXIf, caBX, up to IEND. A wrong checksum is noted and does not end the reading."""
+"""PNG chunks (W3C PNG third edition): texts, eXIf, caBX, up to IEND. A wrong checksum is noted and does not end the
+reading."""
 
 from __future__ import annotations
 

@@ -36,5 +36,5 @@ def _scaled() -> dict[tuple[int, ...], int]:
 
 
 def standard_quality(tables: Sequence[tuple[int, ...]]) -> int | None:
-    """The quality at which the standard's luminance table, scaled, is the first one here; None if it is another."""
+    """Return the quality at which the standard's luminance table, scaled, is the first of `tables`; None if none is."""
     return _scaled().get(tables[0]) if tables else None

@@ -63,7 +63,7 @@ class _Refused(Exception):
 
 
 def parse(data: bytes, where: str, parsed: ParsedFile) -> Xmp:
-    """The properties of a packet; up to the first fault if there is one, with a note."""
+    """Return the properties of a packet; up to the first fault if there is one, with a note."""
     if len(data) > MAX_XMP_BYTES:
         parsed.note(NoteCode.PIECE_TOO_LARGE, where, f"{len(data)} bytes of XMP")
         return Xmp(where)

@@ -64,19 +64,19 @@ class Match:
 
     @property
     def altered(self) -> bool:
-        """Whether there is a region in which the two differ."""
+        """True if there is a region in which the two differ."""
         return self.agreement is not None and bool(self.agreement.changed.any())
 
 
 def photo(data: bytes) -> Photo:
-    """A picture's bytes, decoded. Raises PictureUnreadable."""
+    """Return a picture's bytes, decoded. Raises PictureUnreadable."""
     opened = open_picture(data, registration.WORKING_SIDE)
     pixels = registration.working_size(np.asarray(opened.image))
     return Photo(pixels, opened.width_px, opened.height_px, hash_bytes(data), hashlib.sha256(data).digest())
 
 
 def judge(claim: Photo, listings: Sequence[Photo]) -> list[Finding]:
-    """A finding for each listing that the claim was made from."""
+    """Return a finding for each listing that the claim was made from."""
     compared = [(listing, match) for listing, match in zip(listings, matches(claim, listings), strict=True) if match]
     return [_finding(claim, listing, match) for listing, match in compared]
 
@@ -93,7 +93,7 @@ def matches(claim: Photo, listings: Sequence[Photo]) -> list[Match | None]:
 
 
 def seen(claim: Photo, mirrored: bool) -> Bytes:
-    """The claim's pixels, or their mirror image."""
+    """Return the claim's pixels, or their mirror image."""
     return np.ascontiguousarray(claim.pixels[:, ::-1]) if mirrored else claim.pixels
 
 

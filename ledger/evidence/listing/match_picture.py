@@ -23,7 +23,7 @@ _WHITE, _GREEN, _RED = (255, 255, 255), (40, 190, 90), (230, 30, 40)
 
 
 def draw(claim: Photo, listing: Photo, match: Match) -> bytes:
-    """The picture as a PNG without metadata, the claim on the left, at most `MAX_WIDTH_PX` wide."""
+    """Return the picture as a PNG without metadata, the claim on the left, at most `MAX_WIDTH_PX` wide."""
     left, right = _panel(claim.pixels), _panel(listing.pixels)
     canvas = np.full((max(left.shape[0], right.shape[0]), left.shape[1] + _GAP + right.shape[1], 3), 255, np.uint8)
     canvas[: left.shape[0], : left.shape[1]] = left

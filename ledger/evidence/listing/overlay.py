@@ -1,8 +1,8 @@
 """Two pictures laid upon one another: whether they agree, cell by cell, and where they were changed.
 
-The listing is transformed to its position in the claim, at the coarser resolution of the two, and its colours are fitted
-to the claim's as a whole. Nothing local is adjusted: different light is a sign of another photograph. Then nearly every
-cell with structure must agree, except for a limited region, which is the change.
+The listing is transformed to its position in the claim, at the coarser resolution of the two, and its colours are
+fitted to the claim's as a whole. Nothing local is adjusted: different light is a sign of another photograph. Then
+nearly every cell with structure must agree, except for a limited region, which is the change.
 
 Needs OpenCV. Arrays are RGB, 8 bits, rows first; a map is 2 x 3 and takes points of the listing to the claim.
 """
@@ -86,7 +86,7 @@ class Agreement:
 
     @property
     def holds(self) -> bool:
-        """Whether one was made from the other, as far as pixels show it."""
+        """True if one was made from the other, as far as pixels show it."""
         return (
             min(self.overlap_percent, self.listing_overlap_percent) >= MIN_OVERLAP_PERCENT
             and self.changed_percent <= MAX_CHANGED_PERCENT
@@ -98,7 +98,7 @@ class Agreement:
 
 
 def agreement(claim: Bytes, listing: Bytes, mapping: Map) -> Agreement | None:
-    """The two laid upon each other and compared; None if they share no area worth comparing."""
+    """Overlay the two pictures and return their agreement, None if they share no area that can be compared."""
     laid = _lay(claim, listing, mapping)
     if laid is None:
         return None
@@ -246,7 +246,7 @@ def _blocks(values: Floats, side: int) -> Floats:
 
 
 def _uneven(difference: Floats, where: Mask) -> float:
-    """The median size of what remains of a difference when it is averaged over broad areas."""
+    """Return the median size of what remains of a difference when it is averaged over broad areas."""
     if not where.any():
         return 255.0
     width = max(max(where.shape) / _BROAD, 1.0)

@@ -2,8 +2,8 @@
 
 A copy of a picture is resized, cropped, turned or mirrored, and all of that is one affine map, exact to a fraction of a
 pixel. A second photograph of the same thing is taken from another place: perspective, depth and the lens distort the
-picture in ways that no affine map describes. So local features (SIFT) propose the map, their error under it must be tiny, and no
-curved map may explain what is left. What the map claims, `overlay` then checks pixel by pixel.
+picture in ways that no affine map describes. So local features (SIFT) propose the map, their error under it must be
+tiny, and no curved map may explain what is left. What the map claims, `overlay` then checks pixel by pixel.
 
 Needs OpenCV. Arrays are RGB, 8 bits, rows first; a map is 2 x 3 and takes points of the listing to the claim.
 """
@@ -77,12 +77,12 @@ def one_thread() -> Iterator[None]:
 
 
 def working_size(picture: Bytes) -> Bytes:
-    """A picture as it is compared: no larger than the working size."""
+    """Return a picture as it is compared: no larger than the working size."""
     return shrunk(picture, WORKING_SIDE / max(picture.shape[:2]))
 
 
 def features(picture: Bytes) -> Features:
-    """The local features of a picture, the strongest first."""
+    """Return the local features of a picture, the strongest first."""
     finder = cv2.SIFT.create(nfeatures=MAX_FEATURES, contrastThreshold=0.01)
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
     points, descriptors = finder.detectAndCompute(grey, None)
@@ -109,7 +109,7 @@ def matches(claim: Features, listing: Features) -> Pairs:
 
 
 def register(pairs: Pairs) -> tuple[Map, Pairs] | None:
-    """The map that takes the listing to the claim, and the pairs that fit it; None if a copy could not have it."""
+    """Return the map from the listing to the claim, and the pairs that fit it; None if it cannot be that of a copy."""
     first, second = pairs
     if len(first) < MIN_INLIERS:
         return None
@@ -154,7 +154,7 @@ def scale_of(mapping: Map) -> float:
 
 
 def plausible(mapping: Map) -> bool:
-    """Whether resizing, cropping and turning make such a map: no mirror image, no fold, hardly stretched."""
+    """True if resizing, cropping and turning make such a map: no mirror image, no fold, hardly stretched."""
     if not np.isfinite(mapping).all() or np.linalg.det(mapping[:, :2]) <= 0:
         return False
     longer, shorter = np.linalg.svd(mapping[:, :2], compute_uv=False)
@@ -162,13 +162,13 @@ def plausible(mapping: Map) -> bool:
 
 
 def stretched(claim: Bytes, listing: Bytes) -> Map:
-    """The map that takes the listing's corners to the claim's."""
+    """Return the map that takes the listing's corners to the claim's."""
     across, down = claim.shape[1] / listing.shape[1], claim.shape[0] / listing.shape[0]
     return np.array([[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2]])
 
 
 def shrunk(picture: Bytes, by: float) -> Bytes:
-    """A picture made smaller by a factor below 1."""
+    """Return a picture made smaller by a factor below 1."""
     if by >= 1:
         return picture
     size = max(1, round(picture.shape[1] * by)), max(1, round(picture.shape[0] * by))

@@ -54,7 +54,7 @@ class Pdq:
 
     @property
     def usable(self) -> bool:
-        """Whether it says enough about its picture to be compared with others."""
+        """True if it says enough about its picture to be compared with others."""
         return self.quality >= MIN_QUALITY and not is_degenerate(self.bits)
 
     def need_usable(self) -> Pdq:
@@ -68,7 +68,7 @@ class Pdq:
 
 
 def hash_file(path: str | Path) -> Pdq:
-    """The hash of the picture in a file. Raises PictureUnreadable, ConfigurationError."""
+    """Return the hash of the picture in a file. Raises PictureUnreadable, ConfigurationError."""
     path = Path(path)
     try:
         if not path.is_file():
@@ -81,13 +81,13 @@ def hash_file(path: str | Path) -> Pdq:
 
 
 def hash_bytes(data: bytes) -> Pdq:
-    """The hash of a picture in a file's bytes. Raises PictureUnreadable, ConfigurationError where the extra `evidence`
-    is not installed."""
+    """Return the hash of a picture in a file's bytes. Raises PictureUnreadable, ConfigurationError where the extra
+    `evidence` is not installed."""
     return hash_image(open_picture(data, _REDUCED).image)
 
 
 def hash_image(image: Image) -> Pdq:
-    """The hash of a decoded picture, as it is (see `pixels.upright`)."""
+    """Return the hash of a decoded picture, as it is (see `pixels.upright`)."""
     if min(image.size) < MIN_SIDE:
         return Pdq(bytes(HASH_BYTES), 0)
     if max(image.size) > _REDUCED:
@@ -98,7 +98,7 @@ def hash_image(image: Image) -> Pdq:
 
 
 def hash_luma(luma: Floats) -> Pdq:
-    """The hash of luminances (0 to 255, rows first), at least 5 each way; nothing is reduced beforehand."""
+    """Return the hash of luminances (0 to 255, rows first), at least 5 each way; nothing is reduced beforehand."""
     cells, quality = _prepare(luma)
     return Pdq(_bits(_frequencies(cells)), quality)
 
@@ -128,7 +128,7 @@ def _centres(length: int) -> NDArray[np.intp]:
 
 
 def _box(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
-    """The mean of each value's neighbours along the first axis; at the ends, of those there are."""
+    """Return the mean of each value's neighbours along the first axis; at the ends, of those there are."""
     length = len(values)
     reach = (window + 2) // 2  # how many of the window lie from the value itself on
     ends = np.minimum(np.arange(length) + reach, length)

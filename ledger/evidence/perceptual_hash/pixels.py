@@ -42,7 +42,7 @@ class Picture:
 
 
 def open_picture(data: bytes, side: int | None = None) -> Picture:
-    """The picture in a file's bytes. With `side`, it may come smaller, but no side below that.
+    """Return the picture in a file's bytes. With `side`, it may come smaller, but no side below that.
 
     Raises PictureUnreadable for what is no picture, is damaged, or has too many bytes, pixels or scans;
     ConfigurationError where the extra `evidence` is not installed.
@@ -85,8 +85,8 @@ def _check(data: bytes, image: Image) -> None:
 
 
 def upright(image: Image, side: int | None = None) -> Image:
-    """A picture in RGB as it is shown: turned as its orientation says, on white. With `side`, it is averaged down to as
-    little as may be before it is copied, so that a large picture is in memory once."""
+    """Return a picture in RGB as it is shown: turned as its orientation says, on white. With `side`, it is averaged
+    down to as little as may be before it is copied, so that a large picture is in memory once."""
     from PIL import Image, ImageOps
 
     ImageOps.exif_transpose(image, in_place=True)

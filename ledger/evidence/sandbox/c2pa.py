@@ -33,8 +33,8 @@ class Answer:
 def ask(
     data: bytes, parsed: ParsedFile, seconds: float = C2PA_SECONDS, trust_folder: Path = SHIPPED_FOLDER
 ) -> Answer | None:
-    """The manifest store of a file in which a reader saw one, checked against the trust lists of a folder; None with a
-    note if it cannot be read."""
+    """Return the manifest store of a file in which a reader saw one, checked against the trust lists of a folder; None
+    with a note if it cannot be read."""
     with asked(data, parsed, seconds, trust_folder) as answer:
         return answer()
 

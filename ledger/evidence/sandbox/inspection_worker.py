@@ -51,7 +51,8 @@ def inspected(files: Sequence[bytes], received: str) -> bytes:
 
 
 def matched(files: Sequence[bytes], received: str) -> bytes:
-    """A picture (PNG) of how the first file was made from the second; nothing if it was not, or cannot be compared."""
+    """Return a picture (PNG) of how the first file was made from the second; nothing if it was not, or cannot be
+    compared."""
     photos = _photos(files)
     if len(photos) != 2:
         return b""

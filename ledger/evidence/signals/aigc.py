@@ -63,7 +63,7 @@ class Record:
     is_json: bool
 
     def get(self, name: str) -> str:
-        """A field's value, empty where it is missing."""
+        """Return a field's value, empty where it is missing."""
         return self.fields.get(name, "")
 
     @property
@@ -73,7 +73,7 @@ class Record:
 
 
 def parse_record(text: str, where: str) -> Record | None:
-    """The record in a text, or None if there is none in it."""
+    """Return the record in a text, or None if there is none in it."""
     text = text[:MAX_RECORD_CHARS].strip("\0 \t\r\n\ufeff")
     if "&quot;" in text or "&#34;" in text:
         text = html.unescape(text)
@@ -161,8 +161,8 @@ def _code_is_wrong(producer: str) -> bool:
 
 
 def producer_credit_code(producer: str) -> str | None:
-    """The credit code in a producer's 27-character code; empty if its check character is wrong; None if the producer is
-    named in another way, such as by a plain name or a person's code."""
+    """Return the credit code in a producer's 27-character code; empty if its check character is wrong; None if the
+    producer is named in another way, such as by a plain name or a person's code."""
     if not _PRODUCER_CODE.match(producer) or producer[3] != "1":
         return None
     code = producer[_CREDIT_CODE]

@@ -136,7 +136,8 @@ class _Story:
         return _object(self.manifests.get(label))
 
     def trust(self, label: str, ingredient: dict[str, Any] | None, above: Trust | None) -> Trust:
-        """The weaker of `above`, the trust in the signer that took this manifest in as an ingredient, and its own."""
+        """Return the weaker of `above`, the trust in the signer that took this manifest in as an ingredient, and its
+        own."""
         signature = _object(self.signatures.get(label))
         if ingredient is None or above is None:
             return trust_of(signature, self.lists, self.times)

@@ -45,7 +45,7 @@ class TrustLists:
 
 
 def read_trust_lists(folder: Path) -> TrustLists:
-    """The lists that `lists.json` of a folder names. Raises ConfigurationError."""
+    """Return the lists that `lists.json` of a folder names. Raises ConfigurationError."""
     try:
         said = json.loads((folder / "lists.json").read_bytes())
         if not all((folder / said[name]["file"]).is_file() for name in LIST_FILES):
@@ -57,7 +57,7 @@ def read_trust_lists(folder: Path) -> TrustLists:
 
 @cache
 def shipped() -> TrustLists:
-    """The lists that come with this version."""
+    """Return the lists that come with this version."""
     return read_trust_lists(SHIPPED_FOLDER)
 
 
@@ -101,7 +101,8 @@ def trust_of(signature: Mapping[str, Any], lists: TrustLists, times: Times) -> T
 def recorded_trust(
     signature: Mapping[str, Any], recorded: Mapping[str, Any], above: Trust, lists: TrustLists, times: Times
 ) -> Trust:
-    """The trust in the signer of an ancestor, of which the library tells only what the manifest above did not record.
+    """Return the trust in the signer of an ancestor, of which the library tells only what the manifest above did not
+    record.
 
     What was recorded counts as far as `above`, the trust in the signer that recorded it: where that signer found the
     ancestor trusted and the library does not object, the ancestor is as good as its recorder.
@@ -129,8 +130,8 @@ def _listed(codes: Mapping[str, str]) -> list[dict[str, str]]:
 
 
 def _stamped_at(signature: Mapping[str, Any], success: Mapping[str, str]) -> datetime | None:
-    """The time of a time stamp whose authority is under the lists, None if there is none. In older claims (v1) the
-    library does not check the authority, and takes any for good."""
+    """Return the time of a time stamp whose authority is under the lists, None if there is none. In older claims (v1)
+    the library does not check the authority, and takes any for good."""
     explained = success.get("timeStamp.trusted")
     if signature.get("claim") != "v2" or explained is None or explained.startswith(_LEGACY_STAMP):
         return None

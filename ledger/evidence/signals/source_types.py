@@ -21,6 +21,6 @@ _FORM = re.compile(
 
 
 def source_type(value: str) -> str:
-    """The bare word of a source type, which is written as an address or alone; empty for anything else."""
+    """Return the bare word of a source type, which is written as an address or alone; empty for anything else."""
     match = _FORM.match(value.strip())
     return match[1] if match else ""

@@ -36,7 +36,7 @@ _ASPECT_TOLERANCE = 0.02
 
 
 def judge(data: bytes, parsed: ParsedFile, exif: Exif, where: str) -> list[Finding]:
-    """A finding if thumbnail and picture disagree."""
+    """Return a finding if thumbnail and picture disagree."""
     if not exif.thumbnail or parsed.media_type != "image/jpeg":
         return []
     if not _within_limits(parsed):
@@ -72,7 +72,7 @@ def _within_limits(parsed: ParsedFile) -> bool:
 
 
 def _open(data: bytes, max_pixels: int) -> Image | None:
-    """A JPEG in greys, no larger than needed; None if it cannot be decoded or is larger than allowed."""
+    """Return a JPEG in greys, no larger than needed; None if it cannot be decoded or is larger than allowed."""
     from PIL import Image, JpegImagePlugin
 
     try:
@@ -104,7 +104,7 @@ def _turns() -> tuple[Transpose, ...]:
 
 
 def _without_bars(image: Image, aspect: float) -> Image:
-    """The middle of a thumbnail in the picture's shape: cameras fill up with black bars."""
+    """Return the middle of a thumbnail in the picture's shape: cameras fill up with black bars."""
     own = image.width / image.height
     if abs(own / aspect - 1) <= _ASPECT_TOLERANCE:
         return image

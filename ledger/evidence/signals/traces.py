@@ -1,7 +1,8 @@
 """Traces of image generators in texts: IPTC's source type, generation parameters, workflows, names of software.
 
-None of these is signed and none names a person or company that could be asked, so they indicate and never identify. Free texts that
-people write (titles, descriptions) are not searched for names of generators: mentioning one proves nothing.
+None of these is signed and none names a person or company that could be asked, so they indicate and never identify.
+Free texts that people write (titles, descriptions) are not searched for names of generators: mentioning one proves
+nothing.
 """
 
 from __future__ import annotations
