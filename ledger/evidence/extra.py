@@ -9,7 +9,7 @@ from ledger.errors import ConfigurationError
 
 
 def need(extra: str, modules: Sequence[str], doing: str) -> None:
-    """Nothing if `modules` can be imported. Raises ConfigurationError that names the extra to install for `doing`."""
+    """Check that `modules` can be imported. Raises ConfigurationError, which names the extra to install for `doing`."""
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
     if missing:
         raise ConfigurationError(

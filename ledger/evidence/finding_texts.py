@@ -17,7 +17,7 @@ from ledger.rules.findings import SIGNED, TRUSTED, FindingCode, Strength, Trust
 
 
 def _(message: str) -> str:
-    """Marks a text for the catalogue; it is translated when it is asked for."""
+    """Mark a text for the catalogue. It is translated when it is shown."""
     return message
 
 
@@ -144,7 +144,7 @@ def conclusion(receipt: Receipt, locale: str) -> str:
 
 
 def strength(finding: Finding, locale: str) -> str:
-    """How far a finding goes, in a word."""
+    """Return how far a finding goes, in a word."""
     return texts(locale).gettext(STRENGTHS[finding.strength])
 
 
@@ -166,12 +166,12 @@ def title(code: str, locale: str, trust: Trust | None = None) -> str:
 
 
 def trust_sentence(code: str, trust: Trust | None, locale: str) -> str:
-    """What stands behind the signature that a code rests on, in a sentence; empty for a code that rests on none."""
+    """Return a sentence about the signature of a code, empty for a code that is not signed."""
     return texts(locale).gettext(NOT_SIGNED if trust is None else TRUSTS[trust]) if code in SIGNED else ""
 
 
 def limit(code: str, locale: str, trust: Trust | None = None) -> str:
-    """What a code does not show, given the trust in the signer; empty for a later version's."""
+    """Return what a code does not show, given the trust in the signer; empty for a later version's code."""
     said = texts(locale)
     sentences = [LIMITS[code]] if code in LIMITS else []
     if code in SIGNED and trust in TRUST_LIMITS:
@@ -185,7 +185,7 @@ def note_sentence(note: Note, locale: str) -> str:
 
 
 def in_words(receipt: Receipt, locale: str) -> dict[str, object]:
-    """Conclusion, findings and notes in words, in the order of the receipt."""
+    """Return conclusion, findings and notes as sentences, in the order of the receipt."""
     return {
         "conclusion": conclusion(receipt, locale),
         "findings": [sentence(finding, locale) for finding in receipt.findings],

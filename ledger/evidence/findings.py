@@ -54,5 +54,5 @@ def fit(value: Fact) -> Fact:
 
 
 def folded(text: str) -> str:
-    """`text` for comparing names: NFKC, without case."""
+    """Return `text` for comparing names: NFKC, without case."""
     return unicodedata.normalize("NFKC", text).casefold()

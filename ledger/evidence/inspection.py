@@ -51,7 +51,7 @@ def inspect_file(
     received_at: datetime | None = None,
     trust_lists: TrustLists | None = None,
 ) -> Receipt:
-    """What the file at `path` says about its origin, and whether it was made from one of the listing photos.
+    """Return what the file at `path` says about its origin, and whether it was made from one of the listing photos.
 
     `received_at` (aware) is when the platform received it, now if it does not say; `trust_lists` are the lists under
     which a signature counts, the shipped ones if none are given.
@@ -137,8 +137,8 @@ def draw_match(path: str | Path, listing: str | Path) -> bytes | None:
 
 
 def read_listings(paths: Sequence[str | Path]) -> list[Photo]:
-    """Listing photos, ready to be compared. OpenCV is loaded if there are any. Raises ListingUnreadable, naming the
-    file, InvalidRequest for too many, and ConfigurationError."""
+    """Return listing photos, decoded for comparison. OpenCV is loaded if there are any. Raises ListingUnreadable, which
+    names the file, InvalidRequest for too many, and ConfigurationError."""
     if not paths:
         return []
     if len(paths) > MAX_LISTINGS:
@@ -174,7 +174,7 @@ def _hash(data: bytes, parsed: ParsedFile) -> pdq.Pdq | None:
 
 
 def _compared(data: bytes, parsed: ParsedFile, listings: Sequence[Photo]) -> list[Finding]:
-    """What the comparison with listing photos finds."""
+    """Return the findings of the comparison with listing photos."""
     if not listings:
         return []
     from ledger.evidence.listing.match import judge, photo

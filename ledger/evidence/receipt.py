@@ -112,7 +112,7 @@ class Receipt:
         return conduct.Inspection(receipt_digest(self.to_json()), self.tool, tuple(codes), self.trust)
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values, as `canonical` writes them."""
+        """Return the JSON values that `canonical` writes."""
         return {
             "v": RECEIPT_VERSION,
             "tool": self.tool,
@@ -168,7 +168,7 @@ def receipt_trust(receipt: Mapping[str, Any]) -> Trust | None:
 
 
 def receipt_digest(receipt: Mapping[str, Any]) -> bytes:
-    """SHA-256 of a receipt's JSON values in canonical form, as a report carries it.
+    """Return the SHA-256 of a receipt's JSON values in canonical form, as a report carries it.
 
     Left out is what another receipt of the same file may rightly have otherwise: notes that depend on the day, on the
     file's name or on the decoder, what was measured on pixels, which includes the PDQ hash, and (but for version 1) the
@@ -188,7 +188,7 @@ def receipt_digest(receipt: Mapping[str, Any]) -> bytes:
 
 
 def check_form(value: object) -> dict[str, Any]:
-    """`value` if it has the form of a receipt, of whatever tool.
+    """Return `value` if it has the form of a receipt, of any tool.
 
     Codes, strengths and conclusions that a later version added are kept as texts, and so are further members; they are
     part of the digest, but for those of `file`. Raises InspectionReceiptInvalid, and NewerFormat for a receipt of a
@@ -302,8 +302,9 @@ def _as_version_1(own: dict[str, Any]) -> dict[str, Any]:
 def _trust_differences(
     theirs: Sequence[Mapping[str, Any]], ours: Sequence[Mapping[str, Any]]
 ) -> tuple[list[str], bool]:
-    """Where a receipt tells another trust than the file shows now, and whether a signer has lapsed since, which is no
-    difference. Findings are matched by code and place; a strength that does not follow from the trust is one."""
+    """Return the places where a receipt states another trust than the file shows now, and whether a signer has lapsed
+    since, which is no difference. Findings are matched by code and place; a strength that does not follow from the
+    trust is a difference."""
     now = {(finding["code"], finding["where"]): finding["facts"].get("trust") for finding in ours}
     differences, lapsed = [], False
     for finding in theirs:

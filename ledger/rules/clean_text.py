@@ -52,8 +52,8 @@ def shows(character: str) -> bool:
 
 
 def _without_unseen(text: str) -> str:
-    """`text` without controls, halves of surrogate pairs, noncharacters, format characters that no script needs where
-    they stand, and variation selectors that vary nothing."""
+    """Return `text` without controls, halves of surrogate pairs, noncharacters, format characters that no script needs
+    at their position, and variation selectors that vary nothing."""
     flags = {place for flag in _FLAG.finditer(text) for place in range(flag.start() + 1, flag.end())}
     kept = [character for place, character in enumerate(text) if place in flags or not _unseen(character)]
     kept_characters: list[str] = []
@@ -78,7 +78,7 @@ def _unseen(character: str) -> bool:
 
 
 def _noncharacter(point: int) -> bool:
-    """Unicode's 66 code points that are no characters in interchange."""
+    """True for one of Unicode's 66 code points that are not characters in interchange."""
     return point & 0xFFFE == 0xFFFE or 0xFDD0 <= point <= 0xFDEF
 
 
@@ -97,7 +97,7 @@ def _stands(character: str) -> bool:
 
 
 def _stripped(text: str) -> str:
-    """`text` without blanks at its ends, letters without a shape included."""
+    """Return `text` without blanks at its ends, letters without a shape included."""
     start, end = 0, len(text)
     while start < end and _blank(text[start]):
         start += 1

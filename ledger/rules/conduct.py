@@ -70,7 +70,7 @@ class Need:
     count: int = 1
 
     def __str__(self) -> str:
-        """For people: `original_file`, `one of: a, b`, `two of: a, b, c`."""
+        """Return the need as a text: `original_file`, `one of: a, b`, `two of: a, b, c`."""
         if len(self.of) == len(EvidenceType):
             return "one item of any type"
         names = ", ".join(self.of)
@@ -100,7 +100,7 @@ _FABRICATED = (_need(_E.ORIGINAL_FILE), _need(*_IMAGE_PROOF, count=2))
 
 
 def _(message: str) -> str:
-    """`message` itself, marked for the catalogues."""
+    """Return `message` itself, marked for the catalogues."""
     return message
 
 
@@ -419,7 +419,7 @@ def _was_so(known: FindingCode, strength: Strength, trust: Trust | None) -> bool
 
 
 def check_evidence(conduct: Conduct, evidence: Sequence[Evidence]) -> None:
-    """Nothing if `evidence` reaches the minimum of `conduct` for a new report.
+    """Check that `evidence` reaches the minimum of `conduct` for a new report.
 
     Raises EvidenceInsufficient with `details["missing"]`, the unmet needs of the alternative that came closest, or its
     leaf EvidenceOriginMissing where only the origin of an original file is missing; EvidenceInvalid for too many items
@@ -447,7 +447,7 @@ def check_evidence(conduct: Conduct, evidence: Sequence[Evidence]) -> None:
 
 
 def _check_claims(evidence: Sequence[Evidence]) -> None:
-    """That no item claims more than the rules allow."""
+    """Check that no item claims more than the rules allow."""
     originals = _originals(evidence)
     for item in evidence:
         finding = item.finding
@@ -521,7 +521,7 @@ def formerly_identified(item: Evidence) -> bool:
 
 
 def known_codes(codes: Sequence[str]) -> list[FindingCode]:
-    """Those of an inspection's codes that this version knows."""
+    """Return those of an inspection's codes that this version knows."""
     return [_FINDING_CODES[code] for code in codes if code in _FINDING_CODES]
 
 

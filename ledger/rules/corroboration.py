@@ -149,7 +149,7 @@ def _refutes(again: Again, claims: Sequence[Inspection]) -> bool:
 
 
 def _by_another_tool(kind: EvidenceType, finding: Finding | None) -> Corroboration | None:
-    """How far another tool's finding goes, None if not far enough to be shown."""
+    """Return how far another tool's finding goes, None if it is too weak to be shown."""
     if finding is None or finding.strength is Strength.HINT:
         return None
     if kind is EvidenceType.LISTING_MATCH:

@@ -42,8 +42,8 @@ class Lookups:
 
 
 def lines(lookups: Iterable[Lookups]) -> list[Lookups]:
-    """What the person is shown, newest first. `found` holds every lookup once; lookups of one element are of one UTC
-    day. The number of lookups stays what it was."""
+    """Return the lines that the person is shown, newest first. `lookups` has every lookup once; lookups of one element
+    are of one UTC day. The lines have as many lookups as were given."""
     days: dict[tuple[str, int, str], dict[bytes | None, Lookups]] = {}
     for item in lookups:
         orders = days.setdefault((item.platform, day_floor(item.last_at), item.purpose), {})
@@ -68,7 +68,7 @@ def _day(orders: dict[bytes | None, Lookups]) -> list[Lookups]:
 
 
 def _platform(newest_first: list[Lookups]) -> list[Lookups]:
-    """At most `MAX_LINES` lines of a platform, and one a purpose of what came before."""
+    """Return at most `MAX_LINES` lines of a platform, and one line for each purpose of the older lookups."""
     kept, older = newest_first[:MAX_LINES], newest_first[MAX_LINES:]
     purposes = sorted({lookups.purpose for lookups in older})
     return kept + [_joined([lookups for lookups in older if lookups.purpose == purpose], None) for purpose in purposes]

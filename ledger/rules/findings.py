@@ -58,7 +58,7 @@ TRUSTED = frozenset({Trust.LISTED, Trust.INTERIM})
 
 
 def _(message: str) -> str:
-    """`message` itself, marked for the catalogues."""
+    """Return `message` itself, marked for the catalogues."""
     return message
 
 

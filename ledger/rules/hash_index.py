@@ -128,7 +128,7 @@ def _grown(array: NDArray[Scalar], count: int, room: int) -> NDArray[Scalar]:
 
 
 def _differences(hashes: NDArray[np.uint64], searched: NDArray[np.uint64]) -> NDArray[np.uint32]:
-    """In how many bits each of `hashes` differs from `wanted`."""
+    """Return the number of bits in which each of `hashes` differs from `searched`."""
     # Four counts of one byte each are summed as halves of one number: many times faster than `sum(axis=1)` over four.
     counts = np.bitwise_count(hashes ^ searched).view(np.uint32).ravel()
     halves = (counts & _LOW) + (counts >> _BYTE & _LOW)

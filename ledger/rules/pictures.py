@@ -46,7 +46,7 @@ class Use:
 
 
 def distance(first: bytes, second: bytes) -> int:
-    """In how many bits two hashes of 32 bytes differ."""
+    """Return the number of bits in which two hashes of 32 bytes differ."""
     return (int.from_bytes(first) ^ int.from_bytes(second)).bit_count()
 
 
@@ -123,8 +123,8 @@ def is_common(uses: Collection[Use]) -> bool:
 
 
 def people(tags: Iterable[Iterable[bytes]]) -> int:
-    """How many people there are at most, of whom one is known by each of these sets of tags: sets that share a tag, or
-    are connected by others that do, are of one."""
+    """Return the largest possible number of people who are known by these sets of tags. Sets that share a tag, or are
+    connected by others that do, are of one person."""
     parent: dict[bytes, bytes] = {}
 
     def root(tag: bytes) -> bytes:

@@ -16,7 +16,7 @@ MAX_REASONS = 4
 
 
 def _(message: str) -> str:
-    """Marks a text for the catalogue; it is translated when it is asked for."""
+    """Mark a text for the catalogue. It is translated when it is shown."""
     return message
 
 

@@ -246,7 +246,7 @@ def _bytes32(data: Mapping[str, Any], key: str) -> bytes:
 
 
 def signed_bytes(body: Mapping[str, Any]) -> bytes:
-    """What the platform signs: a domain line, then the canonical body. Raises InvalidCanonicalForm."""
+    """Return the bytes that the platform signs: a domain line, then the canonical body. Raises InvalidCanonicalForm."""
     return SIGNATURE_DOMAIN + canonical_json(body)
 
 
@@ -325,7 +325,7 @@ def _hashed_order(order_key: bytes, normal: str) -> bytes:
 
 
 def check_intake(body: ReportBody, profile: Profile, policy: Policy, now: datetime) -> Intake:
-    """Every check of a parsed body that needs the platform's `profile`, the `policy` or the time `now`.
+    """Check everything in a parsed body that depends on the `profile` of the platform, the `policy` or the time `now`.
 
     Raises InvalidReport, ConductNotInPolicy, NoticeInvalid, ConsentMissing, EvidenceInsufficient, EvidenceInvalid or
     AlreadyExpired. The rounding of `effective_hour` is explained in docs/decisions/0002-effective-from.md.

@@ -138,7 +138,7 @@ def is_visible(event: Flagged, severity: int, weight: int) -> bool:
 
 
 def corroboration_of(counting: Sequence[Counted], policy: Policy) -> EventCorroboration:
-    """How the counting events of one person support one another, when it is known which group reported what."""
+    """Return how the counting events of one person corroborate each other, when the group of each report is known."""
     if not counting:
         return _NO_CORROBORATION
     strong = [item for item in counting if is_strong(item.event)]
@@ -231,7 +231,7 @@ report, rounded down to a thousandth; that result decays."""
 
 @lru_cache(maxsize=1 << 17)
 def decayed(fresh_millipoints: int, age_days: int, retention_days: int) -> int:
-    """fresh x 0.5^(age / half-life), rounded down exactly, in thousandths; the half-life is half the retention.
+    """Return fresh x 0.5^(age / half-life), rounded down exactly, in thousandths; the half-life is half the retention.
 
     A machine's power function may be one unit off in its last place, and on the edge of a whole number that would give
     two folds different points. So near an edge the question is decided in integers: p <= f x 2^(-2a/r) if and only if
@@ -255,8 +255,8 @@ def is_strong(event: Event) -> bool:
 
 
 def group_weight(resolved: int, overturned: int, policy: Policy) -> int:
-    """Weight of a control group in fortieths: 1 - overturned / (resolved + 10), rounded down to a multiple of the
-    policy's unit (eighths, or twentieths in version 1), and not below its floor.
+    """Return the weight of a control group in fortieths: 1 - overturned / (resolved + 10), rounded down to a multiple
+    of the policy's unit (eighths, or twentieths in version 1), and not below its floor.
 
     Raises ValueError unless 0 <= overturned <= resolved.
     """
@@ -267,14 +267,14 @@ def group_weight(resolved: int, overturned: int, policy: Policy) -> int:
 
 
 def credit_of(points_milli: int, policy: Policy) -> int:
-    """round(100 x 0.5^(points / 6)) of the points as shown, with two decimals: 100 is a clean record."""
+    """Return round(100 x 0.5^(points / 6)) of the points as shown, with two decimals: 100 is a clean record."""
     kept: float = 0.5 ** (points_milli // 10 / (policy.tiers.credit_half_points * 100))
     return round(100 * kept)
 
 
 def second_group_points(counted: Iterable[Counted], cap: int) -> int:
-    """G2 in thousandths, at most `cap`: the most that the second-largest group can have when each act is counted for
-    one of the groups that reported it.
+    """Return G2 in thousandths, at most `cap`: the most that the second-largest group can have when each act is counted
+    for one of the groups that reported it.
 
     Acts that one group alone reported are its own. Shared acts are dealt out so that the second group gets the most:
     any fixed rule would let one more report improve a standing, or a withdrawal worsen one.
@@ -357,7 +357,8 @@ def _shown(total: int, tier: Tier, policy: Policy) -> int:
 
 
 def _reasons(visible: VisibleEvents, support: EventCorroboration, tier: Tier) -> tuple[Reason, ...]:
-    """At most four: what speaks for the person first, then how sure the record is, then what weighs most in it."""
+    """Return at most four reasons: first those in favour of the person, then how certain the record is, then what
+    counts most in it."""
     reasons: list[Reason] = []
     if visible.protected:
         reasons.append(Reason.PROTECTED)

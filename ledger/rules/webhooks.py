@@ -317,7 +317,8 @@ def format_secret(secret: bytes) -> str:
 
 
 def parse_secret(text: str) -> bytes:
-    """Inverse of `format_secret`. Raises ConfigurationError; its message holds nothing of the secret."""
+    """Return the bytes of a secret, the inverse of `format_secret`. Raises ConfigurationError; its message has no part
+    of the secret."""
     try:
         secret = base64.b64decode(text.removeprefix(SECRET_PREFIX), validate=True)
     except (binascii.Error, ValueError):
@@ -400,7 +401,8 @@ def next_wait(
 
 
 def parse_retry_after(value: str | None, now: datetime) -> timedelta | None:
-    """`Retry-After` (RFC 9110 section 10.2.3): seconds or an HTTP date. None for nothing, nonsense or the past."""
+    """Return the time of a `Retry-After` header (RFC 9110 section 10.2.3): seconds or an HTTP date. None for a missing
+    or malformed value, and for the past."""
     if value is None:
         return None
     text = value.strip()

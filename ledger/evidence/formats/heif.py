@@ -67,7 +67,7 @@ def _items(boxes: Boxes, children: list[Box]) -> None:
 
 
 def _kinds(boxes: Boxes, box: Box) -> dict[int, BlockType]:
-    """Items that are EXIF or XMP."""
+    """Return the items that are EXIF or XMP."""
     data = boxes.data
     wide = box.size > 0 and data[box.start] > 0
     types: dict[int, BlockType] = {}
@@ -144,7 +144,7 @@ def _content(boxes: Boxes, place: _Location, idat: Box | None, where: str, limit
 
 
 def _size(boxes: Boxes, box: Box) -> None:
-    """The largest picture among the properties; tiles and thumbnails are smaller."""
+    """Keep the size of the largest picture among the properties; tiles and thumbnails are smaller."""
     for container in boxes.within(box.start, box.end, "heif:iprp"):
         if container.kind != b"ipco":
             continue

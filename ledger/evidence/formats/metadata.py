@@ -151,7 +151,7 @@ class ParsedFile:
         return [block for block in self.blocks if block.type is type]
 
     def inflate(self, data: bytes, where: str) -> bytes | None:
-        """zlib data, inflated within the limits; None with a note if it is broken or would be too large."""
+        """Return inflated zlib data within the limits; None with a note if it is broken or would be too large."""
         room = min(MAX_TEXT_BYTES, MAX_INFLATED_BYTES - self.inflated_bytes)
         if room <= 0:
             self.note(NoteCode.PIECE_TOO_LARGE, where, "inflated")
@@ -172,7 +172,8 @@ class ParsedFile:
 
 
 def clean(text: str, limit: int = MAX_FACT_CHARS) -> str:
-    """`text` as a receipt may hold it: valid Unicode in NFC, printable, on one line, at most `limit` characters."""
+    """Return `text` as a receipt may hold it: valid Unicode in NFC, printable, on one line, at most `limit`
+    characters."""
     cut = text[: 4 * limit].encode("utf-8", "replace").decode("utf-8")
     shown = "".join(char if char.isprintable() else " " for char in unicodedata.normalize("NFC", cut))
     return unicodedata.normalize("NFC", " ".join(shown.split())[:limit])

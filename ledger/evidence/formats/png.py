@@ -127,7 +127,7 @@ def _text(kind: bytes, content: bytes, where: str, parsed: ParsedFile) -> None:
 
 
 def _raw_profile(name: str, text: bytes, where: str, parsed: ParsedFile) -> None:
-    """ImageMagick's way to keep EXIF and XMP in a PNG: name, length and hexadecimal digits on lines of their own."""
+    """Add EXIF or XMP in ImageMagick's form: name, length and hexadecimal digits on lines of their own."""
     if name not in ("exif", "app1", "xmp"):
         return
     lines = text.lstrip(b"\n").split(b"\n", 2)

@@ -54,7 +54,7 @@ class Xmp:
     """Whether it was well-formed to its end."""
 
     def values(self, namespace: str, name: str) -> list[str]:
-        """Values of one property, in order."""
+        """Return the values of one property, in order."""
         return [prop.value for prop in self.properties if prop.namespace == namespace and prop.name == name]
 
 
@@ -91,7 +91,7 @@ class _Collector:
         self._elements = 0
 
     def parse(self, data: bytes) -> None:
-        """Feed the whole packet to a parser of its own."""
+        """Parse the whole packet."""
         parser = expat.ParserCreate(namespace_separator=_SPLIT)
         parser.buffer_text = True
         parser.StartElementHandler = self._start

@@ -82,7 +82,7 @@ def judge(claim: Photo, listings: Sequence[Photo]) -> list[Finding]:
 
 
 def matches(claim: Photo, listings: Sequence[Photo]) -> list[Match | None]:
-    """For each listing how the claim was made from it, None if it was not."""
+    """Return for each listing how the claim was made from it, None if it was not."""
 
     @cache
     def features(mirrored: bool) -> Features:
@@ -145,13 +145,14 @@ def _finding(claim: Photo, listing: Photo, match: Match) -> Finding:
 
 
 def _degrees(mapping: Map) -> int:
-    """By how much the listing was turned, clockwise, from -179 to 180."""
+    """Return the clockwise turn of the listing in degrees, from -179 to 180."""
     turned = round(math.degrees(math.atan2(mapping[1, 0] - mapping[0, 1], mapping[0, 0] + mapping[1, 1])))
     return 180 if turned == -180 else turned
 
 
 def changed_box(claim: Photo, match: Match) -> list[int]:
-    """[left, top, width, height] of what was changed, in pixels of the claim as it is shown; empty if nothing was."""
+    """Return [left, top, width, height] of the changed region, in pixels of the claim as it is shown; empty if nothing
+    was changed."""
     if match.agreement is None or not match.altered:
         return []
     rows, columns = match.agreement.changed.shape

@@ -50,7 +50,7 @@ def _panel(picture: Bytes) -> Bytes:
 
 
 def _lines(canvas: Bytes, claim: Photo, match: Match, scales: tuple[float, float], shift: Floats) -> None:
-    """Lines between features that fit, few enough to be distinguished."""
+    """Draw lines between features that fit, few enough to be distinguished."""
     places = _as_it_lies(claim, match, match.pairs[1])
     size = np.array(claim.pixels.shape[1::-1])
     fields = np.minimum((places * _LINES_ACROSS / size).astype(int), _LINES_ACROSS - 1)
@@ -65,7 +65,7 @@ def _lines(canvas: Bytes, claim: Photo, match: Match, scales: tuple[float, float
 
 
 def _outlines(claim: Photo, match: Match) -> list[Floats]:
-    """Outlines of the changed regions, in the picture that the map leads to, at working size."""
+    """Return the outlines of the changed regions, in the picture that the map leads to, at working size."""
     if match.agreement is None:
         return []
     rows, columns = match.agreement.changed.shape
@@ -75,14 +75,14 @@ def _outlines(claim: Photo, match: Match) -> list[Floats]:
 
 
 def _as_it_lies(claim: Photo, match: Match, places: Floats) -> Floats:
-    """Places in the claim itself."""
+    """Return positions in the claim itself."""
     if not match.mirrored:
         return places
     return np.column_stack([claim.pixels.shape[1] - 1 - places[:, 0], places[:, 1]])
 
 
 def _back(mapping: Map, places: Floats) -> Floats:
-    """Places of the claim in the listing."""
+    """Return positions of the claim in the listing."""
     inverse = np.linalg.inv(np.vstack([mapping, [0, 0, 1]]))
     return places @ inverse[:2, :2].T + inverse[:2, 2]
 

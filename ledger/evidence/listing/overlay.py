@@ -112,8 +112,8 @@ def agreement(claim: Bytes, listing: Bytes, mapping: Map) -> Agreement | None:
 
 
 def _lay(claim: Bytes, listing: Bytes, mapping: Map) -> tuple[Floats, Floats, Mask, float] | None:
-    """(claim, listing in the claim's place, where both are, percent of the listing that is), at the coarser resolution
-    of the two: what one picture cannot show must not count as a difference."""
+    """Return (claim, listing at its position in the claim, mask of their common area, percent of the listing in it), at
+    the coarser resolution of the two: detail that one picture cannot have must not count as a difference."""
     height, width = claim.shape[:2]
     scale = scale_of(mapping)
     down = min(1.0, 1 / scale, _FRAME_SIDE / max(height, width))
@@ -132,14 +132,14 @@ def _lay(claim: Bytes, listing: Bytes, mapping: Map) -> tuple[Floats, Floats, Ma
 
 
 def _scaling(before: Bytes, after: Bytes) -> Map:
-    """Pixels are squares with their centre at whole numbers."""
+    """Return the map of a change of scale. Pixels are squares with their centre at whole numbers."""
     across, down = after.shape[1] / before.shape[1], after.shape[0] / before.shape[0]
     return np.array([[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2], [0, 0, 1]])
 
 
 def _coloured_like(ours: Floats, theirs: Floats, where: Mask) -> Floats:
-    """`theirs` in the colours of `ours`: brightness, contrast, tint and saturation of the whole picture, fitted to most
-    of it, so that a changed region does not pull. Nothing local: light from elsewhere stays a difference."""
+    """Return `theirs` in the colours of `ours`: brightness, contrast, tint and saturation of the whole picture, fitted
+    to most of it, so that a changed region does not affect the fit. Local light stays a difference."""
     places = np.flatnonzero(where)
     places = places[:: max(1, len(places) // _SAMPLES)]
     flat: Floats = theirs.reshape(-1, 3) / np.float32(255)
@@ -156,7 +156,7 @@ def _coloured_like(ours: Floats, theirs: Floats, where: Mask) -> Floats:
 
 
 def _fitted(known: Floats, expected: Floats, weights: Floats, channel: int) -> tuple[float, Floats]:
-    """(what is left in the mean, coefficients) of a fit that lets go of what it does not reach."""
+    """Return (mean residual, coefficients) of a fit that ignores outliers."""
     # Offset and own slope are free; the rest only as far as the pictures ask for it.
     dear = np.diag([1e-6, *(1e-6 if item == channel else _DEAR for item in range(3)), _DEAR]) * len(known)
     aim = expected
@@ -179,7 +179,7 @@ def _terms(colours: Floats, channel: int) -> Floats:
 
 
 def _changed(ours: Floats, theirs: Floats, overlap: Mask) -> Mask:
-    """Where the two differ by more than a pixel's shift explains, without specks, with holes filled."""
+    """Return the mask of differences larger than a pixel's shift explains, without specks, with holes filled."""
     near = np.ones((3, 3), np.uint8)
     beyond = np.zeros(overlap.shape, np.float32)
     for item, other, least in ((ours @ _LUMA, theirs @ _LUMA, _CHANGED), (ours, theirs, _CHANGED_COLOUR)):
@@ -200,8 +200,8 @@ def _changed(ours: Floats, theirs: Floats, overlap: Mask) -> Mask:
 
 
 def _smoothed(luma: Floats, other: Floats, where: Mask) -> Mask:
-    """Cells within `where` in which one of the two has little of what the other has, where some lie together: blurred,
-    or painted over in nearly the same shade."""
+    """Return the mask of neighbouring cells within `where` in which one of the two has little of the structure of the
+    other: blurred, or painted over in nearly the same shade."""
     side = _cell_side(luma)
     rows, columns = luma.shape[0] // side, luma.shape[1] // side
     first, second = (_blocks(values, side).std(axis=1).reshape(rows, columns) for values in (luma, other))
@@ -219,12 +219,12 @@ def _smoothed(luma: Floats, other: Floats, where: Mask) -> Mask:
 
 
 def _cell_side(luma: Floats) -> int:
-    """Pixels along a cell."""
+    """Return the side of a cell in pixels."""
     return min(_MAX_CELL, max(_MIN_CELL, int(max(luma.shape)) // _CELLS_ALONG))
 
 
 def _cells(luma: Floats, other: Floats, overlap: Mask, changed: Mask) -> tuple[int, int, int]:
-    """(structured, kept, agreeing) cells."""
+    """Return the numbers of (structured, kept, agreeing) cells."""
     side = _cell_side(luma)
     whole = _blocks(overlap.astype(np.float32), side).min(axis=1) > 0
     first, second = (_blocks(item, side)[whole] for item in (luma, other))

@@ -66,7 +66,7 @@ _one_at_a_time = threading.Lock()
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """OpenCV on one thread, so that the same pictures give the same numbers; afterwards as it was."""
+    """Run OpenCV on one thread within the context, so that the same pictures give the same numbers."""
     with _one_at_a_time:
         before = cv2.getNumThreads()
         cv2.setNumThreads(1)
@@ -93,7 +93,8 @@ def features(picture: Bytes) -> Features:
 
 
 def matches(claim: Features, listing: Features) -> Pairs:
-    """Places of features that are each other's best counterpart, and clearly so: in the listing, and in the claim."""
+    """Return the positions of features that are clearly each other's best counterpart: in the listing, and in the
+    claim."""
     if min(len(listing.places), len(claim.places)) < 2:
         return listing.places[:0], claim.places[:0]
     alike = listing.descriptors @ claim.descriptors.T
@@ -140,7 +141,8 @@ def register(pairs: Pairs) -> tuple[Map, Pairs] | None:
 
 
 def _bend(places: Floats, left: Floats) -> float:
-    """How far, in the mean, a curved map would lie from the flat one: what is left, explained by squares of places."""
+    """Return the mean distance of a curved map from the flat one, as far as squares of positions explain the
+    residual."""
     centred = (places - places.mean(axis=0)) / np.maximum(places.std(axis=0), 1e-6)
     across, down = centred.T
     terms = np.column_stack([np.ones(len(across)), across, down, across * across, across * down, down * down])
@@ -149,7 +151,7 @@ def _bend(places: Floats, left: Floats) -> float:
 
 
 def scale_of(mapping: Map) -> float:
-    """Pixels of the claim for one of the listing."""
+    """Return the number of pixels of the claim for one of the listing."""
     return float(np.sqrt(abs(np.linalg.det(mapping[:, :2]))))
 
 

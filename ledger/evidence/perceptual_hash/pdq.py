@@ -58,7 +58,7 @@ class Pdq:
         return self.quality >= MIN_QUALITY and not is_degenerate(self.bits)
 
     def need_usable(self) -> Pdq:
-        """Itself. Raises PictureUnfit below the least quality."""
+        """Return the hash itself. Raises PictureUnfit below the least quality."""
         if not self.usable:
             raise PictureUnfit(
                 f"The picture is too flat for its hash to be used: quality {self.quality}, needed {MIN_QUALITY}.",
@@ -104,7 +104,7 @@ def hash_luma(luma: Floats) -> Pdq:
 
 
 def _prepare(luma: Floats) -> tuple[NDArray[np.float64], int]:
-    """(64 x 64 smoothed values, quality)."""
+    """Return (64 x 64 smoothed values, quality)."""
     values = np.asarray(luma, np.float64)
     rows, columns = values.shape
     if min(rows, columns) < MIN_SIDE:
@@ -118,7 +118,7 @@ def _prepare(luma: Floats) -> tuple[NDArray[np.float64], int]:
 
 
 def _window(length: int) -> int:
-    """How wide the box filter is along a side: half a cell, rounded up, because it is passed twice."""
+    """Return the width of the box filter along a side: half a cell, rounded up, because it is passed twice."""
     return -(-length // (2 * _CELLS))
 
 
@@ -140,13 +140,13 @@ def _box(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
 
 
 def _quality(cells: NDArray[np.float64]) -> int:
-    """Whole hundredths of the range between neighbours, summed: slight slopes count for nothing."""
+    """Return the sum of whole hundredths of the range between neighbours: slight slopes do not count."""
     steps = [np.trunc(np.diff(cells, axis=axis) * 100 / 255) for axis in (0, 1)]
     return min(100, int(sum(np.abs(step).sum() for step in steps)) // 90)
 
 
 def _transform() -> NDArray[np.float64]:
-    """Rows 1 to 16 of the 64-point cosine transform."""
+    """Return rows 1 to 16 of the 64-point cosine transform."""
     frequency, place = np.arange(1, _FREQUENCIES + 1)[:, None], np.arange(_CELLS)[None, :]
     matrix: NDArray[np.float64] = np.sqrt(2 / _CELLS) * np.cos(np.pi / (2 * _CELLS) * frequency * (2 * place + 1))
     return matrix
@@ -161,7 +161,7 @@ def _frequencies(cells: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _bits(frequencies: NDArray[np.float64]) -> bytes:
-    """One bit for each of 256 values, set above the lower median; the last value is the highest bit."""
+    """Return one bit for each of 256 values, set above the lower median; the last value is the highest bit."""
     flat = frequencies.ravel()
     median = np.partition(flat, len(flat) // 2 - 1)[len(flat) // 2 - 1]
     return np.packbits((flat > median)[::-1]).tobytes()

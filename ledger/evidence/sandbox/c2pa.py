@@ -43,7 +43,8 @@ def ask(
 def asked(
     data: bytes, parsed: ParsedFile, seconds: float = C2PA_SECONDS, trust_folder: Path = SHIPPED_FOLDER
 ) -> Iterator[Callable[[], Answer | None]]:
-    """`ask`, begun: the process reads while the caller does something else, and the function waits for what it says."""
+    """Start `ask` within the context: the process reads while the caller does something else, and the yielded function
+    waits for its answer."""
     places = parsed.of(BlockType.C2PA)
     if not places:
         yield lambda: None

@@ -84,8 +84,8 @@ def _anchors(folder: Path) -> list[dict[str, str]]:
 
 
 def _signatures(report: dict[str, Any]) -> dict[str, Any]:
-    """{label: {claim, valid_from, valid_to, stamped_at, success, failure}} out of the library's report in the form of
-    the conformance programme; only the codes about signatures, certificates and time stamps."""
+    """Return {label: {claim, valid_from, valid_to, stamped_at, success, failure}} from the library's report in the form
+    of the conformance programme; only the codes about signatures, certificates and time stamps."""
     signatures = {}
     for manifest in report.get("manifests", []):
         signature, results = manifest.get("signature") or {}, manifest.get("validationResults") or {}
@@ -109,7 +109,7 @@ def _told(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _give_up(memory_bytes: int, seconds: int) -> None:
-    """Limits of this process; where the system has none, those of the library and the caller's clock remain."""
+    """Limit this process. If the system has no such limits, those of the library and the caller's timeout remain."""
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 

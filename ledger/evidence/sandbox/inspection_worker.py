@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 def inspected(files: Sequence[bytes], received: str) -> bytes:
-    """JSON {receipt, report, alone, compared} of the first file, compared with the others, which are listing photos, or
-    {error} with the code of what keeps it from being inspected.
+    """Return JSON {receipt, report, alone, compared} of the first file, compared with the others, which are listing
+    photos, or {error} with the code of the error that prevents an inspection.
 
     `report` is {receipt_sha256, tool, findings}, and `alone` the same of an inspection without listing photos;
     `compared` says how many there were that could be compared.
@@ -64,7 +64,7 @@ def matched(files: Sequence[bytes], received: str) -> bytes:
 
 
 def _photos(files: Sequence[bytes]) -> list[Photo]:
-    """Those of the files that are pictures, ready to be compared; none where OpenCV is not installed."""
+    """Return the files that are pictures, decoded for comparison; none if OpenCV is not installed."""
     from ledger.errors import PictureUnreadable
 
     try:
@@ -108,8 +108,8 @@ def main() -> None:
 
 
 def _limit(memory_bytes: int, seconds: int, answer_bytes: int) -> None:
-    """Limits of this process. Those on memory and time can be raised up to what the server has: the process that reads
-    a C2PA manifest, a child of this one, sets its own."""
+    """Limit this process. Its limits on memory and time can be raised up to the server's: the process that reads a C2PA
+    manifest, a child of this one, sets its own."""
     with contextlib.suppress(ImportError):
         import resource
 

@@ -109,7 +109,7 @@ def _wanted(pairs: Iterable[tuple[Any, Any]]) -> dict[str, str] | None:
 
 
 def from_text(text: str, where: str, is_label: bool) -> Iterator[Record]:
-    """The record in a text that should be one (`is_label`), or may hold one."""
+    """Yield the record in a text that should be one (`is_label`), or may contain one."""
     if is_label or _MARKS.search(text, 0, MAX_RECORD_CHARS):
         record = parse_record(text, where)
         if record is None and is_label and text.strip(_NOTHING):
@@ -119,7 +119,8 @@ def from_text(text: str, where: str, is_label: bool) -> Iterator[Record]:
 
 
 def from_xmp(packet: xmp.Xmp) -> Iterator[Record]:
-    """Records in a packet: as the text of a property, as a structure, or in a packet that is not well-formed."""
+    """Yield the records in a packet: as the text of a property, as a structure, or in a packet that is not
+    well-formed."""
     where = f"{packet.where} xmp"
     loose = _wanted((prop.name, prop.value) for prop in packet.properties if prop.namespace == xmp.AIGC)
     if loose:
@@ -134,7 +135,7 @@ def from_xmp(packet: xmp.Xmp) -> Iterator[Record]:
 
 
 def problems(record: Record) -> list[str]:
-    """What keeps a record from being the standard's; empty for a valid one.
+    """Return the reasons why a record does not follow the standard; empty for a valid one.
 
     A label that says "made by AI" needs the fields of its producer; in the weaker two, which a platform writes on
     content without a label, those of the platform do.
@@ -170,7 +171,7 @@ def producer_credit_code(producer: str) -> str | None:
 
 
 def judge(records: list[Record], parsed: ParsedFile) -> list[Finding]:
-    """Findings out of all records of one file."""
+    """Return the findings from all records of one file."""
     if len(records) > MAX_RECORDS:
         parsed.note(NoteCode.LIMIT_REACHED, "aigc", "records")
     records = records[:MAX_RECORDS]
@@ -215,7 +216,7 @@ def _judge_one(same: list[Record], alone: bool) -> Finding:
 
 
 def emptied(packets: list[xmp.Xmp], label_texts: list[tuple[str, str]], records: list[Record]) -> list[Finding]:
-    """Places made for a label that hold none: the property or key without a value, or the namespace alone."""
+    """Return the places for a label that contain none: the property or key without a value, or the namespace alone."""
     full = {record.where for record in records}
     places = [where for where, text in label_texts if text.strip("\0 \t\r\n") in ("", "{}")]
     places += [

@@ -35,7 +35,7 @@ _ORIGINS = frozenset({"c2pa.created"})
 
 
 def judge(answer: Answer, parsed: ParsedFile, lists: TrustLists, times: Times) -> list[Finding]:
-    """Findings out of a manifest store, judged by these trust lists."""
+    """Return the findings from a manifest store, judged by these trust lists."""
     store = answer.store
     manifests = _object(store.get("manifests"))
     label = str(store.get("active_manifest"))
@@ -147,7 +147,7 @@ class _Story:
 
 
 def _said(story: _Story, label: str) -> list[_Statement]:
-    """Statements from the active manifest back to where the picture began; one for each kind of thing said."""
+    """Return the statements from the active manifest back to the picture's origin; one of each type."""
     kept: dict[FindingCode, _Statement] = {}
     for statement in _history(story, label):
         code = _meaning(statement)
@@ -220,14 +220,14 @@ def _history(story: _Story, label: str) -> Iterator[_Statement]:
 
 
 def _recorded_faults(ingredient: dict[str, Any]) -> tuple[str, ...]:
-    """Faults that the signer found in the ingredient when it was taken in."""
+    """Return the faults that the signer recorded when the ingredient was taken in."""
     recorded = _object(_object(ingredient.get("validation_results")).get("activeManifest"))
     failed = _code_list(recorded.get("failure")) + _code_list(ingredient.get("validation_status"))
     return tuple(code for code in failed if not code.startswith(_CREDENTIAL))
 
 
 def _sources(manifest: dict[str, Any]) -> Iterator[tuple[str, bool, str, bool]]:
-    """(source type, whether it is the picture's origin, software, whether the signer says it) of each action and
+    """Yield (source type, whether it is the picture's origin, software, whether the signer says it) of each action and
     metadata assertion.
 
     Metadata is copied from the file that was signed: anybody may have written it there, and no signer answers for it.

@@ -31,7 +31,7 @@ _SOFTWARE_TAGS = ("Software", "ProcessingSoftware", "ImageEditingSoftware", "RAW
 
 
 def judge(parsed: ParsedFile, exifs: list[tuple[str, Exif]], packets: list[xmp.Xmp]) -> Iterator[Finding]:
-    """Hints out of everything that was read, but for the pixels."""
+    """Yield hints from everything that was read, except the pixels."""
     yield from _software(parsed, exifs, packets)
     for packet in packets:
         yield from _history(packet)
@@ -66,14 +66,15 @@ def _software(parsed: ParsedFile, exifs: list[tuple[str, Exif]], packets: list[x
 
 
 def _history(packet: xmp.Xmp) -> Iterator[Finding]:
-    """XMP's own record of saving: one entry is the making of the file, more are later hands."""
+    """Yield a finding for XMP's own record of saving: the first entry is the creation of the file, later ones are
+    edits."""
     saved = [value for value in packet.values(xmp.EVENT, "action") if value in ("saved", "converted", "derived")]
     if len(saved) > 1:
         yield finding(FindingCode.EDIT_HISTORY, f"{packet.where} xmp History", steps=len(saved))
 
 
 def _missing(packet: xmp.Xmp, parsed: ParsedFile) -> Iterator[Finding]:
-    """What a packet refers to, and what is no longer there."""
+    """Yield a finding for each reference of a packet to something that is missing."""
     where = f"{packet.where} xmp"
     for value in packet.values(xmp.DC_TERMS, "provenance"):
         if parsed.of(BlockType.C2PA):
@@ -88,7 +89,7 @@ def _missing(packet: xmp.Xmp, parsed: ParsedFile) -> Iterator[Finding]:
 
 
 def _size(parsed: ParsedFile, exif: Exif, where: str) -> Iterator[Finding]:
-    """The size that the camera wrote down, and the size of the picture."""
+    """Yield a finding if the size that the camera recorded is not the size of the picture."""
     said = sorted((exif.numbers.get("PixelXDimension", 0), exif.numbers.get("PixelYDimension", 0)))
     real = sorted((parsed.width_px, parsed.height_px))
     if all(said) and all(real) and said != real:

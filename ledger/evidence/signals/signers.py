@@ -70,7 +70,7 @@ class Times:
 
     @classmethod
     def of(cls, now: datetime, met_at: datetime | None) -> Times:
-        """`met_at` is taken for `now` where it is not known or lies after it."""
+        """Return the times of an inspection. `met_at` is replaced by `now` if it is unknown or later."""
         return cls(now, now if met_at is None else min(met_at, now))
 
 
@@ -144,7 +144,7 @@ def _valid(signature: Mapping[str, Any], at: datetime) -> bool:
 
 
 def _codes(value: Any) -> dict[str, str]:
-    """{code: explanation} of the library's results."""
+    """Return {code: explanation} of the library's results."""
     entries = value if isinstance(value, list) else []
     return {
         str(item["code"]): str(item.get("explanation") or "")

@@ -88,8 +88,8 @@ def _open(data: bytes, max_pixels: int) -> Image | None:
 
 
 def compare(small: Image, large: Image) -> tuple[float, float]:
-    """(correlation, largest difference of a block) of two pictures in greys, for the turn that fits best: programs that
-    turn a picture upright forget the thumbnail."""
+    """Return (correlation, largest difference of a block) of two pictures in greys, for the turn that fits best:
+    programs that turn a picture upright forget the thumbnail."""
     results = []
     for turned in (large, *(large.transpose(turn) for turn in _turns())):
         cut = _without_bars(small, turned.width / turned.height)

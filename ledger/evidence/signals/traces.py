@@ -48,7 +48,7 @@ _MIDJOURNEY = re.compile(r"Job ID: [0-9a-f]{8}-[0-9a-f]{4}-")
 
 
 def in_texts(blocks: Iterable[MetadataBlock]) -> Iterator[Finding]:
-    """Findings in texts with keys: PNG chunks, MP4 lists."""
+    """Yield the findings in texts with keys: PNG chunks, MP4 lists."""
     for block in blocks:
         key, where = folded(block.key), f"{block.where} {block.key}"
         text = decode(block.data[:MAX_TEXT_BYTES])
@@ -65,7 +65,8 @@ def in_texts(blocks: Iterable[MetadataBlock]) -> Iterator[Finding]:
 
 
 def in_exif(exif: Exif, where: str) -> Iterator[Finding]:
-    """Findings in EXIF: parameters in the comment, workflows where ComfyUI puts them in WebP, names of software."""
+    """Yield the findings in EXIF: parameters in the comment, workflows in the fields that ComfyUI uses in WebP, names
+    of software."""
     yield from _parameters(exif.comment, f"{where} UserComment")
     for tag in ("Make", "Model", "ImageDescription"):
         name, separator, rest = exif.texts.get(tag, "").partition(":")
@@ -77,7 +78,7 @@ def in_exif(exif: Exif, where: str) -> Iterator[Finding]:
 
 
 def in_xmp(packet: xmp.Xmp) -> Iterator[Finding]:
-    """Findings in XMP: the source type, IPTC's names of AI systems, software, credit lines."""
+    """Yield the findings in XMP: the source type, IPTC's names of AI systems, software, credit lines."""
     where = f"{packet.where} xmp"
     for value in packet.values(xmp.IPTC_EXT, "DigitalSourceType"):
         source = source_type(value)
@@ -104,7 +105,8 @@ def _named(text: str, where: str) -> Iterator[Finding]:
 
 
 def _parameters(text: str, where: str) -> Iterator[Finding]:
-    """Text as the web interfaces of Stable Diffusion write it; a step count alone may be anything."""
+    """Yield a finding for text in the form of the web interfaces of Stable Diffusion; a step count alone proves
+    nothing."""
     text = text[:MAX_TEXT_BYTES]
     steps = _PARAMETERS.search(text)
     if steps is not None and _MORE_PARAMETERS.search(text):
@@ -116,7 +118,7 @@ def _parameters(text: str, where: str) -> Iterator[Finding]:
 
 
 def _workflow(text: str, where: str) -> Iterator[Finding]:
-    """A graph of ComfyUI: nodes by number with `class_type`, or a list `nodes` with `type`."""
+    """Yield a finding for a graph of ComfyUI: nodes by number with `class_type`, or a list `nodes` with `type`."""
     value = _json(text)
     if not isinstance(value, dict):
         return

@@ -135,7 +135,8 @@ def published_policy(leaf: bytes, texts: dict[bytes, str]) -> PublishedPolicy:
 
 
 def published_entry(entry: Leaf, texts: dict[bytes, str]) -> PublishedPolicy:
-    """As `published_policy`, of a parsed leaf. Raises InvalidEncoding, InvalidTime, KeyError for a missing member."""
+    """Return the `policy` entry of a parsed leaf, as `published_policy`. Raises InvalidEncoding, InvalidTime, KeyError
+    for a missing member."""
     body: dict[str, Any] = dict(entry.body or {})
     digest = unb64url(body["toml_sha256"], 32)
     text = texts.get(digest)
