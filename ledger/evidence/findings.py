@@ -16,7 +16,7 @@ _TRUSTS = frozenset(trust.value for trust in Trust)
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One finding: where in the file it was made, and facts as they stand there, cleaned and cut."""
+    """One finding: its place in the file, and the facts there, cleaned and cut."""
 
     code: FindingCode
     where: str
@@ -24,18 +24,18 @@ class Finding:
 
     @property
     def trust(self) -> Trust | None:
-        """What stands behind the signature that it rests on, None where nothing is signed."""
+        """The trust in the signer of the statement, None if it is not signed."""
         trust = self.facts.get("trust")
         return Trust(trust) if trust in _TRUSTS else None
 
     @property
     def strength(self) -> Strength:
-        """How far it goes."""
+        """The strength of the finding."""
         return strength_of(self.code, self.trust)
 
     @property
     def about(self) -> About:
-        """What it speaks to."""
+        """The subject of the finding."""
         return CODES[self.code][1]
 
 

@@ -248,7 +248,7 @@ def compare(claimed: Mapping[str, Any], recomputed: Receipt) -> Agreement:
 
     Left out are notes that depend on the day (certificates), on the file's name or on the decoder; what was measured on
     pixels may differ a little. A signer may have lapsed since, and nothing else of the trust may differ. The same
-    listing photos must have been compared. A receipt of version 1 is compared by what its version told.
+    listing photos must have been compared. A receipt of version 1 is compared in the form of its version.
     """
     own = recomputed.to_json() if claimed["v"] != 1 else _as_version_1(recomputed.to_json())
     same_tool = all(claimed[name] == own[name] for name in ("tool", "c2pa_sdk", "opencv"))
@@ -275,7 +275,7 @@ def compare(claimed: Mapping[str, Any], recomputed: Receipt) -> Agreement:
 
 
 def conclusion_of(findings: Iterable[tuple[str, str]]) -> Conclusion:
-    """Return the whole of findings, each (code, strength); codes that this version does not know speak of no AI."""
+    """Return the conclusion from findings, each (code, strength). Codes of later versions are no signs of AI."""
     pairs = list(findings)
     about_ai = {About.MADE_BY_AI, About.EDITED_WITH_AI}
     strengths = {strength for code, strength in pairs if code in _ABOUT and _ABOUT[code] in about_ai}

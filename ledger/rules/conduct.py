@@ -1,7 +1,7 @@
-"""What may be reported, and how much it takes: conduct codes, evidence types, the minimum for each conduct.
+"""The reportable conduct: conduct codes, evidence types, and the minimum of evidence for each conduct.
 
-Only confirmed fraud is reportable, and this module is where that is enforced. Evidence itself never comes
-here: a report names each item by type and SHA-256, and the file stays at the platform. `docs/reports.md`
+Only confirmed fraud is reportable, and this module enforces it. Evidence itself is not sent to the ledger: a
+report names each item by type and SHA-256, and the file stays at the platform. `docs/reports.md`
 shows the rows of `Conduct` as a table, and a test keeps the two equal.
 """
 
@@ -106,9 +106,9 @@ def _(message: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ConductSpec:
-    """Everything that is known of one conduct.
+    """The definition of one conduct.
 
-    `byte` (1 to 255) stands for it in sealed events: append only, a number never changes its meaning. `severity` is its
+    `byte` (1 to 255) is its code in sealed events: append only, a number never changes its meaning. `severity` is its
     default in points (0: the conduct protects a person); the policy in effect sets the number that counts. `reason` is
     the code that a standing gives for it, None for a protective one. `minimum` is the evidence that a report needs,
     `text` the msgid of what a report of it says. `forges_picture`: it says of the reported picture itself that it is
@@ -227,7 +227,7 @@ MINIMUMS: Mapping[Conduct, Minimum] = {conduct: conduct.spec.minimum for conduct
 """The minimum evidence of each conduct."""
 
 CONDUCT_BYTES: Mapping[str, int] = {conduct: conduct.spec.byte for conduct in Conduct}
-"""The byte of each conduct in sealed events; 0 stands for no event."""
+"""The byte of each conduct in sealed events; 0 means no event."""
 
 REFUSED_EVIDENCE = frozenset({"police_penalty_record"})
 """Never accepted for anything: art. 136 of the PRC Public Security Administration Punishments Law (in force

@@ -91,7 +91,7 @@ def bears_out(kind: EvidenceType, inspection: Inspection) -> bool:
 
 
 def _indicates(kind: EvidenceType, inspection: Inspection) -> bool:
-    """True if there are signs that a label is right, of the kind that anybody can write."""
+    """True if there are signs that a label is right, of the kind that any person can write."""
     return kind is EvidenceType.AI_LABEL and any(
         CODES[code][1] is About.MADE_BY_AI and strength_of(code, inspection.trust) is Strength.INDICATES
         for code in known_codes(inspection.findings)
@@ -160,7 +160,7 @@ def _by_another_tool(kind: EvidenceType, finding: Finding | None) -> Corroborati
 
 def compare(reported: Inspection, again: Again) -> Comparison:
     """Compare the report's inspection of a file with the reviewer's own one, with the merchant's photos or
-    without, whichever comes closer: the report does not say whether it was compared with any."""
+    without, whichever is closer: the report does not say whether it was compared with any."""
     inspections = [again.inspection] if again.alone is None else [again.inspection, again.alone]
     closest = min((_beside(reported, item) for item in inspections), key=list(Comparison).index)
     if closest is Comparison.OTHER_FINDINGS and again.alone is None and not LISTING_CODES.isdisjoint(reported.findings):

@@ -1,6 +1,6 @@
-"""Which pictures of a report can be found again, and what it takes to call two of them the same.
+"""The pictures of a report that can be found again, and the rule by which two of them are the same.
 
-A PDQ hash has 256 bits (`ledger.evidence.perceptual_hash.pdq` makes it). Two pictures are taken for one when their
+A PDQ hash has 256 bits (`ledger.evidence.perceptual_hash.pdq` makes it). Two pictures are taken as equal when their
 hashes differ in at most `MAX_DISTANCE` bits, the threshold that the hash's authors recommend.
 
 Not every hash of a report is searched for (docs/decisions/0011-reused-pictures.md): one that says little about its
@@ -56,7 +56,7 @@ def is_degenerate(pdq: bytes) -> bool:
 
 
 class Unsearched(StrEnum):
-    """Why the hash of an item is not one that others may find."""
+    """The reason why the hash of an item is not searchable."""
 
     PROTECTIVE = "protective"
     """The report accuses no person."""
@@ -67,14 +67,14 @@ class Unsearched(StrEnum):
     FLAT = "flat"
     """Bits that no picture with anything in it gives."""
     MERCHANTS_PHOTO = "merchants_photo"
-    """As good as the hash of a `source_image` of the same report."""
+    """Nearly the hash of a `source_image` of the same report."""
 
 
 def why_unsearched(conduct: Conduct, evidence: Sequence[Evidence]) -> list[Unsearched | None]:
     """Return for each item the first reason why its hash is not searched; None if it is, or if it has no hash.
 
     Searched are hashes of the claimant's own files of sufficient quality, unless the report itself shows that the
-    merchant's photo has as good as the same hash: a picture that was only retouched, or the listing photo itself, would
+    merchant's photo has nearly the same hash: a picture that was only retouched, or the listing photo itself, would
     match every person who sends the listing photo for an honest reason. A protective report accuses no person.
     """
     sources = [

@@ -1,7 +1,6 @@
-"""Where a file of evidence came from, and what an issuer answered when it was asked about one.
+"""The origin of a file of evidence, and the answer of an issuer about a file.
 
-Both are the reporter's word, signed with the report, so that they can be held against it: a platform that calls a file
-an upload of the claim, or an answer a provider's, has said so over its key.
+Both are statements of the reporter, signed with the report, so that the platform is accountable for them.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ class OriginSource(StrEnum):
     CLAIM_UPLOAD = "claim_upload"
     """The claimant uploaded it to the platform's own form, which kept it as it came."""
     HANDED_IN_BY_MERCHANT = "handed_in_by_merchant"
-    """The merchant handed it in, who may have saved or changed it: it counts for no minimum."""
+    """The merchant provided it, and may have saved or changed it: it counts for no minimum."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -283,12 +283,12 @@ def normal_order_id(order_id: str) -> str:
 
     Invisible are format characters (category Cf, the byte order mark among them) and the default-ignorable characters
     of UAX 44 that have another category, such as variation selectors and Hangul fillers. Blanks inside stay, and so do
-    capitals: a shop may tell "a1" from "A1". Raises InvalidReport for an id that is empty then, has control characters
-    inside, or is not valid Unicode.
+    capitals: a shop may distinguish "a1" and "A1". Raises InvalidReport for an id that is empty then, has control
+    characters inside, or is not valid Unicode.
     """
     text = unicodedata.normalize("NFKC", order_id)
     text = "".join([character for character in text if not _is_invisible(character)])
-    # A mark that was kept apart by an invisible character may compose now.
+    # A mark that an invisible character separated may compose now.
     text = unicodedata.normalize("NFKC", text).strip(_BLANKS)
     if not text:
         raise InvalidReport("An order needs an id.")

@@ -29,7 +29,7 @@ same."""
 
 
 class Tier(StrEnum):
-    """From nothing known to several independent platforms having confirmed fraud."""
+    """The tiers, from no record to fraud that several independent platforms confirmed."""
 
     CLEAR = "clear"
     WATCH = "watch"
@@ -42,8 +42,9 @@ class Event:
     """A recorded report as one lookup sees it. Days and hours count from the Unix epoch; `matched` are the kinds of
     identifier through which the lookup met it.
 
-    `disputed` is shown and takes the points away; `unconfirmed` takes them away silently, and also stands for an event
-    whose appeal is overdue. `severity` is what a sealed entry says of it; None: that of its conduct in the policy.
+    `disputed` is shown and takes the points away; `unconfirmed` takes them away without being shown, and also marks an
+    event whose appeal is overdue. `severity` is what a sealed entry says of it; None: that of its conduct in the
+    policy.
     """
 
     report_id: int

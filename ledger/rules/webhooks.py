@@ -39,7 +39,7 @@ RETRY_SCHEDULE = tuple(
 """How long each attempt waits after the one before; after the last one the delivery has failed (75.6 hours in all)."""
 
 JITTER_SHARE = 0.1
-"""A wait is drawn out by up to this share, so that what failed together does not come back together."""
+"""A wait is longer by up to this share, so that deliveries that failed together are not retried together."""
 
 _SIGNATURE_BYTES = hashlib.sha256().digest_size
 _TIMESTAMP = re.compile(r"[0-9]{1,12}\Z", re.ASCII)
@@ -59,7 +59,7 @@ class WebhookType(StrEnum):
 
 
 class DeliveryState(StrEnum):
-    """Where a delivery stands. It is tried again only while it is pending."""
+    """The state of a delivery. It is tried again only while it is pending."""
 
     PENDING = "pending"
     DELIVERED = "delivered"

@@ -85,7 +85,7 @@ class _Collector:
     def __init__(self, packet: Xmp) -> None:
         self._packet = packet
         self._open: list[tuple[str, str]] = []
-        """(namespace, name) of the property that each open element stands for."""
+        """(namespace, name) of the property of each open element."""
         self._text: list[str] = []
         self._kept_chars = 0
         self._elements = 0

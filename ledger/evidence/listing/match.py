@@ -52,7 +52,7 @@ class Match:
     """A claim's picture made from a listing.
 
     `map` takes places of the listing to the claim, both at working size, and if `mirrored` to the claim's mirror image;
-    so does `pairs`, and `agreement` lies there too. They are missing if there is too little in the pictures to lay one
+    `pairs` and `agreement` use the same positions. They are missing if there is too little in the pictures to lay one
     onto the other, and only the hashes say that they are the same.
     """
 

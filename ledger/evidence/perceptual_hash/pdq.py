@@ -1,7 +1,7 @@
 """PDQ, the perceptual hash of a picture: 256 bits that stay nearly the same when it is resized or encoded again.
 
 The published algorithm (Facebook, 2017): luminance; two passes of a box filter along rows and columns, so wide that one
-value in each of 64 x 64 cells stands for its cell; the 16 x 16 lowest frequencies of its cosine transform without the
+value in each of 64 x 64 cells represents its cell; the 16 x 16 lowest frequencies of its cosine transform without the
 constant ones; one bit each, set above the median. The quality sums how steep the 64 x 64 values are: a flat picture has
 few slopes, and its bits are noise.
 
@@ -98,7 +98,7 @@ def hash_image(image: Image) -> Pdq:
 
 
 def hash_luma(luma: Floats) -> Pdq:
-    """Return the hash of luminances (0 to 255, rows first), at least 5 each way; nothing is reduced beforehand."""
+    """Return the hash of luminances (0 to 255, rows first), at least 5 each way; they are hashed as they are."""
     cells, quality = _prepare(luma)
     return Pdq(_bits(_frequencies(cells)), quality)
 

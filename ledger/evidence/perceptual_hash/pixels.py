@@ -42,7 +42,7 @@ class Picture:
 
 
 def open_picture(data: bytes, side: int | None = None) -> Picture:
-    """Return the picture in a file's bytes. With `side`, it may come smaller, but no side below that.
+    """Return the picture in a file's bytes. With `side`, it may be smaller, but no side is below that.
 
     Raises PictureUnreadable for what is no picture, is damaged, or has too many bytes, pixels or scans;
     ConfigurationError where the extra `evidence` is not installed.

@@ -2,7 +2,7 @@
 
 Arguments: bytes of memory, seconds and bytes of answer that it may use, the task, when the first file was received by
 its platform (empty if that is not known), and the size of each file. Standard input: the files, one behind another.
-Standard output: the answer. Limits come before the first byte of a file.
+Standard output: the answer. Limits are set before the first byte of a file is read.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ KNOWN_PRODUCERS = {
     "91440300708461136T": "Tencent / 腾讯",
 }
 """Companies by credit code, under the name they are best known by, where their labels are known from content that came
-from them. Services of one company share its code, so the content may come from another of its services."""
+from them. Services of one company share its code, so another of its services may have made the content."""
 
 _DECODER = json.JSONDecoder()
 _BY_LOWER = {name.lower(): name for name in FIELDS}

@@ -1,9 +1,9 @@
-"""What a C2PA manifest store says about a picture's origin, and how far the file still bears it out (C2PA 2.x).
+"""What a C2PA manifest store says about a picture's origin, and whether the file still agrees with it (C2PA 2.x).
 
-Pure, and tolerant of any JSON: the store comes from a file. Three questions are kept apart. What do the manifests say
-(actions and their digitalSourceType, from the active manifest back through its parents)? Are these bytes the ones that
-were signed (hash and signature codes)? Who signed (`signers`)? The last decides how far a statement goes: it is a fact
-of the finding, `trust`, the weakest of all signatures between these bytes and the statement.
+Pure, and tolerant of any JSON: the store comes from a file. There are three separate questions. What do the manifests
+say (actions and their digitalSourceType, from the active manifest back through its parents)? Are these bytes the ones
+that were signed (hash and signature codes)? Who signed (`signers`)? The last decides how far a statement goes: it is a
+fact of the finding, `trust`, the weakest of all signatures between these bytes and the statement.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def _integrity(codes: _Codes, active: dict[str, Any], where: str) -> list[Findin
 
 @dataclass(frozen=True, slots=True)
 class _Statement:
-    """A manifest's word on the origin of the picture, or on one step of its making."""
+    """A manifest's statement about the origin of the picture, or about one step of its making."""
 
     source: str
     is_origin: bool
@@ -176,7 +176,7 @@ def _about_origin(statement: _Statement, codes: _Codes, where: str) -> Iterator[
         broken += codes.ancestors_broken
     bound = codes.bound and not broken
     if not bound and code is FindingCode.C2PA_CAPTURED:
-        return  # a camera's word for other bytes is no word for these
+        return  # a camera's statement about other bytes is no statement about these
     if not bound and code is FindingCode.C2PA_AI_GENERATED:
         code = FindingCode.C2PA_AI_GENERATED_UNBOUND
     hashes = sorted(codes.success & (_HASHES | {_SIGNED}))
@@ -230,7 +230,8 @@ def _sources(manifest: dict[str, Any]) -> Iterator[tuple[str, bool, str, bool]]:
     """Yield (source type, whether it is the picture's origin, software, whether the signer says it) of each action and
     metadata assertion.
 
-    Metadata is copied from the file that was signed: anybody may have written it there, and no signer answers for it.
+    Metadata is copied from the file that was signed: any person may have written it there, and no signer is responsible
+    for it.
     """
     for assertion in map(_object, _list(manifest.get("assertions"))):
         label, data = str(assertion.get("label")), _object(assertion.get("data"))

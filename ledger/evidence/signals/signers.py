@@ -1,4 +1,4 @@
-"""Who signed a C2PA manifest, as far as trust lists can tell: a `ledger.rules.findings.Trust` for each manifest.
+"""The signer of a C2PA manifest, as far as trust lists identify it: a `ledger.rules.findings.Trust` for each manifest.
 
 The C2PA library checks signatures, chains and time stamps against the lists of a folder (`c2pa_child`) and says which
 list a certificate was found under. What it says is judged here: the library takes any time stamp of an older manifest
@@ -101,11 +101,11 @@ def trust_of(signature: Mapping[str, Any], lists: TrustLists, times: Times) -> T
 def recorded_trust(
     signature: Mapping[str, Any], recorded: Mapping[str, Any], above: Trust, lists: TrustLists, times: Times
 ) -> Trust:
-    """Return the trust in the signer of an ancestor, of which the library tells only what the manifest above did not
+    """Return the trust in the signer of an ancestor, of which the library reports only what the manifest above did not
     record.
 
     What was recorded counts as far as `above`, the trust in the signer that recorded it: where that signer found the
-    ancestor trusted and the library does not object, the ancestor is as good as its recorder.
+    ancestor trusted and the library does not object, the ancestor is as trusted as its recorder.
     """
     objections = _codes(signature.get("failure"))
     was = {kind: _codes(recorded.get(kind)) for kind in ("success", "failure")}

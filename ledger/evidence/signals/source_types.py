@@ -1,4 +1,4 @@
-"""IPTC's vocabulary of digital source types: where a picture comes from, in one word."""
+"""IPTC's vocabulary of digital source types: the origin of a picture, in one word."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The policies shipped with the package. A new ledger starts with the newest one; what a ledger goes by after that is
-said by its log (`ledger.server.log.policies`)."""
+"""The policies shipped with the package. A new ledger starts with the newest one; after that, its log says which
+policy is in effect (`ledger.server.log.policies`)."""
 
 from __future__ import annotations
 
