@@ -96,7 +96,7 @@ def trust_lists(
     ends_at: datetime | None = None,
 ) -> TrustLists:
     """Lists of our own in `folder`, in the form of the shipped ones: with these authorities, and an end of the interim
-    list that lies ahead if none is given."""
+    list that is next if none is given."""
     folder.mkdir(parents=True, exist_ok=True)
     contents = {
         "official_signers": "".join(item.pem for item in official) or authority(common="Nobody").pem,

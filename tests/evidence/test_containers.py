@@ -197,7 +197,7 @@ def test_boxes_within_boxes_end() -> None:
 
 
 def test_a_box_never_reaches_beyond_its_parent() -> None:
-    """The inner box claims the label that lies behind its parent."""
+    """The inner box claims the label that is after its parent."""
     liar = struct.pack(">I", 60_000) + b"\xa9cmt"
     data = files.mp4(liar, top=files.box(b"free", LABEL.encode()))
     receipt = inspect_bytes(data)

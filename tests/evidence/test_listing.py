@@ -102,7 +102,7 @@ def test_the_changed_region_lies_where_it_was_put(change: Any, box: tuple[int, .
 
 
 def test_what_was_covered_does_not_decide_the_colours() -> None:
-    """The only thing of its colour lies under what was put there: nothing else may take on the colour put there."""
+    """The only thing of its colour is under what was put there: nothing else may take on the colour put there."""
     values = texture(np.random.default_rng(6)) * (0.9, 0.9, 0.4)
     values[100:260, 150:330] = texture(np.random.default_rng(7), 180, 160) * (0.9, 0.7, 0.0) + (20, 10, 0)
     original = picture(values)

@@ -1,5 +1,5 @@
 """Who signed decides how far a manifest goes: chains under lists of our own, self-made ones in famous names, ancestors,
-dates, and labels that anybody can write."""
+dates, and labels that any person can write."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def test_metadata_in_a_listed_manifest_is_not_its_signers_word(listed: Keys, lis
         assert not speaks_for_person(carried.findings, carried.trust)
 
 
-# --- what anybody can make --------------------------------------------------------------------------------------
+# --- what any person can make ------------------------------------------------------------------------------------
 
 AI, CAMERA = (MADE, C.C2PA_AI_GENERATED), (CAPTURED, C.C2PA_CAPTURED)
 MAKERS = [

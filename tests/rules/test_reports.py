@@ -256,7 +256,7 @@ def test_intake_derives_hours_and_days() -> None:
     result = intake()
     assert from_day(result.act_day) == datetime(2026, 11, 13, tzinfo=UTC)
     assert from_day(result.expires_day) == datetime(2027, 2, 11, tzinfo=UTC)
-    # Told 4 days ago: 72 hours later, rounded up, is midnight today, so recording comes last.
+    # Informed 4 days ago: 72 hours later, rounded up, is midnight today, so recording comes last.
     assert from_hour(result.effective_hour) == datetime(2026, 11, 23, 12, tzinfo=UTC)
     assert result.severity == 1
 

@@ -37,7 +37,7 @@ def test_a_hand_is_found_and_is_its_own(known: dict[int, Vouched], account: int)
 
 @given(accounts, ids, st.lists(ids, min_size=2, max_size=5, unique=True))
 def test_one_admin_alone_never_has_two_hands(known: dict[int, Vouched], admin: int, enrolled: list[int]) -> None:
-    """Whatever one admin enrols alone, and whatever those accounts enrol alone, is one hand."""
+    """Whatever one admin enrols alone, and whatever those accounts enrol alone, is controlled by that admin."""
     known = {key: vouched for key, vouched in known.items() if key not in enrolled} | {admin: Vouched(None, None)}
     first, *others = (item for item in enrolled if item != admin)
     known[first] = Vouched(admin, None)
