@@ -48,11 +48,12 @@ format: $(VENV)/test.stamp ## Put imports and layout in order
 
 # Needs `uv` on the PATH. The files name no index: pip takes whichever it is configured for. Extras stay in the pins, or an
 # old pip (23.2) looks for the newest `coverage[toml]` beside the pinned `coverage`, and finds it without a hash.
+SERVER := distributions/server/pyproject.toml
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --only-binary :all: \
 	--no-header --no-strip-extras --no-emit-index-url --no-emit-find-links
 lock: ## Pin the requirements again (UPGRADE=1 takes newer versions)
-	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --extra server --extra evidence --extra referral -o requirements/demo.txt
-	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --extra server --extra evidence --extra referral --extra replay \
+	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --all-extras --group $(SERVER):server -o requirements/demo.txt
+	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --all-extras --group $(SERVER):server --group $(SERVER):replay \
 		requirements/test.in -c requirements/demo.txt -o requirements/test.txt
 
 clean: ## Delete the environment and caches (not ./var, where keys and ledger are)

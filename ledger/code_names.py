@@ -1,7 +1,6 @@
-"""What codes are called in pages and letters, in every language, and in what words an amount is told.
+"""Display names of codes in pages and letters, in every language, and display of amounts as bands.
 
-The words describe what a report says; they accuse nobody. Every function raises ValueError for a code that does not
-exist.
+The texts describe what a report claims and contain no accusation. Every function raises ValueError for an unknown code.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _Code = TypeVar("_Code", bound=StrEnum)
 
 
 def _(message: str) -> str:
-    """Marks a text for the catalogue; it is translated when it is asked for."""
+    """Mark a text for the catalogue; it is translated when it is shown."""
     return message
 
 
@@ -142,56 +141,56 @@ STATUSES: dict[Status, str] = {
 
 
 def conduct_text(code: str, locale: str) -> str:
-    """What a report of this conduct says."""
+    """Return the text of a conduct: what a report of it claims."""
     return texts(locale).gettext(Conduct(code).spec.text)
 
 
 def grounds_text(code: str, locale: str) -> str:
-    """Why the person contests a report."""
-    return _told(Grounds(code), GROUNDS, locale)
+    """Return the text of the grounds on which a person contests a report."""
+    return _text(Grounds(code), GROUNDS, locale)
 
 
 def state_text(code: str, locale: str) -> str:
-    """Where a case stands."""
-    return _told(CaseState(code), STATES, locale)
+    """Return the text of a state of a case."""
+    return _text(CaseState(code), STATES, locale)
 
 
 def outcome_text(code: str, locale: str) -> str:
-    """What was decided, in one line."""
+    """Return the text of an outcome, in one line."""
     return texts(locale).gettext(Outcome(code).spec.name)
 
 
 def evidence_text(code: str, locale: str) -> str:
-    """What an item of evidence is."""
-    return _told(EvidenceType(code), EVIDENCE, locale)
+    """Return the text of a type of evidence."""
+    return _text(EvidenceType(code), EVIDENCE, locale)
 
 
 def action_text(code: str, locale: str) -> str:
-    """One thing that happened in a case."""
-    return _told(Action(code), ACTIONS, locale)
+    """Return the text of an action in a case."""
+    return _text(Action(code), ACTIONS, locale)
 
 
 def actor_text(code: str, locale: str) -> str:
-    """Who did it."""
-    return _told(Actor(code), ACTORS, locale)
+    """Return the text of an actor in a case."""
+    return _text(Actor(code), ACTORS, locale)
 
 
 def tier_text(code: str, locale: str) -> str:
-    """What a tier means."""
-    return _told(Tier(code), TIERS, locale)
+    """Return the meaning of a tier."""
+    return _text(Tier(code), TIERS, locale)
 
 
 def kind_text(code: str, locale: str) -> str:
-    """A kind of identifier, as part of a sentence."""
-    return _told(Kind(code), KINDS, locale)
+    """Return the name of a kind of identifier, for use in a sentence."""
+    return _text(Kind(code), KINDS, locale)
 
 
 def status_text(code: str, locale: str) -> str:
-    """Whether a report counts, and why not."""
-    return _told(Status(code), STATUSES, locale)
+    """Return the text of a status of a report: whether it counts, and if not, why."""
+    return _text(Status(code), STATUSES, locale)
 
 
-def _told(code: _Code, table: dict[_Code, str], locale: str) -> str:
+def _text(code: _Code, table: dict[_Code, str], locale: str) -> str:
     return texts(locale).gettext(table[code])
 
 
@@ -213,15 +212,15 @@ _SCALES = {
     10_000: "IDR IRR LAK LBP SYP UZS VND",
 }
 _SCALE = {code: scale for scale, codes in _SCALES.items() for code in codes.split()}
-"""How many units buy roughly what one unit of a major currency does, in powers of ten. It only decides how finely an
-amount is told, so it need not follow exchange rates."""
+"""Units of a currency that buy roughly as much as one unit of a major currency, as a power of ten. It only sets the
+width of the bands, so it need not follow exchange rates."""
 
 
 def amount_band(amount_minor: int, currency: str) -> Band:
-    """(low, high) in major units, of an amount above `low` and up to `high`; `high` is None for the highest band.
+    """Return (low, high) in major units for an amount above `low` and up to `high`; `high` is None in the highest band.
 
-    What others than the parties read: it says about how much without saying which order. A currency that is not
-    known has two decimals and is not scaled.
+    Readers other than the parties see the band: it shows roughly how much, but does not identify the order. An unknown
+    currency has two decimals and is not scaled.
     """
     unit = 10 ** MINOR_DIGITS.get(currency, 2)
     scale = _SCALE.get(currency, 1)
@@ -232,13 +231,13 @@ def amount_band(amount_minor: int, currency: str) -> Band:
 
 
 def band_text(band: Band, currency: str, locale: str) -> str:
-    """A band in words, with the currency's code: a symbol such as ¥ is that of two currencies."""
-    told = texts(locale)
+    """Return a band as text, with the currency's code, because a symbol such as ¥ belongs to two currencies."""
+    language = texts(locale)
     low, high = band
     if high is None:
-        return told.gettext("over %(low)s %(currency)s", low=told.number(low), currency=currency)
+        return language.gettext("over %(low)s %(currency)s", low=language.number(low), currency=currency)
     if low == 0:
-        return told.gettext("up to %(high)s %(currency)s", high=told.number(high), currency=currency)
-    return told.gettext(
-        "%(low)s to %(high)s %(currency)s", low=told.number(low), high=told.number(high), currency=currency
+        return language.gettext("up to %(high)s %(currency)s", high=language.number(high), currency=currency)
+    return language.gettext(
+        "%(low)s to %(high)s %(currency)s", low=language.number(low), high=language.number(high), currency=currency
     )

@@ -1,38 +1,30 @@
-"""Every error the ledger raises, in one tree. It knows no HTTP: `api/errors.py` maps classes to statuses.
+"""Every error of the ledger, in one tree. This module is independent of HTTP: `api/errors.py` maps classes to statuses.
 
     LedgerError
-     +-- InvalidInput            the request can never succeed as it is
+     +-- InvalidInput            the request can never succeed unchanged
      |    +-- InvalidEncoding, InvalidCanonicalForm, InvalidTime
      |    +-- InvalidIdentifier  InvalidPhone, InvalidEmail, InvalidCnId, InvalidPayment, InvalidDevice,
      |    |                      UnsupportedKind
      |    +-- InvalidPoint       IdentityPoint
      |    +-- InvalidScalar, InvalidPublicKey, BatchSizeInvalid
-     |    +-- InvalidReport      UnknownConduct, EvidenceInsufficient, EvidenceInvalid, EvidenceRefused, NoticeInvalid,
-     |    |                      ConsentMissing, AlreadyExpired, SubjectsInvalid, CommitmentMismatch,
-     |    |                      LinkedReportInvalid, ReplacementInvalid, RestitutionInvalid, NoticeOutdated
-     |    +-- InvalidScalar, BatchSizeInvalid
      |    +-- InvalidReport      UnknownConduct, EvidenceInsufficient (EvidenceOriginMissing), EvidenceInvalid
-     |    |                      (EvidenceUntrusted), EvidenceRefused, NoticeInvalid, ConsentMissing,
-     |    |                      ConductNotInPolicy, AlreadyExpired,
-     |    |                      SubjectsInvalid, CommitmentMismatch, LinkedReportInvalid, ReplacementInvalid,
-     |    |                      RestitutionInvalid
-     |    +-- InvalidRequest, PolicyInvalid
-     |    +-- AppealInvalid, DecisionInvalid, AttachmentRefused, WebhookInvalid, StaffInvalid, LinkInvalid
+     |    |                      (EvidenceUntrusted), EvidenceRefused, NoticeInvalid, NoticeOutdated, ConsentMissing,
+     |    |                      ConductNotInPolicy, AlreadyExpired, SubjectsInvalid, CommitmentMismatch,
      |    |                      LinkedReportInvalid, ReplacementInvalid, RestitutionInvalid
      |    +-- InvalidRequest     InvalidTable
      |    +-- PolicyInvalid      PolicyTimeInvalid
-     |    +-- AppealInvalid, DecisionInvalid, AttachmentRefused, WebhookInvalid, StaffInvalid
+     |    +-- AppealInvalid, DecisionInvalid, AttachmentRefused, WebhookInvalid, StaffInvalid, LinkInvalid
      |    +-- InspectionInvalid  EvidenceUnreadable, EvidenceTooLarge, EvidenceFormatUnknown, EvidenceMalformed,
      |    |                      InspectionReceiptInvalid, ListingUnreadable
      |    +-- PictureUnfit, PictureUnreadable, InspectionMismatch
-     +-- ProofError              a peer's or the log's cryptographic claim is false
+     +-- ProofError              a cryptographic claim of the log or of a peer is false
      |    +-- InvalidProof       the DLEQ proof of an evaluation
-     |    +-- HolderMismatch     a key holder is missing, doubled or unknown
+     |    +-- HolderMismatch     a key holder is missing, repeated or unknown
      |    +-- InvalidSignature, InvalidCheckpoint, InvalidInclusion, InvalidTile, InvalidLeaf, InvalidReceipt
      |    +-- InvalidManifest, InvalidFilter, InvalidBucket, InvalidRotation
      |    +-- SnapshotExpired, SnapshotStale, NewerFormat
-     |    +-- AnswerMismatch     an answer belongs to another question
-     |    +-- Inconsistent        Equivocation
+     |    +-- AnswerMismatch     an answer belongs to another request
+     |    +-- Inconsistent       Equivocation
      +-- Unauthenticated         InvalidToken, TokenExpired, UnknownKey, LoginRefused, SessionExpired
      +-- Forbidden               ScopeMissing, PlatformSuspended, RoleMissing, ConflictOfInterest, CrossSite
      +-- NotFound                SnapshotUnknown
@@ -44,11 +36,11 @@
      +-- LimitExceeded           QuotaExceeded, BodyTooLarge, TooManyAttempts
      +-- Unavailable             LogFrozen, DatabaseUnavailable, Overloaded, IndexNotReached, ReceiptPending,
      |                           PolicyUnreadable
-     +-- UnexpectedAnswer        the service answered what this version does not know, or cannot read
-     +-- ConfigurationError      what an operator or integrator must put right before anything runs
+     +-- UnexpectedAnswer        the service answered in a form that this version cannot read
+     +-- ConfigurationError      a setting, file or environment that the operator or integrator must correct
 
-`code` is stable: programs match on it, and `docs/api.md` lists it. `str(error)` is one plain sentence for
-people; it never holds an identifier, element, tag, token or secret.
+`code` is stable: programs compare it, and `docs/api.md` lists it. `str(error)` is one plain sentence for people; it
+never contains an identifier, element, tag, token or secret.
 """
 
 from __future__ import annotations
@@ -57,7 +49,7 @@ from typing import ClassVar
 
 
 class LedgerError(Exception):
-    """Base of all errors here. `code` is stable, the message is for people, `details` are safe to show."""
+    """Base of all errors in this module. `code` is stable, the message is for people, `details` are safe to show."""
 
     code: ClassVar[str] = "internal"
 
@@ -151,7 +143,7 @@ class EvidenceInsufficient(InvalidReport):
 
 
 class EvidenceOriginMissing(EvidenceInsufficient):
-    """The minimum is only missed because an original file does not say where it came from."""
+    """The minimum of the conduct is not met, only because an original file has no origin."""
 
     code = "evidence_origin_missing"
 
@@ -161,7 +153,7 @@ class EvidenceInvalid(InvalidReport):
 
 
 class EvidenceUntrusted(EvidenceInvalid):
-    """A finding is said to identify, and nothing says that its signer is on a trust list."""
+    """A finding claims to identify, but does not state that its signer is on a trust list."""
 
     code = "evidence_untrusted"
 
@@ -181,13 +173,14 @@ class NoticeOutdated(InvalidReport):
 
 
 class ConsentMissing(InvalidReport):
-    """A report, a lookup or a check lacks the reference to the person's consent that the profile asks for."""
+    """A report, a lookup or a check lacks the reference to the person's consent that the profile requires."""
 
     code = "consent_missing"
 
 
 class ConductNotInPolicy(InvalidReport):
-    """The policy in effect does not name this conduct, which this version knows. `details["known"]`: those it names."""
+    """The policy in effect does not name this conduct, although this version knows it. `details["known"]` lists those
+    that it names."""
 
     code = "conduct_not_in_policy"
 
@@ -221,7 +214,7 @@ class PolicyInvalid(InvalidInput):
 
 
 class PolicyTimeInvalid(PolicyInvalid):
-    """A policy would come into effect at another time than a UTC midnight, too soon after publication, or too late."""
+    """A policy would take effect at a time that is not a UTC midnight, too soon after publication, or too late."""
 
     code = "policy_time_invalid"
 
@@ -235,7 +228,7 @@ class DecisionInvalid(InvalidInput):
 
 
 class AttachmentRefused(InvalidInput):
-    """The file is of a type that is not taken, too large, empty, or not what it claims to be."""
+    """The file has a type that is not accepted, is too large, is empty, or is not of the type that it claims."""
 
     code = "attachment_refused"
 
@@ -255,13 +248,13 @@ class LinkInvalid(InvalidInput):
 
 
 class InspectionInvalid(InvalidInput):
-    """A file cannot be inspected; the leaves say why."""
+    """A file cannot be inspected; the subclass gives the reason."""
 
     code = "inspection_invalid"
 
 
 class EvidenceUnreadable(InspectionInvalid):
-    """The file is not there, is no regular file, or may not be read."""
+    """The file does not exist, is not a regular file, or may not be read."""
 
     code = "evidence_unreadable"
 
@@ -271,43 +264,43 @@ class EvidenceTooLarge(InspectionInvalid):
 
 
 class EvidenceFormatUnknown(InspectionInvalid):
-    """By its first bytes the file is none of the types that are inspected."""
+    """The first bytes of the file are not those of a type that can be inspected."""
 
     code = "evidence_format_unknown"
 
 
 class EvidenceMalformed(InspectionInvalid):
-    """The file is damaged or cut off before anything in it can be read."""
+    """The file is damaged or truncated, so that nothing in it can be read."""
 
     code = "evidence_malformed"
 
 
 class InspectionReceiptInvalid(InspectionInvalid):
-    """A receipt of an inspection is not of the documented form."""
+    """A receipt of an inspection does not have the documented form."""
 
     code = "inspection_receipt_invalid"
 
 
 class ListingUnreadable(InspectionInvalid):
-    """A listing photo to compare with is not there, or is no picture that can be decoded."""
+    """A listing photo for a comparison does not exist, or cannot be decoded as a picture."""
 
     code = "listing_unreadable"
 
 
 class PictureUnfit(InvalidInput):
-    """The hash of a picture would meet too many others: the picture is too flat or too small."""
+    """The hash of a picture would match too many others, because the picture is too uniform or too small."""
 
     code = "picture_unfit"
 
 
 class PictureUnreadable(InvalidInput):
-    """A file is no picture that can be decoded here, or has too many pixels."""
+    """A file cannot be decoded as a picture, or has too many pixels."""
 
     code = "picture_unreadable"
 
 
 class InspectionMismatch(InvalidInput):
-    """A receipt of an inspection is of no file that the reports name, or not the one that a report names."""
+    """A receipt of an inspection belongs to no file of the reports, or is not the receipt that a report names."""
 
     code = "inspection_mismatch"
 
@@ -341,7 +334,7 @@ class Inconsistent(ProofError):
 
 
 class Equivocation(Inconsistent):
-    """The log signed two checkpoints of which neither is a prefix of the other: keep both notes, they prove it."""
+    """The log signed two checkpoints of which neither is a prefix of the other. Keep both notes: they prove it."""
 
     code = "equivocation"
 
@@ -359,13 +352,13 @@ class InvalidReceipt(ProofError):
 
 
 class InvalidManifest(ProofError):
-    """A snapshot's manifest is malformed, not signed by the log's key, or not the one in the log."""
+    """The manifest of a snapshot is malformed, not signed by the log's key, or not the one in the log."""
 
     code = "invalid_manifest"
 
 
 class InvalidFilter(ProofError):
-    """A filter file is truncated, altered, or not the one that the manifest names."""
+    """A filter file is truncated, changed, or not the one that the manifest names."""
 
     code = "invalid_filter"
 
@@ -383,26 +376,26 @@ class InvalidRotation(ProofError):
 
 
 class SnapshotExpired(ProofError):
-    """The snapshot is past its `not_after`: nothing may be answered from it."""
+    """The snapshot is past its `not_after` and must not be used for answers."""
 
     code = "snapshot_expired"
 
 
 class SnapshotStale(ProofError):
-    """A snapshot with an earlier cut than one that was seen before: somebody replays an old one."""
+    """A snapshot has an earlier cut than one that was seen before: an old snapshot is being replayed."""
 
     code = "snapshot_stale"
 
 
 class NewerFormat(ProofError):
-    """Something truly signed is in a format with a number that this version does not read. `details["format"]` is the
-    number, where there is one. Remedy: a newer version of this package."""
+    """A correctly signed object has a format that this version cannot read. `details["format"]` is the number of the
+    format, if it has one. Install a newer version of this package."""
 
     code = "newer_format"
 
 
 class AnswerMismatch(ProofError):
-    """An answer does not repeat its question: it belongs to another one. `details["compared"]` names what differs."""
+    """An answer does not repeat its request, so it belongs to another one. `details["compared"]` names what differs."""
 
     code = "answer_mismatch"
 
@@ -424,7 +417,7 @@ class UnknownKey(Unauthenticated):
 
 
 class LoginRefused(Unauthenticated):
-    """Name, password or one-time code is wrong, or the account is locked: deliberately not said which."""
+    """Name, password or one-time code is wrong, or the account is locked. The answer does not say which, on purpose."""
 
     code = "login_refused"
 
@@ -456,7 +449,7 @@ class ConflictOfInterest(Forbidden):
 
 
 class CrossSite(Forbidden):
-    """A form was sent from another site's page."""
+    """A form was sent from a page of another site."""
 
     code = "cross_site"
 
@@ -466,7 +459,7 @@ class NotFound(LedgerError):
 
 
 class SnapshotUnknown(NotFound):
-    """No snapshot of this version is served (any more): fetch the latest."""
+    """No snapshot of this version is served, or it is not served any longer: fetch the latest."""
 
     code = "snapshot_unknown"
 
@@ -480,13 +473,15 @@ class OrderAlreadyReported(Conflict):
 
 
 class OrderDecided(Conflict):
-    """The order takes no further report: `details["case"]` was decided otherwise than upheld, or given up."""
+    """No further report of the order is accepted: `details["case"]` was decided, and not as upheld, or its report was
+    withdrawn."""
 
     code = "order_decided"
 
 
 class ReportDisputed(Conflict):
-    """The person contests the report: nothing replaces it while `details["case"]` is open. It may work later."""
+    """The person contests the report: it cannot be replaced while `details["case"]` is open. The request may succeed
+    later."""
 
     code = "report_disputed"
 
@@ -512,37 +507,37 @@ class AlreadyExists(Conflict):
 
 
 class RotationRefused(Conflict):
-    """The key epochs are in a state that does not allow this step."""
+    """The state of the key epochs does not allow this step."""
 
     code = "rotation_refused"
 
 
 class StaffChanged(Conflict):
-    """An account of the staff was changed by another admin meanwhile."""
+    """Another admin has changed the account in the meantime."""
 
     code = "staff_changed"
 
 
 class CaseExists(Conflict):
-    """There is a case about this report already."""
+    """A case about this report exists already."""
 
     code = "case_exists"
 
 
 class CaseTaken(Conflict):
-    """Another reviewer has this case in hand."""
+    """Another reviewer works on this case."""
 
     code = "case_taken"
 
 
 class ActionRefused(Conflict):
-    """The case is in a state that does not allow this."""
+    """The state of the case does not allow this action."""
 
     code = "action_refused"
 
 
 class PolicyAlreadyPublished(Conflict):
-    """The log holds this very text of a policy already."""
+    """The log contains a policy with exactly this text already."""
 
     code = "policy_already_published"
 
@@ -554,13 +549,13 @@ class PolicyVersionNotNext(Conflict):
 
 
 class PolicyOvertaken(Conflict):
-    """An announced policy, `details["version"]`, would not have come into effect before the next one."""
+    """An announced policy, `details["version"]`, would not be in effect before the new one."""
 
     code = "policy_overtaken"
 
 
 class ReportNotReferable(Conflict):
-    """A report that no longer stands, or accuses nobody, goes into no referral; `details["status"]` says which."""
+    """The report cannot be referred: it is not in force any longer (`details["status"]`), or it protects a person."""
 
     code = "report_not_referable"
 
@@ -586,7 +581,7 @@ class TooManyAttempts(LimitExceeded):
 
 
 class Unavailable(LedgerError):
-    """It may work later, unchanged. `details["retry_after_seconds"]` suggests when."""
+    """The same request may succeed later. `details["retry_after_seconds"]` suggests when."""
 
     code = "unavailable"
 
@@ -612,7 +607,8 @@ class ReceiptPending(Unavailable):
 
 
 class PolicyUnreadable(Unavailable):
-    """The text of the policy in effect, `details["version"]`, is missing or of a form that this program cannot read."""
+    """The text of the policy in effect, `details["version"]`, is missing or has a form that this version cannot
+    read."""
 
     code = "policy_unreadable"
 
@@ -622,6 +618,7 @@ class ConfigurationError(LedgerError):
 
 
 class UnexpectedAnswer(LedgerError):
-    """`details["answered_code"]` is the problem code of the answer, where it had one."""
+    """The service answered in a form that this version cannot read. `details["answered_code"]` is the problem code of
+    the answer, if it has one."""
 
     code = "unexpected_answer"

@@ -20,12 +20,10 @@ RENEWED_SECONDS = 30.0
 
 
 class HangWatch:
-    """A plugin for pytest that prints all stacks when a test hangs. It takes the place of pytest's own, which has
-    already arranged that a crash of the interpreter prints them too."""
+    """A plugin for pytest that prints all stacks when a test hangs. pytest's own prints them when the interpreter
+    crashes."""
 
-    def __init__(self, config: pytest.Config) -> None:
-        if config.pluginmanager.has_plugin("faulthandler"):
-            config.pluginmanager.unregister(name="faulthandler")
+    def __init__(self) -> None:
         assert sys.__stderr__ is not None
         self._errors = os.dup(sys.__stderr__.fileno())  # a copy that capturing does not redirect
         self._set_at = -RENEWED_SECONDS

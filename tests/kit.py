@@ -120,7 +120,7 @@ def report_arguments(**changes: Any) -> dict[str, Any]:
 
 def reports_of(ledger: RefundLedger, order: str) -> list[str]:
     """Ids of this platform's reports of an order."""
-    return [view.id for view in ledger.list_reports(order=order).reports]
+    return [view.id for view in ledger.reports.list(order=order).reports]
 
 
 @pytest.fixture(scope="session")

@@ -89,7 +89,7 @@ def schemas(app: FastAPI) -> None:
 
 def sdk() -> None:
     """Reasons of every kind of answer, and of a ledger that has not this language."""
-    from ledger.client.reasons import Reason, explained
+    from ledger.client.lookups.reasons import Reason, explained
     from ledger.rules.reasons import REASON_TEXTS
     from tests.client.small_ledger import small_ledger
 
@@ -125,12 +125,12 @@ def letter() -> None:
 def referral() -> None:
     """A referral may be written in this language."""
     from ledger.i18n import texts
-    from ledger.referral import words
     from ledger.referral.audience import Audience
-    from ledger.referral.bundle import _check_wanted
+    from ledger.referral.bundle import _check_arguments
+    from ledger.referral.texts import TITLE
 
-    _check_wanted(["rp_Xk3mPq9002"], CODE, {}, Audience.AUTHORITY)
-    assert texts(CODE).gettext(words.TITLE) == in_guillemets(words.TITLE)
+    _check_arguments(["rp_Xk3mPq9002"], CODE, {}, Audience.AUTHORITY)
+    assert texts(CODE).gettext(TITLE) == in_guillemets(TITLE)
 
 
 def commands() -> None:
@@ -157,9 +157,9 @@ def served() -> None:
     from ledger.rules.guidance import ADVICE_TEXTS, Advice
     from ledger.rules.reasons import REASON_TEXTS, Reason
     from ledger.server.staff.accounts import set_language
+    from tests.api.browser_client import browser_clients
     from tests.api.conftest import ACME, BETA, running
-    from tests.api.visitors import visitors
-    from tests.people import Person
+    from tests.personas import Persona
     from tests.staffing import enrol
     from tests.support import new_ledger
 
@@ -167,12 +167,12 @@ def served() -> None:
         settings = new_ledger(f"sqlite:///{Path(name) / 'ledger.db'}", Path(name))
         for platform in (ACME, BETA):
             platform.enrol(settings)
-        with running(settings) as api, visitors(api) as visit:
+        with running(settings) as api, browser_clients(api) as new_browser:
             schemas(api.app)
             told = api.client.get(f"/v1/texts/{CODE}").json()
             assert told["reasons"] == {code.value: in_guillemets(REASON_TEXTS[code]) for code in Reason}
             assert told["guidance"] == {code.value: in_guillemets(ADVICE_TEXTS[code]) for code in Advice}
-            person = Person(api)
+            person = Persona(api)
             report = person.reported()
             person.open(locale=CODE)
             reasons = person.ask("GET", "/record").json()["standing"]["reasons"]
@@ -180,12 +180,12 @@ def served() -> None:
             assert all(one[CODE] == in_guillemets(one["en"]) for one in reasons)
             own = {"report": report, "text": "Je l'ai renvoyé.", "locale": CODE}
             assert person.ask("POST", "/statements", json=own).status_code == 201
-            visitor = visit("en").open(person.code(locale=CODE))
-            page = visitor.get("/me").text
+            browser = new_browser("en").open(person.code(locale=CODE))
+            page = browser.get("/me").text
             assert f'<html lang="{CODE}"' in page
             assert all(one[CODE].replace("'", "&#39;") in page for one in reasons)
-            assert f"/me?lang={CODE}" in visitor.get("/me?lang=zh-CN").text
-            assert "Français" in visitor.get("/console/login").text
-            assert f'<html lang="{CODE}"' in visit("fr-BE").get("/console/login").text
+            assert f"/me?lang={CODE}" in browser.get("/me?lang=zh-CN").text
+            assert "Français" in browser.get("/console/login").text
+            assert f'<html lang="{CODE}"' in new_browser("fr-BE").get("/console/login").text
             staff = enrol(api.rt.engine, "anne", "admin", language=CODE, sealing_key=api.rt.keys.sealing_key)
             set_language(api.rt.engine, staff.staff.id, CODE)

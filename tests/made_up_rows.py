@@ -209,12 +209,12 @@ def jurisdiction() -> list[str]:
     from ledger.rules.jurisdictions import Profile
     from ledger.rules.policy.shipped import shipped_policy
     from ledger.rules.reports import check_intake, parse_body
-    from ledger.server.appeals.rows import zone_of
+    from ledger.server.appeals.case_service import zone_of
     from ledger.server.platforms.members import PROFILES
     from ledger.server.stats.dashboard import TimeToDecision, limit_days
     from ledger.server.texts.letters import LetterKind, render
     from tests.client.test_suite import suite_json
-    from tests.referral.made import referred, source
+    from tests.referral.samples import referred, source
     from tests.rules.test_reports import body
     from tests.server.texts.test_letters import facts
 

@@ -11,8 +11,6 @@ import tempfile
 from collections.abc import MutableMapping
 from pathlib import Path
 
-import pytest
-
 MEMORY = Path("/dev/shm")
 """Where Linux has a file system in memory."""
 ROOM_BYTES = 4 * 2**30
@@ -33,7 +31,7 @@ def memory_folder(folder: Path = MEMORY) -> Path | None:
     return None if forbidden or free < ROOM_BYTES or not os.access(folder, os.W_OK | os.X_OK) else folder
 
 
-def use_memory(config: pytest.Config, environment: MutableMapping[str, str] = os.environ) -> None:
+def use_memory(environment: MutableMapping[str, str] = os.environ) -> None:
     """From now on this process and its children make temporary files in memory, unless `TMPDIR` says where.
 
     There only a failed test's folder outlives its test. Call it when pytest's own plugins are configured.
@@ -42,5 +40,3 @@ def use_memory(config: pytest.Config, environment: MutableMapping[str, str] = os
     if folder is not None and "TMPDIR" not in environment:
         environment["TMPDIR"] = str(folder)
         tempfile.tempdir = None  # which is where it was before: ask again
-    if Path(tempfile.gettempdir()) == MEMORY:  # in an xdist worker, too, which finds TMPDIR set
-        config._tmp_path_factory._retention_policy = "failed"  # type: ignore[attr-defined]

@@ -25,15 +25,14 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "ledger" / "locale"
 KEYWORDS = {"gettext": None, "_": None, "ngettext": (1, 2)}
 AREAS = (
-    (r"core/(reasons|guidance)", "answers"),
-    (r"cli/demo", "demo"),
-    (r"appeals/(record_texts|export)", "me"),
+    (r"rules/(reasons|guidance)", "answers"),
+    (r"server/demo", "demo"),
+    (r"appeals/(record_texts|consumer_record)", "me"),
     (r"/console", "console"),
     (r"api/consumer/", "me"),
     (r"/webhook", "webhooks"),
     (r"/evidence/", "evidence"),
     (r"/referral/", "referral"),
-    (r"appeals/code_texts", "texts"),
 )
 """(pattern in a source's path, area): where a new text belongs. Everything else is of the letters."""
 

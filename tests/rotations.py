@@ -33,7 +33,7 @@ from ledger.tlog.merkle import parse_tile_path
 from tests.support import Platform, publish, report_payload
 
 if TYPE_CHECKING:
-    from tests.server.conftest import Town
+    from tests.server.conftest import LedgerFixture
 
 GRACE = timedelta(days=30)
 
@@ -85,12 +85,12 @@ def log_of(rt: Runtime) -> Fetch:
 
     def fetch(path: str) -> bytes:
         if path == "checkpoint":
-            return log_service.checkpoint(rt).encode()
+            return log_service.checkpoint(rt.engine).encode()
         _, level, rest = path.split("/", 2)
         number, index, width = parse_tile_path(level, rest)
         if number == "entries":
-            return log_service.entries(rt, index, width)
-        return log_service.tile(rt, int(number), index, width)
+            return log_service.entries(rt.engine, index, width)
+        return log_service.tile(rt.engine, int(number), index, width)
 
     return fetch
 
@@ -115,28 +115,28 @@ def change_facts(folder: Path, **changes: int) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
-def turned(town: Town, **options: Any) -> Any:
+def turned(ledger: LedgerFixture, **options: Any) -> Any:
     """Rotate, and let this process notice."""
-    done = rotate(town.rt.settings, town.rt.engine, town.clock, **options)
-    town.rt.members.refresh()
+    done = rotate(ledger.rt.settings, ledger.rt.engine, ledger.clock, **options)
+    ledger.rt.members.refresh()
     return done
 
 
-def report(town: Town, platform: Platform, number: int, epoch: int, **changes: Any) -> dict[str, Any]:
+def report(ledger: LedgerFixture, platform: Platform, number: int, epoch: int, **changes: Any) -> dict[str, Any]:
     """Report a person under `epoch`."""
-    subjects = subjects_under(town.rt.settings, epoch, number)
-    payload = report_payload(town.rt, platform, subjects, epoch=epoch, **changes)
-    stored = submit_report(town.rt, platform.member(), payload, payload["signature"]).result(10)
+    subjects = subjects_under(ledger.rt.settings, epoch, number)
+    payload = report_payload(ledger.rt, platform, subjects, epoch=epoch, **changes)
+    stored = submit_report(ledger.rt.reports, platform.member(), payload, payload["signature"]).result(10)
     return dict(json.loads(stored.body))
 
 
-def seen(town: Town, number: int, epoch: int) -> tuple[Any, ...]:
+def seen(ledger: LedgerFixture, number: int, epoch: int) -> tuple[Any, ...]:
     """What a lookup under `epoch` says of a person."""
-    answer = town.lookup(subjects_under(town.rt.settings, epoch, number), epoch=epoch)
+    answer = ledger.lookup(subjects_under(ledger.rt.settings, epoch, number), epoch=epoch)
     return tuple(answer[name] for name in ("tier", "points", "events", "reporters", "matched_kinds"))
 
 
-def retired(town: Town) -> None:
-    town.clock.moment += GRACE
-    retire(town.rt.settings, town.rt.engine, town.clock)
-    town.rt.members.refresh()
+def retired(ledger: LedgerFixture) -> None:
+    ledger.clock.moment += GRACE
+    retire(ledger.rt.settings, ledger.rt.engine, ledger.clock)
+    ledger.rt.members.refresh()

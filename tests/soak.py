@@ -25,13 +25,13 @@ from ledger.server.settings import Settings
 from tests import pg
 from tests.api.conftest import ACME, BETA, READER, running
 from tests.api.fuzz import Visitors, fuzz
-from tests.client import report_desk
+from tests.client import report_server
 from tests.client.test_forks import check, plan_for
 from tests.faults import drills
 from tests.faults.test_sigkill import kill_again_and_again
 from tests.kit import make_running
 from tests.server.appeals import case_model, rights_kit
-from tests.server.conftest import Clock, Founding, Town
+from tests.server.conftest import Clock, LedgerFixture, LedgerSeed
 from tests.server.reports.line_model import play
 from tests.support import ROOT, Platform, ledger_settings, new_ledger, opened
 from tests.table_leaks import hunt_many
@@ -92,13 +92,13 @@ def fork_again_and_again(folder: Path, forks: int, console: Console) -> None:
 def lies(home: Path, seed: int) -> str:
     """Play `STORIES` random histories against a fresh ledger; what happened in them."""
     home.mkdir()
-    founding, clock, chance = Founding(home), Clock(), random.Random(seed)
+    ledger_seed, clock, chance = LedgerSeed(home), Clock(), random.Random(seed)
     counts = {"reports": 0, "held": 0, "released": 0, "contested": 0}
     with opened(ledger_settings(f"sqlite:///{home / 'ledger.db'}", home), clock) as rt:
-        town = Town(rt, clock, founding.acme, founding.acme2, founding.bolt)
+        ledger = LedgerFixture(rt, clock, ledger_seed.acme, ledger_seed.acme2, ledger_seed.bolt)
         for _ in range(STORIES):
             steps = [(chance.randrange(20), chance.randrange(10**7)) for _ in range(chance.randrange(8, 60))]
-            for lie in play(town, steps).lies:
+            for lie in play(ledger, steps).lies:
                 counts["reports"] += 1
                 counts["held"] += lie.held
                 counts["released"] += lie.released
@@ -110,13 +110,13 @@ def courses(home: Path, seed: int) -> str:
     """Play `COURSES` random histories of all parties together against a fresh ledger; how many acts were done and
     refused."""
     home.mkdir()
-    founding, clock, chance = Founding(home), Clock(), random.Random(seed)
+    ledger_seed, clock, chance = LedgerSeed(home), Clock(), random.Random(seed)
     done = refused = 0
     with opened(ledger_settings(f"sqlite:///{home / 'ledger.db'}", home), clock) as rt:
-        town = Town(rt, clock, founding.acme, founding.acme2, founding.bolt)
+        ledger = LedgerFixture(rt, clock, ledger_seed.acme, ledger_seed.acme2, ledger_seed.bolt)
         for _ in range(COURSES):
             steps = [(chance.randrange(40), chance.randrange(10**7)) for _ in range(STEPS_A_STORY)]
-            story = case_model.play(town, steps)
+            story = case_model.play(ledger, steps)
             refused += sum(": " in one for one in story.done)
             done += len(story.done)
     return f"{COURSES} histories of all parties, {done} acts, {refused} of them refused"
@@ -126,9 +126,9 @@ def outboxes(folder: Path, stories: int, seed: int) -> str:
     """Flush `stories` random outboxes through outages and kills; what was lost, doubled or blocked ends it."""
     folder.mkdir()
     chance = random.Random(seed)
-    with report_desk.stage(folder) as stage:
+    with report_server.stage(folder) as stage:
         for _ in range(stories):
-            stage.play(report_desk.random_story(chance, items=12))
+            stage.play(report_server.random_story(chance, items=12))
     return f"{stories} outboxes, nothing lost, doubled or blocked"
 
 
@@ -210,7 +210,7 @@ def play_rights(settings: Settings, seed: int) -> int:
     with opened(settings, clock) as rt:
         for _ in range(STORIES_A_ROUND):
             steps = [(chance.randrange(14), chance.randrange(40)) for _ in range(STEPS_A_STORY)]
-            rights_kit.play(Town(rt, clock, accused, sister, other), steps)
+            rights_kit.play(LedgerFixture(rt, clock, accused, sister, other), steps)
     return STORIES_A_ROUND
 
 

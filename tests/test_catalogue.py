@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ledger.catalogue import ANSWERS, FOLDER, advice_text, parse_po, reason_text
 from ledger.client import Reason
-from ledger.client.reasons import explained, unexplained
+from ledger.client.lookups.reasons import explained, unexplained
 from ledger.i18n import texts
 from ledger.rules.guidance import ADVICE_TEXTS, Advice
 from ledger.rules.languages import DEFAULT_LOCALE, LANGUAGES, LOCALES

@@ -276,7 +276,8 @@ def test_the_tests_run_on_what_the_demo_installs() -> None:
 
 def test_everything_the_project_asks_for_is_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    extras = project["optional-dependencies"]
+    server = tomllib.loads((ROOT / "distributions/server/pyproject.toml").read_text("utf-8"))["dependency-groups"]
+    extras = {**project["optional-dependencies"], **server}
     demo, test = (pins(name) for name in REQUIREMENTS)
 
     def names(requirements: list[str]) -> set[str]:

@@ -17,8 +17,8 @@ from api.connections import MAX_FIELDS, RESERVE
 from api.platform import appeal_schemas, lookup_schemas, report_schemas, webhook_schemas
 from api.platform import lookups as lookup_routes
 from api.public import service_schemas
-from ledger.client import connections
 from ledger.client.identity.environment import VARIABLES
+from ledger.client.transport import connections
 from ledger.protocol import voprf
 from ledger.rules import appeals, conduct, pictures, reports, rounds, webhook_urls
 from ledger.server.settings import CLIENT_NAMES, PREFIX, Settings

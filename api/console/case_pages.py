@@ -14,20 +14,22 @@ from api.console.evidence_panel import COMPARISONS, FAILURES, GROUPS, SUPPORTS, 
 from api.console.forms import TEXTS
 from api.deps import runtime
 from api.errors import TABLE
+from api.web.messages import sentence
 from api.web.pages import render
 from ledger import errors as e
 from ledger.errors import LedgerError
 from ledger.evidence import finding_texts
+from ledger.i18n import texts
 from ledger.protocol.public_ids import encode_id
 from ledger.rules.appeals import MAX_TEXT_CHARS, OPEN_STATES, SIGNED_SEVERITY, Outcome
 from ledger.rules.conduct import EvidenceType
 from ledger.rules.corroboration import Corroboration
 from ledger.rules.policy.values import Profile
 from ledger.server.appeals import record_texts
-from ledger.server.appeals.case_file import CaseFile, case_file
-from ledger.server.appeals.drafts import lighter_conducts, open_outcomes, proposed
-from ledger.server.appeals.inspection import Look
-from ledger.server.appeals.rows import zone_of
+from ledger.server.appeals.case_page import CaseFile, case_file
+from ledger.server.appeals.case_service import zone_of
+from ledger.server.appeals.inspection import InspectionAttempt
+from ledger.server.appeals.staff_actions import lighter_conducts, open_outcomes, proposed_decision
 from ledger.server.records.case_queries import CaseRow
 from ledger.server.records.transaction import Context
 from ledger.server.runtime import Runtime
@@ -105,7 +107,7 @@ def case_page(
     *,
     typed: Mapping[str, str] | None = None,
     error: LedgerError | None = None,
-    look: Look | None = None,
+    look: InspectionAttempt | None = None,
 ) -> Response:
     """The page of a case; after a refused action with why it was refused and what was typed: in its form, or (`lost`)
     beside the reason where the case has moved on so far that there is no such form any more. `look` is what came of
@@ -127,6 +129,7 @@ def case_page(
         written=written,
         lost=[text for name, text in written.items() if ("decide" if name == "reasons" else name) not in file.may],
         error=error,
+        said=None if error is None else sentence(error, texts(member.language)),
         done=DONE.get(request.query_params.get("done", "")) if error is None else None,
     )
 
@@ -134,7 +137,7 @@ def case_page(
 _NOTHING_TYPED = {"form": "", "outcome": "", "conduct": "", "assignee": ""}
 
 
-def _shown(file: CaseFile, rt: Runtime, locale: str, look: Look | None) -> dict[str, object]:
+def _shown(file: CaseFile, rt: Runtime, locale: str, look: InspectionAttempt | None) -> dict[str, object]:
     row, context = file.row, rt.context
     files = [
         *file.person_files,
@@ -150,7 +153,7 @@ def _shown(file: CaseFile, rt: Runtime, locale: str, look: Look | None) -> dict[
         "may": {action.value for action in file.may},
         "outcomes": open_outcomes(row),
         "conducts": [(conduct, context.policy.severity[conduct]) for conduct in lighter_conducts(row, context.policy)],
-        "proposed": proposed(row),
+        "proposed": proposed_decision(row),
         "letters": file.letters,
         "statute": Profile(row.profile).spec.clock_text,
         "choices": CHOICES,

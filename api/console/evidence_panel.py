@@ -13,8 +13,14 @@ from ledger.rules.conduct import Conduct, Evidence, EvidenceType, Inspection, kn
 from ledger.rules.corroboration import LISTING_CODES, Comparison, Corroboration, compare
 from ledger.rules.findings import CODES, TRUSTED, About, Trust, strength_of
 from ledger.rules.pictures import Unsearched, why_unsearched
-from ledger.server.appeals.case_file import CaseFile, Item
-from ledger.server.appeals.inspection import COMPARED_TYPES, INSPECTED_TYPES, Failure, Inspected, Look
+from ledger.server.appeals.case_page import CaseFile, EvidenceItem
+from ledger.server.appeals.inspection import (
+    COMPARED_TYPES,
+    INSPECTED_TYPES,
+    Failure,
+    InspectionAttempt,
+    InspectionResult,
+)
 from ledger.server.pictures.search import reuse
 from ledger.server.runtime import Runtime
 
@@ -108,7 +114,7 @@ class ShownLook:
     notes: tuple[str, ...]
     comparison: Comparison | None
     matched: tuple[str, ...]
-    made: Inspected
+    made: InspectionResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +124,7 @@ class ShownItem:
     inspected again, and with that compared with the merchant's photo if it `compares`. `reuse` is an answer of
     `ledger.server.pictures.search.reuse`, or `unsearched` says why there is none."""
 
-    item: Item
+    item: EvidenceItem
     groups: Groups | None
     file_id: str | None
     compares: bool
@@ -130,14 +136,14 @@ class ShownItem:
 
 
 def shown_items(
-    rt: Runtime, file: CaseFile, file_ids: Mapping[int, str], locale: str, look: Look | None
+    rt: Runtime, file: CaseFile, file_ids: Mapping[int, str], locale: str, look: InspectionAttempt | None
 ) -> list[ShownItem]:
     """The items of a case in their order, and what came of looking into a file just now. Raises DatabaseUnavailable."""
     evidence = [one.evidence for one in file.items]
     leading = _leading(evidence)
     unsearched = why_unsearched(Conduct(file.row.conduct), evidence)
     searched = [one.pdq is not None and why is None for one, why in zip(evidence, unsearched, strict=True)]
-    met = reuse(rt, file.row.report_id) if any(searched) else {}
+    met = reuse(rt.pictures, file.row.report_id) if any(searched) else {}
     photos = {
         one.evidence.sha256 for one in file.items if one.evidence.type is EvidenceType.SOURCE_IMAGE and _is_still(one)
     }
@@ -167,7 +173,7 @@ def shown_items(
     return shown
 
 
-def _is_still(item: Item) -> bool:
+def _is_still(item: EvidenceItem) -> bool:
     """Whether the file was handed in and is a picture that can be compared."""
     return item.matching is not None and item.matching.media_type in COMPARED_TYPES
 
@@ -190,7 +196,7 @@ def _why_unsearched(item: Evidence, why: Unsearched | None) -> str | None:
     return NO_HASH if item.type is EvidenceType.ORIGINAL_FILE else None
 
 
-def _look(made: Inspected, reported: Inspection | None, locale: str) -> ShownLook:
+def _look(made: InspectionResult, reported: Inspection | None, locale: str) -> ShownLook:
     groups: dict[str, list[ShownFinding]] = {}
     for one in made.findings:
         code, trust = one.code.value, one.trust

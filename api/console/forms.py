@@ -14,7 +14,7 @@ from ledger.errors import DecisionInvalid, InvalidRequest
 from ledger.i18n import LOCALES
 from ledger.rules.appeals import Outcome
 from ledger.rules.conduct import Conduct
-from ledger.server.appeals.drafts import Draft
+from ledger.server.appeals.staff_actions import DraftDecision
 
 _NUMBER = re.compile(r"\d{1,18}\Z", re.ASCII)
 MAX_SMALL = 2**31 - 1
@@ -49,7 +49,7 @@ def number(text: str, most: int = 10**18 - 1) -> int:
     return int(text)
 
 
-def draft_of(form: Mapping[str, str]) -> Draft:
+def draft_of(form: Mapping[str, str]) -> DraftDecision:
     """The decision that was typed. A conduct or identifiers that do not belong to the outcome are left out: the form
     has them all, whatever is chosen. Raises DecisionInvalid."""
     try:
@@ -66,7 +66,7 @@ def draft_of(form: Mapping[str, str]) -> Draft:
         slots = sorted(int(match[1]) for match in map(_SLOT.match, form) if match)
         if not slots:
             raise DecisionInvalid("Choose which details to unlink.")
-    return Draft(outcome, form.get("reasons", ""), conduct, tuple(slots))
+    return DraftDecision(outcome, form.get("reasons", ""), conduct, tuple(slots))
 
 
 def locale_of(text: str, default: str) -> str:

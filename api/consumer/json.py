@@ -38,11 +38,10 @@ from ledger import errors as e
 from ledger.protocol.encoding import format_time
 from ledger.protocol.public_ids import encode_id
 from ledger.rules.languages import DEFAULT_LOCALE
-from ledger.server.appeals import sessions, subject, subject_cases
-from ledger.server.appeals.export import export
+from ledger.server.appeals import consumer, sessions
+from ledger.server.appeals.consumer_record import export_record, own_record
 from ledger.server.appeals.file_types import EXTENSIONS
-from ledger.server.appeals.own_record import own_record
-from ledger.server.appeals.session_queries import SessionRow
+from ledger.server.appeals.sessions import SessionRow
 from ledger.server.records.case_queries import CaseRow
 from ledger.server.runtime import Runtime
 
@@ -140,7 +139,7 @@ def get_export(request: Request, session: Subject) -> Response:
 def export_response(rt: Runtime, session: SessionRow, locale: str) -> Response:
     """The document as a file; the page offers the same."""
     log, prefix = (rt.settings.origin, rt.keys.log_verifier_key), base_path(rt.settings)
-    made = export(rt.context, rt.members.weights(), session, *log, locale, prefix)
+    made = export_record(rt.context, rt.members.weights(), session, *log, locale, prefix)
     answer = private(made)
     answer.headers["Content-Disposition"] = f'attachment; filename="{EXPORT_NAME}"'
     return answer
@@ -163,7 +162,7 @@ async def create_statement(request: Request, session: Subject) -> Response:
     """A new one takes the place of the last, at most five times."""
     wanted = parse(StatementRequest, await read_json(request))
     row = await to_thread.run_sync(
-        subject.state, runtime(request).context, session, wanted.report, wanted.text, wanted.locale
+        consumer.add_statement, runtime(request).context, session, wanted.report, wanted.text, wanted.locale
     )
     made = {"text": row.text, "locale": row.locale, "made_at": format_time(row.made_at)}
     return private({**made, "entry_index": row.entry_index}, 201)
@@ -194,7 +193,7 @@ async def create_appeal(request: Request, session: Subject) -> Response:
     rt = runtime(request)
 
     def work() -> list[dict[str, Any]]:
-        rows = subject.appeal(rt.context, session, wanted.reports, wanted.grounds, wanted.statement, wanted.locale)
+        rows = consumer.open_cases(rt.context, session, wanted.reports, wanted.grounds, wanted.statement, wanted.locale)
         return [_view(rt, session, row) for row in rows]
 
     return private({"appeals": await to_thread.run_sync(work)}, 201)
@@ -213,7 +212,7 @@ async def create_appeal(request: Request, session: Subject) -> Response:
 )
 def get_appeal(request: Request, session: Subject, case_id: CaseId) -> Response:
     """With its timeline, question, decision, files and letters."""
-    return private(subject_cases.own_case(runtime(request).context, session, case_id))
+    return private(consumer.own_case(runtime(request).context, session, case_id))
 
 
 @router.post(
@@ -235,7 +234,7 @@ async def create_message(request: Request, session: Subject, case_id: CaseId) ->
     rt = runtime(request)
 
     def work() -> dict[str, Any]:
-        return _view(rt, session, subject.add(rt.context, session, case_id, text))
+        return _view(rt, session, consumer.add_message(rt.context, session, case_id, text))
 
     return private(await to_thread.run_sync(work))
 
@@ -254,7 +253,7 @@ async def create_message(request: Request, session: Subject, case_id: CaseId) ->
 def withdraw_appeal(request: Request, session: Subject, case_id: CaseId) -> Response:
     """The report counts as before. It can be contested again while the record is kept."""
     rt = runtime(request)
-    return private(_view(rt, session, subject.take_back(rt.context, session, case_id)))
+    return private(_view(rt, session, consumer.withdraw(rt.context, session, case_id)))
 
 
 @router.post(
@@ -271,7 +270,7 @@ def withdraw_appeal(request: Request, session: Subject, case_id: CaseId) -> Resp
 def agree(request: Request, session: Subject, case_id: CaseId) -> Response:
     """A reviewer still decides, and no worse than what was proposed."""
     rt = runtime(request)
-    return private(_view(rt, session, subject.agree_to_concession(rt.context, session, case_id)))
+    return private(_view(rt, session, consumer.agree(rt.context, session, case_id)))
 
 
 @router.post(
@@ -294,7 +293,7 @@ async def reopen_appeal(request: Request, session: Subject, case_id: CaseId) -> 
     rt = runtime(request)
 
     def work() -> dict[str, Any]:
-        return _view(rt, session, subject.contest_again(rt.context, session, case_id, text))
+        return _view(rt, session, consumer.reopen(rt.context, session, case_id, text))
 
     return private(await to_thread.run_sync(work))
 
@@ -322,7 +321,7 @@ async def create_attachment(
     rt = runtime(request)
     data = await request.body()
     made = await to_thread.run_sync(
-        subject_cases.add_file, rt.context, rt.settings, session, case_id, data, name, secrets.token_bytes
+        consumer.add_file, rt.context, rt.settings, session, case_id, data, name, secrets.token_bytes
     )
     return private(made, 201)
 
@@ -341,7 +340,7 @@ async def create_attachment(
 def get_attachment(request: Request, session: Subject, case_id: CaseId, file_id: FileId) -> Response:
     """One's own, and those of the platform that made the report."""
     rt = runtime(request)
-    found, data = subject_cases.own_file(rt.context, rt.settings, session, case_id, file_id)
+    found, data = consumer.own_file(rt.context, rt.settings, session, case_id, file_id)
     return file_response(data, found.media_type, found.name)
 
 
@@ -366,9 +365,9 @@ def get_letter(
     ] = None,
 ) -> Response:
     """A case names its letters in `letters` and `earlier_letters`."""
-    letter = subject_cases.own_letter(runtime(request).context, session, case_id, kind, session.locale, of_round)
+    letter = consumer.own_letter(runtime(request).context, session, case_id, kind, session.locale, of_round)
     return private(letter.to_dict())
 
 
 def _view(rt: Runtime, session: SessionRow, row: CaseRow) -> dict[str, Any]:
-    return subject_cases.own_case(rt.context, session, encode_id("ap", row.id, rt.settings.service))
+    return consumer.own_case(rt.context, session, encode_id("ap", row.id, rt.settings.service))

@@ -26,8 +26,8 @@ from ledger.rules.appeals import MAX_TEXT_CHARS, OPEN_STATES, Action, CaseState
 from ledger.rules.findings import Trust
 from ledger.rules.jurisdictions import PAGES_WITHOUT_SESSION
 from ledger.server.appeals import record_texts
-from ledger.server.appeals.rows import zone_of
-from ledger.server.appeals.session_queries import SessionRow
+from ledger.server.appeals.case_service import zone_of
+from ledger.server.appeals.sessions import SessionRow
 from ledger.server.texts.letters import Paragraph
 
 

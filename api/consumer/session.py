@@ -20,8 +20,7 @@ from api.web.forms import Form
 from api.web.security import check_same_origin
 from ledger.errors import SessionExpired
 from ledger.i18n import LOCALES, negotiate
-from ledger.server.appeals.session_queries import SessionRow
-from ledger.server.appeals.sessions import session_of
+from ledger.server.appeals.sessions import SessionRow, session_of
 
 COOKIE, LANGUAGE_COOKIE, PATH = "me", "me_language", "/me"
 

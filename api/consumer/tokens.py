@@ -9,8 +9,7 @@ from starlette.requests import Request
 
 from api.deps import runtime
 from ledger.errors import SessionExpired, Unauthenticated
-from ledger.server.appeals.session_queries import SessionRow
-from ledger.server.appeals.sessions import session_of
+from ledger.server.appeals.sessions import SessionRow, session_of
 
 MAX_TOKEN_CHARS = 128
 

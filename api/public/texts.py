@@ -18,7 +18,7 @@ from api.public.text_schemas import CodeTexts
 from ledger import errors as e
 from ledger.protocol.encoding import b64url
 from ledger.rules.languages import LOCALES
-from ledger.server.appeals.code_texts import texts_of
+from ledger.server.appeals.record_texts import texts_of
 
 router = APIRouter()
 

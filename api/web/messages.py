@@ -1,16 +1,70 @@
-"""Sentences of errors that pages show, marked for the catalogues. Of others, pages tell in general words."""
+"""Messages of errors that pages show: a heading and advice by error code or HTTP status, and the error texts that have
+a translation. All are in English here and are translated when a page is made."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 from api.errors import TABLE
-from api.web.errors import BY_CODE, BY_STATUS, INVALID
+from ledger import errors as e
 from ledger.errors import LedgerError
 from ledger.i18n import DEFAULT_LOCALE, Texts
 
 
+class PageMessage(NamedTuple):
+    """The heading of an error page and one or two sentences of advice, in English."""
+
+    heading: str
+    advice: str
+
+
 def _(text: str) -> str:
+    """Mark a text for the catalogues."""
     return text
 
+
+BY_CODE: Mapping[str, PageMessage] = {
+    e.SessionExpired.code: PageMessage(
+        _("Your session has ended"), _("Nothing was saved. Sign in again and repeat it.")
+    ),
+    e.CrossSite.code: PageMessage(
+        _("This form did not come from here"),
+        _("It was sent from another site, or your browser hides where it comes from. Open the page again here."),
+    ),
+    e.RoleMissing.code: PageMessage(_("Your role may not do this"), _("Ask an admin if it should.")),
+    e.ConflictOfInterest.code: PageMessage(
+        _("Somebody else has to work on this case"),
+        _("It is about a platform of your own group, or you have worked on it before."),
+    ),
+    e.NotFound.code: PageMessage(_("There is nothing here"), _("The address is wrong, or what was here is gone.")),
+    e.CaseTaken.code: PageMessage(_("Another reviewer has this case in hand"), _("Take another one from the queue.")),
+    e.ActionRefused.code: PageMessage(
+        _("This cannot be done now"), _("The case has moved on. Open it again to see where it stands.")
+    ),
+    e.TooManyAttempts.code: PageMessage(_("Too many attempts"), _("Wait a little and try again.")),
+    e.BodyTooLarge.code: PageMessage(_("That is too large"), _("Send less text or a smaller file.")),
+    e.AttachmentRefused.code: PageMessage(
+        _("This file is not accepted"), _("Check that it is of an accepted type, not empty and not too large.")
+    ),
+    e.LogFrozen.code: PageMessage(
+        _("Nothing can be recorded now"), _("The ledger answers questions but takes nothing in. Try again later.")
+    ),
+}
+"""By error code: the messages of errors that a person can cause. Every other error gets the message of its status."""
+
+BY_STATUS: Mapping[int, PageMessage] = {
+    401: PageMessage(_("Please sign in"), _("This page is for people who are signed in.")),
+    403: PageMessage(_("This is not allowed"), _("You may not see or do this.")),
+    404: BY_CODE[e.NotFound.code],
+    405: PageMessage(_("This page does not work that way"), _("Go back and use the form or link there.")),
+    409: PageMessage(_("This cannot be done now"), _("Something has changed in the meantime. Open the page again.")),
+    413: BY_CODE[e.BodyTooLarge.code],
+    429: BY_CODE[e.TooManyAttempts.code],
+    503: PageMessage(_("This does not work at the moment"), _("Nothing was saved. Try again in a minute.")),
+}
+INVALID = PageMessage(_("That was not accepted"), _("Something in the form is missing or wrong. Go back and check it."))
+FAILED = PageMessage(_("Something went wrong here"), _("The fault is ours. If you report it, give the number below."))
 
 SENTENCES = frozenset(
     {
@@ -70,13 +124,18 @@ SENTENCES = frozenset(
         _("The same admin alone enrolled both of you, so a second admin must confirm one of the accounts first."),
     }
 )
+"""Texts of errors that a page shows in full. For any other error, a page in another language shows the advice only."""
+
+
+def message_of(error: LedgerError) -> PageMessage:
+    """Return the message for the code of `error`, else for its HTTP status, else `INVALID`."""
+    row = TABLE.get(type(error))
+    return BY_CODE.get(error.code) or (BY_STATUS.get(row.status) if row else None) or INVALID
 
 
 def sentence(error: LedgerError, language: Texts) -> str:
-    """What to tell a person about `error` in their language."""
+    """Return the text of `error` in `language`, or the advice of its message where the text has no translation."""
     text = str(error)
     if language.locale == DEFAULT_LOCALE or text in SENTENCES:
         return language.gettext(text)
-    row = TABLE.get(type(error))
-    said = BY_CODE.get(error.code) or (BY_STATUS.get(row.status) if row else None) or INVALID
-    return language.gettext(said.advice)
+    return language.gettext(message_of(error).advice)

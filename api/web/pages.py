@@ -57,11 +57,7 @@ def render(
 
 
 def page_text(request: Request, template: str, locale: str, **values: Any) -> str:
-    """What `render` sends. Where `error` is among the values, `said` is its sentence in this language."""
-    if values.get("error") is not None:
-        from api.web.messages import sentence  # it knows the errors' pages, which are made here
-
-        values["said"] = sentence(values["error"], texts(locale))
+    """Return the HTML that `render` sends."""
     known: dict[str, Any] = {
         "request_path": request.url.path,
         "base": base_of_scope(request.scope),

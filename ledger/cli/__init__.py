@@ -1,16 +1,23 @@
-"""The command `refund-ledger`. This module loads quickly; the commands are loaded when one is run."""
+"""The command `refund-ledger`. This module loads quickly; the commands are imported when one is run."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from ledger.cli.commands import app as app
 
 INTERRUPTED = 130
-"""Exit code after Ctrl-C: 128 and the number of SIGINT, as shells have it."""
+"""Exit code after Ctrl-C: 128 plus the number of SIGINT, as in shells."""
+
+_EXTRA_MISSING = 3
+"""ExitCode.EXTRA_MISSING, which cannot be imported without the extra."""
+
+_EXTRA_MODULES = frozenset({"rich", "typer"})
+"""What the extra `cli` installs."""
 
 
 def __getattr__(name: str) -> Any:
@@ -22,17 +29,31 @@ def __getattr__(name: str) -> Any:
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the command line. This is the entry point of the console script."""
     try:
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
-                # What the encoding of the locale lacks is shown as an escape; the command has done its work by then.
+                # Characters that the encoding of the locale lacks are printed as escapes; failing would come too late.
                 stream.reconfigure(errors="backslashreplace")
-        from ledger.cli.commands import app
-
+        try:
+            from ledger.cli.commands import app
+        except ModuleNotFoundError as error:
+            if error.name not in _EXTRA_MODULES:
+                raise
+            _refuse_without_extra(error.name)
         app()
     except KeyboardInterrupt:
         if sys.stderr is not None:
             print("Interrupted.", file=sys.stderr)
             sys.stderr.flush()
-        os._exit(INTERRUPTED)  # without running what a half-loaded module has registered for the end
+        os._exit(INTERRUPTED)  # without the exit handlers of modules that are only half loaded
+
+
+def _refuse_without_extra(missing: str) -> NoReturn:
+    """Report that the extra `cli` is not installed, on standard output where `--json` is given, and exit."""
+    message = f"The command needs the extra: pip install 'refund-credit-ledger[cli]' (missing: {missing})."
+    if "--json" in sys.argv[1:]:
+        print(json.dumps({"error": {"message": message, "code": "extra_missing", "extra": "cli"}}))
+    else:
+        print(f"error: {message}", file=sys.stderr)
+    sys.exit(_EXTRA_MISSING)

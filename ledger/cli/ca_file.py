@@ -1,4 +1,4 @@
-"""`--ca-file`: the option of every command that makes requests to a ledger."""
+"""`--ca-file`, an option of every command that makes requests to a ledger."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 CONNECTING = frozenset({"suite", "insecure_http"})
-"""A command that has one of these parameters makes requests."""
+"""A command with one of these parameters makes requests."""
 
 CaFileOption = Annotated[
     Path | None,
@@ -25,7 +25,7 @@ CaFileOption = Annotated[
 
 
 def add_ca_file(app: typer.Typer) -> None:
-    """Give the option to every command of `app`, and of the groups in it, that makes requests."""
+    """Add the option to every command below `app` that makes requests."""
     for command in app.registered_commands:
         parameters = inspect.signature(command.callback).parameters if command.callback is not None else {}
         if command.callback is not None and CONNECTING & set(parameters):
@@ -36,7 +36,7 @@ def add_ca_file(app: typer.Typer) -> None:
 
 
 def _with_ca_file(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`command` with one more parameter, which holds for all connections that it makes."""
+    """Return `command` with the parameter `ca_file`, which applies to all connections that the command opens."""
     signature = inspect.signature(command, eval_str=True)
     added = inspect.Parameter("ca_file", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=CaFileOption)
 
@@ -52,10 +52,10 @@ def _with_ca_file(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def trusting(ca_file: Path | None) -> Iterator[None]:
-    """While inside, connections trust the authorities in `ca_file`, if it is given, instead of those that the
-    environment names. A file that cannot be used is an error of the first connection, which names it."""
-    # Read by `ledger.client.connections`, in processes that a command starts too.
-    from ledger.client.connections import CA_VARIABLE
+    """Make connections trust the authorities in `ca_file` inside the block, instead of those of the environment. None
+    changes nothing. An unusable file is an error of the first connection, which names the file."""
+    # `ledger.client.transport.connections` reads the variable, also in child processes of a command.
+    from ledger.client.transport.connections import CA_VARIABLE
 
     if ca_file is None:
         yield

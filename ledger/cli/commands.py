@@ -1,4 +1,5 @@
-"""The tree of commands below `refund-ledger`."""
+"""The tree of commands below `refund-ledger`: those for platforms and auditors, and the operator's where the server is
+installed."""
 
 from __future__ import annotations
 
@@ -9,13 +10,6 @@ import typer
 from ledger import __version__
 from ledger.cli import output
 from ledger.cli.ca_file import add_ca_file
-from ledger.cli.operator.platforms import platform
-from ledger.cli.operator.policy import policy
-from ledger.cli.operator.publish import publish
-from ledger.cli.operator.rotate import rotate
-from ledger.cli.operator.rotate import verify as verify_rotation
-from ledger.cli.operator.server import keys, serve
-from ledger.cli.operator.staff import staff
 from ledger.cli.platform.appeal import appeal, record_link
 from ledger.cli.platform.inspect import inspect_files
 from ledger.cli.platform.lookup import check, lookup
@@ -25,10 +19,10 @@ from ledger.cli.platform.referral import referral
 from ledger.cli.platform.report import report
 from ledger.cli.platform.tag import tag
 from ledger.cli.platform.verify import verify
+from ledger.cli.platform.verify_rotation import verify as verify_rotation
 from ledger.cli.platform.webhook import webhook
 from ledger.cli.root import NAME, RootGroup
-from ledger.server.demo.demo import demo
-from ledger.server.demo.replay import replay
+from ledger.cli.server_missing import add_server_stubs, is_server_installed
 
 app = typer.Typer(
     name=NAME,
@@ -50,9 +44,11 @@ def _show_version(value: bool) -> None:
 @app.callback()
 def _root(
     json_output: output.JsonFlag = False,
-    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
-    """Options that stand before the command."""
+    """Options before the command."""
 
 
 app.command("tag")(tag)
@@ -67,15 +63,13 @@ app.add_typer(appeal, name="appeal")
 app.command("record-link")(record_link)
 app.command("verify")(verify)
 app.command("make-key")(make_key)
-app.command("serve")(serve)
-app.add_typer(keys, name="keys")
-app.add_typer(platform, name="platform")
-app.add_typer(staff, name="staff")
-app.add_typer(policy, name="policy")
-app.command("publish")(publish)
-app.command("rotate")(rotate)
 app.command("verify-rotation")(verify_rotation)
-app.command("demo")(demo)
-app.command("replay")(replay)
+
+if is_server_installed():
+    from ledger.cli.operator.commands import add_operator_commands
+
+    add_operator_commands(app)
+else:
+    add_server_stubs(app)
 
 add_ca_file(app)

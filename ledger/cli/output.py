@@ -1,4 +1,4 @@
-"""How commands talk: readable tables, or JSON for machines; exit codes; errors in one line."""
+"""Output of commands: tables for people or JSON for machines, exit codes, errors in one line."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from datetime import datetime
 from enum import IntEnum
 from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.text import Text
@@ -20,16 +21,15 @@ from rich.text import Text
 from ledger.cli import streams
 from ledger.cli.tables import PIPE_COLUMNS, Facts, facts, harmless
 from ledger.errors import ConfigurationError, InvalidInput, LedgerError, Unavailable
+from ledger.extras import SERVER
 from ledger.protocol.encoding import format_time
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-SERVER_EXTRA = "refund-credit-ledger[server]"
-
 
 class ExitCode(IntEnum):
-    """What a command's exit status says."""
+    """Exit status of a command."""
 
     OK = 0
     REFUSED = 1
@@ -37,9 +37,9 @@ class ExitCode(IntEnum):
     USAGE = 2
     """Wrong options, input or configuration."""
     EXTRA_MISSING = 3
-    """The command needs an extra that is not installed."""
+    """The command needs an extra, or the server, which is not installed."""
     UNAVAILABLE = 4
-    """The ledger could not be reached, or the thing still waits."""
+    """The ledger could not be reached, or a report still waits in the outbox."""
 
 
 class _Mode:
@@ -55,19 +55,19 @@ def _set_json(value: bool) -> bool:
 JsonFlag = Annotated[bool, typer.Option("--json", callback=_set_json, is_eager=True, help="Print JSON for machines.")]
 
 
-def reset(json_wanted: bool = False) -> None:
-    """Forget an earlier `--json`; called once for each run."""
-    _Mode.json = json_wanted
+def reset(json_output: bool = False) -> None:
+    """Set the form of the output at the start of a run."""
+    _Mode.json = json_output
 
 
 def json_asked() -> bool:
-    """Whether `--json` was given."""
+    """True if `--json` was given."""
     return _Mode.json
 
 
 class Output(Console):
-    """A console that cuts nothing off at its right edge, and shows control characters as escapes, because names of
-    files and texts of strangers are printed here. What is no terminal has no edge: there nothing is wrapped."""
+    """A console that does not cut lines at its right edge, and prints control characters as escapes, because names of
+    files and texts of other people are printed. Output that is not a terminal is never wrapped."""
 
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, highlight=False)
@@ -75,8 +75,7 @@ class Output(Console):
             self.width = PIPE_COLUMNS
 
     def _has_edge(self) -> bool:
-        """Whether lines end at the edge of a terminal. `FORCE_COLOR`, which makes rich believe in one, gives a pipe no
-        edge."""
+        """True if the output is a terminal. `FORCE_COLOR` alone, with which rich assumes a terminal, does not count."""
         if os.environ.get("TTY_COMPATIBLE") == "1":
             return True
         try:
@@ -85,24 +84,24 @@ class Output(Console):
             return False
 
     def print(self, *objects: Any, crop: bool = False, **arguments: Any) -> None:
-        """Print, by default without cutting lines."""
+        """Print `objects`; by default lines are not cut."""
         super().print(*map(harmless, objects), crop=crop, **arguments)
 
 
 def console() -> Console:
-    """Standard output, for people."""
+    """Return a console on standard output."""
     return Output()
 
 
 def messages() -> Console:
-    """Standard error, for progress and complaints."""
+    """Return a console on standard error, for progress and errors."""
     return Output(stderr=True)
 
 
 def emit(value: Mapping[str, Any], show: Callable[[Console], None]) -> None:
-    """`value` as one JSON document in UTF-8 if `--json` was given, else what `show` prints.
+    """Print `value` as one JSON document in UTF-8 if `--json` was given, else call `show`.
 
-    Raises ConfigurationError when standard output is closed or full.
+    Raises ConfigurationError if standard output is closed or full.
     """
     if _Mode.json:
         streams.write(json_document(value))
@@ -112,8 +111,8 @@ def emit(value: Mapping[str, Any], show: Callable[[Console], None]) -> None:
 
 
 def json_document(value: Mapping[str, Any]) -> bytes:
-    """`value` in one line of JSON, in UTF-8. What is no Unicode text is written as an escape, such as a byte of a
-    file's name that is not UTF-8."""
+    """Return `value` as one line of JSON in UTF-8. Characters that are not Unicode text, such as a byte of a file's
+    name that is not UTF-8, are escaped."""
     try:
         return (json.dumps(value, ensure_ascii=False, default=str) + "\n").encode()
     except UnicodeEncodeError:
@@ -123,7 +122,7 @@ def json_document(value: Mapping[str, Any]) -> bytes:
 def complain(error: Mapping[str, Any]) -> None:
     """Print an error: with `--json` the document {"error": ...} on standard output, else its message on standard error.
 
-    Where standard output cannot be written either, standard error has the message.
+    If standard output cannot be written, the message goes to standard error.
     """
     if _Mode.json:
         try:
@@ -136,33 +135,35 @@ def complain(error: Mapping[str, Any]) -> None:
 
 
 def say(text: str | Text) -> None:
-    """Print a line on standard error, if it can be written."""
+    """Print a line on standard error. Nothing happens if it cannot be written."""
     with suppress(OSError, ValueError):
         messages().print(text, soft_wrap=True)
 
 
 def plain(value: Any) -> Any:
-    """A result of the SDK as JSON takes it: objects for dataclasses, text for times."""
+    """Return a result of the SDK as JSON values: dictionaries for dataclasses and structs, text for times."""
+    if isinstance(value, msgspec.Struct):
+        return {name: plain(member) for name, member in msgspec.structs.asdict(value).items()}
     if is_dataclass(value) and not isinstance(value, type):
-        return {one.name: plain(getattr(value, one.name)) for one in dataclass_fields(value)}
+        return {field.name: plain(getattr(value, field.name)) for field in dataclass_fields(value)}
     if isinstance(value, datetime):
         return format_time(value)
-    return [plain(one) for one in value] if isinstance(value, list | tuple) else value
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def fields(pairs: Mapping[str, object]) -> Facts:
-    """Names and values, one a line. No id or key is broken at the end of a line."""
+    """Return names and values, one on a line, without breaks in ids and keys."""
     return facts(pairs)
 
 
 def fail(exit_with: ExitCode, message: str, /, **details: object) -> NoReturn:
-    """Say what is wrong and exit with that code."""
+    """Print an error and exit with this code."""
     complain({"message": message, **details})
     raise typer.Exit(int(exit_with))
 
 
 def exit_code(error: LedgerError) -> ExitCode:
-    """The exit code of an error."""
+    """Return the exit code of an error."""
     if isinstance(error, Unavailable):
         return ExitCode.UNAVAILABLE
     if isinstance(error, InvalidInput | ConfigurationError):
@@ -171,7 +172,10 @@ def exit_code(error: LedgerError) -> ExitCode:
 
 
 def guarded(command: Callable[P, R]) -> Callable[P, R]:
-    """Turns errors of the ledger, and a missing extra, into one line and an exit code."""
+    """Return `command` such that errors of the ledger and a missing extra or server become one line and an exit code.
+
+    The function raises typer.Exit.
+    """
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -182,25 +186,33 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
                 fail(ExitCode.EXTRA_MISSING, str(error), code="extra_missing", **error.details)
             fail(exit_code(error), str(error), code=error.code, details=error.details)
         except ModuleNotFoundError as error:
-            if not _from_server_extra(error.name):
+            if not _is_of_server(error.name):
                 raise
-            fail(
-                ExitCode.EXTRA_MISSING,
-                f"This command needs the server extra: pip install '{SERVER_EXTRA}' (missing: {error.name}).",
-                code="extra_missing",
-                extra="server",
-            )
+            fail_without_server("This command", str(error.name))
 
     return run
 
 
+def fail_without_server(command: str, missing: str | None = None) -> NoReturn:
+    """Report that `command` needs the server's distribution, and exit; `missing` is a module that it would install."""
+    note = "" if missing is None else f" (missing: {missing})"
+    fail(
+        ExitCode.EXTRA_MISSING,
+        f"{command} needs the server: pip install {SERVER}{note}.",
+        code="extra_missing",
+        distribution=SERVER,
+    )
+
+
 _SERVER_MODULES = frozenset(
     {
-        "alembic", "api", "argon2", "babel", "fastapi", "httptools", "jinja2", "migrations", "orjson", "psycopg",
-        "pydantic_settings", "pyotp", "segno", "sqlalchemy", "starlette", "structlog", "uvicorn", "uvloop",
+        "alembic", "argon2", "babel", "fastapi", "httptools", "jinja2", "multipart", "numpy", "orjson", "PIL",
+        "prometheus_client", "psycopg", "pydantic_settings", "pyotp", "segno", "sqlalchemy", "starlette",
+        "structlog", "uvicorn", "uvloop",
     }
 )  # fmt: skip
 
 
-def _from_server_extra(module: str | None) -> bool:
+def _is_of_server(module: str | None) -> bool:
+    """True for a module that `refund-credit-ledger-server` installs."""
     return module is not None and module.partition(".")[0] in _SERVER_MODULES

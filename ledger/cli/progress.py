@@ -1,4 +1,4 @@
-"""Bars on standard error for work in stages."""
+"""Progress bars on standard error for work in stages."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ledger.cli import output
 
 @contextmanager
 def stage_bars(names: Mapping[str, str]) -> Iterator[Callable[[str, int, int], None]]:
-    """`show(stage, done, total)` draws a bar a stage, with a total of 0 where nobody knows it; `names` are what people
-    read. Nothing is drawn where standard error is no terminal, or where JSON was asked for."""
+    """Yield `show(stage, done, total)`, which draws one bar for each stage; a total of 0 means unknown. `names` are the
+    display names of stages. Nothing is drawn with `--json` or if standard error is not a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = output.messages()
     with Progress(*columns, console=console, disable=output.json_asked() or not console.is_terminal) as bar:

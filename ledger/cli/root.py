@@ -1,7 +1,7 @@
-"""How a run of `refund-ledger` begins and ends: its name, usage errors, interruptions and failures of files.
+"""The root of the command tree: program name, usage errors, interruptions and file errors.
 
-Usage errors are JSON where `--json` stands anywhere on the command line, also when an option before it is unknown. A
-mistake of a user never ends in a traceback.
+Usage errors are printed as JSON if `--json` is anywhere on the command line, even after an unknown option. A mistake of
+a user never ends in a traceback.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NAME = "refund-ledger"
 USAGE_CODE = "usage"
 
 _ClickException: type[Exception] = typer.BadParameter.__mro__[2]
-"""The base class of usage errors, which typer does not export."""
+"""Base class of usage errors; typer does not export it."""
 
 
 class RootGroup(TyperGroup):
@@ -38,7 +38,7 @@ class RootGroup(TyperGroup):
         windows_expand_args: bool = True,
         **extra: Any,
     ) -> Any:
-        """Run the command that `args` name (by default those of the process) and exit with its code."""
+        """Run the command of `args` (default: the arguments of the process) and exit with its code."""
         arguments = list(sys.argv[1:] if args is None else args)
         output.reset("--json" in arguments)
         try:
@@ -56,7 +56,7 @@ class RootGroup(TyperGroup):
 
 
 def _usage_error(error: Exception) -> None:
-    """Say what is wrong with the command line, and exit."""
+    """Print what is wrong with the command line, and exit."""
     if str(getattr(error, "message", "")).startswith("Got unexpected extra argument"):
         # The argument may be an identifier of a person, whose option was forgotten.
         error.message = "There is an argument too many. Is the name of an option missing before it?"  # type: ignore[attr-defined]
@@ -75,7 +75,7 @@ def _usage_error(error: Exception) -> None:
 
 
 def _file_error(error: OSError) -> None:
-    """Say which file could not be used, and exit. Without a file it is standard output or another stream."""
+    """Print which file could not be used, and exit. An error without a file name is one of a stream."""
     reason = os.strerror(error.errno) if error.errno else "it cannot be used"
     name = os.path.basename(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else ""
     output.complain(

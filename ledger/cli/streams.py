@@ -1,4 +1,4 @@
-"""Standard input and output as bytes, with errors in one line."""
+"""Standard input and output as bytes; their failures become ConfigurationError."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ledger.errors import ConfigurationError
 
 
 def source(path: Path) -> Path | BinaryIO:
-    """The file, or standard input for `-`. Raises ConfigurationError when standard input is closed."""
+    """Return the path, or standard input for `-`. Raises ConfigurationError if standard input is closed."""
     if str(path) != "-":
         return path
     buffer: BinaryIO | None = getattr(sys.stdin, "buffer", None)
@@ -25,9 +25,10 @@ def source(path: Path) -> Path | BinaryIO:
 
 @contextmanager
 def writing() -> Iterator[None]:
-    """Turns failures of standard output into ConfigurationError: closed, full, or in an encoding without a character.
+    """Turn failures of standard output into ConfigurationError: closed, disk full, or an encoding that lacks a
+    character.
 
-    A reader that ends early (`| head`) is left to the caller.
+    A broken pipe (`| head`) is raised as OSError.
     """
     if sys.stdout is None:
         raise ConfigurationError("Standard output is closed.")
@@ -47,15 +48,15 @@ def writing() -> Iterator[None]:
 
 
 def _give_up_output() -> None:
-    """Let the rest of standard output go nowhere, so that Python does not fail once more on it at its end."""
+    """Discard the rest of standard output, so that Python does not fail again when it flushes the stream at exit."""
     with suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
 
 
 def write(data: bytes) -> None:
-    """Write bytes to standard output, whatever the encoding of the locale is. Raises ConfigurationError."""
+    """Write bytes to standard output, independent of the encoding of the locale. Raises ConfigurationError."""
     with writing():
         sys.stdout.flush()
         sys.stdout.buffer.write(data)

@@ -1,8 +1,8 @@
-"""Tables that never cut what the next command needs: ids, keys and dates stay whole at every width, and in a pipe.
+"""Tables whose ids, keys and dates are never cut or wrapped, so that they can be copied into the next command.
 
-A column without blanks in its cells (ids, keys, dates, states, numbers) is never wrapped; the others wrap between
-words. Where that does not fit into the terminal, each row is printed as lines of a name and a value. In a pipe nothing
-is wrapped at all, so that a row is a line.
+A column without blanks in its cells (ids, keys, dates, states, numbers) is never wrapped; other columns wrap between
+words. If the table does not fit into the terminal, each row is printed as lines of a name and a value. Output that is
+not a terminal is not wrapped, so that a row is one line.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 PIPE_COLUMNS = 100_000
-"""The width of what is no terminal: nothing is ever wrapped there."""
+"""Width of an output that is not a terminal."""
 LEAST_COLUMNS = 12
-"""A column of sentences is not made narrower than this; before that, rows become lists."""
+"""Smallest width of a column of sentences. If columns would be narrower, rows are printed as lists."""
 BORDER_COLUMNS = 3
-"""What a column of a table needs beside its text: a line and a blank on both sides."""
+"""Characters of a column that are not text: a line, and a blank on both sides."""
 
 
 class Table(RichTable):
-    """rich's table, that is laid out as the module says."""
+    """A rich table with the layout that the module describes."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Render as a table if that fits, else as a list."""
+        """Render as a table if it fits, else as lists."""
         cells = [[_text(cell) for cell in column._cells] for column in self.columns]
         headers = [_text(column.header).plain for column in self.columns]
         widths = _widths(headers, cells, options.max_width - 1 - BORDER_COLUMNS * len(cells))
@@ -48,7 +48,8 @@ class Table(RichTable):
 
 
 def _widths(headers: Sequence[str], columns: Sequence[Sequence[Text]], room: int) -> list[int] | None:
-    """A width for each column, `room` in all at most; None where that would break an id or squeeze sentences."""
+    """Return a width for each column, at most `room` in total. None if that would break an id or make a column of
+    sentences too narrow."""
     natural = [
         max([_widest(text) for text in (header, *map(str, texts))])
         for header, texts in zip(headers, columns, strict=True)
@@ -56,17 +57,17 @@ def _widths(headers: Sequence[str], columns: Sequence[Sequence[Text]], room: int
     if sum(natural) <= room:
         return natural
     least = []
-    for header, texts, wanted in zip(headers, columns, natural, strict=True):
+    for header, texts, widest in zip(headers, columns, natural, strict=True):
         if any(" " in text.plain for text in texts):
             longest = max([_widest(word) for text in texts for word in text.plain.split() if word.isascii()], default=0)
-            least.append(min(wanted, max(LEAST_COLUMNS, longest)))
+            least.append(min(widest, max(LEAST_COLUMNS, longest)))
         else:
             least.append(max([_widest(text) for text in (*header.split(), *map(str, texts))], default=0))
     spare = room - sum(least)
     if spare < 0:
         return None
     while spare:
-        growing = [place for place, wanted in enumerate(natural) if least[place] < wanted]
+        growing = [place for place, widest in enumerate(natural) if least[place] < widest]
         narrowest = min(growing, key=least.__getitem__)
         least[narrowest] += 1
         spare -= 1
@@ -74,8 +75,8 @@ def _widths(headers: Sequence[str], columns: Sequence[Sequence[Text]], room: int
 
 
 class Facts:
-    """Names and values, one a line. A value wraps between its words, and within words of Chinese, but an id is never
-    broken: one that is longer than the terminal is wide goes on in the terminal's next line without a line end."""
+    """Names and values, one on a line. A value wraps between words, and between Chinese characters, but an id is never
+    broken: if it is longer than the terminal is wide, it continues on the next line without a line end."""
 
     def __init__(self, pairs: Sequence[tuple[str, Text]]) -> None:
         self._pairs = pairs
@@ -95,7 +96,8 @@ class Facts:
 
 
 def _breaks(line: str, width: int) -> list[int]:
-    """Where to begin new lines in `line`, so that none is wider than `width`, unless it is a single word of ASCII."""
+    """Return the places at which to break `line`, so that no part is wider than `width` unless it is one word of
+    ASCII."""
     places, column = [], 0
     for match in re.finditer(r"\S+\s*|\s+", line):
         wide = cell_len(match[0].rstrip())
@@ -114,14 +116,14 @@ def _breaks(line: str, width: int) -> list[int]:
 
 
 def facts(pairs: Mapping[str, object]) -> Facts:
-    """Names and values for people; None is shown as nothing."""
+    """Return names and values to print; None is shown as an empty text."""
     shown = {visible(name): "" if value is None else visible(str(value)) for name, value in pairs.items()}
     return Facts([(name, Text(value)) for name, value in shown.items()])
 
 
 def visible(text: str) -> str:
-    """`text` with what a terminal would obey, or not show, as an escape: control characters other than the line end and
-    the tabulator, marks that turn the direction of writing, and what is no Unicode text."""
+    """Return `text` with escapes for characters that control a terminal or are invisible: control characters except
+    line end and tab, marks of writing direction, and characters that are not Unicode text."""
     return _INVISIBLE.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
@@ -131,12 +133,12 @@ _INVISIBLE = re.compile(
 
 
 def _unbroken(console: Console, line: Text) -> Iterator[Segment]:
-    """A line as it is, however long."""
+    """Render a line of any length without breaking it."""
     yield from line.render(console, end="\n")
 
 
 def harmless(shown: Any) -> Any:
-    """What is to be printed, with `visible` applied if it is a text."""
+    """Return `shown`, with `visible` applied if it is a text."""
     if isinstance(shown, str):
         return visible(shown)
     if isinstance(shown, Text) and _INVISIBLE.search(shown.plain):

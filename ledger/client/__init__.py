@@ -1,6 +1,9 @@
 """The SDK for platforms: tag, look up, report, prove. See `docs/sdk.md`."""
 
-from ledger.client.appeal_results import (
+from ledger.client.client import RefundLedger
+from ledger.client.identity.suite import Suite, load_suite
+from ledger.client.lookups.request import Query, Refund
+from ledger.client.models.appeals import (
     Appeal,
     AppealConcession,
     AppealDecision,
@@ -16,31 +19,19 @@ from ledger.client.appeal_results import (
     RecordLink,
     ReopeningRequest,
 )
-from ledger.client.identity.suite import Suite, load_suite
-from ledger.client.inspection import inspect, inspected_evidence, match_picture, picture_hash, verify_inspection
-from ledger.client.lookups import Query, Refund
-from ledger.client.outbox.store import Waiting
-from ledger.client.picture_results import PictureReuse
-from ledger.client.pictures import PictureHash
-from ledger.client.reports import claim_upload, evidence, handed_in_by_merchant, issuer_answer
-from ledger.client.results import (
+from ledger.client.models.lookups import Check, Lookup, Reason, Tier
+from ledger.client.models.pictures import PictureHash, PictureReuse
+from ledger.client.models.reports import (
     AcceptedReport,
     ChangeResult,
-    Check,
     Delivery,
-    Lookup,
-    Reason,
     ReportAppeal,
     ReportHold,
     ReportPage,
     ReportResult,
     ReportView,
-    Tier,
 )
-from ledger.client.sdk import RefundLedger
-from ledger.client.subjects import Buyer, Identifiers, SubjectIds, buyers
-from ledger.client.verify.receipts import VerifiedReceipt
-from ledger.client.webhook_events import (
+from ledger.client.models.webhook_events import (
     AppealDecided,
     AppealEnded,
     AppealOpened,
@@ -51,7 +42,13 @@ from ledger.client.webhook_events import (
     WebhookEvent,
     WebhookTest,
 )
-from ledger.client.webhooks import DeliveryPage, WebhookDelivery, WebhookEndpoint, verify_webhook
+from ledger.client.models.webhooks import DeliveryPage, WebhookDelivery, WebhookEndpoint
+from ledger.client.outbox.store import Waiting
+from ledger.client.reports.evidence import claim_upload, evidence, handed_in_by_merchant, issuer_answer
+from ledger.client.reports.inspection import inspect, inspected_evidence, match_picture, picture_hash, verify_inspection
+from ledger.client.subjects import Buyer, Identifiers, SubjectIds, buyers
+from ledger.client.verify.receipts import VerifiedReceipt
+from ledger.client.webhooks import verify_webhook
 from ledger.protocol.identifiers import Kind
 from ledger.rules.conduct import Conduct, Evidence, EvidenceType, Finding, Inspection
 from ledger.rules.findings import Strength, Trust

@@ -1,29 +1,25 @@
-"""The part of the SDK for appeals: file for a customer, answer as reporter, files, letters, links to a person's record.
+"""Appeals: file for a customer, answer as the reporter, files, letters, links to a person's record.
 
-Nothing here goes through the outbox. Somebody waits for each of these calls, and a legal clock may hang on it: an
-appeal that lies on a disk of the platform is not filed, and an answer that comes after its seven days has lost the
-case. So an outage is the caller's to see, as `Unavailable`; called again with the same `idempotency_key`, nothing
-happens twice.
+Appeals are not queued in the outbox: an unsent appeal is not filed, and an answer after the 7-day deadline overturns
+the report. An outage raises Unavailable; a second call with the same `idempotency_key` repeats nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ledger.client.appeal_results import (
+from ledger.client.inputs import check_digest, check_id, check_text
+from ledger.client.models.appeals import (
     Appeal,
     AppealLetter,
     AppealPage,
     Attachment,
     EarlierLetter,
     FiledAppeal,
-    PersonStatement,
     RecordLink,
     parse_appeal,
     parse_appeals,
@@ -33,11 +29,8 @@ from ledger.client.appeal_results import (
     parse_letter,
     parse_letter_kinds,
     parse_link,
-    parse_statements,
 )
-from ledger.client.inputs import check_digest, check_text
-from ledger.client.reports import check_idempotency_key
-from ledger.client.results import Lookup, ReportView, about, parse_view
+from ledger.client.models.decoding import about
 from ledger.client.session import Session
 from ledger.client.subjects import Buyer
 from ledger.errors import ConfigurationError, InvalidRequest
@@ -47,26 +40,34 @@ from ledger.rules.languages import DEFAULT_LOCALE
 T = TypeVar("T")
 
 UPLOAD_SECONDS = 120.0
-"""All attempts to hand in a file, together; each may take half of it."""
+"""Time for all attempts to upload a file; each attempt may take half of it."""
 
 _KINDS = frozenset({"received", "question", "overdue", "decided"})
-_FORMS = {name: re.compile(rf"{name}_[A-Za-z0-9]{{1,29}}\Z") for name in ("ap", "at", "lk", "rp")}
+
+FiledAppeals = list[FiledAppeal]
+"""One case for each report."""
 
 
-class Appeals(Session):
-    """Appeals, sessions for persons, and statements. `idempotency_key` is made here unless you give one of your own."""
+class Appeals:
+    """`ledger.appeals`: appeals, and links for persons to their own record. An `idempotency_key` that you do not give
+    is made here."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     def open_record(self, buyer: Buyer, locale: str = DEFAULT_LOCALE) -> RecordLink:
-        """A single-use link to the record of a customer who is logged in with you; send their browser to its `url`
-        within ten minutes. The person sees that you opened it. `locale` is one of
+        """Return a single-use link to the record of a customer who is logged in with you; send their browser to its
+        `url` within ten minutes. The person sees that you opened it. `locale` is one of
         `ledger.rules.languages.LOCALES`.
 
         Raises StaleEpoch, QuotaExceeded and the other named refusals, Unavailable.
         """
         # Two calls make two links. The key is here to be repeated: a link to another person's record must not be taken.
-        return self._send("/v1/subject-sessions", {**_about(buyer), "locale": locale}, self._new_key(), parse_link)
+        return self._session.send_once(
+            "/v1/subject-sessions", {**_about(buyer), "locale": locale}, self._session.new_key(), parse_link
+        )
 
-    def appeal(
+    def open(
         self,
         reports: Sequence[str],
         grounds: str,
@@ -75,7 +76,7 @@ class Appeals(Session):
         buyer: Buyer | None = None,
         *,
         idempotency_key: str | None = None,
-    ) -> list[FiledAppeal]:
+    ) -> FiledAppeals:
         """Contest 1 to 20 reports for a customer, all or none. `grounds`: not_me, wrong_facts, evidence_wrong,
         paid_back, not_told or other. `buyer` shows that the reports are about them: without one, all are unknown.
 
@@ -84,20 +85,24 @@ class Appeals(Session):
         StaleEpoch, Unavailable.
         """
         body = {
-            "reports": [_id("rp", report) for report in reports],
+            "reports": [check_id("rp", report) for report in reports],
             "grounds": check_text("grounds", grounds),
             "statement": check_text("statement", statement),
             "locale": check_text("locale", locale),
         }
         parse = partial(parse_filed, reports=list(reports))
-        return self._send("/v1/appeals", {**body, **_about(buyer)}, self._key_of(idempotency_key), parse)
+        return self._session.send_once(
+            "/v1/appeals", {**body, **_about(buyer)}, self._session.key_or_new(idempotency_key), parse
+        )
 
-    def get_appeal(self, appeal: str, party: str | None = None) -> Appeal:
-        """A case of yours; where you both filed it and made the report, for `party` (subject or reporter).
+    def get(self, appeal: str, party: str | None = None) -> Appeal:
+        """Return a case of yours; where you both filed it and made the report, for `party` (subject or reporter).
         Raises NotFound."""
-        return self._get(_path(appeal), about(parse_appeal, id=appeal), {} if party is None else {"party": party})
+        return self._session.get(
+            _path(appeal), about(parse_appeal, id=appeal), {} if party is None else {"party": party}
+        )
 
-    def list_appeals(
+    def list(
         self,
         *,
         role: str | None = None,
@@ -105,12 +110,12 @@ class Appeals(Session):
         limit: int = 50,
         starting_after: str | None = None,
     ) -> AppealPage:
-        """Your cases, newest first: those `filed` through you, those about what you `reported`, or both."""
+        """Return your cases, newest first: those `filed` through you, those about what you `reported`, or both."""
         query = {"role": role, "state": state, "limit": str(limit), "starting_after": starting_after}
-        return self._get(
+        return self._session.get(
             "/v1/appeals",
             parse_appeals,
-            {name: check_text(name, one) for name, one in query.items() if one is not None},
+            {name: check_text(name, value) for name, value in query.items() if value is not None},
         )
 
     def answer(self, appeal: str, party: str, text: str, *, idempotency_key: str | None = None) -> Appeal:
@@ -130,7 +135,7 @@ class Appeals(Session):
         name: str | None = None,
         idempotency_key: str | None = None,
     ) -> Attachment:
-        """Hand in a file: JPEG, PNG, WebP, PDF, MP4 or plain text. The other party can read it and its `name` (default:
+        """Upload a file: JPEG, PNG, WebP, PDF, MP4 or plain text. The other party can read it and its `name` (default:
         the file's own). A reporter's file must be an item of evidence of its report, by SHA-256: the one at
         `evidence_index`, or any.
 
@@ -148,46 +153,52 @@ class Appeals(Session):
         query = {"party": check_text("party", party), "name": check_text("name", called)}
         if evidence_index is not None:
             query["evidence_index"] = str(evidence_index)
-        headers = {"Content-Type": "application/octet-stream", "Idempotency-Key": self._key_of(idempotency_key)}
+        headers = {
+            "Content-Type": "application/octet-stream",
+            "Idempotency-Key": self._session.key_or_new(idempotency_key),
+        }
         target = f"{_path(appeal)}/attachments"
-        self._ready()
-        answer = self._transport.retrying(
+        self._session.ready()
+        answer = self._session.transport.retrying(
             UPLOAD_SECONDS,
-            lambda limit: self._transport.send("POST", target, limit, content=data, query=query, headers=headers),
+            lambda limit: self._session.transport.send(
+                "POST", target, limit, content=data, query=query, headers=headers
+            ),
             UPLOAD_SECONDS / 2,
         )
         return answer.read(about(parse_attachment, sha256=b64url(hashlib.sha256(data).digest()), size_bytes=len(data)))
 
     def read_attachment(self, appeal: str, attachment: str) -> bytes:
-        """The bytes of a file of the case. They may come from a stranger: open them as carefully. Raises NotFound."""
-        target = f"{_path(appeal)}/attachments/{_id('at', attachment)}"
-        self._ready()
-        answer = self._transport.retrying(
-            UPLOAD_SECONDS, lambda limit: self._transport.send("GET", target, limit), UPLOAD_SECONDS / 2
+        """Return the bytes of a file of the case. They may come from an unknown person: handle them as untrusted input.
+        Raises NotFound."""
+        target = f"{_path(appeal)}/attachments/{check_id('at', attachment)}"
+        self._session.ready()
+        answer = self._session.transport.retrying(
+            UPLOAD_SECONDS, lambda limit: self._session.transport.send("GET", target, limit), UPLOAD_SECONDS / 2
         )
         return answer.body
 
-    def withdraw_appeal(self, appeal: str, *, idempotency_key: str | None = None) -> Appeal:
-        """Take an appeal back, as your customer wishes; the report counts as before. Raises NotFound, ActionRefused,
+    def withdraw(self, appeal: str, *, idempotency_key: str | None = None) -> Appeal:
+        """Withdraw an appeal on behalf of your customer; the report counts as before. Raises NotFound, ActionRefused,
         ConflictOfInterest (your own control group made the report), Unavailable."""
         return self._act(appeal, "withdraw", {}, idempotency_key)
 
-    def reopen_appeal(self, appeal: str, text: str, *, idempotency_key: str | None = None) -> Appeal:
-        """Contest a decision once more, within 60 days and while the record is kept. Raises NotFound, ActionRefused,
+    def reopen(self, appeal: str, text: str, *, idempotency_key: str | None = None) -> Appeal:
+        """Contest a decision again, within 60 days and while the record is kept. Raises NotFound, ActionRefused,
         AppealInvalid, ConflictOfInterest, Unavailable."""
         return self._act(appeal, "reopen", {"text": check_text("text", text)}, idempotency_key)
 
     def concede(self, appeal: str, conduct: str, *, idempotency_key: str | None = None) -> Appeal:
         """As the reporter, concede that a contested report should name another conduct, of no higher severity; once in
-        a round. The person sees it and may agree; a reviewer decides, and not worse than this. It costs your weight
-        nothing.
+        a round. The person sees it and may agree; a reviewer decides, and not worse than this. It does not reduce the
+        weight of your reports.
 
         Raises NotFound, ActionRefused, AppealInvalid (the conduct), Unavailable.
         """
         return self._act(appeal, "concede", {"conduct": check_text("conduct", conduct)}, idempotency_key)
 
     def agree(self, appeal: str, *, idempotency_key: str | None = None) -> Appeal:
-        """Agree, as your customer wishes, to what the reporter conceded. Raises NotFound, ActionRefused,
+        """Agree, on behalf of your customer, to the reporter's concession. Raises NotFound, ActionRefused,
         ConflictOfInterest (your own control group made the report), Unavailable."""
         return self._act(appeal, "agree", {}, idempotency_key)
 
@@ -203,73 +214,42 @@ class Appeals(Session):
         body = {"evidence_sha256": b64url(digest), "text": check_text("text", text)}
         return self._act(appeal, "reopen-request", body, idempotency_key)
 
-    def explain_report(self, report: str, text: str, *, idempotency_key: str | None = None) -> ReportView:
-        """Say why a report of yours that is `held` is about another order than the contested one; at most five times.
-        A supervisor outside your control group reads it and releases the report or refuses.
+    def list_letters(self, appeal: str) -> tuple[str, ...]:
+        """Return the kinds of letters for your customer that can be fetched now: received, question, overdue,
+        decided."""
+        return self._session.get(f"{_path(appeal)}/letters", parse_letter_kinds)
 
-        Raises NotFound, ActionRefused (it is not held), AppealInvalid, Unavailable.
-        """
-        path = f"/v1/reports/{_id('rp', report)}/explain"
-        body, key = {"text": check_text("text", text)}, self._key_of(idempotency_key)
-        return self._send(path, body, key, about(parse_view, id=report))
+    def list_earlier_letters(self, appeal: str) -> tuple[EarlierLetter, ...]:
+        """Return the letters of the rounds before the case was reopened; `get_letter` fetches one by its `round`."""
+        return self._session.get(f"{_path(appeal)}/letters", parse_earlier_letters)
 
-    def letters(self, appeal: str) -> tuple[str, ...]:
-        """The letters that there are for your customer now, of received, question, overdue and decided."""
-        return self._get(f"{_path(appeal)}/letters", parse_letter_kinds)
-
-    def earlier_letters(self, appeal: str) -> tuple[EarlierLetter, ...]:
-        """The letters of a round that was decided before the case was reopened; `letter` gives them by `round`."""
-        return self._get(f"{_path(appeal)}/letters", parse_earlier_letters)
-
-    def letter(self, appeal: str, kind: str, locale: str | None = None, *, round: int | None = None) -> AppealLetter:
-        """One of them, to be sent unchanged, in the language that was filed in unless `locale` names one, of `round` or
+    def get_letter(
+        self, appeal: str, kind: str, locale: str | None = None, *, round: int | None = None
+    ) -> AppealLetter:
+        """Return a letter, to be sent unchanged: in the language of the appeal unless `locale` names one, of `round` or
         of the newest round that has one. Raises NotFound while there is no such letter, and where you did not file for
         the person."""
         if kind not in _KINDS:
             raise InvalidRequest("A letter is received, question, overdue or decided.")
         query = {"locale": locale, "round": None if round is None else str(round)}
-        wanted = {name: value for name, value in query.items() if value is not None}
+        parameters = {name: value for name, value in query.items() if value is not None}
         own = {"kind": kind} if locale is None else {"kind": kind, "locale": locale}
-        return self._get(f"{_path(appeal)}/letters/{kind}", about(parse_letter, **own), wanted)
-
-    def statements(self, lookup: str | Lookup) -> tuple[PersonStatement, ...]:
-        """What the person says of the reports that a lookup of yours disclosed; ask when it `has_statement`.
-        Raises NotFound for other lookups, and after 24 hours."""
-        number = lookup.id if isinstance(lookup, Lookup) else lookup
-        return self._get(f"/v1/lookups/{_id('lk', number or '')}/statement", parse_statements)
+        return self._session.get(f"{_path(appeal)}/letters/{kind}", about(parse_letter, **own), parameters)
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
-    def _key_of(self, given: str | None) -> str:
-        """The caller's idempotency key, or a new one. Raises InvalidRequest."""
-        return self._new_key() if given is None else check_idempotency_key(given)
-
     def _act(self, appeal: str, action: str, body: Mapping[str, Any], key: str | None) -> Appeal:
-        return self._send(f"{_path(appeal)}/{action}", body, self._key_of(key), about(parse_appeal, id=appeal))
-
-    def _send(self, path: str, body: Mapping[str, Any], key: str, parse: Callable[[Any], T]) -> T:
-        """POST the same bytes under the same key at every attempt."""
-        content = json.dumps(body, separators=(",", ":")).encode()
-        headers = {"Idempotency-Key": key}
-        self._ready()
-        return self._retrying(
-            lambda limit: self._transport.send("POST", path, limit, content=content, headers=headers).read(parse)
+        return self._session.send_once(
+            f"{_path(appeal)}/{action}", body, self._session.key_or_new(key), about(parse_appeal, id=appeal)
         )
 
 
 def _about(buyer: Buyer | None) -> dict[str, Any]:
     if buyer is None:
         return {}
-    subjects = [{"kind": one.kind.value, "tag": b64url(one.tag)} for one in buyer.subjects]
+    subjects = [{"kind": subject.kind.value, "tag": b64url(subject.tag)} for subject in buyer.subjects]
     return {"epoch": buyer.epoch, "subjects": subjects}
 
 
 def _path(appeal: str) -> str:
-    return f"/v1/appeals/{_id('ap', appeal)}"
-
-
-def _id(prefix: str, public: str) -> str:
-    """A public id, fit to stand in a path."""
-    if not isinstance(public, str) or not _FORMS[prefix].match(public):
-        raise InvalidRequest(f"An id of this sort looks like {prefix}_ and letters and digits.")
-    return public
+    return f"/v1/appeals/{check_id('ap', appeal)}"

@@ -1,40 +1,31 @@
-"""What every call of the SDK rests on: keys, tokens, HTTP, the state folder, and the key epochs of the service."""
+"""The base of every call of the SDK: keys, tokens, HTTP, the state folder, and the key epochs of the service."""
 
 from __future__ import annotations
 
+import hmac
 import json
-import os
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, TypeVar
 from urllib.parse import quote
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from ledger.client.budgets import (
-    CHECK_BUDGET_SECONDS,
-    CONNECT_BUDGET_SECONDS,
-    LOOKUP_BUDGET_SECONDS,
-    SUBJECT_BUDGET_SECONDS,
-    checked_budget,
-)
-from ledger.client.connections import ClientFactory, HttpOptions
-from ledger.client.events import note, tell
-from ledger.client.forks import ForkLock
-from ledger.client.identity.environment import read_credentials
 from ledger.client.identity.epochs import Epochs
 from ledger.client.identity.keyfiles import load_signing_key, order_key_source
 from ledger.client.identity.own_key import suite_of_key
 from ledger.client.identity.suite import Suite, is_loopback, load_suite, parse_service
 from ledger.client.identity.tokens import NEW_KEY_SECONDS, TokenSource
+from ledger.client.inputs import check_idempotency_key
+from ledger.client.lookups.questions import Questioner
+from ledger.client.lookups.reason_texts import Texts
+from ledger.client.models.decoding import Model, decode
+from ledger.client.outbox.sender import OutboxSender
 from ledger.client.outbox.store import Outbox
 from ledger.client.policies import Policies
-from ledger.client.questions import Questioner
-from ledger.client.results import Fields
 from ledger.client.snapshots.cache import SnapshotCache
 from ledger.client.snapshots.reader import Snapshot, Snapshots
 from ledger.client.state import (
@@ -46,8 +37,17 @@ from ledger.client.state import (
     default_state_dir,
 )
 from ledger.client.subjects import Blinder, Buyer, Canonical
-from ledger.client.texts import Texts
-from ledger.client.transport import Answer, Deadline, Transport
+from ledger.client.transport.budgets import (
+    CHECK_BUDGET_SECONDS,
+    CONNECT_BUDGET_SECONDS,
+    LOOKUP_BUDGET_SECONDS,
+    SUBJECT_BUDGET_SECONDS,
+    checked_budget,
+)
+from ledger.client.transport.connections import ClientFactory, HttpOptions
+from ledger.client.transport.event_log import note, tell
+from ledger.client.transport.forks import ForkLock
+from ledger.client.transport.http import Answer, Deadline, Transport
 from ledger.client.verify.receipts import log_fetcher
 from ledger.errors import (
     ConfigurationError,
@@ -64,7 +64,7 @@ from ledger.errors import (
     UnknownKey,
 )
 from ledger.protocol.encoding import b64url
-from ledger.rules.consent import check_consent
+from ledger.rules import consent
 from ledger.rules.policy.values import Policy
 
 READ_BUDGET_SECONDS = 10.0
@@ -81,12 +81,16 @@ T = TypeVar("T")
 
 
 def utc_now() -> datetime:
-    """The clock of the real world."""
+    """Return the clock of the real world."""
     return datetime.now(UTC)
 
 
+class _PolicyAnswer(Model, frozen=True):
+    toml: str
+
+
 class Session:
-    """A platform's connection to the ledger; `RefundLedger` adds what can be asked over it."""
+    """A platform's connection to the ledger, over which the namespaces of `RefundLedger` send their requests."""
 
     def __init__(
         self,
@@ -110,40 +114,28 @@ class Session:
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
         transport: Transport | None = None,
     ) -> None:
-        """Reads suite and keys; nothing is sent before the first call.
-
-        `suite` is what `refund-ledger platform add` wrote and `key` the signing key of `refund-ledger make-key`, by
-        their files or as objects. `state_dir` keeps the outbox, the last checkpoint, proven key epochs and snapshots
-        (default: `~/.local/state/refund-ledger/...`); share it among the processes of one host, and keep it. Where it
-        cannot be written, all but the outbox is kept in memory, with one warning. `order_key` is 32 bytes or a file; by
-        default `acme.order.key` beside the signing key of the platform acme. `scopes` narrows the tokens.
-        `refused_retention_days` (0 to 60) is how long the outbox keeps what the ledger refused.
-        Time budgets in seconds, each for the whole call with name resolution, connecting, TLS, blinding and retries:
-        `lookup_budget_seconds` (0.3), `subject_budget_seconds` (2), `check_budget_seconds` (5),
-        `connect_budget_seconds` (8). `budget_seconds` (10) bounds all attempts of each other request.
-        `ca_file`, `proxy` and `http_client` are explained at `ledger.client.connections.HttpOptions`.
-        `insecure_http` allows plain http to another machine. `now`, `random_bytes` and `transport` are for tests.
+        """Read suite and keys. `RefundLedger` explains the arguments.
 
         Raises ConfigurationError.
         """
         self.suite = suite if isinstance(suite, Suite) else load_suite(suite)
-        self._key = key if isinstance(key, Ed25519PrivateKey) else load_signing_key(key)
-        self._order_key = order_key_source(order_key, key, self.suite.platform)
-        self._state_dir = default_state_dir(self.suite) if state_dir is None else Path(state_dir)
-        self._now = now
-        self._random_bytes = random_bytes
-        self.suite = suite_of_key(self.suite, self._key)
-        self._lookup_budget_seconds = checked_budget("lookup_budget_seconds", lookup_budget_seconds)
-        self._subject_budget_seconds = checked_budget("subject_budget_seconds", subject_budget_seconds)
-        self._check_budget_seconds = checked_budget("check_budget_seconds", check_budget_seconds)
-        self._connect_budget_seconds = checked_budget("connect_budget_seconds", connect_budget_seconds)
-        self._budget_seconds = checked_budget("budget_seconds", budget_seconds)
+        self.key = key if isinstance(key, Ed25519PrivateKey) else load_signing_key(key)
+        self.order_key = order_key_source(order_key, key, self.suite.platform)
+        self.state_dir = default_state_dir(self.suite) if state_dir is None else Path(state_dir)
+        self.now = now
+        self.random_bytes = random_bytes
+        self.suite = suite_of_key(self.suite, self.key)
+        self.lookup_budget_seconds = checked_budget("lookup_budget_seconds", lookup_budget_seconds)
+        self.subject_budget_seconds = checked_budget("subject_budget_seconds", subject_budget_seconds)
+        self.check_budget_seconds = checked_budget("check_budget_seconds", check_budget_seconds)
+        self.connect_budget_seconds = checked_budget("connect_budget_seconds", connect_budget_seconds)
+        self.budget_seconds = checked_budget("budget_seconds", budget_seconds)
         if isinstance(refused_retention_days, bool) or not 0 <= refused_retention_days <= REFUSED_RETENTION_DAYS * 2:
             raise ConfigurationError(f"refused_retention_days is 0 to {REFUSED_RETENTION_DAYS * 2}.")
-        self._refused_retention = timedelta(days=refused_retention_days)
+        self.refused_retention = timedelta(days=refused_retention_days)
         pinned = self.suite.pinned
-        self._tokens = TokenSource(
-            self._key,
+        self.tokens = TokenSource(
+            self.key,
             kid=self.suite.kid,
             platform=self.suite.platform,
             service=pinned.service,
@@ -151,72 +143,50 @@ class Session:
             scopes=scopes,
             correctable=self.suite.url.startswith("https://") or is_loopback(self.suite.url),
         )
-        self._transport = transport or Transport(
+        self.transport = transport or Transport(
             self.suite.url,
-            self._tokens.token,
-            refused=self._tokens.refused,
+            self.tokens.token,
+            refused=self.tokens.refused,
             insecure_http=insecure_http,
             options=HttpOptions(ca_file, proxy, http_client),
         )
-        self._seen = SeenCheckpoint(self._in_state(CHECKPOINT_FILE), pinned.log_origin, self.suite.log_public)
-        self._epochs = Epochs(self.suite, self._in_state(EPOCHS_FILE), self._seen)
-        self._policies = Policies(pinned)
+        self.seen = SeenCheckpoint(self._in_state(CHECKPOINT_FILE), pinned.log_origin, self.suite.log_public)
+        self.epochs = Epochs(self.suite, self._in_state(EPOCHS_FILE), self.seen)
+        self.policies = Policies(pinned)
         self._blinders: dict[int, Blinder] = {}
-        self._snapshots = Snapshots(
+        self.snapshots = Snapshots(
             SnapshotCache(self._in_state(SNAPSHOTS_FOLDER)),
             self.suite,
-            self._transport,
-            self._seen,
-            self._hold_listed,
+            self.transport,
+            self.seen,
+            self.hold_listed_epoch,
             now,
             budget_seconds,
         )
-        self._questions = Questioner(self.suite, random_bytes)
-        self._texts = Texts(self._transport)
+        self.questions = Questioner(self.suite, random_bytes)
+        self.reason_texts = Texts(self.transport)
         self._lock = ForkLock()
         self._outbox_lock = ForkLock()  # of its own: opening the file may wait for other processes, and no lookup may
         self._checked = False
         self._let_in = False
         self._opened_outbox: Outbox | None = None
 
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str] | None = None, **options: Any) -> Self:
-        """An instance made of environment variables (`os.environ` unless `environment` is given); `options` are the
-        other arguments of the constructor.
-
-        The suite is the file `REFUND_LEDGER_SUITE` or the text `REFUND_LEDGER_SUITE_JSON`, the signing key the file
-        `REFUND_LEDGER_KEY` or the PEM text `REFUND_LEDGER_KEY_PEM`, the order key the file `REFUND_LEDGER_ORDER_KEY` or
-        its text `REFUND_LEDGER_ORDER_KEY_TEXT`, the state folder `REFUND_LEDGER_STATE`. Raises ConfigurationError,
-        which names variables and never repeats what they hold.
-        """
-        given = {name: options.pop(name, None) for name in ("order_key", "state_dir")}
-        found = read_credentials(os.environ if environment is None else environment, **given)
-        return cls(found.suite, found.key, order_key=found.order_key, state_dir=found.state_dir, **options)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
     @property
     def public_keys(self) -> tuple[Ed25519PublicKey, ...]:
         """The platform's public keys under which its reports verify: that of `key` first, then what else the suite file
         names, for reports that were signed under an earlier one."""
-        own = self._key.public_key().public_bytes_raw()
+        own = self.key.public_key().public_bytes_raw()
         earlier = dict.fromkeys(key.public_key for key in self.suite.keys if key.public_key != own)
         return tuple([Ed25519PublicKey.from_public_bytes(raw) for raw in (own, *earlier)])
 
     def close(self) -> None:
-        """Close connections and files. What waits in the outbox stays there, and is told in a logged warning if this
-        client has used the outbox."""
-        self._transport.close()
-        self._snapshots.close()
+        """Close connections and files. Items of the outbox stay there; a warning about them is logged if this client
+        has used the outbox."""
+        self.transport.close()
+        self.snapshots.close()
         with self._outbox_lock:
             if self._opened_outbox is not None:
-                _warn_of_waiting(self._opened_outbox, self._now())
+                _warn_of_waiting(self._opened_outbox, self.now())
                 self._opened_outbox.close()
                 self._opened_outbox = None
 
@@ -227,17 +197,17 @@ class Session:
         process made by `fork()`, it prepares connections of its own.
 
         An outage raises Unavailable, or with `required=False` is logged only, so that a service starts while the ledger
-        is down: lookups are `unavailable` then, and what is left undone here is done by the first call that reaches the
-        ledger. A key that the ledger does not know yet is waited for, a few seconds.
+        is down: lookups are `unavailable` then, and the first call that reaches the ledger completes the connection. A
+        key that the ledger does not know yet is waited for, a few seconds.
 
         Raises ConfigurationError, HolderMismatch, UnknownKey, InvalidToken, TokenExpired, Unavailable, and the errors
         of a log that proves something else.
         """
-        self._transport.open()
-        if self._checked and self._let_in and self._epochs.holds(self._epochs.current):
+        self.transport.open()
+        if self._checked and self._let_in and self.epochs.holds(self.epochs.current):
             return
         try:
-            self._transport.apart(self._connect_budget_seconds, self._connected)
+            self.transport.apart(self.connect_budget_seconds, self._connected)
         except (Unavailable, UnexpectedAnswer, LimitExceeded) as error:
             note("connect_failed", reason=str(error.details.get("reason", error.code)))
             if required:
@@ -248,164 +218,215 @@ class Session:
         if not self._let_in:
             self._prove_key(limit)
 
-    def _ready(self) -> None:
+    def ready(self) -> None:
         """What `connect` does, but for the proof of the key: for a call that needs it, if it was not done before.
         Within the shorter of `connect_budget_seconds` and `budget_seconds`. Raises what `connect` does."""
-        self._transport.open()
-        if not self._checked or not self._epochs.holds(self._epochs.current):
-            self._transport.apart(min(self._connect_budget_seconds, self._budget_seconds), self._compared)
+        self.transport.open()
+        if not self._checked or not self.epochs.holds(self.epochs.current):
+            self.transport.apart(min(self.connect_budget_seconds, self.budget_seconds), self._compared)
 
     def _compared(self, limit: Deadline) -> None:
         if not self._checked:
-            self._snapshots.look()
-            self._transport.retrying(limit.left(), self._check_served, ATTEMPT_SECONDS)
-        if not self._epochs.holds(self._epochs.current):
-            self._transport.retrying(limit.left(), lambda part: self._hold(self._epochs.current, part), ATTEMPT_SECONDS)
+            self.snapshots.look()
+            self.transport.retrying(limit.left(), self.compare_service, ATTEMPT_SECONDS)
+        if not self.epochs.holds(self.epochs.current):
+            self.transport.retrying(
+                limit.left(), lambda part: self.hold_epoch(self.epochs.current, part), ATTEMPT_SECONDS
+            )
 
     def _prove_key(self, limit: Deadline) -> None:
         """Make a request that needs a token, as far as the token goes: what this platform may do is not asked here."""
 
         def ask(part: Deadline) -> None:
             with suppress(Forbidden, NotFound, InvalidInput, Conflict):
-                self._transport.send("GET", "/v1/reports", part, query={"limit": "1"})
+                self.transport.send("GET", "/v1/reports", part, query={"limit": "1"})
 
         waited = Deadline(NEW_KEY_SECONDS + 1)
         for pause in _NEW_KEY_PAUSES:
             try:
-                self._transport.retrying(limit.left(), ask, ATTEMPT_SECONDS)
+                self.transport.retrying(limit.left(), ask, ATTEMPT_SECONDS)
                 break
             except UnknownKey:
                 if pause == 0 or pause >= min(limit.left(), waited.left()):
                     raise
-                self._transport.pause(pause)
+                self.transport.pause(pause)
         self._let_in = True
 
     def current_epoch(self) -> int:
-        """The key epoch that new tags are made under. Connects first. Raises what `connect` does."""
-        self._ready()
-        return self._epochs.current
+        """Return the key epoch that new tags are made under. Connects first. Raises what `connect` does."""
+        self.ready()
+        return self.epochs.current
+
+    def tagging_epoch(self, epoch: int | Literal["current", "next"]) -> int:
+        """Return the number of a key epoch: see `RefundLedger.tagging_epoch`, also for the errors."""
+        self.ready()
+        if isinstance(epoch, int):
+            return epoch
+        self.retrying(self.read_service)
+        number = self.epochs.next if epoch == "next" else self.epochs.current
+        if number is None:
+            raise InvalidRequest("No key rotation is announced: there is no next key epoch to tag under.")
+        return number
 
     # --- key epochs -------------------------------------------------------------------------------------------------
 
-    def _check_served(self, limit: Deadline) -> None:
+    def compare_service(self, limit: Deadline) -> None:
         """Once: compare the server with what is pinned."""
         if not self._checked:
-            self._list(limit)
+            self.read_service(limit)
 
-    def _list(self, limit: Deadline) -> None:
+    def read_service(self, limit: Deadline) -> None:
         """Ask the service for its epochs, again after it refused one as stale."""
-        answer = self._transport.send("GET", "/v1/suite", limit)
+        answer = self.transport.send("GET", "/v1/suite", limit)
         service = parse_service(answer.json())
-        self._epochs.take(service)
-        self._policies.take(service, self._now())
+        self.epochs.take(service)
+        self.policies.take(service, self.now())
         self._checked = True
 
     def _policy_text(self, version: str) -> str:
-        """The text of a policy that did not come with this package. Raises UnexpectedAnswer and what a request does."""
+        """Return the text of a policy that did not come with this package. Raises UnexpectedAnswer and what a request
+        does."""
         path = f"/v1/policies/{quote(version, safe='')}"
-        return Fields(self._transport.send("GET", path, Deadline(POLICY_SECONDS)).json()).text("toml")
+        return decode(self.transport.send("GET", path, Deadline(POLICY_SECONDS)).json(), _PolicyAnswer).toml
 
-    def _policy(self) -> Policy | None:
-        """The policy in effect, as far as it is known; the service is asked where that was long ago."""
-        if self._policies.is_due(self._now()):
+    def policy(self) -> Policy | None:
+        """Return the policy in effect, as far as it is known; the service is asked where that was long ago."""
+        if self.policies.is_due(self.now()):
             with suppress(LedgerError):
-                self._list(Deadline(POLICY_SECONDS))
-        return self._policies.at(self._now(), self._policy_text)
+                self.read_service(Deadline(POLICY_SECONDS))
+        return self.policies.at(self.now(), self._policy_text)
 
-    def _check_consent(self, ref: str | None, of: str, snapshot: Snapshot | None = None) -> None:
+    def check_consent(self, ref: str | None, of: str, snapshot: Snapshot | None = None) -> None:
         """Check that a lookup or check has the reference to the person's consent that the policy in effect asks for
-        under this platform's profile. Makes no request: goes by the newest of the policies that are known from the
-        service and from `snapshot`, by default the opened one. Raises ConsentMissing, InvalidRequest (a blank)."""
-        opened = snapshot or self._snapshots.ready(whole_filter=False, whole_buckets=False) or self._snapshots.local()
-        known = [self._policies.at(self._now(), None), None if opened is None else opened.latest.policy]
-        newest = max((one for one in known if one is not None), key=lambda one: one.version, default=None)
+        under this platform's profile. Makes no request: uses the newest policy known from the service and from
+        `snapshot`, by default the opened one. Raises ConsentMissing, InvalidRequest (a blank)."""
+        opened = snapshot or self.snapshots.ready(whole_filter=False, whole_buckets=False) or self.snapshots.local()
+        known = [self.policies.at(self.now(), None), None if opened is None else opened.latest.policy]
+        newest = max(
+            (policy for policy in known if policy is not None), key=lambda policy: policy.version, default=None
+        )
         profile = self.suite.profile
         required = newest is not None and profile in newest.consent_for_lookups
-        check_consent(ref, profile=profile, required=required, of=of, unfit=InvalidRequest)
+        consent.check_consent(ref, profile=profile, required=required, of=of, unfit=InvalidRequest)
 
-    def _hold(self, epoch: int, limit: Deadline) -> None:
-        """Have the holders of a listed epoch proven. What is fetched may take longer than `limit`: whoever waits for a
-        lookup is answered in time, and what was proven meanwhile serves the next one."""
-        self._epochs.hold(epoch, log_fetcher(self._transport, ATTEMPT_SECONDS), limit.left())
+    def hold_epoch(self, epoch: int, limit: Deadline) -> None:
+        """Have the holders of a listed epoch proven. Fetching may take longer than `limit`: the waiting lookup is
+        answered in time, and the next one uses the proof."""
+        self.epochs.hold(epoch, log_fetcher(self.transport, ATTEMPT_SECONDS), limit.left())
 
-    def _hold_listed(self, epoch: int) -> None:
-        """As `_hold`, for an epoch that may be newer than what the service listed last."""
-        if not self._epochs.holds(epoch):
-            self._retrying(self._list)
-            self._retrying(lambda limit: self._hold(epoch, limit))
+    def hold_listed_epoch(self, epoch: int) -> None:
+        """As `hold_epoch`, for an epoch that may be newer than what the service listed last."""
+        if not self.epochs.holds(epoch):
+            self.retrying(self.read_service)
+            self.retrying(lambda limit: self.hold_epoch(epoch, limit))
 
-    def _blinder(self, epoch: int) -> Blinder:
+    def blinder(self, epoch: int) -> Blinder:
         with self._lock:
-            found = self._blinders.get(epoch)
-            if found is None:
-                found = self._blinders[epoch] = Blinder(epoch, self._epochs.holders(epoch), self._random_bytes)
-            return found
+            blinder = self._blinders.get(epoch)
+            if blinder is None:
+                blinder = self._blinders[epoch] = Blinder(epoch, self.epochs.holders(epoch), self.random_bytes)
+            return blinder
 
-    def _blind(self, people: Sequence[Canonical], epoch: int, limit: Deadline | None = None) -> list[Buyer]:
-        """A buyer for each person under `epoch`, whose holders must be held. With `limit` in one attempt by then."""
+    def remembered(self, person: Canonical, epoch: int) -> Buyer | None:
+        """Return the person as a buyer under `epoch`, or None if that takes a request."""
+        return self.blinder(epoch).remembered(person) if self.epochs.holds(epoch) else None
+
+    def blind(self, people: Sequence[Canonical], epoch: int, limit: Deadline | None = None) -> list[Buyer]:
+        """Return a buyer for each person under `epoch`, whose holders must be held. With `limit` in one attempt by
+        then."""
 
         def evaluate(blinded: Sequence[bytes]) -> Any:
             body = {"epoch": epoch, "blinded": [b64url(element) for element in blinded]}
             if limit is not None:
-                return self._post("/v1/oprf/evaluate", body, limit).json()
-            return self._retrying(lambda attempt: self._post("/v1/oprf/evaluate", body, attempt).json())
+                return self.post("/v1/oprf/evaluate", body, limit).json()
+            return self.retrying(lambda attempt: self.post("/v1/oprf/evaluate", body, attempt).json())
 
-        return self._blinder(epoch).buyers(people, evaluate)
+        return self.blinder(epoch).buyers(people, evaluate)
 
-    def _tag(self, people: Sequence[Canonical], epoch: int | None = None) -> list[Buyer]:
-        """A buyer for each person, with retries, under `epoch` or else the current one, which may change meanwhile.
+    def tag(self, people: Sequence[Canonical], epoch: int | None = None) -> list[Buyer]:
+        """Return a buyer for each person, with retries, under `epoch` or else the current one, which may change
+        meanwhile.
 
-        Raises StaleEpoch when `epoch` is not evaluated (any more).
+        Raises StaleEpoch when `epoch` is not evaluated (any longer).
         """
-        self._ready()
+        self.ready()
         try:
             return self._tag_once(people, epoch)
         except StaleEpoch:
-            self._retrying(self._list)
+            self.retrying(self.read_service)
             return self._tag_once(people, epoch)
 
-    def _tag_in_time(self, person: Canonical, limit: Deadline) -> Buyer:
-        """The person as a buyer under the current epoch by `limit`, connecting first and with retries."""
+    def tag_in_time(self, person: Canonical, limit: Deadline) -> Buyer:
+        """Return the person as a buyer under the current epoch by `limit`, connecting first and with retries."""
 
         def attempt(part: Deadline) -> Buyer:
-            self._check_served(part)
+            self.compare_service(part)
             try:
                 return once(part)
             except StaleEpoch:
-                self._list(part)
+                self.read_service(part)
                 return once(part)
 
         def once(part: Deadline) -> Buyer:
-            epoch = self._epochs.current
-            self._hold(epoch, part)
-            return self._blind([person], epoch, part)[0]
+            epoch = self.epochs.current
+            self.hold_epoch(epoch, part)
+            return self.blind([person], epoch, part)[0]
 
-        return self._transport.retrying(limit.left(), attempt)
+        return self.transport.retrying(limit.left(), attempt)
 
     def _tag_once(self, people: Sequence[Canonical], epoch: int | None) -> list[Buyer]:
-        wanted = self._epochs.current if epoch is None else epoch
-        self._retrying(lambda limit: self._hold(wanted, limit))
-        return self._blind(people, wanted)
+        number = self.epochs.current if epoch is None else epoch
+        self.retrying(lambda limit: self.hold_epoch(number, limit))
+        return self.blind(people, number)
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
-    def _post(self, path: str, body: Mapping[str, Any], limit: Deadline) -> Answer:
+    def post(self, path: str, body: Mapping[str, Any], limit: Deadline) -> Answer:
         content = json.dumps(body, separators=(",", ":")).encode()
-        return self._transport.send("POST", path, limit, content=content)
+        return self.transport.send("POST", path, limit, content=content)
 
-    def _get(self, path: str, parse: Callable[[Any], T], query: Mapping[str, str] | None = None) -> T:
-        """What `parse` makes of the answer. Raises AnswerMismatch if it finds that of another question."""
-        self._ready()
-        return self._retrying(lambda limit: self._transport.send("GET", path, limit, query=query).read(parse))
+    def get(self, path: str, parse: Callable[[Any], T], query: Mapping[str, str] | None = None) -> T:
+        """GET with retries, and return what `parse` makes of the answer. Raises the named error of a refusal,
+        Unavailable, and what `parse` raises."""
+        self.ready()
+        return self.retrying(lambda limit: self.transport.send("GET", path, limit, query=query).read(parse))
 
-    def _retrying(self, work: Callable[[Deadline], T]) -> T:
-        return self._transport.retrying(self._budget_seconds, work, ATTEMPT_SECONDS)
+    def retrying(self, work: Callable[[Deadline], T]) -> T:
+        return self.transport.retrying(self.budget_seconds, work, ATTEMPT_SECONDS)
 
-    def _new_key(self) -> str:
-        """An idempotency key that was never used."""
-        return f"{self.suite.platform}-{b64url(self._random_bytes(18))}"
+    def new_key(self) -> str:
+        """Return an idempotency key that was never used."""
+        return f"{self.suite.platform}-{b64url(self.random_bytes(18))}"
 
-    def _outbox(self) -> Outbox:
+    def key_or_new(self, idempotency_key: str | None) -> str:
+        """Return the caller's idempotency key, or a new one. Raises InvalidRequest."""
+        return self.new_key() if idempotency_key is None else check_idempotency_key(idempotency_key)
+
+    def send_once(self, path: str, body: Mapping[str, Any], key: str, parse: Callable[[Any], T]) -> T:
+        """POST `body` with retries, all with the same bytes and idempotency key, and return what `parse` makes of the
+        answer. Raises the named error of a refusal, Unavailable, and what `parse` raises."""
+        content = json.dumps(body, separators=(",", ":")).encode()
+        headers = {"Idempotency-Key": key}
+        self.ready()
+        return self.retrying(
+            lambda limit: self.transport.send("POST", path, limit, content=content, headers=headers).read(parse)
+        )
+
+    def sender(self) -> OutboxSender:
+        """Return a sender of what is in the outbox. Raises ConfigurationError."""
+        return OutboxSender(
+            self.transport, self.outbox(), self.now, self.budget_seconds, ATTEMPT_SECONDS, self.outbox_mac
+        )
+
+    def outbox_mac(self, data: bytes) -> bytes:
+        """Return a keyed digest (32 bytes) of what the outbox compares with itself."""
+        return hmac.digest(self.order_key(), b"refund-ledger outbox v1\n" + data, "sha256")
+
+    def check_service_again(self) -> None:
+        """Have the next call compare the server with the suite again, and read its key epochs."""
+        self._checked = False
+
+    def outbox(self) -> Outbox:
         with self._outbox_lock:
             if self._opened_outbox is None:
                 path = self._in_state(OUTBOX_FILE)
@@ -415,18 +436,18 @@ class Session:
                         "REFUND_LEDGER_STATE)."
                     )
                 opened = Outbox(path)
-                with suppress(ConfigurationError):  # a folder that can only be read: it is told when it is written to
-                    opened.expire(self._now(), self._refused_retention)
+                with suppress(ConfigurationError):  # a read-only folder: writing to it raises the error
+                    opened.expire(self.now(), self.refused_retention)
                 self._opened_outbox = opened
             return self._opened_outbox
 
     def _in_state(self, name: str) -> Path | None:
-        return self._state_dir and self._state_dir / name
+        return self.state_dir and self.state_dir / name
 
 
 def _warn_of_waiting(outbox: Outbox, now: datetime) -> None:
     """Log that something still waits. Says how much and how long, not what."""
-    with suppress(ConfigurationError):  # a damaged file has been told by whoever used it
+    with suppress(ConfigurationError):  # the call that used a damaged file has raised
         waiting = outbox.waiting()
         pending, parked = waiting["pending"], waiting["parked"]
         age = pending.oldest_age(now)
@@ -434,7 +455,7 @@ def _warn_of_waiting(outbox: Outbox, now: datetime) -> None:
             tell(
                 "outbox_pending",
                 "{pending} items wait in the outbox, the oldest for {oldest_seconds} s; {parked} are parked. "
-                "Call flush_outbox.",
+                "Call outbox.flush.",
                 pending=pending.count,
                 oldest_seconds=int(age.total_seconds()),
                 parked=parked.count,

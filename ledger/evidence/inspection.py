@@ -18,7 +18,6 @@ from ledger.errors import (
     ListingUnreadable,
     PictureUnreadable,
 )
-from ledger.evidence.extra import need
 from ledger.evidence.findings import Finding, folded
 from ledger.evidence.formats import containers, exif, xmp
 from ledger.evidence.formats.metadata import BlockType, NoteCode, ParsedFile, decode
@@ -30,6 +29,7 @@ from ledger.evidence.sandbox import c2pa as c2pa_reader
 from ledger.evidence.sandbox.c2pa import Answer
 from ledger.evidence.signals import aigc, c2pa_claims, editing, signers, thumbnails, traces
 from ledger.evidence.signals.signers import Times, TrustLists
+from ledger.extras import need
 from ledger.protocol.encoding import b64url
 from ledger.rules.findings import Strength
 

@@ -1,4 +1,4 @@
-"""The referral file: what a platform hands to a merchant, an AI provider or an authority about its own reports.
+"""Referrals: documents about a platform's own reports for a merchant, an AI provider or an authority.
 
-See `docs/referral.md`.
+Described in `docs/referral.md`.
 """

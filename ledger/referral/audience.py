@@ -1,7 +1,7 @@
-"""Who a referral is for, and which parts of it they get: data minimisation as one table.
+"""Recipients of referrals, and which parts each of them gets: data minimisation as one table.
 
-`docs/referral.md` shows the table, and a test keeps the two equal. What is never in any referral, and so has no row:
-identifiers, tags, elements and subject salts, standings, and whatever other platforms reported.
+`docs/referral.md` shows the same table; a test compares the two. No referral ever contains identifiers, tags, elements,
+subject salts, standings or reports of other platforms, so these have no row.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class Audience(StrEnum):
-    """The recipient."""
+    """The recipient of a referral."""
 
     MERCHANT = "merchant"
     AI_PROVIDER = "ai-provider"
@@ -52,5 +52,5 @@ GIVEN: dict[Part, frozenset[Audience]] = {
 
 
 def gets(audience: Audience, part: Part) -> bool:
-    """Whether `part` goes to `audience`."""
+    """True if `audience` gets `part`."""
     return audience in GIVEN[part]

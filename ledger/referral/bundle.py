@@ -1,4 +1,4 @@
-"""Making a referral: asking the ledger for the platform's own reports, and writing the bundle, whole or not at all."""
+"""Create a referral: read the platform's own reports from the ledger, and write the complete bundle or nothing."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ledger.client import RefundLedger
 from ledger.errors import AlreadyExists, ConfigurationError, InvalidRequest
-from ledger.evidence.extra import need
+from ledger.extras import need
 from ledger.referral.audience import Audience, Part, gets
 from ledger.referral.checks import LOG_KEY_FILE, PLATFORM_KEY_FILE, SUMS_FILE
-from ledger.referral.facts import Referral, Source, check_referable, receipt_name, referral, to_json
+from ledger.referral.facts import Referral, Source, check_referable, make_referral, receipt_name, to_json
 from ledger.referral.inspections import read_receipts
 from ledger.rules.languages import DEFAULT_LOCALE
 from ledger.rules.languages import LOCALES as LOCALES
@@ -42,20 +42,21 @@ def refer(
     now: datetime | None = None,
 ) -> Referral:
     """Write the referral of `reports` of this platform for `audience` (merchant, ai-provider, authority) into the new
-    folder `out`, and return what stands in it.
+    folder `out`, and return its content.
 
-    `inspections` are files with full receipts; `orders` gives order numbers in clear by report. Raises InvalidRequest,
-    AlreadyExists (`out` is there), ReportNotReferable, InspectionMismatch, InspectionReceiptInvalid, NotFound, what
-    `RefundLedger.receipt` and `get_appeal` raise, and ConfigurationError where the extra `referral` is not installed.
-    Whatever is raised, nothing is written.
+    `inspections` are files with full receipts; `orders` are order numbers in clear by report.
+
+    Raises InvalidRequest, AlreadyExists (`out` exists), ReportNotReferable, InspectionMismatch,
+    InspectionReceiptInvalid, NotFound, the errors of `ledger.reports.receipt` and `ledger.appeals.get`, and
+    ConfigurationError if the extra `referral` is not installed. After an error nothing is written.
     """
     require_extra()
     recipient, orders, folder = _audience(audience), orders or {}, Path(out)
-    _check_wanted(reports, locale, orders, recipient)
+    _check_arguments(reports, locale, orders, recipient)
     if os.path.lexists(folder):
         raise AlreadyExists(f"{folder.name} is there already. A referral goes into a new folder.")
     receipts = read_receipts([Path(path) for path in inspections])
-    views = [ledger.get_report(report) for report in reports]
+    views = [ledger.reports.get(report) for report in reports]
     for view in views:
         check_referable(view)
     for report, order in orders.items():
@@ -63,57 +64,58 @@ def refer(
     sources = [
         Source(
             view,
-            ledger.receipt(view.id, wait_seconds),
-            None if view.appeal is None else ledger.get_appeal(view.appeal.id, party="reporter"),
+            ledger.reports.receipt(view.id, wait_seconds),
+            None if view.appeal is None else ledger.appeals.get(view.appeal.id, party="reporter"),
             orders.get(view.id),
         )
         for view in views
     ]
     made_at = (now or datetime.now(UTC)).replace(microsecond=0)
-    made = referral(ledger.suite, recipient, sources, receipts, made_at)
+    referral = make_referral(ledger.suite, recipient, sources, receipts, made_at)
     signers = {source.receipt.signed_by.public_bytes_raw(): source.receipt.signed_by for source in sources}
     keys = [key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo) for key in signers.values()]
-    write(bundle(made, locale, b"".join(keys)), folder)
-    return made
+    write(bundle(referral, locale, b"".join(keys)), folder)
+    return referral
 
 
 def require_extra() -> None:
-    """Raises ConfigurationError, naming the extra, where a package of it is not installed."""
+    """Check that the extra `referral` is installed. Raises ConfigurationError, which names the extra."""
     need("referral", _NEEDED, "A referral")
 
 
-def bundle(made: Referral, locale: str, platform_keys: bytes) -> dict[str, bytes]:
-    """The files of a bundle by their names; `platform_keys` is PEM, one block for each key that signed.
+def bundle(referral: Referral, locale: str, platform_keys: bytes) -> dict[str, bytes]:
+    """Return the files of a bundle by name. `platform_keys` is PEM, one block for each key that signed a report.
 
-    The same arguments give the same bytes.
+    The same arguments give the same bytes. Raises ConfigurationError if time zone data is missing, InvalidCanonicalForm
+    for sums beyond 2^53 - 1.
     """
     from ledger.referral.document import render
 
-    content = to_json(made)
-    found = {
+    content = to_json(referral)
+    files = {
         "referral.json": content,
-        "referral.pdf": render(made, locale, content),
-        LOG_KEY_FILE: f"{made.log_key}\n".encode(),
-        **{receipt_name(report.id): report.receipt.encode() for report in made.reports},
+        "referral.pdf": render(referral, locale, content),
+        LOG_KEY_FILE: f"{referral.log_key}\n".encode(),
+        **{receipt_name(report.id): report.receipt.encode() for report in referral.reports},
     }
-    if gets(made.audience, Part.WHOLE_RECEIPT):
-        found[PLATFORM_KEY_FILE] = platform_keys
-    sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(found.items()))
-    return {**found, SUMS_FILE: sums.encode()}
+    if gets(referral.audience, Part.WHOLE_RECEIPT):
+        files[PLATFORM_KEY_FILE] = platform_keys
+    sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(files.items()))
+    return {**files, SUMS_FILE: sums.encode()}
 
 
 def write(files: Mapping[str, bytes], folder: Path) -> None:
-    """Write `files` into the new `folder`, all or none, readable by the owner alone.
+    """Write `files` into the new `folder`, all or none, readable only by the owner.
 
-    Raises AlreadyExists, and ConfigurationError where the folder cannot be made.
+    Raises AlreadyExists, and ConfigurationError if the folder cannot be created.
     """
     try:
-        beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     except OSError as error:
         raise ConfigurationError(f"No folder can be made in {folder.parent.name or '.'}.") from error
     try:
         for name, data in files.items():
-            path = beside / name
+            path = temporary / name
             path.parent.mkdir(mode=0o700, exist_ok=True)
             with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
                 opened.write(data)
@@ -121,11 +123,11 @@ def write(files: Mapping[str, bytes], folder: Path) -> None:
                 os.fsync(opened.fileno())
         if os.path.lexists(folder):
             raise AlreadyExists(f"{folder.name} is there already. A referral goes into a new folder.")
-        beside.rename(folder)
+        temporary.rename(folder)
     except OSError as error:
         raise ConfigurationError(f"{folder.name} cannot be written.") from error
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _audience(name: str) -> Audience:
@@ -135,7 +137,7 @@ def _audience(name: str) -> Audience:
         raise InvalidRequest(f"A referral is for one of: {', '.join(Audience)}.") from error
 
 
-def _check_wanted(reports: Sequence[str], locale: str, orders: Mapping[str, str], audience: Audience) -> None:
+def _check_arguments(reports: Sequence[str], locale: str, orders: Mapping[str, str], audience: Audience) -> None:
     if not 1 <= len(reports) <= MAX_REPORTS:
         raise InvalidRequest(f"A referral is of 1 to {MAX_REPORTS} reports.")
     if len(set(reports)) != len(reports) or not all(_REPORT_ID.match(report) for report in reports):
@@ -151,7 +153,8 @@ def _check_wanted(reports: Sequence[str], locale: str, orders: Mapping[str, str]
 
 
 def _check_order(ledger: RefundLedger, report: str, order: str) -> None:
-    """That the report is of this order: the ledger finds it under the order's reference."""
-    page = ledger.list_reports(order=order, limit=100)
+    """Check that the report is about this order: the ledger lists it under the order's reference. Raises
+    InvalidRequest."""
+    page = ledger.reports.list(order=order, limit=100)
     if report not in [view.id for view in page.reports]:
         raise InvalidRequest(f"The report {report} is not of the order that was given for it.", report=report)

@@ -1,4 +1,4 @@
-"""The commands by which a third party checks a bundle, offline, in its folder. A test runs them as they stand here."""
+"""Commands with which a third party verifies a bundle offline, in its folder. A test runs exactly these commands."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ SUMS_FILE = "SHA256SUMS"
 
 
 def check_commands(whole: bool) -> tuple[str, str]:
-    """The command that checks the files, and the one that checks the log receipts, which carry the signed body if
-    `whole`."""
+    """Return the command that checks the files and the one that checks the log receipts. `whole`: the receipts contain
+    the signed bodies."""
     receipts = f'refund-ledger verify --offline --log-key "$(cat {LOG_KEY_FILE})"'
     if whole:
         receipts += f" \\\n  --platform-key {PLATFORM_KEY_FILE}"
@@ -18,5 +18,5 @@ def check_commands(whole: bool) -> tuple[str, str]:
 
 
 def evidence_command() -> str:
-    """The command that prints a file's digest."""
+    """Return the command that prints the digest of a file."""
     return "sha256sum FILE"

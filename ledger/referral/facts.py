@@ -1,7 +1,7 @@
-"""A referral as values: what the platform's own reports say, cut down to what the recipient gets. Pure.
+"""A referral as values: the platform's own reports, reduced to the parts that the recipient gets. Pure.
 
-Everything about a report is read from the body that its platform signed and that its log receipt proves; the ledger's
-answer adds only how the report stands now.
+The content of a report is read from the body that its platform signed and its log receipt proves. The ledger's answer
+adds only the current status.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ledger.client.appeal_results import Appeal
 from ledger.client.identity.suite import Suite
-from ledger.client.results import ReportView
+from ledger.client.models.appeals import Appeal
+from ledger.client.models.reports import ReportView
 from ledger.client.verify.receipts import VerifiedReceipt
 from ledger.errors import LedgerError, NewerFormat, ReportNotReferable, UnexpectedAnswer, UnknownConduct
 from ledger.protocol.encoding import b64url, canonical_json, format_time
 from ledger.referral.audience import Audience, Part, gets
-from ledger.referral.inspections import Found, Inspected, Receipts, check_all_used, inspections
+from ledger.referral.inspections import Receipts, ReferredFinding, ReferredInspection, check_all_used, inspections
 from ledger.referral.law import LAWS_OF, Law
 from ledger.referral.losses import Loss, Money, losses
 from ledger.rules.conduct import EVIDENCE_MEMBERS, Conduct, Evidence, EvidenceType
@@ -34,7 +34,7 @@ SPEAKERS = frozenset({"person", "reporter", "reviewer"})
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """Opaque references of a report: to the order, the consent, and the report it corrects."""
+    """Opaque references of a report: to the order, the consent, and the report that it corrects."""
 
     order_ref: bytes
     consent_ref: str | None
@@ -42,8 +42,8 @@ class References:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """A text in an appeal: when, by whom (person, reporter or reviewer) and what."""
+class Statement:
+    """A text in an appeal: its time, its author (person, reporter or reviewer), the text."""
 
     at: datetime
     by: str
@@ -51,20 +51,20 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
-class Contest:
-    """The appeal against a report, and what both sides said in it, oldest first (None: not for this recipient)."""
+class ReferredAppeal:
+    """The appeal against a report, with the statements of both sides, oldest first (None: not for this recipient)."""
 
     state: str
     outcome: str | None
     due_at: datetime
-    said: tuple[Said, ...] | None
+    statements: tuple[Statement, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
 class ReferredReport:
-    """A report as the recipient gets it; None stands for what they do not get, or what there is not.
+    """A report as the recipient gets it. None: the recipient does not get this part, or it does not exist.
 
-    `amended_conduct` is what a decision on an appeal made of the conduct. `receipt` is the text of the log receipt.
+    `amended_conduct` is the conduct that a decision on an appeal set instead. `receipt` is the text of the log receipt.
     """
 
     id: str
@@ -80,8 +80,8 @@ class ReferredReport:
     log_size: int
     receipt: str
     evidence: tuple[Evidence, ...]
-    inspections: tuple[Inspected, ...]
-    appeal: Contest | None
+    inspections: tuple[ReferredInspection, ...]
+    appeal: ReferredAppeal | None
     decided_by: str | None
     notice_ref: str | None
     money: Money | None
@@ -91,7 +91,7 @@ class ReferredReport:
 
 @dataclass(frozen=True, slots=True)
 class Referral:
-    """The whole. `losses` and `laws` are empty where the recipient does not get them, or the profile has none."""
+    """The whole referral. `losses` and `laws` are empty if the recipient does not get them or the profile has none."""
 
     audience: Audience
     made_at: datetime
@@ -109,7 +109,8 @@ class Referral:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What is known of one report: the ledger's answer, its verified receipt, its appeal, the order in clear."""
+    """The sources about one report: the ledger's answer, the verified receipt, the appeal, the order number in
+    clear."""
 
     view: ReportView
     receipt: VerifiedReceipt
@@ -118,7 +119,7 @@ class Source:
 
 
 def check_referable(view: ReportView) -> None:
-    """That a report may go into a referral as it stands. Raises ReportNotReferable."""
+    """Check that a report with this status may go into a referral. Raises ReportNotReferable."""
     if view.status not in set(REFERABLE):
         raise ReportNotReferable(
             f"The report {view.id} is {view.status}: it no longer stands, and goes into no referral.",
@@ -136,17 +137,17 @@ def check_referable(view: ReportView) -> None:
         )
 
 
-def referral(
+def make_referral(
     suite: Suite, audience: Audience, sources: Sequence[Source], receipts: Receipts, made_at: datetime
 ) -> Referral:
-    """The referral of `sources` to `audience`, with the inspections' full `receipts`.
+    """Return the referral of `sources` for `audience`, with the full `receipts` of inspections.
 
-    Raises ReportNotReferable, InspectionMismatch, and UnexpectedAnswer where the ledger's answer contradicts the signed
-    body.
+    Raises ReportNotReferable, InspectionMismatch, NewerFormat, and UnexpectedAnswer if the ledger's answer contradicts
+    the signed body.
     """
     bodies = [_signed_body(source) for source in sources]
     check_all_used(receipts, [item for body in bodies for item in body.evidence])
-    reports = tuple([_report(audience, *one, receipts) for one in zip(sources, bodies, strict=True)])
+    reports = tuple([_report(audience, source, body, receipts) for source, body in zip(sources, bodies, strict=True)])
     moneys = [(report.status, report.money) for report in reports if report.money is not None]
     return Referral(
         audience=audience,
@@ -183,22 +184,23 @@ def _signed_body(source: Source) -> ReportBody:
 
 
 def _known_members(body: Mapping[str, Any]) -> dict[str, Any]:
-    """A signed body without the members that a later version added to it and to its items of evidence. The receipt has
-    proven all of it already. Raises NewerFormat for a body with a higher version number."""
+    """Return a signed body without members of a later version, also in its items of evidence. The receipt has already
+    proven the whole body. Raises NewerFormat for a body with a higher version number."""
     version, items = body.get("v"), body.get("evidence")
     if type(version) is int and version > BODY_VERSION:
         raise NewerFormat("This report is in a format that this version does not read. Update the program.")
-    found = {name: value for name, value in body.items() if name in BODY_MEMBERS}
+    known = {name: value for name, value in body.items() if name in BODY_MEMBERS}
     if isinstance(items, list):
-        found["evidence"] = [
+        known["evidence"] = [
             {name: value for name, value in item.items() if name in EVIDENCE_MEMBERS} if type(item) is dict else item
             for item in items
         ]
-    return found
+    return known
 
 
 def _unknown_conduct(view: ReportView) -> ReportNotReferable:
-    """A later version's conduct may protect the person, as `impersonated` does: it goes into no referral made here."""
+    """Return the error for an unknown conduct. It may protect the person, as `impersonated` does, so it is not
+    referred."""
     return ReportNotReferable(
         f"The report {view.id} is of a conduct that this version does not know. Update the program.",
         report=view.id,
@@ -208,13 +210,13 @@ def _unknown_conduct(view: ReportView) -> ReportNotReferable:
 
 def _report(audience: Audience, source: Source, body: ReportBody, receipts: Receipts) -> ReferredReport:
     view, proven = source.view, source.receipt.receipt
-    found = inspections(body.evidence, receipts)
+    inspected = inspections(body.evidence, receipts)
     whole = gets(audience, Part.EVIDENCE)
-    inspected = {one.sha256 for one in found}
+    inspected_files = {inspection.sha256 for inspection in inspected}
     shown = [
         item
         for item in body.evidence
-        if whole or item.sha256 in inspected or item.finding is not None or item.confirmation is not None
+        if whole or item.sha256 in inspected_files or item.finding is not None or item.confirmation is not None
     ]
     amended = view.appeal.conduct if view.appeal is not None else None
     return ReferredReport(
@@ -231,8 +233,8 @@ def _report(audience: Audience, source: Source, body: ReportBody, receipts: Rece
         log_size=proven.checkpoint.size,
         receipt=source.receipt.text if gets(audience, Part.WHOLE_RECEIPT) else sealed_receipt(source.receipt.text),
         evidence=tuple(shown),
-        inspections=found,
-        appeal=_contest(audience, view, source.appeal),
+        inspections=inspected,
+        appeal=_appeal(audience, view, source.appeal),
         decided_by=body.decided_by if gets(audience, Part.DECISION) else None,
         notice_ref=body.notice_ref if gets(audience, Part.DECISION) else None,
         money=Money(body.amount_minor, body.currency, body.outcome, view.restituted_at)
@@ -245,43 +247,43 @@ def _report(audience: Audience, source: Source, body: ReportBody, receipts: Rece
     )
 
 
-def _contest(audience: Audience, view: ReportView, appeal: Appeal | None) -> Contest | None:
+def _appeal(audience: Audience, view: ReportView, appeal: Appeal | None) -> ReferredAppeal | None:
     if view.appeal is None:
         return None
-    said = None
+    statements = None
     if gets(audience, Part.STATEMENTS) and appeal is not None:
-        texts = [Said(one.at, one.by, one.text) for one in appeal.timeline if one.text and one.by in SPEAKERS]
-        said = tuple(texts)
-    return Contest(view.appeal.state, view.appeal.outcome, view.appeal.due_at, said)
+        events = [event for event in appeal.timeline if event.by in SPEAKERS]
+        statements = tuple([Statement(event.at, event.by, event.text) for event in events if event.text])
+    return ReferredAppeal(view.appeal.state, view.appeal.outcome, view.appeal.due_at, statements)
 
 
 # --- as JSON ------------------------------------------------------------------------------------------------------
 
 
-def to_json(made: Referral) -> bytes:
-    """`referral.json`: canonical JSON. Digests are hexadecimal, as `sha256sum` prints them; what is not given is left
-    out. Raises InvalidCanonicalForm for sums beyond 2^53 - 1."""
+def to_json(referral: Referral) -> bytes:
+    """Return `referral.json` as canonical JSON. Digests are hexadecimal, as `sha256sum` prints them; absent parts are
+    left out. Raises InvalidCanonicalForm for sums beyond 2^53 - 1."""
     value: dict[str, Any] = {
         "v": VERSION,
-        "audience": made.audience.value,
-        "made_at": format_time(made.made_at),
-        "platform": made.platform,
-        "profile": made.profile,
-        "service": made.service,
-        "environment": made.environment,
-        "log": {"origin": made.log_origin, "key": made.log_key},
+        "audience": referral.audience.value,
+        "made_at": format_time(referral.made_at),
+        "platform": referral.platform,
+        "profile": referral.profile,
+        "service": referral.service,
+        "environment": referral.environment,
+        "log": {"origin": referral.log_origin, "key": referral.log_key},
         "asserts_no_offence": True,
-        "reports": [_report_json(report) for report in made.reports],
+        "reports": [_report_json(report) for report in referral.reports],
     }
-    if gets(made.audience, Part.MONEY):
-        value["losses"] = [_loss_json(loss) for loss in made.losses]
-    if gets(made.audience, Part.LAW):
-        value["law"] = [_law_json(law) for law in made.laws]
+    if gets(referral.audience, Part.MONEY):
+        value["losses"] = [_loss_json(loss) for loss in referral.losses]
+    if gets(referral.audience, Part.LAW):
+        value["law"] = [_law_json(law) for law in referral.laws]
     return canonical_json(value)
 
 
 def receipt_name(report_id: str) -> str:
-    """Where the receipt of a report stands in the bundle."""
+    """Return the path of a report's receipt in the bundle."""
     return f"receipts/{report_id}.txt"
 
 
@@ -295,7 +297,7 @@ def _report_json(report: ReferredReport) -> dict[str, Any]:
         "recorded_at": format_time(report.recorded_at),
         "expires_at": format_time(report.expires_at),
         "evidence": [_evidence_json(item, report.references is not None) for item in report.evidence],
-        "inspections": [_inspected_json(one) for one in report.inspections],
+        "inspections": [_inspection_json(inspection) for inspection in report.inspections],
         "receipt": {
             "file": receipt_name(report.id),
             "entry_index": report.entry_index,
@@ -305,23 +307,27 @@ def _report_json(report: ReferredReport) -> dict[str, Any]:
     }
     optional = {
         "amended_conduct": None if report.amended_conduct is None else report.amended_conduct.value,
-        "appeal": None if report.appeal is None else _contest_json(report.appeal),
+        "appeal": None if report.appeal is None else _appeal_json(report.appeal),
         "decided_by": report.decided_by,
         "notice_ref": report.notice_ref,
         "money": None if report.money is None else _money_json(report.money),
         "order": report.order,
         "references": None if report.references is None else _references_json(report.references),
     }
-    return {**value, **_given(optional)}
+    return {**value, **_present(optional)}
 
 
 def _evidence_json(item: Evidence, with_references: bool) -> dict[str, Any]:
     value: dict[str, Any] = {"type": item.type.value, "sha256": item.sha256.hex()}
     if item.finding is not None:
-        found = item.finding
-        value["finding"] = {"code": found.code, "strength": found.strength.value, "tool_version": found.tool_version}
-        if found.trust is not None:
-            value["finding"]["trust"] = found.trust.value
+        finding = item.finding
+        value["finding"] = {
+            "code": finding.code,
+            "strength": finding.strength.value,
+            "tool_version": finding.tool_version,
+        }
+        if finding.trust is not None:
+            value["finding"]["trust"] = finding.trust.value
     if item.type is EvidenceType.ORIGINAL_FILE:
         value["origin"] = {"source": "unknown"} if item.origin is None else origin_json(item.origin)
     if item.confirmation is not None:
@@ -334,54 +340,54 @@ def _evidence_json(item: Evidence, with_references: bool) -> dict[str, Any]:
     return value
 
 
-def _inspected_json(one: Inspected) -> dict[str, Any]:
+def _inspection_json(inspection: ReferredInspection) -> dict[str, Any]:
     value = {
-        "sha256": one.sha256.hex(),
-        "tool": one.tool,
-        "receipt_sha256": one.receipt_sha256.hex(),
-        "in_report": one.in_report,
-        "findings": [_found_json(found) for found in one.findings],
+        "sha256": inspection.sha256.hex(),
+        "tool": inspection.tool,
+        "receipt_sha256": inspection.receipt_sha256.hex(),
+        "in_report": inspection.in_report,
+        "findings": [_finding_json(finding) for finding in inspection.findings],
     }
-    conclusion = None if one.conclusion is None else one.conclusion.value
-    return {**value, **_given({"conclusion": conclusion, "complete": one.complete})}
+    conclusion = None if inspection.conclusion is None else inspection.conclusion.value
+    return {**value, **_present({"conclusion": conclusion, "complete": inspection.complete})}
 
 
-def _found_json(found: Found) -> dict[str, Any]:
-    strength = None if found.strength is None else found.strength.value
-    about = None if found.about is None else found.about.value
-    facts = None if found.facts is None else dict(found.facts)
-    from ledger.evidence import finding_texts  # texts need an extra, which is there when a referral is made
+def _finding_json(finding: ReferredFinding) -> dict[str, Any]:
+    strength = None if finding.strength is None else finding.strength.value
+    about = None if finding.about is None else finding.about.value
+    facts = None if finding.facts is None else dict(finding.facts)
+    from ledger.evidence import finding_texts  # needs an extra, which is installed where a referral is made
 
-    trust = None if found.trust is None else found.trust.value
-    limit = finding_texts.limit(found.code, DEFAULT_LOCALE, found.trust) or None
+    trust = None if finding.trust is None else finding.trust.value
+    limit = finding_texts.limit(finding.code, DEFAULT_LOCALE, finding.trust) or None
     optional = {
         "strength": strength,
         "about": about,
         "trust": trust,
         "does_not_show": limit,
-        "where": found.where,
+        "where": finding.where,
         "facts": facts,
     }
-    return {"code": found.code, **_given(optional)}
+    return {"code": finding.code, **_present(optional)}
 
 
-def _contest_json(appeal: Contest) -> dict[str, Any]:
+def _appeal_json(appeal: ReferredAppeal) -> dict[str, Any]:
     said = None
-    if appeal.said is not None:
-        said = [{"at": format_time(one.at), "by": one.by, "text": one.text} for one in appeal.said]
+    if appeal.statements is not None:
+        said = [{"at": format_time(text.at), "by": text.by, "text": text.text} for text in appeal.statements]
     optional = {"outcome": appeal.outcome, "said": said}
-    return {"state": appeal.state, "due_at": format_time(appeal.due_at), **_given(optional)}
+    return {"state": appeal.state, "due_at": format_time(appeal.due_at), **_present(optional)}
 
 
 def _money_json(money: Money) -> dict[str, Any]:
     restituted_at = None if money.restituted_at is None else format_time(money.restituted_at)
     value = {"amount_minor": money.amount_minor, "currency": money.currency, "outcome": money.outcome.value}
-    return {**value, **_given({"restituted_at": restituted_at})}
+    return {**value, **_present({"restituted_at": restituted_at})}
 
 
 def _references_json(references: References) -> dict[str, Any]:
     optional = {"consent_ref": references.consent_ref, "replaces": references.replaces}
-    return {"order_ref": b64url(references.order_ref), **_given(optional)}
+    return {"order_ref": b64url(references.order_ref), **_present(optional)}
 
 
 def _loss_json(loss: Loss) -> dict[str, Any]:
@@ -394,10 +400,10 @@ def _loss_json(loss: Loss) -> dict[str, Any]:
 
 def _law_json(law: Law) -> dict[str, Any]:
     bands = [
-        {"level": band.level, "from_yuan": band.from_yuan, **_given({"to_yuan": band.to_yuan})} for band in law.bands
+        {"level": band.level, "from_yuan": band.from_yuan, **_present({"to_yuan": band.to_yuan})} for band in law.bands
     ]
     return {"code": law.code, "source": law.source, "since": law.since, "bands": bands}
 
 
-def _given(optional: Mapping[str, Any]) -> dict[str, Any]:
+def _present(optional: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in optional.items() if value is not None}

@@ -1,7 +1,7 @@
-"""Inspections in a referral: what the reports carry, and the facts of full receipts that fit them.
+"""Inspections in a referral: those in the reports, and the facts of the full receipts that match them.
 
-A report carries the digest and the codes of an inspection; its facts stay with the platform. A full receipt is taken
-only if it is of a file that a report names, and, where the report carries a digest, the very receipt that was reported.
+A report contains the digest and the codes of an inspection; its facts stay with the platform. A full receipt is
+accepted only if it is about a file that a report names and, if the report contains a digest, has exactly this digest.
 """
 
 from __future__ import annotations
@@ -37,18 +37,19 @@ SHOWN_FACTS = frozenset(
         *("listing_sha256", "overlap_percent", "changed_percent", "changed_box", "mirrored", "pdq_distance", "inliers"),
     }
 )
-"""Facts that the sentences use and codes that an issuer can look up. Free texts of a file may name people: left out."""
+"""Facts that the texts use, and codes that an issuer can look up. Free texts of a file are left out: they may name
+people."""
 
 _CODES: dict[object, FindingCode] = {code.value: code for code in FindingCode}
-_TRUSTS: dict[object, Trust] = {one.value: one for one in Trust}
-_CONCLUSIONS: dict[object, Conclusion] = {one.value: one for one in Conclusion}
+_TRUSTS: dict[object, Trust] = {trust.value: trust for trust in Trust}
+_CONCLUSIONS: dict[object, Conclusion] = {conclusion.value: conclusion for conclusion in Conclusion}
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A finding. `where` and `facts` are None where only the report's code is known; `strength` and `about` are None
-    for a code that this version does not know; `trust` is what stands behind the signature that it rests on, None where
-    it rests on none, or none is known."""
+class ReferredFinding:
+    """A finding. `where` and `facts` are None if only the code in the report is known. `strength` and `about` are None
+    for a code that this version does not know. `trust` is the trust in the signature on which the finding is based;
+    None if it is based on no signature or the trust is unknown."""
 
     code: str
     strength: Strength | None
@@ -64,18 +65,18 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Inspected:
+class ReferredInspection:
     """The inspection of one file of evidence.
 
-    `in_report`: the signed report carries this receipt's digest. `conclusion` and `complete` are None where no full
-    receipt was given.
+    `in_report`: the signed report contains the digest of this receipt. `conclusion` and `complete` are None without a
+    full receipt.
     """
 
     sha256: bytes
     tool: str
     receipt_sha256: bytes
     in_report: bool
-    findings: tuple[Found, ...]
+    findings: tuple[ReferredFinding, ...]
     conclusion: Conclusion | None = None
     complete: bool | None = None
 
@@ -85,23 +86,26 @@ Receipts = Mapping[bytes, Mapping[str, Any]]
 
 
 def read_receipts(paths: Sequence[Path]) -> Receipts:
-    """The receipts in files as `refund-ledger inspect --json` writes them, or single ones.
+    """Return the receipts in files: single receipts, or outputs of `refund-ledger inspect --json`.
 
     Raises ConfigurationError (a file cannot be read as JSON), InspectionReceiptInvalid, and InspectionMismatch for two
     different receipts of one file.
     """
-    found: dict[bytes, Mapping[str, Any]] = {}
+    receipts: dict[bytes, Mapping[str, Any]] = {}
     for path in paths:
         for value in _receipts_in(path):
             receipt = _checked(value)
             sha256 = unb64url(receipt["file"]["sha256"], 32)
-            if found.setdefault(sha256, receipt) != receipt:
+            if receipts.setdefault(sha256, receipt) != receipt:
                 raise InspectionMismatch("Two different receipts were given of one file.", file_sha256=sha256.hex())
-    return found
+    return receipts
 
 
-def inspections(evidence: Sequence[Evidence], receipts: Receipts) -> tuple[Inspected, ...]:
-    """The inspections of the files that one report names, each file once. Raises InspectionMismatch."""
+def inspections(evidence: Sequence[Evidence], receipts: Receipts) -> tuple[ReferredInspection, ...]:
+    """Return the inspections of the files that one report names, each file once.
+
+    Raises InspectionMismatch if a receipt is not the one that the report names.
+    """
     carried = {item.sha256: item.inspection for item in evidence if item.inspection is not None}
     results = []
     for sha256 in dict.fromkeys(item.sha256 for item in evidence):
@@ -116,17 +120,18 @@ def inspections(evidence: Sequence[Evidence], receipts: Receipts) -> tuple[Inspe
                 )
             results.append(_from_receipt(sha256, receipt, digest, in_report=bool(digests)))
         elif reported is not None:
-            found = tuple([_found(code, reported.trust) for code in reported.findings])
-            results.append(Inspected(sha256, reported.tool, reported.receipt_sha256, True, found))
+            findings = tuple([_finding(code, reported.trust) for code in reported.findings])
+            results.append(ReferredInspection(sha256, reported.tool, reported.receipt_sha256, True, findings))
     return tuple(results)
 
 
 def check_all_used(receipts: Receipts, evidence: Sequence[Evidence]) -> None:
-    """That each receipt is of a file that some report names. Raises InspectionMismatch."""
+    """Check that each receipt is about a file that a report names. Raises InspectionMismatch."""
     unused = receipts.keys() - {item.sha256 for item in evidence}
     if unused:
         raise InspectionMismatch(
-            "A receipt is of a file that none of these reports names.", file_sha256=sorted(one.hex() for one in unused)
+            "A receipt is of a file that none of these reports names.",
+            file_sha256=sorted(digest.hex() for digest in unused),
         )
 
 
@@ -138,44 +143,50 @@ def _receipts_in(path: Path) -> list[Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigurationError(f"{path.name} cannot be read as JSON.") from error
     if isinstance(value, dict) and isinstance(value.get("files"), list):
-        return [one.get("receipt") if isinstance(one, dict) else None for one in value["files"]]
+        return [file.get("receipt") if isinstance(file, dict) else None for file in value["files"]]
     return [value]
 
 
 def _checked(value: object) -> Mapping[str, Any]:
     receipt = check_form(value)
-    for one in receipt["findings"]:
-        known = _CODES.get(one["code"])
-        trust = _TRUSTS.get(one["facts"].get("trust"))
-        right = None if known is None else strength_of(known, trust)
+    for finding in receipt["findings"]:
+        known = _CODES.get(finding["code"])
+        trust = _TRUSTS.get(finding["facts"].get("trust"))
+        expected = None if known is None else strength_of(known, trust)
         if receipt["v"] == 1 and known in FORMERLY_IDENTIFYING:
-            right = Strength.IDENTIFIES
-        if right is not None and one["strength"] != right.value:
-            raise InspectionReceiptInvalid(f"The strength of {one['code']} is {right.value} in such a file.")
-        if not all(_is_fact(fact) for fact in one["facts"].values()):
+            expected = Strength.IDENTIFIES
+        if expected is not None and finding["strength"] != expected.value:
+            raise InspectionReceiptInvalid(f"The strength of {finding['code']} is {expected.value} in such a file.")
+        if not all(_is_fact(fact) for fact in finding["facts"].values()):
             raise InspectionReceiptInvalid("A finding's facts are texts, whole numbers or lists of texts.")
     return receipt
 
 
 def _is_fact(value: object) -> bool:
     if isinstance(value, list):
-        return all(type(one) is str for one in value) or all(type(one) is int for one in value)
+        return all(type(item) is str for item in value) or all(type(item) is int for item in value)
     return type(value) in (str, int)
 
 
-def _from_receipt(sha256: bytes, receipt: Mapping[str, Any], digest: bytes, *, in_report: bool) -> Inspected:
-    found = tuple([_found(one["code"], _TRUSTS.get(one["facts"].get("trust")), one) for one in receipt["findings"]])
+def _from_receipt(sha256: bytes, receipt: Mapping[str, Any], digest: bytes, *, in_report: bool) -> ReferredInspection:
+    findings = tuple(
+        [_finding(item["code"], _TRUSTS.get(item["facts"].get("trust")), item) for item in receipt["findings"]]
+    )
     conclusion = _CONCLUSIONS.get(receipt["conclusion"])
-    if conclusion is not None:  # by the present rules, whatever those of its version were
-        conclusion = conclusion_of((one.code, one.strength.value if one.strength else "") for one in found)
-    return Inspected(sha256, clean(receipt["tool"]), digest, in_report, found, conclusion, receipt["complete"])
+    if conclusion is not None:  # by the present rules, not by those of the version that wrote it
+        conclusion = conclusion_of(
+            (finding.code, finding.strength.value if finding.strength else "") for finding in findings
+        )
+    return ReferredInspection(
+        sha256, clean(receipt["tool"]), digest, in_report, findings, conclusion, receipt["complete"]
+    )
 
 
-def _found(code: str, trust: Trust | None, one: Mapping[str, Any] | None = None) -> Found:
+def _finding(code: str, trust: Trust | None, full: Mapping[str, Any] | None = None) -> ReferredFinding:
     known = _CODES.get(code)
     own = trust if known in SIGNED else None
     strength, about = (strength_of(known, own), CODES[known][1]) if known is not None else (None, None)
-    if one is None:
-        return Found(code, strength, about, own)
-    facts = {name: fit(value) for name, value in sorted(one["facts"].items()) if name in SHOWN_FACTS}
-    return Found(code, strength, about, own, clean(one["where"], 80), facts)
+    if full is None:
+        return ReferredFinding(code, strength, about, own)
+    facts = {name: fit(value) for name, value in sorted(full["facts"].items()) if name in SHOWN_FACTS}
+    return ReferredFinding(code, strength, about, own, clean(full["where"], 80), facts)

@@ -1,7 +1,7 @@
-"""The law of a profile, for orientation: articles, where they stand, since when, and the bands of amounts.
+"""The law of a profile, for orientation: articles, their sources and dates, and bands of amounts.
 
-Bands are in yuan and of one person's acts, which are added up only where the law says so. Whether any of it applies,
-only a court or the competent authority decides; nothing here compares an amount with a band.
+Bands are in yuan and apply to one person's acts, which are added up only if the law says so. Only a court or the
+competent authority decides whether a rule applies; no amount is compared with a band.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from ledger.rules.jurisdictions import Profile
 
 
 def _(message: str) -> str:
-    """Marks a text for the catalogue; it is translated when it is asked for."""
+    """Mark a text for the catalogue; it is translated when it is shown."""
     return message
 
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """A level of amounts that begins at `from_yuan`; with `to_yuan`, each province sets where in between it begins."""
+    """A level of amounts that begins at `from_yuan`. With `to_yuan`, each province sets a beginning between the two."""
 
     level: str
     from_yuan: int
@@ -28,7 +28,7 @@ class Band:
 
 @dataclass(frozen=True, slots=True)
 class Law:
-    """A rule: its stable code, its source as cited, the day it is in force since, what it says in short, its bands."""
+    """A rule: its stable code, its source as cited, the date since which it is in force, a summary, its bands."""
 
     code: str
     source: str
@@ -99,4 +99,4 @@ LAWS: tuple[Law, ...] = (
 )
 
 LAWS_OF: Mapping[str, tuple[Law, ...]] = {Profile.CN: LAWS}
-"""By profile; of one that is not here, a referral says that no bands are given."""
+"""Laws by profile. For other profiles a referral says that no bands are given."""

@@ -1,7 +1,7 @@
-"""Breaking text into lines that fit, for English, Chinese and long digests in one text. Pure.
+"""Line breaks for texts of English, Chinese and long digests. Pure.
 
-English breaks at spaces, Chinese between characters, but no line begins with closing punctuation or ends with an
-opening bracket; what is longer than a line by itself, a digest in a narrow column, is cut where the line is full.
+English breaks at spaces, Chinese between characters. No line begins with closing punctuation or ends with an opening
+bracket. A word that is longer than a line, such as a digest in a narrow column, is cut where the line is full.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ _WORD = re.compile(rf"\s+|[{re.escape(_OPENING)}]*(?:[{_WIDE}]|[^\s{_WIDE}]+)[{r
 
 
 def lines(text: str, width: float, measure: Callable[[str], float]) -> list[str]:
-    """`text` as lines of at most `width` by `measure`; its own line feeds are kept. At least one line."""
+    """Return `text` as one or more lines of at most `width`, as `measure` measures it. Line feeds of the text are
+    kept."""
     return [line for paragraph in text.split("\n") for line in _broken(paragraph, width, measure)]
 
 
@@ -34,7 +35,8 @@ def _broken(text: str, width: float, measure: Callable[[str], float]) -> Iterato
 
 
 def _cut(word: str, width: float, measure: Callable[[str], float]) -> list[str]:
-    """`word` in pieces that fit; the last one may go on. A character wider than the line stands alone."""
+    """Return `word` in pieces that fit; more text may follow the last one. A character wider than a line is one
+    piece."""
     pieces = [""]
     for character in word:
         if pieces[-1] and measure(pieces[-1] + character) > width:

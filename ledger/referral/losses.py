@@ -1,8 +1,8 @@
-"""The reporting platform's own loss in the reports of one referral, by currency. Pure.
+"""The reporting platform's loss in the reports of one referral, by currency. Pure.
 
-A refund that was refused cost nothing and one that was recovered no longer does; both are told apart. What is
-contested or not confirmed stands apart too. Nothing is added across currencies, and nothing here is the amount of one
-person: the reports of a referral may be about several.
+Refunds that were refused or recovered are no loss; their sums are given separately. So are the sums of contested and
+unconfirmed reports. Sums are never added across currencies, and are not the amount of one person: the reports of a
+referral may be about several persons.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Money:
 class Loss:
     """Sums of one currency in minor units.
 
-    Of the `reports_count` reports that stand: `suffered_minor` was paid out, of which `restituted_minor` came back;
-    `recovered_minor` was paid out and recovered before the report, `refused_minor` was asked for and not paid. Of the
+    Of the `reports_count` reports in force: `suffered_minor` was paid out, of which `restituted_minor` came back;
+    `recovered_minor` was paid out and recovered before the report, `refused_minor` was claimed and not paid. Of the
     `contested_count` others, `contested_minor` was paid out and did not come back.
     """
 
@@ -46,12 +46,12 @@ class Loss:
 
     @property
     def loss_minor(self) -> int:
-        """What was paid out and did not come back."""
+        """The amount that was paid out and did not come back."""
         return self.suffered_minor - self.restituted_minor
 
 
 def losses(reports: Iterable[tuple[Status, Money]]) -> tuple[Loss, ...]:
-    """The sums of each currency, in the order of their codes."""
+    """Return the sums of each currency, ordered by its code."""
     by_currency: dict[str, list[tuple[Status, Money]]] = {}
     for status, money in reports:
         by_currency.setdefault(money.currency, []).append((status, money))
@@ -59,16 +59,16 @@ def losses(reports: Iterable[tuple[Status, Money]]) -> tuple[Loss, ...]:
 
 
 def _loss(currency: str, reports: list[tuple[Status, Money]]) -> Loss:
-    stands = [money for status, money in reports if status not in CONTESTED]
+    counting = [money for status, money in reports if status not in CONTESTED]
     contested = [money for status, money in reports if status in CONTESTED]
-    suffered = [money for money in stands if money.outcome is Outcome.REFUND_SUFFERED]
+    suffered = [money for money in counting if money.outcome is Outcome.REFUND_SUFFERED]
     return Loss(
         currency=currency,
-        reports_count=len(stands),
+        reports_count=len(counting),
         suffered_minor=_sum(suffered),
         restituted_minor=_sum(money for money in suffered if money.restituted_at is not None),
-        recovered_minor=_sum(money for money in stands if money.outcome is Outcome.REFUND_RECOVERED),
-        refused_minor=_sum(money for money in stands if money.outcome is Outcome.REFUND_REFUSED),
+        recovered_minor=_sum(money for money in counting if money.outcome is Outcome.REFUND_RECOVERED),
+        refused_minor=_sum(money for money in counting if money.outcome is Outcome.REFUND_REFUSED),
         contested_count=len(contested),
         contested_minor=_sum(
             money for money in contested if money.outcome is Outcome.REFUND_SUFFERED and money.restituted_at is None

@@ -1,7 +1,7 @@
-"""A document as a PDF: headings with an outline, paragraphs, boxes, tables that repeat their header, page numbers.
+"""PDF documents: headings with an outline, paragraphs, boxes, tables that repeat their header, page numbers.
 
-A4, one embedded font of which only the characters used are kept, nothing that depends on the clock: the same content
-and date give the same bytes. Characters that the font lacks are shown by their code, never left out.
+A4, with one embedded font that is reduced to the characters used. The bytes do not depend on the clock: the same
+content and date give the same file. A character that the font lacks is shown by its code, never left out.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ _MM_A_PT = 25.4 / 72
 _BLACK, _GREY, _LIGHT, _TINT = (0, 0, 0), (95, 95, 95), (200, 200, 200), (240, 243, 247)
 
 _NARROW = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "…": "..."})
-"""In a Chinese font these are as wide as a character, and tear an English word apart."""
+"""Replacements of punctuation for English: in a Chinese font these are as wide as a Chinese character and would split
+words."""
 
 Row = Sequence[str]
 
 
 class _Pages(FPDF):
-    """The pages, each with its number of all, and an identifier made from what stands on them."""
+    """Pages with a page number and the total, and a file identifier that is derived from the content."""
 
     content: bytes = b""
 
@@ -50,7 +51,7 @@ class _Pages(FPDF):
 
 
 class Document:
-    """A document that is written from top to bottom; `content` is what the file's identifier is made from."""
+    """A document that is written from top to bottom. The file's identifier is derived from `content`."""
 
     def __init__(self, title: str, subject: str, author: str, locale: str, made_at: datetime, content: bytes) -> None:
         self._pdf = _Pages(format="A4", unit="mm")
@@ -71,11 +72,11 @@ class Document:
         self._pdf.add_page()
 
     def bytes(self) -> bytes:
-        """The file."""
+        """Return the file."""
         return bytes(self._pdf.output())
 
     def heading(self, text: str, level: int = 0, room_mm: float = 25.0) -> None:
-        """A heading, which is an entry of the outline too, on a page with at least `room_mm` left."""
+        """Write a heading and add it to the outline, on a page with at least `room_mm` left."""
         size = HEADING_PT[level]
         self._keep(room_mm)
         self._pdf.ln(3 if level else 4)
@@ -84,30 +85,30 @@ class Document:
         self._pdf.ln(1)
 
     def paragraph(self, text: str, small: bool = False, indent_mm: float = 0.0) -> None:
-        """A paragraph."""
+        """Write a paragraph."""
         self._write(text, SMALL_PT if small else TEXT_PT, indent_mm)
         self._pdf.ln(1.2)
 
     def box(self, paragraphs: Sequence[str]) -> None:
-        """Paragraphs in a frame that is not torn by the end of a page."""
+        """Write paragraphs in a frame, all on one page."""
         width = self._pdf.epw - 4 * PAD_MM
         shown = [self._lines(text, width, TEXT_PT) for text in paragraphs]
         step = _step(TEXT_PT)
-        height = sum(len(one) * step for one in shown) + PAD_MM * (len(shown) + 1)
+        height = sum(len(paragraph) * step for paragraph in shown) + PAD_MM * (len(shown) + 1)
         self._keep(height + 2)
         top = self._pdf.get_y()
         self._pdf.set_fill_color(*_TINT)
         self._pdf.rect(MARGIN_MM, top, self._pdf.epw, height, style="DF")
         self._pdf.set_y(top + PAD_MM)
-        for one in shown:
-            for line in one:
+        for paragraph in shown:
+            for line in paragraph:
                 self._line(line, TEXT_PT, 2 * PAD_MM)
             self._pdf.ln(PAD_MM)
         self._pdf.set_y(top + height + 2)
 
     def table(self, header: Row, rows: Sequence[Row], shares: Sequence[float]) -> None:
-        """A table whose columns have these shares of the width. Its header is repeated on each page; a row is on one
-        page, unless it is taller than a page."""
+        """Write a table. `shares` are the relative widths of its columns. The header is repeated on each page; a row is
+        on one page, unless it is taller than a page."""
         widths = [self._pdf.epw * share / sum(shares) for share in shares]
         head = self._cells(header, widths)
         self._keep(_height(head) + (_height(self._cells(rows[0], widths)) if rows else 0))
@@ -121,7 +122,7 @@ class Document:
         self._pdf.ln(2.5)
 
     def pairs(self, rows: Sequence[Row], share: float = 0.28) -> None:
-        """Names and values side by side."""
+        """Write names and values in two columns."""
         widths = [self._pdf.epw * share, self._pdf.epw * (1 - share)]
         for row in rows:
             for cells in self._portions(self._cells(row, widths, PAIRS_PT), 0):
@@ -147,19 +148,23 @@ class Document:
         return lines(self._shown(text), inner, self._width)
 
     def _width(self, text: str) -> float:
-        """The width of `text` in mm, in the current size. As `get_string_width`, which looks for changes of direction
-        and style in it first: they change no width here, and a document measures thousands of lines."""
+        """Return the width of `text` in mm, in the current size. This skips the search of `get_string_width` for
+        changes of direction and style, which do not change the width; a document measures thousands of lines."""
         return float(self._pdf.fonts[FONT].get_text_width(text, self._pdf.font_size_pt, None)[1] / self._pdf.k)
 
     def _shown(self, text: str) -> str:
         plain = text.expandtabs(4) if self._wide_quotes else text.expandtabs(4).translate(_NARROW)
-        return "".join(one if one == "\n" or ord(one) in self._characters else f"[U+{ord(one):04X}]" for one in plain)
+        return "".join([self._glyph(character) for character in plain])
+
+    def _glyph(self, character: str) -> str:
+        is_drawn = character == "\n" or ord(character) in self._characters
+        return character if is_drawn else f"[U+{ord(character):04X}]"
 
     def _cells(self, row: Row, widths: Sequence[float], size: float = SMALL_PT) -> list[list[str]]:
         return [self._lines(text, width, size) for text, width in zip(row, widths, strict=True)]
 
     def _portions(self, cells: list[list[str]], taken: float) -> list[list[list[str]]]:
-        """A row in portions that fit on a page below `taken`."""
+        """Return a row in portions that fit on a page on which the height `taken` is used."""
         room = self._pdf.h - MARGIN_MM - BOTTOM_MM - taken - 2 * PAD_MM
         most = max(1, int(room / _step(TEXT_PT)))
         count = max(len(cell) for cell in cells)
@@ -193,7 +198,7 @@ class Document:
         return bool(self._pdf.get_y() + height <= self._pdf.h - BOTTOM_MM)
 
     def _keep(self, height: float) -> None:
-        """Go to the next page if less than `height` is left on this one."""
+        """Start a page if less than `height` is left on this one."""
         if not self._fits(height):
             self._pdf.add_page()
 

@@ -69,9 +69,6 @@ OPEN_STATES = frozenset(
 )
 """A decision is owed. Whether the report counts meanwhile depends on the round (`rules.rounds`)."""
 
-IN_HAND = OPEN_STATES - {CaseState.SUBMITTED}
-"""Open states in which one reviewer has the case."""
-
 
 class Actor(StrEnum):
     """Who acts. `subject` is the consumer, also where their platform files for them; `clock` is time passing, `ledger`

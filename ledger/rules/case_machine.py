@@ -1,14 +1,15 @@
-"""What an action makes of a case: the table of `rules.appeals` applied, with its clocks and the rules about who
-decides.
+"""The state machine of a case: apply the table of `rules.appeals`, the clocks, and the rules about who decides.
 
-Pure: `now`, the policy and the time zone are arguments. The service loads a case, asks `advance`, and writes down what
-comes back.
+Pure: the time, the policy and the time zone are arguments. The service loads a case, calls `advance` and stores the
+case that it returns.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, tzinfo
+from typing import Protocol, TypeVar
 
 from ledger.errors import ActionRefused, CaseTaken, ConflictOfInterest, DecisionInvalid
 from ledger.rules.appeals import (
@@ -31,12 +32,17 @@ from ledger.rules.policy.values import AppealClock, Policy, Profile
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What the rules need to know of a case. Times are aware UTC; `due_at` and `question_due_at` are the first moments
-    that are too late. `handlers` are the staff who ever held, proposed or signed it, with the round they did it in.
+    """The part of a case that the rules decide about. Times are aware UTC; `due_at` and `question_due_at` are the first
+    moments that are too late.
 
-    `own`: the person filed it through their own verified access; otherwise a platform filed it for them. `suspends`:
-    the report does not count while the case is open (`rules.rounds`). `withdrawals` counts the appeals against the
-    report that the same side took back."""
+    `filed_by_subject`: the person filed the case through their own verified access; otherwise a platform filed it for
+    them. `suspends`: the report does not count while the case is open (`rules.rounds`). `withdrawals` counts the
+    appeals against the report that the same side withdrew. `previous_outcome` is the decision about the report that was
+    in force when this round began. `information_at` is when the person last added something. `reviewer_id` is the
+    member of staff who works on the case, `proposer_id` the one who requested a second signature for `proposed`.
+    `reporter_round` is the round that the reporter was granted for new evidence; it is not a round of the person.
+    `handlers` are (round, staff id) of everyone who took, proposed or signed the case.
+    """
 
     state: CaseState
     round: int
@@ -52,32 +58,34 @@ class Case:
     proposer_id: int | None = None
     proposed: Outcome | None = None
     outcome: Outcome | None = None
-    previous: Outcome | None = None
+    previous_outcome: Outcome | None = None
     decided_at: datetime | None = None
     reopen_until: datetime | None = None
     closed_at: datetime | None = None
     handlers: frozenset[tuple[int, int]] = frozenset()
-    """(round, staff id)"""
-    own: bool = True
+    filed_by_subject: bool = True
     suspends: bool = True
     withdrawals: int = 0
     reporter_round: int | None = None
-    """The round that the reporter was granted for new evidence, which is not the person's."""
 
     @property
     def is_open(self) -> bool:
-        """Whether a decision is owed."""
+        """True while a decision is owed."""
         return self.state in OPEN_STATES
 
     @property
     def is_reporters(self) -> bool:
-        """Whether the round that runs (or was decided last) is one that the reporter was granted."""
+        """True if the current (or last decided) round is the one that the reporter was granted."""
         return self.round == self.reporter_round
 
     @property
     def rounds_used(self) -> int:
-        """Rounds so far, without the reporter's."""
+        """The number of rounds so far, without the reporter's."""
         return self.round - (self.reporter_round is not None)
+
+
+C = TypeVar("C", bound=Case)
+"""A case, also one with further fields that the rules do not change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +98,58 @@ class Staff:
 
 
 DECIDING_ROLES = frozenset({"reviewer", "supervisor"})
-"""Who works on cases. An admin runs the service and an auditor reads; neither decides about a person."""
+"""Roles that work on cases. An admin runs the service and an auditor reads; neither decides about a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One action on the case `before`, with everything that its effect depends on. See `advance`."""
+
+    before: Case
+    action: Action
+    actor: Actor
+    now: datetime
+    policy: Policy
+    zone: tzinfo
+    staff: Staff | None
+    outcome: Outcome | None
+    severity: int
+    assignee: Staff | None
+    expires_at: datetime | None
+
+    @property
+    def clock(self) -> AppealClock:
+        """The clock of the case's jurisdiction."""
+        return self.policy.appeals.clocks[self.before.profile]
+
+    @property
+    def question_due_at(self) -> datetime:
+        """The deadline of a question asked now."""
+        return self.now + timedelta(days=self.policy.appeals.question_days)
+
+    @property
+    def window_end(self) -> datetime:
+        """The end of the time in which the person may reopen a case settled now: never after the record expires."""
+        return _no_later(self.now + timedelta(days=self.policy.appeals.reopen_days), self.expires_at)
+
+    def refused(self, message: str) -> ActionRefused:
+        """The error for this action."""
+        return ActionRefused(message, action=self.action.value)
+
+
+class _Effect(Protocol):
+    """Return `new` (the case in its new state) with the other changes of a step."""
+
+    def __call__(self, new: C, step: _Step) -> C: ...
 
 
 def allowed(case: Case, actor: Actor) -> frozenset[Action]:
-    """What `actor` may do in the state that the case is in, as far as state alone decides."""
+    """The actions that the state of the case permits to `actor`. `advance` may still refuse one for other reasons."""
     return frozenset(action for action in TRANSITIONS[case.state] if actor in ACTORS[action])
 
 
 def advance(
-    case: Case,
+    case: C,
     action: Action,
     actor: Actor,
     now: datetime,
@@ -112,14 +162,14 @@ def advance(
     assignee: Staff | None = None,
     in_force: Outcome | None = None,
     expires_at: datetime | None = None,
-) -> Case:
-    """The case after `action`. `zone` is that of its profile's clock, `staff` who acts where `actor` is staff,
-    `outcome` what is proposed or decided, with the `severity` that an amended report has then, `assignee` whom a
-    supervisor gives the case to.
+) -> C:
+    """Return the case after `action`. `zone` is that of its profile's clock. `staff` acts where `actor` is staff,
+    `outcome` is proposed or decided, `severity` is that of an amended report, and `assignee` gets the case from a
+    supervisor.
 
     `in_force` is the newest decision about the report in any of its cases (by default the one before this round): no
-    later one leaves the person worse off. `expires_at` is when the record expires after this action: nothing is
-    promised to the person for a time after it.
+    later decision leaves the person worse off. `expires_at` is when the record expires after this action: no deadline
+    of the person is after it.
 
     Raises ActionRefused (the table, the actor or a clock does not allow it), CaseTaken (another reviewer has it),
     ConflictOfInterest, DecisionInvalid (an outcome is missing, or needs a second signature).
@@ -143,166 +193,237 @@ def advance(
             raise DecisionInvalid("An amended report names a conduct of no higher severity, and of some.")
     else:
         severity = case.severity
-    if action is Action.WITHDRAW and case.is_reporters:
-        raise ActionRefused("The reporter was granted this round; it is no appeal to take back.", action=action.value)
-    decided = case.proposed if action is Action.SIGN else outcome
-    before = in_force if in_force is not None else case.previous
-    # The reporter's round, for new evidence after `unconfirmed`, may find that the report is right after all.
-    bound = not (case.is_reporters and before is not None and before.spec.effect.unconfirmed)
-    if decided is not None and before is not None and bound and is_worse(decided, before):
-        raise DecisionInvalid("A report that was decided before is not decided worse for the person than then.")
+    _check_not_worse(case, case.proposed if action is Action.SIGN else outcome, in_force)
     if action in (Action.REOPEN, Action.GRANT_REOPENING):
-        case = replace(case, previous=in_force or case.outcome or case.previous)
-    new = replace(case, state=after)
-    return _after(new, case, action, actor, now, policy, zone, staff, outcome, severity, assignee, expires_at)
+        case = replace(case, previous_outcome=in_force or case.outcome or case.previous_outcome)
+    step = _Step(case, action, actor, now, policy, zone, staff, outcome, severity, assignee, expires_at)
+    return _EFFECTS[action](replace(case, state=after), step)
 
 
-def _after(
-    new: Case,
-    old: Case,
-    action: Action,
-    actor: Actor,
-    now: datetime,
-    policy: Policy,
-    zone: tzinfo,
-    staff: Staff | None,
-    outcome: Outcome | None,
-    severity: int,
-    assignee: Staff | None,
-    expires_at: datetime | None,
-) -> Case:
-    question = now + timedelta(days=policy.appeals.question_days)
-    window_end = _no_later(now + timedelta(days=policy.appeals.reopen_days), expires_at)
-    clock = policy.appeals.clocks[old.profile]
-    if action is Action.TAKE and staff is not None:
-        return replace(new, reviewer_id=staff.id)
-    if action is Action.ASSIGN and assignee is not None:
-        return replace(new, reviewer_id=assignee.id)
-    if action is Action.HAND_BACK:
-        return replace(new, reviewer_id=None)
-    if action is Action.ASK_REPORTER:
-        return replace(new, question_due_at=question)
-    if action is Action.ASK_SUBJECT:
-        return replace(new, question_due_at=_no_later(question, expires_at))
-    if action in (Action.REPORTER_ANSWERED, Action.SUBJECT_SILENT):
-        return replace(new, question_due_at=None)
-    if action is Action.SUBJECT_ANSWERED:
-        return replace(new, question_due_at=None, information_at=now)
-    if action is Action.ADD:
-        informed = now if actor is Actor.SUBJECT else old.information_at
-        if old.state is CaseState.AWAITING_SIGNOFF:
-            return replace(new, information_at=informed, proposer_id=None, proposed=None)
-        return replace(new, information_at=informed)
-    if action in (Action.CONCEDE, Action.AGREE):
-        answered = new.state is not old.state
-        return replace(new, question_due_at=None, proposer_id=None, proposed=None) if answered else new
-    if action is Action.ADOPT:
-        if old.own:
-            raise ActionRefused("This case is the person's own already.", action=action.value)
-        return replace(new, own=True, suspends=True, information_at=now, proposer_id=None, proposed=None)
-    if action is Action.EXTEND:
-        if not _may_extend(old, clock):
-            raise ActionRefused(
-                "The clock is extended once, where the law has an extension, after new information from the person.",
-                action=action.value,
-            )
-        return replace(new, extended=True, due_at=extended_due_at(old.due_at, clock, zone))
-    if action is Action.OVERDUE:
-        return replace(new, overdue=True)
-    if action is Action.PROPOSE and staff is not None:
-        if outcome is None or not needs_signature(outcome, severity):
-            raise DecisionInvalid("This decision needs no second signature.")
-        return replace(new, proposer_id=staff.id, proposed=outcome)
-    if action is Action.DECLINE:
-        return replace(new, proposer_id=None, proposed=None)
-    if action is Action.SIGN:
-        return _decided(new, old.proposed, now, window_end)
-    if action is Action.DECIDE:
-        if outcome is not None and needs_signature(outcome, severity):
-            raise DecisionInvalid("This decision needs a second signature: propose it.")
-        return _decided(new, outcome, now, window_end)
-    if action is Action.REPORTER_SILENT:
-        return _decided(new, Outcome.OVERTURNED, now, window_end)
-    if action is Action.WITHDRAW:
-        if old.withdrawals >= MAX_WITHDRAWALS:
-            raise ActionRefused(
-                f"Appeals against a report are taken back at most {MAX_WITHDRAWALS} times: this one is decided.",
-                action=action.value,
-                limit=MAX_WITHDRAWALS,
-            )
-        return replace(_settled(new, window_end if window_end > now else None), withdrawals=old.withdrawals + 1)
-    if action is Action.REOPEN:
-        if old.reopen_until is None or now >= old.reopen_until:
-            _check_not_expired(action, now, expires_at)
-            raise ActionRefused("This case can no longer be reopened.", action=action.value)
-        return _reopened(new, old, action, now, clock, zone, expires_at)
-    if action is Action.GRANT_REOPENING:
-        if old.outcome is None or not old.outcome.spec.effect.unconfirmed or old.reporter_round is not None:
-            raise ActionRefused(
-                "A case is opened again for its reporter once, after it was decided `unconfirmed`.", action=action.value
-            )
-        again = _reopened(new, old, action, now, clock, zone, expires_at)
-        return replace(again, reporter_round=again.round, closed_at=None)
-    if action in (Action.REPORT_GONE, Action.CLOSE):
-        return replace(_settled(new, reopen_until=None), closed_at=now)
+def _check_not_worse(case: Case, decided: Outcome | None, in_force: Outcome | None) -> None:
+    before = in_force if in_force is not None else case.previous_outcome
+    if decided is None or before is None:
+        return
+    # The reporter's round, for new evidence after `unconfirmed`, may find that the report is right after all.
+    if case.is_reporters and before.spec.effect.unconfirmed:
+        return
+    if is_worse(decided, before):
+        raise DecisionInvalid("A report that was decided before is not decided worse for the person than then.")
+
+
+# --- effects ------------------------------------------------------------------------------------------------------
+
+
+def _nothing(new: C, step: _Step) -> C:
     return new
 
 
-def _no_later(moment: datetime, than: datetime | None) -> datetime:
-    return moment if than is None else min(moment, than)
+def _take(new: C, step: _Step) -> C:
+    return new if step.staff is None else replace(new, reviewer_id=step.staff.id)
+
+
+def _assign(new: C, step: _Step) -> C:
+    return new if step.assignee is None else replace(new, reviewer_id=step.assignee.id)
+
+
+def _hand_back(new: C, step: _Step) -> C:
+    return replace(new, reviewer_id=None)
+
+
+def _ask_reporter(new: C, step: _Step) -> C:
+    return replace(new, question_due_at=step.question_due_at)
+
+
+def _ask_subject(new: C, step: _Step) -> C:
+    return replace(new, question_due_at=_no_later(step.question_due_at, step.expires_at))
+
+
+def _end_question(new: C, step: _Step) -> C:
+    return replace(new, question_due_at=None)
+
+
+def _subject_answered(new: C, step: _Step) -> C:
+    return replace(new, question_due_at=None, information_at=step.now)
+
+
+def _add(new: C, step: _Step) -> C:
+    if step.actor is Actor.SUBJECT:
+        new = replace(new, information_at=step.now)
+    return _without_proposal(new) if step.before.state is CaseState.AWAITING_SIGNOFF else new
+
+
+def _concede_or_agree(new: C, step: _Step) -> C:
+    answered = new.state is not step.before.state
+    return _without_proposal(replace(new, question_due_at=None)) if answered else new
+
+
+def _adopt(new: C, step: _Step) -> C:
+    if step.before.filed_by_subject:
+        raise step.refused("This case is the person's own already.")
+    return _without_proposal(replace(new, filed_by_subject=True, suspends=True, information_at=step.now))
+
+
+def _extend(new: C, step: _Step) -> C:
+    if not _may_extend(step.before, step.clock):
+        raise step.refused(
+            "The clock is extended once, where the law has an extension, after new information from the person."
+        )
+    return replace(new, extended=True, due_at=extended_due_at(step.before.due_at, step.clock, step.zone))
+
+
+def _overdue(new: C, step: _Step) -> C:
+    return replace(new, overdue=True)
+
+
+def _propose(new: C, step: _Step) -> C:
+    if step.outcome is None or not needs_signature(step.outcome, step.severity):
+        raise DecisionInvalid("This decision needs no second signature.")
+    return new if step.staff is None else replace(new, proposer_id=step.staff.id, proposed=step.outcome)
+
+
+def _decline(new: C, step: _Step) -> C:
+    return _without_proposal(new)
+
+
+def _sign(new: C, step: _Step) -> C:
+    return _decided(new, step.before.proposed, step)
+
+
+def _decide(new: C, step: _Step) -> C:
+    if step.outcome is not None and needs_signature(step.outcome, step.severity):
+        raise DecisionInvalid("This decision needs a second signature: propose it.")
+    return _decided(new, step.outcome, step)
+
+
+def _reporter_silent(new: C, step: _Step) -> C:
+    return _decided(new, Outcome.OVERTURNED, step)
+
+
+def _withdraw(new: C, step: _Step) -> C:
+    if step.before.is_reporters:
+        raise step.refused("The reporter was granted this round; it is no appeal to take back.")
+    if step.before.withdrawals >= MAX_WITHDRAWALS:
+        raise ActionRefused(
+            f"Appeals against a report are taken back at most {MAX_WITHDRAWALS} times: this one is decided.",
+            action=step.action.value,
+            limit=MAX_WITHDRAWALS,
+        )
+    until = step.window_end if step.window_end > step.now else None
+    return replace(_settled(new, until), withdrawals=step.before.withdrawals + 1)
+
+
+def _reopen(new: C, step: _Step) -> C:
+    until = step.before.reopen_until
+    if until is None or step.now >= until:
+        _check_not_expired(step)
+        raise step.refused("This case can no longer be reopened.")
+    return _next_round(new, step)
+
+
+def _grant_reopening(new: C, step: _Step) -> C:
+    outcome = step.before.outcome
+    if outcome is None or not outcome.spec.effect.unconfirmed or step.before.reporter_round is not None:
+        raise step.refused("A case is opened again for its reporter once, after it was decided `unconfirmed`.")
+    again = _next_round(new, step)
+    return replace(again, reporter_round=again.round, closed_at=None)
+
+
+def _close(new: C, step: _Step) -> C:
+    return replace(_settled(new, reopen_until=None), closed_at=step.now)
+
+
+_EFFECTS: Mapping[Action, _Effect] = {
+    Action.TAKE: _take,
+    Action.ASSIGN: _assign,
+    Action.HAND_BACK: _hand_back,
+    Action.ASK_REPORTER: _ask_reporter,
+    Action.ASK_SUBJECT: _ask_subject,
+    Action.REPORTER_ANSWERED: _end_question,
+    Action.SUBJECT_ANSWERED: _subject_answered,
+    Action.SUBJECT_SILENT: _end_question,
+    Action.REPORTER_SILENT: _reporter_silent,
+    Action.ADD: _add,
+    Action.ADOPT: _adopt,
+    Action.CONCEDE: _concede_or_agree,
+    Action.AGREE: _concede_or_agree,
+    Action.NOTE: _nothing,
+    Action.EXTEND: _extend,
+    Action.OVERDUE: _overdue,
+    Action.PROPOSE: _propose,
+    Action.DECLINE: _decline,
+    Action.SIGN: _sign,
+    Action.DECIDE: _decide,
+    Action.WITHDRAW: _withdraw,
+    Action.REOPEN: _reopen,
+    Action.ASK_REOPENING: _nothing,
+    Action.GRANT_REOPENING: _grant_reopening,
+    Action.REFUSE_REOPENING: _nothing,
+    Action.REPORT_GONE: _close,
+    Action.CLOSE: _close,
+}
+"""What each action of `TRANSITIONS` changes besides the state."""
+
+
+def _no_later(moment: datetime, limit: datetime | None) -> datetime:
+    return moment if limit is None else min(moment, limit)
 
 
 def _may_extend(case: Case, clock: AppealClock) -> bool:
     return bool(clock.extension_days) and not case.extended and not case.overdue and case.information_at is not None
 
 
-def _settled(new: Case, reopen_until: datetime | None) -> Case:
-    return replace(new, question_due_at=None, proposer_id=None, proposed=None, reopen_until=reopen_until)
+def _without_proposal(case: C) -> C:
+    return replace(case, proposer_id=None, proposed=None)
 
 
-def _decided(new: Case, outcome: Outcome | None, now: datetime, window_end: datetime) -> Case:
+def _settled(new: C, reopen_until: datetime | None) -> C:
+    return replace(_without_proposal(new), question_due_at=None, reopen_until=reopen_until)
+
+
+def _decided(new: C, outcome: Outcome | None, step: _Step) -> C:
     if outcome is None:
         raise DecisionInvalid("A decision needs an outcome.")
     until = None
-    if outcome in REOPENED and new.rounds_used < LAST_ROUND and window_end > now:
-        until = window_end
-    return replace(_settled(new, until), outcome=outcome, decided_at=now)
+    if outcome in REOPENED and new.rounds_used < LAST_ROUND and step.window_end > step.now:
+        until = step.window_end
+    return replace(_settled(new, until), outcome=outcome, decided_at=step.now)
 
 
-def _check_not_expired(action: Action, now: datetime, expires_at: datetime | None) -> None:
-    if expires_at is not None and now >= expires_at:
+def _check_not_expired(step: _Step) -> None:
+    if step.expires_at is not None and step.now >= step.expires_at:
         raise ActionRefused(
-            "The record has expired: there is nothing left to contest.", action=action.value, expired=True
+            "The record has expired: there is nothing left to contest.", action=step.action.value, expired=True
         )
 
 
-def _reopened(
-    new: Case, old: Case, action: Action, now: datetime, clock: AppealClock, zone: tzinfo, expires_at: datetime | None
-) -> Case:
-    """The next round after a decision; after a withdrawal the same round once more, because that used up nothing."""
-    _check_not_expired(action, now, expires_at)
+def _next_round(new: C, step: _Step) -> C:
+    """Return the next round after a decision; after a withdrawal the same round again, as that used up nothing."""
+    _check_not_expired(step)
+    before = step.before
     return replace(
         new,
-        round=old.round if old.state is CaseState.WITHDRAWN else old.round + 1,
-        due_at=due_at(now, old.profile, clock, zone),
+        round=before.round if before.state is CaseState.WITHDRAWN else before.round + 1,
+        due_at=due_at(step.now, before.profile, step.clock, step.zone),
         extended=False,
         overdue=False,
         information_at=None,
         reviewer_id=None,
         proposer_id=None,
         outcome=None,
-        previous=old.previous,
         decided_at=None,
         reopen_until=None,
     )
 
 
-def check_staff(case: Case, action: Action, staff: Staff, assignee: Staff | None = None) -> None:
-    """Whether this member of staff may do this in this case.
+# --- who and when ---------------------------------------------------------------------------------------------------
 
-    Nobody decides about a report of their own control group, a reopened case goes to somebody new, the second signature
-    is another person's who did not work on the case, and only who has a case in hand works on it.
-    Raises ActionRefused, CaseTaken, ConflictOfInterest.
+
+def check_staff(case: Case, action: Action, staff: Staff, assignee: Staff | None = None) -> None:
+    """Check that this member of staff may do `action` in this case.
+
+    Staff do not decide about reports of their own control group. A reopened case goes to a reviewer who did not work on
+    it before. The second signature comes from a person who did not work on the case. Only the reviewer of a case works
+    on it. Raises ActionRefused, CaseTaken, ConflictOfInterest.
     """
     if staff.role not in DECIDING_ROLES:
         raise ActionRefused("This role does not work on cases.", action=action.value)
@@ -331,10 +452,8 @@ def _check_conflict(case: Case, staff: Staff, action: Action) -> None:
 
 
 def check_group(reporting: str, staff: Staff) -> None:
-    """Whether this member of staff may have any part in a case about a report of the control group `reporting`.
-
-    Raises ConflictOfInterest.
-    """
+    """Check that this member of staff is not of the control group `reporting` that made the report. Raises
+    ConflictOfInterest."""
     if staff.control_group is not None and staff.control_group == reporting:
         raise ConflictOfInterest("Whoever belongs to the control group that made this report has no part in the case.")
 
@@ -345,52 +464,43 @@ _HANDLING = frozenset(
 
 
 def _handlers(case: Case, action: Action, staff: Staff, assignee: Staff | None) -> set[tuple[int, int]]:
-    found = {(case.round, staff.id)} if action in _HANDLING else set()
-    return found | ({(case.round, assignee.id)} if action is Action.ASSIGN and assignee is not None else set())
+    acting = {(case.round, staff.id)} if action in _HANDLING else set()
+    return acting | ({(case.round, assignee.id)} if action is Action.ASSIGN and assignee is not None else set())
 
 
 def due_actions(case: Case, now: datetime) -> list[Action]:
-    """What time alone does to the case at `now`, in this order."""
-    found: list[Action] = []
+    """Return the actions that time alone causes at `now`, in the order in which they apply."""
+    actions: list[Action] = []
     if case.is_open and not case.overdue and now >= case.due_at:
-        found.append(Action.OVERDUE)
+        actions.append(Action.OVERDUE)
     if case.question_due_at is not None and now >= case.question_due_at:
         if case.state is CaseState.AWAITING_REPORTER:
-            found.append(Action.REPORTER_SILENT)
+            actions.append(Action.REPORTER_SILENT)
         elif case.state is CaseState.AWAITING_SUBJECT:
-            found.append(Action.SUBJECT_SILENT)
+            actions.append(Action.SUBJECT_SILENT)
     if case.state in (CaseState.DECIDED, CaseState.WITHDRAWN) and (
         case.reopen_until is None or now >= case.reopen_until
     ):
-        found.append(Action.CLOSE)
-    return found
-
-
-def next_deadline(case: Case) -> datetime | None:
-    """When time will do something to the case by itself; None only for a case that is closed, or is overdue and waits
-    for nobody's answer: then a decision is owed now."""
-    if case.state is CaseState.CLOSED:
-        return None
-    if not case.is_open:
-        return case.reopen_until or case.decided_at
-    moments = [moment for moment in (case.question_due_at, None if case.overdue else case.due_at) if moment is not None]
-    return min(moments, default=None)
+        actions.append(Action.CLOSE)
+    return actions
 
 
 def offered(case: Case, staff: Staff, policy: Policy) -> frozenset[Action]:
-    """What this member of staff may do now: what the page of a case offers. (`advance` decides all the same; a
-    reporter's request to open the case again has a page of its own.) `assign` says that
-    they may give the case to somebody, not to whom."""
-    found = set()
+    """Return the actions that the case page offers to this member of staff now.
+
+    `advance` still checks each of them. `assign` means that they may assign the case, not to whom. Answers to a
+    reporter's request to reopen are not among them: those have a page of their own.
+    """
+    actions = set()
     for action in allowed(case, Actor.STAFF) - {Action.GRANT_REOPENING, Action.REFUSE_REOPENING}:
         try:
-            check_staff(case, action, staff, _ANYBODY if action is Action.ASSIGN else None)
+            check_staff(case, action, staff, _ANY_REVIEWER if action is Action.ASSIGN else None)
         except (ActionRefused, CaseTaken, ConflictOfInterest):
             continue
-        found.add(action)
+        actions.add(action)
     if not _may_extend(case, policy.appeals.clocks[case.profile]):
-        found.discard(Action.EXTEND)
-    return frozenset(found)
+        actions.discard(Action.EXTEND)
+    return frozenset(actions)
 
 
-_ANYBODY = Staff(0, "reviewer")
+_ANY_REVIEWER = Staff(0, "reviewer")

@@ -8,20 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import ROUND_HALF_EVEN, Context, Decimal
-from typing import TYPE_CHECKING
 
 from ledger.errors import InvalidBucket, InvalidInclusion, InvalidInput
+from ledger.snapshots.layout import CAPACITY_STEP, MAX_BITS, MAX_CAPACITY, VERSION_BYTES
+from ledger.snapshots.manifest import Manifest
 from ledger.tlog.merkle import HASH_BYTES, leaf_hash, node_hash, verify_inclusion
-
-if TYPE_CHECKING:
-    from ledger.snapshots.manifest import Manifest
-
-ENTRY_BYTES = 128
-VERSION_BYTES = 16
-CAPACITY_STEP = 64
-MAX_CAPACITY = 2**16
-MAX_BITS = 20
-
 
 # --- sizes --------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from ledger.errors import InvalidManifest, LedgerError, NewerFormat, SnapshotExpired
 from ledger.protocol.encoding import MAX_INTEGER, b64url, canonical_json, format_time, parse_time, unb64url
 from ledger.protocol.tags import MAX_EPOCH
-from ledger.snapshots.buckets import CAPACITY_STEP, ENTRY_BYTES, MAX_BITS, MAX_CAPACITY, VERSION_BYTES
+from ledger.snapshots.layout import CAPACITY_STEP, ENTRY_BYTES, MAX_BITS, MAX_CAPACITY, VERSION_BYTES
 from ledger.tlog.entries import GovernanceType, Leaf
 from ledger.tlog.merkle import HASH_BYTES
 

@@ -26,19 +26,10 @@ from ledger.protocol.identifiers import Kind, parse_kind
 from ledger.protocol.tags import extract
 from ledger.rules.conduct import CONDUCT_BYTES as CONDUCT_BYTES
 from ledger.rules.standing import FULL_WEIGHT
-from ledger.snapshots.buckets import CAPACITY_STEP as CAPACITY_STEP
-from ledger.snapshots.buckets import ENTRY_BYTES as ENTRY_BYTES
-from ledger.snapshots.buckets import VERSION_BYTES as VERSION_BYTES
-from ledger.snapshots.buckets import actual_capacity as actual_capacity
-from ledger.snapshots.buckets import bits_for as bits_for
-from ledger.snapshots.buckets import bucket_leaf as bucket_leaf
-from ledger.snapshots.buckets import bucket_path as bucket_path
-from ledger.snapshots.buckets import bucket_root as bucket_root
-from ledger.snapshots.buckets import build_tree as build_tree
-from ledger.snapshots.buckets import capacity_for as capacity_for
-from ledger.snapshots.buckets import check_bucket as check_bucket
-from ledger.snapshots.buckets import check_version
-from ledger.snapshots.buckets import split_answer as split_answer
+from ledger.snapshots.buckets import (
+    check_version,
+)
+from ledger.snapshots.layout import ENTRY_BYTES
 
 CHECK_BYTES = 16
 SECRET_BYTES = 32

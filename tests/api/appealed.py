@@ -14,17 +14,16 @@ import httpx2
 import pytest
 from sqlalchemy import insert, select, update
 
-from ledger.client.reports import inspection_json
+from ledger.client.reports.evidence import inspection_json
 from ledger.evidence.inspection import inspect_bytes
 from ledger.protocol.encoding import b64url
 from ledger.protocol.identifiers import Kind
 from ledger.protocol.public_ids import decode_id, encode_id
 from ledger.protocol.tags import tag
-from ledger.server.appeals import attachments, staff_actions, subject
-from ledger.server.appeals.attachments import check_file
-from ledger.server.appeals.files import drafted, keep_file
-from ledger.server.appeals.parties import Party, Speaker
-from ledger.server.appeals.session_queries import SessionRow
+from ledger.server.appeals import attachments, consumer, staff_actions
+from ledger.server.appeals.attachments import check_file, written_file
+from ledger.server.appeals.participants import Participant, Party, add_file
+from ledger.server.appeals.sessions import SessionRow
 from ledger.server.appeals.transaction import changing, load_case
 from ledger.server.db.engine import reading, writing
 from ledger.server.db.tables.appeals import AppealCase, CaseAttachment
@@ -36,7 +35,7 @@ from ledger.server.staff import passwords
 from ledger.server.staff.accounts import as_staff
 from ledger.server.staff.audit_queries import EventFilter
 from tests.api.conftest import ACME, BETA, Api, person
-from tests.api.console_desk import Desk, post
+from tests.api.console_fixture import ConsoleFixture, post
 from tests.staffing import cheap
 from tests.support import UPLOADED, Platform, evidence
 
@@ -82,7 +81,7 @@ def contested(
     """Report somebody and let them appeal; the case's public id."""
     who = who or somebody()
     session, ids = session_of(api, who, locale, profile), [report_about(api, who, by, **report)]
-    (row,) = subject.appeal(api.rt.context, session, ids, "wrong_facts", statement, locale)
+    (row,) = consumer.open_cases(api.rt.context, session, ids, "wrong_facts", statement, locale)
     return encode_id("ap", row.id, api.settings.service)
 
 
@@ -147,14 +146,14 @@ def attach(api: Api, case: str, data: bytes = b"hello", name: str = "a.txt", par
     """A file that a party handed in through the service, which judges it; its public id."""
     row = case_row(api, case)
     if party is Party.REPORTER:
-        speaker = Speaker(party, row.platform, row.control_group)
+        speaker = Participant(party, row.platform, row.control_group)
     else:
         with reading(api.rt.engine) as connection:
             tags = connection.scalars(select(Listing.tag).where(Listing.report_id == row.report_id))
-            speaker = Speaker(party, tags=frozenset(tags))
+            speaker = Participant(party, tags=frozenset(tags))
     checked = check_file(data, name, api.settings)
-    with drafted(api.settings, data, secrets.token_bytes) as draft, changing(api.rt.context) as batch:
-        kept, _ = keep_file(batch, api.settings, load_case(batch, row.id), speaker, checked, draft)
+    with written_file(api.settings, data, secrets.token_bytes) as draft, changing(api.rt.context) as batch:
+        kept, _ = add_file(batch, api.settings, load_case(batch, row.id), speaker, checked, draft)
     return encode_id("at", kept.id, api.settings.service)
 
 
@@ -176,12 +175,12 @@ class Browsers:
     group). `client(name)` is a browser in which this person is signed in, the same one each time."""
 
     api: Api
-    desk: Desk
+    console: ConsoleFixture
     clients: dict[str, httpx2.Client] = field(default_factory=dict)
 
     def client(self, name: str) -> httpx2.Client:
         if name not in self.clients:
-            self.clients[name] = self.desk.signed_in(name)
+            self.clients[name] = self.console.signed_in(name)
         return self.clients[name]
 
     def act(self, name: str, case: str, action: str, **fields: str) -> httpx2.Response:
@@ -190,7 +189,7 @@ class Browsers:
 
     def taken(self, case: str, name: str = "reviewer") -> str:
         """The case, in the hands of this person."""
-        staff_actions.take(self.api.rt.context, case, as_staff(self.desk.people[name].staff))
+        staff_actions.take(self.api.rt.context, case, as_staff(self.console.staff[name].staff))
         return case
 
     def audited(self, case: str) -> list[str]:
@@ -205,11 +204,11 @@ def staffed(api: Api) -> Iterator[Browsers]:
     """The console of `api` with its people."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(passwords, "hasher", cheap)  # logins have tests of their own
-        desk = Desk(api)
-        desk.add("signer", "reviewer")
-        desk.add("bound", "reviewer", control_group="acme-group")
-        desk.add("chinese", "reviewer", language="zh-CN")
-        browsers = Browsers(api, desk)
+        console = ConsoleFixture(api)
+        console.add("signer", "reviewer")
+        console.add("bound", "reviewer", control_group="acme-group")
+        console.add("chinese", "reviewer", language="zh-CN")
+        browsers = Browsers(api, console)
         yield browsers
         for client in browsers.clients.values():
             client.close()

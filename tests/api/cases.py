@@ -13,8 +13,8 @@ from ledger.protocol.identifiers import Kind
 from ledger.protocol.tags import tag
 from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff
-from ledger.server.appeals import staff_actions as desk
-from ledger.server.appeals.session_queries import SessionRow
+from ledger.server.appeals import staff_actions
+from ledger.server.appeals.sessions import SessionRow
 from ledger.server.platforms.members import list_platforms
 from tests.api.conftest import ACME, BETA, Api, person
 from tests.support import Platform
@@ -88,8 +88,8 @@ def say(api: Api, appeal: str, platform: Platform, party: str, text: str, **argu
 
 def decide(api: Api, appeal: str, outcome: Outcome = Outcome.UPHELD, staff: Staff = ANNA, **more: Any) -> None:
     """Have the case decided."""
-    desk.take(api.rt.context, appeal, staff)
-    desk.decide(api.rt.context, appeal, staff, outcome, "Because of the carrier's record.", **more)
+    staff_actions.take(api.rt.context, appeal, staff)
+    staff_actions.decide(api.rt.context, appeal, staff, outcome, "Because of the carrier's record.", **more)
 
 
 def attach(

@@ -19,8 +19,8 @@ from api.route_table import Accepted, RouteTable, named_routes
 from api.web.pages import area_of
 from ledger.server.settings import Settings
 from tests.api.conftest import ACME, Api
-from tests.api.console_desk import Desk
-from tests.people import Person
+from tests.api.console_fixture import ConsoleFixture
+from tests.personas import Persona
 from tests.staffing import ROLES
 
 APP = create_app(Settings())
@@ -66,8 +66,8 @@ class Visitors:
     ids: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        desk = Desk(self.api)
-        person = Person(self.api)
+        console = ConsoleFixture(self.api)
+        person = Persona(self.api)
         report = person.reported()
         person.open()
         case = person.contest(report)
@@ -77,9 +77,9 @@ class Visitors:
             "nobody": {},
             "member": {"Authorization": f"Bearer {self.api.token(ACME)}"},
             "person": {"Cookie": f"me={person.token}", "Authorization": f"Bearer {person.token}"},
-            **{role: {"Cookie": _cookies(desk.signed_in(role))} for role in ROLES},
+            **{role: {"Cookie": _cookies(console.signed_in(role))} for role in ROLES},
         }
-        desk.close_clients()
+        console.close_clients()
 
 
 def _cookies(client: httpx2.Client) -> str:

@@ -16,7 +16,7 @@ from sqlalchemy import select
 from api.route_table import ITEM_BYTES
 from ledger.protocol.encoding import b64url
 from ledger.protocol.public_ids import encode_id
-from ledger.server.appeals import staff_actions as desk
+from ledger.server.appeals import staff_actions
 from ledger.server.db.engine import reading
 from ledger.server.db.tables.appeals import CaseAttachment
 from tests.api.cases import ANNA, attach, case, decide, enrolled, filed, get, item, key, reported, somebody, view
@@ -112,8 +112,8 @@ def test_a_reporter_hands_in_what_it_reported_and_nothing_else(api: Api) -> None
 def test_an_answer_with_its_file_leaves_the_question_open_until_it_is_given(api: Api) -> None:
     data = text()
     appeal, _, _ = case(api, evidence=[item(data)])
-    desk.take(api.rt.context, appeal, ANNA)
-    desk.ask_reporter(api.rt.context, appeal, ANNA, "The record, please.")
+    staff_actions.take(api.rt.context, appeal, ANNA)
+    staff_actions.ask_reporter(api.rt.context, appeal, ANNA, "The record, please.")
     assert attach(api, appeal, ACME, "reporter", data).status_code == 201
     assert view(api, appeal, ACME)["state"] == "awaiting_reporter"
 

@@ -13,8 +13,7 @@ from ledger.protocol.identifiers import Kind
 from ledger.protocol.public_ids import decode_id
 from ledger.rules.appeals import Outcome
 from ledger.rules.conduct import Conduct
-from ledger.server.appeals import staff_actions as desk
-from ledger.server.appeals import subject
+from ledger.server.appeals import consumer, staff_actions
 from ledger.server.db.engine import writing
 from ledger.server.db.tables.appeals import AppealCase
 from ledger.server.db.tables.ledger import LookupLog
@@ -44,8 +43,8 @@ from tests.processes import until
 
 def test_an_answer_ends_the_wait_and_is_replayed(api: Api) -> None:
     appeal, _, _ = case(api)
-    desk.take(api.rt.context, appeal, ANNA)
-    desk.ask_reporter(api.rt.context, appeal, ANNA, "Where is the carrier's record?")
+    staff_actions.take(api.rt.context, appeal, ANNA)
+    staff_actions.ask_reporter(api.rt.context, appeal, ANNA, "Where is the carrier's record?")
     assert view(api, appeal, ACME)["state"] == "awaiting_reporter"
     once = key()
     first = say(api, appeal, ACME, "reporter", "Attached.", key=once)
@@ -61,8 +60,8 @@ def test_an_answer_ends_the_wait_and_is_replayed(api: Api) -> None:
 
 def test_the_person_is_asked_and_answers_through_the_filer(api: Api) -> None:
     appeal, _, _ = case(api)
-    desk.take(api.rt.context, appeal, ANNA)
-    desk.ask_subject(api.rt.context, appeal, ANNA, "Do you have the receipt?")
+    staff_actions.take(api.rt.context, appeal, ANNA)
+    staff_actions.ask_subject(api.rt.context, appeal, ANNA, "Do you have the receipt?")
     assert view(api, appeal, BETA)["question"]["text"] == "Do you have the receipt?"
     assert view(api, appeal, ACME)["question"] is None
     letter = get(api, f"/v1/appeals/{appeal}/letters/question", BETA).json()
@@ -171,7 +170,7 @@ def test_every_decision_has_its_letter(api: Api, outcome: Outcome) -> None:
 def test_a_lookups_statements_are_read_by_who_asked_for_a_day(api: Api) -> None:
     subjects = somebody()
     report = reported(api, subjects)
-    subject.state(api.rt.context, in_session(api, subjects), report, "I sent it back.", "en")
+    consumer.add_statement(api.rt.context, in_session(api, subjects), report, "I sent it back.", "en")
     lookup = api.request("POST", "/v1/lookups", BETA, json=api.lookup_body(*subjects)).json()
     assert lookup["has_statement"]
     path = f"/v1/lookups/{lookup['id']}/statement"
@@ -195,7 +194,7 @@ def test_statements_of_what_the_lookup_did_not_disclose_stay_out(api: Api) -> No
     path = f"/v1/lookups/{lookup['id']}/statement"
     assert get(api, path, BETA).json() == {"statements": []}
     later = reported(api, subjects)
-    subject.state(api.rt.context, in_session(api, subjects), later, "Not this either.", "en")
+    consumer.add_statement(api.rt.context, in_session(api, subjects), later, "Not this either.", "en")
     assert get(api, path, BETA).json() == {"statements": []}
 
 

@@ -10,8 +10,7 @@ import pytest
 from ledger.protocol.encoding import format_time
 from ledger.protocol.public_ids import encode_id
 from ledger.rules.appeals import Outcome
-from ledger.server.appeals import staff_actions as desk
-from ledger.server.appeals import subject
+from ledger.server.appeals import consumer, staff_actions
 from tests.api.cases import (
     ANNA,
     STATEMENT,
@@ -179,9 +178,9 @@ def test_text_is_kept_in_one_form(api: Api) -> None:
 
 def test_neither_party_learns_who_the_other_is_nor_who_decides(api: Api) -> None:
     appeal, report, _ = case(api)
-    desk.take(api.rt.context, appeal, ANNA)
-    desk.note(api.rt.context, appeal, ANNA, "Between ourselves.")
-    desk.ask_reporter(api.rt.context, appeal, ANNA, "For the reporter only?")
+    staff_actions.take(api.rt.context, appeal, ANNA)
+    staff_actions.note(api.rt.context, appeal, ANNA, "Between ourselves.")
+    staff_actions.ask_reporter(api.rt.context, appeal, ANNA, "For the reporter only?")
     filer, reporter = view(api, appeal, BETA), view(api, appeal, ACME)
     assert (filer["party"], reporter["party"]) == ("subject", "reporter")
     for text, others in ((json.dumps(filer), ("acme",)), (json.dumps(reporter), ("beta",))):
@@ -274,7 +273,7 @@ def test_report_alone_answers_for_ones_own_reports_and_speaks_for_nobody(api: Ap
 def test_who_only_opened_the_session_reads_the_state_and_no_more(api: Api) -> None:
     subjects = somebody()
     report = reported(api, subjects)
-    (row,) = subject.appeal(api.rt.context, in_session(api, subjects), [report], "not_me", "It was not me.", "en")
+    (row,) = consumer.open_cases(api.rt.context, in_session(api, subjects), [report], "not_me", "It was not me.", "en")
     appeal = encode_id("ap", row.id, api.settings.service)
     found = view(api, appeal, BETA)
     assert found.keys() == {"id", "state", "opened_at", "due_at", "overdue"}
@@ -304,8 +303,8 @@ def test_lists_are_paged_and_filtered(api: Api) -> None:
     assert decided[0]["id"] == made[1]
     assert (decided[0]["party"], decided[0]["outcome"]) == ("reporter", "upheld")
     assert {one["state"] for one in decided} == {"decided"}
-    desk.take(api.rt.context, made[0], ANNA)
-    desk.ask_reporter(api.rt.context, made[0], ANNA, "Why?")
+    staff_actions.take(api.rt.context, made[0], ANNA)
+    staff_actions.ask_reporter(api.rt.context, made[0], ANNA, "Why?")
     waiting = {
         platform.name: get(api, "/v1/appeals", platform, state="awaiting_reporter").json()["data"][0]
         for platform in (ACME, BETA)

@@ -11,9 +11,8 @@ import pytest
 
 from ledger.protocol.public_ids import decode_id, encode_id
 from ledger.rules.appeals import Outcome
-from ledger.server.appeals import staff_actions as desk
-from ledger.server.appeals import subject
-from ledger.server.appeals.parties import Party, Speaker, in_case
+from ledger.server.appeals import consumer, staff_actions
+from ledger.server.appeals.participants import Participant, Party
 from tests.api.appealed import (
     GRAVE,
     PNG,
@@ -27,10 +26,11 @@ from tests.api.appealed import (
     somebody,
     staffed,
     with_file,
-)  # fmt: skip
+)
 from tests.api.cases import ANNA, filed
 from tests.api.conftest import BETA, Api
-from tests.api.console_desk import said
+from tests.api.console_fixture import said
+from tests.server.appeals.contested import add_message as add_message_to
 
 MARKUP = XSS + "\"'{{ 7*7 }}"
 
@@ -87,9 +87,9 @@ def test_nothing_that_anybody_wrote_becomes_markup(api: Api, at: Browsers) -> No
     assert at.act("reviewer", case, "note", note=MARKUP).status_code == 303
     assert at.act("reviewer", case, "ask-reporter", ask_reporter=MARKUP).status_code == 303
     number = decode_id("ap", case, api.settings.service)
-    in_case(api.rt.context, number, Speaker(Party.REPORTER, "acme", "acme-group"), MARKUP)
-    subject.add(api.rt.context, session_of(api, who), case, MARKUP)
-    subject.state(api.rt.context, session_of(api, who), _report_of(api, case), MARKUP, "en")
+    add_message_to(api.rt.context, number, Participant(Party.REPORTER, "acme", "acme-group"), MARKUP)
+    consumer.add_message(api.rt.context, session_of(api, who), case, MARKUP)
+    consumer.add_statement(api.rt.context, session_of(api, who), _report_of(api, case), MARKUP, "en")
     fields = {"outcome": "upheld", "reasons": MARKUP}
     pages = [at.act("reviewer", case, "preview", **fields), at.act("reviewer", case, "edit", **fields)]
     at.act("reviewer", case, "decide", **fields, confirmed="yes")
@@ -137,9 +137,9 @@ def test_pages_are_in_the_readers_language(api: Api, at: Browsers) -> None:
 def test_letters_of_a_round_before_and_cases_beside_are_shown(api: Api, at: Browsers) -> None:
     who = somebody()
     case = contested(api, who)
-    desk.take(api.rt.context, case, ANNA)
-    desk.decide(api.rt.context, case, ANNA, Outcome.UNCONFIRMED, "It cannot be shown.")
-    subject.contest_again(api.rt.context, session_of(api, who), case, "I want it gone.")
+    staff_actions.take(api.rt.context, case, ANNA)
+    staff_actions.decide(api.rt.context, case, ANNA, Outcome.UNCONFIRMED, "It cannot be shown.")
+    consumer.reopen(api.rt.context, session_of(api, who), case, "I want it gone.")
     page = at.client("reviewer").get(f"/console/cases/{case}")
     assert "round 1" in said(page)
     for query in ("kind=decided&round=1", "kind=decided", "kind=decided&round=x"):

@@ -11,8 +11,8 @@ import httpx2
 import pytest
 
 from ledger.rules.appeals import Outcome
-from ledger.server.appeals import subject
-from ledger.server.appeals.parties import Party, Speaker, in_case
+from ledger.server.appeals import consumer
+from ledger.server.appeals.participants import Participant, Party
 from tests.api.appealed import (
     GRAVE,
     PNG,
@@ -27,7 +27,8 @@ from tests.api.appealed import (
     with_file,
 )  # fmt: skip
 from tests.api.conftest import ACME, BETA, Api
-from tests.api.console_desk import post, said
+from tests.api.console_fixture import post, said
+from tests.server.appeals.contested import add_message as add_message_to
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,7 @@ def test_who_may_read_and_who_may_act(api: Api, at: Browsers, name: str) -> None
 
 def test_nobody_comes_in_without_a_session(api: Api, at: Browsers) -> None:
     case = contested(api)
-    with at.desk.client() as stranger:
+    with at.console.client() as stranger:
         for path in (*READS, "/console/cases/{case}/files/at_x"):
             answer = stranger.get(path.format(case=case))
             assert (answer.status_code, answer.headers["location"].split("?")[0]) == (303, "/console/login")
@@ -88,7 +89,7 @@ def test_nobody_comes_in_without_a_session(api: Api, at: Browsers) -> None:
 def test_what_was_written_outlives_the_session(api: Api, at: Browsers) -> None:
     case = contested(api)
     fields = {"seen": "1", "outcome": "upheld", "reasons": "A long <b>text</b>.", "password": "not echoed"}
-    with at.desk.client() as stranger:
+    with at.console.client() as stranger:
         answer = post(stranger, f"/console/cases/{case}/preview", fields)
         assert answer.status_code == 401
         assert "A long &lt;b&gt;text&lt;/b&gt;." in answer.text
@@ -247,7 +248,7 @@ def test_questions_and_handing_back(api: Api, at: Browsers) -> None:
     assert case_row(api, case).state == "awaiting_reporter"
     refused = at.act("reviewer", case, "ask-subject", ask_subject="And you?")
     assert refused.status_code == 409
-    in_case(api.rt.context, case_row(api, case).id, Speaker(Party.REPORTER, "acme", "acme-group"), "Here.")
+    add_message_to(api.rt.context, case_row(api, case).id, Participant(Party.REPORTER, "acme", "acme-group"), "Here.")
     assert at.act("reviewer", case, "ask-subject", ask_subject="And you?").status_code == 303
     other = at.taken(contested(api))
     assert at.act("reviewer", other, "hand-back", hand_back="I know them.").status_code == 303
@@ -273,7 +274,7 @@ def test_the_next_case_is_one_that_was_not_passed_over(api: Api, at: Browsers) -
 
 def test_a_supervisor_gives_cases(api: Api, at: Browsers) -> None:
     case = contested(api)
-    ids = {name: str(person.staff.id) for name, person in at.desk.people.items()}
+    ids = {name: str(person.staff.id) for name, person in at.console.staff.items()}
     assert at.act("reviewer", case, "assign", assignee=ids["signer"]).status_code == 409
     supervisor = at.client("supervisor")
     assert f'<option value="{ids["bound"]}"' not in supervisor.get(f"/console/cases/{case}").text
@@ -281,7 +282,7 @@ def test_a_supervisor_gives_cases(api: Api, at: Browsers) -> None:
     for wrong, status in ((ids["auditor"], 409), ("999999", 422), ("x", 422), ("", 422)):
         assert at.act("supervisor", case, "assign", assignee=wrong).status_code == status, wrong
     assert at.act("supervisor", case, "assign", assignee=ids["signer"]).status_code == 303
-    assert case_row(api, case).reviewer_id == at.desk.people["signer"].staff.id
+    assert case_row(api, case).reviewer_id == at.console.staff["signer"].staff.id
 
 
 def test_another_reviewers_case_is_read_and_not_touched(api: Api, at: Browsers) -> None:
@@ -290,7 +291,7 @@ def test_another_reviewers_case_is_read_and_not_touched(api: Api, at: Browsers) 
     assert "In the hands of reviewer" in said(other.get(f"/console/cases/{case}"))
     for action in ("take", "note", "ask-reporter", "ask-subject", "decide", "hand-back", "skip", "decline"):
         assert at.act("signer", case, action, **ACTIONS[action]).status_code == 409, action
-    assert case_row(api, case).reviewer_id == at.desk.people["reviewer"].staff.id
+    assert case_row(api, case).reviewer_id == at.console.staff["reviewer"].staff.id
 
 
 def test_a_form_of_an_old_view_does_nothing(api: Api, at: Browsers) -> None:
@@ -299,7 +300,7 @@ def test_a_form_of_an_old_view_does_nothing(api: Api, at: Browsers) -> None:
     page = at.client("reviewer").get(f"/console/cases/{case}").text
     seen = re.findall(r'name="seen" value="(\d+)"', page)
     assert len(set(seen)) == 1
-    subject.add(api.rt.context, session_of(api, who), case, "Wait, look at this.")
+    consumer.add_message(api.rt.context, session_of(api, who), case, "Wait, look at this.")
     fields = {"seen": seen[0], "outcome": "upheld", "reasons": "my long text", "confirmed": "yes"}
     answer = post(at.client("reviewer"), f"/console/cases/{case}/decide", fields)
     assert answer.status_code == 409

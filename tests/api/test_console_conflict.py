@@ -41,7 +41,7 @@ OWN = re.compile(r"^.*(audit_exported|case_refused|login|staff_added).*\r?\n", r
 def at(api: Api) -> Iterator[Browsers]:
     with staffed(api) as browsers:
         for role in ("supervisor", "auditor", "admin"):
-            browsers.desk.add(f"acme-{role}", role, control_group=ACME.control_group)
+            browsers.console.add(f"acme-{role}", role, control_group=ACME.control_group)
         yield browsers
 
 

@@ -14,13 +14,13 @@ from ledger.evidence.inspection import inspect_bytes
 from ledger.evidence.sandbox import inspection as sandbox
 from ledger.protocol.encoding import b64url
 from ledger.server.appeals import inspection
-from ledger.server.appeals.parties import Party
+from ledger.server.appeals.participants import Party
 from ledger.server.db.engine import reading
 from ledger.server.staff import audit_queries as staff_events
 from ledger.server.staff.audit_queries import EventFilter
 from tests.api.appealed import XSS, Browsers, attach, contested, inspected, report_about, reported, somebody, staffed
 from tests.api.conftest import BETA, Api
-from tests.api.console_desk import assert_shell, post, said
+from tests.api.console_fixture import assert_shell, post, said
 from tests.evidence import files
 from tests.evidence.signed import certificate, created, sign
 from tests.support import evidence
@@ -216,7 +216,7 @@ def test_who_may_have_a_file_inspected(api: Api, at: Browsers) -> None:
     foreign = {"Sec-Fetch-Site": "cross-site", "Origin": "https://elsewhere.example"}
     path, form = f"/console/cases/{case}/inspect", {"file": file}
     assert post(at.client("reviewer"), path, form, foreign).status_code == 403
-    with at.desk.client() as nobody:
+    with at.console.client() as nobody:
         signed_out = post(nobody, path, form)
     assert (signed_out.status_code, "session has ended" in said(signed_out)) == (401, True)
     assert at.audited(case).count("file_inspected") == 1

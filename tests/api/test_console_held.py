@@ -12,11 +12,11 @@ from api.console.case_pages import ENTRIES
 from ledger.protocol.encoding import b64url
 from ledger.tlog.entries import EventType
 from tests.api.appealed import GRAVE, Browsers, case_row, contested, held, send, somebody, staffed
+from tests.api.browser_client import NewBrowser, browser_clients
 from tests.api.cases import attach
 from tests.api.conftest import ACME, Api
-from tests.api.console_desk import assert_shell, post, said
-from tests.api.visitors import Visit, visitors
-from tests.people import Person
+from tests.api.console_fixture import assert_shell, post, said
+from tests.personas import Persona
 
 REASONS = {"reasons": "The parcel numbers differ.", "confirmed": "yes"}
 
@@ -24,14 +24,14 @@ REASONS = {"reasons": "The parcel numbers differ.", "confirmed": "yes"}
 @pytest.fixture(scope="module")
 def at(api: Api) -> Iterator[Browsers]:
     with staffed(api) as browsers:
-        browsers.desk.add("second", "supervisor")
-        browsers.desk.add("acme-chief", "supervisor", control_group=ACME.control_group)
+        browsers.console.add("second", "supervisor")
+        browsers.console.add("acme-chief", "supervisor", control_group=ACME.control_group)
         yield browsers
 
 
 @pytest.fixture
-def visit(api: Api) -> Iterator[Visit]:
-    with visitors(api) as made:
+def new_browser(api: Api) -> Iterator[NewBrowser]:
+    with browser_clients(api) as made:
         yield made
 
 
@@ -69,16 +69,16 @@ def test_a_release_takes_a_reason_a_supervisor_and_for_a_grave_report_a_second_p
     assert report not in chief.get("/console/held").text
 
 
-def test_the_case_about_a_released_report_is_shown(api: Api, at: Browsers, visit: Visit) -> None:
+def test_the_case_about_a_released_report_is_shown(api: Api, at: Browsers, new_browser: NewBrowser) -> None:
     who = somebody()
     report = held(api, who)
     assert send(api, f"/v1/reports/{report}/explain", {"text": "Another parcel."}).status_code == 200
     assert act(at, "supervisor", report, "release", **REASONS).is_redirect
-    visitor = visit().open(Person(api, who).code())
-    case = visitor.contest(report)
+    browser = new_browser().open(Persona(api, who).code())
+    case = browser.contest(report)
     page = at.client("reviewer").get(f"/console/cases/{case}")
     assert (page.status_code, "Release of the held report" in page.text) == (200, True)
-    assert visitor.get(f"/me/cases/{case}").status_code == 200
+    assert browser.get(f"/me/cases/{case}").status_code == 200
 
 
 def test_a_case_page_has_a_name_for_every_entry_that_a_case_has() -> None:
@@ -110,10 +110,10 @@ def test_a_refusal_voids_it_and_tells_the_reporter_why(api: Api, at: Browsers) -
     assert at.client("supervisor").get(f"/console/held/{report}").status_code == 409
 
 
-def test_the_person_reads_that_it_is_held(api: Api, visit: Visit) -> None:
+def test_the_person_reads_that_it_is_held(api: Api, new_browser: NewBrowser) -> None:
     who = somebody()
     report = held(api, who)
-    page = visit().open(Person(api, who).code()).get("/me")
+    page = new_browser().open(Persona(api, who).code()).get("/me")
     assert report in page.text
     assert "looks like one that you contested before" in said(page)
     assert "Held back" in said(page)
@@ -149,7 +149,7 @@ def test_a_reporter_asks_to_reopen_and_a_reviewer_who_did_not_decide_answers(api
     assert "scan.txt" in page
 
 
-def test_the_person_agrees_to_a_concession_on_their_page(api: Api, visit: Visit) -> None:
+def test_the_person_agrees_to_a_concession_on_their_page(api: Api, new_browser: NewBrowser) -> None:
     who = somebody()
     case = contested(api, who, **GRAVE)
     unknown = send(api, f"/v1/appeals/{case}/concede", {"conduct": "fraud"})
@@ -157,8 +157,8 @@ def test_the_person_agrees_to_a_concession_on_their_page(api: Api, visit: Visit)
     conceded = send(api, f"/v1/appeals/{case}/concede", {"conduct": "wardrobing"})
     assert conceded.status_code == 200, conceded.text
     assert conceded.json()["concession"]["conduct"] == "wardrobing"
-    visitor = visit().open(Person(api, who).code())
-    assert "The platform proposes a correction" in said(visitor.get(f"/me/cases/{case}"))
-    assert visitor.post(f"/me/cases/{case}/agree", x="1").status_code == 303
-    assert "You agreed on" in said(visitor.get(f"/me/cases/{case}"))
+    browser = new_browser().open(Persona(api, who).code())
+    assert "The platform proposes a correction" in said(browser.get(f"/me/cases/{case}"))
+    assert browser.post(f"/me/cases/{case}/agree", x="1").status_code == 303
+    assert "You agreed on" in said(browser.get(f"/me/cases/{case}"))
     assert api.request("GET", f"/v1/appeals/{case}", ACME).json()["concession"]["agreed_at"] is not None

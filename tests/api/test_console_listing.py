@@ -15,10 +15,10 @@ from PIL import Image, ImageDraw
 from ledger.evidence.inspection import inspect_bytes
 from ledger.evidence.sandbox import inspection as sandbox
 from ledger.protocol.encoding import b64url
-from ledger.server.appeals.parties import Party
+from ledger.server.appeals.participants import Party
 from tests.api.appealed import Browsers, attach, contested, inspected, reported, staffed
 from tests.api.conftest import Api
-from tests.api.console_desk import said
+from tests.api.console_fixture import said
 from tests.api.test_console_evidence import inspect, item
 from tests.evidence.files import saved
 from tests.support import evidence

@@ -19,7 +19,7 @@ from ledger.server.settings import Settings
 from ledger.server.staff import accounts as service
 from ledger.server.staff import passwords
 from tests.api.conftest import Api, running
-from tests.api.console_desk import Desk, assert_shell, post, said
+from tests.api.console_fixture import ConsoleFixture, assert_shell, post, said
 from tests.staffing import PASSWORD, ROLES, cheap
 from tests.support import new_ledger
 
@@ -70,14 +70,14 @@ OWN_ROUTES = ("login", "enrol", "staff", "audit")
 
 
 @pytest.fixture(scope="module")
-def shared_desk(api: Api) -> Desk:
-    return Desk(api)
+def shared_console(api: Api) -> ConsoleFixture:
+    return ConsoleFixture(api)
 
 
 @pytest.fixture
-def desk(shared_desk: Desk) -> Iterator[Desk]:
-    yield shared_desk
-    shared_desk.close_clients()
+def console(shared_console: ConsoleFixture) -> Iterator[ConsoleFixture]:
+    yield shared_console
+    shared_console.close_clients()
 
 
 @pytest.fixture(autouse=True)
@@ -97,13 +97,13 @@ def test_every_route_here_is_in_the_tables() -> None:
     assert routes == {("GET", path) for path in READS} | {("POST", path) for path in WRITES} | OPEN
 
 
-def test_a_login_opens_a_session_and_a_logout_ends_it(desk: Desk) -> None:
-    client = desk.client()
+def test_a_login_opens_a_session_and_a_logout_ends_it(console: ConsoleFixture) -> None:
+    client = console.client()
     away = client.get("/console/audit")
     assert (away.status_code, away.headers["location"]) == (303, "/console/login?next=/console/audit")
     form = client.get(away.headers["location"])
     assert 'name="next" value="/console/audit"' in form.text
-    answer = post(client, "/console/login", {**desk.credentials("auditor"), "next": "/console/audit"})
+    answer = post(client, "/console/login", {**console.credentials("auditor"), "next": "/console/audit"})
     assert (answer.status_code, answer.headers["location"]) == (303, "/console/audit")
     page = client.get("/console/audit")
     assert page.status_code == 200
@@ -119,17 +119,17 @@ def test_a_login_opens_a_session_and_a_logout_ends_it(desk: Desk) -> None:
 @pytest.mark.parametrize(
     "after", ["https://evil.example/", "//evil.example", "/console//evil", "/console/../x", "/me", "/console\\x", "x"]
 )
-def test_a_login_leads_to_no_other_place(desk: Desk, after: str) -> None:
-    assert "evil" not in desk.client().get("/console/login", params={"next": after}).text
-    answer = post(desk.client(), "/console/login", {**desk.credentials("reviewer"), "next": after})
+def test_a_login_leads_to_no_other_place(console: ConsoleFixture, after: str) -> None:
+    assert "evil" not in console.client().get("/console/login", params={"next": after}).text
+    answer = post(console.client(), "/console/login", {**console.credentials("reviewer"), "next": after})
     assert answer.headers["location"] == "/console/queue"
 
 
 @pytest.mark.parametrize("wrong", ["name", "password", "code"])
-def test_a_refused_login_says_the_same_whatever_is_wrong(desk: Desk, wrong: str) -> None:
-    person = desk.add(f"typo-{wrong}", "reviewer")
-    typed = {**desk.credentials(person.name), wrong: "000000" if wrong == "code" else "nothing"}
-    client = desk.client()
+def test_a_refused_login_says_the_same_whatever_is_wrong(console: ConsoleFixture, wrong: str) -> None:
+    person = console.add(f"typo-{wrong}", "reviewer")
+    typed = {**console.credentials(person.name), wrong: "000000" if wrong == "code" else "nothing"}
+    client = console.client()
     answer = post(client, "/console/login", typed)
     assert answer.status_code == 401
     assert "Name, password or code is wrong, or the account is locked." in said(answer)
@@ -138,57 +138,57 @@ def test_a_refused_login_says_the_same_whatever_is_wrong(desk: Desk, wrong: str)
     assert PASSWORD not in answer.text
 
 
-def test_a_locked_account_answers_like_a_wrong_password(desk: Desk) -> None:
-    person = desk.add("locked", "reviewer")
-    wrong = {**desk.credentials("locked"), "password": "wrong"}
-    answers = [post(desk.client(), "/console/login", wrong) for _ in range(5)]
-    good = post(desk.client(), "/console/login", desk.credentials("locked"))
+def test_a_locked_account_answers_like_a_wrong_password(console: ConsoleFixture) -> None:
+    person = console.add("locked", "reviewer")
+    wrong = {**console.credentials("locked"), "password": "wrong"}
+    answers = [post(console.client(), "/console/login", wrong) for _ in range(5)]
+    good = post(console.client(), "/console/login", console.credentials("locked"))
     assert {answer.status_code for answer in [*answers, good]} == {401}
     assert len({re.sub(r'value="[^"]*"', "", answer.text) for answer in [*answers, good]}) == 1
-    service.enable_staff(desk.api.rt.engine, person.name, desk.api.rt.now())
-    desk.signed_in("locked")
+    service.enable_staff(console.api.rt.engine, person.name, console.api.rt.now())
+    console.signed_in("locked")
 
 
-def test_too_many_at_a_time_is_said_and_not_counted(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_at_a_time_is_said_and_not_counted(console: ConsoleFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passwords, "WAIT_SECONDS", 0.01)
     with passwords.working(), passwords.working(), passwords.working():
-        answer = post(desk.client(), "/console/login", desk.credentials("reviewer"))
+        answer = post(console.client(), "/console/login", console.credentials("reviewer"))
     assert answer.status_code == 429
     assert int(answer.headers["retry-after"]) > 0
-    desk.signed_in("reviewer")
+    console.signed_in("reviewer")
 
 
-def test_a_planted_session_gains_nothing(desk: Desk) -> None:
-    planted = desk.signed_in("reviewer").cookies[COOKIE]
+def test_a_planted_session_gains_nothing(console: ConsoleFixture) -> None:
+    planted = console.signed_in("reviewer").cookies[COOKIE]
     answer = post(
-        desk.client(),
+        console.client(),
         "/console/login",
-        desk.credentials("admin"),
+        console.credentials("admin"),
         {"Sec-Fetch-Site": "same-origin", "Cookie": f"{COOKIE}={planted}"},
     )
     token = re.match(rf"{COOKIE}=([^;]+);", answer.headers["set-cookie"])
     assert token is not None
     assert token[1] != planted
-    old = desk.client().get("/console/password", headers={"Cookie": f"{COOKIE}={planted}"})
+    old = console.client().get("/console/password", headers={"Cookie": f"{COOKIE}={planted}"})
     assert old.status_code == 303, "the session that the browser had before is over"
 
 
-def test_an_expired_session_shows_a_page_and_saves_nothing(desk: Desk) -> None:
-    desk.add("late", "admin")
-    client = desk.signed_in("late")
-    with writing(desk.api.rt.engine) as connection:
+def test_an_expired_session_shows_a_page_and_saves_nothing(console: ConsoleFixture) -> None:
+    console.add("late", "admin")
+    client = console.signed_in("late")
+    with writing(console.api.rt.engine) as connection:
         connection.execute(text("UPDATE staff_session SET expires_at = created_at, seen_at = created_at"))
     assert client.get("/console/staff").status_code == 303
     answer = post(client, "/console/staff/reviewer/disable")
     assert answer.status_code == 401
     assert answer.headers["content-type"].startswith("text/html")
     assert "Your session has ended" in said(answer)
-    assert not next(one for one in service.list_staff(desk.api.rt.engine) if one.name == "reviewer").disabled
+    assert not next(one for one in service.list_staff(console.api.rt.engine) if one.name == "reviewer").disabled
 
 
-def test_a_first_password_must_be_changed_before_anything_else(desk: Desk) -> None:
-    person = desk.add("fresh", "admin", changed=False)
-    client = desk.signed_in("fresh")
+def test_a_first_password_must_be_changed_before_anything_else(console: ConsoleFixture) -> None:
+    person = console.add("fresh", "admin", changed=False)
+    client = console.signed_in("fresh")
     for path in ("/console", "/console/staff", "/console/audit"):
         answer = client.get(path)
         expected = "/console/queue" if path == "/console" else "/console/password"
@@ -204,11 +204,11 @@ def test_a_first_password_must_be_changed_before_anything_else(desk: Desk) -> No
 
 
 @pytest.mark.parametrize("path", READS)
-def test_who_may_read(desk: Desk, path: str) -> None:
+def test_who_may_read(console: ConsoleFixture, path: str) -> None:
     where = path.replace("{name}", "reviewer").replace("{step}", "reset")
-    assert desk.client().get(where).status_code == 303
+    assert console.client().get(where).status_code == 303
     for role in ROLES:
-        answer = desk.signed_in(role).get(where)
+        answer = console.signed_in(role).get(where)
         if role in READS[path]:
             assert answer.status_code == (303 if path == "/console" else 200), role
         else:
@@ -218,11 +218,11 @@ def test_who_may_read(desk: Desk, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", WRITES)
-def test_who_may_write(desk: Desk, path: str) -> None:
-    clients = {role: desk.signed_in(role) for role in ROLES}
+def test_who_may_write(console: ConsoleFixture, path: str) -> None:
+    clients = {role: console.signed_in(role) for role in ROLES}
     for step in STEPS if "{step}" in path else ("",):
         where = path.replace("{name}", "no-such-person").replace("{step}", step)
-        assert post(desk.client(), where).status_code == 401
+        assert post(console.client(), where).status_code == 401
         for role, client in clients.items():
             answer = post(client, where, {"language": "en", "role": "reviewer"})
             allowed = role in WRITES[path]
@@ -234,48 +234,48 @@ def test_who_may_write(desk: Desk, path: str) -> None:
 @pytest.mark.parametrize(
     "path", [*WRITES, "/console/login", "/console/logout", "/console/enrol", "/console/enrol/open"]
 )
-def test_forms_of_other_sites_are_refused(desk: Desk, path: str) -> None:
-    client = desk.signed_in("admin")
-    before = service.list_staff(desk.api.rt.engine)
+def test_forms_of_other_sites_are_refused(console: ConsoleFixture, path: str) -> None:
+    client = console.signed_in("admin")
+    before = service.list_staff(console.api.rt.engine)
     where = path.replace("{name}", "reviewer").replace("{step}", "disable")
     data = {
         "role": "admin",
         "language": "en",
         "confirm": "yes",
         "revision": "0",
-        **(desk.credentials("admin") if path.endswith("login") else {}),
+        **(console.credentials("admin") if path.endswith("login") else {}),
     }
     for headers in CROSS_SITE:
-        sent = {name: value.replace("OWN", desk.api.url) for name, value in headers.items()}
+        sent = {name: value.replace("OWN", console.api.url) for name, value in headers.items()}
         answer = post(client, where, data, sent)
         assert answer.status_code == 403, headers
         assert "This form did not come from here" in said(answer)
-    assert service.list_staff(desk.api.rt.engine) == before
+    assert service.list_staff(console.api.rt.engine) == before
     assert client.get("/console/staff").status_code == 200, "still signed in"
 
 
 @pytest.mark.parametrize("headers", OWN_SITE)
-def test_forms_of_our_own_pages_are_taken(desk: Desk, headers: dict[str, str]) -> None:
-    sent = {name: value.replace("OWN", desk.api.url) for name, value in headers.items()}
-    answer = post(desk.client(), "/console/login", desk.credentials("reviewer"), sent)
+def test_forms_of_our_own_pages_are_taken(console: ConsoleFixture, headers: dict[str, str]) -> None:
+    sent = {name: value.replace("OWN", console.api.url) for name, value in headers.items()}
+    answer = post(console.client(), "/console/login", console.credentials("reviewer"), sent)
     assert answer.status_code == 303
 
 
-def test_every_post_of_the_console_asks_where_a_form_came_from(desk: Desk) -> None:
+def test_every_post_of_the_console_asks_where_a_form_came_from(console: ConsoleFixture) -> None:
     """Whatever pages are added: none of them takes a form from elsewhere."""
     tried = 0
     for route in [route for router in routers() for route in router.routes]:
         path = getattr(route, "path", "")
         if "POST" in (getattr(route, "methods", None) or ()):
-            answer = desk.client().post(re.sub(r"\{[^}]*\}", "x", path), headers={"Sec-Fetch-Site": "cross-site"})
+            answer = console.client().post(re.sub(r"\{[^}]*\}", "x", path), headers={"Sec-Fetch-Site": "cross-site"})
             assert answer.status_code == 403, path
             assert "This form did not come from here" in said(answer), path
             tried += 1
     assert tried >= len(WRITES)
 
 
-def test_cookies_are_for_one_path_and_out_of_reach_of_scripts(desk: Desk) -> None:
-    answer = post(desk.client(), "/console/login", desk.credentials("reviewer"))
+def test_cookies_are_for_one_path_and_out_of_reach_of_scripts(console: ConsoleFixture) -> None:
+    answer = post(console.client(), "/console/login", console.credentials("reviewer"))
     parts = {part.strip().lower() for part in answer.headers.get_list("set-cookie")[0].split(";")[1:]}
     assert parts == {"httponly", "path=/console", "samesite=strict"}
 
@@ -288,17 +288,17 @@ def test_cookie_names_behind_https(path: str, name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleFixture]:
     """A server that people reach over https, through a proxy."""
     folder: Path = tmp_path_factory.mktemp("proxied")
     settings = new_ledger(f"sqlite:///{folder / 'ledger.db'}", folder, public_url="https://Ledger.example:443/")
     with running(settings) as api:
-        desk = Desk(api)
-        yield desk
-        desk.close_clients()
+        console = ConsoleFixture(api)
+        yield console
+        console.close_clients()
 
 
-def test_behind_https_cookies_are_secure_and_the_public_address_counts(proxied: Desk) -> None:
+def test_behind_https_cookies_are_secure_and_the_public_address_counts(proxied: ConsoleFixture) -> None:
     good = post(proxied.client(), "/console/login", proxied.credentials("admin"), {"Origin": "https://ledger.example"})
     assert good.status_code == 303
     assert good.headers["set-cookie"].startswith("__Secure-console=")
@@ -308,10 +308,10 @@ def test_behind_https_cookies_are_secure_and_the_public_address_counts(proxied: 
         assert answer.status_code == 403, origin
 
 
-def test_logs_hold_no_password_code_or_token(desk: Desk) -> None:
-    person = desk.add("quiet", "admin")
-    typed = desk.credentials("quiet")
-    client = desk.client()
+def test_logs_hold_no_password_code_or_token(console: ConsoleFixture) -> None:
+    person = console.add("quiet", "admin")
+    typed = console.credentials("quiet")
+    client = console.client()
     post(client, "/console/login", {**typed, "password": "a-wrong-password"})
     assert post(client, "/console/login", typed).status_code == 303
     token = client.cookies[COOKIE]
@@ -320,13 +320,13 @@ def test_logs_hold_no_password_code_or_token(desk: Desk) -> None:
     client.get("/console/audit", params={"staff": "quieter"})
     shown = [link.rpartition("#")[2] for link in shown]
     assert len(shown) == 1
-    opened = post(desk.client(), "/console/enrol/open", {"code": shown[0]})
+    opened = post(console.client(), "/console/enrol/open", {"code": shown[0]})
     shown += re.findall(r'name="code" value="([^"]+)"', opened.text) + re.findall(r"secret=([A-Z2-7]+)", opened.text)
     assert len(shown) == 3
-    logs = desk.api.logs.getvalue().decode()
+    logs = console.api.logs.getvalue().decode()
     for secret in ("a-wrong-password", PASSWORD, token, person.uri, *shown, "quieter"):
         assert secret not in logs
-    with reading(desk.api.rt.engine) as connection:
+    with reading(console.api.rt.engine) as connection:
         rows = repr(list(connection.execute(text("SELECT * FROM staff_event"))))
     for secret in ("a-wrong-password", PASSWORD, token, *shown):
         assert secret not in rows

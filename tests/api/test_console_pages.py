@@ -21,7 +21,7 @@ from ledger.server.db.engine import writing
 from ledger.server.staff import audit, passwords
 from ledger.server.staff.audit import EventFilter
 from tests.api.conftest import Api
-from tests.api.console_desk import Desk, assert_shell, post, said
+from tests.api.console_fixture import ConsoleFixture, assert_shell, post, said
 from tests.staffing import ROLES, cheap
 from tests.support import ROOT
 
@@ -36,14 +36,14 @@ READS = {
 
 
 @pytest.fixture(scope="module")
-def shared_desk(api: Api) -> Desk:
-    return Desk(api)
+def shared_console(api: Api) -> ConsoleFixture:
+    return ConsoleFixture(api)
 
 
 @pytest.fixture
-def desk(shared_desk: Desk) -> Iterator[Desk]:
-    yield shared_desk
-    shared_desk.close_clients()
+def console(shared_console: ConsoleFixture) -> Iterator[ConsoleFixture]:
+    yield shared_console
+    shared_console.close_clients()
 
 
 @pytest.fixture(autouse=True)
@@ -51,8 +51,8 @@ def _cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passwords, "hasher", cheap)
 
 
-def test_errors_are_pages_here_and_problems_elsewhere(desk: Desk) -> None:
-    client = desk.client()
+def test_errors_are_pages_here_and_problems_elsewhere(console: ConsoleFixture) -> None:
+    client = console.client()
     for method, path, status in (
         ("GET", "/console/nothing", 404),
         ("DELETE", "/console/login", 405),
@@ -67,14 +67,14 @@ def test_errors_are_pages_here_and_problems_elsewhere(desk: Desk) -> None:
     assert client.request("GET", "/console/logout").headers["allow"] == "POST"
     assert client.get("/v1/nothing").headers["content-type"] == "application/problem+json"
     assert client.get("/consoles").headers["content-type"] == "application/problem+json"
-    big = client.post("/console/login", content=b"a=" + b"x" * FORM_LIMIT_BYTES, headers=FORM | desk.origin())
+    big = client.post("/console/login", content=b"a=" + b"x" * FORM_LIMIT_BYTES, headers=FORM | console.origin())
     assert big.status_code == 413
-    huge = client.post("/console/login", content=b"x" * 3_000_000, headers=FORM | desk.origin())
+    huge = client.post("/console/login", content=b"x" * 3_000_000, headers=FORM | console.origin())
     assert huge.status_code == 413
     assert_shell(huge)
     for body in (b"name=%ff", b"a=1&a=2", b"name=%00", "name=é".encode()):
-        assert client.post("/console/login", content=body, headers=FORM | desk.origin()).status_code == 422, body
-    assert client.post("/console/login", json={"name": "x"}, headers=desk.origin()).status_code == 422
+        assert client.post("/console/login", content=body, headers=FORM | console.origin()).status_code == 422, body
+    assert client.post("/console/login", json={"name": "x"}, headers=console.origin()).status_code == 422
     chinese = client.get("/console/nothing", headers={"Accept-Language": "zh-CN,zh;q=0.9,en;q=0.5"})
     assert "找不到该页面" in chinese.text
 
@@ -82,9 +82,9 @@ def test_errors_are_pages_here_and_problems_elsewhere(desk: Desk) -> None:
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
-def test_a_fault_is_a_page_too_and_says_nothing(desk: Desk) -> None:
-    client = desk.signed_in("auditor")
-    engine = desk.api.rt.engine
+def test_a_fault_is_a_page_too_and_says_nothing(console: ConsoleFixture) -> None:
+    client = console.signed_in("auditor")
+    engine = console.api.rt.engine
     with writing(engine) as connection:
         connection.execute(text("ALTER TABLE staff_event RENAME TO away"))
     try:
@@ -98,22 +98,22 @@ def test_a_fault_is_a_page_too_and_says_nothing(desk: Desk) -> None:
     assert_shell(answer)
 
 
-def test_names_cannot_be_markup_wherever_they_come_from(desk: Desk) -> None:
+def test_names_cannot_be_markup_wherever_they_come_from(console: ConsoleFixture) -> None:
     bad = '"><script>alert(1)</script>'
-    admin = desk.signed_in("admin")
+    admin = console.signed_in("admin")
     answers = [
-        post(desk.client(), "/console/login", {**desk.credentials("reviewer"), "name": bad}),
+        post(console.client(), "/console/login", {**console.credentials("reviewer"), "name": bad}),
         post(admin, "/console/staff", {"name": bad, "role": "reviewer", "language": "en"}),
         post(admin, "/console/staff", {"name": "ok", "role": bad, "language": "en", "control_group": bad}),
         admin.get("/console/audit", params={"staff": bad, "object": bad}),
         admin.get("/console/login", params={"next": bad, "lang": bad}),
     ]
-    with writing(desk.api.rt.engine) as connection:
+    with writing(console.api.rt.engine) as connection:
         # as a fault elsewhere could have stored it
         connection.execute(text("UPDATE staff SET control_group = :bad WHERE name = 'reviewer'"), {"bad": bad})
-        audit.record(connection, desk.api.rt.now(), None, "case_read", "appeal", bad, bad, about_group="east")
+        audit.record(connection, console.api.rt.now(), None, "case_read", "appeal", bad, bad, about_group="east")
     answers += [admin.get("/console/staff"), admin.get("/console/audit")]
-    with writing(desk.api.rt.engine) as connection:
+    with writing(console.api.rt.engine) as connection:
         connection.execute(text("UPDATE staff SET control_group = NULL"))
     for answer in answers:
         assert "<script" not in answer.text
@@ -128,9 +128,9 @@ def link_of(page: httpx2.Response) -> str:
     return str(link).rpartition("#")[2]
 
 
-def opened(desk: Desk, code: str) -> tuple[str, str]:
+def opened(console: ConsoleFixture, code: str) -> tuple[str, str]:
     """(code of the form, address for authenticator apps) of what the link leads to."""
-    form = post(desk.client(), "/console/enrol/open", {"code": code})
+    form = post(console.client(), "/console/enrol/open", {"code": code})
     assert form.status_code == 200, said(form)
     assert_shell(form)
     assert "<svg" in form.text
@@ -148,10 +148,10 @@ def step_on(client: httpx2.Client, name: str, step: str, **fields: str) -> httpx
     return post(client, f"/console/staff/{name}/{step}", sent)
 
 
-def test_an_account_from_its_link_to_the_second_admin(desk: Desk) -> None:
-    admin = desk.signed_in("admin")
-    desk.add("second", "admin")
-    other = desk.signed_in("second")
+def test_an_account_from_its_link_to_the_second_admin(console: ConsoleFixture) -> None:
+    admin = console.signed_in("admin")
+    console.add("second", "admin")
+    other = console.signed_in("second")
     made = post(admin, "/console/staff", {"name": "nova", "role": "supervisor", "language": "en"})
     assert made.status_code == 200
     assert_shell(made)
@@ -159,30 +159,30 @@ def test_an_account_from_its_link_to_the_second_admin(desk: Desk) -> None:
     assert code not in admin.get("/console/staff").text
     assert post(admin, "/console/staff", {"name": "nova", "role": "admin", "language": "en"}).status_code == 409
     assert "link not used" in said(admin.get("/console/staff"))
-    own, uri = opened(desk, code)
-    assert "does not work" in said(post(desk.client(), "/console/enrol/open", {"code": code}))
+    own, uri = opened(console, code)
+    assert "does not work" in said(post(console.client(), "/console/enrol/open", {"code": code}))
     totp = pyotp.parse_uri(uri)
     assert isinstance(totp, pyotp.TOTP)
     typed = {"code": own, "new": "a password of my own", "again": "a password of my own"}
-    wrong = post(desk.client(), "/console/enrol", {**typed, "one_time_code": "000000x"})
+    wrong = post(console.client(), "/console/enrol", {**typed, "one_time_code": "000000x"})
     assert (wrong.status_code, "not the code" in said(wrong)) == (422, True)
-    differ = post(desk.client(), "/console/enrol", {**typed, "again": "x", "one_time_code": totp.now()})
+    differ = post(console.client(), "/console/enrol", {**typed, "again": "x", "one_time_code": totp.now()})
     assert "The two new passwords differ." in said(differ)
-    done = post(desk.client(), "/console/enrol", {**typed, "one_time_code": totp.now()})
+    done = post(console.client(), "/console/enrol", {**typed, "one_time_code": totp.now()})
     assert "A second admin has to confirm it" in said(done)
     assert_shell(done)
     login = {"name": "nova", "password": typed["new"], "code": totp.at(time.time() + 30)}
-    assert post(desk.client(), "/console/login", login).status_code == 401
+    assert post(console.client(), "/console/login", login).status_code == 401
     mine = step_on(admin, "nova", "confirm")
     assert (mine.status_code, "whose own account" in said(mine)) == (403, True)
     assert step_on(other, "nova", "confirm").status_code == 303
-    assert post(desk.client(), "/console/login", login).status_code == 303
+    assert post(console.client(), "/console/login", login).status_code == 303
     assert "enrolled by admin and second" in said(admin.get("/console/staff"))
 
 
-def test_steps_are_confirmed_on_a_page_and_a_form_sent_twice_acts_once(desk: Desk) -> None:
-    admin = desk.signed_in("admin")
-    desk.add("stella", "auditor")
+def test_steps_are_confirmed_on_a_page_and_a_form_sent_twice_acts_once(console: ConsoleFixture) -> None:
+    admin = console.signed_in("admin")
+    console.add("stella", "auditor")
     for step in ("reset", "disable", "role", "enable", "confirm"):
         unticked = post(admin, f"/console/staff/stella/{step}", {"revision": "0", "role": "reviewer"})
         assert (unticked.status_code, "Tick the box" in said(unticked)) == (422, True), step
@@ -192,7 +192,7 @@ def test_steps_are_confirmed_on_a_page_and_a_form_sent_twice_acts_once(desk: Des
     again = post(admin, "/console/staff/stella/reset", {"revision": "0", "confirm": "yes"})
     assert (again.status_code, "was changed since" in said(again)) == (409, True)
     assert "secret" not in again.text
-    opened(desk, code)
+    opened(console, code)
     assert step_on(admin, "stella", "role", role="boss").status_code == 422
     assert step_on(admin, "stella", "disable").status_code == 303
     assert "disabled" in said(admin.get("/console/staff"))
@@ -201,17 +201,17 @@ def test_steps_are_confirmed_on_a_page_and_a_form_sent_twice_acts_once(desk: Des
     for path in ("/console/staff/nobody/disable", "/console/staff/nobody/confirm"):
         assert admin.get(path).status_code == 404
     assert admin.get("/console/staff/stella/promote").status_code in (404, 422)
-    events = audit.page(desk.api.rt.engine, EventFilter(staff_name="admin", object_type="staff"), None).events
+    events = audit.page(console.api.rt.engine, EventFilter(staff_name="admin", object_type="staff"), None).events
     actions = [event.action for event in events if (event.detail or "").startswith("stella")]
     assert actions == ["staff_enabled", "staff_disabled", "staff_reset"]
 
 
-def test_a_language_is_chosen_and_kept(desk: Desk) -> None:
-    desk.add("reader", "auditor")
-    client = desk.signed_in("reader")
+def test_a_language_is_chosen_and_kept(console: ConsoleFixture) -> None:
+    console.add("reader", "auditor")
+    client = console.signed_in("reader")
     answer = post(client, "/console/language", {"language": "zh-CN", "back": "/console/audit"})
     assert answer.headers["location"] == "/console/audit"
-    page = desk.signed_in("reader").get("/console/audit", headers={"Accept-Language": "en"})
+    page = console.signed_in("reader").get("/console/audit", headers={"Accept-Language": "en"})
     assert '<html lang="zh-CN">' in page.text
     assert "审计日志" in page.text
     assert post(client, "/console/language", {"language": "fr"}).status_code == 422
@@ -219,13 +219,20 @@ def test_a_language_is_chosen_and_kept(desk: Desk) -> None:
     assert away.headers["location"] == "/console/queue"
 
 
-def test_the_audit_log_is_filtered_paged_and_exported(desk: Desk) -> None:
-    client = desk.signed_in("supervisor")
-    with writing(desk.api.rt.engine) as connection:
+def test_the_audit_log_is_filtered_paged_and_exported(console: ConsoleFixture) -> None:
+    client = console.signed_in("supervisor")
+    with writing(console.api.rt.engine) as connection:
         for number in range(60):
             detail = "=1+1" if number == 59 else None
             audit.record(
-                connection, desk.api.rt.now(), None, "case_read", "appeal", f"ap_{number}", detail, about_group="east"
+                connection,
+                console.api.rt.now(),
+                None,
+                "case_read",
+                "appeal",
+                f"ap_{number}",
+                detail,
+                about_group="east",
             )
     first = client.get("/console/audit", params={"action": "case_read"})
     assert first.text.count("<tr>") == 51
@@ -246,8 +253,8 @@ def test_the_audit_log_is_filtered_paged_and_exported(desk: Desk) -> None:
     assert client.get("/console/audit/export.csv", params={"from": "x"}).status_code == 422
 
 
-def test_static_files_are_kept_by_version(desk: Desk) -> None:
-    client = desk.client()
+def test_static_files_are_kept_by_version(console: ConsoleFixture) -> None:
+    client = console.client()
     found = re.search(r'href="(/static/base\.css\?v=[0-9a-f]{16})"', client.get("/console/login").text)
     assert found is not None
     file = client.get(found[1])
@@ -264,8 +271,8 @@ LABELS = r"<(?:h1|h2|label[^>]*|th scope=\"col\"|button(?! class=\"link\")[^>]*)
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_chinese_page_leaves_nothing_in_english(desk: Desk, role: str) -> None:
-    client = desk.signed_in(role)
+def test_a_chinese_page_leaves_nothing_in_english(console: ConsoleFixture, role: str) -> None:
+    client = console.signed_in(role)
     post(client, "/console/language", {"language": "zh-CN"})
     for path, roles in READS.items():
         if role in roles and path != "/console" and "export" not in path:

@@ -22,7 +22,7 @@ from ledger.server.stats import queries as store
 from ledger.server.stats import simulator
 from ledger.server.stats.policy_draft import values_of
 from tests.api.conftest import ACME, Api, person
-from tests.api.console_desk import Desk, post, said
+from tests.api.console_fixture import ConsoleFixture, post, said
 from tests.staffing import ROLES, cheap
 
 SEERS = {"supervisor", "auditor", "admin"}
@@ -52,9 +52,9 @@ def _cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def desk(api: Api) -> Iterator[Desk]:
+def console(api: Api) -> Iterator[ConsoleFixture]:
     """One of each role, one bound to beta's group, one who reads Chinese."""
-    made = Desk(api)
+    made = ConsoleFixture(api)
     made.add("bound", "supervisor", control_group="beta-group")
     made.add("wei", "admin", language="zh-CN")
     day = day_floor(api.rt.now())
@@ -82,12 +82,12 @@ def actions(api: Api) -> list[tuple[str, str | None]]:
     return [(row.action, row.detail) for row in reversed(rows) if row.action in wanted]
 
 
-def test_who_may_read(desk: Desk) -> None:
-    anybody = desk.client()
+def test_who_may_read(console: ConsoleFixture) -> None:
+    anybody = console.client()
     for path in READS:
         assert anybody.get(path).headers["location"].startswith("/console/login"), path
     for role in ROLES:
-        client = desk.signed_in(role)
+        client = console.signed_in(role)
         for path, roles in READS.items():
             answer = client.get(path)
             assert answer.status_code == (200 if role in roles else 403), (role, path)
@@ -95,18 +95,18 @@ def test_who_may_read(desk: Desk) -> None:
             assert answer.headers["cache-control"] == "no-store"
 
 
-def test_who_may_write(desk: Desk, api: Api) -> None:
+def test_who_may_write(console: ConsoleFixture, api: Api) -> None:
     before = actions(api)
     for role in ROLES:
-        client = desk.signed_in(role)
+        client = console.signed_in(role)
         for path, roles in WRITES.items():
             answer = post(client, path, {"tiers.watch_total_millipoints": "x"})  # no box is ticked: nothing is done
             assert answer.status_code == (422 if role in roles else 403), (role, path)
     assert actions(api) == before
 
 
-def test_forms_of_other_sites_are_refused(desk: Desk, api: Api) -> None:
-    client, before = desk.signed_in("admin"), actions(api)
+def test_forms_of_other_sites_are_refused(console: ConsoleFixture, api: Api) -> None:
+    client, before = console.signed_in("admin"), actions(api)
     for path in WRITES:
         for headers in ({}, {"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
             data = {"confirm": "yes", "reason": "A reason.", "quota": "1"}
@@ -117,8 +117,8 @@ def test_forms_of_other_sites_are_refused(desk: Desk, api: Api) -> None:
 
 
 @pytest.mark.usefixtures("_beta_active")
-def test_suspending_and_resuming(desk: Desk, api: Api) -> None:
-    client = desk.signed_in("supervisor")
+def test_suspending_and_resuming(console: ConsoleFixture, api: Api) -> None:
+    client = console.signed_in("supervisor")
     asked = client.get("/console/platforms/beta/suspend")
     assert "All its tokens are refused" in said(asked)
     assert "No other member of its control group is active" in said(asked)
@@ -134,7 +134,7 @@ def test_suspending_and_resuming(desk: Desk, api: Api) -> None:
     assert (done.status_code, done.headers["location"]) == (303, "/console/platforms/beta")
     assert ">suspended</span>" in client.get("/console/platforms/beta").text
     assert "It is suspended already" in said(client.get("/console/platforms/beta/suspend"))
-    log = desk.signed_in("auditor").get("/console/audit")
+    log = console.signed_in("auditor").get("/console/audit")
     assert EVIL not in log.text
     assert "platform_suspended" in log.text
     post(client, "/console/platforms/beta/resume", {"confirm": "yes", "reason": "Put right."})
@@ -142,8 +142,8 @@ def test_suspending_and_resuming(desk: Desk, api: Api) -> None:
     assert actions(api)[len(before) :] == [("platform_suspended", EVIL), ("platform_resumed", "Put right.")]
 
 
-def test_staff_of_a_group_act_on_nobody(desk: Desk, api: Api) -> None:
-    client, before = desk.signed_in("bound"), actions(api)
+def test_staff_of_a_group_act_on_nobody(console: ConsoleFixture, api: Api) -> None:
+    client, before = console.signed_in("bound"), actions(api)
     for name in ("acme", "beta"):
         assert "may not act on any platform" in said(client.get(f"/console/platforms/{name}"))
         answer = post(client, f"/console/platforms/{name}/suspend", {"confirm": "yes", "reason": "A reason."})
@@ -152,8 +152,8 @@ def test_staff_of_a_group_act_on_nobody(desk: Desk, api: Api) -> None:
     assert actions(api) == before
 
 
-def test_a_quota(desk: Desk, api: Api) -> None:
-    client = desk.signed_in("admin")
+def test_a_quota(console: ConsoleFixture, api: Api) -> None:
+    client = console.signed_in("admin")
     path = "/console/platforms/beta/quota"
     for typed in ("-1", "1.5", "\u0665", "99999999999", "4000000000"):
         assert post(client, path, {"confirm": "yes", "reason": "Because.", "quota": typed}).status_code == 422
@@ -163,8 +163,8 @@ def test_a_quota(desk: Desk, api: Api) -> None:
     assert actions(api)[-1] == ("quota_changed", "77 -> default: As before.")
 
 
-def test_what_is_not_there(desk: Desk) -> None:
-    client = desk.signed_in("admin")
+def test_what_is_not_there(console: ConsoleFixture) -> None:
+    client = console.signed_in("admin")
     for path in ("platforms/nobody", "platforms/nobody/suspend", "dashboard/other.svg", "dashboard/tiers.svg?size=x"):
         assert client.get(f"/console/{path}").status_code == 404, path
     assert client.get("/console/platforms/beta/delete").status_code in (404, 422)
@@ -174,8 +174,8 @@ def test_what_is_not_there(desk: Desk) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("size", ["wide", "half", "narrow"])
-def test_plots_are_shapes_and_nothing_else(desk: Desk, name: str, size: str) -> None:
-    client = desk.signed_in("wei")
+def test_plots_are_shapes_and_nothing_else(console: ConsoleFixture, name: str, size: str) -> None:
+    client = console.signed_in("wei")
     for days in (30, 90, 365):
         answer = client.get(f"/console/dashboard/{name}.svg?days={days}&size={size}")
         assert answer.headers["content-type"] == "image/svg+xml"
@@ -189,8 +189,8 @@ def test_plots_are_shapes_and_nothing_else(desk: Desk, name: str, size: str) -> 
         assert "http" not in answer.text.replace("http://www.w3.org/2000/svg", "")
 
 
-def test_a_plot_has_the_numbers_of_its_table(desk: Desk) -> None:
-    client = desk.signed_in("reviewer")
+def test_a_plot_has_the_numbers_of_its_table(console: ConsoleFixture) -> None:
+    client = console.signed_in("reviewer")
     page = client.get("/console/dashboard?days=30").text
     table = page.partition('id="tiers"')[2].partition("</table>")[0]
     rows = [re.findall(r"<td[^>]*>([^<]*)</td>", row) for row in table.split("<tr>")[2:]]
@@ -202,8 +202,8 @@ def test_a_plot_has_the_numbers_of_its_table(desk: Desk) -> None:
     assert [round(height / tallest[0] * 25) for height in tallest] == [25, 24, 23, 22, 21]
 
 
-def test_pages_are_in_the_readers_language(desk: Desk) -> None:
-    client = desk.signed_in("wei")
+def test_pages_are_in_the_readers_language(console: ConsoleFixture) -> None:
+    client = console.signed_in("wei")
     assert "各等级的在册标识数" in client.get("/console/dashboard").text
     assert "各等级的在册标识数" in client.get("/console/dashboard/tiers.svg").text
     assert "所属控制集团没有其他启用的成员" in client.get("/console/platforms/beta/suspend").text
@@ -211,8 +211,8 @@ def test_pages_are_in_the_readers_language(desk: Desk) -> None:
     assert "各等级的门槛必须逐级升高" in answer.text
 
 
-def test_simulating(desk: Desk, api: Api) -> None:
-    client, before = desk.signed_in("supervisor"), actions(api)
+def test_simulating(console: ConsoleFixture, api: Api) -> None:
+    client, before = console.signed_in("supervisor"), actions(api)
     _, policy = simulator.policy_in_force(api.rt.engine, api.rt.now())
     form = {name: "" if value is None else str(value) for name, value in values_of(policy).items()}
     wrong = {**form, "severity.wardrobing": EVIL, "weights.prior_reports": "0"}
@@ -233,13 +233,13 @@ def test_simulating(desk: Desk, api: Api) -> None:
         ("policy_simulated", "no change"),
         ("policy_simulated", "tiers.watch_total_millipoints 500 -> 900"),
     ]
-    auditors = desk.signed_in("auditor").get("/console/simulator").text
+    auditors = console.signed_in("auditor").get("/console/simulator").text
     assert auditors.count("<fieldset") == auditors.count(" disabled>") == 4
     assert ">Simulate</button>" not in auditors
 
 
-def test_a_draft_is_downloaded_as_a_file_that_can_be_published(desk: Desk, api: Api) -> None:
-    client = desk.signed_in("supervisor")
+def test_a_draft_is_downloaded_as_a_file_that_can_be_published(console: ConsoleFixture, api: Api) -> None:
+    client = console.signed_in("supervisor")
     rt = api.rt
     page = client.get("/console/simulator").text
     assert 'formaction="/console/simulator/policy.toml"' in page
@@ -258,4 +258,4 @@ def test_a_draft_is_downloaded_as_a_file_that_can_be_published(desk: Desk, api: 
     assert f"Policy {done.version} is announced" in announced
     again = post(client, path, {"tiers.watch_total_millipoints": "800"})
     assert f"version = {done.version + 1}\n" in again.text, "the next version that can be published"
-    assert "政策文件" in desk.signed_in("wei").get("/console/simulator").text
+    assert "政策文件" in console.signed_in("wei").get("/console/simulator").text

@@ -18,21 +18,21 @@ from ledger.errors import LoginRefused
 from ledger.server.staff import accounts as service
 from ledger.server.staff import devices, passwords, sessions
 from tests.api.conftest import Api
-from tests.api.console_desk import Desk, post, said
+from tests.api.console_fixture import ConsoleFixture, post, said
 from tests.staffing import SEALING_KEY, TIMES, account, cheap, enrol, forget_codes
 
 REFUSED = "Name, password or code is wrong, or the account is locked."
 
 
 @pytest.fixture(scope="module")
-def shared_desk(api: Api) -> Desk:
-    return Desk(api)
+def shared_console(api: Api) -> ConsoleFixture:
+    return ConsoleFixture(api)
 
 
 @pytest.fixture
-def desk(shared_desk: Desk) -> Iterator[Desk]:
-    yield shared_desk
-    shared_desk.close_clients()
+def console(shared_console: ConsoleFixture) -> Iterator[ConsoleFixture]:
+    yield shared_console
+    shared_console.close_clients()
 
 
 @pytest.fixture(autouse=True)
@@ -41,21 +41,23 @@ def _cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(login_queue, "ANSWER_SECONDS", 0.02)
 
 
-def lock(desk: Desk, name: str) -> None:
+def lock(console: ConsoleFixture, name: str) -> None:
     """Guess until the account is locked, as anybody can who knows its name."""
     for _ in range(5):
-        answer = post(desk.client(), "/console/login", {**desk.credentials(name), "password": "a guess of mine"})
+        answer = post(console.client(), "/console/login", {**console.credentials(name), "password": "a guess of mine"})
         assert answer.status_code == 401
-    assert account(desk.api.rt.engine, desk.people[name]).locked_until is not None
+    assert account(console.api.rt.engine, console.staff[name]).locked_until is not None
 
 
-def again(desk: Desk, client: httpx2.Client, name: str, **changes: str) -> httpx2.Response:
+def again(console: ConsoleFixture, client: httpx2.Client, name: str, **changes: str) -> httpx2.Response:
     """Sign in with a browser that is there already, after its session is over."""
     post(client, "/console/logout")
-    return post(client, "/console/login", {**desk.credentials(name), **changes})
+    return post(client, "/console/login", {**console.credentials(name), **changes})
 
 
-def test_a_flood_of_made_up_names_keeps_no_colleague_out(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flood_of_made_up_names_keeps_no_colleague_out(
+    console: ConsoleFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(login_queue, "ANSWER_SECONDS", 0.3)
     compared: list[str | None] = []
     matches = passwords.matches
@@ -67,56 +69,56 @@ def test_a_flood_of_made_up_names_keeps_no_colleague_out(desk: Desk, monkeypatch
     monkeypatch.setattr(passwords, "matches", counted)
     with ThreadPoolExecutor(24) as pool:
         flood = [
-            pool.submit(post, desk.client(), "/console/login", {"name": f"made-up-{number}", "password": "x" * 12})
+            pool.submit(post, console.client(), "/console/login", {"name": f"made-up-{number}", "password": "x" * 12})
             for number in range(48)
         ]
-        assert [desk.signed_in("reviewer").get("/console/queue").status_code for _ in range(3)] == [200] * 3
+        assert [console.signed_in("reviewer").get("/console/queue").status_code for _ in range(3)] == [200] * 3
         answers = [one.result() for one in flood]
     assert {answer.status_code for answer in answers} == {401}
     assert len(compared) == 3, "no hash is computed for a name that is not there"
 
 
-def test_a_known_browser_is_not_locked_by_others(desk: Desk) -> None:
-    desk.add("ann", "reviewer")
-    own, other = desk.signed_in("ann"), desk.signed_in("reviewer")
-    lock(desk, "ann")
-    assert post(desk.client(), "/console/login", desk.credentials("ann")).status_code == 401, (
+def test_a_known_browser_is_not_locked_by_others(console: ConsoleFixture) -> None:
+    console.add("ann", "reviewer")
+    own, other = console.signed_in("ann"), console.signed_in("reviewer")
+    lock(console, "ann")
+    assert post(console.client(), "/console/login", console.credentials("ann")).status_code == 401, (
         "a new browser has to wait"
     )
-    page = desk.signed_in("admin").get("/console/staff").text
+    page = console.signed_in("admin").get("/console/staff").text
     assert "for browsers without an earlier login of this account" in page, "an admin reads for whom the lock is"
-    assert again(desk, other, "ann").status_code == 401, "the cookie of a colleague is worth nothing"
-    assert again(desk, own, "ann").status_code == 303
-    assert account(desk.api.rt.engine, desk.people["ann"]).locked_until is not None
-    assert post(desk.client(), "/console/login", desk.credentials("ann")).status_code == 401, (
+    assert again(console, other, "ann").status_code == 401, "the cookie of a colleague is worth nothing"
+    assert again(console, own, "ann").status_code == 303
+    assert account(console.api.rt.engine, console.staff["ann"]).locked_until is not None
+    assert post(console.client(), "/console/login", console.credentials("ann")).status_code == 401, (
         "the lock is not lifted by it"
     )
-    assert again(desk, own, "ann").status_code == 303, "as often as one likes"
+    assert again(console, own, "ann").status_code == 303, "as often as one likes"
 
 
-def test_a_known_browser_has_five_guesses_of_its_own(desk: Desk) -> None:
-    desk.add("bo", "reviewer")
-    own = desk.signed_in("bo")
-    lock(desk, "bo")
+def test_a_known_browser_has_five_guesses_of_its_own(console: ConsoleFixture) -> None:
+    console.add("bo", "reviewer")
+    own = console.signed_in("bo")
+    lock(console, "bo")
     for _ in range(devices.TRIES):
-        assert again(desk, own, "bo", password="wrong again").status_code == 401
-    assert again(desk, own, "bo").status_code == 401, "its cookie is worth nothing any more"
-    assert account(desk.api.rt.engine, desk.people["bo"]).failed_count == 5
+        assert again(console, own, "bo", password="wrong again").status_code == 401
+    assert again(console, own, "bo").status_code == 401, "its cookie is worth nothing any more"
+    assert account(console.api.rt.engine, console.staff["bo"]).failed_count == 5
 
 
-def test_guesses_of_a_known_browser_do_not_lock_the_account(desk: Desk) -> None:
-    desk.add("cy", "reviewer")
-    own = desk.signed_in("cy")
+def test_guesses_of_a_known_browser_do_not_lock_the_account(console: ConsoleFixture) -> None:
+    console.add("cy", "reviewer")
+    own = console.signed_in("cy")
     for _ in range(devices.TRIES):
-        assert again(desk, own, "cy", code="000000").status_code == 401
-    assert account(desk.api.rt.engine, desk.people["cy"]).failed_count == 0
-    assert post(desk.client(), "/console/login", desk.credentials("cy")).status_code == 303
+        assert again(console, own, "cy", code="000000").status_code == 401
+    assert account(console.api.rt.engine, console.staff["cy"]).failed_count == 0
+    assert post(console.client(), "/console/login", console.credentials("cy")).status_code == 303
 
 
-def test_a_reset_ends_device_cookies_and_an_enrolment_gives_one(desk: Desk) -> None:
-    person = desk.add("di", "reviewer")
-    rt = desk.api.rt
-    own = desk.signed_in("di")
+def test_a_reset_ends_device_cookies_and_an_enrolment_gives_one(console: ConsoleFixture) -> None:
+    person = console.add("di", "reviewer")
+    rt = console.api.rt
+    own = console.signed_in("di")
     [name] = [name for name in own.cookies if name.startswith("console_device_")]
     cookie = own.cookies[name]
     key = rt.keys.sealing_key
@@ -130,25 +132,27 @@ def test_a_reset_ends_device_cookies_and_an_enrolment_gives_one(desk: Desk) -> N
     assert devices.attempt(rt.engine, key, "di", cookie, rt.now()).device is None
 
 
-def test_a_device_cookie_signs_nobody_in(desk: Desk) -> None:
-    own = desk.signed_in("auditor")
+def test_a_device_cookie_signs_nobody_in(console: ConsoleFixture) -> None:
+    own = console.signed_in("auditor")
     post(own, "/console/logout")
     assert any(name.startswith("console_device_") for name in own.cookies)
     assert own.get("/console/audit").status_code == 303
 
 
 @pytest.mark.parametrize("state", ["locked", "disabled", "made up", "wrong"])
-def test_no_answer_tells_whether_there_is_an_account(desk: Desk, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_answer_tells_whether_there_is_an_account(
+    console: ConsoleFixture, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Status, page and headers are the same, and the time is a multiple of one interval."""
     name = f"oracle-{state.replace(' ', '-')}"
     if state != "made up":
-        desk.add(name, "reviewer")
+        console.add(name, "reviewer")
     if state == "locked":
-        lock(desk, name)
+        lock(console, name)
     if state == "disabled":
-        service.disable_staff(desk.api.rt.engine, name, desk.api.rt.now())
+        service.disable_staff(console.api.rt.engine, name, console.api.rt.now())
     monkeypatch.setattr(login_queue, "ANSWER_SECONDS", 0.5)
-    client = desk.client()
+    client = console.client()
     started = time.monotonic()
     answer = post(client, "/console/login", {"name": name, "password": "x" * 12, "code": "123456"})
     taken = time.monotonic() - started
@@ -159,15 +163,15 @@ def test_no_answer_tells_whether_there_is_an_account(desk: Desk, state: str, mon
     kept = {
         name: value for name, value in answer.headers.items() if name not in ("date", "x-request-id", "content-length")
     }
-    assert _first.setdefault(desk.api.url, (page, kept)) == (page, kept)
+    assert _first.setdefault(console.api.url, (page, kept)) == (page, kept)
 
 
 _first: dict[str, tuple[str, dict[str, str]]] = {}
 
 
-def test_guesses_with_a_device_are_bounded_and_counted_in_the_database(desk: Desk) -> None:
+def test_guesses_with_a_device_are_bounded_and_counted_in_the_database(console: ConsoleFixture) -> None:
     """The same without HTTP: another process knows how often a device was refused."""
-    rt = desk.api.rt
+    rt = console.api.rt
     person = enrol(rt.engine, "ed", sealing_key=rt.keys.sealing_key, service_id=rt.settings.service)
     key, now = rt.keys.sealing_key, rt.now()
     cookie = devices.new_cookie(rt.engine, key, "ed", now, lambda size: bytes(size))
@@ -188,10 +192,10 @@ def test_guesses_with_a_device_are_bounded_and_counted_in_the_database(desk: Des
 
 
 def test_a_burst_with_one_device_cookie_is_judged_no_more_often_than_one_by_one(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    console: ConsoleFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All attempts are let in before the first is refused, and the refusals are written down late."""
-    rt = desk.api.rt
+    rt = console.api.rt
     person = enrol(rt.engine, "flo", sealing_key=rt.keys.sealing_key, service_id=rt.settings.service)
     key, now = rt.keys.sealing_key, rt.now()
     cookie = devices.new_cookie(rt.engine, key, "flo", now, lambda size: b"b" * size)

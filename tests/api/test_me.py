@@ -11,14 +11,14 @@ import jsonschema_rs
 import pytest
 
 from ledger.rules.appeals import Outcome
-from ledger.server.appeals import staff_actions as desk
+from ledger.server.appeals import staff_actions
 from ledger.server.appeals.sessions import redeem
+from tests.api.browser_client import browser_clients
 from tests.api.conftest import ACME, BETA, READER, Api
 from tests.api.test_pictures import body as search_body
 from tests.api.test_pictures import pictured_evidence as pictured
 from tests.api.test_pictures import some_hash
-from tests.api.visitors import visitors
-from tests.people import ANNA, PNG, Person
+from tests.personas import ANNA, PNG, Persona
 
 OTHERS: list[tuple[str, str, dict[str, Any]]] = [
     ("GET", "/appeals/{case}", {}),
@@ -45,7 +45,7 @@ def valid(api: Api, model: str, value: object) -> None:
 
 
 def test_a_code_opens_one_session_once(api: Api) -> None:
-    code = Person(api).code(locale="zh-CN")
+    code = Persona(api).code(locale="zh-CN")
     first = api.request("POST", "/v1/me/session", json={"code": code})
     assert first.status_code == 201
     valid(api, "OwnSession", first.json())
@@ -59,7 +59,7 @@ def test_a_code_opens_one_session_once(api: Api) -> None:
 
 
 def test_an_old_code_and_an_old_session_open_nothing(api: Api) -> None:
-    somebody = Person(api)
+    somebody = Persona(api)
     settings = api.settings
     old = api.rt.now() - timedelta(minutes=settings.subject_link_minutes, seconds=1)
     late = api.request("POST", "/v1/me/session", json={"code": somebody.code(now=old)})
@@ -71,14 +71,14 @@ def test_an_old_code_and_an_old_session_open_nothing(api: Api) -> None:
 
 
 def test_a_session_that_was_ended_is_over(api: Api) -> None:
-    somebody = Person(api).open()
+    somebody = Persona(api).open()
     assert somebody.ask("GET", "/record").status_code == 200
     assert somebody.ask("DELETE", "/session").status_code == 204
     assert somebody.ask("GET", "/record").json()["code"] == "session_expired"
 
 
 def test_the_record_tells_everything_and_names_the_opener_only(api: Api) -> None:
-    somebody = Person(api)
+    somebody = Persona(api)
     mine, other = somebody.reported(BETA), somebody.reported(ACME, amount_minor=7_700)
     lookup = api.request("POST", "/v1/lookups", ACME, json=api.lookup_body(*somebody.subjects))
     assert lookup.status_code == 200
@@ -93,7 +93,7 @@ def test_the_record_tells_everything_and_names_the_opener_only(api: Api) -> None
 
 
 def test_repeated_lookups_are_one_line_on_the_page_too(api: Api) -> None:
-    somebody = Person(api)
+    somebody = Persona(api)
     somebody.reported()
     body = api.lookup_body(*somebody.subjects, refund={"amount_minor": 1, "currency": "CNY", "claim": "damaged"})
     for _ in range(3):
@@ -105,14 +105,14 @@ def test_repeated_lookups_are_one_line_on_the_page_too(api: Api) -> None:
     assert {(one["claim"], one["orders"], one["asked_by"], one["consent"]) for one in by_acme} == {
         ("damaged", "one", None, True)
     }
-    with visitors(api) as visit:
-        page = visit().open(somebody.code()).get("/me").text
+    with browser_clients(api) as new_browser:
+        page = new_browser().open(somebody.code()).get("/me").text
         assert "times since" in page
-        assert "次" in visit("zh-CN").open(somebody.code()).get("/me?lang=zh-CN").text
+        assert "次" in new_browser("zh-CN").open(somebody.code()).get("/me?lang=zh-CN").text
 
 
 def test_the_record_tells_who_found_a_picture_again(api: Api) -> None:
-    somebody, else_ = Person(api), Person(api)
+    somebody, else_ = Persona(api), Persona(api)
     pdq = some_hash()
     first, second = (one.reported(ACME, **pictured(pdq)) for one in (somebody, somebody))
     else_.reported(ACME, **pictured(pdq))
@@ -127,16 +127,16 @@ def test_the_record_tells_who_found_a_picture_again(api: Api) -> None:
     document = somebody.ask("GET", "/export").json()
     valid(api, "OwnExport", document)
     assert document["record"]["picture_searches"] == record["picture_searches"]
-    assert Person(api).open().ask("GET", "/record").json()["picture_searches"] == []
+    assert Persona(api).open().ask("GET", "/record").json()["picture_searches"] == []
 
 
 def test_a_clean_person_sees_that_there_is_nothing(api: Api) -> None:
-    record = Person(api).open().ask("GET", "/record").json()
+    record = Persona(api).open().ask("GET", "/record").json()
     assert (record["standing"]["tier"], record["reports"], record["lookups"]) == ("clear", [], [])
 
 
 def test_the_export_stands_by_itself(api: Api) -> None:
-    somebody = Person(api)
+    somebody = Persona(api)
     report = somebody.reported()
     somebody.open(locale="zh-CN")
     case = somebody.contest(report, statement="我已经寄回。")
@@ -156,7 +156,7 @@ def test_the_export_stands_by_itself(api: Api) -> None:
 
 
 def test_the_indexes_of_the_export_are_in_the_public_log(api: Api) -> None:
-    somebody = Person(api)
+    somebody = Persona(api)
     somebody.reported()
     index = somebody.open().ask("GET", "/record").json()["reports"][0]["entry_index"]
     api.publish()
@@ -172,7 +172,7 @@ def test_the_indexes_of_the_export_are_in_the_public_log(api: Api) -> None:
 
 
 def test_an_appeal_from_filing_to_the_second_decision(api: Api) -> None:
-    somebody = Person(api)
+    somebody = Persona(api)
     report = somebody.reported()
     case = somebody.open().contest(report, grounds="not_me", statement="Somebody used my phone.")
     view = somebody.ask("GET", f"/appeals/{case}").json()
@@ -185,7 +185,7 @@ def test_an_appeal_from_filing_to_the_second_decision(api: Api) -> None:
     assert view["letters"] == ["received", "question"]
     view = somebody.ask("POST", f"/appeals/{case}/messages", json={"text": "SF, number 17."}).json()
     assert (view["state"], view["question"]) == ("under_review", None)
-    desk.decide(api.rt.context, case, ANNA, Outcome.UNCONFIRMED, "It cannot be shown.")
+    staff_actions.decide(api.rt.context, case, ANNA, Outcome.UNCONFIRMED, "It cannot be shown.")
     letter = somebody.ask("GET", f"/appeals/{case}/letters/decided").json()
     valid(api, "OwnLetter", letter)
     assert {"style": "quote", "text": "It cannot be shown."} in letter["paragraphs"]
@@ -196,7 +196,7 @@ def test_an_appeal_from_filing_to_the_second_decision(api: Api) -> None:
 
 
 def test_a_second_appeal_is_told_of_the_first(api: Api) -> None:
-    somebody = Person(api)
+    somebody = Persona(api)
     report = somebody.reported()
     case = somebody.open().contest(report)
     body = {"reports": [report], "grounds": "other", "statement": "Again.", "locale": "en"}
@@ -205,7 +205,7 @@ def test_a_second_appeal_is_told_of_the_first(api: Api) -> None:
 
 
 def test_a_statement_is_kept_and_worded_anew_five_times(api: Api) -> None:
-    somebody = Person(api)
+    somebody = Persona(api)
     report = somebody.reported()
     somebody.open()
     for number in range(5):
@@ -218,7 +218,7 @@ def test_a_statement_is_kept_and_worded_anew_five_times(api: Api) -> None:
 
 
 def test_files_are_kept_and_served_harmlessly(api: Api) -> None:
-    somebody = Person(api)
+    somebody = Persona(api)
     case = somebody.open().contest(somebody.reported())
     answer = somebody.ask("POST", f"/appeals/{case}/attachments?name=..%2F..%2Fetc%2Freceipt.png", content=PNG)
     assert answer.status_code == 201, answer.text
@@ -234,7 +234,7 @@ def test_files_are_kept_and_served_harmlessly(api: Api) -> None:
 
 
 def test_a_file_may_be_larger_than_other_bodies_but_not_than_its_own_limit(api: Api) -> None:
-    somebody = Person(api)
+    somebody = Persona(api)
     case = somebody.open().contest(somebody.reported())
     assert api.settings.body_limit_bytes < api.settings.attachment_limit_bytes
     text = b"a line of text\n" * (api.settings.body_limit_bytes // 10)
@@ -248,12 +248,12 @@ def test_a_file_may_be_larger_than_other_bodies_but_not_than_its_own_limit(api: 
 
 @pytest.mark.parametrize(("method", "path", "arguments"), OTHERS)
 def test_another_persons_case_does_not_exist(api: Api, method: str, path: str, arguments: dict[str, Any]) -> None:
-    owner = Person(api)
+    owner = Persona(api)
     report = owner.reported()
     case = owner.open().contest(report)
     file = owner.ask("POST", f"/appeals/{case}/attachments?name=a.png", content=PNG).json()["id"]
     names = {"case": case, "file": file, "report": report}
-    other = Person(api).open()
+    other = Persona(api).open()
     sent = dict(arguments)
     if "json" in sent:
         sent["json"] = filled(sent["json"], names)
@@ -273,7 +273,7 @@ def filled(value: Any, names: dict[str, str]) -> Any:
 
 
 def test_a_file_of_another_case_of_ones_own_is_not_in_this_one(api: Api) -> None:
-    somebody = Person(api)
+    somebody = Persona(api)
     first, second = somebody.reported(), somebody.reported(BETA)
     somebody.open()
     case, other = somebody.contest(first), somebody.contest(second)
@@ -291,14 +291,14 @@ def test_no_other_token_opens_a_record(api: Api, token: str) -> None:
 
 def test_a_platforms_token_and_a_cookie_are_no_session(api: Api) -> None:
     assert api.request("GET", "/v1/me/record", ACME).json()["code"] == "session_expired"
-    somebody = Person(api).open()
+    somebody = Persona(api).open()
     for name in ("me", "session", "me_session"):
         answer = api.client.get("/v1/me/record", headers={"Cookie": f"{name}={somebody.token}"})
         assert answer.json()["code"] == "unauthenticated"
 
 
 def test_no_log_line_and_no_answer_holds_a_secret(api: Api) -> None:
-    somebody = Person(api)
+    somebody = Persona(api)
     code = somebody.code()
     token = api.request("POST", "/v1/me/session", json={"code": code}).json()["token"]
     somebody.token = token

@@ -15,7 +15,7 @@ from schemathesis.generation import GenerationMode
 
 from tests.api.conftest import ACME, READER, Api
 from tests.counts import trials
-from tests.people import Person
+from tests.personas import Persona
 
 EXAMPLES = trials(2, 30)
 REFUSED = trials(1, 10)
@@ -71,7 +71,7 @@ def check_operations(api: Api, token: str, mode: GenerationMode) -> None:
             continue
         skip = excluded | (EACH_BY_ITSELF if operation.path.endswith("/batch") else set())
         own = token == "valid" and operation.path.startswith("/v1/me/")
-        sent = {"Authorization": f"Bearer {Person(api).open().token}"} if own else headers
+        sent = {"Authorization": f"Bearer {Persona(api).open().token}"} if own else headers
         _probe(operation, mode, examples, sent, [check for check in CHECKS.get_all() if _name(check) in skip])
     assert covered == 65
 

@@ -9,12 +9,11 @@ from typing import Any
 from ledger.protocol.encoding import b64url, format_time
 from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff
-from ledger.server.appeals import reopenings
-from ledger.server.appeals import staff_actions as desk
+from ledger.server.appeals import staff_actions
 from ledger.server.reports import held
 from tests.api.cases import ANNA, decide, filed, get, key, reported, somebody, view
 from tests.api.conftest import ACME, BETA, Api
-from tests.people import Person
+from tests.personas import Persona
 from tests.support import Platform
 
 HEAD = Staff(77, "supervisor")
@@ -88,7 +87,7 @@ def test_a_concession_is_made_and_agreed_to(api: Api) -> None:
 
 
 def test_a_person_agrees_in_their_own_session(api: Api) -> None:
-    person = Person(api)
+    person = Persona(api)
     report = person.reported()
     person.open()
     case = person.contest(report)
@@ -97,7 +96,7 @@ def test_a_person_agrees_in_their_own_session(api: Api) -> None:
     assert person.ask("GET", f"/appeals/{case}").json()["can_agree"] is True
     done = person.ask("POST", f"/appeals/{case}/agree")
     assert (done.status_code, done.json()["can_agree"]) == (200, False)
-    stranger = Person(api).open()
+    stranger = Persona(api).open()
     assert stranger.ask("POST", f"/appeals/{case}/agree").status_code == 404
 
 
@@ -107,13 +106,13 @@ def test_a_further_round_is_asked_for_and_granted(api: Api) -> None:
     body = {"evidence_sha256": b64url(secrets.token_bytes(32)), "text": "The scan came."}
     path = f"/v1/appeals/{case}/reopen-request"
     assert post(api, path, ACME, body).json()["code"] == "action_refused"
-    desk.take(api.rt.context, case, ANNA)
-    desk.decide(api.rt.context, case, ANNA, Outcome.UNCONFIRMED, "It cannot be shown.")
+    staff_actions.take(api.rt.context, case, ANNA)
+    staff_actions.decide(api.rt.context, case, ANNA, Outcome.UNCONFIRMED, "It cannot be shown.")
     assert post(api, path, BETA, body).status_code == 404
     assert post(api, path, ACME, {**body, "evidence_sha256": "x"}).json()["code"] == "invalid_request"
     done = post(api, path, ACME, body).json()
     assert (done["reopening_request"]["granted"], done["state"]) == (None, "decided")
-    reopenings.grant(api.rt.context, case, HEAD, "It is new.")
+    staff_actions.grant_reopening(api.rt.context, case, HEAD, "It is new.")
     found = view(api, case, ACME)
     assert (found["round"], found["state"], found["reopening_request"]["granted"]) == (2, "submitted", True)
     assert view(api, case, BETA)["reopening_request"] == found["reopening_request"]

@@ -18,11 +18,11 @@ from ledger.server.platforms import queries as member_store
 from ledger.server.platforms.members import set_quota
 from ledger.tlog.entries import LEDGER_REASONS
 from tests import edwards
+from tests.api.browser_client import browser_clients
 from tests.api.conftest import ACME, BETA, READER, Api, person
 from tests.api.test_me import valid
-from tests.api.visitors import visitors
 from tests.malformed import record
-from tests.people import Person
+from tests.personas import Persona
 from tests.spellings import IDENTITIES, SMALL, other_spellings, with_bit_255
 from tests.support import report_payload
 
@@ -63,7 +63,7 @@ def test_no_report_is_taken_under_another_spelling(api: Api) -> None:
 
 
 def test_a_person_is_shown_what_was_taken_back(api: Api) -> None:
-    somebody = Person(api)
+    somebody = Persona(api)
     hidden = [(kind, with_bit_255(one)) for kind, one in somebody.subjects]
     made = record(api.rt, ACME, hidden)
     somebody.open()
@@ -77,12 +77,12 @@ def test_a_person_is_shown_what_was_taken_back(api: Api) -> None:
     view = api.request("GET", f"/v1/reports/{made['id']}", ACME).json()
     valid(api, "ReportView", view)
     assert view["withdrawal"]["reason"] == "malformed_subject"
-    with visitors(api) as visit:
+    with browser_clients(api) as new_browser:
         for language, said in (
             ("en", ("It never counts", "Taken back by the ledger")),
             ("zh-CN", ("该报告永不计分", "已由账本撤回")),
         ):
-            page = visit(language).open(somebody.code(locale=language)).get("/me").text
+            page = new_browser(language).open(somebody.code(locale=language)).get("/me").text
             assert all(text in page for text in said)
             assert "Taken back by the platform" not in page
             assert made["id"] in page

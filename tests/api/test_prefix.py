@@ -14,10 +14,10 @@ import pytest
 from api.app import create_app
 from ledger.errors import ConfigurationError
 from ledger.protocol.urls import path_prefix
+from tests.api.browser_client import NewBrowser, browser_clients
 from tests.api.conftest import ACME, BETA, READER, Api, running
-from tests.api.console_desk import Desk, post
-from tests.api.visitors import Visit, visitors
-from tests.people import PNG, Person
+from tests.api.console_fixture import ConsoleFixture, post
+from tests.personas import PNG, Persona
 from tests.prefixed import PREFIX, PrefixProxy, prefix_proxy
 from tests.support import ROOT, new_ledger
 
@@ -46,17 +46,17 @@ def api(proxy: PrefixProxy, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @pytest.fixture(scope="module")
-def staff(api: Api) -> Iterator[Desk]:
+def staff(api: Api) -> Iterator[ConsoleFixture]:
     """One member of staff of each role."""
-    made = Desk(api)
+    made = ConsoleFixture(api)
     yield made
     made.close_clients()
 
 
 @pytest.fixture
-def visit(api: Api) -> Iterator[Visit]:
-    """See `visitors`."""
-    with visitors(api) as make:
+def new_browser(api: Api) -> Iterator[NewBrowser]:
+    """See `browser_clients`."""
+    with browser_clients(api) as make:
         yield make
 
 
@@ -90,35 +90,35 @@ def walk(client: httpx2.Client, start: str, proxy: PrefixProxy, limit: int = 30)
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_whole_way_of_a_person_lies_below_the_prefix(
-    api: Api, proxy: PrefixProxy, visit: Visit, language: str
+    api: Api, proxy: PrefixProxy, new_browser: NewBrowser, language: str
 ) -> None:
-    person = Person(api)
+    person = Persona(api)
     report = person.reported()
-    visitor = visit(language)
-    assert f"{PREFIX}/static/me.js?v=" in visitor.get("/me").text
-    answer = visitor.post("/me/open", code=f"{api.url}/me#{person.code(locale=language)}")
+    browser = new_browser(language)
+    assert f"{PREFIX}/static/me.js?v=" in browser.get("/me").text
+    answer = browser.post("/me/open", code=f"{api.url}/me#{person.code(locale=language)}")
     assert (answer.status_code, answer.headers["location"]) == (303, f"{PREFIX}/me"), answer.text
     assert f"Path={PREFIX}/me;" in answer.headers["set-cookie"]
-    answer = visitor.post("/me/appeal", report=report, grounds="wrong_facts", text="It came back. 已退回。")
+    answer = browser.post("/me/appeal", report=report, grounds="wrong_facts", text="It came back. 已退回。")
     assert answer.headers["location"].startswith(f"{PREFIX}/me/cases/")
     case = answer.headers["location"].split("/")[5]
-    assert visitor.upload(case, PNG, "a.png").headers["location"] == f"{PREFIX}/me/cases/{case}#files"
-    assert visitor.client.get(f"{proxy.origin}{answer.headers['location']}").status_code == 200
+    assert browser.upload(case, PNG, "a.png").headers["location"] == f"{PREFIX}/me/cases/{case}#files"
+    assert browser.client.get(f"{proxy.origin}{answer.headers['location']}").status_code == 200
     person.asked(case)
-    seen = walk(visitor.client, f"{PREFIX}/me", proxy)
+    seen = walk(browser.client, f"{PREFIX}/me", proxy)
     assert {f"{PREFIX}/me/cases/{case}", f"{PREFIX}/me/download", f"{PREFIX}/me/statement?report={report}"} <= seen
     assert any("lang=" in one for one in seen)
-    log = visitor.get("/me/download").json()["verify"]
+    log = browser.get("/me/download").json()["verify"]
     assert log["checkpoint"] == f"{PREFIX}/log/checkpoint"
-    ended = visitor.post("/me/end")
+    ended = browser.post("/me/end")
     assert ended.headers["location"] == f"{PREFIX}/me/ended"
     assert f"Path={PREFIX}/me;" in ended.headers["set-cookie"]
-    assert f'href="{PREFIX}/me"' in visitor.get("/me/cases/ap_abcdefgh").text
+    assert f'href="{PREFIX}/me"' in browser.get("/me/cases/ap_abcdefgh").text
 
 
 @pytest.mark.parametrize(("role", "language", "start"), [("reviewer", "en", "queue"), ("admin", "zh-CN", "staff")])
 def test_the_console_lies_below_the_prefix(
-    api: Api, proxy: PrefixProxy, staff: Desk, role: str, language: str, start: str
+    api: Api, proxy: PrefixProxy, staff: ConsoleFixture, role: str, language: str, start: str
 ) -> None:
     client = staff.client()
     sent_to = client.get(f"/console/{start}").headers["location"]
@@ -131,7 +131,7 @@ def test_the_console_lies_below_the_prefix(
     elsewhere = post(client, "/console/language", {"language": language, "back": f"//evil.example{PREFIX}"})
     assert elsewhere.headers["location"] == f"{PREFIX}/console/queue"
     if role == "reviewer":
-        person = Person(api)
+        person = Persona(api)
         case = person.open().contest(person.reported())
         event = re.search(r'name="seen" value="(\d+)"', client.get(f"/console/cases/{case}").text)
         assert event is not None
@@ -143,7 +143,7 @@ def test_the_console_lies_below_the_prefix(
     assert out.headers["location"] == f"{PREFIX}/console/login"
 
 
-def test_links_that_are_handed_out_carry_the_prefix(proxy: PrefixProxy, staff: Desk) -> None:
+def test_links_that_are_handed_out_carry_the_prefix(proxy: PrefixProxy, staff: ConsoleFixture) -> None:
     client = staff.client()
     post(client, "/console/login", staff.credentials("admin"))
     made = post(client, "/console/staff", {"name": "cleo", "role": "auditor", "control_group": "", "language": "en"})

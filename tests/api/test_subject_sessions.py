@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from ledger.errors import SessionExpired
 from ledger.protocol.public_ids import decode_id
-from ledger.server.appeals.own_record import own_record
+from ledger.server.appeals.consumer_record import own_record
 from ledger.server.appeals.sessions import redeem, session_of
 from ledger.server.db.engine import reading
 from ledger.server.db.tables.appeals import SubjectSession

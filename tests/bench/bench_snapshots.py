@@ -21,6 +21,7 @@ from ledger.server.runtime import utc_now
 from ledger.server.settings import Settings
 from ledger.server.snapshots.builder import build_and_publish, builder_engine
 from ledger.snapshots import sealed
+from ledger.snapshots.buckets import bits_for
 from ledger.snapshots.sealed import SealedEvent
 from tests.support import ROOT, new_ledger, server_environment
 
@@ -61,7 +62,7 @@ def fill(settings: Settings, count: int) -> None:
 
 def seal_alone(count: int) -> float:
     """Seconds for sealing `count` entries of one event each, and nothing else."""
-    version, bits = secrets.token_bytes(16), sealed.bits_for(count)
+    version, bits = secrets.token_bytes(16), bits_for(count)
     seed = secrets.token_bytes(32 * count)
     work = [
         (seed[start : start + 32], prefix(seed[start : start + 32], bits), [_event(seed[start : start + 12])])

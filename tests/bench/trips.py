@@ -19,7 +19,7 @@ from typing import Any
 from ledger.protocol.identifiers import Kind
 from tests.api.appealed import contested, newest, somebody, staffed
 from tests.api.conftest import ACME, BETA, READER, Api, person, running
-from tests.api.console_desk import post
+from tests.api.console_fixture import post
 from tests.support import ROOT, new_ledger, report_payload
 
 PACKAGES = (f"{ROOT}/ledger/", f"{ROOT}/api/")

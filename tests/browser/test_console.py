@@ -11,8 +11,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from ledger.protocol.encoding import b64url
 from ledger.rules.appeals import Outcome
-from ledger.server.appeals import staff_actions, subject
-from ledger.server.appeals.parties import Party
+from ledger.server.appeals import consumer, staff_actions
+from ledger.server.appeals.participants import Party
 from ledger.server.staff.accounts import as_staff
 from tests.api.appealed import (
     GRAVE,
@@ -88,7 +88,7 @@ def go(page: Page, at: Browsers, path: str) -> None:
 
 
 def taken(at: Browsers, case: str, name: str = "reviewer") -> str:
-    staff_actions.take(at.api.rt.context, case, as_staff(at.desk.people[name].staff))
+    staff_actions.take(at.api.rt.context, case, as_staff(at.console.staff[name].staff))
     return case
 
 
@@ -98,7 +98,7 @@ def test_from_signing_in_to_the_letter(at: Browsers, browser: Browser) -> None:
     context = browser.new_context()
     page = context.new_page()
     go(page, at, "/console/queue")
-    for field, value in at.desk.credentials("reviewer").items():
+    for field, value in at.console.credentials("reviewer").items():
         page.locator(f"#{field}").fill(value)
     page.get_by_role("button", name="Sign in").click()
     page.get_by_role("link", name=re.compile("^Overdue 1$")).wait_for()
@@ -223,7 +223,7 @@ def test_the_case_moves_on_while_somebody_writes(at: Browsers, open_page: OpenPa
     page.get_by_label("Keep the record").check()
     page.get_by_label("Reasons").fill("As it was reported.")
     page.get_by_role("button", name="Read the letter first").click()
-    subject.add(at.api.rt.context, session_of(at.api, who), case, "Wait, look at this.")
+    consumer.add_message(at.api.rt.context, session_of(at.api, who), case, "Wait, look at this.")
     page.get_by_role("button", name="Decide, and send this letter").click()
     expect(page.get_by_role("alert")).to_contain_text("moved on")
     expect(page.get_by_label("Reasons")).to_have_value("As it was reported.")

@@ -15,7 +15,7 @@ from ledger.server.db.tables.staff import StaffAccount
 from ledger.server.platforms import queries as members
 from ledger.server.staff import audit, passwords
 from tests.api.conftest import running
-from tests.api.console_desk import Desk
+from tests.api.console_fixture import ConsoleFixture
 from tests.browser.conftest import DESKTOP, LOOKS, PHONE, NewPage, fits, is_examined, no_barriers
 from tests.staffing import cheap
 from tests.support import ROOT, new_ledger
@@ -40,12 +40,12 @@ def open_page(new_page: NewPage) -> OpenPage:
 
 
 @pytest.fixture(scope="module")
-def frame(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+def frame(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleFixture]:
     """A running server with one member of staff of each role, named after it."""
     folder = tmp_path_factory.mktemp("frame")
     settings = new_ledger(f"sqlite:///{folder / 'ledger.db'}", folder)
     with running(settings) as api:
-        made = Desk(api)
+        made = ConsoleFixture(api)
         yield made
         made.close_clients()
 
@@ -56,7 +56,7 @@ def _cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def sign_in(frame: Desk) -> Callable[[Page, str], None]:
+def sign_in(frame: ConsoleFixture) -> Callable[[Page, str], None]:
     """`sign_in(page, name)` fills in the form as that person does."""
 
     def fill(page: Page, name: str) -> None:
@@ -82,7 +82,7 @@ def shoot() -> Callable[[Page, str], None]:
     return write
 
 
-def test_signing_in_and_out(frame: Desk, open_page: OpenPage) -> None:
+def test_signing_in_and_out(frame: ConsoleFixture, open_page: OpenPage) -> None:
     page = open_page()
     page.goto(f"{frame.api.url}/console/audit")
     assert page.url.endswith("/console/login?next=/console/audit")
@@ -110,7 +110,7 @@ def test_signing_in_and_out(frame: Desk, open_page: OpenPage) -> None:
 
 
 def test_a_new_colleague_from_the_account_to_their_own_password(
-    frame: Desk, open_page: OpenPage, sign_in: SignIn
+    frame: ConsoleFixture, open_page: OpenPage, sign_in: SignIn
 ) -> None:
     admin = open_page()
     sign_in(admin, "admin")
@@ -147,7 +147,9 @@ def test_a_new_colleague_from_the_account_to_their_own_password(
     theirs.get_by_role("heading", name="Audit log").wait_for()
 
 
-def test_a_form_on_another_site_cannot_sign_anybody_out(frame: Desk, open_page: OpenPage, sign_in: SignIn) -> None:
+def test_a_form_on_another_site_cannot_sign_anybody_out(
+    frame: ConsoleFixture, open_page: OpenPage, sign_in: SignIn
+) -> None:
     page = open_page()
     sign_in(page, "admin")
     for number, path in enumerate(("/console/logout", "/console/staff/reviewer/disable")):
@@ -162,7 +164,7 @@ def test_a_form_on_another_site_cannot_sign_anybody_out(frame: Desk, open_page: 
     assert page.locator("tr", has_text="reviewer").locator(".badge").first.inner_text() == "active"
 
 
-def test_no_other_page_may_frame_the_console(frame: Desk, browser: Browser) -> None:
+def test_no_other_page_may_frame_the_console(frame: ConsoleFixture, browser: Browser) -> None:
     body = f'<iframe src="{frame.api.url}/console/login"></iframe>'
     context = browser.new_context()
     try:
@@ -178,7 +180,7 @@ def test_no_other_page_may_frame_the_console(frame: Desk, browser: Browser) -> N
 
 @pytest.mark.parametrize(("locale", "size"), LOOKS)
 def test_every_page_of_the_frame_is_readable(
-    frame: Desk, open_page: OpenPage, sign_in: SignIn, shoot: Shoot, locale: str, size: str
+    frame: ConsoleFixture, open_page: OpenPage, sign_in: SignIn, shoot: Shoot, locale: str, size: str
 ) -> None:
     engine = frame.api.rt.engine
     with writing(engine) as connection:

@@ -12,10 +12,10 @@ from axe_playwright_python import sync_playwright as axe_package  # type: ignore
 from playwright.sync_api import Page, expect
 
 from ledger.rules.appeals import Outcome
-from ledger.server.appeals import staff_actions as desk
+from ledger.server.appeals import staff_actions
 from tests.api.conftest import ACME, BETA, Api, running
 from tests.browser.conftest import NewPage, is_examined
-from tests.people import ANNA, PNG, Person
+from tests.personas import ANNA, PNG, Persona
 from tests.support import new_ledger
 
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
@@ -101,7 +101,7 @@ def examine(page: Page, name: str, locale: str, *, in_one_language: bool = False
 
 @pytest.mark.parametrize("locale", WORDS)
 def test_from_the_link_to_the_decision(api: Api, open_page: OpenPage, locale: str) -> None:
-    words, person = WORDS[locale], Person(api)
+    words, person = WORDS[locale], Persona(api)
     report = person.reported(ACME, amount_minor=45_900)
     person.reported(BETA, conduct="wardrobing", order=locale, **WARDROBING)
     api.request("POST", "/v1/lookups", ACME, json=api.lookup_body(*person.subjects))
@@ -138,7 +138,7 @@ def test_from_the_link_to_the_decision(api: Api, open_page: OpenPage, locale: st
     page.locator("form[enctype] button").click()
     expect(page.get_by_role("link", name="receipt.png")).to_be_visible()
     reasons = "无法证明退货由本人寄出。" if locale == "zh-CN" else "It cannot be shown who sent the return."
-    desk.decide(api.rt.context, case, ANNA, Outcome.UNCONFIRMED, reasons)
+    staff_actions.decide(api.rt.context, case, ANNA, Outcome.UNCONFIRMED, reasons)
     page.reload()
     expect(page.get_by_role("heading", name=words["decided"])).to_be_visible()
     expect(page.get_by_role("button", name=words["again"])).to_be_visible()
@@ -164,7 +164,7 @@ WARDROBING: dict[str, Any] = {
 
 
 def test_without_a_script_the_code_is_pasted(api: Api, open_page: OpenPage) -> None:
-    person = Person(api)
+    person = Persona(api)
     report = person.reported()
     page = open_page(java_script_enabled=False)
     page.goto(f"{api.url}/me")
@@ -178,7 +178,7 @@ def test_without_a_script_the_code_is_pasted(api: Api, open_page: OpenPage) -> N
 
 
 def test_a_refused_form_is_shown_again_with_its_fault_in_focus(api: Api, open_page: OpenPage) -> None:
-    person = Person(api)
+    person = Persona(api)
     report = person.reported()
     page = open_page()
     page.goto(f"{api.url}/me#{person.code()}")
@@ -195,7 +195,7 @@ def test_a_refused_form_is_shown_again_with_its_fault_in_focus(api: Api, open_pa
 
 
 def test_a_new_link_opens_beside_an_open_record(api: Api, open_page: OpenPage) -> None:
-    first, second = Person(api), Person(api)
+    first, second = Persona(api), Persona(api)
     mine = second.reported()
     page = open_page()
     page.goto(f"{api.url}/me#{first.code()}")
@@ -209,7 +209,7 @@ def test_a_new_link_opens_beside_an_open_record(api: Api, open_page: OpenPage) -
 
 
 def test_the_switch_of_language_keeps_the_code(api: Api, open_page: OpenPage) -> None:
-    person = Person(api)
+    person = Persona(api)
     page = open_page()
     page.goto(f"{api.url}/me#{person.code()}")
     page.get_by_role("link", name="中文").click()

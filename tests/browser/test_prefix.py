@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 
 from tests.api.conftest import ACME, BETA, running
 from tests.browser.conftest import NewPage
-from tests.people import Person
+from tests.personas import Persona
 from tests.prefixed import PREFIX, prefix_proxy
 from tests.support import new_ledger
 
@@ -20,7 +20,7 @@ def test_links_open_records_below_the_prefix(new_page: NewPage, tmp_path: Path) 
             platform.enrol(settings)
         with running(settings) as api:
             proxy.target = api.url
-            first, second = Person(api), Person(api)
+            first, second = Persona(api), Persona(api)
             report = second.reported()
             page = new_page(locale="en-GB")
             page.goto(f"{proxy.url}/me#{first.code()}")

@@ -13,7 +13,7 @@ from ledger.server.db.engine import writing
 from ledger.server.staff import passwords
 from ledger.server.stats import queries as store
 from tests.api.conftest import ACME, BETA, person, running
-from tests.api.console_desk import Desk
+from tests.api.console_fixture import ConsoleFixture
 from tests.browser.conftest import LOOKS, NewPage, fits, is_examined, no_barriers, sign_in_as
 from tests.staffing import cheap
 from tests.support import new_ledger
@@ -29,14 +29,14 @@ def _cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleFixture]:
     """A server with a few reports, ten counted days, and an admin for each language."""
     folder = tmp_path_factory.mktemp("stats")
     settings = new_ledger(f"sqlite:///{folder / 'ledger.db'}", folder)
     for platform in (ACME, BETA):
         platform.enrol(settings)
     with running(settings) as api:
-        made = Desk(api)
+        made = ConsoleFixture(api)
         made.add("boss-en", "admin")
         made.add("boss-zh", "admin", language="zh-CN")
         for _ in range(5):
@@ -51,23 +51,23 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
 
 
 @pytest.fixture
-def visit(new_page: NewPage, desk: Desk) -> Visit:
+def visit(new_page: NewPage, console: ConsoleFixture) -> Visit:
     """`visit(name, width)` gives a page in which `name` is signed in."""
 
     def go(name: str, width: str = "desktop") -> Page:
         page = new_page(viewport=WIDTHS[width])
-        sign_in_as(page, desk.signed_in(name))
+        sign_in_as(page, console.signed_in(name))
         return page
 
     return go
 
 
 @pytest.mark.parametrize(("locale", "width"), LOOKS)
-def test_every_page_is_readable(desk: Desk, visit: Visit, locale: str, width: str) -> None:
+def test_every_page_is_readable(console: ConsoleFixture, visit: Visit, locale: str, width: str) -> None:
     page = visit(f"boss-{locale[:2]}", width)
     paths = ("dashboard?days=30", "platforms", "platforms/acme", "platforms/acme/suspend", "platforms/acme/quota")
     for path in (*paths, "simulator"):
-        page.goto(f"{desk.api.url}/console/{path}")
+        page.goto(f"{console.api.url}/console/{path}")
         for details in page.locator("details").all():
             details.locator("summary").click()
         fits(page)
@@ -76,9 +76,9 @@ def test_every_page_is_readable(desk: Desk, visit: Visit, locale: str, width: st
 
 
 @pytest.mark.parametrize(("width", "size"), [("desktop", 900), ("phone", 400)])
-def test_a_plot_is_drawn_and_fits_the_screen(desk: Desk, visit: Visit, width: str, size: int) -> None:
+def test_a_plot_is_drawn_and_fits_the_screen(console: ConsoleFixture, visit: Visit, width: str, size: int) -> None:
     page = visit("boss-en", width)
-    page.goto(f"{desk.api.url}/console/dashboard?days=30")
+    page.goto(f"{console.api.url}/console/dashboard?days=30")
     plot = page.get_by_alt_text("Plot: Listed identifiers by tier")
     plot.scroll_into_view_if_needed()
     expect(plot).not_to_have_js_property("naturalWidth", 0)  # loaded; a page's own policy forbids functions to wait for
@@ -87,15 +87,15 @@ def test_a_plot_is_drawn_and_fits_the_screen(desk: Desk, visit: Visit, width: st
     assert box is not None
     assert box["width"] > 0.7 * min(size, WIDTHS[width]["width"])
     # By itself too, under the pages' policy: shapes keep their colours without any style sheet.
-    page.goto(f"{desk.api.url}/console/dashboard/tiers.svg?days=30")
+    page.goto(f"{console.api.url}/console/dashboard/tiers.svg?days=30")
     colours = page.evaluate("[...document.querySelectorAll('rect')].map(rect => getComputedStyle(rect).fill)")
     assert "rgb(240, 199, 94)" in colours
     assert page.evaluate("getComputedStyle(document.querySelector('text')).fontFamily").startswith("-apple-system")
 
 
-def test_suspending_a_platform_takes_a_reason_and_a_tick(desk: Desk, visit: Visit) -> None:
+def test_suspending_a_platform_takes_a_reason_and_a_tick(console: ConsoleFixture, visit: Visit) -> None:
     page = visit("boss-en")
-    page.goto(f"{desk.api.url}/console/platforms/beta")
+    page.goto(f"{console.api.url}/console/platforms/beta")
     page.get_by_role("link", name="Suspend…").click()
     page.get_by_label("Reason").fill("Keys were stolen.")
     page.get_by_role("button", name="Suspend beta").click()
@@ -110,9 +110,9 @@ def test_suspending_a_platform_takes_a_reason_and_a_tick(desk: Desk, visit: Visi
     page.locator("h1 .badge", has_text="active").wait_for()
 
 
-def test_simulating_a_policy(desk: Desk, visit: Visit) -> None:
+def test_simulating_a_policy(console: ConsoleFixture, visit: Visit) -> None:
     page = visit("boss-en")
-    page.goto(f"{desk.api.url}/console/simulator")
+    page.goto(f"{console.api.url}/console/simulator")
     page.get_by_label("Watch from a total of").fill("2600")
     page.get_by_role("button", name="Simulate").click()
     page.get_by_role("alert").filter(has_text="must rise").wait_for()

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from ledger.cli.options import TextOptions
 from ledger.cli.output import ExitCode
-from ledger.cli.platform.appeal import text_of
 from ledger.client import evidence
 from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff
-from ledger.server.appeals import staff_actions as desk
+from ledger.server.appeals import staff_actions
 from ledger.server.records.transaction import Context
 from tests.cli.test_commands import machine, options, run
 from tests.kit import Connect, Running, person, report_arguments
@@ -29,7 +29,7 @@ def test_a_case_by_commands(running: Running, connect: Connect, reviewers: Conte
     proof = tmp_path / "record.txt"
     proof.write_text(f"Never seen: {who['phone'][-4:]}.\n")
     reported = [evidence("carrier_record", sha256=hashlib.sha256(proof.read_bytes()).digest())]
-    report = acme.report(acme.subject(**who), **report_arguments(evidence=reported)).report
+    report = acme.reports.create(acme.tag(**who), **report_arguments(evidence=reported)).report
     assert report is not None
     reporter, filer = access(running, "acme", tmp_path), access(running, "bazaar", tmp_path)
 
@@ -44,8 +44,8 @@ def test_a_case_by_commands(running: Running, connect: Connect, reviewers: Conte
     shown = run("report", "show", report.id, *reporter)
     assert f"{case} submitted" in " ".join(shown.stdout.split())
 
-    desk.take(reviewers, case, ANNA)
-    desk.ask_reporter(reviewers, case, ANNA, "Please send the record.")
+    staff_actions.take(reviewers, case, ANNA)
+    staff_actions.ask_reporter(reviewers, case, ANNA, "Please send the record.")
     readable = run("appeal", "show", case, *reporter)
     assert readable.exit_code == 0, readable.output
     assert "Please send the record." in readable.stdout
@@ -58,7 +58,7 @@ def test_a_case_by_commands(running: Running, connect: Connect, reviewers: Conte
     said = machine("appeal", "answer", case, *reporter, "--party", "reporter", "--text", "Attached.")
     assert (said["state"], said["timeline"][-1]["text"]) == ("under_review", "Attached.")
 
-    desk.decide(reviewers, case, ANNA, Outcome.UNCONFIRMED, "It cannot be shown.")
+    staff_actions.decide(reviewers, case, ANNA, Outcome.UNCONFIRMED, "It cannot be shown.")
     assert machine("appeal", "letter", case, *filer) == {"letters": ["received", "decided"], "earlier": []}
     letter = run("appeal", "letter", case, "decided", *filer, "--locale", "en")
     assert "It cannot be shown." in letter.stdout
@@ -92,7 +92,7 @@ def test_a_text_file_of_another_encoding_is_refused_by_name(running: Running, tm
 def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path: Path) -> None:
     path = tmp_path / "answer.txt"
     path.write_text("It came broken.", encoding="utf-8-sig")
-    assert text_of(None, path) == "It came broken."
+    assert TextOptions(None, path).read() == "It came broken."
 
 
 def test_a_link_is_printed_whole(running: Running, tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from ledger.cli.ca_file import CONNECTING, add_ca_file, trusting
 from ledger.cli.commands import app
-from ledger.client.connections import CA_VARIABLE
 from ledger.client.identity.keyfiles import load_or_create_signing_key
+from ledger.client.transport.connections import CA_VARIABLE
 from ledger.tlog.checkpoint import verifier_key
 
 

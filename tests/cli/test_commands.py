@@ -185,7 +185,7 @@ def test_an_outage_exits_4_and_the_report_waits(running: Running, tmp_path: Path
 def test_the_outbox_is_shown_flushed_and_cleared(running: Running, connect: Connect, tmp_path: Path) -> None:
     state = tmp_path / "state-acme"
     down = connect(url=f"http://127.0.0.1:{free_port()}", budget_seconds=0.2, state_dir=state)
-    waiting = down.report(connect("bazaar").subject(**person()), **report_arguments())
+    waiting = down.reports.create(connect("bazaar").tag(**person()), **report_arguments())
     access = ["--suite", running.suite("acme"), "--key", running.key("acme"), "--state-dir", state]
     items = machine("report", "outbox", *access, code=ExitCode.UNAVAILABLE)["items"]
     assert [one["idempotency_key"] for one in items] == [waiting.idempotency_key]

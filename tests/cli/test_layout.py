@@ -21,13 +21,13 @@ from typer.testing import CliRunner
 from ledger.cli import app, output, tables
 from ledger.client import RefundLedger
 from ledger.rules.case_machine import Staff
-from ledger.server.appeals import staff_actions as desk
+from ledger.server.appeals import staff_actions
 from ledger.server.records.transaction import Context
 from tests.cli.test_appeal_commands import access
 from tests.cli.test_commands import options
 from tests.faulty import free_port
 from tests.kit import Connect, Running, person, report_arguments
-from tests.people import PNG
+from tests.personas import PNG
 from tests.receiver import receiving
 from tests.support import CONSENT, ROOT, server_environment
 
@@ -81,7 +81,7 @@ def check(words: list[object], least: int, environment: dict[str, str] | None = 
 
 def test_what_platforms_are_shown(running: Running, connect: Connect, reviewers: Context, tmp_path: Path) -> None:
     acme, who = connect("acme"), person()
-    report = acme.report(acme.subject(**who), **report_arguments()).report
+    report = acme.reports.create(acme.tag(**who), **report_arguments()).report
     assert report is not None
     reporter, filer = access(running, "acme", tmp_path), access(running, "bazaar", tmp_path)
     filing = ["--report", report.id, "--grounds", "wrong_facts", "--text", "I sent it back, twice.", *options(who)]
@@ -89,8 +89,8 @@ def test_what_platforms_are_shown(running: Running, connect: Connect, reviewers:
     case = re.search(r"ap_[A-Za-z0-9]+", text)
     assert case is not None
     anna = Staff(1, "reviewer")
-    desk.take(reviewers, case[0], anna)
-    desk.ask_reporter(reviewers, case[0], anna, "Please send the record of the carrier.")
+    staff_actions.take(reviewers, case[0], anna)
+    staff_actions.ask_reporter(reviewers, case[0], anna, "Please send the record of the carrier.")
     check(["appeal", "list", *reporter, "--limit", 1], 3)
     check(["appeal", "show", case[0], *reporter, "--party", "reporter"], 3)
     check(["report", "list", *reporter, "--limit", 2], 3)
@@ -98,14 +98,14 @@ def test_what_platforms_are_shown(running: Running, connect: Connect, reviewers:
     check(["tag", *reporter, *options(who)], 2)
     check(["lookup", *reporter, "--order", "L-1", "--consent-ref", CONSENT, *options(who)], 1)
     with receiving() as receiver:
-        made = acme.add_webhook(receiver.url, ["appeal.opened"])
-        acme.test_webhook(made.id)
+        made = acme.webhooks.create(receiver.url, ["appeal.opened"])
+        acme.webhooks.send_test(made.id)
         check(["webhook", "list", *reporter], 1)
         check(["webhook", "deliveries", made.id, *reporter], 1)
-        acme.delete_webhook(made.id)
+        acme.webhooks.delete(made.id)
     suite, key, state = running.suite("acme", f"http://127.0.0.1:{free_port()}"), running.key("acme"), tmp_path / "off"
     with RefundLedger(suite, key, state_dir=state, budget_seconds=0.1) as waiting:
-        waiting.withdraw("rp_abcdefgh", "wrong_facts")
+        waiting.reports.withdraw("rp_abcdefgh", "wrong_facts")
     check(["report", "outbox", "--suite", suite, "--key", key, "--state-dir", state], 2)
 
 

@@ -20,14 +20,14 @@ from tests.cli.test_commands import report_file, report_json
 from tests.cli.test_docs import commands
 from tests.client.small_ledger import small_ledger
 from tests.faulty import free_port
-from tests.people import PNG
+from tests.personas import PNG
 from tests.support import ROOT
 
 OFFLINE = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), "")
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def platform_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Files of a platform whose ledger is away, and things that are no such files."""
     folder = tmp_path_factory.mktemp("mistakes")
     with small_ledger(folder) as made:
@@ -108,18 +108,20 @@ FILES: list[tuple[str, list[str]]] = [
 
 
 @pytest.mark.parametrize(("command", "words"), FILES, ids=[f"{number}-{one[0]}" for number, one in enumerate(FILES)])
-def test_files_that_are_none(desk: dict[str, Any], command: str, words: list[str]) -> None:
+def test_files_that_are_none(platform_files: dict[str, Any], command: str, words: list[str]) -> None:
     """A missing file, a folder where a file is expected, an empty one, one that holds something else."""
-    kinds = ["missing", "folder"] if command.startswith("appeal") else list(desk["bad"])  # other files would be sent
-    for bad in [desk["bad"][kind] for kind in kinds] if any("{bad}" in word for word in words) else [None]:
+    kinds = (
+        ["missing", "folder"] if command.startswith("appeal") else list(platform_files["bad"])
+    )  # other files would be sent
+    for bad in [platform_files["bad"][kind] for kind in kinds] if any("{bad}" in word for word in words) else [None]:
         filled: list[object] = []
         for word in words:
             if word == "{access}":
-                filled += desk["access"]
+                filled += platform_files["access"]
                 continue
             text = word.replace("{bad}", str(bad))
             for name in ("acme.pem", "acme.suite.json", "garbage", "users.csv", "cases.json", "picture.png", "folder"):
-                text = text.replace("{" + name + "}", str(desk["folder"] / name))
+                text = text.replace("{" + name + "}", str(platform_files["folder"] / name))
             filled.append(text)
         refused(*command.split(), *filled)
 
@@ -156,8 +158,8 @@ def test_what_is_missing_is_named_with_both_ways_to_give_it() -> None:
         assert name in error["message"]
 
 
-def test_the_commands_take_suite_and_keys_from_the_environment(desk: dict[str, Any], tmp_path: Path) -> None:
-    folder = desk["folder"]
+def test_the_commands_take_suite_and_keys_from_the_environment(platform_files: dict[str, Any], tmp_path: Path) -> None:
+    folder = platform_files["folder"]
     environment = {
         "REFUND_LEDGER_SUITE_JSON": (folder / "acme.suite.json").read_text(),
         "REFUND_LEDGER_KEY_PEM": (folder / "acme.pem").read_text(),
@@ -214,9 +216,9 @@ def shell(command: str, **environment: str) -> subprocess.CompletedProcess[bytes
     ],
 )  # fmt: skip
 def test_streams_and_locales(
-    desk: dict[str, Any], command: str, code: int, said: bytes, environment: dict[str, str]
+    platform_files: dict[str, Any], command: str, code: int, said: bytes, environment: dict[str, str]
 ) -> None:
-    access = " ".join(f"'{one}'" for one in desk["access"])
+    access = " ".join(f"'{one}'" for one in platform_files["access"])
     done = shell(command.replace("{access}", access), **environment)
     assert done.returncode == code, done
     assert said in done.stderr

@@ -1,4 +1,4 @@
-"""The operator's commands: keys, platforms, serve, and what is missing without the server extra."""
+"""The operator's commands: keys, platforms, serve, and what is missing without the server's packages."""
 
 from __future__ import annotations
 
@@ -124,11 +124,11 @@ def test_from_nothing_to_a_first_lookup_and_back(operator: Operator) -> None:
             _moved(folder / "two.suite.json", server.url), second, state_dir=folder / "s2", budget_seconds=2
         )
         with one, two:
-            one.subject(device="device-0123456789ab")
+            one.tag(device="device-0123456789ab")
             with pytest.raises(LedgerError, match="quota"):
-                one.subjects_many([person() for _ in range(3)])
+                one.tag_many([person() for _ in range(3)])
             operator("platform", "quota", "acme", 1000)
-            _until(lambda: one.subjects_many([person() for _ in range(3)]))
+            _until(lambda: one.tag_many([person() for _ in range(3)]))
             before = _reported(one, "A-1")
             operator("platform", "revoke-key", "acme-1")
             _until_raises(one, UnknownKey)
@@ -137,26 +137,26 @@ def test_from_nothing_to_a_first_lookup_and_back(operator: Operator) -> None:
             operator("platform", "suspend", "acme", "--urgent")
             _until_raises(two, PlatformSuspended)
             operator("platform", "resume", "acme")
-            _until(lambda: two.subject(**person()))
+            _until(lambda: two.tag(**person()))
             _stands_under_both_keys(operator, two, [before, _reported(two, "A-2")])
             missing = operator("platform", "suspend", "nobody", code=ExitCode.REFUSED)
             assert missing["error"]["code"] == "not_found"
 
 
 def _reported(ledger: RefundLedger, order: str) -> str:
-    sent = ledger.report(ledger.subject(**person()), **report_arguments(order=order)).report
+    sent = ledger.reports.create(ledger.tag(**person()), **report_arguments(order=order)).report
     assert sent is not None
     return sent.id
 
 
 def _stands_under_both_keys(operator: Operator, ledger: RefundLedger, reports: list[str]) -> None:
     """What the platform reported under its revoked key is proven, found by its order, and referred like the rest."""
-    old, new = [ledger.receipt(report).signed_by.public_bytes_raw() for report in reports]
+    old, new = [ledger.reports.receipt(report).signed_by.public_bytes_raw() for report in reports]
     named = {
         key["kid"]: key["public_key"] for key in json.loads((operator.folder / "two.suite.json").read_text())["keys"]
     }
     assert named == {"acme-1": b64url(old), "acme-2": b64url(new)}
-    assert [view.id for view in ledger.list_reports(order="A-1").reports] == reports[:1]
+    assert [view.id for view in ledger.reports.list(order="A-1").reports] == reports[:1]
     out = operator.folder / "referral"
     made = refer(ledger, reports, out, audience="authority", orders=dict(zip(reports, ("A-1", "A-2"), strict=True)))
     assert [one.order for one in made.reports] == ["A-1", "A-2"], "one order key, whichever key signs"
@@ -209,7 +209,7 @@ def _until_raises(ledger: RefundLedger, error: type[LedgerError]) -> None:
     end = time.monotonic() + EFFECTIVE_SECONDS
     while time.monotonic() < end:
         try:
-            ledger.subject(**person())
+            ledger.tag(**person())
         except error:
             return
         time.sleep(0.1)
@@ -244,7 +244,7 @@ def without(missing: list[str], *arguments: str, cwd: Path) -> subprocess.Comple
     return run_command([json.dumps(missing), *arguments], folder=cwd, module=lacking.__name__)
 
 
-def test_server_commands_without_the_extra_exit_3_and_name_it(tmp_path: Path) -> None:
+def test_server_commands_without_its_packages_exit_3_and_name_its_distribution(tmp_path: Path) -> None:
     commands = ["keys init", "platform list", "demo --dir d", "keys show", "keys migrate", "serve"]
     done = without(SERVER_MODULES, lacking.EACH, json.dumps([one.split() for one in commands]), cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
@@ -252,12 +252,12 @@ def test_server_commands_without_the_extra_exit_3_and_name_it(tmp_path: Path) ->
     assert [" ".join(words) for words, *_ in told] == commands
     for words, code_plain, errors, code_json, answer in told:
         assert (code_plain, code_json) == (ExitCode.EXTRA_MISSING, ExitCode.EXTRA_MISSING), words
-        assert "refund-credit-ledger[server]" in errors
+        assert "pip install refund-credit-ledger-server" in errors
         assert "Traceback" not in errors
         assert json.loads(answer)["error"]["code"] == "extra_missing"
 
 
-def test_client_commands_need_no_server_extra(tmp_path: Path) -> None:
+def test_client_commands_need_none_of_the_servers_packages(tmp_path: Path) -> None:
     done = without(SERVER_MODULES, "--help", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     done = without(SERVER_MODULES, "verify", "http://127.0.0.1:1", cwd=tmp_path)

@@ -68,7 +68,7 @@ def test_a_picture_that_was_sent_again_is_found(
     assert [(one["reports"], one["platforms"], one["common"]) for one in found] == [(1, 1, False), (0, 0, False)]
     assert found[0]["pdq"] == hashed(again).pdq
     said = words("pictures", "search", again, "--order", "A-1", *access, "--listing", first)
-    assert "looks like the listing photo: a hit says nothing" in said
+    assert "looks like the listing photo: a match is not evidence" in said
 
     report(connect("bazaar"), person(), hashed(again))
     own = ["--suite", running.suite("acme"), "--key", running.key("acme"), "--state-dir", tmp_path / "acme"]
@@ -107,7 +107,7 @@ def test_benign_pictures(access: list[object], running: Running, connect: Connec
     added = machine("pictures", "benign", "add", "--file", again, "--reason", "the shop's photo", env=env)
     assert added == {"pdq": hashed(again).pdq}
     assert [one["common"] for one in machine(*search)["results"]] == [True]
-    assert "a picture that anybody may have" in words(*search)
+    assert "a common picture: a match is not evidence" in words(*search)
     listed = machine("pictures", "benign", "list", env=env)["benign"]
     assert [(one["pdq"], one["reason"]) for one in listed] == [(hashed(again).pdq, "the shop's photo")]
     machine("pictures", "benign", "remove", "--pdq", hashed(again).pdq, "--reason", "it was not", env=env)

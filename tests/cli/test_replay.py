@@ -174,7 +174,7 @@ def test_parquet_without_pyarrow_exits_3_and_names_the_extra(tmp_path: Path) -> 
         cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == ExitCode.EXTRA_MISSING, done.stderr
-    assert "refund-credit-ledger[replay]" in done.stderr
+    assert "refund-credit-ledger-server[replay]" in done.stderr
 
 
 def test_a_table_may_be_in_another_encoding_and_is_read_strictly(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from typer.testing import Result
 
 from ledger.cli.output import ExitCode
 from ledger.client import Buyer, RefundLedger, buyers
-from ledger.client.reports import arguments_from_json
+from ledger.client.reports.building import arguments_from_json
 from ledger.client.tables import report_files
 from ledger.client.tables.reader import TableFormat
 from ledger.client.tables.report_files import read_report_file
@@ -208,47 +208,47 @@ def test_an_order_that_holds_the_buyer_is_not_repeated() -> None:
 
 def test_a_batch_sent_twice_is_recorded_once(connect: Connect, running: Running, tmp_path: Path) -> None:
     acme = connect()
-    people = acme.subjects_many([person() for _ in range(3)])
+    people = acme.tag_many([person() for _ in range(3)])
     keys = [f"nightly-{secrets.token_hex(6)}" for _ in people]
     reports = [(buyer, report_arguments(idempotency_key=key)) for buyer, key in zip(people, keys, strict=True)]
     state = tmp_path / "state-acme"
     away = connect(url=f"http://127.0.0.1:{free_port()}", budget_seconds=0.2, state_dir=state)
-    away._epochs = acme._epochs  # it has seen the service before it went away
-    assert {one.state for one in away.report_many(reports)} == {"pending"}
-    assert {one.state for one in away.report_many(reports)} == {"pending"}
-    assert [item.idempotency_key for item in away.outbox()] == keys, "the second run waits under the same keys"
-    stored = [item.content for item in away.outbox()]
-    first = acme.report_many(reports)
+    away._session.epochs = acme._session.epochs  # it has seen the service before it went away
+    assert {one.state for one in away.reports.create_many(reports)} == {"pending"}
+    assert {one.state for one in away.reports.create_many(reports)} == {"pending"}
+    assert [item.idempotency_key for item in away.outbox.list()] == keys, "the second run waits under the same keys"
+    stored = [item.content for item in away.outbox.list()]
+    first = acme.reports.create_many(reports)
     assert [(one.idempotency_key, one.state) for one in first] == [(key, "accepted") for key in keys]
     for delivery, content in zip(first, stored, strict=True):
         assert delivery.report is not None
         assert delivery.report.signature == json.loads(content)["signature"], "what was stored is what was sent"
-    second = acme.report_many(reports)
+    second = acme.reports.create_many(reports)
     assert [(one.state, one.replayed) for one in second] == [("accepted", True)] * 3
     assert [one.report for one in second] == [one.report for one in first], "the same answers"
-    assert acme.outbox() == []
+    assert acme.outbox.list() == []
     for arguments in (one for _, one in reports):
-        assert len(acme.list_reports(order=arguments["order"]).reports) == 1
+        assert len(acme.reports.list(order=arguments["order"]).reports) == 1
 
 
 def test_keys_that_are_unfit_or_given_twice_refuse_that_report_alone(connect: Connect) -> None:
     acme = connect()
-    buyer = acme.subject(**person())
+    buyer = acme.tag(**person())
     key = secrets.token_hex(8)
     given = [key, key, "a b", "", "x" * 256, "订单-1", 5]
-    results = acme.report_many([(buyer, report_arguments(idempotency_key=one)) for one in given])
+    results = acme.reports.create_many([(buyer, report_arguments(idempotency_key=one)) for one in given])
     assert [one.state for one in results] == ["accepted", *["refused"] * 6]
     assert all(isinstance(one.error, InvalidRequest) for one in results[1:])
-    before = len(acme.outbox())
+    before = len(acme.outbox.list())
     for wrong in given[2:6]:
         with pytest.raises(InvalidRequest):
-            acme.report(buyer, **report_arguments(idempotency_key=wrong))
-    assert len(acme.outbox()) == before
+            acme.reports.create(buyer, **report_arguments(idempotency_key=wrong))
+    assert len(acme.outbox.list()) == before
 
 
 def test_of_many_people_the_malformed_one_is_numbered(connect: Connect) -> None:
     acme = connect()
-    first, malformed, third = acme.subjects_many([person(), {"phone": "138 0013 8000"}, person()])
+    first, malformed, third = acme.tag_many([person(), {"phone": "138 0013 8000"}, person()])
     assert isinstance(first, Buyer)
     assert isinstance(third, Buyer)
     assert isinstance(malformed, InvalidPhone)
@@ -258,7 +258,7 @@ def test_of_many_people_the_malformed_one_is_numbered(connect: Connect) -> None:
     with pytest.raises(InvalidPhone, match="Person 2 of 3"):
         buyers([first, malformed, third])
     with pytest.raises(InvalidPhone) as caught:
-        acme.subject(phone="138 0013 8000")
+        acme.tag(phone="138 0013 8000")
     assert caught.value.details == {}
 
 
@@ -287,9 +287,9 @@ def test_a_file_sent_twice_gives_the_same_results(access: list[object], connect:
         assert [one["replayed"] for one in again] == [True] * 4 + [False]
         assert [{**one, "replayed": None} for one in again] == [{**one, "replayed": None} for one in results[0]]
     with connect(state_dir=tmp_path / "state") as acme:
-        assert acme.outbox() == [], "nothing is left over"
+        assert acme.outbox.list() == [], "nothing is left over"
         for one in (*reports, own):
-            assert len(acme.list_reports(order=one["order"]).reports) == 1
+            assert len(acme.reports.list(order=one["order"]).reports) == 1
     (key,) = {one["idempotency_key"] for one in results[0]} & {own["idempotency_key"]}
     assert all(one["idempotency_key"].startswith("content-") for one in results[0][:3])
     assert key not in json.dumps(results[0][:3])
@@ -369,19 +369,19 @@ def test_what_an_outage_leaves_of_a_file_is_told_and_can_be_sent_again(
 
         def progress(done: int, total: int) -> None:
             shown.append((done, total))
-            between.refuse, acme._budget_seconds = True, 0.3
+            between.refuse, acme._session.budget_seconds = True, 0.3
 
         results = report_files.send_reports(acme, items, progress=progress)
         assert [one.state for one in results] == ["accepted", "accepted", "unsent", "unsent", "unsent"]
         assert [one.index for one in results] == [1, 2, 3, 4, 5]
         assert shown == [(2, 5), (4, 5), (5, 5)]
         assert {one.error.code for one in results if one.error} == {"unavailable"}
-        assert acme.outbox() == []
+        assert acme.outbox.list() == []
         during = report_files.send_reports(acme, items)
         assert [one.state for one in during] == ["accepted", "accepted", "unsent", "unsent", "unsent"], "known already"
         with pytest.raises(Unavailable):
             report_files.send_reports(acme, items[2:])
-        between.refuse, acme._budget_seconds = False, 30
+        between.refuse, acme._session.budget_seconds = False, 30
         again = report_files.send_reports(acme, items)
         assert [(one.state, one.replayed) for one in again] == [("accepted", True)] * 2 + [("accepted", False)] * 3
 
@@ -402,15 +402,15 @@ def test_the_outbox_is_counted_parked_and_emptied_by_command(
     state = tmp_path / "state-acme"
     access: list[object] = ["--suite", running.suite("acme"), "--key", running.key("acme"), "--state-dir", state]
     acme, bazaar, who, order = connect("acme"), connect("bazaar"), person(), secrets.token_hex(8)
-    first = acme.report(acme.subject(**who), **report_arguments(order=order)).report
+    first = acme.reports.create(acme.tag(**who), **report_arguments(order=order)).report
     assert first is not None
-    bazaar.appeal([first.id], "wrong_facts", "I sent it back.", "en", bazaar.subject(**who))
+    bazaar.appeals.open([first.id], "wrong_facts", "I sent it back.", "en", bazaar.tag(**who))
     correction = report_json(who, order=order, replaces=first.id, notice_sent_at=format_time(datetime.now(UTC)))
     file = written(tmp_path / "correction.json", correction)
     (parked,) = machine("report", "send", *access, "--file", file, code=ExitCode.UNAVAILABLE)["results"]
     assert (parked["state"], parked["retry_at"] is None) == ("parked", False)
     with pytest.raises(OrderAlreadyReported):
-        acme.report(acme.subject(**who), **report_arguments(order=order))
+        acme.reports.create(acme.tag(**who), **report_arguments(order=order))
     told = machine("report", "outbox", *access, "--status", code=ExitCode.UNAVAILABLE)
     assert {name: one["count"] for name, one in told.items()} == {"pending": 0, "parked": 1, "refused": 1}
     assert told["parked"]["oldest_seconds"] >= 0

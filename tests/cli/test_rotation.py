@@ -65,7 +65,7 @@ def rt(settings: Settings) -> Iterator[Runtime]:
     with opened(settings) as rt:
         for number in range(3):
             payload = report_payload(rt, acme, subjects_under(settings, 1, number))
-            submit_report(rt, acme.member(), payload, f"k{number}").result(10)
+            submit_report(rt.reports, acme.member(), payload, f"k{number}").result(10)
         yield rt
 
 
@@ -142,7 +142,7 @@ def test_the_end_of_an_epoch(rt: Runtime, settings: Settings) -> None:
 
 def test_malformed_reports_are_listed_and_do_not_stop_a_rotation(rt: Runtime, settings: Settings) -> None:
     assert machine("rotate", "--status")["malformed_reports"] == []
-    assert "spelling" not in run("rotate", "--status").stdout
+    assert "canonically" not in run("rotate", "--status").stdout
     beta = Platform("beta", "beta-group", "beta-1").enrol(settings)
     rt.members.refresh()
     kind, element = subjects_under(settings, 1, 7)[0]
@@ -153,7 +153,7 @@ def test_malformed_reports_are_listed_and_do_not_stop_a_rotation(rt: Runtime, se
     (one,) = machine("rotate", "--status")["malformed_reports"]
     assert (one["report"], one["taken_back"]) == (made["id"], True)
     said = run("rotate", "--status").stdout
-    assert "spelling" in said
+    assert "canonically" in said
     assert made["id"] in said
 
 
@@ -182,7 +182,7 @@ def test_an_auditor_without_a_suite_file(rt: Runtime, settings: Settings, log_ur
 def test_what_is_said_about_the_files(rt: Runtime) -> None:
     said = run("rotate").stdout
     assert "confidential" in said
-    assert "Erasure does not reach" in " ".join(said.split())
+    assert "Erasure does not delete copies" in " ".join(said.split())
 
 
 def test_wrong_use_and_a_run_beside_another(rt: Runtime, settings: Settings) -> None:

@@ -68,7 +68,7 @@ def rows(text: str) -> list[dict[str, str]]:
 
 def tags_of(shop: Shop, *phones: str) -> list[str]:
     with shop.ledger.connect() as ledger:
-        return [buyer.tags()[0][1] for buyer in buyers(ledger.subjects_many([{"phone": phone} for phone in phones]))]
+        return [buyer.tags()[0][1] for buyer in buyers(ledger.tag_many([{"phone": phone} for phone in phones]))]
 
 
 # --- tag --csv --------------------------------------------------------------------------------------------------------

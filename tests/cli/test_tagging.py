@@ -71,7 +71,7 @@ def test_a_table_of_users_becomes_a_table_of_tags(access: list[object], tmp_path
     assert [row["error"] for row in found if not row["tag"]] == ["invalid_email"]
     acme = connect()
     for row in found[:2]:
-        (want,) = acme.subject(**{row["kind"]: given[0][row["kind"]]}).tags()
+        (want,) = acme.tag(**{row["kind"]: given[0][row["kind"]]}).tags()
         assert (row["kind"], row["tag"], row["epoch"]) == (*want, "1")
     (bad,) = rows(errors)
     assert (bad["id"], bad["kind"], bad["code"]) == ("c1", "email", "invalid_email")

@@ -52,7 +52,7 @@ def use(scenario: dict[str, Any]) -> dict[str, Any]:
     """Everything once."""
     heard = Lines()
     logging.getLogger("refund_ledger").addHandler(heard)
-    made: dict[str, Any] = {}
+    state: dict[str, Any] = {}
     given = {name: scenario[name] for name in ("state_dir", "order_key") if scenario.get(name)}
 
     def opened() -> RefundLedger:
@@ -60,23 +60,25 @@ def use(scenario: dict[str, Any]) -> dict[str, Any]:
             return RefundLedger(scenario["suite"], scenario["key"], lookup_budget_seconds=20, **given)
         return RefundLedger.from_environment(lookup_budget_seconds=20, **given)
 
-    opening = tried(lambda: made.setdefault("ledger", opened()) and "ok")
+    opening = tried(lambda: state.setdefault("ledger", opened()) and "ok")
     result: dict[str, Any] = {"open": opening}
-    ledger: RefundLedger | None = made.get("ledger")
+    ledger: RefundLedger | None = state.get("ledger")
     if ledger is not None:
         calls: dict[str, Callable[[], object]] = {
             "connect": ledger.connect,
-            "subject": lambda: len(ledger.subject(**WHO).subjects),
+            "subject": lambda: len(ledger.tag(**WHO).subjects),
             "lookup": lambda: ledger.lookup(WHO, order="A-1", consent_ref="c").tier,
             "download": lambda: ledger.check(WHO, policy="download", consent_ref="c").tier,
             "private": lambda: ledger.check(WHO, policy="private", consent_ref="c").tier,
             "again": lambda: ledger.check(WHO, policy="private", consent_ref="c").tier,
             "epoch": ledger.current_epoch,
-            "outbox": lambda: len(ledger.outbox()),
+            "outbox": lambda: len(ledger.outbox.list()),
         }
         result |= {name: tried(call) for name, call in calls.items()}
         if "report" in scenario:
-            ledger._budget_seconds = 1.0  # the small ledger takes no reports: sending is not tried for ten seconds
+            ledger._session.budget_seconds = (
+                1.0  # the small ledger takes no reports: sending is not tried for ten seconds
+            )
             result["report"] = tried(lambda: report(ledger))
         ledger.close()
     return {**result, "warnings": heard.lines}
@@ -84,16 +86,16 @@ def use(scenario: dict[str, Any]) -> dict[str, Any]:
 
 def report(ledger: RefundLedger) -> str:
     """A report; its state."""
-    return ledger.report(
-        ledger.subject(**WHO),
+    return ledger.reports.create(
+        ledger.tag(**WHO),
         conduct="fake_return_tracking",
         evidence=[evidence("carrier_record", sha256=b"0" * 32)],
         order="A-1",
         amount_minor=1,
         currency="CNY",
         outcome="refund_refused",
-        act_ended_at=ledger._now(),
-        notice_sent_at=ledger._now(),
+        act_ended_at=ledger._session.now(),
+        notice_sent_at=ledger._session.now(),
         notice_ref="n",
         decided_by="d",
         consent_ref="c",

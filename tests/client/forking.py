@@ -1,4 +1,4 @@
-"""A process that makes a client of the SDK and then forks: what parent and children are told.
+"""A process that makes a client of the SDK and then forks: counts of the answers to parent and children.
 
 `python -m tests.client.forking PLAN` runs by itself, because forking is not for a process that runs pytest: PLAN is a
 JSON object (`Plan`). It prints what happened as counts, such as {"child right": 90, "parent right": 12}. It imports
@@ -85,10 +85,10 @@ def ask(ledger: RefundLedger, plan: Plan, number: int) -> Counter[str]:
     counts: Counter[str] = Counter()
     who, tier = plan.people[number % len(plan.people)]
     try:
-        for asked in (who, ledger.subject(**who)):
-            found = ledger.lookup(asked, order=f"F-{number}", consent_ref="separate-consent-2026-11-03-8842")
-            right = "right" if found.tier == tier else "wrong"
-            counts[right if found.available else f"unavailable: {found.unavailable_because}"] += 1
+        for asked in (who, ledger.tag(**who)):
+            lookup = ledger.lookup(asked, order=f"F-{number}", consent_ref="separate-consent-2026-11-03-8842")
+            right = "right" if lookup.tier == tier else "wrong"
+            counts[right if lookup.available else f"unavailable: {lookup.unavailable_because}"] += 1
     except LedgerError as error:
         counts[error.code] += 1
     return counts
@@ -98,8 +98,8 @@ def report(ledger: RefundLedger, number: int) -> Counter[str]:
     """Report a new person for an amount of its own; count whether the answer is about that report."""
     amount, now = 1_000 + number, datetime.now(UTC)
     try:
-        sent = ledger.report(
-            ledger.subject(payment=f"wallet/{secrets.token_hex(8)}"),
+        sent = ledger.reports.create(
+            ledger.tag(payment=f"wallet/{secrets.token_hex(8)}"),
             conduct="fake_return_tracking",
             evidence=[evidence("carrier_record", sha256=secrets.token_bytes(32))],
             order=secrets.token_hex(8),
@@ -114,7 +114,7 @@ def report(ledger: RefundLedger, number: int) -> Counter[str]:
         )
         if sent.report is None:
             return Counter({f"report {sent.state}": 1})
-        own = ledger.get_report(sent.report.id).amount_minor == amount
+        own = ledger.reports.get(sent.report.id).amount_minor == amount
         return Counter({"reported" if own else "wrong report": 1})
     except LedgerError as error:
         return Counter({f"report {error.code}": 1})
@@ -148,12 +148,12 @@ class _Run:
         os.close(descriptor)
 
     def fork(self, number: int, process: bool) -> Status:
-        """Make one child, if `process` through `multiprocessing`. The result tells its exit status, None while it
-        runs."""
+        """Make one child, if `process` through `multiprocessing`. Return a function for its exit status, None
+        while it runs."""
         if process:
-            made = multiprocessing.get_context("fork").Process(target=self.child, args=(number,))
-            made.start()
-            return lambda: made.exitcode
+            child = multiprocessing.get_context("fork").Process(target=self.child, args=(number,))
+            child.start()
+            return lambda: child.exitcode
         pid = os.fork()
         if pid:
 
@@ -199,7 +199,7 @@ class _Run:
         self.counts += named("parent", report(self.ledger, 999))
         for line in self.results.read_text().splitlines():
             self.counts += named("child", Counter(json.loads(line)))
-        self.counts["left in the outbox"] += len(self.ledger.outbox())
+        self.counts["left in the outbox"] += len(self.ledger.outbox.list())
         self.ledger.close()
         return self.counts
 

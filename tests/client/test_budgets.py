@@ -17,15 +17,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger.client import transport as transport_module
-from ledger.client.budgets import (
+from ledger.client.transport import http as transport_module
+from ledger.client.transport.budgets import (
     CHECK_BUDGET_SECONDS,
     CONNECT_BUDGET_SECONDS,
     LOOKUP_BUDGET_SECONDS,
     SUBJECT_BUDGET_SECONDS,
 )
-from ledger.client.connections import MAX_CONNECTIONS
-from ledger.client.transport import Deadline, Transport
+from ledger.client.transport.connections import MAX_CONNECTIONS
+from ledger.client.transport.http import Deadline, Transport
 from ledger.errors import Unavailable
 from tests.client.small_ledger import SmallLedger
 from tests.faulty import PROMPT_SECONDS, SLOW_SECONDS, free_port
@@ -66,8 +66,8 @@ def server(behave: Callable[[socket.socket, threading.Event], None]) -> Iterator
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
         ended.set()
         listening.shutdown(socket.SHUT_RDWR)
-    for one in threads:
-        one.join(5)
+    for thread in threads:
+        thread.join(5)
 
 
 def hang(_client: socket.socket, ended: threading.Event) -> None:
@@ -138,7 +138,7 @@ def test_every_call_keeps_its_budget(ledger: SmallLedger, monkeypatch: pytest.Mo
     with faulty as url, ledger.connect(suite=ledger.suite_file(url=url), budget_seconds=30, **BUDGETS) as acme:
         calls: dict[str, Callable[[], object]] = {
             "lookup": lambda: acme.lookup(buyer, order="A-1"),
-            "subject": lambda: acme.subject(**WHO),
+            "subject": lambda: acme.tag(**WHO),
             "check": lambda: acme.check(buyer),
             "connect": acme.connect,
         }
@@ -181,7 +181,7 @@ def test_a_check_goes_on_with_the_last_snapshot_when_a_newer_one_does_not_come(l
     buyer = ledger.buyer(WHO)
     with ledger.connect(check_budget_seconds=PROMPT_SECONDS) as acme:
         assert acme.check(buyer).tier == "clear"
-        acme._check_budget_seconds = 0.3
+        acme._session.check_budget_seconds = 0.3
         ledger.now += timedelta(hours=2)
         waiting = threading.Event()
 
@@ -190,13 +190,13 @@ def test_a_check_goes_on_with_the_last_snapshot_when_a_newer_one_does_not_come(l
             return answer
 
         ledger.replace["/v1/snapshots/latest"] = late
-        found, seconds = timed(lambda: acme.check(buyer))
+        check, seconds = timed(lambda: acme.check(buyer))
         waiting.set()
-        assert (getattr(found, "tier", None), seconds < TOLERANCE_SECONDS) == ("clear", True)
+        assert (getattr(check, "tier", None), seconds < TOLERANCE_SECONDS) == ("clear", True)
 
 
 def test_a_download_that_takes_long_neither_holds_a_check_nor_lookups(ledger: SmallLedger) -> None:
-    made = ledger.publish()
+    snapshot = ledger.publish()
     buyer = ledger.buyer(WHO)
     arrived, waiting = threading.Event(), threading.Event()
 
@@ -205,20 +205,20 @@ def test_a_download_that_takes_long_neither_holds_a_check_nor_lookups(ledger: Sm
         waiting.wait(SLOW_SECONDS)
         return answer
 
-    ledger.replace[ledger.path(made, "buckets.bin")] = late
+    ledger.replace[ledger.path(snapshot, "buckets.bin")] = late
     with ledger.connect(check_budget_seconds=0.2, lookup_budget_seconds=PROMPT_SECONDS) as acme:
         acme.connect()
         callers = [
             threading.Thread(target=timed, args=(lambda: acme.check(buyer),)) for _ in range(2 * MAX_CONNECTIONS)
         ]
-        for one in callers:
-            one.start()
+        for caller in callers:
+            caller.start()
         assert arrived.wait(PROMPT_SECONDS)
         assert acme.lookup(buyer, order="A-1").tier == "clear", "checks that wait take no room of lookups"
-        for one in callers:
-            one.join(SLOW_SECONDS)
+        for caller in callers:
+            caller.join(SLOW_SECONDS)
         waiting.set()
-        acme._check_budget_seconds = SLOW_SECONDS
+        acme._session.check_budget_seconds = SLOW_SECONDS
         assert acme.check(buyer).tier == "clear", "the download went on"
 
 

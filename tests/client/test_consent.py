@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ledger.client import Query, RefundLedger
-from ledger.client.checks import POLICIES
+from ledger.client.lookups.local_standing import POLICIES
 from ledger.errors import ConsentMissing
 from ledger.protocol.encoding import b64url, format_time
 from ledger.rules.policy.shipped import policy_text
@@ -33,10 +33,10 @@ def ways(acme: RefundLedger, buyer: Any, consent_ref: str | None) -> dict[str, C
     """Every way to ask about one person."""
 
     def many() -> object:
-        (found,) = acme.lookup_many([Query(buyer, "A-1", consent_ref=consent_ref)])
-        if isinstance(found, Exception):
-            raise found
-        return found
+        (outcome,) = acme.lookup_many([Query(buyer, "A-1", consent_ref=consent_ref)])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     return {
         "lookup": lambda: acme.lookup(buyer, order="A-1", consent_ref=consent_ref),

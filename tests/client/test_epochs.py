@@ -35,15 +35,15 @@ WHO = {"phone": "+86 138 0013 8000"}
 
 def test_a_rotation_is_followed_while_the_sdk_runs(ledger: SmallLedger) -> None:
     with ledger.connect(lookup_budget_seconds=5) as acme:
-        old = acme.subject(**WHO)
+        old = acme.tag(**WHO)
         ledger.announce(2)
-        (ahead,) = buyers(acme.subjects_many([WHO], epoch="next"))
+        (ahead,) = buyers(acme.tag_many([WHO], epoch="next"))
         assert (old.epoch, ahead.epoch, acme.current_epoch()) == (1, 2, 1)
         assert ahead.subjects[0].tag != old.subjects[0].tag
         ledger.switch(2)
-        new = acme.subject(device="device-0123456789abcdef")
+        new = acme.tag(device="device-0123456789abcdef")
         assert (new.epoch, acme.current_epoch()) == (2, 2)
-        assert acme.subject(**WHO) == ahead, "it is the same tag as was made ahead"
+        assert acme.tag(**WHO) == ahead, "it is the same tag as was made ahead"
         for buyer in (old, new, ahead):  # grace: both are answered
             assert acme.lookup(buyer, order="1").tier == "clear"
         ledger.states[1] = "retired"
@@ -54,7 +54,7 @@ def test_a_rotation_is_followed_while_the_sdk_runs(ledger: SmallLedger) -> None:
 
 def test_a_lookup_of_raw_identifiers_moves_on_by_itself(ledger: SmallLedger) -> None:
     with ledger.connect(lookup_budget_seconds=5) as acme:
-        acme.subject(**WHO)
+        acme.tag(**WHO)
         ledger.announce(2)
         ledger.switch(2, retire=True)
         assert acme.lookup(WHO, order="1").tier == "clear"
@@ -67,17 +67,17 @@ def test_what_was_proven_is_kept_and_a_suite_file_may_be_long_out_of_date(ledger
         ledger.announce(epoch)
         ledger.switch(epoch, retire=True)
     with ledger.connect(suite=suite) as acme:
-        assert acme.subject(**WHO).epoch == 3
+        assert acme.tag(**WHO).epoch == 3
     with ledger.connect(suite=suite) as acme:
         ledger.asked()
-        buyer = acme.subject(**WHO)
+        buyer = acme.tag(**WHO)
         assert buyer.epoch == 3
         assert not [path for path in ledger.asked() if path.startswith("/log/")], (
             "it is proven again from what was kept"
         )
     ledger.broken = True
     with ledger.connect(suite=suite) as acme:  # offline, reports under the new epoch can be written down
-        assert acme.report(buyer, **report_arguments()).state == "pending"
+        assert acme.reports.create(buyer, **report_arguments()).state == "pending"
     path = ledger.folder / "state" / "epochs.json"
     assert path.stat().st_mode & 0o777 == 0o600
     for damage in ("{", '{"epochs": [{}, 1, {"epoch": 3, "leaf": "{}", "proof": ""}], "current": "x"}'):
@@ -89,46 +89,46 @@ def test_what_was_proven_is_kept_and_a_suite_file_may_be_long_out_of_date(ledger
 
 def test_reports_of_both_epochs_are_sent_during_grace(ledger: SmallLedger) -> None:
     with ledger.connect() as acme:
-        old = acme.subject(**WHO)
+        old = acme.tag(**WHO)
         ledger.announce(2)
         with pytest.raises(StaleEpoch):
-            acme.report(ledger.buyer(WHO, 2), **report_arguments())
+            acme.reports.create(ledger.buyer(WHO, 2), **report_arguments())
         ledger.switch(2)
-        new = acme.subject(**WHO)
+        new = acme.tag(**WHO)
         ledger.replace["/v1/reports"] = lambda _: (503, {}, b'{"code": "overloaded", "detail": "Busy."}')
         for buyer in (old, new):
-            assert acme.report(buyer, **report_arguments()).state == "pending"
-            body = json.loads(acme.outbox()[-1].content)["body"]
+            assert acme.reports.create(buyer, **report_arguments()).state == "pending"
+            body = json.loads(acme.outbox.list()[-1].content)["body"]
             assert body["epoch"] == buyer.epoch
 
 
 def test_after_a_stale_report_the_buyer_is_blinded_anew(ledger: SmallLedger) -> None:
     with ledger.connect() as acme:
-        old = acme.subject(**WHO)
+        old = acme.tag(**WHO)
         ledger.announce(2)
         ledger.switch(2, retire=True)
         ledger.replace["/v1/reports"] = lambda _: ledger.stale()
         with pytest.raises(StaleEpoch):
-            acme.report(old, **report_arguments())
-        assert [item.state for item in acme.outbox()] == ["refused"]
-        assert acme.subject(**WHO).epoch == 2, "although it was remembered under the old epoch"
+            acme.reports.create(old, **report_arguments())
+        assert [item.state for item in acme.outbox.list()] == ["refused"]
+        assert acme.tag(**WHO).epoch == 2, "although it was remembered under the old epoch"
 
 
 def test_a_server_that_lags_behind_is_an_outage(ledger: SmallLedger) -> None:
     with ledger.connect(lookup_budget_seconds=5) as acme:
         ledger.announce(2)
-        (ahead,) = buyers(acme.subjects_many([WHO], epoch="next"))
+        (ahead,) = buyers(acme.tag_many([WHO], epoch="next"))
         ledger.switch(2)
-        assert acme.subject(**WHO).epoch == 2
+        assert acme.tag(**WHO).epoch == 2
         ledger.states = {1: "current", 2: "next"}  # another process, that has not noticed yet
-        found = acme.lookup(ahead, order="1")
-        assert (found.tier, found.unavailable_because) == ("unavailable", "unavailable")
+        lookup = acme.lookup(ahead, order="1")
+        assert (lookup.tier, lookup.unavailable_because) == ("unavailable", "unavailable")
         stale = b'{"code": "stale_epoch", "detail": "Another epoch.", "epoch": 1}'
         ledger.replace["/v1/reports"] = lambda _: (409, {}, stale)
-        assert acme.report(ahead, **report_arguments()).state == "pending", "not refused for good"
+        assert acme.reports.create(ahead, **report_arguments()).state == "pending", "not refused for good"
         ledger.replace["/v1/reports"] = lambda _: (409, {}, stale.replace(b"1}", b"3}"))
         with pytest.raises(StaleEpoch):
-            acme.report(ahead, **report_arguments())
+            acme.reports.create(ahead, **report_arguments())
 
 
 def test_many_lookups_move_on(ledger: SmallLedger) -> None:
@@ -136,19 +136,19 @@ def test_many_lookups_move_on(ledger: SmallLedger) -> None:
         acme.connect()
         ledger.announce(2)
         ledger.switch(2)
-        (found,) = acme.lookup_many([Query(ledger.buyer(WHO, 2), "1")])
-        assert isinstance(found, Lookup)
+        (outcome,) = acme.lookup_many([Query(ledger.buyer(WHO, 2), "1")])
+        assert isinstance(outcome, Lookup)
         retired = Query(Buyer(7, ledger.buyer(WHO, 1).subjects), "2")
         good = Query(ledger.buyer(WHO, 2), "1")
         outcomes = acme.lookup_many([retired, good, retired, good])
-        assert [type(one) for one in outcomes] == [StaleEpoch, Lookup, StaleEpoch, Lookup], "one stops no other"
-        assert [type(one) for one in acme.lookup_many([retired])] == [StaleEpoch]
+        assert [type(outcome) for outcome in outcomes] == [StaleEpoch, Lookup, StaleEpoch, Lookup], "one stops no other"
+        assert [type(outcome) for outcome in acme.lookup_many([retired])] == [StaleEpoch]
 
 
 def test_snapshots_move_on(ledger: SmallLedger) -> None:
     ledger.publish({("phone", WHO["phone"]): [ledger.event()]})
     with ledger.connect() as acme:
-        old = acme.subject(**WHO)
+        old = acme.tag(**WHO)
         assert acme.check(old).events == 1
         ledger.announce(2)
         ledger.switch(2)
@@ -255,12 +255,12 @@ def test_a_false_rotation_is_not_followed(ledger: SmallLedger, name: str) -> Non
     forge, error = FALSE[name]
     ledger.announce(2)
     with ledger.connect(suite=suite) as acme:
-        acme._seen.accept(ledger.note(), lambda path: b"")
+        acme._session.seen.accept(ledger.note(), lambda path: b"")
         ledger.switch(2)
         forge(ledger)
         with pytest.raises(error):
-            acme.subject(**WHO)
-        assert not acme._epochs.holds(2)
+            acme.tag(**WHO)
+        assert not acme._session.epochs.holds(2)
     assert "/v1/oprf/evaluate" not in ledger.asked(), "nothing is blinded for a key that is not proven"
 
 
@@ -273,7 +273,7 @@ def test_the_service_cannot_go_back(ledger: SmallLedger) -> None:
         acme.connect()
     ledger.states = {1: "current"}
     with ledger.connect(suite=suite) as acme, pytest.raises(HolderMismatch, match="earlier"):
-        acme.subject(**WHO)
+        acme.tag(**WHO)
 
 
 def test_an_announcement_that_is_not_covered_yet_is_waited_for(ledger: SmallLedger) -> None:
@@ -282,17 +282,17 @@ def test_an_announcement_that_is_not_covered_yet_is_waited_for(ledger: SmallLedg
     ledger.forge("/log/checkpoint", lambda body: old.encode())
     with ledger.connect(suite=suite) as acme:
         with pytest.raises(Unavailable):
-            acme.subjects_many([WHO], epoch="next")
+            acme.tag_many([WHO], epoch="next")
         ledger.replace.clear()
-        assert buyers(acme.subjects_many([WHO], epoch="next"))[0].epoch == 2
+        assert buyers(acme.tag_many([WHO], epoch="next"))[0].epoch == 2
 
 
 def test_no_next_epoch(ledger: SmallLedger) -> None:
     with ledger.connect() as acme:
         with pytest.raises(InvalidRequest, match="next"):
-            acme.subjects_many([WHO], epoch="next")
+            acme.tag_many([WHO], epoch="next")
         with pytest.raises(StaleEpoch):
-            acme.subjects_many([WHO], epoch=5)
+            acme.tag_many([WHO], epoch=5)
 
 
 def test_the_first_epoch_is_announced_by_its_own_entry(ledger: SmallLedger) -> None:

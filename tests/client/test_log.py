@@ -285,8 +285,8 @@ def test_an_error_of_the_transport_passes_through() -> None:
 @pytest.mark.parametrize("size", [0, 1, 256, 700, 999, 1000])
 def test_two_views_of_one_history(size: int) -> None:
     for notes in ((LOG.note, LOG.note_at(size)), (LOG.note_at(size), LOG.note)):
-        found = compare_views(*notes, LOG.fetch, ORIGIN, PUBLIC)
-        assert (found.older.size, found.newer.size) == (size, 1000)
+        comparison = compare_views(*notes, LOG.fetch, ORIGIN, PUBLIC)
+        assert (comparison.older.size, comparison.newer.size) == (size, 1000)
 
 
 def test_comparing_reads_a_few_tiles_only() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ledger.client.connections import MAX_CONNECTIONS
+from ledger.client.transport.connections import MAX_CONNECTIONS
 from ledger.errors import ProofError, Unavailable, UnexpectedAnswer
 from tests.client.small_ledger import SmallLedger
 from tests.faulty import PROMPT_SECONDS
@@ -61,12 +61,12 @@ def test_nothing_is_known_yet(
     with ledger.connect(budget_seconds=0.3, **BUDGETS) as acme:
         started = time.monotonic()
         acme.connect(required=False)
-        (told,) = [record for record in caplog.records if getattr(record, "event", "") == "connect_failed"]
-        assert told.levelno == logging.WARNING
+        (record,) = [record for record in caplog.records if getattr(record, "event", "") == "connect_failed"]
+        assert record.levelno == logging.WARNING
         outage(acme.connect)
         for policy in ("private", "download"):
             outage(lambda policy=policy: acme.check(WHO, policy=policy))  # type: ignore[misc]
-        outage(lambda: acme.subject(**WHO))
+        outage(lambda: acme.tag(**WHO))
         assert acme.lookup(WHO, order="A-1").tier == "unavailable"
         assert time.monotonic() - started < 8 * PROMPT_SECONDS
         page(False)
@@ -91,20 +91,20 @@ def test_a_subject_waits_for_no_thread_and_no_place(ledger: SmallLedger, monkeyp
     """What proves the holders of a key runs in a thread apart. Where all places for such threads are taken, or none can
     be started, `subject` says so within its budget, and does its work when there is room again."""
     with ledger.connect(state="apart", **BUDGETS) as acme:
-        room = acme._transport._opened().apart
+        room = acme._session.transport._opened().apart
         for _ in range(MAX_CONNECTIONS):
             assert room.acquire(timeout=1)
         started = time.monotonic()
         with pytest.raises(Unavailable, match="Too many calls"):
-            acme.subject(**WHO)
+            acme.tag(**WHO)
         assert time.monotonic() - started < PROMPT_SECONDS
         for _ in range(MAX_CONNECTIONS):
             room.release()
         with monkeypatch.context() as patched:
             patched.setattr("threading.Thread.start", _no_thread)
             with pytest.raises(Unavailable, match="No thread can be started"):
-                acme.subject(**WHO)
-        assert len(acme.subject(**WHO).subjects) == 1
+                acme.tag(**WHO)
+        assert len(acme.tag(**WHO).subjects) == 1
 
 
 def _no_thread(*_: object) -> None:

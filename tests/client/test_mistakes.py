@@ -59,15 +59,15 @@ NAIVE = datetime(2026, 1, 1)  # noqa: DTZ001  the mistake that is tested
 
 @pytest.fixture(scope="module")
 def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallLedger]:
-    with small_ledger(tmp_path_factory.mktemp("mistakes")) as made:
-        yield made
+    with small_ledger(tmp_path_factory.mktemp("mistakes")) as ledger:
+        yield ledger
 
 
 @pytest.fixture(scope="module")
 def acme(ledger: SmallLedger) -> Iterator[RefundLedger]:
-    with ledger.connect(suite=ledger.suite_file(profile="CN")) as made:
-        made.connect()
-        yield made
+    with ledger.connect(suite=ledger.suite_file(profile="CN")) as client:
+        client.connect()
+        yield client
 
 
 Mistake = tuple[str, Callable[[RefundLedger, Buyer], object], type[LedgerError], str]
@@ -80,7 +80,12 @@ def lookup(name: str, kind: type[LedgerError], words: str, who: Any = None, **ch
 
 def report(name: str, kind: type[LedgerError], words: str, who: Any = None, **changes: Any) -> Mistake:
     call = report_arguments(**changes)
-    return f"report: {name}", lambda acme, buyer: acme.report(buyer if who is None else who, **call), kind, words
+    return (
+        f"report: {name}",
+        lambda acme, buyer: acme.reports.create(buyer if who is None else who, **call),
+        kind,
+        words,
+    )
 
 
 def refund(*values: Any) -> Any:
@@ -123,10 +128,10 @@ MISTAKES: list[Mistake] = [
     lookup("region a name", InvalidRequest, "region must be an ISO 3166", who=WHO, region="China"),
     lookup("email", InvalidEmail, "mail", who={"email": "not an address"}),
     lookup("retired epoch", StaleEpoch, "Blind again", who=Buyer.from_tags(9, [("phone", b64url(DIGEST))])),
-    ("subject: no identifier", lambda acme, _: acme.subject(), InvalidIdentifier, "at least one"),
-    ("subject: unknown kind", lambda acme, _: acme.subject(name="Li"), InvalidIdentifier, "Kinds are"),
-    ("subject: phone without region", lambda acme, _: acme.subject(phone="138 0013 8000"), InvalidPhone, "region"),
-    ("subject: None", lambda acme, _: acme.subject(phone=None), InvalidIdentifier, "phone must be text"),  # type: ignore[arg-type]
+    ("subject: no identifier", lambda acme, _: acme.tag(), InvalidIdentifier, "at least one"),
+    ("subject: unknown kind", lambda acme, _: acme.tag(name="Li"), InvalidIdentifier, "Kinds are"),
+    ("subject: phone without region", lambda acme, _: acme.tag(phone="138 0013 8000"), InvalidPhone, "region"),
+    ("subject: None", lambda acme, _: acme.tag(phone=None), InvalidIdentifier, "phone must be text"),  # type: ignore[arg-type]
     ("check: policy typo", lambda acme, buyer: acme.check(buyer, policy="local"),  # type: ignore[arg-type]
      InvalidRequest, "policy is one of"),
     ("check: buyer None", lambda acme, _: acme.check(None, consent_ref=CONSENT),  # type: ignore[arg-type]
@@ -181,33 +186,35 @@ MISTAKES: list[Mistake] = [
     ("issuer_answer: verdict", lambda *_: issuer_answer("P", NOW, "yes", DIGEST), EvidenceInvalid, "verdict must be"),
     ("issuer_answer: hex", lambda *_: issuer_answer("P", NOW, "generated", DIGEST.hex()),  # type: ignore[arg-type]
      EvidenceInvalid, "file_sha256 must be"),
-    ("withdraw: id None", lambda acme, _: acme.withdraw(None, "duplicate"), InvalidRequest, "rp_"),  # type: ignore[arg-type]
-    ("withdraw: reason typo", lambda acme, _: acme.withdraw("rp_aaaaaaaa", "wrong-person"), InvalidRequest,
+    ("withdraw: id None", lambda acme, _: acme.reports.withdraw(None, "duplicate"), InvalidRequest, "rp_"),  # type: ignore[arg-type]
+    ("withdraw: reason typo", lambda acme, _: acme.reports.withdraw("rp_aaaaaaaa", "wrong-person"), InvalidRequest,
      "reason must be one of: duplicate"),
-    ("withdraw: reason None", lambda acme, _: acme.withdraw("rp_aaaaaaaa", None),  # type: ignore[arg-type]
+    ("withdraw: reason None", lambda acme, _: acme.reports.withdraw("rp_aaaaaaaa", None),  # type: ignore[arg-type]
      InvalidRequest, "reason must be one of: duplicate"),
-    ("restitution: ISO text", lambda acme, _: acme.restitution("rp_aaaaaaaa", "2026-01-01T00:00:00Z", 1, "CNY"),  # type: ignore[arg-type]
+    ("restitution: ISO text", lambda acme, _: acme.reports.restitute("rp_aaaaaaaa", "2026-01-01T00:00:00Z", 1, "CNY"),  # type: ignore[arg-type]
      InvalidTime, "received_at must be a datetime"),
-    ("restitution: naive", lambda acme, _: acme.restitution("rp_aaaaaaaa", NAIVE, 1, "CNY"), InvalidTime,
+    ("restitution: naive", lambda acme, _: acme.reports.restitute("rp_aaaaaaaa", NAIVE, 1, "CNY"), InvalidTime,
      "received_at must carry its zone"),
-    ("restitution: amount float", lambda acme, _: acme.restitution("rp_aaaaaaaa", NOW, 1.0, "CNY"),  # type: ignore[arg-type]
+    ("restitution: amount float", lambda acme, _: acme.reports.restitute("rp_aaaaaaaa", NOW, 1.0, "CNY"),  # type: ignore[arg-type]
      InvalidRequest, "129.00 CNY is 12900"),
-    ("restitution: currency small", lambda acme, _: acme.restitution("rp_aaaaaaaa", NOW, 1, "cny"), InvalidRequest,
-     "currency must be an ISO 4217"),
-    ("appeal: id of a report", lambda acme, _: acme.get_appeal("rp_aaaaaaaa"), InvalidRequest, "ap_"),
-    ("answer: None", lambda acme, _: acme.answer("ap_aaaaaaaa", "reporter", None),  # type: ignore[arg-type]
+    ("restitution: currency small", lambda acme, _: acme.reports.restitute("rp_aaaaaaaa", NOW, 1, "cny"),
+     InvalidRequest, "currency must be an ISO 4217"),
+    ("appeal: id of a report", lambda acme, _: acme.appeals.get("rp_aaaaaaaa"), InvalidRequest, "ap_"),
+    ("answer: None", lambda acme, _: acme.appeals.answer("ap_aaaaaaaa", "reporter", None),  # type: ignore[arg-type]
      InvalidRequest, "text must be text"),
-    ("answer: half a character", lambda acme, _: acme.answer("ap_aaaaaaaa", "reporter", "\ud800"), InvalidRequest,
-     "text is not valid Unicode"),
-    ("reopening: hex digest", lambda acme, _: acme.request_reopening("ap_aaaaaaaa", DIGEST.hex(), "new"),  # type: ignore[arg-type]
+    ("answer: half a character", lambda acme, _: acme.appeals.answer("ap_aaaaaaaa", "reporter", "\ud800"),
+     InvalidRequest, "text is not valid Unicode"),
+    ("reopening: hex digest", lambda acme, _: acme.appeals.request_reopening("ap_aaaaaaaa", DIGEST.hex(), "new"),  # type: ignore[arg-type]
      InvalidRequest, "bytes.fromhex(evidence_sha256)"),
-    ("explain: a number", lambda acme, _: acme.explain_report("rp_aaaaaaaa", 7),  # type: ignore[arg-type]
+    ("explain: a number", lambda acme, _: acme.reports.explain("rp_aaaaaaaa", 7),  # type: ignore[arg-type]
      InvalidRequest, "Write it as text: str(text)"),
-    ("webhook: endpoint None", lambda acme, _: acme.get_webhook(None), InvalidRequest, "we_"),  # type: ignore[arg-type]
+    ("webhook: endpoint None", lambda acme, _: acme.webhooks.get(None), InvalidRequest, "we_"),  # type: ignore[arg-type]
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("call", "kind", "words"), [one[1:] for one in MISTAKES], ids=[one[0] for one in MISTAKES])
+@pytest.mark.parametrize(
+    ("call", "kind", "words"), [mistake[1:] for mistake in MISTAKES], ids=[mistake[0] for mistake in MISTAKES]
+)
 def test_each_mistake_is_named_before_anything_is_sent(
     ledger: SmallLedger, acme: RefundLedger, call: Callable[..., object], kind: type[LedgerError], words: str
 ) -> None:
@@ -218,7 +225,7 @@ def test_each_mistake_is_named_before_anything_is_sent(
     assert type(caught.value) is kind or isinstance(caught.value, kind)
     assert words in str(caught.value)
     assert set(ledger.asked()) <= {"/v1/suite"}
-    assert acme.outbox() == []
+    assert acme.outbox.list() == []
 
 
 def test_many_of_them_do_not_stop_the_others(ledger: SmallLedger, acme: RefundLedger) -> None:
@@ -232,10 +239,12 @@ def test_many_of_them_do_not_stop_the_others(ledger: SmallLedger, acme: RefundLe
         Query(Buyer.from_tags(9, [("phone", b64url(DIGEST))]), "A", consent_ref=CONSENT),
         Query(buyer, "A"),
     ]
-    kinds = [type(one).__name__ for one in acme.lookup_many([*wrong, Query(buyer, "A", consent_ref=CONSENT)])]
+    kinds = [type(outcome).__name__ for outcome in acme.lookup_many([*wrong, Query(buyer, "A", consent_ref=CONSENT)])]
     assert kinds == ["InvalidRequest"] * 5 + ["StaleEpoch", "ConsentMissing", "Lookup"]
     ledger.asked()
-    assert [type(one) for one in acme.lookup_many([Query(buyer, "A"), Query(buyer, "B")])] == [ConsentMissing] * 2
+    assert [type(outcome) for outcome in acme.lookup_many([Query(buyer, "A"), Query(buyer, "B")])] == [
+        ConsentMissing
+    ] * 2
     assert ledger.asked() == [], "nothing is sent where nothing is fit"
 
 
@@ -269,7 +278,7 @@ def test_wrong_settings_are_named(ledger: SmallLedger, options: dict[str, Any], 
 def test_a_key_of_another_platform_is_found_at_construction(ledger: SmallLedger) -> None:
     own, former, other = (Ed25519PrivateKey.generate() for _ in range(3))
     public = {kid: b64url(key.public_key().public_bytes_raw()) for kid, key in (("acme-1", former), ("acme-2", own))}
-    keys = [{"kid": kid, "public_key": one} for kid, one in public.items()]
+    keys = [{"kid": kid, "public_key": public_key} for kid, public_key in public.items()]
     suite = parse_suite(ledger.suite_file(kid="acme-2", keys=keys))
 
     def opened(key: Ed25519PrivateKey, suite: Any = suite) -> RefundLedger:
@@ -355,7 +364,7 @@ def test_a_webhook_never_raises_anything_else(secrets: Any, header: Any, body: A
 @given(name=st.sampled_from(sorted(report_arguments())), value=_ANYTHING)
 def test_a_report_never_raises_anything_else(ledger: SmallLedger, acme: RefundLedger, name: str, value: Any) -> None:
     with suppress(LedgerError):
-        acme._payload(buyer=ledger.buyer(WHO), **report_arguments(**{name: value}))
+        acme.reports._payload(buyer=ledger.buyer(WHO), **report_arguments(**{name: value}))
 
 
 @settings(max_examples=40)

@@ -28,36 +28,36 @@ from tests.support import CONSENT, ROOT
 
 def timed_lookup(ledger: RefundLedger, buyer: Any) -> tuple[Any, float]:
     started = time.monotonic()
-    found = ledger.lookup(buyer, order="A-1", consent_ref=CONSENT)
-    return found, time.monotonic() - started
+    lookup = ledger.lookup(buyer, order="A-1", consent_ref=CONSENT)
+    return lookup, time.monotonic() - started
 
 
 def test_a_lookup_has_300_ms_and_never_raises_for_an_outage(running: Running, connect: Connect) -> None:
-    buyer = connect().subject(**person())
+    buyer = connect().tag(**person())
     with proxy(running.server.url) as between:
         slow = connect(url=between.url)
         assert slow.lookup(buyer, order="A-1", consent_ref=CONSENT).tier == "clear"
         between.delay_seconds = SLOW_SECONDS
-        found, seconds = timed_lookup(slow, buyer)
-        assert (found.tier, found.credit, found.guidance) == ("unavailable", None, ())
-        assert found.unavailable_because == "timeout"
+        lookup, seconds = timed_lookup(slow, buyer)
+        assert (lookup.tier, lookup.credit, lookup.guidance) == ("unavailable", None, ())
+        assert lookup.unavailable_because == "timeout"
         assert seconds < PROMPT_SECONDS
         between.delay_seconds, before = 0.0, between.connections
         between.refuse = True
-        found, seconds = timed_lookup(slow, buyer)
-        assert (found.tier, seconds < PROMPT_SECONDS) == ("unavailable", True)
+        lookup, seconds = timed_lookup(slow, buyer)
+        assert (lookup.tier, seconds < PROMPT_SECONDS) == ("unavailable", True)
         assert between.connections <= before + 1, "no retry"
         between.refuse = False
         assert slow.lookup(buyer, order="A-1", consent_ref=CONSENT).tier == "clear", "it recovers by itself"
     down = connect(url=f"http://127.0.0.1:{free_port()}")
     for who in (buyer, person()):  # tagged already, or to be blinded within the same time
-        found, seconds = timed_lookup(down, who)
-        assert (found.tier, found.unavailable_because) == ("unavailable", "connect")
+        lookup, seconds = timed_lookup(down, who)
+        assert (lookup.tier, lookup.unavailable_because) == ("unavailable", "connect")
         assert seconds < PROMPT_SECONDS
 
 
 def test_servers_that_are_broken_count_as_unavailable(running: Running, connect: Connect) -> None:
-    buyer = connect().subject(**person())
+    buyer = connect().tag(**person())
     suite = running.suite("acme").read_text()
     problems = {
         "overloaded": (503, b'{"code": "overloaded", "detail": "Busy."}'),
@@ -73,17 +73,17 @@ def test_servers_that_are_broken_count_as_unavailable(running: Running, connect:
             return (200, {}, suite.encode()) if path == "/v1/suite" else (status, {}, body)
 
         with answering(respond) as url:
-            found, seconds = timed_lookup(connect(url=url), buyer)
-            assert (found.tier, found.unavailable_because) == ("unavailable", code)
+            lookup, seconds = timed_lookup(connect(url=url), buyer)
+            assert (lookup.tier, lookup.unavailable_because) == ("unavailable", code)
             assert seconds < PROMPT_SECONDS
 
 
 def test_a_trickling_server_is_given_up_in_time(running: Running, connect: Connect) -> None:
-    buyer = connect().subject(**person())
+    buyer = connect().tag(**person())
     suite = running.suite("acme").read_text()
     with answering(lambda *_: (200, {}, suite.encode()), pause=lambda: time.sleep(0.3)) as url:
-        found, seconds = timed_lookup(connect(url=url), buyer)
-        assert (found.tier, found.unavailable_because) == ("unavailable", "timeout")
+        lookup, seconds = timed_lookup(connect(url=url), buyer)
+        assert (lookup.tier, lookup.unavailable_because) == ("unavailable", "timeout")
         assert seconds < PROMPT_SECONDS
 
 
@@ -95,15 +95,19 @@ def test_a_server_with_another_key_is_found_out(running: Running, connect: Conne
     def respond(method: str, path: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
         if path == "/v1/suite":
             return 200, {}, suite.encode()
-        blinded: Sequence[bytes] = [unb64url(one, 32) for one in json.loads(body)["blinded"]]
-        made = voprf.evaluate(evil, blinded, secrets.token_bytes(64))
-        share = {"holder": "ledger", "evaluated": [b64url(e) for e in made.evaluated], "proof": b64url(made.proof)}
+        blinded: Sequence[bytes] = [unb64url(text, 32) for text in json.loads(body)["blinded"]]
+        evaluation = voprf.evaluate(evil, blinded, secrets.token_bytes(64))
+        share = {
+            "holder": "ledger",
+            "evaluated": [b64url(e) for e in evaluation.evaluated],
+            "proof": b64url(evaluation.proof),
+        }
         return 200, {}, json.dumps({"epoch": 1, "shares": [share]}).encode()
 
     with answering(respond) as url:
         evil_ledger = connect(url=url)
         with pytest.raises(InvalidProof):
-            evil_ledger.subject(**person())
+            evil_ledger.tag(**person())
         # The usual budget is short for a first evaluation on a loaded machine; here only the outcome matters.
         with pytest.raises(InvalidProof):
             connect(url=url, lookup_budget_seconds=5).lookup(person(), order="A-1", consent_ref=CONSENT)
@@ -114,80 +118,83 @@ def test_a_suite_with_a_wrong_holder_key_is_refused(running: Running, connect: C
     epochs = [{"epoch": 1, "state": "current", "holders": [{"id": "ledger", "url": None, "public_key": key}]}]
     wrong = RefundLedger(running.suite("acme", epochs=epochs), running.key("acme"))
     with wrong, pytest.raises(HolderMismatch):
-        wrong.subject(**person())
+        wrong.tag(**person())
 
 
 def test_subjects_raise_when_the_ledger_is_down(connect: Connect) -> None:
     down = connect(url=f"http://127.0.0.1:{free_port()}", budget_seconds=0.5, subject_budget_seconds=0.2)
     with pytest.raises(Unavailable):
-        down.subject(**person())
+        down.tag(**person())
     with pytest.raises(Unavailable):
-        down.lookup_many([Query(connect("bazaar").subject(**person()), "1", consent_ref=CONSENT)])
+        down.lookup_many([Query(connect("bazaar").tag(**person()), "1", consent_ref=CONSENT)])
 
 
 def test_a_retry_after_a_cut_connection_makes_one_report(running: Running, connect: Connect) -> None:
     with proxy(running.server.url) as between:
         acme = connect(url=between.url)
-        buyer, order = acme.subject(**person()), secrets.token_hex(8)
+        buyer, order = acme.tag(**person()), secrets.token_hex(8)
         between.cut_answers = 2
-        sent = acme.report(buyer, **report_arguments(order=order))
+        sent = acme.reports.create(buyer, **report_arguments(order=order))
         assert between.cut_answers == 0
         assert (sent.state, sent.replayed) == ("accepted", True)
         assert sent.report is not None
         assert reports_of(acme, order) == [sent.report.id]
-        assert acme.receipt(sent.report).receipt.index == sent.report.entry_index
+        assert acme.reports.receipt(sent.report).receipt.index == sent.report.entry_index
         between.cut_answers = 1
-        assert acme.withdraw(sent.report.id, "duplicate").replayed
+        assert acme.reports.withdraw(sent.report.id, "duplicate").replayed
         between.cut_answers = 1
-        batch = acme.report_many([(buyer, report_arguments()) for _ in range(3)])
-        assert [one.state for one in batch] == ["accepted"] * 3
-        assert acme.outbox() == []
+        batch = acme.reports.create_many([(buyer, report_arguments()) for _ in range(3)])
+        assert [delivery.state for delivery in batch] == ["accepted"] * 3
+        assert acme.outbox.list() == []
 
 
 def test_reports_wait_out_an_outage(running: Running, connect: Connect) -> None:
     with proxy(running.server.url) as between:
         acme = connect(url=between.url, budget_seconds=0.5)
-        buyer = acme.subject(**person())
+        buyer = acme.tag(**person())
         orders = [secrets.token_hex(8) for _ in range(3)]
-        known = acme.report(buyer, **report_arguments()).report
+        known = acme.reports.create(buyer, **report_arguments()).report
         assert known is not None
         between.refuse = True
-        one = acme.report(buyer, **report_arguments(order=orders[0]))
-        two, three = acme.report_many([(buyer, report_arguments(order=order)) for order in orders[1:]])
-        change = acme.withdraw(known.id, "wrong_facts")
-        assert [result.state for result in (one, two, three, change)] == ["pending"] * 4
-        assert isinstance(one.error, Unavailable)
-        assert [result.state for result in acme.flush_outbox()] == ["pending"] * 4
+        delivery = acme.reports.create(buyer, **report_arguments(order=orders[0]))
+        two, three = acme.reports.create_many([(buyer, report_arguments(order=order)) for order in orders[1:]])
+        change = acme.reports.withdraw(known.id, "wrong_facts")
+        assert [result.state for result in (delivery, two, three, change)] == ["pending"] * 4
+        assert isinstance(delivery.error, Unavailable)
+        assert [result.state for result in acme.outbox.flush()] == ["pending"] * 4
         between.refuse = False
         acme.close()
 
         again = connect(url=between.url)  # another process, later, on the same state folder
-        results = again.flush_outbox()
+        results = again.outbox.flush()
         assert [result.state for result in results] == ["accepted"] * 4
         assert [result.idempotency_key for result in results] == [
-            one.idempotency_key,
+            delivery.idempotency_key,
             two.idempotency_key,
             three.idempotency_key,
             change.idempotency_key,
         ]
-        assert again.outbox() == []
-        assert again.flush_outbox() == []
+        assert again.outbox.list() == []
+        assert again.outbox.flush() == []
         assert all(len(reports_of(again, order)) == 1 for order in orders)
-        assert again.get_report(known.id).status == "withdrawn"
+        assert again.reports.get(known.id).status == "withdrawn"
 
 
 def test_an_own_idempotency_key_sends_what_is_stored(running: Running, connect: Connect) -> None:
     with proxy(running.server.url) as between:
         acme = connect(url=between.url, budget_seconds=0.5)
-        buyer, order, key = acme.subject(**person()), secrets.token_hex(8), secrets.token_hex(8)
+        buyer, order, key = acme.tag(**person()), secrets.token_hex(8), secrets.token_hex(8)
         between.refuse = True
-        first = acme.report(buyer, **report_arguments(order=order), idempotency_key=key)
+        first = acme.reports.create(buyer, **report_arguments(order=order), idempotency_key=key)
         between.refuse = False
-        second = acme.report(buyer, **report_arguments(order="ignored"), idempotency_key=key)
-        assert [(one.idempotency_key, one.state) for one in (first, second)] == [(key, "pending"), (key, "accepted")]
+        second = acme.reports.create(buyer, **report_arguments(order="ignored"), idempotency_key=key)
+        assert [(delivery.idempotency_key, delivery.state) for delivery in (first, second)] == [
+            (key, "pending"),
+            (key, "accepted"),
+        ]
         assert len(reports_of(acme, order)) == 1
         with pytest.raises(IdempotencyMismatch):  # delivered and forgotten here; the ledger remembers
-            acme.report(buyer, **report_arguments(), idempotency_key=key)
+            acme.reports.create(buyer, **report_arguments(), idempotency_key=key)
 
 
 _CRASH = """
@@ -196,15 +203,15 @@ from tests.kit import report_arguments
 from ledger.client import RefundLedger
 suite, key, state, order, phone = sys.argv[1:]
 ledger = RefundLedger(suite, key, state_dir=state)
-buyer = ledger.subject(phone=phone)
-real = ledger._transport.send
+buyer = ledger.tag(phone=phone)
+real = ledger._session.transport.send
 def send(method, path, *rest, **more):
     answer = real(method, path, *rest, **more)
     if path == "/v1/reports":
         os.kill(os.getpid(), 9)  # the ledger has answered, the SDK has not noticed
     return answer
-ledger._transport.send = send
-ledger.report(buyer, **report_arguments(order=order))
+ledger._session.transport.send = send
+ledger.reports.create(buyer, **report_arguments(order=order))
 """
 
 
@@ -216,12 +223,12 @@ def test_a_client_killed_between_answer_and_note_neither_loses_nor_doubles(
     died = subprocess.run([sys.executable, "-c", _CRASH, *map(str, arguments)], cwd=ROOT, check=False)
     assert died.returncode == -9
     acme = connect()
-    assert [item.state for item in acme.outbox()] == ["pending"]
-    (result,) = acme.flush_outbox()
+    assert [item.state for item in acme.outbox.list()] == ["pending"]
+    (result,) = acme.outbox.flush()
     assert result.state == "accepted"
     assert result.report is not None
     assert reports_of(acme, order) == [result.report.id]
-    assert acme.receipt(result.report).report_id == result.report.id
+    assert acme.reports.receipt(result.report).report_id == result.report.id
 
 
 def _age_outbox(state: Path, hours: int) -> None:
@@ -245,36 +252,36 @@ def test_after_a_day_the_ledger_is_asked_before_sending_again(
 ) -> None:
     with proxy(running.server.url) as between:
         acme = connect(url=between.url, budget_seconds=0.4)
-        buyer, orders = acme.subject(**person()), [secrets.token_hex(8), secrets.token_hex(8)]
-        known = acme.report(buyer, **report_arguments(order=orders[1])).report
+        buyer, orders = acme.tag(**person()), [secrets.token_hex(8), secrets.token_hex(8)]
+        known = acme.reports.create(buyer, **report_arguments(order=orders[1])).report
         assert known is not None
         between.cut_answers = 100 if delivered else 0
         between.refuse = not delivered
-        assert acme.report(buyer, **report_arguments(order=orders[0])).state == "pending"
-        assert acme.withdraw(known.id, "other").state == "pending"
+        assert acme.reports.create(buyer, **report_arguments(order=orders[0])).state == "pending"
+        assert acme.reports.withdraw(known.id, "other").state == "pending"
         between.cut_answers, between.refuse = 0, False
         if delivered:  # taken back meanwhile by a colleague: sending it again would report the person anew
-            (made,) = reports_of(acme, orders[0])
-            connect("acme", state_dir=tmp_path / "colleague").withdraw(made, "wrong_person")
+            (report_id,) = reports_of(acme, orders[0])
+            connect("acme", state_dir=tmp_path / "colleague").reports.withdraw(report_id, "wrong_person")
         _age_outbox(tmp_path / "state-acme", 30)
         _forget_keys(running)
-        results = acme.flush_outbox()
-        assert [one.state for one in results] == ["accepted", "accepted"]
+        results = acme.outbox.flush()
+        assert [result.state for result in results] == ["accepted", "accepted"]
         (only,) = reports_of(acme, orders[0])
-        assert acme.get_report(only).status == ("withdrawn" if delivered else "counting")
-        assert acme.get_report(known.id).status == "withdrawn"
-        assert acme.outbox() == []
+        assert acme.reports.get(only).status == ("withdrawn" if delivered else "counting")
+        assert acme.reports.get(known.id).status == "withdrawn"
+        assert acme.outbox.list() == []
 
 
 def test_a_damaged_outbox_never_hides_behind_a_sent_report(tmp_path: Path, connect: Connect) -> None:
     """What cannot be written down first is not sent."""
     acme = connect()
-    buyer, order = acme.subject(**person()), secrets.token_hex(8)
-    assert acme.outbox() == []
+    buyer, order = acme.tag(**person()), secrets.token_hex(8)
+    assert acme.outbox.list() == []
     with sqlite3.connect(tmp_path / "state-acme" / OUTBOX_FILE) as database:
         database.execute("DROP TABLE item")
     database.close()
     with pytest.raises(ConfigurationError):
-        acme.report(buyer, **report_arguments(order=order))
+        acme.reports.create(buyer, **report_arguments(order=order))
     assert reports_of(acme, order) == []
     Outbox(tmp_path / "state-acme" / OUTBOX_FILE).close()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ledger.client import RefundLedger
-from ledger.client.transport import Deadline
+from ledger.client.transport.http import Deadline
 from ledger.errors import AnswerMismatch, NotFound, OrderAlreadyReported
 from tests.faulty import answering
 from tests.kit import Connect, Running, person, report_arguments, reports_of
@@ -38,13 +38,13 @@ class Mixer:
             return 200, {}, self.suite
         assert self.mixed is not None
         sent = {}
-        if waiting := [item for item in self.mixed.outbox("pending") if item.path == path]:
+        if waiting := [item for item in self.mixed.outbox.list("pending") if item.path == path]:
             sent = {"Idempotency-Key": waiting[-1].idempotency_key}
-        found = self.real._transport.send(method, path, Deadline(10), content=body or None, headers=sent)
-        repeated = {name: found.headers[name] for name in ("idempotency-key",) if name in found.headers}
-        answer: Answer = (found.status, repeated if self.headers else {}, found.body)
+        real = self.real._session.transport.send(method, path, Deadline(10), content=body or None, headers=sent)
+        repeated = {name: real.headers[name] for name in ("idempotency-key",) if name in real.headers}
+        answer: Answer = (real.status, repeated if self.headers else {}, real.body)
         if path.endswith("/batch"):
-            return found.status, {}, json.dumps(self.change(json.loads(found.body))).encode()
+            return real.status, {}, json.dumps(self.change(json.loads(real.body))).encode()
         sort = method + path.split("?")[0].rpartition("/")[2][:3]
         earlier, self.before[sort] = self.before.get(sort, answer), answer
         return earlier if sort in self.late else answer
@@ -52,14 +52,14 @@ class Mixer:
 
 @contextmanager
 def mixer(running: Running, connect: Connect, *, headers: bool = False) -> Iterator[tuple[Mixer, RefundLedger]]:
-    made = Mixer(running, connect("acme"), headers=headers)
-    with answering(made.respond) as url:
-        made.mixed = connect("acme", url=url, budget_seconds=20)
-        yield made, made.mixed
+    mixer = Mixer(running, connect("acme"), headers=headers)
+    with answering(mixer.respond) as url:
+        mixer.mixed = connect("acme", url=url, budget_seconds=20)
+        yield mixer, mixer.mixed
 
 
 def reported(ledger: RefundLedger, order: str) -> str:
-    sent = ledger.report(ledger.subject(**person()), **report_arguments(order=order))
+    sent = ledger.reports.create(ledger.tag(**person()), **report_arguments(order=order))
     assert sent.report is not None
     return sent.report.id
 
@@ -73,35 +73,40 @@ def test_the_answer_about_another_report_is_not_taken(running: Running, connect:
         with pytest.raises(AnswerMismatch) as caught:
             reported(mixed, orders[1])
         assert caught.value.details["compared"] == ("idempotency_key" if headers else "order_ref")
-        (item,) = mixed.outbox()
+        (item,) = mixed.outbox.list()
         assert (item.state, item.error and item.error["code"]) == ("pending", "answer_mismatch")
     real = connect("acme")
-    (sent,) = real.flush_outbox()
+    (sent,) = real.outbox.flush()
     assert sent.report is not None
     assert [reports_of(real, order) for order in orders] == [[first], [sent.report.id]]
     assert sent.report.id != first
-    assert real.receipt(sent.report).report_id == sent.report.id
+    assert real.reports.receipt(sent.report).report_id == sent.report.id
 
 
 @pytest.mark.parametrize("headers", [False, True])
 def test_the_answer_about_another_change_is_not_taken(running: Running, connect: Connect, headers: bool) -> None:
     with mixer(running, connect, headers=headers) as (between, mixed):
         ids = [reported(mixed, secrets.token_hex(8)) for _ in range(4)]
-        mixed.withdraw(ids[0], "wrong_person")
-        mixed.restitution(ids[1], datetime.now(UTC), 12_900, "CNY")
+        mixed.reports.withdraw(ids[0], "wrong_person")
+        mixed.reports.restitute(ids[1], datetime.now(UTC), 12_900, "CNY")
         between.late = {"POSTwit", "POSTres"}
         changes: list[Callable[[], object]] = [
-            lambda: mixed.withdraw(ids[2], "duplicate"),
-            lambda: mixed.restitution(ids[3], datetime.now(UTC), 12_900, "CNY"),
+            lambda: mixed.reports.withdraw(ids[2], "duplicate"),
+            lambda: mixed.reports.restitute(ids[3], datetime.now(UTC), 12_900, "CNY"),
         ]
         for change in changes:
             with pytest.raises(AnswerMismatch) as caught:
                 change()
             assert caught.value.details["compared"] == ("idempotency_key" if headers else "id")
     real = connect("acme")
-    assert [one.state for one in real.flush_outbox()] == ["accepted"] * 2
-    assert [real.get_report(one).withdrawal_reason for one in ids] == ["wrong_person", None, "duplicate", None]
-    assert real.get_report(ids[3]).restituted_at is not None
+    assert [delivery.state for delivery in real.outbox.flush()] == ["accepted"] * 2
+    assert [real.reports.get(report_id).withdrawal_reason for report_id in ids] == [
+        "wrong_person",
+        None,
+        "duplicate",
+        None,
+    ]
+    assert real.reports.get(ids[3]).restituted_at is not None
 
 
 def test_each_result_of_a_batch_is_about_its_own_report(running: Running, connect: Connect) -> None:
@@ -109,38 +114,40 @@ def test_each_result_of_a_batch_is_about_its_own_report(running: Running, connec
         return {"results": value["results"][::-1]}
 
     def swap_reports(value: dict[str, Any]) -> dict[str, Any]:
-        one, two = value["results"]
-        return {"results": [{**one, "report": two["report"]}, {**two, "report": one["report"]}]}
+        first, second = value["results"]
+        return {"results": [{**first, "report": second["report"]}, {**second, "report": first["report"]}]}
 
     def same_order(value: dict[str, Any]) -> dict[str, Any]:
-        one, two = value["results"]
-        forged = {**two["report"], "order_ref": one["report"]["order_ref"]}
-        return {"results": [{**one, "report": forged}, two]}
+        first, second = value["results"]
+        forged = {**second["report"], "order_ref": first["report"]["order_ref"]}
+        return {"results": [{**first, "report": forged}, second]}
 
     with mixer(running, connect) as (between, mixed):
-        buyers = mixed.subjects_many([person(), person()])
+        buyers = mixed.tag_many([person(), person()])
         for change, compared in (
             (swap, ["idempotency_key"] * 2),
             (swap_reports, ["order_ref"] * 2),
             (same_order, ["body_sha256", None]),
         ):
             between.change = change
-            results = mixed.report_many([(buyer, report_arguments()) for buyer in buyers])
-            assert [one.error and one.error.details["compared"] for one in results] == compared
-            assert [one.state for one in results] == ["accepted" if one is None else "pending" for one in compared]
-    waiting = connect("acme").flush_outbox()
-    assert [one.state for one in waiting] == ["accepted"] * 5
+            results = mixed.reports.create_many([(buyer, report_arguments()) for buyer in buyers])
+            assert [result.error and result.error.details["compared"] for result in results] == compared
+            assert [result.state for result in results] == [
+                "accepted" if difference is None else "pending" for difference in compared
+            ]
+    waiting = connect("acme").outbox.flush()
+    assert [delivery.state for delivery in waiting] == ["accepted"] * 5
 
 
 def test_what_is_read_is_about_what_was_asked(running: Running, connect: Connect) -> None:
     orders = [secrets.token_hex(8) for _ in range(2)]
     with mixer(running, connect) as (between, mixed):
         ids = [reported(mixed, order) for order in orders]
-        mixed.get_report(ids[0])
+        mixed.reports.get(ids[0])
         assert reports_of(mixed, orders[0]) == [ids[0]]
         between.late = {"GETrp_", "GETrep"}
         with pytest.raises(AnswerMismatch):
-            mixed.get_report(ids[1])
+            mixed.reports.get(ids[1])
         with pytest.raises(AnswerMismatch):
             reports_of(mixed, orders[1])
 
@@ -148,11 +155,11 @@ def test_what_is_read_is_about_what_was_asked(running: Running, connect: Connect
 def test_the_service_repeats_the_id_of_each_request(connect: Connect) -> None:
     acme = connect("acme")
     with pytest.raises(NotFound) as missing:
-        acme.get_report("rp_AAAAAAAA")
+        acme.reports.get("rp_AAAAAAAA")
     order = secrets.token_hex(8)
     reported(acme, order)
     with pytest.raises(OrderAlreadyReported) as refused:
         reported(acme, order)
-    ids = [str(one.value.details["request_id"]) for one in (missing, refused)]
-    assert all(one.startswith("rcl-") and len(one) == 26 for one in ids)
+    ids = [str(caught.value.details["request_id"]) for caught in (missing, refused)]
+    assert all(request_id.startswith("rcl-") and len(request_id) == 26 for request_id in ids)
     assert len(set(ids)) == 2

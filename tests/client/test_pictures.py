@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ledger.client import PictureHash, PictureReuse, RefundLedger, claim_upload, evidence
-from ledger.client.transport import Deadline
+from ledger.client.transport.http import Deadline
 from ledger.errors import InvalidRequest, NotFound, PictureUnfit, QuotaExceeded, UnexpectedAnswer
 from ledger.server.db.engine import open_engine
 from ledger.server.pictures.benign import add_benign, remove_benign
@@ -24,7 +24,7 @@ COMMON = PictureReuse(0, 0, 0, more=False, common=True)
 
 
 def some_picture() -> PictureHash:
-    """A picture that nobody has used."""
+    """A picture that was never used."""
     half = secrets.token_bytes(16)
     return PictureHash((half + bytes(255 - byte for byte in half)).hex(), 80)
 
@@ -33,12 +33,18 @@ def report(ledger: RefundLedger, who: dict[str, str], *pictures: PictureHash, **
     """A report with these pictures; its id."""
     uploaded = claim_upload(datetime(2024, 1, 1, tzinfo=UTC))
     items = [
-        evidence("original_file", sha256=secrets.token_bytes(32), pdq=one.pdq, pdq_quality=one.quality, origin=uploaded)
-        for one in pictures
+        evidence(
+            "original_file",
+            sha256=secrets.token_bytes(32),
+            pdq=picture.pdq,
+            pdq_quality=picture.quality,
+            origin=uploaded,
+        )
+        for picture in pictures
     ]
     items += [evidence(kind, sha256=secrets.token_bytes(32)) for kind in ("listing_match", "admission")]
     arguments = report_arguments(conduct="edited_image", evidence=items, **changes)
-    sent = ledger.report(ledger.subject(**who), **arguments).report
+    sent = ledger.reports.create(ledger.tag(**who), **arguments).report
     assert sent is not None
     return sent.id
 
@@ -47,29 +53,29 @@ def test_a_used_picture_is_found_by_others(connect: Connect) -> None:
     acme, bazaar, asker = connect("acme"), connect("bazaar"), connect("asker")
     picture, other = some_picture(), some_picture()
     first = report(acme, person(), picture, other)
-    assert asker.search_pictures([picture, some_picture(), other], order="1") == [
+    assert asker.pictures.search([picture, some_picture(), other], order="1") == [
         PictureReuse(1, 1, 0, False, False),
         NOBODY,
         PictureReuse(1, 1, 0, False, False),
     ]
-    assert acme.report_pictures(first) == [NOBODY, NOBODY]
+    assert acme.pictures.for_report(first) == [NOBODY, NOBODY]
     report(bazaar, person(), picture)
-    assert acme.report_pictures(first) == [PictureReuse(1, 1, 0, False, False), NOBODY]
-    assert acme.search_pictures([picture], order="1") == [PictureReuse(1, 1, 1, False, False)]
+    assert acme.pictures.for_report(first) == [PictureReuse(1, 1, 0, False, False), NOBODY]
+    assert acme.pictures.search([picture], order="1") == [PictureReuse(1, 1, 1, False, False)]
     with pytest.raises(NotFound):
-        bazaar.report_pictures(first)
-    acme.withdraw(first, "wrong_facts")
-    assert asker.search_pictures([picture], order="1") == [PictureReuse(1, 1, 0, False, False)]
+        bazaar.pictures.for_report(first)
+    acme.reports.withdraw(first, "wrong_facts")
+    assert asker.pictures.search([picture], order="1") == [PictureReuse(1, 1, 0, False, False)]
 
 
 def test_a_lookup_asks_about_pictures_too(connect: Connect) -> None:
     acme, asker = connect("acme"), connect("asker", lookup_budget_seconds=5)
     picture, who = some_picture(), person()
     report(acme, person(), picture)
-    found = asker.lookup(asker.subject(**who), order="A-1", consent_ref=CONSENT, pictures=[some_picture(), picture])
-    assert (found.tier, found.pictures) == ("clear", (NOBODY, PictureReuse(1, 1, 0, False, False)))
-    assert found.pictures_unavailable_because is None
-    without = asker.lookup(asker.subject(**who), order="A-1", consent_ref=CONSENT)
+    lookup = asker.lookup(asker.tag(**who), order="A-1", consent_ref=CONSENT, pictures=[some_picture(), picture])
+    assert (lookup.tier, lookup.pictures) == ("clear", (NOBODY, PictureReuse(1, 1, 0, False, False)))
+    assert lookup.pictures_unavailable_because is None
+    without = asker.lookup(asker.tag(**who), order="A-1", consent_ref=CONSENT)
     assert (without.pictures, without.pictures_unavailable_because) == (None, None)
 
 
@@ -78,9 +84,9 @@ def test_the_operators_list_holds_at_once(running: Running, connect: Connect) ->
     report(connect("acme"), person(), picture)
     engine = open_engine(running.settings.database_url, pool_size=1)
     add_benign(engine, bytes.fromhex(picture.pdq), "a courier's page", datetime.now(UTC))
-    assert asker.search_pictures([picture], order="1") == [COMMON]
+    assert asker.pictures.search([picture], order="1") == [COMMON]
     remove_benign(engine, bytes.fromhex(picture.pdq), "a mistake", datetime.now(UTC))
-    assert asker.search_pictures([picture], order="1") == [PictureReuse(1, 1, 0, False, False)]
+    assert asker.pictures.search([picture], order="1") == [PictureReuse(1, 1, 0, False, False)]
     engine.dispose()
 
 
@@ -94,13 +100,13 @@ def test_what_is_wrong_is_refused_before_anything_is_sent(connect: Connect) -> N
         ([good] * 9, InvalidRequest),
     ):
         with pytest.raises(error):
-            ledger.search_pictures(pictures, order="1")
+            ledger.pictures.search(pictures, order="1")
         with pytest.raises(error):
             ledger.lookup(person(), order="1", consent_ref=CONSENT, pictures=pictures)
     with pytest.raises(InvalidRequest):
-        ledger.search_pictures([], order="1")
+        ledger.pictures.search([], order="1")
     with pytest.raises(InvalidRequest):
-        ledger.report_pictures("rp_../x")
+        ledger.pictures.for_report("rp_../x")
 
 
 @pytest.mark.parametrize(
@@ -117,7 +123,7 @@ def test_pictures_cost_a_lookup_neither_its_answer_nor_time(
 ) -> None:
     """The lookup's part is answered by the real server, the picture's part goes wrong."""
     real = connect("acme")
-    buyer = real.subject(**person())
+    buyer = real.tag(**person())
     suite = running.suite("acme").read_text()
 
     def respond(method: str, path: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
@@ -126,27 +132,27 @@ def test_pictures_cost_a_lookup_neither_its_answer_nor_time(
             return status or 200, {}, json.dumps(problem).encode()
         if path == "/v1/suite":
             return 200, {}, suite.encode()
-        return 200, {}, real._transport.send(method, path, Deadline(5), content=body or None).body
+        return 200, {}, real._session.transport.send(method, path, Deadline(5), content=body or None).body
 
     with answering(respond) as url:
         ledger = connect("acme", url=url, lookup_budget_seconds=PROMPT_SECONDS / 2)  # two servers on the way
         ledger.connect()
         started = time.perf_counter()
-        found = ledger.lookup(buyer, order="A-1", consent_ref=CONSENT, pictures=[some_picture()])
+        lookup = ledger.lookup(buyer, order="A-1", consent_ref=CONSENT, pictures=[some_picture()])
         assert time.perf_counter() - started < PROMPT_SECONDS
-        assert (found.tier, found.pictures, found.pictures_unavailable_because) == ("clear", None, because)
+        assert (lookup.tier, lookup.pictures, lookup.pictures_unavailable_because) == ("clear", None, because)
         if status == 200:
             with pytest.raises(UnexpectedAnswer):
-                ledger.search_pictures([some_picture()], order="1")
+                ledger.pictures.search([some_picture()], order="1")
         if status == 429:
             hurried = connect("acme", url=url, budget_seconds=0.2)
             with pytest.raises(QuotaExceeded):
-                hurried.search_pictures([some_picture()], order="1")
+                hurried.pictures.search([some_picture()], order="1")
 
 
 def test_an_outage_says_so_of_both(connect: Connect) -> None:
-    buyer = connect("acme").subject(**person())
+    buyer = connect("acme").tag(**person())
     down = connect("acme", url="http://127.0.0.1:1")
-    found = down.lookup(buyer, order="1", consent_ref=CONSENT, pictures=[some_picture()])
-    assert (found.tier, found.pictures) == ("unavailable", None)
-    assert found.pictures_unavailable_because == "connect"
+    lookup = down.lookup(buyer, order="1", consent_ref=CONSENT, pictures=[some_picture()])
+    assert (lookup.tier, lookup.pictures) == ("unavailable", None)
+    assert lookup.pictures_unavailable_because == "connect"

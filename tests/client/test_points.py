@@ -38,9 +38,9 @@ def test_shares_in_another_spelling_are_false_and_not_remembered() -> None:
         def forge(blinded: Sequence[bytes], choice: int = choice) -> dict[str, Any]:
             answer = holders.evaluate(blinded)
             share = answer["shares"][1]
-            evaluated = [unb64url(one, 32) for one in share["evaluated"]]
+            evaluated = [unb64url(text, 32) for text in share["evaluated"]]
             evaluated[1] = other_spellings(evaluated[1])[choice]
-            share["evaluated"] = [b64url(one) for one in evaluated]
+            share["evaluated"] = [b64url(element) for element in evaluated]
             secret = holders.secrets[share["holder"]]
             share["proof"] = b64url(voprf.generate_proof(secret, blinded, evaluated, secrets.token_bytes(31) + b"\1"))
             return answer
@@ -92,10 +92,10 @@ def test_an_announced_key_in_another_spelling_is_not_followed(ledger: SmallLedge
             body = ledger.rotation_body(1) | {"next": {"epoch": 2, "holders": holders}}
             ledger.announced[2] = ledger.append(GovernanceType.KEY_ROTATION, body)
             with pytest.raises(InvalidLeaf):
-                acme.subjects_many([WHO], epoch="next")
-        assert not acme._epochs.holds(2)
+                acme.tag_many([WHO], epoch="next")
+        assert not acme._session.epochs.holds(2)
         ledger.announced[2] = 1
-        assert buyers(acme.subjects_many([WHO], epoch="next"))[0].epoch == 2
+        assert buyers(acme.tag_many([WHO], epoch="next"))[0].epoch == 2
 
 
 @pytest.mark.parametrize("spelled", SOME, ids=bytes.hex)

@@ -124,9 +124,9 @@ def test_reports_are_checked_by_the_policy_in_effect(ledger: SmallLedger) -> Non
     ledger.replace["/v1/suite"] = _json(suite)
     ledger.replace[f"/v1/policies/{NAMED.version}"] = _json({"version": int(NAMED.version), "toml": CHANGED})
     with ledger.connect() as acme:
-        buyer = acme.subject(phone="+86 138 0013 8000")
+        buyer = acme.tag(phone="+86 138 0013 8000")
         with pytest.raises(AlreadyExpired):
-            acme.report(buyer, **report_arguments())
+            acme.reports.create(buyer, **report_arguments())
 
 
 def _json(value: object) -> Callable[[Answer], Answer]:

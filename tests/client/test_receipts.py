@@ -19,9 +19,9 @@ def test_every_receipt_continues_the_last_checkpoint_seen(connect: Connect, tmp_
     acme = connect()
     sizes = []
     for _ in range(2):
-        sent = acme.report(acme.subject(**person()), **report_arguments()).report
+        sent = acme.reports.create(acme.tag(**person()), **report_arguments()).report
         assert sent is not None
-        acme.receipt(sent)
+        acme.reports.receipt(sent)
         note = (tmp_path / "state-acme" / CHECKPOINT_FILE).read_text()
         pinned = acme.suite.pinned
         sizes.append(open_checkpoint(note, pinned.log_origin, acme.suite.log_public).size)
@@ -33,41 +33,41 @@ def test_a_log_that_told_another_history_is_caught(running: Running, connect: Co
     """The operator signs two histories with the true key: a platform that saw the other one notices."""
     acme = connect()
     pinned = acme.suite.pinned
-    sent = acme.report(acme.subject(**person()), **report_arguments()).report
+    sent = acme.reports.create(acme.tag(**person()), **report_arguments()).report
     assert sent is not None
     forged = sign(Checkpoint(pinned.log_origin, 2, b"\x07" * 32), load_log_key(running.settings))
     path = tmp_path / "state-acme" / CHECKPOINT_FILE
     path.write_text(forged)
     with pytest.raises(Equivocation):
-        acme.receipt(sent)
+        acme.reports.receipt(sent)
     assert path.read_text() == forged, "the evidence stays"
     path.unlink()
-    acme.receipt(sent)
+    acme.reports.receipt(sent)
 
 
 def test_a_receipt_must_be_of_this_very_report(connect: Connect) -> None:
     acme, bazaar = connect("acme"), connect("bazaar")
-    buyer = acme.subject(**person())
-    one, two = (acme.report(buyer, **report_arguments()).report for _ in range(2))
-    assert one is not None
-    assert two is not None
-    text, key = acme.receipt(one).text, acme.public_keys
-    check_receipt(text, one.id, acme.suite, key, one)
+    buyer = acme.tag(**person())
+    first, second = (acme.reports.create(buyer, **report_arguments()).report for _ in range(2))
+    assert first is not None
+    assert second is not None
+    text, key = acme.reports.receipt(first).text, acme.public_keys
+    check_receipt(text, first.id, acme.suite, key, first)
     with pytest.raises(InvalidReceipt):
-        check_receipt(text, two.id, acme.suite, key)
+        check_receipt(text, second.id, acme.suite, key)
     with pytest.raises(InvalidReceipt):
-        check_receipt(text, one.id, acme.suite, key, two)
+        check_receipt(text, first.id, acme.suite, key, second)
     with pytest.raises(InvalidReceipt):
-        check_receipt(text, one.id, bazaar.suite, bazaar.public_keys)
+        check_receipt(text, first.id, bazaar.suite, bazaar.public_keys)
     with pytest.raises(InvalidReceipt):
-        check_receipt(text, one.id, acme.suite, bazaar.public_keys)
+        check_receipt(text, first.id, acme.suite, bazaar.public_keys)
 
 
 def test_one_changed_character_anywhere_spoils_a_receipt(connect: Connect) -> None:
     acme = connect()
-    sent = acme.report(acme.subject(**person()), **report_arguments()).report
+    sent = acme.reports.create(acme.tag(**person()), **report_arguments()).report
     assert sent is not None
-    text = acme.receipt(sent).text
+    text = acme.reports.receipt(sent).text
     for place in range(0, len(text), 7):
         other = "A" if text[place] != "A" else "B"
         changed = text[:place] + other + text[place + 1 :]
@@ -82,7 +82,7 @@ def test_a_receipt_that_does_not_come_is_pending(running: Running, connect: Conn
         return (200, {}, suite.encode()) if path == "/v1/suite" else (202, {}, b'{"code": "receipt_pending"}')
 
     with answering(respond) as url, pytest.raises(ReceiptPending):
-        connect(url=url).receipt("rp_abcdefgh", wait_seconds=0.3)
+        connect(url=url).reports.receipt("rp_abcdefgh", wait_seconds=0.3)
 
 
 def test_an_unsigned_checkpoint_is_never_kept(tmp_path: Path, connect: Connect) -> None:

@@ -31,13 +31,13 @@ from tests.support import CONSENT
 def test_report_look_up_prove_and_take_back(connect: Connect) -> None:
     acme, bazaar = connect("acme"), connect("bazaar")
     who = person()
-    buyer = bazaar.subject(**who)
+    buyer = bazaar.tag(**who)
     refund = Refund(12_900, "CNY", "damaged")
     before = bazaar.lookup(buyer, order="B-1", consent_ref=CONSENT, refund=refund)
     assert (before.tier, before.credit, before.guidance, before.events) == ("clear", 100, ("approve",), 0)
 
     order = secrets.token_hex(8)
-    sent = acme.report(acme.subject(**who), **report_arguments(order=order))
+    sent = acme.reports.create(acme.tag(**who), **report_arguments(order=order))
     assert sent.state == "accepted"
     assert sent.report is not None
     assert sent.report.status == "counting"
@@ -62,37 +62,37 @@ def test_report_look_up_prove_and_take_back(connect: Connect) -> None:
         "raw identifiers are blinded on the way"
     )
 
-    verified = acme.receipt(sent.report)
+    verified = acme.reports.receipt(sent.report)
     assert verified.receipt.index == sent.report.entry_index
     assert verified.receipt.entry["body"]["conduct"] == "fake_return_tracking"
-    assert acme.receipt(sent.report.id).receipt.entry == verified.receipt.entry
+    assert acme.reports.receipt(sent.report.id).receipt.entry == verified.receipt.entry
 
-    view = acme.get_report(sent.report.id)
+    view = acme.reports.get(sent.report.id)
     assert (view.status, view.amount_minor, view.withdrawal_reason) == ("counting", 12_900, None)
     assert reports_of(acme, order) == [sent.report.id]
     with pytest.raises(NotFound):
-        bazaar.get_report(sent.report.id)
+        bazaar.reports.get(sent.report.id)
 
-    paid = acme.restitution(sent.report.id, datetime.now(UTC), 12_900, "CNY")
+    paid = acme.reports.restitute(sent.report.id, datetime.now(UTC), 12_900, "CNY")
     assert paid.report is not None
     assert paid.report.restituted_at is not None
     halved = bazaar.lookup(buyer, order="B-1", consent_ref=CONSENT)
     assert (halved.points or 0) < (after.points or 0)
 
-    gone = acme.withdraw(sent.report.id, "wrong_person")
+    gone = acme.reports.withdraw(sent.report.id, "wrong_person")
     assert gone.report is not None
     assert (gone.report.status, gone.report.withdrawal_reason) == ("withdrawn", "wrong_person")
     assert bazaar.lookup(buyer, order="B-1", consent_ref=CONSENT).tier == "clear"
     with pytest.raises(AlreadyReversed):
-        acme.withdraw(sent.report.id, "other")
-    assert [item.operation for item in acme.outbox("refused")] == ["withdraw"]
-    assert acme.outbox("pending") == []
+        acme.reports.withdraw(sent.report.id, "other")
+    assert [item.operation for item in acme.outbox.list("refused")] == ["withdraw"]
+    assert acme.outbox.list("pending") == []
 
 
 def test_what_the_rules_refuse_is_refused_before_it_is_sent(connect: Connect) -> None:
     acme = connect("acme", url="http://127.0.0.1:1")  # nothing listens there
     live = connect("acme", state_dir=None)
-    buyer = live.subject(**person())
+    buyer = live.tag(**person())
     cases: list[tuple[dict[str, object], type[LedgerError]]] = [
         ({"conduct": "ai_fabricated_image"}, EvidenceInsufficient),
         ({"conduct": "murder"}, InvalidReport),
@@ -104,42 +104,42 @@ def test_what_the_rules_refuse_is_refused_before_it_is_sent(connect: Connect) ->
     ]
     for changes, error in cases:
         with pytest.raises(error):
-            acme.report(buyer, **report_arguments(**changes))
-    tagged = type(buyer)(buyer.epoch, tuple(SubjectIds(one.kind, one.tag) for one in buyer.subjects))
+            acme.reports.create(buyer, **report_arguments(**changes))
+    tagged = type(buyer)(buyer.epoch, tuple(SubjectIds(subject.kind, subject.tag) for subject in buyer.subjects))
     with pytest.raises(SubjectsInvalid):
-        acme.report(tagged, **report_arguments())
+        acme.reports.create(tagged, **report_arguments())
     with pytest.raises(StaleEpoch):
-        acme.report(type(buyer)(9, buyer.subjects), **report_arguments())
-    assert acme.outbox() == []
+        acme.reports.create(type(buyer)(9, buyer.subjects), **report_arguments())
+    assert acme.outbox.list() == []
 
 
 def test_what_the_ledger_refuses_is_raised_by_name_and_kept(connect: Connect) -> None:
     acme = connect()
     who, order = person(), secrets.token_hex(8)
-    first = acme.report(acme.subject(**who), **report_arguments(order=order))
+    first = acme.reports.create(acme.tag(**who), **report_arguments(order=order))
     assert first.report is not None
     with pytest.raises(OrderAlreadyReported) as refused:
-        acme.report(acme.subject(**who), **report_arguments(order=order))
+        acme.reports.create(acme.tag(**who), **report_arguments(order=order))
     assert refused.value.details["report"] == first.report.id
-    item = acme.outbox()[0]
+    item = acme.outbox.list()[0]
     assert (item.state, item.error and item.error["code"]) == ("refused", "order_already_reported")
-    acme.retry_refused(item.idempotency_key)
-    assert [one.state for one in acme.flush_outbox()] == ["refused"]
-    acme.discard(item.idempotency_key)
-    assert acme.outbox() == []
+    acme.outbox.retry(item.idempotency_key)
+    assert [delivery.state for delivery in acme.outbox.flush()] == ["refused"]
+    acme.outbox.discard(item.idempotency_key)
+    assert acme.outbox.list() == []
     with pytest.raises(RestitutionInvalid):
-        acme.restitution(first.report.id, datetime.now(UTC), 1, "CNY")
+        acme.reports.restitute(first.report.id, datetime.now(UTC), 1, "CNY")
     correction = report_arguments(order=order, replaces=first.report.id, notice_sent_at=datetime.now(UTC))
-    corrected = acme.report(acme.subject(**who), **correction)
+    corrected = acme.reports.create(acme.tag(**who), **correction)
     assert corrected.report is not None
-    assert acme.get_report(first.report.id).replaced_by == corrected.report.id
+    assert acme.reports.get(first.report.id).replaced_by == corrected.report.id
 
 
 def test_a_batch_with_a_bad_report_leaves_the_others(connect: Connect) -> None:
     acme = connect()
-    people = acme.subjects_many([person() for _ in range(4)])
+    people = acme.tag_many([person() for _ in range(4)])
     order = secrets.token_hex(8)
-    results = acme.report_many(
+    results = acme.reports.create_many(
         [
             (people[0], report_arguments()),
             (people[1], report_arguments(conduct="edited_image")),  # refused here
@@ -147,18 +147,21 @@ def test_a_batch_with_a_bad_report_leaves_the_others(connect: Connect) -> None:
             (people[3], report_arguments(order=order)),  # refused by the ledger
         ]
     )
-    assert [one.state for one in results] == ["accepted", "refused", "accepted", "refused"]
-    assert [one.error.code for one in results if one.error] == ["evidence_insufficient", "order_already_reported"]
-    assert [item.state for item in acme.outbox()] == ["refused"]
-    for one in results:
-        if one.report is not None:
-            assert acme.receipt(one.report).receipt.index == one.report.entry_index
+    assert [result.state for result in results] == ["accepted", "refused", "accepted", "refused"]
+    assert [result.error.code for result in results if result.error] == [
+        "evidence_insufficient",
+        "order_already_reported",
+    ]
+    assert [item.state for item in acme.outbox.list()] == ["refused"]
+    for result in results:
+        if result.report is not None:
+            assert acme.reports.receipt(result.report).receipt.index == result.report.entry_index
 
 
 def test_many_lookups_each_get_their_own_answer(connect: Connect) -> None:
     acme = connect()
-    known, unknown = buyers(acme.subjects_many([person(), person()]))
-    sent = acme.report(known, **report_arguments()).report
+    known, unknown = buyers(acme.tag_many([person(), person()]))
+    sent = acme.reports.create(known, **report_arguments()).report
     assert sent is not None
     seen = sent.entry_index + 1
     queries = [
@@ -167,8 +170,8 @@ def test_many_lookups_each_get_their_own_answer(connect: Connect) -> None:
         Query(known, "C", purpose="curiosity", consent_ref=CONSENT),
         Query(known, "D", min_index=seen, consent_ref=CONSENT),
     ]
-    found = acme.lookup_many(queries)
-    assert [one.tier if isinstance(one, Lookup) else one.code for one in found] == [
+    outcomes = acme.lookup_many(queries)
+    assert [outcome.tier if isinstance(outcome, Lookup) else outcome.code for outcome in outcomes] == [
         "watch",
         "clear",
         "invalid_request",
@@ -178,21 +181,21 @@ def test_many_lookups_each_get_their_own_answer(connect: Connect) -> None:
 
 def test_reports_are_paged_newest_first(connect: Connect) -> None:
     corner = connect("corner")
-    sent = [corner.report(corner.subject(**person()), **report_arguments()).report for _ in range(3)]
-    ids = [one.id for one in sent if one is not None]
-    page = corner.list_reports(limit=2)
+    sent = [corner.reports.create(corner.tag(**person()), **report_arguments()).report for _ in range(3)]
+    ids = [report.id for report in sent if report is not None]
+    page = corner.reports.list(limit=2)
     assert page.has_more
-    rest = corner.list_reports(limit=2, starting_after=page.reports[-1].id)
+    rest = corner.reports.list(limit=2, starting_after=page.reports[-1].id)
     assert [view.id for view in (*page.reports, *rest.reports)][:3] == ids[::-1]
 
 
 def test_scopes_are_enforced_and_can_be_narrowed(connect: Connect) -> None:
     asker = connect("asker")
-    buyer = asker.subject(**person())
+    buyer = asker.tag(**person())
     assert asker.lookup(buyer, order="1", consent_ref=CONSENT).tier == "clear"
     with pytest.raises(ScopeMissing):
-        asker.report(buyer, **report_arguments())
-    assert [item.state for item in asker.outbox()] == ["pending"], "a missing scope says nothing about the report"
+        asker.reports.create(buyer, **report_arguments())
+    assert [item.state for item in asker.outbox.list()] == ["pending"], "a missing scope says nothing about the report"
     narrowed = connect("acme", scopes=["report"])
     with pytest.raises(ScopeMissing):
         narrowed.lookup(buyer, order="1", consent_ref=CONSENT)
@@ -203,7 +206,7 @@ def test_wrong_arguments_raise_even_on_the_refund_path(connect: Connect) -> None
     with pytest.raises(InvalidPhone):
         acme.lookup({"phone": "12"}, order="1", consent_ref=CONSENT)
     with pytest.raises(InvalidRequest):
-        acme.lookup(acme.subject(**person()), order="1", consent_ref=CONSENT, purpose="curiosity")
+        acme.lookup(acme.tag(**person()), order="1", consent_ref=CONSENT, purpose="curiosity")
     for wrong in ("../healthz", "rp_", "rp_a/b", ""):
         with pytest.raises(InvalidRequest):
-            acme.get_report(wrong)
+            acme.reports.get(wrong)

@@ -20,7 +20,7 @@ from ledger.client.identity.suite import (
     parse_service,
     parse_suite,
 )
-from ledger.client.transport import Transport
+from ledger.client.transport.http import Transport
 from ledger.errors import ConfigurationError, HolderMismatch, LedgerError
 from ledger.protocol import voprf
 from ledger.protocol.encoding import b64url

@@ -1,6 +1,6 @@
 """`python -m tests.compat.freeze [NAME]`: freezes the SDK of the newest commit as `tests/compat/sdk-NAME.zip`.
 
-NAME is the version in `pyproject.toml` unless it is given. The archive has what a platform installs and uses: the
+NAME is the version of the package unless it is given. The archive has what a platform installs and uses: the
 package without its server side. It is made of the committed files alone, so that it is the same wherever it is made.
 """
 
@@ -10,9 +10,10 @@ import io
 import subprocess
 import sys
 import tarfile
-import tomllib
 import zipfile
 from pathlib import Path
+
+from ledger import __version__
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -49,13 +50,11 @@ def archive(commit: str = "HEAD") -> bytes:
 
 def main(arguments: list[str]) -> int:
     """Write the archive, and print its name and size. Returns the exit code."""
-    with (ROOT / "pyproject.toml").open("rb") as file:
-        version = tomllib.load(file)["project"]["version"]
     data = archive()
     if len(data) > MAX_ARCHIVE_BYTES:
         sys.stderr.write(f"The archive has {len(data)} bytes; at most {MAX_ARCHIVE_BYTES} are kept.\n")
         return 1
-    path = HERE / f"sdk-{arguments[0] if arguments else version}.zip"
+    path = HERE / f"sdk-{arguments[0] if arguments else __version__}.zip"
     path.write_bytes(data)
     sys.stdout.write(f"{path.relative_to(ROOT)}: {len(data)} bytes\n")
     return 0

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from ledger.client import claim_upload, evidence, inspect, inspected_evidence, issuer_answer, verify_inspection
-from ledger.client.reports import evidence_json
+from ledger.client.reports.evidence import evidence_json
 from ledger.errors import ConfigurationError, EvidenceInsufficient, InspectionReceiptInvalid, NewerFormat
 from ledger.evidence import inspection
 from ledger.evidence.findings import finding
@@ -378,7 +378,7 @@ def python(code: str, **environment: str) -> str:
 
 def test_the_sdk_loads_nothing_of_it_until_it_is_asked() -> None:
     loaded = python(
-        "import sys; import ledger.client; from ledger.client.reasons import explained; "
+        "import sys; import ledger.client; from ledger.client.lookups.reasons import explained; "
         "assert '\\u6ca1\\u6709' in explained('no_record').text('zh-CN'); own = ('PIL', 'c2pa', 'cv2', 'babel'); "
         "print([m for m in sys.modules if m.split('.')[0] in own or m.startswith('ledger.evidence')])"
     )

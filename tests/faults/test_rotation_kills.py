@@ -15,14 +15,22 @@ import pytest
 from ledger.errors import StaleEpoch
 from ledger.server.db.tables.ledger import Listing, Subject
 from ledger.server.keys.files import oprf_path
-from ledger.server.lookups.lookups import submit_lookup
 from ledger.server.reports.reports import submit_report
 from ledger.server.runtime import Runtime
 from ledger.server.settings import Settings
 from tests.counts import trials
 from tests.forked import ForkedProcess
 from tests.rotations import audited, epochs, places, subjects_under
-from tests.support import ROOT, Platform, lookup_request, new_ledger, opened, report_payload, server_environment
+from tests.support import (
+    ROOT,
+    Platform,
+    lookup_request,
+    new_ledger,
+    opened,
+    report_payload,
+    server_environment,
+    submit_lookup,
+)
 
 PEOPLE = 8
 KILLED = -signal.SIGKILL
@@ -56,7 +64,7 @@ def runner(settings: Settings) -> Iterator[Act]:
         process.wait(20)
 
 
-class Town:
+class ReportedPeople:
     """People who are reported once each, and what lookups under an epoch say of them."""
 
     def __init__(self, rt: Runtime, platform: Platform) -> None:
@@ -66,7 +74,7 @@ class Town:
         """One more person."""
         subjects = subjects_under(self.rt.settings, epoch, self.reported)
         payload = report_payload(self.rt, self.platform, subjects, epoch=epoch)
-        submit_report(self.rt, self.platform.member(), payload, payload["signature"]).result(10)
+        submit_report(self.rt.reports, self.platform.member(), payload, payload["signature"]).result(10)
         self.reported += 1
 
     def check(self, epoch: int) -> None:
@@ -82,12 +90,12 @@ def test_killed_at_every_stage(database_url: str, tmp_path: Path) -> None:
     settings = new_ledger(database_url, tmp_path)
     platform = Platform("acme", "acme-group", "acme-1").enrol(settings)
     with opened(settings) as rt, runner(settings) as act:
-        town = Town(rt, platform)
+        people = ReportedPeople(rt, platform)
         for _ in range(PEOPLE):
-            town.report(1)
-        rotate(act, town)
-        retire(act, town)
-        destroy(act, town)
+            people.report(1)
+        rotate(act, people)
+        retire(act, people)
+        destroy(act, people)
         assert audited(rt, settings.keys_dir / "rotation-1-2-late").elements == 4
 
 
@@ -96,16 +104,16 @@ def test_the_process_that_multiplies_ends_with_the_one_that_was_killed(database_
     settings = new_ledger(database_url, tmp_path)
     platform = Platform("acme", "acme-group", "acme-1").enrol(settings)
     with opened(settings) as rt, runner(settings) as act:
-        town = Town(rt, platform)
+        people = ReportedPeople(rt, platform)
         for _ in range(PEOPLE):
-            town.report(1)
+            people.report(1)
         assert act("apart", "prove", 2) == KILLED
         end = time.monotonic() + 15
         while multiplying(database_url):
             assert time.monotonic() < end, "it holds the quotient of the keys, and stays"
             time.sleep(0.05)
         assert act("apart", "prove", 99) == 0
-        town.check(2)
+        people.check(2)
         assert audited(rt, settings.keys_dir / "rotation-1-2").elements == 2 * PEOPLE
 
 
@@ -122,15 +130,15 @@ def multiplying(database_url: str) -> list[int]:
     return found
 
 
-def rotate(act: Act, town: Town) -> None:
-    engine = town.rt.engine
+def rotate(act: Act, people: ReportedPeople) -> None:
+    engine = people.rt.engine
     points = [(stage, count) for stage in ("announce", "fill", "prove") for count in trials((2,), (2, 3))]
     points += [("switch", 1), ("switch", 2)]
     for point in points:
         assert act("rotate", *point) == KILLED, point
         assert epochs(engine)[1].state == "current"
-        town.report(1)
-        town.check(1)
+        people.report(1)
+        people.check(1)
     assert epochs(engine)[2].state == "next"
     assert act("rotate", "switch", 3) == KILLED, "dead, but it is done"
     assert [row.state for row in epochs(engine).values()] == ["previous", "current"]
@@ -138,43 +146,43 @@ def rotate(act: Act, town: Town) -> None:
     places_before = places(engine, Subject, 1)
     assert places_before == places(engine, Subject, 2)
     assert places(engine, Listing, 1) == places(engine, Listing, 2)
-    checked = audited(town.rt, town.rt.settings.keys_dir / "rotation-1-2")
-    assert checked.elements == len(places_before) == 2 * town.reported
+    checked = audited(people.rt, people.rt.settings.keys_dir / "rotation-1-2")
+    assert checked.elements == len(places_before) == 2 * people.reported
     for epoch in (1, 2):
-        town.check(epoch)
-    town.report(2)
+        people.check(epoch)
+    people.report(2)
 
 
-def retire(act: Act, town: Town) -> None:
-    engine = town.rt.engine
+def retire(act: Act, people: ReportedPeople) -> None:
+    engine = people.rt.engine
     for count in (1, 2, 3):
         if count < 3:
-            town.report(1)
+            people.report(1)
         assert act("retire", "retire", count) == KILLED, count
         assert epochs(engine)[1].state == "previous"
         for epoch in (1, 2):
-            town.check(epoch)
+            people.check(epoch)
     assert act("retire", "retire", 4) == KILLED, "dead, but it is done"
     assert epochs(engine)[1].state == "retired"
-    town.check(2)
+    people.check(2)
     try:
-        town.check(1)
+        people.check(1)
     except StaleEpoch:
         return
     raise AssertionError("a retired epoch answers")
 
 
-def destroy(act: Act, town: Town) -> None:
-    engine, settings = town.rt.engine, town.rt.settings
+def destroy(act: Act, people: ReportedPeople) -> None:
+    engine, settings = people.rt.engine, people.rt.settings
     count = 1
     while act("destroy", "destroy", count) == KILLED:
         if count % 4 == 0:
-            town.check(2)
+            people.check(2)
         count += 1
     assert count > 10
     assert not oprf_path(settings, 1).exists()
     assert not (settings.keys_dir / "rotation-1-2").exists()
     assert places(engine, Subject, 1) == places(engine, Listing, 1) == set()
     assert places(engine, Subject, 2) == places(engine, Listing, 2)
-    assert len(places(engine, Subject, 2)) == 2 * town.reported
-    town.check(2)
+    assert len(places(engine, Subject, 2)) == 2 * people.reported
+    people.check(2)

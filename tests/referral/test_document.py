@@ -17,13 +17,14 @@ from ledger.errors import AlreadyExists, ConfigurationError
 from ledger.evidence.findings import finding
 from ledger.evidence.receipt import Receipt
 from ledger.i18n import LOCALES, texts
-from ledger.referral import law, pdf, words
+from ledger.referral import law, pdf
+from ledger.referral import texts as referral_texts
 from ledger.referral.audience import GIVEN, Audience, Part
 from ledger.referral.bundle import bundle, write
 from ledger.referral.facts import Referral
 from ledger.rules.findings import FindingCode
 from ledger.rules.jurisdictions import Profile
-from tests.referral.made import (
+from tests.referral.samples import (
     CLAIM,
     LOG_KEY,
     PLATFORM_PEM,
@@ -84,27 +85,32 @@ def test_each_recipient_reads_their_parts_in_either_language(audience: Audience,
     def told(message: str) -> bool:
         return "".join(said.gettext(message).split()) in text
 
-    assert told(words.APPEAL_NONE)
+    assert told(referral_texts.APPEAL_NONE)
     assert PRODUCE_ID in text
     assert digest(CLAIM).hex() in text
-    for part, message in ((Part.LAW, words.LAW), (Part.MONEY, words.LOSS), (Part.STATEMENTS, words.APPEAL_SAID)):
+    headings = {
+        Part.LAW: referral_texts.LAW,
+        Part.MONEY: referral_texts.LOSS,
+        Part.STATEMENTS: referral_texts.APPEAL_SAID,
+    }
+    for part, message in headings.items():
         assert told(message) == (audience in GIVEN[part]), part
-    assert told(words.NUMBERS) == (audience is Audience.AI_PROVIDER)
+    assert told(referral_texts.NUMBERS) == (audience is Audience.AI_PROVIDER)
     assert ("A-1001" in text) == (audience in GIVEN[Part.ORDER])
     assert ("129.00" in text) == (audience in GIVEN[Part.MONEY])
     assert ("separate-consent-2026-11-03-8842" in text) == (audience in GIVEN[Part.REFERENCES])
     assert (packed(STATEMENT) in packed(text)) == (audience in GIVEN[Part.STATEMENTS])
-    assert told(words.FOR_PERSON)
+    assert told(referral_texts.FOR_PERSON)
 
 
 @pytest.mark.parametrize("locale", LOCALES)
 def test_page_one_says_what_it_is_not_and_marks_in_both_languages(locale: str) -> None:
     first = packed(pages(files(Audience.AUTHORITY, locale)["referral.pdf"])[0])
-    for notice in words.NOTICES:
+    for notice in referral_texts.NOTICES:
         assert packed(texts(locale).gettext(notice, platform="acme")) in first
     for status, report in (("disputed", "rp_Xk3mPq9002"), ("cooling", "rp_Xk3mPq9003")):
         for one in LOCALES:
-            mark = next(text for key, text in words.MARKS.items() if key == status)
+            mark = next(text for key, text in referral_texts.MARKS.items() if key == status)
             assert packed(texts(one).gettext(mark, reports=report)) in first
     assert "rp_Xk3mPq9004" in first
 
@@ -118,11 +124,11 @@ def test_pages_are_numbered_and_the_outline_leads_through(locale: str) -> None:
         assert f"{number} / {len(document)}" in text
         assert tuple(round(side) for side in document[number - 1].get_size()) == (595, 842)
     titles = [one.get_title() for one in document.get_toc()]
-    assert titles[0] == said.gettext(words.TITLE)
-    assert f"2. {said.gettext(words.REPORT)} rp_Xk3mPq9002" in titles
-    assert titles[-2:] == [said.gettext(words.LAW), said.gettext(words.CHECK)]
+    assert titles[0] == said.gettext(referral_texts.TITLE)
+    assert f"2. {said.gettext(referral_texts.REPORT)} rp_Xk3mPq9002" in titles
+    assert titles[-2:] == [said.gettext(referral_texts.LAW), said.gettext(referral_texts.CHECK)]
     metadata = document.get_metadata_dict()
-    assert metadata["Title"] == said.gettext(words.TITLE)
+    assert metadata["Title"] == said.gettext(referral_texts.TITLE)
     assert metadata["Author"] == "acme"
     assert metadata["CreationDate"].startswith("D:20261120093000")
     assert f"/Lang ({locale})".encode() in data
@@ -180,7 +186,7 @@ def test_each_profile_has_its_own_caution_and_only_cn_has_bands(profile: str, to
     text = packed(text_of(files(Audience.AUTHORITY, "en", profile)["referral.pdf"]))
     cautions = {one.value: packed(one.spec.handover) for one in Profile if one.spec.handover is not None}
     assert {key for key, one in cautions.items() if one in text} == ({profile} if told else set())
-    assert (packed(words.LAW_NONE) in text) == (profile != "CN")
+    assert (packed(referral_texts.LAW_NONE) in text) == (profile != "CN")
     assert ("法释〔2011〕7号" in text) == (profile == "CN")
     value = json.loads(files(Audience.AUTHORITY, "en", profile)["referral.json"])
     assert bool(value["law"]) == (profile == "CN")
@@ -205,7 +211,7 @@ def test_the_bands_are_those_of_the_sources() -> None:
 
 def test_a_test_environment_is_told_on_page_one() -> None:
     first = packed(pages(files(Audience.MERCHANT, "en", "CN", "test")["referral.pdf"])[0])
-    assert packed(texts("en").gettext(words.ENVIRONMENT, environment="test")) in first
+    assert packed(texts("en").gettext(referral_texts.ENVIRONMENT, environment="test")) in first
 
 
 ACCUSING = (
@@ -243,8 +249,8 @@ def test_an_inspection_without_findings_is_no_word_of_genuineness() -> None:
     nothing = Receipt("refund-ledger/0.1.0 inspect/1", digest(CLAIM), 9, "image/png", 1, 1, (), ())
     made = referred(Audience.AI_PROVIDER, source(evidence=evidence_json(nothing)), known={})
     text = packed(text_of(bundle(made, "en", PLATFORM_PEM)["referral.pdf"]))
-    assert packed(words.NOTHING_FOUND) in text
-    assert packed(words.NUMBERS_NONE) in text
+    assert packed(referral_texts.NOTHING_FOUND) in text
+    assert packed(referral_texts.NUMBERS_NONE) in text
 
 
 def test_a_propagator_can_look_up_its_own_number() -> None:

@@ -8,11 +8,11 @@ from ledger.errors import InspectionMismatch
 from ledger.evidence import finding_texts
 from ledger.evidence.receipt import check_form
 from ledger.protocol.encoding import b64url
-from ledger.referral import words as referral_words
+from ledger.referral import texts as referral_texts
 from ledger.referral.audience import Audience
 from ledger.referral.bundle import bundle
 from ledger.rules.findings import TRUSTED, FindingCode, Trust
-from tests.referral.made import (
+from tests.referral.samples import (
     CLAIM,
     PLATFORM_PEM,
     digest,
@@ -46,7 +46,7 @@ def test_trust_and_limits_stand_beside_each_finding(trust: Trust) -> None:
     told = packed(text_of(bundle(made, "en", PLATFORM_PEM)["referral.pdf"]))
     for text in (finding_texts.TRUSTS[trust], finding_texts.LIMITS[FindingCode.C2PA_CAPTURED]):
         assert packed(text) in told
-    assert (packed(referral_words.FOR_PERSON) in told) == (trust in TRUSTED)
+    assert (packed(referral_texts.FOR_PERSON) in told) == (trust in TRUSTED)
 
 
 def test_a_receipt_of_version_1_is_shown_with_the_strength_of_now() -> None:
@@ -80,7 +80,7 @@ def test_origins_and_answers_are_in_the_file() -> None:
     assert shown[digest(b"answer").hex()]["confirmation"]["file_sha256"] == digest(CLAIM).hex()
     told = packed(text_of(bundle(made, "en", PLATFORM_PEM)["referral.pdf"]))
     for text in (
-        referral_words.ORIGIN_UNKNOWN,
+        referral_texts.ORIGIN_UNKNOWN,
         "Provider Ltd.",
         "its service made the file",
         "uploaded with the claim",

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from ledger.errors import LedgerError
 from ledger.rules.appeals import ACTORS, OPEN_STATES, Action, Actor, CaseState, Outcome, needs_signature
-from ledger.rules.case_machine import Case, Staff, allowed, due_actions, next_deadline
+from ledger.rules.case_machine import Case, Staff, allowed, due_actions
 from ledger.rules.deadlines import due_at
 from ledger.rules.policy.values import Profile
-from tests.rules.case_kit import ANNA, BEN, NOW, PEOPLE, POLICY, ZONES, case_in, do
+from tests.rules.case_kit import ANNA, BEN, NOW, PEOPLE, POLICY, ZONES, case_in, do, next_deadline
 
 AGAIN = {Action.ASK_REOPENING, Action.GRANT_REOPENING, Action.REFUSE_REOPENING}
 """All that a closed case knows: its reporter may have new evidence."""

@@ -84,7 +84,7 @@ def attempt(case: Case, action: Action, actor: Actor) -> Case:
     if action in (Action.OVERDUE, Action.REPORTER_SILENT, Action.SUBJECT_SILENT, Action.CLOSE):
         now = NOW + timedelta(days=100)
     if action is Action.ADOPT:
-        case = replace(case, own=False)
+        case = replace(case, filed_by_subject=False)
     if action is Action.EXTEND:
         case = replace(case, profile=Profile.US, information_at=NOW)
     if action is Action.PROPOSE:
@@ -195,7 +195,9 @@ def test_an_amended_report_is_never_graver() -> None:
 
 @pytest.mark.parametrize(("first", "second"), list(product(Outcome, Outcome)))
 def test_contesting_again_never_makes_it_worse(first: Outcome, second: Outcome) -> None:
-    case = case_in(CaseState.UNDER_REVIEW, previous=first, round=2, severity=3, handlers=frozenset({(2, ANNA.id)}))
+    case = case_in(
+        CaseState.UNDER_REVIEW, previous_outcome=first, round=2, severity=3, handlers=frozenset({(2, ANNA.id)})
+    )
     if is_worse(second, first):
         with pytest.raises(DecisionInvalid):
             do(case, Action.DECIDE, Actor.STAFF, staff=ANNA, outcome=second, severity=1)

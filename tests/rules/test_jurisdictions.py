@@ -15,7 +15,7 @@ from ledger.rules.deadlines import due_at
 from ledger.rules.jurisdictions import Profile, Purpose, RouteAfter, find_jurisdiction
 from ledger.server.texts.legal_routes import routes
 from tests.client.test_suite import suite_json
-from tests.referral.made import referred, source
+from tests.referral.samples import referred, source
 from tests.rules.worked_examples import DOCS, table_rows
 
 PAGE = (DOCS / "jurisdictions.md").read_text("utf-8")

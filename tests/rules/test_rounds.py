@@ -97,7 +97,12 @@ def test_marks(cases: list[Round], in_force: Outcome | None) -> None:
 
 
 def test_what_is_taken_over_is_the_persons_and_loses_its_proposal() -> None:
-    before = case_in(CaseState.AWAITING_SIGNOFF, own=False, suspends=False)
+    before = case_in(CaseState.AWAITING_SIGNOFF, filed_by_subject=False, suspends=False)
     after = do(before, Action.ADOPT, Actor.SUBJECT)
-    assert (after.own, after.suspends, after.state, after.proposed) == (True, True, CaseState.UNDER_REVIEW, None)
+    assert (after.filed_by_subject, after.suspends, after.state, after.proposed) == (
+        True,
+        True,
+        CaseState.UNDER_REVIEW,
+        None,
+    )
     assert (after.due_at, after.information_at) == (before.due_at, NOW)

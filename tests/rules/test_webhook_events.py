@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ledger import client
 from ledger.client import WebhookEvent, verify_webhook
-from ledger.client.webhook_events import EVENT_CLASSES
+from ledger.client.models.webhook_events import EVENT_CLASSES
 from ledger.protocol.encoding import parse_time
 from ledger.protocol.public_ids import decode_id
 from ledger.rules.appeals import ACTORS, TRANSITIONS, Action, Actor, CaseState

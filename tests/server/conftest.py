@@ -17,12 +17,20 @@ from ledger.protocol.encoding import format_time
 from ledger.protocol.identifiers import Kind
 from ledger.server.db.engine import open_engine, reading, writing
 from ledger.server.db.schema import Base
-from ledger.server.lookups.lookups import submit_lookup
 from ledger.server.reports.reports import restitute_report, submit_report, withdraw_report
 from ledger.server.runtime import Runtime, utc_now
 from ledger.server.settings import Settings
 from tests.kept import run
-from tests.support import Platform, element_of, ledger_settings, lookup_request, new_ledger, opened, report_payload
+from tests.support import (
+    Platform,
+    element_of,
+    ledger_settings,
+    lookup_request,
+    new_ledger,
+    opened,
+    report_payload,
+    submit_lookup,
+)
 from tests.webhook_kit import post, receiver
 
 __all__ = ["post", "receiver"]
@@ -41,7 +49,7 @@ class Clock:
 
 
 @dataclass
-class Town:
+class LedgerFixture:
     """The ledger and its members: acme and acme2 under one control, bolt on its own."""
 
     rt: Runtime
@@ -59,7 +67,7 @@ class Town:
     def report(self, platform: Platform, subjects: Subjects, key: str | None = None, **changes: Any) -> dict[str, Any]:
         """Record a report; the answer."""
         payload = report_payload(self.rt, platform, subjects, **changes)
-        stored = submit_report(self.rt, platform.member(), payload, key or payload["signature"]).result(10)
+        stored = submit_report(self.rt.reports, platform.member(), payload, key or payload["signature"]).result(10)
         return dict(json.loads(stored.body))
 
     def told_now(self) -> dict[str, Any]:
@@ -68,14 +76,14 @@ class Town:
 
     def withdraw(self, platform: Platform, report_id: str, key: str = "w", reason: str = "other") -> dict[str, Any]:
         """Take a report back; the report."""
-        done = withdraw_report(self.rt, platform.member(), report_id, reason, key + report_id).result(10)
+        done = withdraw_report(self.rt.reports, platform.member(), report_id, reason, key + report_id).result(10)
         return dict(json.loads(done.body))
 
     def restitute(self, platform: Platform, report: dict[str, Any], received_at: str, **changes: Any) -> dict[str, Any]:
         """Record restitution of 129.00 CNY; the report."""
         values = {"amount_minor": 12_900, "currency": "CNY", **changes}
         done = restitute_report(
-            self.rt, platform.member(), report["id"], received_at, values["amount_minor"], values["currency"],
+            self.rt.reports, platform.member(), report["id"], received_at, values["amount_minor"], values["currency"],
             values.get("key", "r" + report["id"]),
         )  # fmt: skip
         return dict(json.loads(done.result(10).body))
@@ -88,8 +96,8 @@ class Town:
         return dict(answer)
 
 
-class Founding:
-    """The town as it is at first, made once and copied for each test: keys, guard, log and members."""
+class LedgerSeed:
+    """A new ledger with its members, made once and copied for each test: keys, guard, log."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -101,7 +109,7 @@ class Founding:
         engine.dispose()
         self._copied = ""
 
-    def ledger(self, database_url: str, folder: Path, **overrides: Any) -> Settings:
+    def copy_to(self, database_url: str, folder: Path, **overrides: Any) -> Settings:
         """A copy in this database, which has the schema and no rows, and in this folder."""
         for part in ("keys", "guard"):
             shutil.copytree(self.home / part, folder / part)
@@ -124,30 +132,30 @@ class Founding:
             source.dispose()
             sink.dispose()
             names = [table.name for table, rows in found if rows]
-            kept = [f'CREATE TABLE founding."{name}" AS TABLE "{name}"' for name in names]
-            self._copied = "; ".join(f'INSERT INTO "{name}" SELECT * FROM founding."{name}"' for name in names)
-        run(database_url, "; ".join(["CREATE SCHEMA founding", *kept]) if first else self._copied)
+            kept = [f'CREATE TABLE seed."{name}" AS TABLE "{name}"' for name in names]
+            self._copied = "; ".join(f'INSERT INTO "{name}" SELECT * FROM seed."{name}"' for name in names)
+        run(database_url, "; ".join(["CREATE SCHEMA seed", *kept]) if first else self._copied)
 
 
 @pytest.fixture(scope="session")
-def founding(tmp_path_factory: pytest.TempPathFactory) -> Founding:
-    return Founding(tmp_path_factory.mktemp("founding"))
+def seed(tmp_path_factory: pytest.TempPathFactory) -> LedgerSeed:
+    return LedgerSeed(tmp_path_factory.mktemp("seed"))
 
 
 @pytest.fixture
 def settings(request: pytest.FixtureRequest, database_url: str, tmp_path: Path) -> Settings:
-    """A ledger: the town's where a test is about the town, else a new one."""
-    if "town" in request.fixturenames:
-        founding: Founding = request.getfixturevalue("founding")
-        return founding.ledger(database_url, tmp_path)
+    """The settings of a copy of the seed where a test uses the fixture `ledger`, else of a new ledger."""
+    if "ledger" in request.fixturenames:
+        seed: LedgerSeed = request.getfixturevalue("seed")
+        return seed.copy_to(database_url, tmp_path)
     return new_ledger(database_url, tmp_path)
 
 
 @pytest.fixture
-def town(settings: Settings, founding: Founding) -> Iterator[Town]:
+def ledger(settings: Settings, seed: LedgerSeed) -> Iterator[LedgerFixture]:
     clock = Clock()
     with opened(settings, clock) as rt:
-        yield Town(rt, clock, founding.acme, founding.acme2, founding.bolt)
+        yield LedgerFixture(rt, clock, seed.acme, seed.acme2, seed.bolt)
 
 
 @pytest.fixture

@@ -14,15 +14,15 @@ from ledger.protocol import voprf
 from ledger.protocol.encoding import format_time
 from ledger.protocol.identifiers import Kind
 from ledger.protocol.tags import tag
-from ledger.server.appeals.own_record import own_record
+from ledger.server.appeals.consumer_record import own_record
 from ledger.server.appeals.platform import open_record
 from ledger.server.lookups.disclosures import count_crowded, count_old
 from ledger.server.oprf import evaluation as oprf
 from ledger.server.reports.reports import list_reports, submit_report
 from tests.plans import Captured, capturing, unindexed
-from tests.server.appeals.desk import contest
+from tests.server.appeals.contested import contest
 from tests.server.appeals.test_appeals import session_of
-from tests.server.conftest import Town
+from tests.server.conftest import LedgerFixture
 from tests.support import element_of, evidence, report_payload
 
 
@@ -33,49 +33,49 @@ def order_of(payload: dict[str, object]) -> str:
     return str(body["order_ref"])
 
 
-def work(town: Town) -> None:
+def work(ledger: LedgerFixture) -> None:
     """Reports together, again, replaced, linked, paid back and withdrawn; lookups that meet somebody and that do not;
     evaluations; pages of one's own reports; a link to a person's record, the record, and counting who looked."""
-    person, other = town.person(), town.person(1)
-    payloads = [report_payload(town.rt, platform, person) for platform in (town.acme, town.bolt)]
+    person, other = ledger.person(), ledger.person(1)
+    payloads = [report_payload(ledger.rt, platform, person) for platform in (ledger.acme, ledger.bolt)]
     keys = [secrets.token_hex(8) for _ in payloads]
     waiting = [
-        submit_report(town.rt, platform.member(), payload, key)
-        for platform, payload, key in zip((town.acme, town.bolt), payloads, keys, strict=True)
+        submit_report(ledger.rt.reports, platform.member(), payload, key)
+        for platform, payload, key in zip((ledger.acme, ledger.bolt), payloads, keys, strict=True)
     ]
     assert [one.result(10).status for one in waiting] == [201, 201]
-    assert submit_report(town.rt, town.acme.member(), payloads[0], keys[0]).result(10).replayed
-    first = town.report(town.acme, other, order="D-1")
-    second = town.report(town.acme, town.person(2))
+    assert submit_report(ledger.rt.reports, ledger.acme.member(), payloads[0], keys[0]).result(10).replayed
+    first = ledger.report(ledger.acme, other, order="D-1")
+    second = ledger.report(ledger.acme, ledger.person(2))
     farm = evidence("linked_instrument", "linked_instrument")
     for item, linked in zip(farm, (first, second), strict=True):
         item["report_id"] = linked["id"]
-    town.report(town.acme, town.person(3), conduct="account_farm", evidence=farm)
-    told = format_time(town.clock())
-    third = town.report(town.bolt, other, order="D-1")
-    town.report(town.bolt, other, order="D-1", replaces=third["id"], notice_sent_at=told)
-    town.restitute(town.acme, first, format_time(town.clock()))
-    town.withdraw(town.acme, second["id"])
-    assert town.lookup(person)["events"] >= 1
-    assert town.lookup([(Kind.PHONE, element_of(town.rt, Kind.PHONE, "+8613900139000"))])["events"] == 0
+    ledger.report(ledger.acme, ledger.person(3), conduct="account_farm", evidence=farm)
+    told = format_time(ledger.clock())
+    third = ledger.report(ledger.bolt, other, order="D-1")
+    ledger.report(ledger.bolt, other, order="D-1", replaces=third["id"], notice_sent_at=told)
+    ledger.restitute(ledger.acme, first, format_time(ledger.clock()))
+    ledger.withdraw(ledger.acme, second["id"])
+    assert ledger.lookup(person)["events"] >= 1
+    assert ledger.lookup([(Kind.PHONE, element_of(ledger.rt, Kind.PHONE, "+8613900139000"))])["events"] == 0
     blinded = voprf.blind([b"phone:+8613900139000"], [voprf.derive_secret(secrets.token_bytes(32), b"test")])
-    oprf.evaluate(town.rt, town.bolt.member(), town.rt.keys.epoch, blinded)
-    town.rt.watch.check_misses()
+    oprf.evaluate(ledger.rt.oprf, ledger.bolt.member(), ledger.rt.keys.epoch, blinded)
+    ledger.rt.alarms.check_misses()
     for order in (None, order_of(payloads[0])):
-        page = list_reports(town.rt, town.acme.member(), limit=10, starting_after=None, order_ref=order)
+        page = list_reports(ledger.rt.context, ledger.acme.member(), limit=10, starting_after=None, order_ref=order)
         assert page["data"]
-    contest(town, other, first)
+    contest(ledger, other, first)
     subjects = [(kind, tag(kind, element)) for kind, element in person]
-    open_record(town.rt, town.bolt.member(), town.rt.keys.epoch, subjects, "en", "https://ledger.example")
-    count_crowded(town.rt.engine, whole=False)
-    count_old(town.rt.engine, town.clock() + timedelta(days=2))
-    own_record(town.rt.context, town.rt.members.weights(), session_of(town, person))
+    open_record(ledger.rt.appeals, ledger.bolt.member(), ledger.rt.keys.epoch, subjects, "en", "https://ledger.example")
+    count_crowded(ledger.rt.engine, whole=False)
+    count_old(ledger.rt.engine, ledger.clock() + timedelta(days=2))
+    own_record(ledger.rt.context, ledger.rt.members.weights(), session_of(ledger, person))
 
 
 @pytest.fixture
-def captured(town: Town) -> Captured:
-    with capturing(town.rt.engine) as found:
-        work(town)
+def captured(ledger: LedgerFixture) -> Captured:
+    with capturing(ledger.rt.engine) as found:
+        work(ledger)
         end = time.monotonic() + 5
         while not any("INSERT INTO lookup_count" in one for one in found.statements):  # by a thread, once a second
             assert time.monotonic() < end
@@ -83,14 +83,14 @@ def captured(town: Town) -> Captured:
     return found
 
 
-def test_no_statement_reads_a_growing_table_from_end_to_end(town: Town, captured: Captured) -> None:
+def test_no_statement_reads_a_growing_table_from_end_to_end(ledger: LedgerFixture, captured: Captured) -> None:
     tables = {"listing", "report", "idempotency", "lookup_tag", "oprf_burst", "id_block"}
     assert {name for name in tables if any(name in one for one in captured.statements)} == tables
     # A process reads all tags once, when it starts: those in effect, and those that still cool.
     for one in list(captured.statements):
         if re.search(r"FROM listing\s+WHERE (listing\.)?effective_hour", one):
             del captured.statements[one]
-    found = unindexed(town.rt.engine, captured)
+    found = unindexed(ledger.rt.engine, captured)
     assert not found, "\n\n".join(found)
 
     # The judge sees what it is there for: the second column of an index, and columns without one.
@@ -100,4 +100,4 @@ def test_no_statement_reads_a_growing_table_from_end_to_end(town: Town, captured
         "SELECT id FROM report WHERE amount_minor = 1": (),
         "SELECT status FROM idempotency WHERE status = 201": (),
     }
-    assert len(unindexed(town.rt.engine, planted)) == len(planted.statements)
+    assert len(unindexed(ledger.rt.engine, planted)) == len(planted.statements)

@@ -115,11 +115,11 @@ class World:
         return [event for one in asked for event in self.listing[one] if event.effective_hour <= last]
 
     def direct(self, asked: Sequence[Identifier], now: datetime) -> Standing:
-        """As `LookupDesk` folds what counts at the cut."""
+        """As `LookupService` folds what counts at the cut."""
         return fold(merge(self.counting_at_the_cut(asked)), self.weights, self.policy, now)
 
     def direct_now(self, asked: Sequence[Identifier], now: datetime) -> Standing:
-        """As `LookupDesk` folds what counts at `now`, as far as it was recorded at the cut."""
+        """As `LookupService` folds what counts at `now`, as far as it was recorded at the cut."""
         return fold(merge(event for one in asked for event in self.listing[one]), self.weights, self.policy, now)
 
     def sealed(self, one: Identifier, keys: SnapshotKeys = KEYS) -> list[SealedEvent]:

@@ -12,10 +12,6 @@ from hypothesis import strategies as st
 
 from ledger.errors import InvalidBucket, InvalidInput
 from ledger.snapshots.buckets import (
-    CAPACITY_STEP,
-    ENTRY_BYTES,
-    MAX_BITS,
-    MAX_CAPACITY,
     actual_capacity,
     bits_for,
     bucket_leaf,
@@ -26,6 +22,7 @@ from ledger.snapshots.buckets import (
     check_bucket,
     split_answer,
 )
+from ledger.snapshots.layout import CAPACITY_STEP, ENTRY_BYTES, MAX_BITS, MAX_CAPACITY
 from tests.oracles import root_of
 from tests.snapshots.test_manifest import MANIFEST
 from tests.support import ROOT

@@ -18,16 +18,16 @@ from ledger.protocol.identifiers import Kind
 from ledger.protocol.tags import prefix as prefix_of
 from ledger.protocol.tags import tag as tag_of
 from ledger.rules.conduct import Conduct
+from ledger.snapshots.buckets import bucket_leaf
+from ledger.snapshots.layout import ENTRY_BYTES
 from ledger.snapshots.sealed import (
     CONDUCT_BYTES,
-    ENTRY_BYTES,
     FORMAT_1,
     FORMAT_2,
     MAX_SLOTS,
     SealedEvent,
     SnapshotKeys,
     act_pseudonym,
-    bucket_leaf,
     group_pseudonyms,
     open_bucket,
     pack_fields,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ledger.protocol.identifiers import Kind
 from ledger.protocol.tags import prefix as prefix_of
 from ledger.protocol.tags import tag as tag_of
-from ledger.snapshots.buckets import ENTRY_BYTES
+from ledger.snapshots.layout import ENTRY_BYTES
 from ledger.snapshots.sealed import (
     SealedEvent,
     SnapshotKeys,

@@ -19,7 +19,7 @@ from sqlalchemy import make_url
 
 from ledger.server.db import migrate
 from tests import pg
-from tests.server.conftest import Clock, Founding, Town
+from tests.server.conftest import Clock, LedgerFixture, LedgerSeed
 from tests.support import ROOT, opened
 from tests.upgrade.story import LATER, make, observe
 
@@ -53,7 +53,7 @@ def main(folder: Path) -> None:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as workspace:
         work = Path(workspace)
         (work / "home").mkdir()
-        founding = Founding(work / "home")
+        seed = LedgerSeed(work / "home")
         for engine in ("sqlite", "postgresql"):
             here = work / engine
             here.mkdir()
@@ -62,13 +62,13 @@ def main(folder: Path) -> None:
             else:
                 url = pg.create_database(pg.server(work)).render_as_string(hide_password=False)
             migrate.upgrade(url)
-            settings = founding.ledger(url, here)
+            settings = seed.copy_to(url, here)
             clock = Clock()
             with opened(settings, clock) as rt:
-                town = Town(rt, clock, founding.acme, founding.acme2, founding.bolt)
-                make(town)
+                ledger = LedgerFixture(rt, clock, seed.acme, seed.acme2, seed.bolt)
+                make(ledger)
                 end = clock.moment
-                said = [observe(town, end + wait) for wait in LATER]
+                said = [observe(ledger, end + wait) for wait in LATER]
                 clock.moment = end
             out = work / f"{engine}-files"
             out.mkdir()

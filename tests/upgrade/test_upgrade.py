@@ -28,7 +28,7 @@ from tests import pg
 from tests.conftest import ENGINES
 from tests.counts import trials
 from tests.rotations import log_of
-from tests.server.conftest import Clock, Town
+from tests.server.conftest import Clock, LedgerFixture
 from tests.support import Platform, ledger_settings, opened, publish
 from tests.upgrade.story import observe, people
 
@@ -40,7 +40,7 @@ VERSIONS = sorted({path.name.split(".")[0] for path in HERE.glob("*.tar.gz")})
 class Upgraded:
     """An upgraded ledger, what the earlier version said, and the checkpoint that it signed last."""
 
-    town: Town
+    ledger: LedgerFixture
     said: list[dict[str, Any]]
     note: str
 
@@ -89,7 +89,7 @@ def upgraded(
     acme, acme2 = Platform("acme", "acme-group", "acme-1"), Platform("acme2", "acme-group", "acme2-1")
     bolt = Platform("bolt", "bolt-group", "bolt-1", profile="EU")
     with opened(ledger_settings(url, folder), clock) as rt:
-        yield Upgraded(Town(rt, clock, acme, acme2, bolt), said["said"], note)
+        yield Upgraded(LedgerFixture(rt, clock, acme, acme2, bolt), said["said"], note)
     if engine == "postgresql":
         pg.drop_database(url)
 
@@ -104,7 +104,7 @@ def test_it_keeps_every_standing_and_report_verifies_and_works_on(upgraded: Upgr
         # At the end of the story under both keys; then when events have aged, expired, or begun to count.
         before = upgraded.said[(0, 2, 1, 3)[moment]]
         epochs = (1, 2) if moment == 0 else (2,)
-        now = observe(upgraded.town, parse_time(before["at"]), epochs)
+        now = observe(upgraded.ledger, parse_time(before["at"]), epochs)
         assert json.loads(json.dumps(now["records"])) == before["records"]
         assert now["lookups"] == [entry for entry in before["lookups"] if entry[0] in epochs]
     has_the_text_of_its_policy(upgraded)
@@ -113,26 +113,26 @@ def test_it_keeps_every_standing_and_report_verifies_and_works_on(upgraded: Upgr
 
 
 def verifies_from_the_first_entry(upgraded: Upgraded) -> None:
-    town = upgraded.town
-    publish(town.rt.settings)
-    origin, public_key = parse_verifier_key(town.rt.keys.log_verifier_key)
-    report = verify_log(log_of(town.rt), origin, public_key, upgraded.note)
+    ledger = upgraded.ledger
+    publish(ledger.rt.settings)
+    origin, public_key = parse_verifier_key(ledger.rt.keys.log_verifier_key)
+    report = verify_log(log_of(ledger.rt), origin, public_key, upgraded.note)
     assert report.entries_count >= (report.last_seen_size or 0) > 60
 
 
 def has_the_text_of_its_policy(upgraded: Upgraded) -> None:
     """The log pins it by hash; ledgers of before had no table for it."""
-    with reading(upgraded.town.rt.engine) as connection:
+    with reading(upgraded.ledger.rt.engine) as connection:
         stored = texts(connection)
-    (first,) = upgraded.town.rt.policies.timeline.published
+    (first,) = upgraded.ledger.rt.policies.timeline.published
     assert {digest: one.text for digest, one in stored.items()} == {first.sha256: policy_text(first.version)}
 
 
 def decides_a_case_that_was_open(upgraded: Upgraded) -> None:
-    town = upgraded.town
-    town.clock.moment = parse_time(upgraded.said[0]["at"])
+    ledger = upgraded.ledger
+    ledger.clock.moment = parse_time(upgraded.said[0]["at"])
     (case,) = {entry[4] for entry in upgraded.said[0]["records"] if entry[2] == "disputed"}
     reviewer = Staff(500, "reviewer")
-    staff_actions.take(town.rt.context, case, reviewer)
-    staff_actions.decide(town.rt.context, case, reviewer, Outcome.UPHELD, "The carrier's record is clear.")
-    assert town.lookup(people(town, 18, 2), epoch=2)["tier"] == "watch"
+    staff_actions.take(ledger.rt.context, case, reviewer)
+    staff_actions.decide(ledger.rt.context, case, reviewer, Outcome.UPHELD, "The carrier's record is clear.")
+    assert ledger.lookup(people(ledger, 18, 2), epoch=2)["tier"] == "watch"

@@ -20,7 +20,7 @@ from ledger.errors import DecisionInvalid, NotFound
 from ledger.rules.appeals import CaseState
 from ledger.rules.case_machine import Staff
 from ledger.server.appeals import queue, staff_actions
-from ledger.server.appeals.case_file import check_open
+from ledger.server.appeals.case_page import check_open
 from ledger.server.staff.accounts import StaffMember, as_staff, working_staff
 
 router = console_router()

@@ -18,7 +18,7 @@ from api.web.pages import redirect, render
 from ledger.errors import InvalidRequest, LedgerError
 from ledger.i18n import texts
 from ledger.rules.case_machine import Staff
-from ledger.server.appeals import reopenings
+from ledger.server.appeals import staff_actions
 from ledger.server.records.transaction import Context
 from ledger.server.reports import held as service
 from ledger.server.staff.accounts import StaffMember, as_staff
@@ -79,7 +79,7 @@ def post_step(request: Request, form: Written, staff: Acting, report: str, step:
 def post_answer(request: Request, form: Written, staff: Acting, case: str, answer: Answer) -> Response:
     """Grant or refuse a reporter's request."""
     context, reasons = runtime(request).context, form.get("reasons", "")
-    act = reopenings.grant if answer is Answer.GRANT else reopenings.refuse_reopening
+    act = staff_actions.grant_reopening if answer is Answer.GRANT else staff_actions.refuse_reopening
     try:
         act(context, case, as_staff(staff), reasons)
     except REFUSED_HERE as error:
@@ -105,7 +105,7 @@ def _list_page(request: Request, staff: StaffMember, error: LedgerError | None, 
         staff.language,
         status=_status(request, error),
         reports=service.held_queue(context, as_staff(staff)),
-        requests=reopenings.open_requests(context, as_staff(staff)),
+        requests=staff_actions.open_requests(context, as_staff(staff)),
         acts=staff.role in ("reviewer", "supervisor"),
         done=request.query_params.get("done", ""),
         problem=_problem(staff, error),

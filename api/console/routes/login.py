@@ -23,8 +23,8 @@ from api.console.auth import (
 )
 from api.deps import runtime
 from api.web.cookies import drop_cookie, read_cookie, set_cookie
-from api.web.errors import BY_CODE
 from api.web.forms import Form
+from api.web.messages import BY_CODE
 from api.web.pages import locale_of, redirect, render
 from ledger.errors import LoginRefused, StaffInvalid, TooManyAttempts
 from ledger.i18n import LOCALES

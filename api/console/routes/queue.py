@@ -18,7 +18,7 @@ from api.web.pages import redirect, render
 from ledger.errors import InvalidRequest, NotFound
 from ledger.rules.appeals import OPEN_STATES
 from ledger.server.appeals import queue as service
-from ledger.server.appeals.queue import Asked
+from ledger.server.appeals.queue import RequestedFilter
 from ledger.server.staff.accounts import StaffMember, as_staff
 
 router = console_router()
@@ -42,9 +42,9 @@ def get_queue(request: Request, staff: Reading) -> Response:
     given = {name: request.query_params.get(name, "").strip()[:64] for name in FIELDS}
     try:
         after = request.query_params.get("after") or None
-        found, problem = service.queue(context, as_staff(staff), _asked(given), after), False
+        found, problem = service.queue_page(context, as_staff(staff), _asked(given), after), False
     except (InvalidRequest, NotFound):
-        found, problem = service.queue(context, as_staff(staff), Asked()), True
+        found, problem = service.queue_page(context, as_staff(staff), RequestedFilter()), True
     filtered = {name: value for name, value in given.items() if value}
     return render(
         request,
@@ -71,9 +71,9 @@ def post_next(request: Request, staff: Acting) -> Response:
     return redirect("/console/queue?nothing=1" if case is None else f"/console/cases/{case}?done=take")
 
 
-def _asked(given: Mapping[str, str]) -> Asked:
+def _asked(given: Mapping[str, str]) -> RequestedFilter:
     """Raises InvalidRequest for what is no number."""
-    return Asked(
+    return RequestedFilter(
         state=given["state"] or None,
         mine=given["mine"] == "1",
         to_sign=given["to_sign"] == "1",

@@ -20,8 +20,8 @@ from api.web.pages import locale_of, redirect
 from ledger.errors import ActionRefused, AppealInvalid, AttachmentRefused, CaseExists, InvalidRequest, LedgerError
 from ledger.protocol.public_ids import encode_id
 from ledger.rules.appeals import Grounds
-from ledger.server.appeals import subject, subject_cases
-from ledger.server.appeals.session_queries import SessionRow
+from ledger.server.appeals import consumer
+from ledger.server.appeals.sessions import SessionRow
 from ledger.server.records.case_queries import CaseRow
 from ledger.server.runtime import Runtime
 
@@ -50,7 +50,7 @@ def post_appeal(request: Request, sent: Sending) -> Response:
     if grounds not in _GROUNDS:
         return _appeal_form(request, sent.session, report, "", text, [("grounds", None)])
     try:
-        (row,) = subject.appeal(rt.context, sent.session, [report_id], grounds, text, locale_of(request))
+        (row,) = consumer.open_cases(rt.context, sent.session, [report_id], grounds, text, locale_of(request))
     except CaseExists as error:
         return redirect(case_path(str(error.details["case"])))
     except AppealInvalid as error:
@@ -83,7 +83,7 @@ def _appeal_form(
 @router.get("/cases/{case_id}/filed")
 def get_filed(request: Request, session: Reading, case_id: str) -> Response:
     """That the appeal has arrived, its number and its date."""
-    case = subject_cases.own_case(runtime(request).context, session, case_id)
+    case = consumer.own_case(runtime(request).context, session, case_id)
     return page(request, "filed.html", session, case=case, profile=case["profile"])
 
 
@@ -104,10 +104,10 @@ def case_page(
 ) -> Response:
     """The case; after a form that was refused, with what is wrong and what was written in `field`. Raises NotFound."""
     rt, locale = runtime(request), locale_of(request)
-    case = subject_cases.own_case(rt.context, session, case_id)
+    case = consumer.own_case(rt.context, session, case_id)
     letter = None
     if "decided" in case["letters"]:
-        letter = blocks(subject_cases.own_letter(rt.context, session, case_id, "decided", locale).paragraphs)
+        letter = blocks(consumer.own_letter(rt.context, session, case_id, "decided", locale).paragraphs)
     return page(
         request,
         "case.html",
@@ -128,13 +128,13 @@ def case_page(
 @router.post("/cases/{case_id}/messages")
 def post_message(request: Request, sent: Sending, case_id: str) -> Response:
     """An answer to the question that waits, or an addition."""
-    return _said(request, sent, case_id, "text", subject.add)
+    return _said(request, sent, case_id, "text", consumer.add_message)
 
 
 @router.post("/cases/{case_id}/reopen")
 def post_reopen(request: Request, sent: Sending, case_id: str) -> Response:
     """Contest the decision once more."""
-    return _said(request, sent, case_id, "again", subject.contest_again)
+    return _said(request, sent, case_id, "again", consumer.reopen)
 
 
 def _said(request: Request, sent: Sending, case_id: str, field: str, act: Callable[..., CaseRow]) -> Response:
@@ -151,7 +151,7 @@ def post_withdraw(request: Request, sent: Sending, case_id: str) -> Response:
     """Take the appeal back."""
     rt = runtime(request)
     try:
-        subject.take_back(rt.context, sent.session, case_id)
+        consumer.withdraw(rt.context, sent.session, case_id)
     except ActionRefused as error:
         return case_page(request, sent.session, case_id, field="withdraw", error=error)
     return redirect(case_path(case_id))
@@ -162,7 +162,7 @@ def post_agree(request: Request, sent: Sending, case_id: str) -> Response:
     """Agree to what the reporter conceded."""
     rt = runtime(request)
     try:
-        subject.agree_to_concession(rt.context, sent.session, case_id)
+        consumer.agree(rt.context, sent.session, case_id)
     except ActionRefused as error:
         return case_page(request, sent.session, case_id, field="agree", error=error)
     return redirect(f"{case_path(case_id)}#concession")
@@ -179,7 +179,7 @@ async def post_file(request: Request, session: Reading, case_id: str) -> Respons
         data, name = await sent.read(), sent.filename or ""
     act = rt.context, rt.settings, session, case_id, data, name, secrets.token_bytes
     try:
-        await to_thread.run_sync(subject_cases.add_file, *act)
+        await to_thread.run_sync(consumer.add_file, *act)
     except (AppealInvalid, AttachmentRefused, ActionRefused) as error:
         refused = error
 
@@ -194,7 +194,7 @@ async def post_file(request: Request, session: Reading, case_id: str) -> Respons
 def get_file(request: Request, session: Reading, case_id: str, file_id: str) -> Response:
     """A file of the case."""
     rt = runtime(request)
-    found, data = subject_cases.own_file(rt.context, rt.settings, session, case_id, file_id)
+    found, data = consumer.own_file(rt.context, rt.settings, session, case_id, file_id)
     return file_response(data, found.media_type, found.name)
 
 
@@ -203,7 +203,7 @@ def get_letter(request: Request, session: Reading, case_id: str, kind: str) -> R
     """A letter, to be read, printed or kept: of the newest round that has one, or of `round`."""
     of_round = request.query_params.get("round", "")
     number = int(of_round) if of_round in ("1", "2") else None
-    letter = subject_cases.own_letter(runtime(request).context, session, case_id, kind, locale_of(request), number)
+    letter = consumer.own_letter(runtime(request).context, session, case_id, kind, locale_of(request), number)
     return page(
         request, "letter.html", session, case_id=case_id, subject=letter.subject, blocks=blocks(letter.paragraphs)
     )

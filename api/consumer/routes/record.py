@@ -17,9 +17,9 @@ from api.web.cookies import drop_cookie, set_cookie
 from api.web.forms import Form
 from api.web.pages import locale_of, redirect
 from ledger.errors import AppealInvalid, NotFound, SessionExpired
-from ledger.server.appeals import sessions, subject
-from ledger.server.appeals.own_record import own_record
-from ledger.server.appeals.session_queries import SessionRow
+from ledger.server.appeals import consumer, sessions
+from ledger.server.appeals.consumer_record import own_record
+from ledger.server.appeals.sessions import SessionRow
 from ledger.server.runtime import Runtime
 
 router = me_router()
@@ -99,7 +99,7 @@ def post_statement(request: Request, sent: Sending) -> Response:
     """Keep them."""
     rt, report_id, text = runtime(request), sent.field("report"), sent.field("text")
     try:
-        subject.state(rt.context, sent.session, report_id, text, locale_of(request))
+        consumer.add_statement(rt.context, sent.session, report_id, text, locale_of(request))
     except AppealInvalid as error:
         report = find_report(rt, sent.session, report_id)
         errors = [("text", said_of(error, locale_of(request)))]

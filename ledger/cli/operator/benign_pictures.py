@@ -1,4 +1,4 @@
-"""`pictures benign`: the operator's list of pictures by which nobody is to be found."""
+"""`pictures benign`: manage the allowlist of common pictures, which searches ignore."""
 
 from __future__ import annotations
 
@@ -11,54 +11,58 @@ from rich.console import Console
 from rich.text import Text
 
 from ledger.cli import output
+from ledger.cli.decorator import command
 from ledger.cli.operator.server import opened_database
-from ledger.cli.output import JsonFlag, guarded
 from ledger.cli.tables import Table
 from ledger.client import picture_hash
 from ledger.errors import InvalidRequest
 from ledger.protocol.encoding import format_time
 
-benign = typer.Typer(no_args_is_help=True, help="Pictures that honest people send too; for the operator.")
+benign = typer.Typer(no_args_is_help=True, help="Manage the allowlist of common pictures (operator).")
 
-PdqOption = Annotated[str | None, typer.Option("--pdq", help="Its PDQ hash, 64 hexadecimal digits.")]
-FileOption = Annotated[Path | None, typer.Option("--file", help="Or the picture; needs the extra `evidence`.")]
-ReasonOption = Annotated[str, typer.Option("--reason", help="Why: kept with the picture and in the audit log.")]
+PdqOption = Annotated[str | None, typer.Option("--pdq", help="PDQ hash of the picture, 64 hexadecimal digits.")]
+FileOption = Annotated[
+    Path | None, typer.Option("--file", help="The picture, instead of --pdq; needs the extra `evidence`.")
+]
+ReasonOption = Annotated[
+    str, typer.Option("--reason", help="The reason, which is stored with the picture and in the audit log.")
+]
 
 
 @benign.command("add")
-@guarded
-def add(reason: ReasonOption, pdq: PdqOption = None, file: FileOption = None, json_output: JsonFlag = False) -> None:
-    """Keep a picture, and what looks the same, out of all searches from now on."""
+@command
+def add(reason: ReasonOption, pdq: PdqOption = None, file: FileOption = None) -> None:
+    """Exclude a picture, and pictures that look the same, from all searches."""
     from ledger.server.pictures.benign import add_benign
 
     bits = _bits(pdq, file)
     with opened_database() as (_, engine):
         add_benign(engine, bits, reason, datetime.now(UTC))
-    _done(bits, f"Nothing like {bits.hex()} is found any more.")
+    _done(bits, f"Searches ignore {bits.hex()} and similar pictures from now on.")
 
 
 @benign.command("remove")
-@guarded
-def remove(reason: ReasonOption, pdq: PdqOption = None, file: FileOption = None, json_output: JsonFlag = False) -> None:
-    """Take this very picture off the list; reports with it, or one that looks the same, are found again."""
+@command
+def remove(reason: ReasonOption, pdq: PdqOption = None, file: FileOption = None) -> None:
+    """Remove a picture from the allowlist. Searches find reports with it, or with similar pictures, again."""
     from ledger.server.pictures.benign import remove_benign
 
     bits = _bits(pdq, file)
     with opened_database() as (_, engine):
         remove_benign(engine, bits, reason, datetime.now(UTC))
-    _done(bits, f"Pictures like {bits.hex()} are found again.")
+    _done(bits, f"Searches find {bits.hex()} and similar pictures again.")
 
 
 @benign.command("list")
-@guarded
-def list_all(json_output: JsonFlag = False) -> None:
-    """The list, oldest first."""
+@command
+def list_all() -> None:
+    """List the common pictures, oldest first."""
     from ledger.server.pictures.benign import list_benign
 
     with opened_database() as (_, engine):
         rows = [
-            {"pdq": one.pdq.hex(), "reason": one.reason, "added_at": format_time(one.added_at)}
-            for one in list_benign(engine)
+            {"pdq": picture.pdq.hex(), "reason": picture.reason, "added_at": format_time(picture.added_at)}
+            for picture in list_benign(engine)
         ]
 
     def show(console: Console) -> None:

@@ -1,4 +1,5 @@
-"""`platform`: enrol members, look after their keys, status and quotas. Every change but a quota is logged publicly."""
+"""`platform`: enrol members, and manage their keys, status and quotas. Every change except of quotas is an entry of the
+public log."""
 
 from __future__ import annotations
 
@@ -14,8 +15,8 @@ from rich.console import Console
 from rich.text import Text
 
 from ledger.cli import output
+from ledger.cli.decorator import command
 from ledger.cli.operator.server import opened_database
-from ledger.cli.output import JsonFlag, guarded
 from ledger.cli.tables import Table
 from ledger.client.identity.keyfiles import (
     load_or_create_order_key,
@@ -35,36 +36,43 @@ if TYPE_CHECKING:
 
     from ledger.server.settings import Settings
 
-platform = typer.Typer(no_args_is_help=True, help="Enrol member platforms and look after them.")
+platform = typer.Typer(no_args_is_help=True, help="Enrol member platforms; manage their keys, status and quotas.")
 
 EFFECTIVE_SECONDS = 5
-"""After so long all running servers know a new platform or key: `auth_refresh_seconds` is at most this."""
+"""All running servers accept a new platform or key after this time; `auth_refresh_seconds` is at most this."""
 
 Name = Annotated[str, typer.Argument(help="The platform's name: 2 to 32 of a-z, 0-9 and -.")]
 KidOption = Annotated[str, typer.Option("--kid", help="Key id.")]
 
 
 @platform.command("add")
-@guarded
+@command
 def add(
     name: Name,
-    control_group: Annotated[str, typer.Option("--control-group", help="Who controls it: platforms of one owner.")],
-    key: Annotated[Path, typer.Option("--key", help="Its Ed25519 public key (PEM); a pair is made if there is none.")],
-    profile: Annotated[str, typer.Option("--profile", help=f"{', '.join(Profile)}: the law it reports under.")] = "CN",
+    control_group: Annotated[
+        str, typer.Option("--control-group", help="The control group: one name for all platforms of one owner.")
+    ],
+    key: Annotated[
+        Path,
+        typer.Option("--key", help="Its Ed25519 public key (PEM). If the file does not exist, a key pair is created."),
+    ],
+    profile: Annotated[
+        str, typer.Option("--profile", help=f"{', '.join(Profile)}: the law under which it reports.")
+    ] = "CN",
     scopes: Annotated[str, typer.Option("--scopes", help="Comma-separated: lookup, report, appeal, log.")] = (
         "lookup,report,appeal,log"
     ),
     kid: Annotated[str | None, typer.Option("--kid", help="Key id. (default: NAME-1)")] = None,
-    quota: Annotated[int | None, typer.Option("--quota", help="Blinded elements a day.")] = None,
+    quota: Annotated[int | None, typer.Option("--quota", help="Blinded elements per UTC day.")] = None,
     suite: Annotated[
-        Path | None, typer.Option("--suite", help="Suite file. (default: NAME.suite.json by the key)")
+        Path | None,
+        typer.Option("--suite", help="Suite file to write. (default: NAME.suite.json in the folder of the key)"),
     ] = None,
-    url: Annotated[str | None, typer.Option("--url", help="Where the platform reaches the ledger.")] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Return when all running servers know the key (5 s).")] = False,
-    json_output: JsonFlag = False,
+    url: Annotated[str | None, typer.Option("--url", help="Address of the ledger for the platform.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Return when all running servers accept the key (5 s).")] = False,
 ) -> None:
-    """Enrol a platform and write the suite file it pins. Only its public key is stored. All running servers take the
-    key within 5 seconds."""
+    """Enrol a platform and write its suite file, which names the keys that the platform pins. Only the platform's
+    public key is stored. All running servers accept the key within 5 seconds."""
     suite_path = suite or key.parent / f"{name}.suite.json"
     with opened_database() as (settings, engine):
         enrol(
@@ -92,19 +100,20 @@ def add(
             "effective_in_seconds": 0 if wait else EFFECTIVE_SECONDS,
         },
         lambda console: console.print(
-            f"Enrolled {name} in control group {control_group}. Hand over {suite_path} (public){_and_secret(key)}. "
-            f"{effective}"
+            f"Enrolled {name} in control group {control_group}. Send the platform {suite_path} (public)"
+            f"{_and_secret(key)}. {effective}"
         ),
     )
 
 
 def _and_secret(key: Path) -> str:
-    """A private key that lies here must be handed over too, and then deleted."""
+    """Return the part of the message about a private key in `key`, which the operator must pass on and delete; else an
+    empty text."""
     try:
         load_signing_key(key)
     except ConfigurationError:
         return ""
-    return f" and {key} (secret: delete it here then)"
+    return f" and {key} (secret: delete it here afterwards)"
 
 
 def enrol(
@@ -121,7 +130,11 @@ def enrol(
     suite_path: Path,
     url: str | None,
 ) -> None:
-    """Enrol and write the suite file. Raises AlreadyExists, also for a suite file that is there already."""
+    """Enrol a platform and write its suite file.
+
+    Raises AlreadyExists if the platform, the key or the suite file exists already, ConfigurationError if a file cannot
+    be used, InvalidRequest for a name, scope or profile that is not allowed.
+    """
     from ledger.server.platforms.members import add_platform
 
     if suite_path.exists():
@@ -155,26 +168,26 @@ def suite_text(
     public_keys: Sequence[tuple[str, bytes]],
     url: str | None,
 ) -> str:
-    """The suite file of a platform; `public_keys` (kid, 32 bytes) are all it ever had.
+    """Return the text of a platform's suite file. `public_keys` (kid, 32 bytes) are all keys that it ever had.
 
-    Raises ConfigurationError when keys and log disagree.
+    Raises ConfigurationError if the key files and the log disagree.
     """
     from ledger.server.db.engine import reading
-    from ledger.server.keys.files import load_server_keys
+    from ledger.server.log.logged_keys import load_server_keys
     from ledger.server.log.policies import read_timeline
-    from ledger.server.platforms.suite import describe
+    from ledger.server.platforms.suite import suite
 
     with reading(engine) as connection:
         keys, timeline = load_server_keys(settings, connection), read_timeline(connection)
     where = url or settings.public_url or f"http://{settings.host}:{settings.port}"
-    described = describe(settings, keys, timeline, datetime.now(UTC))
+    described = suite(settings, keys, timeline, datetime.now(UTC))
     whole = {"url": where, "platform": name, "control_group": control_group, "profile": profile, "kid": kid}
-    keys_of = [{"kid": one, "public_key": b64url(public_key)} for one, public_key in public_keys]
+    keys_of = [{"kid": key_id, "public_key": b64url(public_key)} for key_id, public_key in public_keys]
     return json.dumps({**whole, **described, "keys": keys_of}, indent=2) + "\n"
 
 
 def write_suite(path: Path, text: str) -> None:
-    """Write a suite file. Raises ConfigurationError."""
+    """Write a suite file of mode 0644. Raises ConfigurationError if it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, text.encode())
@@ -184,51 +197,50 @@ def write_suite(path: Path, text: str) -> None:
 
 
 @platform.command("suite")
-@guarded
+@command
 def suite_again(
     name: Name,
-    file: Annotated[Path, typer.Option("--suite", help="Where to write it.")],
+    file: Annotated[Path, typer.Option("--suite", help="Suite file to write.")],
     kid: KidOption,
-    url: Annotated[str | None, typer.Option("--url", help="Where the platform reaches the ledger.")] = None,
-    json_output: JsonFlag = False,
+    url: Annotated[str | None, typer.Option("--url", help="Address of the ledger for the platform.")] = None,
 ) -> None:
-    """Write a platform's suite file again."""
+    """Write a platform's suite file again, with its current keys."""
     from ledger.errors import NotFound
     from ledger.server.platforms.members import list_platforms
 
     with opened_database() as (settings, engine):
-        found = [one for one in list_platforms(engine) if one[0].platform == name]
-        if not found:
+        platforms = {member.platform: (member, keys) for member, keys in list_platforms(engine)}
+        if name not in platforms:
             raise NotFound("There is no platform of this name.")
-        member, keys = found[0]
-        # A key that is not sound proves nothing of what stands under it, and the SDK refuses a suite that names one.
+        member, keys = platforms[name]
+        # An unsound key proves nothing about what it signed, and the SDK refuses a suite that names one.
         named = [(key.kid, key.public_key) for key in keys if key.sound]
         write_suite(file, suite_text(settings, engine, name, member.control_group, member.profile, kid, named, url))
     output.emit({"platform": name, "suite": str(file)}, lambda console: console.print(f"Wrote {file}."))
 
 
 @platform.command("former-labels")
-@guarded
-def list_former_labels(json_output: JsonFlag = False) -> None:
-    """Reports that stand with a label which identified its file by former rules, and would not today, by platform."""
+@command
+def list_former_labels() -> None:
+    """List, by platform, reports in force whose AI label identified the file under former rules and would not today."""
     from ledger.server.reports.former_labels import all_former_labels
 
     with opened_database() as (settings, engine):
-        found = all_former_labels(engine, settings.service)
+        labels = all_former_labels(engine, settings.service)
 
     def show(console: Console) -> None:
         table = Table("platform", "reports")
-        for name, reports in found.items():
+        for name, reports in labels.items():
             table.add_row(name, ", ".join(reports))
-        console.print(table if found else "No report stands with such a label.")
+        console.print(table if labels else "There is no such report.")
 
-    output.emit({"former_labels": found}, show)
+    output.emit({"former_labels": labels}, show)
 
 
 @platform.command("list")
-@guarded
-def list_all(json_output: JsonFlag = False) -> None:
-    """All platforms with their keys."""
+@command
+def list_all() -> None:
+    """List all platforms with their keys."""
     from ledger.server.platforms.members import list_platforms
 
     with opened_database() as (_, engine):
@@ -271,16 +283,18 @@ def _key_state(key: Mapping[str, Any]) -> str:
 
 
 @platform.command("add-key")
-@guarded
+@command
 def add_key(
     name: Name,
     key: Annotated[
-        Path, typer.Option("--key", help="Its new Ed25519 public key (PEM); a pair is made if there is none.")
+        Path,
+        typer.Option(
+            "--key", help="Its new Ed25519 public key (PEM). If the file does not exist, a key pair is created."
+        ),
     ],
     kid: KidOption,
-    json_output: JsonFlag = False,
 ) -> None:
-    """Give a platform one more key, before the old one is revoked."""
+    """Add a key to a platform, for example before its old key is revoked."""
     from ledger.server.platforms import members
 
     public_key = load_or_create_public_key(key).public_bytes_raw()
@@ -290,9 +304,9 @@ def add_key(
 
 
 @platform.command("revoke-key")
-@guarded
-def revoke_key(kid: Annotated[str, typer.Argument(help="Key id.")], json_output: JsonFlag = False) -> None:
-    """Revoke a key for good; effective everywhere within 5 seconds."""
+@command
+def revoke_key(kid: Annotated[str, typer.Argument(help="Key id.")]) -> None:
+    """Revoke a key permanently. All servers refuse it within 5 seconds."""
     from ledger.server.platforms import members
 
     with opened_database() as (_, engine):
@@ -301,20 +315,21 @@ def revoke_key(kid: Annotated[str, typer.Argument(help="Key id.")], json_output:
 
 
 @platform.command("suspend")
-@guarded
+@command
 def suspend(
     name: Name,
-    urgent: Annotated[bool, typer.Option("--urgent", help="Take its weight away at once, not at midnight.")] = False,
-    json_output: JsonFlag = False,
+    urgent: Annotated[
+        bool, typer.Option("--urgent", help="Remove the weight of its reports at once, not at the next UTC midnight.")
+    ] = False,
 ) -> None:
-    """Refuse a platform's tokens; its reports weigh nothing from the next UTC midnight on, once its whole control group
-    is suspended."""
+    """Suspend a platform: its tokens are refused. If its whole control group is suspended, its reports have no weight
+    from the next UTC midnight on."""
     _set_status(name, "suspended", urgent=urgent)
 
 
 @platform.command("resume")
-@guarded
-def resume(name: Name, json_output: JsonFlag = False) -> None:
+@command
+def resume(name: Name) -> None:
     """End a suspension."""
     _set_status(name, "active")
 
@@ -328,13 +343,14 @@ def _set_status(name: str, status: str, *, urgent: bool = False) -> None:
 
 
 @platform.command("quota")
-@guarded
+@command
 def quota(
     name: Name,
-    elements: Annotated[int | None, typer.Argument(help="Blinded elements a day; leave out for the default.")] = None,
-    json_output: JsonFlag = False,
+    elements: Annotated[
+        int | None, typer.Argument(help="Blinded elements per UTC day. (default: remove the platform's own quota)")
+    ] = None,
 ) -> None:
-    """Set how many blinded elements a platform may have evaluated in a UTC day."""
+    """Set the number of blinded elements that a platform may have evaluated per UTC day."""
     from ledger.server.platforms import members
 
     with opened_database() as (_, engine):
@@ -344,15 +360,14 @@ def quota(
 
 
 @platform.command("grant")
-@guarded
+@command
 def grant(
     name: Name,
-    elements: Annotated[int, typer.Option("--elements", help="Blinded elements beyond the daily quota.")],
-    reason: Annotated[str, typer.Option("--reason", help="Why: kept with the grant.")],
-    days: Annotated[int, typer.Option("--days", help="How long it lasts.")] = 30,
-    json_output: JsonFlag = False,
+    elements: Annotated[int, typer.Option("--elements", help="Blinded elements in addition to the daily quota.")],
+    reason: Annotated[str, typer.Option("--reason", help="The reason, which is stored with the grant.")],
+    days: Annotated[int, typer.Option("--days", help="How many days the grant is valid.")] = 30,
 ) -> None:
-    """Grant a platform blinded elements beyond its quota: for the first tagging of its users."""
+    """Grant a platform blinded elements in addition to its quota, for example for the first tagging of its users."""
     from ledger.server.oprf import evaluation as oprf
 
     with opened_database() as (_, engine):
@@ -362,24 +377,24 @@ def grant(
 
 
 @platform.command("budget")
-@guarded
-def budget(name: Name, json_output: JsonFlag = False) -> None:
-    """Show what a platform has used of its quota today, and its grants."""
+@command
+def budget(name: Name) -> None:
+    """Show how much of its quota a platform has used today, and its grants."""
     from ledger.server.oprf import evaluation as oprf
 
     with opened_database() as (settings, engine):
-        found = oprf.budget(settings, engine, name, datetime.now(UTC))
+        budgets = oprf.budget(settings, engine, name, datetime.now(UTC))
 
     def show(console: Console) -> None:
-        console.print(f"{name}: {found['used_today']:,} of {found['daily_quota']:,} elements used today (UTC).")
-        if not found["grants"]:
+        console.print(f"{name}: {budgets['used_today']:,} of {budgets['daily_quota']:,} elements used today (UTC).")
+        if not budgets["grants"]:
             return
         table = Table("granted", "used", "until", "reason")
-        for one in found["grants"]:
-            table.add_row(f"{one['elements']:,}", f"{one['used']:,}", one["expires_at"], Text(one["reason"]))
+        for grant in budgets["grants"]:
+            table.add_row(f"{grant['elements']:,}", f"{grant['used']:,}", grant["expires_at"], Text(grant["reason"]))
         console.print(table)
 
-    output.emit(found, show)
+    output.emit(budgets, show)
 
 
 def _done(name: str, sentence: str, **facts: object) -> None:

@@ -1,4 +1,4 @@
-"""`policy`: publish the next policy, list those that were published, show their texts."""
+"""`policy`: publish the next policy, list the published policies, show their texts."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import typer
 from rich.console import Console
 
 from ledger.cli import output
+from ledger.cli.decorator import command
 from ledger.cli.operator.server import opened_database
-from ledger.cli.output import JsonFlag, guarded
 from ledger.cli.tables import Table
 from ledger.errors import ConfigurationError, InvalidRequest, NotFound, PolicyInvalid
 from ledger.protocol.encoding import b64url, format_time, parse_time
@@ -21,44 +21,43 @@ if TYPE_CHECKING:
     from ledger.rules.policy.timeline import PolicyTimeline, PublishedPolicy
 
 policy = typer.Typer(
-    no_args_is_help=True, help="Publish and show policies: what turns recorded events into a standing."
+    no_args_is_help=True, help="Publish and show policies, the rules that turn recorded events into a standing."
 )
 
 
 @policy.command("publish")
-@guarded
+@command
 def publish(
-    file: Annotated[Path, typer.Argument(help="The policy, a TOML file with the next version.")],
+    file: Annotated[Path, typer.Argument(help="TOML file of the policy, with the next version number.")],
     in_effect_at: Annotated[
         str | None,
         typer.Option(
-            "--in-effect-at", help="A UTC midnight such as 2026-12-24T00:00:00Z. (default: the first one allowed)"
+            "--in-effect-at", help="A UTC midnight such as 2026-12-24T00:00:00Z. (default: the earliest one allowed)"
         ),
     ] = None,
-    json_output: JsonFlag = False,
 ) -> None:
-    """Publish the next policy in the log. It is in effect 7 days later at the earliest; it cannot be taken back."""
+    """Publish the next policy in the log. It takes effect 7 days later at the earliest and cannot be withdrawn."""
     from ledger.server.log.policy_publication import publish_policy
 
     text, moment = _text(file), None if in_effect_at is None else parse_time(in_effect_at)
     with opened_database() as (_, engine):
-        done = publish_policy(engine, text, datetime.now(UTC), moment)
-    value = _facts(done, "announced")
+        published = publish_policy(engine, text, datetime.now(UTC), moment)
+    value = _facts(published, "announced")
     output.emit(
         value,
         lambda console: console.print(
-            f"Policy {done.version} is published in entry {done.entry_index} and in effect from "
-            f"{format_time(done.in_effect_at)} on."
+            f"Policy {published.version} is published in entry {published.entry_index} and in effect from "
+            f"{format_time(published.in_effect_at)} on."
         ),
     )
 
 
 @policy.command("list")
-@guarded
-def list_all(json_output: JsonFlag = False) -> None:
-    """All published policies, oldest first."""
+@command
+def list_all() -> None:
+    """List all published policies, oldest first."""
     timeline, now = _timeline(), datetime.now(UTC)
-    rows = [_facts(one, _state(timeline, one, now)) for one in timeline.published]
+    rows = [_facts(published, _state(timeline, published, now)) for published in timeline.published]
 
     def show(console: Console) -> None:
         table = Table("version", "state", "published", "in effect from", "entry", "SHA-256")
@@ -77,24 +76,23 @@ def list_all(json_output: JsonFlag = False) -> None:
 
 
 @policy.command("show")
-@guarded
+@command
 def show_text(
     version: Annotated[int | None, typer.Argument(help="Version of the policy. (default: the one in effect)")] = None,
-    in_effect: Annotated[bool, typer.Option("--in-effect", help="The one in effect now.")] = False,
-    json_output: JsonFlag = False,
+    in_effect: Annotated[bool, typer.Option("--in-effect", help="Show the policy that is in effect now.")] = False,
 ) -> None:
     """Show the text of a policy as it was published."""
     if version is not None and in_effect:
         raise InvalidRequest("Give either a version or --in-effect.")
     timeline, now = _timeline(), datetime.now(UTC)
-    one = timeline.entry_at(now) if version is None else timeline.find(version)
-    if one is None:
+    published = timeline.entry_at(now) if version is None else timeline.find(version)
+    if published is None:
         raise NotFound("There is no policy of this version.")
-    if one.text is None:
+    if published.text is None:
         raise NotFound("The text of this policy is not in the database.")
-    text = one.text
+    text = published.text
     output.emit(
-        {**_facts(one, _state(timeline, one, now)), "toml": text},
+        {**_facts(published, _state(timeline, published, now)), "toml": text},
         lambda console: console.print(text, end="", markup=False, highlight=False, soft_wrap=True),
     )
 
@@ -106,27 +104,27 @@ def _timeline() -> PolicyTimeline:
         return list_policies(engine)
 
 
-def _state(timeline: PolicyTimeline, one: PublishedPolicy, now: datetime) -> str:
+def _state(timeline: PolicyTimeline, published: PublishedPolicy, now: datetime) -> str:
     current = timeline.entry_at(now)
-    if one is current:
+    if published is current:
         return "in_effect"
-    return "announced" if one.entry_index > current.entry_index else "past"
+    return "announced" if published.entry_index > current.entry_index else "past"
 
 
-def _facts(one: PublishedPolicy, state: str) -> dict[str, Any]:
+def _facts(published: PublishedPolicy, state: str) -> dict[str, Any]:
     return {
-        "version": one.version,
+        "version": published.version,
         "state": state,
-        "published_at": format_time(one.published_at),
-        "in_effect_at": format_time(one.in_effect_at),
-        "entry_index": one.entry_index,
-        "toml_sha256": b64url(one.sha256),
+        "published_at": format_time(published.published_at),
+        "in_effect_at": format_time(published.in_effect_at),
+        "entry_index": published.entry_index,
+        "toml_sha256": b64url(published.sha256),
     }
 
 
 def _text(file: Path) -> str:
-    """The policy in `file`. Raises ConfigurationError for a file that cannot be read, PolicyInvalid for one that is too
-    large or not UTF-8."""
+    """Return the text of `file`. Raises ConfigurationError if it cannot be read, PolicyInvalid if it is too large or
+    not UTF-8."""
     try:
         with file.open("rb") as opened:
             data = opened.read(MAX_POLICY_BYTES + 1)

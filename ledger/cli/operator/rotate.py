@@ -1,8 +1,7 @@
-"""`rotate`: the operator's key rotation, stage by stage. `verify-rotation`: an auditor's check of it."""
+"""`rotate`: the operator's key rotation, stage by stage."""
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,20 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from ledger.cli import options, output
+from ledger.cli import output
+from ledger.cli.decorator import command
 from ledger.cli.operator.server import opened_database
-from ledger.cli.output import JsonFlag, guarded
-from ledger.cli.platform.verify import log_fetch, seen_file
 from ledger.cli.progress import stage_bars
 from ledger.cli.tables import Table
-from ledger.client.state import SeenCheckpoint
-from ledger.client.transport import Transport
-from ledger.client.verify.log import fetch_checkpoint
-from ledger.client.verify.rotation import Places, RotationReport, read_places, verify_rotation
-from ledger.errors import InvalidRequest, InvalidRotation, RotationRefused
+from ledger.errors import InvalidRequest, RotationRefused
 from ledger.protocol.encoding import b64url, format_time
 from ledger.protocol.public_ids import encode_id
-from ledger.tlog.checkpoint import parse_verifier_key
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -33,24 +26,24 @@ if TYPE_CHECKING:
     from ledger.server.settings import Settings
 
 STATEMENT_TIMEOUT_MS = 10 * 60 * 1000
-"""The switch reads every subject and listing in one statement each."""
+"""Time limit of a statement, in ms. The switch reads all subjects, and all listings, in one statement each."""
 
 _STAGES = {
     "announce": "announcing the next epoch",
-    "fill": "turning elements",
+    "fill": "converting elements",
     "prove": "writing proofs",
     "switch": "switching",
     "retire": "retiring",
-    "destroy": "destroying what is old",
+    "destroy": "destroying the old epoch",
 }
 _CONFIDENTIAL = (
-    "The files hold elements and salts: they are as confidential as the database. Give them to the auditor only, "
-    "encrypted. Erasure does not reach a copy that was handed out; retirement deletes the files here."
+    "The files contain elements and salts: they are as confidential as the database. Give them only to the auditor, "
+    "encrypted. Erasure does not delete copies on other machines; retirement deletes the files on this machine."
 )
 
 _MALFORMED = (
-    "Reports with a subject in another spelling than the canonical one. No software of this project makes such a "
-    "spelling: ask the platform. Servers take these reports back by themselves, and `rotate` does so first."
+    "Reports whose subject is not encoded canonically. No software of this project produces such an encoding: ask the "
+    "platform. Servers withdraw these reports automatically, and `rotate` withdraws them before it starts."
 )
 
 
@@ -58,28 +51,37 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-@guarded
+@command
 def rotate(
     audit_dir: Annotated[
-        Path | None, typer.Option("--audit-dir", help="Where the auditor's files go. (default: beside the keys)")
+        Path | None,
+        typer.Option("--audit-dir", help="Folder of the files for the auditor. (default: beside the key folder)"),
     ] = None,
     grace_days: Annotated[
-        int, typer.Option("--grace-days", min=1, max=366, help="How long the old epoch still answers lookups.")
+        int,
+        typer.Option(
+            "--grace-days", min=1, max=366, help="How many days lookups under the old epoch are still answered."
+        ),
     ] = 30,
     announce_only: Annotated[
-        bool, typer.Option("--announce-only", help="Only announce, so that platforms can tag their users anew first.")
+        bool,
+        typer.Option(
+            "--announce-only", help="Only announce the new epoch, so that platforms can tag their users in advance."
+        ),
     ] = False,
-    retire: Annotated[bool, typer.Option("--retire", help="Retire the old epoch; servers do it when grace ends.")] = (
-        False
-    ),
-    now: Annotated[bool, typer.Option("--now", help="With --retire: although its grace is not over.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="With --now: do not ask.")] = False,
-    status: Annotated[bool, typer.Option("--status", help="Show how far the rotation is, and change nothing.")] = False,
-    json_output: JsonFlag = False,
+    retire: Annotated[
+        bool, typer.Option("--retire", help="Retire the old epoch. Servers do this when the grace period ends.")
+    ] = (False),
+    now: Annotated[bool, typer.Option("--now", help="With --retire: before the grace period has ended.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --now: do not ask for confirmation.")] = False,
+    status: Annotated[
+        bool, typer.Option("--status", help="Show the progress of the rotation, and change nothing.")
+    ] = False,
 ) -> None:
-    """Rotate the OPRF key: announce, turn every element, prove, switch. Run it again after a crash: it goes on."""
+    """Rotate the OPRF key: announce the new epoch, convert every element, write proofs, switch. After a crash, run it
+    again: it continues."""
     if sum((announce_only, retire, status)) > 1 or (now and not retire):
-        raise InvalidRequest("Choose one of --announce-only, --retire and --status; --now goes with --retire.")
+        raise InvalidRequest("Choose one of --announce-only, --retire and --status; --now needs --retire.")
     with opened_database(statement_timeout_ms=STATEMENT_TIMEOUT_MS, pool_size=2) as (settings, engine):
         if status:
             _show_status(settings, engine)
@@ -111,8 +113,8 @@ def _rotate(settings: Settings, engine: Engine, grace_days: int, audit_dir: Path
     from ledger.server.rotation.run import rotate
 
     with stage_bars(_STAGES) as progress:
-        done = rotate(settings, engine, _now, grace_days=grace_days, folder=audit_dir, progress=progress)
-    value = _switched(done)
+        switched = rotate(settings, engine, _now, grace_days=grace_days, folder=audit_dir, progress=progress)
+    value = _switched(switched)
 
     def show(console: Console) -> None:
         console.print(output.fields(value))
@@ -121,15 +123,15 @@ def _rotate(settings: Settings, engine: Engine, grace_days: int, audit_dir: Path
     output.emit(value, show)
 
 
-def _switched(done: Switched) -> dict[str, Any]:
+def _switched(switched: Switched) -> dict[str, Any]:
     return {
-        "from": done.old_epoch,
-        "to": done.new_epoch,
-        "entry_index": done.entry_index,
-        "elements": done.elements,
-        "root": b64url(done.root),
-        "grace_until": format_time(done.grace_until),
-        "audit_dir": str(done.audit_dir),
+        "from": switched.old_epoch,
+        "to": switched.new_epoch,
+        "entry_index": switched.entry_index,
+        "elements": switched.elements,
+        "root": b64url(switched.root),
+        "grace_until": format_time(switched.grace_until),
+        "audit_dir": str(switched.audit_dir),
     }
 
 
@@ -141,7 +143,10 @@ def _retire(settings: Settings, engine: Engine, now: bool, yes: bool) -> None:
     if now and not yes:
         if output.json_asked():
             raise InvalidRequest("With --json, --now needs --yes.")
-        typer.confirm("Platforms that use the old epoch are refused until they have tagged anew. Go on?", abort=True)
+        typer.confirm(
+            "Platforms that use the old epoch are refused until they have tagged their users again. Continue?",
+            abort=True,
+        )
     with reading(engine) as connection:
         waiting = only(read_epochs(connection), "previous") is not None
     with stage_bars(_STAGES) as progress:
@@ -150,7 +155,9 @@ def _retire(settings: Settings, engine: Engine, now: bool, yes: bool) -> None:
         with reading(engine) as connection:
             until = unsettled(read_epochs(connection), settings, _now())
     if retired is None and not destroyed and until is None:
-        raise RotationRefused("No epoch is waiting to be retired, and nothing of an earlier one is left here.")
+        raise RotationRefused(
+            "No epoch is waiting to be retired, and no data of an earlier one is left on this machine."
+        )
     value = {
         "retired": None if retired is None else retired.epoch,
         "destroyed": destroyed,
@@ -159,13 +166,15 @@ def _retire(settings: Settings, engine: Engine, now: bool, yes: bool) -> None:
 
     def show(console: Console) -> None:
         if retired is not None:
-            console.print(f"Epoch {retired.epoch} is retired: it answers nothing any more.")
+            console.print(f"Epoch {retired.epoch} is retired: requests under it are refused.")
         for epoch in destroyed:
-            console.print(f"Listings, subjects, snapshots, audit files and key of epoch {epoch} are destroyed here.")
+            console.print(
+                f"Listings, subjects, snapshots, audit files and key of epoch {epoch} are deleted on this machine."
+            )
         if until is not None:
             console.print(
-                f"What is left of it can be destroyed from {format_time(until)} on, when every process has noticed. "
-                "The servers do it by themselves, or run this again."
+                f"Its remaining data can be deleted from {format_time(until)} on, when every process has seen the "
+                "retirement. The servers do this automatically, or run this command again."
             )
 
     output.emit(value, show)
@@ -175,8 +184,8 @@ def _show_status(settings: Settings, engine: Engine) -> None:
     from ledger.server.reports.malformed import malformed_reports
     from ledger.server.rotation.run import status
 
-    rows = [_epoch(one) for one in status(settings, engine)]
-    malformed = [_malformed(settings, one) for one in malformed_reports(engine)]
+    rows = [_epoch(epoch) for epoch in status(settings, engine)]
+    malformed = [_malformed(settings, report) for report in malformed_reports(engine)]
 
     def show(console: Console) -> None:
         table = Table("epoch", "state", "subjects", "grace until", "retired", "key here")
@@ -187,122 +196,31 @@ def _show_status(settings: Settings, engine: Engine) -> None:
         if malformed:
             console.print(_MALFORMED)
             reports = Table("report", "platform", "recorded", "taken back")
-            for one in malformed:
-                reports.add_row(one["report"], one["platform"], one["recorded_at"], str(one["taken_back"]))
+            for row in malformed:
+                reports.add_row(row["report"], row["platform"], row["recorded_at"], str(row["taken_back"]))
             console.print(reports)
 
     output.emit({"epochs": rows, "malformed_reports": malformed}, show)
 
 
-def _malformed(settings: Settings, one: MalformedReport) -> dict[str, Any]:
+def _malformed(settings: Settings, report: MalformedReport) -> dict[str, Any]:
     return {
-        "report": encode_id("rp", one.report_id, settings.service),
-        "platform": one.platform,
-        "recorded_at": format_time(one.recorded_at),
-        "taken_back": one.taken_back,
+        "report": encode_id("rp", report.report_id, settings.service),
+        "platform": report.platform,
+        "recorded_at": format_time(report.recorded_at),
+        "taken_back": report.taken_back,
     }
 
 
-def _epoch(one: EpochStatus) -> dict[str, Any]:
-    row = one.row
+def _epoch(status: EpochStatus) -> dict[str, Any]:
+    row = status.row
     return {
         "epoch": row.epoch,
         "state": row.state,
-        "subjects": one.subjects,
+        "subjects": status.subjects,
         "entry_index": row.entry_index,
         "switch_index": row.switch_index,
         "grace_until": None if row.grace_until is None else format_time(row.grace_until),
         "retired_at": None if row.retired_at is None else format_time(row.retired_at),
-        "key_here": one.key_here,
+        "key_here": status.key_here,
     }
-
-
-@guarded
-def verify(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="The folder of batch files that the operator handed over.")
-    ],
-    suite: Annotated[
-        Path | None, typer.Option("--suite", help="Suite file with the pinned log key. (or $REFUND_LEDGER_SUITE)")
-    ] = None,
-    url: Annotated[str | None, typer.Option("--url", help="The ledger's address. (default: the suite's)")] = None,
-    log_key: Annotated[
-        str | None, typer.Option("--log-key", help="The log's verifier key, instead of --suite.")
-    ] = None,
-    old: Annotated[int | None, typer.Option("--from", help="The epoch that must be the old one.")] = None,
-    new: Annotated[int | None, typer.Option("--to", help="The epoch that must be the new one.")] = None,
-    switch_entry: Annotated[
-        int | None, typer.Option("--switch-entry", help="Entry of the switch. (default: as rotation.json says)")
-    ] = None,
-    root_entry: Annotated[
-        int | None, typer.Option("--root-entry", help="Entry with the root, for late reports. (default: the switch)")
-    ] = None,
-    state: Annotated[
-        Path | None, typer.Option("--state", help="File with the last checkpoint seen. (default: XDG state)")
-    ] = None,
-    insecure_http: Annotated[bool, typer.Option("--insecure-http", help="Allow http to other machines.")] = False,
-    timeout_seconds: Annotated[float, typer.Option("--timeout-seconds", min=0.1, help="For each part of the log.")] = (
-        30.0
-    ),
-    json_output: JsonFlag = False,
-) -> None:
-    """Check a rotation's batch files against the log: keys, proofs, root and number. Exit 1 if anything is false."""
-    pinned = options.pinned_suite(suite)
-    key = log_key or (pinned.pinned.log_key if pinned else None)
-    address = url or (pinned.url if pinned else None)
-    if key is None or address is None:
-        raise InvalidRequest("Give --suite, or --url and --log-key: a log cannot vouch for its own key.")
-    if switch_entry is None and root_entry is not None:
-        raise InvalidRequest("--root-entry goes with --switch-entry.")
-    places = (
-        read_places(folder)
-        if switch_entry is None
-        else Places(switch_entry, switch_entry if root_entry is None else root_entry)
-    )
-    origin, public_key = parse_verifier_key(key)
-    transport = Transport(address, insecure_http=insecure_http)
-    try:
-        fetch = log_fetch(transport, address, timeout_seconds)
-        note = fetch_checkpoint(fetch)
-        SeenCheckpoint(state or seen_file(pinned, key), origin, public_key).accept(note, fetch)
-        with stage_bars({"verify": "verifying elements"}) as bars:
-            report = verify_rotation(
-                folder,
-                places,
-                fetch,
-                note,
-                pinned.pinned if pinned is not None else None,
-                origin,
-                public_key,
-                workers=os.cpu_count() or 1,
-                progress=lambda done, total: bars("verify", done, total),
-            )
-    finally:
-        transport.close()
-    if (old or report.old_epoch, new or report.new_epoch) != (report.old_epoch, report.new_epoch):
-        raise InvalidRotation(f"These files are of the rotation from {report.old_epoch} to {report.new_epoch}.")
-    _show_report(report)
-
-
-def _show_report(report: RotationReport) -> None:
-    value = {
-        "verified": True,
-        "from": report.old_epoch,
-        "to": report.new_epoch,
-        "late": report.late,
-        "elements": report.elements,
-        "batches": report.batches,
-        "root": b64url(report.root),
-        "switch_entry": report.places.switch_entry,
-        "root_entry": report.places.root_entry,
-    }
-
-    def show(console: Console) -> None:
-        console.print("[bold green]Every element in these files was turned from the old key to the new one.[/]")
-        console.print(output.fields(value))
-        console.print(
-            "Keys, number and root are those of the log. Whether the files hold every subject there was, only the "
-            "platforms together can tell."
-        )
-
-    output.emit(value, show)

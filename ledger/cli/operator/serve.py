@@ -1,8 +1,9 @@
-"""`refund-ledger serve`: publisher and snapshotter in processes of their own, and the API in this one.
+"""`serve`: run the API in this process, and the publisher and the snapshotter in child processes.
 
-Publisher and snapshotter hold the log key and never the OPRF key; this process the other way round. Each comes back
-when it dies; when this process ends, however it ends, they end too. SIGTERM ends everything within STOP_SECONDS,
-whatever hangs: requests and threads get their share of that time, and then the process ends without them.
+The child processes load the log key and never the OPRF key; this process loads the OPRF key and never the log key. A
+child that ends is started again. When this process ends for any reason, the children end too. SIGTERM ends all of them
+within STOP_SECONDS, even if a request or a thread hangs: each stage of the stop has a share of that time, after which
+the process exits without waiting any longer.
 """
 
 from __future__ import annotations
@@ -33,31 +34,32 @@ if TYPE_CHECKING:
 FIRST_LINE_SECONDS = 30
 RESTART_SECONDS = 1.0
 STOP_SECONDS = 9.0
-"""From SIGTERM to the end of the process at the latest."""
+"""Longest time from SIGTERM to the end of the process."""
 
 GRACEFUL_SECONDS = 4
-"""Of these, what requests in the air get to be answered."""
+"""Part of STOP_SECONDS in which running requests are answered."""
 
 CLOSE_SECONDS = 2.5
-"""Of these, what the threads get to finish what waits."""
+"""Part of STOP_SECONDS in which the threads finish their queues."""
 
 CHILD_SECONDS = 2.0
-"""Of these, what the other processes get before they are killed, which does them no harm."""
+"""Part of STOP_SECONDS after which the child processes are killed. They can be killed without losing data."""
 
 KEEP_ALIVE_SECONDS = 30
-"""Longer than clients keep idle connections: if the server closed first, a request could meet a closing one."""
+"""Idle connections are kept for this time, which is longer than clients keep them: otherwise a request could be sent on
+a connection that the server is closing."""
 
 CHILD_MODULES = {
     "publisher": "ledger.server.log.publisher",
     "snapshotter": "ledger.server.snapshots.snapshotter",
 }
-"""Processes beside the API, by the name that log lines have for them."""
+"""Modules of the child processes, by their name in log lines."""
 
 log = logging.getLogger(__name__)
 
 
 class Child:
-    """A process of the ledger's own, `python -m` one of `CHILD_MODULES`, and the thread that starts it again."""
+    """A child process that runs one of `CHILD_MODULES`, and the thread that starts it again when it ends."""
 
     def __init__(self, name: str, environment: dict[str, str]) -> None:
         self._name = name
@@ -77,7 +79,8 @@ class Child:
         )
 
     def first_line(self) -> dict[str, Any]:
-        """Wait for what it says first. Raises ConfigurationError when it will not run."""
+        """Return the first line that the process prints, as a dictionary. Raises ConfigurationError if it does not
+        start."""
         timer = threading.Timer(FIRST_LINE_SECONDS, self._process.kill)
         timer.start()
         try:
@@ -96,16 +99,16 @@ class Child:
         return dict(verdict)
 
     def watch(self) -> None:
-        """Start it again whenever it ends, until `stop`."""
+        """Start the process again whenever it ends, until `stop` is called."""
         self._watcher = threading.Thread(target=self._watch, name=f"{self._name}-watch", daemon=True)
         self._watcher.start()
 
     def _watch(self) -> None:
         while True:
             assert self._process.stdout is not None
-            with suppress(ValueError):  # closed already: the last attempt to start it failed
-                for line in self._process.stdout:  # to the end, which also keeps the pipe from filling
-                    self._tell(line)
+            with suppress(ValueError):  # closed already, because the last start failed
+                for line in self._process.stdout:  # read to the end, also so that the pipe never fills
+                    self._log(line)
             self._process.wait()
             self._process.stdout.close()
             if self._stop.wait(RESTART_SECONDS):
@@ -113,20 +116,20 @@ class Child:
             log.warning("process_restarted", extra={"child": self._name, "status": self._process.returncode})
             try:
                 self._process = self._spawn()
-            except OSError:  # no process or file is left for now; the next round tries again
+            except OSError:  # no process or file descriptor is free; the next round tries again
                 log.exception("process_not_started", extra={"child": self._name})
                 continue
             if self._stop.is_set():
                 self._process.terminate()
 
-    def _tell(self, line: str) -> None:
-        """Log what the process says beyond its first line."""
+    def _log(self, line: str) -> None:
+        """Log a line that the process prints after its first one."""
         try:
-            said = json.loads(line)
+            document = json.loads(line)
         except ValueError:
             return
-        if isinstance(said, dict) and "error" in said:
-            message = str(said.get("message", ""))
+        if isinstance(document, dict) and "error" in document:
+            message = str(document.get("message", ""))
             log.error("process_refuses", extra={"child": self._name, "says": message})
 
     def kill(self) -> None:
@@ -152,10 +155,10 @@ class Child:
 
 
 class Deadline:
-    """Ends this process STOP_SECONDS after it was asked to end, if it has not ended by itself.
+    """End this process STOP_SECONDS after the first signal, if it is still running.
 
-    A thread in a call that hangs (a database that does not answer) can neither be interrupted nor, at the interpreter's
-    end, be left behind: only `os._exit` ends it. What was acknowledged is committed; nothing of it is lost.
+    A thread in a call that hangs (a database that does not answer) cannot be interrupted, and the interpreter waits for
+    it at exit; only `os._exit` ends it. Acknowledged writes are committed, so none is lost.
     """
 
     def __init__(self) -> None:
@@ -163,7 +166,7 @@ class Deadline:
         self.children: list[Child] = []
 
     def start(self) -> None:
-        """Begin to count, once."""
+        """Start the timer and terminate the children. Later calls do nothing."""
         if self._timer is None:
             self._timer = threading.Timer(STOP_SECONDS, self._end)
             self._timer.daemon = True
@@ -180,10 +183,10 @@ class Deadline:
 
 
 def run(settings: Settings, environment: dict[str, str], *, publisher: bool = True, snapshotter: bool = True) -> None:
-    """Serve until SIGTERM or SIGINT. `environment` makes the other processes read the same settings; `publisher` and
-    `snapshotter` say which of them run beside this one.
+    """Serve until SIGTERM or SIGINT. `environment` are the variables of the child processes, so that they read the same
+    settings; `publisher` and `snapshotter` say which of them to run.
 
-    Raises ConfigurationError when keys, log, schema or address do not allow it, DatabaseUnavailable.
+    Raises ConfigurationError if keys, log, schema or address do not allow it, DatabaseUnavailable.
     """
     import uvicorn
 
@@ -194,7 +197,7 @@ def run(settings: Settings, environment: dict[str, str], *, publisher: bool = Tr
     if settings.public_url is not None:
         path_prefix(settings.public_url)  # refused here, before anything starts
     start_logging()
-    rt = open_runtime(settings)  # what is wrong with keys or schema shows here, as one line instead of a traceback
+    rt = open_runtime(settings)  # reports problems of keys or schema as one line, not as a traceback
     deadline = Deadline()
     children = deadline.children
     listening: socket.socket | None = None
@@ -209,18 +212,18 @@ def run(settings: Settings, environment: dict[str, str], *, publisher: bool = Tr
             children[0].watch()
 
         class Server(uvicorn.Server):
-            """Says where it listens once it does."""
+            """Prints the address when it listens."""
 
             async def startup(self, sockets: list[socket.socket] | None = None) -> None:
                 await super().startup(sockets)
                 if self.started:
-                    # A full collection over everything imported takes longer than a lookup may; so none ever looks at
-                    # it.
+                    # A full collection of all imported objects takes longer than a lookup may; frozen objects are
+                    # never collected.
                     gc.collect()
                     gc.freeze()
                     _announce(settings, url, verdict, no_admin)
                     if snapshotter:
-                        # Nothing that is served waits for it, so it need not hold up the start.
+                        # No request waits for it, so it need not delay the start.
                         children.append(Child("snapshotter", environment))
                         children[-1].watch()
 
@@ -242,8 +245,8 @@ def run(settings: Settings, environment: dict[str, str], *, publisher: bool = Tr
             server.should_exit = True
 
         for number in (signal.SIGTERM, signal.SIGINT):
-            # uvicorn finishes what runs and then raises the signal again; by default that would end us before
-            # `finally`.
+            # uvicorn finishes its requests and then raises the signal again; the default handler would end this
+            # process before `finally`.
             signal.signal(number, stop)
         server.run(sockets=[listening])
     finally:
@@ -287,17 +290,17 @@ def _announce(settings: Settings, url: str, verdict: dict[str, Any], no_admin: b
         )
         console.print(Text.assemble("Console for the staff at ", (console_url, "bold")))
         if no_admin:
-            console.print("Nobody can sign in there yet: refund-ledger staff add NAME --role admin")
+            console.print("No account can sign in there yet: refund-ledger staff add NAME --role admin")
         if frozen:
             console.print(
                 Text(f"The log is frozen: {frozen}. Lookups are answered, writes are refused.", style="bold red")
             )
         if standby:
-            console.print(Text(f"The publisher of this server stands by: {standby}.", style="yellow"))
+            console.print(Text(f"The publisher of this server is on standby: {standby}.", style="yellow"))
 
     frozen, standby = verdict.get("frozen"), verdict.get("standby")
-    said = {"url": url, "environment": settings.environment, "service": settings.service, "frozen": frozen}
-    output.emit({**said, "standby": standby, "console": console_url, "needs_admin": no_admin}, show)
+    answer = {"url": url, "environment": settings.environment, "service": settings.service, "frozen": frozen}
+    output.emit({**answer, "standby": standby, "console": console_url, "needs_admin": no_admin}, show)
     if frozen:
         log.error("log_is_frozen", extra={"reason": frozen})
     if standby:

@@ -1,4 +1,5 @@
-"""`serve` and `keys`: what the operator runs. The server's modules are loaded when a command runs, not before."""
+"""`serve` and `keys`: run the ledger, and manage its keys and schema. The server's modules are loaded when a command
+runs, not before."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ledger.cli import output
-from ledger.cli.output import JsonFlag, guarded
+from ledger.cli.decorator import command
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
 
 PREFIX = "REFUND_LEDGER_"
 
-keys = typer.Typer(no_args_is_help=True, help="Make and show the server's keys.")
+keys = typer.Typer(no_args_is_help=True, help="Create and show the server's keys; migrate its database.")
 
 
 def read_settings(**changes: Any) -> Settings:
-    """Settings from the environment, with `changes` that are not None. Raises ConfigurationError that names everything
-    which is wrong with them."""
+    """Return the settings of the environment, with those of `changes` that are not None.
+
+    Raises ConfigurationError, which names all that is wrong with them.
+    """
     from ledger.server.settings import load_settings
 
     return load_settings(**changes)
@@ -33,8 +36,11 @@ def read_settings(**changes: Any) -> Settings:
 
 @contextmanager
 def opened_database(**options: Any) -> Iterator[tuple[Settings, Engine]]:
-    """Settings and the ledger's database, of one connection unless `options` (of `open_engine`) say otherwise. Raises
-    ConfigurationError, also when its schema is not this version's, and DatabaseUnavailable."""
+    """Open the ledger's database and yield the settings and the engine, which is disposed of afterwards. `options` are
+    those of `open_database`; by default the pool has one connection.
+
+    Raises ConfigurationError (also for a schema of another version) and DatabaseUnavailable.
+    """
     from ledger.server.db.opening import open_database
 
     settings = read_settings()
@@ -46,22 +52,24 @@ def opened_database(**options: Any) -> Iterator[tuple[Settings, Engine]]:
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
-    """The environment in which a child process reads the same settings."""
+    """Return the environment variables with which a child process reads the same settings."""
     values = settings.model_dump(mode="json", exclude_none=True)
     return {**os.environ, **{PREFIX + name.upper(): str(value) for name, value in values.items()}}
 
 
-@guarded
+@command
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on. (default: 127.0.0.1)")] = None,
-    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one. (default: 8000)")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 chooses a free one. (default: 8000)")] = None,
     publisher: Annotated[
-        bool, typer.Option("--publisher/--no-publisher", help="Sign checkpoints; one host has the log's guard.")
+        bool,
+        typer.Option(
+            "--publisher/--no-publisher", help="Sign checkpoints. Only one host has the log's checkpoint file (guard)."
+        ),
     ] = True,
     snapshotter: Annotated[
-        bool, typer.Option("--snapshotter/--no-snapshotter", help="Build snapshots; one host is enough.")
+        bool, typer.Option("--snapshotter/--no-snapshotter", help="Build snapshots. One host is enough.")
     ] = True,
-    json_output: JsonFlag = False,
 ) -> None:
     """Run the ledger: API, publisher and snapshotter. Settings come from REFUND_LEDGER_* variables."""
     from ledger.cli.operator.serve import run
@@ -71,32 +79,34 @@ def serve(
 
 
 @keys.command("init")
-@guarded
-def keys_init(json_output: JsonFlag = False) -> None:
-    """Create keys, checkpoint guard, database schema and the log's first entries. Never overwrites anything."""
+@command
+def keys_init() -> None:
+    """Create the keys, the checkpoint guard, the database schema and the log's first entries. Never overwrites
+    anything."""
     from ledger.server.log.genesis import init_keys
 
     settings = read_settings()
-    done = init_keys(settings, datetime.now(UTC))
+    created = init_keys(settings, datetime.now(UTC))
     output.emit(
-        {"created_keys": done.created_keys, "log_size": done.log_size, "keys_dir": str(settings.keys_dir)},
+        {"created_keys": created.created_keys, "log_size": created.log_size, "keys_dir": str(settings.keys_dir)},
         lambda console: console.print(
-            f"{'Created' if done.created_keys else 'Found'} the keys in {settings.keys_dir}; "
-            f"the log has {done.log_size} entries. Back up the key folder and {settings.guard_dir} apart from "
-            "each other and from the database."
+            f"{'Created' if created.created_keys else 'Found'} the keys in {settings.keys_dir}; "
+            f"the log has {created.log_size} entries. Back up the key folder, {settings.guard_dir} and the "
+            "database separately."
         ),
     )
 
 
 @keys.command("show")
-@guarded
+@command
 def keys_show(
-    log_key: Annotated[bool, typer.Option("--log-key", help="Only the log's verifier key, for `verify`.")] = False,
-    json_output: JsonFlag = False,
+    log_key: Annotated[
+        bool, typer.Option("--log-key", help="Print only the log's verifier key, for `verify`.")
+    ] = False,
 ) -> None:
-    """Show the public keys that the log names: what platforms pin."""
+    """Show the public keys that the log names and platforms pin."""
     from ledger.server.db.engine import reading
-    from ledger.server.keys.files import logged_keys
+    from ledger.server.log.logged_keys import logged_keys
 
     with opened_database() as (_, engine), reading(engine) as connection:
         logged = dict(logged_keys(connection))
@@ -104,7 +114,7 @@ def keys_show(
         key = logged["log"]["key"]
         output.emit({"log_key": key}, lambda console: console.print(key, soft_wrap=True))
         return
-    holders = {f"holder {one['id']}": one["public_key"] for one in logged["holders"]}
+    holders = {f"holder {holder['id']}": holder["public_key"] for holder in logged["holders"]}
     output.emit(
         logged,
         lambda console: console.print(
@@ -114,9 +124,9 @@ def keys_show(
 
 
 @keys.command("migrate")
-@guarded
-def keys_migrate(json_output: JsonFlag = False) -> None:
-    """Bring the database to the schema of this version. Stop the servers first."""
+@command
+def keys_migrate() -> None:
+    """Migrate the database to the schema of this version. Stop the servers first."""
     from ledger.server.db.migrate import check_known, found_revision, upgrade
     from ledger.server.db.opening import open_database
 

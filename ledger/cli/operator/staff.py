@@ -1,4 +1,5 @@
-"""`staff`: accounts of the people who work at the console. The first admin is made here, the others there or here."""
+"""`staff`: manage the accounts of the console. The first admin is created here, further accounts here or in the
+console."""
 
 from __future__ import annotations
 
@@ -12,8 +13,8 @@ from rich.console import Console
 from rich.text import Text
 
 from ledger.cli import output
+from ledger.cli.decorator import command
 from ledger.cli.operator.server import opened_database
-from ledger.cli.output import JsonFlag, guarded
 from ledger.cli.tables import Table
 from ledger.rules.languages import DEFAULT_LOCALE, LOCALES
 
@@ -23,27 +24,29 @@ if TYPE_CHECKING:
     from ledger.server.settings import Settings
     from ledger.server.staff.accounts import Enrolment
 
-staff = typer.Typer(no_args_is_help=True, help="Accounts of those who work at the console.")
+staff = typer.Typer(no_args_is_help=True, help="Manage accounts of the staff console.")
 
 Name = Annotated[str, typer.Argument(help="Login name: 2 to 64 of a-z, 0-9 and ._-, e.g. ann.")]
 
 
 @staff.command("add")
-@guarded
+@command
 def add(
     name: Name,
     role: Annotated[str, typer.Option("--role", help="reviewer, supervisor, auditor or admin.")],
     control_group: Annotated[
-        str | None, typer.Option("--control-group", help="The members' group they work for. (default: none)")
+        str | None,
+        typer.Option(
+            "--control-group", help="Control group of the members for which this person works. (default: none)"
+        ),
     ] = None,
     language: Annotated[str, typer.Option("--language", help=f"{' or '.join(LOCALES)}.")] = DEFAULT_LOCALE,
-    json_output: JsonFlag = False,
 ) -> None:
-    """Make an account, and show its first password and its code for an authenticator app. Both are shown once."""
+    """Create an account. Prints its first password and the code for an authenticator app; both are shown only once."""
     from ledger.server.staff.accounts import add_staff
 
     with opened_database() as (settings, engine):
-        made = add_staff(
+        enrolment = add_staff(
             engine,
             _sealing_key(settings, engine),
             name=name,
@@ -54,17 +57,18 @@ def add(
             now=datetime.now(UTC),
             random_bytes=secrets.token_bytes,
         )
-    _show_secrets(made)
+    _show_secrets(enrolment)
 
 
 @staff.command("reset")
-@guarded
-def reset(name: Name, json_output: JsonFlag = False) -> None:
-    """Give an account a new first password and a new code for the app; its sessions and any lock end."""
+@command
+def reset(name: Name) -> None:
+    """Reset an account: a new first password and a new code for the authenticator app. Ends its sessions and any
+    lock."""
     from ledger.server.staff.accounts import reset_staff
 
     with opened_database() as (settings, engine):
-        made = reset_staff(
+        enrolment = reset_staff(
             engine,
             _sealing_key(settings, engine),
             name,
@@ -72,33 +76,33 @@ def reset(name: Name, json_output: JsonFlag = False) -> None:
             now=datetime.now(UTC),
             random_bytes=secrets.token_bytes,
         )
-    _show_secrets(made)
+    _show_secrets(enrolment)
 
 
 @staff.command("list")
-@guarded
-def list_all(json_output: JsonFlag = False) -> None:
-    """All accounts."""
+@command
+def list_all() -> None:
+    """List all accounts."""
     from ledger.server.staff.accounts import list_staff
 
     now = datetime.now(UTC)
     with opened_database() as (_, engine):
         rows: list[dict[str, Any]] = [
             {
-                "name": one.name,
-                "role": one.role,
-                "control_group": one.control_group,
-                "language": one.language,
-                "disabled": one.disabled,
-                "locked": one.locked_until is not None and one.locked_until > now,
-                "must_change_password": one.must_change_password,
-                "link_not_used": one.invited,
-                "awaits_confirmation": one.awaits_confirmation,
-                "enrolled_by": one.enrolled_by,
-                "confirmed_by": one.confirmed_by,
-                "rests_on_one_admin": one.alone,
+                "name": account.name,
+                "role": account.role,
+                "control_group": account.control_group,
+                "language": account.language,
+                "disabled": account.disabled,
+                "locked": account.locked_until is not None and account.locked_until > now,
+                "must_change_password": account.must_change_password,
+                "link_not_used": account.invited,
+                "awaits_confirmation": account.awaits_confirmation,
+                "enrolled_by": account.enrolled_by,
+                "confirmed_by": account.confirmed_by,
+                "rests_on_one_admin": account.alone,
             }
-            for one in list_staff(engine)
+            for account in list_staff(engine)
         ]
 
     def show(console: Console) -> None:
@@ -113,9 +117,9 @@ def list_all(json_output: JsonFlag = False) -> None:
 
 
 @staff.command("disable")
-@guarded
-def disable(name: Name, json_output: JsonFlag = False) -> None:
-    """Shut an account; its sessions end at once."""
+@command
+def disable(name: Name) -> None:
+    """Disable an account and end its sessions."""
     from ledger.server.staff.accounts import disable_staff
 
     with opened_database() as (_, engine):
@@ -124,9 +128,9 @@ def disable(name: Name, json_output: JsonFlag = False) -> None:
 
 
 @staff.command("enable")
-@guarded
-def enable(name: Name, json_output: JsonFlag = False) -> None:
-    """Open an account again, or lift the lock after wrong attempts."""
+@command
+def enable(name: Name) -> None:
+    """Enable an account, or remove the lock after wrong attempts."""
     from ledger.server.staff.accounts import enable_staff
 
     with opened_database() as (_, engine):
@@ -136,7 +140,7 @@ def enable(name: Name, json_output: JsonFlag = False) -> None:
 
 def _sealing_key(settings: Settings, engine: Engine) -> bytes:
     from ledger.server.db.engine import reading
-    from ledger.server.keys.files import load_server_keys
+    from ledger.server.log.logged_keys import load_server_keys
 
     with reading(engine) as connection:
         return load_server_keys(settings, connection).sealing_key
@@ -160,23 +164,25 @@ def _vouched(row: dict[str, Any]) -> str:
     return f"{row['enrolled_by']} and {row['confirmed_by']}" if row["confirmed_by"] else f"{row['enrolled_by']} alone"
 
 
-def _show_secrets(made: Enrolment) -> None:
-    member = made.staff
+def _show_secrets(enrolment: Enrolment) -> None:
+    member = enrolment.staff
     shown = {
         "name": member.name,
         "role": member.role,
         "control_group": member.control_group,
         "language": member.language,
-        "password": made.password,
-        "totp_uri": made.totp_uri,
+        "password": enrolment.password,
+        "totp_uri": enrolment.totp_uri,
     }
 
     def show(console: Console) -> None:
-        console.print(output.fields({"name": member.name, "role": member.role, "one-time password": made.password}))
-        console.print(Text(_qr(made.totp_uri)), soft_wrap=True)
-        console.print(Text(made.totp_uri), soft_wrap=True)
         console.print(
-            "Shown once. Scan the code with an authenticator app; the password is to be changed at the first login."
+            output.fields({"name": member.name, "role": member.role, "one-time password": enrolment.password})
+        )
+        console.print(Text(_qr(enrolment.totp_uri)), soft_wrap=True)
+        console.print(Text(enrolment.totp_uri), soft_wrap=True)
+        console.print(
+            "Shown once. Scan the code with an authenticator app. The password must be changed at the first login."
         )
 
     output.emit(shown, show)

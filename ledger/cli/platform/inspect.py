@@ -1,4 +1,4 @@
-"""`inspect`: what the files of a claim say about their origin, on this machine alone."""
+"""`inspect`: find signs of the origin of a claim's files, on this machine only."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from rich.markup import escape
 from rich.text import Text
 
 from ledger.cli import output
-from ledger.cli.output import ExitCode, JsonFlag, guarded
+from ledger.cli.decorator import command
+from ledger.cli.output import ExitCode
 from ledger.cli.tables import Table
 from ledger.client import claim_upload, inspect, match_picture, verify_inspection
-from ledger.client.inspection import evidence_members
+from ledger.client.reports.inspection import evidence_members
 from ledger.errors import InspectionInvalid, InspectionReceiptInvalid, InvalidRequest, ListingUnreadable
 from ledger.protocol.encoding import b64url, parse_time
 from ledger.rules.languages import DEFAULT_LOCALE, LOCALES, language_for
@@ -29,36 +30,40 @@ if TYPE_CHECKING:
 STRENGTH_STYLES = {"identifies": "bold red", "indicates": "yellow", "hint": "dim"}
 
 
-@guarded
+@command
 def inspect_files(
-    files: Annotated[list[Path], typer.Argument(help="JPEG, PNG, WebP, HEIC, AVIF, MP4 or MOV. They stay here.")],
+    files: Annotated[
+        list[Path], typer.Argument(help="JPEG, PNG, WebP, HEIC, AVIF, MP4 or MOV. They are not sent anywhere.")
+    ],
     listing: Annotated[
         list[Path] | None,
-        typer.Option("--listing", help="The merchant's own photo: was the picture made from it? May be repeated."),
+        typer.Option(
+            "--listing", help="The merchant's own photo, to detect a picture that was made from it. Repeat for more."
+        ),
     ] = None,
     picture: Annotated[
         Path | None,
-        typer.Option("--picture", help="Write a PNG that shows the match; with several listings, one each."),
+        typer.Option("--picture", help="Write a PNG that shows the match; one for each listing if there are several."),
     ] = None,
     receipt: Annotated[
-        Path | None, typer.Option("--receipt", help="Check that the one file bears out this receipt; exit 1 if not.")
+        Path | None,
+        typer.Option("--receipt", help="Check that the file agrees with this receipt; exit 1 if it does not."),
     ] = None,
     received_at: Annotated[
         str | None,
         typer.Option(
             "--received-at",
-            help="When the files were uploaded with the claim, as 2026-01-31T23:59:59Z: the `origin` of the evidence.",
+            help="When the files were uploaded with the claim, such as 2026-01-31T23:59:59Z: `origin` of the evidence.",
         ),
     ] = None,
     lang: Annotated[str | None, typer.Option("--lang", help=f"{' or '.join(LOCALES)}. (default: from LANG)")] = None,
-    json_output: JsonFlag = False,
 ) -> None:
     """Inspect files for AI labels, traces of generators and signs of editing, and compare them with listing photos.
     Findings do not change the exit code."""
     locale, listings = _locale(lang), listing or []
     received = None if received_at is None else parse_time(received_at)
     if picture is not None and (len(files) != 1 or not listings or receipt is not None):
-        raise InvalidRequest("--picture needs one file and --listing, and goes without --receipt.")
+        raise InvalidRequest("--picture needs one file and --listing, and cannot be combined with --receipt.")
     if receipt is not None:
         _verify(files, receipt, listings, received)
         return
@@ -71,23 +76,26 @@ def inspect_files(
         except InspectionInvalid as error:
             results.append((file, error))
     compared = _by_digest(listings)
-    found: dict[str, Any] = {"files": [_as_json(*one, received) for one in results]}
+    answer: dict[str, Any] = {"files": [_as_json(*result, received) for result in results]}
     if picture is not None and not isinstance(results[0][1], InspectionInvalid):
-        found["pictures"] = _draw(files[0], results[0][1], compared, picture)
+        answer["pictures"] = _draw(files[0], results[0][1], compared, picture)
     names = {digest: path.name for digest, path in compared.items()}
-    output.emit(found, lambda console: _show(console, results, locale, names, found.get("pictures")))
+    output.emit(answer, lambda console: _show(console, results, locale, names, answer.get("pictures")))
     if any(isinstance(result, InspectionInvalid) for _, result in results):
         raise typer.Exit(int(ExitCode.USAGE))
 
 
 def _by_digest(listings: list[Path]) -> dict[str, Path]:
-    """Listing photos by their SHA-256 as receipts write it."""
+    """Return the listing photos by their SHA-256 (base64url, as in receipts)."""
     return {b64url(hashlib.sha256(path.read_bytes()).digest()): path for path in listings}
 
 
 def _draw(file: Path, receipt: Receipt, listings: dict[str, Path], picture: Path) -> dict[str, str]:
-    """Write a picture of each match; {listing's name: picture's name}."""
-    matched = {one.facts.get("listing_sha256") for one in receipt.findings}
+    """Write a picture of each match and return {listing's name: picture's name}.
+
+    Raises InvalidRequest if a picture cannot be written.
+    """
+    matched = {finding.facts.get("listing_sha256") for finding in receipt.findings}
     drawn = {}
     for number, (digest, listing) in enumerate(listings.items(), 1):
         shown = match_picture(file, listing) if digest in matched else None
@@ -155,14 +163,14 @@ def _show_receipt(console: Console, receipt: Receipt, locale: str, names: dict[s
         table = Table(box=None, pad_edge=False, show_header=False)
         for _ in range(2):
             table.add_column(overflow="fold")
-        for one in receipt.findings:
-            listing = names.get(str(one.facts.get("listing_sha256")))
-            trust = [one.trust.value] if one.trust is not None else []
-            parts = (one.code.value, *trust, one.where, *([listing] if listing else []))
+        for finding in receipt.findings:
+            listing = names.get(str(finding.facts.get("listing_sha256")))
+            trust = [finding.trust.value] if finding.trust is not None else []
+            parts = (finding.code.value, *trust, finding.where, *([listing] if listing else []))
             place = Text("\n" + " · ".join(parts), style="dim")
-            strength = Text(finding_texts.strength(one, locale), style=STRENGTH_STYLES[one.strength.value])
-            limit = Text("\n" + finding_texts.limit(one.code, locale, one.trust), style="italic")
-            table.add_row(strength, Text(finding_texts.sentence(one, locale)) + limit + place)
+            strength = Text(finding_texts.strength(finding, locale), style=STRENGTH_STYLES[finding.strength.value])
+            limit = Text("\n" + finding_texts.limit(finding.code, locale, finding.trust), style="italic")
+            table.add_row(strength, Text(finding_texts.sentence(finding, locale)) + limit + place)
         console.print(table)
     for note in receipt.notes:
         detail = " · ".join(part for part in (note.code.value, note.where, note.detail) if part)
@@ -171,7 +179,7 @@ def _show_receipt(console: Console, receipt: Receipt, locale: str, names: dict[s
 
 def _verify(files: list[Path], receipt: Path, listings: list[Path], received: datetime | None) -> None:
     if len(files) != 1:
-        raise InvalidRequest("--receipt is about one file.")
+        raise InvalidRequest("--receipt needs exactly one file.")
     try:
         claimed = json.loads(receipt.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
@@ -190,7 +198,7 @@ def _verify(files: list[Path], receipt: Path, listings: list[Path], received: da
 
 
 def _one_receipt(value: Any) -> Any:
-    """A receipt, or the one receipt in what `inspect --json` printed."""
+    """Return `value`, or its only receipt if it is an output of `inspect --json`."""
     if isinstance(value, dict) and isinstance(value.get("files"), list) and len(value["files"]) == 1:
         return value["files"][0].get("receipt") if isinstance(value["files"][0], dict) else None
     return value

@@ -1,4 +1,4 @@
-"""`lookup` and `check`: what a platform asks before a refund."""
+"""`lookup` and `check`: the standing of a buyer before a refund is decided."""
 
 from __future__ import annotations
 
@@ -10,19 +10,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from ledger.cli import options, output
-from ledger.cli.options import (
-    CnIdOption,
-    DeviceOption,
-    EmailOption,
-    KeyOption,
-    PaymentOption,
-    PhoneOption,
-    RegionOption,
-    StateOption,
-    SuiteOption,
-)
-from ledger.cli.output import ExitCode, JsonFlag, guarded
+from ledger.cli import output
+from ledger.cli.decorator import command
+from ledger.cli.options import LedgerOptions, PersonOptions
+from ledger.cli.output import ExitCode
 from ledger.cli.tables import Facts
 from ledger.client import Buyer, Check, Lookup, PictureReuse, Refund, RefundLedger, picture_hash
 from ledger.client.subjects import Identifiers
@@ -33,7 +24,7 @@ TIER_STYLES = {"clear": "green", "watch": "yellow", "review": "dark_orange", "hi
 
 
 TagOption = Annotated[
-    list[str] | None, typer.Option("--tag", help="kind=tag from `refund-ledger tag`, instead of identifiers.")
+    list[str] | None, typer.Option("--tag", help="kind=tag as `refund-ledger tag` prints it, instead of identifiers.")
 ]
 EpochOption = Annotated[
     int | None, typer.Option("--epoch", help="Key epoch of the --tag values. (default: the current one)")
@@ -44,159 +35,157 @@ ClaimOption = Annotated[
 
 ConsentOption = Annotated[
     str | None,
-    typer.Option("--consent-ref", help="Where the person's separate consent is kept; needed under the CN profile."),
+    typer.Option(
+        "--consent-ref", help="Your reference to the person's separate consent; required under the CN profile."
+    ),
 ]
 
 
-@guarded
+@command
 def lookup(
-    suite: SuiteOption,
-    key: KeyOption,
+    account: LedgerOptions,
+    person: PersonOptions,
     order: Annotated[str, typer.Option("--order", help="Your order number; only its HMAC is sent.")],
-    state_dir: StateOption = None,
-    phone: PhoneOption = None,
-    email: EmailOption = None,
-    cn_id: CnIdOption = None,
-    payment: PaymentOption = None,
-    device: DeviceOption = None,
-    region: RegionOption = None,
     tags: TagOption = None,
     epoch: EpochOption = None,
     purpose: Annotated[str, typer.Option("--purpose", help="refund_review or appeal.")] = "refund_review",
     claim: ClaimOption = None,
-    amount_minor: Annotated[int, typer.Option("--amount-minor", help="With --claim: in minor units.")] = 0,
-    currency: Annotated[str, typer.Option("--currency", help="With --claim: ISO 4217.")] = "CNY",
+    amount_minor: Annotated[int, typer.Option("--amount-minor", help="With --claim: the amount in minor units.")] = 0,
+    currency: Annotated[str, typer.Option("--currency", help="With --claim: the currency, ISO 4217.")] = "CNY",
     consent_ref: ConsentOption = None,
-    min_index: Annotated[int | None, typer.Option("--min-index", help="See at least this many log entries.")] = None,
+    min_index: Annotated[
+        int | None,
+        typer.Option("--min-index", help="Use at least this many log entries; waits up to 500 ms."),
+    ] = None,
     pictures: Annotated[
         list[Path] | None,
-        typer.Option("--picture", help="A picture of the claim: was it used before? Only its perceptual hash is sent."),
+        typer.Option(
+            "--picture", help="A picture of the claim, to search for earlier uses. Only its perceptual hash is sent."
+        ),
     ] = None,
-    timeout_ms: Annotated[int, typer.Option("--timeout-ms", min=1, help="Time in total.")] = 300,
-    json_output: JsonFlag = False,
+    timeout_ms: Annotated[int, typer.Option("--timeout-ms", min=1, help="Time limit for the whole lookup.")] = 300,
 ) -> None:
-    """Show a buyer's standing. Exit 4 when the ledger gave no answer in time; no tier changes the exit code."""
-    given = _one_of(options.identifiers(phone, email, cn_id, payment, device), tags)
+    """Look up a buyer's standing in the ledger. Exit 4 if the ledger did not answer in time; the exit code does not
+    depend on the tier."""
+    identifiers = _one_of(person.identifiers(), tags)
     refund = None if claim is None else Refund(amount_minor, currency, claim)
     hashes = [picture_hash(path) for path in pictures or ()]
-    with options.open_ledger(suite, key, state_dir, lookup_budget_seconds=timeout_ms / 1000) as ledger:
-        found = ledger.lookup(
-            _buyer(ledger, given, tags, epoch),
+    with account.open(lookup_budget_seconds=timeout_ms / 1000) as ledger:
+        result = ledger.lookup(
+            _buyer(ledger, identifiers, tags, epoch),
             order=order,
             purpose=purpose,
             refund=refund,
             consent_ref=consent_ref,
             min_index=min_index,
-            region=region,
+            region=person.region,
             pictures=hashes,
         )
-    output.emit(lookup_json(found), lambda console: console.print(lookup_table(found, pictures or ())))
-    if not found.available:
+    output.emit(lookup_json(result), lambda console: console.print(lookup_table(result, pictures or ())))
+    if not result.available:
         raise typer.Exit(int(ExitCode.UNAVAILABLE))
 
 
-@guarded
+@command
 def check(
-    suite: SuiteOption,
-    key: KeyOption,
+    account: LedgerOptions,
+    person: PersonOptions,
     policy: Annotated[
         Literal["download", "private"],
-        typer.Option("--policy", help="download: everything, and no question about anybody. private: one bucket each."),
+        typer.Option(
+            "--policy", help="download: fetch the whole snapshot. private: fetch one bucket for each identifier."
+        ),
     ] = "download",
-    state_dir: StateOption = None,
-    phone: PhoneOption = None,
-    email: EmailOption = None,
-    cn_id: CnIdOption = None,
-    payment: PaymentOption = None,
-    device: DeviceOption = None,
-    region: RegionOption = None,
     tags: TagOption = None,
     epoch: EpochOption = None,
     claim: ClaimOption = None,
     consent_ref: ConsentOption = None,
-    json_output: JsonFlag = False,
 ) -> None:
-    """Show a buyer's standing from the newest snapshot, without telling the ledger who is asked about."""
-    given = _one_of(options.identifiers(phone, email, cn_id, payment, device), tags)
+    """Compute a buyer's standing from the newest snapshot. The ledger does not learn which person you check."""
+    identifiers = _one_of(person.identifiers(), tags)
     refund = None if claim is None else Refund(0, "CNY", claim)
-    with options.open_ledger(suite, key, state_dir) as ledger:
-        buyer = _buyer(ledger, given, tags, epoch)
-        found = ledger.check(buyer, policy=policy, refund=refund, consent_ref=consent_ref, region=region)
-    output.emit(lookup_json(found), lambda console: console.print(check_table(found)))
+    with account.open() as ledger:
+        buyer = _buyer(ledger, identifiers, tags, epoch)
+        result = ledger.check(buyer, policy=policy, refund=refund, consent_ref=consent_ref, region=person.region)
+    output.emit(lookup_json(result), lambda console: console.print(check_table(result)))
 
 
-def _one_of(given: Identifiers, tags: list[str] | None) -> Identifiers:
-    if bool(given) == bool(tags):
+def _one_of(identifiers: Identifiers, tags: list[str] | None) -> Identifiers:
+    if bool(identifiers) == bool(tags):
         raise InvalidRequest("Give either identifiers or --tag.")
-    return given
+    return identifiers
 
 
-def _buyer(ledger: RefundLedger, given: Identifiers, tags: list[str] | None, epoch: int | None) -> Buyer | Identifiers:
+def _buyer(
+    ledger: RefundLedger, identifiers: Identifiers, tags: list[str] | None, epoch: int | None
+) -> Buyer | Identifiers:
     if not tags:
-        return given
-    pairs = [(kind, text) for kind, _, text in (one.partition("=") for one in tags)]
+        return identifiers
+    pairs = [(kind, text) for kind, _, text in (tag.partition("=") for tag in tags)]
     return Buyer.from_tags(ledger.current_epoch() if epoch is None else epoch, pairs)
 
 
-def lookup_json(found: Lookup | Check) -> dict[str, Any]:
-    """A Lookup or Check as JSON values."""
-    return {name: format_time(value) if isinstance(value, datetime) else value for name, value in asdict(found).items()}
+def lookup_json(result: Lookup | Check) -> dict[str, Any]:
+    """Return a Lookup or Check as JSON values."""
+    return {
+        name: format_time(value) if isinstance(value, datetime) else value for name, value in asdict(result).items()
+    }
 
 
-def lookup_table(found: Lookup, pictures: Sequence[Path] = ()) -> Facts:
-    """A Lookup for people; `pictures` are the files that were asked about with it."""
-    if not found.available:
-        because = found.unavailable_because
+def lookup_table(result: Lookup, pictures: Sequence[Path] = ()) -> Facts:
+    """Return a Lookup as names and values. `pictures` are the files that were searched for with it."""
+    if not result.available:
+        because = result.unavailable_because
         facts: dict[str, object] = {
             "tier": "unavailable",
             "because": because,
             "advice": "follow your normal process",
         }
     else:
-        facts = _facts(found)
-    if found.source == "local_filter" and found.as_of is not None:
-        facts["source"] = f"not in the local filter of {format_time(found.as_of)}; the ledger gave no answer"
+        facts = _facts(result)
+    if result.source == "local_filter" and result.as_of is not None:
+        facts["source"] = f"not in the local filter of {format_time(result.as_of)}; the ledger did not answer"
     for number, path in enumerate(pictures):
-        facts[path.name] = _reuse_words(None if found.pictures is None else found.pictures[number])
+        facts[path.name] = _reuse_words(None if result.pictures is None else result.pictures[number])
     return output.fields(facts)
 
 
 def _reuse_words(reuse: PictureReuse | None) -> str:
     if reuse is None:
-        return "not known: the ledger gave no answer about pictures"
+        return "not known: the ledger did not answer about pictures"
     if reuse.common:
-        return "a picture that anybody may have"
+        return "a common picture: a match is not evidence"
     more = "or more " if reuse.more else ""
     words = f"used in {reuse.reports} {more}confirmed reports by {reuse.platforms} other members"
     return f"{words}, and in {reuse.own_reports} of your own" if reuse.own_reports else words
 
 
-def check_table(found: Check) -> Facts:
-    """A Check for people."""
-    facts = _facts(found)
-    facts["as of"] = format_time(found.as_of)
-    if found.bounded:
+def check_table(result: Check) -> Facts:
+    """Return a Check as names and values."""
+    facts = _facts(result)
+    facts["as of"] = format_time(result.as_of)
+    if result.bounded:
         facts["note"] = "several identifiers are listed: a lookup may be stricter than this, never milder"
     facts["use"] = "may start a human step; before an adverse decision, look the buyer up"
     return output.fields(facts)
 
 
-def _facts(found: Lookup | Check) -> dict[str, object]:
+def _facts(result: Lookup | Check) -> dict[str, object]:
     facts: dict[str, object] = {
-        "tier": found.tier,
-        "credit": f"{found.credit} of 100",
-        "points": found.points,
-        "events": found.events,
-        "independent reporters": found.reporters,
-        "matched": ", ".join(found.matched_kinds) or "nothing",
-        "advice": ", ".join(found.guidance) or "none",
+        "tier": result.tier,
+        "credit": f"{result.credit} of 100",
+        "points": result.points,
+        "events": result.events,
+        "independent reporters": result.reporters,
+        "matched": ", ".join(result.matched_kinds) or "nothing",
+        "advice": ", ".join(result.guidance) or "none",
     }
-    for number, reason in enumerate(found.reasons, 1):
+    for number, reason in enumerate(result.reasons, 1):
         facts[f"reason {number}"] = f"{' / '.join(reason.texts())} ({reason.code})"
-    flags = {"disputed": found.disputed, "protected": found.protected, "statement": found.has_statement}
+    flags = {"disputed": result.disputed, "protected": result.protected, "statement": result.has_statement}
     for name, flag in flags.items():
         if flag:
             facts[name] = "yes"
-    if found.expires_at is not None:
-        facts["good until"] = format_time(found.expires_at)
+    if result.expires_at is not None:
+        facts["good until"] = format_time(result.expires_at)
     return facts

@@ -1,4 +1,4 @@
-"""`referral`: a file about the platform's own reports for a merchant, an AI provider or an authority."""
+"""`referral`: write a document about the platform's own reports for a merchant, an AI provider or an authority."""
 
 from __future__ import annotations
 
@@ -7,38 +7,42 @@ from typing import Annotated
 
 import typer
 
-from ledger.cli import options, output
-from ledger.cli.options import KeyOption, StateOption, SuiteOption
-from ledger.cli.output import JsonFlag, guarded
+from ledger.cli import output
+from ledger.cli.decorator import command
+from ledger.cli.options import LedgerOptions
 from ledger.errors import InvalidRequest
 from ledger.referral.audience import Audience
 from ledger.referral.bundle import refer, require_extra
 from ledger.rules.languages import DEFAULT_LOCALE, LOCALES
 
 
-@guarded
+@command
 def referral(
+    account: LedgerOptions,
     reports: Annotated[list[str], typer.Argument(help="Reports of yours, rp_...")],
-    suite: SuiteOption,
-    key: KeyOption,
-    audience: Annotated[str, typer.Option("--for", help=f"{', '.join(Audience)}: decides what is in it.")],
-    out: Annotated[Path, typer.Option("--out", help="A new folder.")],
+    audience: Annotated[
+        str, typer.Option("--for", help=f"{', '.join(Audience)}: the receiver, which decides the content.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The folder to create.")],
     inspections: Annotated[
         list[Path] | None,
-        typer.Option("--inspection", help="What `inspect --json` wrote about files of evidence: adds the facts."),
+        typer.Option(
+            "--inspection", help="Output of `inspect --json` about files of evidence; its findings are added."
+        ),
     ] = None,
     orders: Annotated[
-        list[str] | None, typer.Option("--order", help="REPORT=ORDER: names the order, if it is that report's.")
+        list[str] | None,
+        typer.Option("--order", help="REPORT=ORDER: print the order number, if it is the order of that report."),
     ] = None,
     lang: Annotated[str, typer.Option("--lang", help=f"{' or '.join(LOCALES)}.")] = DEFAULT_LOCALE,
-    wait_seconds: Annotated[float, typer.Option("--wait-seconds", min=0, help="For a checkpoint.")] = 5.0,
-    state_dir: StateOption = None,
-    json_output: JsonFlag = False,
+    wait_seconds: Annotated[
+        float, typer.Option("--wait-seconds", min=0, help="How long to wait for a checkpoint that covers the reports.")
+    ] = 5.0,
 ) -> None:
-    """Write a referral: what was reported, evidence digests, findings, and receipts that anybody can verify offline."""
+    """Write a referral: the reports, digests of evidence, findings, and receipts that can be verified offline."""
     require_extra()
-    with options.open_ledger(suite, key, state_dir) as ledger:
-        made = refer(
+    with account.open() as ledger:
+        written = refer(
             ledger,
             reports,
             out,
@@ -50,9 +54,9 @@ def referral(
         )
     facts = {
         "folder": str(out),
-        "for": made.audience.value,
-        "reports": len(made.reports),
-        "not_simply_standing": [report.id for report in made.reports if report.status != "counting"],
+        "for": written.audience.value,
+        "reports": len(written.reports),
+        "not_simply_standing": [report.id for report in written.reports if report.status != "counting"],
     }
     shown = {name: ", ".join(value) if isinstance(value, list) else value for name, value in facts.items()}
     output.emit(facts, lambda console: console.print(output.fields(shown)))

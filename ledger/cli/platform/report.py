@@ -1,4 +1,4 @@
-"""`report`: confirmed fraud into the ledger, and what becomes of it."""
+"""`report`: send reports of confirmed fraud, correct and prove them, and manage the outbox."""
 
 from __future__ import annotations
 
@@ -14,22 +14,10 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from ledger.cli import options, output, streams
-from ledger.cli.options import (
-    CnIdOption,
-    ColumnOption,
-    DelimiterOption,
-    DeviceOption,
-    EmailOption,
-    EncodingOption,
-    KeyOption,
-    PaymentOption,
-    PhoneOption,
-    RegionOption,
-    StateOption,
-    SuiteOption,
-)
-from ledger.cli.output import ExitCode, JsonFlag, guarded
+from ledger.cli import output, streams
+from ledger.cli.decorator import command
+from ledger.cli.options import LedgerOptions, PageOptions, PersonOptions, TableOptions
+from ledger.cli.output import ExitCode
 from ledger.cli.progress import stage_bars
 from ledger.cli.tables import Table
 from ledger.client import Delivery, RefundLedger, ReportView
@@ -46,98 +34,103 @@ from ledger.client.tables.report_files import (
 from ledger.errors import ConfigurationError, InvalidRequest, LedgerError
 from ledger.protocol.encoding import format_time, parse_time
 
-report = typer.Typer(no_args_is_help=True, help="Report confirmed refund fraud, correct it, prove it was recorded.")
+report = typer.Typer(no_args_is_help=True, help="Send, correct and prove reports of confirmed refund fraud.")
 
 ERROR_COLUMNS = ("index", "order", "state", "code", "message")
 FIT, UNFIT = "fit", "unfit"
-"""What a dry run says of a report."""
+"""The states of a report in a dry run."""
 WAITING_STATES = frozenset({"pending", "parked", "unsent"})
 SHOWN_RESULTS = 100
-"""Rows of a table of results for people; of more than that, only what was not accepted is shown."""
+"""Largest number of rows in a table of results. Of more results, only those that were not accepted are shown."""
 
 ReportId = Annotated[str, typer.Argument(help="The report's id, rp_...")]
 
 
 @report.command("send")
-@guarded
+@command
 def send(
-    suite: SuiteOption,
-    key: KeyOption,
-    state_dir: StateOption = None,
+    account: LedgerOptions,
+    person: PersonOptions,
+    table_options: TableOptions,
     file: Annotated[
         Path | None,
-        typer.Option("--file", help="Reports as JSON (each with `buyer`) or as a table, one a row. - is stdin."),
+        typer.Option(
+            "--file", help="Reports as JSON (each with `buyer`) or as a table with one report a row. - is stdin."
+        ),
     ] = None,
     errors: Annotated[
         Path | None,
-        typer.Option("--errors", help="With --file: what was not recorded (index, order, state, code, message)."),
+        typer.Option(
+            "--errors",
+            help="With --file: write the reports that were not recorded (index, order, state, code, message).",
+        ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything that can be checked without sending, and send nothing.")
+        bool, typer.Option("--dry-run", help="Make all checks that need no ledger, and send nothing.")
     ] = False,
-    column: ColumnOption = None,
-    encoding: EncodingOption = "utf-8",
-    delimiter: DelimiterOption = None,
-    phone: PhoneOption = None,
-    email: EmailOption = None,
-    cn_id: CnIdOption = None,
-    payment: PaymentOption = None,
-    device: DeviceOption = None,
-    region: RegionOption = None,
-    conduct: Annotated[str | None, typer.Option("--conduct")] = None,
+    conduct: Annotated[
+        str | None, typer.Option("--conduct", help="The confirmed conduct, such as fake_return_tracking.")
+    ] = None,
     evidence: Annotated[
         list[str] | None, typer.Option("--evidence", help="type=file; only its SHA-256 is sent.")
     ] = None,
-    order: Annotated[str | None, typer.Option("--order")] = None,
-    amount_minor: Annotated[int | None, typer.Option("--amount-minor")] = None,
-    currency: Annotated[str | None, typer.Option("--currency")] = None,
+    order: Annotated[str | None, typer.Option("--order", help="Your order number; only its HMAC is sent.")] = None,
+    amount_minor: Annotated[int | None, typer.Option("--amount-minor", help="Refund amount in minor units.")] = None,
+    currency: Annotated[str | None, typer.Option("--currency", help="ISO 4217, such as CNY.")] = None,
     outcome: Annotated[
         str | None, typer.Option("--outcome", help="refund_refused, refund_recovered or refund_suffered.")
     ] = None,
-    act_ended_at: Annotated[str | None, typer.Option("--act-ended-at", help="2026-01-31T23:59:59Z")] = None,
-    notice_sent_at: Annotated[str | None, typer.Option("--notice-sent-at")] = None,
-    notice_ref: Annotated[str | None, typer.Option("--notice-ref")] = None,
-    decided_by: Annotated[str | None, typer.Option("--decided-by", help="Who confirmed it, opaque.")] = None,
-    consent_ref: Annotated[str | None, typer.Option("--consent-ref")] = None,
-    replaces: Annotated[str | None, typer.Option("--replaces", help="The report that this one corrects.")] = None,
-    json_output: JsonFlag = False,
+    act_ended_at: Annotated[
+        str | None, typer.Option("--act-ended-at", help="When the act ended, such as 2026-01-31T23:59:59Z.")
+    ] = None,
+    notice_sent_at: Annotated[str | None, typer.Option("--notice-sent-at", help="When the buyer was notified.")] = None,
+    notice_ref: Annotated[str | None, typer.Option("--notice-ref", help="Your reference to the notice.")] = None,
+    decided_by: Annotated[
+        str | None, typer.Option("--decided-by", help="Your opaque id of the person who confirmed the report.")
+    ] = None,
+    consent_ref: Annotated[
+        str | None, typer.Option("--consent-ref", help="Your reference to the person's separate consent.")
+    ] = None,
+    replaces: Annotated[str | None, typer.Option("--replaces", help="Id of the report that this one corrects.")] = None,
 ) -> None:
-    """Send one report from options, or many from --file. What cannot be delivered waits in the outbox (exit 4).
+    """Send one report from options, or many from --file. Reports that cannot be delivered wait in the outbox (exit 4).
 
-    A malformed report of a file is refused alone, and the others are sent (exit 1). The same file or options, sent
-    again, are recorded once.
+    Only the malformed reports of a file are refused; the others are sent (exit 1). A file or options that are sent
+    again are recorded once.
     """
     if file is not None:
-        form = options.table_format(encoding, delimiter, column)
-        items = read_report_file(streams.source(file), form, region)
+        form = table_options.format()
+        items = read_report_file(streams.source(file), form, person.region)
     else:
         values = {
             "conduct": conduct, "order": order, "amount_minor": amount_minor, "currency": currency,
             "outcome": outcome, "act_ended_at": act_ended_at, "notice_sent_at": notice_sent_at,
             "notice_ref": notice_ref, "decided_by": decided_by, "consent_ref": consent_ref, "replaces": replaces,
         }  # fmt: skip
-        one: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
-        one["evidence"] = [_evidence_option(text) for text in evidence or ()]
-        one["buyer"] = options.identifiers(phone, email, cn_id, payment, device)
-        items = [item_of(one, region)]
+        fields: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
+        fields["evidence"] = [_evidence_option(text) for text in evidence or ()]
+        fields["buyer"] = person.identifiers()
+        items = [item_of(fields, person.region)]
     with ExitStack() as stack:
         table = None if errors is None else stack.enter_context(OutputTable(errors, ERROR_COLUMNS))
-        ledger = stack.enter_context(options.open_ledger(suite, key, state_dir))
+        ledger = stack.enter_context(account.open())
         bars = stack.enter_context(stage_bars({"check": "checking reports", "send": "sending reports"}))
         results: Sequence[Delivery[Any]] = []
         if dry_run:
-            items = check_reports(ledger, items, region, partial(bars, "check"))
-        elif file is None:  # of a file the answer has one form, however many reports it holds
-            (only,) = with_keys(ledger, items, region)
+            items = check_reports(ledger, items, person.region, partial(bars, "check"))
+        elif file is None:  # the answer for a file has one form for any number of reports
+            (only,) = with_keys(ledger, items, person.region)
             if only.error is not None:
                 raise only.error
-            results = [ledger.report(ledger.subject(region=region, **only.buyer), **only.arguments)]
+            results = [ledger.reports.create(ledger.tag(region=person.region, **only.buyer), **only.arguments)]
         else:
-            results = send_reports(ledger, items, region, partial(bars, "send"))
+            results = send_reports(ledger, items, person.region, partial(bars, "send"))
         if table is not None:
             states = [(FIT if item.error is None else UNFIT, item.error) for item in items]
             table.clear()
-            table.append(_error_rows(items, states if dry_run else [(one.state, one.error) for one in results]))
+            table.append(
+                _error_rows(items, states if dry_run else [(result.state, result.error) for result in results])
+            )
     if dry_run:
         _show_checked(items)
     else:
@@ -155,10 +148,10 @@ def _error_rows(
 
 
 def _show_checked(items: Sequence[ReportItem]) -> None:
-    """Print what a dry run found and exit: 1 if a report would be refused, else 0."""
+    """Print the result of a dry run. Exits with 1 if a report would be refused."""
     unfit = [item for item in items if item.error is not None]
 
-    def tell(console: Console) -> None:
+    def show_table(console: Console) -> None:
         console.print(f"{len(items):,} reports checked, nothing sent; fit: {len(items) - len(unfit):,}.")
         if not unfit:
             return
@@ -168,10 +161,10 @@ def _show_checked(items: Sequence[ReportItem]) -> None:
             table.add_row(str(item.index), Text(item.shown_order or ""), Text(note))
         console.print(table)
         if len(unfit) > SHOWN_RESULTS:
-            console.print(f"The first {SHOWN_RESULTS} of {len(unfit):,}; --json and --errors have all.")
+            console.print(f"The first {SHOWN_RESULTS} of {len(unfit):,}; --json and --errors show all.")
 
     with streams.writing():
-        output.emit({"dry_run": True, "results": [_checked_json(item) for item in items]}, tell)
+        output.emit({"dry_run": True, "results": [_checked_json(item) for item in items]}, show_table)
     if unfit:
         raise typer.Exit(int(ExitCode.REFUSED))
 
@@ -194,84 +187,62 @@ def _evidence_option(text: str) -> dict[str, str]:
 
 
 @report.command("withdraw")
-@guarded
+@command
 def withdraw(
+    ledger: RefundLedger,
     report_id: ReportId,
-    suite: SuiteOption,
-    key: KeyOption,
     reason: Annotated[str, typer.Option("--reason", help="wrong_person, wrong_facts, duplicate or other.")],
-    state_dir: StateOption = None,
-    json_output: JsonFlag = False,
 ) -> None:
-    """Take a report back."""
-    with options.open_ledger(suite, key, state_dir) as ledger:
-        _show_deliveries([ledger.withdraw(report_id, reason)])
+    """Withdraw a report."""
+    _show_deliveries([ledger.reports.withdraw(report_id, reason)])
 
 
 @report.command("restitution")
-@guarded
+@command
 def restitution(
+    ledger: RefundLedger,
     report_id: ReportId,
-    suite: SuiteOption,
-    key: KeyOption,
-    received_at: Annotated[str, typer.Option("--received-at", help="2026-01-31T23:59:59Z")],
+    received_at: Annotated[
+        str, typer.Option("--received-at", help="When the money arrived, such as 2026-01-31T23:59:59Z.")
+    ],
     amount_minor: Annotated[int, typer.Option("--amount-minor", help="The report's full amount, in minor units.")],
-    currency: Annotated[str, typer.Option("--currency")],
-    state_dir: StateOption = None,
-    json_output: JsonFlag = False,
+    currency: Annotated[str, typer.Option("--currency", help="The report's currency.")],
 ) -> None:
-    """Record that the buyer paid the full amount back; halves the report's points."""
-    with options.open_ledger(suite, key, state_dir) as ledger:
-        _show_deliveries([ledger.restitution(report_id, parse_time(received_at), amount_minor, currency)])
+    """Record that the buyer paid back the full amount. This halves the report's points."""
+    _show_deliveries([ledger.reports.restitute(report_id, parse_time(received_at), amount_minor, currency)])
 
 
 @report.command("explain")
-@guarded
+@command
 def explain(
+    ledger: RefundLedger,
     report_id: ReportId,
-    suite: SuiteOption,
-    key: KeyOption,
-    text: Annotated[str, typer.Option("--text", help="Why it is about another order, 1 to 2000 characters.")],
-    state_dir: StateOption = None,
-    json_output: JsonFlag = False,
+    text: Annotated[str, typer.Option("--text", help="Why the report is about another order; 1 to 2000 characters.")],
 ) -> None:
-    """Say why a report that is held is about another order than the contested one."""
-    with options.open_ledger(suite, key, state_dir) as ledger:
-        view = output.plain(ledger.explain_report(report_id, text))
-    output.emit(view, lambda console: console.print(output.fields(_told(view))))
+    """Explain why a held report is about another order than the contested report."""
+    view = output.plain(ledger.reports.explain(report_id, text))
+    output.emit(view, lambda console: console.print(output.fields(_shown(view))))
 
 
 @report.command("show")
-@guarded
-def show(
-    report_id: ReportId,
-    suite: SuiteOption,
-    key: KeyOption,
-    state_dir: StateOption = None,
-    json_output: JsonFlag = False,
-) -> None:
-    """Show a report of yours as it stands."""
-    with options.open_ledger(suite, key, state_dir) as ledger:
-        view = output.plain(ledger.get_report(report_id))
-    output.emit(view, lambda console: console.print(output.fields(_told(view))))
+@command
+def show(ledger: RefundLedger, report_id: ReportId) -> None:
+    """Show one of your reports with its current status."""
+    view = output.plain(ledger.reports.get(report_id))
+    output.emit(view, lambda console: console.print(output.fields(_shown(view))))
 
 
 @report.command("list")
-@guarded
+@command
 def list_all(
-    suite: SuiteOption,
-    key: KeyOption,
-    order: Annotated[str | None, typer.Option("--order", help="Only of this order.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=100)] = 50,
-    starting_after: Annotated[str | None, typer.Option("--starting-after", help="Last id of the page before.")] = None,
-    state_dir: StateOption = None,
-    json_output: JsonFlag = False,
+    ledger: RefundLedger,
+    paging: PageOptions,
+    order: Annotated[str | None, typer.Option("--order", help="Only reports about this order.")] = None,
 ) -> None:
     """List your reports, newest first."""
-    with options.open_ledger(suite, key, state_dir) as ledger:
-        page = ledger.list_reports(limit=limit, starting_after=starting_after, order=order)
+    page = ledger.reports.list(limit=paging.limit, starting_after=paging.starting_after, order=order)
 
-    def tell(console: Console) -> None:
+    def show_table(console: Console) -> None:
         table = Table("id", "status", "conduct", "amount", "act ended", "expires")
         for view in page.reports:
             amount = f"{view.amount_minor} {view.currency}"
@@ -281,100 +252,99 @@ def list_all(
         if page.has_more:
             console.print(f"More: --starting-after {page.reports[-1].id}")
 
-    output.emit({"reports": [output.plain(view) for view in page.reports], "has_more": page.has_more}, tell)
+    output.emit({"reports": [output.plain(view) for view in page.reports], "has_more": page.has_more}, show_table)
 
 
 @report.command("receipt")
-@guarded
+@command
 def receipt(
+    ledger: RefundLedger,
     report_id: ReportId,
-    suite: SuiteOption,
-    key: KeyOption,
-    out: Annotated[Path | None, typer.Option("--out", help="Write the receipt (C2SP tlog-proof) here.")] = None,
-    wait_seconds: Annotated[float, typer.Option("--wait-seconds", min=0)] = 5.0,
-    state_dir: StateOption = None,
-    json_output: JsonFlag = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Write the receipt (C2SP tlog-proof) to this file.")] = None,
+    wait_seconds: Annotated[
+        float, typer.Option("--wait-seconds", min=0, help="How long to wait for a checkpoint that covers the report.")
+    ] = 5.0,
 ) -> None:
-    """Fetch and verify a report's receipt: proof that the log holds what your key signed."""
-    with options.open_ledger(suite, key, state_dir) as ledger:
-        verified = ledger.receipt(report_id, wait_seconds)
+    """Fetch and verify a report's receipt, which proves that the log contains the report that your key signed."""
+    verified = ledger.reports.receipt(report_id, wait_seconds)
     if out is not None:
         try:
             out.write_text(verified.text, encoding="utf-8")
         except OSError as error:
             raise ConfigurationError(f"{out.name} cannot be written.") from error
-    found = verified.receipt
+    proof = verified.receipt
     facts = {
         "report": report_id,
-        "entry_index": found.index,
-        "hour": found.hour,
-        "log": found.checkpoint.origin,
-        "log_size": found.checkpoint.size,
+        "entry_index": proof.index,
+        "hour": proof.hour,
+        "log": proof.checkpoint.origin,
+        "log_size": proof.checkpoint.size,
         "verified": True,
     }
     output.emit(facts, lambda console: console.print(output.fields(facts)))
 
 
 @report.command("outbox")
-@guarded
+@command
 def outbox(
-    suite: SuiteOption,
-    key: KeyOption,
-    state_dir: StateOption = None,
-    flush: Annotated[bool, typer.Option("--flush", help="Send what is pending, and what is parked and due.")] = False,
-    parked: Annotated[bool, typer.Option("--parked", help="With --flush: what is parked too, due or not.")] = False,
+    account: LedgerOptions,
+    flush: Annotated[
+        bool, typer.Option("--flush", help="Send the pending items, and the parked items that are due.")
+    ] = False,
+    parked: Annotated[bool, typer.Option("--parked", help="With --flush: send all parked items, due or not.")] = False,
     retry: Annotated[
         str | None, typer.Option("--retry", help="Make this refused or parked item pending again.")
     ] = None,
-    discard: Annotated[str | None, typer.Option("--discard", help="Drop this item.")] = None,
+    discard: Annotated[str | None, typer.Option("--discard", help="Delete this item.")] = None,
     discard_all_refused: Annotated[
-        bool, typer.Option("--discard-all-refused", help="Drop everything that was refused.")
+        bool, typer.Option("--discard-all-refused", help="Delete all refused items.")
     ] = False,
-    status: Annotated[bool, typer.Option("--status", help="Only how much waits, and for how long.")] = False,
-    json_output: JsonFlag = False,
+    status: Annotated[
+        bool, typer.Option("--status", help="Show only the number and the age of waiting items.")
+    ] = False,
 ) -> None:
-    """Show what has not been delivered, or deliver it. Exit 4 while something is pending or parked."""
+    """Show or send the reports that are not delivered yet. Exit 4 while an item is pending or parked."""
     if parked and not flush:
-        raise InvalidRequest("--parked belongs to --flush.")
+        raise InvalidRequest("--parked needs --flush.")
     if status and flush:
-        raise InvalidRequest("Give --status or --flush.")
-    with options.open_ledger(suite, key, state_dir) as ledger:
+        raise InvalidRequest("Give either --status or --flush.")
+    with account.open() as ledger:
         if retry is not None:
-            ledger.retry_refused(retry)
+            ledger.outbox.retry(retry)
         if discard is not None:
-            ledger.discard(discard)
+            ledger.outbox.discard(discard)
         if discard_all_refused:
-            ledger.discard_refused()
+            ledger.outbox.discard_refused()
         if flush:
-            _show_deliveries(ledger.flush_outbox(parked=parked))
+            _show_deliveries(ledger.outbox.flush(parked=parked))
         elif status:
-            _show_waiting(ledger.outbox_waiting())
+            _show_waiting(ledger.outbox.waiting())
         else:
             _show_outbox(ledger)
 
 
 def _show_waiting(waiting: Mapping[ItemState, Waiting]) -> None:
-    """Print how much is in each state and for how long, and exit 4 if something waits."""
+    """Print the number and the age of the items in each state. Exits with 4 if an item is pending or parked."""
     now = datetime.now(UTC)
-    ages = {state: one.oldest_age(now) for state, one in waiting.items()}
+    ages = {state: items.oldest_age(now) for state, items in waiting.items()}
     value: dict[str, Any] = {
         state: {
-            "count": one.count,
+            "count": items.count,
             "oldest_seconds": None if (age := ages[state]) is None else int(age.total_seconds()),
         }
-        for state, one in waiting.items()
+        for state, items in waiting.items()
     }
 
-    def tell(console: Console) -> None:
+    def show_table(console: Console) -> None:
         table = Table("state", "items", "oldest")
-        for state, one in waiting.items():
+        for state, items in waiting.items():
             age = ages[state]
             table.add_row(
-                state, f"{one.count:,}", "" if age is None else str(timedelta(seconds=int(age.total_seconds())))
+                state, f"{items.count:,}", "" if age is None else str(timedelta(seconds=int(age.total_seconds())))
             )
         console.print(table)
 
-    output.emit(value, tell)
+    output.emit(value, show_table)
     if waiting["pending"].count or waiting["parked"].count:
         raise typer.Exit(int(ExitCode.UNAVAILABLE))
 
@@ -390,10 +360,10 @@ def _show_outbox(ledger: RefundLedger) -> None:
             "retry_at": None if item.retry_at is None else format_time(item.retry_at),
             "error": item.error,
         }
-        for item in ledger.outbox()
+        for item in ledger.outbox.list()
     ]
 
-    def tell(console: Console) -> None:
+    def show_table(console: Console) -> None:
         table = Table("idempotency key", "what", "state", "since", "attempts", "last error")
         for item in items:
             error = item["error"]
@@ -402,64 +372,64 @@ def _show_outbox(ledger: RefundLedger) -> None:
             table.add_row(*[Text(cell) for cell in (*cells, why)])
         console.print(table if items else "The outbox is empty.")
 
-    output.emit({"items": items}, tell)
+    output.emit({"items": items}, show_table)
     if any(item["state"] in WAITING_STATES for item in items):
         raise typer.Exit(int(ExitCode.UNAVAILABLE))
 
 
-def _told(view: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a report for people: of its appeal what matters."""
+def _shown(view: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a report for people, with its appeal and its hold in short."""
     case, hold = view["appeal"], view["hold"]
-    told = {**view, "appeal": case and f"{case['id']} {case['outcome'] or case['state']}, due {case['due_at']}"}
+    shown = {**view, "appeal": case and f"{case['id']} {case['outcome'] or case['state']}, due {case['due_at']}"}
     if hold and not (hold["released_at"] or hold["refused_at"]):
-        told["hold"] = f"may be the matter of {hold['case']}; void at {hold['void_at']}"
-    return told
+        shown["hold"] = f"may be about the same order as {hold['case']}; void at {hold['void_at']}"
+    return shown
 
 
-def _delivery_json(one: Delivery[Any], item: ReportItem | None) -> dict[str, Any]:
+def _delivery_json(delivery: Delivery[Any], item: ReportItem | None) -> dict[str, Any]:
     value: dict[str, Any] = {} if item is None else {"index": item.index, "order": item.shown_order}
-    value |= {"idempotency_key": one.idempotency_key, "state": one.state, "replayed": one.replayed}
-    if one.report is not None:
-        value["report"] = {name: field for name, field in output.plain(one.report).items() if name != "signature"}
-    if one.error is not None:
-        value["error"] = _error_json(one.error)
-    if one.retry_at is not None:
-        value["retry_at"] = format_time(one.retry_at)
+    value |= {"idempotency_key": delivery.idempotency_key, "state": delivery.state, "replayed": delivery.replayed}
+    if delivery.report is not None:
+        value["report"] = {name: field for name, field in output.plain(delivery.report).items() if name != "signature"}
+    if delivery.error is not None:
+        value["error"] = _error_json(delivery.error)
+    if delivery.retry_at is not None:
+        value["retry_at"] = format_time(delivery.retry_at)
     return value
 
 
 def _show_deliveries(results: Sequence[Delivery[Any]], items: Sequence[ReportItem] = ()) -> None:
-    """Print what became of each and exit: 4 if something waits or was not sent, 1 if something was refused, else 0.
-    `items` are the reports of a file, one for each result."""
+    """Print the results. Exits with 4 if a report waits or was not sent, with 1 if one was refused. `items` are the
+    reports of a file, one for each result."""
     sources: list[ReportItem | None] = [*items] or [None] * len(results)
 
-    def tell(console: Console) -> None:
+    def show_table(console: Console) -> None:
         if not results:
             console.print("Nothing to deliver.")
             return
         shown = list(zip(results, sources, strict=True))
         if len(shown) > SHOWN_RESULTS:
-            counts = Counter(one.state for one in results)
+            counts = Counter(delivery.state for delivery in results)
             console.print(", ".join([f"{state}: {count:,}" for state, count in counts.most_common()]))
-            shown = [(one, item) for one, item in shown if one.state != "accepted"]
+            shown = [(delivery, item) for delivery, item in shown if delivery.state != "accepted"]
             if len(shown) > SHOWN_RESULTS:
-                console.print(f"The first {SHOWN_RESULTS} that were not accepted; --json and --errors have all.")
+                console.print(f"The first {SHOWN_RESULTS} that were not accepted; --json and --errors show all.")
             shown = shown[:SHOWN_RESULTS]
         if not shown:
             return
         table = Table(*(("#", "order") if items else ()), "state", "report", "status", "counts from", "note")
-        for one, item in shown:
-            view: Any = one.report
+        for delivery, item in shown:
+            view: Any = delivery.report
             cells = ("", "", "") if view is None else (view.id, view.status, format_time(view.effective_from))
-            note = f"{one.error.code}: {one.error}" if one.error is not None else _note(view)
+            note = f"{delivery.error.code}: {delivery.error}" if delivery.error is not None else _note(view)
             source = () if item is None else (str(item.index), Text(item.shown_order or ""))
-            table.add_row(*source, one.state, *cells, Text(note))
+            table.add_row(*source, delivery.state, *cells, Text(note))
         console.print(table)
 
     with streams.writing():
         pairs = zip(results, sources, strict=True)
-        output.emit({"results": [_delivery_json(one, item) for one, item in pairs]}, tell)
-    states = {one.state for one in results}
+        output.emit({"results": [_delivery_json(delivery, item) for delivery, item in pairs]}, show_table)
+    states = {delivery.state for delivery in results}
     if states & WAITING_STATES:
         raise typer.Exit(int(ExitCode.UNAVAILABLE))
     if "refused" in states:

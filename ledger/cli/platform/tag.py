@@ -1,4 +1,4 @@
-"""`tag`: identifiers into the tags to look them up by, one person or a whole user base."""
+"""`tag`: turn identifiers into the tags by which they are looked up, for one person or a whole user base."""
 
 from __future__ import annotations
 
@@ -13,22 +13,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from ledger.cli import options, output, streams
-from ledger.cli.options import (
-    CnIdOption,
-    ColumnOption,
-    DelimiterOption,
-    DeviceOption,
-    EmailOption,
-    EncodingOption,
-    KeyOption,
-    PaymentOption,
-    PhoneOption,
-    RegionOption,
-    StateOption,
-    SuiteOption,
-)
-from ledger.cli.output import ExitCode, JsonFlag, guarded
+from ledger.cli import output, streams
+from ledger.cli.decorator import command
+from ledger.cli.options import LedgerOptions, PersonOptions, TableOptions
+from ledger.cli.output import ExitCode
 from ledger.cli.tables import Table
 from ledger.client import Buyer, RefundLedger, buyers
 from ledger.client.tables import tagging as client_tagging
@@ -38,84 +26,88 @@ from ledger.client.tables.tagging import Tagging, tag_customers, tag_file
 from ledger.errors import InvalidRequest
 
 PROGRESS_SECONDS = 30.0
-"""Between two lines of progress where there is no terminal."""
+"""Seconds between two lines of progress without a terminal."""
 
 
-@guarded
+@command
 def tag(
-    suite: SuiteOption,
-    key: KeyOption,
-    state_dir: StateOption = None,
-    phone: PhoneOption = None,
-    email: EmailOption = None,
-    cn_id: CnIdOption = None,
-    payment: PaymentOption = None,
-    device: DeviceOption = None,
-    region: RegionOption = None,
+    account: LedgerOptions,
+    person: PersonOptions,
+    table_options: TableOptions,
     csv_file: Annotated[
         Path | None,
-        typer.Option("--csv", help="People, one a row: kinds become tags; --id and --keep are copied. - is stdin."),
+        typer.Option(
+            "--csv",
+            help="A table with one person a row: identifiers become tags, --id and --keep are copied. - is stdin.",
+        ),
     ] = None,
     source: Annotated[
-        Path | None, typer.Option("--in", help="A whole user base: a table with columns named after kinds. Resumable.")
+        Path | None,
+        typer.Option("--in", help="A table of a whole user base, with columns named after kinds. Can be resumed."),
     ] = None,
     target: Annotated[
-        Path | None, typer.Option("--out", help="With --in: one row for each identifier (id, kind, epoch, tag, error).")
+        Path | None,
+        typer.Option("--out", help="With --in: the output, one row for each identifier (id, kind, epoch, tag, error)."),
     ] = None,
     id_column: Annotated[
-        str | None, typer.Option("--id", help="The column to copy as the id. (default: the first that is no kind)")
+        str | None,
+        typer.Option("--id", help="The column to copy as the id. (default: the first column that is not a kind)"),
     ] = None,
     keep: Annotated[
         list[str] | None, typer.Option("--keep", help="With --csv: another column to copy. Repeat for more.")
     ] = None,
     not_identifiers: Annotated[
         list[str] | None,
-        typer.Option("--not-identifiers", help="A copied column whose cells look like identifiers but are none."),
+        typer.Option("--not-identifiers", help="A copied column whose cells look like identifiers but are not."),
     ] = None,
-    column: ColumnOption = None,
-    encoding: EncodingOption = "utf-8",
-    delimiter: DelimiterOption = None,
     errors: Annotated[
-        Path | None, typer.Option("--errors", help="With --in: where malformed identifiers are (line, id, kind, code).")
+        Path | None,
+        typer.Option("--errors", help="With --in: write the places of malformed identifiers (line, id, kind, code)."),
     ] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="With --in: wait when the daily quota is used up.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="With --in: wait for the next day when the daily quota is used up.")
+    ] = False,
     epoch: Annotated[
-        Literal["current", "next"], typer.Option("--epoch", help="next: tag ahead under an announced key epoch.")
+        Literal["current", "next"],
+        typer.Option("--epoch", help="next: tag under an announced key epoch before it is in use."),
     ] = "current",
-    json_output: JsonFlag = False,
 ) -> None:
-    """Blind identifiers and print the tags to look them up by. Prefer files: options show in the process list.
+    """Blind identifiers and print the tags by which they are looked up. Prefer files: options can be seen in the
+    process list.
 
-    Exit 2 also when more than half of a kind's identifiers are malformed.
+    Exit 2 also if more than half of the identifiers of a kind are malformed.
     """
-    given = options.identifiers(phone, email, cn_id, payment, device)
-    if [bool(given), csv_file is not None, source is not None].count(True) != 1 or (source is None) != (target is None):
+    identifiers = person.identifiers()
+    if [bool(identifiers), csv_file is not None, source is not None].count(True) != 1 or (source is None) != (
+        target is None
+    ):
         raise InvalidRequest("Give identifiers, or --csv, or --in with --out.")
     if keep and csv_file is None:
-        raise InvalidRequest("--keep belongs to --csv; --in copies one column only, --id.")
-    form = options.table_format(encoding, delimiter, column)
+        raise InvalidRequest("--keep needs --csv; --in copies only the column --id.")
+    form = table_options.format()
     trusted = not_identifiers or []
-    with options.open_ledger(suite, key, state_dir) as ledger:
+    with account.open() as ledger:
         if source is not None and target is not None:
             with _progress() as progress:
-                done = tag_file(
-                    ledger, source, target, errors=errors, id_column=id_column, region=region, epoch=epoch, wait=wait,
-                    form=form, not_identifiers=trusted, progress=progress,
+                tagging = tag_file(
+                    ledger, source, target, errors=errors, id_column=id_column, region=person.region, epoch=epoch,
+                    wait=wait, form=form, not_identifiers=trusted, progress=progress,
                 )  # fmt: skip
-            _show_tagging(done, target, region)
+            _show_tagging(tagging, target, person.region)
         elif csv_file is not None:
             with open_customers(
                 streams.source(csv_file), form, id_column=id_column, keep=keep or [], not_identifiers=trusted,
                 tag_columns=True,
             ) as customers:  # fmt: skip
-                _tag_rows(ledger, customers, region, epoch)
+                _tag_rows(ledger, customers, person.region, epoch)
         else:
-            _show_tags(buyers(ledger.subjects_many([given], region=region, epoch=epoch))[0])
+            _show_tags(buyers(ledger.tag_many([identifiers], region=person.region, epoch=epoch))[0])
 
 
 @contextmanager
 def _progress() -> Iterator[client_tagging.Progress | None]:
-    """A bar on standard error; without a terminal a line now and then; nothing with `--json`."""
+    """Show progress on standard error: a bar, or without a terminal a line every PROGRESS_SECONDS; nothing with
+    `--json`."""
     terminal = output.messages()
     if output.json_asked():
         yield None
@@ -136,7 +128,7 @@ def _progress() -> Iterator[client_tagging.Progress | None]:
 def progress_lines(
     say: Callable[[str], None], clock: Callable[[], float], seconds: float = PROGRESS_SECONDS
 ) -> client_tagging.Progress:
-    """Progress as a line every so many seconds."""
+    """Return a callback that prints a line of progress at most every `seconds`. `clock` returns seconds."""
     last = clock()
 
     def show(read: int, total: int, done: Tagging) -> None:
@@ -149,42 +141,44 @@ def progress_lines(
     return show
 
 
-def _show_tagging(done: Tagging, target: Path, region: str | None) -> None:
-    """Print the summary; exit 1 when the quota ended the run, 2 when most identifiers of a kind are malformed."""
-    advice = _advice(done, region)
+def _show_tagging(tagging: Tagging, target: Path, region: str | None) -> None:
+    """Print the summary. Exits with 1 if the quota ended the run, with 2 if most identifiers of a kind are
+    malformed."""
+    advice = _advice(tagging, region)
 
     def show(console: Console) -> None:
-        if not done.finished:
-            hours = -(-(done.retry_after_seconds or 0) // 3600)
+        if not tagging.finished:
+            hours = -(-(tagging.retry_after_seconds or 0) // 3600)
             console.print(
-                f"The daily quota is used up after {done.identifiers:,} identifiers. Run the same command again after "
-                f"midnight UTC (in about {hours} h), or when the operator has granted more: it goes on from there."
+                f"The daily quota is used up after {tagging.identifiers:,} identifiers. Run the same command again "
+                f"after midnight UTC (in about {hours} h), or when the operator has granted more: it continues from "
+                "there."
             )
         facts = {
-            "identifiers": f"{done.identifiers:,}",
-            "malformed": f"{done.invalid:,}",
-            "there before": f"{done.resumed:,}",
-            "key epoch": done.epoch,
+            "identifiers": f"{tagging.identifiers:,}",
+            "malformed": f"{tagging.invalid:,}",
+            "tagged before": f"{tagging.resumed:,}",
+            "key epoch": tagging.epoch,
             "file": target,
         }
         console.print(output.fields(facts))
 
     with streams.writing():
-        output.emit(asdict(done) | {"mostly_malformed": list(done.mostly_malformed), "advice": advice}, show)
+        output.emit(asdict(tagging) | {"mostly_malformed": list(tagging.mostly_malformed), "advice": advice}, show)
     for line in advice:
         output.messages().print(f"warning: {line}", markup=False, soft_wrap=True)
     if advice:
         raise typer.Exit(int(ExitCode.USAGE))
-    if not done.finished:
+    if not tagging.finished:
         raise typer.Exit(int(ExitCode.REFUSED))
 
 
-def _advice(done: Tagging, region: str | None) -> list[str]:
-    """What to do about kinds of which most identifiers are malformed."""
+def _advice(tagging: Tagging, region: str | None) -> list[str]:
+    """Return a warning for each kind whose identifiers are mostly malformed."""
     return [
-        f"{done.invalid_by_kind[kind]:,} of {done.identifiers_by_kind[kind]:,} identifiers of kind {kind} are "
+        f"{tagging.invalid_by_kind[kind]:,} of {tagging.identifiers_by_kind[kind]:,} identifiers of kind {kind} are "
         f"malformed. {_likely_cause(kind, region)} Then tag into a new file."
-        for kind in done.mostly_malformed
+        for kind in tagging.mostly_malformed
     ]
 
 
@@ -193,7 +187,7 @@ def _likely_cause(kind: str, region: str | None) -> str:
         return "Numbers without + and country code need --region, such as --region CN."
     if kind == "phone":
         return f"Is {region} the country of these numbers (--region)?"
-    return f"Does the column hold another thing than {kind} (--column)?"
+    return f"Does the column contain something other than {kind} (--column)?"
 
 
 def _show_tags(buyer: Buyer) -> None:
@@ -212,7 +206,7 @@ def _show_tags(buyer: Buyer) -> None:
 def _tag_rows(
     ledger: RefundLedger, customers: Customers, region: str | None, epoch: Literal["current", "next"]
 ) -> None:
-    """Print the copied columns and the tags, as CSV in UTF-8. Rows without any identifier have empty tags."""
+    """Print the copied columns and the tags as CSV in UTF-8. Rows without an identifier have empty tags."""
     number = ledger.tagging_epoch(epoch)
     copied = customers.copied
     names = [customers.table.names[place] for place in copied]
@@ -228,11 +222,11 @@ def _tag_rows(
             output.emit({"epoch": number, "rows": objects}, lambda console: None)
         return
     streams.write(encode_rows([header, *rows], end="\r\n"))
-    _tell_what_is_left_out(customers)
+    _report_left_out(customers)
 
 
-def _tell_what_is_left_out(customers: Customers) -> None:
-    """Columns are named by number: a header may be a customer's line in a file that has none."""
+def _report_left_out(customers: Customers) -> None:
+    """Print which columns were not copied, by number: a first row that is no header may contain a customer's data."""
     say = output.messages()
     if customers.left_out:
         listed = _numbers(customers.left_out)

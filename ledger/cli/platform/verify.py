@@ -1,4 +1,4 @@
-"""`verify`: anybody's check of the whole log, its receipts, and that it tells everyone the same history."""
+"""`verify`: check the whole log, receipts of entries, and that other views of the log show the same history."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ledger.cli import options, output
-from ledger.cli.output import JsonFlag, guarded
+from ledger.cli.decorator import command
 from ledger.client.identity.keyfiles import load_public_keys
 from ledger.client.identity.suite import Suite
 from ledger.client.state import CHECKPOINT_FILE, SeenCheckpoint, default_state_dir, log_label, state_home
-from ledger.client.transport import Deadline, Transport
+from ledger.client.transport.http import Deadline, Transport
 from ledger.client.verify.local_text import kept_text
 from ledger.client.verify.log import Fetch, LogReport, compare_views, fetch_checkpoint, verify_log
 from ledger.client.verify.receipts import OfflineReceipt, check_offline
@@ -28,7 +28,7 @@ ATTEMPT_SECONDS = 10.0
 _GONE = (404, 410)
 
 
-@guarded
+@command
 def verify(
     url: Annotated[str | None, typer.Argument(help="The ledger's address. (default: the suite's)")] = None,
     suite: Annotated[
@@ -38,28 +38,33 @@ def verify(
         str | None, typer.Option("--log-key", help="The log's verifier key, instead of --suite.")
     ] = None,
     receipts: Annotated[
-        list[Path] | None, typer.Option("--receipt", help="A receipt whose entry must be there, or a folder of them.")
+        list[Path] | None,
+        typer.Option(
+            "--receipt", help="A receipt whose entry must be in the log, or a folder of receipts. Repeat for more."
+        ),
     ] = None,
     offline: Annotated[
         bool,
-        typer.Option("--offline", help="Check the receipts alone, without a network: keys and signed checkpoints."),
+        typer.Option("--offline", help="Check only the receipts, without network access: keys and signed checkpoints."),
     ] = False,
     platform_key: Annotated[
         Path | None, typer.Option("--platform-key", help="With --offline: the reporting platform's public keys (PEM).")
     ] = None,
     state: Annotated[
-        Path | None, typer.Option("--state", help="File with the last checkpoint seen. (default: XDG state)")
+        Path | None, typer.Option("--state", help="File with the last checkpoint that was seen. (default: XDG state)")
     ] = None,
     compare: Annotated[
-        str | None, typer.Option("--compare", help="Another view: a checkpoint file, or the address of a mirror.")
+        str | None,
+        typer.Option("--compare", help="Compare with another view: a checkpoint file, or the address of a mirror."),
     ] = None,
-    insecure_http: Annotated[bool, typer.Option("--insecure-http", help="Allow http to other machines.")] = False,
+    insecure_http: Annotated[
+        bool, typer.Option("--insecure-http", help="Allow http to addresses on other machines.")
+    ] = False,
     timeout_seconds: Annotated[
-        float, typer.Option("--timeout-seconds", min=0.1, help="For each part of the log.")
+        float, typer.Option("--timeout-seconds", min=0.1, help="Time limit for each file of the log.")
     ] = 30.0,
-    json_output: JsonFlag = False,
 ) -> None:
-    """Recompute the log from its entries and check everything against its key. Exit 1 when anything is false."""
+    """Recompute the log from its entries and verify it against its key. Exit 1 if a check fails."""
     pinned = options.pinned_suite(suite)
     key = log_key or (pinned.pinned.log_key if pinned else None)
     if offline:
@@ -67,7 +72,7 @@ def verify(
         return
     address = url or (pinned.url if pinned else None)
     if key is None or address is None:
-        raise InvalidRequest("Give --suite, or the address and --log-key: a log cannot vouch for its own key.")
+        raise InvalidRequest("Give --suite, or the address and --log-key: a log cannot prove its own key.")
     origin, public_key = parse_verifier_key(key)
     seen = SeenCheckpoint(state or seen_file(pinned, key), origin, public_key)
     texts = [_read(path) for path in _files(receipts or [])]
@@ -85,27 +90,27 @@ def verify(
 
 def _verify_offline(key: str | None, receipts: list[Path], platform_key: Path | None) -> None:
     if key is None or not receipts:
-        raise InvalidRequest("--offline needs --receipt, and --suite or --log-key: a receipt cannot vouch for its key.")
+        raise InvalidRequest("--offline needs --receipt, and --suite or --log-key: a receipt cannot prove its key.")
     origin, log_public = parse_verifier_key(key)
     signers = () if platform_key is None else load_public_keys(platform_key)
-    found = []
+    proofs = []
     for path in _files(receipts):
         try:
-            found.append(_told(path, check_offline(_read(path), origin, log_public, signers), bool(signers)))
+            proofs.append(_facts(path, check_offline(_read(path), origin, log_public, signers), bool(signers)))
         except ProofError as error:
             error.details["receipt"] = path.name
             raise
 
     def show(console: Console) -> None:
-        console.print(f"[bold green]What the log signed holds these receipts: {len(found)}.[/]")
-        for one in found:
-            console.print(output.fields({name: value for name, value in one.items() if name != "body"}))
+        console.print(f"[bold green]The entries of these receipts are in what the log signed: {len(proofs)}.[/]")
+        for proof in proofs:
+            console.print(output.fields({name: value for name, value in proof.items() if name != "body"}))
 
-    output.emit({"verified": True, "offline": True, "log": origin, "receipts": found}, show)
+    output.emit({"verified": True, "offline": True, "log": origin, "receipts": proofs}, show)
 
 
-def _told(path: Path, receipt: OfflineReceipt, signer_known: bool) -> dict[str, Any]:
-    """What a receipt proves, with the signed body where it carries one."""
+def _facts(path: Path, receipt: OfflineReceipt, signer_known: bool) -> dict[str, Any]:
+    """Return what a receipt proves, with the signed body if the receipt contains it."""
     entry = receipt.entry
     facts: dict[str, Any] = {
         "file": path.name,
@@ -116,12 +121,13 @@ def _told(path: Path, receipt: OfflineReceipt, signer_known: bool) -> dict[str, 
     }
     if entry is None:
         return facts
-    said = {name: entry.get(name) for name in ("id", "platform", "recorded_at", "body")}
-    return {**facts, "signed_by_platform_key": signer_known, **said}
+    members = {name: entry.get(name) for name in ("id", "platform", "recorded_at", "body")}
+    return {**facts, "signed_by_platform_key": signer_known, **members}
 
 
 def _files(paths: list[Path]) -> list[Path]:
-    """The files named, and those in the folders named, in the order of their names."""
+    """Return the files of `paths`, with the files in folders, sorted by name. Raises InvalidRequest for an empty
+    folder."""
     files: list[Path] = []
     for path in paths:
         within = sorted(path.iterdir()) if path.is_dir() else [path]
@@ -132,7 +138,7 @@ def _files(paths: list[Path]) -> list[Path]:
 
 
 def seen_file(pinned: Suite | None, key: str) -> Path | None:
-    """Where the last checkpoint seen is kept by default: with a suite, that of the SDK. None without a home folder."""
+    """Return the default file of the last checkpoint seen: with a suite that of the SDK. None without a home folder."""
     if pinned is not None:
         folder = default_state_dir(pinned)
         return folder and folder / CHECKPOINT_FILE
@@ -141,7 +147,11 @@ def seen_file(pinned: Suite | None, key: str) -> Path | None:
 
 
 def log_fetch(transport: Transport, address: str, timeout_seconds: float = FETCH_SECONDS) -> Fetch:
-    """Reads resources below the log's prefix: `<address>/log/`, or `<address>/` when it names the log itself."""
+    """Return a function that fetches a resource of the log: from `<address>/log/`, or from `<address>/` if the address
+    ends in `/log`.
+
+    The function raises NotFound if the log does not have the resource, Unavailable if it cannot be reached.
+    """
     prefix = "" if urlsplit(address).path.rstrip("/").endswith("/log") else "/log"
 
     def fetch(path: str) -> bytes:
@@ -149,7 +159,9 @@ def log_fetch(transport: Transport, address: str, timeout_seconds: float = FETCH
             try:
                 return transport.send("GET", f"{prefix}/{path}", limit).body
             except Unavailable as error:
-                if error.details.get("status") in _GONE:  # a mirror of plain files: its 404 is no problem document
+                if (
+                    error.details.get("status") in _GONE
+                ):  # a mirror of plain files answers 404 without a problem document
                     raise NotFound("The log has no such resource.") from error
                 raise
 
@@ -166,14 +178,14 @@ def _read(path: Path) -> str:
 
 
 def _compare(other: str, note: str, fetch: Fetch, origin: str, public_key: bytes, insecure_http: bool) -> int:
-    """The size up to which the other view is the same; see `compare_views` for what is raised."""
+    """Return the size up to which the other view is the same. Raises the errors of `compare_views`."""
     if not other.startswith(("http://", "https://")):
         return compare_views(note, _read(Path(other)), fetch, origin, public_key).older.size
     mirror = Transport(other, insecure_http=insecure_http)
     try:
         mirrored = log_fetch(mirror, other)
         theirs = fetch_checkpoint(mirrored)
-        # The side with the longer log has the tiles that decide it.
+        # Only the longer log has the tiles that prove or refute the comparison.
         longer = mirrored if parse(theirs)[0].size > parse(note)[0].size else fetch
         return compare_views(note, theirs, longer, origin, public_key).older.size
     finally:
@@ -181,7 +193,7 @@ def _compare(other: str, note: str, fetch: Fetch, origin: str, public_key: bytes
 
 
 class _Bar:
-    """A bar on standard error while a large log is read; nothing with `--json` or without a terminal."""
+    """Show a progress bar on standard error while a log is read; nothing with `--json` or without a terminal."""
 
     def __enter__(self) -> Callable[[int, int], None] | None:
         terminal = output.messages()
@@ -217,11 +229,11 @@ def _show(report: LogReport, compared: int | None, receipts_count: int) -> None:
     }
 
     def show(console: Console) -> None:
-        console.print("[bold green]The log is what it signed.[/]")
+        console.print("[bold green]The log agrees with its signed checkpoint.[/]")
         shown = {name: value for name, value in facts.items() if value is not None and name != "unknown_entries"}
         if report.unknown_sorts:
-            shown["not read"] = ", ".join(f"{count} of sort {sort}" for sort, count in report.unknown_sorts.items())
-            shown["note"] = "entries that a later version added: verified as entries, their contents are not read"
+            shown["not read"] = ", ".join(f"{count} of type {sort}" for sort, count in report.unknown_sorts.items())
+            shown["note"] = "entries of a later version: verified as entries, but their content is not read"
         console.print(output.fields(shown))
 
     output.emit(facts, show)

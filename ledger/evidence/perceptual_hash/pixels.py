@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ledger.errors import PictureUnreadable
-from ledger.evidence.extra import need
 from ledger.evidence.formats import jpeg
 from ledger.evidence.formats.metadata import ParsedFile
 from ledger.evidence.limits import MAX_FILE_BYTES, MAX_PIXELS, MAX_PROGRESSIVE_PIXELS, MAX_SCANS
+from ledger.extras import need
 
 if TYPE_CHECKING:
     from PIL.Image import Image

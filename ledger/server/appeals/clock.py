@@ -1,5 +1,5 @@
-"""What time does to cases: overdue marks, silence, closing. Run by maintenance in every process; two at once do no
-harm, because each case is looked at again under the log's head lock."""
+"""Actions that time causes in cases: overdue marks, unanswered questions, closing. Run by maintenance in every process.
+Two runs at once are safe, because each case is checked again under the log's head lock."""
 
 from __future__ import annotations
 
@@ -7,35 +7,32 @@ from collections.abc import Callable, Sequence
 
 from ledger.protocol.encoding import day_floor
 from ledger.protocol.public_ids import encode_id
-from ledger.rules.appeals import OPEN_STATES, Action, Actor
+from ledger.rules.appeals import Action, Actor
 from ledger.rules.case_machine import due_actions
-from ledger.server.appeals.perform import Move, perform
-from ledger.server.appeals.rows import to_core
+from ledger.server.appeals.case_service import Move, apply_action
 from ledger.server.appeals.transaction import changing, load_case
 from ledger.server.db.due_rows import work_off
 from ledger.server.db.engine import reading
-from ledger.server.records import appeal_effects as effects
-from ledger.server.records import case_queries as store
+from ledger.server.records import appeal_effects, case_queries
 from ledger.server.records.case_queries import CaseRow
 from ledger.server.records.transaction import Context, EntryBatch
 
 MAX_CASES = 100
-"""Cases that one query reads. Each is worked on in a transaction of its own, so that the log is never held for long."""
+"""Cases per query. Each is processed in a transaction of its own, so the log is never locked for long."""
 
 
 def run_clocks(context: Context, stopped: Callable[[], bool] = lambda: False) -> int:
-    """Do what is due in all cases, oldest deadline first; returns in how many something happened. `stopped` ends it
-    early.
+    """Apply all due actions, oldest deadline first; return the number of cases that changed. `stopped` ends it early.
 
-    A case that fails stops no other: its error is logged (`appeal_clock_failed` with the case's id), and the first one
-    is raised after the last case. Raises LogFrozen, DatabaseUnavailable.
+    A failing case does not stop the others: its error is logged (`appeal_clock_failed` with the case's id), and the
+    first error is raised at the end. Raises LogFrozen, DatabaseUnavailable.
     """
     now = context.now()
 
     def due(last: CaseRow | None) -> list[CaseRow]:
         after = None if last is None else (last.due_at, last.id)
         with reading(context.engine) as connection:
-            return store.due_cases(connection, now, day_floor(now), MAX_CASES, after)
+            return case_queries.due_cases(connection, now, day_floor(now), MAX_CASES, after)
 
     def work(rows: Sequence[CaseRow]) -> int:
         (row,) = rows
@@ -52,15 +49,16 @@ def run_clocks(context: Context, stopped: Callable[[], bool] = lambda: False) ->
 
 
 def _run(batch: EntryBatch, row: CaseRow) -> bool:
+    """Apply the due actions to one case, and close it if its report has expired; return True if it changed."""
     before = row
-    for action in due_actions(to_core(row, frozenset()), batch.now):
-        row = perform(batch, row, Move(action, Actor.CLOCK))
+    for action in due_actions(row, batch.now):
+        row = apply_action(batch, row, Move(action, Actor.CLOCK))
     report = batch.reports.get(row.report_id)
     expired = report is None or batch.policy.expiry_day(
         row.current_conduct, day_floor(report.act_ended_at), report.expires_day
     ) <= day_floor(batch.now)
-    if expired and row.state in OPEN_STATES:
-        row = perform(batch, row, Move(Action.REPORT_GONE, Actor.LEDGER))
-        # What rests on a report does not fall with its expiry, and is not contested by a case that ended with it.
-        effects.pass_marks_on(batch.connection, row.report_id, disputed=False, unconfirmed=False)
+    if expired and row.is_open:
+        row = apply_action(batch, row, Move(Action.REPORT_GONE, Actor.LEDGER))
+        # Reports that rest on an expired report stay, and lose the marks of a case that ended with it.
+        appeal_effects.pass_marks_on(batch.connection, row.report_id, disputed=False, unconfirmed=False)
     return row is not before

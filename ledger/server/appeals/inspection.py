@@ -28,11 +28,9 @@ from ledger.rules.conduct import EvidenceType, parse_inspection
 from ledger.rules.corroboration import Again
 from ledger.rules.findings import FindingCode
 from ledger.rules.provenance import OriginSource
-from ledger.server.appeals import attachment_queries as attachment_store
 from ledger.server.appeals import attachments
-from ledger.server.appeals.attachment_queries import AttachmentRow
-from ledger.server.appeals.case_file import opened_case
-from ledger.server.appeals.own_record import reported_evidence
+from ledger.server.appeals.attachments import AttachmentRow, reported_evidence
+from ledger.server.appeals.case_page import opened_case
 from ledger.server.db.engine import writing
 from ledger.server.records.transaction import Context
 from ledger.server.settings import Settings
@@ -70,7 +68,7 @@ class Failure(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Inspected:
+class InspectionResult:
     """An inspection that was made here: as a report would carry it, and all of its receipt that is for people.
     `not_compared` counts photos of the merchant's that were handed in and could not be compared."""
 
@@ -83,11 +81,11 @@ class Inspected:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class InspectionAttempt:
     """What came of looking into the file of this SHA-256: an inspection, or why there is none."""
 
     sha256: bytes
-    inspected: Inspected | None
+    inspected: InspectionResult | None
     failure: Failure | None = None
 
 
@@ -102,7 +100,7 @@ class _Files:
     received_at: datetime | None = None
 
 
-def inspect_again(context: Context, settings: Settings, case: str, public: str, staff: Staff) -> Look:
+def inspect_again(context: Context, settings: Settings, case: str, public: str, staff: Staff) -> InspectionAttempt:
     """Inspect a file that the reporter handed in, and compare it with the merchant's photos that came with it, in a
     process of its own.
 
@@ -114,7 +112,7 @@ def inspect_again(context: Context, settings: Settings, case: str, public: str, 
     with alone(WAIT_SECONDS):
         data = [attachments.read(settings, one.file) for one in (files.file, *files.listings)]
         answer = sandbox.ask("inspect", data, received_at=files.received_at)
-    look = _look(bytes(files.file.sha256), answer, len(files.listings))
+    look = _read_answer(bytes(files.file.sha256), answer, len(files.listings))
     told = b64url(look.inspected.again.inspection.receipt_sha256) if look.inspected else str(look.failure)
     with writing(context.engine) as connection:
         detail = f"{public} {told}"
@@ -173,7 +171,7 @@ def _reported_files(context: Context, case: str, public: str, staff: Staff) -> _
                 received[item["sha256"]] = origin["received_at"]
         files = {
             encode_id("at", one.id, context.service): one
-            for one in attachment_store.of_case(connection, row.id)
+            for one in attachments.files_of_case(connection, row.id)
             if one.party == Actor.REPORTER and b64url(bytes(one.sha256)) in named
         }
         if public not in files:
@@ -190,25 +188,25 @@ def _reported_files(context: Context, case: str, public: str, staff: Staff) -> _
         return _Files(row.control_group, files[public], tuple(compared), received_at)
 
 
-def _look(sha256: bytes, answer: bytes | None, listings: int = 0) -> Look:
+def _read_answer(sha256: bytes, answer: bytes | None, listings: int = 0) -> InspectionAttempt:
     """What the process said. It has read a stranger's file, so that its answer is checked like a stranger's."""
     try:
         said = json.loads(answer or b"")
         code = said.get("error")
         if code is not None:
             missing = code == "configuration_error"
-            return Look(sha256, None, Failure.EXTRA_MISSING if missing else Failure.UNFIT)
-        return Look(sha256, _inspected(said, check_form(said["receipt"]), sha256, listings))
+            return InspectionAttempt(sha256, None, Failure.EXTRA_MISSING if missing else Failure.UNFIT)
+        return InspectionAttempt(sha256, _inspection_result(said, check_form(said["receipt"]), sha256, listings))
     except (ValueError, RecursionError, AttributeError, KeyError, TypeError, InvalidInput):
-        return Look(sha256, None, Failure.STOPPED)
+        return InspectionAttempt(sha256, None, Failure.STOPPED)
 
 
-def _inspected(said: dict[str, Any], receipt: dict[str, Any], sha256: bytes, listings: int) -> Inspected:
+def _inspection_result(said: dict[str, Any], receipt: dict[str, Any], sha256: bytes, listings: int) -> InspectionResult:
     """Raises ValueError or InvalidInput for what no inspection of this file says."""
     alone, compared = parse_inspection(said["alone"]), int(said["compared"])
     if receipt["file"]["sha256"] != b64url(sha256):
         raise ValueError("a receipt of another file")
-    return Inspected(
+    return InspectionResult(
         again=Again(parse_inspection(said["report"]), receipt["complete"], alone if compared else None),
         conclusion=Conclusion(receipt["conclusion"]),
         findings=tuple(_finding(one) for one in receipt["findings"]),

@@ -14,12 +14,11 @@ from sqlalchemy import Connection
 from ledger.protocol.encoding import b64url, format_time
 from ledger.protocol.public_ids import encode_id
 from ledger.rules.appeals import CaseState
-from ledger.server.appeals import attachment_queries as attachment_store
-from ledger.server.appeals.attachment_queries import AttachmentRow
-from ledger.server.appeals.parties import Party
-from ledger.server.appeals.perform import STAFF_ONLY
-from ledger.server.records import case_queries as store
-from ledger.server.records import order_line_queries as line_store
+from ledger.server.appeals import attachments
+from ledger.server.appeals.attachments import AttachmentRow
+from ledger.server.appeals.case_service import STAFF_ONLY
+from ledger.server.appeals.participants import Party
+from ledger.server.records import case_queries, order_line_queries
 from ledger.server.records.case_queries import CaseRow, EventRow
 
 _SPEAKER = {"subject": "person", "reporter": "reporter", "staff": "reviewer", "clock": "clock", "ledger": "ledger"}
@@ -36,7 +35,7 @@ def case_state(row: CaseRow, service: str) -> dict[str, Any]:
     """What even a platform may know that only opened the session: that there is a case, its state and its date."""
     return {
         "id": encode_id("ap", row.id, service),
-        "state": row.state,
+        "state": row.state.value,
         "opened_at": format_time(row.opened_at),
         "due_at": format_time(row.due_at),
         "overdue": row.overdue,
@@ -45,9 +44,8 @@ def case_state(row: CaseRow, service: str) -> dict[str, Any]:
 
 def case_view(connection: Connection, row: CaseRow, party: Party, service: str) -> dict[str, Any]:
     """The whole case for `party`."""
-    events = [event for event in store.events(connection, row.id) if event.action not in STAFF_ONLY]
-    group = [one for one in store.group_cases(connection, row.group_id) if _same_view(row, one, party)]
-    decided = row.outcome is not None and row.state in (CaseState.DECIDED, CaseState.CLOSED)
+    events = [event for event in case_queries.events(connection, row.id) if event.action not in STAFF_ONLY]
+    group = [one for one in case_queries.group_cases(connection, row.group_id) if _same_view(row, one, party)]
     return {
         **case_state(row, service),
         "group": [encode_id("ap", one.id, service) for one in group],
@@ -56,29 +54,29 @@ def case_view(connection: Connection, row: CaseRow, party: Party, service: str) 
         "round": row.round,
         "grounds": row.grounds,
         "conduct": row.current_conduct,
-        "profile": row.profile,
+        "profile": row.profile.value,
         "extended": row.extended,
         "suspends": row.suspends,
         "question": _question(row, events, party),
         "decision": {
-            "outcome": row.outcome,
+            "outcome": row.outcome.value,
             "reasons": row.reasons,
             "conduct": row.amended_conduct,
             "decided_at": None if row.decided_at is None else format_time(row.decided_at),
             "reopen_until": None if row.reopen_until is None else format_time(row.reopen_until),
         }
-        if decided
+        if row.outcome is not None and row.state in (CaseState.DECIDED, CaseState.CLOSED)
         else None,
         "concession": _concession(connection, row),
         "reopening_request": _reopening_request(connection, row),
         "timeline": [_event(event, row, party, service) for event in events],
-        "attachments": [attachment_view(one, service) for one in attachment_store.of_case(connection, row.id)],
+        "attachments": [attachment_view(one, service) for one in attachments.files_of_case(connection, row.id)],
     }
 
 
 def _concession(connection: Connection, row: CaseRow) -> dict[str, Any] | None:
     """What the reporter conceded in the round that runs, or was decided last."""
-    found = line_store.concession(connection, row.id, row.round)
+    found = order_line_queries.concession(connection, row.id, row.round)
     if found is None:
         return None
     return {
@@ -90,7 +88,7 @@ def _concession(connection: Connection, row: CaseRow) -> dict[str, Any] | None:
 
 def _reopening_request(connection: Connection, row: CaseRow) -> dict[str, Any] | None:
     """The reporter's request to open the case again, and what came of it."""
-    found = line_store.request(connection, row.id)
+    found = order_line_queries.request(connection, row.id)
     if found is None:
         return None
     return {
@@ -122,7 +120,7 @@ def _same_view(row: CaseRow, other: CaseRow, party: Party) -> bool:
 
 def _question(row: CaseRow, events: Sequence[EventRow], party: Party) -> dict[str, Any] | None:
     """The question that waits for this party's answer."""
-    awaited = {CaseState.AWAITING_REPORTER.value: Party.REPORTER, CaseState.AWAITING_SUBJECT.value: Party.SUBJECT}
+    awaited = {CaseState.AWAITING_REPORTER: Party.REPORTER, CaseState.AWAITING_SUBJECT: Party.SUBJECT}
     if awaited.get(row.state) is not party or row.question_due_at is None:
         return None
     asked = [event for event in events if event.action == f"ask_{party.value}"]

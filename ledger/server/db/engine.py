@@ -30,7 +30,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import DBAPIError, InvalidatePoolError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError, PendingRollbackError, SQLAlchemyError
 
 from ledger.errors import DatabaseUnavailable
 from ledger.server.db.database_url import PostgresqlPlace, parse_database_url
@@ -302,13 +302,17 @@ def take_time(connection: Connection, seconds: int) -> None:
 
 def interrupt(connection: Connection) -> None:
     """End, from another thread, what the thread that uses `connection` waits for in the database: it gets an error
-    soon. The caller sees to it that the connection is not given back meanwhile."""
-    if connection.dialect.name == "postgresql":
-        _driver(connection).cut()
-    else:
-        driver = connection.connection.driver_connection
-        assert isinstance(driver, sqlite3.Connection)
-        driver.interrupt()
+    soon. Does nothing where it has got one already, as after an earlier call. The caller sees to it that the connection
+    is not given back meanwhile."""
+    if connection.invalidated:  # asking for its driver would connect anew, or fail
+        return
+    with contextlib.suppress(PendingRollbackError):  # it got its error since
+        if connection.dialect.name == "postgresql":
+            _driver(connection).cut()
+        else:
+            driver = connection.connection.driver_connection
+            assert isinstance(driver, sqlite3.Connection)
+            driver.interrupt()
 
 
 def _of_one_moment(engine: Engine) -> Engine:

@@ -1,4 +1,4 @@
-"""Bring a database to the schema of this checkout (Alembic), and say whether it is there."""
+"""Bring a database to the schema of this version (Alembic), and say whether it has it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ from sqlalchemy import Engine
 from ledger.errors import ConfigurationError
 from ledger.server.db.engine import reading
 
-ROOT = Path(__file__).resolve().parents[3]
-"""The checkout: the server runs from one, because `migrations/` lies beside the package."""
+_SERVER = Path(__file__).resolve().parents[1]
+_INSTALLED, _CHECKOUT = _SERVER / "migrations", _SERVER.parents[1] / "migrations"
+SCRIPTS = _INSTALLED if _INSTALLED.is_dir() else _CHECKOUT
+"""The migrations: part of the package where it is installed, beside it in a checkout."""
 
 
 def alembic_config(database_url: str) -> Config:
-    """Alembic's configuration for `database_url`."""
-    config = Config(str(ROOT / "alembic.ini"))
-    config.set_main_option("script_location", str(ROOT / "migrations"))
+    """Return Alembic's configuration for `database_url`. It reads no alembic.ini: that is for Alembic's own command."""
+    config = Config()
+    # A percent sign begins an interpolation there.
+    config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
     config.attributes["database_url"] = database_url
     return config
 
@@ -38,30 +42,30 @@ def downgrade(database_url: str, revision: str = "base") -> None:
 
 @cache
 def newest_revision() -> str | None:
-    """The newest revision of this checkout. Reading all migrations takes longer than asking the database."""
+    """The newest revision of this version. Reading all migrations takes longer than asking the database."""
     return ScriptDirectory.from_config(alembic_config("")).get_current_head()
 
 
 def is_current(engine: Engine) -> bool:
-    """Whether the database has the schema of this checkout."""
+    """True if the database has the schema of this version."""
     return _revision(engine) == newest_revision()
 
 
 def check_current(engine: Engine) -> None:
-    """Raises ConfigurationError unless the database has the schema of this checkout, DatabaseUnavailable."""
-    found = _revision(engine)
-    if found is None:
+    """Raises ConfigurationError unless the database has the schema of this version, DatabaseUnavailable."""
+    revision = _revision(engine)
+    if revision is None:
         raise ConfigurationError("The database is empty. Run `refund-ledger keys init` first.")
-    if found == newest_revision():
+    if revision == newest_revision():
         return
-    check_known(found)
+    check_known(revision)
     raise ConfigurationError(
         "The database has the schema of an older version. Stop the servers and run `refund-ledger keys migrate`."
     )
 
 
 def check_known(revision: str | None) -> None:
-    """Raises ConfigurationError for a revision that this checkout does not know: a newer version made it."""
+    """Raises ConfigurationError for a revision that this version does not know: a newer version made it."""
     if revision is not None and revision not in _revisions():
         raise ConfigurationError(
             f"The database has the schema of a newer version ({revision[:32]}; this one knows {newest_revision()}). "
@@ -77,7 +81,7 @@ def found_revision(engine: Engine) -> str | None:
 @cache
 def _revisions() -> frozenset[str]:
     script = ScriptDirectory.from_config(alembic_config(""))
-    return frozenset(one.revision for one in script.walk_revisions())
+    return frozenset(migration.revision for migration in script.walk_revisions())
 
 
 def _revision(engine: Engine) -> str | None:

@@ -1,7 +1,7 @@
-"""The demo's second act: a buyer contests a report, a reviewer decides in the console, the standing is healed.
+"""The demo's second part: a buyer contests a report, a reviewer decides in the console, the standing is corrected.
 
-Everything goes over HTTP as it would in life: the platform asks for a link, the buyer's browser opens it and sends
-forms, the reviewer signs in with password and one-time code and sends forms too.
+All requests go over HTTP as in production: the platform requests a link, the buyer's browser opens it and sends forms,
+the reviewer signs in with a password and a one-time code and sends forms.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What came of it: the case's number and the letter to the buyer."""
+    """The decision: the case's id, the outcome, and the heading of the letter to the buyer."""
 
     case: str
     outcome: str
@@ -33,8 +33,11 @@ class Decided:
 
 
 def contest(platform: RefundLedger, buyer: Buyer, report: str, statement: str, locale: str) -> str:
-    """The buyer opens their record through `platform` and contests `report`; the case's number."""
-    link = platform.open_record(buyer, locale)
+    """Open the buyer's record through `platform`, contest `report` there, and return the case's id.
+
+    Raises UnexpectedAnswer if a page refuses a form, and the errors of `RefundLedger.open_record`.
+    """
+    link = platform.appeals.open_record(buyer, locale)
     page, _, code = link.url.partition("#")
     with _browser(page.removesuffix("/me")) as browser:
         _sent(browser, "/me/open", {"code": code})
@@ -44,7 +47,10 @@ def contest(platform: RefundLedger, buyer: Buyer, report: str, statement: str, l
 
 
 def decide(folder: Path, service: str, url: str, case: str, reasons: str, locale: str) -> Decided:
-    """A reviewer, made for this run, takes the case and overturns the report."""
+    """Overturn the report in `case` as a reviewer whose account is created for this run.
+
+    Raises UnexpectedAnswer if a page of the console is not as expected.
+    """
     name, password, code = _reviewer(folder, service, locale)
     with _browser(url) as browser:
         _sent(browser, "/console/login", {"name": name, "password": password, "code": code})
@@ -67,10 +73,10 @@ def decide(folder: Path, service: str, url: str, case: str, reasons: str, locale
 
 
 def _reviewer(folder: Path, service: str, locale: str) -> tuple[str, str, str]:
-    """(name, first password, code) of a new account, as `refund-ledger staff add` makes it."""
+    """Create an account like `refund-ledger staff add`; return its name, first password and one-time code."""
     from ledger.server.db.engine import reading
     from ledger.server.db.opening import open_database
-    from ledger.server.keys.files import load_server_keys
+    from ledger.server.log.logged_keys import load_server_keys
     from ledger.server.staff.accounts import add_staff
 
     settings = local_settings(folder, service)
@@ -78,7 +84,7 @@ def _reviewer(folder: Path, service: str, locale: str) -> tuple[str, str, str]:
     try:
         with reading(engine) as connection:
             keys = load_server_keys(settings, connection)
-        made = add_staff(
+        enrolment = add_staff(
             engine,
             keys.sealing_key,
             name=f"demo-{secrets.token_hex(4)}",
@@ -90,9 +96,9 @@ def _reviewer(folder: Path, service: str, locale: str) -> tuple[str, str, str]:
         )
     finally:
         engine.dispose()
-    seed = pyotp.parse_uri(made.totp_uri)
+    seed = pyotp.parse_uri(enrolment.totp_uri)
     assert isinstance(seed, pyotp.TOTP)
-    return made.staff.name, made.password, seed.now()
+    return enrolment.staff.name, enrolment.password, seed.now()
 
 
 def _browser(url: str) -> httpx2.Client:
@@ -100,8 +106,8 @@ def _browser(url: str) -> httpx2.Client:
 
 
 def _sent(browser: httpx2.Client, path: str, form: Mapping[str, str]) -> httpx2.Response:
-    """Send a form; a page that answers it with anything but a redirect refused it."""
+    """Send a form and return the redirect. Raises UnexpectedAnswer for any other answer."""
     answer = browser.post(path, data=dict(form))
     if answer.status_code != 303:
-        raise UnexpectedAnswer("The demo's own server did not take a form.", status=answer.status_code)
+        raise UnexpectedAnswer("The demo's own server did not accept a form.", status=answer.status_code)
     return answer

@@ -1,4 +1,5 @@
-"""`demo`: the main job end to end, over real HTTP, in a folder of its own. Checks what it shows; can be run again."""
+"""`demo`: the main workflow end to end, over real HTTP, on a ledger in a folder of its own. It checks every standing
+that it shows, and can be run again."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ from rich import box
 from rich.console import Console
 
 from ledger.cli import output
-from ledger.cli.output import ExitCode, JsonFlag, guarded
+from ledger.cli.decorator import command
+from ledger.cli.output import ExitCode
 from ledger.cli.platform.lookup import TIER_STYLES
 from ledger.cli.tables import Table
 from ledger.client import (
@@ -37,7 +39,7 @@ from ledger.client import (
     issuer_answer,
     picture_hash,
 )
-from ledger.client.transport import Transport
+from ledger.client.transport.http import Transport
 from ledger.client.verify.log import LogReport, verify_log
 from ledger.client.verify.receipts import log_fetcher
 from ledger.errors import SnapshotUnknown, UnexpectedAnswer
@@ -50,19 +52,19 @@ if TYPE_CHECKING:
 
 SERVICE = "demo.refund-ledger.local"
 CONSENT = "separate-consent-2026-11-03-8842"
-"""The reference to the separate consent that the made-up buyers gave."""
+"""Reference to the separate consent of the fictitious buyers."""
 
 SNAPSHOT_SECONDS = 20.0
 PLATFORMS = {"acme": "east-group", "corner": "east-group", "bazaar": "west-group"}
-"""Acme and corner belong to one owner: together they are one voice."""
+"""Control groups by platform. Acme and corner have one owner, so that their reports count as those of one reporter."""
 
 ADVICE = 5
-"""The column of codes, which are not broken."""
+"""Number of the column of codes, which are not wrapped."""
 
 
 @dataclass(frozen=True)
 class _Photos:
-    """The conclusions of inspecting the photo and its copy, and where the copy's picture was used before."""
+    """The conclusions about the photo and about its copy, and the earlier uses of the copy's picture."""
 
     original: str
     copy: str
@@ -76,7 +78,7 @@ class _Photos:
 
 @dataclass
 class _Story:
-    """The rows told so far."""
+    """The rows of the demo so far."""
 
     said: Texts
     rows: list[tuple[str, str, Lookup]] = field(default_factory=list)
@@ -85,29 +87,29 @@ class _Story:
     decided: Decided | None = None
 
     def text(self, name: str, **values: object) -> str:
-        """The text of this name (`TEXTS`) in the language of the demo, with `%(name)s` filled in."""
+        """Return the text `name` of `TEXTS` in the language of the demo, with `%(name)s` filled in."""
         return self.said.gettext(TEXTS[name], **values)
 
-    def tell(self, what: str, expected: str, found: Lookup) -> None:
-        self.rows.append((what, expected, found))
+    def record(self, step: str, expected: str, lookup: Lookup) -> None:
+        self.rows.append((step, expected, lookup))
         if not output.json_asked():
-            output.messages().print(f"[dim]- {self.text(what)}[/]")
+            output.messages().print(f"[dim]- {self.text(step)}[/]")
 
     @property
     def as_expected(self) -> bool:
-        agreeing = {(found.tier, found.credit) for _, found in self.ways}
+        agreeing = {(lookup.tier, lookup.credit) for _, lookup in self.ways}
         if self.photos is None or not self.photos.as_expected:
             return False
-        return len(agreeing) == 1 and all(found.tier == expected for _, expected, found in self.rows)
+        return len(agreeing) == 1 and all(lookup.tier == expected for _, expected, lookup in self.rows)
 
 
-@guarded
+@command
 def demo(
-    folder: Annotated[Path, typer.Option("--dir", help="Where the demo's ledger lives.")] = Path("var/demo"),
+    folder: Annotated[Path, typer.Option("--dir", help="Folder of the demo's ledger.")] = Path("var/demo"),
     lang: Annotated[str | None, typer.Option("--lang", help=f"{' or '.join(LOCALES)}. (default: from LANG)")] = None,
-    json_output: JsonFlag = False,
 ) -> None:
-    """Run the main job once: enrol, tag, look up, report, withdraw, prove. Takes some seconds."""
+    """Run the main workflow once on a ledger of its own: enrol, tag, look up, report, withdraw, prove. Takes some
+    seconds."""
     from ledger.i18n import texts
     from ledger.server.demo.local_ledger import local_ledger
 
@@ -119,7 +121,7 @@ def demo(
         receipt, log = _play(platforms, story, folder, language)
     _show(story, receipt, log, folder, time.monotonic() - started)
     if not story.as_expected:
-        output.fail(ExitCode.REFUSED, "The ledger answered otherwise than this demo expects.")
+        output.fail(ExitCode.REFUSED, "The ledger did not answer as this demo expects.")
 
 
 def _language(lang: str | None) -> str:
@@ -136,8 +138,8 @@ def _play(
 
     acme, corner, bazaar = platforms["acme"], platforms["corner"], platforms["bazaar"]
     ids = _identifiers()
-    look = _Looker(acme, acme.subject(**ids))
-    story.tell("before", "clear", look())
+    look = _Looker(acme, acme.tag(**ids))
+    story.record("before", "clear", look())
 
     photo = folder / "claims" / f"{secrets.token_hex(6)}.png"
     labelled_photo(photo)
@@ -148,37 +150,37 @@ def _play(
         _answer_of_issuer(photo),
         _evidence("live_reshoot_failed"),
     ]
-    first = _report(acme, acme.subject(**ids), "ai_fabricated_image", fabricated, 12_900, act_days=6)
-    story.tell("first", "watch", look())
+    first = _report(acme, acme.tag(**ids), "ai_fabricated_image", fabricated, 12_900, act_days=6)
+    story.record("first", "watch", look())
     story.photos = _passed_on(bazaar, photo)
 
     scans = [_evidence("delivery_scan"), _evidence("delivery_photo")]
-    _report(corner, corner.subject(**ids), "false_non_receipt", scans, 4_500, act_days=7)
-    story.tell("same", "watch", look())
+    _report(corner, corner.tag(**ids), "false_non_receipt", scans, 4_500, act_days=7)
+    story.record("same", "watch", look())
 
-    buyer = bazaar.subject(**ids)
+    buyer = bazaar.tag(**ids)
     _report(bazaar, buyer, "false_non_receipt", scans, 8_800, act_days=60)
-    story.tell("second", "review", look())
+    story.record("second", "review", look())
 
     switched = [_evidence("serial_mismatch"), _evidence("intake_photo")]
     grave = _report(bazaar, buyer, "switched_return", switched, 99_900, act_days=9)
-    story.tell("high", "high", look())
+    story.record("high", "high", look())
 
-    acme.restitution(first.id, datetime.now(UTC), 12_900, "CNY")
-    story.tell("restitution", "high", look())
-    bazaar.withdraw(grave.id, "wrong_facts")
-    story.tell("withdraw", "review", look())
+    acme.reports.restitute(first.id, datetime.now(UTC), 12_900, "CNY")
+    story.record("restitution", "high", look())
+    bazaar.reports.withdraw(grave.id, "wrong_facts")
+    story.record("withdraw", "review", look())
 
-    story.tell("honest", "clear", _Looker(acme, acme.subject(**_identifiers()))())
+    story.record("honest", "clear", _Looker(acme, acme.tag(**_identifiers()))())
     victim = _identifiers()
-    _report(bazaar, bazaar.subject(**victim), "impersonated", [_evidence("admission")], 5_000, act_days=6)
-    story.tell("victim", "clear", _Looker(acme, acme.subject(**victim))())
+    _report(bazaar, bazaar.tag(**victim), "impersonated", [_evidence("admission")], 5_000, act_days=6)
+    story.record("victim", "clear", _Looker(acme, acme.tag(**victim))())
 
     last = _appeal(acme, bazaar, story, folder, locale)
     look.in_three_ways(story, publish_snapshot(folder, SERVICE))
 
-    acme.receipt(last)  # waits for a checkpoint that covers the whole story
-    receipt = acme.receipt(first)
+    acme.reports.receipt(last)  # waits for a checkpoint that covers all reports of the demo
+    receipt = acme.reports.receipt(first)
     transport = Transport(acme.suite.url)
     try:
         log = verify_log(
@@ -190,33 +192,34 @@ def _play(
 
 
 def _passed_on(bazaar: RefundLedger, photo: Path) -> _Photos:
-    """What the photo and its copy say of themselves, and what bazaar learns when somebody sends it the copy."""
+    """Return the conclusions about the photo and a copy without metadata, and the result of bazaar's search for the
+    copy."""
     from ledger.server.demo.picture import passed_on
 
     copy = photo.with_suffix(".jpg")
     passed_on(photo, copy)
-    (reuse,) = bazaar.search_pictures([picture_hash(copy)], order=f"B-{secrets.token_hex(4)}")
+    (reuse,) = bazaar.pictures.search([picture_hash(copy)], order=f"B-{secrets.token_hex(4)}")
     return _Photos(inspect(photo).conclusion.value, inspect(copy).conclusion.value, reuse)
 
 
 def _appeal(acme: RefundLedger, bazaar: RefundLedger, story: _Story, folder: Path, locale: str) -> Any:
-    """A fourth buyer is reported, contests it through bazaar, and is put right; the report."""
+    """Report a fourth buyer, who appeals through bazaar and whose standing is corrected. Return the report."""
     from ledger.server.demo.appeal import contest, decide
 
     ids = _identifiers()
-    look = _Looker(bazaar, bazaar.subject(**ids))
+    look = _Looker(bazaar, bazaar.tag(**ids))
     switched = [_evidence("serial_mismatch"), _evidence("intake_photo")]
-    report = _report(acme, acme.subject(**ids), "switched_return", switched, 45_000, act_days=8)
-    story.tell("accused", "watch", look())
-    case = contest(bazaar, bazaar.subject(**ids), report.id, story.text("statement"), locale)
-    story.tell("contested", "clear", look())
+    report = _report(acme, acme.tag(**ids), "switched_return", switched, 45_000, act_days=8)
+    story.record("accused", "watch", look())
+    case = contest(bazaar, bazaar.tag(**ids), report.id, story.text("statement"), locale)
+    story.record("contested", "clear", look())
     story.decided = decide(folder, SERVICE, bazaar.suite.url, case, story.text("reasons"), locale)
-    story.tell("healed", "clear", look())
+    story.record("healed", "clear", look())
     return report
 
 
 class _Looker:
-    """Acme's question about one buyer, asked again and again. An outage here is a failure of the demo."""
+    """Looks up one buyer for a platform, again at each call. An outage is a failure of the demo."""
 
     def __init__(self, ledger: RefundLedger, buyer: Buyer) -> None:
         self._ledger = ledger
@@ -231,14 +234,17 @@ class _Looker:
         )
 
     def _snapshot_of(self) -> datetime:
-        """How old the newest snapshot is that the server gives out."""
+        """Return the time of the newest snapshot that the server serves."""
         try:
             return self._ledger.refresh_snapshot()
-        except SnapshotUnknown:  # the first one is on its way
+        except SnapshotUnknown:  # the first one is still being built
             return datetime.min.replace(tzinfo=UTC)
 
     def in_three_ways(self, story: _Story, published: datetime) -> None:
-        """Directly, privately and locally, from the snapshot of `published` on."""
+        """Look the buyer up directly, privately and locally, as soon as the snapshot of `published` is served.
+
+        Raises UnexpectedAnswer if the server does not serve it in time.
+        """
         deadline = time.monotonic() + SNAPSHOT_SECONDS
         while self._snapshot_of() < published:
             if time.monotonic() > deadline:
@@ -252,7 +258,7 @@ class _Looker:
 
 
 def _identifiers() -> dict[str, str]:
-    """Made-up identifiers of a new buyer; a wallet account is a strong identifier."""
+    """Return fictitious identifiers of a new buyer. A wallet account is a strong identifier."""
     return {
         "phone": f"+86 138 {secrets.randbelow(10**4):04d} {secrets.randbelow(10**4):04d}",
         "payment": f"demo-wallet/{secrets.token_hex(8)}",
@@ -260,12 +266,13 @@ def _identifiers() -> dict[str, str]:
 
 
 def _answer_of_issuer(photo: Path) -> Evidence:
-    """The answer of the image service that the label names: made up like the service, written beside the photo."""
+    """Return the answer of the image service that the label names. Service and answer are fictitious; the answer is
+    written to a file in the folder of the photo."""
     sha256, answered_at = hashlib.sha256(photo.read_bytes()).digest(), datetime.now(UTC) - timedelta(days=5)
     answer = photo.with_suffix(".txt")
     answer.write_text(f"{PRODUCER} made the file {sha256.hex()}.\n", encoding="utf-8")
-    said = issuer_answer(PRODUCER, answered_at, "generated", sha256)
-    return evidence("issuer_confirmation", file=answer, confirmation=said)
+    confirmation = issuer_answer(PRODUCER, answered_at, "generated", sha256)
+    return evidence("issuer_confirmation", file=answer, confirmation=confirmation)
 
 
 def _evidence(kind: str) -> Evidence:
@@ -275,9 +282,9 @@ def _evidence(kind: str) -> Evidence:
 def _report(
     ledger: RefundLedger, buyer: Buyer, conduct: str, items: list[Evidence], amount_minor: int, *, act_days: int
 ) -> Any:
-    """Report with a notice four days old, so that nothing is cooling any more."""
+    """Send a report whose notice is four days old, so that it counts at once."""
     now = datetime.now(UTC)
-    result = ledger.report(
+    result = ledger.reports.create(
         buyer,
         conduct=conduct,
         evidence=items,
@@ -292,15 +299,15 @@ def _report(
         consent_ref=CONSENT,
     )
     if result.report is None:
-        raise UnexpectedAnswer("The demo's own server did not take a report.")
+        raise UnexpectedAnswer("The demo's own server did not accept a report.")
     return result.report
 
 
 def _show(story: _Story, receipt: VerifiedReceipt, log: LogReport, folder: Path, seconds: float) -> None:
     text = story.text
     steps = [
-        {"step": what, "expected": expected, "tier": found.tier, "credit": found.credit, "points": found.points}
-        for what, expected, found in story.rows
+        {"step": step, "expected": expected, "tier": lookup.tier, "credit": lookup.credit, "points": lookup.points}
+        for step, expected, lookup in story.rows
     ]
 
     def show(console: Console) -> None:
@@ -308,16 +315,16 @@ def _show(story: _Story, receipt: VerifiedReceipt, log: LogReport, folder: Path,
         for number, name in enumerate(text("columns").split("|")):
             justify: Literal["left", "right"] = "right" if number in (2, 3, 4) else "left"
             table.add_column(name, justify=justify, overflow="fold", no_wrap=number == ADVICE)
-        for what, _, found in story.rows:
-            style = TIER_STYLES[found.tier]
-            points = "" if found.points is None else f"{found.points:.2f}"
-            advice = "\n".join([*found.guidance, *(["(protected)"] if found.protected else [])])
+        for step, _, lookup in story.rows:
+            style = TIER_STYLES[lookup.tier]
+            points = "" if lookup.points is None else f"{lookup.points:.2f}"
+            advice = "\n".join([*lookup.guidance, *(["(protected)"] if lookup.protected else [])])
             table.add_row(
-                text(what),
-                f"[{style}]{found.tier}[/]",
-                str(found.credit),
+                text(step),
+                f"[{style}]{lookup.tier}[/]",
+                str(lookup.credit),
                 points,
-                str(found.reporters),
+                str(lookup.reporters),
                 advice,
             )
         console.print(table)
@@ -327,7 +334,7 @@ def _show(story: _Story, receipt: VerifiedReceipt, log: LogReport, folder: Path,
         checkpoint = receipt.receipt.checkpoint
         if story.decided is not None:
             console.print(text("appeal", **asdict(story.decided)))
-        console.print(text("one_voice"))
+        console.print(text("control_group"))
         console.print(text("receipt", index=receipt.receipt.index, size=checkpoint.size))
         console.print(text("log", size=log.entries_count, events=log.events_count))
         console.print(text("again", folder=folder, seconds=f"{seconds:.0f}"))
@@ -336,7 +343,7 @@ def _show(story: _Story, receipt: VerifiedReceipt, log: LogReport, folder: Path,
         {
             "as_expected": story.as_expected,
             "steps": steps,
-            "ways": [{"way": way, "tier": found.tier, "credit": found.credit} for way, found in story.ways],
+            "ways": [{"way": way, "tier": lookup.tier, "credit": lookup.credit} for way, lookup in story.ways],
             "photos": None if story.photos is None else asdict(story.photos),
             "appeal": None if story.decided is None else asdict(story.decided),
             "receipt": {"entry_index": receipt.receipt.index, "log_size": receipt.receipt.checkpoint.size},
@@ -352,12 +359,12 @@ def _ways(story: _Story) -> Table:
     table = Table(title=text("ways"), box=box.SIMPLE, show_edge=False)
     for number, name in enumerate(text("way_columns").split("|")):
         table.add_column(name, justify="right" if number in (2, 3) else "left", overflow="fold")
-    for way, found in story.ways:
+    for way, lookup in story.ways:
         how, learns = text(way).split("|")
-        bounded = isinstance(found, Check) and found.bounded
-        tier = f"{text('bounded')} {found.tier}" if bounded else found.tier
-        points = "" if found.points is None else f"{found.points:.2f}"
-        table.add_row(how, f"[{TIER_STYLES[found.tier]}]{tier}[/]", str(found.credit), points, learns)
+        bounded = isinstance(lookup, Check) and lookup.bounded
+        tier = f"{text('bounded')} {lookup.tier}" if bounded else lookup.tier
+        points = "" if lookup.points is None else f"{lookup.points:.2f}"
+        table.add_row(how, f"[{TIER_STYLES[lookup.tier]}]{tier}[/]", str(lookup.credit), points, learns)
     return table
 
 

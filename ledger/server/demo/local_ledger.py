@@ -1,6 +1,6 @@
-"""A ledger of one's own in a folder: keys, SQLite database, member platforms, and the real server in a subprocess.
+"""A complete ledger in one folder: keys, SQLite database, member platforms, and the real server in a child process.
 
-For `demo` and `replay`. Everything is kept, so that the next run goes on with the same ledger.
+Used by `demo` and `replay`. All data is kept, so that the next run uses the same ledger.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ SCOPES = ["appeal", "log", "lookup", "report"]
 def local_ledger(
     folder: Path, platforms: Mapping[str, str], *, service: str, profile: str = "CN"
 ) -> Iterator[dict[str, RefundLedger]]:
-    """A running ledger in `folder` with these platforms (name -> control group), each as an open SDK.
+    """Run a ledger in `folder` with these platforms (name -> control group) and yield an open SDK for each.
 
-    Raises ConfigurationError when the folder's ledger is damaged or the server does not start.
+    Raises ConfigurationError if the folder's ledger is damaged or the server does not start.
     """
     folder.mkdir(parents=True, exist_ok=True)
     settings = local_settings(folder, service)
@@ -56,7 +56,10 @@ def local_ledger(
 
 
 def publish_snapshot(folder: Path, service: str) -> datetime:
-    """Publish a snapshot of the ledger in `folder`; its `as_of`. Waits for the server's own builder."""
+    """Publish a snapshot of the ledger in `folder` and return its `as_of`. Waits while the server builds one itself.
+
+    Raises Unavailable after BUILDER_SECONDS, ConfigurationError if the log key cannot be read.
+    """
     from ledger.server.keys.files import load_log_key
     from ledger.server.snapshots.builder import build_and_publish, builder_engine
 
@@ -66,10 +69,10 @@ def publish_snapshot(folder: Path, service: str) -> datetime:
     try:
         while True:
             try:
-                done = build_and_publish(
+                published = build_and_publish(
                     settings, engine, load_log_key(settings), datetime.now(UTC), random_bytes=secrets.token_bytes
                 )
-                return done.manifest.as_of
+                return published.manifest.as_of
             except Unavailable:
                 if time.monotonic() > deadline:
                     raise
@@ -79,7 +82,7 @@ def publish_snapshot(folder: Path, service: str) -> datetime:
 
 
 def local_settings(folder: Path, service: str) -> Settings:
-    """Settings of the ledger in `folder`."""
+    """Return the settings of the ledger in `folder`. Raises ConfigurationError."""
     return read_settings(
         database_url=f"sqlite:///{folder / 'ledger.db'}",
         service=service,
@@ -98,13 +101,13 @@ def _initialise(settings: Settings) -> None:
     from ledger.server.db.engine import reading
     from ledger.server.db.migrate import upgrade
     from ledger.server.db.opening import open_database
-    from ledger.server.keys.files import load_server_keys
     from ledger.server.log.genesis import init_keys
+    from ledger.server.log.logged_keys import load_server_keys
 
     try:
         init_keys(settings, datetime.now(UTC))
     except ConfigurationError:
-        # Either a whole ledger from an earlier run, or a damaged one; the second shows when its keys are read.
+        # A complete ledger from an earlier run, or a damaged one, which is reported when its keys are read.
         upgrade(settings.database_url)
         engine = open_database(settings, pool_size=1)
         try:
@@ -177,7 +180,7 @@ def _enrol_if_new(settings: Settings, folder: Path, name: str, control_group: st
 
 
 def _set_url(suite: Path, url: str) -> None:
-    """The port differs from run to run."""
+    """Write the address into the suite file, because the port is different in each run."""
     try:
         text = json.dumps({**json.loads(suite.read_text(encoding="utf-8")), "url": url}, indent=2) + "\n"
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""The demo's photo: made up, with China's label for content made by AI; and the same as a chat passes it on."""
+"""The demo's photo: fictitious, with China's label for AI-generated content, and a copy of it as a chat forwards it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COPY_QUALITY = 80
 
 
 def labelled_photo(path: Path) -> None:
-    """Write a PNG that nobody has seen before: blotches of several sizes, and the label in its metadata."""
+    """Write a PNG with random blotches of several sizes, different at each call, and the label in its metadata."""
     generator = np.random.default_rng(secrets.randbits(64))
     blotches = np.zeros((SIDE_PX, SIDE_PX, 3), np.float32)
     for cells in (5, 11, 40):
@@ -40,7 +40,7 @@ def labelled_photo(path: Path) -> None:
 
 
 def passed_on(photo: Path, copy: Path) -> None:
-    """Write the picture of `photo` at 60 % of its size as a JPEG: what chats do, and no label survives."""
+    """Write the picture of `photo` at 60 % of its size as a JPEG without metadata, as chats forward pictures."""
     with Image.open(photo) as image:
         smaller = image.convert("RGB").resize((COPY_SIDE_PX, COPY_SIDE_PX), Image.Resampling.LANCZOS)
     smaller.save(copy, "JPEG", quality=COPY_QUALITY)

@@ -1,4 +1,5 @@
-"""`replay`: a foreign table as reports and lookups, through the real HTTP API, with counts and the tier histogram."""
+"""`replay`: send a foreign table as reports and lookups through the real HTTP API; print counts and a histogram of
+tiers."""
 
 from __future__ import annotations
 
@@ -16,12 +17,13 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ledger.cli import options, output
-from ledger.cli.options import DelimiterOption, EncodingOption
-from ledger.cli.output import ExitCode, JsonFlag, guarded
+from ledger.cli import output
+from ledger.cli.decorator import command
+from ledger.cli.options import DelimiterOption, EncodingOption, TableOptions
+from ledger.cli.output import ExitCode
 from ledger.cli.platform.lookup import TIER_STYLES
 from ledger.client import Buyer, Evidence, Lookup, Query, Refund, RefundLedger, claim_upload, evidence
-from ledger.client.results import TIERS
+from ledger.client.models.lookups import TIERS
 from ledger.client.tables.reader import TableFormat
 from ledger.errors import ConfigurationError, LedgerError
 from ledger.rules.conduct import MINIMUMS, Conduct, EvidenceType, Need
@@ -43,11 +45,11 @@ BATCH = 500
 SERVICE = "replay.refund-ledger.local"
 BAR_CHARS = 40
 CONSENT = "separate-consent-replay"
-"""The reference to consent of all reports and lookups: the people of a replay are made up."""
+"""Reference to the consent in all reports and lookups: the people of a replay are fictitious."""
 
 _NOTICE_DAYS = 1
 _MIN_NOTICE_AGE = timedelta(days=4)
-"""Notices are at least this old, so that nothing is still cooling."""
+"""Smallest age of a notice, so that every report counts at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +70,13 @@ class _Lookup:
 
 @dataclass
 class Tally:
-    """What a replay counted. Durations are wall-clock seconds of the HTTP work, building and verifying included."""
+    """Counts of a replay. Durations are wall-clock seconds, including building requests and verifying answers."""
 
     rows: int = 0
     reports: Counter[str] = field(default_factory=Counter)
     """By outcome: accepted, or the code of the refusal."""
     lookups: Counter[str] = field(default_factory=Counter)
-    """By outcome: answered, the code of a refusal, or nobody_named (the row does not say whom)."""
+    """By outcome: answered, the code of a refusal, or nobody_named (the row names no person)."""
     tiers: Counter[str] = field(default_factory=Counter)
     people_tagged: int = 0
     tag_seconds: float = 0.0
@@ -82,26 +84,33 @@ class Tally:
     lookup_seconds: float = 0.0
 
 
-@guarded
+@command
 def replay(
     data: Annotated[Path, typer.Argument(help="CSV or Parquet file.")],
-    mapping: Annotated[Path, typer.Option("--mapping", help="TOML; examples in docs/replay/.")],
+    mapping: Annotated[
+        Path, typer.Option("--mapping", help="TOML file that maps the columns; examples are in docs/replay/.")
+    ],
     self_contained: Annotated[
-        Path | None, typer.Option("--self-contained", help="Use (and make) a ledger of its own in this folder.")
+        Path | None,
+        typer.Option(
+            "--self-contained", help="Use a ledger of its own in this folder; it is created if it does not exist."
+        ),
     ] = None,
     platforms: Annotated[
         Path | None, typer.Option("--platforms", help="Folder of NAME.suite.json and NAME.pem of a running ledger.")
     ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Read this many rows only.")] = None,
-    batch: Annotated[int, typer.Option("--batch", min=1, max=1000, help="Reports or lookups in one request.")] = BATCH,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Read only this many rows.")] = None,
+    batch: Annotated[
+        int, typer.Option("--batch", min=1, max=1000, help="Number of reports or lookups in one request.")
+    ] = BATCH,
     encoding: EncodingOption = "utf-8",
     delimiter: DelimiterOption = None,
-    json_output: JsonFlag = False,
 ) -> None:
-    """Replay a table through the API. Refusals are counted, not fatal; exit 4 when something was not delivered."""
+    """Replay a table through the API. Refusals are counted and do not stop the replay. Exit 4 if something was not
+    delivered."""
     if (self_contained is None) == (platforms is None):
         raise ConfigurationError("Give either --self-contained or --platforms.")
-    form = options.table_format(encoding, delimiter)
+    form = TableOptions(encoding=encoding, delimiter=delimiter).format()
     mapped, rows = read_mapping(mapping), _rows(data, limit, form)
     tally = Tally()
     with ExitStack() as stack:
@@ -112,7 +121,7 @@ def replay(
             opened = list(stack.enter_context(local_ledger(self_contained, names, service=SERVICE)).values())
         else:
             assert platforms is not None
-            opened = [stack.enter_context(one) for one in _open_all(platforms, mapped.platforms_count)]
+            opened = [stack.enter_context(ledger) for ledger in _open_all(platforms, mapped.platforms_count)]
         _run(opened, mapped, rows, batch, tally)
     _show(mapped, tally)
     if tally.reports["pending"] or tally.lookups["unavailable"]:
@@ -125,7 +134,7 @@ def _rows(data: Path, limit: int | None, form: TableFormat) -> list[Row]:
     except ModuleNotFoundError:
         output.fail(
             ExitCode.EXTRA_MISSING,
-            "Parquet files need the replay extra: pip install 'refund-credit-ledger[replay]'.",
+            "Parquet files need the replay extra: pip install 'refund-credit-ledger-server[replay]'.",
             code="extra_missing",
             extra="replay",
         )
@@ -147,68 +156,69 @@ def _run(ledgers: Sequence[RefundLedger], mapped: Mapped, rows: list[Row], batch
     with _progress() as advance:
         buyers = _tag(ledgers, mapped, [*reports, *lookups], tally, advance)
         _send_reports(
-            ledgers, mapped, [one for one in reports if one.identity in buyers], buyers, batch, tally, advance
+            ledgers, mapped, [plan for plan in reports if plan.identity in buyers], buyers, batch, tally, advance
         )
-        _look_up(ledgers, [one for one in lookups if one.identity in buyers], buyers, batch, tally, advance)
+        _look_up(ledgers, [plan for plan in lookups if plan.identity in buyers], buyers, batch, tally, advance)
 
 
 # --- planning -----------------------------------------------------------------------------------------------------
 
 
 def _plan_reports(mapped: Mapped, rows: Sequence[Row]) -> list[_Report]:
-    how = mapped.reports
-    if how is None:
+    rules = mapped.reports
+    if rules is None:
         return []
     chosen: list[tuple[Row, Conduct, datetime]] = []
     for row in rows:
         if identity_of(mapped, row) is None:
             continue
-        rule = next((rule for rule in how.rules if _holds(rule.when.holds, row)), None)
+        rule = next((rule for rule in rules.rules if _holds(rule.when.holds, row)), None)
         if rule is not None:
-            chosen.append((row, rule.conduct, moment(row[how.time_column], how.time_format)))
-    moved = _moved([when for _, _, when in chosen], how, datetime.now(UTC))
+            chosen.append((row, rule.conduct, moment(row[rules.time_column], rules.time_format)))
+    moved = _moved([when for _, _, when in chosen], rules, datetime.now(UTC))
     planned = [
         _Report(
-            spread(fill(how.reporter, row), mapped.platforms_count),
+            spread(fill(rules.reporter, row), mapped.platforms_count),
             fill(mapped.identity, row),
-            fill(how.order, row),
+            fill(rules.order, row),
             conduct,
             moved[when],
         )
         for row, conduct, when in chosen
     ]
-    return sorted(planned, key=lambda one: one.act_ended_at)
+    return sorted(planned, key=lambda report: report.act_ended_at)
 
 
-def _moved(times: Sequence[datetime], how: ReportMapping, now: datetime) -> dict[datetime, datetime]:
-    """Old data's times brought into the present: the newest becomes `newest_days_ago`. Distances stay, or shrink
-    evenly so that the oldest becomes `oldest_days_ago`."""
+def _moved(times: Sequence[datetime], mapping: ReportMapping, now: datetime) -> dict[datetime, datetime]:
+    """Return the new time of each of `times`. The newest becomes `newest_days_ago`; intervals stay the same, or shrink
+    in proportion so that the oldest becomes `oldest_days_ago`."""
     if not times:
         return {}
     newest, span = max(times), max(times) - min(times)
     scale = 1.0
-    if how.oldest_days_ago is not None and span:
-        scale = min(1.0, timedelta(days=how.oldest_days_ago - how.newest_days_ago) / span)
-    return {when: now - timedelta(days=how.newest_days_ago) - (newest - when) * scale for when in set(times)}
+    if mapping.oldest_days_ago is not None and span:
+        scale = min(1.0, timedelta(days=mapping.oldest_days_ago - mapping.newest_days_ago) / span)
+    return {when: now - timedelta(days=mapping.newest_days_ago) - (newest - when) * scale for when in set(times)}
 
 
 def _plan_lookups(mapped: Mapped, rows: Sequence[Row], reports: Sequence[_Report], tally: Tally) -> list[_Lookup]:
-    """The rows that the mapping names; without [lookups], everybody who was reported, once, by the next platform."""
-    how = mapped.lookups
-    if how is None:
-        first = {one.identity: one for one in reversed(reports)}
+    """Return the lookups of the mapping. Without [lookups], each reported person is looked up once, by the next
+    platform."""
+    rules = mapped.lookups
+    if rules is None:
+        first = {report.identity: report for report in reversed(reports)}
         return [
-            _Lookup((one.platform + 1) % mapped.platforms_count, identity, f"lookup-{identity}")
-            for identity, one in sorted(first.items())
+            _Lookup((report.platform + 1) % mapped.platforms_count, identity, f"lookup-{identity}")
+            for identity, report in sorted(first.items())
         ]
     planned: dict[str, _Lookup] = {}
-    nobody: set[str] = set()
+    unnamed: set[str] = set()
     for row in rows:
-        if _holds(how.when.holds, row):
-            identity, order = identity_of(mapped, row), fill(how.order, row)
+        if _holds(rules.when.holds, row):
+            identity, order = identity_of(mapped, row), fill(rules.order, row)
             if identity is None:
-                tally.lookups["nobody_named"] += order not in nobody
-                nobody.add(order)
+                tally.lookups["nobody_named"] += order not in unnamed
+                unnamed.add(order)
                 continue
             planned.setdefault(order, _Lookup(spread(identity, mapped.platforms_count), identity, order))
     return list(planned.values())
@@ -233,18 +243,19 @@ def _tag(
     tally: Tally,
     advance: Callable[[str, int, int], None],
 ) -> dict[str, Buyer]:
-    """Every person's Buyer. The element is the same at every platform, so each person is blinded by one of them."""
+    """Return the Buyer of each identity. The tags are the same at every platform, so one platform blinds each
+    person."""
     identities = list(dict.fromkeys([plan.identity for plan in plans]))
     by_platform: list[list[str]] = [[] for _ in ledgers]
     for identity in identities:
         by_platform[spread(identity, len(ledgers))].append(identity)
     buyers: dict[str, Buyer] = {}
     started = time.monotonic()
-    for ledger, mine in zip(ledgers, by_platform, strict=True):
-        for start in range(0, len(mine), 1000):
-            chunk = mine[start : start + 1000]
+    for ledger, own_identities in zip(ledgers, by_platform, strict=True):
+        for start in range(0, len(own_identities), 1000):
+            chunk = own_identities[start : start + 1000]
             people = [{mapped.kind.value: identity} for identity in chunk]
-            for identity, buyer in zip(chunk, ledger.subjects_many(people), strict=True):
+            for identity, buyer in zip(chunk, ledger.tag_many(people), strict=True):
                 if isinstance(buyer, LedgerError):
                     raise ConfigurationError(f"The mapping's identity makes no valid identifier: {buyer}") from buyer
                 buyers[identity] = buyer
@@ -266,16 +277,16 @@ def _send_reports(
     assert mapped.reports is not None or not plans
     started, done = time.monotonic(), 0
     for number, ledger in enumerate(ledgers):
-        mine = [plan for plan in plans if plan.platform == number]
-        for start in range(0, len(mine), batch):
-            chunk = mine[start : start + batch]
+        own_plans = [plan for plan in plans if plan.platform == number]
+        for start in range(0, len(own_plans), batch):
+            chunk = own_plans[start : start + batch]
             sent = [(buyers[plan.identity], _arguments(plan, mapped)) for plan in chunk]
-            for result in ledger.report_many(sent):
+            for result in ledger.reports.create_many(sent):
                 tally.reports[
                     result.state if result.state != "refused" or result.error is None else result.error.code
                 ] += 1
                 if result.state == "refused" and result.idempotency_key:
-                    ledger.discard(result.idempotency_key)
+                    ledger.outbox.discard(result.idempotency_key)
             done += len(chunk)
             advance("reporting", done, len(plans))
     tally.report_seconds = time.monotonic() - started
@@ -300,8 +311,8 @@ def _arguments(plan: _Report, mapped: Mapped) -> dict[str, Any]:
 
 
 def made_up_evidence(conduct: Conduct, seed: str, received_at: datetime) -> list[Evidence]:
-    """Evidence that meets the first minimum of `conduct`, with digests made from `seed`: a replay has no files. Those
-    of the claim were received at `received_at`."""
+    """Return evidence that meets the first minimum of `conduct`. A replay has no files: digests are derived from
+    `seed`. Files of the claim were received at `received_at`."""
     items: list[Evidence] = []
     for need in MINIMUMS[conduct][0]:
         for kind in _types(need):
@@ -312,7 +323,8 @@ def made_up_evidence(conduct: Conduct, seed: str, received_at: datetime) -> list
 
 
 def _types(need: Need) -> list[EvidenceType]:
-    """As many types as the need counts: different ones while there are any, and none that an issuer must stand for."""
+    """Return as many types as the need counts, different ones if possible, and none that needs an answer of an
+    issuer."""
     plain = [kind for kind in need.of if kind not in (EvidenceType.AI_LABEL, EvidenceType.ISSUER_CONFIRMATION)]
     return [plain[number % len(plain)] for number in range(need.count)]
 
@@ -328,27 +340,27 @@ def _look_up(
     started, done = time.monotonic(), 0
     refund = Refund(1000, CURRENCY, "returned")
     for number, ledger in enumerate(ledgers):
-        mine = [plan for plan in plans if plan.platform == number]
-        for start in range(0, len(mine), batch):
-            chunk = mine[start : start + batch]
+        own_plans = [plan for plan in plans if plan.platform == number]
+        for start in range(0, len(own_plans), batch):
+            chunk = own_plans[start : start + batch]
             queries = [Query(buyers[plan.identity], plan.order, refund, consent_ref=CONSENT) for plan in chunk]
-            for found in ledger.lookup_many(queries):
-                if isinstance(found, Lookup):
-                    tally.tiers[found.tier] += 1
+            for lookup in ledger.lookup_many(queries):
+                if isinstance(lookup, Lookup):
+                    tally.tiers[lookup.tier] += 1
                     tally.lookups["answered"] += 1
                 else:
-                    tally.lookups[found.code] += 1
+                    tally.lookups[lookup.code] += 1
             done += len(chunk)
             advance("looking up", done, len(plans))
     tally.lookup_seconds = time.monotonic() - started
 
 
-# --- telling ------------------------------------------------------------------------------------------------------
+# --- printing ------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for each stage, on standard error; nothing with `--json`."""
+    """Show a bar for each stage on standard error; nothing with `--json`."""
     if output.json_asked():
         yield lambda stage, done, total: None
         return

@@ -1,4 +1,4 @@
-"""What a replay's mapping file says: how rows of a foreign table become reports and lookups. `docs/replay.md`."""
+"""Mapping files of a replay: how rows of a foreign table become reports and lookups. Described in `docs/replay.md`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A row passes when its `column` lies within min..max (numbers) and starts with `prefix` (text)."""
+    """A row passes if its `column` is in min..max (numbers) and starts with `prefix` (text)."""
 
     column: str
     least: float | None
@@ -44,7 +44,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class ReportRule:
-    """Rows that pass become a report of this conduct."""
+    """Rows that pass `when` become reports of this conduct."""
 
     when: Condition
     conduct: Conduct
@@ -52,10 +52,10 @@ class ReportRule:
 
 @dataclass(frozen=True, slots=True)
 class ReportMapping:
-    """How rows become reports. The first rule that passes decides; rows that pass none are skipped.
+    """How rows become reports. The first rule that passes is used; rows that pass no rule are skipped.
 
-    Amounts are made up, from..to by a hash of the order: with one amount for all, reports of different orders would be
-    taken for one act.
+    Amounts are fictitious: a hash of the order chooses one in from..to. With equal amounts, reports of different orders
+    would be taken for reports of one act.
     """
 
     rules: tuple[ReportRule, ...]
@@ -71,7 +71,7 @@ class ReportMapping:
 
 @dataclass(frozen=True, slots=True)
 class LookupMapping:
-    """Which rows are looked up. `order` is unique: rows with the same one are one lookup."""
+    """Which rows are looked up. Rows with the same `order` are one lookup."""
 
     when: Condition
     order: str
@@ -80,7 +80,7 @@ class LookupMapping:
 
 @dataclass(frozen=True, slots=True)
 class Mapped:
-    """A mapping file."""
+    """The content of a mapping file."""
 
     name: str
     platforms_count: int
@@ -91,7 +91,7 @@ class Mapped:
 
 
 def read_mapping(path: Path) -> Mapped:
-    """Read a mapping (TOML). Raises ConfigurationError."""
+    """Return the mapping of a TOML file. Raises ConfigurationError if it cannot be read or is malformed."""
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         reports, lookups = data.get("reports"), data.get("lookups")
@@ -134,12 +134,13 @@ def _lookups(data: Mapping[str, Any]) -> LookupMapping:
 def _condition(data: Mapping[str, Any]) -> Condition:
     unknown = data.keys() - {"column", "min", "max", "prefix"}
     if unknown:
-        raise ValueError("a condition has column, min, max and prefix, no more")
+        raise ValueError("a condition has only column, min, max and prefix")
     return Condition(str(data["column"]), data.get("min"), data.get("max"), data.get("prefix"))
 
 
 def _template(text: str) -> str:
-    """A text with {column} or {column:format} in it; nothing else that str.format could reach."""
+    """Return a template that contains only {column} and {column:format}. Raises ValueError for other fields of
+    str.format."""
     for _, name, _, conversion in string.Formatter().parse(text):
         if name is not None and (not name.isidentifier() or conversion):
             raise ValueError("a template names columns, as in {CustomerID} or {TO_NODE:0>6}")
@@ -147,7 +148,7 @@ def _template(text: str) -> str:
 
 
 def fill(template: str, row: Row) -> str:
-    """The template with the row's values. Raises ConfigurationError for a column that is not there."""
+    """Return the template with the row's values. Raises ConfigurationError for a column that the row lacks."""
     try:
         return template.format_map(row)
     except (KeyError, ValueError) as error:
@@ -155,7 +156,7 @@ def fill(template: str, row: Row) -> str:
 
 
 def identity_of(mapped: Mapped, row: Row) -> str | None:
-    """Whom the row is about; None when a column that says so is empty."""
+    """Return the identity of the row's person, or None if one of its columns is empty. Raises ConfigurationError."""
     names = [name for _, name, _, _ in string.Formatter().parse(mapped.identity) if name is not None]
     if any(row.get(name, 0) in (None, "") for name in names):
         return None
@@ -163,17 +164,23 @@ def identity_of(mapped: Mapped, row: Row) -> str | None:
 
 
 def spread(text: str, count: int) -> int:
-    """A number from 0 to `count` - 1 for `text`, such as the platform it belongs to: the same one at every run."""
+    """Return a number from 0 to `count` - 1 for `text`, such as the number of its platform. It is the same in every
+    run."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % count
 
 
-def amount_of(how: ReportMapping, order: str) -> int:
-    """The made-up amount of an order, in minor units: the same one at every run."""
-    return how.amount_from_minor + spread(f"amount:{order}", how.amount_to_minor - how.amount_from_minor + 1)
+def amount_of(mapping: ReportMapping, order: str) -> int:
+    """Return the fictitious amount of an order, in minor units. It is the same in every run."""
+    span = mapping.amount_to_minor - mapping.amount_from_minor + 1
+    return mapping.amount_from_minor + spread(f"amount:{order}", span)
 
 
 def moment(value: Any, time_format: str) -> datetime:
-    """A time of the data: `unix` (seconds), `iso`, or a strptime format; without a zone it is taken as UTC."""
+    """Return a time of the data as UTC or with its own zone. `time_format` is `unix` (seconds), `iso`, or a strptime
+    format.
+
+    Raises ConfigurationError if the value does not have this format.
+    """
     try:
         if time_format == "unix":
             return datetime.fromtimestamp(float(value), UTC)
@@ -189,7 +196,7 @@ def moment(value: Any, time_format: str) -> datetime:
 
 
 def read_rows(path: Path, limit: int | None, form: TableFormat | None = None) -> Iterator[Row]:
-    """The rows of a CSV or Parquet file, at most `limit`; `form` is that of the CSV file.
+    """Yield the rows of a CSV or Parquet file, at most `limit`. `form` is the form of a CSV file.
 
     Raises InvalidTable, ConfigurationError, ModuleNotFoundError (pyarrow).
     """

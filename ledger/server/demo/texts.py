@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 PRODUCER = "Demo image service"
-"""Whom the label of the demo's photo names."""
+"""The producer that the label of the demo's photo names."""
 
 
 def _(message: str) -> str:
-    """Marks a text for the catalogue; it is translated when it is asked for."""
+    """Mark a text for the catalogue; `_Story.text` translates it."""
     return message
 
 
 TEXTS: Mapping[str, str] = {
     "title": _("One buyer's standing, as each platform's report changes it"),
     "columns": _("what happened|tier|credit|points|owners|advice"),
-    "before": _("nobody has reported yet"),
+    "before": _("no report yet"),
     "first": _("acme reports: AI-made damage photo"),
     "same": _("corner, same owner: false non-receipt"),
     "second": _("bazaar, independent: false non-receipt"),
@@ -28,14 +28,14 @@ TEXTS: Mapping[str, str] = {
     "accused": _("a fourth one: acme reports a switched return"),
     "contested": _("the fourth contests it at /me"),
     "healed": _("a reviewer at /console overturns it"),
-    "ways": _("The first buyer again, asked about in three ways"),
+    "ways": _("The first buyer again, looked up in three ways"),
     "way_columns": _("how|tier|credit|points|what the ledger learns"),
-    "direct": _("lookup|the pseudonyms, and that they are asked about now"),
+    "direct": _("lookup|the pseudonyms, and that they are looked up now"),
     "private": _("check, one sealed bucket each|the first few bits of each pseudonym"),
-    "download": _("check, from a downloaded copy|nothing about anybody"),
+    "download": _("check, from a downloaded copy|nothing about any buyer"),
     "bounded": _("at least"),
     "photos": _("The first claim's photo, and what a chat makes of it"),
-    "photo_columns": _("photo|what it says of itself|used before?"),
+    "photo_columns": _("photo|signs of its origin|used before?"),
     "photo": _("as acme got it: PNG"),
     "copy": _("as bazaar gets it: 60 %, JPEG"),
     "ai_indicated": _("made by AI, says a label; its issuer confirms it"),
@@ -47,7 +47,7 @@ TEXTS: Mapping[str, str] = {
     "statement": _("I sent back what I had received, with the serial number on the box."),
     "reasons": _("The reporter could not show the serial number of the item that it sent."),
     "appeal": _("Case %(case)s: %(outcome)s. Letter to the buyer: %(letter)s"),
-    "one_voice": _("One owner alone never lifts anybody above watch, and no tier is ever a refusal."),
-    "again": _("Everything is in %(folder)s; run it again and new buyers join the same ledger. Took %(seconds)s s."),
+    "control_group": _("The reports of one owner alone never raise a buyer above watch, and no tier is a refusal."),
+    "again": _("All data is in %(folder)s. Run it again to add buyers to the same ledger. Took %(seconds)s s."),
 }
-"""Each text by its name; a `|` divides the cells of a row."""
+"""Texts by name; `|` separates the cells of a row."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from ledger.server.db.bulk import insert_rows, table_of, upsert
 from ledger.server.db.tables.ledger import CheckpointRow, EntryBody, GovernanceEntry, LogEntry, LogHead, Tile
@@ -33,6 +33,10 @@ class Published:
 
 _READ_HEAD = select(LogHead.size, LogHead.recorded_at, LogHead.frozen).where(LogHead.id == 1)
 _LOCK_HEAD = _READ_HEAD.with_for_update()
+_READ_LEAF = select(LogEntry.leaf).where(LogEntry.entry_index == bindparam("entry_index"))
+_LATEST_CHECKPOINT = (
+    select(CheckpointRow.size, CheckpointRow.root, CheckpointRow.note).order_by(CheckpointRow.size.desc()).limit(1)
+)
 
 
 def read_head(connection: Connection) -> Head | None:
@@ -124,7 +128,7 @@ def read_leaves(connection: Connection, start: int, stop: int) -> list[bytes]:
 
 def read_leaf(connection: Connection, index: int) -> bytes | None:
     """One leaf."""
-    return connection.execute(select(LogEntry.leaf).where(LogEntry.entry_index == index)).scalar_one_or_none()
+    return connection.execute(_READ_LEAF, {"entry_index": index}).scalar_one_or_none()
 
 
 def read_body(connection: Connection, index: int) -> tuple[datetime, bytes, bytes] | None:
@@ -137,9 +141,7 @@ def read_body(connection: Connection, index: int) -> tuple[datetime, bytes, byte
 
 def latest_checkpoint(connection: Connection) -> Published | None:
     """The newest published checkpoint."""
-    row = connection.execute(
-        select(CheckpointRow.size, CheckpointRow.root, CheckpointRow.note).order_by(CheckpointRow.size.desc()).limit(1)
-    ).one_or_none()
+    row = connection.execute(_LATEST_CHECKPOINT).one_or_none()
     return None if row is None else Published(*row)
 
 

@@ -12,7 +12,10 @@ from sqlalchemy import case as when
 
 from ledger.protocol.encoding import day_floor, from_day
 from ledger.rules.appeals import OPEN_STATES, Action, CaseState, Outcome
-from ledger.server.db.bulk import insert_rows, table_of, upsert
+from ledger.rules.case_machine import Case
+from ledger.rules.rounds import Round
+from ledger.server.db.bulk import chunks, insert_rows, table_of, upsert
+from ledger.server.db.row_mapping import RowMapping
 from ledger.server.db.tables.appeals import (
     AppealCase,
     CaseEntry,
@@ -26,49 +29,26 @@ from ledger.server.db.tables.appeals import (
 from ledger.server.db.tables.ledger import ControlGroup, Listing, Report, Subject
 from ledger.server.db.tables.orders import HeldReport
 
-_CHUNK = 500
 
-
-@dataclass(frozen=True, slots=True)
-class CaseRow:
-    """A case as stored; see `AppealCase`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseRow(Case):
+    """A case as stored: what the rules decide about (`Case`, with `handlers` empty unless they were loaded), and the
+    rest of `AppealCase`. A further field is one column there and one field here or in `Case`."""
 
     id: int
     group_id: int
     report_id: int
-    round: int
-    state: str
-    outcome: str | None
-    previous_outcome: str | None
-    amended_conduct: str | None
+    amended_conduct: str | None = None
     grounds: str
-    profile: str
     locale: str
     filed_via: str
-    filed_by_subject: bool
     filing_group: str | None
-    suspends: bool
-    withdrawals: int
     platform: str
-    control_group: str
     conduct: str
-    severity: int
     opened_at: datetime
-    due_at: datetime
-    extended: bool
-    overdue: bool
-    information_at: datetime | None
-    question_due_at: datetime | None
-    reviewer_id: int | None
-    proposer_id: int | None
-    proposed: str | None
-    proposed_conduct: str | None
-    unlinked_slots: str | None
-    reasons: str | None
-    decided_at: datetime | None
-    reopen_until: datetime | None
-    closed_at: datetime | None
-    reporter_round: int | None = None
+    proposed_conduct: str | None = None
+    unlinked_slots: str | None = None
+    reasons: str | None = None
 
     @property
     def current_conduct(self) -> str:
@@ -76,9 +56,17 @@ class CaseRow:
         return self.amended_conduct or self.conduct
 
     @property
-    def is_open(self) -> bool:
-        """Whether a decision is owed."""
-        return self.state in OPEN_STATES
+    def as_round(self) -> Round:
+        """The case as the rules about the rights of a report see it (`rules.rounds`)."""
+        return Round(
+            case_id=self.id,
+            group=self.filing_group,
+            state=self.state,
+            was_decided=self.round > 1 or self.outcome is not None,
+            # A round that the reporter was granted changes nothing before it is decided.
+            suspends=self.suspends and not self.is_reporters,
+            overdue=self.overdue,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +77,7 @@ class RoundRow:
     round: int
     opened_at: datetime
     due_at: datetime | None
-    outcome: str
+    outcome: Outcome
     amended_conduct: str | None
     unlinked_slots: str | None
     reasons: str | None
@@ -129,18 +117,13 @@ class StatementRow:
     entry_index: int
 
 
-_CASE = select(*[getattr(AppealCase, name) for name in CaseRow.__dataclass_fields__])
-_ROUND = select(*[getattr(CaseRound, name) for name in RoundRow.__dataclass_fields__])
-_EVENT = select(*[getattr(CaseEvent, name) for name in EventRow.__dataclass_fields__])
-_STATEMENT = select(*[getattr(Statement, name) for name in StatementRow.__dataclass_fields__])
+CASES = RowMapping(CaseRow, AppealCase)
+_ROUNDS = RowMapping(RoundRow, CaseRound)
+_EVENTS = RowMapping(EventRow, CaseEvent)
+_STATEMENTS = RowMapping(StatementRow, Statement)
+_CASE = select(*CASES.columns)
 _OPEN = [state.value for state in OPEN_STATES]
 _SETTLED = [CaseState.DECIDED.value, CaseState.WITHDRAWN.value]
-
-
-def _chunks(values: Iterable[Any]) -> Iterable[list[Any]]:
-    unique = list(dict.fromkeys(values))
-    for start in range(0, len(unique), _CHUNK):
-        yield unique[start : start + _CHUNK]
 
 
 # --- cases ----------------------------------------------------------------------------------------------------
@@ -149,15 +132,15 @@ def _chunks(values: Iterable[Any]) -> Iterable[list[Any]]:
 def case(connection: Connection, case_id: int) -> CaseRow | None:
     """The case of this id."""
     row = connection.execute(_CASE.where(AppealCase.id == case_id)).one_or_none()
-    return None if row is None else CaseRow(*row)
+    return None if row is None else CASES.load(row)
 
 
 def all_cases_of_reports(connection: Connection, report_ids: Iterable[int]) -> dict[int, list[CaseRow]]:
     """All cases by report id, oldest first; a report without one has no member."""
     found: dict[int, list[CaseRow]] = {}
-    for some in _chunks(report_ids):
+    for some in chunks(report_ids):
         for row in connection.execute(_CASE.where(AppealCase.report_id.in_(some)).order_by(AppealCase.id)):
-            one = CaseRow(*row)
+            one = CASES.load(row)
             found.setdefault(one.report_id, []).append(one)
     return found
 
@@ -203,7 +186,7 @@ def listed_conduct(connection: Connection, report_id: int) -> str | None:
 def group_cases(connection: Connection, group_id: int) -> list[CaseRow]:
     """Cases filed together, oldest first."""
     rows = connection.execute(_CASE.where(AppealCase.group_id == group_id).order_by(AppealCase.id))
-    return [CaseRow(*row) for row in rows]
+    return [CASES.load(row) for row in rows]
 
 
 def cases_page(
@@ -228,7 +211,7 @@ def cases_page(
         if before_id is not None:
             statement = statement.where(AppealCase.id < before_id)
         rows = connection.execute(statement.order_by(AppealCase.id.desc()).limit(limit))
-        found |= {row.id: CaseRow(*row) for row in rows}
+        found |= {row.id: CASES.load(row) for row in rows}
     return sorted(found.values(), key=lambda row: row.id, reverse=True)[:limit]
 
 
@@ -264,7 +247,7 @@ def due_cases(
         beyond = or_(AppealCase.due_at > due_at, and_(AppealCase.due_at == due_at, AppealCase.id > case_id))
         statement = statement.where(beyond)
     ordered = statement.order_by(AppealCase.due_at, AppealCase.id)
-    return [CaseRow(*row) for row in connection.execute(ordered.limit(limit))]
+    return [CASES.load(row) for row in connection.execute(ordered.limit(limit))]
 
 
 def open_counts(connection: Connection) -> tuple[int, int]:
@@ -278,24 +261,24 @@ def open_counts(connection: Connection) -> tuple[int, int]:
 
 def insert_case(connection: Connection, row: CaseRow) -> None:
     """A new case."""
-    connection.execute(insert(AppealCase).values(**{name: getattr(row, name) for name in row.__dataclass_fields__}))
+    connection.execute(insert(AppealCase).values(**CASES.values(row)))
 
 
 def save_case(connection: Connection, row: CaseRow) -> None:
     """The case as it is now."""
-    values = {name: getattr(row, name) for name in row.__dataclass_fields__ if name != "id"}
+    values = CASES.values(row, without=["id"])
     connection.execute(update(AppealCase).where(AppealCase.id == row.id).values(**values))
 
 
 def add_round(connection: Connection, row: RoundRow) -> None:
     """Keep a decided round of a case that is reopened."""
-    connection.execute(insert(CaseRound).values(**{name: getattr(row, name) for name in row.__dataclass_fields__}))
+    connection.execute(insert(CaseRound).values(**_ROUNDS.values(row)))
 
 
 def rounds(connection: Connection, case_id: int) -> list[RoundRow]:
     """The decided rounds before the present one, oldest first."""
-    rows = connection.execute(_ROUND.where(CaseRound.case_id == case_id).order_by(CaseRound.round))
-    return [RoundRow(*row) for row in rows]
+    rows = connection.execute(select(*_ROUNDS.columns).where(CaseRound.case_id == case_id).order_by(CaseRound.round))
+    return [_ROUNDS.load(row) for row in rows]
 
 
 def handlers(connection: Connection, case_id: int) -> frozenset[tuple[int, int]]:
@@ -321,7 +304,10 @@ def add_event(connection: Connection, **values: Any) -> None:
 def events(connection: Connection, case_id: int) -> list[EventRow]:
     """The timeline, oldest first."""
     return [
-        EventRow(*row) for row in connection.execute(_EVENT.where(CaseEvent.case_id == case_id).order_by(CaseEvent.id))
+        _EVENTS.load(row)
+        for row in connection.execute(
+            select(*_EVENTS.columns).where(CaseEvent.case_id == case_id).order_by(CaseEvent.id)
+        )
     ]
 
 
@@ -360,7 +346,7 @@ def copy_tags(connection: Connection, report_id: int) -> None:
 def reports_of_tags(connection: Connection, tags: Iterable[bytes]) -> dict[int, set[bytes]]:
     """Reports that are listed under any of `tags`, or were when they were appealed, with those tags."""
     found: dict[int, set[bytes]] = {}
-    for some in _chunks(tags):
+    for some in chunks(tags):
         for model in (Listing, CaseTag):
             for report_id, tag in connection.execute(select(model.report_id, model.tag).where(model.tag.in_(some))):
                 found.setdefault(report_id, set()).add(bytes(tag))
@@ -379,15 +365,15 @@ def listed_slots(connection: Connection, report_id: int) -> dict[int, str]:
 def statements(connection: Connection, report_ids: Iterable[int]) -> dict[int, StatementRow]:
     """Statements by report id."""
     found: dict[int, StatementRow] = {}
-    for some in _chunks(report_ids):
-        for row in connection.execute(_STATEMENT.where(Statement.report_id.in_(some))):
-            found[row[0]] = StatementRow(*row)
+    for some in chunks(report_ids):
+        for row in connection.execute(select(*_STATEMENTS.columns).where(Statement.report_id.in_(some))):
+            found[row[0]] = _STATEMENTS.load(row)
     return found
 
 
 def put_statement(connection: Connection, row: StatementRow) -> None:
     """The person's statement, in the place of an earlier one."""
-    values = {name: getattr(row, name) for name in row.__dataclass_fields__}
+    values = _STATEMENTS.values(row)
     statement = upsert(connection, Statement).values(**values)
     connection.execute(
         statement.on_conflict_do_update(
@@ -426,34 +412,6 @@ def put_outcome(
             },
         )
     )
-
-
-def outcome_counts(connection: Connection, since: datetime, until: datetime | None = None) -> dict[str, dict[str, int]]:
-    """{control group: {upheld | amended | overturned | nothing: how many}} of decisions after `since`.
-
-    With `until`, a UTC midnight, of those before it, as they stood at that moment. That is exact for the midnight of
-    the day on which a report was last decided, and for later ones.
-    """
-    found: dict[str, dict[str, int]] = {}
-    decided, counts_as = CaseOutcome.decided_at, CaseOutcome.counts_as
-    before, counted = CaseOutcome.previous_decided_at, CaseOutcome.previous_counts_as
-    group = CaseOutcome.control_group
-    queries: list[Any] = [
-        select(group, counts_as, func.count())
-        .where(decided > since, *(() if until is None else (decided < until,)))
-        .group_by(group, counts_as)
-    ]
-    if until is not None:
-        queries.append(
-            select(group, counted, func.count())
-            .where(decided >= until, before > since, before < until)
-            .group_by(group, counted)
-        )
-    for query in queries:
-        for name, outcome, number in connection.execute(query):
-            of_group = found.setdefault(name, {})
-            of_group[outcome] = of_group.get(outcome, 0) + number
-    return found
 
 
 def has_outcomes(connection: Connection, before: datetime) -> bool:

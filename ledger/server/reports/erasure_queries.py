@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection, and_, delete, or_, select
 
 from ledger.rules.appeals import OPEN_STATES
-from ledger.server.appeals import attachment_queries as attachments
+from ledger.server.appeals import attachments as attachments
 from ledger.server.db.tables.appeals import (
     AppealCase,
     CaseAttachment,
@@ -76,7 +76,7 @@ def erase(connection: Connection, ids: Sequence[int]) -> list[str]:
     alive = set(connection.scalars(select(Report.id).where(Report.id.in_(entries), Report.id.not_in(ids))))
     connection.execute(delete(EntryBody).where(EntryBody.entry_index.in_([one for one in entries if one not in alive])))
     order_lines.close_erased(connection, ids)
-    files = [one.file for one in attachments.of_reports(connection, ids)]
+    files = [one.file for one in attachments.files_of_reports(connection, ids)]
     cases = list(connection.scalars(select(AppealCase.id).where(AppealCase.report_id.in_(ids))))
     for part in (CaseAttachment, CaseEvent, CaseHandler, CaseRound, CaseSkip, Concession, ReopeningRequest):
         connection.execute(delete(part).where(part.case_id.in_(cases)))

@@ -35,6 +35,8 @@ from ledger.server.settings import Settings
 from ledger.server.snapshots.queries import ListedRow, SnapshotRow
 from ledger.snapshots import fuse_filter as fuse
 from ledger.snapshots import sealed
+from ledger.snapshots.buckets import actual_capacity, bits_for, bucket_leaf, bucket_root, build_tree, capacity_for
+from ledger.snapshots.layout import ENTRY_BYTES
 from ledger.snapshots.manifest import Manifest, manifest_body, sign_manifest
 from ledger.snapshots.private_standing import sealed_format, to_packed, told_events
 
@@ -116,14 +118,14 @@ def write_files(
     """
     if row.secret is None:
         raise ValueError("the snapshot is published: its secret is gone")
-    bits, keys = sealed.bits_for(tags_count), sealed.snapshot_keys(row.secret, row.version)
+    bits, keys = bits_for(tags_count), sealed.snapshot_keys(row.secret, row.version)
     tags, counts = _seal_all(folder / _SPOOL, row, rows, tags_count, bits, rules.policy, keys, progress)
     progress(Stage.FILTER, 0, len(tags) // 32)
     filter_file = fuse.build(tags, keys.filter_seed)
     _write(folder / FILTER, filter_file)
     entries, observed = sum(counts), max(counts)
-    formula = sealed.capacity_for(entries, bits)
-    capacity = sealed.actual_capacity(formula, observed)
+    formula = capacity_for(entries, bits)
+    capacity = actual_capacity(formula, observed)
     tree = _write_buckets(folder, row.version, counts, capacity, keys, progress)
     _write(folder / TREE, tree)
     _write(folder / POLICY, rules.policy_text.encode())
@@ -141,7 +143,7 @@ def write_files(
         filter_bytes=len(filter_file),
         filter_sha256=hashlib.sha256(filter_file).digest(),
         tags=len(tags) // 32,
-        buckets_root=sealed.bucket_root(tree, bits),
+        buckets_root=bucket_root(tree, bits),
     )
     signature = sign_manifest(manifest, key)
     signed = {"manifest": manifest_body(manifest), "signature": b64url(signature)}
@@ -209,15 +211,15 @@ def _write_buckets(
         for number, count in enumerate(counts):
             if number % _TICK == 0:
                 progress(Stage.BUCKETS, number, len(counts))
-            data = spool.read(count * sealed.ENTRY_BYTES)
-            entries = [data[start : start + sealed.ENTRY_BYTES] for start in range(0, len(data), sealed.ENTRY_BYTES)]
+            data = spool.read(count * ENTRY_BYTES)
+            entries = [data[start : start + ENTRY_BYTES] for start in range(0, len(data), ENTRY_BYTES)]
             bucket = sealed.pad_bucket(entries, capacity, number, keys)
             file.write(bucket)
-            leaves.append(sealed.bucket_leaf(version, number, bucket))
+            leaves.append(bucket_leaf(version, number, bucket))
         progress(Stage.STORING, 0, 0)
         _sync(file)
     (folder / _SPOOL).unlink()
-    return sealed.build_tree(leaves)
+    return build_tree(leaves)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -22,13 +22,11 @@ from ledger.protocol.public_ids import encode_id
 from ledger.rules.appeals import OPEN_STATES, REOPENED, Outcome
 from ledger.rules.case_machine import Staff
 from ledger.rules.conduct import Conduct
-from ledger.server.appeals import reopenings, subject
-from ledger.server.appeals import staff_actions as desk
+from ledger.server.appeals import consumer, participants, staff_actions
 from ledger.server.appeals.clock import run_clocks
-from ledger.server.appeals.concessions import concede
-from ledger.server.appeals.own_record import own_record
-from ledger.server.appeals.parties import Party, Speaker
-from ledger.server.appeals.subject_cases import own_letter
+from ledger.server.appeals.consumer import own_letter
+from ledger.server.appeals.consumer_record import own_record
+from ledger.server.appeals.participants import Participant, Party, concede
 from ledger.server.appeals.transaction import case_number, changing, load_case
 from ledger.server.db.engine import reading
 from ledger.server.records import case_queries as store
@@ -39,7 +37,7 @@ from ledger.server.reports import held
 from ledger.server.reports.erasure import erase_due
 from tests.server import log_oracle as oracle
 from tests.server.appeals.rights_kit import FOREIGN, NO_NEW_ID, by_platform, file_for, refusal
-from tests.server.conftest import Subjects, Town
+from tests.server.conftest import LedgerFixture, Subjects
 from tests.server.reports.line_model import KINDS, ORDERS, Lie, Story
 from tests.server.reports.lines import farm
 
@@ -114,7 +112,7 @@ class Everyone(Story):
         lie = earlier[pick % len(earlier)]
         pick //= 10
         which = ORDERS.index(lie.order[1])
-        place = [self.town.acme.name, self.town.acme2.name, self.town.bolt.name].index(lie.by.name)
+        place = [self.ledger.acme.name, self.ledger.acme2.name, self.ledger.bolt.name].index(lie.by.name)
         replaces, amount, currency, days, some, items, conduct = (pick // 7**n for n in range(7))
         digits = (
             (3, place), (5, which), (4, 3 * self.keys.index(lie.order[0])), (5, amount), (2, currency), (5, days),
@@ -131,15 +129,15 @@ class Everyone(Story):
         pair = pairs[pick % len(pairs)]
         places = pair[0].places | pair[1].places
         subjects = [self.person[place] for place in sorted(places)]
-        told = oracle.read_log(self.town.rt.engine, self.town.rt.policy)
+        told = oracle.read_log(self.ledger.rt.engine, self.ledger.rt.policy)
         order = secrets.token_hex(8)
-        answer = farm(self.town, [one.id for one in pair], subjects, order=order, amount_minor=10**6 + pick)
+        answer = farm(self.ledger, [one.id for one in pair], subjects, order=order, amount_minor=10**6 + pick)
         for one in pair:
             below = told[one.id]
             assert not any((below.gone, below.held, below.contested, below.unconfirmed))
-        now = self.town.clock()
+        now = self.ledger.clock()
         lie = Lie(
-            id=str(answer["id"]), number=int(answer["entry_index"]), by=self.town.acme, group="acme-group",
+            id=str(answer["id"]), number=int(answer["entry_index"]), by=self.ledger.acme, group="acme-group",
             order=(b"farm", order), places=places, act_day=day_floor(now - timedelta(days=6)),
             money=("CNY", 10**6 + pick), evidence=frozenset(), conduct="account_farm",
             notice=now - timedelta(days=4), recorded=now, expires=parse_time(answer["expires_at"]),
@@ -149,26 +147,28 @@ class Everyone(Story):
 
     def foreign_files(self, pick: int) -> None:
         which, pick = pick % len(FOREIGN), pick // len(FOREIGN)
-        file_for(self.town, FOREIGN[which], self.person, self.lie(pick).id)
+        file_for(self.ledger, FOREIGN[which], self.person, self.lie(pick).id)
 
     def foreign_speaks(self, action: str) -> Callable[[int], None]:
         def act(pick: int) -> None:
             case = self.case(pick // 5, want=lambda row: pick % 5 == 0 or row.filing_group is not None)[1]
             group = self.row_of(case).filing_group
             platform = next((one for one in FOREIGN if one.control_group == group), FOREIGN[pick % len(FOREIGN)])
-            by_platform(self.town, platform, action, case)
+            by_platform(self.ledger, platform, action, case)
 
         return act
 
     def reporter_tries(self, pick: int) -> None:
         """The reporter's own group does nothing in the person's name."""
-        platform, lie = (self.town.acme, self.town.acme2)[pick % 2], self.lie(pick)
+        platform, lie = (self.ledger.acme, self.ledger.acme2)[pick % 2], self.lie(pick)
         if lie.group != platform.control_group:
             return
         before = self.all_cases(lie)
-        attempts: list[Callable[[], object]] = [partial(file_for, self.town, platform, self.person, lie.id)]
+        attempts: list[Callable[[], object]] = [partial(file_for, self.ledger, platform, self.person, lie.id)]
         for case in lie.cases:
-            attempts += [partial(by_platform, self.town, platform, act, case) for act in ("withdraw", "reopen", "say")]
+            attempts += [
+                partial(by_platform, self.ledger, platform, act, case) for act in ("withdraw", "reopen", "say")
+            ]
         for attempt in attempts:
             assert refusal(attempt) in {ConflictOfInterest.code, NotFound.code}
         assert self.all_cases(lie) == before
@@ -180,9 +180,9 @@ class Everyone(Story):
 
     def alive(self, lie: Lie) -> bool:
         """Whether the report lives, protects nobody yet, and its record has not expired."""
-        with reading(self.town.rt.engine) as connection:
+        with reading(self.ledger.rt.engine) as connection:
             row = reports_by_id(connection, [lie.number]).get(lie.number)
-        return row is not None and row.live and row.expires_day > day_floor(self.town.clock())
+        return row is not None and row.live and row.expires_day > day_floor(self.ledger.clock())
 
     def may_contest(self, lie: Lie) -> bool:
         return self.own_of(lie).state in ("unused", "taken back") and self.alive(lie)
@@ -190,7 +190,9 @@ class Everyone(Story):
     def contest(self, pick: int) -> None:
         lie = self.lie(pick)
         may = self.may_contest(lie)
-        code = refusal(lambda: subject.appeal(self.town.rt.context, self.session, [lie.id], "other", "No.", "en"))
+        code = refusal(
+            lambda: consumer.open_cases(self.ledger.rt.context, self.session, [lie.id], "other", "No.", "en")
+        )
         assert (code is None) == may, f"the person's own round ({self.own_of(lie)}): {code}"
         if may:
             self.own_of(lie).state = "open"
@@ -198,7 +200,7 @@ class Everyone(Story):
     def take_back(self, pick: int) -> None:
         lie, case = self.case(pick, want=lambda row: row.is_open)
         row = self.row_of(case)
-        subject.take_back(self.town.rt.context, self.session, case)
+        consumer.withdraw(self.ledger.rt.context, self.session, case)
         if row.filed_by_subject:
             reopened = row.round - (row.reporter_round is not None) > 1
             self.own_of(lie).state = "reopened and taken back" if reopened else "taken back"
@@ -207,7 +209,7 @@ class Everyone(Story):
         lie, case = self.case(pick, want=lambda row: row.filed_by_subject and not row.is_open)
         row = self.row_of(case)
         fresh = row.state == "withdrawn" and self.own_of(lie).state == "taken back"
-        subject.contest_again(self.town.rt.context, self.session, case, "Again.")
+        consumer.reopen(self.ledger.rt.context, self.session, case, "Again.")
         self.own_of(lie).state = "open" if fresh else "reopened"
 
     def row_of(self, case: str) -> CaseRow:
@@ -226,14 +228,14 @@ class Everyone(Story):
             more["conduct"] = (Conduct.WARDROBING, Conduct.EMPTY_PARCEL)[pick // 12 % 2]
         if outcome is Outcome.UNLINKED:
             more["slots"] = (0,)
-        context, before = self.town.rt.context, self.row_of(case)
+        context, before = self.ledger.rt.context, self.row_of(case)
         if before.state != "submitted":
             with suppress(LedgerError, Nothing):
-                desk.hand_back(context, case, Staff(before.reviewer_id or 0, "reviewer"))
-        desk.take(context, case, first)
-        done = desk.decide(context, case, first, outcome, "It was looked into.", **more)  # type: ignore[arg-type]
+                staff_actions.hand_back(context, case, Staff(before.reviewer_id or 0, "reviewer"))
+        staff_actions.take(context, case, first)
+        done = staff_actions.decide(context, case, first, outcome, "It was looked into.", **more)  # type: ignore[arg-type]
         if done.state == "awaiting_signoff":
-            done = desk.sign(context, case, second)
+            done = staff_actions.sign(context, case, second)
         if done.filed_by_subject and done.state == "decided":
             self.decided(lie, done)
 
@@ -248,30 +250,32 @@ class Everyone(Story):
         _, case = self.case(pick, want=lambda row: row.state == "under_review")
         row = self.row_of(case)
         who = Staff(row.reviewer_id or 0, "reviewer")
-        (desk.ask_reporter, desk.ask_subject)[pick % 2](self.town.rt.context, case, who, "What happened?")
+        (staff_actions.ask_reporter, staff_actions.ask_subject)[pick % 2](
+            self.ledger.rt.context, case, who, "What happened?"
+        )
 
     def take(self, pick: int) -> None:
         self.staff += 1
         case = self.case(pick, want=lambda row: row.state == "submitted")[1]
-        desk.take(self.town.rt.context, case, Staff(self.staff, "reviewer"))
+        staff_actions.take(self.ledger.rt.context, case, Staff(self.staff, "reviewer"))
 
     def ask_reopening(self, pick: int) -> None:
         lie, case = self.case(pick, want=lambda row: row.outcome == "unconfirmed")
-        speaker = Speaker(Party.REPORTER, lie.by.name, lie.group)
-        with changing(self.town.rt.context) as batch:
-            row = load_case(batch, case_number(self.town.rt.context, case))
-            reopenings.ask_reopening(batch, row, speaker, secrets.token_bytes(32), "New evidence.")
+        speaker = Participant(Party.REPORTER, lie.by.name, lie.group)
+        with changing(self.ledger.rt.context) as batch:
+            row = load_case(batch, case_number(self.ledger.rt.context, case))
+            participants.ask_reopening(batch, row, speaker, secrets.token_bytes(32), "New evidence.")
 
     def concede(self, pick: int) -> None:
         lie, case = self.case(pick, want=lambda row: row.is_open)
-        speaker = Speaker(Party.REPORTER, lie.by.name, lie.group)
-        with changing(self.town.rt.context) as batch:
-            row = load_case(batch, case_number(self.town.rt.context, case))
+        speaker = Participant(Party.REPORTER, lie.by.name, lie.group)
+        with changing(self.ledger.rt.context) as batch:
+            row = load_case(batch, case_number(self.ledger.rt.context, case))
             concede(batch, row, speaker, (Conduct.WARDROBING, Conduct.EMPTY_PARCEL)[pick % 2])
 
     def agree(self, pick: int) -> None:
         case = self.case(pick, want=lambda row: row.is_open)[1]
-        subject.agree_to_concession(self.town.rt.context, self.session, case)
+        consumer.agree(self.ledger.rt.context, self.session, case)
 
     def explain(self, pick: int) -> None:
         super().explain(self._held(pick))
@@ -287,21 +291,23 @@ class Everyone(Story):
 
     def answer_request(self, pick: int) -> None:
         self.staff += 1
-        answer = (reopenings.grant, reopenings.grant, reopenings.refuse_reopening)[pick % 3]
-        with reading(self.town.rt.engine) as connection:
+        answer = (staff_actions.grant_reopening, staff_actions.grant_reopening, staff_actions.refuse_reopening)[
+            pick % 3
+        ]
+        with reading(self.ledger.rt.engine) as connection:
             waiting = {one.case_id for one in line_store.open_requests(connection, 100, None)}
         case = self.case(pick, want=lambda row: row.id in waiting)[1]
-        answer(self.town.rt.context, case, Staff(self.staff, "reviewer"), "As it is.")
+        answer(self.ledger.rt.context, case, Staff(self.staff, "reviewer"), "As it is.")
 
     def add(self, pick: int) -> None:
-        subject.add(self.town.rt.context, self.session, self.case(pick)[1], "More.")
+        consumer.add_message(self.ledger.rt.context, self.session, self.case(pick)[1], "More.")
 
     def wait(self, pick: int) -> None:
         before = {self.public(row): row for lie in self.lies for row in self.all_cases(lie)}
-        self.town.clock.moment += timedelta(days=(1, 1, 3, 4, 4, 8, 8, 21, 70, 300)[pick % 10])
+        self.ledger.clock.moment += timedelta(days=(1, 1, 3, 4, 4, 8, 8, 21, 70, 300)[pick % 10])
         for _ in range(2):
-            run_clocks(self.town.rt.context)
-        held.void_due(self.town.rt.context)
+            run_clocks(self.ledger.rt.context)
+        held.void_due(self.ledger.rt.context)
         for lie in self.lies:
             for row in self.all_cases(lie):
                 old = before[self.public(row)]
@@ -311,8 +317,8 @@ class Everyone(Story):
 
     def _erase(self) -> None:
         """What is past its retention is erased; an order that was ever contested stays closed."""
-        erase_due(self.town.rt.context, self.town.rt.settings)
-        with reading(self.town.rt.engine) as connection:
+        erase_due(self.ledger.rt.context, self.ledger.rt.settings)
+        with reading(self.ledger.rt.engine) as connection:
             left = reports_by_id(connection, [lie.number for lie in self.lies])
         for lie in self.lies:
             if lie.number not in left and lie.cases:
@@ -331,10 +337,10 @@ class Everyone(Story):
     # --- what must hold -------------------------------------------------------------------------------------------
 
     def public(self, row: CaseRow) -> str:
-        return encode_id("ap", row.id, self.town.rt.settings.service)
+        return encode_id("ap", row.id, self.ledger.rt.settings.service)
 
     def all_cases(self, lie: Lie) -> list[CaseRow]:
-        with reading(self.town.rt.engine) as connection:
+        with reading(self.ledger.rt.engine) as connection:
             return store.all_cases_of_reports(connection, [lie.number]).get(lie.number, [])
 
     def _rows(self, lie: Lie) -> list[CaseRow]:
@@ -346,8 +352,8 @@ class Everyone(Story):
             lie.cases = [self.public(row) for row in self.all_cases(lie)]
 
     def _matters(self, group: str) -> dict[tuple[bytes, str], str]:
-        told = oracle.read_log(self.town.rt.engine, self.town.rt.policy)
-        now = self.town.clock()
+        told = oracle.read_log(self.ledger.rt.engine, self.ledger.rt.policy)
+        now = self.ledger.clock()
         found: dict[tuple[bytes, str], str] = {}
         found |= {order: "closed" for of, order in self.closed if of == group}
         for lie in self.lies:
@@ -381,7 +387,7 @@ class Everyone(Story):
                 assert lie.held, "the same matter, by an earlier report of the contested order"
 
     def check(self) -> None:
-        rt, now = self.town.rt, self.town.clock()
+        rt, now = self.ledger.rt, self.ledger.clock()
         self.meet()
         told = oracle.read_log(rt.engine, rt.policy)
         mine = {public: one for public, one in told.items() if public in {lie.id for lie in self.lies}}
@@ -408,22 +414,22 @@ class Everyone(Story):
                 row.round == row.reporter_round for row in cases
             )
         rt.members.refresh()
-        weights = oracle.weights_of(rt.engine, rt.policy, self.town.clock())
+        weights = oracle.weights_of(rt.engine, rt.policy, self.ledger.clock())
         assert {group: weight for group, weight in rt.members.weights().items() if group in weights} == weights
         self._check_lookup(told, weights)
         self._check_record()
 
     def _check_lookup(self, told: dict[str, oracle.Told], weights: dict[str, int]) -> None:
         places = {lie.id: {slot for slot, _ in enumerate(sorted(lie.places))} for lie in self.lies}
-        expected = oracle.standing(told, places, weights, self.town.rt.policy, self.town.clock())
-        found = self.town.lookup(self.person)
+        expected = oracle.standing(told, places, weights, self.ledger.rt.policy, self.ledger.clock())
+        found = self.ledger.lookup(self.person)
         # Reports of one act are one event, which the log's reading does not know: no points are compared.
         for name in ("disputed", "protected", "has_statement"):
             assert found[name] == getattr(expected, name), (name, found[name], getattr(expected, name))
 
     def _check_record(self) -> None:
         """The person's record shows what they may still do, and every letter that it names can be read."""
-        record = own_record(self.town.rt.context, self.town.rt.members.weights(), self.session)
+        record = own_record(self.ledger.rt.context, self.ledger.rt.members.weights(), self.session)
         shown = {one["id"]: one for one in record["reports"]}
         for lie in self.lies:
             if lie.id not in shown:
@@ -435,20 +441,20 @@ class Everyone(Story):
                     *((None, kind) for kind in case["letters"]),
                 ]:
                     for locale in ("en", "zh-CN"):
-                        letter = own_letter(self.town.rt.context, self.session, case["id"], kind, locale, number)
+                        letter = own_letter(self.ledger.rt.context, self.session, case["id"], kind, locale, number)
                         assert letter.to_text()
             if self.own_of(lie).state == "decided" and self.alive(lie):
                 rows = [row for row in self.all_cases(lie) if row.filed_by_subject and row.state == "decided"]
-                asked = [row for row in rows if row.decided_at and self.town.clock() < row.decided_at + timedelta(60)]
+                asked = [row for row in rows if row.decided_at and self.ledger.clock() < row.decided_at + timedelta(60)]
                 for row in asked:
                     view = next(one for one in shown[lie.id]["cases"] if one["id"] == self.public(row))
                     assert view["can_reopen"], row
 
 
-def play(town: Town, steps: list[tuple[int, int]]) -> Everyone:
+def play(ledger: LedgerFixture, steps: list[tuple[int, int]]) -> Everyone:
     """One person is reported by acme, and contests it or not; then the steps, with a check after each."""
     person: Subjects = [(kind, sodium.point_from_hash(secrets.token_bytes(64))) for kind in KINDS]
-    story = Everyone(town, person)
+    story = Everyone(ledger, person)
     first = steps[0][1] if steps else 0
     story.report(first // 2 * 2)
     for other in (first // 3, first // 7):

@@ -25,11 +25,11 @@ from ledger.rules.appeals import MAX_WITHDRAWALS, REOPENED, Outcome
 from ledger.rules.case_machine import Staff
 from ledger.rules.conduct import Conduct
 from ledger.rules.rounds import MAX_GROUPS
-from ledger.server.appeals import platform as desk_of_platforms
-from ledger.server.appeals import staff_actions, subject
+from ledger.server.appeals import consumer, staff_actions
+from ledger.server.appeals import platform as platform_actions
 from ledger.server.appeals.clock import run_clocks
-from ledger.server.appeals.own_record import own_record
-from ledger.server.appeals.parties import Party
+from ledger.server.appeals.consumer_record import own_record
+from ledger.server.appeals.participants import Party
 from ledger.server.appeals.platform import Caller
 from ledger.server.db.engine import reading
 from ledger.server.records import case_queries as store
@@ -37,7 +37,7 @@ from ledger.server.records.case_queries import CaseRow
 from ledger.server.records.queries import reports_by_id
 from tests.server import log_oracle as oracle
 from tests.server.appeals.test_appeals import public, session_of
-from tests.server.conftest import Subjects, Town
+from tests.server.conftest import LedgerFixture, Subjects
 from tests.support import Platform
 
 FOREIGN = tuple(Platform(f"g{number}", f"g{number}-group", f"g{number}-1") for number in range(4))
@@ -47,30 +47,30 @@ NO_NEW_ID = 10**6
 """Staff are numbered from here: every decision is made by somebody new."""
 
 
-def file_for(town: Town, platform: Platform, person: Subjects, *reports: str, key: str | None = None) -> str:
+def file_for(ledger: LedgerFixture, platform: Platform, person: Subjects, *reports: str, key: str | None = None) -> str:
     """Have a platform contest the reports for the person; the case against the first. Raises what filing raises."""
     tags = [(kind, tag(kind, element)) for kind, element in person]
-    done = desk_of_platforms.file_appeal(
-        town.rt, platform.member(), reports=list(reports), grounds="other", statement=".", locale="en",
-        epoch=town.rt.keys.epoch, subjects=tags, idempotency_key=key or secrets.token_hex(8),
+    done = platform_actions.open_cases(
+        ledger.rt.appeals, platform.member(), reports=list(reports), grounds="other", statement=".", locale="en",
+        epoch=ledger.rt.keys.epoch, subjects=tags, idempotency_key=key or secrets.token_hex(8),
     )  # fmt: skip
     return str(json.loads(done.body)["appeals"][0]["id"])
 
 
-def by_platform(town: Town, platform: Platform, action: str, case: str) -> None:
+def by_platform(ledger: LedgerFixture, platform: Platform, action: str, case: str) -> None:
     """Let a platform speak for the person: withdraw, reopen, say. Raises what the ledger refuses it with."""
     caller, key = Caller(platform.member(), for_person=True), secrets.token_hex(8)
     if action == "withdraw":
-        desk_of_platforms.take_back(town.rt, caller, case, key)
+        platform_actions.withdraw(ledger.rt.appeals, caller, case, key)
     elif action == "reopen":
-        desk_of_platforms.contest_again(town.rt, caller, case, "Again.", key)
+        platform_actions.reopen(ledger.rt.appeals, caller, case, "Again.", key)
     else:
-        desk_of_platforms.say_in_case(town.rt, caller, case, Party.SUBJECT, "Yes, I did it.", key)
+        platform_actions.add_message(ledger.rt.appeals, caller, case, Party.SUBJECT, "Yes, I did it.", key)
 
 
-def cases_of(town: Town, report: dict[str, Any]) -> list[CaseRow]:
+def cases_of(ledger: LedgerFixture, report: dict[str, Any]) -> list[CaseRow]:
     """All cases about the report, oldest first."""
-    with reading(town.rt.engine) as connection:
+    with reading(ledger.rt.engine) as connection:
         return store.all_cases_of_reports(connection, [report["entry_index"]]).get(report["entry_index"], [])
 
 
@@ -92,7 +92,7 @@ def refusal(attempt: Callable[[], object]) -> str | None:
 class Rights:
     """One report about one person, and the model (`own`, `withdrawals`, `until`)."""
 
-    town: Town
+    ledger: LedgerFixture
     person: Subjects = field(default_factory=somebody)
     report: dict[str, Any] = field(default_factory=dict)
     own: str = "unused"
@@ -103,7 +103,7 @@ class Rights:
     staff: int = NO_NEW_ID
 
     def __post_init__(self) -> None:
-        self.report = self.town.report(self.town.acme, self.person, order=secrets.token_hex(8))
+        self.report = self.ledger.report(self.ledger.acme, self.person, order=secrets.token_hex(8))
 
     # --- what may happen -----------------------------------------------------------------------------------------
 
@@ -128,22 +128,24 @@ class Rights:
 
     def foreign_files(self, pick: int) -> None:
         with suppress(LedgerError):
-            file_for(self.town, FOREIGN[pick % len(FOREIGN)], self.person, self.report["id"])
+            file_for(self.ledger, FOREIGN[pick % len(FOREIGN)], self.person, self.report["id"])
 
     def foreign_speaks(self, action: str, pick: int) -> None:
         """A platform tries itself at any of the cases, also at the person's own."""
         for case in self.some_case(pick):
             with suppress(LedgerError):
-                by_platform(self.town, FOREIGN[pick % len(FOREIGN)], action, public(self.town, case))
+                by_platform(self.ledger, FOREIGN[pick % len(FOREIGN)], action, public(self.ledger, case))
 
     def reporter_tries(self, pick: int) -> None:
         """Whatever the reporter's own group tries in the person's name is refused, and changes nothing."""
-        platform = (self.town.acme, self.town.acme2)[pick % 2]
+        platform = (self.ledger.acme, self.ledger.acme2)[pick % 2]
         before = self.cases
-        attempts: list[Callable[[], object]] = [partial(file_for, self.town, platform, self.person, self.report["id"])]
+        attempts: list[Callable[[], object]] = [
+            partial(file_for, self.ledger, platform, self.person, self.report["id"])
+        ]
         for case in self.some_case(pick):
             attempts += [
-                partial(by_platform, self.town, platform, action, public(self.town, case))
+                partial(by_platform, self.ledger, platform, action, public(self.ledger, case))
                 for action in ("withdraw", "reopen", "say")
             ]
         for attempt in attempts:
@@ -154,7 +156,7 @@ class Rights:
         """The person contests the report at /me; the model says whether they can."""
         may = self.may_file
         wanted = [self.report["id"]], "not_me", "It was not me.", "en"
-        refused = refusal(lambda: subject.appeal(self.town.rt.context, self.session, *wanted))
+        refused = refusal(lambda: consumer.open_cases(self.ledger.rt.context, self.session, *wanted))
         assert (refused is None) == may, f"the person's own round: {refused}"
         if may:
             self.own = "open"
@@ -163,20 +165,20 @@ class Rights:
         if self.own not in ("open", "reopened"):
             return
         case = self.own_case
-        refused = refusal(lambda: subject.take_back(self.town.rt.context, self.session, case))
+        refused = refusal(lambda: consumer.withdraw(self.ledger.rt.context, self.session, case))
         assert (refused is None) == (self.withdrawals < MAX_WITHDRAWALS and self.alive), refused
         if refused is not None:
             return
         self.withdrawals += 1
         self.own = "taken back" if self.own == "open" else "reopened, taken back"
-        self.until = self.town.clock() + timedelta(days=60)
+        self.until = self.ledger.clock() + timedelta(days=60)
 
     def person_reopens(self, _: int) -> None:
         if self.own not in ("decided", "reopened, taken back"):
             return
-        may = self.until is not None and self.town.clock() < self.until and self.alive
+        may = self.until is not None and self.ledger.clock() < self.until and self.alive
         case = self.own_case
-        refused = refusal(lambda: subject.contest_again(self.town.rt.context, self.session, case, "Look again."))
+        refused = refusal(lambda: consumer.reopen(self.ledger.rt.context, self.session, case, "Look again."))
         assert (refused is None) == may, f"the person's own reopening: {refused}"
         if may:
             self.own = "reopened"
@@ -184,36 +186,36 @@ class Rights:
     def person_adds(self, pick: int) -> None:
         for case in self.some_case(pick):
             with suppress(LedgerError):
-                subject.add(self.town.rt.context, self.session, public(self.town, case), "More.")
+                consumer.add_message(self.ledger.rt.context, self.session, public(self.ledger, case), "More.")
 
     def is_decided(self, pick: int) -> None:
         """Somebody new decides one of the open cases."""
         for row in self.some_case(pick):
             self.staff += 1
-            reviewer, case = Staff(self.staff, "reviewer"), public(self.town, row)
+            reviewer, case = Staff(self.staff, "reviewer"), public(self.ledger, row)
             outcome = (Outcome.UPHELD, Outcome.UNCONFIRMED, Outcome.UPHELD, Outcome.AMENDED, Outcome.OVERTURNED)[
                 pick // 4 % 5
             ]
             more: dict[str, Any] = {"conduct": Conduct.WARDROBING} if outcome is Outcome.AMENDED else {}
             with suppress(LedgerError):
-                staff_actions.take(self.town.rt.context, case, reviewer)
-                done = staff_actions.decide(self.town.rt.context, case, reviewer, outcome, "Reasons.", **more)
+                staff_actions.take(self.ledger.rt.context, case, reviewer)
+                done = staff_actions.decide(self.ledger.rt.context, case, reviewer, outcome, "Reasons.", **more)
                 self.gone = self.gone or outcome is Outcome.OVERTURNED
                 if done.filed_by_subject:
                     self.own = "decided" if self.own == "open" else "decided twice"
                     left = self.own == "decided" and outcome in REOPENED
-                    self.until = min(self.town.clock() + timedelta(days=60), self.expires_at) if left else None
+                    self.until = min(self.ledger.clock() + timedelta(days=60), self.expires_at) if left else None
 
     def time_passes(self, pick: int) -> None:
-        self.town.clock.moment += timedelta(days=(1, 8, 21, 70)[pick % 4])
+        self.ledger.clock.moment += timedelta(days=(1, 8, 21, 70)[pick % 4])
         for _ in range(2):
-            run_clocks(self.town.rt.context)
+            run_clocks(self.ledger.rt.context)
 
     # --- what must hold ------------------------------------------------------------------------------------------
 
     def check(self) -> None:
         """The ledger agrees with the model, with the log, and with the limits."""
-        rt, cases = self.town.rt, self.cases
+        rt, cases = self.ledger.rt, self.cases
         with reading(rt.engine) as connection:
             for row in cases:
                 events = store.events(connection, row.id) if row.filed_by_subject else []
@@ -229,7 +231,7 @@ class Rights:
         assert shown["appealable"] == self.may_file
         assert len(shown["cases"]) == len(cases)
         told = oracle.read_log(rt.engine, rt.policy)
-        number, today = self.report["entry_index"], day_floor(self.town.clock())
+        number, today = self.report["entry_index"], day_floor(self.ledger.clock())
         assert oracle.listings(rt.engine).get(number) == oracle.expected_listings(told, today).get(number)
         if self.own in ("open", "reopened") and self.alive:
             (mine,) = [row for row in cases if row.filed_by_subject and row.is_open]
@@ -244,17 +246,17 @@ class Rights:
     @property
     def alive(self) -> bool:
         """Whether the report lives and its record has not expired."""
-        return not self.gone and self.town.clock() < self.expires_at
+        return not self.gone and self.ledger.clock() < self.expires_at
 
     @property
     def expires_at(self) -> datetime:
-        with reading(self.town.rt.engine) as connection:
+        with reading(self.ledger.rt.engine) as connection:
             (row,) = reports_by_id(connection, [self.report["entry_index"]]).values()
             return from_day(row.expires_day)
 
     @property
     def cases(self) -> list[CaseRow]:
-        return cases_of(self.town, self.report)
+        return cases_of(self.ledger, self.report)
 
     def some_case(self, pick: int) -> Sequence[CaseRow]:
         found = self.cases
@@ -263,17 +265,17 @@ class Rights:
     @property
     def own_case(self) -> str:
         row = max((one for one in self.cases if one.filed_by_subject), key=lambda one: one.id)
-        return encode_id("ap", row.id, self.town.rt.settings.service)
+        return encode_id("ap", row.id, self.ledger.rt.settings.service)
 
     @property
     def session(self) -> Any:
-        return session_of(self.town, self.person)
+        return session_of(self.ledger, self.person)
 
 
-def play(town: Town, steps: Sequence[tuple[int, int]]) -> Rights:
+def play(ledger: LedgerFixture, steps: Sequence[tuple[int, int]]) -> Rights:
     """Do the steps with one report, check after each; at the end the person files where the model says that they
     can."""
-    story = Rights(town)
+    story = Rights(ledger)
     actions = story.actions()
     for action, pick in steps:
         actions[action % len(actions)](pick)

@@ -15,12 +15,12 @@ from ledger.errors import CaseExists, LedgerError
 from ledger.protocol.encoding import format_time
 from ledger.protocol.public_ids import encode_id
 from ledger.rules.appeals import Outcome
-from ledger.server.appeals import staff_actions as desk
+from ledger.server.appeals import staff_actions
 from ledger.server.appeals.filing import NOT_APPEALABLE
 from tests.rotations import on_one_engine
 from tests.server.appeals.rights_kit import FOREIGN, by_platform, file_for, somebody
 from tests.server.appeals.test_appeals import ANNA, contest
-from tests.server.conftest import Subjects, Town
+from tests.server.conftest import LedgerFixture, Subjects
 
 pytestmark = pytest.mark.one_engine
 
@@ -31,7 +31,7 @@ Answer = tuple[str, str, str]
 
 
 @contextmanager
-def statements(town: Town) -> Iterator[list[str]]:
+def statements(ledger: LedgerFixture) -> Iterator[list[str]]:
     """The SQL that this thread executes meanwhile, in order."""
     found: list[str] = []
     this = threading.get_ident()
@@ -40,62 +40,62 @@ def statements(town: Town) -> Iterator[list[str]]:
         if threading.get_ident() == this:
             found.append(statement)
 
-    event.listen(town.rt.engine, "before_cursor_execute", note)
+    event.listen(ledger.rt.engine, "before_cursor_execute", note)
     try:
         yield found
     finally:
-        event.remove(town.rt.engine, "before_cursor_execute", note)
+        event.remove(ledger.rt.engine, "before_cursor_execute", note)
 
 
-def attempted(town: Town, person: Subjects, *reports: str) -> tuple[Answer, list[str]]:
+def attempted(ledger: LedgerFixture, person: Subjects, *reports: str) -> tuple[Answer, list[str]]:
     """What bolt is answered when it tries to contest the reports for this person, and the queries of it."""
-    with statements(town) as found:
+    with statements(ledger) as found:
         try:
-            file_for(town, town.bolt, person, *reports)
+            file_for(ledger, ledger.bolt, person, *reports)
         except LedgerError as error:
             return (error.code, str(error), str(error.details)), found
     raise AssertionError("this was not to be filed")
 
 
-def strangers_reports(town: Town) -> dict[str, str]:
+def strangers_reports(ledger: LedgerFixture) -> dict[str, str]:
     """Ids of every kind that are not reports about the probed person."""
-    now, found = town.clock(), {}
+    now, found = ledger.clock(), {}
     for kind in ("counting", "cooling", "disputed", "filed by us", "unconfirmed", "overturned", "withdrawn", "gone"):
         person = somebody()
         more = {"notice_sent_at": format_time(now)} if kind == "cooling" else {}
         if kind == "gone":
             more = {"act_ended_at": format_time(now - timedelta(days=364))}
-        found[kind] = str(town.report(town.acme, person, order=kind, **more)["id"])
+        found[kind] = str(ledger.report(ledger.acme, person, order=kind, **more)["id"])
         if kind == "filed by us":
-            file_for(town, town.bolt, person, found[kind])
+            file_for(ledger, ledger.bolt, person, found[kind])
         if kind in ("disputed", "unconfirmed", "overturned"):
-            (case,) = contest(town, person, {"id": found[kind]})
+            (case,) = contest(ledger, person, {"id": found[kind]})
             if kind != "disputed":
-                desk.take(town.rt.context, case, ANNA)
-                desk.decide(town.rt.context, case, ANNA, Outcome(kind), "Because.")
+                staff_actions.take(ledger.rt.context, case, ANNA)
+                staff_actions.decide(ledger.rt.context, case, ANNA, Outcome(kind), "Because.")
         if kind == "withdrawn":
-            town.withdraw(town.acme, found[kind])
-    found["no entry"] = encode_id("rp", 2**40, town.rt.settings.service)
-    found["an entry that is no report"] = encode_id("rp", 0, town.rt.settings.service)
+            ledger.withdraw(ledger.acme, found[kind])
+    found["no entry"] = encode_id("rp", 2**40, ledger.rt.settings.service)
+    found["an entry that is no report"] = encode_id("rp", 0, ledger.rt.settings.service)
     found["malformed"] = "rp_abcdefgh"
-    town.clock.moment += timedelta(days=2)
+    ledger.clock.moment += timedelta(days=2)
     return found
 
 
-def test_every_report_that_is_not_the_persons_has_one_answer(town: Town) -> None:
+def test_every_report_that_is_not_the_persons_has_one_answer(ledger: LedgerFixture) -> None:
     """Alone, beside a case of one's own, beside a report of one's own group, and beside an unknown one: the same text,
     and the same queries, so that no time tells them apart either."""
-    ids, probed, nobody = strangers_reports(town), somebody(), somebody()
-    cooling = str(town.report(town.acme, probed, order="p1", notice_sent_at=format_time(town.clock()))["id"])
-    stone = str(town.report(town.acme, probed, order="p2", amount_minor=77)["id"])
-    file_for(town, town.bolt, probed, stone)
-    sisters = str(town.report(town.bolt, probed, order="p3", amount_minor=78)["id"])
+    ids, probed, nobody = strangers_reports(ledger), somebody(), somebody()
+    cooling = str(ledger.report(ledger.acme, probed, order="p1", notice_sent_at=format_time(ledger.clock()))["id"])
+    stone = str(ledger.report(ledger.acme, probed, order="p2", amount_minor=77)["id"])
+    file_for(ledger, ledger.bolt, probed, stone)
+    sisters = str(ledger.report(ledger.bolt, probed, order="p3", amount_minor=78)["id"])
     expected: dict[tuple[str, int], tuple[Answer, list[str]]] = {}
     for place, beside in {"alone": [], "stone": [stone], "own": [sisters], "unknown": [ids["no entry"]]}.items():
         kinds = ids if place == "alone" else ("counting", "cooling", "filed by us", "malformed")
         for turn, kind in enumerate(kinds):
             named = [ids[kind], *beside] if turn % 2 else [*beside, ids[kind]]
-            answer, queries = attempted(town, probed, *named)
+            answer, queries = attempted(ledger, probed, *named)
             known = expected.setdefault((place, len(named)), (answer, queries))
             assert (answer, queries) == known, (place, kind)
     assert {place: answer[0] for (place, _), (answer, _) in expected.items()} == {
@@ -107,56 +107,58 @@ def test_every_report_that_is_not_the_persons_has_one_answer(town: Town) -> None
     assert expected["alone", 1][0] == ("not_found", NOT_APPEALABLE, "{}")
     # A report that is about the person tells nothing either, as long as nothing is opened for it.
     for beside, place in (([stone], "stone"), ([sisters], "own"), ([ids["counting"]], "unknown")):
-        assert attempted(town, probed, cooling, *beside)[0] == expected[place, 2][0]
-    answers = {attempted(town, nobody, report)[0] for report in (cooling, stone, ids["no entry"])}
+        assert attempted(ledger, probed, cooling, *beside)[0] == expected[place, 2][0]
+    answers = {attempted(ledger, nobody, report)[0] for report in (cooling, stone, ids["no entry"])}
     assert answers == {expected["alone", 1][0]}
 
 
-def test_a_case_is_told_only_to_the_side_whose_it_is(town: Town) -> None:
+def test_a_case_is_told_only_to_the_side_whose_it_is(ledger: LedgerFixture) -> None:
     person = somebody()
-    report = str(town.report(town.acme, person)["id"])
-    (own,) = contest(town, person, {"id": report})
-    case = file_for(town, EVIL, person, report)
+    report = str(ledger.report(ledger.acme, person)["id"])
+    (own,) = contest(ledger, person, {"id": report})
+    case = file_for(ledger, EVIL, person, report)
     assert case != own, "the person's own case is not told, and does not stand in the way"
     with pytest.raises(CaseExists) as refused:
-        file_for(town, EVIL, person, report)
+        file_for(ledger, EVIL, person, report)
     assert refused.value.details == {"case": case}
     with pytest.raises(CaseExists) as mine:
-        contest(town, person, {"id": report})
+        contest(ledger, person, {"id": report})
     assert mine.value.details == {"case": own}
 
 
 @on_one_engine
-def test_a_report_without_room_for_more_groups_is_as_unknown_as_none(town: Town) -> None:
+def test_a_report_without_room_for_more_groups_is_as_unknown_as_none(ledger: LedgerFixture) -> None:
     person = somebody()
-    report = str(town.report(town.acme, person)["id"])
+    report = str(ledger.report(ledger.acme, person)["id"])
     for platform in (ACCOMPLICE, OTHER, FOURTH):
-        file_for(town, platform, person, report)
-    full = attempted(town, person, report)
-    assert full == attempted(town, somebody(), report)
+        file_for(ledger, platform, person, report)
+    full = attempted(ledger, person, report)
+    assert full == attempted(ledger, somebody(), report)
     assert full[0][1] == NOT_APPEALABLE
 
 
 @on_one_engine
-def test_a_failed_attempt_leaves_a_trace_and_nothing_else(town: Town, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failed_attempt_leaves_a_trace_and_nothing_else(
+    ledger: LedgerFixture, caplog: pytest.LogCaptureFixture
+) -> None:
     person = somebody()
-    report = str(town.report(town.acme, person)["id"])
+    report = str(ledger.report(ledger.acme, person)["id"])
     with caplog.at_level("INFO"), suppress(LedgerError):
-        file_for(town, EVIL, person, report, "rp_abcdefgh")
-    assert not town.lookup(person)["disputed"], "all or none"
+        file_for(ledger, EVIL, person, report, "rp_abcdefgh")
+    assert not ledger.lookup(person)["disputed"], "all or none"
     (said,) = [record for record in caplog.records if record.getMessage() == "appeal_filing"]
     assert (said.platform, said.outcome) == ("g0", "not_found")  # type: ignore[attr-defined]
     assert report not in str(vars(said))
 
 
 @on_one_engine
-def test_a_platform_withdraws_at_most_three_times(town: Town) -> None:
+def test_a_platform_withdraws_at_most_three_times(ledger: LedgerFixture) -> None:
     person = somebody()
-    report = str(town.report(town.acme, person)["id"])
+    report = str(ledger.report(ledger.acme, person)["id"])
     for _ in range(3):
-        by_platform(town, EVIL, "withdraw", file_for(town, EVIL, person, report))
-    last = file_for(town, EVIL, person, report)
+        by_platform(ledger, EVIL, "withdraw", file_for(ledger, EVIL, person, report))
+    last = file_for(ledger, EVIL, person, report)
     with pytest.raises(LedgerError) as refused:
-        by_platform(town, EVIL, "withdraw", last)
+        by_platform(ledger, EVIL, "withdraw", last)
     assert refused.value.code == "action_refused"
-    assert town.lookup(person)["tier"] == "watch", "and suspends the report once"
+    assert ledger.lookup(person)["tier"] == "watch", "and suspends the report once"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -26,12 +25,11 @@ from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff
 from ledger.rules.conduct import Conduct
 from ledger.rules.webhooks import WebhookType
-from ledger.server.appeals import staff_actions as desk
-from ledger.server.appeals import subject
+from ledger.server.appeals import consumer, staff_actions
 from ledger.server.appeals.clock import run_clocks
-from ledger.server.appeals.own_record import own_record
-from ledger.server.appeals.parties import Party, Speaker, say
-from ledger.server.appeals.session_queries import SessionRow
+from ledger.server.appeals.consumer_record import own_record
+from ledger.server.appeals.participants import Participant, Party, add_message
+from ledger.server.appeals.sessions import SessionRow
 from ledger.server.appeals.transaction import case_number, changing, load_case
 from ledger.server.db.engine import reading
 from ledger.server.db.tables.ledger import EntryBody
@@ -41,8 +39,8 @@ from ledger.server.records.case_queries import CaseRow
 from ledger.server.reports.reports import get_report
 from ledger.server.settings import Settings
 from ledger.server.webhooks import endpoints
-from tests.server.conftest import Subjects, Town
-from tests.support import evidence
+from tests.server.conftest import LedgerFixture, Subjects
+from tests.support import evidence, with_settings
 
 pytestmark = pytest.mark.one_engine
 
@@ -50,64 +48,68 @@ ANNA, BEN, CLEO = Staff(1, "reviewer"), Staff(2, "reviewer"), Staff(3, "supervis
 GRAVE: dict[str, Any] = {"conduct": "switched_return", "evidence": evidence("serial_mismatch", "intake_photo")}
 
 
-def session_of(town: Town, person: Subjects, platform: str = "bolt") -> SessionRow:
+def session_of(ledger: LedgerFixture, person: Subjects, platform: str = "bolt") -> SessionRow:
     """A session of `person`, as the platform would have it opened."""
     subjects = tuple((kind.value, tag(kind, element)) for kind, element in person)
-    return SessionRow(1, platform, f"{platform}-group", "CN", "en", town.rt.keys.epoch, subjects, None, town.clock())
+    return SessionRow(
+        1, platform, f"{platform}-group", "CN", "en", ledger.rt.keys.epoch, subjects, None, ledger.clock()
+    )
 
 
-def contest(town: Town, person: Subjects, *reports: dict[str, Any], grounds: str = "wrong_facts") -> list[str]:
+def contest(
+    ledger: LedgerFixture, person: Subjects, *reports: dict[str, Any], grounds: str = "wrong_facts"
+) -> list[str]:
     """File an appeal; the public ids of the cases."""
-    session = session_of(town, person)
+    session = session_of(ledger, person)
     ids = [report["id"] for report in reports]
-    rows = subject.appeal(town.rt.context, session, ids, grounds, "The parcel came broken.", "en")
-    return [public(town, row) for row in rows]
+    rows = consumer.open_cases(ledger.rt.context, session, ids, grounds, "The parcel came broken.", "en")
+    return [public(ledger, row) for row in rows]
 
 
-def public(town: Town, row: CaseRow) -> str:
-    return encode_id("ap", row.id, town.rt.settings.service)
+def public(ledger: LedgerFixture, row: CaseRow) -> str:
+    return encode_id("ap", row.id, ledger.rt.settings.service)
 
 
-def case_row(town: Town, case: str) -> CaseRow:
-    with reading(town.rt.engine) as connection:
-        row = store.case(connection, decode_id("ap", case, town.rt.settings.service))
+def case_row(ledger: LedgerFixture, case: str) -> CaseRow:
+    with reading(ledger.rt.engine) as connection:
+        row = store.case(connection, decode_id("ap", case, ledger.rt.settings.service))
     assert row is not None
     return row
 
 
-def bodies(town: Town, *types: str) -> list[dict[str, Any]]:
+def bodies(ledger: LedgerFixture, *types: str) -> list[dict[str, Any]]:
     """Bodies of the log's private entries of these types, in order."""
-    with reading(town.rt.engine) as connection:
+    with reading(ledger.rt.engine) as connection:
         rows = connection.execute(select(EntryBody.type, EntryBody.body).order_by(EntryBody.entry_index))
         return [json.loads(body) for type_, body in rows if type_ in types]
 
 
-def test_an_appeal_stops_the_report_from_counting_at_once(town: Town) -> None:
-    person = town.person()
-    report = town.report(town.acme, person)
-    assert town.lookup(person)["tier"] == "watch"
-    (case,) = contest(town, person, report)
-    found = town.lookup(person)
+def test_an_appeal_stops_the_report_from_counting_at_once(ledger: LedgerFixture) -> None:
+    person = ledger.person()
+    report = ledger.report(ledger.acme, person)
+    assert ledger.lookup(person)["tier"] == "watch"
+    (case,) = contest(ledger, person, report)
+    found = ledger.lookup(person)
     assert (found["tier"], found["disputed"], found["events"]) == ("clear", True, 0)
-    assert get_report(town.rt, town.acme.member(), report["id"])["status"] == "disputed"
-    (entry,) = bodies(town, "dispute")
+    assert get_report(ledger.rt.context, ledger.acme.member(), report["id"])["status"] == "disputed"
+    (entry,) = bodies(ledger, "dispute")
     assert (entry["report"], entry["case"], entry["grounds"]) == (report["id"], case, "wrong_facts")
     assert "broken" not in json.dumps(entry)
 
 
-def test_nobody_contests_a_report_about_somebody_else(town: Town) -> None:
-    report = town.report(town.acme, town.person())
+def test_nobody_contests_a_report_about_somebody_else(ledger: LedgerFixture) -> None:
+    report = ledger.report(ledger.acme, ledger.person())
     with pytest.raises(NotFound):
-        contest(town, town.person(1), report)
-    assert town.lookup(town.person())["tier"] == "watch"
+        contest(ledger, ledger.person(1), report)
+    assert ledger.lookup(ledger.person())["tier"] == "watch"
 
 
-def test_a_report_has_one_case(town: Town) -> None:
-    person = town.person()
-    report = town.report(town.acme, person)
-    (case,) = contest(town, person, report)
+def test_a_report_has_one_case(ledger: LedgerFixture) -> None:
+    person = ledger.person()
+    report = ledger.report(ledger.acme, person)
+    (case,) = contest(ledger, person, report)
     with pytest.raises(CaseExists) as refused:
-        contest(town, person, report)
+        contest(ledger, person, report)
     assert refused.value.details["case"] == case
 
 
@@ -122,141 +124,141 @@ OUTCOMES: dict[Outcome, tuple[str, str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("outcome", Outcome)
-def test_every_outcome_has_its_effect(town: Town, outcome: Outcome) -> None:
+def test_every_outcome_has_its_effect(ledger: LedgerFixture, outcome: Outcome) -> None:
     tier, status, more = OUTCOMES[outcome]
-    person = town.person()
-    report = town.report(town.acme, person)
-    (case,) = contest(town, person, report)
-    desk.take(town.rt.context, case, ANNA)
-    desk.decide(town.rt.context, case, ANNA, outcome, "Because of the carrier's record.", **more)
+    person = ledger.person()
+    report = ledger.report(ledger.acme, person)
+    (case,) = contest(ledger, person, report)
+    staff_actions.take(ledger.rt.context, case, ANNA)
+    staff_actions.decide(ledger.rt.context, case, ANNA, outcome, "Because of the carrier's record.", **more)
     seen = person[:1] if outcome is Outcome.UNLINKED else person
-    found = town.lookup(seen)
+    found = ledger.lookup(seen)
     assert (found["tier"], found["disputed"]) == (tier, False)
     assert found["protected"] == (outcome is Outcome.VICTIM)
-    view = get_report(town.rt, town.acme.member(), report["id"])
+    view = get_report(ledger.rt.context, ledger.acme.member(), report["id"])
     assert (view["status"], view["appeal"]["outcome"]) == (status, outcome.value)
-    entry = bodies(town, "resolution")[-1]
+    entry = bodies(ledger, "resolution")[-1]
     assert (entry["outcome"], entry["staff"]) == (outcome.value, [1])
     if outcome is Outcome.UNLINKED:
-        assert town.lookup(person[1:])["tier"] == "watch", "the other identifier keeps the report"
+        assert ledger.lookup(person[1:])["tier"] == "watch", "the other identifier keeps the report"
     if outcome is Outcome.AMENDED:
         assert view["expires_at"] < report["expires_at"], "a lighter conduct is kept for less time"
 
 
-def test_a_grave_report_is_upheld_by_two_people(town: Town) -> None:
-    person = town.person()
-    report = town.report(town.acme, person, **GRAVE)
-    (case,) = contest(town, person, report)
-    context = town.rt.context
-    desk.take(context, case, ANNA)
-    row = desk.decide(context, case, ANNA, Outcome.UPHELD, "The serial numbers differ.")
+def test_a_grave_report_is_upheld_by_two_people(ledger: LedgerFixture) -> None:
+    person = ledger.person()
+    report = ledger.report(ledger.acme, person, **GRAVE)
+    (case,) = contest(ledger, person, report)
+    context = ledger.rt.context
+    staff_actions.take(context, case, ANNA)
+    row = staff_actions.decide(context, case, ANNA, Outcome.UPHELD, "The serial numbers differ.")
     assert row.state == "awaiting_signoff"
-    assert town.lookup(person)["disputed"], "nothing counts before the second signature"
+    assert ledger.lookup(person)["disputed"], "nothing counts before the second signature"
     with pytest.raises(ConflictOfInterest):
-        desk.sign(context, case, ANNA)
-    row = desk.sign(context, case, BEN)
+        staff_actions.sign(context, case, ANNA)
+    row = staff_actions.sign(context, case, BEN)
     assert (row.state, row.outcome, row.reasons) == ("decided", "upheld", "The serial numbers differ.")
-    assert town.lookup(person)["tier"] == "watch"
-    assert bodies(town, "resolution")[-1]["staff"] == [1, 2]
+    assert ledger.lookup(person)["tier"] == "watch"
+    assert bodies(ledger, "resolution")[-1]["staff"] == [1, 2]
 
 
-def test_who_belongs_to_the_reporter_decides_nothing_about_it(town: Town) -> None:
-    person = town.person()
-    (case,) = contest(town, person, town.report(town.acme, person))
+def test_who_belongs_to_the_reporter_decides_nothing_about_it(ledger: LedgerFixture) -> None:
+    person = ledger.person()
+    (case,) = contest(ledger, person, ledger.report(ledger.acme, person))
     with pytest.raises(ConflictOfInterest):
-        desk.take(town.rt.context, case, Staff(9, "reviewer", "acme-group"))
+        staff_actions.take(ledger.rt.context, case, Staff(9, "reviewer", "acme-group"))
     with pytest.raises(ActionRefused):
-        desk.take(town.rt.context, case, Staff(9, "auditor"))
-    desk.take(town.rt.context, case, ANNA)
+        staff_actions.take(ledger.rt.context, case, Staff(9, "auditor"))
+    staff_actions.take(ledger.rt.context, case, ANNA)
     with pytest.raises(CaseTaken):
-        desk.decide(town.rt.context, case, BEN, Outcome.OVERTURNED, "No.")
+        staff_actions.decide(ledger.rt.context, case, BEN, Outcome.OVERTURNED, "No.")
     with pytest.raises(ActionRefused):
-        desk.take(town.rt.context, case, BEN)
+        staff_actions.take(ledger.rt.context, case, BEN)
 
 
-def test_silence_of_the_reporter_overturns_and_costs_weight(town: Town) -> None:
-    person = town.person()
-    report = town.report(town.acme, person)
-    (case,) = contest(town, person, report)
-    desk.take(town.rt.context, case, ANNA)
-    asked = desk.ask_reporter(town.rt.context, case, ANNA, "Please send the carrier's record.")
+def test_silence_of_the_reporter_overturns_and_costs_weight(ledger: LedgerFixture) -> None:
+    person = ledger.person()
+    report = ledger.report(ledger.acme, person)
+    (case,) = contest(ledger, person, report)
+    staff_actions.take(ledger.rt.context, case, ANNA)
+    asked = staff_actions.ask_reporter(ledger.rt.context, case, ANNA, "Please send the carrier's record.")
     assert asked.question_due_at is not None
-    town.clock.moment = asked.question_due_at - timedelta(seconds=1)
-    assert run_clocks(town.rt.context) == 0
-    town.clock.moment = asked.question_due_at
-    assert run_clocks(town.rt.context) == 1
-    assert get_report(town.rt, town.acme.member(), report["id"])["status"] == "overturned"
-    town.rt.members.refresh()
-    assert town.rt.members.weights()["acme-group"] == 40, "weights are taken anew at UTC midnight"
-    town.clock.moment += timedelta(days=1)
-    assert town.rt.members.weights()["acme-group"] == 35, "1 - 1 / 11, rounded down to eighths"
+    ledger.clock.moment = asked.question_due_at - timedelta(seconds=1)
+    assert run_clocks(ledger.rt.context) == 0
+    ledger.clock.moment = asked.question_due_at
+    assert run_clocks(ledger.rt.context) == 1
+    assert get_report(ledger.rt.context, ledger.acme.member(), report["id"])["status"] == "overturned"
+    ledger.rt.members.refresh()
+    assert ledger.rt.members.weights()["acme-group"] == 40, "weights are taken anew at UTC midnight"
+    ledger.clock.moment += timedelta(days=1)
+    assert ledger.rt.members.weights()["acme-group"] == 35, "1 - 1 / 11, rounded down to eighths"
 
 
-def test_an_overdue_case_takes_the_mark_away_and_keeps_the_report_out(town: Town) -> None:
-    person = town.person()
-    report = town.report(town.acme, person)
-    (case,) = contest(town, person, report)
-    due = case_row(town, case).due_at
-    town.clock.moment = due
-    assert run_clocks(town.rt.context) == 1
-    found = town.lookup(person)
+def test_an_overdue_case_takes_the_mark_away_and_keeps_the_report_out(ledger: LedgerFixture) -> None:
+    person = ledger.person()
+    report = ledger.report(ledger.acme, person)
+    (case,) = contest(ledger, person, report)
+    due = case_row(ledger, case).due_at
+    ledger.clock.moment = due
+    assert run_clocks(ledger.rt.context) == 1
+    found = ledger.lookup(person)
     assert (found["tier"], found["disputed"]) == ("clear", False)
-    assert bodies(town, "resolution")[-1]["outcome"] == "overdue"
-    assert run_clocks(town.rt.context) == 0, "it happens once"
-    desk.take(town.rt.context, case, ANNA)
-    desk.decide(town.rt.context, case, ANNA, Outcome.UPHELD, "Late, but sure.")
-    assert town.lookup(person)["tier"] == "watch"
+    assert bodies(ledger, "resolution")[-1]["outcome"] == "overdue"
+    assert run_clocks(ledger.rt.context) == 0, "it happens once"
+    staff_actions.take(ledger.rt.context, case, ANNA)
+    staff_actions.decide(ledger.rt.context, case, ANNA, Outcome.UPHELD, "Late, but sure.")
+    assert ledger.lookup(person)["tier"] == "watch"
 
 
-def test_a_reporter_that_withdraws_what_is_contested_has_lost(town: Town) -> None:
-    person = town.person()
-    report = town.report(town.acme, person)
-    (case,) = contest(town, person, report)
-    view = town.withdraw(town.acme, report["id"])
+def test_a_reporter_that_withdraws_what_is_contested_has_lost(ledger: LedgerFixture) -> None:
+    person = ledger.person()
+    report = ledger.report(ledger.acme, person)
+    (case,) = contest(ledger, person, report)
+    view = ledger.withdraw(ledger.acme, report["id"])
     assert view["appeal"]["state"] == "closed"
-    assert case_row(town, case).state == "closed"
-    town.rt.members.refresh()
-    town.clock.moment += timedelta(days=1)
-    assert town.rt.members.weights()["acme-group"] == 35
+    assert case_row(ledger, case).state == "closed"
+    ledger.rt.members.refresh()
+    ledger.clock.moment += timedelta(days=1)
+    assert ledger.rt.members.weights()["acme-group"] == 35
 
 
-def test_it_is_reopened_once_for_somebody_new_and_never_gets_worse(town: Town) -> None:
-    context, person = town.rt.context, town.person()
-    report = town.report(town.acme, person)
-    (case,) = contest(town, person, report)
-    session = session_of(town, person)
-    desk.take(context, case, ANNA)
-    desk.decide(context, case, ANNA, Outcome.UNCONFIRMED, "It cannot be shown.")
-    subject.contest_again(context, session, case, "I want it gone.")
-    assert town.lookup(person)["disputed"]
+def test_it_is_reopened_once_for_somebody_new_and_never_gets_worse(ledger: LedgerFixture) -> None:
+    context, person = ledger.rt.context, ledger.person()
+    report = ledger.report(ledger.acme, person)
+    (case,) = contest(ledger, person, report)
+    session = session_of(ledger, person)
+    staff_actions.take(context, case, ANNA)
+    staff_actions.decide(context, case, ANNA, Outcome.UNCONFIRMED, "It cannot be shown.")
+    consumer.reopen(context, session, case, "I want it gone.")
+    assert ledger.lookup(person)["disputed"]
     with pytest.raises(ConflictOfInterest):
-        desk.take(context, case, ANNA)
-    desk.take(context, case, BEN)
+        staff_actions.take(context, case, ANNA)
+    staff_actions.take(context, case, BEN)
     with pytest.raises(DecisionInvalid):
-        desk.decide(context, case, BEN, Outcome.UPHELD, "Rather yes.")
-    desk.decide(context, case, BEN, Outcome.UNCONFIRMED, "It stays like this.")
-    assert town.lookup(person)["tier"] == "clear"
+        staff_actions.decide(context, case, BEN, Outcome.UPHELD, "Rather yes.")
+    staff_actions.decide(context, case, BEN, Outcome.UNCONFIRMED, "It stays like this.")
+    assert ledger.lookup(person)["tier"] == "clear"
     with pytest.raises(ActionRefused):
-        subject.contest_again(context, session, case, "Again!")
+        consumer.reopen(context, session, case, "Again!")
 
 
-def test_an_appeal_that_is_taken_back_leaves_things_as_they_were(town: Town) -> None:
-    context, person = town.rt.context, town.person()
-    report = town.report(town.acme, person)
-    (case,) = contest(town, person, report)
-    subject.take_back(context, session_of(town, person), case)
-    assert town.lookup(person)["tier"] == "watch"
-    assert case_row(town, case).state == "withdrawn"
+def test_an_appeal_that_is_taken_back_leaves_things_as_they_were(ledger: LedgerFixture) -> None:
+    context, person = ledger.rt.context, ledger.person()
+    report = ledger.report(ledger.acme, person)
+    (case,) = contest(ledger, person, report)
+    consumer.withdraw(context, session_of(ledger, person), case)
+    assert ledger.lookup(person)["tier"] == "watch"
+    assert case_row(ledger, case).state == "withdrawn"
 
 
-def test_the_own_record_names_the_opener_only(town: Town) -> None:
-    person = town.person()
-    mine = town.report(town.bolt, person, order="o1")
-    other = town.report(town.acme, person, order="o2", amount_minor=777)
-    town.lookup(person)
-    (case,) = contest(town, person, other)
-    subject.state(town.rt.context, session_of(town, person), mine["id"], "I sent it back.", "en")
-    record = own_record(town.rt.context, town.rt.members.weights(), session_of(town, person))
+def test_the_own_record_names_the_opener_only(ledger: LedgerFixture) -> None:
+    person = ledger.person()
+    mine = ledger.report(ledger.bolt, person, order="o1")
+    other = ledger.report(ledger.acme, person, order="o2", amount_minor=777)
+    ledger.lookup(person)
+    (case,) = contest(ledger, person, other)
+    consumer.add_statement(ledger.rt.context, session_of(ledger, person), mine["id"], "I sent it back.", "en")
+    record = own_record(ledger.rt.context, ledger.rt.members.weights(), session_of(ledger, person))
     assert {one["id"]: one["reported_by"] for one in record["reports"]} == {mine["id"]: "bolt", other["id"]: None}
     assert "acme" not in json.dumps(record)
     by_id = {one["id"]: one for one in record["reports"]}
@@ -264,44 +266,44 @@ def test_the_own_record_names_the_opener_only(town: Town) -> None:
     assert by_id[mine["id"]]["statement"]["text"] == "I sent it back."
     assert by_id[mine["id"]]["evidence"] == ["carrier_record"]
     assert record["lookups"][0]["asked_by"] == "bolt"
-    assert town.lookup(person)["has_statement"]
+    assert ledger.lookup(person)["has_statement"]
 
 
-def test_expiry_closes_a_case(town: Town) -> None:
-    person = town.person()
-    old = format_time(town.clock() - timedelta(days=88))
-    report = town.report(
-        town.acme, person, conduct="wardrobing", evidence=evidence("intake_photo", "policy_clause"), act_ended_at=old
+def test_expiry_closes_a_case(ledger: LedgerFixture) -> None:
+    person = ledger.person()
+    old = format_time(ledger.clock() - timedelta(days=88))
+    report = ledger.report(
+        ledger.acme, person, conduct="wardrobing", evidence=evidence("intake_photo", "policy_clause"), act_ended_at=old
     )
-    (case,) = contest(town, person, report)
-    town.clock.moment += timedelta(days=3)
-    assert run_clocks(town.rt.context) == 1
-    assert case_row(town, case).state == "closed"
+    (case,) = contest(ledger, person, report)
+    ledger.clock.moment += timedelta(days=3)
+    assert run_clocks(ledger.rt.context) == 1
+    assert case_row(ledger, case).state == "closed"
 
 
-def test_errors_leave_nothing_behind(town: Town) -> None:
-    person = town.person()
-    report = town.report(town.acme, person)
+def test_errors_leave_nothing_behind(ledger: LedgerFixture) -> None:
+    person = ledger.person()
+    report = ledger.report(ledger.acme, person)
     with pytest.raises(LedgerError):
-        contest(town, person, report, {"id": "rp_nonsense"})
-    assert bodies(town, "dispute") == []
-    assert not town.lookup(person)["disputed"]
+        contest(ledger, person, report, {"id": "rp_nonsense"})
+    assert bodies(ledger, "dispute") == []
+    assert not ledger.lookup(person)["disputed"]
 
 
-def test_both_platforms_are_told_and_nothing_more_than_they_may_know(settings: Settings, town: Town) -> None:
-    rt = replace(town.rt, settings=settings.model_copy(update={"webhook_allow_private": True}))
+def test_both_platforms_are_told_and_nothing_more_than_they_may_know(settings: Settings, ledger: LedgerFixture) -> None:
+    rt = with_settings(ledger.rt, settings.model_copy(update={"webhook_allow_private": True}))
     types = [one.value for one in WebhookType if one.value.startswith(("appeal", "report"))]
-    for platform in (town.acme, town.bolt):
-        endpoints.create(rt, platform.member(), "http://127.0.0.1:9/", types)
-    person = town.person()
-    report = town.report(town.acme, person)
-    (case,) = contest(town, person, report)
-    desk.take(rt.context, case, ANNA)
-    desk.ask_reporter(rt.context, case, ANNA, "A secret question?")
+    for platform in (ledger.acme, ledger.bolt):
+        endpoints.create(rt.webhooks, platform.member(), "http://127.0.0.1:9/", types)
+    person = ledger.person()
+    report = ledger.report(ledger.acme, person)
+    (case,) = contest(ledger, person, report)
+    staff_actions.take(rt.context, case, ANNA)
+    staff_actions.ask_reporter(rt.context, case, ANNA, "A secret question?")
     with changing(rt.context) as batch:
-        speaker = Speaker(Party.REPORTER, "acme", "acme-group")
-        say(batch, load_case(batch, case_number(rt.context, case)), speaker, "A secret answer.")
-    desk.decide(rt.context, case, ANNA, Outcome.OVERTURNED, "A secret reason.")
+        speaker = Participant(Party.REPORTER, "acme", "acme-group")
+        add_message(batch, load_case(batch, case_number(rt.context, case)), speaker, "A secret answer.")
+    staff_actions.decide(rt.context, case, ANNA, Outcome.OVERTURNED, "A secret reason.")
     with reading(rt.engine) as connection:
         told = connection.execute(
             select(WebhookMessage.platform, WebhookMessage.type, WebhookMessage.body).order_by(WebhookMessage.id)

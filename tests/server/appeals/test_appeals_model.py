@@ -21,17 +21,17 @@ from ledger.protocol.identifiers import Kind
 from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff, due_actions
 from ledger.rules.conduct import Conduct
-from ledger.server.appeals import parties, subject
-from ledger.server.appeals import staff_actions as desk
+from ledger.server.appeals import consumer, participants, staff_actions
+from ledger.server.appeals.case_service import with_handlers
 from ledger.server.appeals.clock import run_clocks
-from ledger.server.appeals.rows import to_core
 from ledger.server.appeals.transaction import case_number
 from ledger.server.db.engine import reading
 from ledger.server.records import case_queries as store
 from tests.counts import trials
 from tests.server import log_oracle as oracle
+from tests.server.appeals.contested import add_message as add_message_to
 from tests.server.appeals.test_appeals import GRAVE, case_row, public, session_of
-from tests.server.conftest import Subjects, Town
+from tests.server.conftest import LedgerFixture, Subjects
 from tests.support import evidence
 
 STAFF = (Staff(1, "reviewer"), Staff(2, "reviewer"), Staff(3, "supervisor"), Staff(4, "reviewer", "acme-group"))
@@ -44,44 +44,44 @@ _numbers = count()
 class Story:
     """One person, their reports and cases."""
 
-    town: Town
+    ledger: LedgerFixture
     person: Subjects
     reports: list[dict[str, Any]] = field(default_factory=list)
     amounts: list[int] = field(default_factory=list)
     cases: list[str] = field(default_factory=list)
 
     def report(self, pick: int) -> None:
-        platform = (self.town.acme, self.town.bolt)[pick % 2]
+        platform = (self.ledger.acme, self.ledger.bolt)[pick % 2]
         amount = 1000 + next(_numbers)  # each an act of its own
         more: dict[str, Any] = {**VARIANTS[pick % 3], "order": secrets.token_hex(8), "amount_minor": amount}
-        self.reports.append(self.town.report(platform, self.person, **more))
+        self.reports.append(self.ledger.report(platform, self.person, **more))
         self.amounts.append(amount)
 
     def appeal(self, pick: int) -> None:
         report = self.reports[pick % len(self.reports)]
-        rows = subject.appeal(self.town.rt.context, self.session, [report["id"]], "other", "No.", "en")
-        self.cases += [public(self.town, row) for row in rows]
+        rows = consumer.open_cases(self.ledger.rt.context, self.session, [report["id"]], "other", "No.", "en")
+        self.cases += [public(self.ledger, row) for row in rows]
 
     @property
     def session(self) -> Any:
-        return session_of(self.town, self.person)
+        return session_of(self.ledger, self.person)
 
     def take_report_back(self, pick: int) -> None:
         report = self.reports[pick % len(self.reports)]
-        for platform in (self.town.acme, self.town.bolt):
+        for platform in (self.ledger.acme, self.ledger.bolt):
             with suppress(LedgerError):
-                self.town.withdraw(platform, report["id"], secrets.token_hex(4))
+                self.ledger.withdraw(platform, report["id"], secrets.token_hex(4))
 
     def restitute(self, pick: int) -> None:
         place = pick % len(self.reports)
-        for platform in (self.town.acme, self.town.bolt):
+        for platform in (self.ledger.acme, self.ledger.bolt):
             with suppress(LedgerError):
-                at = format_time(self.town.clock())
-                self.town.restitute(platform, self.reports[place], at, amount_minor=self.amounts[place])
+                at = format_time(self.ledger.clock())
+                self.ledger.restitute(platform, self.reports[place], at, amount_minor=self.amounts[place])
 
     def state(self, pick: int) -> None:
         report = self.reports[pick % len(self.reports)]
-        subject.state(self.town.rt.context, self.session, report["id"], f"Statement {pick}.", "en")
+        consumer.add_statement(self.ledger.rt.context, self.session, report["id"], f"Statement {pick}.", "en")
 
     def case(self, pick: int) -> str:
         return self.cases[pick % len(self.cases)]
@@ -89,7 +89,7 @@ class Story:
     def staffed(self, action: Callable[..., Any], *arguments: Any, **more: Any) -> Callable[[int], None]:
         def act(pick: int) -> None:
             staff = STAFF[pick // 3 % len(STAFF)] if pick % 4 == 3 else self.holder(pick)
-            action(self.town.rt.context, self.case(pick), staff, *arguments, **more)
+            action(self.ledger.rt.context, self.case(pick), staff, *arguments, **more)
 
         return act
 
@@ -100,53 +100,55 @@ class Story:
             more["conduct"] = (Conduct.WARDROBING, Conduct.FAKE_RETURN_TRACKING, Conduct.EDITED_IMAGE)[pick // 6 % 3]
         if outcome is Outcome.UNLINKED:
             more["slots"] = [(0,), (1,), (0, 1)][pick // 6 % 3]
-        desk.decide(self.town.rt.context, self.case(pick), self.holder(pick), outcome, f"Reasons {pick}.", **more)
+        staff_actions.decide(
+            self.ledger.rt.context, self.case(pick), self.holder(pick), outcome, f"Reasons {pick}.", **more
+        )
 
     def holder(self, pick: int) -> Staff:
         """Who has the case in hand, or anybody."""
-        number = case_row(self.town, self.case(pick)).reviewer_id
+        number = case_row(self.ledger, self.case(pick)).reviewer_id
         return next((one for one in STAFF if one.id == number), STAFF[pick // 3 % 3])
 
     def settle(self, pick: int) -> None:
         """From wherever it is to a decision, if it goes."""
-        for action in (self.staffed(desk.take), self.decide, self.sign):
+        for action in (self.staffed(staff_actions.take), self.decide, self.sign):
             with suppress(LedgerError):
                 action(pick)
 
     def sign(self, pick: int) -> None:
-        desk.sign(self.town.rt.context, self.case(pick), STAFF[pick // 2 % 3])
+        staff_actions.sign(self.ledger.rt.context, self.case(pick), STAFF[pick // 2 % 3])
 
     def answer(self, pick: int) -> None:
-        platform = (self.town.acme, self.town.bolt)[pick // 2 % 2]
-        speaker = parties.Speaker(parties.Party.REPORTER, platform.name, platform.control_group)
-        number = case_number(self.town.rt.context, self.case(pick))
-        parties.in_case(self.town.rt.context, number, speaker, "Here is the record.")
+        platform = (self.ledger.acme, self.ledger.bolt)[pick // 2 % 2]
+        speaker = participants.Participant(participants.Party.REPORTER, platform.name, platform.control_group)
+        number = case_number(self.ledger.rt.context, self.case(pick))
+        add_message_to(self.ledger.rt.context, number, speaker, "Here is the record.")
 
     def wait(self, pick: int) -> None:
-        self.town.clock.moment += timedelta(days=(1, 8, 21)[pick % 3])
-        run_clocks(self.town.rt.context)
+        self.ledger.clock.moment += timedelta(days=(1, 8, 21)[pick % 3])
+        run_clocks(self.ledger.rt.context)
 
     def actions(self) -> list[Callable[[int], None]]:
-        context = self.town.rt.context
+        context = self.ledger.rt.context
         return [
             self.report,
             self.appeal,
             self.appeal,
-            self.staffed(desk.take),
-            self.staffed(desk.take),
+            self.staffed(staff_actions.take),
+            self.staffed(staff_actions.take),
             self.settle,
             self.settle,
             self.decide,
             self.sign,
             self.settle,
-            self.staffed(desk.decline, "Not sure."),
-            self.staffed(desk.hand_back),
-            self.staffed(desk.ask_reporter, "What happened?"),
-            self.staffed(desk.ask_subject, "What happened?"),
+            self.staffed(staff_actions.decline, "Not sure."),
+            self.staffed(staff_actions.hand_back),
+            self.staffed(staff_actions.ask_reporter, "What happened?"),
+            self.staffed(staff_actions.ask_subject, "What happened?"),
             self.answer,
-            lambda pick: _discard(subject.add(context, self.session, self.case(pick), "More.")),
-            lambda pick: _discard(subject.take_back(context, self.session, self.case(pick))),
-            lambda pick: _discard(subject.contest_again(context, self.session, self.case(pick), "Again.")),
+            lambda pick: _discard(consumer.add_message(context, self.session, self.case(pick), "More.")),
+            lambda pick: _discard(consumer.withdraw(context, self.session, self.case(pick))),
+            lambda pick: _discard(consumer.reopen(context, self.session, self.case(pick), "Again.")),
             self.state,
             self.take_report_back,
             self.restitute,
@@ -155,27 +157,27 @@ class Story:
 
     def check(self) -> None:
         """The log says what the projection says, and the lookup says what follows from the log."""
-        rt = self.town.rt
+        rt = self.ledger.rt
         told = oracle.read_log(rt.engine, rt.policy)
-        assert oracle.listings(rt.engine) == oracle.expected_listings(told, day_floor(self.town.clock()))
+        assert oracle.listings(rt.engine) == oracle.expected_listings(told, day_floor(self.ledger.clock()))
         rt.members.refresh()
-        weights = oracle.weights_of(rt.engine, rt.policy, self.town.clock())
+        weights = oracle.weights_of(rt.engine, rt.policy, self.ledger.clock())
         assert {group: weight for group, weight in rt.members.weights().items() if group in weights} == weights
         mine = {report["id"]: {0, 1} for report in self.reports}
-        expected = oracle.standing(told, mine, weights, rt.policy, self.town.clock())
-        found = self.town.lookup(self.person)
+        expected = oracle.standing(told, mine, weights, rt.policy, self.ledger.clock())
+        found = self.ledger.lookup(self.person)
         assert (found["tier"], found["points"], found["credit"]) == (expected.tier, expected.points, expected.credit)
         assert (found["disputed"], found["protected"]) == (expected.disputed, expected.protected)
         assert (found["events"], found["has_statement"]) == (expected.events, expected.has_statement)
         assert found["reasons"] == [reason.value for reason in expected.reasons]
         for case in self.cases:
-            row = case_row(self.town, case)
+            row = case_row(self.ledger, case)
             with reading(rt.engine) as connection:
-                core = to_core(row, store.handlers(connection, row.id))
+                core = with_handlers(connection, row)
                 assert store.events(connection, row.id)[-1].state == row.state
             open_dispute = case in told[self.report_of(row.report_id)].open_cases
             assert core.is_open == open_dispute or core.state == "closed"
-            assert not due_actions(core, self.town.clock()) or core.state in ("decided", "withdrawn")
+            assert not due_actions(core, self.ledger.clock()) or core.state in ("decided", "withdrawn")
 
     def report_of(self, number: int) -> str:
         return next(str(report["id"]) for report in self.reports if report["entry_index"] == number)
@@ -189,9 +191,11 @@ def _discard(_: object) -> None:
     max_examples=trials(4, 150), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(steps=st.lists(st.tuples(st.integers(0, 21), st.integers(0, 35)), min_size=6, max_size=30))
-def test_log_projections_and_standing_agree_after_every_action(town: Town, steps: list[tuple[int, int]]) -> None:
+def test_log_projections_and_standing_agree_after_every_action(
+    ledger: LedgerFixture, steps: list[tuple[int, int]]
+) -> None:
     person: Subjects = [(kind, sodium.point_from_hash(secrets.token_bytes(64))) for kind in (Kind.PHONE, Kind.PAYMENT)]
-    story = Story(town, person)
+    story = Story(ledger, person)
     story.report(0)
     story.report(1)
     story.appeal(0)
@@ -201,10 +205,10 @@ def test_log_projections_and_standing_agree_after_every_action(town: Town, steps
         story.check()
 
 
-def test_the_oracle_can_disagree(town: Town) -> None:
-    story = Story(town, town.person())
+def test_the_oracle_can_disagree(ledger: LedgerFixture) -> None:
+    story = Story(ledger, ledger.person())
     story.report(0)
-    told = oracle.read_log(town.rt.engine, town.rt.policy)
+    told = oracle.read_log(ledger.rt.engine, ledger.rt.policy)
     next(iter(told.values())).disputed = True
     with pytest.raises(AssertionError):
-        assert oracle.listings(town.rt.engine) == oracle.expected_listings(told, day_floor(town.clock()))
+        assert oracle.listings(ledger.rt.engine) == oracle.expected_listings(told, day_floor(ledger.clock()))

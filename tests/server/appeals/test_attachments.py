@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, insert
 
 from ledger.errors import AttachmentRefused, NotFound
-from ledger.server.appeals import attachment_queries as store
+from ledger.server.appeals import attachments
 from ledger.server.appeals.attachments import (
     MAX_NAME_CHARS,
     check_file,
@@ -55,7 +55,7 @@ def engine(migrated_url: str) -> Iterator[Engine]:
     made.dispose()
 
 
-def attachment(case_id: int, file: str, **changes: object) -> store.NewAttachment:
+def attachment(case_id: int, file: str, **changes: object) -> attachments.NewAttachment:
     values: dict[str, object] = {
         "case_id": case_id,
         "party": "subject",
@@ -70,7 +70,7 @@ def attachment(case_id: int, file: str, **changes: object) -> store.NewAttachmen
         "evidence_index": 0,
         "added_at": NOW,
     }
-    return store.NewAttachment(**{**values, **changes})  # type: ignore[arg-type]
+    return attachments.NewAttachment(**{**values, **changes})  # type: ignore[arg-type]
 
 
 def add_case(engine: Engine, case_id: int, report_id: int) -> None:
@@ -195,30 +195,32 @@ def test_rows(engine: Engine) -> None:
     add_case(engine, 1, 101)
     add_case(engine, 2, 102)
     with writing(engine) as connection:
-        first = store.add(connection, attachment(1, "a" * 32))
-        second = store.add(connection, attachment(1, "b" * 32, party="reporter", platform="acme", width_px=None))
-        third = store.add(connection, attachment(2, "c" * 32))
+        first = attachments.insert_file_row(connection, attachment(1, "a" * 32))
+        second = attachments.insert_file_row(
+            connection, attachment(1, "b" * 32, party="reporter", platform="acme", width_px=None)
+        )
+        third = attachments.insert_file_row(connection, attachment(2, "c" * 32))
     with reading(engine) as connection:
-        rows = store.of_case(connection, 1)
+        rows = attachments.files_of_case(connection, 1)
         assert [row.id for row in rows] == [first, second]
-        assert store.get(connection, first) == rows[0]
+        assert attachments.file_row(connection, first) == rows[0]
         assert (rows[0].name, rows[0].added_at, rows[0].sha256) == ("照片.jpg", NOW, hashlib.sha256(b"a" * 32).digest())
-        assert store.get(connection, third + 1) is None
-        assert store.count(connection, 1) == 2
-        assert [row.id for row in store.of_reports(connection, [102, 999])] == [third]
-        assert store.known_files(connection, ["a" * 32, "f" * 32]) == {"a" * 32}
+        assert attachments.file_row(connection, third + 1) is None
+        assert attachments.count_files(connection, 1) == 2
+        assert [row.id for row in attachments.files_of_reports(connection, [102, 999])] == [third]
+        assert attachments.known_files(connection, ["a" * 32, "f" * 32]) == {"a" * 32}
     with writing(engine) as connection:
-        store.forget(connection, [row.id for row in store.of_reports(connection, [101])])
+        attachments.delete_file_rows(connection, [row.id for row in attachments.files_of_reports(connection, [101])])
     with reading(engine) as connection:
-        assert store.count(connection, 1) == 0
-        assert store.count(connection, 2) == 1
+        assert attachments.count_files(connection, 1) == 0
+        assert attachments.count_files(connection, 2) == 1
 
 
 def test_a_case_takes_so_many_files(engine: Engine, settings: Settings) -> None:
     with writing(engine) as connection:
         for letter in "abc":
             check_room(connection, 1, settings)
-            store.add(connection, attachment(1, letter * 32))
+            attachments.insert_file_row(connection, attachment(1, letter * 32))
         with pytest.raises(AttachmentRefused) as refusal:
             check_room(connection, 1, settings)
         check_room(connection, 2, settings)
@@ -229,7 +231,7 @@ def test_strays_are_swept_and_nothing_else(engine: Engine, settings: Settings) -
     assert sweep(engine, settings, datetime.now(UTC)) == 0  # before there is a folder
     named, stray, young = (save(settings, b"x", secrets.token_bytes) for _ in range(3))
     with writing(engine) as connection:
-        store.add(connection, attachment(1, named))
+        attachments.insert_file_row(connection, attachment(1, named))
     age(settings, named, 3)
     age(settings, stray, 1.1)
     age(settings, young, 0.9)
@@ -245,14 +247,14 @@ def test_a_crash_between_file_and_row_leaves_only_what_is_swept(engine: Engine, 
     def upload() -> None:
         with writing(engine) as connection:
             file = save(settings, b"x", secrets.token_bytes)
-            store.add(connection, attachment(1, file))
+            attachments.insert_file_row(connection, attachment(1, file))
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         upload()
     (stray,) = kept(settings)
     with reading(engine) as connection:
-        assert store.of_case(connection, 1) == []
+        assert attachments.files_of_case(connection, 1) == []
     age(settings, stray, 2)
     assert sweep(engine, settings, datetime.now(UTC)) == 1
 
@@ -291,7 +293,7 @@ def test_uploads_go_on_while_strays_are_swept(engine: Engine, settings: Settings
         for _ in range(10):
             file = save(settings, b"y", secrets.token_bytes)
             with writing(engine) as connection:
-                store.add(connection, attachment(1, file))
+                attachments.insert_file_row(connection, attachment(1, file))
             uploaded.append(file)
 
     def clean() -> None:

@@ -14,28 +14,26 @@ from ledger.protocol.encoding import b64url
 from ledger.protocol.public_ids import encode_id
 from ledger.rules.appeals import Action, Outcome
 from ledger.rules.checklist import FileState, NeedState
-from ledger.server.appeals import attachment_queries as attachment_store
-from ledger.server.appeals import staff_actions as desk
-from ledger.server.appeals import subject
-from ledger.server.appeals.attachment_queries import NewAttachment
-from ledger.server.appeals.case_file import attachment, case_file
-from ledger.server.appeals.parties import Party, Speaker, in_case
-from ledger.server.appeals.reporter_record import response_time
+from ledger.server.appeals import attachments, consumer, staff_actions
+from ledger.server.appeals.attachments import NewAttachment
+from ledger.server.appeals.case_page import attachment, case_file, response_time
+from ledger.server.appeals.participants import Participant, Party
 from ledger.server.db.engine import reading, writing
 from ledger.server.db.tables.appeals import CaseAttachment
 from ledger.server.db.tables.staff import StaffEvent
 from ledger.tlog.merkle import leaf_hash
-from tests.server.appeals.desk import STATEMENT, contest, staff_of
+from tests.server.appeals.contested import STATEMENT, contest, staff_of
+from tests.server.appeals.contested import add_message as add_message_to
 from tests.server.appeals.test_appeals import GRAVE, case_row, session_of
-from tests.server.conftest import Town
+from tests.server.conftest import LedgerFixture
 from tests.support import publish
 
 pytestmark = pytest.mark.one_engine
 """What the database does here, other tests do on both engines."""
 
 
-def audited(town: Town) -> list[tuple[str, str | None, str | None]]:
-    with reading(town.rt.engine) as connection:
+def audited(ledger: LedgerFixture) -> list[tuple[str, str | None, str | None]]:
+    with reading(ledger.rt.engine) as connection:
         rows = connection.execute(
             select(StaffEvent.action, StaffEvent.object_id, StaffEvent.detail)
             .where(StaffEvent.object_type == "appeal")
@@ -44,22 +42,22 @@ def audited(town: Town) -> list[tuple[str, str | None, str | None]]:
         return [tuple(row) for row in rows]  # type: ignore[misc]
 
 
-def hand_in(town: Town, case: str, data: bytes, place: int | None, party: str = "reporter") -> int:
+def hand_in(ledger: LedgerFixture, case: str, data: bytes, place: int | None, party: str = "reporter") -> int:
     """A file of a case, as its row says it; the row's id."""
     new = NewAttachment(
-        case_id=case_row(town, case).id, party=party, platform="acme", name="scan.png", media_type="image/png",
+        case_id=case_row(ledger, case).id, party=party, platform="acme", name="scan.png", media_type="image/png",
         size_bytes=len(data), width_px=1, height_px=1, sha256=hashlib.sha256(data).digest(),
-        file=hashlib.sha256(data + case.encode()).hexdigest()[:32], evidence_index=place, added_at=town.clock(),
+        file=hashlib.sha256(data + case.encode()).hexdigest()[:32], evidence_index=place, added_at=ledger.clock(),
     )  # fmt: skip
-    with writing(town.rt.engine) as connection:
-        return attachment_store.add(connection, new)
+    with writing(ledger.rt.engine) as connection:
+        return attachments.insert_file_row(connection, new)
 
 
-def test_claim_and_report_side_by_side(town: Town) -> None:
-    anna, person = staff_of(town, "anna"), town.person()
-    report = town.report(town.acme, person)
-    (case,) = contest(town, person, report)
-    file = case_file(town.rt.context, case, anna)
+def test_claim_and_report_side_by_side(ledger: LedgerFixture) -> None:
+    anna, person = staff_of(ledger, "anna"), ledger.person()
+    report = ledger.report(ledger.acme, person)
+    (case,) = contest(ledger, person, report)
+    file = case_file(ledger.rt.context, case, anna)
     assert (file.case, file.report_id, file.statement) == (case, report["id"], STATEMENT)
     assert (file.report.amount_minor, file.report.currency) == (12_900, "CNY")
     assert file.status == "disputed"
@@ -68,106 +66,108 @@ def test_claim_and_report_side_by_side(town: Town) -> None:
     assert file.checks[0].state is file.minimum is NeedState.ON_PAPER
     assert file.said is not None
     assert (file.said.decided_by, file.said.notice_ref) == ("agent-7", "notice-1")
-    assert file.expires_at > town.clock()
+    assert file.expires_at > ledger.clock()
     assert {kind.value for kind in file.slots.values()} == {"phone", "payment"}
-    assert file.policy.severity == case_row(town, case).severity
-    assert audited(town) == [("case_read", case, None)]
+    assert file.policy.severity == case_row(ledger, case).severity
+    assert audited(ledger) == [("case_read", case, None)]
 
 
-def test_a_file_meets_a_need_and_a_wrong_one_fails_it(town: Town) -> None:
-    anna, person = staff_of(town, "anna"), town.person()
+def test_a_file_meets_a_need_and_a_wrong_one_fails_it(ledger: LedgerFixture) -> None:
+    anna, person = staff_of(ledger, "anna"), ledger.person()
     good = b"the carrier's record"
     items = [{"type": "carrier_record", "sha256": b64url(hashlib.sha256(good).digest())}]
-    (case,) = contest(town, person, town.report(town.acme, person, evidence=items))
-    first = hand_in(town, case, b"another file", 0)
-    assert case_file(town.rt.context, case, anna).checks[0].checks[0].state is NeedState.FAILS
-    hand_in(town, case, good, 0)
-    file = case_file(town.rt.context, case, anna)
+    (case,) = contest(ledger, person, ledger.report(ledger.acme, person, evidence=items))
+    first = hand_in(ledger, case, b"another file", 0)
+    assert case_file(ledger.rt.context, case, anna).checks[0].checks[0].state is NeedState.FAILS
+    hand_in(ledger, case, good, 0)
+    file = case_file(ledger.rt.context, case, anna)
     assert file.checks[0].checks[0].state is file.minimum is NeedState.MET
     assert file.items[0].files[0].id == first
-    mine = hand_in(town, case, b"mine", None, "subject")
-    assert [one.id for one in case_file(town.rt.context, case, anna).person_files] == [mine]
+    mine = hand_in(ledger, case, b"mine", None, "subject")
+    assert [one.id for one in case_file(ledger.rt.context, case, anna).person_files] == [mine]
 
 
-def test_a_file_is_of_its_own_case_only(town: Town) -> None:
-    anna = staff_of(town, "anna")
-    one, other = town.person(0), town.person(1)
-    (mine,) = contest(town, one, town.report(town.acme, one))
-    (theirs,) = contest(town, other, town.report(town.acme, other))
-    number = encode_id("at", hand_in(town, mine, b"x", None, "subject"), town.rt.settings.service)
-    assert attachment(town.rt.context, mine, number, anna).name == "scan.png"
+def test_a_file_is_of_its_own_case_only(ledger: LedgerFixture) -> None:
+    anna = staff_of(ledger, "anna")
+    one, other = ledger.person(0), ledger.person(1)
+    (mine,) = contest(ledger, one, ledger.report(ledger.acme, one))
+    (theirs,) = contest(ledger, other, ledger.report(ledger.acme, other))
+    number = encode_id("at", hand_in(ledger, mine, b"x", None, "subject"), ledger.rt.settings.service)
+    assert attachment(ledger.rt.context, mine, number, anna).name == "scan.png"
     with pytest.raises(NotFound):
-        attachment(town.rt.context, theirs, number, anna)
-    assert [row for row in audited(town) if row[0] == "file_read"] == [("file_read", mine, number)], "what was shown"
-    with reading(town.rt.engine) as connection:
+        attachment(ledger.rt.context, theirs, number, anna)
+    assert [row for row in audited(ledger) if row[0] == "file_read"] == [("file_read", mine, number)], "what was shown"
+    with reading(ledger.rt.engine) as connection:
         assert len(connection.execute(select(CaseAttachment.id)).all()) == 1
 
 
-def test_who_may_not_see_it_is_refused_and_that_is_written_down(town: Town) -> None:
-    person = town.person()
-    (case,) = contest(town, person, town.report(town.acme, person))
+def test_who_may_not_see_it_is_refused_and_that_is_written_down(ledger: LedgerFixture) -> None:
+    person = ledger.person()
+    (case,) = contest(ledger, person, ledger.report(ledger.acme, person))
     with pytest.raises(ConflictOfInterest):
-        case_file(town.rt.context, case, staff_of(town, "bound", group="acme-group"))
+        case_file(ledger.rt.context, case, staff_of(ledger, "bound", group="acme-group"))
     with pytest.raises(RoleMissing):
-        case_file(town.rt.context, case, staff_of(town, "admin", "admin"))
+        case_file(ledger.rt.context, case, staff_of(ledger, "admin", "admin"))
     with pytest.raises(NotFound):
-        case_file(town.rt.context, "ap_nonsense", staff_of(town, "anna"))
-    assert audited(town) == [
+        case_file(ledger.rt.context, "ap_nonsense", staff_of(ledger, "anna"))
+    assert audited(ledger) == [
         ("case_refused", case, "conflict_of_interest"),
         ("case_refused", case, "role_missing"),
     ]
 
 
-def test_what_each_person_may_do(town: Town) -> None:
-    context, person = town.rt.context, town.person()
-    (case,) = contest(town, person, town.report(town.acme, person, **GRAVE))
-    anna, ben = staff_of(town, "anna"), staff_of(town, "ben")
-    cleo, auditor = staff_of(town, "cleo", "supervisor"), staff_of(town, "dora", "auditor")
-    staff_of(town, "bound", group="acme-group")
+def test_what_each_person_may_do(ledger: LedgerFixture) -> None:
+    context, person = ledger.rt.context, ledger.person()
+    (case,) = contest(ledger, person, ledger.report(ledger.acme, person, **GRAVE))
+    anna, ben = staff_of(ledger, "anna"), staff_of(ledger, "ben")
+    cleo, auditor = staff_of(ledger, "cleo", "supervisor"), staff_of(ledger, "dora", "auditor")
+    staff_of(ledger, "bound", group="acme-group")
     may = {one.role: case_file(context, case, one).may for one in (anna, cleo, auditor)}
     assert may == {"reviewer": {Action.TAKE}, "supervisor": {Action.TAKE, Action.ASSIGN}, "auditor": set()}
     assert [name for _, name in case_file(context, case, cleo).colleagues] == ["anna", "ben", "cleo"]
-    desk.take(context, case, anna)
+    staff_actions.take(context, case, anna)
     assert Action.DECIDE in case_file(context, case, anna).may
     assert Action.EXTEND not in case_file(context, case, anna).may, "the person has added nothing"
     assert case_file(context, case, ben).may == set()
-    desk.decide(context, case, anna, Outcome.UPHELD, "The serial numbers differ.")
+    staff_actions.decide(context, case, anna, Outcome.UPHELD, "The serial numbers differ.")
     assert {Action.SIGN, Action.DECLINE} == case_file(context, case, ben).may
     assert not {Action.SIGN, Action.DECLINE} & case_file(context, case, anna).may
     assert case_file(context, case, ben).proposer == "anna"
 
 
-def test_extending_is_offered_where_the_law_has_it(town: Town) -> None:
-    anna, context, person = staff_of(town, "anna"), town.rt.context, town.person()
-    (case,) = contest(town, person, town.report(town.acme, person))
-    desk.take(context, case, anna)
-    subject.add(context, session_of(town, person), case, "Here is more.")
+def test_extending_is_offered_where_the_law_has_it(ledger: LedgerFixture) -> None:
+    anna, context, person = staff_of(ledger, "anna"), ledger.rt.context, ledger.person()
+    (case,) = contest(ledger, person, ledger.report(ledger.acme, person))
+    staff_actions.take(context, case, anna)
+    consumer.add_message(context, session_of(ledger, person), case, "Here is more.")
     file = case_file(context, case, anna)
     assert (file.row.profile, file.policy.clock.extension_days) == ("CN", 0)
     assert Action.EXTEND not in file.may
 
 
-def test_nothing_is_done_on_a_stale_view(town: Town) -> None:
-    anna, context, person = staff_of(town, "anna"), town.rt.context, town.person()
-    (case,) = contest(town, person, town.report(town.acme, person))
-    desk.take(context, case, anna, seen=case_file(context, case, anna).seen)
+def test_nothing_is_done_on_a_stale_view(ledger: LedgerFixture) -> None:
+    anna, context, person = staff_of(ledger, "anna"), ledger.rt.context, ledger.person()
+    (case,) = contest(ledger, person, ledger.report(ledger.acme, person))
+    staff_actions.take(context, case, anna, seen=case_file(context, case, anna).seen)
     seen = case_file(context, case, anna).seen
-    subject.add(context, session_of(town, person), case, "Wait, look at this.")
+    consumer.add_message(context, session_of(ledger, person), case, "Wait, look at this.")
     with pytest.raises(ActionRefused, match="moved on"):
-        desk.decide(context, case, anna, Outcome.UPHELD, "As reported.", seen=seen)
-    assert case_row(town, case).state == "under_review"
-    desk.decide(context, case, anna, Outcome.UPHELD, "As reported.", seen=case_file(context, case, anna).seen)
-    assert ("case_decide", case, "upheld") in audited(town)
+        staff_actions.decide(context, case, anna, Outcome.UPHELD, "As reported.", seen=seen)
+    assert case_row(ledger, case).state == "under_review"
+    staff_actions.decide(context, case, anna, Outcome.UPHELD, "As reported.", seen=case_file(context, case, anna).seen)
+    assert ("case_decide", case, "upheld") in audited(ledger)
 
 
-def test_staff_read_everything_with_names(town: Town) -> None:
-    anna, context, person = staff_of(town, "anna"), town.rt.context, town.person()
-    (case,) = contest(town, person, town.report(town.acme, person))
-    desk.take(context, case, anna)
-    desk.note(context, case, anna, "Looks like the carrier lost it.")
-    desk.ask_reporter(context, case, anna, "Please send the record.")
-    town.clock.moment += timedelta(hours=5)
-    in_case(context, case_row(town, case).id, Speaker(Party.REPORTER, "acme", "acme-group"), "We have none.")
+def test_staff_read_everything_with_names(ledger: LedgerFixture) -> None:
+    anna, context, person = staff_of(ledger, "anna"), ledger.rt.context, ledger.person()
+    (case,) = contest(ledger, person, ledger.report(ledger.acme, person))
+    staff_actions.take(context, case, anna)
+    staff_actions.note(context, case, anna, "Looks like the carrier lost it.")
+    staff_actions.ask_reporter(context, case, anna, "Please send the record.")
+    ledger.clock.moment += timedelta(hours=5)
+    add_message_to(
+        context, case_row(ledger, case).id, Participant(Party.REPORTER, "acme", "acme-group"), "We have none."
+    )
     file = case_file(context, case, anna)
     told = [(one.event.action, one.staff) for one in file.timeline]
     assert told == [
@@ -178,15 +178,15 @@ def test_staff_read_everything_with_names(town: Town) -> None:
     assert timedelta() <= timedelta(hours=5) - file.reporter.response < timedelta(minutes=1), "the log's own clock"
 
 
-def test_receipts_name_entries_that_a_checkpoint_covers(town: Town) -> None:
-    anna, context, person = staff_of(town, "anna"), town.rt.context, town.person()
-    (case,) = contest(town, person, town.report(town.acme, person))
+def test_receipts_name_entries_that_a_checkpoint_covers(ledger: LedgerFixture) -> None:
+    anna, context, person = staff_of(ledger, "anna"), ledger.rt.context, ledger.person()
+    (case,) = contest(ledger, person, ledger.report(ledger.acme, person))
     before = case_file(context, case, anna).receipts
     assert [one.what for one in before] == ["report", "dispute"]
     assert not any(one.covered or one.tile for one in before)
-    publish(town.rt.settings)
-    desk.take(context, case, anna)
-    desk.decide(context, case, anna, Outcome.OVERTURNED, "No record of the carrier.")
+    publish(ledger.rt.settings)
+    staff_actions.take(context, case, anna)
+    staff_actions.decide(context, case, anna, Outcome.OVERTURNED, "No record of the carrier.")
     file = case_file(context, case, anna)
     assert [(one.what, one.outcome, one.covered) for one in file.receipts] == [
         ("report", None, True),
@@ -198,25 +198,25 @@ def test_receipts_name_entries_that_a_checkpoint_covers(town: Town) -> None:
     assert all(len(one.leaf_hash) == len(leaf_hash(b"")) for one in file.receipts)
 
 
-def test_the_reporters_record(town: Town) -> None:
-    anna, context = staff_of(town, "anna"), town.rt.context
+def test_the_reporters_record(ledger: LedgerFixture) -> None:
+    anna, context = staff_of(ledger, "anna"), ledger.rt.context
     outcomes = (Outcome.UPHELD, Outcome.OVERTURNED, Outcome.UNCONFIRMED)
     for number, outcome in enumerate(outcomes):
-        person = town.person(number)
-        (case,) = contest(town, person, town.report(town.acme, person))
-        desk.take(context, case, anna)
-        desk.decide(context, case, anna, outcome, "Because.")
+        person = ledger.person(number)
+        (case,) = contest(ledger, person, ledger.report(ledger.acme, person))
+        staff_actions.take(context, case, anna)
+        staff_actions.decide(context, case, anna, outcome, "Because.")
     record = case_file(context, case, anna).reporter
     assert (record.live, record.contested) == (2, 3)
     assert (record.upheld, record.amended, record.overturned, record.unconfirmed) == (1, 0, 1, 1)
     assert record.weight == 40, "weights are those of the last UTC midnight"
-    town.clock.moment += timedelta(days=1)
+    ledger.clock.moment += timedelta(days=1)
     assert case_file(context, case, anna).reporter.weight == 35
     assert record.response is None
 
 
-def test_the_median_takes_answered_questions_only(town: Town) -> None:
-    at = town.clock()
+def test_the_median_takes_answered_questions_only(ledger: LedgerFixture) -> None:
+    at = ledger.clock()
     asked, answered = "ask_reporter", "reporter_answered"
     hours = [timedelta(hours=number) for number in range(10)]
     events = [
@@ -227,18 +227,18 @@ def test_the_median_takes_answered_questions_only(town: Town) -> None:
     assert response_time([]) is None
 
 
-def test_linked_reports_name_platforms_only_to_staff_of_no_group(town: Town) -> None:
-    context, person = town.rt.context, town.person()
-    mine = town.report(town.acme, person, order="o1", amount_minor=500)
-    same = town.report(town.bolt, person, order="o2", amount_minor=500)
-    other = town.report(town.acme, person, order="o3", amount_minor=900)
-    case, _ = contest(town, person, mine, other)
-    free = case_file(context, case, staff_of(town, "anna")).linked
+def test_linked_reports_name_platforms_only_to_staff_of_no_group(ledger: LedgerFixture) -> None:
+    context, person = ledger.rt.context, ledger.person()
+    mine = ledger.report(ledger.acme, person, order="o1", amount_minor=500)
+    same = ledger.report(ledger.bolt, person, order="o2", amount_minor=500)
+    other = ledger.report(ledger.acme, person, order="o3", amount_minor=900)
+    case, _ = contest(ledger, person, mine, other)
+    free = case_file(context, case, staff_of(ledger, "anna")).linked
     assert {(one.report, one.how, one.platform) for one in free} == {
         (same["id"], "same_act", "bolt"),
         (other["id"], "filed_together", "acme"),
     }
     assert {one.report for one in free if one.case} == {other["id"]}
-    bound = case_file(context, case, staff_of(town, "bound", group="bolt-group"))
+    bound = case_file(context, case, staff_of(ledger, "bound", group="bolt-group"))
     assert [(one.report, one.platform) for one in bound.linked] == [(other["id"], None)]
     assert json.dumps([one.platform for one in bound.linked]) == "[null]"

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.server.appeals.case_model import Everyone, Own, play
-from tests.server.conftest import Town
+from tests.server.conftest import LedgerFixture
 from tests.server.reports.test_order_lines_model import PLAYED
 
 STEPS = st.lists(st.tuples(st.integers(0, 39), st.integers(0, 10**7)), min_size=6, max_size=12)
@@ -20,13 +20,15 @@ STEPS = st.lists(st.tuples(st.integers(0, 39), st.integers(0, 10**7)), min_size=
     max_examples=2, phases=PLAYED, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(steps=STEPS)
-def test_whoever_acts_no_order_counts_again_and_no_right_is_used_up(town: Town, steps: list[tuple[int, int]]) -> None:
-    play(town, steps)
+def test_whoever_acts_no_order_counts_again_and_no_right_is_used_up(
+    ledger: LedgerFixture, steps: list[tuple[int, int]]
+) -> None:
+    play(ledger, steps)
 
 
 @pytest.mark.parametrize("migrated_url", ["sqlite"], indirect=True)
-def test_the_model_can_find_a_lost_right(town: Town) -> None:
-    story: Everyone = play(town, [])
+def test_the_model_can_find_a_lost_right(ledger: LedgerFixture) -> None:
+    story: Everyone = play(ledger, [])
     last = len(story.lies) - 1  # the others were replaced
     story.own[story.lies[last].id] = Own("decided")
     with pytest.raises(AssertionError):

@@ -24,141 +24,150 @@ from ledger.protocol.encoding import unb64url
 from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff
 from ledger.rules.conduct import Conduct
-from ledger.server.appeals import reopenings, subject
-from ledger.server.appeals import staff_actions as desk
+from ledger.server.appeals import consumer, participants, staff_actions
 from ledger.server.appeals.clock import run_clocks
-from ledger.server.appeals.concessions import agree, concede
-from ledger.server.appeals.parties import Party, Speaker
+from ledger.server.appeals.participants import Participant, Party, agree, concede
 from ledger.server.appeals.transaction import case_number, changing, load_case
 from ledger.server.db.engine import reading
-from ledger.server.records.case_queries import CaseRow, outcome_counts
+from ledger.server.platforms.queries import outcome_counts
+from ledger.server.records.case_queries import CaseRow
 from tests.server.appeals.test_appeals import ANNA, BEN, CLEO, GRAVE, bodies, case_row, contest, session_of
-from tests.server.conftest import Founding, Subjects, Town
-from tests.server.reports.lines import HEAD, PLACES, Street, decide, points, record, shared_town, somebody, street
+from tests.server.conftest import LedgerFixture, LedgerSeed, Subjects
+from tests.server.reports.lines import (
+    HEAD,
+    PLACES,
+    LedgerPart,
+    decide,
+    ledger_part,
+    points,
+    record,
+    shared_ledger,
+    somebody,
+)
 from tests.support import Platform
 
 pytestmark = pytest.mark.one_engine
 
 
 @pytest.fixture(scope="module", params=PLACES)
-def city(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, founding: Founding
-) -> Iterator[Town]:
-    yield from shared_town(request, tmp_path_factory.mktemp("city"), founding)
+def base_ledger(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, seed: LedgerSeed
+) -> Iterator[LedgerFixture]:
+    yield from shared_ledger(request, tmp_path_factory.mktemp("ledger"), seed)
 
 
 @pytest.fixture
-def town(city: Town) -> Street:
+def ledger(base_ledger: LedgerFixture) -> LedgerPart:
     """This test's part of the ledger that all tests here share."""
-    return street(city)
+    return ledger_part(base_ledger)
 
 
 PRODUCT = Conduct.WARDROBING
 
 
-def reporter(platform: Platform) -> Speaker:
-    return Speaker(Party.REPORTER, platform.name, platform.control_group)
+def reporter(platform: Platform) -> Participant:
+    return Participant(Party.REPORTER, platform.name, platform.control_group)
 
 
-def conceded(town: Street, case: str, conduct: Conduct, by: Platform | None = None) -> CaseRow:
-    with changing(town.rt.context) as batch:
-        row = load_case(batch, case_number(town.rt.context, case))
-        return concede(batch, row, reporter(by or town.acme), conduct)
+def conceded(ledger: LedgerPart, case: str, conduct: Conduct, by: Platform | None = None) -> CaseRow:
+    with changing(ledger.rt.context) as batch:
+        row = load_case(batch, case_number(ledger.rt.context, case))
+        return concede(batch, row, reporter(by or ledger.acme), conduct)
 
 
-def asked(town: Street, case: str, digest: bytes, by: Platform | None = None) -> CaseRow:
-    with changing(town.rt.context) as batch:
-        row = load_case(batch, case_number(town.rt.context, case))
-        return reopenings.ask_reopening(batch, row, reporter(by or town.acme), digest, "The scan came.")
+def asked(ledger: LedgerPart, case: str, digest: bytes, by: Platform | None = None) -> CaseRow:
+    with changing(ledger.rt.context) as batch:
+        row = load_case(batch, case_number(ledger.rt.context, case))
+        return participants.ask_reopening(batch, row, reporter(by or ledger.acme), digest, "The scan came.")
 
 
-def resolved(town: Street) -> dict[str, int]:
+def resolved(ledger: LedgerPart) -> dict[str, int]:
     """What the weight of acme's group is made of."""
-    with reading(town.rt.engine) as connection:
-        found = outcome_counts(connection, town.clock() - timedelta(days=700)).get("acme-group", {})
+    with reading(ledger.rt.engine) as connection:
+        found = outcome_counts(connection, ledger.clock() - timedelta(days=700)).get("acme-group", {})
     return {name: count for name, count in found.items() if name != "nothing"}
 
 
-def contested(town: Street, **changes: Any) -> tuple[Subjects, dict[str, Any], str]:
+def contested(ledger: LedgerPart, **changes: Any) -> tuple[Subjects, dict[str, Any], str]:
     person = somebody()
-    report = town.report(town.acme, person, **changes)
-    (case,) = contest(town, person, report)
+    report = ledger.report(ledger.acme, person, **changes)
+    (case,) = contest(ledger, person, report)
     return person, report, case
 
 
-def test_a_concession_binds_the_decision_and_both_sides_see_it(town: Street) -> None:
-    person, report, case = contested(town, **GRAVE)
-    desk.take(town.rt.context, case, ANNA)
-    desk.decide(town.rt.context, case, ANNA, Outcome.UPHELD, "It was looked into.")
+def test_a_concession_binds_the_decision_and_both_sides_see_it(ledger: LedgerPart) -> None:
+    person, report, case = contested(ledger, **GRAVE)
+    staff_actions.take(ledger.rt.context, case, ANNA)
+    staff_actions.decide(ledger.rt.context, case, ANNA, Outcome.UPHELD, "It was looked into.")
     for conduct in (Conduct.SWITCHED_RETURN, Conduct.IMPERSONATED):
         with pytest.raises(AppealInvalid):
-            conceded(town, case, conduct)
+            conceded(ledger, case, conduct)
     with pytest.raises(NotFound):
-        conceded(town, case, PRODUCT, town.bolt)
-    assert conceded(town, case, Conduct.EMPTY_PARCEL).state == "under_review", "what was proposed did not know this"
+        conceded(ledger, case, PRODUCT, ledger.bolt)
+    assert conceded(ledger, case, Conduct.EMPTY_PARCEL).state == "under_review", "what was proposed did not know this"
     with pytest.raises(ActionRefused):
-        conceded(town, case, PRODUCT)
-    mine = record(town, person)[report["id"]]["case"]
+        conceded(ledger, case, PRODUCT)
+    mine = record(ledger, person)[report["id"]]["case"]
     assert (mine["concession"]["conduct"], mine["concession"]["agreed_at"]) == ("empty_parcel", None)
     assert (mine["can_agree"], mine["timeline"][-1]["action"]) == (True, "concede")
     for outcome, more in ((Outcome.UPHELD, {}), (Outcome.AMENDED, {"conduct": Conduct.EDITED_IMAGE})):
         with pytest.raises(DecisionInvalid):
-            desk.decide(town.rt.context, case, ANNA, outcome, "It was looked into.", **more)  # type: ignore[arg-type]
-    session = session_of(town, person)
-    subject.agree_to_concession(town.rt.context, session, case)
+            staff_actions.decide(ledger.rt.context, case, ANNA, outcome, "It was looked into.", **more)  # type: ignore[arg-type]
+    session = session_of(ledger, person)
+    consumer.agree(ledger.rt.context, session, case)
     with pytest.raises(ActionRefused):
-        subject.agree_to_concession(town.rt.context, session, case)
-    assert not record(town, person)[report["id"]]["case"]["can_agree"]
-    desk.decide(town.rt.context, case, ANNA, Outcome.AMENDED, "As both say.", conduct=Conduct.EMPTY_PARCEL)
-    assert record(town, person)[report["id"]]["conduct"] == "empty_parcel"
-    assert points(town, person) > 0
+        consumer.agree(ledger.rt.context, session, case)
+    assert not record(ledger, person)[report["id"]]["case"]["can_agree"]
+    staff_actions.decide(ledger.rt.context, case, ANNA, Outcome.AMENDED, "As both say.", conduct=Conduct.EMPTY_PARCEL)
+    assert record(ledger, person)[report["id"]]["conduct"] == "empty_parcel"
+    assert points(ledger, person) > 0
 
 
-def test_a_concession_answers_a_question_and_costs_nothing_that_was_agreed_to(town: Street) -> None:
+def test_a_concession_answers_a_question_and_costs_nothing_that_was_agreed_to(ledger: LedgerPart) -> None:
     """They neither cost, nor dilute what was overturned."""
-    before = resolved(town)
+    before = resolved(ledger)
     for _ in range(2):
-        person, _, case = contested(town)
-        desk.take(town.rt.context, case, ANNA)
-        desk.ask_reporter(town.rt.context, case, ANNA, "What happened?")
-        assert conceded(town, case, PRODUCT).state == "under_review"
-        town.clock.moment += timedelta(days=8)
-        run_clocks(town.rt.context)
-        subject.agree_to_concession(town.rt.context, session_of(town, person), case)
-        desk.decide(town.rt.context, case, ANNA, Outcome.AMENDED, "As both say.", conduct=PRODUCT)
-    assert resolved(town) == before
+        person, _, case = contested(ledger)
+        staff_actions.take(ledger.rt.context, case, ANNA)
+        staff_actions.ask_reporter(ledger.rt.context, case, ANNA, "What happened?")
+        assert conceded(ledger, case, PRODUCT).state == "under_review"
+        ledger.clock.moment += timedelta(days=8)
+        run_clocks(ledger.rt.context)
+        consumer.agree(ledger.rt.context, session_of(ledger, person), case)
+        staff_actions.decide(ledger.rt.context, case, ANNA, Outcome.AMENDED, "As both say.", conduct=PRODUCT)
+    assert resolved(ledger) == before
 
 
-def test_the_reporters_own_group_does_not_agree_for_the_person(town: Street) -> None:
-    _, _, case = contested(town)
-    conceded(town, case, PRODUCT)
-    for platform, error in ((town.acme2, NotFound), (town.acme, NotFound)):
-        speaker = Speaker(Party.SUBJECT, platform.name, platform.control_group)
-        with pytest.raises((error, ConflictOfInterest)), changing(town.rt.context) as batch:
-            agree(batch, load_case(batch, case_number(town.rt.context, case)), speaker)
-    decide(town, case, Outcome.OVERTURNED)
+def test_the_reporters_own_group_does_not_agree_for_the_person(ledger: LedgerPart) -> None:
+    _, _, case = contested(ledger)
+    conceded(ledger, case, PRODUCT)
+    for platform, error in ((ledger.acme2, NotFound), (ledger.acme, NotFound)):
+        speaker = Participant(Party.SUBJECT, platform.name, platform.control_group)
+        with pytest.raises((error, ConflictOfInterest)), changing(ledger.rt.context) as batch:
+            agree(batch, load_case(batch, case_number(ledger.rt.context, case)), speaker)
+    decide(ledger, case, Outcome.OVERTURNED)
     with pytest.raises(ActionRefused):
-        conceded(town, case, PRODUCT)
+        conceded(ledger, case, PRODUCT)
 
 
-def test_a_reporter_with_new_evidence_gets_another_round_once(town: Street) -> None:
-    context = town.rt.context
-    person, report, case = contested(town, order="A-1")
+def test_a_reporter_with_new_evidence_gets_another_round_once(ledger: LedgerPart) -> None:
+    context = ledger.rt.context
+    person, report, case = contested(ledger, order="A-1")
     with pytest.raises(ActionRefused):
-        asked(town, case, secrets.token_bytes(32))
-    decide(town, case, Outcome.UNCONFIRMED)
+        asked(ledger, case, secrets.token_bytes(32))
+    decide(ledger, case, Outcome.UNCONFIRMED)
     with pytest.raises(NotFound):
-        asked(town, case, secrets.token_bytes(32), town.bolt)
-    known = bodies(town, "report")[-1]["body"]["evidence"][0]["sha256"]
+        asked(ledger, case, secrets.token_bytes(32), ledger.bolt)
+    known = bodies(ledger, "report")[-1]["body"]["evidence"][0]["sha256"]
     with pytest.raises(ActionRefused):
-        asked(town, case, unb64url(known, 32))
-    asked(town, case, secrets.token_bytes(32))
+        asked(ledger, case, unb64url(known, 32))
+    asked(ledger, case, secrets.token_bytes(32))
     with pytest.raises(ActionRefused):
-        asked(town, case, secrets.token_bytes(32))
-    waiting = next(one for one in reopenings.open_requests(context, CLEO) if one.case == case)
+        asked(ledger, case, secrets.token_bytes(32))
+    waiting = next(one for one in staff_actions.open_requests(context, CLEO) if one.case == case)
     assert (waiting.case, waiting.request.text) == (case, "The scan came.")
     own = Staff(9, "supervisor", "acme-group")
-    assert reopenings.open_requests(context, own) == []
+    assert staff_actions.open_requests(context, own) == []
     refused: tuple[tuple[Staff, type[LedgerError]], ...] = (
         (own, ConflictOfInterest),
         (ANNA, ConflictOfInterest),
@@ -166,50 +175,50 @@ def test_a_reporter_with_new_evidence_gets_another_round_once(town: Street) -> N
     )
     for staff, error in refused:
         with pytest.raises(error):
-            reopenings.grant(context, case, staff, "It is new.")
+            staff_actions.grant_reopening(context, case, staff, "It is new.")
     with pytest.raises(RoleMissing):
-        reopenings.open_requests(context, Staff(6, "admin"))
-    row = reopenings.grant(context, case, HEAD, "It is new.")
+        staff_actions.open_requests(context, Staff(6, "admin"))
+    row = staff_actions.grant_reopening(context, case, HEAD, "It is new.")
     assert (row.state, row.round, row.reporter_round) == ("submitted", 2, 2)
-    found = town.lookup(person)
+    found = ledger.lookup(person)
     assert (found["points"], found["disputed"]) == (0.0, False), "not confirmed, and not shown, until it is decided"
-    mine = record(town, person)[report["id"]]
+    mine = record(ledger, person)[report["id"]]
     assert (mine["status"], mine["case"]["can_withdraw"]) == ("unconfirmed", False)
     assert mine["case"]["reopening_request"]["granted"] is True
     with pytest.raises(ActionRefused):
-        subject.take_back(context, session_of(town, person), case)
+        consumer.withdraw(context, session_of(ledger, person), case)
     with pytest.raises(ReportDisputed):
-        town.report(town.acme, person, order="A-1", replaces=report["id"], **town.told_now())
-    desk.take(context, case, BEN)
+        ledger.report(ledger.acme, person, order="A-1", replaces=report["id"], **ledger.told_now())
+    staff_actions.take(context, case, BEN)
     with pytest.raises(ConflictOfInterest):
-        desk.assign(context, case, HEAD, ANNA)
-    desk.decide(context, case, BEN, Outcome.UPHELD, "The scan shows it.")
-    assert points(town, person) > 0
-    assert bodies(town, "reopening")[-1]["round"] == 2
+        staff_actions.assign(context, case, HEAD, ANNA)
+    staff_actions.decide(context, case, BEN, Outcome.UPHELD, "The scan shows it.")
+    assert points(ledger, person) > 0
+    assert bodies(ledger, "reopening")[-1]["round"] == 2
     # The line is open again, and the person has their own reopening still.
-    row = subject.contest_again(context, session_of(town, person), case, "It does not.")
-    assert (row.round, town.lookup(person)["disputed"]) == (3, True)
-    desk.take(context, case, CLEO)
-    desk.decide(context, case, CLEO, Outcome.OVERTURNED, "It does not.")
-    assert points(town, person) == 0.0
+    row = consumer.reopen(context, session_of(ledger, person), case, "It does not.")
+    assert (row.round, ledger.lookup(person)["disputed"]) == (3, True)
+    staff_actions.take(context, case, CLEO)
+    staff_actions.decide(context, case, CLEO, Outcome.OVERTURNED, "It does not.")
+    assert points(ledger, person) == 0.0
 
 
-def test_a_refused_or_late_request_leaves_the_order_closed(town: Street) -> None:
-    context = town.rt.context
-    person, _, case = contested(town, order="A-1")
-    decide(town, case, Outcome.UNCONFIRMED)
-    asked(town, case, secrets.token_bytes(32))
-    reopenings.refuse_reopening(context, case, HEAD, "It shows nothing new.")
-    for answer in (reopenings.grant, reopenings.refuse_reopening):
+def test_a_refused_or_late_request_leaves_the_order_closed(ledger: LedgerPart) -> None:
+    context = ledger.rt.context
+    person, _, case = contested(ledger, order="A-1")
+    decide(ledger, case, Outcome.UNCONFIRMED)
+    asked(ledger, case, secrets.token_bytes(32))
+    staff_actions.refuse_reopening(context, case, HEAD, "It shows nothing new.")
+    for answer in (staff_actions.grant_reopening, staff_actions.refuse_reopening):
         with pytest.raises(ActionRefused):
             answer(context, case, HEAD, "Again.")
-    assert case_row(town, case).round == 1
+    assert case_row(ledger, case).round == 1
     with pytest.raises(OrderDecided):
-        town.report(town.acme, person, order="A-1", **town.told_now())
-    _, _, late = contested(town)
-    decide(town, late, Outcome.UNCONFIRMED)
-    town.clock.moment += timedelta(days=60, minutes=1)
+        ledger.report(ledger.acme, person, order="A-1", **ledger.told_now())
+    _, _, late = contested(ledger)
+    decide(ledger, late, Outcome.UNCONFIRMED)
+    ledger.clock.moment += timedelta(days=60, minutes=1)
     run_clocks(context)
-    assert case_row(town, late).state == "closed"
+    assert case_row(ledger, late).state == "closed"
     with pytest.raises(ActionRefused):
-        asked(town, late, secrets.token_bytes(32))
+        asked(ledger, late, secrets.token_bytes(32))

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, insert, select, text
-from sqlalchemy.exc import IntegrityError, ProgrammingError, StatementError
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, StatementError
 
 from ledger.errors import ConfigurationError, DatabaseUnavailable
 from ledger.server.db import migrate
-from ledger.server.db.engine import open_engine, reading, writing
+from ledger.server.db.engine import interrupt, open_engine, reading, writing
 from ledger.server.db.tables.ledger import CheckpointRow
 
 NOW = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
@@ -122,6 +122,21 @@ def test_durability_settings(engine: Engine) -> None:
             assert connection.scalar(text("SHOW synchronous_commit")) == "on"
             assert connection.scalar(text("SHOW lock_timeout")) == "300ms"
             assert connection.scalar(text("SHOW statement_timeout")) == "1s"
+
+
+def test_what_was_interrupted_may_be_interrupted_again(engine: Engine) -> None:
+    """A process that closes does so, while the reading thread may not have given the connection back yet."""
+    with pytest.raises(InterruptedError), reading(engine) as connection:
+        assert connection.scalar(text("SELECT 1")) == 1
+        if engine.dialect.name == "postgresql":
+            interrupt(connection)
+            with pytest.raises(OperationalError):
+                connection.execute(text("SELECT 1"))
+        else:
+            connection.invalidate()
+        assert connection.invalidated
+        interrupt(connection)
+        raise InterruptedError
 
 
 def test_a_wrong_table_on_postgresql_is_a_programming_error(engine: Engine) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import secrets
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -22,6 +21,7 @@ from ledger.server.lookups.disclosures import count_old, shown_lookups
 from ledger.server.lookups.queries import log_disclosures
 from ledger.tlog.entries import GovernanceType, governance_leaf, key_rotation_body
 from tests.counts import trials
+from tests.forked import ForkedProcess
 from tests.support import ROOT
 
 
@@ -52,12 +52,15 @@ def test_a_drift_is_found(database_url: str) -> None:
 
 
 def test_two_deployments_may_migrate_at_once(database_url: str) -> None:
-    program = "import sys; from ledger.server.db import migrate; migrate.upgrade(sys.argv[1])"
     processes = [
-        subprocess.Popen([sys.executable, "-c", program, database_url], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        ForkedProcess("tests.server.db.upgrading", [database_url], environment=os.environ, folder=ROOT)
         for _ in range(trials(2, 3))
     ]
-    outcomes = [(process.communicate()[1], process.returncode) for process in processes]
+    outcomes = []
+    for process in processes:
+        assert process.stderr is not None
+        outcomes.append((process.stderr.read(), process.wait(60)))
+        process.close()
     assert {code for _, code in outcomes} == {0}, outcomes
     engine = open_engine(database_url)
     migrate.check_current(engine)

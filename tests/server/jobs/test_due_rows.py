@@ -29,8 +29,8 @@ from ledger.server.reports import erasure, held, malformed
 from ledger.server.reports import erasure_queries as erasure_store
 from tests.counts import trials
 from tests.malformed import record
-from tests.server.appeals.desk import contest
-from tests.server.conftest import Town
+from tests.server.appeals.contested import contest
+from tests.server.conftest import LedgerFixture
 from tests.server.lookups.test_disclosures import looked, sizes, tags_of
 from tests.spellings import with_bit_255
 
@@ -120,91 +120,91 @@ def failing(module: Any, name: str, monkeypatch: pytest.MonkeyPatch, is_bad: Cal
 
 @pytest.mark.parametrize("limit", [1, 2])
 def test_cases_that_fail_in_front_stop_no_clock(
-    town: Town, limit: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ledger: LedgerFixture, limit: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As many cases fail as one query returns, and one more; all others are overdue after one round of the job."""
     ids = []
     for number in range(limit + 3):
-        (case,) = contest(town, town.person(number), town.report(town.acme, town.person(number)))
-        ids.append(decode_id("ap", case, town.rt.settings.service))
-        town.clock.moment += timedelta(seconds=1)  # the order of their deadlines
+        (case,) = contest(ledger, ledger.person(number), ledger.report(ledger.acme, ledger.person(number)))
+        ids.append(decode_id("ap", case, ledger.rt.settings.service))
+        ledger.clock.moment += timedelta(seconds=1)  # the order of their deadlines
     bad = set(ids[: limit + 1])
     monkeypatch.setattr(clock, "MAX_CASES", limit)
     failing(clock, "_run", monkeypatch, lambda _, row: row.id in bad)
-    town.clock.moment += timedelta(days=60)
-    (job,) = (job for job in town.rt.maintenance.clock_jobs if job.name == "appeal_clocks")
+    ledger.clock.moment += timedelta(days=60)
+    (job,) = (job for job in ledger.rt.maintenance.clock_jobs if job.name == "appeal_clocks")
     caplog.clear()
     with pytest.raises(ValueError, match="foresaw"):
         job.run()
-    with reading(town.rt.engine) as connection:
+    with reading(ledger.rt.engine) as connection:
         overdue = set(connection.scalars(select(AppealCase.id).where(AppealCase.overdue)))
     assert overdue == set(ids) - bad
     assert len([one for one in caplog.records if one.message.startswith("appeal_clock_failed ap_")]) == len(bad)
 
 
-def test_held_reports_that_fail_in_front_stop_no_other(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    numbers = [int(town.report(town.acme, town.person(number))["entry_index"]) for number in range(3)]
+def test_held_reports_that_fail_in_front_stop_no_other(ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = [int(ledger.report(ledger.acme, ledger.person(number))["entry_index"]) for number in range(3)]
     values = dict.fromkeys(HeldRow.__dataclass_fields__)
-    with writing(town.rt.engine) as connection:
+    with writing(ledger.rt.engine) as connection:
         for number in numbers:
             given = {"report_id": number, "control_group": "acme-group", "case_id": 1, "like_id": 1, "revision": 0}
-            row = HeldRow(**{**values, **given, "void_at": town.clock()})  # type: ignore[arg-type]
+            row = HeldRow(**{**values, **given, "void_at": ledger.clock()})  # type: ignore[arg-type]
             lines_store.insert_held(connection, row)
     monkeypatch.setattr(held, "MAX_VOID", 1)
     failing(held, "_void", monkeypatch, lambda _, row: row.id in numbers[:2])
     with pytest.raises(ValueError, match="foresaw"):
-        held.void_due(town.rt.context)
-    with reading(town.rt.engine) as connection:
+        held.void_due(ledger.rt.context)
+    with reading(ledger.rt.engine) as connection:
         live = set(connection.scalars(select(Report.id).where(Report.live)))
     assert live == set(numbers[:2])
 
 
-def test_reports_that_cannot_be_erased_stop_no_other(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    numbers = [int(town.report(town.acme, town.person(number))["entry_index"]) for number in range(5)]
+def test_reports_that_cannot_be_erased_stop_no_other(ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = [int(ledger.report(ledger.acme, ledger.person(number))["entry_index"]) for number in range(5)]
     bad = {numbers[0], numbers[2]}
     monkeypatch.setattr(erasure, "MAX_REPORTS", 2)
     failing(erasure_store, "erase", monkeypatch, lambda _, ids: bool(bad & set(ids)))
-    town.clock.moment += timedelta(days=500)
+    ledger.clock.moment += timedelta(days=500)
     with pytest.raises(ValueError, match="foresaw"):
-        erasure.erase_due(town.rt.context, town.rt.settings)
-    with reading(town.rt.engine) as connection:
+        erasure.erase_due(ledger.rt.context, ledger.rt.settings)
+    with reading(ledger.rt.engine) as connection:
         assert set(connection.scalars(select(Report.id))) == bad
 
 
-def test_lookups_that_cannot_be_counted_stop_no_other(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    town.clock.moment = town.clock.moment.replace(hour=12)
-    looked(town, "bolt", tags_of(town.person()), 5, ago_hours=disclosures.SINGLE_HOURS + 1)
+def test_lookups_that_cannot_be_counted_stop_no_other(ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger.clock.moment = ledger.clock.moment.replace(hour=12)
+    looked(ledger, "bolt", tags_of(ledger.person()), 5, ago_hours=disclosures.SINGLE_HOURS + 1)
     bad = 1
     monkeypatch.setattr(disclosures, "MAX_COUNTED", 2)
-    with reading(town.rt.engine) as connection:
-        rows = disclosure_store.single_before(connection, town.clock(), 10)
+    with reading(ledger.rt.engine) as connection:
+        rows = disclosure_store.single_before(connection, ledger.clock(), 10)
     failing(disclosure_store, "count_single", monkeypatch, lambda _, some: rows[0] in some)
     with pytest.raises(ValueError, match="foresaw"):
-        disclosures.count_old(town.rt.engine, town.clock())
-    assert sizes(town)[0] == bad
+        disclosures.count_old(ledger.rt.engine, ledger.clock())
+    assert sizes(ledger)[0] == bad
 
 
-def test_malformed_reports_that_fail_stop_no_other(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_malformed_reports_that_fail_stop_no_other(ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = []
     for number in range(3):
-        subjects = [(kind, with_bit_255(one)) for kind, one in town.person(number)]
-        numbers.append(record(town.rt, town.acme, subjects)["entry_index"])
+        subjects = [(kind, with_bit_255(one)) for kind, one in ledger.person(number)]
+        numbers.append(record(ledger.rt, ledger.acme, subjects)["entry_index"])
     failing(malformed, "_take_back", monkeypatch, lambda _, ids: numbers[0] in ids)
     with pytest.raises(ValueError, match="foresaw"):
-        malformed.take_back_malformed(town.rt.context)
-    with reading(town.rt.engine) as connection:
+        malformed.take_back_malformed(ledger.rt.context)
+    with reading(ledger.rt.engine) as connection:
         assert set(connection.scalars(select(Report.id).where(Report.live))) == {numbers[0]}
 
 
-def test_a_file_that_cannot_be_deleted_stops_no_other(town: Town, caplog: pytest.LogCaptureFixture) -> None:
-    folder: Path = town.rt.settings.attachments_dir / "aa"
+def test_a_file_that_cannot_be_deleted_stops_no_other(ledger: LedgerFixture, caplog: pytest.LogCaptureFixture) -> None:
+    folder: Path = ledger.rt.settings.attachments_dir / "aa"
     names = ["aa" + digit * 30 for digit in "123"]
     (folder / names[0]).mkdir(parents=True)  # unlink refuses a folder
     for name in names[1:]:
         (folder / name).write_bytes(b"")
     with pytest.raises(OSError, match=names[0]):
-        attachments.delete_many(town.rt.settings, names)
+        attachments.delete_many(ledger.rt.settings, names)
     assert [one.name for one in folder.iterdir()] == names[:1]
     with caplog.at_level(logging.ERROR):
-        erasure._delete_files(town.rt.settings, names)
+        erasure._delete_files(ledger.rt.settings, names)
     assert [one.message for one in caplog.records] == ["erased_files_not_deleted"]

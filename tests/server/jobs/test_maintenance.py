@@ -19,7 +19,7 @@ from ledger.server.jobs.maintenance import Job, Maintenance
 from ledger.server.jobs.readiness import readiness, write_readiness
 from ledger.server.stats import tag_standings
 from tests.processes import until
-from tests.server.conftest import Town
+from tests.server.conftest import LedgerFixture
 
 pytestmark = pytest.mark.one_engine
 
@@ -31,18 +31,18 @@ JOBS = (
 )  # fmt: skip
 
 
-def made(town: Town) -> Maintenance:
-    rt = town.rt
-    return Maintenance(rt.settings, rt.context, rt.pictures)
+def made(ledger: LedgerFixture) -> Maintenance:
+    rt = ledger.rt
+    return Maintenance(rt.context, rt.settings, rt.pictures.index)
 
 
-def test_a_job_that_fails_stops_no_other(town: Town, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_job_that_fails_stops_no_other(ledger: LedgerFixture, caplog: pytest.LogCaptureFixture) -> None:
     """Each in turn meets a query that the database refuses; all others are done in the same round."""
-    one = made(town)
+    one = made(ledger)
     assert tuple(job.name for job in one.jobs) == JOBS
 
     def broken() -> int:
-        with reading(town.rt.engine) as connection:
+        with reading(ledger.rt.engine) as connection:
             return int(connection.execute(text("SELECT nothing FROM no_such_table")).scalar_one())
 
     for job in one.jobs:
@@ -60,9 +60,9 @@ def test_a_job_that_fails_stops_no_other(town: Town, caplog: pytest.LogCaptureFi
 
 
 def test_an_outage_of_one_job_is_a_warning_and_is_tried_again_soon(
-    town: Town, caplog: pytest.LogCaptureFixture
+    ledger: LedgerFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
-    one = made(town)
+    one = made(ledger)
 
     def away() -> int:
         raise DatabaseUnavailable("away")
@@ -85,9 +85,9 @@ def started(one: Maintenance) -> Iterator[Maintenance]:
         one.close(5)
 
 
-def test_the_clocks_go_on_while_other_upkeep_hangs(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = town.rt.settings.model_copy(update={"appeal_clock_seconds": 0.02})
-    one = Maintenance(settings, town.rt.context, town.rt.pictures)
+def test_the_clocks_go_on_while_other_upkeep_hangs(ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = ledger.rt.settings.model_copy(update={"appeal_clock_seconds": 0.02})
+    one = Maintenance(ledger.rt.context, settings, ledger.rt.pictures.index)
     gate, runs = threading.Event(), [0]
 
     def hang() -> int:
@@ -105,10 +105,10 @@ def test_the_clocks_go_on_while_other_upkeep_hangs(town: Town, monkeypatch: pyte
         gate.set()
 
 
-def test_readiness_names_a_job_that_fails_again(town: Town) -> None:
+def test_readiness_names_a_job_that_fails_again(ledger: LedgerFixture) -> None:
     """The first failure may be a moment's outage. After the second the check of its thread and the job's name tell,
     until it succeeds; that lookups are answered is another matter."""
-    rt = town.rt
+    rt = ledger.rt
     one = rt.maintenance
     with started(one):
         until(lambda: all(job.succeeded_at is not None for job in one.jobs), "the first round did not end")
@@ -117,12 +117,12 @@ def test_readiness_names_a_job_that_fails_again(town: Town) -> None:
             sound, job.run = job.run, lambda: 1 // 0
             for failing in (False, True):
                 one._attempt(job)
-                for said in (readiness(rt), write_readiness(rt)):
+                for said in (readiness(rt.process), write_readiness(rt.process)):
                     assert said["checks"][check] == ("failing" if failing else "ok")
                     assert said["failing_jobs"] == ([job.name] if failing else [])
             job.run = sound
             one._attempt(job)
-            assert (readiness(rt)["checks"][check], readiness(rt)["failing_jobs"]) == ("ok", [])
+            assert (readiness(rt.process)["checks"][check], readiness(rt.process)["failing_jobs"]) == ("ok", [])
 
 
 def test_a_failure_whose_repetition_is_overdue_counts_as_failing() -> None:
@@ -133,13 +133,13 @@ def test_a_failure_whose_repetition_is_overdue_counts_as_failing() -> None:
     assert not job.failing(1e6), "a job that runs for long is its thread's matter"
 
 
-def test_a_count_that_runs_does_not_hold_up_the_end(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_count_that_runs_does_not_hold_up_the_end(ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """The daily count looks at the stop flag: it ends within a moment, and writes nothing."""
     for number in range(4):
-        town.report(town.acme, town.person(number))
+        ledger.report(ledger.acme, ledger.person(number))
     monkeypatch.setattr(tag_standings, "PAUSE_TAGS", 1)
     monkeypatch.setattr(tag_standings, "PAUSE_SHARE", 1e6)  # it would sleep for minutes after each tag
-    one = made(town)
+    one = made(ledger)
     one.upkeep_jobs = tuple(job for job in one.upkeep_jobs if job.name == "daily_tiers")
     counting = threading.Event()
     sleep = one._sleep
@@ -154,5 +154,5 @@ def test_a_count_that_runs_does_not_hold_up_the_end(town: Town, monkeypatch: pyt
         began = time.monotonic()
         one.close(10)
         assert time.monotonic() - began < 3
-    with reading(town.rt.engine) as connection:
+    with reading(ledger.rt.engine) as connection:
         assert connection.execute(text("SELECT count(*) FROM daily_tiers")).scalar_one() == 0

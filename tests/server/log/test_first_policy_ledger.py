@@ -20,13 +20,13 @@ from ledger.snapshots.private_standing import standing_of
 from ledger.snapshots.sealed import open_bucket
 from tests.server.appeals.test_appeals import contest
 from tests.server.appeals.test_appeals_upkeep import decided
-from tests.server.conftest import Clock, Town
+from tests.server.conftest import Clock, LedgerFixture
 from tests.support import Platform, new_ledger, opened
 
 
 @pytest.fixture
-def older(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Town]:
-    """A town whose log begins with the first policy, as an earlier version wrote it."""
+def older(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LedgerFixture]:
+    """A ledger whose log begins with the first policy, as an earlier version wrote it."""
     with monkeypatch.context() as patch:
         patch.setattr(genesis, "shipped_policy", lambda: shipped_version(1))
         settings = new_ledger(database_url, tmp_path)
@@ -35,10 +35,10 @@ def older(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     bolt = Platform("bolt", "bolt-group", "bolt-1", profile="EU").enrol(settings)
     clock = Clock()
     with opened(settings, clock) as rt:
-        yield Town(rt, clock, acme, acme2, bolt)
+        yield LedgerFixture(rt, clock, acme, acme2, bolt)
 
 
-def test_it_goes_on_under_its_policy(older: Town) -> None:
+def test_it_goes_on_under_its_policy(older: LedgerFixture) -> None:
     assert older.rt.policy == shipped_version(1)[1]
     lost = older.person(1)
     (case,) = contest(older, lost, older.report(older.acme, lost))

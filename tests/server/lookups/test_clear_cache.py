@@ -26,15 +26,14 @@ from ledger.server.keys.epochs import read_epochs
 from ledger.server.log import queries as log_store
 from ledger.server.lookups import clear_cache as module
 from ledger.server.lookups import listed_tags
-from ledger.server.lookups.clear_cache import MAX_STALENESS_MS, Presence
+from ledger.server.lookups.clear_cache import MAX_STALENESS_MS, ClearLookupCache
 from ledger.server.lookups.listed_tags import ListedTag, packed_tags
-from ledger.server.lookups.lookups import lookup
 from ledger.server.rotation.retire import retire
 from ledger.server.runtime import Runtime
 from tests import pg
 from tests.processes import until
 from tests.rotations import report, subjects_under, turned
-from tests.server.conftest import Town
+from tests.server.conftest import LedgerFixture
 from tests.support import Platform, lookup_request, new_ledger, opened
 
 pytestmark = pytest.mark.one_engine
@@ -58,21 +57,21 @@ def seconds() -> Seconds:
 
 
 @pytest.fixture
-def watched(town: Town, seconds: Seconds) -> Presence:
+def watched(ledger: LedgerFixture, seconds: Seconds) -> ClearLookupCache:
     """A presence without threads: it knows what the test lets it read."""
-    made = Presence(town.rt.engine, seconds, now=town.clock)
+    made = ClearLookupCache(ledger.rt.engine, seconds, now=ledger.clock)
     renew(made)
     return made
 
 
-def renew(one: Presence) -> None:
+def renew(one: ClearLookupCache) -> None:
     """Build the filter if it is asked for, and refresh."""
     while not one.refresh():
         one.build()
 
 
-def head(town: Town) -> int:
-    with reading(town.rt.engine) as connection:
+def head(ledger: LedgerFixture) -> int:
+    with reading(ledger.rt.engine) as connection:
         found = log_store.read_head(connection)
     assert found is not None
     return found.size
@@ -83,61 +82,71 @@ def tags(subjects: Iterable[tuple[Kind, bytes]]) -> list[bytes]:
 
 
 def clean(
-    one: Presence, *who: bytes, epoch: int = 1, min_index: int | None = None, now: datetime | None = None
+    one: ClearLookupCache, *who: bytes, epoch: int = 1, min_index: int | None = None, now: datetime | None = None
 ) -> int | None:
     return one.clean(epoch, list(who), min_index, now or datetime.now(UTC))
 
 
-def unlisted(one: Presence, **asked: Any) -> int | None:
+def unlisted(one: ClearLookupCache, **asked: Any) -> int | None:
     """What it says of strangers: of several, because one in 65,536 looks listed."""
     return next((found for _ in range(4) if (found := clean(one, secrets.token_bytes(32), **asked)) is not None), None)
 
 
-def test_whoever_is_listed_is_not_clear_from_the_next_refresh_on(town: Town, watched: Presence) -> None:
-    town.report(town.acme, town.person(0))
-    assert clean(watched, *tags(town.person(0))) == head(town) - 1, "what it says is true of its own watermark"
+def test_whoever_is_listed_is_not_clear_from_the_next_refresh_on(
+    ledger: LedgerFixture, watched: ClearLookupCache
+) -> None:
+    ledger.report(ledger.acme, ledger.person(0))
+    assert clean(watched, *tags(ledger.person(0))) == head(ledger) - 1, "what it says is true of its own watermark"
     watched.refresh()
-    for who in (tags(town.person(0)), tags(town.person(0))[1:], [secrets.token_bytes(32), *tags(town.person(0))[:1]]):
+    for who in (
+        tags(ledger.person(0)),
+        tags(ledger.person(0))[1:],
+        [secrets.token_bytes(32), *tags(ledger.person(0))[:1]],
+    ):
         assert clean(watched, *who) is None
-    assert clean(watched, *tags(town.person(1))) == head(town)
+    assert clean(watched, *tags(ledger.person(1))) == head(ledger)
 
 
-def test_what_was_listed_when_the_filter_was_built_is_in_it(town: Town, seconds: Seconds) -> None:
+def test_what_was_listed_when_the_filter_was_built_is_in_it(ledger: LedgerFixture, seconds: Seconds) -> None:
     for number in range(5):
-        town.report(town.acme, town.person(number))
-    made = Presence(town.rt.engine, seconds)
+        ledger.report(ledger.acme, ledger.person(number))
+    made = ClearLookupCache(ledger.rt.engine, seconds)
     assert unlisted(made) is None, "it knows nothing yet"
     renew(made)
     assert made.sizes()[1] == 0
     for number in range(5):
-        assert all(clean(made, one) is None for one in tags(town.person(number)))
-    assert unlisted(made) == head(town)
+        assert all(clean(made, one) is None for one in tags(ledger.person(number)))
+    assert unlisted(made) == head(ledger)
 
 
-def test_a_withdrawn_report_costs_a_query_until_the_filter_is_built_again(town: Town, watched: Presence) -> None:
-    made = town.report(town.acme, town.person())
+def test_a_withdrawn_report_costs_a_query_until_the_filter_is_built_again(
+    ledger: LedgerFixture, watched: ClearLookupCache
+) -> None:
+    made = ledger.report(ledger.acme, ledger.person())
     watched.refresh()
-    town.withdraw(town.acme, made["id"])
+    ledger.withdraw(ledger.acme, made["id"])
     watched.refresh()
-    assert clean(watched, *tags(town.person())) is None
+    assert clean(watched, *tags(ledger.person())) is None
     watched.build()
     watched.refresh()
-    assert clean(watched, *tags(town.person())) == head(town)
+    assert clean(watched, *tags(ledger.person())) == head(ledger)
 
 
-def test_a_view_is_used_for_so_long_and_no_longer(town: Town, watched: Presence, seconds: Seconds) -> None:
+def test_a_view_is_used_for_so_long_and_no_longer(
+    ledger: LedgerFixture, watched: ClearLookupCache, seconds: Seconds
+) -> None:
     seconds.value += STALENESS
-    assert unlisted(watched) == head(town)
+    assert unlisted(watched) == head(ledger)
     assert watched.ready()
     seconds.value += 0.001
     assert unlisted(watched) is None
     assert not watched.ready()
     watched.refresh()
-    assert unlisted(watched) == head(town)
+    assert unlisted(watched) == head(ledger)
 
 
 def test_the_age_counts_from_before_the_reading(
-    town: Town, watched: Presence, seconds: Seconds, monkeypatch: pytest.MonkeyPatch
+    ledger: LedgerFixture, watched: ClearLookupCache, seconds: Seconds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def slow(connection: Any) -> Any:
         seconds.value += STALENESS + 0.001
@@ -148,8 +157,10 @@ def test_the_age_counts_from_before_the_reading(
     assert unlisted(watched) is None
 
 
-def test_min_index_is_answered_only_by_a_view_that_has_reached_it(town: Town, watched: Presence) -> None:
-    made = town.report(town.acme, town.person())
+def test_min_index_is_answered_only_by_a_view_that_has_reached_it(
+    ledger: LedgerFixture, watched: ClearLookupCache
+) -> None:
+    made = ledger.report(ledger.acme, ledger.person())
     reached = made["entry_index"] + 1
     assert unlisted(watched, min_index=reached) is None
     assert unlisted(watched, min_index=reached - 1) == reached - 1
@@ -158,32 +169,32 @@ def test_min_index_is_answered_only_by_a_view_that_has_reached_it(town: Town, wa
     assert unlisted(watched, min_index=reached + 1) is None
 
 
-def test_what_this_process_has_accepted_is_known_before_it_is_acknowledged(town: Town) -> None:
+def test_what_this_process_has_accepted_is_known_before_it_is_acknowledged(ledger: LedgerFixture) -> None:
     for number in range(20):
-        town.report(town.acme, town.person(number))
-        request = lookup_request(town.rt, town.person(number))
-        answer = json.loads(asyncio.run(lookup(town.rt, town.bolt.member(), request)))
+        ledger.report(ledger.acme, ledger.person(number))
+        request = lookup_request(ledger.rt, ledger.person(number))
+        answer = json.loads(asyncio.run(ledger.rt.lookups.lookup(ledger.bolt.member(), request)))
         assert answer["tier"] == "watch"
 
 
-def test_a_noted_tag_survives_a_new_filter(town: Town, watched: Presence) -> None:
+def test_a_noted_tag_survives_a_new_filter(ledger: LedgerFixture, watched: ClearLookupCache) -> None:
     watched.build()  # waits to be taken over
     one = [secrets.token_bytes(32)]
     watched.note([ListedTag(one[0], 0)])
     assert clean(watched, *one) is None
-    town.report(town.acme, town.person())
+    ledger.report(ledger.acme, ledger.person())
     watched.refresh()
-    assert clean(watched, *tags(town.person())) is None
+    assert clean(watched, *tags(ledger.person())) is None
 
 
 @pytest.mark.parametrize("why", ["many", "old"])
 def test_the_filter_is_built_again_in_time(
-    town: Town, watched: Presence, seconds: Seconds, why: str, monkeypatch: pytest.MonkeyPatch
+    ledger: LedgerFixture, watched: ClearLookupCache, seconds: Seconds, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "ADDED_LIMIT", 3)
     numbers = range(1) if why == "old" else range(2)
     for number in numbers:
-        town.report(town.acme, town.person(number))
+        ledger.report(ledger.acme, ledger.person(number))
     watched.refresh()
     assert watched.sizes()[1] == 2 * len(numbers)
     if why == "old":
@@ -191,7 +202,7 @@ def test_the_filter_is_built_again_in_time(
     watched.start(5)
     try:
         wait_for(lambda: watched.sizes()[1] == 0)
-        assert clean(watched, *tags(town.person())) is None
+        assert clean(watched, *tags(ledger.person())) is None
     finally:
         watched.close()
     assert unlisted(watched) is None, "closed"
@@ -204,12 +215,12 @@ def wait_for(condition: Callable[[], object], limit_seconds: float = 20) -> None
         time.sleep(0.005)
 
 
-def test_another_history_of_the_log_is_noticed(town: Town, watched: Presence) -> None:
+def test_another_history_of_the_log_is_noticed(ledger: LedgerFixture, watched: ClearLookupCache) -> None:
     """As after a failover that lost the newest entries: their indexes were given out again."""
-    last = head(town) - 1
-    town.report(town.acme, town.person(0))
+    last = head(ledger) - 1
+    ledger.report(ledger.acme, ledger.person(0))
     lost = [secrets.token_bytes(32)]
-    with writing(town.rt.engine) as connection:
+    with writing(ledger.rt.engine) as connection:
         row = connection.execute(select(Listing.__table__).limit(1)).mappings().one()
         insert_rows(connection, Listing, [{**row, "tag": lost[0], "report_id": last}])
         connection.execute(update(LogEntry).where(LogEntry.entry_index == last).values(leaf=b"another"))
@@ -217,15 +228,17 @@ def test_another_history_of_the_log_is_noticed(town: Town, watched: Presence) ->
     assert unlisted(watched) is None
     renew(watched)
     assert clean(watched, *lost) is None
-    with writing(town.rt.engine) as connection:
-        log_store.move_head(connection, last, town.clock())
+    with writing(ledger.rt.engine) as connection:
+        log_store.move_head(connection, last, ledger.clock())
     assert not watched.refresh(), "the log is shorter than it was"
 
 
-def test_a_rotation_never_makes_anybody_clear(town: Town, watched: Presence, seconds: Seconds) -> None:
+def test_a_rotation_never_makes_anybody_clear(
+    ledger: LedgerFixture, watched: ClearLookupCache, seconds: Seconds
+) -> None:
     """Whatever the rotation has done so far: clear is said only of people whom the table does not have."""
     for number in range(6):
-        report(town, town.acme, number, 1)
+        report(ledger, ledger.acme, number, 1)
     watched.refresh()
     asked = answered = 0
 
@@ -234,7 +247,7 @@ def test_a_rotation_never_makes_anybody_clear(town: Town, watched: Presence, sec
         if asked % 3 == 0:
             watched.build()
         watched.refresh()
-        with reading(town.rt.engine) as connection:
+        with reading(ledger.rt.engine) as connection:
             states = {row.epoch: row.state for row in read_epochs(connection)}
         for epoch in states:
             asked += 1
@@ -242,45 +255,45 @@ def test_a_rotation_never_makes_anybody_clear(town: Town, watched: Presence, sec
             assert found is None or states[epoch] in ("current", "previous")
             answered += found is not None
             for number in range(6):
-                assert clean(watched, *tags(subjects_under(town.rt.settings, epoch, number)), epoch=epoch) is None
+                assert clean(watched, *tags(subjects_under(ledger.rt.settings, epoch, number)), epoch=epoch) is None
 
-    turned(town, progress=check)
+    turned(ledger, progress=check)
     assert answered
     assert not watched.refresh(), "the switch has changed the epochs: the filter is not good for the new one"
     check()
     renew(watched)
     check()
-    assert unlisted(watched, epoch=1) == unlisted(watched, epoch=2) == head(town)
-    report(town, town.bolt, 7, 1)
-    report(town, town.bolt, 8, 2)
+    assert unlisted(watched, epoch=1) == unlisted(watched, epoch=2) == head(ledger)
+    report(ledger, ledger.bolt, 7, 1)
+    report(ledger, ledger.bolt, 8, 2)
     watched.refresh()
     for number in (7, 8):
         for epoch in (1, 2):
-            assert clean(watched, *tags(subjects_under(town.rt.settings, epoch, number)), epoch=epoch) is None
-    town.clock.moment += timedelta(days=31)
-    retire(town.rt.settings, town.rt.engine, town.clock)
+            assert clean(watched, *tags(subjects_under(ledger.rt.settings, epoch, number)), epoch=epoch) is None
+    ledger.clock.moment += timedelta(days=31)
+    retire(ledger.rt.settings, ledger.rt.engine, ledger.clock)
     renew(watched)
     assert unlisted(watched, epoch=1) is None
-    assert unlisted(watched, epoch=2) == head(town)
+    assert unlisted(watched, epoch=2) == head(ledger)
 
 
-def test_a_report_at_one_process_is_seen_at_the_other(town: Town) -> None:
-    with opened(town.rt.settings, town.clock) as other:
-        wait_for(other.presence.ready)
-        first = town.report(town.acme, town.person(0))
-        assert ask(other, town, 0, min_index=first["entry_index"] + 1) == "watch", "at once, if it is asked for"
-        town.report(town.acme, town.person(1))
-        wait_for(lambda: ask(other, town, 1) == "watch")
-        assert ask(other, town, 2) == "clear"
-    with opened(town.rt.settings, town.clock) as again:
-        assert [ask(again, town, number) for number in range(3)] == ["watch", "watch", "clear"]
-        wait_for(again.presence.ready)
-        assert [ask(again, town, number) for number in range(3)] == ["watch", "watch", "clear"]
+def test_a_report_at_one_process_is_seen_at_the_other(ledger: LedgerFixture) -> None:
+    with opened(ledger.rt.settings, ledger.clock) as other:
+        wait_for(other.clear_cache.ready)
+        first = ledger.report(ledger.acme, ledger.person(0))
+        assert ask(other, ledger, 0, min_index=first["entry_index"] + 1) == "watch", "at once, if it is asked for"
+        ledger.report(ledger.acme, ledger.person(1))
+        wait_for(lambda: ask(other, ledger, 1) == "watch")
+        assert ask(other, ledger, 2) == "clear"
+    with opened(ledger.rt.settings, ledger.clock) as again:
+        assert [ask(again, ledger, number) for number in range(3)] == ["watch", "watch", "clear"]
+        wait_for(again.clear_cache.ready)
+        assert [ask(again, ledger, number) for number in range(3)] == ["watch", "watch", "clear"]
 
 
-def ask(rt: Runtime, town: Town, number: int, **changes: Any) -> str:
-    request = lookup_request(rt, town.person(number), **changes)
-    return str(json.loads(asyncio.run(lookup(rt, town.bolt.member(), request)))["tier"])
+def ask(rt: Runtime, ledger: LedgerFixture, number: int, **changes: Any) -> str:
+    request = lookup_request(rt, ledger.person(number), **changes)
+    return str(json.loads(asyncio.run(rt.lookups.lookup(ledger.bolt.member(), request)))["tier"])
 
 
 @pytest.mark.postgresql
@@ -290,19 +303,19 @@ def test_a_lost_database_makes_lookups_fail_and_never_wrong(
     made = new_ledger(emptied_postgresql(), tmp_path)
     acme = Platform("acme", "acme-group", "acme-1").enrol(made)
     with opened(made) as rt:
-        wait_for(rt.presence.ready)
+        wait_for(rt.clear_cache.ready)
         request = lookup_request(rt, [(Kind.PHONE, bytes([2] * 32))])
-        assert json.loads(asyncio.run(lookup(rt, acme.member(), request)))["tier"] == "clear"
+        assert json.loads(asyncio.run(rt.lookups.lookup(acme.member(), request)))["tier"] == "clear"
         with pg.refused_connections(made.database_url):
-            wait_for(lambda: not rt.presence.ready())
+            wait_for(lambda: not rt.clear_cache.ready())
             with pytest.raises(DatabaseUnavailable):
-                asyncio.run(lookup(rt, acme.member(), request))
+                asyncio.run(rt.lookups.lookup(acme.member(), request))
             with pytest.raises(DatabaseUnavailable):
-                rt.presence.refresh()
-        wait_for(rt.presence.ready)
-        assert json.loads(asyncio.run(lookup(rt, acme.member(), request)))["tier"] == "clear"
+                rt.clear_cache.refresh()
+        wait_for(rt.clear_cache.ready)
+        assert json.loads(asyncio.run(rt.lookups.lookup(acme.member(), request)))["tier"] == "clear"
         pg.terminate_backends(made.database_url)
-        wait_for(rt.presence.ready)
+        wait_for(rt.clear_cache.ready)
 
 
 steps = st.lists(
@@ -321,7 +334,7 @@ steps = st.lists(
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(steps)
 def test_memory_says_clear_only_where_the_database_said_so(
-    town: Town, watched: Presence, seconds: Seconds, plan: list[tuple[str, int]]
+    ledger: LedgerFixture, watched: ClearLookupCache, seconds: Seconds, plan: list[tuple[str, int]]
 ) -> None:
     """Any order of reports, withdrawals, refreshes and questions: an answer is true of its watermark, and the watermark
     is that of a log of at most MAX_STALENESS_MS ago."""
@@ -330,8 +343,8 @@ def test_memory_says_clear_only_where_the_database_said_so(
     renew(watched)
 
     def note() -> None:
-        grown.append((seconds.value, head(town)))
-        with reading(town.rt.engine) as connection:
+        grown.append((seconds.value, head(ledger)))
+        with reading(ledger.rt.engine) as connection:
             packed = packed_tags(connection, 10**6)
         listed[grown[-1][1]] = {packed[place : place + 32] for place in range(0, len(packed), 32)}
 
@@ -339,10 +352,10 @@ def test_memory_says_clear_only_where_the_database_said_so(
     ids: dict[int, list[str]] = {}
     for what, value in [*plan, *(("ask", number) for number in range(5))]:
         if what == "report":
-            ids.setdefault(value, []).append(town.report(town.acme, town.person(value))["id"])
+            ids.setdefault(value, []).append(ledger.report(ledger.acme, ledger.person(value))["id"])
             note()
         elif what == "withdraw" and ids.get(value):
-            town.withdraw(town.acme, ids[value].pop())
+            ledger.withdraw(ledger.acme, ids[value].pop())
             note()
         elif what == "refresh":
             renew(watched)
@@ -351,7 +364,7 @@ def test_memory_says_clear_only_where_the_database_said_so(
         elif what == "wait":
             seconds.value += value / 1000
         elif what == "ask":
-            asked = tags(town.person(value))
+            asked = tags(ledger.person(value))
             watermark = clean(watched, *asked)
             if watermark is not None:
                 assert not listed[watermark] & set(asked)
@@ -359,15 +372,15 @@ def test_memory_says_clear_only_where_the_database_said_so(
                 assert watermark >= max(seen, default=0)
     renew(watched)
     for number in range(5):
-        asked = tags(town.person(number))
+        asked = tags(ledger.person(number))
         if clean(watched, *asked) is not None:
-            assert town.lookup(town.person(number))["tier"] == "clear"
+            assert ledger.lookup(ledger.person(number))["tier"] == "clear"
             assert not ids.get(number)
         if ids.get(number):
             assert clean(watched, *asked) is None
 
 
-def test_asking_while_others_write_and_refresh(town: Town, watched: Presence) -> None:
+def test_asking_while_others_write_and_refresh(ledger: LedgerFixture, watched: ClearLookupCache) -> None:
     """Threads ask for people who were listed before the last refresh began: never clear."""
     known: list[bytes] = []
     wrong: list[bytes] = []
@@ -382,8 +395,8 @@ def test_asking_while_others_write_and_refresh(town: Town, watched: Presence) ->
         thread.start()
     try:
         for number in range(10):
-            subjects = town.person(number)
-            town.report(town.acme, subjects)
+            subjects = ledger.person(number)
+            ledger.report(ledger.acme, subjects)
             if number % 4 == 3:
                 watched.build()
             renew(watched)
@@ -395,28 +408,28 @@ def test_asking_while_others_write_and_refresh(town: Town, watched: Presence) ->
     assert not wrong
 
 
-def test_every_listing_is_packed(town: Town) -> None:
+def test_every_listing_is_packed(ledger: LedgerFixture) -> None:
     for number in (0, 0, 1):
-        town.report(town.acme, town.person(number))
-    with reading(town.rt.engine) as connection:
+        ledger.report(ledger.acme, ledger.person(number))
+    with reading(ledger.rt.engine) as connection:
         packed = packed_tags(connection, 10**6)
     parts = [packed[place : place + 32] for place in range(0, len(packed), 32)]
-    assert sorted(parts) == sorted([*tags(town.person(0)) * 2, *tags(town.person(1))])
+    assert sorted(parts) == sorted([*tags(ledger.person(0)) * 2, *tags(ledger.person(1))])
 
 
 # --- the end of a build -----------------------------------------------------------------------------------------
 
 
 def test_a_build_that_waits_for_the_database_ends_at_once(
-    town: Town, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The server takes long for the first part of its answer. No connection is cut that others have meanwhile."""
     slow = "SELECT CAST(pg_sleep(20) AS text)"
-    if town.rt.engine.dialect.name == "sqlite":
+    if ledger.rt.engine.dialect.name == "sqlite":
         slow = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
     monkeypatch.setattr(listed_tags, "_PACKED", text(slow))
     monkeypatch.setattr(listed_tags, "_IN_EFFECT", text(slow))
-    one = Presence(town.rt.engine)
+    one = ClearLookupCache(ledger.rt.engine)
     one.workers[1].start()
     one._wanted.set()
     until(lambda: one._reading is not None, "it does not read")
@@ -428,13 +441,13 @@ def test_a_build_that_waits_for_the_database_ends_at_once(
     assert one._reading is None
     assert not caplog.records, "that it was stopped is no failure"
     one.stop_building()
-    with reading(town.rt.engine) as connection:
+    with reading(ledger.rt.engine) as connection:
         assert log_store.read_head(connection) is not None
 
 
-def test_a_build_that_computes_looks_often(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_build_that_computes_looks_often(ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is stopped while it peels: at the next few thousand tags it ends, and leaves no filter."""
-    one = Presence(town.rt.engine)
+    one = ClearLookupCache(ledger.rt.engine)
     looks = 0
 
     def stopped() -> bool:

@@ -24,16 +24,15 @@ from ledger.rules.policy.timeline import PolicyTimeline
 from ledger.rules.reasons import MAX_REASONS, Reason
 from ledger.rules.standing import Standing, Tier
 from ledger.server.db.engine import reading, writing
+from ledger.server.db.id_blocks import reserve_ids
 from ledger.server.db.tables.ledger import Listing, LookupCount, LookupLog, LookupTag
-from ledger.server.lookups import lookups
+from ledger.server.lookups import service
 from ledger.server.lookups.answers import ANSWER_BYTES, MAX_KEY_ID_CHARS, SIGNATURE_BYTES, Answers, Question, padded
-from ledger.server.lookups.lookups import MIN_INDEX_WAIT_MS, lookup, submit_lookup
-from ledger.server.lookups.queries import reserve_ids
 from ledger.server.platforms.members import _NAME, set_status
 from ledger.server.settings import Settings
 from ledger.tlog.entries import PlatformState
-from tests.server.conftest import Town
-from tests.support import evidence, lookup_request, opened
+from tests.server.conftest import LedgerFixture
+from tests.support import evidence, lookup_request, opened, submit_lookup
 
 MEMBERS = [
     "id", "tier", "credit", "points", "events", "reporters", "disputed", "protected", "has_statement", "reasons",
@@ -43,18 +42,18 @@ MEMBERS = [
 """Of an answer, in their order."""
 
 
-def rows(town: Town, table: Any) -> list[Any]:
-    with reading(town.rt.engine) as connection:
+def rows(ledger: LedgerFixture, table: Any) -> list[Any]:
+    with reading(ledger.rt.engine) as connection:
         return list(connection.execute(select(table.__table__)))
 
 
-def test_hit_and_miss_have_the_same_size_and_shape(town: Town) -> None:
-    town.report(town.acme, town.person())
-    town.report(town.bolt, town.person(), conduct="wardrobing", amount_minor=1,
+def test_hit_and_miss_have_the_same_size_and_shape(ledger: LedgerFixture) -> None:
+    ledger.report(ledger.acme, ledger.person())
+    ledger.report(ledger.bolt, ledger.person(), conduct="wardrobing", amount_minor=1,
                 evidence=evidence("intake_photo", "policy_clause"))  # fmt: skip
     answers = [
-        submit_lookup(town.rt, town.bolt.member(), lookup_request(town.rt, subjects)).result(10)
-        for subjects in (town.person(), town.person(1), town.person(2)[:1])
+        submit_lookup(ledger.rt, ledger.bolt.member(), lookup_request(ledger.rt, subjects)).result(10)
+        for subjects in (ledger.person(), ledger.person(1), ledger.person(2)[:1])
     ]
     assert {len(answer) for answer in answers} == {ANSWER_BYTES}
     assert len({tuple(json.loads(answer)) for answer in answers}) == 1
@@ -102,17 +101,17 @@ def test_the_longest_answer_fits() -> None:
     assert longest.endswith(b'.."}'), "there is room left"
 
 
-def test_a_disclosure_is_logged_against_the_tags_and_a_clean_lookup_is_not(town: Town) -> None:
-    town.report(town.acme, town.person())
-    person = lookup_request(town.rt, town.person(), consent_ref="c-1")
-    disclosed = json.loads(submit_lookup(town.rt, town.bolt.member(), person).result(10))
-    town.lookup(town.person(1))
-    (logged,) = rows(town, LookupLog)
+def test_a_disclosure_is_logged_against_the_tags_and_a_clean_lookup_is_not(ledger: LedgerFixture) -> None:
+    ledger.report(ledger.acme, ledger.person())
+    person = lookup_request(ledger.rt, ledger.person(), consent_ref="c-1")
+    disclosed = json.loads(submit_lookup(ledger.rt, ledger.bolt.member(), person).result(10))
+    ledger.lookup(ledger.person(1))
+    (logged,) = rows(ledger, LookupLog)
     assert (logged.platform, logged.purpose, logged.tier, logged.consent_ref, logged.claim) == (
         "bolt", "refund_review", disclosed["tier"], "c-1", "damaged",
     )  # fmt: skip
-    assert {bytes(row.tag) for row in rows(town, LookupTag)} == {tag for _, tag in person.subjects}
-    assert {row.lookup_id for row in rows(town, LookupTag)} == {logged.id}
+    assert {bytes(row.tag) for row in rows(ledger, LookupTag)} == {tag for _, tag in person.subjects}
+    assert {row.lookup_id for row in rows(ledger, LookupTag)} == {logged.id}
 
 
 @pytest.mark.parametrize(
@@ -126,101 +125,103 @@ def test_a_disclosure_is_logged_against_the_tags_and_a_clean_lookup_is_not(town:
         ({"expires_day": 1}, False),
     ],
 )
-def test_what_counts_as_a_disclosure(town: Town, change: dict[str, Any], disclosed: bool) -> None:
-    town.report(town.acme, town.person())
-    with writing(town.rt.engine) as connection:
+def test_what_counts_as_a_disclosure(ledger: LedgerFixture, change: dict[str, Any], disclosed: bool) -> None:
+    ledger.report(ledger.acme, ledger.person())
+    with writing(ledger.rt.engine) as connection:
         connection.execute(update(Listing).values({"kind": Listing.kind, **change}))
-    answer = town.lookup(town.person())
-    assert bool(rows(town, LookupLog)) is disclosed
+    answer = ledger.lookup(ledger.person())
+    assert bool(rows(ledger, LookupLog)) is disclosed
     if change == {"disputed": True}:
         assert (answer["tier"], answer["disputed"], answer["guidance"]) == ("clear", True, ["approve"])
     if change == {"conduct": "impersonated"}:
         assert (answer["tier"], answer["protected"], answer["events"]) == ("clear", True, 0)
 
 
-def test_clean_lookups_are_counted_by_day_and_platform(town: Town) -> None:
-    town.report(town.acme, town.person())
+def test_clean_lookups_are_counted_by_day_and_platform(ledger: LedgerFixture) -> None:
+    ledger.report(ledger.acme, ledger.person())
     for number in (0, 1, 1, 2):
-        town.lookup(town.person(number))
-    town.clock.moment += timedelta(days=1)
-    town.lookup(town.person(1))
+        ledger.lookup(ledger.person(number))
+    ledger.clock.moment += timedelta(days=1)
+    ledger.lookup(ledger.person(1))
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
-        counted = sorted((row.clean, row.disclosed) for row in rows(town, LookupCount))
+        counted = sorted((row.clean, row.disclosed) for row in rows(ledger, LookupCount))
         if counted == [(1, 0), (3, 1)]:
             return
         time.sleep(0.1)
     pytest.fail(f"counted {counted}")
 
 
-def test_several_identifiers_are_one_person(town: Town) -> None:
-    town.report(town.acme, town.person())
-    alone = town.lookup(town.person()[:1])
-    both = town.lookup(town.person())
+def test_several_identifiers_are_one_person(ledger: LedgerFixture) -> None:
+    ledger.report(ledger.acme, ledger.person())
+    alone = ledger.lookup(ledger.person()[:1])
+    both = ledger.lookup(ledger.person())
     assert (alone["events"], both["events"]) == (1, 1)
     assert alone["points"] == both["points"]
     assert both["matched_kinds"] == ["payment", "phone"]
     assert alone["reasons"][0] == "weak_match_only"
 
 
-def test_a_suspended_groups_reports_weigh_nothing(town: Town) -> None:
-    town.report(town.acme, town.person())
-    assert town.lookup(town.person())["tier"] == "watch"
-    for platform in (town.acme, town.acme2):
-        set_status(town.rt.engine, platform=platform.name, status=PlatformState.SUSPENDED, now=town.clock())
-    town.rt.members.refresh()
-    assert town.lookup(town.person())["tier"] == "watch"
-    town.clock.moment += timedelta(days=1)
-    assert town.lookup(town.person())["tier"] == "clear", "from the next UTC midnight on"
+def test_a_suspended_groups_reports_weigh_nothing(ledger: LedgerFixture) -> None:
+    ledger.report(ledger.acme, ledger.person())
+    assert ledger.lookup(ledger.person())["tier"] == "watch"
+    for platform in (ledger.acme, ledger.acme2):
+        set_status(ledger.rt.engine, platform=platform.name, status=PlatformState.SUSPENDED, now=ledger.clock())
+    ledger.rt.members.refresh()
+    assert ledger.lookup(ledger.person())["tier"] == "watch"
+    ledger.clock.moment += timedelta(days=1)
+    assert ledger.lookup(ledger.person())["tier"] == "clear", "from the next UTC midnight on"
 
 
-def test_another_epoch_is_refused(town: Town) -> None:
+def test_another_epoch_is_refused(ledger: LedgerFixture) -> None:
     with pytest.raises(StaleEpoch) as caught:
-        town.lookup(town.person(), epoch=2)
+        ledger.lookup(ledger.person(), epoch=2)
     assert caught.value.details["epoch"] == 1
 
 
-def test_min_index_reads_ones_own_writes_and_waits_no_longer_than_it_says(town: Town) -> None:
-    report = town.report(town.acme, town.person())
-    seen = town.lookup(town.person(), min_index=report["entry_index"] + 1)
+def test_min_index_reads_ones_own_writes_and_waits_no_longer_than_it_says(ledger: LedgerFixture) -> None:
+    report = ledger.report(ledger.acme, ledger.person())
+    seen = ledger.lookup(ledger.person(), min_index=report["entry_index"] + 1)
     assert seen["as_of_index"] == report["entry_index"] + 1
-    ahead = lookup_request(town.rt, town.person(), min_index=seen["as_of_index"] + 1)
+    ahead = lookup_request(ledger.rt, ledger.person(), min_index=seen["as_of_index"] + 1)
     started = time.monotonic()
     with pytest.raises(IndexNotReached):
-        asyncio.run(lookup(town.rt, town.bolt.member(), ahead))
-    assert time.monotonic() - started >= MIN_INDEX_WAIT_MS / 1000
+        asyncio.run(ledger.rt.lookups.lookup(ledger.bolt.member(), ahead))
+    assert time.monotonic() - started >= service.MIN_INDEX_WAIT_MS / 1000
 
 
-def test_min_index_is_met_by_a_report_that_comes_meanwhile(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_min_index_is_met_by_a_report_that_comes_meanwhile(
+    ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # On a busy machine the report may need longer than a lookup waits; how long that is, another test checks.
-    monkeypatch.setattr(lookups, "MIN_INDEX_WAIT_MS", 30_000)
-    size = town.lookup(town.person())["as_of_index"]
-    request = lookup_request(town.rt, town.person(), min_index=size + 1)
+    monkeypatch.setattr(service, "MIN_INDEX_WAIT_MS", 30_000)
+    size = ledger.lookup(ledger.person())["as_of_index"]
+    request = lookup_request(ledger.rt, ledger.person(), min_index=size + 1)
 
     async def both() -> bytes:
-        waiting = asyncio.create_task(lookup(town.rt, town.bolt.member(), request))
+        waiting = asyncio.create_task(ledger.rt.lookups.lookup(ledger.bolt.member(), request))
         await asyncio.sleep(0.1)
-        await asyncio.to_thread(town.report, town.acme, town.person())
+        await asyncio.to_thread(ledger.report, ledger.acme, ledger.person())
         return await waiting
 
     assert json.loads(asyncio.run(both()))["tier"] == "watch"
 
 
-def test_one_unmet_min_index_does_not_hold_up_the_others(town: Town) -> None:
+def test_one_unmet_min_index_does_not_hold_up_the_others(ledger: LedgerFixture) -> None:
     futures = [
-        submit_lookup(town.rt, town.bolt.member(), lookup_request(town.rt, town.person(n), min_index=index))
+        submit_lookup(ledger.rt, ledger.bolt.member(), lookup_request(ledger.rt, ledger.person(n), min_index=index))
         for n, index in enumerate((None, 10**6, 0))
     ]
     assert [type(future.exception(10)) for future in futures] == [type(None), IndexNotReached, type(None)]
 
 
-def test_two_processes_never_share_an_id(town: Town) -> None:
-    with opened(town.rt.settings) as other:
+def test_two_processes_never_share_an_id(ledger: LedgerFixture) -> None:
+    with opened(ledger.rt.settings) as other:
         ids = [
-            json.loads(submit_lookup(rt, town.bolt.member(), lookup_request(rt, town.person())).result(10))["id"]
-            for rt in (town.rt, other) * 5
+            json.loads(submit_lookup(rt, ledger.bolt.member(), lookup_request(rt, ledger.person())).result(10))["id"]
+            for rt in (ledger.rt, other) * 5
         ]
     assert len(set(ids)) == 10
-    with writing(town.rt.engine) as connection:
+    with writing(ledger.rt.engine) as connection:
         blocks = [reserve_ids(connection, "test", 7) for _ in range(3)]
     assert [b - a for a, b in itertools.pairwise(blocks)] == [7, 7]

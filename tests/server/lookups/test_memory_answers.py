@@ -21,17 +21,16 @@ from ledger.rules.guidance import Claim
 from ledger.rules.policy.shipped import shipped_policy
 from ledger.rules.policy.timeline import PolicyTimeline
 from ledger.rules.standing import CLEAN
+from ledger.server.db import id_blocks
 from ledger.server.db.engine import reading, writing
+from ledger.server.db.id_blocks import IdBlock
 from ledger.server.db.tables.ledger import LookupCount, LookupLog
 from ledger.server.keys.epochs import change_epoch, insert_epoch, read_epochs
-from ledger.server.lookups import id_block
-from ledger.server.lookups import lookups as module
+from ledger.server.lookups import service as module
 from ledger.server.lookups.answers import ANSWER_BYTES, Answers, Question
-from ledger.server.lookups.id_block import IdBlock
-from ledger.server.lookups.lookups import lookup, submit_lookup
 from ledger.server.settings import Settings
-from tests.server.conftest import Town
-from tests.support import lookup_request, opened
+from tests.server.conftest import LedgerFixture
+from tests.support import lookup_request, opened, submit_lookup
 
 pytestmark = pytest.mark.one_engine
 """What the database does here, other tests do on both engines."""
@@ -66,35 +65,37 @@ def test_a_clean_answer_is_the_desks_byte_for_byte(
         assert day == (now - datetime(1970, 1, 1, tzinfo=UTC)).days
 
 
-def from_memory(town: Town, number: int = 1, **changes: Any) -> dict[str, Any]:
+def from_memory(ledger: LedgerFixture, number: int = 1, **changes: Any) -> dict[str, Any]:
     """A lookup of a stranger that memory answers."""
-    request = lookup_request(town.rt, town.person(number), **changes)
+    request = lookup_request(ledger.rt, ledger.person(number), **changes)
     end = time.monotonic() + 20
     while True:
-        found = module.answer_from_memory(town.rt, town.bolt.member(), request)
+        found = ledger.rt.lookups.from_memory(ledger.bolt.member(), request)
         if found is not None:
             return dict(json.loads(found))
         assert time.monotonic() < end
-        submit_lookup(town.rt, town.bolt.member(), lookup_request(town.rt, town.person())).result(10)  # reserves ids
+        submit_lookup(ledger.rt, ledger.bolt.member(), lookup_request(ledger.rt, ledger.person())).result(
+            10
+        )  # reserves ids
         time.sleep(0.01)
 
 
-def test_memory_and_desk_say_the_same_of_a_stranger(town: Town) -> None:
-    mine = from_memory(town)
-    again = lookup_request(town.rt, town.person(1), nonce=mine["nonce"], digest=mine["question"])
-    theirs = json.loads(submit_lookup(town.rt, town.bolt.member(), again).result(10))
+def test_memory_and_desk_say_the_same_of_a_stranger(ledger: LedgerFixture) -> None:
+    mine = from_memory(ledger)
+    again = lookup_request(ledger.rt, ledger.person(1), nonce=mine["nonce"], digest=mine["question"])
+    theirs = json.loads(submit_lookup(ledger.rt, ledger.bolt.member(), again).result(10))
     assert mine["id"] != theirs["id"]
-    assert decode_id("lk", mine["id"], town.rt.settings.service)
+    assert decode_id("lk", mine["id"], ledger.rt.settings.service)
     assert {**mine, "id": "", "padding": ""} == {**theirs, "id": "", "padding": ""}
     assert list(mine) == list(theirs)
 
 
-def test_answers_from_memory_are_counted_and_never_logged(town: Town) -> None:
+def test_answers_from_memory_are_counted_and_never_logged(ledger: LedgerFixture) -> None:
     for _ in range(3):
-        from_memory(town)
+        from_memory(ledger)
     end = time.monotonic() + 20
     while True:
-        with reading(town.rt.engine) as connection:
+        with reading(ledger.rt.engine) as connection:
             counted = list(connection.execute(select(LookupCount.platform, LookupCount.clean)))
             assert not list(connection.execute(select(LookupLog.id)))
         if counted and counted[0][1] >= 3:
@@ -104,15 +105,18 @@ def test_answers_from_memory_are_counted_and_never_logged(town: Town) -> None:
         time.sleep(0.05)
 
 
-def test_a_closed_desk_answers_nothing(town: Town) -> None:
-    from_memory(town)
-    town.rt.desk.close()
-    assert town.rt.desk.clean(town.bolt.member(), lookup_request(town.rt, town.person(1)), 1, town.clock()) is None
+def test_a_closed_desk_answers_nothing(ledger: LedgerFixture) -> None:
+    from_memory(ledger)
+    ledger.rt.lookups.close()
+    assert (
+        ledger.rt.lookups.clean(ledger.bolt.member(), lookup_request(ledger.rt, ledger.person(1)), 1, ledger.clock())
+        is None
+    )
 
 
-def test_ids_differ_in_all_threads_and_blocks(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(id_block, "BLOCK", 50)
-    blocks = [IdBlock(town.rt.engine, "lk", "s") for _ in range(2)]
+def test_ids_differ_in_all_threads_and_blocks(ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(id_blocks, "BLOCK", 50)
+    blocks = [IdBlock(ledger.rt.engine, "lk", "s") for _ in range(2)]
     assert blocks[0].take() is None, "nothing is reserved before somebody asks"
     assert blocks[0].low.is_set()
     taken: list[tuple[int, str]] = []
@@ -129,30 +133,32 @@ def test_ids_differ_in_all_threads_and_blocks(town: Town, monkeypatch: pytest.Mo
     assert all(decode_id("lk", text, "s") == number for number, text in taken)
 
 
-def test_ids_are_refilled_behind_the_scenes(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(id_block, "BLOCK", 5)
-    ids = {from_memory(town)["id"] for _ in range(40)}
+def test_ids_are_refilled_behind_the_scenes(ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(id_blocks, "BLOCK", 5)
+    ids = {from_memory(ledger)["id"] for _ in range(40)}
     assert len(ids) == 40
 
 
 # --- key epochs ---------------------------------------------------------------------------------------------------
 
 
-def change_epochs(town: Town) -> None:
+def change_epochs(ledger: LedgerFixture) -> None:
     """Epoch 1 is retired and 2 is current, as another process would have it."""
-    with writing(town.rt.engine) as connection:
+    with writing(ledger.rt.engine) as connection:
         [first] = read_epochs(connection)
         change_epoch(connection, 1, state="retired")
         values = {name: getattr(first, name) for name in first.__dataclass_fields__}
         insert_epoch(connection, type(first)(**{**values, "epoch": 2, "state": "current"}))
 
 
-def test_the_desk_looks_again_whether_the_epoch_still_answers(town: Town) -> None:
+def test_the_desk_looks_again_whether_the_epoch_still_answers(ledger: LedgerFixture) -> None:
     """A request that was let in before the epoch was retired: its listings may be gone, so it is not called clear."""
-    town.report(town.acme, town.person())
-    old, new = (lookup_request(town.rt, town.person(), epoch=epoch) for epoch in (1, 2))
-    change_epochs(town)
-    answers = [town.rt.desk.submit(town.bolt.member(), one) for one in (old, new, old)]
+    ledger.report(ledger.acme, ledger.person())
+    old, new = (lookup_request(ledger.rt, ledger.person(), epoch=epoch) for epoch in (1, 2))
+    change_epochs(ledger)
+    answers = [
+        ledger.rt.lookups.batcher.submit(module.QueuedLookup(ledger.bolt.member(), one)) for one in (old, new, old)
+    ]
     assert isinstance(answers[0].exception(10), StaleEpoch)
     assert answers[0].exception(10).details["epoch"] == 2  # type: ignore[union-attr]
     assert answers[1].exception(10) is None
@@ -166,27 +172,29 @@ def slow_settings(settings: Settings) -> Settings:
 
 
 @pytest.mark.parametrize("way", ["desk", "lookup"])
-def test_an_unknown_epoch_is_looked_up_before_it_is_refused(town: Town, slow_settings: Settings, way: str) -> None:
-    with opened(slow_settings, town.clock) as rt:
-        request = lookup_request(rt, town.person(), epoch=2)
+def test_an_unknown_epoch_is_looked_up_before_it_is_refused(
+    ledger: LedgerFixture, slow_settings: Settings, way: str
+) -> None:
+    with opened(slow_settings, ledger.clock) as rt:
+        request = lookup_request(rt, ledger.person(), epoch=2)
 
         def ask() -> bytes:
             if way == "desk":
-                return submit_lookup(rt, town.bolt.member(), request).result(10)
-            return asyncio.run(lookup(rt, town.bolt.member(), request))
+                return submit_lookup(rt, ledger.bolt.member(), request).result(10)
+            return asyncio.run(rt.lookups.lookup(ledger.bolt.member(), request))
 
         with pytest.raises(StaleEpoch):
             ask()
-        change_epochs(town)
+        change_epochs(ledger)
         time.sleep(module.EPOCHS_REREAD_MS / 1000)
         assert json.loads(ask())["tier"] == "clear"
 
 
 def test_unknown_epochs_do_not_become_a_flood_of_queries(
-    town: Town, slow_settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ledger: LedgerFixture, slow_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "EPOCHS_REREAD_MS", 3_600_000)
-    with opened(slow_settings, town.clock) as rt:
+    with opened(slow_settings, ledger.clock) as rt:
         asked: list[str] = []
 
         @event.listens_for(rt.engine, "before_cursor_execute")
@@ -196,5 +204,5 @@ def test_unknown_epochs_do_not_become_a_flood_of_queries(
 
         for _ in range(5):
             with pytest.raises(StaleEpoch):
-                submit_lookup(rt, town.bolt.member(), lookup_request(rt, town.person(), epoch=7))
+                submit_lookup(rt, ledger.bolt.member(), lookup_request(rt, ledger.person(), epoch=7))
         assert len([one for one in asked if "key_epoch" in one]) == 1

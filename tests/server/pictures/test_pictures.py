@@ -17,8 +17,8 @@ from sqlalchemy import select, update
 from ledger.errors import InvalidRequest, NotFound, PictureUnfit, QuotaExceeded
 from ledger.rules.appeals import Outcome
 from ledger.rules.pictures import MAX_DISTANCE, distance
-from ledger.server.appeals import staff_actions as desk
-from ledger.server.appeals.own_record import own_record
+from ledger.server.appeals import staff_actions
+from ledger.server.appeals.consumer_record import own_record
 from ledger.server.db.engine import reading, writing
 from ledger.server.db.tables.ledger import Listing, Report
 from ledger.server.db.tables.pictures import PictureHash, PictureHit, PictureSearch
@@ -31,10 +31,10 @@ from ledger.server.reports import erasure_queries as erasure
 from ledger.server.reports.erasure import erase_due
 from ledger.tlog.entries import PlatformState
 from tests.rotations import report, retired, subjects_under, turned
-from tests.server.appeals.desk import contest, staff_of
+from tests.server.appeals.contested import contest, staff_of
 from tests.server.appeals.test_appeals import session_of
-from tests.server.conftest import Town
-from tests.support import Platform, evidence, opened
+from tests.server.conftest import LedgerFixture
+from tests.support import Platform, evidence, opened, with_settings
 
 pytestmark = pytest.mark.one_engine
 
@@ -57,50 +57,52 @@ def used(*hashes: bytes) -> dict[str, Any]:
     return {"conduct": "ai_fabricated_image", "evidence": items + evidence("listing_match", "admission")}
 
 
-def pictured(town: Town, platform: Platform, number: int = 0, *hashes: bytes, **changes: Any) -> dict[str, Any]:
+def pictured(
+    ledger: LedgerFixture, platform: Platform, number: int = 0, *hashes: bytes, **changes: Any
+) -> dict[str, Any]:
     """A report with these hashes about a person."""
-    return town.report(platform, town.person(number), **{**used(*hashes), **changes})
+    return ledger.report(platform, ledger.person(number), **{**used(*hashes), **changes})
 
 
-def ask(town: Town, platform: Platform, *hashes: bytes) -> list[dict[str, Any]]:
-    answer = search(town.rt, platform.member(), list(hashes or (PDQ,)), ORDER)
+def ask(ledger: LedgerFixture, platform: Platform, *hashes: bytes) -> list[dict[str, Any]]:
+    answer = search(ledger.rt.pictures, platform.member(), list(hashes or (PDQ,)), ORDER)
     assert len(answer) == ANSWER_BYTES
     return list(json.loads(answer)["results"])
 
 
-def count(town: Town, platform: Platform, pdq: bytes = PDQ) -> tuple[int, int, int]:
-    (one,) = ask(town, platform, pdq)
+def count(ledger: LedgerFixture, platform: Platform, pdq: bytes = PDQ) -> tuple[int, int, int]:
+    (one,) = ask(ledger, platform, pdq)
     return one["reports"], one["platforms"], one["own_reports"]
 
 
-def rows(town: Town, table: Any) -> list[Any]:
-    with reading(town.rt.engine) as connection:
+def rows(ledger: LedgerFixture, table: Any) -> list[Any]:
+    with reading(ledger.rt.engine) as connection:
         return list(connection.execute(select(table.__table__)))
 
 
-def test_it_says_how_often_and_by_how_many_but_not_who(town: Town) -> None:
-    assert count(town, town.bolt) == (0, 0, 0)
-    pictured(town, town.acme)
-    pictured(town, town.acme2, 1, near(10))
-    assert count(town, town.bolt) == (2, 1, 0)
-    pictured(town, town.bolt, 2)
-    assert count(town, town.bolt) == (2, 1, 1)
-    assert count(town, town.acme) == (1, 1, 2)
-    answer = search(town.rt, town.bolt.member(), [PDQ], ORDER).decode()
+def test_it_says_how_often_and_by_how_many_but_not_who(ledger: LedgerFixture) -> None:
+    assert count(ledger, ledger.bolt) == (0, 0, 0)
+    pictured(ledger, ledger.acme)
+    pictured(ledger, ledger.acme2, 1, near(10))
+    assert count(ledger, ledger.bolt) == (2, 1, 0)
+    pictured(ledger, ledger.bolt, 2)
+    assert count(ledger, ledger.bolt) == (2, 1, 1)
+    assert count(ledger, ledger.acme) == (1, 1, 2)
+    answer = search(ledger.rt.pictures, ledger.bolt.member(), [PDQ], ORDER).decode()
     assert "acme" not in answer
     assert "rp_" not in answer
 
 
-def test_the_distance_is_exact(town: Town) -> None:
-    pictured(town, town.acme)
-    found = ask(town, town.bolt, PDQ, near(31), near(32))
+def test_the_distance_is_exact(ledger: LedgerFixture) -> None:
+    pictured(ledger, ledger.acme)
+    found = ask(ledger, ledger.bolt, PDQ, near(31), near(32))
     assert [one["reports"] for one in found] == [1, 1, 0]
     assert distance(PDQ, near(32)) == 32
 
 
-def test_one_report_counts_once_however_many_of_its_pictures_match(town: Town) -> None:
-    pictured(town, town.acme, 0, PDQ, near(4), near(8))
-    assert count(town, town.bolt) == (1, 1, 0)
+def test_one_report_counts_once_however_many_of_its_pictures_match(ledger: LedgerFixture) -> None:
+    pictured(ledger, ledger.acme, 0, PDQ, near(4), near(8))
+    assert count(ledger, ledger.bolt) == (1, 1, 0)
 
 
 @pytest.mark.parametrize(
@@ -113,120 +115,120 @@ def test_one_report_counts_once_however_many_of_its_pictures_match(town: Town) -
         {"conduct": "impersonated"},
     ],
 )
-def test_what_a_lookup_would_not_count_is_not_counted(town: Town, change: dict[str, Any]) -> None:
-    pictured(town, town.acme)
-    assert count(town, town.bolt) == (1, 1, 0)
-    with writing(town.rt.engine) as connection:
+def test_what_a_lookup_would_not_count_is_not_counted(ledger: LedgerFixture, change: dict[str, Any]) -> None:
+    pictured(ledger, ledger.acme)
+    assert count(ledger, ledger.bolt) == (1, 1, 0)
+    with writing(ledger.rt.engine) as connection:
         connection.execute(update(Listing).values(change))
-    assert count(town, town.bolt) == (0, 0, 0)
+    assert count(ledger, ledger.bolt) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("outcome", [Outcome.UPHELD, Outcome.UNCONFIRMED, Outcome.OVERTURNED])
-def test_an_appeal_takes_a_report_out_until_it_is_upheld(town: Town, outcome: Outcome) -> None:
+def test_an_appeal_takes_a_report_out_until_it_is_upheld(ledger: LedgerFixture, outcome: Outcome) -> None:
     items = [*evidence("carrier_record", "original_file")]
     items[1] |= {"pdq": PDQ.hex(), "pdq_quality": 80}
-    report = town.report(town.acme, town.person(), conduct="fake_return_tracking", evidence=items)
-    assert count(town, town.bolt) == (1, 1, 0)
-    (case,) = contest(town, town.person(), report)
-    assert count(town, town.bolt) == (0, 0, 0)
-    reviewer = staff_of(town, "ann")
-    desk.take(town.rt.context, case, reviewer)
-    desk.decide(town.rt.context, case, reviewer, outcome, "It was looked into.")
+    report = ledger.report(ledger.acme, ledger.person(), conduct="fake_return_tracking", evidence=items)
+    assert count(ledger, ledger.bolt) == (1, 1, 0)
+    (case,) = contest(ledger, ledger.person(), report)
+    assert count(ledger, ledger.bolt) == (0, 0, 0)
+    reviewer = staff_of(ledger, "ann")
+    staff_actions.take(ledger.rt.context, case, reviewer)
+    staff_actions.decide(ledger.rt.context, case, reviewer, outcome, "It was looked into.")
     counts = int(outcome is Outcome.UPHELD)
-    assert count(town, town.bolt) == (counts, counts, 0)
+    assert count(ledger, ledger.bolt) == (counts, counts, 0)
 
 
-def test_a_withdrawn_and_a_replaced_report_are_not_counted(town: Town) -> None:
-    first = pictured(town, town.acme, order="A-1")
-    pictured(town, town.acme, order="A-1", replaces=first["id"], **town.told_now())
-    assert count(town, town.bolt) == (0, 0, 0), "the replacement cools"
-    town.clock.moment += timedelta(days=4)
-    assert count(town, town.bolt) == (1, 1, 0)
-    second = pictured(town, town.bolt, 1)
-    town.withdraw(town.bolt, second["id"])
-    assert count(town, town.acme) == (0, 0, 1)
+def test_a_withdrawn_and_a_replaced_report_are_not_counted(ledger: LedgerFixture) -> None:
+    first = pictured(ledger, ledger.acme, order="A-1")
+    pictured(ledger, ledger.acme, order="A-1", replaces=first["id"], **ledger.told_now())
+    assert count(ledger, ledger.bolt) == (0, 0, 0), "the replacement cools"
+    ledger.clock.moment += timedelta(days=4)
+    assert count(ledger, ledger.bolt) == (1, 1, 0)
+    second = pictured(ledger, ledger.bolt, 1)
+    ledger.withdraw(ledger.bolt, second["id"])
+    assert count(ledger, ledger.acme) == (0, 0, 1)
 
 
-def test_a_suspended_groups_reports_are_not_counted(town: Town) -> None:
-    pictured(town, town.acme)
-    for platform in (town.acme, town.acme2):
-        set_status(town.rt.engine, platform=platform.name, status=PlatformState.SUSPENDED, now=town.clock())
-    town.rt.members.refresh()
+def test_a_suspended_groups_reports_are_not_counted(ledger: LedgerFixture) -> None:
+    pictured(ledger, ledger.acme)
+    for platform in (ledger.acme, ledger.acme2):
+        set_status(ledger.rt.engine, platform=platform.name, status=PlatformState.SUSPENDED, now=ledger.clock())
+    ledger.rt.members.refresh()
     for days, counted in ((0, (1, 1, 0)), (1, (0, 0, 0))):  # a weight changes at the next UTC midnight
-        town.clock.moment += timedelta(days=days)
-        assert count(town, town.bolt) == counted
-    set_status(town.rt.engine, platform=town.acme.name, status=PlatformState.ACTIVE, now=town.clock())
-    town.rt.members.refresh()
-    town.clock.moment += timedelta(days=1)
-    assert count(town, town.bolt) == (1, 1, 0)
+        ledger.clock.moment += timedelta(days=days)
+        assert count(ledger, ledger.bolt) == counted
+    set_status(ledger.rt.engine, platform=ledger.acme.name, status=PlatformState.ACTIVE, now=ledger.clock())
+    ledger.rt.members.refresh()
+    ledger.clock.moment += timedelta(days=1)
+    assert count(ledger, ledger.bolt) == (1, 1, 0)
 
 
-def test_an_expired_report_is_not_counted_and_an_erased_one_is_gone(town: Town) -> None:
-    pictured(town, town.acme)
-    assert count(town, town.bolt) == (1, 1, 0)
-    town.clock.moment += timedelta(days=1095)
-    assert count(town, town.bolt) == (0, 0, 0)
-    assert len(rows(town, PictureHit)) == 1
-    town.clock.moment += timedelta(days=61)
-    assert erase_due(town.rt.context, town.rt.settings) == 1
-    assert rows(town, PictureHash) == rows(town, PictureHit) == rows(town, PictureSearch) == []
-    assert len(town.rt.pictures._index) == 1
-    assert town.rt.pictures.refresh()
-    assert len(town.rt.pictures._index) == 0
-    assert not town.rt.pictures.refresh()
+def test_an_expired_report_is_not_counted_and_an_erased_one_is_gone(ledger: LedgerFixture) -> None:
+    pictured(ledger, ledger.acme)
+    assert count(ledger, ledger.bolt) == (1, 1, 0)
+    ledger.clock.moment += timedelta(days=1095)
+    assert count(ledger, ledger.bolt) == (0, 0, 0)
+    assert len(rows(ledger, PictureHit)) == 1
+    ledger.clock.moment += timedelta(days=61)
+    assert erase_due(ledger.rt.context, ledger.rt.settings) == 1
+    assert rows(ledger, PictureHash) == rows(ledger, PictureHit) == rows(ledger, PictureSearch) == []
+    assert len(ledger.rt.pictures.index._index) == 1
+    assert ledger.rt.pictures.index.refresh()
+    assert len(ledger.rt.pictures.index._index) == 0
+    assert not ledger.rt.pictures.index.refresh()
 
 
-def test_nothing_is_dropped_while_all_is_there(town: Town) -> None:
-    assert not town.rt.pictures.refresh()
-    pictured(town, town.acme)
-    count(town, town.bolt)
-    pictured(town, town.bolt, 1)
-    assert not town.rt.pictures.refresh()
-    assert count(town, town.acme) == (1, 1, 1)
+def test_nothing_is_dropped_while_all_is_there(ledger: LedgerFixture) -> None:
+    assert not ledger.rt.pictures.index.refresh()
+    pictured(ledger, ledger.acme)
+    count(ledger, ledger.bolt)
+    pictured(ledger, ledger.bolt, 1)
+    assert not ledger.rt.pictures.index.refresh()
+    assert count(ledger, ledger.acme) == (1, 1, 1)
 
 
-def test_a_search_goes_with_the_last_report_that_it_met(town: Town) -> None:
-    first = pictured(town, town.acme)
-    ask(town, town.bolt)
-    second = pictured(town, town.acme, 1)
-    ask(town, town.bolt)
-    with writing(town.rt.engine) as connection:
+def test_a_search_goes_with_the_last_report_that_it_met(ledger: LedgerFixture) -> None:
+    first = pictured(ledger, ledger.acme)
+    ask(ledger, ledger.bolt)
+    second = pictured(ledger, ledger.acme, 1)
+    ask(ledger, ledger.bolt)
+    with writing(ledger.rt.engine) as connection:
         erasure.erase(connection, [first["entry_index"]])
-    (kept,) = rows(town, PictureSearch)
-    assert [(row.search_id, row.report_id) for row in rows(town, PictureHit)] == [(kept.id, second["entry_index"])]
-    with reading(town.rt.engine) as connection:
+    (kept,) = rows(ledger, PictureSearch)
+    assert [(row.search_id, row.report_id) for row in rows(ledger, PictureHit)] == [(kept.id, second["entry_index"])]
+    with reading(ledger.rt.engine) as connection:
         numbers = [first["entry_index"], second["entry_index"]]
         assert [one.reports for one in store.searches_of(connection, numbers)] == [(second["entry_index"],)]
-    assert count(town, town.bolt) == (1, 1, 0)
+    assert count(ledger, ledger.bolt) == (1, 1, 0)
 
 
-def test_hashes_do_not_depend_on_key_epochs(town: Town) -> None:
-    report(town, town.acme, 1, 1, **used())
-    turned(town)
-    assert count(town, town.bolt) == (1, 1, 0), "listed under two epochs, it is one report"
-    retired(town)
-    assert count(town, town.bolt) == (1, 1, 0)
-    session = session_of(town, subjects_under(town.rt.settings, 2, 1))
-    searches = own_record(town.rt.context, town.rt.members.weights(), session)["picture_searches"]
+def test_hashes_do_not_depend_on_key_epochs(ledger: LedgerFixture) -> None:
+    report(ledger, ledger.acme, 1, 1, **used())
+    turned(ledger)
+    assert count(ledger, ledger.bolt) == (1, 1, 0), "listed under two epochs, it is one report"
+    retired(ledger)
+    assert count(ledger, ledger.bolt) == (1, 1, 0)
+    session = session_of(ledger, subjects_under(ledger.rt.settings, 2, 1))
+    searches = own_record(ledger.rt.context, ledger.rt.members.weights(), session)["picture_searches"]
     assert sum(one["times"] for one in searches) == 2
 
 
-def test_a_restarted_process_knows_what_there_was(town: Town) -> None:
-    pictured(town, town.acme)
-    with opened(town.rt.settings, town.clock) as anew:
-        assert not anew.pictures.refresh()
-        assert len(anew.pictures._index) == 1, "a round of maintenance reads them before anybody searches"
-        assert count(replace(town, rt=anew), town.bolt) == (1, 1, 0)
+def test_a_restarted_process_knows_what_there_was(ledger: LedgerFixture) -> None:
+    pictured(ledger, ledger.acme)
+    with opened(ledger.rt.settings, ledger.clock) as anew:
+        assert not anew.pictures.index.refresh()
+        assert len(anew.pictures.index._index) == 1, "a round of maintenance reads them before anybody searches"
+        assert count(replace(ledger, rt=anew), ledger.bolt) == (1, 1, 0)
 
 
-def test_threads_that_search_while_reports_come_in_miss_nothing_acknowledged(town: Town) -> None:
+def test_threads_that_search_while_reports_come_in_miss_nothing_acknowledged(ledger: LedgerFixture) -> None:
     acknowledged, done = [0], threading.Event()
     failures: list[str] = []
 
     def searches() -> None:
         while not done.is_set():
             least = acknowledged[0]
-            found = count(town, town.bolt)[0]
+            found = count(ledger, ledger.bolt)[0]
             if not least <= found <= REPORTED:
                 failures.append(f"{found} found, {least} were acknowledged")
 
@@ -234,99 +236,99 @@ def test_threads_that_search_while_reports_come_in_miss_nothing_acknowledged(tow
     for thread in threads:
         thread.start()
     for number in range(REPORTED):
-        pictured(town, town.acme, number)
+        pictured(ledger, ledger.acme, number)
         acknowledged[0] += 1
     done.set()
     for thread in threads:
         thread.join()
     assert failures == []
-    assert count(town, town.bolt) == (REPORTED, 1, 0)
+    assert count(ledger, ledger.bolt) == (REPORTED, 1, 0)
 
 
-def test_another_process_sees_at_once_what_this_one_recorded(town: Town) -> None:
-    with opened(town.rt.settings, town.clock) as other:
-        town_there = replace(town, rt=other)
-        assert count(town_there, town.bolt) == (0, 0, 0)
-        pictured(town, town.acme)
-        assert count(town_there, town.bolt) == (1, 1, 0)
+def test_another_process_sees_at_once_what_this_one_recorded(ledger: LedgerFixture) -> None:
+    with opened(ledger.rt.settings, ledger.clock) as other:
+        ledger_there = replace(ledger, rt=other)
+        assert count(ledger_there, ledger.bolt) == (0, 0, 0)
+        pictured(ledger, ledger.acme)
+        assert count(ledger_there, ledger.bolt) == (1, 1, 0)
 
 
-def test_a_search_that_met_somebody_is_on_record_and_no_other(town: Town) -> None:
-    report = pictured(town, town.acme)
-    ask(town, town.bolt, PDQ, near(40))
-    ask(town, town.bolt, near(40))
-    ask(town, town.acme2)  # its own group's only
-    (logged,) = rows(town, PictureSearch)
+def test_a_search_that_met_somebody_is_on_record_and_no_other(ledger: LedgerFixture) -> None:
+    report = pictured(ledger, ledger.acme)
+    ask(ledger, ledger.bolt, PDQ, near(40))
+    ask(ledger, ledger.bolt, near(40))
+    ask(ledger, ledger.acme2)  # its own group's only
+    (logged,) = rows(ledger, PictureSearch)
     assert (logged.platform, bytes(logged.order_ref)) == ("bolt", ORDER)
-    assert [(row.search_id, row.report_id) for row in rows(town, PictureHit)] == [(logged.id, report["entry_index"])]
-    with reading(town.rt.engine) as connection:
+    assert [(row.search_id, row.report_id) for row in rows(ledger, PictureHit)] == [(logged.id, report["entry_index"])]
+    with reading(ledger.rt.engine) as connection:
         number = report["entry_index"]
         (search,) = store.searches_of(connection, [number, 10**9])
-    assert search == SearchRow("bolt", town.clock(), town.clock(), 1, (number,))
+    assert search == SearchRow("bolt", ledger.clock(), ledger.clock(), 1, (number,))
 
 
-def test_records_of_searches_are_kept_as_long_as_those_of_lookups(town: Town) -> None:
-    pictured(town, town.acme)
-    ask(town, town.bolt)
-    town.clock.moment += timedelta(days=1094)
-    assert pictures.forget_searches(town.rt.engine, town.clock()) == 0
-    town.clock.moment += timedelta(days=2)
-    assert pictures.forget_searches(town.rt.engine, town.clock()) == 1
-    assert rows(town, PictureSearch) == rows(town, PictureHit) == []
+def test_records_of_searches_are_kept_as_long_as_those_of_lookups(ledger: LedgerFixture) -> None:
+    pictured(ledger, ledger.acme)
+    ask(ledger, ledger.bolt)
+    ledger.clock.moment += timedelta(days=1094)
+    assert pictures.forget_searches(ledger.rt.engine, ledger.clock()) == 0
+    ledger.clock.moment += timedelta(days=2)
+    assert pictures.forget_searches(ledger.rt.engine, ledger.clock()) == 1
+    assert rows(ledger, PictureSearch) == rows(ledger, PictureHit) == []
 
 
-def test_the_quota_counts_hashes_and_is_a_days(town: Town) -> None:
-    quota = town.rt.settings.model_copy(update={"pictures_daily_quota_hashes": 3})
-    limited = replace(town, rt=replace(town.rt, settings=quota))
-    ask(limited, town.bolt, PDQ, PDQ)
+def test_the_quota_counts_hashes_and_is_a_days(ledger: LedgerFixture) -> None:
+    quota = ledger.rt.settings.model_copy(update={"pictures_daily_quota_hashes": 3})
+    limited = replace(ledger, rt=with_settings(ledger.rt, quota))
+    ask(limited, ledger.bolt, PDQ, PDQ)
     with pytest.raises(QuotaExceeded) as caught:
-        ask(limited, town.bolt, PDQ, PDQ)
+        ask(limited, ledger.bolt, PDQ, PDQ)
     assert 0 < int(str(caught.value.details["retry_after_seconds"])) <= 86_400
-    ask(limited, town.bolt)
-    ask(limited, town.acme, PDQ, PDQ, PDQ)
+    ask(limited, ledger.bolt)
+    ask(limited, ledger.acme, PDQ, PDQ, PDQ)
     with pytest.raises(QuotaExceeded):
-        ask(limited, town.bolt)
-    town.clock.moment += timedelta(days=1)
-    ask(limited, town.bolt)
+        ask(limited, ledger.bolt)
+    ledger.clock.moment += timedelta(days=1)
+    ask(limited, ledger.bolt)
 
 
-def test_what_would_meet_too_many_is_refused(town: Town) -> None:
+def test_what_would_meet_too_many_is_refused(ledger: LedgerFixture) -> None:
     for bad in (bytes(32), b"\xff" * 32):
         with pytest.raises(PictureUnfit):
-            ask(town, town.bolt, PDQ, bad)
+            ask(ledger, ledger.bolt, PDQ, bad)
     with pytest.raises(InvalidRequest):
-        search(town.rt, town.bolt.member(), [], ORDER)
+        search(ledger.rt.pictures, ledger.bolt.member(), [], ORDER)
     with pytest.raises(InvalidRequest):
-        search(town.rt, town.bolt.member(), [PDQ] * 9, ORDER)
+        search(ledger.rt.pictures, ledger.bolt.member(), [PDQ] * 9, ORDER)
 
 
-def test_a_flat_picture_is_recorded_but_never_found(town: Town) -> None:
-    pictured(town, town.acme, 0, bytes(32))
-    assert rows(town, PictureHash) == []
+def test_a_flat_picture_is_recorded_but_never_found(ledger: LedgerFixture) -> None:
+    pictured(ledger, ledger.acme, 0, bytes(32))
+    assert rows(ledger, PictureHash) == []
 
 
-def test_own_report(town: Town) -> None:
-    report = pictured(town, town.bolt, 0, near(3), near(60))
-    pictured(town, town.acme, 1)
-    pictured(town, town.bolt, 2)
-    answer = json.loads(search_own(town.rt, town.bolt.member(), report["id"]))
+def test_own_report(ledger: LedgerFixture) -> None:
+    report = pictured(ledger, ledger.bolt, 0, near(3), near(60))
+    pictured(ledger, ledger.acme, 1)
+    pictured(ledger, ledger.bolt, 2)
+    answer = json.loads(search_own(ledger.rt.pictures, ledger.bolt.member(), report["id"]))
     assert [(one["reports"], one["own_reports"]) for one in answer["results"]] == [(1, 1), (0, 0)]
-    met = {pdq: one["reports"] for pdq, one in pictures.reuse(town.rt, report["entry_index"]).items()}
+    met = {pdq: one["reports"] for pdq, one in pictures.reuse(ledger.rt.pictures, report["entry_index"]).items()}
     assert met == {near(3): 2, near(60): 0}
-    for unknown in ("rp_nonsense1", pictured(town, town.acme, 3)["id"]):
+    for unknown in ("rp_nonsense1", pictured(ledger, ledger.acme, 3)["id"]):
         with pytest.raises(NotFound):
-            search_own(town.rt, town.bolt.member(), unknown)
+            search_own(ledger.rt.pictures, ledger.bolt.member(), unknown)
 
 
-def test_more_matches_than_are_looked_at(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_matches_than_are_looked_at(ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "MAX_MATCHES", 2)
     for number in range(3):
-        pictured(town, town.acme, number)
-    (one,) = ask(town, town.bolt)
+        pictured(ledger, ledger.acme, number)
+    (one,) = ask(ledger, ledger.bolt)
     assert (one["reports"], one["more"]) == (2, True)
 
 
-def test_the_longest_answer_fits(town: Town) -> None:
+def test_the_longest_answer_fits(ledger: LedgerFixture) -> None:
     one = {"reports": pictures.MAX_MATCHES, "platforms": 2000, "own_reports": 2000, "more": False, "common": False}
     assert len(pictures._padded({"results": [one] * 8, "as_of": "2026-01-01T00:00:00Z"})) == ANSWER_BYTES
 
@@ -334,11 +336,11 @@ def test_the_longest_answer_fits(town: Town) -> None:
 HASHES = st.lists(st.integers(0, 60), min_size=1, max_size=12)
 
 
-def test_recall_is_exact_on_the_database_too(town: Town) -> None:
+def test_recall_is_exact_on_the_database_too(ledger: LedgerFixture) -> None:
     """Against brute force, with hashes put into the tables directly and searches in between."""
-    first = pictured(town, town.acme)["entry_index"]
+    first = pictured(ledger, ledger.acme)["entry_index"]
     stored = [PDQ]
-    with writing(town.rt.engine) as connection:
+    with writing(ledger.rt.engine) as connection:
         template = connection.execute(select(Report.__table__).where(Report.id == first)).mappings().one()
         listing = connection.execute(select(Listing.__table__).where(Listing.report_id == first)).mappings().first()
     assert listing is not None
@@ -347,7 +349,7 @@ def test_recall_is_exact_on_the_database_too(town: Town) -> None:
     @given(HASHES, st.integers(0, 60))
     def check(distances: list[int], asked: int) -> None:
         fresh = [near(bits) for bits in distances]
-        with writing(town.rt.engine) as connection:
+        with writing(ledger.rt.engine) as connection:
             for pdq in fresh:
                 number = first + 1_000 + len(stored)
                 connection.execute(
@@ -362,6 +364,6 @@ def test_recall_is_exact_on_the_database_too(town: Town) -> None:
                 connection.execute(PictureHash.__table__.insert(), row)  # type: ignore[attr-defined]
                 stored.append(pdq)
         expected = sum(distance(pdq, near(asked)) <= MAX_DISTANCE for pdq in stored)
-        assert count(town, town.bolt, near(asked))[0] == expected
+        assert count(ledger, ledger.bolt, near(asked))[0] == expected
 
     check()

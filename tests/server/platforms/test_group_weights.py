@@ -24,7 +24,7 @@ from ledger.server.platforms.group_weights import COUNTED_FOR, WeightTable, read
 from ledger.server.platforms.members import add_platform, set_status
 from ledger.server.records import case_queries as store
 from tests.counts import trials
-from tests.server.conftest import Founding
+from tests.server.conftest import LedgerSeed
 
 pytestmark = pytest.mark.one_engine
 
@@ -35,8 +35,8 @@ GROUPS = ("acme-group", "bolt-group")
 
 
 @pytest.fixture
-def engine(database_url: str, founding: Founding, tmp_path: Path) -> Iterator[Engine]:
-    made = open_engine(founding.ledger(database_url, tmp_path).database_url, pool_size=2)
+def engine(database_url: str, seed: LedgerSeed, tmp_path: Path) -> Iterator[Engine]:
+    made = open_engine(seed.copy_to(database_url, tmp_path).database_url, pool_size=2)
     yield made
     made.dispose()
 

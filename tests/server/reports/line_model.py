@@ -22,11 +22,9 @@ from ledger.rules.appeals import OPEN_STATES, Outcome
 from ledger.rules.case_machine import Staff
 from ledger.rules.conduct import Conduct
 from ledger.rules.reports import order_ref
-from ledger.server.appeals import reopenings, subject
-from ledger.server.appeals import staff_actions as desk
+from ledger.server.appeals import consumer, participants, staff_actions
 from ledger.server.appeals.clock import run_clocks
-from ledger.server.appeals.concessions import concede
-from ledger.server.appeals.parties import Party, Speaker
+from ledger.server.appeals.participants import Participant, Party, concede
 from ledger.server.appeals.transaction import case_number, changing, load_case
 from ledger.server.db.engine import reading
 from ledger.server.records import case_queries as store
@@ -35,7 +33,7 @@ from ledger.server.records.order_line_queries import held_reports
 from ledger.server.reports import held
 from tests.server import log_oracle as oracle
 from tests.server.appeals.test_appeals import public, session_of
-from tests.server.conftest import Subjects, Town
+from tests.server.conftest import LedgerFixture, Subjects
 from tests.support import Platform
 
 STAFF = (Staff(1, "reviewer"), Staff(2, "reviewer"), Staff(3, "supervisor"), Staff(7, "supervisor"))
@@ -72,7 +70,7 @@ class Lie:
 class Story:
     """One person with three identifiers, and everybody who has to do with their record."""
 
-    town: Town
+    ledger: LedgerFixture
     person: Subjects
     keys: list[bytes] = field(default_factory=lambda: [secrets.token_bytes(32) for _ in range(2)])
     pool: list[bytes] = field(default_factory=lambda: [secrets.token_bytes(32) for _ in range(4)])
@@ -82,9 +80,9 @@ class Story:
     # --- the liar, and another group that tells the truth ---------------------------------------------------------
 
     def report(self, pick: int) -> None:
-        town, now = self.town, self.town.clock()
+        ledger, now = self.ledger, self.ledger.clock()
         pick, place = divmod(pick, 3)
-        platform = (town.acme, town.acme2, town.bolt)[place] if self.lies else town.acme
+        platform = (ledger.acme, ledger.acme2, ledger.bolt)[place] if self.lies else ledger.acme
         pick, which = divmod(pick, len(ORDERS))
         pick, key = divmod(pick, 4)
         pick, amount = divmod(pick, len(AMOUNTS))
@@ -114,7 +112,7 @@ class Story:
             changes["replaces"] = (same or self.lies)[-1].id
         subjects = [self.person[place] for place in sorted(places)]
         before = self._matters(platform.control_group)
-        answer = town.report(platform, subjects, key=secrets.token_hex(8), **changes)
+        answer = ledger.report(platform, subjects, key=secrets.token_hex(8), **changes)
         lie = Lie(
             id=str(answer["id"]),
             number=int(answer["entry_index"]),
@@ -139,62 +137,62 @@ class Story:
     def withdraw(self, pick: int) -> None:
         lie = self.lie(pick)
         reason = ("other", "duplicate", "wrong_person")[pick % 3]
-        self.town.withdraw(lie.by, lie.id, secrets.token_hex(4), reason)
+        self.ledger.withdraw(lie.by, lie.id, secrets.token_hex(4), reason)
 
     def restitute(self, pick: int) -> None:
         lie = self.lie(pick)
         report = {"id": lie.id}
-        at = format_time(self.town.clock())
+        at = format_time(self.ledger.clock())
         money = {"amount_minor": lie.money[1], "currency": lie.money[0], "key": secrets.token_hex(8)}
-        self.town.restitute(lie.by, report, at, **money)
+        self.ledger.restitute(lie.by, report, at, **money)
         self.repaid.add(lie.id)
 
     def concede(self, pick: int) -> None:
         lie, case = self.case(pick)
-        speaker = Speaker(Party.REPORTER, lie.by.name, lie.group)
-        with changing(self.town.rt.context) as batch:
-            row = load_case(batch, case_number(self.town.rt.context, case))
+        speaker = Participant(Party.REPORTER, lie.by.name, lie.group)
+        with changing(self.ledger.rt.context) as batch:
+            row = load_case(batch, case_number(self.ledger.rt.context, case))
             concede(batch, row, speaker, (Conduct.WARDROBING, Conduct.EMPTY_PARCEL)[pick % 2])
 
     def ask_reopening(self, pick: int) -> None:
         lie, case = self.case(pick)
-        speaker = Speaker(Party.REPORTER, lie.by.name, lie.group)
-        with changing(self.town.rt.context) as batch:
-            row = load_case(batch, case_number(self.town.rt.context, case))
-            reopenings.ask_reopening(batch, row, speaker, secrets.token_bytes(32), "New evidence.")
+        speaker = Participant(Party.REPORTER, lie.by.name, lie.group)
+        with changing(self.ledger.rt.context) as batch:
+            row = load_case(batch, case_number(self.ledger.rt.context, case))
+            participants.ask_reopening(batch, row, speaker, secrets.token_bytes(32), "New evidence.")
 
     def explain(self, pick: int) -> None:
         lie = self.lie(pick)
-        held.explain(self.town.rt, lie.by.member(), lie.id, "Another order.", secrets.token_hex(8))
+        held.explain(self.ledger.rt.reports, lie.by.member(), lie.id, "Another order.", secrets.token_hex(8))
 
     # --- the person -----------------------------------------------------------------------------------------------
 
     @property
     def session(self) -> Any:
-        return session_of(self.town, self.person)
+        return session_of(self.ledger, self.person)
 
     def contest(self, pick: int) -> None:
         lie = self.lie(pick)
-        rows = subject.appeal(self.town.rt.context, self.session, [lie.id], "other", "No.", "en")
-        lie.cases += [public(self.town, row) for row in rows]
+        rows = consumer.open_cases(self.ledger.rt.context, self.session, [lie.id], "other", "No.", "en")
+        lie.cases += [public(self.ledger, row) for row in rows]
 
     def take_back(self, pick: int) -> None:
-        subject.take_back(self.town.rt.context, self.session, self.case(pick)[1])
+        consumer.withdraw(self.ledger.rt.context, self.session, self.case(pick)[1])
 
     def contest_again(self, pick: int) -> None:
-        subject.contest_again(self.town.rt.context, self.session, self.case(pick)[1], "Again.")
+        consumer.reopen(self.ledger.rt.context, self.session, self.case(pick)[1], "Again.")
 
     def agree(self, pick: int) -> None:
-        subject.agree_to_concession(self.town.rt.context, self.session, self.case(pick)[1])
+        consumer.agree(self.ledger.rt.context, self.session, self.case(pick)[1])
 
     def state(self, pick: int) -> None:
-        subject.state(self.town.rt.context, self.session, self.lie(pick).id, f"Statement {pick}.", "en")
+        consumer.add_statement(self.ledger.rt.context, self.session, self.lie(pick).id, f"Statement {pick}.", "en")
 
     # --- staff and time -------------------------------------------------------------------------------------------
 
     def settle(self, pick: int) -> None:
         """From wherever it is to a decision, if it goes."""
-        context, (_, case) = self.town.rt.context, self.case(pick)
+        context, (_, case) = self.ledger.rt.context, self.case(pick)
         first, second = STAFF[pick % 2], STAFF[1 - pick % 2]
         outcome = tuple(Outcome)[pick // 2 % 6]
         more: dict[str, Any] = {}
@@ -204,14 +202,14 @@ class Story:
             more["slots"] = (0,)
         for staff, other in ((first, second), STAFF[2:]):
             with suppress(LedgerError):
-                desk.take(context, case, staff)
+                staff_actions.take(context, case, staff)
             with suppress(LedgerError):
-                desk.decide(context, case, staff, outcome, "It was looked into.", **more)
-                desk.sign(context, case, other)
+                staff_actions.decide(context, case, staff, outcome, "It was looked into.", **more)
+                staff_actions.sign(context, case, other)
 
     def release(self, pick: int) -> None:
         lie = self.lie(pick)
-        context = self.town.rt.context
+        context = self.ledger.rt.context
         with reading(context.engine) as connection:
             found = held_reports(connection, [lie.number]).get(lie.number)
         seen = 0 if found is None else found.revision
@@ -221,13 +219,15 @@ class Story:
         lie.released = row.released_at is not None
 
     def answer_request(self, pick: int) -> None:
-        answer = (reopenings.grant, reopenings.grant, reopenings.refuse_reopening)[pick % 3]
-        answer(self.town.rt.context, self.case(pick)[1], STAFF[pick % 4], "As it is.")
+        answer = (staff_actions.grant_reopening, staff_actions.grant_reopening, staff_actions.refuse_reopening)[
+            pick % 3
+        ]
+        answer(self.ledger.rt.context, self.case(pick)[1], STAFF[pick % 4], "As it is.")
 
     def wait(self, pick: int) -> None:
-        self.town.clock.moment += timedelta(days=(1, 4, 8, 21)[pick % 4])
-        run_clocks(self.town.rt.context)
-        held.void_due(self.town.rt.context)
+        self.ledger.clock.moment += timedelta(days=(1, 4, 8, 21)[pick % 4])
+        run_clocks(self.ledger.rt.context)
+        held.void_due(self.ledger.rt.context)
 
     def actions(self) -> list[Callable[[int], None]]:
         return [
@@ -248,15 +248,15 @@ class Story:
     # --- what must hold -------------------------------------------------------------------------------------------
 
     def _rows(self, lie: Lie) -> list[CaseRow]:
-        with reading(self.town.rt.engine) as connection:
-            rows = [store.case(connection, case_number(self.town.rt.context, case)) for case in lie.cases]
+        with reading(self.ledger.rt.engine) as connection:
+            rows = [store.case(connection, case_number(self.ledger.rt.context, case)) for case in lie.cases]
         return [row for row in rows if row is not None]
 
     def _matters(self, group: str) -> dict[tuple[bytes, str], str]:
         """Orders of this group that were contested: `open`, `closed`, `gone` (nothing of it stands) or `stands`."""
-        told = oracle.read_log(self.town.rt.engine, self.town.rt.policy)
+        told = oracle.read_log(self.ledger.rt.engine, self.ledger.rt.policy)
         found: dict[tuple[bytes, str], str] = {}
-        now = self.town.clock()
+        now = self.ledger.clock()
         for lie in self.lies:
             rows = self._rows(lie)
             if lie.group != group or not rows:
@@ -301,7 +301,7 @@ class Story:
     def check(self) -> None:
         """The projections are what the log says; what is contested, decided against or held does not count; what came
         back stays halved."""
-        rt, now = self.town.rt, self.town.clock()
+        rt, now = self.ledger.rt, self.ledger.clock()
         told = oracle.read_log(rt.engine, rt.policy)
         mine = {public: one for public, one in told.items() if public in {lie.id for lie in self.lies}}
         numbers = {one.number for one in mine.values()}
@@ -318,15 +318,15 @@ class Story:
             if lie.id in self.repaid and not report.gone and report.conduct != "impersonated":
                 assert report.restituted
         rt.members.refresh()
-        weights = oracle.weights_of(rt.engine, rt.policy, self.town.clock())
+        weights = oracle.weights_of(rt.engine, rt.policy, self.ledger.clock())
         assert {group: weight for group, weight in rt.members.weights().items() if group in weights} == weights
 
 
-def play(town: Town, steps: list[tuple[int, int]]) -> Story:
+def play(ledger: LedgerFixture, steps: list[tuple[int, int]]) -> Story:
     """One person is reported, and contests or not; then the steps (which action, which choices) are carried out. What
     was done is checked after each."""
     person: Subjects = [(kind, sodium.point_from_hash(secrets.token_bytes(64))) for kind in KINDS]
-    story = Story(town, person)
+    story = Story(ledger, person)
     story.report(steps[0][1] // 2 * 2 if steps else 0)
     for action, pick in [(4, 0), *steps]:
         actions = story.actions()

@@ -19,20 +19,20 @@ from ledger.protocol.identifiers import Kind
 from ledger.rules.appeals import Outcome
 from ledger.rules.case_machine import Staff
 from ledger.rules.conduct import Conduct
-from ledger.server.appeals import staff_actions as desk
-from ledger.server.appeals.own_record import own_record
+from ledger.server.appeals import staff_actions
+from ledger.server.appeals.consumer_record import own_record
 from ledger.server.db.engine import reading
-from ledger.server.records.case_queries import outcome_counts
+from ledger.server.platforms.queries import outcome_counts
 from tests import pg
 from tests.server.appeals.test_appeals import ANNA, BEN, session_of
-from tests.server.conftest import Clock, Founding, Subjects, Town
+from tests.server.conftest import Clock, LedgerFixture, LedgerSeed, Subjects
 from tests.support import Platform, evidence, opened
 
 PLACES = [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("sqlite", "postgresql")]
 
 
 @dataclass
-class Street(Town):
+class LedgerPart(LedgerFixture):
     """A test's own part of a ledger that others use too: its order numbers are nobody else's."""
 
     prefix: str = ""
@@ -47,31 +47,31 @@ class Street(Town):
         return super().report(platform, subjects, key, **changes)
 
 
-def shared_town(request: pytest.FixtureRequest, folder: Path, founding: Founding) -> Iterator[Town]:
+def shared_ledger(request: pytest.FixtureRequest, folder: Path, seed: LedgerSeed) -> Iterator[LedgerFixture]:
     """A ledger on `request.param`, for all tests of a file."""
     if request.param == "sqlite":
         url = f"sqlite:///{folder / 'ledger.db'}"
     else:
         template = make_url(request.getfixturevalue("postgresql_schema")())
         url = pg.create_database(template, template).render_as_string(hide_password=False)
-        founding = copy(founding)
-        founding._copied = ""
+        seed = copy(seed)
+        seed._copied = ""
     clock = Clock()
-    with opened(founding.ledger(url, folder), clock) as rt:
-        yield Town(rt, clock, founding.acme, founding.acme2, founding.bolt)
+    with opened(seed.copy_to(url, folder), clock) as rt:
+        yield LedgerFixture(rt, clock, seed.acme, seed.acme2, seed.bolt)
     if request.param == "postgresql":
         pg.drop_database(url)
 
 
-def street(town: Town) -> Street:
+def ledger_part(ledger: LedgerFixture) -> LedgerPart:
     """A part of the ledger for one test."""
-    return Street(town.rt, town.clock, town.acme, town.acme2, town.bolt, secrets.token_hex(4))
+    return LedgerPart(ledger.rt, ledger.clock, ledger.acme, ledger.acme2, ledger.bolt, secrets.token_hex(4))
 
 
-def lost(town: Town, group: str = "acme-group") -> int:
+def lost(ledger: LedgerFixture, group: str = "acme-group") -> int:
     """How many reports of the group count as overturned."""
-    with reading(town.rt.engine) as connection:
-        return outcome_counts(connection, town.clock() - timedelta(days=700)).get(group, {}).get("overturned", 0)
+    with reading(ledger.rt.engine) as connection:
+        return outcome_counts(connection, ledger.clock() - timedelta(days=700)).get(group, {}).get("overturned", 0)
 
 
 HEAD = Staff(7, "supervisor")
@@ -83,33 +83,33 @@ def somebody(*kinds: Kind) -> Subjects:
     return [(kind, sodium.point_from_hash(secrets.token_bytes(64))) for kind in kinds or (Kind.PHONE, Kind.PAYMENT)]
 
 
-def decide(town: Town, case: str, outcome: Outcome, conduct: Conduct = Conduct.WARDROBING) -> None:
+def decide(ledger: LedgerFixture, case: str, outcome: Outcome, conduct: Conduct = Conduct.WARDROBING) -> None:
     """A reviewer takes the case and decides it; what takes two people gets its second signature."""
     more: dict[str, Any] = {}
     if outcome is Outcome.AMENDED:
         more["conduct"] = conduct
     if outcome is Outcome.UNLINKED:
         more["slots"] = (0,)
-    desk.take(town.rt.context, case, ANNA)
-    row = desk.decide(town.rt.context, case, ANNA, outcome, "It was looked into.", **more)
+    staff_actions.take(ledger.rt.context, case, ANNA)
+    row = staff_actions.decide(ledger.rt.context, case, ANNA, outcome, "It was looked into.", **more)
     if row.state == "awaiting_signoff":
-        desk.sign(town.rt.context, case, BEN)
+        staff_actions.sign(ledger.rt.context, case, BEN)
 
 
-def points(town: Town, person: Subjects) -> float:
+def points(ledger: LedgerFixture, person: Subjects) -> float:
     """What the person's record weighs now."""
-    return float(town.lookup(person)["points"])
+    return float(ledger.lookup(person)["points"])
 
 
-def record(town: Town, person: Subjects) -> dict[str, dict[str, Any]]:
+def record(ledger: LedgerFixture, person: Subjects) -> dict[str, dict[str, Any]]:
     """The reports in the person's own record, by id."""
-    found = own_record(town.rt.context, town.rt.members.weights(), session_of(town, person))
+    found = own_record(ledger.rt.context, ledger.rt.members.weights(), session_of(ledger, person))
     return {one["id"]: one for one in found["reports"]}
 
 
-def farm(town: Town, linked: list[str], subjects: Subjects, **changes: Any) -> dict[str, Any]:
+def farm(ledger: LedgerFixture, linked: list[str], subjects: Subjects, **changes: Any) -> dict[str, Any]:
     """acme's report of linked accounts."""
     items = evidence(*["linked_instrument"] * len(linked))
     for item, report_id in zip(items, linked, strict=True):
         item["report_id"] = report_id
-    return town.report(town.acme, subjects, conduct="account_farm", evidence=items, **changes)
+    return ledger.report(ledger.acme, subjects, conduct="account_farm", evidence=items, **changes)

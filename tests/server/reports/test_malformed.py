@@ -14,8 +14,8 @@ from ledger.errors import InvalidPoint, SubjectsInvalid
 from ledger.protocol.encoding import b64url, format_time
 from ledger.protocol.identifiers import Kind
 from ledger.protocol.tags import tag
-from ledger.server.appeals.own_record import own_record
-from ledger.server.appeals.session_queries import SessionRow
+from ledger.server.appeals.consumer_record import own_record
+from ledger.server.appeals.sessions import SessionRow
 from ledger.server.db.engine import reading, writing
 from ledger.server.db.tables.ledger import Listing, Subject
 from ledger.server.db.tables.webhooks import WebhookMessage
@@ -30,235 +30,238 @@ from ledger.server.settings import Settings
 from ledger.server.webhooks import endpoints
 from tests.malformed import IDENTITY_AGAIN, record
 from tests.rotations import audited, epochs, on_one_engine, places, report, retired, subjects_under, turned
-from tests.server.appeals.desk import contest
+from tests.server.appeals.contested import contest
 from tests.server.appeals.test_appeals import session_of
-from tests.server.conftest import Subjects, Town
+from tests.server.conftest import LedgerFixture, Subjects
 from tests.spellings import other_spellings, with_bit_255
-from tests.support import report_payload
+from tests.support import report_payload, with_settings
 
 pytestmark = pytest.mark.one_engine
 
 
-def hidden(town: Town, number: int, epoch: int = 1) -> Subjects:
+def hidden(ledger: LedgerFixture, number: int, epoch: int = 1) -> Subjects:
     """A person's subjects in the spelling under which no lookup finds them."""
-    return [(kind, with_bit_255(one)) for kind, one in subjects_under(town.rt.settings, epoch, number)]
+    return [(kind, with_bit_255(one)) for kind, one in subjects_under(ledger.rt.settings, epoch, number)]
 
 
-def record_of(town: Town, number: int, epoch: int = 1) -> list[dict[str, Any]]:
+def record_of(ledger: LedgerFixture, number: int, epoch: int = 1) -> list[dict[str, Any]]:
     """The reports in a person's own record, newest first."""
-    found = own_record(town.rt.context, town.rt.members.weights(), session(town, number, epoch))
+    found = own_record(ledger.rt.context, ledger.rt.members.weights(), session(ledger, number, epoch))
     return list(found["reports"])
 
 
-def session(town: Town, number: int, epoch: int) -> SessionRow:
+def session(ledger: LedgerFixture, number: int, epoch: int) -> SessionRow:
     """A session of the person."""
-    row = session_of(town, subjects_under(town.rt.settings, epoch, number))
+    row = session_of(ledger, subjects_under(ledger.rt.settings, epoch, number))
     return replace(row, epoch=epoch)
 
 
-def tier(town: Town, number: int, epoch: int = 1) -> tuple[str, int]:
-    answer = town.lookup(subjects_under(town.rt.settings, epoch, number), epoch=epoch)
+def tier(ledger: LedgerFixture, number: int, epoch: int = 1) -> tuple[str, int]:
+    answer = ledger.lookup(subjects_under(ledger.rt.settings, epoch, number), epoch=epoch)
     return answer["tier"], answer["events"]
 
 
-def stored(town: Town) -> list[bytes]:
-    with reading(town.rt.engine) as connection:
+def stored(ledger: LedgerFixture) -> list[bytes]:
+    with reading(ledger.rt.engine) as connection:
         return [bytes(one) for one in connection.scalars(select(Subject.element))]
 
 
-def messages(town: Town) -> list[tuple[str, str, dict[str, Any]]]:
-    with reading(town.rt.engine) as connection:
+def messages(ledger: LedgerFixture) -> list[tuple[str, str, dict[str, Any]]]:
+    with reading(ledger.rt.engine) as connection:
         rows = connection.execute(
             select(WebhookMessage.platform, WebhookMessage.type, WebhookMessage.body).order_by(WebhookMessage.id)
         )
         return [(platform, type_, json.loads(body)["data"]) for platform, type_, body in rows]
 
 
-def test_a_hidden_report_is_taken_back_and_told_to_both(settings: Settings, town: Town) -> None:
-    rt = replace(town.rt, settings=settings.model_copy(update={"webhook_allow_private": True}))
-    endpoints.create(rt, town.acme.member(), "http://127.0.0.1:9/", ["report.voided"])
-    seen = report(town, town.bolt, 1, 1)
-    made = record(rt, town.acme, hidden(town, 1), order="A-1")
-    nobody = record(rt, town.acme, [(Kind.PHONE, IDENTITY_AGAIN)])
-    assert tier(town, 1) == ("watch", 1), "only the other report is seen: that is the fault"
-    assert [one["id"] for one in record_of(town, 1)] == [seen["id"]]
+def test_a_hidden_report_is_taken_back_and_told_to_both(settings: Settings, ledger: LedgerFixture) -> None:
+    rt = with_settings(ledger.rt, settings.model_copy(update={"webhook_allow_private": True}))
+    endpoints.create(rt.webhooks, ledger.acme.member(), "http://127.0.0.1:9/", ["report.voided"])
+    seen = report(ledger, ledger.bolt, 1, 1)
+    made = record(rt, ledger.acme, hidden(ledger, 1), order="A-1")
+    nobody = record(rt, ledger.acme, [(Kind.PHONE, IDENTITY_AGAIN)])
+    assert tier(ledger, 1) == ("watch", 1), "only the other report is seen: that is the fault"
+    assert [one["id"] for one in record_of(ledger, 1)] == [seen["id"]]
     assert malformed_reports(rt.engine) == [
-        MalformedReport(one["entry_index"], "acme", town.clock(), False) for one in (made, nobody)
+        MalformedReport(one["entry_index"], "acme", ledger.clock(), False) for one in (made, nobody)
     ]
 
     last, changed = take_back_malformed(rt.context)
     assert (last, changed) == (nobody["entry_index"], [made["entry_index"], nobody["entry_index"]])
-    assert tier(town, 1) == ("watch", 1)
-    mine, theirs = record_of(town, 1)
+    assert tier(ledger, 1) == ("watch", 1)
+    mine, theirs = record_of(ledger, 1)
     assert (mine["id"], mine["status"], mine["withdrawal_reason"]) == (made["id"], "withdrawn", "malformed_subject")
     assert (mine["appealable"], mine["matched_kinds"], mine["reported_by"]) == (False, ["payment", "phone"], None)
     assert (theirs["id"], theirs["withdrawal_reason"]) == (seen["id"], None)
     for one in (made, nobody):
-        view = get_report(rt, town.acme.member(), one["id"])
+        view = get_report(rt.context, ledger.acme.member(), one["id"])
         assert (view["status"], view["withdrawal"]["reason"]) == ("withdrawn", "malformed_subject")
         with reading(rt.engine) as connection:
             opened = read_body(connection, view["withdrawal"]["entry_index"])
         assert opened is not None
         entry = json.loads(opened[2])
         assert (entry["type"], entry["report"], entry["reason"]) == ("withdrawal", one["id"], "malformed_subject")
-    assert sorted(messages(town), key=str) == sorted(
+    assert sorted(messages(ledger), key=str) == sorted(
         [("acme", "report.voided", {"report": one["id"], "reason": "malformed_subject"}) for one in (made, nobody)],
         key=str,
     )
     assert malformed_reports(rt.engine) == [
-        MalformedReport(one["entry_index"], "acme", town.clock(), True) for one in (made, nobody)
+        MalformedReport(one["entry_index"], "acme", ledger.clock(), True) for one in (made, nobody)
     ]
-    assert set(stored(town)) == {one for _, one in subjects_under(rt.settings, 1, 1)}
+    assert set(stored(ledger)) == {one for _, one in subjects_under(rt.settings, 1, 1)}
     assert not places(rt.engine, Listing, 1) & {(one["entry_index"], 0) for one in (made, nobody)}
 
     assert take_back_malformed(rt.context)[1] == [], "once"
-    assert len(messages(town)) == 2
-    again = report(town, town.acme, 1, 1, order="A-1", notice_sent_at=format_time(town.clock()))
+    assert len(messages(ledger)) == 2
+    again = report(ledger, ledger.acme, 1, 1, order="A-1", notice_sent_at=format_time(ledger.clock()))
     assert again["status"] == "cooling", "a further report of the order has a notice of its own"
-    assert record_of(town, 1)[0]["appealable"]
+    assert record_of(ledger, 1)[0]["appealable"]
 
 
 @on_one_engine
 @pytest.mark.parametrize("both", [False, True], ids=["before", "twice in one report"])
-def test_a_report_is_taken_back_as_a_whole(town: Town, both: bool) -> None:
+def test_a_report_is_taken_back_as_a_whole(ledger: LedgerFixture, both: bool) -> None:
     """One malformed subject is enough: intake takes no such report. Those who found it find that it is withdrawn."""
-    canonical = subjects_under(town.rt.settings, 1, 1)
-    other = [(canonical[0][0], with_bit_255(canonical[0][1]))] if both else hidden(town, 2)[1:]
-    made = record(town.rt, town.acme, [canonical[0], *other])
-    assert [one["status"] for one in record_of(town, 1)] == ["counting"]
-    assert take_back_malformed(town.rt.context)[1] == [made["entry_index"]]
-    assert tier(town, 1) == ("clear", 0)
+    canonical = subjects_under(ledger.rt.settings, 1, 1)
+    other = [(canonical[0][0], with_bit_255(canonical[0][1]))] if both else hidden(ledger, 2)[1:]
+    made = record(ledger.rt, ledger.acme, [canonical[0], *other])
+    assert [one["status"] for one in record_of(ledger, 1)] == ["counting"]
+    assert take_back_malformed(ledger.rt.context)[1] == [made["entry_index"]]
+    assert tier(ledger, 1) == ("clear", 0)
     for number in (1,) if both else (1, 2):
-        assert [one["withdrawal_reason"] for one in record_of(town, number)] == ["malformed_subject"]
-    assert not record_of(town, 3)
+        assert [one["withdrawal_reason"] for one in record_of(ledger, number)] == ["malformed_subject"]
+    assert not record_of(ledger, 3)
 
 
-def test_what_rests_on_it_falls_and_what_was_reversed_is_only_spelled_anew(town: Town) -> None:
-    rt = town.rt
-    linked = [record(rt, town.acme, hidden(town, 1)), report(town, town.acme, 2, 1)]
+def test_what_rests_on_it_falls_and_what_was_reversed_is_only_spelled_anew(ledger: LedgerFixture) -> None:
+    rt = ledger.rt
+    linked = [record(rt, ledger.acme, hidden(ledger, 1)), report(ledger, ledger.acme, 2, 1)]
     items = [{"type": "linked_instrument", "sha256": b64url(bytes([n]) * 32)} for n in range(2)]
     for item, one in zip(items, linked, strict=True):
         item["report_id"] = one["id"]
-    farm = report(town, town.acme, 3, 1, conduct="account_farm", evidence=items)
-    gone = record(rt, town.acme, hidden(town, 4))
-    town.withdraw(town.acme, gone["id"])
+    farm = report(ledger, ledger.acme, 3, 1, conduct="account_farm", evidence=items)
+    gone = record(rt, ledger.acme, hidden(ledger, 4))
+    ledger.withdraw(ledger.acme, gone["id"])
     size = take_back_malformed(rt.context)[1]
     assert size == [linked[0]["entry_index"], gone["entry_index"]]
-    reasons = {one["id"]: get_report(rt, town.acme.member(), one["id"])["withdrawal"] for one in (*linked, farm, gone)}
+    reasons = {
+        one["id"]: get_report(rt.context, ledger.acme.member(), one["id"])["withdrawal"]
+        for one in (*linked, farm, gone)
+    }
     assert {name: value and value["reason"] for name, value in reasons.items()} == {
         linked[0]["id"]: "malformed_subject",
         linked[1]["id"]: None,
         farm["id"]: "linked_report_void",
         gone["id"]: "other",
     }
-    assert record_of(town, 4) == [], "as with every report that its platform took back"
-    assert not [one for one in stored(town) if one[31] & 0x80]
+    assert record_of(ledger, 4) == [], "as with every report that its platform took back"
+    assert not [one for one in stored(ledger) if one[31] & 0x80]
 
 
-def test_a_case_about_it_ends_in_the_persons_favour(town: Town) -> None:
-    canonical = subjects_under(town.rt.settings, 1, 1)
-    made = record(town.rt, town.acme, [canonical[0], (canonical[1][0], with_bit_255(canonical[1][1]))])
-    (case,) = contest(town, canonical, made)
-    take_back_malformed(town.rt.context)
-    (shown,) = record_of(town, 1)
+def test_a_case_about_it_ends_in_the_persons_favour(ledger: LedgerFixture) -> None:
+    canonical = subjects_under(ledger.rt.settings, 1, 1)
+    made = record(ledger.rt, ledger.acme, [canonical[0], (canonical[1][0], with_bit_255(canonical[1][1]))])
+    (case,) = contest(ledger, canonical, made)
+    take_back_malformed(ledger.rt.context)
+    (shown,) = record_of(ledger, 1)
     assert (shown["status"], shown["case"]["id"], shown["case"]["state"]) == ("withdrawn", case, "closed")
 
 
 # --- rotations ----------------------------------------------------------------------------------------------------
 
 
-def test_a_rotation_goes_on_with_a_ledger_that_holds_both_kinds(town: Town) -> None:
-    rt = town.rt
-    report(town, town.bolt, 1, 1)
-    made = record(rt, town.acme, hidden(town, 1))
-    record(rt, town.acme, [(Kind.PHONE, IDENTITY_AGAIN)])
-    gone = record(rt, town.acme, hidden(town, 2))
-    town.withdraw(town.acme, gone["id"])
-    before = tier(town, 1)
+def test_a_rotation_goes_on_with_a_ledger_that_holds_both_kinds(ledger: LedgerFixture) -> None:
+    rt = ledger.rt
+    report(ledger, ledger.bolt, 1, 1)
+    made = record(rt, ledger.acme, hidden(ledger, 1))
+    record(rt, ledger.acme, [(Kind.PHONE, IDENTITY_AGAIN)])
+    gone = record(rt, ledger.acme, hidden(ledger, 2))
+    ledger.withdraw(ledger.acme, gone["id"])
+    before = tier(ledger, 1)
 
-    done = turned(town)
+    done = turned(ledger)
     assert epochs(rt.engine)[2].state == "current"
     assert audited(rt, done.audit_dir).elements == done.elements == 6, "each element once; the identity is none"
     assert places(rt.engine, Subject, 1) == places(rt.engine, Subject, 2)
     for epoch in (1, 2):
-        assert (tier(town, 1, epoch), tier(town, 2, epoch)) == (before, ("clear", 0)), "nothing counts that did not"
-        assert [one["id"] for one in record_of(town, 1, epoch) if one["withdrawal_reason"]] == [made["id"]]
-    retired(town)
-    town.clock.moment += SETTLE
-    assert destroy_settled(rt.settings, rt.engine, town.clock) == [1]
-    assert [one["id"] for one in record_of(town, 1, 2) if one["withdrawal_reason"]] == [made["id"]]
+        assert (tier(ledger, 1, epoch), tier(ledger, 2, epoch)) == (before, ("clear", 0)), "nothing counts that did not"
+        assert [one["id"] for one in record_of(ledger, 1, epoch) if one["withdrawal_reason"]] == [made["id"]]
+    retired(ledger)
+    ledger.clock.moment += SETTLE
+    assert destroy_settled(rt.settings, rt.engine, ledger.clock) == [1]
+    assert [one["id"] for one in record_of(ledger, 1, 2) if one["withdrawal_reason"]] == [made["id"]]
 
 
-def test_a_rotation_that_an_earlier_version_began(town: Town) -> None:
+def test_a_rotation_that_an_earlier_version_began(ledger: LedgerFixture) -> None:
     """The rows under the next epoch are there and canonical: they must not count from the switch on."""
-    rt = town.rt
-    made = record(rt, town.acme, hidden(town, 1))
-    announce(rt.settings, rt.engine, town.clock())
+    rt = ledger.rt
+    made = record(rt, ledger.acme, hidden(ledger, 1))
+    announce(rt.settings, rt.engine, ledger.clock())
     rows = [
         FilledRow(made["entry_index"], slot, one, bytes([slot]) * 32, tag(kind, one))
         for slot, (kind, one) in enumerate(subjects_under(rt.settings, 2, 1))
     ]
     with writing(rt.engine) as connection:
         rotation_store.fill(connection, 1, 2, rows)
-    done = turned(town)
+    done = turned(ledger)
     assert audited(rt, done.audit_dir).elements == 2
-    assert tier(town, 1, 2) == tier(town, 1, 1) == ("clear", 0)
-    assert [one["id"] for one in record_of(town, 1, 2)] == [made["id"]]
+    assert tier(ledger, 1, 2) == tier(ledger, 1, 1) == ("clear", 0)
+    assert [one["id"] for one in record_of(ledger, 1, 2)] == [made["id"]]
 
 
-def test_in_a_grace_that_an_earlier_version_began(town: Town) -> None:
+def test_in_a_grace_that_an_earlier_version_began(ledger: LedgerFixture) -> None:
     """Such a report was found under the current epoch at once, and stood in the way of the old one's retirement."""
-    rt = town.rt
-    turned(town)
-    made = record(rt, town.acme, hidden(town, 1, epoch=1), epoch=1)
-    assert (tier(town, 1, 1), tier(town, 1, 2)) == (("clear", 0), ("watch", 1))
-    retired(town)
+    rt = ledger.rt
+    turned(ledger)
+    made = record(rt, ledger.acme, hidden(ledger, 1, epoch=1), epoch=1)
+    assert (tier(ledger, 1, 1), tier(ledger, 1, 2)) == (("clear", 0), ("watch", 1))
+    retired(ledger)
     assert epochs(rt.engine)[1].state == "retired"
-    assert tier(town, 1, 2) == ("clear", 0)
-    assert [one["withdrawal_reason"] for one in record_of(town, 1, 2)] == ["malformed_subject"]
-    assert get_report(rt, town.acme.member(), made["id"])["status"] == "withdrawn"
+    assert tier(ledger, 1, 2) == ("clear", 0)
+    assert [one["withdrawal_reason"] for one in record_of(ledger, 1, 2)] == ["malformed_subject"]
+    assert get_report(rt.context, ledger.acme.member(), made["id"])["status"] == "withdrawn"
     assert audited(rt, rt.settings.keys_dir / "rotation-1-2-late").elements == 2
 
 
-def test_whatever_was_recorded_a_rotation_ends(town: Town) -> None:
+def test_whatever_was_recorded_a_rotation_ends(ledger: LedgerFixture) -> None:
     """A random mixture of canonical subjects, other spellings and the identity: who was not listed is not listed after
     it, and everybody else is as before."""
-    rt, chance = town.rt, random.Random(11)
+    rt, chance = ledger.rt, random.Random(11)
     malformed: set[int] = set()
     clean: set[int] = set()
     for number in range(8):
         subjects = []
         for kind, one in subjects_under(rt.settings, 1, number):
             subjects.append((kind, chance.choice([one, one, with_bit_255(one), IDENTITY_AGAIN])))
-        record(rt, town.acme, subjects)
+        record(rt, ledger.acme, subjects)
         (malformed if any(one[31] & 0x80 for _, one in subjects) else clean).add(number)
     assert malformed
     assert clean
-    done = turned(town)
+    done = turned(ledger)
     assert audited(rt, done.audit_dir).elements == done.elements
     for number in range(8):
         expected = ("watch", 1) if number in clean else ("clear", 0)
-        assert tier(town, number, 1) == tier(town, number, 2) == expected
+        assert tier(ledger, number, 1) == tier(ledger, number, 2) == expected
 
 
 # --- when it happens ----------------------------------------------------------------------------------------------
 
 
-def test_maintenance_takes_back_what_it_has_not_looked_at_yet(town: Town) -> None:
-    rt = town.rt
-    first = record(rt, town.acme, hidden(town, 1))
+def test_maintenance_takes_back_what_it_has_not_looked_at_yet(ledger: LedgerFixture) -> None:
+    rt = ledger.rt
+    first = record(rt, ledger.acme, hidden(ledger, 1))
     rt.maintenance.round()
-    assert get_report(rt, town.acme.member(), first["id"])["status"] == "withdrawn"
-    second = record(rt, town.acme, hidden(town, 2))  # by a server of the version before, during an upgrade
+    assert get_report(rt.context, ledger.acme.member(), first["id"])["status"] == "withdrawn"
+    second = record(rt, ledger.acme, hidden(ledger, 2))  # by a server of the version before, during an upgrade
     rt.maintenance.round()
-    assert get_report(rt, town.acme.member(), second["id"])["status"] == "withdrawn"
+    assert get_report(rt.context, ledger.acme.member(), second["id"])["status"] == "withdrawn"
     assert take_back_malformed(rt.context, first["entry_index"]) == (second["entry_index"], [])
 
 
 @on_one_engine
-def test_it_can_be_stopped_and_goes_on(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    rt = town.rt
-    made = [record(rt, town.acme, hidden(town, number))["entry_index"] for number in range(3)]
+def test_it_can_be_stopped_and_goes_on(ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    rt = ledger.rt
+    made = [record(rt, ledger.acme, hidden(ledger, number))["entry_index"] for number in range(3)]
     monkeypatch.setattr("ledger.server.reports.malformed.WINDOW", 1)
     assert take_back_malformed(rt.context, START, lambda: True) == (made[0], [made[0]])
     assert take_back_malformed(rt.context, made[0]) == (made[2], made[1:])
@@ -268,16 +271,21 @@ def test_it_can_be_stopped_and_goes_on(town: Town, monkeypatch: pytest.MonkeyPat
 
 
 @on_one_engine
-def test_intake_takes_no_other_spelling(town: Town) -> None:
+def test_intake_takes_no_other_spelling(ledger: LedgerFixture) -> None:
     """Every spelling of a person's element, with the commitment that belongs to it, under a good signature."""
-    rt = town.rt
+    rt = ledger.rt
     (kind, canonical), other = subjects_under(rt.settings, 1, 1)
     spellings = [*other_spellings(canonical), *other_spellings(bytes(32)), bytes(32)]
     for spelled in spellings:
         for subjects in ([(kind, spelled)], [other, (kind, spelled)], [(kind, canonical), (kind, spelled)]):
-            payload = report_payload(rt, town.acme, subjects)
+            payload = report_payload(rt, ledger.acme, subjects)
             with pytest.raises(InvalidPoint):
-                check_report(rt, town.acme.member(), payload, "k")
+                check_report(rt.reports, ledger.acme.member(), payload, "k")
     with pytest.raises(SubjectsInvalid, match="twice"):
-        check_report(rt, town.acme.member(), report_payload(rt, town.acme, [(kind, canonical), (kind, canonical)]), "k")
-    assert stored(town) == []
+        check_report(
+            rt.reports,
+            ledger.acme.member(),
+            report_payload(rt, ledger.acme, [(kind, canonical), (kind, canonical)]),
+            "k",
+        )
+    assert stored(ledger) == []

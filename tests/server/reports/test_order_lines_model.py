@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.server.conftest import Town
+from tests.server.conftest import LedgerFixture
 from tests.server.reports.line_model import Story, play
 
 PLAYED = (Phase.explicit, Phase.reuse, Phase.generate)
@@ -21,13 +21,15 @@ STEPS = st.lists(st.tuples(st.integers(0, 19), st.integers(0, 10**7)), min_size=
     max_examples=3, phases=PLAYED, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(steps=STEPS)
-def test_whatever_the_reporter_does_what_was_contested_stays_so(town: Town, steps: list[tuple[int, int]]) -> None:
-    play(town, steps)
+def test_whatever_the_reporter_does_what_was_contested_stays_so(
+    ledger: LedgerFixture, steps: list[tuple[int, int]]
+) -> None:
+    play(ledger, steps)
 
 
 @pytest.mark.parametrize("migrated_url", ["sqlite"], indirect=True)
-def test_the_model_can_find_a_lie(town: Town) -> None:
-    story: Story = play(town, [(0, 0), (4, 0)])
+def test_the_model_can_find_a_lie(ledger: LedgerFixture) -> None:
+    story: Story = play(ledger, [(0, 0), (4, 0)])
     (lie,) = story.lies
     lie.cases, lie.held = [*lie.cases], True
     with pytest.raises(AssertionError):

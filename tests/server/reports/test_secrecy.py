@@ -23,7 +23,8 @@ from ledger.server.keys.files import load_log_key
 from ledger.server.snapshots.builder import Published, build_and_publish
 from ledger.server.snapshots.files import folder_of
 from ledger.snapshots import sealed
-from tests.server.conftest import Town
+from ledger.snapshots.layout import ENTRY_BYTES
+from tests.server.conftest import LedgerFixture
 from tests.support import element_of
 
 pytestmark = pytest.mark.one_engine
@@ -44,23 +45,23 @@ class Loot:
         return any(spelling in self.everything for spelling in (value, value.hex().encode(), b64url(value).encode()))
 
 
-def snapshot(town: Town) -> Published:
-    rt = town.rt
+def snapshot(ledger: LedgerFixture) -> Published:
+    rt = ledger.rt
     return build_and_publish(
         rt.settings, rt.engine, load_log_key(rt.settings), rt.now(), random_bytes=secrets.token_bytes
     )
 
 
-def files(town: Town, version: bytes) -> Iterator[bytes]:
-    for path in sorted(folder_of(town.rt.settings, version).iterdir()):
+def files(ledger: LedgerFixture, version: bytes) -> Iterator[bytes]:
+    for path in sorted(folder_of(ledger.rt.settings, version).iterdir()):
         yield path.read_bytes()
 
 
-def steal(town: Town, *versions: bytes) -> Loot:
+def steal(ledger: LedgerFixture, *versions: bytes) -> Loot:
     """Every column of every row, and the files of these snapshots."""
     parts: list[bytes] = []
     values: set[bytes] = set()
-    with reading(town.rt.engine) as connection:
+    with reading(ledger.rt.engine) as connection:
         for table in Base.metadata.sorted_tables:
             for row in connection.execute(select(table)):
                 for value in row:
@@ -70,7 +71,7 @@ def steal(town: Town, *versions: bytes) -> Loot:
                     else:
                         parts.append(str(value).encode())
     for version in versions:
-        parts += files(town, version)
+        parts += files(ledger, version)
     return Loot(b"\x00".join(parts), frozenset(values))
 
 
@@ -92,17 +93,17 @@ def guesses(loot: Loot, raw: str) -> Iterator[bytes]:
                 yield subject_commitment(key, epoch, KIND, point)
 
 
-def report_somebody(town: Town, raw: str = PHONE) -> bytes:
-    element = element_of(town.rt, KIND, raw)
-    town.report(town.acme, [(KIND, element)])
+def report_somebody(ledger: LedgerFixture, raw: str = PHONE) -> bytes:
+    element = element_of(ledger.rt, KIND, raw)
+    ledger.report(ledger.acme, [(KIND, element)])
     return element
 
 
-def test_a_stolen_database_tells_nothing_about_a_number(town: Town) -> None:
-    element = report_somebody(town)
-    town.lookup([(KIND, element)])
-    version = snapshot(town).version
-    loot = steal(town, version)
+def test_a_stolen_database_tells_nothing_about_a_number(ledger: LedgerFixture) -> None:
+    element = report_somebody(ledger)
+    ledger.lookup([(KIND, element)])
+    version = snapshot(ledger).version
+    loot = steal(ledger, version)
     for spelling in (PHONE, PHONE[1:], PHONE[3:]):
         assert spelling.encode() not in loot.everything
     assert not any(loot.holds(guess) for guess in guesses(loot, PHONE))
@@ -110,36 +111,36 @@ def test_a_stolen_database_tells_nothing_about_a_number(town: Town) -> None:
     assert loot.holds(tag(KIND, element))
 
 
-def test_elements_of_a_number_under_two_keys_have_nothing_in_common(town: Town) -> None:
+def test_elements_of_a_number_under_two_keys_have_nothing_in_common(ledger: LedgerFixture) -> None:
     """A rotated ledger, or another one, cannot be joined with the first by what is stored."""
-    element = report_somebody(town)
+    element = report_somebody(ledger)
     other = voprf.derive_secret(secrets.token_bytes(32), b"another key")
     point = voprf.hash_to_group(canonical(KIND, PHONE))
     blinded = voprf.evaluate(other, [point], secrets.token_bytes(64)).evaluated[0]
-    loot = steal(town)
+    loot = steal(ledger)
     assert loot.holds(element)
     assert not loot.holds(blinded)
     assert not loot.holds(tag(KIND, blinded))
 
 
-def buckets(town: Town, found: Published) -> list[bytes]:
-    data = (folder_of(town.rt.settings, found.version) / "buckets.bin").read_bytes()
-    size = found.manifest.capacity * sealed.ENTRY_BYTES
+def buckets(ledger: LedgerFixture, found: Published) -> list[bytes]:
+    data = (folder_of(ledger.rt.settings, found.version) / "buckets.bin").read_bytes()
+    size = found.manifest.capacity * ENTRY_BYTES
     return [data[start : start + size] for start in range(0, len(data), size)]
 
 
 def entries(bucket: bytes) -> list[bytes]:
-    return [bucket[start : start + sealed.ENTRY_BYTES] for start in range(0, len(bucket), sealed.ENTRY_BYTES)]
+    return [bucket[start : start + ENTRY_BYTES] for start in range(0, len(bucket), ENTRY_BYTES)]
 
 
-def test_nobody_without_the_element_can_tell_whose_entry_changed(town: Town) -> None:
-    everybody = [report_somebody(town, f"+86138001380{number:02d}") for number in range(12)]
-    before = snapshot(town)
-    old = buckets(town, before)
+def test_nobody_without_the_element_can_tell_whose_entry_changed(ledger: LedgerFixture) -> None:
+    everybody = [report_somebody(ledger, f"+86138001380{number:02d}") for number in range(12)]
+    before = snapshot(ledger)
+    old = buckets(ledger, before)
     changed = everybody[5]
-    town.report(town.bolt, [(KIND, changed)])
-    after = snapshot(town)
-    new = buckets(town, after)
+    ledger.report(ledger.bolt, [(KIND, changed)])
+    after = snapshot(ledger)
+    new = buckets(ledger, after)
     assert [len(bucket) for bucket in old] == [len(bucket) for bucket in new]
     assert before.manifest.capacity == after.manifest.capacity
     # Nothing of any bucket comes again, of the changed person's no more and no less than of the others.
@@ -162,17 +163,17 @@ def _blocks(entry: bytes) -> list[bytes]:
     return [entry[start : start + 16] for start in range(0, len(entry), 16)]
 
 
-def test_a_bucket_of_somebody_looks_like_a_bucket_of_nobody(town: Town) -> None:
+def test_a_bucket_of_somebody_looks_like_a_bucket_of_nobody(ledger: LedgerFixture) -> None:
     numbers = (f"+861380013{number:04d}" for number in count(8100))
-    candidates = (number for number in numbers if prefix(tag(KIND, element_of(town.rt, KIND, number)), 1) == 0)
+    candidates = (number for number in numbers if prefix(tag(KIND, element_of(ledger.rt, KIND, number)), 1) == 0)
     for number in islice(candidates, 12):
-        report_somebody(town, number)
-    found = snapshot(town)
-    all_buckets = buckets(town, found)
+        report_somebody(ledger, number)
+    found = snapshot(ledger)
+    all_buckets = buckets(ledger, found)
     # Nobody's tag begins with a one, so the second half of the buckets holds dummies only.
     assert len(all_buckets) >= 4
     for bucket in all_buckets:
-        assert len(bucket) == found.manifest.capacity * sealed.ENTRY_BYTES
+        assert len(bucket) == found.manifest.capacity * ENTRY_BYTES
         checks = [entry[: sealed.CHECK_BYTES] for entry in entries(bucket)]
         assert all(left < right for left, right in pairwise(checks)), "sorted, so that the place tells nothing"
         assert len(zlib.compress(bucket, 9)) > len(bucket), "no structure that a compressor could find"
@@ -180,17 +181,17 @@ def test_a_bucket_of_somebody_looks_like_a_bucket_of_nobody(town: Town) -> None:
         assert abs(ones - 0.5) < 0.02, "ten standard deviations of a random string of 8 KiB"
 
 
-def test_the_secret_of_a_snapshot_is_gone_once_it_is_published(town: Town) -> None:
-    report_somebody(town)
+def test_the_secret_of_a_snapshot_is_gone_once_it_is_published(ledger: LedgerFixture) -> None:
+    report_somebody(ledger)
     secret: list[bytes] = []
 
     def remembered(count: int) -> bytes:
         secret.append(secrets.token_bytes(count))
         return secret[-1]
 
-    rt = town.rt
+    rt = ledger.rt
     build_and_publish(rt.settings, rt.engine, load_log_key(rt.settings), rt.now(), random_bytes=remembered)
-    loot = steal(town)
+    loot = steal(ledger)
     version, *keys = secret
     assert loot.holds(version)
     assert keys

@@ -19,7 +19,6 @@ from ledger.server.db.engine import reading, writing
 from ledger.server.db.tables.ledger import Listing, OprfUse, Subject
 from ledger.server.keys.files import load_oprf, oprf_path
 from ledger.server.log import queries as log_store
-from ledger.server.lookups.lookups import submit_lookup
 from ledger.server.oprf import budgets
 from ledger.server.reports.reports import submit_report
 from ledger.server.rotation.audit import audit_dir
@@ -41,49 +40,49 @@ from tests.rotations import (
     subjects_under,
     turned,
 )
-from tests.server.conftest import Town
-from tests.support import lookup_request, opened, report_payload
+from tests.server.conftest import LedgerFixture
+from tests.support import lookup_request, opened, report_payload, submit_lookup
 
 pytestmark = pytest.mark.one_engine
 
 
-def test_the_same_people_under_a_new_key(town: Town) -> None:
-    first = report(town, town.acme, 1, 1)
-    report(town, town.bolt, 1, 1)
-    report(town, town.acme, 2, 1)
-    gone = report(town, town.acme, 3, 1)
-    town.withdraw(town.acme, gone["id"])
-    town.restitute(town.acme, first, format_time(town.clock()))
-    before = {number: seen(town, number, 1) for number in (1, 2, 3, 4)}
+def test_the_same_people_under_a_new_key(ledger: LedgerFixture) -> None:
+    first = report(ledger, ledger.acme, 1, 1)
+    report(ledger, ledger.bolt, 1, 1)
+    report(ledger, ledger.acme, 2, 1)
+    gone = report(ledger, ledger.acme, 3, 1)
+    ledger.withdraw(ledger.acme, gone["id"])
+    ledger.restitute(ledger.acme, first, format_time(ledger.clock()))
+    before = {number: seen(ledger, number, 1) for number in (1, 2, 3, 4)}
     assert [answer[0] for answer in before.values()] == ["watch", "watch", "clear", "clear"]
 
-    done = turned(town)
-    rows = epochs(town.rt.engine)
-    assert [rows[1].state, rows[2].state, town.rt.keys.epoch] == ["previous", "current", 2]
-    assert (rows[2].switch_index, rows[1].grace_until) == (done.entry_index, town.clock() + GRACE)
+    done = turned(ledger)
+    rows = epochs(ledger.rt.engine)
+    assert [rows[1].state, rows[2].state, ledger.rt.keys.epoch] == ["previous", "current", 2]
+    assert (rows[2].switch_index, rows[1].grace_until) == (done.entry_index, ledger.clock() + GRACE)
     for epoch in (1, 2):
-        assert {number: seen(town, number, epoch) for number in before} == before
-    assert places(town.rt.engine, Subject, 1) == places(town.rt.engine, Subject, 2)
-    assert len(places(town.rt.engine, Subject, 2)) == 8, "a withdrawn report's subjects are turned and proved too"
-    assert places(town.rt.engine, Listing, 1) == places(town.rt.engine, Listing, 2)
-    with reading(town.rt.engine) as connection:
+        assert {number: seen(ledger, number, epoch) for number in before} == before
+    assert places(ledger.rt.engine, Subject, 1) == places(ledger.rt.engine, Subject, 2)
+    assert len(places(ledger.rt.engine, Subject, 2)) == 8, "a withdrawn report's subjects are turned and proved too"
+    assert places(ledger.rt.engine, Listing, 1) == places(ledger.rt.engine, Listing, 2)
+    with reading(ledger.rt.engine) as connection:
         stored = set(connection.scalars(select(Subject.element).where(Subject.epoch == 2)))
         listed = set(connection.scalars(select(Listing.tag).where(Listing.epoch == 2)))
-    expected = [one for number in (1, 2, 3) for one in subjects_under(town.rt.settings, 2, number)]
+    expected = [one for number in (1, 2, 3) for one in subjects_under(ledger.rt.settings, 2, number)]
     assert {bytes(one) for one in stored} == {element for _, element in expected}
     assert {bytes(one) for one in listed} == {tag(kind, element) for kind, element in expected[:4]}
-    assert audited(town.rt, done.audit_dir).elements == done.elements == 8
+    assert audited(ledger.rt, done.audit_dir).elements == done.elements == 8
 
 
-def test_what_the_log_says(town: Town) -> None:
-    report(town, town.acme, 1, 1)
-    settings, engine = town.rt.settings, town.rt.engine
+def test_what_the_log_says(ledger: LedgerFixture) -> None:
+    report(ledger, ledger.acme, 1, 1)
+    settings, engine = ledger.rt.settings, ledger.rt.engine
     genesis = body_of(engine, 0)
-    new = announce(settings, engine, town.clock())
+    new = announce(settings, engine, ledger.clock())
     holder = {"id": "ledger", "public_key": b64url(new.public_key)}
     assert body_of(engine, new.entry_index) == {**genesis, "next": {"epoch": 2, "holders": [holder]}}
-    done = turned(town, grace_days=7)
-    until = format_time(town.clock() + timedelta(days=7))
+    done = turned(ledger, grace_days=7)
+    until = format_time(ledger.clock() + timedelta(days=7))
     assert body_of(engine, done.entry_index) == {
         "epoch": 2,
         "holders": [holder],
@@ -92,7 +91,7 @@ def test_what_the_log_says(town: Town) -> None:
         "previous": {"epoch": 1, "holders": genesis["holders"], "until": until},
         "rotation": {"from": 1, "to": 2, "elements": 2, "root": b64url(done.root)},
     }
-    retired(town)
+    retired(ledger)
     with reading(engine) as connection:
         head = log_store.read_head(connection)
     assert head is not None
@@ -100,37 +99,37 @@ def test_what_the_log_says(town: Town) -> None:
 
 
 @on_one_engine
-def test_announcing_first_lets_platforms_tag_anew(town: Town) -> None:
-    settings, engine = town.rt.settings, town.rt.engine
+def test_announcing_first_lets_platforms_tag_anew(ledger: LedgerFixture) -> None:
+    settings, engine = ledger.rt.settings, ledger.rt.engine
     with writing(engine) as connection:
         connection.execute(insert(OprfUse).values(platform="acme", day=20_000, elements=700_000))
-    new = announce(settings, engine, town.clock())
-    assert announce(settings, engine, town.clock()) == new, "again changes nothing"
+    new = announce(settings, engine, ledger.clock())
+    assert announce(settings, engine, ledger.clock()) == new, "again changes nothing"
     assert oprf_path(settings, 2).stat().st_mode & 0o777 == 0o600
-    town.rt.members.refresh()
-    assert town.rt.keys.evaluating(2).secret == load_oprf(settings, 2)[2]
+    ledger.rt.members.refresh()
+    assert ledger.rt.keys.evaluating(2).secret == load_oprf(settings, 2)[2]
     with reading(engine) as connection:
         grants = {name: budgets.read_grants(connection, name) for name in ("acme", "acme2", "bolt")}
     assert [one.elements for one in grants["acme"]] == [700_000]
     assert [one.elements for one in grants["bolt"]] == [settings.oprf_daily_quota_elements]
     assert grants["bolt"][0].expires_at == new.announced_at + timedelta(days=90)
-    for refused in (lambda: seen(town, 1, 2), lambda: report(town, town.acme, 1, 2)):
+    for refused in (lambda: seen(ledger, 1, 2), lambda: report(ledger, ledger.acme, 1, 2)):
         with pytest.raises(StaleEpoch) as caught:
             refused()
         assert caught.value.details["epoch"] == 1
-    assert turned(town).new_epoch == 2
+    assert turned(ledger).new_epoch == 2
     with reading(engine) as connection:
         assert len(budgets.read_grants(connection, "bolt")) == 1
 
 
-def test_in_grace_a_report_is_found_under_both_epochs(town: Town) -> None:
-    turned(town)
-    new = report(town, town.acme, 1, 2)
-    late = report(town, town.bolt, 1, 1)
-    assert seen(town, 1, 1) == seen(town, 1, 2)
-    assert seen(town, 1, 2)[2:4] == (1, 2), "two groups report one act"
+def test_in_grace_a_report_is_found_under_both_epochs(ledger: LedgerFixture) -> None:
+    turned(ledger)
+    new = report(ledger, ledger.acme, 1, 2)
+    late = report(ledger, ledger.bolt, 1, 1)
+    assert seen(ledger, 1, 1) == seen(ledger, 1, 2)
+    assert seen(ledger, 1, 2)[2:4] == (1, 2), "two groups report one act"
     rows = {(new["entry_index"], slot) for slot in (0, 1)}, {(late["entry_index"], slot) for slot in (0, 1)}
-    engine = town.rt.engine
+    engine = ledger.rt.engine
     assert places(engine, Subject, 1) == rows[1], "only what was made under the old epoch is kept under it"
     assert places(engine, Subject, 2) == places(engine, Listing, 1) == places(engine, Listing, 2) == rows[0] | rows[1]
     with reading(engine) as connection:
@@ -139,31 +138,31 @@ def test_in_grace_a_report_is_found_under_both_epochs(town: Town) -> None:
     kinds = (Kind.PHONE, Kind.PAYMENT)
     openings = {b64url(subject_commitment(salt, 1, kind, element)) for salt, element in own for kind in kinds}
     assert {one["c"] for one in signed["subjects"]} <= openings
-    town.withdraw(town.acme, new["id"])
-    town.withdraw(town.bolt, late["id"])
+    ledger.withdraw(ledger.acme, new["id"])
+    ledger.withdraw(ledger.bolt, late["id"])
     assert places(engine, Listing, 1) == places(engine, Listing, 2) == set()
 
 
 @pytest.mark.parametrize("table", [Subject, Listing])
-def test_a_switch_is_refused_when_a_row_is_missing(town: Town, table: Any) -> None:
-    lost = report(town, town.acme, 1, 1)
-    report(town, town.acme, 2, 1)
+def test_a_switch_is_refused_when_a_row_is_missing(ledger: LedgerFixture, table: Any) -> None:
+    lost = report(ledger, ledger.acme, 1, 1)
+    report(ledger, ledger.acme, 2, 1)
 
     def lose(stage: Stage, done: int, _total: int) -> None:
         if stage is Stage.SWITCH and done == 0:
-            with writing(town.rt.engine) as connection:
+            with writing(ledger.rt.engine) as connection:
                 connection.execute(delete(table).where(table.epoch == 2, table.report_id == lost["entry_index"]))
 
     with pytest.raises(RotationRefused, match="no row under the next epoch"):
-        turned(town, progress=lose)
-    assert epochs(town.rt.engine)[1].state == "current"
+        turned(ledger, progress=lose)
+    assert epochs(ledger.rt.engine)[1].state == "current"
     if table is Subject:  # a subject is filled again, and its listing is there
-        assert turned(town).elements == 4
+        assert turned(ledger).elements == 4
 
 
-def test_what_comes_in_while_it_runs_is_in_it(town: Town) -> None:
+def test_what_comes_in_while_it_runs_is_in_it(ledger: LedgerFixture) -> None:
     """Reports, a withdrawal and a restitution between the stages, and more of them than the switch takes at once."""
-    standing = [report(town, town.acme, number, 1) for number in range(3)]
+    standing = [report(ledger, ledger.acme, number, 1) for number in range(3)]
     came: list[Stage] = []
 
     def live(stage: Stage, done: int, total: int) -> None:
@@ -172,44 +171,44 @@ def test_what_comes_in_while_it_runs_is_in_it(town: Town) -> None:
         came.append(stage)
         many = 60 if stage is Stage.SWITCH else 1
         for number in range(many):
-            report(town, town.bolt, 100 * (1 + len(came)) + number, 1)
+            report(ledger, ledger.bolt, 100 * (1 + len(came)) + number, 1)
         if stage is Stage.PROVE:
-            town.withdraw(town.acme, standing[0]["id"])
-            town.restitute(town.acme, standing[1], format_time(town.clock()))
+            ledger.withdraw(ledger.acme, standing[0]["id"])
+            ledger.restitute(ledger.acme, standing[1], format_time(ledger.clock()))
 
-    done = turned(town, progress=live)
-    engine = town.rt.engine
+    done = turned(ledger, progress=live)
+    engine = ledger.rt.engine
     assert came == [Stage.ANNOUNCE, Stage.FILL, Stage.PROVE, Stage.SWITCH]
     assert done.elements == 2 * (3 + 3 + 60) == len(places(engine, Subject, 2))
-    assert audited(town.rt, done.audit_dir).elements == done.elements
+    assert audited(ledger.rt, done.audit_dir).elements == done.elements
     assert places(engine, Listing, 1) == places(engine, Listing, 2)
     for number in (0, 1, 2, 200, 300, 400, 500, 559):
-        assert seen(town, number, 2) == seen(town, number, 1)
-    assert [seen(town, number, 2)[2] for number in (0, 1, 500)] == [0, 1, 1]
-    assert seen(town, 1, 2)[1] < seen(town, 2, 2)[1], "restitution halved it"
+        assert seen(ledger, number, 2) == seen(ledger, number, 1)
+    assert [seen(ledger, number, 2)[2] for number in (0, 1, 500)] == [0, 1, 1]
+    assert seen(ledger, 1, 2)[1] < seen(ledger, 2, 2)[1], "restitution halved it"
 
 
-def test_an_erased_report_is_not_filled_again(town: Town) -> None:
-    old = report(town, town.acme, 1, 1)
-    town.clock.moment += timedelta(days=500)
-    report(town, town.acme, 2, 1)
+def test_an_erased_report_is_not_filled_again(ledger: LedgerFixture) -> None:
+    old = report(ledger, ledger.acme, 1, 1)
+    ledger.clock.moment += timedelta(days=500)
+    report(ledger, ledger.acme, 2, 1)
 
     def erase(stage: Stage, done: int, _total: int) -> None:
         if stage is Stage.FILL and done == 0:
-            assert town.rt.maintenance.round() == 1
+            assert ledger.rt.maintenance.round() == 1
 
-    assert turned(town, progress=erase).elements == 2
-    assert old["entry_index"] not in {place[0] for place in places(town.rt.engine, Subject, 2)}
+    assert turned(ledger, progress=erase).elements == 2
+    assert old["entry_index"] not in {place[0] for place in places(ledger.rt.engine, Subject, 2)}
 
 
 @on_one_engine
-def test_one_run_at_a_time(town: Town) -> None:
-    settings, engine = town.rt.settings, town.rt.engine
+def test_one_run_at_a_time(ledger: LedgerFixture) -> None:
+    settings, engine = ledger.rt.settings, ledger.rt.engine
     with alone(settings):
         for refused in (
-            lambda: rotate(settings, engine, town.clock),
-            lambda: announce(settings, engine, town.clock()),
-            lambda: retire(settings, engine, town.clock),
+            lambda: rotate(settings, engine, ledger.clock),
+            lambda: announce(settings, engine, ledger.clock()),
+            lambda: retire(settings, engine, ledger.clock),
         ):
             with pytest.raises(RotationRefused, match="at work"):
                 refused()
@@ -217,99 +216,101 @@ def test_one_run_at_a_time(town: Town) -> None:
     assert not oprf_path(settings, 2).exists()
 
 
-def test_a_frozen_log_takes_no_rotation(town: Town) -> None:
-    settings, engine = town.rt.settings, town.rt.engine
-    announce(settings, engine, town.clock())
+def test_a_frozen_log_takes_no_rotation(ledger: LedgerFixture) -> None:
+    settings, engine = ledger.rt.settings, ledger.rt.engine
+    announce(settings, engine, ledger.clock())
     with writing(engine) as connection:
         log_store.set_frozen(connection, "a test")
     with pytest.raises(LogFrozen):
-        rotate(settings, engine, town.clock)
+        rotate(settings, engine, ledger.clock)
     assert epochs(engine)[1].state == "current"
 
 
 @on_one_engine
-def test_a_key_file_of_another_machine_is_not_taken(town: Town) -> None:
-    settings, engine = town.rt.settings, town.rt.engine
-    announce(settings, engine, town.clock())
+def test_a_key_file_of_another_machine_is_not_taken(ledger: LedgerFixture) -> None:
+    settings, engine = ledger.rt.settings, ledger.rt.engine
+    announce(settings, engine, ledger.clock())
     path = oprf_path(settings, 2)
     text_there = path.read_text()
     path.write_text(oprf_path(settings, 1).read_text().replace('"epoch": 1', '"epoch": 2'))
     with pytest.raises(ConfigurationError, match="not the key that the log names"):
-        rotate(settings, engine, town.clock)
+        rotate(settings, engine, ledger.clock)
     path.unlink()
     with pytest.raises(ConfigurationError, match="cannot be read"):
-        rotate(settings, engine, town.clock)
+        rotate(settings, engine, ledger.clock)
     path.write_text(text_there)
     path.chmod(0o600)
-    assert turned(town).new_epoch == 2
+    assert turned(ledger).new_epoch == 2
 
 
 @on_one_engine
-def test_audit_files_are_for_their_owner_and_go_where_they_are_wanted(town: Town, tmp_path: Path) -> None:
-    report(town, town.acme, 1, 1)
+def test_audit_files_are_for_their_owner_and_go_where_they_are_wanted(ledger: LedgerFixture, tmp_path: Path) -> None:
+    report(ledger, ledger.acme, 1, 1)
     chosen = tmp_path / "audit"
-    done = turned(town, folder=chosen)
-    assert done.audit_dir == audit_dir(town.rt.settings, 1, 2) == chosen
+    done = turned(ledger, folder=chosen)
+    assert done.audit_dir == audit_dir(ledger.rt.settings, 1, 2) == chosen
     assert chosen.stat().st_mode & 0o777 == 0o700
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in chosen.iterdir())
     (chosen / "note.txt").write_text("the operator's own")
-    retired(town)
-    town.clock.moment += SETTLE
-    destroy_settled(town.rt.settings, town.rt.engine, town.clock)
+    retired(ledger)
+    ledger.clock.moment += SETTLE
+    destroy_settled(ledger.rt.settings, ledger.rt.engine, ledger.clock)
     assert [path.name for path in chosen.iterdir()] == ["note.txt"]
     assert batches(chosen) == []
 
 
 @on_one_engine
-def test_status_tells_how_far_it_is(town: Town) -> None:
-    report(town, town.acme, 1, 1)
-    announce(town.rt.settings, town.rt.engine, town.clock())
-    first, second = status(town.rt.settings, town.rt.engine)
+def test_status_tells_how_far_it_is(ledger: LedgerFixture) -> None:
+    report(ledger, ledger.acme, 1, 1)
+    announce(ledger.rt.settings, ledger.rt.engine, ledger.clock())
+    first, second = status(ledger.rt.settings, ledger.rt.engine)
     assert (first.row.state, first.subjects, first.key_here) == ("current", 2, True)
     assert (second.row.state, second.subjects, second.key_here) == ("next", 0, True)
-    os.unlink(oprf_path(town.rt.settings, 2))
-    assert not status(town.rt.settings, town.rt.engine)[1].key_here
+    os.unlink(oprf_path(ledger.rt.settings, 2))
+    assert not status(ledger.rt.settings, ledger.rt.engine)[1].key_here
 
 
 @on_one_engine
-def test_the_quotient_of_the_keys_does_not_show(town: Town) -> None:
+def test_the_quotient_of_the_keys_does_not_show(ledger: LedgerFixture) -> None:
     shown: list[str] = []
-    report(town, town.acme, 1, 1)
-    turned(town, progress=lambda *told: shown.append(repr(told)))
-    factor = rotation_factor(*[load_oprf(town.rt.settings, epoch)[2] for epoch in (1, 2)])
+    report(ledger, ledger.acme, 1, 1)
+    turned(ledger, progress=lambda *told: shown.append(repr(told)))
+    factor = rotation_factor(*[load_oprf(ledger.rt.settings, epoch)[2] for epoch in (1, 2)])
     assert factor.hex() not in "".join(shown)
-    with reading(town.rt.engine) as connection:
+    with reading(ledger.rt.engine) as connection:
         assert connection.scalar(select(func.count()).select_from(Subject)) == 4
 
 
-def test_a_process_that_has_not_noticed_the_switch(town: Town) -> None:
+def test_a_process_that_has_not_noticed_the_switch(ledger: LedgerFixture) -> None:
     """Which epochs there are is decided where a report is recorded, not by what the process that took it knows."""
-    settings = town.rt.settings
-    with opened(settings.model_copy(update={"auth_refresh_seconds": 5.0}), town.clock) as slow:
-        announce(settings, town.rt.engine, town.clock())
+    settings = ledger.rt.settings
+    with opened(settings.model_copy(update={"auth_refresh_seconds": 5.0}), ledger.clock) as slow:
+        announce(settings, ledger.rt.engine, ledger.clock())
         slow.members.refresh()
-        rotate(settings, town.rt.engine, town.clock)
+        rotate(settings, ledger.rt.engine, ledger.clock)
         assert slow.keys.epoch == 1
         for number, epoch in ((1, 1), (2, 2)):
-            payload = report_payload(slow, town.acme, subjects_under(settings, epoch, number), epoch=epoch)
-            submit_report(slow, town.acme.member(), payload, f"k{number}").result(10)
+            payload = report_payload(slow, ledger.acme, subjects_under(settings, epoch, number), epoch=epoch)
+            submit_report(slow.reports, ledger.acme.member(), payload, f"k{number}").result(10)
         assert slow.keys.epoch == 1
-    town.rt.members.refresh()
-    assert [seen(town, number, epoch)[2] for number in (1, 2) for epoch in (1, 2)] == [1, 1, 1, 1]
+    ledger.rt.members.refresh()
+    assert [seen(ledger, number, epoch)[2] for number in (1, 2) for epoch in (1, 2)] == [1, 1, 1, 1]
 
 
 @on_one_engine
-def test_a_machine_without_the_old_key_takes_no_reports_in_grace(town: Town) -> None:
+def test_a_machine_without_the_old_key_takes_no_reports_in_grace(ledger: LedgerFixture) -> None:
     """It could not list them under both epochs. Lookups need no key."""
-    settings = town.rt.settings
-    report(town, town.acme, 1, 1)
-    turned(town)
+    settings = ledger.rt.settings
+    report(ledger, ledger.acme, 1, 1)
+    turned(ledger)
     old = {number: subjects_under(settings, 1, number) for number in (1, 2)}
     oprf_path(settings, 1).unlink()
-    with opened(settings, town.clock) as rt:
+    with opened(settings, ledger.clock) as rt:
         for epoch, subjects in ((1, old[2]), (2, subjects_under(settings, 2, 2))):
             with pytest.raises(Unavailable):
-                submit_report(rt, town.acme.member(), report_payload(rt, town.acme, subjects, epoch=epoch), "k")
+                submit_report(
+                    rt.reports, ledger.acme.member(), report_payload(rt, ledger.acme, subjects, epoch=epoch), "k"
+                )
         request = lookup_request(rt, old[1], epoch=1)
-        answer = submit_lookup(rt, town.bolt.member(), request).result(10)
+        answer = submit_lookup(rt, ledger.bolt.member(), request).result(10)
         assert json.loads(answer)["events"] == 1

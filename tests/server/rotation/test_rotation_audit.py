@@ -24,7 +24,7 @@ from ledger.server.rotation.run import rotate
 from ledger.tlog.checkpoint import verifier_key
 from ledger.tlog.key_rotation import Batch, RotationKeys, format_batch, parse_batch, prove, rotation_factor
 from tests.rotations import audited, batches, change_facts, log_of, subjects_under
-from tests.server.conftest import Town
+from tests.server.conftest import LedgerFixture
 from tests.support import publish, report_payload
 
 pytestmark = pytest.mark.parametrize("migrated_url", [pytest.param("sqlite", marks=pytest.mark.sqlite)], indirect=True)
@@ -33,15 +33,15 @@ REPORTS = 5
 
 
 @pytest.fixture
-def folder(town: Town, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(ledger: LedgerFixture, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The audit folder of a rotation of ten subjects, in three batches."""
     monkeypatch.setattr(fill, "PROOF_BATCH", 4)
     for number in range(REPORTS):
-        payload = report_payload(town.rt, town.acme, subjects_under(town.rt.settings, 1, number))
-        submit_report(town.rt, town.acme.member(), payload, f"k{number}").result(10)
-    done = rotate(town.rt.settings, town.rt.engine, town.clock)
-    town.rt.members.refresh()
-    assert audited(town.rt, done.audit_dir).batches == 3
+        payload = report_payload(ledger.rt, ledger.acme, subjects_under(ledger.rt.settings, 1, number))
+        submit_report(ledger.rt.reports, ledger.acme.member(), payload, f"k{number}").result(10)
+    done = rotate(ledger.rt.settings, ledger.rt.engine, ledger.clock)
+    ledger.rt.members.refresh()
+    assert audited(ledger.rt, done.audit_dir).batches == 3
     return done.audit_dir
 
 
@@ -53,7 +53,7 @@ def rewrite(path: Path, change: Callable[[Batch], Batch], proof: Callable[[Batch
     )
 
 
-def test_every_byte_counts(town: Town, folder: Path) -> None:
+def test_every_byte_counts(ledger: LedgerFixture, folder: Path) -> None:
     path = batches(folder)[1]
     good = path.read_bytes()
     for place in range(0, len(good), 23):
@@ -62,12 +62,12 @@ def test_every_byte_counts(town: Town, folder: Path) -> None:
             path.write_bytes(data)
             if data != good:  # a changed digest that is computed again is the old one
                 with pytest.raises(InvalidRotation):
-                    audited(town.rt, folder)
+                    audited(ledger.rt, folder)
     path.write_bytes(good)
-    audited(town.rt, folder)
+    audited(ledger.rt, folder)
 
 
-def test_batches_cut_lost_doubled_or_out_of_order(town: Town, folder: Path) -> None:
+def test_batches_cut_lost_doubled_or_out_of_order(ledger: LedgerFixture, folder: Path) -> None:
     first, second, third = batches(folder)
     one, two, three = (path.read_bytes() for path in (first, second, third))
 
@@ -77,7 +77,7 @@ def test_batches_cut_lost_doubled_or_out_of_order(town: Town, folder: Path) -> N
         for path in (first, second, third)[len(contents) :]:
             path.unlink(missing_ok=True)
         with pytest.raises(InvalidRotation):
-            audited(town.rt, folder)
+            audited(ledger.rt, folder)
 
     refused(one, two, three[:-1])
     refused(one, two, b"")
@@ -89,9 +89,9 @@ def test_batches_cut_lost_doubled_or_out_of_order(town: Town, folder: Path) -> N
     refused()
 
 
-def test_a_true_proof_of_something_else(town: Town, folder: Path) -> None:
+def test_a_true_proof_of_something_else(ledger: LedgerFixture, folder: Path) -> None:
     """The prover has the keys and makes proofs that hold; the root in the log is what does not fit."""
-    settings = town.rt.settings
+    settings = ledger.rt.settings
     factor = rotation_factor(*[load_oprf(settings, epoch)[2] for epoch in (1, 2)])
     path = batches(folder)[2]
     good = path.read_bytes()
@@ -124,13 +124,13 @@ def test_a_true_proof_of_something_else(town: Town, folder: Path) -> None:
     for change in (fewer, other_person, other_salt, swapped):
         rewrite(path, change, proof)
         with pytest.raises(InvalidRotation, match="log"):
-            audited(town.rt, folder)
+            audited(ledger.rt, folder)
         path.write_bytes(good)
     rewrite(path, lambda batch: batch, proof)
-    audited(town.rt, folder)
+    audited(ledger.rt, folder)
 
 
-def test_elements_that_were_not_turned(town: Town, folder: Path) -> None:
+def test_elements_that_were_not_turned(ledger: LedgerFixture, folder: Path) -> None:
     """One person under the old key still, with everything else right: the proof does not hold."""
 
     def not_turned(batch: Batch) -> Batch:
@@ -138,44 +138,44 @@ def test_elements_that_were_not_turned(town: Town, folder: Path) -> None:
 
     rewrite(batches(folder)[0], not_turned)
     with pytest.raises(InvalidRotation, match="proof"):
-        audited(town.rt, folder)
+        audited(ledger.rt, folder)
 
 
-def test_batches_of_another_rotation(town: Town, folder: Path) -> None:
+def test_batches_of_another_rotation(ledger: LedgerFixture, folder: Path) -> None:
     def other_keys(batch: Batch) -> Batch:
         return replace(batch, keys=RotationKeys(2, 3, batch.keys.new_public, batch.keys.old_public))
 
     rewrite(batches(folder)[0], other_keys)
     with pytest.raises(InvalidRotation, match="other epochs or keys"):
-        audited(town.rt, folder)
+        audited(ledger.rt, folder)
 
 
-def test_the_log_and_not_the_folder_is_believed(town: Town, folder: Path) -> None:
+def test_the_log_and_not_the_folder_is_believed(ledger: LedgerFixture, folder: Path) -> None:
     facts = json.loads((folder / "rotation.json").read_text())
     report, announcement = facts["switch_entry"] - 2, facts["switch_entry"] - 1
     for entry in (0, 1, report, announcement):
         change_facts(folder, switch_entry=entry, root_entry=entry)
         with pytest.raises(InvalidRotation):
-            audited(town.rt, folder)
+            audited(ledger.rt, folder)
         change_facts(folder, switch_entry=facts["switch_entry"], root_entry=entry)
         with pytest.raises(InvalidRotation):
-            audited(town.rt, folder)
+            audited(ledger.rt, folder)
     change_facts(folder, switch_entry=facts["switch_entry"] + 1, root_entry=facts["switch_entry"] + 1)
     with pytest.raises(ReceiptPending):
-        audited(town.rt, folder)
+        audited(ledger.rt, folder)
     for text in ("", "[]", "{}", '{"switch_entry": "1", "root_entry": -1}'):
         (folder / "rotation.json").write_text(text)
         with pytest.raises(ConfigurationError):
-            audited(town.rt, folder)
+            audited(ledger.rt, folder)
 
 
-def test_another_log_key_or_suite(town: Town, folder: Path) -> None:
-    rt = town.rt
+def test_another_log_key_or_suite(ledger: LedgerFixture, folder: Path) -> None:
+    rt = ledger.rt
     origin = rt.settings.origin
     with pytest.raises(InvalidCheckpoint):
         audited(rt, folder, verifier_key(origin, raw_public(Ed25519PrivateKey.generate())))
     publish(rt.settings)
-    served = suite(rt)
+    served = suite(rt.settings, rt.keys, rt.policies.timeline, rt.now())
     fetch = log_of(rt)
 
     def verify(changed: dict[str, Any]) -> None:
@@ -196,6 +196,6 @@ def test_another_log_key_or_suite(town: Town, folder: Path) -> None:
             verify({**served, "epochs": epochs})
 
 
-def test_an_empty_rotation_can_be_checked(town: Town) -> None:
-    done = rotate(town.rt.settings, town.rt.engine, town.clock)
-    assert audited(town.rt, done.audit_dir).elements == 0
+def test_an_empty_rotation_can_be_checked(ledger: LedgerFixture) -> None:
+    done = rotate(ledger.rt.settings, ledger.rt.engine, ledger.clock)
+    assert audited(ledger.rt, done.audit_dir).elements == 0

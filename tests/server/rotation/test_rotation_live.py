@@ -18,15 +18,14 @@ import pytest
 from ledger.errors import IndexNotReached, StaleEpoch
 from ledger.protocol.encoding import day_floor, format_time, hour_floor, parse_time
 from ledger.rules.standing import Event, fold
-from ledger.server.lookups.lookups import submit_lookup
 from ledger.server.reports.reports import restitute_report, submit_report, withdraw_report
 from ledger.server.rotation.convert import Stage
 from ledger.server.rotation.retire import SETTLE, destroy_settled, retire
 from ledger.server.rotation.run import rotate
 from ledger.server.runtime import Runtime
 from tests.rotations import Subjects, audited, epochs, subjects_under
-from tests.server.conftest import Town
-from tests.support import lookup_request, opened, report_payload
+from tests.server.conftest import LedgerFixture
+from tests.support import lookup_request, opened, report_payload, submit_lookup
 
 pytestmark = pytest.mark.one_engine
 
@@ -49,8 +48,8 @@ class Traffic:
     """One thread that reports, withdraws and restitutes, and one that looks people up at two processes, until stopped.
     People are held while something is done about them, so that there is one right answer at a time."""
 
-    def __init__(self, town: Town, runtimes: list[Runtime]) -> None:
-        self.town, self.runtimes = town, runtimes
+    def __init__(self, ledger: LedgerFixture, runtimes: list[Runtime]) -> None:
+        self.ledger, self.runtimes = ledger, runtimes
         self.people = [Person(number) for number in range(PEOPLE)]
         self.answers: Counter[tuple[int, int]] = Counter()
         self.written: Counter[str] = Counter()
@@ -92,7 +91,7 @@ class Traffic:
     def subjects(self, person: Person, epoch: int) -> Subjects:
         """The person under `epoch`; made once, because the key of an old epoch goes in the end."""
         if epoch not in person.under:
-            person.under[epoch] = subjects_under(self.town.rt.settings, epoch, person.number)
+            person.under[epoch] = subjects_under(self.ledger.rt.settings, epoch, person.number)
         return person.under[epoch]
 
     # --- writing ---------------------------------------------------------------------------------------------
@@ -105,14 +104,14 @@ class Traffic:
         time.sleep(0.01)  # SQLite gives its lock to whoever asks at the right moment
 
     def _report(self, rt: Runtime, person: Person, rng: random.Random) -> str:
-        platform = rng.choice([self.town.acme, self.town.bolt])
+        platform = rng.choice([self.ledger.acme, self.ledger.bolt])
         answering = [key.row.epoch for key in rt.keys.in_state("previous", "current")]
         epoch = rng.choice(answering)
         payload = report_payload(
             rt, platform, self.subjects(person, epoch), epoch=epoch, amount_minor=1000 + rng.randrange(10**6)
         )
         try:
-            stored = submit_report(rt, platform.member(), payload, payload["signature"]).result(10)
+            stored = submit_report(rt.reports, platform.member(), payload, payload["signature"]).result(10)
         except StaleEpoch:
             return "stale"
         told, body = json.loads(stored.body), payload["body"]
@@ -138,7 +137,7 @@ class Traffic:
             return "nothing"
         report_id = rng.choice(list(person.events))
         platform = self._platform(person.events.pop(report_id))
-        withdraw_report(rt, platform.member(), report_id, "other", f"w{report_id}").result(10)
+        withdraw_report(rt.reports, platform.member(), report_id, "other", f"w{report_id}").result(10)
         return "withdrawal"
 
     def _restitute(self, rt: Runtime, person: Person, rng: random.Random) -> str:
@@ -150,18 +149,18 @@ class Traffic:
         person.events[report_id] = replace(event, restituted=True)
         platform = self._platform(event)
         amount = self._amount(rt, platform, report_id)
-        now = format_time(self.town.clock())
-        restitute_report(rt, platform.member(), report_id, now, amount, "CNY", f"r{report_id}").result(10)
+        now = format_time(self.ledger.clock())
+        restitute_report(rt.reports, platform.member(), report_id, now, amount, "CNY", f"r{report_id}").result(10)
         return "restitution"
 
     def _platform(self, event: Event) -> Any:
-        return self.town.acme if event.control_group == self.town.acme.control_group else self.town.bolt
+        return self.ledger.acme if event.control_group == self.ledger.acme.control_group else self.ledger.bolt
 
     @staticmethod
     def _amount(rt: Runtime, platform: Any, report_id: str) -> int:
         from ledger.server.reports.reports import get_report
 
-        return int(get_report(rt, platform.member(), report_id)["amount_minor"])
+        return int(get_report(rt.context, platform.member(), report_id)["amount_minor"])
 
     # --- looking up ------------------------------------------------------------------------------------------
 
@@ -170,7 +169,7 @@ class Traffic:
         rt = self.runtimes[number]
         epoch = rng.choice([1, 2]) if len(epochs(rt.engine)) > 1 else 1
         with person.lock:
-            wanted = fold(list(person.events.values()), rt.members.weights(), rt.policy, self.town.clock())
+            wanted = fold(list(person.events.values()), rt.members.weights(), rt.policy, self.ledger.clock())
             request = lookup_request(rt, self.subjects(person, epoch), epoch=epoch, min_index=person.reached)
             answer = self._ask(rt, request)
         if answer is None:
@@ -185,7 +184,7 @@ class Traffic:
         end = time.monotonic() + WAIT_SECONDS
         while True:
             try:
-                future: Future[bytes] = submit_lookup(rt, self.town.bolt.member(), request)
+                future: Future[bytes] = submit_lookup(rt, self.ledger.bolt.member(), request)
                 return dict(json.loads(future.result(10)))
             except IndexNotReached:
                 assert time.monotonic() < end
@@ -194,20 +193,20 @@ class Traffic:
                 return None
 
 
-def test_every_answer_is_true_at_every_stage(town: Town) -> None:
-    settings, engine = town.rt.settings, town.rt.engine
+def test_every_answer_is_true_at_every_stage(ledger: LedgerFixture) -> None:
+    settings, engine = ledger.rt.settings, ledger.rt.engine
     with ExitStack() as stack:
-        runtimes = [town.rt]
+        runtimes = [ledger.rt]
         if engine.dialect.name == "postgresql":  # SQLite is for one process
-            runtimes.append(stack.enter_context(opened(settings, town.clock)))
-        traffic = stack.enter_context(Traffic(town, runtimes))
+            runtimes.append(stack.enter_context(opened(settings, ledger.clock)))
+        traffic = stack.enter_context(Traffic(ledger, runtimes))
         traffic.go_on()
 
         def between(stage: Stage, done: int, _total: int) -> None:
             if (stage, done) != (Stage.SWITCH, 1):  # there the head is held
                 traffic.go_on()
 
-        done = rotate(settings, engine, town.clock, progress=between)
+        done = rotate(settings, engine, ledger.clock, progress=between)
         for rt in runtimes:
             rt.members.refresh()
         before = traffic.answers.copy()
@@ -219,14 +218,14 @@ def test_every_answer_is_true_at_every_stage(town: Town) -> None:
             traffic.go_on()
         while traffic.written["report -2"] < 3:
             traffic.go_on()
-        retire(settings, engine, town.clock, early=True)
+        retire(settings, engine, ledger.clock, early=True)
         # Sooner than is ever done: some process may not have noticed.
-        destroyed = destroy_settled(settings, engine, lambda: town.clock() + timedelta(seconds=1) + SETTLE, between)
+        destroyed = destroy_settled(settings, engine, lambda: ledger.clock() + timedelta(seconds=1) + SETTLE, between)
         assert destroyed == [1]
         for _ in range(3):
             traffic.go_on()
     assert traffic.failures == []
     assert traffic.written["withdrawal"] > 3
     assert traffic.written["restitution"] > 3
-    assert audited(town.rt, settings.keys_dir / "rotation-1-2-late").elements > 0
+    assert audited(ledger.rt, settings.keys_dir / "rotation-1-2-late").elements > 0
     assert done.elements > 0

@@ -22,34 +22,33 @@ from ledger.rules.appeals import Outcome
 from ledger.server.db.engine import reading
 from ledger.server.db.tables.ledger import LookupLog, Report
 from ledger.server.keys.files import load_log_key
-from ledger.server.lookups.clear_cache import Presence
+from ledger.server.lookups.clear_cache import ClearLookupCache
 from ledger.server.lookups.listed_tags import cooling_tags, tags_since
-from ledger.server.lookups.lookups import answer_from_memory, submit_lookup
 from ledger.server.snapshots.builder import Published, publish_due
 from ledger.server.snapshots.files import folder_of
 from ledger.snapshots.fuse_filter import FuseFilter
 from ledger.snapshots.sealed import open_bucket
 from tests.server.appeals.test_appeals import contest
 from tests.server.appeals.test_appeals_upkeep import decided
-from tests.server.conftest import Subjects, Town
+from tests.server.conftest import LedgerFixture, Subjects
 from tests.server.lookups.test_clear_cache import Seconds, clean, renew, tags, unlisted
-from tests.support import lookup_request
+from tests.support import lookup_request, submit_lookup
 
 pytestmark = pytest.mark.one_engine
 
 LAST_MOMENT = timedelta(microseconds=1)
 
 
-def cooling(town: Town, number: int = 0, **changes: Any) -> tuple[Subjects, datetime]:
+def cooling(ledger: LedgerFixture, number: int = 0, **changes: Any) -> tuple[Subjects, datetime]:
     """A person about whom one report cools, and the midnight at which it comes into effect."""
-    person = town.person(number)
-    made = town.report(town.acme, person, notice_sent_at=format_time(town.clock()), **changes)
+    person = ledger.person(number)
+    made = ledger.report(ledger.acme, person, notice_sent_at=format_time(ledger.clock()), **changes)
     assert made["status"] == "cooling"
     return person, datetime.fromisoformat(made["effective_from"])
 
 
 @contextmanager
-def statements(town: Town) -> Iterator[list[str]]:
+def statements(ledger: LedgerFixture) -> Iterator[list[str]]:
     """What the thread that answers lookups asks the database meanwhile."""
     asked: list[str] = []
 
@@ -57,27 +56,27 @@ def statements(town: Town) -> Iterator[list[str]]:
         if threading.current_thread().name == "lookups":
             asked.append(statement)
 
-    event.listen(town.rt.engine, "before_cursor_execute", note)
+    event.listen(ledger.rt.engine, "before_cursor_execute", note)
     try:
         yield asked
     finally:
-        event.remove(town.rt.engine, "before_cursor_execute", note)
+        event.remove(ledger.rt.engine, "before_cursor_execute", note)
 
 
-def from_memory(town: Town, who: Subjects) -> dict[str, Any] | None:
+def from_memory(ledger: LedgerFixture, who: Subjects) -> dict[str, Any] | None:
     """The answer from memory once memory answers at all, None if it leaves `who` to the database."""
-    member = town.bolt.member()
+    member = ledger.bolt.member()
     end = time.monotonic() + 20
     while True:
-        found = answer_from_memory(town.rt, member, lookup_request(town.rt, who))
+        found = ledger.rt.lookups.from_memory(member, lookup_request(ledger.rt, who))
         if found is not None:
             return dict(json.loads(found))
-        stranger = lookup_request(town.rt, town.person(90 + secrets.randbelow(10)))
-        if answer_from_memory(town.rt, member, stranger) is not None and town.rt.presence.ready():
+        stranger = lookup_request(ledger.rt, ledger.person(90 + secrets.randbelow(10)))
+        if ledger.rt.lookups.from_memory(member, stranger) is not None and ledger.rt.clear_cache.ready():
             return None
         assert time.monotonic() < end
-        if not town.rt.presence.built():
-            submit_lookup(town.rt, member, stranger).result(10)  # reserves ids
+        if not ledger.rt.clear_cache.built():
+            submit_lookup(ledger.rt, member, stranger).result(10)  # reserves ids
         time.sleep(0.01)
 
 
@@ -86,12 +85,12 @@ def shape(answer: dict[str, Any] | None) -> dict[str, Any] | None:
     return None if answer is None else {name: value for name, value in answer.items() if name not in own}
 
 
-def test_a_tag_that_only_cools_takes_the_way_of_a_clean_one(town: Town) -> None:
-    person, begins = cooling(town)
-    stranger = town.person(1)
-    from_memory(town, stranger)  # from now on ids are reserved, and a filter is there
-    with statements(town) as asked:
-        answers = [from_memory(town, who) for who in (person, person[:1], stranger)]
+def test_a_tag_that_only_cools_takes_the_way_of_a_clean_one(ledger: LedgerFixture) -> None:
+    person, begins = cooling(ledger)
+    stranger = ledger.person(1)
+    from_memory(ledger, stranger)  # from now on ids are reserved, and a filter is there
+    with statements(ledger) as asked:
+        answers = [from_memory(ledger, who) for who in (person, person[:1], stranger)]
         assert None not in answers
         assert asked == [], "nothing is asked for any of them"
     assert shape(answers[0]) == shape(answers[1]) == shape(answers[2])
@@ -101,47 +100,49 @@ def test_a_tag_that_only_cools_takes_the_way_of_a_clean_one(town: Town) -> None:
     # From the database too, where memory does not answer: one statement, nothing of the listing, no record.
     counts = []
     for who in (person, stranger):
-        with statements(town) as asked:
-            assert shape(town.lookup(who)) == {k: v for k, v in (shape(answers[2]) or {}).items() if k != "padding"}
+        with statements(ledger) as asked:
+            assert shape(ledger.lookup(who)) == {k: v for k, v in (shape(answers[2]) or {}).items() if k != "padding"}
             counts.append(len(asked))
     assert counts[0] == counts[1]
-    with reading(town.rt.engine) as connection:
+    with reading(ledger.rt.engine) as connection:
         assert not list(connection.execute(select(LookupLog.id)))
-    town.clock.moment = begins - LAST_MOMENT
-    assert shape(from_memory(town, person)) == shape(answers[2])
-    town.clock.moment = begins
-    assert from_memory(town, person) is None, "from its first moment on the database answers"
-    assert town.lookup(person)["tier"] == "watch"
-    with reading(town.rt.engine) as connection:
+    ledger.clock.moment = begins - LAST_MOMENT
+    assert shape(from_memory(ledger, person)) == shape(answers[2])
+    ledger.clock.moment = begins
+    assert from_memory(ledger, person) is None, "from its first moment on the database answers"
+    assert ledger.lookup(person)["tier"] == "watch"
+    with reading(ledger.rt.engine) as connection:
         assert len(list(connection.execute(select(LookupLog.id)))) == 1
 
 
-def test_a_cooling_report_is_not_told_beside_others(town: Town) -> None:
-    person, begins = cooling(town)
-    town.report(town.bolt, person, amount_minor=77)
-    before = town.lookup(person)
+def test_a_cooling_report_is_not_told_beside_others(ledger: LedgerFixture) -> None:
+    person, begins = cooling(ledger)
+    ledger.report(ledger.bolt, person, amount_minor=77)
+    before = ledger.lookup(person)
     assert (before["events"], before["reporters"]) == (1, 1)
-    town.clock.moment = begins
-    after = town.lookup(person)
+    ledger.clock.moment = begins
+    after = ledger.lookup(person)
     assert (after["events"], after["reporters"]) == (2, 2)
 
 
 @pytest.fixture
-def watched(town: Town) -> Presence:
-    made = Presence(town.rt.engine, Seconds(), now=town.clock)
+def watched(ledger: LedgerFixture) -> ClearLookupCache:
+    made = ClearLookupCache(ledger.rt.engine, Seconds(), now=ledger.clock)
     renew(made)
     return made
 
 
 @pytest.mark.parametrize("how", ["refreshed", "built", "noted"])
-def test_memory_knows_beforehand_what_comes_into_effect(town: Town, watched: Presence, how: str) -> None:
+def test_memory_knows_beforehand_what_comes_into_effect(
+    ledger: LedgerFixture, watched: ClearLookupCache, how: str
+) -> None:
     """The view that was made before midnight is right at midnight, without reading anything in between."""
-    person, begins = cooling(town)
-    now = town.clock()
+    person, begins = cooling(ledger)
+    now = ledger.clock()
     if how == "built":
         watched.build()
     if how == "noted":
-        with reading(town.rt.engine) as connection:
+        with reading(ledger.rt.engine) as connection:
             watched.note(cooling_tags(connection, 0))
     else:
         watched.refresh()
@@ -152,7 +153,7 @@ def test_memory_knows_beforehand_what_comes_into_effect(town: Town, watched: Pre
         assert clean(watched, secrets.token_bytes(32), one, now=begins + timedelta(days=3)) is None
     assert unlisted(watched, now=begins) is not None
     assert watched.sizes()[1] == 0, "what cools is not among the tags in effect"
-    town.clock.moment = begins
+    ledger.clock.moment = begins
     watched.refresh()
     assert watched.sizes()[1] == len(person)
     assert all(clean(watched, one, now=begins) is None for one in tags(person))
@@ -162,13 +163,13 @@ def test_memory_knows_beforehand_what_comes_into_effect(town: Town, watched: Pre
     assert all(clean(watched, one, now=begins) is None for one in tags(person)), "now it is in the filter"
 
 
-def test_a_note_survives_a_filter_that_was_built_before_it(town: Town, watched: Presence) -> None:
+def test_a_note_survives_a_filter_that_was_built_before_it(ledger: LedgerFixture, watched: ClearLookupCache) -> None:
     """The old view goes on with what it knew while a new filter waits to be taken over."""
-    first, begins = cooling(town, 0)
+    first, begins = cooling(ledger, 0)
     watched.refresh()
     watched.build()
-    second, _ = cooling(town, 1)
-    with reading(town.rt.engine) as connection:
+    second, _ = cooling(ledger, 1)
+    with reading(ledger.rt.engine) as connection:
         watched.note([one for one in tags_since(connection, 0) if one.tag in tags(second)])
     for person in (first, second):
         assert all(clean(watched, one, now=begins) is None for one in tags(person))
@@ -178,52 +179,54 @@ def test_a_note_survives_a_filter_that_was_built_before_it(town: Town, watched: 
         assert all(clean(watched, one, now=begins - LAST_MOMENT) is not None for one in tags(person))
 
 
-def test_a_decision_that_protects_ends_the_cooling(town: Town, watched: Presence) -> None:
+def test_a_decision_that_protects_ends_the_cooling(ledger: LedgerFixture, watched: ClearLookupCache) -> None:
     """The note that protects the person is told at once, though the report it takes the place of still cooled."""
-    person, begins = cooling(town)
-    (case,) = contest(town, person, {"id": reported(town)})
+    person, begins = cooling(ledger)
+    (case,) = contest(ledger, person, {"id": reported(ledger)})
     watched.refresh()
-    assert clean(watched, tags(person)[0], now=town.clock()) is not None
-    decided(town, case, Outcome.VICTIM)
+    assert clean(watched, tags(person)[0], now=ledger.clock()) is not None
+    decided(ledger, case, Outcome.VICTIM)
     watched.refresh()
-    assert clean(watched, tags(person)[0], now=town.clock()) is None
-    assert town.clock() < begins
-    assert town.lookup(person)["protected"]
+    assert clean(watched, tags(person)[0], now=ledger.clock()) is None
+    assert ledger.clock() < begins
+    assert ledger.lookup(person)["protected"]
 
 
-def reported(town: Town) -> str:
+def reported(ledger: LedgerFixture) -> str:
     """The public id of the newest report."""
-    with reading(town.rt.engine) as connection:
+    with reading(ledger.rt.engine) as connection:
         number = connection.scalars(select(Report.id).order_by(Report.id.desc())).first()
     assert number is not None
-    return encode_id("rp", number, town.rt.settings.service)
+    return encode_id("rp", number, ledger.rt.settings.service)
 
 
 # --- snapshots ------------------------------------------------------------------------------------------------------
 
 
-def cut(town: Town) -> Published | None:
+def cut(ledger: LedgerFixture) -> Published | None:
     """One round of the snapshotter."""
-    settings = town.rt.settings
-    return publish_due(settings, town.rt.engine, load_log_key(settings), town.clock(), random_bytes=secrets.token_bytes)
+    settings = ledger.rt.settings
+    return publish_due(
+        settings, ledger.rt.engine, load_log_key(settings), ledger.clock(), random_bytes=secrets.token_bytes
+    )
 
 
-def test_one_is_cut_at_midnight_and_tells_what_begins_to_count(town: Town) -> None:
-    person, begins = cooling(town)
-    town.clock.moment = begins - timedelta(minutes=45)
-    before = cut(town)
+def test_one_is_cut_at_midnight_and_tells_what_begins_to_count(ledger: LedgerFixture) -> None:
+    person, begins = cooling(ledger)
+    ledger.clock.moment = begins - timedelta(minutes=45)
+    before = cut(ledger)
     assert before is not None
-    town.clock.moment = begins - timedelta(seconds=1)
-    assert cut(town) is None
-    town.clock.moment = begins
-    after = cut(town)
+    ledger.clock.moment = begins - timedelta(seconds=1)
+    assert cut(ledger) is None
+    ledger.clock.moment = begins
+    after = cut(ledger)
     assert after is not None, "the hourly one is not due yet, that of the new day is"
-    assert cut(town) is None
+    assert cut(ledger) is None
     assert before.manifest.not_after == begins + timedelta(hours=1)
     assert after.manifest.as_of == begins
     found = []
     for done in (before, after):
-        manifest, folder = done.manifest, folder_of(town.rt.settings, done.version)
+        manifest, folder = done.manifest, folder_of(ledger.rt.settings, done.version)
         held = FuseFilter.open((folder / "filter.bin").read_bytes(), manifest.filter_sha256)
         buckets = (folder / "buckets.bin").read_bytes()
         for kind, element in person:
@@ -233,26 +236,26 @@ def test_one_is_cut_at_midnight_and_tells_what_begins_to_count(town: Town) -> No
             assert not events or tag(kind, element) in held
             found.append((manifest.tags, held.keys_count, [one.severity for one in events]))
     assert found == [(0, 0, [])] * 2 + [(2, 2, [3])] * 2
-    town.clock.moment = begins + timedelta(hours=1)
-    cut(town)
+    ledger.clock.moment = begins + timedelta(hours=1)
+    cut(ledger)
     with pytest.raises(FileNotFoundError):
-        (folder_of(town.rt.settings, before.version) / "filter.bin").stat()
+        (folder_of(ledger.rt.settings, before.version) / "filter.bin").stat()
 
 
-def test_a_snapshot_of_the_day_before_keeps_its_weights(town: Town) -> None:
+def test_a_snapshot_of_the_day_before_keeps_its_weights(ledger: LedgerFixture) -> None:
     """One that crosses midnight says what was so at its cut; the next one has the weights of the new day."""
-    person = town.person(3)
-    (case,) = contest(town, person, town.report(town.acme, person))
-    decided(town, case, Outcome.OVERTURNED)
-    person = town.person(4)
-    town.report(town.acme, person)
+    person = ledger.person(3)
+    (case,) = contest(ledger, person, ledger.report(ledger.acme, person))
+    decided(ledger, case, Outcome.OVERTURNED)
+    person = ledger.person(4)
+    ledger.report(ledger.acme, person)
     weights = []
-    midnight = from_day(day_floor(town.clock()) + 1)
-    for moment in (town.clock(), midnight):
-        town.clock.moment = moment
-        done = cut(town)
+    midnight = from_day(day_floor(ledger.clock()) + 1)
+    for moment in (ledger.clock(), midnight):
+        ledger.clock.moment = moment
+        done = cut(ledger)
         assert done is not None
-        folder, manifest = folder_of(town.rt.settings, done.version), done.manifest
+        folder, manifest = folder_of(ledger.rt.settings, done.version), done.manifest
         kind, element = person[0]
         number = prefix(tag(kind, element), manifest.bits)
         bucket = (folder / "buckets.bin").read_bytes()[number * manifest.bucket_bytes :][: manifest.bucket_bytes]

@@ -24,7 +24,7 @@ from ledger.server.settings import Settings
 from ledger.server.snapshots import served as module
 from ledger.server.snapshots.builder import Published, build_and_publish
 from ledger.server.snapshots.files import BUCKETS, FILTER, POLICY, TREE, folder_of
-from ledger.server.snapshots.served import Shelf, fetch_bucket
+from ledger.server.snapshots.served import SnapshotServer
 from ledger.snapshots.buckets import check_bucket, split_answer
 from ledger.snapshots.fuse_filter import FuseFilter
 from ledger.snapshots.manifest import open_manifest, snapshot_leaf_matches
@@ -32,7 +32,7 @@ from ledger.tlog.checkpoint import open_checkpoint, parse_verifier_key
 from ledger.tlog.entries import parse_leaf
 from ledger.tlog.merkle import leaf_hash, verify_inclusion
 from ledger.tlog.proof import parse_proof
-from tests.server.conftest import Founding, Town
+from tests.server.conftest import LedgerFixture, LedgerSeed
 from tests.support import opened, publish
 
 pytestmark = pytest.mark.one_engine
@@ -40,15 +40,15 @@ pytestmark = pytest.mark.one_engine
 
 
 @pytest.fixture
-def settings(founding: Founding, database_url: str, tmp_path: Path) -> Settings:
-    return founding.ledger(database_url, tmp_path, snapshots_kept=2)
+def settings(seed: LedgerSeed, database_url: str, tmp_path: Path) -> Settings:
+    return seed.copy_to(database_url, tmp_path, snapshots_kept=2)
 
 
-def snapshot(town: Town, *, covered: bool = True) -> Published:
+def snapshot(ledger: LedgerFixture, *, covered: bool = True) -> Published:
     """One more snapshot, and a checkpoint that covers its entry."""
-    settings = town.rt.settings
+    settings = ledger.rt.settings
     made = build_and_publish(
-        settings, town.rt.engine, load_log_key(settings), town.clock(), random_bytes=secrets.token_bytes
+        settings, ledger.rt.engine, load_log_key(settings), ledger.clock(), random_bytes=secrets.token_bytes
     )
     if covered:
         publish(settings)
@@ -56,12 +56,12 @@ def snapshot(town: Town, *, covered: bool = True) -> Published:
 
 
 @pytest.fixture
-def shelf(town: Town) -> Shelf:
+def shelf(ledger: LedgerFixture) -> SnapshotServer:
     """A shelf that looks when the test says so."""
-    return Shelf(town.rt.settings, town.rt.engine, town.clock)
+    return SnapshotServer(ledger.rt.settings, ledger.rt.engine, ledger.clock)
 
 
-def names(shelf: Shelf, made: list[Published]) -> list[bool]:
+def names(shelf: SnapshotServer, made: list[Published]) -> list[bool]:
     """Which of the snapshots are served."""
     found = []
     for one in made:
@@ -72,14 +72,14 @@ def names(shelf: Shelf, made: list[Published]) -> list[bool]:
     return found
 
 
-def test_the_introduction_proves_the_snapshot(town: Town, shelf: Shelf) -> None:
-    town.report(town.acme, town.person())
-    made = snapshot(town)
+def test_the_introduction_proves_the_snapshot(ledger: LedgerFixture, shelf: SnapshotServer) -> None:
+    ledger.report(ledger.acme, ledger.person())
+    made = snapshot(ledger)
     shelf.refresh()
     latest = json.loads(shelf.latest().latest)
     assert latest.keys() == {"version", "manifest", "signature", "leaf", "proof", "policy_toml"}
-    origin, log_key = parse_verifier_key(town.rt.keys.log_verifier_key)
-    manifest = open_manifest(latest["manifest"], unb64url(latest["signature"], 64), log_key, town.rt.settings.service)
+    origin, log_key = parse_verifier_key(ledger.rt.keys.log_verifier_key)
+    manifest = open_manifest(latest["manifest"], unb64url(latest["signature"], 64), log_key, ledger.rt.settings.service)
     assert manifest == made.manifest
     assert latest["version"] == b64url(manifest.version)
     leaf = latest["leaf"].encode()
@@ -93,12 +93,12 @@ def test_the_introduction_proves_the_snapshot(town: Town, shelf: Shelf) -> None:
 
 @pytest.mark.parametrize("laid_out", [True, False])
 def test_every_bucket_comes_with_its_path_in_one_length(
-    town: Town, shelf: Shelf, laid_out: bool, monkeypatch: pytest.MonkeyPatch
+    ledger: LedgerFixture, shelf: SnapshotServer, laid_out: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PATHS_BITS", 20 if laid_out else 0)
     for number in range(8):
-        town.report(town.acme, town.person(number))
-    snapshot(town)
+        ledger.report(ledger.acme, ledger.person(number))
+    snapshot(ledger)
     shelf.refresh()
     one = shelf.latest()
     assert bool(one.paths) is laid_out
@@ -114,18 +114,18 @@ def test_every_bucket_comes_with_its_path_in_one_length(
         with pytest.raises(SnapshotUnknown):
             one.bucket(number)
     local = FuseFilter.open(one.filter_path.read_bytes(), manifest.filter_sha256)
-    assert all(tag(*who) in local for number in range(8) for who in town.person(number))
+    assert all(tag(*who) in local for number in range(8) for who in ledger.person(number))
 
 
-def test_a_fetch_is_counted_for_the_alarm(town: Town, settings: Settings) -> None:
-    town.report(town.acme, town.person())
-    made = snapshot(town)
-    town.rt.shelf.refresh()
-    kind, element = town.person()[0]
+def test_a_fetch_is_counted_for_the_alarm(ledger: LedgerFixture, settings: Settings) -> None:
+    ledger.report(ledger.acme, ledger.person())
+    made = snapshot(ledger)
+    ledger.rt.snapshots.refresh()
+    kind, element = ledger.person()[0]
     number = prefix(tag(kind, element), made.manifest.bits)
-    one, body = fetch_bucket(town.rt, town.bolt.member(), b64url(made.version), f"{number:08x}")
+    one, body = ledger.rt.snapshots.fetch_bucket(ledger.bolt.member(), b64url(made.version), f"{number:08x}")
     assert body == one.bucket(number)
-    assert 'refund_ledger_bucket_fetches_total{platform="bolt"} 1.0' in town.rt.watch.text().decode()
+    assert 'refund_ledger_bucket_fetches_total{platform="bolt"} 1.0' in ledger.rt.metrics.text().decode()
     for name, text in (
         (b64url(made.version), f"{2**made.manifest.bits:08x}"),
         (b64url(made.version), "0000000A"),
@@ -136,49 +136,51 @@ def test_a_fetch_is_counted_for_the_alarm(town: Town, settings: Settings) -> Non
         ("latest", "00000000"),
     ):
         with pytest.raises(SnapshotUnknown):
-            fetch_bucket(town.rt, town.bolt.member(), name, text)
+            ledger.rt.snapshots.fetch_bucket(ledger.bolt.member(), name, text)
 
 
-def test_nothing_is_served_before_a_checkpoint_covers_it(town: Town, shelf: Shelf) -> None:
+def test_nothing_is_served_before_a_checkpoint_covers_it(ledger: LedgerFixture, shelf: SnapshotServer) -> None:
     shelf.refresh()
     with pytest.raises(SnapshotUnknown):
         shelf.latest()
-    first = snapshot(town)
-    town.clock.moment += timedelta(hours=1)
-    second = snapshot(town, covered=False)
+    first = snapshot(ledger)
+    ledger.clock.moment += timedelta(hours=1)
+    second = snapshot(ledger, covered=False)
     shelf.refresh()
     assert names(shelf, [first, second]) == [True, False]
-    publish(town.rt.settings)
+    publish(ledger.rt.settings)
     shelf.refresh()
     assert names(shelf, [first, second]) == [True, True]
     assert shelf.latest().manifest == second.manifest
 
 
-def test_the_introduction_does_not_change_while_a_snapshot_is_served(town: Town, shelf: Shelf) -> None:
-    snapshot(town)
+def test_the_introduction_does_not_change_while_a_snapshot_is_served(
+    ledger: LedgerFixture, shelf: SnapshotServer
+) -> None:
+    snapshot(ledger)
     shelf.refresh()
     before = shelf.latest()
-    town.report(town.acme, town.person())
-    publish(town.rt.settings)
+    ledger.report(ledger.acme, ledger.person())
+    publish(ledger.rt.settings)
     shelf.refresh()
     assert shelf.latest() is before
     assert before.latest_etag == shelf.latest().latest_etag
 
 
-def test_a_snapshot_ends_by_the_clock_and_older_ones_make_room(town: Town, shelf: Shelf) -> None:
-    town.clock.moment = from_day(day_floor(town.clock()) + 2) - timedelta(hours=1)
+def test_a_snapshot_ends_by_the_clock_and_older_ones_make_room(ledger: LedgerFixture, shelf: SnapshotServer) -> None:
+    ledger.clock.moment = from_day(day_floor(ledger.clock()) + 2) - timedelta(hours=1)
     made = []
     for _ in range(3):
-        made.append(snapshot(town))
+        made.append(snapshot(ledger))
         shelf.refresh()
-        town.clock.moment += timedelta(hours=1)
+        ledger.clock.moment += timedelta(hours=1)
     assert names(shelf, made) == [False, True, True], "two are kept"
     one = shelf.latest()
     assert shelf.seconds_left(one) == 23 * 3600
-    town.clock.moment = one.manifest.not_after - timedelta(seconds=1)
+    ledger.clock.moment = one.manifest.not_after - timedelta(seconds=1)
     assert names(shelf, made) == [False, False, True]
     assert shelf.seconds_left(one) == 1
-    town.clock.moment += timedelta(seconds=1)
+    ledger.clock.moment += timedelta(seconds=1)
     assert names(shelf, made) == [False, False, False], "without another look"
     assert shelf.seconds_left(one) == 0
     with pytest.raises(SnapshotUnknown):
@@ -190,13 +192,13 @@ def test_a_snapshot_ends_by_the_clock_and_older_ones_make_room(town: Town, shelf
 
 @pytest.mark.parametrize("harm", ["folder", FILTER, BUCKETS, TREE, POLICY, "cut"])
 def test_where_the_files_are_missing_an_older_one_stays_the_latest(
-    town: Town, shelf: Shelf, harm: str, caplog: pytest.LogCaptureFixture
+    ledger: LedgerFixture, shelf: SnapshotServer, harm: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    older = snapshot(town)
+    older = snapshot(ledger)
     shelf.refresh()
-    town.clock.moment += timedelta(hours=1)
-    newer = snapshot(town)
-    folder = folder_of(town.rt.settings, newer.version)
+    ledger.clock.moment += timedelta(hours=1)
+    newer = snapshot(ledger)
+    folder = folder_of(ledger.rt.settings, newer.version)
     kept = folder.with_name("kept")
     shutil.copytree(folder, kept)
     if harm == "folder":
@@ -217,37 +219,37 @@ def test_where_the_files_are_missing_an_older_one_stays_the_latest(
     assert shelf.latest().manifest == newer.manifest, "they have been copied here meanwhile"
 
 
-def test_files_that_are_deleted_stay_readable(town: Town, shelf: Shelf) -> None:
-    made = snapshot(town)
+def test_files_that_are_deleted_stay_readable(ledger: LedgerFixture, shelf: SnapshotServer) -> None:
+    made = snapshot(ledger)
     shelf.refresh()
     one = shelf.latest()
     expected = one.bucket(0)
-    shutil.rmtree(folder_of(town.rt.settings, made.version))
+    shutil.rmtree(folder_of(ledger.rt.settings, made.version))
     assert one.bucket(0) == expected
 
 
-def test_a_process_looks_by_itself_and_after_a_restart(town: Town) -> None:
-    made = snapshot(town)
-    wait_for(town.rt.shelf, made)
-    with opened(town.rt.settings, town.clock) as again:
-        wait_for(again.shelf, made)
-        assert again.shelf.alive()
-    assert not again.shelf.alive()
+def test_a_process_looks_by_itself_and_after_a_restart(ledger: LedgerFixture) -> None:
+    made = snapshot(ledger)
+    wait_for(ledger.rt.snapshots, made)
+    with opened(ledger.rt.settings, ledger.clock) as again:
+        wait_for(again.snapshots, made)
+        assert again.snapshots.alive()
+    assert not again.snapshots.alive()
 
 
-def wait_for(shelf: Shelf, made: Published) -> None:
+def wait_for(shelf: SnapshotServer, made: Published) -> None:
     end = time.monotonic() + 20
     while names(shelf, [made]) != [True]:
         assert time.monotonic() < end
         time.sleep(0.01)
 
 
-def test_without_a_database_what_is_served_stays(town: Town, tmp_path: Path) -> None:
-    snapshot(town)
+def test_without_a_database_what_is_served_stays(ledger: LedgerFixture, tmp_path: Path) -> None:
+    snapshot(ledger)
     gone = tmp_path / "gone"
     gone.mkdir()
     engine = open_engine(f"sqlite:///{gone / 'ledger.db'}")
-    shelf = Shelf(town.rt.settings, town.rt.engine, town.clock)
+    shelf = SnapshotServer(ledger.rt.settings, ledger.rt.engine, ledger.clock)
     shelf.refresh()
     before = shelf.latest()
     shutil.rmtree(gone)
@@ -260,10 +262,10 @@ def test_without_a_database_what_is_served_stays(town: Town, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("broken", ["{}", "{", '{"a":1}'])
 def test_a_snapshot_that_cannot_be_read_keeps_no_other_from_being_served(
-    town: Town, shelf: Shelf, broken: str, caplog: pytest.LogCaptureFixture
+    ledger: LedgerFixture, shelf: SnapshotServer, broken: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made = [snapshot(town), snapshot(town)]
-    with writing(town.rt.engine) as connection:
+    made = [snapshot(ledger), snapshot(ledger)]
+    with writing(ledger.rt.engine) as connection:
         connection.execute(update(Snapshot).where(Snapshot.version == made[1].version).values(manifest=broken))
     for _ in range(2):
         shelf.refresh()
@@ -271,8 +273,8 @@ def test_a_snapshot_that_cannot_be_read_keeps_no_other_from_being_served(
     assert [one.message for one in caplog.records if one.name == module.__name__] == ["snapshot_unreadable"]
 
 
-def test_an_empty_file_is_as_good_as_none(town: Town, shelf: Shelf) -> None:
-    made = [snapshot(town), snapshot(town)]
-    (folder_of(town.rt.settings, made[1].version) / BUCKETS).write_bytes(b"")
+def test_an_empty_file_is_as_good_as_none(ledger: LedgerFixture, shelf: SnapshotServer) -> None:
+    made = [snapshot(ledger), snapshot(ledger)]
+    (folder_of(ledger.rt.settings, made[1].version) / BUCKETS).write_bytes(b"")
     shelf.refresh()
     assert names(shelf, made) == [True, False]

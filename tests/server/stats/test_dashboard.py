@@ -13,7 +13,7 @@ from ledger.rules.case_machine import Staff
 from ledger.rules.policy.shipped import shipped_policy
 from ledger.rules.policy.values import Profile
 from ledger.rules.standing import Tier
-from ledger.server.appeals import staff_actions as desk
+from ledger.server.appeals import staff_actions
 from ledger.server.appeals.clock import run_clocks
 from ledger.server.db.engine import reading, writing
 from ledger.server.log import queries as log_store
@@ -22,94 +22,94 @@ from ledger.server.stats import queries as store
 from ledger.server.stats.dashboard import STEPS, dashboard, limit_days
 from ledger.server.stats.tag_standings import count_tiers, record_daily_tiers
 from tests.server.appeals.test_appeals import contest
-from tests.server.conftest import Town
+from tests.server.conftest import LedgerFixture
 
 pytestmark = pytest.mark.one_engine
 
 ANNA = Staff(1, "reviewer")
 
 
-def tomorrow(town: Town) -> None:
+def tomorrow(ledger: LedgerFixture) -> None:
     """Turn the clock to a day that maintenance does not count any more; it counted today when the ledger was opened."""
-    town.rt.maintenance.close()
-    town.clock.moment += timedelta(days=1)
+    ledger.rt.maintenance.close()
+    ledger.clock.moment += timedelta(days=1)
 
 
-def test_every_listed_identifier_is_counted_once_on_its_own(town: Town) -> None:
-    one, two = town.person(1), town.person(2)
-    town.report(town.acme, one)
-    town.report(town.acme, two)
-    town.report(town.bolt, two)
-    found = count_tiers(town.rt.engine, town.rt.policy, town.clock())
+def test_every_listed_identifier_is_counted_once_on_its_own(ledger: LedgerFixture) -> None:
+    one, two = ledger.person(1), ledger.person(2)
+    ledger.report(ledger.acme, one)
+    ledger.report(ledger.acme, two)
+    ledger.report(ledger.bolt, two)
+    found = count_tiers(ledger.rt.engine, ledger.rt.policy, ledger.clock())
     assert sum(found.values()) == 4, "two people of two identifiers each"
     phone, wallet = ([pair] for pair in two)
     assert phone[0][0] is Kind.PHONE
     for subjects in ([one[0]], [one[1]], phone, wallet):
-        assert found[Tier(town.lookup(subjects)["tier"])] >= 1
+        assert found[Tier(ledger.lookup(subjects)["tier"])] >= 1
     expected = dict.fromkeys(Tier, 0)
     for pair in (*one, *two):
-        expected[Tier(town.lookup([pair])["tier"])] += 1
+        expected[Tier(ledger.lookup([pair])["tier"])] += 1
     assert found == expected
-    set_status(town.rt.engine, platform="bolt", status="suspended", now=town.clock())
-    assert count_tiers(town.rt.engine, town.rt.policy, town.clock())[Tier.WATCH] == 4
+    set_status(ledger.rt.engine, platform="bolt", status="suspended", now=ledger.clock())
+    assert count_tiers(ledger.rt.engine, ledger.rt.policy, ledger.clock())[Tier.WATCH] == 4
 
 
-def test_cooling_and_contested_reports_leave_an_identifier_clear(town: Town) -> None:
-    contest(town, town.person(1), town.report(town.acme, town.person(1)))
-    found = count_tiers(town.rt.engine, town.rt.policy, town.clock())
+def test_cooling_and_contested_reports_leave_an_identifier_clear(ledger: LedgerFixture) -> None:
+    contest(ledger, ledger.person(1), ledger.report(ledger.acme, ledger.person(1)))
+    found = count_tiers(ledger.rt.engine, ledger.rt.policy, ledger.clock())
     assert (found[Tier.CLEAR], found[Tier.WATCH]) == (2, 0)
 
 
-def test_a_day_is_counted_once(town: Town) -> None:
-    tomorrow(town)
-    town.report(town.acme, town.person(1))
-    first = record_daily_tiers(town.rt.engine, town.rt.policy, town.clock())
+def test_a_day_is_counted_once(ledger: LedgerFixture) -> None:
+    tomorrow(ledger)
+    ledger.report(ledger.acme, ledger.person(1))
+    first = record_daily_tiers(ledger.rt.engine, ledger.rt.policy, ledger.clock())
     assert first is not None
     assert first[Tier.WATCH] == 2
-    town.report(town.acme, town.person(2))
-    assert record_daily_tiers(town.rt.engine, town.rt.policy, town.clock()) is None
-    day = day_floor(town.clock())
-    with writing(town.rt.engine) as connection:  # another process that began to count before the first one wrote
+    ledger.report(ledger.acme, ledger.person(2))
+    assert record_daily_tiers(ledger.rt.engine, ledger.rt.policy, ledger.clock()) is None
+    day = day_floor(ledger.clock())
+    with writing(ledger.rt.engine) as connection:  # another process that began to count before the first one wrote
         assert not store.insert_daily_tiers(connection, day, {tier.value: 99 for tier in Tier})
-    with reading(town.rt.engine) as connection:
+    with reading(ledger.rt.engine) as connection:
         assert store.read_daily_tiers(connection, day, day)[day] == {"clear": 0, "watch": 2, "review": 0, "high": 0}
-    town.clock.moment += timedelta(days=1)
-    assert record_daily_tiers(town.rt.engine, town.rt.policy, town.clock()) is not None
+    ledger.clock.moment += timedelta(days=1)
+    assert record_daily_tiers(ledger.rt.engine, ledger.rt.policy, ledger.clock()) is not None
 
 
-def test_maintenance_counts_the_day(town: Town) -> None:
-    town.clock.moment += timedelta(days=1)
-    town.report(town.acme, town.person(1))
-    town.rt.maintenance.round()
-    with reading(town.rt.engine) as connection:
-        assert store.has_daily_tiers(connection, day_floor(town.clock()))
+def test_maintenance_counts_the_day(ledger: LedgerFixture) -> None:
+    ledger.clock.moment += timedelta(days=1)
+    ledger.report(ledger.acme, ledger.person(1))
+    ledger.rt.maintenance.round()
+    with reading(ledger.rt.engine) as connection:
+        assert store.has_daily_tiers(connection, day_floor(ledger.clock()))
 
 
-def test_counting_waits_for_no_writer(town: Town) -> None:
-    tomorrow(town)
-    town.report(town.acme, town.person(1))
-    with writing(town.rt.engine) as connection:
+def test_counting_waits_for_no_writer(ledger: LedgerFixture) -> None:
+    tomorrow(ledger)
+    ledger.report(ledger.acme, ledger.person(1))
+    with writing(ledger.rt.engine) as connection:
         log_store.lock_head(connection)
-        if town.rt.engine.dialect.name == "postgresql":
-            assert record_daily_tiers(town.rt.engine, town.rt.policy, town.clock()) is not None
+        if ledger.rt.engine.dialect.name == "postgresql":
+            assert record_daily_tiers(ledger.rt.engine, ledger.rt.policy, ledger.clock()) is not None
         else:  # SQLite has one writer at a time, whatever it writes
-            assert count_tiers(town.rt.engine, town.rt.policy, town.clock())[Tier.WATCH] == 2
+            assert count_tiers(ledger.rt.engine, ledger.rt.policy, ledger.clock())[Tier.WATCH] == 2
 
 
-def test_weeks_times_and_ages(town: Town) -> None:
-    first = town.person(1)
-    (case,) = contest(town, first, town.report(town.acme, first))
-    town.clock.moment += timedelta(days=7)
-    desk.take(town.rt.context, case, ANNA)
-    desk.decide(town.rt.context, case, ANNA, Outcome.UPHELD, "As the documents show.")
-    second = town.person(2)
-    contest(town, second, town.report(town.acme, second))
-    town.clock.moment += timedelta(days=21)
-    while run_clocks(town.rt.context):
+def test_weeks_times_and_ages(ledger: LedgerFixture) -> None:
+    first = ledger.person(1)
+    (case,) = contest(ledger, first, ledger.report(ledger.acme, first))
+    ledger.clock.moment += timedelta(days=7)
+    staff_actions.take(ledger.rt.context, case, ANNA)
+    staff_actions.decide(ledger.rt.context, case, ANNA, Outcome.UPHELD, "As the documents show.")
+    second = ledger.person(2)
+    contest(ledger, second, ledger.report(ledger.acme, second))
+    ledger.clock.moment += timedelta(days=21)
+    while run_clocks(ledger.rt.context):
         pass
-    third = town.person(3)
-    contest(town, third, town.report(town.bolt, third))
-    found = dashboard(town.rt.engine, town.rt.policy, town.clock(), 30)
+    third = ledger.person(3)
+    contest(ledger, third, ledger.report(ledger.bolt, third))
+    found = dashboard(ledger.rt.engine, ledger.rt.policy, ledger.clock(), 30)
     assert [(week.opened, week.decided, week.overdue) for week in found.appeals] == [
         (1, 0, 0),
         (1, 1, 0),
@@ -124,26 +124,28 @@ def test_weeks_times_and_ages(town: Town) -> None:
     assert (sum(found.open_cases.overdue), found.open_cases.overdue[7]) == (1, 1)
 
 
-def test_a_late_decision_is_told_from_one_in_time(town: Town) -> None:
-    person = town.person(1)
-    (case,) = contest(town, person, town.report(town.acme, person))
-    desk.take(town.rt.context, case, ANNA)
-    town.clock.moment += timedelta(days=60)
-    while run_clocks(town.rt.context):
+def test_a_late_decision_is_told_from_one_in_time(ledger: LedgerFixture) -> None:
+    person = ledger.person(1)
+    (case,) = contest(ledger, person, ledger.report(ledger.acme, person))
+    staff_actions.take(ledger.rt.context, case, ANNA)
+    ledger.clock.moment += timedelta(days=60)
+    while run_clocks(ledger.rt.context):
         pass
-    desk.decide(town.rt.context, case, ANNA, Outcome.OVERTURNED, "As the documents show.")
-    (times, *_) = [one for one in dashboard(town.rt.engine, town.rt.policy, town.clock(), 90).times if one.decided]
+    staff_actions.decide(ledger.rt.context, case, ANNA, Outcome.OVERTURNED, "As the documents show.")
+    (times, *_) = [
+        one for one in dashboard(ledger.rt.engine, ledger.rt.policy, ledger.clock(), 90).times if one.decided
+    ]
     assert (times.late, times.steps[STEPS - 1]) == (1, 1)
-    town.clock.moment += timedelta(days=40)
-    assert not any(one.decided for one in dashboard(town.rt.engine, town.rt.policy, town.clock(), 30).times)
+    ledger.clock.moment += timedelta(days=40)
+    assert not any(one.decided for one in dashboard(ledger.rt.engine, ledger.rt.policy, ledger.clock(), 30).times)
 
 
-def test_days_that_nobody_counted_are_none(town: Town) -> None:
-    tomorrow(town)
+def test_days_that_nobody_counted_are_none(ledger: LedgerFixture) -> None:
+    tomorrow(ledger)
     for days, points in ((30, 30), (90, 90), (365, 53)):
-        found = dashboard(town.rt.engine, town.rt.policy, town.clock(), days).tiers
+        found = dashboard(ledger.rt.engine, ledger.rt.policy, ledger.clock(), days).tiers
         assert len(found) == points
-        assert found[-1].day == day_floor(town.clock())
+        assert found[-1].day == day_floor(ledger.clock())
         assert found[-1].tags is None
 
 

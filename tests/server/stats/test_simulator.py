@@ -18,7 +18,7 @@ from ledger.rules.conduct import Conduct
 from ledger.rules.policy.shipped import shipped_policy
 from ledger.rules.policy.values import parse_policy
 from ledger.rules.standing import Tier
-from ledger.server.appeals import staff_actions as desk
+from ledger.server.appeals import staff_actions
 from ledger.server.db.engine import reading
 from ledger.server.staff import audit
 from ledger.server.staff.audit import EventFilter
@@ -26,7 +26,7 @@ from ledger.server.stats import simulator
 from ledger.server.stats.policy_draft import Draft, DraftRefused, draft, fields_of, values_of
 from ledger.server.stats.simulator import Simulation, compare
 from tests.server.appeals.test_appeals import contest
-from tests.server.conftest import Town
+from tests.server.conftest import LedgerFixture
 from tests.support import evidence
 
 pytestmark = pytest.mark.one_engine
@@ -38,26 +38,26 @@ GRAVE: dict[str, Any] = {"conduct": "switched_return", "evidence": evidence("ser
 
 
 @pytest.fixture
-def busy(town: Town) -> Town:
+def busy(ledger: LedgerFixture) -> LedgerFixture:
     """Eight people: reported once, twice, by both groups, gravely, contested, and put right."""
-    now = town.clock()
+    now = ledger.clock()
     for number in range(8):
-        person = town.person(number)
-        report = town.report(town.acme, person, **(GRAVE if number % 3 == 0 else {}))
+        person = ledger.person(number)
+        report = ledger.report(ledger.acme, person, **(GRAVE if number % 3 == 0 else {}))
         if number % 2 == 0:
             earlier = {"act_ended_at": format_time(now - timedelta(days=30)), "notice_sent_at": format_time(now - WEEK)}
-            town.report(town.bolt, person, **earlier)  # another act: acts so close as a week may be one
+            ledger.report(ledger.bolt, person, **earlier)  # another act: acts so close as a week may be one
         if number in (1, 2):
-            (case,) = contest(town, person, report)
+            (case,) = contest(ledger, person, report)
             if number == 2:
-                desk.take(town.rt.context, case, Staff(1, "reviewer"))
-                desk.decide(town.rt.context, case, Staff(1, "reviewer"), Outcome.OVERTURNED, "As it shows.")
-    return town
+                staff_actions.take(ledger.rt.context, case, Staff(1, "reviewer"))
+                staff_actions.decide(ledger.rt.context, case, Staff(1, "reviewer"), Outcome.OVERTURNED, "As it shows.")
+    return ledger
 
 
-def simulated(town: Town, made: Draft, sample: int = 100) -> Simulation:
-    with reading(town.rt.engine) as connection:
-        return compare(connection, POLICY, made.policy, town.clock(), sample, pause_seconds=0)
+def simulated(ledger: LedgerFixture, made: Draft, sample: int = 100) -> Simulation:
+    with reading(ledger.rt.engine) as connection:
+        return compare(connection, POLICY, made.policy, ledger.clock(), sample, pause_seconds=0)
 
 
 def typed(**changes: str) -> dict[str, str]:
@@ -66,7 +66,7 @@ def typed(**changes: str) -> dict[str, str]:
     return {**given, **{name.replace("__", "."): value for name, value in changes.items()}}
 
 
-def test_nobody_moves_under_the_policy_in_force(busy: Town) -> None:
+def test_nobody_moves_under_the_policy_in_force(busy: LedgerFixture) -> None:
     made = draft(TEXT, POLICY, typed())
     assert made.changes == ()
     assert made.policy.version == POLICY.version + 1
@@ -77,7 +77,7 @@ def test_nobody_moves_under_the_policy_in_force(busy: Town) -> None:
     assert {tier for tier in Tier if found.row(tier)} >= {Tier.CLEAR, Tier.WATCH, Tier.HIGH}
 
 
-def test_what_a_higher_threshold_does(busy: Town) -> None:
+def test_what_a_higher_threshold_does(busy: LedgerFixture) -> None:
     before = simulated(busy, draft(TEXT, POLICY, typed()))
     high = {"tiers__high_second_group_millipoints": "20000", "tiers__review_cap_hundredths": "2000"}
     found = simulated(busy, draft(TEXT, POLICY, typed(**high)))
@@ -86,7 +86,7 @@ def test_what_a_higher_threshold_does(busy: Town) -> None:
     assert (found.down, found.up) == (before.row(Tier.HIGH), 0)
 
 
-def test_groups_are_counted_and_not_named(busy: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_groups_are_counted_and_not_named(busy: LedgerFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     lower = {"severity__fake_return_tracking": "2", "retention_days__2": "300"}
     made = draft(TEXT, POLICY, typed(**lower, tiers__watch_total_millipoints="2400"))
     found = simulated(busy, made)
@@ -100,13 +100,13 @@ def test_groups_are_counted_and_not_named(busy: Town, monkeypatch: pytest.Monkey
     assert "acme" not in repr(found)
 
 
-def test_weights_follow_from_the_draft(busy: Town) -> None:
+def test_weights_follow_from_the_draft(busy: LedgerFixture) -> None:
     found = simulated(busy, draft(TEXT, POLICY, typed(weights__prior_reports="1")))
     assert found.weights_changed == 1
     assert found.less > 0
 
 
-def test_a_sample_says_what_it_stands_for(busy: Town) -> None:
+def test_a_sample_says_what_it_stands_for(busy: LedgerFixture) -> None:
     found = simulated(busy, draft(TEXT, POLICY, typed()), sample=5)
     assert (found.sampled, found.listed, found.complete) == (5, 16, False)
     assert sum(found.moves.values()) == 5
@@ -124,7 +124,7 @@ SEVERITY = {f"severity.{conduct.value}" for conduct in Conduct}
     sample=st.integers(1, 20),
 )
 @settings(max_examples=25, deadline=None, suppress_health_check=[*HealthCheck])
-def test_no_identifier_is_lost_or_made(busy: Town, changes: dict[Any, int], sample: int) -> None:
+def test_no_identifier_is_lost_or_made(busy: LedgerFixture, changes: dict[Any, int], sample: int) -> None:
     given_ = typed(**{f"retention_days__{severity}": "300" for severity in range(11)})
     for field, number in changes.items():
         given_[field.name] = str(min(max(number % (field.most + 1), field.least), field.most))
@@ -141,7 +141,7 @@ def test_no_identifier_is_lost_or_made(busy: Town, changes: dict[Any, int], samp
     assert [found.row(tier) for tier in Tier] == [now.row(tier) for tier in Tier], "what is now does not depend on it"
 
 
-def test_a_run_is_in_the_audit_log_and_changes_nothing(busy: Town) -> None:
+def test_a_run_is_in_the_audit_log_and_changes_nothing(busy: LedgerFixture) -> None:
     person = busy.person(4)
     busy.rt.members.refresh()  # lookups read the weights in rounds, and the put-right report has changed one
     before = busy.lookup(person)
@@ -155,7 +155,7 @@ def test_a_run_is_in_the_audit_log_and_changes_nothing(busy: Town) -> None:
     assert row.detail == "tiers.watch_total_millipoints 500 -> 2000"
 
 
-def test_one_run_at_a_time(busy: Town) -> None:
+def test_one_run_at_a_time(busy: LedgerFixture) -> None:
     assert simulator._running.acquire(blocking=False)
     try:
         with pytest.raises(Overloaded):

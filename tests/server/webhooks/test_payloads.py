@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,26 +11,25 @@ from sqlalchemy import func, select
 
 from ledger.rules.appeals import Outcome
 from ledger.rules.webhooks import SUBSCRIBABLE, Recipient, Source, WebhookType, message_body
-from ledger.server.appeals import staff_actions as desk
-from ledger.server.appeals import subject
-from ledger.server.appeals.parties import Party, Speaker, say
+from ledger.server.appeals import consumer, staff_actions
+from ledger.server.appeals.participants import Participant, Party, add_message
 from ledger.server.appeals.transaction import case_number, changing, load_case
 from ledger.server.db.engine import reading
 from ledger.server.db.tables.webhooks import WebhookMessage
 from ledger.server.webhooks import endpoints
 from tests.server.appeals.test_appeals import ANNA, public, session_of
-from tests.server.conftest import Founding, Subjects, Town
-from tests.server.reports.lines import PLACES, Street, decide, farm, shared_town, somebody, street
-from tests.support import Platform
+from tests.server.conftest import LedgerFixture, LedgerSeed, Subjects
+from tests.server.reports.lines import PLACES, LedgerPart, decide, farm, ledger_part, shared_ledger, somebody
+from tests.support import Platform, with_settings
 
 Told = list[tuple[str, str, dict[str, Any]]]
 
 
 @pytest.fixture(scope="module", params=PLACES[:1])
-def city(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, founding: Founding
-) -> Iterator[Town]:
-    for made in shared_town(request, tmp_path_factory.mktemp("city"), founding):
+def base_ledger(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, seed: LedgerSeed
+) -> Iterator[LedgerFixture]:
+    for made in shared_ledger(request, tmp_path_factory.mktemp("ledger"), seed):
         made.rt.sender.close()
         for platform in (made.acme, made.bolt):
             endpoint(made, platform, *SUBSCRIBABLE)
@@ -39,60 +37,60 @@ def city(
 
 
 @pytest.fixture
-def town(city: Town) -> Street:
+def ledger(base_ledger: LedgerFixture) -> LedgerPart:
     """This test's part of the ledger that all tests here share."""
-    return street(city)
+    return ledger_part(base_ledger)
 
 
-def endpoint(town: Town, platform: Platform, *types: str) -> str:
+def endpoint(ledger: LedgerFixture, platform: Platform, *types: str) -> str:
     """Register an endpoint that nothing is sent to; its id."""
-    rt = replace(town.rt, settings=town.rt.settings.model_copy(update={"webhook_allow_private": True}))
-    return str(endpoints.create(rt, platform.member(), "http://127.0.0.1:9/", types)["id"])
+    rt = with_settings(ledger.rt, ledger.rt.settings.model_copy(update={"webhook_allow_private": True}))
+    return str(endpoints.create(rt.webhooks, platform.member(), "http://127.0.0.1:9/", types)["id"])
 
 
-def contest(town: Town, person: Subjects, report: dict[str, Any], through: str = "bolt") -> str:
+def contest(ledger: LedgerFixture, person: Subjects, report: dict[str, Any], through: str = "bolt") -> str:
     """File an appeal through a platform; the case's id."""
-    session = session_of(town, person, through)
-    (row,) = subject.appeal(town.rt.context, session, [report["id"]], "wrong_facts", "It came broken.", "en")
-    return public(town, row)
+    session = session_of(ledger, person, through)
+    (row,) = consumer.open_cases(ledger.rt.context, session, [report["id"]], "wrong_facts", "It came broken.", "en")
+    return public(ledger, row)
 
 
 class Reading:
     """The messages that were written since this was made, each checked against its event's row."""
 
-    def __init__(self, town: Town) -> None:
-        self.town = town
-        with reading(town.rt.engine) as connection:
+    def __init__(self, ledger: LedgerFixture) -> None:
+        self.ledger = ledger
+        with reading(ledger.rt.engine) as connection:
             self.last = connection.scalar(select(func.max(WebhookMessage.id))) or 0
 
     def told(self) -> Told:
         """(platform, type and recipient, data) of each, in order."""
         query = select(WebhookMessage.platform, WebhookMessage.type, WebhookMessage.body)
-        with reading(self.town.rt.engine) as connection:
+        with reading(self.ledger.rt.engine) as connection:
             rows = connection.execute(query.where(WebhookMessage.id > self.last).order_by(WebhookMessage.id)).all()
-        settings, found = self.town.rt.settings, []
+        settings, found = self.ledger.rt.settings, []
         for platform, type_, body in rows:
             document = json.loads(body)
             recipient = Recipient(document["recipient"])
             source = Source(settings.service, settings.environment)
             event = WebhookType(type_)
-            assert body == message_body(event, recipient, source, self.town.clock(), document["data"])
+            assert body == message_body(event, recipient, source, self.ledger.clock(), document["data"])
             found.append((platform, f"{type_} {recipient}", document["data"]))
         return found
 
 
-def test_an_appeal_from_its_opening_to_its_decision(town: Street) -> None:
-    person, rt = somebody(), town.rt
-    report, read = town.report(town.acme, person), Reading(town)
-    case = contest(town, person, report)
-    desk.take(rt.context, case, ANNA)
-    desk.ask_reporter(rt.context, case, ANNA, "A secret question?")
+def test_an_appeal_from_its_opening_to_its_decision(ledger: LedgerPart) -> None:
+    person, rt = somebody(), ledger.rt
+    report, read = ledger.report(ledger.acme, person), Reading(ledger)
+    case = contest(ledger, person, report)
+    staff_actions.take(rt.context, case, ANNA)
+    staff_actions.ask_reporter(rt.context, case, ANNA, "A secret question?")
     with changing(rt.context) as batch:
         row = load_case(batch, case_number(rt.context, case))
-        say(batch, row, Speaker(Party.REPORTER, "acme", "acme-group"), "A secret answer.")
-    desk.ask_subject(rt.context, case, ANNA, "A secret question?")
-    subject.add(rt.context, session_of(town, person), case, "A secret answer.")
-    desk.decide(rt.context, case, ANNA, Outcome.OVERTURNED, "A secret reason.")
+        add_message(batch, row, Participant(Party.REPORTER, "acme", "acme-group"), "A secret answer.")
+    staff_actions.ask_subject(rt.context, case, ANNA, "A secret question?")
+    consumer.add_message(rt.context, session_of(ledger, person), case, "A secret answer.")
+    staff_actions.decide(rt.context, case, ANNA, Outcome.OVERTURNED, "A secret reason.")
     mine = {"appeal": case, "report": report["id"]}
     assert read.told() == [
         ("acme", "appeal.opened reporter", {**mine, "state": "submitted"}),
@@ -105,16 +103,16 @@ def test_an_appeal_from_its_opening_to_its_decision(town: Street) -> None:
     ]
 
 
-def test_an_appeal_that_is_taken_back_is_not_said_to_be_decided(town: Street) -> None:
+def test_an_appeal_that_is_taken_back_is_not_said_to_be_decided(ledger: LedgerPart) -> None:
     person = somebody()
-    report, read = town.report(town.acme, person), Reading(town)
-    case = contest(town, person, report)
-    subject.take_back(town.rt.context, session_of(town, person), case)
+    report, read = ledger.report(ledger.acme, person), Reading(ledger)
+    case = contest(ledger, person, report)
+    consumer.withdraw(ledger.rt.context, session_of(ledger, person), case)
     assert read.told()[2:] == [
         ("acme", "appeal.ended reporter", {"appeal": case, "report": report["id"], "state": "withdrawn"}),
         ("bolt", "appeal.ended filer", {"appeal": case, "state": "withdrawn"}),
     ]
-    subject.contest_again(town.rt.context, session_of(town, person), case, "Once more.")
+    consumer.reopen(ledger.rt.context, session_of(ledger, person), case, "Once more.")
     assert read.told()[4:] == [
         ("acme", "appeal.opened reporter", {"appeal": case, "report": report["id"], "state": "submitted"}),
         ("bolt", "appeal.opened filer", {"appeal": case, "state": "submitted"}),
@@ -122,52 +120,53 @@ def test_an_appeal_that_is_taken_back_is_not_said_to_be_decided(town: Street) ->
 
 
 @pytest.mark.parametrize("decided", [False, True], ids=["open", "decided"])
-def test_an_appeal_whose_report_is_taken_back_ended_without_a_decision(town: Street, decided: bool) -> None:
+def test_an_appeal_whose_report_is_taken_back_ended_without_a_decision(ledger: LedgerPart, decided: bool) -> None:
     person = somebody()
-    report = town.report(town.acme, person)
-    case = contest(town, person, report)
+    report = ledger.report(ledger.acme, person)
+    case = contest(ledger, person, report)
     if decided:
-        decide(town, case, Outcome.UNCONFIRMED)
-    read = Reading(town)
-    town.withdraw(town.acme, report["id"])
+        decide(ledger, case, Outcome.UNCONFIRMED)
+    read = Reading(ledger)
+    ledger.withdraw(ledger.acme, report["id"])
     assert read.told() == [
         ("acme", "appeal.ended reporter", {"appeal": case, "report": report["id"], "state": "closed"}),
         ("bolt", "appeal.ended filer", {"appeal": case, "state": "closed"}),
     ]
 
 
-def test_a_platform_that_is_reporter_and_filer_gets_one_message_and_questions_as_each(town: Street) -> None:
-    person, rt = somebody(), town.rt
-    report, read = town.report(town.acme, person), Reading(town)
-    case = contest(town, person, report, through="acme")
-    desk.take(rt.context, case, ANNA)
-    desk.ask_subject(rt.context, case, ANNA, "What came?")
+def test_a_platform_that_is_reporter_and_filer_gets_one_message_and_questions_as_each(ledger: LedgerPart) -> None:
+    person, rt = somebody(), ledger.rt
+    report, read = ledger.report(ledger.acme, person), Reading(ledger)
+    case = contest(ledger, person, report, through="acme")
+    staff_actions.take(rt.context, case, ANNA)
+    staff_actions.ask_subject(rt.context, case, ANNA, "What came?")
     assert read.told() == [
         ("acme", "appeal.opened reporter", {"appeal": case, "report": report["id"], "state": "submitted"}),
         ("acme", "appeal.question_asked filer", {"appeal": case, "state": "awaiting_subject", "party": "subject"}),
     ]
 
 
-def test_a_report_that_falls_with_another_is_voided_for_its_reporter_too(town: Street) -> None:
-    reports = [town.report(town.acme, somebody(), order=f"F-{number}") for number in range(2)]
-    linked = farm(town, [one["id"] for one in reports], somebody(), order="F-farm")
-    read = Reading(town)
-    town.withdraw(town.acme, reports[0]["id"])
+def test_a_report_that_falls_with_another_is_voided_for_its_reporter_too(ledger: LedgerPart) -> None:
+    reports = [ledger.report(ledger.acme, somebody(), order=f"F-{number}") for number in range(2)]
+    linked = farm(ledger, [one["id"] for one in reports], somebody(), order="F-farm")
+    read = Reading(ledger)
+    ledger.withdraw(ledger.acme, reports[0]["id"])
     voided = {"report": linked["id"], "reason": "linked_report_void"}
     assert read.told() == [("acme", "report.voided reporter", voided)], "what it took back itself it knows"
 
 
-def test_a_subscription_to_decisions_gets_what_earlier_versions_sent_as_such(town: Street) -> None:
+def test_a_subscription_to_decisions_gets_what_earlier_versions_sent_as_such(ledger: LedgerPart) -> None:
     person = somebody()
-    report = town.report(town.acme, person)
-    case = contest(town, person, report)
-    both = endpoint(town, town.bolt, "appeal.decided", "appeal.ended")
-    only, other = endpoint(town, town.bolt, "appeal.decided"), endpoint(town, town.bolt, "appeal.opened")
-    read = Reading(town)
-    subject.take_back(town.rt.context, session_of(town, person), case)
+    report = ledger.report(ledger.acme, person)
+    case = contest(ledger, person, report)
+    both = endpoint(ledger, ledger.bolt, "appeal.decided", "appeal.ended")
+    only, other = endpoint(ledger, ledger.bolt, "appeal.decided"), endpoint(ledger, ledger.bolt, "appeal.opened")
+    read = Reading(ledger)
+    consumer.withdraw(ledger.rt.context, session_of(ledger, person), case)
     assert [name for _, name, _ in read.told()] == ["appeal.ended reporter", "appeal.ended filer"]
     listed = {
-        one: endpoints.deliveries(town.rt, town.bolt.member(), one, 100, None)["data"] for one in (both, only, other)
+        one: endpoints.deliveries(ledger.rt.webhooks, ledger.bolt.member(), one, 100, None)["data"]
+        for one in (both, only, other)
     }
     assert {one: [row["type"] for row in rows] for one, rows in listed.items()} == {
         both: ["appeal.ended"],
@@ -175,12 +174,12 @@ def test_a_subscription_to_decisions_gets_what_earlier_versions_sent_as_such(tow
         other: [],
     }
     for one in listed:
-        endpoints.delete(town.rt, town.bolt.member(), one)
+        endpoints.delete(ledger.rt.webhooks, ledger.bolt.member(), one)
 
 
-def test_a_payload_that_is_not_its_rows_stops_the_transaction(town: Street) -> None:
+def test_a_payload_that_is_not_its_rows_stops_the_transaction(ledger: LedgerPart) -> None:
     """A wrong payload is found where it is made, also while no platform subscribes."""
-    read = Reading(town)
-    with pytest.raises(ValueError, match=r"has the members"), changing(town.rt.context) as batch:
+    read = Reading(ledger)
+    with pytest.raises(ValueError, match=r"has the members"), changing(ledger.rt.context) as batch:
         batch.notify("acme2", WebhookType.APPEAL_OPENED, Recipient.FILER, appeal="ap_abcdefgh", report="rp_abcdefgh")
     assert read.told() == []

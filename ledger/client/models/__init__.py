@@ -1,0 +1,1 @@
+"""The ledger's answers as typed values, and how they are decoded."""

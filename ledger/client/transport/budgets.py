@@ -1,0 +1,22 @@
+"""Time budgets of the SDK's calls, in seconds: each bounds the whole call, whatever it does."""
+
+from __future__ import annotations
+
+from ledger.errors import ConfigurationError
+
+LOOKUP_BUDGET_SECONDS = 0.3
+"""A refund review never waits longer for the ledger, connection and blinding included."""
+SUBJECT_BUDGET_SECONDS = 2.0
+"""For `subject`, which raises when it is over: hand raw identifiers to `lookup` where a buyer waits."""
+CHECK_BUDGET_SECONDS = 5.0
+"""For `check`. A download that takes longer goes on, for the next check."""
+CONNECT_BUDGET_SECONDS = 8.0
+"""For `connect`: long enough for a key that the operator has added a moment ago."""
+LONGEST_BUDGET_SECONDS = 3600.0
+
+
+def checked_budget(name: str, seconds: float) -> float:
+    """Return a time budget. Raises ConfigurationError unless it is a number of seconds above 0."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST_BUDGET_SECONDS:
+        raise ConfigurationError(f"{name} must be a number of seconds above 0 and up to {LONGEST_BUDGET_SECONDS:.0f}.")
+    return float(seconds)

@@ -1,0 +1,310 @@
+"""A person's own record, as a page and as an export (PIPL art. 45, GDPR arts. 15 and 20, 15 U.S.C. 1681g): the reports
+under the identifiers of their session with all cases, who looked them up, and who found a picture of a report again.
+
+The platform that opened the session is named where it reported or looked up; all other platforms are None: no platform
+may learn through a customer who else reported, and the law requires no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from ledger.catalogue import reason_text
+from ledger.code_names import amount_band
+from ledger.i18n import texts
+from ledger.protocol.encoding import day_floor, format_time, from_day, from_hour
+from ledger.protocol.identifiers import Kind
+from ledger.protocol.public_ids import encode_id
+from ledger.rules.appeals import MAX_WITHDRAWALS, OPEN_STATES, CaseState
+from ledger.rules.conduct import Conduct, EvidenceType
+from ledger.rules.findings import SIGNED, Trust, weakest
+from ledger.rules.languages import LANGUAGES
+from ledger.rules.policy.values import Policy
+from ledger.rules.rounds import blocking
+from ledger.rules.standing import Event, fold, merge
+from ledger.server.appeals.attachments import reported_evidence
+from ledger.server.appeals.case_service import expires_at
+from ledger.server.appeals.letters import all_letters, letters_of
+from ledger.server.appeals.participants import Party, can_be_reopened
+from ledger.server.appeals.record_texts import meanings
+from ledger.server.appeals.sessions import SessionRow
+from ledger.server.appeals.views import case_view
+from ledger.server.db.engine import snapshot_reading
+from ledger.server.lookups import queries as lookup_queries
+from ledger.server.lookups.disclosures import shown_lookups
+from ledger.server.lookups.queries import listing_event
+from ledger.server.pictures import queries as picture_queries
+from ledger.server.records import case_queries, former_label_queries, order_line_queries
+from ledger.server.records import queries as report_queries
+from ledger.server.records.case_queries import CaseRow, StatementRow
+from ledger.server.records.queries import ReportRow, ReversalRow
+from ledger.server.records.transaction import Context
+from ledger.server.records.views import report_status
+
+
+def own_record(context: Context, weights: Mapping[str, int], session: SessionRow) -> dict[str, Any]:
+    """{as_of, opened_by, standing, reports, lookups, picture_searches}: everything, for the page and the export alike.
+
+    Raises DatabaseUnavailable.
+    """
+    tags = [tag for _, tag in session.subjects]
+    now, policy = context.now(), context.policy
+    with snapshot_reading(context.engine) as connection:
+        listings = lookup_queries.listings(connection, tags)
+        matched = case_queries.reports_of_tags(connection, tags)
+        reports = report_queries.reports_by_id(connection, matched)
+        reversals = report_queries.reversals(connection, matched)
+        cases = case_queries.all_cases_of_reports(connection, matched)
+        statements = case_queries.statements(connection, matched)
+        flags = report_queries.listing_flags(connection, matched)
+        restituted = report_queries.restitutions(connection, matched)
+        replaced = report_queries.replacements(connection, matched)
+        held = order_line_queries.held_reports(connection, matched)
+        seen = shown_lookups(connection, tags, session.platform)
+        searches = picture_queries.searches_of(connection, matched)
+        kinds = {tag: kind for kind, tag in session.subjects}
+        former = former_label_queries.among(connection, matched)
+        shown = []
+        for row in sorted(reports.values(), key=lambda one: one.id, reverse=True):
+            mine = cases.get(row.id, [])
+            views = {case.id: subject_case_view(connection, case, mine, row, context) for case in mine}
+            waits = (hold := held.get(row.id)) is not None and hold.waits
+            one = _report(row, reversals.get(row.id), mine, flags.get(row.id, (False, False)), context, held=waits)
+            one |= {
+                "replaces": _public(row.replaces, context),
+                "replaced_by": _public(replaced.get(row.id), context),
+                "held_until": format_time(hold.void_at) if hold is not None and waits and row.live else None,
+                "reported_by": _named(row.platform, session),
+                **_evidence(connection, row.id),
+                "former_label": row.id in former,
+                "matched_kinds": sorted({kinds[tag] for tag in matched[row.id] if tag in kinds}),
+                "restituted": row.id in restituted,
+                "statement": _statement(statements.get(row.id)),
+                "case": views[principal_case(mine).id] if mine else None,
+                "cases": list(views.values()),
+            }
+            shown.append(one)
+    events = [
+        listing_event(row, Kind(kind))
+        for kind, tag in session.subjects
+        for row in listings.get(tag, ())
+        if row.kind == kind
+    ]
+    return {
+        "as_of": format_time(now),
+        "opened_by": session.platform,
+        "standing": {
+            **_standing(events, weights, policy, now),
+            "next_policies": [
+                {"version": one.version, "in_effect_at": format_time(one.in_effect_at)}
+                for one in context.policies.timeline.announced(now)
+            ],
+        },
+        "reports": shown,
+        "lookups": seen,
+        "picture_searches": [
+            {
+                "asked_at": format_time(search.asked_at),
+                "first_asked_at": format_time(search.first_asked_at),
+                "times": search.times,
+                "asked_by": _named(search.platform, session),
+                "reports": [encode_id("rp", report, context.service) for report in search.reports],
+            }
+            for search in searches
+        ],
+    }
+
+
+def _report(
+    row: ReportRow,
+    reversal: ReversalRow | None,
+    cases: Sequence[CaseRow],
+    flags: tuple[bool, bool],
+    context: Context,
+    *,
+    held: bool,
+) -> dict[str, Any]:
+    policy, now = context.policy, context.now()
+    conduct = case_queries.conduct_in_force(cases) or row.conduct
+    expires_day = policy.expiry_day(Conduct(conduct), day_floor(row.act_ended_at), row.expires_day)
+    low, high = amount_band(row.amount_minor, row.currency)
+    status = report_status(row, reversal, policy, now, disputed=flags[0], unconfirmed=flags[1], held=held)
+    appealable = _appealable(row, cases, context)
+    return {
+        "id": encode_id("rp", row.id, context.service),
+        "conduct": conduct,
+        "reported_conduct": row.conduct,
+        "status": status.value,
+        "act_date": format_time(row.act_ended_at)[:10],
+        "told_date": format_time(row.notice_sent_at)[:10],
+        "recorded_at": format_time(row.recorded_at),
+        "effective_from": format_time(from_hour(row.effective_hour)),
+        "expires_at": format_time(from_day(expires_day)),
+        "amount_band": {"low": low, "high": high, "currency": row.currency},
+        "outcome": row.outcome,
+        "appealable": appealable,
+        "withdrawal_reason": None if reversal is None or reversal.kind != "withdrawal" else reversal.reason,
+        "entry_index": row.id,
+    }
+
+
+def _standing(events: Iterable[Event], weights: Mapping[str, int], policy: Policy, now: datetime) -> dict[str, Any]:
+    standing = fold(merge(events), weights, policy, now)
+    return {
+        "tier": standing.tier.value,
+        "credit": standing.credit,
+        "points": standing.points,
+        "events": standing.events,
+        "reporters": standing.reporters,
+        "disputed": standing.disputed,
+        "protected": standing.protected,
+        "reasons": [
+            {"code": reason.value, **{one.member: reason_text(reason, one.code) for one in LANGUAGES.values()}}
+            for reason in standing.reasons
+        ],
+        "policy": policy.version,
+    }
+
+
+def _public(report_id: int | None, context: Context) -> str | None:
+    return None if report_id is None else encode_id("rp", report_id, context.service)
+
+
+def _named(platform: str, session: SessionRow) -> str | None:
+    return platform if platform == session.platform else None
+
+
+def _evidence(connection: Connection, report_id: int) -> dict[str, Any]:
+    """Types of the evidence in the order of the report, where its original files came from, and what inspections found
+    in it, each code once, with the weakest trust in a signer that it rests on; none once the body is erased."""
+    items = reported_evidence(connection, report_id)
+    trusts: dict[str, list[str | None]] = {}
+    for item in items:
+        inspection = item.get("inspection", {})
+        for code in inspection.get("findings", ()):
+            trusts.setdefault(code, []).append(inspection.get("trust"))
+    return {
+        "evidence": [str(item["type"]) for item in items],
+        "origins": [_origin(item) for item in items if item["type"] == EvidenceType.ORIGINAL_FILE],
+        "confirmations": [_confirmation(item["confirmation"]) for item in items if "confirmation" in item],
+        "findings": sorted(trusts),
+        "trust": {code: _weakest(told) for code, told in sorted(trusts.items()) if code in SIGNED},
+    }
+
+
+def _origin(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Where an original file came from; a source of None where its report was made before that was asked."""
+    origin = item.get("origin", {})
+    return {"source": origin.get("source"), "received_at": origin.get("received_at")}
+
+
+def _confirmation(told: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: told[name] for name in ("issuer", "answered_at", "verdict")}
+
+
+def _weakest(told: Iterable[str | None]) -> str | None:
+    found = [None if one is None else Trust(one) for one in told]
+    trust = None if None in found else weakest(one for one in found if one is not None)
+    return None if trust is None else trust.value
+
+
+def _statement(row: StatementRow | None) -> dict[str, Any] | None:
+    if row is None:
+        return None
+    return {"text": row.text, "locale": row.locale, "made_at": format_time(row.made_at), "entry_index": row.entry_index}
+
+
+def _appealable(report: ReportRow, cases: Sequence[CaseRow], context: Context) -> bool:
+    """Whether the person's own appeal against the report is open to them."""
+    conduct = Conduct(case_queries.conduct_in_force(cases) or report.conduct)
+    expires_day = context.policy.expiry_day(conduct, day_floor(report.act_ended_at), report.expires_day)
+    unused = blocking([case.as_round for case in cases], None) is None
+    return report.live and unused and expires_day > day_floor(context.now())
+
+
+def principal_case(cases: Sequence[CaseRow]) -> CaseRow:
+    """Of the cases about one report (at least one) the person's own one that counts, or the one that says how the
+    report stands."""
+    own = [case for case in cases if case.filed_by_subject]
+    return case_queries.leading(own if any(case.as_round.uses_up for case in own) else cases)
+
+
+def subject_case_view(
+    connection: Connection, row: CaseRow, cases: Sequence[CaseRow], report: ReportRow | None, context: Context
+) -> dict[str, Any]:
+    """The case as the person sees it, with what they can still do and the letters that there are. `cases` are all those
+    about its report."""
+    view = case_view(connection, row, Party.SUBJECT, context.service)
+    reporters = row.round == row.reporter_round
+    view["can_withdraw"] = row.is_open and row.withdrawals < MAX_WITHDRAWALS and not reporters
+    view["can_agree"] = row.state in OPEN_STATES and (view["concession"] or {}).get("agreed_at", "") is None
+    view["own"] = row.filed_by_subject
+    view["letters"] = [kind.value for kind in letters_of(row)]
+    view["earlier_letters"] = [
+        {"round": number, "kind": kind.value} for number, kind in all_letters(connection, row) if number < row.round
+    ]
+    settled = row.state in (CaseState.DECIDED, CaseState.WITHDRAWN)
+    until = [one for one in (row.reopen_until, expires_at(context.policy, report, row, None)) if one is not None]
+    in_time = row.reopen_until is not None and context.now() < min(until)
+    view["can_reopen"] = settled and in_time and can_be_reopened(cases, row, own=True)
+    view["reopen_until"] = format_time(min(until)) if view["can_reopen"] else None
+    view["appealable"] = report is not None and _appealable(report, cases, context)
+    view["expires_at"] = format_time(until[-1]) if report is not None else None
+    return view
+
+
+EXPORT_FORMAT = "refund-credit-record/1"
+
+
+def export_record(
+    context: Context,
+    weights: Mapping[str, int],
+    session: SessionRow,
+    origin: str,
+    log_key: str,
+    locale: str,
+    prefix: str = "",
+) -> dict[str, Any]:
+    """{format, service, session, record, meanings, verify}: `own_record` and what it takes to understand and check it.
+
+    `meanings` are in `locale`, and the log's paths begin with `prefix`, that of the service.
+    Files are named with their SHA-256 and read one by one. Raises DatabaseUnavailable.
+    """
+    return {
+        "format": EXPORT_FORMAT,
+        "service": context.service,
+        "locale": locale,
+        "session": {
+            "opened_by": session.platform,
+            "created_at": format_time(session.created_at),
+            "expires_at": None if session.expires_at is None else format_time(session.expires_at),
+            "identifier_kinds": sorted({kind for kind, _ in session.subjects}),
+            "key_epoch": session.epoch,
+        },
+        "record": own_record(context, weights, session),
+        "meanings": meanings(locale),
+        "verify": verification(origin, log_key, locale, prefix),
+    }
+
+
+def verification(origin: str, log_key: str, locale: str, prefix: str) -> dict[str, str]:
+    """How to check the entry indexes of the record against the public log, without trusting this service."""
+    told = texts(locale).gettext
+    return {
+        "origin": origin,
+        "log_key": log_key,
+        "checkpoint": prefix + "/log/checkpoint",
+        "tiles": prefix + "/log/tile/{level}/{path}",
+        "entries": prefix + "/log/tile/entries/{path}",
+        "how": told(
+            "Each entry_index is the place of an entry in a public log that can only grow. Fetch the checkpoint, check "
+            "its signature with log_key, and fetch the entries tile that holds the index (256 entries a tile): the "
+            "entry there names its index, the hour in which it was recorded, and a commitment to what it says. Hashed "
+            "into the tree as RFC 6962 describes, it leads to the root that the checkpoint signs. Keep the checkpoint: "
+            "with it anybody can show later if an entry was taken out, moved or changed."
+        ),
+    }
