@@ -261,7 +261,7 @@ def verify_signature(body: Mapping[str, Any], signature: bytes, public_key: Ed25
 
 
 def verify_canonical(canonical: bytes, signature: bytes, public_key: Ed25519PublicKey) -> None:
-    """As `verify_signature`, of a body's canonical bytes."""
+    """Verify the signature of a body's canonical bytes, as `verify_signature`. Raises InvalidSignature."""
     try:
         public_key.verify(signature, SIGNATURE_DOMAIN + canonical)
     except _BadSignature as error:
