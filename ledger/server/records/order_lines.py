@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from ledger.protocol.encoding import day_floor
 from ledger.protocol.public_ids import encode_id
-from ledger.rules.order_lines import Claim, Contested, Happened, Line, Refused, replay
+from ledger.rules.order_lines import Claim, Contested, Line, LineEvent, Refused, replay
 from ledger.server.records import order_line_queries as store
 from ledger.server.records.commands import SubmitReport
 from ledger.server.records.order_line_queries import MetRow, Order
@@ -22,7 +22,7 @@ class Lines:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._histories: dict[Order, list[Happened]] = {}
+        self._histories: dict[Order, list[LineEvent]] = {}
         self._met: dict[bytes, list[MetRow]] = {}
         self._evidence: dict[int, frozenset[bytes]] = {}
 
@@ -40,7 +40,7 @@ class Lines:
         """The line as it stands now."""
         return replay(self._histories.get(order, ()))
 
-    def happened(self, order: Order, event: Happened) -> None:
+    def happened(self, order: Order, event: LineEvent) -> None:
         """The batch has decided this."""
         self._histories.setdefault(order, []).append(event)
 
